@@ -1,0 +1,1 @@
+"""The client's half: validate, score, train, sparsify."""

@@ -1,0 +1,1 @@
+"""Words, arithmetic and wire format; knows neither Flower nor Ray."""

@@ -1,0 +1,411 @@
+"""The values that cross a boundary: between server and client, and between modules.
+
+Everything here is a frozen dataclass of plain values and numpy arrays; no torch,
+no Flower.  Arrays are C-contiguous and are not written to by whoever receives them.
+
+Vocabulary: a *unit* is one prunable channel of the ORIGINAL network, numbered
+0..units-1; a *keep mask* is bool[units], True = kept; *digest* is 16 bytes of
+blake2b.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from hashlib import blake2b
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float32]
+Indices: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+DIGEST_SIZE = 16
+
+
+def digest_of(*parts: bytes) -> bytes:
+    """Return the 16-byte blake2b digest of the parts, each framed by its length."""
+    state = blake2b(digest_size=DIGEST_SIZE)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.digest()
+
+
+def weights_digest(weights: Vector) -> bytes:
+    """Return the digest of weights as little-endian float32 bytes in model order."""
+    return digest_of(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+
+
+class Phase(StrEnum):
+    """What a round is for."""
+
+    WARMUP = "warmup"
+    SPARSIFY = "sparsify"
+    FINETUNE = "finetune"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name and shape of one trained tensor.
+
+    Attributes:
+        name: Parameter name as in ``named_parameters``.
+        shape: Its shape; for a weight ``(out, in, ...)``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
+
+    @property
+    def rows(self) -> int:
+        """Rows that share one quantisation scale: outputs of a weight, 1 otherwise."""
+        return self.shape[0] if len(self.shape) > 1 else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Names and shapes of the network that a round trains: the receiver's schema.
+
+    Attributes:
+        tensors: Trained tensors in model order; weights travel flat in this order.
+        moments: Number of batch-norm channels, all layers together; statistics
+            travel as float[moments].
+        units: Number of kept units; importances travel as float32[units].
+    """
+
+    tensors: tuple[TensorSpec, ...]
+    moments: int
+    units: int
+
+    @cached_property
+    def size(self) -> int:
+        """Number of trained weights."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def rows(self) -> int:
+        """Number of quantisation rows, all tensors together."""
+        return sum(tensor.rows for tensor in self.tensors)
+
+    @cached_property
+    def row_lengths(self) -> Indices:
+        """Entries of each quantisation row in flat order, int64[rows]."""
+        lengths = [
+            length
+            for tensor in self.tensors
+            for length in [tensor.size // max(tensor.rows, 1)] * tensor.rows
+        ]
+        return np.asarray(lengths, dtype=np.int64)
+
+    def tensor_at(self, index: int) -> str:
+        """Return the name of the tensor that holds flat position ``index``."""
+        end = 0
+        for tensor in self.tensors:
+            end += tensor.size
+            if index < end:
+                return tensor.name
+        return "?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunePlan:
+    """Which units of the original network are kept.
+
+    Attributes:
+        structure: Digest of the structure whose units are meant.
+        keep: bool[units of the original], True = kept.
+        parent: Digest of the plan that this one was cut from; empty for the first.
+        rollback: True when this plan gives units back; its ``parent`` is then the
+            ancestor whose units it restores.
+    """
+
+    structure: bytes
+    keep: Mask
+    parent: bytes = b""
+    rollback: bool = False
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Name of this plan."""
+        bits = np.packbits(self.keep).tobytes()
+        count = len(self.keep).to_bytes(4, "little")
+        flag = b"\1" if self.rollback else b"\0"
+        return digest_of(self.structure, self.parent, count, bits, flag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Batch-norm moments of all layers, one after another in model order.
+
+    Attributes:
+        num_examples: Examples that they were measured on; 0 < num_examples.
+        mean: Channel means, float32[moments].
+        variance: Channel variances (biased), float32[moments], >= 0.
+    """
+
+    num_examples: int
+    mean: Vector
+    variance: Vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What the broadcast scored on a client's own validation part.
+
+    Attributes:
+        loss_sum: Sum of the losses of the examples, finite, >= 0.
+        correct: Examples classified rightly, 0 <= correct <= count; for a
+            regression 0.
+        count: Number of examples, >= 0.
+    """
+
+    loss_sum: float
+    correct: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a client trains in one round; travels with every plan.
+
+    Attributes:
+        epochs: Passes over the client's training part, >= 1.
+        batch: Examples of one local step, >= 1.
+        lr: Learning rate of SGD, > 0.
+        momentum: 0 <= momentum < 1; fresh in every round.
+        penalty: Name of the sparsifier: "none", "l1", "group", "bn-l1" or
+            "bn-l1+group".
+        strength: Threshold of one round in weight magnitude, >= 0; 0 = no penalty.
+        update_density: Share of entries sent, 0 < update_density <= 1.
+        values: How values travel: "int8" or "float32".
+        error_feedback: Whether what was not sent is added to the next delta.
+        decay: Factor on the residual for each round away, 0 <= decay <= 1.
+        distill_weight: Weight of the teacher in the loss, 0 <= weight <= 1.
+        temperature: Temperature of the distillation, > 0.
+        importance: Criterion that clients score: "taylor", "activation-mean",
+            "activation-variance", or "" when the server needs no scores.
+        measure: Whether batch-norm moments of the broadcast are sent back.
+        freeze: Whether batch norm runs on the broadcast's statistics while training.
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float
+    penalty: str
+    strength: float
+    update_density: float
+    values: str
+    error_feedback: bool
+    decay: float
+    distill_weight: float
+    temperature: float
+    importance: str
+    measure: bool
+    freeze: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broadcast:
+    """Encoded weights of one plan: the current network, or a teacher.
+
+    Attributes:
+        plan: The plan that they belong to.
+        weights: Encoded weights (``codec.decode_weights`` reads them).
+        digest: Digest of the DECODED weights.
+        statistics: Batch-norm moments that belong to them, or None.
+    """
+
+    plan: PrunePlan
+    weights: bytes
+    digest: bytes
+    statistics: Statistics | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundPlan:
+    """What the server asks of a client in one round: one message down.
+
+    Attributes:
+        run_id: Name of the run.
+        round: Number of the round, from 1.
+        phase: What the round is for.
+        client_id: The client that is asked.
+        acknowledged: The last round in which this client's answer was accepted, 0
+            for none.
+        settings: How to train.
+        structure: Digest of the structure of the original network.
+        structure_json: The structure itself, or empty when the client holds it.
+        broadcast: The current network.
+        teacher: Digest of the teacher's decoded weights, or empty for none.
+        teacher_broadcast: The teacher, or None when the client holds it.
+        keep_broadcast: Whether this broadcast will be the next teacher, so that the
+            client stores it.
+    """
+
+    run_id: str
+    round: int
+    phase: Phase
+    client_id: str
+    acknowledged: int
+    settings: TrainSettings
+    structure: bytes
+    structure_json: bytes
+    broadcast: Broadcast
+    teacher: bytes
+    teacher_broadcast: Broadcast | None
+    keep_broadcast: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseDelta:
+    """The sent entries of a delta of ``size`` entries.
+
+    Attributes:
+        size: Length of the dense vector.
+        indices: Positions sent, int64[k], strictly rising.
+        values: New weight minus old weight there, float32[k].
+    """
+
+    size: int
+    indices: Indices
+    values: Vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedDelta:
+    """A sparse delta on the grid on which it travels.
+
+    Attributes:
+        size: Length of the dense vector.
+        indices: Positions sent, int64[k], strictly rising.
+        values: int8[k] in -127..127 without 0 ("int8"), or float32[k] ("float32").
+        scales: Scale code of each row of the model spec, uint8[rows]; 0 = a row
+            without entries.  Empty for "float32".
+    """
+
+    size: int
+    indices: Indices
+    values: NDArray[np.int8] | Vector
+    scales: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientUpdate:
+    """The whole answer of a client: one message up.
+
+    Attributes:
+        run_id: Name of the run that it answers.
+        round: The round that it answers.
+        client_id: Who answers.
+        plan: Digest of the prune plan that it was trained under.
+        base: Digest of the broadcast weights that the delta starts from.
+        num_examples: Examples trained on, >= 1; the weight in the mean.
+        loss: Mean training loss of the last local epoch, finite.
+        delta: What changed.
+        importance: float32[kept units], finite, >= 0, or None when not asked for or
+            abstained.
+        statistics: Batch-norm moments of the broadcast, or None when not asked for.
+        validation: What the broadcast scored on the client's validation part.
+    """
+
+    run_id: str
+    round: int
+    client_id: str
+    plan: bytes
+    base: bytes
+    num_examples: int
+    loss: float
+    delta: QuantisedDelta
+    importance: Vector | None
+    statistics: Statistics | None
+    validation: Validation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the server knows of a valid answer before it reads one byte of it.
+
+    Attributes:
+        run_id: The run that is going on.
+        round: The round that is going on.
+        client_id: The client that was asked.
+        plan: Digest of the current prune plan.
+        base: Digest of the decoded broadcast.
+        base_weights: The decoded broadcast, float32[size]; both ends hold it, so a
+            coder may use it as context.
+        spec: Shapes of the network that was sent.
+        values: How values travel: "int8" or "float32".
+        update_density: Largest share of entries that an answer may send.
+        scored: Whether an importance may be present.
+        measured: Whether statistics must be present.
+        max_bytes: Largest message accepted.
+        max_examples: Largest ``num_examples`` accepted.
+        max_value: Largest magnitude of one entry of the delta.
+    """
+
+    run_id: str
+    round: int
+    client_id: str
+    plan: bytes
+    base: bytes
+    base_weights: Vector = field(repr=False)
+    spec: ModelSpec
+    values: str
+    update_density: float
+    scored: bool
+    measured: bool
+    max_bytes: int
+    max_examples: int
+    max_value: float
+
+
+class Status(StrEnum):
+    """What became of a client that was asked."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    FAILED = "failed"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRecord:
+    """What the server keeps of one client's round, beside the sum of the deltas.
+
+    Attributes:
+        client_id: Who was asked.
+        status: What became of it.
+        reason: Empty when accepted, else one line that names the field.
+        bytes_down: Length of the message that it was sent.
+        bytes_up: Length of the message that it answered, 0 if none came.
+        bytes_fixed: Bytes of ``bytes_up`` that do not depend on the number of
+            entries: statistics, importance, scales, header.
+        num_examples: Examples trained on; 0 when not accepted.
+        norm: L2 norm of its delta.
+        loss: Its mean training loss.
+        seconds: Time that training and encoding took.
+        importance: Its scores, float32[kept units], or None.
+        validation: What the broadcast scored there, or None.
+    """
+
+    client_id: str
+    status: Status
+    reason: str = ""
+    bytes_down: int = 0
+    bytes_up: int = 0
+    bytes_fixed: int = 0
+    num_examples: int = 0
+    norm: float = 0.0
+    loss: float = 0.0
+    seconds: float = 0.0
+    importance: Vector | None = None
+    validation: Validation | None = None

@@ -1,0 +1,1 @@
+"""The server's half: cycle, consensus, guard, checkpoints."""

@@ -1,0 +1,1 @@
+"""Federations on one machine or a Ray cluster, experiments, reports, benchmarks."""
