@@ -1,0 +1,47 @@
+"""The configuration: read once, at the door, into frozen and checked sections."""
+
+from common.config.load import (
+    DATA_VARIABLE,
+    Overrides,
+    expand_sweep,
+    load_config,
+    parse_config,
+)
+from common.config.schema import (
+    Broadcast,
+    Budget,
+    Client,
+    Config,
+    Distill,
+    Partition,
+    Prune,
+    Robust,
+    Rounds,
+    Run,
+    Task,
+    Update,
+)
+from common.config.write import config_digest, config_to_toml, toml_value
+
+__all__ = [
+    "DATA_VARIABLE",
+    "Broadcast",
+    "Budget",
+    "Client",
+    "Config",
+    "Distill",
+    "Overrides",
+    "Partition",
+    "Prune",
+    "Robust",
+    "Rounds",
+    "Run",
+    "Task",
+    "Update",
+    "config_digest",
+    "config_to_toml",
+    "expand_sweep",
+    "load_config",
+    "parse_config",
+    "toml_value",
+]

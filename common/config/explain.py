@@ -1,0 +1,223 @@
+"""Errors of a configuration: one line with place, key, what was found and wanted."""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Annotated, Literal, TypeAlias, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from common.config.schema import Config, Conflict
+from common.errors import ConfigError
+
+Path: TypeAlias = tuple[str, ...]
+_WIDTH = 80  # characters of a value that an error shows
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_KINDS = {
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the values of a configuration come from.
+
+    Attributes:
+        name: File, or what stands for it.
+        text: Its TOML text; empty for none.
+        overrides: Key -> the argument that set it, for example "--set run.seed=1".
+    """
+
+    name: str = ""
+    text: str = ""
+    overrides: Mapping[Path, str] = field(default_factory=dict)
+
+    def place(self, path: Path) -> str:
+        """Return ``file:line: `` or the argument that set the key, or nothing."""
+        for end in range(len(path), 0, -1):
+            for key, argument in self.overrides.items():
+                if key[:end] == path[:end] and (len(key) == end or end == len(path)):
+                    return f"{argument}: "
+        line = find_line(self.text, path)
+        if line:
+            return f"{self.name}:{line}: "
+        return f"{self.name}: " if self.name else ""
+
+
+def find_line(text: str, path: Path) -> int:
+    """Return the line of the TOML text that sets a key or its nearest table, or 0.
+
+    Of equals the first line wins.  An inline table counts as its one line.
+    """
+    table: Path = ()
+    best, found = 0, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\[?([^\[\]]+)\]", line)
+        if header:
+            here = table = _split_key(header.group(1))
+        else:
+            key = re.match(r"\s*([^=#\[\]{},]+?)\s*=", line)
+            if not key:
+                continue
+            here = table + _split_key(key.group(1))
+        shared = min(len(here), len(path))
+        if here[:shared] == path[:shared] and shared > best:
+            best, found = shared, number
+    return found
+
+
+def _split_key(key: str) -> Path:
+    """Return the parts of a dotted TOML key; a broken key is one part."""
+    try:
+        value: object = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return (key.strip(),)
+    parts: list[str] = []
+    while isinstance(value, dict) and value:
+        name, value = next(iter(value.items()))
+        parts.append(name)
+    return tuple(parts)
+
+
+def show(value: object) -> str:
+    """Return a value as TOML would write it, cut to a readable length."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(show(item) for item in value) + "]"
+    elif isinstance(value, dict):
+        pairs = ", ".join(f"{key} = {show(item)}" for key, item in value.items())
+        text = "{ " + pairs + " }" if pairs else "{}"
+    else:
+        text = str(value)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def section_of(path: Path) -> type[BaseModel] | None:
+    """Return the section at a key, or None when the key is no section."""
+    model: type[BaseModel] = Config
+    for name in path:
+        info = model.model_fields.get(name)
+        kind = info.annotation if info else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        model = kind
+    return model
+
+
+def field_at(path: Path) -> FieldInfo | None:
+    """Return the declaration of a key, or None when there is no such key."""
+    model = section_of(path[:-1]) if path else None
+    return model.model_fields.get(path[-1]) if model else None
+
+
+def takes_list(path: Path) -> bool:
+    """Return whether a key's own value is a list."""
+    info = field_at(path)
+    return info is not None and get_origin(info.annotation) is tuple
+
+
+def wanted(path: Path) -> str:
+    """Return what a key takes, for example "an integer, >= 1"."""
+    model = section_of(path)
+    if model:
+        return "a table with " + ", ".join(model.model_fields)
+    info = field_at(path)
+    return _describe(info.annotation, info.metadata) if info else "nothing"
+
+
+def _describe(kind: object, metadata: Sequence[object]) -> str:
+    """Return kind and range of an annotation in words."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(show(choice) for choice in arguments)
+    if origin in {Union, UnionType}:
+        return _describe(arguments[0], metadata)
+    if origin is Annotated:
+        inner: list[object] = []
+        for item in arguments[1:]:
+            inner.extend(item.metadata if isinstance(item, FieldInfo) else [item])
+        return _describe(arguments[0], [*metadata, *inner])
+    if origin is tuple:
+        return "a list of strings"
+    words = _KINDS[kind] if isinstance(kind, type) and kind in _KINDS else str(kind)
+    limits = [
+        f"{sign} {bound}"
+        for name, sign in _SIGNS.items()
+        for item in metadata
+        if (bound := getattr(item, name, None)) is not None
+    ]
+    return words + (", " + " and ".join(limits) if limits else "")
+
+
+def suggest(path: Path) -> str:
+    """Return a hint at the key that was meant, or at the keys there are."""
+    model = section_of(path[:-1]) or Config
+    prefix = ".".join(path[:-1])
+    close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
+    if close:
+        return f'did you mean "{prefix + "." if prefix else ""}{close[0]}"?'
+    for name in Config.model_fields:
+        section = section_of((name,))
+        if section and path[-1] in section.model_fields:
+            return f'did you mean "{name}.{path[-1]}"?'
+    place = f"[{prefix}]" if prefix else "a configuration"
+    return f"{place} has " + ", ".join(model.model_fields)
+
+
+def unknown_key(origin: Origin, path: Path) -> ConfigError:
+    """Return the error for a key that does not exist."""
+    key = " ".join(".".join(path).split())
+    return ConfigError(f"{origin.place(path)}{key}: unknown key; {suggest(path)}")
+
+
+def explain(error: ValidationError, origin: Origin) -> ConfigError:
+    """Return the first failure of a validation as one line."""
+    failures = error.errors(include_url=False)
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    message = str(_explain_one(failures[0], origin)) + more
+    return ConfigError(message)
+
+
+def _explain_one(failure: ErrorDetails, origin: Origin) -> ConfigError:
+    """Return one failure as an error with place, key, found and wanted."""
+    cause = failure.get("ctx", {}).get("error")
+    if isinstance(cause, Conflict):
+        path = tuple(cause.key.split("."))
+        return ConfigError(f"{origin.place(path)}{cause.key}: {cause}")
+    path = tuple(part for part in failure["loc"] if isinstance(part, str))
+    if failure["type"] == "extra_forbidden":
+        return unknown_key(origin, path)
+    found, want = show(failure["input"]), wanted(path)
+    if failure["type"] == "finite_number":
+        want += ", finite"
+    elif failure["type"] == "string_pattern_mismatch":
+        want += ' of letters, digits, ".", "_", "-", 100 at most'
+    elif failure["type"] == "string_too_short":
+        want += ", not empty"
+    elif failure["type"] == "too_long":
+        want = "[]: this version has none"
+    elif failure["type"] == "literal_error":
+        want += _meant(failure["input"], path)
+    return ConfigError(
+        f"{origin.place(path)}{'.'.join(path)}: found {found}, want {want}"
+    )
+
+
+def _meant(value: object, path: Path) -> str:
+    """Return a hint at the choice that was meant, or nothing."""
+    info = field_at(path)
+    choices = [str(choice) for choice in get_args(info.annotation)] if info else []
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""

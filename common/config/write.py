@@ -1,0 +1,56 @@
+"""Writing a configuration: as TOML that runs again, and as a digest."""
+
+import json
+from hashlib import blake2b
+
+from pydantic import BaseModel
+
+from common.config.schema import Config
+
+# These say where and how fast a run takes place.  Results do not depend on them; what
+# lies in the data folder is the business of the data's own fingerprint.
+_WITHOUT_EFFECT = {
+    "task": {"data_dir"},
+    "run": {"dir", "name", "engine", "workers", "state_limit_mb", "track"},
+}
+
+
+def config_to_toml(config: Config) -> str:
+    """Return every key as TOML: ``parse_config`` reads back an equal configuration."""
+    sections = []
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        lines = [f"{key} = {toml_value(value)}" for key, value in section]
+        sections.append("\n".join([f"[{name}]", *lines]))
+    return "\n\n".join(sections) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """Return one value of a configuration as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but for the one control character
+        # that JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, BaseModel):
+        given = [(key, item) for key, item in value if item is not None]
+        pairs = ", ".join(f"{key} = {toml_value(item)}" for key, item in given)
+        return "{ " + pairs + " }"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    message = f"no TOML for {type(value).__name__}"
+    raise TypeError(message)
+
+
+def config_digest(config: Config) -> str:
+    """Return 32 hex digits that name everything that can change a result.
+
+    Folder and name of the run, engine, number of workers, trackers, the limit on
+    state files and the place of the data are left out.
+    """
+    values = config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
