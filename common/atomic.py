@@ -1,0 +1,75 @@
+"""Write a file whole or not at all: temp sibling, flush, fsync, rename, fsync folder.
+
+A reader, or a process that starts again after ``kill -9``, sees the old bytes or the
+new ones, never a mixture.
+"""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+from common.errors import FedPruneError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Replace the file at ``path`` by ``data`` in one step.
+
+    Args:
+        path: The file; its folder must exist.
+        data: What it shall hold.
+
+    Raises:
+        FedPruneError: If it cannot be written; what was there before is untouched.
+            A full disk is told with the path and the bytes needed.
+    """
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write_through(temp, data)
+        temp.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temp.unlink(missing_ok=True)
+        raise _failure(path, len(data), error) from error
+
+
+def write_json_atomic(path: Path, value: object) -> None:
+    """Replace the file at ``path`` by ``value`` as indented JSON, keys in order given.
+
+    Raises:
+        FedPruneError: If it cannot be written.
+        ValueError: If ``value`` holds NaN or an infinity, which JSON has not.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes_atomic(path, f"{text}\n".encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _failure(path: Path, needed: int, error: OSError) -> FedPruneError:
+    if error.errno in _FULL:
+        free = shutil.disk_usage(path.parent).free
+        msg = (
+            f"no space left for {path}: {needed} bytes needed, {free} free; "
+            "make room, then resume"
+        )
+    else:
+        msg = f"cannot write {path} ({needed} bytes): {error.strerror or error}"
+    return FedPruneError(msg)
