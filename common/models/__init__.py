@@ -1,1 +1,1 @@
-
+"""Networks: by name, as flat vectors, and in files."""

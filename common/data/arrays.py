@@ -1,0 +1,158 @@
+"""From arrays of any origin to a data set: types, layout, ranges, checked once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.examples import Dataset, Examples, Inputs, Targets
+from common.errors import DataError
+
+# Pixels of 0..255 become -1..1: fixed numbers, so that a device needs no statistics.
+PIXEL_OFFSET = 127.5
+PIXEL_SCALE = 1 / 127.5
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawData:
+    """Four arrays as a source gave them.
+
+    Attributes:
+        x_train: Inputs [n, ...].
+        y_train: Targets [n] or [n, k].
+        x_test: Inputs [m, ...].
+        y_test: Targets [m] or [m, k].
+    """
+
+    x_train: NDArray[np.generic]
+    y_train: NDArray[np.generic]
+    x_test: NDArray[np.generic]
+    y_test: NDArray[np.generic]
+
+
+def make_dataset(
+    raw: RawData,
+    *,
+    name: str,
+    offset: float | None = None,
+    scale: float | None = None,
+    num_outputs: int = 0,
+) -> Dataset:
+    """Check four arrays and join them to a data set.
+
+    uint8 inputs stay uint8 and are scaled to -1..1 unless told otherwise; other
+    numbers become float32 and are taken as they are.  Images are [n, height, width],
+    [n, channels, height, width], or [n, height, width, channels], which is reordered
+    when only its last length can be a number of channels.  Integer targets are
+    classes; floating ones are values, stored as float32[n, k] also for k = 1.
+
+    Args:
+        raw: The arrays.
+        name: Named in errors and kept in the data set.
+        offset: Subtracted from every input, or None for the default of its type.
+        scale: Multiplied after that, or None for the default of its type.
+        num_outputs: Number of classes, or 0 for the greatest class + 1.
+
+    Raises:
+        DataError: If an array is empty, has another type or shape, holds a value that
+            is not finite, or a class is negative or too great.
+    """
+    train, test = _inputs(raw.x_train, name), _inputs(raw.x_test, name)
+    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        msg = (
+            f"'{name}': training inputs are {train.dtype}{list(train.shape[1:])}, "
+            f"test inputs {test.dtype}{list(test.shape[1:])}; want the same"
+        )
+        raise DataError(msg)
+    y_train, y_test = _targets(raw.y_train, name), _targets(raw.y_test, name)
+    regression = y_train.dtype.kind == "f"
+    outputs = _outputs(y_train, y_test, num_outputs, name)
+    pixels = train.dtype == np.uint8
+    offset = (PIXEL_OFFSET if pixels else 0.0) if offset is None else offset
+    scale = (PIXEL_SCALE if pixels else 1.0) if scale is None else scale
+    return Dataset(
+        train=_examples(train, y_train, offset, scale, name),
+        test=_examples(test, y_test, offset, scale, name),
+        num_outputs=outputs,
+        input_shape=train.shape[1:],
+        regression=regression,
+        name=name,
+    )
+
+
+def _examples(
+    inputs: Inputs, targets: Targets, offset: float, scale: float, name: str
+) -> Examples:
+    try:
+        return Examples(inputs=inputs, targets=targets, offset=offset, scale=scale)
+    except DataError as error:
+        msg = f"'{name}': {error}"
+        raise DataError(msg) from error
+
+
+def _inputs(array: NDArray[np.generic], name: str) -> Inputs:
+    """Return inputs as uint8 or float32 [n, ...], images as [n, channels, h, w]."""
+    if array.ndim not in (2, 3, 4) or array.size == 0:
+        msg = (
+            f"'{name}': inputs have shape {array.shape}; want [n, features], "
+            f"[n, height, width] or [n, channels, height, width], none of them 0"
+        )
+        raise DataError(msg)
+    array = _channels_first(array)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array, dtype=np.uint8)
+    return _finite(array, f"'{name}': inputs")
+
+
+def _channels_first(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    if array.ndim == 3:  # noqa: PLR2004 - [n, height, width]
+        return array[:, None]
+    images = array.ndim == 4  # noqa: PLR2004 - [n, channels, height, width]
+    if images and array.shape[1] not in _CHANNELS and array.shape[3] in _CHANNELS:
+        return np.moveaxis(array, 3, 1)
+    return array
+
+
+def _finite(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
+    if array.dtype.kind not in "buif":
+        msg = f"{what} have type {array.dtype}; want numbers"
+        raise DataError(msg)
+    with np.errstate(over="ignore"):
+        numbers = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        msg = f"{what} hold a value that is not finite in float32"
+        raise DataError(msg)
+    return numbers
+
+
+def _targets(array: NDArray[np.generic], name: str) -> Targets:
+    """Return classes as int64[n], values as float32[n, k]."""
+    if array.ndim not in (1, 2) or array.size == 0:
+        msg = f"'{name}': targets have shape {array.shape}; want [n] or [n, k]"
+        raise DataError(msg)
+    if array.dtype.kind == "f":
+        return _finite(array.reshape(len(array), -1), f"'{name}': targets")
+    if array.dtype.kind not in "bui" or array.size != len(array):
+        msg = (
+            f"'{name}': targets are {array.dtype}{list(array.shape)}; "
+            f"want integer classes [n] or floating values [n, k]"
+        )
+        raise DataError(msg)
+    return array.reshape(-1).astype(np.int64)
+
+
+def _outputs(train: Targets, test: Targets, num_outputs: int, name: str) -> int:
+    if train.dtype != test.dtype or train.shape[1:] != test.shape[1:]:
+        msg = f"'{name}': training and test targets differ in kind or width"
+        raise DataError(msg)
+    if train.dtype.kind == "f":
+        return int(train.shape[1])
+    lowest = int(min(train.min(), test.min()))
+    highest = int(max(train.max(), test.max()))
+    if lowest < 0 or (num_outputs and highest >= num_outputs):
+        wanted = f"below {num_outputs}" if num_outputs else "from 0"
+        msg = f"'{name}': classes run from {lowest} to {highest}; want them {wanted}"
+        raise DataError(msg)
+    return num_outputs or highest + 1

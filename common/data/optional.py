@@ -1,0 +1,46 @@
+"""Packages that a data source needs and an edge install does not have."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from common.errors import ConfigError
+
+
+def optional_module(name: str, package: str) -> Any:  # noqa: ANN401 - a module
+    """Import an optional module.
+
+    Args:
+        name: The module, for example ``"pyarrow.parquet"``.
+        package: What pip calls it.
+
+    Raises:
+        ConfigError: If it is not installed; says how to install it.
+    """
+    try:
+        module: ModuleType = import_module(name)
+    except ImportError as error:
+        raise ConfigError(_missing(package)) from error
+    return module
+
+
+def check_optional(name: str, package: str) -> None:
+    """Check that an optional package is installed, without importing it.
+
+    Args:
+        name: Its top-level module.
+        package: What pip calls it.
+
+    Raises:
+        ConfigError: If it is not installed; says how to install it.
+    """
+    if find_spec(name) is None:
+        raise ConfigError(_missing(package))
+
+
+def _missing(package: str) -> str:
+    return (
+        f"this data source needs '{package}', which is not installed; "
+        f"run: pip install 'fedprune[simulation]'"
+    )

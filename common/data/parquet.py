@@ -1,0 +1,162 @@
+"""Images in parquet files, in the column layout of the Hugging Face hub."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.arrays import RawData
+from common.data.images import decode_images
+from common.data.optional import optional_module
+from common.errors import ConfigError, DataError
+
+DATA_VARIABLE = "FEDPRUNE_DATA"
+
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "labels")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+
+
+def find_folder(name: str, data_dir: str) -> Path:
+    """Return the folder that holds ``name``'s parquet files.
+
+    Looked for in ``<data_dir>/<name>`` and ``<data_dir>``, each with and without the
+    hub's ``data`` folder.
+
+    Args:
+        name: Name of the data set.
+        data_dir: The folder, or empty for the environment's ``FEDPRUNE_DATA``.
+
+    Raises:
+        ConfigError: If no folder is given or it holds no such files.
+    """
+    root = data_dir or os.environ.get(DATA_VARIABLE, "")
+    if not root:
+        msg = (
+            f"data '{name}' is read from parquet files: set task.data_dir or the "
+            f"environment variable {DATA_VARIABLE} to the folder that holds "
+            f"{name}/train.parquet and {name}/test.parquet"
+        )
+        raise ConfigError(msg)
+    base = Path(root).expanduser()
+    folders = [base / name, base / name / "data", base, base / "data"]
+    for folder in folders:
+        if _shards(folder, "train"):
+            return folder
+    msg = (
+        f"there is no train.parquet (nor train-00000-of-*.parquet) for data '{name}' "
+        f"in {', '.join(str(folder) for folder in folders)}; set task.data_dir or "
+        f"{DATA_VARIABLE}"
+    )
+    raise ConfigError(msg)
+
+
+def read_parquet(folder: Path) -> RawData:
+    """Read and decode both splits of a folder.
+
+    Raises:
+        ConfigError: If pyarrow or pillow is not installed.
+        DataError: If a file is missing or unreadable, a column is missing, or an image
+            cannot be decoded.
+    """
+    x_train, y_train = read_split(folder, "train")
+    x_test, y_test = read_split(folder, "test")
+    return RawData(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+
+
+def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read and decode one split: ``split.parquet``, or all its shards in order.
+
+    Returns:
+        Images uint8[n, channels, height, width] and classes int64[n].
+
+    Raises:
+        ConfigError: If pyarrow or pillow is not installed.
+        DataError: As ``read_parquet``.
+    """
+    paths = _shards(folder, split)
+    if not paths:
+        msg = (
+            f"there is no {split}.parquet (nor {split}-00000-of-*.parquet) in {folder}"
+        )
+        raise DataError(msg)
+    _check_complete(paths)
+    tables = [_read_table(path) for path in paths]
+    count = sum(len(labels) for _, labels in tables)
+    if count == 0:
+        msg = f"{paths[0]} holds no rows"
+        raise DataError(msg)
+
+    def encoded() -> Iterator[tuple[str, bytes]]:
+        for path, (images, _) in zip(paths, tables, strict=True):
+            yield from _encoded(path, images)
+
+    labels = np.concatenate([labels for _, labels in tables])
+    return decode_images(encoded(), count), labels
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    whole = folder / f"{split}.parquet"
+    return (
+        [whole] if whole.is_file() else sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    )
+
+
+def _check_complete(paths: list[Path]) -> None:
+    found = [_SHARD.search(path.name) for path in paths]
+    numbers = [(int(match[1]), int(match[2])) for match in found if match]
+    if not numbers and len(paths) == 1:
+        return
+    total = numbers[0][1] if numbers else 0
+    if numbers != [(number, total) for number in range(total)]:
+        names = ", ".join(path.name for path in paths)
+        msg = f"{paths[0].parent} holds {names}; want every shard from 0, once"
+        raise DataError(msg)
+
+
+def _read_table(path: Path) -> tuple[Any, NDArray[np.int64]]:
+    """Return the image column (pyarrow) and the classes of one file."""
+    parquet = optional_module("pyarrow.parquet", "pyarrow")
+    try:
+        names = parquet.read_schema(path).names
+        image = _column(path, names, _IMAGE_COLUMNS)
+        label = _column(path, names, _LABEL_COLUMNS)
+        table = parquet.read_table(path, columns=[image, label])
+        labels = table.column(label).to_numpy()
+    except DataError:
+        raise
+    except Exception as error:
+        msg = f"{path} cannot be read as parquet: {error}"
+        raise DataError(msg) from error
+    if labels.dtype.kind not in "ui":
+        msg = f"{path}: column '{label}' is {labels.dtype}; want integers without gaps"
+        raise DataError(msg)
+    return table.column(image), labels.astype(np.int64)
+
+
+def _column(path: Path, names: list[str], wanted: tuple[str, ...]) -> str:
+    for name in wanted:
+        if name in names:
+            return name
+    msg = f"{path} has the columns {', '.join(names)}; want one named '{wanted[0]}'"
+    raise DataError(msg)
+
+
+def _encoded(path: Path, column: Any) -> Iterator[tuple[str, bytes]]:  # noqa: ANN401
+    row = 0
+    for chunk in column.chunks:
+        for value in chunk:
+            yield f"{path}, row {row}", _image_bytes(path, row, value.as_py())
+            row += 1
+
+
+def _image_bytes(path: Path, row: int, value: object) -> bytes:
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(data, bytes):
+        msg = f"{path}, row {row}: no image bytes; want {{bytes, path}} with bytes"
+        raise DataError(msg)
+    return data

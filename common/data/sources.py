@@ -1,0 +1,210 @@
+"""Data sets by name: ``task.data`` of the configuration."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.data.arrays import RawData, make_dataset
+from common.data.examples import Dataset
+from common.data.folder import read_folder
+from common.data.npz import read_npz
+from common.data.optional import check_optional, optional_module
+from common.data.parquet import find_folder, read_parquet
+from common.errors import ConfigError, DataError
+from common.models.user_code import (
+    did_you_mean,
+    is_file_reference,
+    load_function,
+    split_reference,
+)
+from common.seeding import Use, generator
+
+FOLDS = 5
+
+_PIXEL = 255.0
+_ARRAYS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Images:
+    """A known data set of images in parquet files; mean and std of pixels in 0..1."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    mean: float
+    std: float
+
+
+_PARQUET = {
+    "mnist": _Images(shape=(1, 28, 28), classes=10, mean=0.1307, std=0.3081),
+    "cifar10": _Images(shape=(3, 32, 32), classes=10, mean=0.473, std=0.251),
+}
+_SKLEARN = ("digits", "diabetes")
+_PREFIXES = ("npz", "folder", "parquet")
+_NAMES = (*_SKLEARN, *_PARQUET)
+
+
+def check_source(source: str, data_dir: str) -> None:
+    """Check a data source before anything is loaded; no user code is run.
+
+    Args:
+        source: As for ``load_dataset``.
+        data_dir: As for ``load_dataset``.
+
+    Raises:
+        ConfigError: If the name is unknown, a path does not exist, or a package is
+            not installed.
+    """
+    prefix, colon, rest = source.partition(":")
+    if source in _SKLEARN:
+        check_optional("sklearn", "scikit-learn")
+    elif source in _PARQUET:
+        _check_parquet(source, data_dir)
+    elif colon and prefix in _PREFIXES:
+        _check_path(prefix, rest)
+    elif is_file_reference(source):
+        split_reference(source)
+        _check_exists(Path(source.rpartition(":")[0]), wanted_file=True)
+    else:
+        _check_module_reference(source)
+
+
+def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
+    """Load a data set.
+
+    Args:
+        source: ``digits``, ``diabetes``, ``mnist``, ``cifar10``, ``npz:FILE``,
+            ``folder:DIR``, ``parquet:DIR``, ``module:function`` or
+            ``file.py:function``; a function returns
+            ``(x_train, y_train, x_test, y_test)``.
+        data_dir: Folder of parquet data, or empty for ``FEDPRUNE_DATA``.
+        fold: Which fifth of ``digits`` is the test part, >= 0, counted modulo 5; the
+            other sources have one fixed split.
+
+    Raises:
+        ConfigError: If the source is unknown or not there, or a package is missing.
+        DataError: If a file or an array is not usable; names it.
+    """
+    check_source(source, data_dir)
+    prefix, _, rest = source.partition(":")
+    if source == "digits":
+        return _digits(fold)
+    if source == "diabetes":
+        return _diabetes()
+    if source in _PARQUET:
+        return _known_images(source, data_dir)
+    readers: dict[str, Callable[[Path], RawData]] = {
+        "npz": read_npz,
+        "folder": read_folder,
+        "parquet": read_parquet,
+    }
+    if prefix in readers:
+        return make_dataset(readers[prefix](Path(rest).expanduser()), name=source)
+    return make_dataset(_call(source), name=source)
+
+
+def _digits(fold: int) -> Dataset:
+    """Return scikit-learn's digits, one fold of five as the test part.
+
+    The split is fixed, so that folds 0 to 4 test each of the 1 797 images once.
+    """
+    bunch = optional_module("sklearn.datasets", "scikit-learn").load_digits()
+    inputs = (bunch.images[:, None] / 16.0).astype(np.float32)
+    order = generator(0, 0, "digits", Use.PARTITION).permutation(len(inputs))
+    folds = np.array_split(order, FOLDS)
+    test = np.sort(folds[fold % FOLDS])
+    train = np.setdiff1d(order, test)
+    raw = RawData(
+        x_train=inputs[train],
+        y_train=bunch.target[train],
+        x_test=inputs[test],
+        y_test=bunch.target[test],
+    )
+    # The mean pixel of all images is 0.305: a fixed number, not measured on a part.
+    return make_dataset(raw, name="digits", offset=0.305, scale=1.0, num_outputs=10)
+
+
+def _diabetes() -> Dataset:
+    """Return scikit-learn's diabetes, standardised on its training part, 80 to 20."""
+    bunch = optional_module("sklearn.datasets", "scikit-learn").load_diabetes()
+    inputs, targets = bunch.data, bunch.target[:, None]
+    order = generator(0, 0, "diabetes", Use.PARTITION).permutation(len(inputs))
+    test = np.sort(order[: len(order) // FOLDS])
+    train = np.sort(order[len(order) // FOLDS :])
+    inputs = (inputs - inputs[train].mean(0)) / inputs[train].std(0)
+    targets = (targets - targets[train].mean(0)) / targets[train].std(0)
+    raw = RawData(
+        x_train=inputs[train],
+        y_train=targets[train],
+        x_test=inputs[test],
+        y_test=targets[test],
+    )
+    return make_dataset(raw, name="diabetes")
+
+
+def _known_images(name: str, data_dir: str) -> Dataset:
+    known = _PARQUET[name]
+    folder = find_folder(name, data_dir)
+    dataset = make_dataset(
+        read_parquet(folder),
+        name=name,
+        offset=known.mean * _PIXEL,
+        scale=1 / (known.std * _PIXEL),
+        num_outputs=known.classes,
+    )
+    if dataset.input_shape != known.shape:
+        msg = (
+            f"{folder} holds images of {dataset.input_shape}; {name} has {known.shape}"
+        )
+        raise DataError(msg)
+    return dataset
+
+
+def _call(source: str) -> RawData:
+    function = load_function(source)
+    try:
+        arrays = [np.asarray(array) for array in function()]
+    except Exception as error:
+        msg = f"'{source}' failed: {type(error).__name__}: {error}"
+        raise DataError(msg) from error
+    if len(arrays) != _ARRAYS:
+        msg = f"'{source}' returned {len(arrays)} arrays; want x, y train and x, y test"
+        raise DataError(msg)
+    x_train, y_train, x_test, y_test = arrays
+    return RawData(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+
+
+def _check_parquet(name: str, data_dir: str) -> None:
+    check_optional("pyarrow", "pyarrow")
+    check_optional("PIL", "pillow")
+    find_folder(name, data_dir)
+
+
+def _check_path(prefix: str, rest: str) -> None:
+    if prefix == "parquet":
+        check_optional("pyarrow", "pyarrow")
+    if prefix in ("parquet", "folder"):
+        check_optional("PIL", "pillow")
+    _check_exists(Path(rest).expanduser(), wanted_file=prefix == "npz")
+
+
+def _check_exists(path: Path, *, wanted_file: bool) -> None:
+    if not (path.is_file() if wanted_file else path.is_dir()):
+        msg = f"there is no {'file' if wanted_file else 'folder'} '{path}'"
+        raise ConfigError(msg)
+
+
+def _check_module_reference(source: str) -> None:
+    module, _, function = source.rpartition(":")
+    top = module.partition(".")[0]
+    if top.isidentifier() and function.isidentifier():
+        return
+    prefix = source.partition(":")[0]
+    near = did_you_mean(prefix, (*_NAMES, *_PREFIXES))
+    msg = (
+        f"there is no data source '{source}'{near} (known: {', '.join(_NAMES)}, "
+        f"npz:FILE, folder:DIR, parquet:DIR, module:function, file.py:function)"
+    )
+    raise ConfigError(msg)

@@ -1,0 +1,119 @@
+"""Networks as flat vectors: trained weights and batch-norm statistics.
+
+The order is the network's own: ``named_parameters`` for weights, ``named_modules``
+for statistics.  Nothing here builds a network or keeps a reference to its memory.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from common.errors import ConfigError
+from common.messages import ModelSpec, TensorSpec, Vector
+
+NormModule = _BatchNorm
+
+
+def norm_modules(model: nn.Module) -> list[tuple[str, NormModule]]:
+    """Return (name, module) of every batch norm with running statistics, in order."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, NormModule) and module.running_mean is not None
+    ]
+
+
+def get_weights(model: nn.Module) -> Vector:
+    """Return a copy of all trained weights in model order, float32[size]."""
+    return _gather([weight.detach() for weight in model.parameters()])
+
+
+def set_weights(model: nn.Module, weights: Vector) -> None:
+    """Write flat weights into a network, in place.
+
+    Law: after ``set_weights(model, w)``, ``get_weights(model) == w`` bit for bit for
+    a float32 network.
+
+    Args:
+        model: The network.
+        weights: float32[size] in model order; may be read-only.
+
+    Raises:
+        ConfigError: If the length is not the network's.
+    """
+    _scatter([weight.detach() for weight in model.parameters()], weights, "weights")
+
+
+def get_statistics(model: nn.Module) -> tuple[Vector, Vector]:
+    """Return (running means, running variances), each float32[moments], copied."""
+    means, variances = _running(model)
+    return _gather(means), _gather(variances)
+
+
+def set_statistics(model: nn.Module, mean: Vector, variance: Vector) -> None:
+    """Write running statistics into a network, in place.
+
+    Args:
+        model: The network.
+        mean: float32[moments] in module order.
+        variance: float32[moments] in module order, >= 0.
+
+    Raises:
+        ConfigError: If a length is not the network's; nothing is written then.
+    """
+    means, variances = _running(model)
+    _check_length(means, mean, "means")
+    _scatter(variances, variance, "variances")
+    _scatter(means, mean, "means")
+
+
+def model_spec(model: nn.Module, units: int) -> ModelSpec:
+    """Return the names and shapes of a network: the schema of its messages.
+
+    Args:
+        model: The network as it is now, cut or not.
+        units: Number of its kept units, >= 0.
+    """
+    tensors = tuple(
+        TensorSpec(name=name, shape=tuple(weight.shape))
+        for name, weight in model.named_parameters()
+    )
+    moments = sum(mean.numel() for mean in _running(model)[0])
+    return ModelSpec(tensors=tensors, moments=moments, units=units)
+
+
+def _running(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the running means and the running variances of a network."""
+    modules = [module for _, module in norm_modules(model)]
+    means = [m.running_mean for m in modules if m.running_mean is not None]
+    variances = [m.running_var for m in modules if m.running_var is not None]
+    return means, variances
+
+
+def _gather(tensors: list[torch.Tensor]) -> Vector:
+    if not tensors:
+        return np.zeros(0, dtype=np.float32)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    vector: NDArray[np.float32] = flat.to("cpu", torch.float32).numpy()
+    return vector
+
+
+def _check_length(tensors: list[torch.Tensor], vector: Vector, what: str) -> None:
+    wanted = sum(tensor.numel() for tensor in tensors)
+    if vector.shape != (wanted,):
+        msg = f"{what} have shape {vector.shape}; the network takes ({wanted},)"
+        raise ConfigError(msg)
+
+
+def _scatter(tensors: list[torch.Tensor], vector: Vector, what: str) -> None:
+    _check_length(tensors, vector, what)
+    # A copy: torch warns about memory that may not be written to.
+    flat = torch.from_numpy(np.array(vector, dtype=np.float32))
+    start = 0
+    with torch.no_grad():
+        for tensor in tensors:
+            end = start + tensor.numel()
+            tensor.copy_(flat[start:end].reshape(tensor.shape))
+            start = end

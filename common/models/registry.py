@@ -1,0 +1,111 @@
+"""Networks by name: ``task.model`` of the configuration."""
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any
+
+from torch import nn
+
+from common.errors import ConfigError
+from common.models.networks import VGG11, LeNet5, Perceptron, resnet18, small_resnet
+from common.models.user_code import did_you_mean, load_function
+from common.seeding import Use, seed_torch
+
+Shape = tuple[int, ...]
+
+NETWORKS: dict[str, Callable[[int, Shape], nn.Module]] = {
+    "lenet5": LeNet5,
+    "mlp": Perceptron,
+    "small-resnet": small_resnet,
+    "vgg11_bn": VGG11,
+    "resnet18": resnet18,
+}
+
+# Loaders of later versions; each becomes a function (rest, num_outputs, shape) here.
+LATER_LOADERS = ("timm", "torchvision", "hf")
+
+
+def build_model(
+    name: str, *, num_outputs: int, input_shape: Shape, seed: int
+) -> nn.Module:
+    """Build a network whose first weights depend on ``seed`` alone.
+
+    torch's global generator is left as it was.
+
+    Args:
+        name: A name of ``NETWORKS``, or ``module:factory`` or ``file.py:factory``;
+            a factory takes no arguments, or any of ``num_outputs`` and
+            ``input_shape``.
+        num_outputs: Entries of the output, >= 1.
+        input_shape: Shape of one example, without the batch.
+        seed: Seed of the run.
+
+    Raises:
+        ConfigError: If the name is unknown, the input does not fit the network, or
+            the factory fails or returns something else than an ``nn.Module``.
+    """
+    if num_outputs < 1:
+        msg = f"num_outputs is {num_outputs}; want num_outputs >= 1"
+        raise ConfigError(msg)
+    builder = _find(name)
+    with seed_torch(seed, 0, "model", Use.INIT):
+        return builder(num_outputs, input_shape)
+
+
+def check_model(name: str) -> None:
+    """Check a model's name before anything is built.
+
+    User code is not run.
+
+    Raises:
+        ConfigError: If no network and no loader has this name.
+    """
+    if name in NETWORKS:
+        return
+    prefix, colon, _ = name.partition(":")
+    if not colon:
+        near = did_you_mean(name, NETWORKS)
+        msg = (
+            f"there is no model '{name}'{near} (known: {', '.join(NETWORKS)}, "
+            f"'module:factory' and 'file.py:factory')"
+        )
+        raise ConfigError(msg)
+    if prefix in LATER_LOADERS:
+        msg = (
+            f"model '{name}': the loader '{prefix}:' is not available in this version; "
+            f"write a factory that returns the network and name it 'file.py:factory'"
+        )
+        raise ConfigError(msg)
+
+
+def _find(name: str) -> Callable[[int, Shape], nn.Module]:
+    check_model(name)
+    if name in NETWORKS:
+        return NETWORKS[name]
+    factory = load_function(name)
+    return lambda num_outputs, shape: _call(name, factory, num_outputs, shape)
+
+
+def _call(
+    name: str, factory: Callable[..., Any], num_outputs: int, shape: Shape
+) -> nn.Module:
+    given = {"num_outputs": num_outputs, "input_shape": shape}
+    try:
+        model = factory(**_accepted(factory, given))
+    except Exception as error:
+        msg = f"the factory '{name}' failed: {type(error).__name__}: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(model, nn.Module):
+        msg = f"the factory '{name}' returned {type(model).__name__}; want nn.Module"
+        raise ConfigError(msg)
+    return model
+
+
+def _accepted(factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the given arguments that the factory names."""
+    named = {
+        key
+        for key, parameter in signature(factory).parameters.items()
+        if parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    }
+    return {key: value for key, value in given.items() if key in named}

@@ -1,0 +1,181 @@
+"""Weights in files: safetensors, read with every check and written atomically.
+
+Nothing is unpickled.  Equal weights and equal metadata give equal bytes.
+"""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from common.errors import ConfigError, IntegrityError
+
+_PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
+# Zip (torch since 1.6), pickle protocols 2 to 5, and torch's older tar files.
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_COUNTER = "num_batches_tracked"
+_NAMES_SHOWN = 8
+_METADATA_KEY = "fedprune"
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
+    """Write all tensors of a network to a safetensors file, atomically.
+
+    A reader sees the old file or the new one, also after a power cut.
+
+    Args:
+        path: Where to write; its folder exists.
+        model: The network; parameters and buffers are written.
+        metadata: What else the file says, as canonical JSON under one key of the
+            header (the format keeps no order of several keys).
+    """
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
+    data = save(tensors, metadata={_METADATA_KEY: text})
+    _write_atomically(path, data)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata that ``save_weights`` wrote; empty for a foreign file.
+
+    Raises:
+        ConfigError: If there is no such file or it is a pickle.
+        IntegrityError: If it is no valid safetensors file.
+    """
+    _check_kind(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            found = json.loads(header.get(_METADATA_KEY, "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise IntegrityError(_damaged(path, error)) from error
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read a safetensors file into a network, whole or not at all.
+
+    The names must be exactly those of the network's parameters and buffers, except
+    that batch norm's ``num_batches_tracked`` may be absent.  Floating types of
+    another width are converted.
+
+    Args:
+        path: The file.
+        model: The network; written only after every check has passed.
+
+    Raises:
+        ConfigError: If there is no such file, it is a pickle, or its names or shapes
+            are not the network's.
+        IntegrityError: If it is no valid safetensors file or holds a value that is
+            not finite.
+    """
+    _check_kind(path)
+    wanted = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            _check_names(path, names, wanted)
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            _check_shapes(path, shapes, wanted)
+            tensors = {name: file.get_tensor(name) for name in sorted(names)}
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(_damaged(path, error)) from error
+    for name, tensor in tensors.items():
+        _check_values(path, name, tensor, wanted[name])
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            wanted[name].copy_(tensor)
+
+
+def _check_kind(path: Path) -> None:
+    if not path.is_file():
+        msg = f"there is no weights file '{path}'"
+        raise ConfigError(msg)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        msg = (
+            f"'{path}' is a pickle, which runs code when it is read; want safetensors. "
+            f"Convert it where you trust it:\n"
+            f"  import torch; from safetensors.torch import save_file\n"
+            f"  save_file(torch.load('{path.name}', weights_only=True), "
+            f"'{path.stem}.safetensors')"
+        )
+        raise ConfigError(msg)
+
+
+def _check_names(path: Path, names: set[str], wanted: dict[str, Tensor]) -> None:
+    needed = {name for name in wanted if name.rpartition(".")[2] != _COUNTER}
+    missing, unknown = sorted(needed - names), sorted(names - set(wanted))
+    if missing or unknown:
+        msg = (
+            f"'{path}' does not fit the network: missing {_listed(missing)}; "
+            f"unknown {_listed(unknown)}"
+        )
+        raise ConfigError(msg)
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "nothing"
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_shapes(
+    path: Path, shapes: dict[str, tuple[int, ...]], wanted: dict[str, Tensor]
+) -> None:
+    for name, shape in sorted(shapes.items()):
+        if shape != tuple(wanted[name].shape):
+            msg = (
+                f"'{path}': tensor '{name}' has shape {shape}; "
+                f"the network takes {tuple(wanted[name].shape)}"
+            )
+            raise ConfigError(msg)
+
+
+def _check_values(path: Path, name: str, tensor: Tensor, wanted: Tensor) -> None:
+    if tensor.is_floating_point() != wanted.is_floating_point():
+        msg = f"'{path}': tensor '{name}' has type {tensor.dtype}; want {wanted.dtype}"
+        raise ConfigError(msg)
+    # Judged after the conversion: a large float64 overflows in float32.
+    if not bool(torch.isfinite(tensor.to(wanted.dtype)).all()):
+        msg = f"'{path}': tensor '{name}' holds a value that is not finite"
+        raise IntegrityError(msg)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"'{path}' is no valid safetensors file: {error}"
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; not every system opens folders (Windows does not)."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
