@@ -1,5 +1,6 @@
 """The configuration: read once, at the door, into frozen and checked sections."""
 
+from common.config.explain import wanted
 from common.config.load import (
     DATA_VARIABLE,
     Overrides,
@@ -7,11 +8,11 @@ from common.config.load import (
     load_config,
     parse_config,
 )
-from common.config.schema import (
+from common.config.schema import Config
+from common.config.sections import (
     Broadcast,
     Budget,
     Client,
-    Config,
     Distill,
     Partition,
     Prune,
@@ -44,4 +45,5 @@ __all__ = [
     "load_config",
     "parse_config",
     "toml_value",
+    "wanted",
 ]

@@ -29,6 +29,9 @@ from common.errors import ConfigError
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]
 DATA_VARIABLE = "FEDPRUNE_DATA"
+_FILE = re.compile(
+    r"(?P<kind>npz:|folder:|parquet:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
+)
 
 
 def load_config(path: Path | None = None, overrides: Overrides = ()) -> Config:
@@ -121,12 +124,30 @@ def _read(path: Path | None, overrides: Overrides) -> tuple[Table, Origin]:
     for key, value, place in _overrides(overrides):
         places[key] = place
         _put(table, key, value)
-    data_dir = os.environ.get(DATA_VARIABLE, "")
     task = table.setdefault("task", Table())
+    data_dir = os.environ.get(DATA_VARIABLE, "")
     if data_dir and isinstance(task, dict) and not task.get("data_dir"):
         task["data_dir"] = data_dir
         places["task", "data_dir"] = DATA_VARIABLE
+    if path is not None and isinstance(task, dict):
+        _find_files(task, path.parent)
     return table, replace(origin, overrides=places)
+
+
+def _find_files(task: Table, folder: Path) -> None:
+    """Complete, in place, names of files that lie beside the configuration.
+
+    A relative name means the working folder first, as everywhere; only what is not
+    there, and is in the configuration's own folder, gets that folder before it.
+    """
+    for key in ("model", "data", "weights"):
+        value = task.get(key)
+        found = _FILE.match(value) if isinstance(value, str) else None
+        if not found:
+            continue
+        name, path = found["name"], folder / found["name"]
+        if not Path(name).exists() and path.exists():
+            task[key] = f"{found['kind']}{path.resolve()}{found['function']}"
 
 
 def _read_text(path: Path) -> str:

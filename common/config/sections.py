@@ -1,0 +1,219 @@
+"""Every key of a configuration: its type, default, unit and range.
+
+The sections are strict (no silent conversion), frozen, and refuse unknown keys.  The
+text under a key is its help: ``fedprune init`` prints it, errors quote its range.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Density = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+# A list is what TOML has; a tuple is what a frozen section may hold.
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Section(BaseModel):
+    """Rules of all sections."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class Partition(Section):
+    """How the training data is split over the clients."""
+
+    kind: Literal["iid", "dirichlet", "shards"] = "dirichlet"
+    """Equal random parts, parts with skewed labels, or few classes a client."""
+    alpha: float = Field(default=0.5, gt=0)
+    """Concentration of the Dirichlet split, 0 < alpha; smaller = more skew."""
+    classes: Positive = 2
+    """Classes of one client for "shards", 1 <= classes."""
+
+
+class Task(Section):
+    """What is learned, from which data, by how many clients."""
+
+    model: str = Field(default="small-resnet", min_length=1)
+    """small-resnet, resnet18, vgg11_bn, lenet5, mlp, module:factory or
+    file.py:factory."""
+    weights: str = ""
+    """Safetensors file that the training starts from; "" = fresh weights."""
+    data: str = Field(default="digits", min_length=1)
+    """digits, diabetes, mnist, cifar10, npz:FILE, folder:DIR, parquet:DIR,
+    module:function or file.py:function."""
+    data_dir: str = ""
+    """Folder of the parquet data; "" = the environment variable FEDPRUNE_DATA."""
+    partition: Partition = Partition()
+    """How the data is split: kind, alpha ("dirichlet"), classes ("shards")."""
+    clients: Positive = 10
+    """Number of clients, 1 <= clients."""
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    """Classification, or regression with the mean squared error as its metric."""
+    ignore: Names = ()
+    """Names of modules whose channels are never pruned."""
+
+
+class Rounds(Section):
+    """How many rounds of which kind, and who takes part in one."""
+
+    warmup: Count = 3
+    """Rounds before the first cycle: no penalty, no cut; 0 <= warmup."""
+    sparsify: Count = 2
+    """Rounds with the penalty at the start of a cycle; the cut comes after the last
+    one; 1 <= sparsify unless cuts = 0."""
+    finetune: Count = 2
+    """Rounds after each cut, 0 <= finetune."""
+    cuts: Count = 4
+    """Cycles, each with one cut, 0 <= cuts; 0 = plain federated averaging."""
+    final: Count = 6
+    """Fine-tune rounds after the last cycle, 0 <= final."""
+    cohort: Positive = 10
+    """Clients whose answers one round waits for, 1 <= cohort <= task.clients."""
+    minimum: Positive = 5
+    """Answers without which a round fails, 1 <= minimum <= cohort."""
+    over_select: float = Field(default=1.0, ge=1, le=10)
+    """Clients asked for each one of the cohort, 1 <= over_select <= 10."""
+    deadline_s: float = Field(default=600.0, gt=0)
+    """Seconds after which a round goes on without the missing, 0 < deadline_s."""
+
+    @property
+    def total(self) -> int:
+        """Rounds of the whole run."""
+        cycles = self.cuts * (self.sparsify + self.finetune)
+        return self.warmup + cycles + self.final
+
+
+class Client(Section):
+    """How a client trains."""
+
+    epochs: Positive = 2
+    """Passes over the client's training part in a round, 1 <= epochs."""
+    batch: Positive = 32
+    """Examples of one local step, 1 <= batch."""
+    lr: float = Field(default=0.05, gt=0)
+    """Learning rate of SGD, 0 < lr."""
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate changes over the rounds of the run."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
+    penalty: Literal["none", "l1", "group", "bn-l1", "bn-l1+group"] = "bn-l1+group"
+    """What pulls channels to zero in the sparsify rounds."""
+    strength: float = Field(default=0.002, ge=0)
+    """Shrinkage of one round in weight magnitude, 0 <= strength; 0 = no penalty."""
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a client's data that only judges the broadcast, 0 <= validation < 1."""
+    score_examples: Positive = 256
+    """Most training examples that importance is measured on, 1 <= score_examples."""
+
+
+class Budget(Section):
+    """What the final network may cost, as shares of the dense one."""
+
+    params: Density | None = None
+    """Share of the parameters kept, 0 < params <= 1."""
+    flops: Density | None = None
+    """Share of the FLOPs kept, 0 < flops <= 1."""
+    channel_density: Density | None = None
+    """Share of the prunable channels kept, 0 < channel_density <= 1."""
+
+
+class Prune(Section):
+    """How channels are judged, agreed on and cut."""
+
+    budget: Budget = Budget(params=0.30, flops=0.35)
+    """Shares kept at the end: one or more of params, flops, channel_density, each in
+    (0, 1]; a budget that is given replaces the default as a whole."""
+    schedule: Literal["cubic", "linear", "geometric"] = "cubic"
+    """How the budget falls from 1 to its end over the cuts."""
+    importance: Literal[
+        "taylor", "activation-mean", "activation-variance", "l1", "l2", "gamma",
+        "random",
+    ] = "taylor"  # fmt: skip
+    """What a channel is worth; the first three are measured by the clients."""
+    consensus: Literal["mean", "median", "trimmed-mean"] = "trimmed-mean"
+    """How one importance is made out of those of the clients."""
+    ema: float = Field(default=0.5, ge=0, lt=1)
+    """Weight of the earlier cycles' importance, 0 <= ema < 1."""
+    floor: Positive = 2
+    """Fewest channels that a pruning group keeps, 1 <= floor."""
+    step_cap: Density = 0.4
+    """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
+    width_multiple: Positive = 8
+    """Widths are multiples of this, or full, 1 <= width_multiple."""
+    max_loss_increase: float = Field(default=0.2, ge=0)
+    """Relative rise of the validation loss above which a cut is rolled back,
+    0 <= max_loss_increase."""
+
+
+class Update(Section):
+    """What a client sends."""
+
+    update_density: Density = 0.05
+    """Share of the delta's entries sent, 0 < update_density <= 1."""
+    values: Literal["int8", "float32"] = "int8"
+    """How the values travel."""
+    error_feedback: bool = True
+    """Whether what was not sent is added to the next delta."""
+    decay: Share = 1.0
+    """Factor on the residual for each round away, 0 <= decay <= 1."""
+    max_bytes: int = Field(default=67108864, ge=1024)
+    """Largest message that is read, in bytes, 1024 <= max_bytes."""
+
+
+class Broadcast(Section):
+    """What the server sends."""
+
+    values: Literal["int8", "float32"] = "int8"
+    """How the values travel."""
+
+
+class Distill(Section):
+    """How the network before a cut teaches the one after it."""
+
+    weight: Share = 0.5
+    """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""
+    temperature: float = Field(default=2.0, gt=0)
+    """Temperature of the distillation, 0 < temperature."""
+
+
+class Robust(Section):
+    """What limits the influence of one client."""
+
+    aggregate: Literal["mean", "median"] = "mean"
+    """How one delta is made out of those of the clients."""
+    max_examples: Positive = 100000
+    """Largest number of examples that a client may claim, 1 <= max_examples."""
+
+
+class Run(Section):
+    """Where and how the run takes place."""
+
+    dir: str = Field(default="runs", min_length=1)
+    """Folder that the run's own folder is made in."""
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
+    """Part of the folder's name: letters, digits, ".", "_", "-"; 100 at most."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of every random stream, 0 <= seed < 2^63."""
+    engine: Literal["ray", "inprocess"] = "ray"
+    """Flower's simulation on Ray, or the same rounds in this process."""
+    workers: Count = 0
+    """Worker processes, 0 <= workers; 0 = one for each core."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained; "auto" = a GPU when there is one."""
+    control: bool = True
+    """Whether dense federated averaging runs beside it, for comparison."""
+    evaluate_every: Positive = 1
+    """Rounds between two evaluations for the report, 1 <= evaluate_every."""
+    state_limit_mb: Positive = 4096
+    """Largest total of the residual files, in MiB, 1 <= state_limit_mb."""
+    track: Annotated[tuple[str, ...], Field(strict=False, max_length=0)] = ()
+    """Trackers that follow the run; this version has none, so the list is empty."""

@@ -1,0 +1,92 @@
+"""The front door: the public names of FedPrune, and the command line.
+
+``import fedprune`` and ``fedprune --help`` are light: torch, Flower and Ray are
+imported by what needs them.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_PACKAGES = ("common", "client", "server", "simulations")
+
+
+def _shadowed(home: Path) -> str:
+    """Return one line about a package that another project shadows, or nothing.
+
+    The four packages have generic names, so whatever comes earlier on ``sys.path``
+    may answer in their place.
+    """
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        found = Path(spec.origin).parent if spec and spec.origin else None
+        if found is None or found.resolve() != home / name:
+            return (
+                f'fedprune: the package "{name}" comes from {found or "nowhere"}, want '
+                f"{home / name}; install FedPrune in an environment of its own"
+            )
+    return ""
+
+
+_problem = _shadowed(Path(__file__).resolve().parent)
+if _problem and (__name__ == "__main__" or Path(sys.argv[0]).stem == "fedprune"):
+    sys.stderr.write(_problem + "\n")
+    sys.exit(2)
+if _problem:
+    raise ImportError(_problem)
+
+# Only now is it sure that these are ours.
+from common.config import Config, load_config  # noqa: E402
+from common.errors import (  # noqa: E402
+    ConfigError,
+    DataError,
+    FedPruneError,
+    IntegrityError,
+    PayloadError,
+    RoundError,
+    StaleUpdate,
+    StructureError,
+)
+
+if TYPE_CHECKING:
+    from simulations.api import simulate
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataError",
+    "FedPruneError",
+    "IntegrityError",
+    "PayloadError",
+    "RoundError",
+    "StaleUpdate",
+    "StructureError",
+    "__version__",
+    "load_config",
+    "main",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import ``simulate`` when it is first asked for: an edge install has no Ray."""
+    if name == "simulate":
+        from simulations import api  # noqa: PLC0415 - imports torch
+
+        return api.simulate
+    message = f"module 'fedprune' has no attribute '{name}'"
+    raise AttributeError(message)
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    from simulations.cli import run_command_line  # noqa: PLC0415 - typer, not for users
+
+    sys.exit(run_command_line(sys.argv[1:], version=__version__))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The command line of simulations: simulate, init, inspect, report, export, doctor.
+
+Nothing heavy is imported before a command needs it, so that help is quick and an edge
+install works without Ray.  Results go to standard output, errors to standard error,
+in one line, with the exit code of their class.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from common.config import expand_sweep, load_config
+from common.errors import ConfigError, FedPruneError
+from simulations import session
+from simulations.session import print_json
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train together, prune together, ship a small model.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
+
+# Flower reports its use and looks for updates unless told otherwise.
+_NO_CALLS_HOME = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_INTERRUPTED = 130
+
+
+def run_command_line(arguments: Sequence[str], *, version: str) -> int:
+    """Run one command and return its exit code; errors become one line.
+
+    Args:
+        arguments: What follows the program's name.
+        version: What ``--version`` prints.
+    """
+    for name, value in _NO_CALLS_HOME.items():
+        os.environ.setdefault(name, value)
+    if list(arguments) == ["--version"]:
+        print(version)
+        return 0
+    try:
+        code = app(list(arguments) or ["--help"], "fedprune", standalone_mode=False)
+    except FedPruneError as error:
+        return _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        return _fail(_usage(error), ConfigError.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        return _fail("interrupted", _INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return what is wrong with the call, and where its help is."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "fedprune"
+    return f"{error.format_message().rstrip('.')}; see {command} --help"
+
+
+@app.command()
+def simulate(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="A list of values = a run for each.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(metavar="ray|inprocess", help="Replaces run.engine.")
+    ] = "",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Replaces run.workers.")
+    ] = None,
+    ray_address: Annotated[
+        str, typer.Option(metavar="A", help="An existing Ray cluster.")
+    ] = "",
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", help="Replaces run.seed.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a federation on this machine or on a Ray cluster."""
+    short = {"run.engine": engine or None, "run.workers": workers, "run.seed": seed}
+    overrides = list(set_ or [])
+    overrides += [f"{key}={value}" for key, value in short.items() if value is not None]
+    show = "json" if as_json else "path" if quiet else "table"
+    if resume is not None:
+        if file is not None or overrides or sweep:
+            message = (
+                "--resume goes on with the run's own configuration; want no FILE.toml, "
+                "--set, --sweep, --engine, --workers or --seed beside it"
+            )
+            raise ConfigError(message)
+        session.resume_one(resume, ray_address, show)
+    elif sweep:
+        session.run_sweep(expand_sweep(file, overrides), ray_address, show)
+    else:
+        session.run_one(load_config(file, overrides), ray_address, show)
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write fedprune.toml and my_task.py: a project of your own to start from."""
+    from simulations.scaffold import write_project
+
+    files = write_project(directory)
+    if as_json:
+        print_json({"files": [str(path) for path in files]})
+        return
+    for path in files:
+        print(path if quiet else f"wrote {path}")
+    if not quiet:
+        print(f"next: fedprune simulate {files[0]}")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="RUN|MODEL|PLAN")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a run, a model or a prune plan holds."""
+    from simulations.inspection import inspect_path, render
+
+    found = inspect_path(path)
+    if as_json:
+        print_json(found)
+    elif not quiet:
+        print(render(found))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the report goes.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a self-contained HTML report of one or more runs."""
+    from simulations.report import write_report
+
+    path = write_report(runs, output)
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        print(path if quiet else f"wrote {path}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    format_: Annotated[
+        str, typer.Option("--format", metavar="safetensors|onnx", help="File format.")
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare outputs and latency.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the final model of a run for a device."""
+    from simulations.export import export_run
+
+    if format_ not in {"safetensors", "onnx"}:
+        message = f'--format: found "{format_}", want one of "safetensors", "onnx"'
+        raise ConfigError(message)
+    written = export_run(run, format_=format_, check=check, output=output)
+    if as_json:
+        print_json(written)
+        return
+    for name, value in written.items():
+        if not quiet or name == "path":
+            print(value if quiet else f"{name}: {value}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Check that this machine can run FedPrune, and say what is missing."""
+    from simulations.doctor import examine, render, usable
+
+    checks = examine()
+    if as_json:
+        print_json(
+            {"usable": usable(checks), "checks": [check.as_dict() for check in checks]}
+        )
+    elif not quiet:
+        print(render(checks))
+    if not usable(checks):
+        raise typer.Exit(ConfigError.exit_code)

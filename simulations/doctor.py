@@ -1,0 +1,203 @@
+"""What this machine has: versions, packages, cores, memory, folders.
+
+Works in an edge install: what is not installed is said to be so, and only what every
+install needs makes the machine unusable.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from common.config import DATA_VARIABLE, Config
+
+_OURS = ("common", "client", "server", "simulations", "fedprune")
+_NEEDED = ("torch", "flwr", "numpy", "msgpack", "safetensors", "pydantic", "typer")
+_OPTIONAL = {
+    "ray": "simulations on Ray; pip install 'fedprune[simulation]'",
+    "sklearn": "the digits data; pip install 'fedprune[simulation]'",
+    "pyarrow": "parquet data; pip install 'fedprune[simulation]'",
+    "PIL": "images; pip install 'fedprune[simulation]'",
+    "matplotlib": "plots in reports; pip install 'fedprune[simulation]'",
+    "onnx": "export; pip install 'fedprune[onnx]'",
+    "onnxscript": "export; pip install 'fedprune[onnx]'",
+    "onnxruntime": "export --check; pip install 'fedprune[onnx]'",
+}
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+_OLDEST, _NEWEST = (3, 11), (3, 13)
+_GIB = 2**30
+_LOW_DISK = 1 * _GIB  # bytes; a run with checkpoints of large models needs more
+
+
+class Level(StrEnum):
+    """How a check came out; only an error makes the machine unusable."""
+
+    OK = "ok"
+    NOTE = "note"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        level: How it came out.
+        detail: What was found and, unless it is well, what was wanted.
+    """
+
+    name: str
+    level: Level
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+def examine() -> list[Check]:
+    """Look at everything and return what was found; never raises."""
+    checks = [_python(), _origin()]
+    checks += [_package(name, "") for name in _NEEDED]
+    checks += [_package(name, purpose) for name, purpose in _OPTIONAL.items()]
+    checks += [*_accelerator(), _cores(), _memory(), _data_dir()]
+    return [*checks, *_run_dir(Path(Config().run.dir))]
+
+
+def usable(checks: Sequence[Check]) -> bool:
+    """Return whether nothing that every install needs is wrong."""
+    return all(check.level is not Level.ERROR for check in checks)
+
+
+def render(checks: Sequence[Check]) -> str:
+    """Return the checks as lines, with a verdict at the end."""
+    width = max(len(check.name) for check in checks)
+    lines = [f"{c.level:5}  {c.name:{width}}  {c.detail}" for c in checks]
+    errors = sum(check.level is Level.ERROR for check in checks)
+    verdict = f"not usable: {errors} error(s)" if errors else "usable"
+    return "\n".join([*lines, verdict])
+
+
+def _check(name: str, detail: str, *, fine: bool, needed: bool = True) -> Check:
+    bad = Level.ERROR if needed else Level.NOTE
+    return Check(name=name, level=Level.OK if fine else bad, detail=detail)
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    fine = _OLDEST <= sys.version_info[:2] <= _NEWEST
+    detail = version if fine else f"{version}, want >= 3.11 and < 3.14"
+    return _check("python", f"{detail} ({sys.executable})", fine=fine)
+
+
+def _origin() -> Check:
+    """Check that the five top-level names come from one place."""
+    places: dict[str, str] = {}
+    for name in _OURS:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        home = origin and (
+            origin.parent.parent if origin.stem == "__init__" else origin.parent
+        )
+        places[name] = str(home or "not found")
+    if len(set(places.values())) == 1:
+        detail = f"{_version('fedprune')} in {places['fedprune']}"
+        return _check("fedprune", detail, fine=True)
+    mixed = ", ".join(f"{name}: {place}" for name, place in places.items())
+    detail = f"from several places ({mixed}), want one; use an environment of its own"
+    return _check("fedprune", detail, fine=False)
+
+
+def _version(module: str) -> str:
+    """Return the version of what a module was installed from."""
+    try:
+        return importlib.metadata.version(_DISTRIBUTIONS.get(module, module))
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed, run from its folder)"
+
+
+def _package(name: str, purpose: str) -> Check:
+    """Check that a package is there and can be imported."""
+    needed = not purpose
+    if importlib.util.find_spec(name) is None:
+        detail = "not installed" + (f": needed for {purpose}" if purpose else "")
+        return _check(name, detail, fine=False, needed=needed)
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        detail = f"{_version(name)}, does not import: {type(error).__name__}: {reason}"
+        return _check(name, detail, fine=False, needed=needed)
+    return _check(name, _version(name), fine=True)
+
+
+def _accelerator() -> Iterator[Check]:
+    """Say whether torch sees a GPU."""
+    try:
+        import torch
+    except Exception:
+        return
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name(0)
+        yield _check("device", f"CUDA {torch.version.cuda}, {name}", fine=True)
+    else:
+        yield _check("device", "CPU", fine=True)
+
+
+def _cores() -> Check:
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return _check("cores", f"{count} for this process", fine=True)
+
+
+def _memory() -> Check:
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()}
+        free, total = sizes["MemAvailable"], sizes["MemTotal"]
+    except (OSError, KeyError, ValueError, IndexError):
+        return _check("memory", "unknown on this system", fine=True)
+    kib = _GIB / 1024
+    return _check(
+        "memory", f"{free / kib:.1f} of {total / kib:.1f} GiB free", fine=True
+    )
+
+
+def _data_dir() -> Check:
+    text = os.environ.get(DATA_VARIABLE, "")
+    if not text:
+        detail = f"{DATA_VARIABLE} is not set: parquet data needs it or task.data_dir"
+        return _check("data", detail, fine=False, needed=False)
+    if not Path(text).is_dir():
+        detail = f"{DATA_VARIABLE} is {text}, which is no folder"
+        return _check("data", detail, fine=False, needed=False)
+    return _check("data", text, fine=True)
+
+
+def _run_dir(path: Path) -> Iterator[Check]:
+    """Check that a run could write its folder here, and how much."""
+    place = path.resolve()
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        detail = f"cannot write in {place}: {error.strerror}; set run.dir"
+        yield _check("run folder", detail, fine=False, needed=False)
+        return
+    yield _check("run folder", str(path.resolve()), fine=True)
+    free = shutil.disk_usage(place).free
+    detail = f"{free / _GIB:.1f} GiB free"
+    yield _check("disk", detail, fine=free >= _LOW_DISK, needed=False)

@@ -1,0 +1,239 @@
+"""What a run shows while it goes on: a bar, lines, or nothing.
+
+A display receives the events of ``events.jsonl`` as they are written; a key that an
+event lacks is shown as "-".
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Protocol, Self, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from typing_extensions import override
+
+Event = Mapping[str, object]
+
+_KIBI = 1024
+_NAMES = {"main": "pruned", "control": "dense"}
+
+
+class Progress(Protocol):
+    """Somebody who wants to know how a run goes on."""
+
+    def on_event(self, event: dict[str, object]) -> None:
+        """Receive one event of ``events.jsonl``."""
+
+
+class Display:
+    """A progress display that can be opened and closed; by itself it is silent.
+
+    Attributes:
+        directory: Folder of the run, as soon as it is known; empty before.
+    """
+
+    def __init__(self) -> None:
+        self.directory = ""
+
+    def on_event(self, event: dict[str, object]) -> None:
+        """Receive one event."""
+        if event.get("event") in {"run_started", "resumed"}:
+            self.directory = str(event.get("directory", self.directory))
+        self.show(event)
+
+    def show(self, event: Event) -> None:
+        """Display one event."""
+
+    def close(self) -> None:
+        """End the display."""
+
+    def __enter__(self) -> Self:
+        """Return the display itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End the display."""
+        self.close()
+
+
+class SilentProgress(Display):
+    """Shows nothing."""
+
+
+class LineProgress(Display):
+    """Writes one plain line a round, cut, roll-back and refusal.
+
+    Args:
+        stream: Where to; None = standard output.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream or sys.stdout
+
+    @override
+    def show(self, event: Event) -> None:
+        """Write the line of one event, if it has one."""
+        line = describe(event)
+        if line:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+class BarProgress(Display):
+    """A progress bar for each of the two runs, with the notable events above it.
+
+    Args:
+        console: Where to; None = standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    @override
+    def show(self, event: Event) -> None:
+        """Move the bar of the event's run, or print a line above the bars."""
+        if event.get("event") != "round":
+            line = describe(event)
+            if line:
+                self._bars.start()
+                self._bars.console.print(line, markup=False, highlight=False)
+            return
+        self._bars.start()
+        run = str(event.get("run", "main"))
+        if run not in self._tasks:
+            self._tasks[run] = self._bars.add_task(_run_name(event), figures="")
+        self._bars.update(
+            self._tasks[run],
+            total=_whole(event.get("rounds")),
+            completed=_whole(event.get("round")),
+            figures=_figures(event),
+        )
+
+    @override
+    def close(self) -> None:
+        """Stop redrawing, so that the terminal is whole again."""
+        self._bars.stop()
+
+
+def describe(event: Event) -> str:
+    """Return one line about an event, or "" when it is not worth one."""
+    kind = str(event.get("event"))
+    if kind == "client" and event.get("status") in {"refused", "failed"}:
+        kind = "refused"
+    line = _LINES.get(kind)
+    return line(event) if line else ""
+
+
+def human_bytes(count: object) -> str:
+    """Return a number of bytes in words, for example "1.5 MiB".
+
+    >>> human_bytes(900), human_bytes(1536), human_bytes(None)
+    ('900 B', '1.5 KiB', '-')
+    """
+    if isinstance(count, bool) or not isinstance(count, int | float):
+        return "-"
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < _KIBI:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _KIBI
+    return f"{size:.1f} TiB"
+
+
+def _started_line(event: Event) -> str:
+    return f"run {event.get('directory', '')}".rstrip()
+
+
+def _round_line(event: Event) -> str:
+    place = f"{event.get('round', '-')}/{event.get('rounds', '-')}"
+    return f"{_run_name(event):6} round {place:7} {_figures(event)}"
+
+
+def _cut_line(event: Event) -> str:
+    return f"cut after round {event.get('round', '-')}: {_rest(event)}"
+
+
+def _rollback_line(event: Event) -> str:
+    return f"cut taken back in round {event.get('round', '-')}: {_rest(event)}"
+
+
+def _refused_line(event: Event) -> str:
+    client = event.get("client", event.get("client_id", "-"))
+    what = event.get("status", "refused")
+    reason = event.get("reason", "-")
+    return f"round {event.get('round', '-')}: client {client} {what}: {reason}"
+
+
+def _resumed_line(event: Event) -> str:
+    return f"resumed after round {event.get('round', '-')}"
+
+
+def _warning_line(event: Event) -> str:
+    return f"warning: {event.get('message', event.get('reason', ''))}"
+
+
+_LINES: dict[str, Callable[[Event], str]] = {
+    "run_started": _started_line,
+    "round": _round_line,
+    "cut": _cut_line,
+    "rollback": _rollback_line,
+    "refused": _refused_line,
+    "resumed": _resumed_line,
+    "warning": _warning_line,
+}
+
+
+def _run_name(event: Event) -> str:
+    run = str(event.get("run", "main"))
+    return _NAMES.get(run, run)
+
+
+def _figures(event: Event) -> str:
+    """Return cycle, phase, accuracy, loss, density and bytes of a round."""
+    parts = [f"cycle {event.get('cycle', '-')} {event.get('phase', '-')!s:8}"]
+    accuracy = event.get("accuracy")
+    if accuracy is not None:
+        parts.append(f"accuracy {_number(accuracy, '.4f')}")
+    parts.append(f"loss {_number(event.get('loss'), '.4f')}")
+    parts.append(f"density {_number(event.get('density'), '.3f')}")
+    up, down = human_bytes(event.get("bytes_up")), human_bytes(event.get("bytes_down"))
+    parts.append(f"up {up} down {down}")
+    return "  ".join(parts)
+
+
+def _rest(event: Event) -> str:
+    """Return the figures of a cut: every number and word but time and place."""
+    hidden = {"time", "event", "run", "round", "rounds"}
+    shown = [
+        f"{name} {_number(value, '.4g')}"
+        for name, value in event.items()
+        if name not in hidden and isinstance(value, int | float | str)
+    ]
+    return ", ".join(shown)
+
+
+def _number(value: object, form: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "-" if value is None else str(value)
+    return str(value) if isinstance(value, int) else format(value, form)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -1,0 +1,128 @@
+"""``fedprune init``: a configuration with every key, and a task of one's own."""
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.atomic import write_bytes_atomic
+from common.config import Config, toml_value, wanted
+from common.errors import ConfigError, FedPruneError
+
+_CONFIG, _TASK = "fedprune.toml", "my_task.py"
+_SET = {
+    ("task", "model"): "my_task.py:make_model",
+    ("task", "data"): "my_task.py:load_data",
+}
+_WIDTH = 86  # characters of a comment, without "# "
+
+_HEAD = """\
+# A federation with a network and data of its own; run it:
+#     fedprune simulate fedprune.toml
+# Lines that begin with "#" and no space are the defaults; take the "#" away to change
+# one.  "fedprune simulate --set key=value" changes one for a single run.
+"""
+
+_MY_TASK = '''\
+"""A task of my own: what is learned, and from which data.
+
+``fedprune.toml`` names the two functions; both run on this machine, offline.
+"""
+
+import numpy as np
+from torch import nn
+
+SIDE = 8  # pixels of an image's edge
+
+
+def load_data():
+    """Return (x_train, y_train, x_test, y_test): noisy stripes of four directions.
+
+    Inputs are float32[n, channels, height, width] (or uint8 pixels, or rows of
+    features), targets integer classes[n] (or float values[n] for loss = "mse").
+    """
+    rng = np.random.default_rng(0)
+    x_train, y_train = stripes(rng, 1200)
+    x_test, y_test = stripes(rng, 400)
+    return x_train, y_train, x_test, y_test
+
+
+def stripes(rng, count):
+    """Return images float32[count, 1, SIDE, SIDE] and their directions int64[count]."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    ramps = np.stack([row, column, row + column, row - column])
+    directions = rng.integers(4, size=count)
+    shifts = rng.uniform(0, 2 * np.pi, size=(count, 1, 1))
+    images = np.sin(ramps[directions] * 1.5 + shifts)
+    images += rng.normal(scale=1.0, size=images.shape)
+    return images[:, None].astype(np.float32), directions
+
+
+def make_model(num_outputs, input_shape):
+    """Return the network; its channels are found and pruned by themselves."""
+    return nn.Sequential(
+        nn.Conv2d(input_shape[0], 32, 3, padding=1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, num_outputs),
+    )
+'''
+
+
+def write_project(directory: Path) -> list[Path]:
+    """Write ``fedprune.toml`` and ``my_task.py`` into a folder, made when absent.
+
+    Returns:
+        The files, the configuration first.
+
+    Raises:
+        ConfigError: If one of them exists (nothing is written then), or the folder
+            cannot be made or written to.
+    """
+    files = {directory / _CONFIG: commented_config(), directory / _TASK: _MY_TASK}
+    for path in files:
+        if path.exists():
+            message = f"{path} exists and is not overwritten; want another folder"
+            raise ConfigError(message)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            write_bytes_atomic(path, text.encode())
+    except OSError as error:
+        message = f"cannot make the folder {directory}: {error.strerror}"
+        raise ConfigError(message) from error
+    except FedPruneError as error:
+        raise ConfigError(str(error)) from error
+    return list(files)
+
+
+def commented_config() -> str:
+    """Return a configuration with the help and the default of every key."""
+    parts = [_HEAD]
+    for name in Config.model_fields:
+        section = getattr(Config(), name)
+        summary = (type(section).__doc__ or "").splitlines()[0]
+        lines = [f"[{name}]  # {summary}"]
+        for key, value in section:
+            help_ = type(section).model_fields[key].description or ""
+            lines += _entry((name, key), value, help_)
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _entry(key: tuple[str, str], value: object, help_: str) -> Iterator[str]:
+    """Yield the lines of one key: its help, and its default or what is set."""
+    choices = wanted(key)
+    if choices.startswith("one of"):
+        help_ += f" {choices[0].upper()}{choices[1:]}."
+    for line in textwrap.wrap(help_, _WIDTH):
+        yield f"# {line}"
+    if key in _SET:
+        yield f"{key[1]} = {toml_value(_SET[key])}"
+    else:
+        yield f"#{key[1]} = {toml_value(value)}"
