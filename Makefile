@@ -1,0 +1,54 @@
+# Everything that a developer or a CI machine runs.  `make VENV=... PYTHON=...` chooses
+# the environment and the Python that makes it.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+BENCHMARKS := $(filter-out simulations/benchmarks/_%.py,$(wildcard simulations/benchmarks/*.py))
+
+# Flower and Ray call nobody; one thread per process, as in every run.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export OMP_NUM_THREADS := 1
+
+.PHONY: install simulate test test-fast lint format type imports bench
+.DEFAULT_GOAL := install
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+simulate: install
+	$(BIN)/fedprune simulate $(ARGS)
+
+test: install
+	$(BIN)/pytest $(ARGS)
+
+test-fast: install
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+type: install
+	$(BIN)/mypy
+
+imports: install
+	$(BIN)/lint-imports
+
+bench: install
+	set -e; for file in $(BENCHMARKS); do \
+		$(BIN)/python -m "simulations.benchmarks.$$(basename "$$file" .py)"; \
+	done

@@ -1,0 +1,29 @@
+"""What every test relies on: one thread, no calls home, a Flower folder of its own."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Before torch, Flower and Ray are imported by anything.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    FLWR_TELEMETRY_ENABLED="0",
+    FLWR_DISABLE_UPDATE_CHECK="1",
+    FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    FLWR_HOME=tempfile.mkdtemp(prefix="fedprune-flwr-"),
+)
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+
+settings.register_profile("dev", max_examples=30, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_unconfigure():
+    shutil.rmtree(Path(os.environ["FLWR_HOME"]), ignore_errors=True)
