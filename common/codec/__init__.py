@@ -1,1 +1,106 @@
+"""The wire format, version 1: what travels between server and client, byte by byte.
 
+Needs numpy, zlib, hashlib and msgpack only.  Nothing on the wire names a class, a
+function or a file; shapes come from the receiver's own ``ModelSpec``, never from a
+message; only ``PayloadError`` leaves a decoder.
+
+Every message is ONE msgpack array in its shortest form, of nil, bool, int, float64,
+str, bin and arrays only (no map, ext, timestamp, float32)::
+
+    message    = [version = 1, kind, field, ..., digest]
+    digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
+    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast
+
+Order of the checks: size cap, form of the frame (bounded items and depth), version
+and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
+behind it stand alone against a sender who computes it anew.
+
+All numbers in a bin are little-endian.  ``section`` is a pair of items: bool deflated,
+bin data (raw deflate, no header, used only when shorter; the receiver knows the exact
+size it inflates to).  ``planes(x)`` holds the first bytes of all numbers, then the
+second bytes, ...  A *row* is one output of a weight of two or more dimensions, or one
+whole tensor of fewer.
+
+1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
+2 shared   run_id str, round int, phase str, settings, structure digest,
+           size of structure_json, section structure_json, broadcast,
+           teacher digest | empty, teacher broadcast | nil, keep_broadcast bool
+           settings   = [epochs, batch, lr, momentum, penalty, strength,
+                         update_density, values, error_feedback, decay,
+                         distill_weight, temperature, importance, measure, freeze]
+           broadcast  = [plan, weights bin = message of kind 4, digest of the DECODED
+                         weights, statistics as float32 | nil]
+           plan       = [structure digest, units int, bitmap, parent digest | empty,
+                         rollback bool]
+           statistics = [num_examples int, mean bin, variance bin]
+3 update   run_id str, round int, client_id str, plan digest, base digest,
+           num_examples int, loss float, delta bin,
+           importance bin float32[units] | nil, statistics as float16 | nil,
+           validation = [loss_sum float, correct int, count int]
+4 weights  values int (0 int8 | 1 float32), section
+           float32: planes(float32[size])
+           int8:    planes(float32 scale of each row of all tensors of >= 2
+                    dimensions), int8 level of each of their entries, planes(float16
+                    of all other tensors); weight = level * scale; scale 0 = row of 0s
+5 broadcast  the four items of a broadcast (a client's own store)
+
+delta      = msgpack array [coder, count, form, length, section positions,
+             section values, section scales], no digest of its own
+             coder      1 int8: values int8[count], scales uint8[rows]
+                        2 float32: values planes(float32[count]), no scales
+             positions  form 0 bitmap, first position = highest bit of the first
+                        byte; form 1 gaps: distance to the position before (-1 for
+                        the first) less one, as varint, low 7 bits first;
+                        ``length`` = bytes before deflate
+             value      = level * 2 ** ((code - 225) / 8), code 0 = row not sent
+
+bitmaps: highest bit first, padding bits 0.  A level is -127..127, never 0 in a delta.
+A change of these bytes needs a new version; the golden messages in the tests keep it.
+"""
+
+from common.codec.delta import decode_delta, delta_parts, encode_delta
+from common.codec.frame import VERSION, Kind, seal, unseal
+from common.codec.plan_message import (
+    PlanCache,
+    address_plan,
+    decode_broadcast,
+    decode_plan,
+    encode_broadcast,
+    encode_plan,
+    encode_shared,
+)
+from common.codec.quantise import VALUES, dequantise_delta, quantise_delta
+from common.codec.update_message import (
+    decode_update,
+    encode_update,
+    fixed_bytes,
+    message_parts,
+)
+from common.codec.weights import check_weights, decode_weights, encode_weights
+
+__all__ = [
+    "VALUES",
+    "VERSION",
+    "Kind",
+    "PlanCache",
+    "address_plan",
+    "check_weights",
+    "decode_broadcast",
+    "decode_delta",
+    "decode_plan",
+    "decode_update",
+    "decode_weights",
+    "delta_parts",
+    "dequantise_delta",
+    "encode_broadcast",
+    "encode_delta",
+    "encode_plan",
+    "encode_shared",
+    "encode_update",
+    "encode_weights",
+    "fixed_bytes",
+    "message_parts",
+    "quantise_delta",
+    "seal",
+    "unseal",
+]

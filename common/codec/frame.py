@@ -1,0 +1,177 @@
+"""The frame of every message: one strict msgpack array with a digest at its end."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Any, NoReturn
+
+import msgpack
+
+from common.codec.checks import shown
+from common.errors import PayloadError, Reason
+from common.messages import DIGEST_SIZE
+
+VERSION = 1
+MAX_ITEMS = 256  # all items of one frame, arrays included; the largest has 61
+MAX_DEPTH = 4
+MAX_TEXT = 512  # bytes of one str: 128 characters of UTF-8
+
+_HEAD = 2  # version and kind
+_TAIL = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack's header in front of the digest
+
+# First byte -> bytes that follow it: nil, false, true, float64, ints.
+_PLAIN = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCB: 8} | {
+    0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+}  # fmt: skip
+# First byte -> bytes of the length: bin and str.
+_SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+# First byte -> bytes of the count: arrays of more than 15 items.
+_ARRAY = {0xDC: 2, 0xDD: 4}
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    PLAN = 1
+    SHARED = 2
+    UPDATE = 3
+    WEIGHTS = 4
+    BROADCAST = 5
+
+
+def seal(kind: Kind, fields: Sequence[object]) -> bytes:
+    """Return the message ``[version, kind, *fields, digest]``."""
+    body = pack([VERSION, int(kind), *fields, bytes(DIGEST_SIZE)])
+    body = body[: -len(_TAIL) - DIGEST_SIZE]
+    return body + _TAIL + _digest(body)
+
+
+def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
+    """Return the fields of a message, which are not validated yet.
+
+    Checked in this order: size, form of the frame, version and kind, digest.  The
+    digest finds accidents; it is no protection against whoever made the message.
+
+    Raises:
+        PayloadError: If the bytes are not a message of this version and kind.
+    """
+    if type(data) is bytes and len(data) > max_bytes:
+        detail = f"{len(data)} bytes; want at most {max_bytes}"
+        raise PayloadError(Reason.TOO_LARGE, "message", detail)
+    items = unpack(data, "message")
+    if len(items) <= _HEAD:
+        _refuse("message", f"{len(items)} items; want version, kind, fields, digest")
+    _check_head(items[0], items[1], kind)
+    if type(items[-1]) is not bytes or len(items[-1]) != DIGEST_SIZE:
+        _refuse("digest", f"{shown(items[-1])}; want {DIGEST_SIZE} bytes")
+    body = memoryview(data)[: -len(_TAIL) - DIGEST_SIZE]
+    if _digest(body) != items[-1]:
+        detail = "differs from the bytes: damaged on the way"
+        raise PayloadError(Reason.BAD_DIGEST, "digest", detail)
+    return items[_HEAD:-1]
+
+
+def pack(fields: Sequence[object]) -> bytes:
+    """Return an array of plain values as msgpack, without a digest."""
+    packed: bytes = msgpack.packb(list(fields), use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes, field: str) -> tuple[Any, ...]:
+    """Return the items of one canonical msgpack array, arrays as tuples.
+
+    Raises:
+        PayloadError: If the bytes hold anything else, or the same in other bytes.
+    """
+    if type(data) is not bytes:
+        _refuse(field, f"{shown(data)}; want bytes")
+    _walk(data, field)
+    try:
+        items = msgpack.unpackb(
+            data,
+            raw=False,
+            use_list=False,
+            strict_map_key=True,
+            max_array_len=MAX_ITEMS,
+            max_str_len=MAX_TEXT,
+            max_bin_len=len(data),
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        detail = f"not a msgpack array: {type(error).__name__}"
+        raise PayloadError(Reason.BAD_FRAME, field, detail) from error
+    if type(items) is not tuple:
+        _refuse(field, f"{shown(items)}; want an array")
+    if pack(items) != data:
+        _refuse(field, "not in the shortest form: longer integers or lengths")
+    return items
+
+
+def _walk(data: bytes, field: str) -> None:
+    """Follow the headers once; msgpack itself bounds neither depth nor items.
+
+    Without it, 10 kB of nested array headers make msgpack allocate 34 MB.  It also
+    refuses what no message holds: maps, ext types (timestamps), float32.
+    """
+    position, items, pending = 0, 0, [1]
+    while pending:
+        if pending[-1] == 0:
+            pending.pop()
+            continue
+        pending[-1] -= 1
+        items += 1
+        position, children = _step(data, position, field)
+        if position > len(data):
+            _refuse(field, f"ends after {len(data)} bytes; want {position} or more")
+        if children:
+            pending.append(children)
+        if items + sum(pending) > MAX_ITEMS or len(pending) > MAX_DEPTH + 1:
+            _refuse(field, f"want at most {MAX_ITEMS} items, {MAX_DEPTH} deep")
+    if position != len(data):
+        _refuse(field, f"{len(data) - position} bytes after its end")
+
+
+def _step(data: bytes, position: int, field: str) -> tuple[int, int]:
+    """Return where the item at ``position`` ends, and how many items it holds."""
+    if position >= len(data):
+        _refuse(field, f"ends after {len(data)} bytes, before its last item")
+    head = data[position]
+    position += 1
+    if head < 0x80 or head >= 0xE0:  # noqa: PLR2004 - small ints, as msgpack has them
+        return position, 0
+    if head in _PLAIN:
+        return position + _PLAIN[head], 0
+    if 0x90 <= head < 0xA0:  # noqa: PLR2004 - arrays of up to 15 items
+        return position, head & 0x0F
+    if 0xA0 <= head < 0xC0:  # noqa: PLR2004 - str of up to 31 bytes
+        return position + (head & 0x1F), 0
+    if head in _SIZED:
+        width = _SIZED[head]
+        return position + width + _number(data, position, width), 0
+    if head in _ARRAY:
+        width = _ARRAY[head]
+        return position + width, _number(data, position, width)
+    detail = f"holds type byte 0x{head:02x}, which no message uses"
+    raise PayloadError(Reason.BAD_FRAME, field, detail)
+
+
+def _number(data: bytes, position: int, width: int) -> int:
+    return int.from_bytes(data[position : position + width], "big")
+
+
+def _digest(body: bytes | memoryview) -> bytes:
+    return blake2b(body, digest_size=DIGEST_SIZE).digest()
+
+
+def _check_head(version: object, found: object, kind: Kind) -> None:
+    if type(version) is not int or version != VERSION:
+        detail = f"{shown(version)}; this program reads {VERSION}"
+        raise PayloadError(Reason.UNKNOWN, "version", detail)
+    if type(found) is not int or found != kind:
+        detail = f"{shown(found)}; want {int(kind)} ({kind.name.lower()})"
+        raise PayloadError(Reason.UNKNOWN, "kind", detail)
+
+
+def _refuse(field: str, detail: str) -> NoReturn:
+    raise PayloadError(Reason.BAD_FRAME, field, detail)

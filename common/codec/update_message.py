@@ -1,0 +1,220 @@
+"""The message up: a client's whole answer to one round."""
+
+from math import ceil
+
+import numpy as np
+
+from common.codec import checks
+from common.codec.delta import decode_delta, delta_parts, encode_delta
+from common.codec.frame import Kind, seal, unseal
+from common.codec.parts import read_statistics, statistics_fields
+from common.codec.quantise import dequantise_delta
+from common.errors import DataError, PayloadError, Reason, StaleUpdate
+from common.messages import (
+    ClientUpdate,
+    Expected,
+    ModelSpec,
+    QuantisedDelta,
+    Statistics,
+    Validation,
+    Vector,
+)
+
+_FIELDS = 11
+_HALF = "<f2"
+_VALIDATION = 3
+
+
+def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
+    """Return an answer as one message; equal answers give equal bytes.
+
+    Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
+    moment would silently spoil the network of everybody.
+
+    Args:
+        update: The answer.
+        spec: Shapes of the network that was sent.
+        base: Decoded broadcast that the delta starts from, float32[spec.size].
+
+    Raises:
+        DataError: If a moment does not fit float16, or sizes do not fit ``spec``.
+    """
+    importance = update.importance
+    validation = update.validation
+    return seal(
+        Kind.UPDATE,
+        [
+            update.run_id,
+            int(update.round),
+            update.client_id,
+            update.plan,
+            update.base,
+            int(update.num_examples),
+            float(update.loss),
+            encode_delta(update.delta, spec, base),
+            None if importance is None else importance.astype("<f4").tobytes(),
+            statistics_fields(_representable(update.statistics), _HALF),
+            [
+                float(validation.loss_sum),
+                int(validation.correct),
+                int(validation.count),
+            ],
+        ],
+    )
+
+
+def decode_update(data: bytes, expected: Expected) -> ClientUpdate:
+    """Return the answer in ``data``; trust nothing in it.
+
+    The whole message is validated before anything is returned.
+
+    Args:
+        data: The message.
+        expected: What the server knows of a valid answer.
+
+    Raises:
+        StaleUpdate: If it answers another run, round, plan or broadcast.
+        PayloadError: If it is no valid answer in any other way.
+    """
+    fields = checks.array(
+        unseal(data, Kind.UPDATE, expected.max_bytes), "update", _FIELDS
+    )
+    _check_answers(fields, expected)
+    return ClientUpdate(
+        run_id=expected.run_id,
+        round=expected.round,
+        client_id=expected.client_id,
+        plan=expected.plan,
+        base=expected.base,
+        num_examples=checks.integer(
+            fields[5], "num_examples", 1, expected.max_examples
+        ),
+        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
+        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
+        importance=_read_importance(fields[8], expected),
+        statistics=_read_statistics(fields[9], expected),
+        validation=_read_validation(fields[10], expected.max_examples),
+    )
+
+
+def message_parts(data: bytes) -> dict[str, int]:
+    """Return how many bytes of an update each part takes; they sum to its length.
+
+    Only the form of the message is checked, so any client's update can be inspected
+    without knowing what it answers.
+
+    Returns:
+        Bytes of ``positions``, ``values``, ``scales``, ``statistics``,
+        ``importance`` and ``header`` (all that is left).
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    fields = checks.array(unseal(data, Kind.UPDATE, len(data)), "update", _FIELDS)
+    parts = delta_parts(checks.blob(fields[7], "delta"))
+    parts["statistics"] = 0
+    if fields[9] is not None:
+        moments = checks.array(fields[9], "statistics", 3)[1:]
+        parts["statistics"] = sum(
+            len(checks.blob(moment, "statistics")) for moment in moments
+        )
+    parts["importance"] = 0
+    if fields[8] is not None:
+        parts["importance"] = len(checks.blob(fields[8], "importance"))
+    parts["header"] = len(data) - sum(parts.values())
+    return parts
+
+
+def fixed_bytes(data: bytes) -> int:
+    """Return the bytes of an update that do not grow with its number of entries.
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    parts = message_parts(data)
+    return len(data) - parts["positions"] - parts["values"]
+
+
+def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:
+    """Check that the update answers this run, round, client, plan and broadcast."""
+    client_id = checks.name(fields[2], "client_id")
+    pairs: list[tuple[str, object, object]] = [
+        ("run_id", checks.name(fields[0], "run_id"), expected.run_id),
+        ("round", _round(fields[1]), expected.round),
+        ("plan", checks.digest(fields[3], "plan").hex(), expected.plan.hex()),
+        ("base", checks.digest(fields[4], "base").hex(), expected.base.hex()),
+    ]
+    if client_id != expected.client_id:
+        detail = f"{client_id!r}; want {expected.client_id!r}"
+        raise PayloadError(Reason.MISMATCH, "client_id", detail)
+    for field, found, wanted in pairs:
+        if found != wanted:
+            detail = f"{found!r}; want {wanted!r}"
+            raise StaleUpdate(Reason.MISMATCH, field, detail)
+
+
+def _round(value: object) -> int:
+    return checks.integer(value, "round", 1, checks.MAX_ROUND)
+
+
+def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
+    spec = expected.spec
+    most = ceil(expected.update_density * spec.size)
+    delta = decode_delta(data, spec, expected.base_weights, expected.values, most)
+    values = dequantise_delta(delta, spec).values
+    bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))
+    if len(bad):
+        tensor = spec.tensor_at(int(delta.indices[bad[0]]))
+        detail = f"{values[bad[0]]}; want at most {expected.max_value} in magnitude"
+        raise PayloadError(Reason.BAD_VALUE, f"delta.values of '{tensor}'", detail)
+    return delta
+
+
+def _read_importance(value: object, expected: Expected) -> Vector | None:
+    if value is None:
+        return None
+    if not expected.scored:
+        detail = "present; this round asked for none"
+        raise PayloadError(Reason.MISMATCH, "importance", detail)
+    units = expected.spec.units
+    found = checks.floats(value, "importance", "<f4", units)
+    return checks.at_least_zero(found, "importance")
+
+
+def _read_statistics(value: object, expected: Expected) -> Statistics | None:
+    if (value is not None) != expected.measured:
+        found = "missing" if value is None else "present"
+        detail = f"{found}; this round asked for {'some' if value is None else 'none'}"
+        raise PayloadError(Reason.MISMATCH, "statistics", detail)
+    if value is None:
+        return None
+    moments = expected.spec.moments
+    return read_statistics(value, _HALF, moments, expected.max_examples)
+
+
+def _read_validation(value: object, max_examples: int) -> Validation:
+    items = checks.array(value, "validation", _VALIDATION)
+    count = checks.integer(items[2], "validation.count", 0, max_examples)
+    return Validation(
+        loss_sum=checks.number(items[0], "validation.loss_sum", 0.0, checks.LARGEST),
+        correct=checks.integer(items[1], "validation.correct", 0, count),
+        count=count,
+    )
+
+
+def _representable(statistics: Statistics | None) -> Statistics | None:
+    """Return the statistics; refuse what float16 cannot hold."""
+    if statistics is None:
+        return None
+    for field in ("mean", "variance"):
+        moments = getattr(statistics, field)
+        with np.errstate(over="ignore", under="ignore"):
+            bad = int(np.count_nonzero(~np.isfinite(moments.astype(_HALF))))
+        if bad:
+            largest = float(np.abs(moments).max())
+            msg = (
+                f"statistics: {bad} entries of {field} do not fit float16 (largest "
+                f"{largest:g}; want at most 65504): scale the inputs of the network"
+            )
+            raise DataError(msg)
+    return statistics
