@@ -7,93 +7,160 @@ The structure depends on the architecture only, so the server finds it once
 (``common.pruning.trace``) and clients receive it as canonical JSON.
 """
 
-from dataclasses import dataclass
+from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from common.messages import ModelSpec, TensorSpec
+from common.messages import Indices, Mask, ModelSpec, TensorSpec, digest_of
+from common.pruning.parts import (
+    FIXED,
+    MEAN,
+    STATISTICS,
+    VARIANCE,
+    Attribute,
+    DimUnits,
+    Parts,
+    PruningGroup,
+)
+from common.pruning.structure_json import decode, encode
 
-FIXED = -1
+__all__ = [
+    "FIXED",
+    "MEAN",
+    "STATISTICS",
+    "VARIANCE",
+    "Attribute",
+    "DimUnits",
+    "PruningGroup",
+    "Structure",
+    "positions_kept",
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DimUnits:
-    """The units along one dimension of one tensor.
+class Structure(Parts):
+    """A network as its channels see it: the parts, and what follows from a mask.
 
-    Attributes:
-        tensor: Name of the parameter or buffer.
-        dim: Dimension.
-        units: Unit of each position, int32[shape[dim]]; -1 = never pruned.
+    The attributes are those of ``Parts``.  Two structures are equal when their
+    canonical JSON is.
     """
 
-    tensor: str
-    dim: int
-    units: NDArray[np.int32]
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self.digest == other.digest
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def lookup(self) -> dict[tuple[str, int], NDArray[np.int32]]:
+        """Units by (tensor, dim); dimensions that are never cut are absent."""
+        return {(dim.tensor, dim.dim): dim.units for dim in self.dims}
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every trained tensor and running statistic of the dense network."""
+        found = {tensor.name: tensor.shape for tensor in self.tensors}
+        for moment in self.moments:
+            found |= {moment.name + suffix: moment.shape for suffix in STATISTICS}
+        return found
+
+    @cached_property
+    def group_of(self) -> NDArray[np.int32]:
+        """Number of the group of each unit, int32[units]."""
+        found = np.zeros(self.units, dtype=np.int32)
+        for number, group in enumerate(self.groups):
+            found[group.units] = number
+        return found
+
+    @cached_property
+    def channels(self) -> NDArray[np.int32]:
+        """Channels that each unit carries in its producers, int32[units], >= 1."""
+        found = np.zeros(self.units, dtype=np.int32)
+        for group in self.groups:
+            for name in group.producers:
+                units = self.lookup[name, 0]
+                counts = np.bincount(units[units != FIXED], minlength=self.units)
+                np.maximum(found, counts, out=found, casting="unsafe")
+        return found
+
+    def full(self) -> Mask:
+        """Return the mask that keeps every unit."""
+        return np.ones(self.units, dtype=np.bool_)
+
+    def check_mask(self, keep: Mask) -> None:
+        """Raise ValueError unless ``keep`` is bool[units]."""
+        if keep.dtype != np.bool_ or keep.shape != (self.units,):
+            msg = f"mask is {keep.dtype}{list(keep.shape)}; want bool[{self.units}]"
+            raise ValueError(msg)
+
+    def kept_index(self, tensor: str, dim: int, keep: Mask) -> Indices:
+        """Return the positions kept along ``dim`` of ``tensor``, int64[k], rising."""
+        self.check_mask(keep)
+        units = self.lookup.get((tensor, dim))
+        if units is None:
+            return np.arange(self.shapes[tensor][dim], dtype=np.int64)
+        return np.flatnonzero(positions_kept(units, keep)).astype(np.int64)
+
+    def shape(self, tensor: str, keep: Mask) -> tuple[int, ...]:
+        """Return the shape of ``tensor`` in the cut network."""
+        return tuple(
+            length
+            if (tensor, dim) not in self.lookup
+            else int(positions_kept(self.lookup[tensor, dim], keep).sum())
+            for dim, length in enumerate(self.shapes[tensor])
+        )
+
+    def spec(self, keep: Mask) -> ModelSpec:
+        """Return names and shapes of the network that keeps ``keep``."""
+        self.check_mask(keep)
+        return ModelSpec(
+            tensors=tuple(
+                TensorSpec(name=tensor.name, shape=self.shape(tensor.name, keep))
+                for tensor in self.tensors
+            ),
+            moments=sum(self.shape(item.name + MEAN, keep)[0] for item in self.moments),
+            units=int(keep.sum()),
+        )
+
+    def widths(self, keep: Mask) -> dict[str, int]:
+        """Return the number of kept units of each group, by group name."""
+        self.check_mask(keep)
+        return {group.name: int(keep[group.units].sum()) for group in self.groups}
+
+    def empty_groups(self, keep: Mask) -> list[str]:
+        """Return the names of the groups that ``keep`` leaves without a unit."""
+        return [name for name, width in self.widths(keep).items() if width == 0]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Name of this structure: 16 bytes, of the canonical JSON."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> bytes:
+        """Return the canonical JSON: equal structures give equal bytes."""
+        return encode(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> "Structure":
+        """Read a structure; trust nothing in ``data``.
+
+        Law: ``Structure.from_json(s.to_json()) == s``, and bytes that ``to_json``
+        would not have written are refused.
+
+        Raises:
+            PayloadError: If the bytes are no structure, or not its canonical form.
+        """
+        parts = decode(data)
+        named = {item.name: getattr(parts, item.name) for item in fields(parts)}
+        return Structure(**named)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruningGroup:
-    """Units whose producers were made together: one width of the network.
-
-    Attributes:
-        name: Name of the first tensor that produces them, without ``.weight``.
-        units: Their numbers, int32[k], rising.
-        producers: Weights that make these channels (dim 0), in model order.
-        norms: Batch-norm or group-norm weights that scale these channels.
-        block: Units that must be kept or removed together (a whole normalisation
-            group of GroupNorm has one unit, so this is 1 for it as well), >= 1.
-    """
-
-    name: str
-    units: NDArray[np.int32]
-    producers: tuple[str, ...]
-    norms: tuple[str, ...]
-    block: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
-    """A module attribute that must follow the length of a tensor dimension.
-
-    Attributes:
-        module: Dotted module name.
-        name: Attribute, for example "out_channels" or "num_groups".
-        tensor: The tensor whose dimension it follows.
-        dim: Dimension of that tensor.
-        divisor: The attribute is ``shape[dim] // divisor`` (GroupNorm's
-            num_groups: channels per group), >= 1.
-    """
-
-    module: str
-    name: str
-    tensor: str
-    dim: int
-    divisor: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Structure:
-    """All tensors of a network, the units along their dimensions, and the groups.
-
-    Attributes:
-        tensors: Trained tensors in model order (``named_parameters``).
-        moments: Batch-norm modules with running statistics, in model order, as
-            (module name, channels): one TensorSpec each, shape ``(channels,)``.
-        units: Number of units.
-        dims: Every (tensor, dim) that holds at least one unit, parameters and
-            running statistics (named ``module.running_mean``) alike.
-        groups: The groups, in order of their first unit.
-        attributes: Module attributes that follow the cut.
-        multiplies: Weight name -> multiplications of one example per weight entry
-            (output positions): multiply-accumulates = sum of entries * this.
-    """
-
-    tensors: tuple[TensorSpec, ...]
-    moments: tuple[TensorSpec, ...]
-    units: int
-    dims: tuple[DimUnits, ...]
-    groups: tuple[PruningGroup, ...]
-    attributes: tuple[Attribute, ...]
-    multiplies: dict[str, int]
+def positions_kept(units: NDArray[np.int32], keep: Mask) -> Mask:
+    """Return which positions of a dimension stay, bool[len(units)]."""
+    # FIXED is -1, so it reads the True that is appended at the end.
+    kept: Mask = np.append(keep, True)[units]
+    return kept

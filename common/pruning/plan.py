@@ -1,0 +1,167 @@
+"""Prune plans: make them, check them, and cut a network by one.
+
+A plan always speaks about the units of the ORIGINAL network, and it is always applied
+to the dense network: a device builds the dense network, cuts it by the newest plan and
+loads the weights, whatever it has missed.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.errors import ConfigError, PayloadError, Reason, StructureError
+from common.messages import Mask, PrunePlan
+from common.pruning.structure import Structure
+
+
+def full_plan(structure: Structure) -> PrunePlan:
+    """Return the first plan: every unit kept, no parent."""
+    return PrunePlan(structure=structure.digest, keep=structure.full())
+
+
+def child_plan(structure: Structure, parent: PrunePlan, keep: Mask) -> PrunePlan:
+    """Return the plan that cuts ``parent`` down to ``keep``.
+
+    Raises:
+        ConfigError: If ``keep`` gives back a unit that the parent has cut, or empties
+            a group.
+        PayloadError: If the parent is no plan of this structure.
+    """
+    check_plan(structure, parent)
+    structure.check_mask(keep)
+    regrown = np.flatnonzero(keep & ~parent.keep)
+    if regrown.size:
+        msg = f"{regrown.size} units that the parent has cut come back, the first is"
+        msg += f" {regrown[0]}; want a plan nested in its parent"
+        raise ConfigError(msg)
+    empty = structure.empty_groups(keep)
+    if empty:
+        msg = f"groups {empty} keep no unit; want at least one in each"
+        raise ConfigError(msg)
+    return PrunePlan(structure=structure.digest, keep=keep.copy(), parent=parent.digest)
+
+
+def rollback_plan(
+    structure: Structure, current: PrunePlan, ancestor: PrunePlan
+) -> PrunePlan:
+    """Return the plan that gives back what was cut since ``ancestor``.
+
+    Raises:
+        ConfigError: If ``current`` was not cut from what ``ancestor`` keeps.
+        PayloadError: If one of them is no plan of this structure.
+    """
+    check_plan(structure, current)
+    check_plan(structure, ancestor)
+    foreign = np.flatnonzero(current.keep & ~ancestor.keep)
+    if foreign.size or current.digest == ancestor.digest:
+        msg = f"{foreign.size} units of the current plan are not in the ancestor"
+        msg += "; want an earlier plan that the current one is nested in"
+        raise ConfigError(msg)
+    return PrunePlan(
+        structure=structure.digest,
+        keep=ancestor.keep.copy(),
+        parent=ancestor.digest,
+        rollback=True,
+    )
+
+
+def check_plan(structure: Structure, plan: PrunePlan) -> None:
+    """Refuse a plan that cannot be applied to the network of ``structure``.
+
+    Raises:
+        PayloadError: If it was made for another structure, has another number of
+            units, or leaves a group without a unit.
+    """
+    if plan.structure != structure.digest:
+        detail = f"{plan.structure.hex()}; want {structure.digest.hex()}"
+        raise _refusal(Reason.BAD_DIGEST, "structure", detail)
+    if plan.keep.dtype != np.bool_ or plan.keep.shape != (structure.units,):
+        detail = f"{plan.keep.dtype}{list(plan.keep.shape)}"
+        detail += f"; want bool[{structure.units}]"
+        raise _refusal(Reason.BAD_SIZE, "keep", detail)
+    empty = structure.empty_groups(plan.keep)
+    if empty:
+        detail = f"groups {empty} keep no unit; want at least one in each"
+        raise _refusal(Reason.BAD_VALUE, "keep", detail)
+
+
+def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
+    """Cut the dense ``model`` in place down to the units in ``keep``; return it.
+
+    Every parameter and running statistic is sliced, in rising order of positions, and
+    module attributes follow.  ``requires_grad``, training flags, dtype and device stay,
+    and tied tensors stay one object.  Gradients are dropped, and the parameters are
+    new: build the optimizer afterwards.
+
+    Law: the masked dense network (every tensor zero at the cut units, except running
+    statistics) and the cut network compute the same function.
+
+    Raises:
+        StructureError: If the model is not the dense network of ``structure``.
+    """
+    structure.check_mask(keep)
+    _check_model(model, structure)
+    names: dict[int, str] = {}
+    for name, item in [*model.named_parameters(), *model.named_buffers()]:
+        names.setdefault(id(item), name)
+    # Keyed by the tensor that was there: what was tied before is tied afterwards.
+    cut: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        own = [
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        ]
+        for attribute, item in own:
+            if id(item) not in cut:
+                cut[id(item)] = _cut_tensor(item, names[id(item)], structure, keep)
+            if cut[id(item)] is not item:
+                setattr(module, attribute, cut[id(item)])
+    for follow in structure.attributes:
+        length = len(structure.kept_index(follow.tensor, follow.dim, keep))
+        module = model.get_submodule(follow.module)
+        setattr(module, follow.name, length // follow.divisor)
+    return model
+
+
+def _cut_tensor(
+    item: torch.Tensor, name: str, structure: Structure, keep: Mask
+) -> torch.Tensor:
+    """Return ``item`` without its cut positions; itself when it has none."""
+    dims = [
+        dim
+        for dim in range(item.dim())
+        if structure.lookup.get((name, dim)) is not None
+    ]
+    if not dims:
+        return item
+    found = item.detach()
+    for dim in dims:
+        index = torch.from_numpy(structure.kept_index(name, dim, keep))
+        found = found.index_select(dim, index.to(item.device))
+    if isinstance(item, nn.Parameter):
+        return nn.Parameter(found.contiguous(), requires_grad=item.requires_grad)
+    return found.contiguous()
+
+
+def _check_model(model: nn.Module, structure: Structure) -> None:
+    """Refuse a model whose tensors or modules are not those of the structure."""
+    found = {name: tuple(item.shape) for name, item in model.named_parameters()}
+    wanted = {tensor.name: tensor.shape for tensor in structure.tensors}
+    if found != wanted or [*found] != [*wanted]:
+        differing = sorted(dict(found.items() ^ wanted.items()))[:3]
+        msg = f"the model is not the dense network of the structure: {differing}"
+        raise StructureError(msg)
+    buffers = {name: tuple(item.shape) for name, item in model.named_buffers()}
+    modules = dict(model.named_modules())
+    for moment in structure.moments:
+        if buffers.get(f"{moment.name}.running_mean") != moment.shape:
+            msg = f"module '{moment.name}' has no {moment.size} running statistics"
+            raise StructureError(msg)
+    for item in structure.attributes:
+        if not hasattr(modules.get(item.module), item.name):
+            msg = f"module '{item.module}' has no attribute '{item.name}'"
+            raise StructureError(msg)
+
+
+def _refusal(reason: Reason, field: str, detail: str) -> PayloadError:
+    return PayloadError(reason, f"plan.{field}", detail)

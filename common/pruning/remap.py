@@ -1,0 +1,138 @@
+"""Carry a vector from one plan to another: ONE function for all that follows weights.
+
+Weights, deltas, residuals and momentum are flat vectors in model order, so one map of
+positions serves them all; batch-norm statistics have the same map over their channels.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from common.messages import Indices, Mask, Vector
+from common.pruning.structure import MEAN, Structure, positions_kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """Where the positions of one dimension come from.
+
+    Attributes:
+        dim: The dimension.
+        source: Position before, for each position after, int64[after]; 0 where there
+            was none.
+        regrown: Positions after that there were none before.
+    """
+
+    dim: int
+    source: Indices
+    regrown: Indices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Move:
+    """One tensor before the move, and the dimensions that change."""
+
+    shape: tuple[int, ...]
+    axes: tuple[_Axis, ...]
+
+
+def remap(vector: Vector, structure: Structure, old: Mask, new: Mask) -> Vector:
+    """Return a flat vector of the network ``old`` as one of the network ``new``.
+
+    Entries whose positions both keep are carried; entries that come back are 0.
+
+    Laws: from the full mask it is what ``apply_plan`` does to the weights; going by
+    any mask that keeps what both ends keep changes nothing.
+
+    Args:
+        vector: float32[size of ``old``].
+        structure: The structure of the original network.
+        old: What the vector's network keeps.
+        new: What the result's network keeps.
+
+    Raises:
+        ValueError: If the vector does not have the size of the network ``old``.
+    """
+    names = tuple(tensor.name for tensor in structure.tensors)
+    return _carry(vector, _moves(structure, names, *_bytes(structure, old, new)), 0.0)
+
+
+def remap_moments(
+    vector: Vector, structure: Structure, old: Mask, new: Mask, *, fill: float = 0.0
+) -> Vector:
+    """Return batch-norm means or variances of ``old`` as those of ``new``.
+
+    Args:
+        vector: float32[moments of ``old``].
+        structure: The structure of the original network.
+        old: What the vector's network keeps.
+        new: What the result's network keeps.
+        fill: What channels that come back start with (means 0, variances 1).
+
+    Raises:
+        ValueError: If the vector does not have the moments of the network ``old``.
+    """
+    names = tuple(moment.name + MEAN for moment in structure.moments)
+    return _carry(vector, _moves(structure, names, *_bytes(structure, old, new)), fill)
+
+
+def _bytes(structure: Structure, old: Mask, new: Mask) -> tuple[bytes, bytes]:
+    structure.check_mask(old)
+    structure.check_mask(new)
+    return old.tobytes(), new.tobytes()
+
+
+@lru_cache(maxsize=16)
+def _moves(
+    structure: Structure, names: tuple[str, ...], old: bytes, new: bytes
+) -> tuple[_Move, ...]:
+    """Return what happens to each tensor; holds index lists per dimension only."""
+    before = np.frombuffer(old, dtype=np.bool_)
+    after = np.frombuffer(new, dtype=np.bool_)
+    moves = []
+    for name in names:
+        axes = [
+            _axis(structure, name, dim, before, after)
+            for dim in range(len(structure.shapes[name]))
+            if (name, dim) in structure.lookup
+        ]
+        changed = tuple(axis for axis in axes if axis is not None)
+        moves.append(_Move(shape=structure.shape(name, before), axes=changed))
+    return tuple(moves)
+
+
+def _axis(
+    structure: Structure, name: str, dim: int, before: Mask, after: Mask
+) -> _Axis | None:
+    """Return where the positions of a dimension come from; None = nothing changes."""
+    units = structure.lookup[name, dim]
+    had, has = positions_kept(units, before), positions_kept(units, after)
+    if np.array_equal(had, has):
+        return None
+    place = np.where(had, np.cumsum(had) - 1, 0)
+    return _Axis(
+        dim=dim,
+        source=place[has].astype(np.int64),
+        regrown=np.flatnonzero(~had[has]).astype(np.int64),
+    )
+
+
+def _carry(vector: Vector, moves: tuple[_Move, ...], fill: float) -> Vector:
+    size = sum(prod(move.shape) for move in moves)
+    if vector.shape != (size,):
+        msg = f"vector has shape {list(vector.shape)}; want [{size}]"
+        raise ValueError(msg)
+    parts = []
+    start = 0
+    for move in moves:
+        end = start + prod(move.shape)
+        part = vector[start:end].reshape(move.shape)
+        for axis in move.axes:
+            part = part.take(axis.source, axis=axis.dim)
+            if axis.regrown.size:
+                part[(slice(None),) * axis.dim + (axis.regrown,)] = fill
+        parts.append(part.reshape(-1))
+        start = end
+    return np.concatenate(parts) if parts else vector.copy()

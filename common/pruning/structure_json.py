@@ -1,0 +1,302 @@
+"""The canonical JSON of a structure, and its strict reader.
+
+One object, sorted keys, no white space, ASCII.  Tensors are named once and meant by
+number afterwards: number ``i < len(tensors)`` is a trained tensor; the running mean
+and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
+
+    version     1
+    units       number of units
+    tensors     [[name, [shape]], ...]
+    moments     [[module, channels], ...]
+    dims        [[tensor, dim, runs], ...]           rising by (tensor, dim)
+    groups      [[name, runs, [producer], [norm]], ...]
+    attributes  [[module, name, number in dims, divisor], ...]
+    multiplies  [[tensor, positions], ...]           rising by tensor
+
+The runs of a unit list are explained in ``common.pruning.fields``.
+"""
+
+import json
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import Reason
+from common.messages import TensorSpec
+from common.pruning.fields import (
+    load_object,
+    read_int,
+    read_keys,
+    read_list,
+    read_name,
+    read_positions,
+    read_runs,
+    refuse,
+    to_runs,
+)
+from common.pruning.parts import STATISTICS, Attribute, DimUnits, Parts, PruningGroup
+
+VERSION = 1
+KEYS = frozenset(
+    {"attributes", "dims", "groups", "moments"}
+    | {"multiplies", "tensors", "units", "version"}
+)
+# A structure of these names only can be applied: anything else would let a hostile
+# file overwrite whatever a module holds.
+ATTRIBUTE_NAMES = frozenset(
+    {"in_channels", "out_channels", "groups", "in_features", "out_features"}
+    | {"num_features", "num_channels", "num_groups"}
+)
+MAX_BYTES = 1 << 22
+MAX_UNITS = 1 << 20
+MAX_LENGTH = 1 << 24  # of one dimension
+MAX_WEIGHTS = 1 << 31  # entries of one tensor, and of all together
+MAX_POSITIONS = 1 << 24  # of all unit lists together: 64 MB of int32
+MAX_DIMS = 8
+MAX_MULTIPLIES = 1 << 40
+
+
+def encode(parts: Parts) -> bytes:
+    """Return the canonical JSON of ``parts``."""
+    numbers = {name: number for number, name in enumerate(_names(parts))}
+    rows = {(dim.tensor, dim.dim): row for row, dim in enumerate(parts.dims)}
+    found = {
+        "version": VERSION,
+        "units": parts.units,
+        "tensors": [[tensor.name, list(tensor.shape)] for tensor in parts.tensors],
+        "moments": [[moment.name, moment.size] for moment in parts.moments],
+        "dims": [
+            [numbers[dim.tensor], dim.dim, to_runs(dim.units)] for dim in parts.dims
+        ],
+        "groups": [
+            [
+                group.name,
+                to_runs(group.units),
+                [numbers[name] for name in group.producers],
+                [numbers[name] for name in group.norms],
+            ]
+            for group in parts.groups
+        ],
+        "attributes": [
+            [item.module, item.name, rows[item.tensor, item.dim], item.divisor]
+            for item in parts.attributes
+        ],
+        "multiplies": sorted(
+            [numbers[name], count] for name, count in parts.multiplies.items()
+        ),
+    }
+    return json.dumps(found, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def decode(data: bytes) -> Parts:
+    """Read the canonical JSON of a structure; trust nothing in ``data``.
+
+    Raises:
+        PayloadError: If it is too long, malformed, inconsistent, or not the bytes
+            that ``encode`` writes for its meaning.
+    """
+    found = load_object(data, "structure", MAX_BYTES)
+    read_keys(found, KEYS, "structure")
+    read_int(found["version"], "structure.version", VERSION, VERSION)
+    tensors = _read_tensors(found["tensors"])
+    moments = _read_moments(found["moments"])
+    units = read_int(found["units"], "structure.units", 0, MAX_UNITS)
+    shapes = [(tensor.name, tensor.shape) for tensor in tensors]
+    for moment in moments:
+        shapes += [(moment.name + suffix, moment.shape) for suffix in STATISTICS]
+    if len({name for name, _ in shapes}) != len(shapes):
+        field = "structure.tensors"
+        raise refuse(field, "a name is given twice")
+    dims = _read_dims(found["dims"], shapes, units)
+    parts = Parts(
+        tensors=tensors,
+        moments=moments,
+        units=units,
+        dims=dims,
+        groups=_read_groups(found["groups"], tensors, units),
+        attributes=_read_attributes(found["attributes"], dims),
+        multiplies=_read_multiplies(found["multiplies"], tensors),
+    )
+    _check_moments(parts)
+    _check_groups(parts)
+    if encode(parts) != data:
+        field = "structure"
+        raise refuse(field, "not in canonical form")
+    return parts
+
+
+def _names(parts: Parts) -> list[str]:
+    """Return the name of each tensor number."""
+    names = [tensor.name for tensor in parts.tensors]
+    for moment in parts.moments:
+        names += [moment.name + suffix for suffix in STATISTICS]
+    return names
+
+
+def _read_tensors(found: object) -> tuple[TensorSpec, ...]:
+    field = "structure.tensors"
+    tensors = []
+    for item in read_list(found, field):
+        name, sizes = read_list(item, field, 2)
+        shape = tuple(
+            read_int(size, field, 1, MAX_LENGTH) for size in read_list(sizes, field)
+        )
+        if len(shape) > MAX_DIMS or prod(shape) > MAX_WEIGHTS:
+            raise refuse(field, f"shape {shape[:MAX_DIMS]} is too large")
+        tensors.append(TensorSpec(name=read_name(name, field), shape=shape))
+    if sum(tensor.size for tensor in tensors) > MAX_WEIGHTS:
+        raise refuse(field, f"more than {MAX_WEIGHTS} weights", Reason.TOO_LARGE)
+    return tuple(tensors)
+
+
+def _read_moments(found: object) -> tuple[TensorSpec, ...]:
+    field = "structure.moments"
+    moments = []
+    for item in read_list(found, field):
+        name, size = read_list(item, field, 2)
+        channels = read_int(size, field, 1, MAX_LENGTH)
+        moments.append(TensorSpec(name=read_name(name, field), shape=(channels,)))
+    return tuple(moments)
+
+
+def _read_dims(
+    found: object, shapes: list[tuple[str, tuple[int, ...]]], units: int
+) -> tuple[DimUnits, ...]:
+    field = "structure.dims"
+    dims = []
+    keys = [(-1, -1)]
+    left = MAX_POSITIONS
+    for item in read_list(found, field):
+        number, axis, runs = read_list(item, field, 3)
+        tensor = read_int(number, field, 0, len(shapes) - 1)
+        name, shape = shapes[tensor]
+        dim = read_int(axis, field, 0, len(shape) - 1)
+        left -= shape[dim]
+        if left < 0:
+            detail = f"more than {MAX_POSITIONS} positions"
+            raise refuse(field, detail, Reason.TOO_LARGE)
+        keys.append((tensor, dim))
+        row = read_runs(runs, f"{field}[{name}]", shape[dim], units)
+        dims.append(DimUnits(tensor=name, dim=dim, units=row))
+    if any(a >= b for a, b in pairwise(keys)):
+        raise refuse(field, "the (tensor, dim) pairs do not rise strictly")
+    return tuple(dims)
+
+
+def _read_groups(
+    found: object, tensors: tuple[TensorSpec, ...], units: int
+) -> tuple[PruningGroup, ...]:
+    field = "structure.groups"
+    groups = []
+    left = units  # a partition: the groups never hold more than all units together
+    for item in read_list(found, field):
+        title, runs, producers, norms = read_list(item, field, 4)
+        name = read_name(title, field)
+        members = _read_members(runs, f"{field}[{name}]", units, left)
+        left -= len(members)
+        makers = read_positions(producers, field, len(tensors))
+        scales = read_positions(norms, field, len(tensors))
+        groups.append(
+            PruningGroup(
+                name=name,
+                units=members,
+                producers=tuple(tensors[number].name for number in makers),
+                norms=tuple(tensors[number].name for number in scales),
+            )
+        )
+    return tuple(groups)
+
+
+def _read_members(runs: object, field: str, units: int, left: int) -> NDArray[np.int32]:
+    """Return the units of a group: at least one, strictly rising."""
+    count = 0
+    for run in read_list(runs, field):
+        count += read_int(read_list(run, field, 3)[1], field, 1, units)
+    if not 0 < count <= left:
+        raise refuse(field, f"{count} units; want 1..{left}", Reason.BAD_SIZE)
+    members = read_runs(runs, field, count, units)
+    if members[0] < 0 or (np.diff(members) <= 0).any():
+        raise refuse(field, "the units do not rise strictly from 0")
+    return members
+
+
+def _read_attributes(
+    found: object, dims: tuple[DimUnits, ...]
+) -> tuple[Attribute, ...]:
+    field = "structure.attributes"
+    attributes = []
+    left = MAX_POSITIONS  # that may be looked at again, for divisors
+    for item in read_list(found, field):
+        module, name, row, divisor = read_list(item, field, 4)
+        if name not in ATTRIBUTE_NAMES:
+            raise refuse(field, f"attribute {repr(name)[:40]} is not one that is cut")
+        dim = dims[read_int(row, field, 0, len(dims) - 1)]
+        share = read_int(divisor, field, 1, len(dim.units))
+        left -= len(dim.units) if share > 1 else 0
+        if left < 0 or (_unit_sizes(dim, share) % share).any():
+            raise refuse(field, f"a unit holds a part of {share} channels")
+        attributes.append(
+            Attribute(
+                module=read_name(module, field),
+                name=str(name),
+                tensor=dim.tensor,
+                dim=dim.dim,
+                divisor=share,
+            )
+        )
+    return tuple(attributes)
+
+
+def _unit_sizes(dim: DimUnits, share: int) -> NDArray[np.int64]:
+    """Return the positions of each unit along ``dim``; empty where nothing divides."""
+    if share == 1:
+        return np.zeros(0, dtype=np.int64)
+    return np.unique(dim.units, return_counts=True)[1]
+
+
+def _read_multiplies(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]:
+    field = "structure.multiplies"
+    multiplies = {}
+    for item in read_list(found, field):
+        number, count = read_list(item, field, 2)
+        name = tensors[read_int(number, field, 0, len(tensors) - 1)].name
+        multiplies[name] = read_int(count, field, 1, MAX_MULTIPLIES)
+    return multiplies
+
+
+def _check_moments(parts: Parts) -> None:
+    """Refuse a running mean and variance that are cut differently."""
+    field = "structure.dims"
+    table = {dim.tensor: dim.units for dim in parts.dims}
+    for moment in parts.moments:
+        mean, variance = (table.get(moment.name + suffix) for suffix in STATISTICS)
+        same = mean is variance is None or (
+            mean is not None
+            and variance is not None
+            and bool(np.array_equal(mean, variance))
+        )
+        if not same:
+            detail = f"mean and variance of '{moment.name}' are cut differently"
+            raise refuse(field, detail)
+
+
+def _check_groups(parts: Parts) -> None:
+    """Refuse groups that are no partition of the units, or are not what they make."""
+    field = "structure.groups"
+    members = [group.units for group in parts.groups]
+    joined = np.concatenate(members) if members else np.zeros(0, dtype=np.int32)
+    if not np.array_equal(np.sort(joined), np.arange(parts.units)):
+        raise refuse(field, "the groups are no partition of the units")
+    if any(a[0] >= b[0] for a, b in pairwise(members)):
+        raise refuse(field, "the groups are not in order of their first unit")
+    if len({group.name for group in parts.groups}) != len(parts.groups):
+        raise refuse(field, "a name is given twice")
+    table = {dim.tensor: dim.units for dim in parts.dims if dim.dim == 0}
+    for group in parts.groups:
+        made = [table.get(name, np.zeros(0, np.int32)) for name in group.producers]
+        missing = [name for name in group.norms if name not in table]
+        rows = np.unique(np.concatenate([np.zeros(0, np.int32), *made]))
+        if missing or not np.array_equal(rows[rows >= 0], group.units):
+            raise refuse(field, f"'{group.name}' is not what its producers make")
