@@ -13,6 +13,8 @@ PIXEL_OFFSET = 127.5
 PIXEL_SCALE = 1 / 127.5
 
 _CHANNELS = (1, 3, 4)
+# A label that is really a number, say a price in cents, would make a huge network.
+_MAX_CLASSES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +153,11 @@ def _outputs(train: Targets, test: Targets, num_outputs: int, name: str) -> int:
         return int(train.shape[1])
     lowest = int(min(train.min(), test.min()))
     highest = int(max(train.max(), test.max()))
-    if lowest < 0 or (num_outputs and highest >= num_outputs):
-        wanted = f"below {num_outputs}" if num_outputs else "from 0"
-        msg = f"'{name}': classes run from {lowest} to {highest}; want them {wanted}"
+    limit = num_outputs or _MAX_CLASSES
+    if lowest < 0 or highest >= limit:
+        msg = (
+            f"'{name}': classes run from {lowest} to {highest}; want 0 <= class < "
+            f"{limit}, or floating targets for a regression"
+        )
         raise DataError(msg)
     return num_outputs or highest + 1

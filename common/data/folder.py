@@ -1,6 +1,8 @@
 """Images in folders, one folder for each class."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +78,8 @@ def _listed(folder: Path, classes: list[str]) -> Labelled:
 
 def _split(images: Labelled) -> tuple[Labelled, Labelled]:
     test: set[Path] = set()
-    for label in {label for _, label in images}:
-        members = [path for path, number in images if number == label]
+    for _, group in groupby(images, key=itemgetter(1)):
+        members = [path for path, _ in group]
         members.sort(
             key=lambda path: digest_of(path.parent.name.encode(), path.name.encode())
         )

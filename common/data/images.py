@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 # Decoded pixels of one split; more does not belong in memory.
 MAX_DECODED_BYTES = 8 << 30
 
-_GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+_GREY_MODES = ("1", "L", "LA")
+# More than 8 bits a pixel: a conversion would clip them without a word.
+_DEEP_MODES = ("I", "I;16", "I;16B", "F")
 
 
 def decode_images(
@@ -56,6 +58,9 @@ def _open(name: str, data: bytes) -> "Image":
     except Exception as error:
         msg = f"{name} is no PNG or JPEG image: {error}"
         raise DataError(msg) from error
+    if opened.mode in _DEEP_MODES:
+        msg = f"{name} has more than 8 bits a pixel (mode {opened.mode}); want 8"
+        raise DataError(msg)
     return opened
 
 

@@ -13,12 +13,7 @@ from common.data.npz import read_npz
 from common.data.optional import check_optional, optional_module
 from common.data.parquet import find_folder, read_parquet
 from common.errors import ConfigError, DataError
-from common.models.user_code import (
-    did_you_mean,
-    is_file_reference,
-    load_function,
-    split_reference,
-)
+from common.models.user_code import check_reference, did_you_mean, load_function
 from common.seeding import Use, generator
 
 FOLDS = 5
@@ -64,11 +59,8 @@ def check_source(source: str, data_dir: str) -> None:
         _check_parquet(source, data_dir)
     elif colon and prefix in _PREFIXES:
         _check_path(prefix, rest)
-    elif is_file_reference(source):
-        split_reference(source)
-        _check_exists(Path(source.rpartition(":")[0]), wanted_file=True)
     else:
-        _check_module_reference(source)
+        _check_code(source)
 
 
 def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
@@ -196,15 +188,14 @@ def _check_exists(path: Path, *, wanted_file: bool) -> None:
         raise ConfigError(msg)
 
 
-def _check_module_reference(source: str) -> None:
-    module, _, function = source.rpartition(":")
-    top = module.partition(".")[0]
-    if top.isidentifier() and function.isidentifier():
-        return
-    prefix = source.partition(":")[0]
-    near = did_you_mean(prefix, (*_NAMES, *_PREFIXES))
-    msg = (
-        f"there is no data source '{source}'{near} (known: {', '.join(_NAMES)}, "
-        f"npz:FILE, folder:DIR, parquet:DIR, module:function, file.py:function)"
-    )
-    raise ConfigError(msg)
+def _check_code(source: str) -> None:
+    try:
+        check_reference(source)
+    except ConfigError as error:
+        near = did_you_mean(source.partition(":")[0], (*_NAMES, *_PREFIXES))
+        msg = (
+            f"there is no data source '{source}'{near} ({error}; "
+            f"known: {', '.join(_NAMES)}, npz:FILE, folder:DIR, parquet:DIR, "
+            f"module:function, file.py:function)"
+        )
+        raise ConfigError(msg) from error

@@ -8,7 +8,7 @@ from torch import nn
 
 from common.errors import ConfigError
 from common.models.networks import VGG11, LeNet5, Perceptron, resnet18, small_resnet
-from common.models.user_code import did_you_mean, load_function
+from common.models.user_code import check_reference, did_you_mean, load_function
 from common.seeding import Use, seed_torch
 
 Shape = tuple[int, ...]
@@ -55,10 +55,10 @@ def build_model(
 def check_model(name: str) -> None:
     """Check a model's name before anything is built.
 
-    User code is not run.
+    No user code is run.
 
     Raises:
-        ConfigError: If no network and no loader has this name.
+        ConfigError: If no network, file or module has this name.
     """
     if name in NETWORKS:
         return
@@ -76,6 +76,7 @@ def check_model(name: str) -> None:
             f"write a factory that returns the network and name it 'file.py:factory'"
         )
         raise ConfigError(msg)
+    check_reference(name)
 
 
 def _find(name: str) -> Callable[[int, Shape], nn.Module]:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,6 +43,25 @@ def is_file_reference(reference: str) -> bool:
     return reference.rpartition(":")[0].endswith(".py")
 
 
+def check_reference(reference: str) -> None:
+    """Check that a reference's file or top module exists; none of its code is run.
+
+    Raises:
+        ConfigError: If the reference is malformed or there is no such file or module.
+    """
+    source, _ = split_reference(reference)
+    if is_file_reference(reference):
+        _file_path(source)
+        return
+    top = source.partition(".")[0]
+    if top not in sys.modules and (not top.isidentifier() or find_spec(top) is None):
+        msg = (
+            f"there is no module '{top}' for '{reference}'; code in a file is named "
+            f"'path/to/file.py:function'"
+        )
+        raise ConfigError(msg)
+
+
 def load_function(reference: str) -> Callable[..., Any]:
     """Load the function that a reference names, running its module once.
 
@@ -78,11 +97,16 @@ def _load_module(name: str) -> ModuleType:
         raise ConfigError(msg) from error
 
 
-def _load_file(source: str) -> ModuleType:
+def _file_path(source: str) -> Path:
     path = Path(source).expanduser().resolve()
     if not path.is_file():
         msg = f"there is no file '{source}' (looked at {path})"
         raise ConfigError(msg)
+    return path
+
+
+def _load_file(source: str) -> ModuleType:
+    path = _file_path(source)
     # Named by its place and content: the same file runs once, an edited one again.
     digest = digest_of(str(path).encode(), path.read_bytes()).hex()
     name = f"fedprune_user_{path.stem}_{digest}"

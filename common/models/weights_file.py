@@ -4,8 +4,6 @@ Nothing is unpickled.  Equal weights and equal metadata give equal bytes.
 """
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,17 +11,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from common.atomic import write_bytes_atomic
 from common.errors import ConfigError, IntegrityError
 
-_PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
-# Zip (torch since 1.6), pickle protocols 2 to 5, and torch's older tar files.
+_PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+# Zip (torch since 1.6) and pickle protocols 2 to 5 (torch before it).
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+METADATA_KEY = "fedprune"
+
 _COUNTER = "num_batches_tracked"
 _NAMES_SHOWN = 8
-_METADATA_KEY = "fedprune"
 
 
-def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
+def save_weights(path: str | Path, model: nn.Module, metadata: dict[str, str]) -> None:
     """Write all tensors of a network to a safetensors file, atomically.
 
     A reader sees the old file or the new one, also after a power cut.
@@ -31,36 +31,22 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
     Args:
         path: Where to write; its folder exists.
         model: The network; parameters and buffers are written.
-        metadata: What else the file says, as canonical JSON under one key of the
-            header (the format keeps no order of several keys).
+        metadata: What else the file says, as JSON with sorted keys under the key
+            ``fedprune`` of its header: the format keeps no order of several keys.
+
+    Raises:
+        FedPruneError: If it cannot be written; an older file is untouched then.
     """
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
     text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
-    data = save(tensors, metadata={_METADATA_KEY: text})
-    _write_atomically(path, data)
+    write_bytes_atomic(Path(path), save(tensors, metadata={METADATA_KEY: text}))
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that ``save_weights`` wrote; empty for a foreign file.
-
-    Raises:
-        ConfigError: If there is no such file or it is a pickle.
-        IntegrityError: If it is no valid safetensors file.
-    """
-    _check_kind(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            found = json.loads(header.get(_METADATA_KEY, "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise IntegrityError(_damaged(path, error)) from error
-    return {str(key): str(value) for key, value in found.items()}
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: str | Path, model: nn.Module) -> None:
     """Read a safetensors file into a network, whole or not at all.
 
     The names must be exactly those of the network's parameters and buffers, except
@@ -77,6 +63,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         IntegrityError: If it is no valid safetensors file or holds a value that is
             not finite.
     """
+    path = Path(path).expanduser()
     _check_kind(path)
     wanted = model.state_dict()
     try:
@@ -101,7 +88,7 @@ def _check_kind(path: Path) -> None:
         raise ConfigError(msg)
     with path.open("rb") as file:
         start = file.read(4)
-    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+    if path.suffix.lower() in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
         msg = (
             f"'{path}' is a pickle, which runs code when it is read; want safetensors. "
             f"Convert it where you trust it:\n"
@@ -154,28 +141,3 @@ def _check_values(path: Path, name: str, tensor: Tensor, wanted: Tensor) -> None
 
 def _damaged(path: Path, error: Exception) -> str:
     return f"'{path}' is no valid safetensors file: {error}"
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; not every system opens folders (Windows does not)."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
