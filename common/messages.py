@@ -123,8 +123,8 @@ class PrunePlan:
         structure: Digest of the structure whose units are meant.
         keep: bool[units of the original], True = kept.
         parent: Digest of the plan that this one was cut from; empty for the first.
-        rollback: True when this plan gives units back; its ``parent`` is then the
-            ancestor whose units it restores.
+        rollback: True when this plan, or one that it was cut from, gave units back.
+            The ``parent`` of a plan that does is the ancestor that it restores.
     """
 
     structure: bytes

@@ -39,7 +39,8 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, keys in _ROWS.items():
-        table.add_row(name, *(_cell(name, summary.get(key)) for key in keys))
+        label = str(summary.get("metric", name)) if name == "accuracy" else name
+        table.add_row(label, *(_cell(name, summary.get(key)) for key in keys))
     _console(console).print(table, highlight=False)
 
 

@@ -28,7 +28,7 @@ _NAMES = {"main": "pruned", "control": "dense"}
 class Progress(Protocol):
     """Somebody who wants to know how a run goes on."""
 
-    def on_event(self, event: dict[str, object]) -> None:
+    def on_event(self, event: Event) -> None:
         """Receive one event of ``events.jsonl``."""
 
 
@@ -42,7 +42,7 @@ class Display:
     def __init__(self) -> None:
         self.directory = ""
 
-    def on_event(self, event: dict[str, object]) -> None:
+    def on_event(self, event: Event) -> None:
         """Receive one event."""
         if event.get("event") in {"run_started", "resumed"}:
             self.directory = str(event.get("directory", self.directory))
@@ -167,26 +167,36 @@ def _round_line(event: Event) -> str:
 
 
 def _cut_line(event: Event) -> str:
-    return f"cut after round {event.get('round', '-')}: {_rest(event)}"
+    before = _number(event.get("accuracy_before"), ".4f")
+    after = _number(event.get("accuracy_after"), ".4f")
+    density = _number(event.get("density"), ".3f")
+    return (
+        f"cut after round {event.get('round', '-')}: density {density}, "
+        f"accuracy {before} -> {after}"
+    )
 
 
 def _rollback_line(event: Event) -> str:
-    return f"cut taken back in round {event.get('round', '-')}: {_rest(event)}"
+    before = _number(event.get("loss_before"), ".4f")
+    after = _number(event.get("loss_after"), ".4f")
+    return (
+        f"cut taken back in round {event.get('round', '-')}: "
+        f"validation loss {before} -> {after}"
+    )
 
 
 def _refused_line(event: Event) -> str:
-    client = event.get("client", event.get("client_id", "-"))
-    what = event.get("status", "refused")
+    client, what = event.get("client", "-"), event.get("status", "refused")
     reason = event.get("reason", "-")
     return f"round {event.get('round', '-')}: client {client} {what}: {reason}"
 
 
 def _resumed_line(event: Event) -> str:
-    return f"resumed after round {event.get('round', '-')}"
+    return f"resumed {event.get('directory', '')}".rstrip()
 
 
 def _warning_line(event: Event) -> str:
-    return f"warning: {event.get('message', event.get('reason', ''))}"
+    return f"warning: {event.get('text', '')}"
 
 
 _LINES: dict[str, Callable[[Event], str]] = {
@@ -216,17 +226,6 @@ def _figures(event: Event) -> str:
     up, down = human_bytes(event.get("bytes_up")), human_bytes(event.get("bytes_down"))
     parts.append(f"up {up} down {down}")
     return "  ".join(parts)
-
-
-def _rest(event: Event) -> str:
-    """Return the figures of a cut: every number and word but time and place."""
-    hidden = {"time", "event", "run", "round", "rounds"}
-    shown = [
-        f"{name} {_number(value, '.4g')}"
-        for name, value in event.items()
-        if name not in hidden and isinstance(value, int | float | str)
-    ]
-    return ", ".join(shown)
 
 
 def _number(value: object, form: str) -> str:

@@ -38,7 +38,13 @@ def child_plan(structure: Structure, parent: PrunePlan, keep: Mask) -> PrunePlan
     if empty:
         msg = f"groups {empty} keep no unit; want at least one in each"
         raise ConfigError(msg)
-    return PrunePlan(structure=structure.digest, keep=keep.copy(), parent=parent.digest)
+    return PrunePlan(
+        structure=structure.digest,
+        keep=keep.copy(),
+        parent=parent.digest,
+        # A client may have missed the round that gave units back.
+        rollback=parent.rollback,
+    )
 
 
 def rollback_plan(

@@ -1,0 +1,103 @@
+"""What a client measures on the broadcast, before it trains: loss and moments."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.data.examples import Examples
+from common.messages import Indices, Statistics, Validation
+from common.models.flat import norm_modules
+from common.task import Task
+
+_BATCH = 256
+
+
+def batches(count: int, size: int) -> Iterator[Indices]:
+    """Yield consecutive ranges of at most ``size`` positions."""
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
+    """Return loss and hits of a network on examples, batch norm in eval mode."""
+    model.eval()
+    loss_sum, correct = 0.0, 0
+    with torch.no_grad():
+        for batch in batches(len(examples), _BATCH):
+            inputs, targets = examples.batch(batch)
+            outputs = model(inputs)
+            loss_sum += float(task.loss(outputs, targets).double().sum())
+            correct += task.correct(outputs, targets)
+    if not np.isfinite(loss_sum):
+        loss_sum = 1e30  # A diverged broadcast must look bad, not unreadable.
+    return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))
+
+
+def measure_statistics(
+    model: nn.Module, examples: Examples, limit: int
+) -> Statistics | None:
+    """Return the moments of every batch-norm input on up to ``limit`` examples.
+
+    Layers in front normalise by this batch, as they do while training, so the
+    moments fit the weights that were sent and not those of a round ago.
+
+    Returns:
+        Moments in model order, or None with fewer than two examples.
+    """
+    count = min(len(examples), limit)
+    if count < 2:  # noqa: PLR2004 - a variance needs two examples
+        return None
+    norms = [module for _, module in norm_modules(model)]
+    model.train()
+    with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
+        inputs, _ = examples.batch(np.arange(count))
+        model(inputs)
+    means = [moments[index][0] for index in range(len(norms))]
+    variances = [moments[index][1] for index in range(len(norms))]
+    empty = [torch.zeros(0)]
+    return Statistics(
+        num_examples=count,
+        mean=torch.cat(means or empty).numpy().astype(np.float32),
+        variance=torch.cat(variances or empty).numpy().astype(np.float32),
+    )
+
+
+@contextmanager
+def _captured(norms: list[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
+    """Record mean and variance of each module's input while the block runs."""
+    moments: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def recorder(index: int) -> object:
+        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            value = inputs[0]
+            dims = [d for d in range(value.dim()) if d != 1]
+            variance, mean = torch.var_mean(value, dim=dims, correction=0)
+            moments[index] = (mean, variance)
+
+        return record
+
+    handles = [
+        module.register_forward_pre_hook(recorder(i))  # type: ignore[arg-type]
+        for i, module in enumerate(norms)
+    ]
+    try:
+        yield moments
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _unchanged(norms: list[nn.Module]) -> Iterator[None]:
+    """Keep running statistics as they are while batch norm runs in train mode."""
+    saved = [getattr(module, "momentum", None) for module in norms]
+    for module in norms:
+        module.momentum = 0.0  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module, momentum in zip(norms, saved, strict=True):
+            module.momentum = momentum  # type: ignore[assignment]

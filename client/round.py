@@ -1,0 +1,211 @@
+"""The client's half of a round, on one screen: one message in, one message out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from client.bench import Workbench
+from client.measure import measure_statistics, validate
+from client.score import balanced, score
+from client.state import ClientStore, Generation
+from client.train import Lesson, teach, train
+from common import codec
+from common.data.examples import Examples
+from common.errors import DataError, IntegrityError, PayloadError, Reason
+from common.messages import (
+    Broadcast,
+    ClientUpdate,
+    ModelSpec,
+    QuantisedDelta,
+    RoundPlan,
+    Vector,
+)
+from common.models.flat import get_weights
+from common.pruning.plan import check_plan
+from common.pruning.remap import remap
+from common.pruning.structure import Structure
+from common.seeding import Use, generator, seed_torch
+from common.sparsity.penalty import build_penalty
+from common.sparsity.topk import dense, sparsify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A plan whose parts have been read and checked against each other."""
+
+    plan: RoundPlan
+    structure: Structure
+    spec: ModelSpec
+    weights: Vector
+
+
+def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
+    """Answer one plan.
+
+    Raises:
+        PayloadError: If the plan does not fit itself or what this client knows.
+        DataError: If the client has no example to train on: it abstains.
+        IntegrityError: If the server believes that this client holds something that
+            it does not: it must be sent again.
+    """
+    opened = open_plan(plan, bench, store)
+    data = bench.data(plan.client_id)
+    if len(data.train) == 0:
+        msg = f"client {plan.client_id} holds no training example and abstains"
+        raise DataError(msg)
+    keep = plan.broadcast.plan.keep
+    teacher = _teacher_outputs(opened, bench, store, data.train)
+    model = bench.network(
+        opened.structure, keep, opened.weights, plan.broadcast.statistics
+    )
+    validation = validate(model, data.validation, bench.task)
+    importance = _importance(opened, bench, data.train)
+    limit = bench.task.config.client.score_examples
+    statistics = (
+        measure_statistics(model, data.train, limit) if plan.settings.measure else None
+    )
+    lesson = Lesson(
+        examples=data.train,
+        task=bench.task,
+        settings=plan.settings,
+        penalty=build_penalty(opened.structure, keep, plan.settings.penalty),
+        teacher=teacher,
+    )
+    seed = bench.task.config.run.seed
+    rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
+    with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
+        loss = train(model, lesson, rng)
+    delta = _send(opened, store, get_weights(model) - opened.weights)
+    update = ClientUpdate(
+        run_id=plan.run_id,
+        round=plan.round,
+        client_id=plan.client_id,
+        plan=plan.broadcast.plan.digest,
+        base=plan.broadcast.digest,
+        num_examples=len(data.train),
+        loss=loss,
+        delta=delta,
+        importance=importance,
+        statistics=statistics,
+        validation=validation,
+    )
+    return codec.encode_update(update, opened.spec, opened.weights)
+
+
+def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
+    """Read structure, plan and weights; keep what the server will not send again."""
+    name = f"structure-{plan.structure.hex()}.json"
+    text = plan.structure_json or store.load_shared(name)
+    if text is None:
+        msg = f"structure {plan.structure.hex()} is not held here: send it again"
+        raise IntegrityError(msg)
+    structure = bench.structure(plan.structure, text)
+    if structure.digest != plan.structure:
+        detail = f"digest {structure.digest.hex()}; want {plan.structure.hex()}"
+        raise PayloadError(Reason.BAD_DIGEST, "structure", detail)
+    if plan.structure_json:
+        store.save_shared(name, text)
+    check_plan(structure, plan.broadcast.plan)
+    spec = structure.spec(plan.broadcast.plan.keep)
+    weights = codec.decode_weights(plan.broadcast.weights, spec)
+    codec.check_weights(weights, plan.broadcast.digest)
+    if plan.keep_broadcast:
+        _keep_teacher(plan.broadcast, store)
+    return Opened(plan=plan, structure=structure, spec=spec, weights=weights)
+
+
+def _keep_teacher(broadcast: Broadcast, store: ClientStore) -> None:
+    name = f"broadcast-{broadcast.digest.hex()}.bin"
+    store.save_shared(name, codec.encode_broadcast(broadcast))
+
+
+def _teacher_outputs(
+    opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
+) -> np.ndarray | None:
+    """Return the teacher's outputs on the client's examples, or None without one."""
+    plan = opened.plan
+    if not plan.teacher or plan.settings.distill_weight <= 0.0:
+        return None
+    if plan.teacher_broadcast is not None:
+        broadcast = plan.teacher_broadcast
+        _keep_teacher(broadcast, store)
+    else:
+        data = store.load_shared(f"broadcast-{plan.teacher.hex()}.bin")
+        if data is None:
+            msg = f"teacher {plan.teacher.hex()} is not held here: send it again"
+            raise IntegrityError(msg)
+        broadcast = codec.decode_broadcast(data)
+    check_plan(opened.structure, broadcast.plan)
+    spec = opened.structure.spec(broadcast.plan.keep)
+    weights = codec.decode_weights(broadcast.weights, spec)
+    codec.check_weights(weights, plan.teacher)
+    model = bench.network(
+        opened.structure, broadcast.plan.keep, weights, broadcast.statistics
+    )
+    return teach(model, examples)
+
+
+def _importance(opened: Opened, bench: Workbench, examples: Examples) -> Vector | None:
+    """Score the broadcast; a client with one class or one example abstains."""
+    plan = opened.plan
+    if not plan.settings.importance:
+        return None
+    config = bench.task.config
+    seed = config.run.seed
+    rng = generator(seed, plan.round, plan.client_id, Use.SCORE)
+    targets = examples.targets
+    if len(np.unique(targets)) < 2:  # noqa: PLR2004 - one class shows no contrast
+        return None
+    chosen = balanced(targets, config.client.score_examples, rng)
+    keep = plan.broadcast.plan.keep
+    model = bench.network(
+        opened.structure, keep, opened.weights, plan.broadcast.statistics
+    )
+    return score(
+        model,
+        examples.take(chosen),
+        bench.task,
+        opened.structure,
+        keep,
+        criterion=plan.settings.importance,
+    )
+
+
+def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
+    """Choose what is sent, keep the rest for later, and return what travels."""
+    settings = opened.plan.settings
+    keep = opened.plan.broadcast.plan.keep
+    total = delta
+    if settings.error_feedback:
+        total = delta + _residual(opened, store)
+    chosen = sparsify(total, settings.update_density)
+    quantised = codec.quantise_delta(chosen, opened.spec, settings.values)
+    sent = codec.dequantise_delta(quantised, opened.spec)
+    if settings.error_feedback:
+        left = total - dense(sent)
+        store.save_generation(
+            Generation(round=opened.plan.round, keep=keep, sent=sent, residual=left)
+        )
+    return quantised
+
+
+def _residual(opened: Opened, store: ClientStore) -> Vector:
+    """Return what earlier rounds owe, cut or regrown to the current plan.
+
+    Raises:
+        PayloadError: If the plan gives units back without saying that it is a
+            rollback: plans only shrink.
+    """
+    plan = opened.plan
+    keep = plan.broadcast.plan.keep
+    last = store.load_generation(plan.round)
+    if last is None:
+        return np.zeros(opened.spec.size, dtype=np.float32)
+    if bool(np.any(keep & ~last.keep)) and not plan.broadcast.plan.rollback:
+        detail = f"gives back units cut before round {last.round} and is no rollback"
+        raise PayloadError(Reason.BAD_VALUE, "plan.keep", detail)
+    owed = last.residual
+    if plan.acknowledged != last.round:
+        owed = owed + dense(last.sent)
+    owed = owed * np.float32(plan.settings.decay ** (plan.round - last.round))
+    return remap(owed, opened.structure, last.keep, keep)

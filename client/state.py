@@ -1,0 +1,140 @@
+"""What a client keeps between rounds: residual generations, plans, broadcasts.
+
+Error feedback must survive a lost answer and a crash.  Each trained round leaves one
+*generation*: what was sent and what was kept back.  When a plan arrives, the newest
+generation older than its round counts; if the server acknowledges that round, the
+residual is what was kept back, else it is kept back + sent, since nothing arrived.
+A few older generations stay, so that a server resumed from an earlier checkpoint
+meets the state that belongs to it.  Residuals are stored as bfloat16.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from common.atomic import write_bytes_atomic
+from common.messages import Mask, SparseDelta, Vector
+
+# A resume falls back at most two checkpoints, so that many earlier rounds must stay.
+_KEPT_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What one trained round left behind.
+
+    Attributes:
+        round: The round, from 1.
+        keep: Keep mask of the network that was trained, bool[units].
+        sent: What the answer held.
+        residual: What was kept back, float32[weights of that network].
+    """
+
+    round: int
+    keep: Mask
+    sent: SparseDelta
+    residual: Vector
+
+
+def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
+    """Round float32 to bfloat16 bits, ties to even."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
+
+
+def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:
+    """Return the float32 values of bfloat16 bits."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+class ClientStore:
+    """Files of one client (residuals) and files that clients of a host share.
+
+    Args:
+        root: Folder; shared files lie in ``root/shared``.
+        client_id: Whose residuals; a name without path separators.
+    """
+
+    def __init__(self, root: Path, client_id: str) -> None:
+        self._own = root / client_id
+        self._shared = root / "shared"
+
+    def save_generation(self, generation: Generation) -> None:
+        """Write one generation and remove those that no resume can ask for."""
+        self._own.mkdir(parents=True, exist_ok=True)
+        data = save(
+            {
+                "residual": to_bfloat16(generation.residual),
+                "indices": generation.sent.indices.astype(np.int32),
+                "values": generation.sent.values,
+                "keep": np.packbits(generation.keep),
+            },
+            {"round": str(generation.round), "units": str(len(generation.keep))},
+        )
+        write_bytes_atomic(self._generation_path(generation.round), data)
+        self._drop_old(generation.round)
+
+    def load_generation(self, before: int) -> Generation | None:
+        """Return the newest readable generation of a round before ``before``."""
+        for number in sorted(self._rounds(), reverse=True):
+            if number < before:
+                found = _read_generation(self._generation_path(number))
+                if found is not None:
+                    return found
+        return None
+
+    def save_shared(self, name: str, data: bytes) -> None:
+        """Keep a broadcast or a structure by the name of its digest."""
+        path = self._shared / name
+        if not path.exists():
+            self._shared.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomic(path, data)
+
+    def load_shared(self, name: str) -> bytes | None:
+        """Return a shared file, or None when this host does not hold it."""
+        try:
+            return (self._shared / name).read_bytes()
+        except OSError:
+            return None
+
+    def _generation_path(self, round_: int) -> Path:
+        return self._own / f"round-{round_:05d}.safetensors"
+
+    def _rounds(self) -> list[int]:
+        return [
+            int(p.stem.split("-")[1]) for p in self._own.glob("round-*.safetensors")
+        ]
+
+    def _drop_old(self, newest: int) -> None:
+        old = sorted(r for r in self._rounds() if r < newest - _KEPT_ROUNDS)
+        for number in old[:-1]:
+            self._generation_path(number).unlink(missing_ok=True)
+
+
+def _read_generation(path: Path) -> Generation | None:
+    """Read one generation; an unreadable one counts as never written."""
+    try:
+        data = path.read_bytes()
+        tensors = load(data)
+        header = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + header])["__metadata__"]
+        units = int(metadata["units"])
+        residual = from_bfloat16(tensors["residual"])
+        return Generation(
+            round=int(metadata["round"]),
+            keep=np.unpackbits(tensors["keep"], count=units).astype(bool),
+            sent=SparseDelta(
+                size=len(residual),
+                indices=tensors["indices"].astype(np.int64),
+                values=tensors["values"],
+            ),
+            residual=residual,
+        )
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None

@@ -1,0 +1,118 @@
+"""One federated task: the network, the data, and who holds which part of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from common.config import Config
+from common.data.examples import Dataset, Examples
+from common.data.partition import client_ids, partition, split_validation
+from common.data.sources import load_dataset
+from common.messages import Indices
+from common.models.registry import build_model
+from common.models.weights_file import load_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientData:
+    """What one client holds; it never leaves the client.
+
+    Attributes:
+        train: Examples for training and scoring, maybe none.
+        validation: Examples for validating broadcasts, maybe none.
+    """
+
+    train: Examples
+    validation: Examples
+
+
+@dataclass(frozen=True)
+class Task:
+    """The work of a federation, loaded when it is first needed.
+
+    Attributes:
+        config: The whole configuration.
+        factory: Makes the network instead of ``task.model``; for Python callers.
+    """
+
+    config: Config
+    factory: Callable[[], nn.Module] | None = field(default=None, compare=False)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All examples; fold ``seed % 5`` is the test split of data without one."""
+        task = self.config.task
+        fold = self.config.run.seed % 5
+        return load_dataset(task.data, data_dir=task.data_dir, fold=fold)
+
+    @cached_property
+    def clients(self) -> tuple[str, ...]:
+        """Names of the clients, in order."""
+        return tuple(client_ids(self.config.task.clients))
+
+    @cached_property
+    def parts(self) -> dict[str, Indices]:
+        """Which training examples each client holds."""
+        split = self.config.task.partition
+        parts = partition(
+            self.dataset.train.targets,
+            kind=split.kind,
+            clients=self.config.task.clients,
+            seed=self.config.run.seed,
+            alpha=split.alpha,
+            classes_per_client=split.classes,
+        )
+        return dict(zip(self.clients, parts, strict=True))
+
+    def client_data(self, client_id: str) -> ClientData:
+        """Return the training and the validation part of one client."""
+        train, validation = split_validation(
+            self.parts[client_id],
+            share=self.config.client.validation,
+            seed=self.config.run.seed,
+            client_id=client_id,
+        )
+        examples = self.dataset.train
+        return ClientData(
+            train=examples.take(train), validation=examples.take(validation)
+        )
+
+    def build_model(self) -> nn.Module:
+        """Return the uncut network in its initial state, equal for every caller."""
+        if self.factory is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.config.run.seed)
+                model = self.factory()
+        else:
+            model = build_model(
+                self.config.task.model,
+                num_outputs=self.dataset.num_outputs,
+                input_shape=self.dataset.input_shape,
+                seed=self.config.run.seed,
+            )
+        if self.config.task.weights:
+            load_weights(self.config.task.weights, model)
+        return model
+
+    def example(self) -> Tensor:
+        """Return a batch of two inputs, for tracing shapes."""
+        inputs, _ = self.dataset.train.batch(np.arange(min(2, len(self.dataset.train))))
+        return inputs
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each example, float32[batch]."""
+        if self.config.task.loss == "mse":
+            shaped = targets.reshape(outputs.shape)
+            return ((outputs - shaped) ** 2).flatten(1).mean(dim=1)
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> int:
+        """Return the number of rightly classified examples; 0 for a regression."""
+        if self.config.task.loss == "mse":
+            return 0
+        return int((outputs.argmax(dim=1) == targets).sum())

@@ -1,0 +1,22 @@
+"""What a payload looks like in Flower's transport: names and checks, no Flower here."""
+
+from common.errors import PayloadError, Reason
+
+STYPE = "fedprune.msgpack/1"
+RECORD = "fedprune"
+ARRAY = "payload"
+HELLO = "hello"  # a query action: a node answers with its client id
+
+
+def check_payload(stype: str, data: bytes, max_bytes: int) -> bytes:
+    """Return the bytes of one payload array.
+
+    Raises:
+        PayloadError: If it is of another type or larger than is accepted.
+    """
+    if stype != STYPE:
+        raise PayloadError(Reason.UNKNOWN, "stype", f"'{stype}'; want '{STYPE}'")
+    if len(data) > max_bytes:
+        detail = f"{len(data)} bytes; want at most {max_bytes}"
+        raise PayloadError(Reason.TOO_LARGE, "message", detail)
+    return data

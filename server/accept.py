@@ -1,0 +1,83 @@
+"""What happens to one answer: read it, judge it whole, only then add it."""
+
+import numpy as np
+
+from common import codec
+from common.aggregate import Accumulator
+from common.errors import FedPruneError
+from common.messages import ClientRecord, ClientUpdate, Expected, Status
+
+
+def accept_answer(
+    data: bytes,
+    expected: Expected,
+    total: Accumulator,
+    *,
+    bytes_down: int,
+    seconds: float,
+) -> tuple[ClientRecord, ClientUpdate | None]:
+    """Add one answer to the sum, or refuse it whole and say why.
+
+    Args:
+        data: The answer as it came; nothing in it is trusted.
+        expected: What a valid answer looks like.
+        total: Changed only when the answer is accepted.
+        bytes_down: Length of the message that the client was sent.
+        seconds: Time between question and answer.
+
+    Returns:
+        The client's record, and the update when it was accepted.
+    """
+    try:
+        update = codec.decode_update(data, expected)
+        delta = codec.dequantise_delta(update.delta, expected.spec)
+        if update.statistics is not None:
+            _check_moments(update, total)
+        total.add(delta, update.num_examples)
+        if update.statistics is not None:
+            total.add_statistics(update.statistics)
+    except FedPruneError as error:
+        return refusal(expected.client_id, str(error), data, bytes_down), None
+    parts = codec.message_parts(data)
+    record = ClientRecord(
+        client_id=expected.client_id,
+        status=Status.ACCEPTED,
+        bytes_down=bytes_down,
+        bytes_up=len(data),
+        bytes_fixed=len(data) - parts["positions"] - parts["values"],
+        num_examples=update.num_examples,
+        norm=float(np.linalg.norm(delta.values.astype(np.float64))),
+        loss=update.loss,
+        seconds=seconds,
+        importance=update.importance,
+        validation=update.validation,
+    )
+    return record, update
+
+
+def refusal(client_id: str, why: str, data: bytes, bytes_down: int) -> ClientRecord:
+    """Return the record of a refused answer."""
+    return ClientRecord(
+        client_id=client_id,
+        status=Status.REFUSED,
+        reason=f"refused update of client {client_id}: {why}",
+        bytes_down=bytes_down,
+        bytes_up=len(data),
+    )
+
+
+def failure(client_id: str, why: str, bytes_down: int) -> ClientRecord:
+    """Return the record of a client that could not answer."""
+    return ClientRecord(
+        client_id=client_id,
+        status=Status.FAILED,
+        reason=f"client {client_id} failed: {why}",
+        bytes_down=bytes_down,
+    )
+
+
+def _check_moments(update: ClientUpdate, total: Accumulator) -> None:
+    """Refuse impossible moments before the delta is added: whole or not at all."""
+    assert update.statistics is not None  # noqa: S101 - the caller asked
+    trial = Accumulator(0, total.moment_sum.shape[1], total.limits)
+    trial.add_statistics(update.statistics)

@@ -1,0 +1,75 @@
+"""A federation from its first or last checkpoint to its end, on any engine."""
+
+from common.config import Config, config_digest
+from common.messages import Vector
+from common.pruning.plan import full_plan
+from common.pruning.structure import Structure
+from server.asking import Engine
+from server.checkpoint import Checkpoints
+from server.cycle import first_cursor
+from server.events import EventLog
+from server.loop import Desk, Evaluate, drive, sendable
+from server.plan import Setting
+from server.runfolder import RunFolder
+from server.state import ServerState, Snapshot, new_state
+
+
+def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by name
+    *,
+    name: str,
+    config: Config,
+    clients: tuple[str, ...],
+    structure: Structure,
+    weights: Vector,
+    folder: RunFolder,
+    engine: Engine,
+    log: EventLog,
+    evaluate: Evaluate | None,
+) -> tuple[ServerState, Snapshot]:
+    """Start or resume a federation and run it to its end.
+
+    Args:
+        name: "main" or "control": names checkpoints and events.
+        config: How it runs.
+        clients: Ids of all clients.
+        structure: The original network.
+        weights: Its first weights, float32[n]; used when there is no checkpoint.
+        folder: Where checkpoints go.
+        engine: Delivers questions.
+        log: Where events go; those after the checkpoint are dropped first.
+        evaluate: Scores networks for the report, or None.
+
+    Returns:
+        The last state, and the network as every client would receive it.
+
+    Raises:
+        RoundError: If too few clients answer.
+        IntegrityError: If there are checkpoints and none can be used.
+    """
+    identity = config_digest(config)
+    setting = Setting(
+        # Main and control must not accept each other's answers.
+        run_id=f"{name}-{identity[:16]}",
+        config=config,
+        structure=structure,
+        clients=clients,
+    )
+    checkpoints = Checkpoints(folder.checkpoints, name, identity)
+    found = checkpoints.restore()
+    for why in found.refused:
+        log.write("warning", run=name, text=f"{why}; the one before it is used")
+    state = found.state
+    if state is None:
+        cursor = first_cursor(config.rounds)
+        state = new_state(structure, weights, cursor, full_plan(structure))
+    log.drop_after(state.round, run=name)
+    desk = Desk(
+        name=name,
+        setting=setting,
+        engine=engine,
+        log=log,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+    )
+    last = drive(state, desk)
+    return last, sendable(last, setting)

@@ -1,0 +1,49 @@
+"""Whether a cut cost too much, judged on the clients' validation parts only."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.messages import ClientRecord, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a broadcast scored on all validation parts together.
+
+    Attributes:
+        loss: Mean loss of an example, or NaN without examples.
+        accuracy: Share classified rightly, or NaN without examples.
+        count: Number of examples.
+    """
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+def pooled_score(records: Iterable[ClientRecord]) -> Score:
+    """Pool the validation of all accepted answers."""
+    loss, correct, count = 0.0, 0, 0
+    for record in sorted(records, key=lambda r: r.client_id):
+        if record.status is Status.ACCEPTED and record.validation is not None:
+            loss += record.validation.loss_sum
+            correct += record.validation.correct
+            count += record.validation.count
+    if count == 0:
+        return Score(loss=float("nan"), accuracy=float("nan"), count=0)
+    return Score(loss=loss / count, accuracy=correct / count, count=count)
+
+
+def is_worse(before: float, after: float, allowed: float) -> bool:
+    """Return whether the loss rose by more than is allowed.
+
+    Args:
+        before: Mean validation loss of the last broadcast before the cut.
+        after: That of the broadcast after the first fine-tune rounds.
+        allowed: Relative increase that is accepted; an absolute slack of 0.05 keeps
+            the noise of small validation parts from judging nearly perfect networks.
+
+    Returns:
+        False as well when either figure is missing.
+    """
+    return after > before * (1.0 + allowed) + 0.05

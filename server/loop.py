@@ -1,0 +1,245 @@
+"""The rounds of a run, one after another, until the cursor says that none is left."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from common import codec
+from common.aggregate import Accumulator
+from common.errors import RoundError
+from common.messages import ClientRecord
+from common.pruning.budget import count_cost, flops, shares
+from server.asking import Engine, expect
+from server.checkpoint import Checkpoints
+from server.events import EventLog
+from server.plan import RoundWork, Setting, encode_state, plan_round
+from server.round import Answers, RoundReport, finish_round
+from server.state import ServerState, Snapshot
+
+Evaluate = Callable[[Snapshot], float]
+_ATTEMPTS = 3  # cohorts that one round is tried with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the loop works with beside the state.
+
+    Attributes:
+        name: "main" or "control".
+        setting: Configuration, structure, clients.
+        engine: Delivers questions.
+        log: Where events go.
+        checkpoints: Where states go.
+        evaluate: Scores a network on test data for the report, or None; nothing is
+            ever decided by it.
+    """
+
+    name: str
+    setting: Setting
+    engine: Engine
+    log: EventLog
+    checkpoints: Checkpoints
+    evaluate: Evaluate | None
+
+
+def drive(state: ServerState, desk: Desk) -> ServerState:
+    """Run all rounds that are left and return the last state.
+
+    Raises:
+        RoundError: If a round fails with every cohort it is tried with.
+    """
+    while not state.cursor.done:
+        state = _one_round(state, desk)
+        desk.checkpoints.write(state)
+    return state
+
+
+def _one_round(state: ServerState, desk: Desk) -> ServerState:
+    for attempt in range(_ATTEMPTS):
+        started = time.monotonic()
+        work = plan_round(state, desk.setting, attempt)
+        answers = collect(work, desk.engine)
+        try:
+            after, report = finish_round(state, work, answers, desk.setting)
+        except RoundError as error:
+            _log_clients(desk, work, answers)
+            desk.log.write(
+                "warning", run=desk.name, round=work.plan.round, text=str(error)
+            )
+            if attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        _log_clients(desk, work, answers)
+        _log_steps(desk, state, after, report)
+        _log_round(desk, (state, after), work, answers, report, started)
+        return after
+    raise AssertionError  # the loop returns or raises
+
+
+def collect(work: RoundWork, engine: Engine) -> Answers:
+    """Ask everybody and add the parts as they come.
+
+    Raises:
+        RoundError: If the engine lost a client or answered for one twice: sums that
+            miss or repeat somebody must not be used.
+    """
+    total = Accumulator(work.spec.size, work.spec.moments, work.asking.limits)
+    records: list[ClientRecord] = []
+    singles: list[tuple[str, bytes]] = []
+    moved = 0
+    for part in engine.ask(work.asking, work.plan, work.spec, work.weights):
+        total.merge(part.total)
+        records += part.records
+        singles += part.singles
+        moved += part.bytes_simulation
+    records.sort(key=lambda record: record.client_id)
+    asked = sorted(order.client_id for order in work.asking.orders)
+    if [record.client_id for record in records] != asked:
+        got = [record.client_id for record in records]
+        msg = f"round {work.plan.round}: asked {asked}, the engine answered for {got}"
+        raise RoundError(msg)
+    return Answers(
+        records=tuple(records),
+        total=total,
+        singles=tuple(
+            codec.decode_update(
+                data,
+                expect(work.plan, work.spec, work.weights, work.asking, client_id),
+            )
+            for client_id, data in sorted(singles)
+        ),
+        bytes_simulation=moved,
+    )
+
+
+def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
+    for record in answers.records:
+        desk.log.write(
+            "client",
+            run=desk.name,
+            round=work.plan.round,
+            client=record.client_id,
+            status=record.status.value,
+            reason=record.reason,
+            bytes_up=record.bytes_up,
+            bytes_down=record.bytes_down,
+            num_examples=record.num_examples,
+            norm=record.norm,
+            loss=record.loss,
+            seconds=round(record.seconds, 4),
+        )
+
+
+def _log_steps(
+    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
+) -> None:
+    """Log what the round decided: a cut, a rollback, a warning of the guard."""
+    if report.choice is not None:
+        _log_cut(desk, before, after, report)
+    if report.rolled_back is not None:
+        loss_before, loss_after = report.rolled_back
+        desk.log.write(
+            "rollback",
+            run=desk.name,
+            round=after.round,
+            cycle=before.cursor.cycle,
+            loss_before=loss_before,
+            loss_after=loss_after,
+            step=after.cursor.step,
+        )
+    if report.warning:
+        desk.log.write("warning", run=desk.name, round=after.round, text=report.warning)
+
+
+def _log_cut(
+    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
+) -> None:
+    choice = report.choice
+    assert choice is not None  # noqa: S101 - the caller asked
+    old, new = before.keep, after.keep
+    desk.log.write(
+        "cut",
+        run=desk.name,
+        round=after.round,
+        cycle=after.cursor.cycle,
+        widths=desk.setting.structure.widths(new),
+        step=before.cursor.step,
+        votes={c: np.round(v, 6) for c, v in choice.votes.items()},
+        consensus=np.round(choice.consensus, 6),
+        kept=new[old].astype(int),
+        zero_share=report.zero_share,
+        accuracy_before=_accuracy(desk, report.measured),
+        accuracy_after=_accuracy(desk, sendable(after, desk.setting)),
+        **_sizes(desk, after),
+    )
+
+
+def sendable(state: ServerState, setting: Setting) -> Snapshot:
+    """Return a state's network as a client would receive it now."""
+    spec = setting.structure.spec(state.keep)
+    broadcast, weights = encode_state(state, spec, setting.config)
+    return Snapshot(
+        round=state.round,
+        plan=state.plan,
+        weights=weights,
+        digest=broadcast.digest,
+        statistics=state.statistics,
+        loss=float("nan"),
+    )
+
+
+def _accuracy(desk: Desk, snapshot: Snapshot) -> float | None:
+    return None if desk.evaluate is None else desk.evaluate(snapshot)
+
+
+def _sizes(desk: Desk, state: ServerState) -> dict[str, object]:
+    structure = desk.setting.structure
+    now, reached = count_cost(structure, state.keep), shares(structure, state.keep)
+    return {
+        "params": now.params,
+        "flops": flops(now),
+        "density": reached["params"],
+        "channel_density": reached["channel_density"],
+    }
+
+
+def _log_round(
+    desk: Desk,
+    states: tuple[ServerState, ServerState],
+    work: RoundWork,
+    answers: Answers,
+    report: RoundReport,
+    started: float,
+) -> None:
+    before, after = states
+    config = desk.setting.config
+    due = work.plan.round % config.run.evaluate_every == 0
+    desk.log.write(
+        "round",
+        run=desk.name,
+        round=work.plan.round,
+        rounds=max(config.rounds.total, work.plan.round),
+        cycle=before.cursor.cycle,
+        phase=work.plan.phase.value,
+        loss=report.loss,
+        accuracy=_accuracy(desk, report.measured) if due else None,
+        validation_loss=report.score.loss,
+        validation_accuracy=report.score.accuracy,
+        bytes_up=_difference(before, after, "bytes_up"),
+        bytes_down=_difference(before, after, "bytes_down"),
+        bytes_fixed=_difference(before, after, "bytes_fixed"),
+        bytes_simulation=answers.bytes_simulation,
+        asked=len(answers.records),
+        accepted=len(answers.accepted),
+        refused=_difference(before, after, "refused"),
+        failed=_difference(before, after, "failed"),
+        zero_share=report.zero_share,
+        seconds=round(time.monotonic() - started, 4),
+        **_sizes(desk, before),
+    )
+
+
+def _difference(before: ServerState, after: ServerState, name: str) -> int:
+    return int(getattr(after.totals, name)) - int(getattr(before.totals, name))

@@ -1,0 +1,209 @@
+"""From the state to a round's questions: who is asked, and what they are sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from common import codec
+from common.aggregate import Limits
+from common.config import Config
+from common.messages import (
+    Broadcast,
+    ModelSpec,
+    Phase,
+    PrunePlan,
+    RoundPlan,
+    Statistics,
+    TrainSettings,
+    Vector,
+    weights_digest,
+)
+from common.pruning.structure import Structure
+from common.schedule import learning_rate
+from common.seeding import Use, generator
+from server.asking import Asking, Order
+from server.cycle import is_frozen, is_scoring
+from server.prune import CLIENT_CRITERIA
+from server.state import Known, ServerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What stays the same in all rounds of a run.
+
+    Attributes:
+        run_id: Name of the run; a message of another run is refused.
+        config: The configuration.
+        structure: The original network.
+        clients: Ids of all clients, in order.
+    """
+
+    run_id: str
+    config: Config
+    structure: Structure
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundWork:
+    """One planned round.
+
+    Attributes:
+        asking: The questions.
+        plan: The plan that they all carry (without an address).
+        spec: Shapes of the network that is sent.
+        weights: The decoded broadcast, float32[n].
+    """
+
+    asking: Asking
+    plan: RoundPlan
+    spec: ModelSpec
+    weights: Vector
+
+
+def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundWork:
+    """Plan the next round; ``attempt`` > 0 draws another cohort after a failure."""
+    config, structure = setting.config, setting.structure
+    round_ = state.round + 1
+    spec = structure.spec(state.keep)
+    broadcast, weights = encode_state(state, spec, config)
+    cohort = draw_cohort(setting, round_, attempt)
+    teacher = state.teacher if state.cursor.phase is Phase.FINETUNE else None
+    base = RoundPlan(
+        run_id=setting.run_id,
+        round=round_,
+        phase=state.cursor.phase,
+        client_id="",
+        acknowledged=0,
+        settings=settings_for(state, config, spec),
+        structure=structure.digest,
+        structure_json=b"",
+        broadcast=broadcast,
+        teacher=teacher.digest if teacher is not None else b"",
+        teacher_broadcast=None,
+        keep_broadcast=is_scoring(state.cursor, config.rounds),
+    )
+    variants, orders = _address(base, state, setting, cohort)
+    asking = Asking(
+        round=round_,
+        variants=variants,
+        orders=orders,
+        limits=Limits(clients=len(cohort), max_examples=config.robust.max_examples),
+        max_bytes=config.update.max_bytes,
+        singles=config.robust.aggregate == "median",
+        deadline_s=config.rounds.deadline_s,
+        goal=config.rounds.cohort,
+    )
+    return RoundWork(asking=asking, plan=base, spec=spec, weights=weights)
+
+
+def encode_state(
+    state: ServerState, spec: ModelSpec, config: Config
+) -> tuple[Broadcast, Vector]:
+    """Return the broadcast of a state and the weights that its readers decode."""
+    return encode_network(
+        state.plan, state.weights, state.statistics, spec, config.broadcast.values
+    )
+
+
+def encode_network(
+    plan: PrunePlan,
+    weights: Vector,
+    statistics: Statistics | None,
+    spec: ModelSpec,
+    values: str,
+) -> tuple[Broadcast, Vector]:
+    """Encode a network; return it with the weights that its reader decodes."""
+    blob = codec.encode_weights(weights, spec, values)
+    decoded = codec.decode_weights(blob, spec)
+    broadcast = Broadcast(
+        plan=plan, weights=blob, digest=weights_digest(decoded), statistics=statistics
+    )
+    return broadcast, decoded
+
+
+def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:
+    """Draw who is asked, without replacement, by seed and round alone."""
+    rounds = setting.config.rounds
+    count = min(ceil(rounds.cohort * rounds.over_select), len(setting.clients))
+    seed = setting.config.run.seed
+    rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)
+    chosen = rng.choice(len(setting.clients), size=count, replace=False)
+    return tuple(setting.clients[i] for i in sorted(chosen))
+
+
+def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
+    """Return how clients train in the next round."""
+    cursor, rounds = state.cursor, config.rounds
+    sparsifying = cursor.phase is Phase.SPARSIFY
+    tuning = cursor.phase is Phase.FINETUNE and state.teacher is not None
+    scoring = is_scoring(cursor, rounds)
+    criterion = config.prune.importance
+    frozen = is_frozen(cursor, rounds) and state.statistics is not None
+    client, update = config.client, config.update
+    return TrainSettings(
+        epochs=client.epochs,
+        batch=client.batch,
+        lr=learning_rate(client.lr_schedule, client.lr, state.round + 1, rounds.total),
+        momentum=client.momentum,
+        penalty=client.penalty if sparsifying else "none",
+        strength=client.strength if sparsifying else 0.0,
+        update_density=update.update_density,
+        values=update.values,
+        error_feedback=update.error_feedback,
+        decay=update.decay,
+        distill_weight=config.distill.weight if tuning else 0.0,
+        temperature=config.distill.temperature,
+        importance=criterion if scoring and criterion in CLIENT_CRITERIA else "",
+        measure=spec.moments > 0 and not frozen,
+        freeze=frozen,
+    )
+
+
+def _address(
+    base: RoundPlan, state: ServerState, setting: Setting, cohort: Sequence[str]
+) -> tuple[tuple[bytes, ...], tuple[Order, ...]]:
+    """Encode each needed variant once and say who is sent which.
+
+    Variants differ in what a client lacks: the structure, the teacher, both, neither.
+    """
+    variants: list[bytes] = []
+    numbers: dict[tuple[bool, bool], int] = {}
+    orders = []
+    for client_id in cohort:
+        known = state.known.get(client_id, Known())
+        lacks = (
+            not known.structure,
+            bool(base.teacher) and known.teacher != base.teacher,
+        )
+        if lacks not in numbers:
+            numbers[lacks] = len(variants)
+            variants.append(codec.encode_shared(_variant(base, state, setting, lacks)))
+        orders.append(
+            Order(
+                client_id=client_id,
+                variant=numbers[lacks],
+                acknowledged=known.acknowledged,
+            )
+        )
+    return tuple(variants), tuple(orders)
+
+
+def _variant(
+    base: RoundPlan, state: ServerState, setting: Setting, lacks: tuple[bool, bool]
+) -> RoundPlan:
+    """Return the plan with what one kind of client lacks."""
+    lacks_structure, lacks_teacher = lacks
+    text = setting.structure.to_json() if lacks_structure else b""
+    teacher = None
+    if lacks_teacher and state.teacher is not None:
+        snapshot = state.teacher
+        spec = setting.structure.spec(snapshot.plan.keep)
+        teacher, _ = encode_network(
+            snapshot.plan,
+            snapshot.weights,
+            snapshot.statistics,
+            spec,
+            setting.config.broadcast.values,
+        )
+    return replace(base, structure_json=text, teacher_broadcast=teacher)

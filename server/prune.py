@@ -1,0 +1,129 @@
+"""Agree and choose: from many importances to one smaller plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.config import Config
+from common.errors import RoundError
+from common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
+from common.pruning.budget import is_met, shares
+from common.pruning.choose import choose_keep
+from common.pruning.importance import weight_scores
+from common.pruning.plan import child_plan
+from common.pruning.structure import Structure
+from common.schedule import density_at
+from common.seeding import Use, generator
+from server.consensus import consensus, normalise, smooth
+from server.state import spread
+
+CLIENT_CRITERIA = ("taylor", "activation-mean", "activation-variance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a cut decided, and on what grounds.
+
+    Attributes:
+        plan: The smaller plan; the old one when nothing could be cut.
+        importance: Moving average over the original units, float32[units].
+        consensus: What this round agreed on, float32[kept units before the cut].
+        votes: The clients' normalised scores, same length each.
+    """
+
+    plan: PrunePlan
+    importance: Vector
+    consensus: Vector
+    votes: dict[str, Vector]
+
+
+def choose(  # noqa: PLR0913 - all that a cut depends on, by name
+    *,
+    structure: Structure,
+    config: Config,
+    round_: int,
+    progress: float,
+    plan: PrunePlan,
+    weights: Vector,
+    dead: Mask,
+    earlier: Vector | None,
+    records: Sequence[ClientRecord],
+) -> Choice:
+    """Agree on one importance and choose what is kept.
+
+    Args:
+        structure: The original network.
+        config: Criterion, consensus, budget, floor, steps.
+        round_: The round that scored; keys the random control.
+        progress: Position on the schedule that this cut aims at, 0..1.
+        plan: The plan that is cut further.
+        weights: The broadcast that was scored, float32[n].
+        dead: bool[units]: exactly zero after the server's proximal step; they go
+            first, at no loss.
+        earlier: Moving average of earlier cycles, or None.
+        records: The accepted answers.
+
+    Raises:
+        RoundError: If clients were to score and none did.
+    """
+    votes = {
+        r.client_id: r.importance
+        for r in records
+        if r.status is Status.ACCEPTED and r.importance is not None
+    }
+    criterion = config.prune.importance
+    if criterion in CLIENT_CRITERIA:
+        examples = {r.client_id: r.num_examples for r in records}
+        agreed = _agree(config, round_, votes, examples)
+    else:
+        rng = generator(config.run.seed, round_, "server", Use.RANDOM_SCORE)
+        scores = weight_scores(structure, plan.keep, weights, criterion, rng)
+        agreed = normalise(scores[plan.keep]).astype(np.float32)
+    average = smooth(earlier, spread(agreed, plan.keep), config.prune.ema)
+    ranking = average.copy()
+    ranking[dead] = 0.0
+    targets = {
+        key: density_at(config.prune.schedule, end, progress)
+        for key, end in budget_targets(config).items()
+    }
+    keep = choose_keep(
+        structure,
+        plan.keep,
+        ranking,
+        targets,
+        floor=config.prune.floor,
+        step_cap=config.prune.step_cap,
+        width_multiple=config.prune.width_multiple,
+    )
+    smaller = (
+        plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
+    )
+    return Choice(
+        plan=smaller,
+        importance=average,
+        consensus=agreed,
+        votes={c: normalise(v).astype(np.float32) for c, v in votes.items()},
+    )
+
+
+def _agree(
+    config: Config, round_: int, votes: dict[str, Vector], examples: dict[str, int]
+) -> Vector:
+    agreed = consensus(votes, examples, config.prune.consensus)
+    if agreed is None:
+        msg = f"round {round_}: no client scored its channels, so nothing can be cut"
+        raise RoundError(msg)
+    return agreed
+
+
+def budget_targets(config: Config) -> dict[str, float]:
+    """Return the budget as {measure: share of the dense network}."""
+    given = config.prune.budget.model_dump()
+    return {key: float(value) for key, value in given.items() if value is not None}
+
+
+def within_budget(structure: Structure, config: Config, keep: Mask) -> bool:
+    """Return whether a network is within its budget."""
+    reached = shares(structure, keep)
+    return all(is_met(reached[k], end) for k, end in budget_targets(config).items())

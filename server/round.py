@@ -1,0 +1,269 @@
+"""The server's half of a round, on one screen: answers in, a new state out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from common import codec
+from common.aggregate import Accumulator
+from common.errors import RoundError
+from common.messages import (
+    ClientRecord,
+    ClientUpdate,
+    Status,
+    Vector,
+)
+from common.pruning.importance import zero_units
+from common.pruning.plan import rollback_plan
+from common.pruning.remap import remap, remap_moments
+from common.sparsity.penalty import build_penalty, shrink_weights
+from common.sparsity.topk import dense
+from server.cycle import (
+    after_rollback,
+    after_round,
+    is_guarded,
+    is_scoring,
+    may_roll_back,
+)
+from server.guard import Score, is_worse, pooled_score
+from server.plan import RoundWork, Setting, encode_network
+from server.prune import Choice, choose, within_budget
+from server.state import Known, ServerState, Snapshot, Totals, learn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """All that came back in one round, in the order of the clients' ids."""
+
+    records: tuple[ClientRecord, ...]
+    total: Accumulator
+    singles: tuple[ClientUpdate, ...] = ()
+    bytes_simulation: int = 0
+
+    @property
+    def accepted(self) -> tuple[ClientRecord, ...]:
+        """Records of the accepted answers."""
+        return tuple(r for r in self.records if r.status is Status.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What a round did, beside the new state.
+
+    Attributes:
+        score: The broadcast on the clients' validation parts.
+        loss: Mean training loss, weighted by examples.
+        measured: Network that was sent, with the statistics measured on it: what an
+            evaluation of this round looks at.
+        choice: What the cut at the end of this round decided, or None.
+        rolled_back: Validation losses (before, after) of a cut that was undone.
+        warning: One line when the guard could only warn, else empty.
+        zero_share: Share of exactly zero units at the end of a sparsify phase, or
+            None.
+    """
+
+    score: Score
+    loss: float
+    measured: Snapshot
+    choice: Choice | None = None
+    rolled_back: tuple[float, float] | None = None
+    warning: str = ""
+    zero_share: float | None = field(default=None)
+
+
+def finish_round(
+    state: ServerState, work: RoundWork, answers: Answers, setting: Setting
+) -> tuple[ServerState, RoundReport]:
+    """Aggregate the answers and take the steps that end the round.
+
+    Raises:
+        RoundError: If fewer than ``rounds.minimum`` answers were accepted; the state
+            is unchanged then.
+    """
+    _check_quorum(work, answers, setting)
+    score = pooled_score(answers.accepted)
+    statistics = answers.total.pooled() or state.statistics
+    sent = Snapshot(
+        round=work.plan.round,
+        plan=state.plan,
+        weights=work.weights,
+        digest=work.plan.broadcast.digest,
+        statistics=statistics,
+        loss=score.loss,
+    )
+    report = RoundReport(score=score, loss=_mean_loss(answers), measured=sent)
+    weights = _shrunken(state, work, setting, state.weights + _mean(answers, work))
+    moved = replace(
+        state,
+        round=work.plan.round,
+        weights=weights,
+        statistics=statistics,
+        known=_ledger(state, work, answers),
+        totals=_totals(state.totals, answers),
+    )
+    if is_guarded(state.cursor, setting.config.rounds):
+        back = _guard(moved, score, setting)
+        if isinstance(back, ServerState) and state.teacher is not None:
+            return back, replace(report, rolled_back=(state.teacher.loss, score.loss))
+        report = replace(report, warning=back if isinstance(back, str) else "")
+    if is_scoring(state.cursor, setting.config.rounds):
+        moved, report = _cut(moved, sent, answers, setting, report)
+    met = within_budget(setting.structure, setting.config, moved.keep)
+    cursor = after_round(state.cursor, setting.config.rounds, met=met)
+    return replace(moved, cursor=cursor), report
+
+
+def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:
+    need = setting.config.rounds.minimum
+    count = len(answers.accepted)
+    if count < need:
+        why = next((r.reason for r in answers.records if r.reason), "no answer")
+        msg = (
+            f"round {work.plan.round}: {count} of {len(answers.records)} answers were "
+            f"accepted, rounds.minimum is {need}; first reason: {why}"
+        )
+        raise RoundError(msg)
+
+
+def _mean_loss(answers: Answers) -> float:
+    examples = sum(r.num_examples for r in answers.accepted)
+    ordered = sorted(answers.accepted, key=lambda r: r.client_id)
+    return sum(r.loss * r.num_examples for r in ordered) / max(examples, 1)
+
+
+def _mean(answers: Answers, work: RoundWork) -> Vector:
+    """Return the aggregated delta: the exact mean, or the median over senders.
+
+    The median of a coordinate is taken over the clients that sent it and scaled by
+    their share: most clients of a sparse round send nothing at most coordinates, and
+    a median over all would be zero (cf. arXiv:2505.01454).
+    """
+    if not answers.singles:
+        return answers.total.mean_delta()
+    ordered = sorted(answers.singles, key=lambda u: u.client_id)
+    deltas = [codec.dequantise_delta(u.delta, work.spec) for u in ordered]
+    stack = np.stack([dense(d) for d in deltas])
+    for row, delta in zip(stack, deltas, strict=True):
+        silent = np.ones(delta.size, dtype=bool)
+        silent[delta.indices] = False
+        row[silent] = np.nan
+    senders = np.isfinite(stack).sum(axis=0)
+    middle = np.zeros(work.spec.size, dtype=np.float32)
+    heard = senders > 0
+    middle[heard] = np.nanmedian(stack[:, heard], axis=0)
+    return (middle * (senders / len(stack))).astype(np.float32)
+
+
+def _shrunken(
+    state: ServerState, work: RoundWork, setting: Setting, weights: Vector
+) -> Vector:
+    """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
+    settings = work.plan.settings
+    penalty = build_penalty(setting.structure, state.keep, settings.penalty)
+    if penalty is None or settings.strength <= 0.0:
+        return weights
+    return shrink_weights(penalty, work.spec, weights, settings.strength)
+
+
+def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, Known]:
+    """Note what each client holds now; one that did not answer is sent all again."""
+    teacher = (
+        work.plan.broadcast.digest if work.plan.keep_broadcast else work.plan.teacher
+    )
+    known = dict(state.known)
+    for record in answers.records:
+        if record.status is Status.ACCEPTED:
+            known = learn(known, record.client_id, work.plan.round, teacher)
+        elif record.client_id in known:
+            old = known[record.client_id]
+            known[record.client_id] = Known(acknowledged=old.acknowledged)
+    return known
+
+
+def _totals(totals: Totals, answers: Answers) -> Totals:
+    records = answers.records
+    return replace(
+        totals,
+        bytes_up=totals.bytes_up + sum(r.bytes_up for r in records),
+        bytes_down=totals.bytes_down + sum(r.bytes_down for r in records),
+        bytes_fixed=totals.bytes_fixed + sum(r.bytes_fixed for r in records),
+        bytes_simulation=totals.bytes_simulation + answers.bytes_simulation,
+        messages_up=totals.messages_up + len(answers.accepted),
+        refused=totals.refused + _count(records, Status.REFUSED),
+        failed=totals.failed + _count(records, Status.FAILED),
+    )
+
+
+def _count(records: Sequence[ClientRecord], status: Status) -> int:
+    return sum(r.status is status for r in records)
+
+
+def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | str:
+    """Undo the last cut if it cost too much; warn if it cannot be undone."""
+    before = moved.teacher
+    if before is None or np.all(before.plan.keep == moved.keep):
+        return ""
+    allowed = setting.config.prune.max_loss_increase
+    if not is_worse(before.loss, score.loss, allowed):
+        return ""
+    if not may_roll_back(moved.cursor, setting.config.rounds):
+        return (
+            f"round {moved.round}: validation loss {score.loss:.4f} after the cut, "
+            f"{before.loss:.4f} before it; the smallest step is reached, so it stays"
+        )
+    return replace(
+        moved,
+        plan=rollback_plan(setting.structure, moved.plan, before.plan),
+        weights=before.weights,
+        statistics=before.statistics,
+        teacher=None,
+        cursor=after_rollback(moved.cursor),
+        totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
+    )
+
+
+def _cut(
+    moved: ServerState,
+    sent: Snapshot,
+    answers: Answers,
+    setting: Setting,
+    report: RoundReport,
+) -> tuple[ServerState, RoundReport]:
+    """Agree, choose, and slice everything that follows the weights."""
+    structure, config = setting.structure, setting.config
+    spec = structure.spec(moved.keep)
+    _, decoded = encode_network(
+        moved.plan, moved.weights, None, spec, config.broadcast.values
+    )
+    dead = zero_units(structure, moved.keep, decoded)
+    choice = choose(
+        structure=structure,
+        config=config,
+        round_=moved.round,
+        progress=moved.cursor.target,
+        plan=moved.plan,
+        weights=sent.weights,
+        dead=dead,
+        earlier=moved.importance,
+        records=answers.accepted,
+    )
+    old, new = moved.keep, choice.plan.keep
+    statistics = moved.statistics
+    if statistics is not None:
+        statistics = replace(
+            statistics,
+            mean=remap_moments(statistics.mean, structure, old, new),
+            variance=remap_moments(statistics.variance, structure, old, new),
+        )
+    share = float(dead[old].mean()) if old.any() else 0.0
+    smaller = replace(
+        moved,
+        plan=choice.plan,
+        weights=remap(moved.weights, structure, old, new),
+        statistics=statistics,
+        importance=choice.importance,
+        teacher=sent,
+        zero_shares=(*moved.zero_shares, share),
+    )
+    return smaller, replace(report, choice=choice, zero_share=share)

@@ -1,0 +1,21 @@
+"""One opaque blob in a Flower message, and back."""
+
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+
+from common.transport import ARRAY, RECORD, STYPE, check_payload
+
+
+def to_content(blob: bytes) -> RecordDict:
+    """Wrap bytes as the content of a message: one array with our own stype."""
+    array = Array("uint8", (len(blob),), STYPE, blob)
+    return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+
+
+def from_content(message: Message, max_bytes: int) -> bytes:
+    """Return the bytes of a message.
+
+    Raises:
+        PayloadError: If it holds anything else.
+    """
+    array = message.content.array_records[RECORD][ARRAY]
+    return check_payload(array.stype, array.data, max_bytes)

@@ -1,0 +1,153 @@
+"""What travels between driver and workers: questions down, sums and records up.
+
+Not federated traffic: it is counted apart (``bytes_simulation``).  Both ends are ours
+and on machines of ours, so plain msgpack frames it; the clients' own messages inside
+keep their frames.  Arrays are raw little-endian bytes.
+"""
+
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from common.aggregate import Accumulator, Limits
+from common.errors import PayloadError, Reason
+from common.messages import ClientRecord, ModelSpec, Status, Validation
+from server.asking import Asking, Order, Part
+
+
+def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
+    """Encode the questions of one worker."""
+    wanted = sorted({order.variant for order in orders})
+    return _pack(
+        [
+            asking.round,
+            [asking.variants[number] for number in wanted],
+            [[o.client_id, wanted.index(o.variant), o.acknowledged] for o in orders],
+            [asking.limits.clients, asking.limits.max_examples],
+            asking.max_bytes,
+            asking.singles,
+        ],
+    )
+
+
+def decode_job(data: bytes) -> Asking:
+    """Read the questions of one worker."""
+    round_, variants, rows, limits, max_bytes, singles = _unpack(data, "job", 6)
+    orders = tuple(
+        Order(client_id=client_id, variant=variant, acknowledged=acknowledged)
+        for client_id, variant, acknowledged in rows
+    )
+    return Asking(
+        round=round_,
+        variants=tuple(variants),
+        orders=orders,
+        limits=Limits(clients=limits[0], max_examples=limits[1]),
+        max_bytes=max_bytes,
+        singles=singles,
+        deadline_s=0.0,
+        goal=len(orders),
+    )
+
+
+def encode_part(part: Part) -> bytes:
+    """Encode what one worker hands back."""
+    total = part.total
+    return _pack(
+        [
+            [_record_out(record) for record in part.records],
+            total.delta_sum.astype("<i8").tobytes(),
+            total.moment_sum.astype("<i8").tobytes(),
+            [total.num_examples, total.num_measured, total.num_clients],
+            [list(single) for single in part.singles],
+        ],
+    )
+
+
+def decode_part(data: bytes, asking: Asking, spec: ModelSpec) -> Part:
+    """Read what one worker handed back.
+
+    Raises:
+        PayloadError: If the sums do not fit the network that was sent.
+    """
+    rows, deltas, moments, counts, singles = _unpack(data, "part", 5)
+    total = Accumulator(spec.size, spec.moments, asking.limits)
+    if counts[2] > 0:
+        total.delta_sum = _integers(deltas, spec.size, "delta_sum")
+        moment_sum = _integers(moments, 2 * spec.moments, "moment_sum")
+        total.moment_sum = moment_sum.reshape(2, spec.moments)
+        total.num_examples, total.num_measured, total.num_clients = counts
+    return Part(
+        records=tuple(_record_in(row) for row in rows),
+        total=total,
+        singles=tuple((client_id, answer) for client_id, answer in singles),
+        bytes_simulation=len(data),
+    )
+
+
+def _pack(fields: list[object]) -> bytes:
+    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    return packed
+
+
+def _unpack(data: bytes, name: str, count: int) -> list[Any]:
+    try:
+        fields = msgpack.unpackb(data, raw=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise PayloadError(Reason.BAD_FRAME, name, f"{error}") from error
+    if not isinstance(fields, list) or len(fields) != count:
+        raise PayloadError(Reason.BAD_FRAME, name, f"want {count} fields")
+    return fields
+
+
+def _integers(data: bytes, count: int, field: str) -> NDArray[np.int64]:
+    if len(data) != 8 * count:
+        detail = f"{len(data)} bytes; want {8 * count}"
+        raise PayloadError(Reason.BAD_SIZE, field, detail)
+    return np.frombuffer(data, dtype="<i8").astype(np.int64)
+
+
+def _record_out(record: ClientRecord) -> list[object]:
+    validation = record.validation
+    return [
+        record.client_id,
+        record.status.value,
+        record.reason,
+        [record.bytes_down, record.bytes_up, record.bytes_fixed, record.num_examples],
+        [float(record.norm), float(record.loss), float(record.seconds)],
+        None if record.importance is None else record.importance.tobytes(),
+        None
+        if validation is None
+        else [validation.loss_sum, validation.correct, validation.count],
+    ]
+
+
+def _record_in(row: list[object]) -> ClientRecord:
+    client_id, status, reason, counts, numbers, importance, validation = row
+    assert isinstance(counts, list | tuple)  # noqa: S101 - our own worker wrote it
+    assert isinstance(numbers, list | tuple)  # noqa: S101
+    return ClientRecord(
+        client_id=str(client_id),
+        status=Status(str(status)),
+        reason=str(reason),
+        bytes_down=counts[0],
+        bytes_up=counts[1],
+        bytes_fixed=counts[2],
+        num_examples=counts[3],
+        norm=numbers[0],
+        loss=numbers[1],
+        seconds=numbers[2],
+        importance=_floats(importance),
+        validation=_validation(validation),
+    )
+
+
+def _floats(data: object) -> NDArray[np.float32] | None:
+    return np.frombuffer(data, dtype="<f4") if isinstance(data, bytes) else None
+
+
+def _validation(row: object) -> Validation | None:
+    if not isinstance(row, list | tuple):
+        return None
+    return Validation(loss_sum=row[0], correct=row[1], count=row[2])

@@ -1,0 +1,197 @@
+"""Flower's simulation on Ray, seen as an engine: nodes are workers, not clients."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from common.aggregate import Accumulator
+from common.errors import FedPruneError, PayloadError, RoundError
+from common.messages import ModelSpec, RoundPlan, Vector
+from common.task import Task
+from server.accept import failure
+from server.asking import Asking, Engine, Order, Part
+from simulations.engines import Place, deal
+from simulations.flower import from_content, to_content
+from simulations.parts import decode_job, decode_part, encode_job, encode_part
+from simulations.worker import Worker
+
+T = TypeVar("T")
+
+_POLL_S = 0.01
+_START_S = 120.0
+_MAX_BYTES = (1 << 31) - 1
+_OBJECT_STORE = 1_000_000_000
+
+_workers: dict[str, Worker] = {}  # actors live long: networks and data stay built
+
+
+def run_on_ray(place: Place, body: Callable[[Engine], T]) -> T:
+    """Run ``body`` in a Flower server app with one node for each worker.
+
+    Raises:
+        FedPruneError: Whatever ``body`` raises, and when Flower ends without it.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        del context
+        try:
+            results.append(body(RayEngine(grid, place)))
+        except BaseException as error:
+            errors.append(error)
+
+    count = place.workers or os.cpu_count() or 1
+    _quiet()
+    run_simulation(
+        server_app=server,
+        client_app=_client_app(place.task, place.root),
+        num_supernodes=count,
+        backend_config=_backend(count, place.ray_address),
+    )
+    if errors:
+        raise errors[0]
+    if not results:
+        msg = "Flower's simulation ended before the run did"
+        raise FedPruneError(msg)
+    return results[0]
+
+
+def _backend(workers: int, address: str) -> dict[str, dict[str, object]]:
+    """Return Ray's settings: an own local cluster unless an address is given."""
+    arguments: dict[str, object] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+    }
+    if address:
+        arguments["address"] = address
+    else:
+        # Without "local" ray.init joins whatever cluster runs on this machine.
+        arguments |= {
+            "address": "local",
+            "num_cpus": workers,
+            "object_store_memory": _OBJECT_STORE,
+            "include_dashboard": False,
+        }
+    resources = {"num_cpus": 1, "num_gpus": 0.0}
+    return {"client_resources": resources, "init_args": arguments}
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own progress; keep Flower's and Ray's errors."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+
+
+def _client_app(task: Task, root: Path) -> ClientApp:
+    """Return the app of a worker node; Ray ships it to its actors."""
+    app = ClientApp()
+    home = str(root)
+
+    @app.train()
+    def play(message: Message, context: Context) -> Message:
+        del context
+        return Message(to_content(_play(task, home, message)), reply_to=message)
+
+    return app
+
+
+def _play(task: Task, home: str, message: Message) -> bytes:
+    """Play the clients of one job on the worker of this process."""
+    worker = _workers.get(home)
+    if worker is None:
+        _workers.clear()
+        worker = _workers[home] = Worker(task, Path(home))
+    asking = decode_job(from_content(message, _MAX_BYTES))
+    return encode_part(worker.play(asking, asking.orders))
+
+
+class RayEngine:
+    """Asks workers through Flower's grid and reads their parts as they come.
+
+    Args:
+        grid: Flower's grid.
+        place: Task and number of workers.
+    """
+
+    def __init__(self, grid: Grid, place: Place) -> None:
+        self._grid = grid
+        self._costs = {c: len(part) for c, part in place.task.parts.items()}
+        self._nodes = _wait_for_nodes(grid, place.workers or os.cpu_count() or 1)
+
+    def ask(
+        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
+    ) -> Iterator[Part]:
+        """Ask every client through its worker and yield each worker's part.
+
+        A worker that fails or misses the deadline fails all its clients by name.
+        """
+        del plan, weights
+        hands = deal(asking.orders, self._costs, len(self._nodes))
+        jobs = [encode_job(asking, hand) for hand in hands]
+        messages = [
+            Message(to_content(job), node, "train", group_id=str(asking.round))
+            for node, job in zip(self._nodes, jobs, strict=False)
+        ]
+        identifiers = list(self._grid.push_messages(messages))
+        waiting = dict(zip(identifiers, zip(hands, jobs, strict=True), strict=True))
+        end = time.monotonic() + asking.deadline_s
+        while waiting and time.monotonic() < end:
+            for reply in self._grid.pull_messages(list(waiting)):
+                hand, job = waiting.pop(reply.metadata.reply_to_message_id)
+                yield _read(reply, hand, len(job), asking, spec)
+            time.sleep(_POLL_S)
+        for hand, job in waiting.values():
+            why = f"its worker did not answer within {asking.deadline_s:g} s"
+            yield _failed(hand, why, asking, spec, len(job))
+
+
+def _read(
+    reply: Message, hand: tuple[Order, ...], sent: int, asking: Asking, spec: ModelSpec
+) -> Part:
+    """Read one worker's reply; a reply that cannot be read fails its clients."""
+    if reply.has_error():
+        why = f"its worker failed: {reply.error.reason}"
+        return _failed(hand, why, asking, spec, sent)
+    try:
+        part = decode_part(from_content(reply, _MAX_BYTES), asking, spec)
+    except PayloadError as error:
+        return _failed(hand, f"its worker's reply: {error}", asking, spec, sent)
+    return replace(part, bytes_simulation=part.bytes_simulation + sent)
+
+
+def _failed(
+    hand: tuple[Order, ...], why: str, asking: Asking, spec: ModelSpec, sent: int
+) -> Part:
+    return Part(
+        records=tuple(failure(order.client_id, why, 0) for order in hand),
+        total=Accumulator(spec.size, spec.moments, asking.limits),
+        bytes_simulation=sent,
+    )
+
+
+def _wait_for_nodes(grid: Grid, count: int) -> list[int]:
+    """Wait until Flower has registered every worker node."""
+    end = time.monotonic() + _START_S
+    while True:
+        nodes = sorted(grid.get_node_ids())
+        if len(nodes) >= count:
+            return nodes
+        if time.monotonic() > end:
+            msg = f"{len(nodes)} of {count} workers came up within {_START_S:g} s"
+            raise RoundError(msg)
+        time.sleep(_POLL_S)

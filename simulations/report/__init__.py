@@ -1,0 +1,55 @@
+"""One self-contained ``report.html`` of a run, or of several side by side.
+
+It needs no network and runs no script; its figures are inline SVG.  It is built from
+the run folder alone, so it can be made again at any time, of an unfinished run too.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from common.atomic import write_bytes_atomic
+from common.errors import ConfigError
+from simulations.report.data import RunData, read_run
+
+__all__ = ["write_report"]
+
+
+def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the report of one run, or the comparison of several.
+
+    Args:
+        runs: Run folders, at least one, finished or not.
+        output: Where to write; by default ``report.html`` in the folder of a single
+            run, and ``comparison.html`` beside the first of several.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ConfigError: If no run is given, one is no run folder, or matplotlib lacks.
+        IntegrityError: If a file of a run is broken.
+    """
+    if not runs:
+        msg = "no run to report on; want at least one run folder"
+        raise ConfigError(msg)
+    found = [read_run(path) for path in runs]
+    place = runs[0] / "report.html"
+    if len(runs) > 1:
+        place = runs[0].parent / "comparison.html"
+    target = output or place
+    write_bytes_atomic(target, _page(found).encode())
+    return target
+
+
+def _page(runs: Sequence[RunData]) -> str:
+    """Return the page; matplotlib is loaded here, so that only reports need it."""
+    try:
+        page = import_module("simulations.report.page")
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        msg = "a report needs matplotlib: pip install 'fedprune[simulation]'"
+        raise ConfigError(msg) from error
+    made: str = page.single(runs[0]) if len(runs) == 1 else page.several(runs)
+    return made

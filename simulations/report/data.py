@@ -1,0 +1,222 @@
+"""What a report knows of one run: its folder, read once.
+
+A run that is not finished has fewer events and no summary; nothing here fails for
+that, a figure that is unknown is None.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from common.errors import IntegrityError
+from server.events import CONTROL, MAIN, read_events
+from server.runfolder import RunFolder, read_json_object
+
+Event: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Accuracy of one broadcast.
+
+    Attributes:
+        rounds: Rounds that were complete when it was sent, >= 0.
+        accuracy: Its accuracy, 0..1.
+        bytes_up: What all clients together had sent by then.
+    """
+
+    rounds: int
+    accuracy: float
+    bytes_up: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One cut.
+
+    Attributes:
+        event: Its event.
+        before: Kept channels of each group when it was made.
+        after: Kept channels of each group afterwards.
+        undone: Whether it was rolled back.
+    """
+
+    event: Event
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    undone: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """One run as its folder tells it.
+
+    Attributes:
+        path: The folder.
+        manifest: Its manifest.
+        config: Text of its configuration.
+        events: All events in order.
+        summary: The figures of a finished run; of an unfinished one those that its
+            events tell.
+        finished: Whether the run came to its end.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    config: str
+    events: tuple[Event, ...]
+    summary: Mapping[str, Any]
+    finished: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return str(self.manifest.get("run_id", self.path.name))
+
+    @cached_property
+    def started(self) -> Event:
+        """The first event, empty when it never came."""
+        return next(self.of("run_started"), {})
+
+    @cached_property
+    def groups(self) -> Mapping[str, int]:
+        """Channels of each group of the original network, empty when unknown."""
+        return _widths(self.started, "groups")
+
+    @cached_property
+    def measure(self) -> str:
+        """Which accuracy the run measured by round: on test or validation data."""
+        rounds = [*self.rounds(MAIN), *self.rounds(CONTROL)]
+        tested = any(number(event, "accuracy") is not None for event in rounds)
+        return "accuracy" if tested else "validation_accuracy"
+
+    def of(self, kind: str) -> Iterator[Event]:
+        """Yield the events of one kind in order."""
+        return (event for event in self.events if event["event"] == kind)
+
+    def rounds(self, run: str = MAIN) -> list[Event]:
+        """Return the round events of "main" or "control"."""
+        return [event for event in self.of("round") if event.get("run", MAIN) == run]
+
+    def clients(self, run: str = MAIN) -> list[Event]:
+        """Return the client events of "main" or "control"."""
+        return [event for event in self.of("client") if event.get("run", MAIN) == run]
+
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Every cut in order, with the widths it started from."""
+        return tuple(_cuts(self.events, self.groups))
+
+    def curve(self, run: str = MAIN) -> list[Point]:
+        """Return accuracy by rounds and by bytes.
+
+        A round event tells the accuracy of the broadcast that OPENED the round, so it
+        stands at the rounds and the bytes before it; the accuracy of the last network
+        comes from the summary.
+        """
+        points, sent, last = [], 0.0, 0
+        for event in self.rounds(run):
+            last = int(number(event, "round") or last + 1)
+            accuracy = number(event, self.measure)
+            if accuracy is not None:
+                points.append(Point(rounds=last - 1, accuracy=accuracy, bytes_up=sent))
+            sent += number(event, "bytes_up") or 0
+        final = number(
+            self.summary, "accuracy_final" if run == MAIN else "accuracy_control"
+        )
+        if final is not None and last and self.measure == "accuracy":
+            points.append(Point(rounds=last, accuracy=final, bytes_up=sent))
+        return points
+
+
+def read_run(path: Path) -> RunData:
+    """Read a run folder, finished or not.
+
+    Raises:
+        ConfigError: If there is no run folder.
+        IntegrityError: If one of its files is broken.
+    """
+    folder = RunFolder.open(path)
+    events = tuple(read_events(folder.events))
+    config = folder.config.read_text(encoding="utf-8") if folder.config.exists() else ""
+    summary = _summary(folder, events)
+    partial = _partial_summary(events)
+    return RunData(
+        path=path,
+        manifest=folder.read_manifest(),
+        config=config,
+        events=events,
+        summary={**partial, **summary},
+        finished=bool(summary),
+    )
+
+
+def number(source: Mapping[str, Any], key: str) -> float | None:
+    """Return a number of an event or summary, None when absent or no number."""
+    value = source.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value
+
+
+def _widths(event: Event, key: str) -> dict[str, int]:
+    found = event.get(key)
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(name): int(width) for name, width in found.items()}
+
+
+def _cuts(events: tuple[Event, ...], full: Mapping[str, int]) -> list[Cut]:
+    """Return the cuts; a rollback undoes the last one that still stands."""
+    cuts: list[Cut] = []
+    for event in events:
+        standing = [place for place, cut in enumerate(cuts) if not cut.undone]
+        if event["event"] == "cut":
+            before = cuts[standing[-1]].after if standing else full
+            after = _widths(event, "widths")
+            cuts.append(Cut(event=event, before=before, after=after))
+        elif event["event"] == "rollback" and standing:
+            cuts[standing[-1]] = replace(cuts[standing[-1]], undone=True)
+    return cuts
+
+
+def _summary(folder: RunFolder, events: tuple[Event, ...]) -> Mapping[str, Any]:
+    if folder.summary.exists():
+        return read_json_object(folder.summary)
+    ends = [event for event in events if event["event"] == "run_finished"]
+    summary = ends[-1].get("summary", {}) if ends else {}
+    if not isinstance(summary, Mapping):
+        msg = f"{folder.events}: run_finished holds no summary object"
+        raise IntegrityError(msg)
+    return summary
+
+
+def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
+    """Return what the events alone tell of a run so far."""
+    out: dict[str, Any] = {}
+    for event in events:
+        if event["event"] == "run_started":
+            out["params_dense"] = event.get("params_dense")
+            out["flops_dense"] = event.get("flops_dense")
+            out["clients"] = event.get("clients")
+        elif event["event"] == "round":
+            _add_round(out, event)
+        elif event["event"] in ("cut", "rollback"):
+            name = f"{event['event']}s"
+            out[name] = out.get(name, 0) + 1
+    return out
+
+
+def _add_round(out: dict[str, Any], event: Event) -> None:
+    control = event.get("run", MAIN) == CONTROL
+    end = "_control" if control else ""
+    for key in ("bytes_up", "bytes_down"):
+        out[key + end] = out.get(key + end, 0) + (number(event, key) or 0)
+    if control:
+        return
+    out["rounds"] = event.get("round")
+    out["refused"] = out.get("refused", 0) + (number(event, "refused") or 0)
+    out["params_final"] = event.get("params")
+    out["flops_final"] = event.get("flops")

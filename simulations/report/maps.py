@@ -1,0 +1,268 @@
+"""Pictures of many small facts: widths, votes, and who took part."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from server.events import MAIN
+from simulations.report.data import Event, RunData, number
+from simulations.report.style import MUTED, PRUNED, STATUS
+from simulations.report.svg import draw
+from simulations.report.text import Html
+
+_WIDE = 11.4  # inches: a figure as wide as the page
+_HALF = 5.6
+_MAX_NAMES = 40  # rows that still have room for their name
+_MAX_GROUPS = 40
+
+
+def widths(run: RunData) -> Html | None:
+    """Draw the channels that each group keeps after each cut, None without groups."""
+    full = run.groups
+    steps = [cut.after for cut in run.cuts if not cut.undone]
+    if not full:
+        return None
+    names = list(full)[:_MAX_GROUPS]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        rows = np.arange(len(names))
+        shades = ["#e9edf1", *_shades(len(steps))]
+        for number_, (step, shade) in enumerate(
+            zip([full, *steps], shades, strict=True)
+        ):
+            label = "dense" if number_ == 0 else f"cut {number_}"
+            values = [step.get(name, full[name]) for name in names]
+            axes.barh(rows, values, height=0.66, color=shade, label=label)
+        _width_labels(axes, names, full, steps[-1] if steps else full)
+        axes.set_yticks(rows, [_short(name, 22) for name in names])
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(0, max(full.values()) * 1.16)
+        axes.set_xlabel("channels")
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        figure.legend(
+            loc="outside upper left", ncols=6, columnspacing=1.2, handlelength=1.1
+        )
+
+    height = max(3.5, 1.2 + 0.23 * len(names))
+    return draw("widths", "Kept channels of each group", (_HALF, height), paint)
+
+
+def votes(run: RunData) -> Html | None:
+    """Draw the votes of the last cut, clients by channels, None when nobody voted.
+
+    Each client's votes are shown as ranks, so that clients compare.  Within a group
+    the channels are ordered by the consensus, greatest first.
+    """
+    known = [(cut.before, cut.event) for cut in run.cuts if _voted(cut.event)]
+    if not known:
+        return None
+    before, cut = known[-1]
+    kept = np.asarray(cut["kept"], dtype=np.int64)
+    clients = sorted(cut["votes"])
+    order, ends = _order(cut, before, len(kept))
+    rows = [_ranks(cut["votes"][client])[order] for client in clients]
+    table = np.stack([*rows, _ranks(cut["consensus"])[order]])
+
+    def paint(figure: Figure) -> None:
+        top, axes = figure.subplots(
+            2, 1, sharex=True, height_ratios=[1, max(len(table), 5)]
+        )
+        _kept_strip(top, kept[order])
+        image = axes.imshow(
+            table,
+            aspect="auto",
+            cmap="cividis",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
+        _name_rows(axes, [*clients, "consensus"])
+        axes.axhline(len(clients) - 0.5, color="white", lw=2)
+        _group_borders(axes, ends, before)
+        bar = figure.colorbar(image, ax=[top, axes], pad=0.012, aspect=28, shrink=0.9)
+        bar.set_ticks([0, 1], labels=["least", "most"])
+        bar.outline.set_visible(False)
+        bar.set_label("rank of the channel in the vote", color=MUTED)
+
+    height = 1.5 + min(0.2 * len(table), 5.0)
+    return draw("votes", "Votes of clients for channels", (_WIDE, height), paint)
+
+
+def participation(run: RunData, which: str = MAIN) -> Html | None:
+    """Draw who took part in which round, None when nobody was asked."""
+    events = run.clients(which)
+    if not events:
+        return None
+    states = list(STATUS)
+    names = sorted(_names(run, events))
+    last = max(int(number(event, "round") or 0) for event in events)
+    table = np.full((len(names), last), states.index("not asked"))
+    row = {name: place for place, name in enumerate(names)}
+    for event in events:
+        status = str(event.get("status"))
+        if status in STATUS and number(event, "round"):
+            column = int(event["round"]) - 1
+            table[row[str(event.get("client"))], column] = states.index(status)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        cells = ListedColormap(list(STATUS.values()))
+        axes.imshow(
+            table,
+            aspect="auto",
+            cmap=cells,
+            vmin=0,
+            vmax=len(states) - 1,
+            interpolation="nearest",
+            extent=(0.5, last + 0.5, len(names) - 0.5, -0.5),
+        )
+        _name_rows(axes, names)
+        _grid_between(axes, len(names), last)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(
+            handles=[Patch(color=STATUS[state], label=state) for state in states],
+            loc="outside upper left",
+            ncols=len(states),
+            handlelength=1.1,
+            handleheight=1.0,
+        )
+
+    height = 1.2 + min(max(0.2 * len(names), 0.6), 5.0)
+    return draw("taking-part", "Participation of clients", (_WIDE, height), paint)
+
+
+def _voted(cut: Event) -> bool:
+    """Return whether votes, consensus and result of a cut fit each other."""
+    ballots, kept = cut.get("votes"), cut.get("kept")
+    consensus = cut.get("consensus")
+    if not isinstance(ballots, Mapping) or not ballots or not kept or not consensus:
+        return False
+    return all(len(row) == len(kept) for row in (*ballots.values(), consensus))
+
+
+def _ranks(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Return the rank of each value as a share, 0 = least, float64[n]."""
+    given = np.asarray([0.0 if v is None else v for v in values], dtype=np.float64)
+    ranks = np.argsort(np.argsort(given, kind="stable"), kind="stable")
+    return ranks / max(len(given) - 1, 1)
+
+
+def _order(
+    cut: Event, before: Mapping[str, int], units: int
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the order of the channels, and where each group ends in it."""
+    consensus = np.asarray([value or 0.0 for value in cut["consensus"]])
+    ends = np.cumsum(list(before.values())).tolist() if before else []
+    if not ends or ends[-1] != units:
+        ends = [units]
+    parts, start = [], 0
+    for end in ends:
+        inside = np.argsort(-consensus[start:end], kind="stable")
+        parts.append(start + inside)
+        start = end
+    return np.concatenate(parts), ends
+
+
+def _kept_strip(axes: Axes, kept: NDArray[np.int64]) -> None:
+    axes.imshow(
+        kept[None, :],
+        aspect="auto",
+        cmap=ListedColormap(["#f1d7bb", PRUNED]),
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    axes.set_yticks([0], ["kept"])
+    axes.tick_params(length=0, labelbottom=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _group_borders(axes: Axes, ends: Sequence[int], before: Mapping[str, int]) -> None:
+    starts = [0, *ends[:-1]]
+    for end in ends[:-1]:
+        axes.axvline(end - 0.5, color="white", lw=1.6)
+    axes.set_xlabel("channels, by group; in a group by the consensus")
+    if len(ends) != len(before):
+        return
+    # A name needs room: 6 points a letter on a figure of about 700 points.
+    room = [
+        (end - start) / ends[-1] * 115 for start, end in zip(starts, ends, strict=True)
+    ]
+    shown = [
+        ((start + end - 1) / 2, _short(name, max(int(space), 1)))
+        for start, end, space, name in zip(starts, ends, room, before, strict=True)
+        if space >= 5  # noqa: PLR2004
+    ]
+    axes.set_xticks([x for x, _ in shown], [name for _, name in shown])
+    axes.tick_params(axis="x", length=0)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    if len(names) <= _MAX_NAMES:
+        axes.set_yticks(range(len(names)), [_short(name, 18) for name in names])
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel(f"{len(names)} clients")
+    axes.tick_params(axis="y", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _grid_between(axes: Axes, rows: int, columns: int) -> None:
+    """Draw white lines between cells that are large enough to stand apart."""
+    if rows <= _MAX_NAMES:
+        axes.hlines(
+            np.arange(rows - 1) + 0.5, 0.5, columns + 0.5, color="white", lw=1.5
+        )
+    if columns <= 120:  # noqa: PLR2004
+        axes.vlines(np.arange(1, columns) + 0.5, -0.5, rows - 0.5, color="white", lw=1)
+
+
+def _names(run: RunData, events: Sequence[Event]) -> set[str]:
+    asked = {str(event.get("client")) for event in events}
+    examples = run.started.get("client_examples")
+    return asked | (set(examples) if isinstance(examples, Mapping) else set())
+
+
+def _width_labels(
+    axes: Axes, names: Sequence[str], full: Mapping[str, int], last: Mapping[str, int]
+) -> None:
+    for place, name in enumerate(names):
+        kept = last.get(name, full[name])
+        text = f"{full[name]}" if kept == full[name] else f"{full[name]} → {kept}"
+        axes.annotate(
+            text,
+            (full[name], place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=MUTED,
+        )
+
+
+def _shades(steps: int) -> list[str]:
+    """Return one colour per cut, from pale to that of our run."""
+    if steps == 0:
+        return []
+    pale, full = np.array([0xC4, 0xDE, 0xE6]), np.array([0x1F, 0x6F, 0x8B])
+    shares = np.linspace(0 if steps > 1 else 1, 1, steps)
+    mixed = [np.rint(pale + (full - pale) * share).astype(int) for share in shares]
+    return ["#" + "".join(f"{part:02x}" for part in colour) for colour in mixed]
+
+
+def _short(name: str, room: int) -> str:
+    """Return the end of a name that is too long: layers differ there."""
+    return name if len(name) <= room else "…" + name[-(room - 1) :] if room > 1 else "…"

@@ -1,0 +1,262 @@
+"""Curves: accuracy by round and by bytes, widths and size over the rounds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from server.events import CONTROL
+from simulations.report.data import Event, Point, RunData, number
+from simulations.report.style import CONTROL as CONTROL_COLOUR
+from simulations.report.style import (
+    CUT,
+    FAINT,
+    MUTED,
+    PHASES,
+    PRUNED,
+    ROLLBACK,
+)
+from simulations.report.svg import draw
+from simulations.report.text import Html, percent, size
+
+_HALF = (5.6, 3.5)
+_MAX_CUT_LABELS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One curve.
+
+    Attributes:
+        label: Its name in the legend.
+        colour: Its colour.
+        points: What it shows.
+        dashed: Whether it is a control.
+    """
+
+    label: str
+    colour: str
+    points: Sequence[Point]
+    dashed: bool = False
+
+
+def lines_of(run: RunData) -> list[Line]:
+    """Return our curve and, when the run has one, that of its control."""
+    lines = [Line(label="FedPrune", colour=PRUNED, points=run.curve())]
+    control = run.curve(CONTROL)
+    if control:
+        lines.append(
+            Line(
+                label="FedAvg, dense",
+                colour=CONTROL_COLOUR,
+                points=control,
+                dashed=True,
+            )
+        )
+    return [line for line in lines if line.points]
+
+
+def accuracy_by_round(lines: Sequence[Line], run: RunData | None = None) -> Html:
+    """Draw accuracy by rounds; of a single run also its cuts, rollbacks, phases."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        _curves(axes, lines, "rounds")
+        axes.set_xlabel("rounds completed")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if run is not None:
+            _mark_cuts(axes, run)
+            _phase_strip(axes, run)
+        _legend(figure, axes)
+
+    return draw("rounds", "Accuracy by round", _HALF, paint)
+
+
+def accuracy_by_bytes(lines: Sequence[Line]) -> Html:
+    """Draw accuracy by the bytes that all clients had sent, log scale."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        _curves(axes, lines, "bytes_up")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel("bytes sent up by all clients together (log scale)")
+        _legend(figure, axes)
+
+    return draw("bytes", "Accuracy by bytes sent", _HALF, paint)
+
+
+def size_by_round(run: RunData) -> Html:
+    """Draw the shares of parameters, FLOPs and exact zeros by round."""
+    shown = (
+        ("density", "parameters", PRUNED, "-"),
+        ("flops", "FLOPs", CUT, "-"),
+        ("zero_share", "exact zeros in the broadcast", MUTED, ":"),
+    )
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        events = run.rounds()
+        dense = number(run.started, "flops_dense")
+        for key, label, colour, style in shown:
+            scale = (dense or 0.0) if key == "flops" else 1.0
+            known = _series(events, key) if scale else []
+            axes.step(
+                [x for x, _ in known],
+                [y / scale for _, y in known],
+                style,
+                where="mid",
+                color=colour,
+                label=label if known else None,
+                lw=1.9,
+            )
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        _legend(figure, axes)
+
+    return draw("size", "Size of the network by round", _HALF, paint)
+
+
+def reach(lines: Sequence[Line]) -> tuple[float, float, float] | None:
+    """Return (accuracy, our bytes, the control's bytes) at which both first reach it.
+
+    The accuracy is 98 % of the lower of the two best ones.
+    """
+    if len(lines) != 2:  # noqa: PLR2004 - ours and the control
+        return None
+    best = [max(point.accuracy for point in line.points) for line in lines]
+    target = 0.98 * min(best)
+    ours, theirs = (
+        next(point.bytes_up for point in line.points if point.accuracy >= target)
+        for line in lines
+    )
+    return (target, ours, theirs) if ours and theirs else None
+
+
+_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
+
+
+def _series(events: Sequence[Event], key: str) -> list[tuple[float, float]]:
+    found = [(number(event, "round"), number(event, key)) for event in events]
+    return [(x, y) for x, y in found if x is not None and y is not None]
+
+
+def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
+    for line in lines:
+        shown = [p for p in line.points if key == "rounds" or p.bytes_up > 0]
+        many = len(shown) > 60  # noqa: PLR2004 - points would merge into a band
+        axes.plot(
+            [getattr(point, key) for point in shown],
+            [point.accuracy for point in shown],
+            linestyle=(0, (4, 2.2)) if line.dashed else "-",
+            color=line.colour,
+            label=line.label,
+            linewidth=1.6 if line.dashed else 2.1,
+            marker=None if many or line.dashed else "o",
+            markersize=3.2,
+            zorder=2 if line.dashed else 3,
+        )
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.set_ylabel("accuracy")
+    axes.grid(axis="y")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high + 0.02 * (high - low), 1.02))
+
+
+def _mark_cuts(axes: Axes, run: RunData) -> None:
+    """Mark cuts and rollbacks with a line and a sign on the upper edge."""
+    top = axes.get_xaxis_transform()
+    cuts, backs = list(run.of("cut")), list(run.of("rollback"))
+    for events, colour, sign, label in (
+        (cuts, CUT, "v", "cut (share of parameters kept)"),
+        (backs, ROLLBACK, "X", "rolled back"),
+    ):
+        xs = [x for event in events if (x := number(event, "round")) is not None]
+        if not xs:
+            continue
+        for x in xs:
+            axes.axvline(x, color=colour, lw=1, ls=(0, (1, 2)), zorder=1)
+        axes.plot(
+            xs,
+            [1.0] * len(xs),
+            sign,
+            color=colour,
+            markersize=6,
+            transform=top,
+            clip_on=False,
+            label=label,
+            zorder=4,
+        )
+    if len(cuts) <= _MAX_CUT_LABELS:
+        _label_cuts(axes, cuts)
+
+
+def _label_cuts(axes: Axes, cuts: Sequence[Event]) -> None:
+    for event in cuts:
+        x, density = number(event, "round"), number(event, "density")
+        if x is not None and density is not None:
+            axes.annotate(
+                percent(density, 0),
+                (x, 1.0),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                color=CUT,
+                annotation_clip=False,
+            )
+
+
+def _phase_strip(axes: Axes, run: RunData) -> None:
+    """Colour the lower edge by the phase of each round."""
+    labelled: set[str] = set()
+    for event in run.rounds():
+        phase, end = str(event.get("phase", "")), number(event, "round")
+        if phase not in PHASES or end is None:
+            continue
+        axes.axvspan(
+            end - 1,
+            end,
+            ymin=0,
+            ymax=0.035,
+            color=PHASES[phase],
+            lw=0,
+            label=None if phase in labelled else phase,
+        )
+        labelled.add(phase)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend above the axes, where no data can be."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        _nothing(axes)
+        return
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=3,
+        columnspacing=1.4,
+        handlelength=1.8,
+        borderaxespad=0.2,
+    )
+
+
+def _nothing(axes: Axes) -> None:
+    axes.text(
+        0.5,
+        0.5,
+        "nothing measured yet",
+        transform=axes.transAxes,
+        ha="center",
+        color=FAINT,
+    )

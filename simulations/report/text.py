@@ -1,0 +1,139 @@
+"""Numbers and strings as the report shows them; every string is escaped here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+DASH = "–"  # noqa: RUF001 - the typographic dash is meant
+MINUS = "−"  # noqa: RUF001 - the typographic minus is meant
+TIMES = "×"  # noqa: RUF001 - the typographic sign is meant
+_KILO = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Html:
+    """Text that is markup already; every other text is escaped when it is shown.
+
+    Attributes:
+        text: The markup.
+    """
+
+    text: str
+
+
+Cell = Html | str
+
+
+def show(cell: Cell) -> str:
+    """Return a cell as markup."""
+    return cell.text if isinstance(cell, Html) else escape(cell)
+
+
+def table(
+    head: Sequence[Cell], rows: Iterable[Sequence[Cell]], *, kind: str = ""
+) -> Html:
+    """Return a table; the first cell of each row is its head."""
+    top = "".join(f'<th scope="col">{show(cell)}</th>' for cell in head)
+    body = "".join(_row(row) for row in rows)
+    return Html(
+        f'<div class="scroll"><table class="{escape(kind)}"><thead><tr>{top}</tr>'
+        f"</thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def section(title: str, body: str, note: str = "") -> str:
+    """Return one part with its heading and, in one sentence, how to read it."""
+    words = f"<p>{show(note)}</p>" if note else "<p></p>"
+    return f"<section><h2>{show(title)}</h2>{words}{body}</section>"
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with groups of three.
+
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Return bytes in the unit that reads best, three digits or more.
+
+    >>> size(5), size(12_345), size(3_000_000)
+    ('5 B', '12.3 kB', '3.00 MB')
+    """
+    if value is None:
+        return DASH
+    if value < _KILO:
+        return f"{value:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        value /= _KILO
+        if value < _KILO:
+            return f"{_three(value)} {unit}"
+    return f"{_three(value / _KILO)} TB"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage.
+
+    >>> percent(0.5), percent(0.98765, 2)
+    ('50.0 %', '98.77 %')
+    """
+    return DASH if value is None else f"{100 * value:.{digits}f} %"
+
+
+def points(value: float | None) -> str:
+    """Return a difference of two shares in percentage points, signed."""
+    if value is None:
+        return ""
+    sign = "+" if value >= 0 else MINUS
+    return f"{sign}{abs(100 * value):.2f} points"
+
+
+def less(new: float | None, old: float | None) -> str:
+    """Return how many times smaller ``new`` is than ``old``, empty when unknown.
+
+    >>> less(2, 9) == f"4.5{TIMES} less", less(None, 1)
+    (True, '')
+    """
+    if not new or not old:
+        return ""
+    ratio = old / new
+    if ratio < 1:
+        return f"{_ratio(1 / ratio)}{TIMES} more"
+    return f"{_ratio(ratio)}{TIMES} less"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time in milliseconds."""
+    return DASH if value is None else f"{value:.3g} ms"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration for people.
+
+    >>> seconds(5), seconds(185)
+    ('5.0 s', '3 min 05 s')
+    """
+    if value is None:
+        return DASH
+    minute = 60
+    if value < minute:
+        return f"{value:.1f} s"
+    return f"{int(value // minute)} min {int(value % minute):02d} s"
+
+
+def _three(value: float) -> str:
+    """Return three digits: 1.23, 12.3, 123."""
+    decimals = 2 if value < 10 else 1 if value < 100 else 0  # noqa: PLR2004
+    return f"{value:.{decimals}f}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"  # noqa: PLR2004
+
+
+def _row(row: Sequence[Cell]) -> str:
+    first, *others = row
+    cells = "".join(f"<td>{show(cell)}</td>" for cell in others)
+    return f'<tr><th scope="row">{show(first)}</th>{cells}</tr>'

@@ -1,0 +1,244 @@
+"""One simulated run, from configuration to report: what ``simulate`` does."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from common.config import Config, config_to_toml, load_config
+from common.data.sources import check_source
+from common.errors import ConfigError
+from common.models.flat import get_weights
+from common.models.registry import check_model
+from common.pruning.budget import check_budget, count_cost
+from common.pruning.plan import full_plan
+from common.pruning.structure import Structure
+from common.pruning.trace import find_structure
+from common.task import Task
+from server.asking import Engine
+from server.control import control_config
+from server.events import EventLog, read_events, write_metrics_csv
+from server.federation import run_federation
+from server.prune import budget_targets
+from server.runfolder import RunFolder, write_json_atomic
+from server.state import ServerState, Snapshot
+from simulations.engines import Place, with_engine
+from simulations.evaluate import Evaluator
+from simulations.manifest import describe_run
+from simulations.progress import Progress
+from simulations.summary import summarise, write_models
+
+Factory = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        directory: Its folder.
+        summary: The figures of ``summary.json``.
+    """
+
+    directory: Path
+    summary: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run that is checked and can start."""
+
+    task: Task
+    structure: Structure
+    folder: RunFolder
+    ray_address: str
+    progress: Progress | None
+
+
+def run(
+    config: Config,
+    *,
+    ray_address: str = "",
+    progress: Progress | None = None,
+    factory: Factory | None = None,
+) -> RunResult:
+    """Run one federation from the start.
+
+    Args:
+        config: What to run.
+        ray_address: An existing Ray cluster, or "" for a local one.
+        progress: Is told every event.
+        factory: Makes the network instead of ``task.model``.
+
+    Raises:
+        ConfigError: Before any data is loaded, if the configuration cannot work.
+        FedPruneError: If the run fails; its folder can be resumed.
+    """
+    _check(config, factory)
+    task = Task(config, factory)
+    structure = _structure(task)
+    folder = RunFolder.create(
+        Path(config.run.dir),
+        config.run.name,
+        manifest=describe_run(task, sys.argv),
+        config=config_to_toml(config),
+    )
+    folder.structure.write_bytes(structure.to_json())
+    return _go(
+        Prepared(
+            task=task,
+            structure=structure,
+            folder=folder,
+            ray_address=ray_address,
+            progress=progress,
+        )
+    )
+
+
+def resume(
+    run_dir: Path,
+    *,
+    ray_address: str = "",
+    progress: Progress | None = None,
+    factory: Factory | None = None,
+) -> RunResult:
+    """Go on with a stopped run; the result is bit-identical to one that never stopped.
+
+    Raises:
+        ConfigError: If the folder is no run.
+        IntegrityError: If no checkpoint can be used.
+    """
+    folder = RunFolder.open(run_dir)
+    config = load_config(folder.config)
+    task = Task(config, factory)
+    return _go(
+        Prepared(
+            task=task,
+            structure=_structure(task),
+            folder=folder,
+            ray_address=ray_address,
+            progress=progress,
+        )
+    )
+
+
+def _check(config: Config, factory: Factory | None) -> None:
+    """Refuse what cannot work, before any data is loaded."""
+    check_source(config.task.data, config.task.data_dir)
+    if factory is None:
+        check_model(config.task.model)
+
+
+def _structure(task: Task) -> Structure:
+    """Trace the network and check that its budget can be met."""
+    config = task.config
+    if config.task.clients > len(task.dataset.train):
+        msg = (
+            f"task.clients is {config.task.clients}; want at most one for each of the "
+            f"{len(task.dataset.train)} training examples"
+        )
+        raise ConfigError(msg)
+    structure = find_structure(
+        task.build_model(), task.example(), ignore=config.task.ignore
+    )
+    if config.rounds.cuts > 0:
+        check_budget(
+            structure,
+            budget_targets(config),
+            floor=config.prune.floor,
+            width_multiple=config.prune.width_multiple,
+        )
+    return structure
+
+
+def _go(prepared: Prepared) -> RunResult:
+    """Run what is left of a run, and its control, on one engine."""
+    started = time.monotonic()
+    folder, config = prepared.folder, prepared.task.config
+    place = Place(
+        task=prepared.task,
+        root=folder.clients.resolve(),
+        workers=config.run.workers,
+        ray_address=prepared.ray_address,
+    )
+    listeners = () if prepared.progress is None else (prepared.progress.on_event,)
+    with folder.locked(), EventLog(folder.events, listeners) as log:
+        _log_start(prepared, log)
+
+        def body(engine: Engine) -> tuple[Snapshot, Snapshot | None]:
+            return _main_and_control(prepared, engine, log)
+
+        final, control = with_engine(place, config.run.engine, body)
+        write_models(prepared.task, prepared.structure, folder, final, control)
+        summary = summarise(
+            prepared.task,
+            prepared.structure,
+            folder,
+            read_events(folder.events),
+            final,
+            control,
+        )
+        summary["seconds"] = round(time.monotonic() - started, 2)
+        write_json_atomic(folder.summary, summary)
+        log.write("run_finished", summary=summary)
+    write_metrics_csv(read_events(folder.events), folder.metrics)
+    _report(folder)
+    return RunResult(directory=folder.path, summary=summary)
+
+
+def _log_start(prepared: Prepared, log: EventLog) -> None:
+    folder, task = prepared.folder, prepared.task
+    if read_events(folder.events):
+        log.write("resumed", directory=str(folder.path), run_id=folder.run_id)
+        return
+    structure = prepared.structure
+    full = full_plan(structure).keep
+    dense = count_cost(structure, full)
+    log.write(
+        "run_started",
+        directory=str(folder.path),
+        run_id=folder.run_id,
+        config=task.config.model_dump(mode="json"),
+        clients=len(task.clients),
+        client_examples={c: len(part) for c, part in task.parts.items()},
+        params_dense=dense.params,
+        flops_dense=2 * dense.macs,
+        groups=structure.widths(full),
+    )
+
+
+def _main_and_control(
+    prepared: Prepared, engine: Engine, log: EventLog
+) -> tuple[Snapshot, Snapshot | None]:
+    """Run the federation, then dense FedAvg over the same number of rounds."""
+    task, config = prepared.task, prepared.task.config
+    weights = get_weights(task.build_model())
+    evaluate = Evaluator(task, prepared.structure)
+
+    def federate(name: str, chosen: Config) -> tuple[ServerState, Snapshot]:
+        return run_federation(
+            name=name,
+            config=chosen,
+            clients=task.clients,
+            structure=prepared.structure,
+            weights=weights,
+            folder=prepared.folder,
+            engine=engine,
+            log=log,
+            evaluate=evaluate,
+        )
+
+    state, final = federate("main", config)
+    if not config.run.control:
+        return final, None
+    _, control = federate("control", control_config(config, state.round))
+    return final, control
+
+
+def _report(folder: RunFolder) -> None:
+    from simulations.report import write_report  # noqa: PLC0415 - matplotlib is heavy
+
+    write_report([folder.path], folder.report)

@@ -1,0 +1,142 @@
+"""The figures that a run ends with, and the networks that it leaves."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from client.bench import Workbench
+from common.files import encode_tensors, write_model_file, write_plan_file
+from common.pruning.budget import count_cost
+from common.pruning.plan import full_plan
+from common.pruning.structure import Structure
+from common.task import Task
+from server.runfolder import RunFolder
+from server.state import Snapshot, model_sha256
+from simulations.evaluate import Evaluator
+
+Event = Mapping[str, object]
+
+_LATENCY_RUNS = 60
+
+
+def build(task: Task, structure: Structure, snapshot: Snapshot) -> nn.Module:
+    """Return the network of a snapshot in eval mode."""
+    model = Workbench(task).network(
+        structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
+    )
+    return model.eval()
+
+
+def write_models(
+    task: Task,
+    structure: Structure,
+    folder: RunFolder,
+    final: Snapshot,
+    control: Snapshot | None,
+) -> None:
+    """Write the final network, its plan, and the control beside it."""
+    networks = {"final": final, "control": control}
+    for name, snapshot in networks.items():
+        if snapshot is None:
+            continue
+        model = build(task, structure, snapshot)
+        tensors = {k: v.numpy() for k, v in model.state_dict().items()}
+        metadata = {
+            "plan": snapshot.plan.digest.hex(),
+            "structure": structure.digest.hex(),
+            "model": task.config.task.model if task.factory is None else "python",
+            "input_shape": json.dumps(list(task.dataset.input_shape)),
+            "num_outputs": str(task.dataset.num_outputs),
+        }
+        write_model_file(folder.model / f"{name}.safetensors", tensors, metadata)
+    write_plan_file(folder.plan, final.plan, structure)
+
+
+def summarise(
+    task: Task,
+    structure: Structure,
+    folder: RunFolder,
+    events: Sequence[Event],
+    final: Snapshot,
+    control_final: Snapshot | None,
+) -> dict[str, object]:
+    """Return the figures of ``summary.json``; byte counts are lengths of messages."""
+    rounds = [e for e in events if e["event"] == "round" and e["run"] == "main"]
+    control = [e for e in events if e["event"] == "round" and e["run"] == "control"]
+    cuts = [e for e in events if e["event"] == "cut"]
+    rollbacks = [e for e in events if e["event"] == "rollback"]
+    dense_cost = count_cost(structure, full_plan(structure).keep)
+    cost = count_cost(structure, final.plan.keep)
+    evaluate = Evaluator(task, structure)
+    dense_ms, final_ms = latency(task, structure, final)
+    shares = [float(str(e["zero_share"])) for e in cuts]
+    return {
+        "metric": "r2" if task.config.task.loss == "mse" else "accuracy",
+        "accuracy_control": evaluate(control_final)
+        if control_final is not None
+        else None,
+        "accuracy_before_cut": cuts[0]["accuracy_before"] if cuts else None,
+        "accuracy_after_cut": cuts[-1]["accuracy_after"] if cuts else None,
+        "accuracy_final": evaluate(final),
+        "params_dense": dense_cost.params,
+        "params_final": cost.params,
+        "flops_dense": 2 * dense_cost.macs,
+        "flops_final": 2 * cost.macs,
+        "bytes_up": _sum(rounds, "bytes_up"),
+        "bytes_down": _sum(rounds, "bytes_down"),
+        "bytes_up_control": _sum(control, "bytes_up") if control else None,
+        "bytes_down_control": _sum(control, "bytes_down") if control else None,
+        "bytes_fixed_up": _sum(rounds, "bytes_fixed"),
+        "bytes_fixed_per_message": round(
+            _sum(rounds, "bytes_fixed") / max(_sum(rounds, "accepted"), 1), 1
+        ),
+        "bytes_simulation": _sum(rounds, "bytes_simulation"),
+        "model_bytes_dense": _dense_bytes(task),
+        "model_bytes_final": (folder.model / "final.safetensors").stat().st_size,
+        "latency_ms_dense": dense_ms,
+        "latency_ms_final": final_ms,
+        "cuts": len(cuts) - len(rollbacks),
+        "rollbacks": len(rollbacks),
+        "zero_share_broadcast": sum(shares) / len(shares) if shares else None,
+        "zero_shares": shares,
+        "rounds": len(rounds),
+        "clients": len(task.clients),
+        "seed": task.config.run.seed,
+        "refused": _sum(rounds, "refused"),
+        "model_sha256": model_sha256(final),
+        "seconds": 0.0,
+    }
+
+
+def _sum(rounds: Sequence[Event], key: str) -> int:
+    return sum(int(str(event[key])) for event in rounds)
+
+
+def _dense_bytes(task: Task) -> int:
+    """Return the size of the uncut network's safetensors file."""
+    state = task.build_model().state_dict()
+    return len(encode_tensors({k: v.numpy() for k, v in state.items()}, {}))
+
+
+def latency(task: Task, structure: Structure, final: Snapshot) -> tuple[float, float]:
+    """Return batch-1 latency in ms of the dense and the final network.
+
+    One thread, the two interleaved, median of 60 runs each: both see the same machine.
+    """
+    dense = task.build_model().eval()
+    small = build(task, structure, final)
+    torch.set_num_threads(1)
+    example = task.example()[:1]
+    times: tuple[list[float], list[float]] = ([], [])
+    with torch.no_grad():
+        for number in range(_LATENCY_RUNS + 5):
+            for model, taken in zip((dense, small), times, strict=True):
+                started = time.perf_counter()
+                model(example)
+                if number >= 5:  # noqa: PLR2004 - the first runs warm caches up
+                    taken.append(time.perf_counter() - started)
+    return tuple(round(1e3 * float(np.median(t)), 4) for t in times)  # type: ignore[return-value]

@@ -1,0 +1,84 @@
+"""A worker: a process that plays a list of clients, one after another.
+
+For each client it really frames the message down, has it decoded, trains, encodes the
+answer, and then reads that answer as the server would: decode, validate, add to a
+partial sum.  Engines differ only in how a worker is reached.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from client.bench import Workbench
+from client.round import open_plan, run_round
+from client.state import ClientStore
+from common import codec
+from common.aggregate import Accumulator
+from common.errors import FedPruneError, PayloadError
+from common.messages import ClientRecord, Status
+from common.task import Task
+from server.accept import accept_answer, failure, refusal
+from server.asking import Asking, Order, Part, expect
+
+
+class Worker:
+    """Plays clients on resident networks.
+
+    Args:
+        task: The task of the federation.
+        root: Folder of the clients' states, shared by all workers of a run.
+    """
+
+    def __init__(self, task: Task, root: Path) -> None:
+        self._bench = Workbench(task)
+        self._root = root
+
+    def play(self, asking: Asking, orders: Sequence[Order]) -> Part:
+        """Let each client answer and add up what is valid."""
+        # One thread for each client: more change the order of sums, and so the bits.
+        torch.set_num_threads(1)
+        total: Accumulator | None = None
+        records: list[ClientRecord] = []
+        singles: list[tuple[str, bytes]] = []
+        for order in orders:
+            record, answer, total = self._one(asking, order, total)
+            records.append(record)
+            if asking.singles and record.status is Status.ACCEPTED:
+                singles.append((order.client_id, answer))
+        if total is None:
+            total = Accumulator(0, 0, asking.limits)
+        return Part(records=tuple(records), total=total, singles=tuple(singles))
+
+    def _one(
+        self, asking: Asking, order: Order, total: Accumulator | None
+    ) -> tuple[ClientRecord, bytes, Accumulator | None]:
+        """Let one client answer; whatever happens to it stays with it."""
+        started = time.monotonic()
+        store = ClientStore(self._root, order.client_id)
+        message = codec.address_plan(
+            asking.variants[order.variant], order.client_id, order.acknowledged
+        )
+        try:
+            plan = codec.decode_plan(message, asking.max_bytes)
+            opened = open_plan(plan, self._bench, store)
+            if total is None:
+                spec = opened.spec
+                total = Accumulator(spec.size, spec.moments, asking.limits)
+            answer = run_round(plan, self._bench, store)
+        except PayloadError as error:
+            why = f"the client refused the plan: {error}"
+            return refusal(order.client_id, why, b"", len(message)), b"", total
+        except (FedPruneError, RuntimeError, ValueError) as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            return failure(order.client_id, why, len(message)), b"", total
+        expected = expect(plan, opened.spec, opened.weights, asking, order.client_id)
+        record, _ = accept_answer(
+            answer,
+            expected,
+            total,
+            bytes_down=len(message),
+            seconds=time.monotonic() - started,
+        )
+        return record, answer, total

@@ -1,0 +1,88 @@
+import importlib.util
+import json
+
+import pytest
+
+from simulations import doctor
+from simulations.cli import run_command_line
+from simulations.doctor import Level, examine, render, usable
+
+_find = importlib.util.find_spec
+
+
+@pytest.fixture
+def light(monkeypatch, tmp_path):
+    """Leave out the slow imports of optional packages; work in an empty folder."""
+    monkeypatch.setattr(doctor, "_OPTIONAL", {"ray": "simulations on Ray"})
+    monkeypatch.setattr(doctor, "_NEEDED", ("numpy", "msgpack"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEDPRUNE_DATA", raising=False)
+
+
+def hide(monkeypatch, name):
+    def find_spec(asked, package=None):
+        return None if asked == name else _find(asked, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+
+def named(checks):
+    return {check.name: check for check in checks}
+
+
+def test_a_machine_without_ray_is_usable_and_told_what_is_missing(light, monkeypatch):
+    hide(monkeypatch, "ray")
+    checks = examine()
+    assert named(checks)["ray"].level is Level.NOTE
+    assert named(checks)["ray"].detail == "not installed: needed for simulations on Ray"
+    assert usable(checks)
+
+
+def test_a_machine_without_numpy_is_not_usable(light, monkeypatch, capsys):
+    hide(monkeypatch, "numpy")
+    assert run_command_line(["doctor"], version="") == 2
+    out = capsys.readouterr().out
+    assert "error  numpy" in out
+    assert out.endswith("not usable: 1 error(s)\n")
+
+
+def test_a_package_that_does_not_import_is_told(light, monkeypatch, tmp_path):
+    (tmp_path / "broken_package.py").write_text("raise OSError('no\\nlibrary')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_NEEDED", ("broken_package",))
+    check = named(examine())["broken_package"]
+    assert check.level is Level.ERROR
+    assert check.detail.endswith("does not import: OSError: no library")
+
+
+def test_packages_from_two_places_are_an_error(light, monkeypatch, tmp_path):
+    (tmp_path / "stranger.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_OURS", ("common", "stranger"))
+    check = named(examine())["fedprune"]
+    assert check.level is Level.ERROR
+    assert f"stranger: {tmp_path}" in check.detail
+
+
+def test_json_holds_every_check(light, capsys):
+    assert run_command_line(["doctor", "--json"], version="") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["usable"] is True
+    names = {check["name"] for check in found["checks"]}
+    assert {"python", "fedprune", "numpy", "cores", "memory", "run folder"} <= names
+
+
+def test_a_wrong_data_folder_is_told(light, monkeypatch):
+    monkeypatch.setenv("FEDPRUNE_DATA", "/nowhere/at/all")
+    check = named(examine())["data"]
+    assert check.level is Level.NOTE
+    assert check.detail == "FEDPRUNE_DATA is /nowhere/at/all, which is no folder"
+
+
+def test_the_verdict_comes_last(light):
+    assert render(examine()).splitlines()[-1] == "usable"
+
+
+def test_nothing_is_left_in_the_working_folder(light, tmp_path):
+    examine()
+    assert list(tmp_path.iterdir()) == []

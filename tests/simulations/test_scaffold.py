@@ -1,0 +1,79 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from common.config import Config, load_config, parse_config
+from common.data.sources import load_dataset
+from common.errors import ConfigError
+from common.models.registry import build_model
+from simulations.cli import run_command_line
+from simulations.scaffold import commented_config, write_project
+
+
+@pytest.fixture(autouse=True)
+def _no_data_variable(monkeypatch):
+    monkeypatch.delenv("FEDPRUNE_DATA", raising=False)
+
+
+def test_every_commented_line_is_a_default():
+    text = re.sub(r"(?m)^#(?! )", "", commented_config())
+    config = parse_config(text)
+    own = {"model": "my_task.py:make_model", "data": "my_task.py:load_data"}
+    assert config == Config(task=Config().task.model_copy(update=own))
+    for section, keys in Config().model_dump().items():
+        assert f"\n[{section}]  # " in text
+        for key in keys:
+            assert f"\n{key} = " in text
+
+
+def test_lines_are_not_wider_than_the_code():
+    assert max(map(len, commented_config().splitlines())) <= 88
+
+
+def test_the_task_can_be_learned(tmp_path):
+    config = load_config(write_project(tmp_path / "new")[0])
+    dataset = load_dataset(config.task.data, data_dir="", fold=0)
+    model = build_model(
+        config.task.model,
+        num_outputs=dataset.num_outputs,
+        input_shape=dataset.input_shape,
+        seed=0,
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    inputs, targets = dataset.train.batch(np.arange(len(dataset.train)))
+    for start in range(0, len(targets), 50):
+        optimizer.zero_grad()
+        outputs = model(inputs[start : start + 50])
+        targets_ = targets[start : start + 50]
+        torch.nn.functional.cross_entropy(outputs, targets_).backward()
+        optimizer.step()
+    inputs, targets = dataset.test.batch(np.arange(len(dataset.test)))
+    with torch.no_grad():
+        accuracy = (model.eval()(inputs).argmax(1) == targets).float().mean()
+    assert 0.6 < accuracy < 1  # four classes: 0.25 by chance
+
+
+@pytest.mark.parametrize("name", ["fedprune.toml", "my_task.py"])
+def test_nothing_is_overwritten(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=rf"{name} exists and is not overwritten"):
+        write_project(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_file_in_the_way_is_an_error_of_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run_command_line(["init", str(tmp_path / "file")], version="") == 2
+    assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_init_names_the_files_and_the_next_step(tmp_path, capsys):
+    assert run_command_line(["init", str(tmp_path)], version="") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"wrote {tmp_path / 'fedprune.toml'}",
+        f"wrote {tmp_path / 'my_task.py'}",
+        f"next: fedprune simulate {tmp_path / 'fedprune.toml'}",
+    ]

@@ -1,0 +1,231 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import fedprune
+import simulations.run
+from common.errors import DataError, IntegrityError, RoundError
+from simulations.cli import run_command_line
+
+ROOT = Path(fedprune.__file__).parent
+SUMMARY = {"accuracy_control": 0.97, "accuracy_final": 0.96, "bytes_up": 2048}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    monkeypatch.delenv("FEDPRUNE_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def runs(monkeypatch, tmp_path):
+    """Replace the run itself; collects the configurations that it is called with."""
+    called = []
+
+    def run(config, *, ray_address, progress):
+        called.append(SimpleNamespace(config=config, ray_address=ray_address))
+        progress.on_event({"event": "run_started", "directory": str(tmp_path)})
+        progress.on_event({"event": "round", "round": 1, "rounds": 2, "loss": 0.5})
+        return simulations.run.RunResult(directory=tmp_path, summary=dict(SUMMARY))
+
+    monkeypatch.setattr(simulations.run, "run", run)
+    return called
+
+
+def call(*arguments):
+    return run_command_line(arguments, version="1.2.3")
+
+
+def fail_with(monkeypatch, error, events=()):
+    def run(config, *, ray_address, progress):
+        for event in events:
+            progress.on_event(event)
+        raise error
+
+    monkeypatch.setattr(simulations.run, "run", run)
+
+
+def test_help_needs_neither_torch_nor_flower_nor_ray():
+    code = (
+        "import sys, fedprune; sys.argv = ['fedprune', '--help']\n"
+        "try: fedprune.main()\n"
+        "finally: heavy = {'torch', 'flwr', 'ray', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("simulate", "init", "inspect", "report", "export", "doctor"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_a_shadowed_package_is_named_in_one_line(tmp_path):
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "__init__.py").touch()
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+    for argv in ("['fedprune']", "['other']"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}sys.argv = {argv}\nimport fedprune"],
+            capture_output=True,
+            text=True,
+        )
+        last = done.stderr.strip().splitlines()[-1]
+        assert f'the package "common" comes from {tmp_path / "common"}, want' in last
+        assert done.returncode == (2 if argv == "['fedprune']" else 1)
+        assert ("Traceback" in done.stderr) == (argv != "['fedprune']")
+
+
+def test_no_arguments_print_the_help(capsys):
+    assert call() == 0
+    assert capsys.readouterr().out.startswith("Usage: fedprune ")
+
+
+def test_the_version_is_printed(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == "1.2.3\n"
+
+
+USAGE = {
+    "an unknown command": (["simulat"], "No such command 'simulat'"),
+    "an unknown option": (["simulate", "--sed", "1"], "No such option"),
+    "a word for a number": (["simulate", "--seed", "x"], "'x' is not a valid integer"),
+    "a missing argument": (["inspect"], "Missing argument 'RUN|MODEL|PLAN'"),
+    "a missing option": (["export", "run"], "Missing option '--format'"),
+    "an unknown format": (
+        ["export", "run", "--format", "pt"],
+        '--format: found "pt", want one of "safetensors", "onnx"',
+    ),
+    "an unknown key": (
+        ["simulate", "--set", "rounds.warmpu=1"],
+        '--set rounds.warmpu=1: rounds.warmpu: unknown key; did you mean "rounds.warmup"',
+    ),
+    "an unknown engine": (
+        ["simulate", "--engine", "rai"],
+        'run.engine: found "rai", want one of "ray", "inprocess"; did you mean "ray"?',
+    ),
+    "a negative seed": (["simulate", "--seed", "-1"], "run.seed: found -1, want an"),
+    "a missing file": (["simulate", "none.toml"], "cannot read none.toml: No such"),
+    "a sweep without --sweep": (
+        ["simulate", "--set", "run.seed=[1, 2]"],
+        "several values are a sweep: use --sweep",
+    ),
+    "a resumed run with another configuration": (
+        ["simulate", "--resume", "runs/x", "--seed", "1"],
+        "--resume goes on with the run's own configuration",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE)
+def test_a_wrong_call_ends_with_one_line_and_code_2(arguments, message, capsys, runs):
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert runs == []
+
+
+def test_options_are_short_forms_of_keys(runs):
+    options = ["--seed", "3", "--workers", "2", "--engine", "inprocess"]
+    assert call("simulate", *options, "--set", "rounds.warmup=1", "--quiet") == 0
+    config = runs[0].config
+    assert (config.run.seed, config.run.workers) == (3, 2)
+    assert (config.run.engine, config.rounds.warmup) == ("inprocess", 1)
+
+
+def test_the_ray_address_is_handed_on(runs):
+    assert call("simulate", "--ray-address", "ray://host:1", "--quiet") == 0
+    assert runs[0].ray_address == "ray://host:1"
+
+
+def test_a_run_prints_lines_the_table_and_its_report(capsys, runs, tmp_path):
+    (tmp_path / "report.html").touch()
+    assert call("simulate") == 0
+    out = capsys.readouterr().out
+    assert "round 1/2" in out
+    assert "dense FedAvg" in out
+    assert "0.9600" in out
+    assert out.endswith(f"run: {tmp_path}\nreport: {tmp_path / 'report.html'}\n")
+
+
+def test_json_prints_one_document_and_nothing_else(capsys, runs, tmp_path):
+    assert call("simulate", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "directory": str(tmp_path),
+        **SUMMARY,
+    }
+
+
+def test_quiet_prints_only_the_folder(capsys, runs, tmp_path):
+    assert call("simulate", "--quiet") == 0
+    assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def test_a_sweep_runs_the_product_and_prints_a_row_for_each(capsys, runs):
+    assert call("simulate", "--sweep", "--set", "run.seed=[1, 2]") == 0
+    assert [made.config.run.seed for made in runs] == [1, 2]
+    out = capsys.readouterr().out
+    assert "sweep 2/2: run.seed=2" in out
+    assert out.count("0.9700") == 2
+
+
+def test_a_sweep_as_json_is_a_list_with_labels(capsys, runs):
+    assert call("simulate", "--sweep", "--json", "--set", "run.seed=[1, 2]") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["label"] for one in found] == ["run.seed=1", "run.seed=2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(DataError("no"), 3), (IntegrityError("torn"), 6)]
+)
+def test_an_error_ends_with_the_code_of_its_class(error, code, capsys, monkeypatch):
+    fail_with(monkeypatch, error)
+    assert call("simulate") == code
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
+    started = {"event": "run_started", "directory": "runs/x"}
+    fail_with(monkeypatch, RoundError("2 of 5 answered"), [started])
+    assert call("simulate", "--quiet") == 4
+    assert capsys.readouterr().err == (
+        "error: 2 of 5 answered; go on with: fedprune simulate --resume runs/x\n"
+    )
+
+
+def test_control_c_says_how_to_resume(capsys, monkeypatch):
+    started = {"event": "run_started", "directory": "runs/x"}
+    fail_with(monkeypatch, KeyboardInterrupt(), [started])
+    assert call("simulate") == 130
+    assert capsys.readouterr().err == (
+        "error: interrupted; go on with: fedprune simulate --resume runs/x\n"
+    )
+
+
+def test_control_c_before_a_run_exists_says_so(capsys, monkeypatch):
+    fail_with(monkeypatch, KeyboardInterrupt())
+    assert call("simulate") == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_resume_hands_on_the_folder(capsys, monkeypatch, tmp_path):
+    def resume(run_dir, *, ray_address, progress):
+        return simulations.run.RunResult(directory=run_dir, summary=dict(SUMMARY))
+
+    monkeypatch.setattr(simulations.run, "resume", resume)
+    assert call("simulate", "--resume", str(tmp_path), "--quiet") == 0
+    assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def test_the_front_door_hands_on_its_names():
+    for name in fedprune.__all__:
+        assert getattr(fedprune, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
+        fedprune.simulat  # noqa: B018
