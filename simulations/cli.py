@@ -195,11 +195,11 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the final model of a run for a device."""
-    from simulations.export import export_run
-
     if format_ not in {"safetensors", "onnx"}:
         message = f'--format: found "{format_}", want one of "safetensors", "onnx"'
         raise ConfigError(message)
+    from simulations.export import export_run
+
     written = export_run(run, format_=format_, check=check, output=output)
     if as_json:
         print_json(written)

@@ -40,6 +40,16 @@ def call(*arguments):
     return run_command_line(arguments, version="1.2.3")
 
 
+def python(code, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def fail_with(monkeypatch, error, events=()):
     def run(config, *, ray_address, progress):
         for event in events:
@@ -56,9 +66,7 @@ def test_help_needs_neither_torch_nor_flower_nor_ray():
         "finally: heavy = {'torch', 'flwr', 'ray', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
-    )
+    done = python(code, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for command in ("simulate", "init", "inspect", "report", "export", "doctor"):
         assert f"\n  {command} " in done.stdout
@@ -69,11 +77,7 @@ def test_a_shadowed_package_is_named_in_one_line(tmp_path):
     (tmp_path / "common" / "__init__.py").touch()
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
     for argv in ("['fedprune']", "['other']"):
-        done = subprocess.run(
-            [sys.executable, "-c", f"{code}sys.argv = {argv}\nimport fedprune"],
-            capture_output=True,
-            text=True,
-        )
+        done = python(f"{code}sys.argv = {argv}\nimport fedprune", cwd=tmp_path)
         last = done.stderr.strip().splitlines()[-1]
         assert f'the package "common" comes from {tmp_path / "common"}, want' in last
         assert done.returncode == (2 if argv == "['fedprune']" else 1)
@@ -102,7 +106,7 @@ USAGE = {
     ),
     "an unknown key": (
         ["simulate", "--set", "rounds.warmpu=1"],
-        '--set rounds.warmpu=1: rounds.warmpu: unknown key; did you mean "rounds.warmup"',
+        'rounds.warmpu: unknown key; did you mean "rounds.warmup"?',
     ),
     "an unknown engine": (
         ["simulate", "--engine", "rai"],
