@@ -47,7 +47,7 @@ def _page(runs: Sequence[RunData]) -> str:
     try:
         page = import_module("simulations.report.page")
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         msg = "a report needs matplotlib: pip install 'fedprune[simulation]'"
         raise ConfigError(msg) from error

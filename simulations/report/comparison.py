@@ -10,34 +10,37 @@ from simulations.report.text import (
     Cell,
     Html,
     count,
-    less,
     milliseconds,
     percent,
     section,
     show,
     size,
     table,
+    times,
 )
 
 _MAX_VALUE = 40  # letters of a setting that are shown
 
 
+_HEAD = (
+    "run",
+    "accuracy",
+    "dense",
+    "parameters",
+    "FLOPs",
+    "up",
+    "up to dense",
+    "down",
+    "file",
+    "latency",
+)
+
+
 def overview(runs: Sequence[RunData]) -> str:
     """Return the table with one row per run."""
-    head = [
-        "run",
-        "accuracy",
-        "FedAvg, dense",
-        "parameters",
-        "FLOPs",
-        "up",
-        "against FedAvg",
-        "down",
-        "model file",
-        "latency",
-    ]
-    rows = [_row(run, colour) for run, colour in _coloured(runs)]
-    return section("Runs", table(head, rows).text, "Bytes are those of all clients.")
+    rows = [_row(run, name) for run, name in _named(runs)]
+    note = "Dense is FedAvg in the same run. Bytes are those of all clients."
+    return section("Runs", table(_HEAD, rows, kind="tight").text, note)
 
 
 def differences(runs: Sequence[RunData]) -> str:
@@ -48,8 +51,8 @@ def differences(runs: Sequence[RunData]) -> str:
     if not unlike:
         return ""
     rows: list[list[Cell]] = [
-        [_name(run, colour), *(flat.get(key, "")[:_MAX_VALUE] for key in unlike)]
-        for (run, colour), flat in zip(_coloured(runs), settings, strict=True)
+        [name, *(flat.get(key, "")[:_MAX_VALUE] for key in unlike)]
+        for (_, name), flat in zip(_named(runs), settings, strict=True)
     ]
     return section("Settings that differ", table(["run", *unlike], rows).text)
 
@@ -57,52 +60,55 @@ def differences(runs: Sequence[RunData]) -> str:
 def curves(runs: Sequence[RunData]) -> str:
     """Return accuracy by rounds and by bytes, a colour per run."""
     lines = []
-    for run, colour in _coloured(runs):
-        lines.append(plots.Line(label=_label(run), colour=colour, points=run.curve()))
+    for place, run in enumerate(runs):
+        colour = _colour(place)
+        lines.append(plots.Line(label=run.name, colour=colour, points=run.curve()))
         control = run.curve(CONTROL)
-        if control:
-            label = f"{_label(run)}, FedAvg"
-            line = plots.Line(label=label, colour=colour, points=control, dashed=True)
-            lines.append(line)
+        line = plots.Line(label="", colour=colour, points=control, dashed=True)
+        lines.append(line)
     shown = [line for line in lines if line.points]
-    left = section("Accuracy by round", plots.accuracy_by_round(shown).text)
-    right = section("Accuracy by bytes sent", plots.accuracy_by_bytes(shown).text)
-    return f'<div class="pair">{left}{right}</div>'
+    note = "Colours as in the table; dashed is dense FedAvg."
+    left = plots.accuracy_by_round(shown).text
+    right = plots.accuracy_by_bytes(shown, legend=False).text
+    return (
+        f'<div class="pair">{section("Accuracy by round", left, note)}'
+        f"{section('Accuracy by bytes sent', right, note)}</div>"
+    )
 
 
-def _coloured(runs: Sequence[RunData]) -> list[tuple[RunData, str]]:
-    return [(run, RUNS[place % len(RUNS)]) for place, run in enumerate(runs)]
+def _colour(place: int) -> str:
+    return RUNS[place % len(RUNS)]
 
 
-def _row(run: RunData, colour: str) -> list[Cell]:
+def _row(run: RunData, name: Html) -> list[Cell]:
     get = {key: number(run.summary, key) for key in run.summary}.get
     return [
-        _name(run, colour),
+        name,
         percent(get("accuracy_final"), 2),
         percent(get("accuracy_control"), 2),
         count(get("params_final")),
         count(get("flops_final")),
         size(get("bytes_up")),
-        less(get("bytes_up"), get("bytes_up_control")),
+        times(get("bytes_up"), get("bytes_up_control")),
         size(get("bytes_down")),
         size(get("model_bytes_final")),
         milliseconds(get("latency_ms_final")),
     ]
 
 
-def _name(run: RunData, colour: str) -> Html:
-    state = "" if run.finished else " (not finished)"
-    return Html(
-        f'<span class="swatch" style="background:{colour}"></span>'
-        f"{show(_label(run) + state)}"
-    )
+def _named(runs: Sequence[RunData]) -> list[tuple[RunData, Html]]:
+    """Return each run with its colour and the shortest names that differ."""
+    short = [run.title.rpartition("-")[0] or run.title for run in runs]
+    names = short if len(set(short)) == len(runs) else [run.name for run in runs]
+    return [
+        (run, _name(_colour(place), name if run.finished else f"{name} (unfinished)"))
+        for place, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
 
 
-def _label(run: RunData) -> str:
-    """Return the part of a run's name that people chose, else all of it."""
-    parts = run.name.split("-")
-    date = 5  # 2026-11-23T20-30-05
-    return "-".join(parts[date:]) or run.name
+def _name(colour: str, name: str) -> Html:
+    mark = f'<span class="swatch" style="background:{colour}"></span>'
+    return Html(mark + show(name))
 
 
 def _flat(config: object, prefix: str = "") -> dict[str, str]:
@@ -115,5 +121,5 @@ def _flat(config: object, prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             out |= _flat(value, f"{name}.")
         elif name not in ("run.dir", "run.name"):
-            out[name] = str(value)
+            out[name] = f"{value:g}" if isinstance(value, float) else str(value)
     return out

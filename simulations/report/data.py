@@ -4,6 +4,7 @@ A run that is not finished has fewer events and no summary; nothing here fails f
 that, a figure that is unknown is None.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,6 +76,11 @@ class RunData:
         """Name of the run."""
         return str(self.manifest.get("run_id", self.path.name))
 
+    @property
+    def title(self) -> str:
+        """Name of the run without the time that it begins with."""
+        return re.sub(r"^\d{4}-\d\d-\d\dT[\d-]{8}-", "", self.name)
+
     @cached_property
     def started(self) -> Event:
         """The first event, empty when it never came."""
@@ -126,7 +132,7 @@ class RunData:
         final = number(
             self.summary, "accuracy_final" if run == MAIN else "accuracy_control"
         )
-        if final is not None and last and self.measure == "accuracy":
+        if self.finished and final is not None and last and self.measure == "accuracy":
             points.append(Point(rounds=last, accuracy=final, bytes_up=sent))
         return points
 
@@ -206,6 +212,9 @@ def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
         elif event["event"] in ("cut", "rollback"):
             name = f"{event['event']}s"
             out[name] = out.get(name, 0) + 1
+    if out.pop("rounds_control", None) != out.get("rounds"):
+        for key in ("bytes_up_control", "bytes_down_control"):
+            out.pop(key, None)  # of fewer rounds: no comparison
     return out
 
 
@@ -214,9 +223,10 @@ def _add_round(out: dict[str, Any], event: Event) -> None:
     end = "_control" if control else ""
     for key in ("bytes_up", "bytes_down"):
         out[key + end] = out.get(key + end, 0) + (number(event, key) or 0)
+    out["rounds" + end] = event.get("round")
+    out["accuracy_control" if control else "accuracy_final"] = event.get("accuracy")
     if control:
         return
-    out["rounds"] = event.get("round")
     out["refused"] = out.get("refused", 0) + (number(event, "refused") or 0)
     out["params_final"] = event.get("params")
     out["flops_final"] = event.get("flops")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -21,6 +21,7 @@ _WIDE = 11.4  # inches: a figure as wide as the page
 _HALF = 5.6
 _MAX_NAMES = 40  # rows that still have room for their name
 _MAX_GROUPS = 40
+_KEPT = ("#f1d7bb", PRUNED)  # cut, kept
 
 
 def widths(run: RunData) -> Html | None:
@@ -71,13 +72,16 @@ def votes(run: RunData) -> Html | None:
     clients = sorted(cut["votes"])
     order, ends = _order(cut, before, len(kept))
     rows = [_ranks(cut["votes"][client])[order] for client in clients]
-    table = np.stack([*rows, _ranks(cut["consensus"])[order]])
+    table = np.stack(rows)
+    agreed = _ranks(cut["consensus"])[order][None, :]
+    thin = max(1.0, 0.045 * len(clients))  # rows; many clients make rows of a pixel
 
     def paint(figure: Figure) -> None:
-        top, axes = figure.subplots(
-            2, 1, sharex=True, height_ratios=[1, max(len(table), 5)]
+        top, middle, axes = figure.subplots(
+            3, 1, sharex=True, height_ratios=[thin, thin, max(len(clients), 3)]
         )
-        _kept_strip(top, kept[order])
+        _strip(top, kept[order][None, :], ListedColormap(_KEPT), "kept")
+        _strip(middle, agreed, "cividis", "consensus")
         image = axes.imshow(
             table,
             aspect="auto",
@@ -86,15 +90,16 @@ def votes(run: RunData) -> Html | None:
             vmax=1,
             interpolation="nearest",
         )
-        _name_rows(axes, [*clients, "consensus"])
-        axes.axhline(len(clients) - 0.5, color="white", lw=2)
-        _group_borders(axes, ends, before)
-        bar = figure.colorbar(image, ax=[top, axes], pad=0.012, aspect=28, shrink=0.9)
+        _name_rows(axes, clients)
+        _group_borders([top, middle, axes], ends, before)
+        bar = figure.colorbar(
+            image, ax=[top, middle, axes], pad=0.012, aspect=28, shrink=0.9
+        )
         bar.set_ticks([0, 1], labels=["least", "most"])
         bar.outline.set_visible(False)
         bar.set_label("rank of the channel in the vote", color=MUTED)
 
-    height = 1.5 + min(0.2 * len(table), 5.0)
+    height = 1.9 + min(0.2 * len(table), 5.0)
     return draw("votes", "Votes of clients for channels", (_WIDE, height), paint)
 
 
@@ -174,25 +179,25 @@ def _order(
     return np.concatenate(parts), ends
 
 
-def _kept_strip(axes: Axes, kept: NDArray[np.int64]) -> None:
+def _strip(axes: Axes, row: NDArray[Any], colours: Colormap | str, name: str) -> None:
+    """Draw one row of cells with its name."""
     axes.imshow(
-        kept[None, :],
-        aspect="auto",
-        cmap=ListedColormap(["#f1d7bb", PRUNED]),
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
+        row, aspect="auto", cmap=colours, vmin=0, vmax=1, interpolation="nearest"
     )
-    axes.set_yticks([0], ["kept"])
+    axes.set_yticks([0], [name])
     axes.tick_params(length=0, labelbottom=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _group_borders(axes: Axes, ends: Sequence[int], before: Mapping[str, int]) -> None:
+def _group_borders(
+    all_axes: Sequence[Axes], ends: Sequence[int], before: Mapping[str, int]
+) -> None:
     starts = [0, *ends[:-1]]
-    for end in ends[:-1]:
-        axes.axvline(end - 0.5, color="white", lw=1.6)
+    for one in all_axes:
+        for end in ends[:-1]:
+            one.axvline(end - 0.5, color="white", lw=1.6)
+    axes = all_axes[-1]
     axes.set_xlabel("channels, by group; in a group by the consensus")
     if len(ends) != len(before):
         return

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from simulations.report import comparison, sections, tables
-from simulations.report.data import RunData
+from simulations.report.data import RunData, number
 from simulations.report.style import CSS
 from simulations.report.text import show
 
@@ -36,11 +36,11 @@ def several(runs: Sequence[RunData]) -> str:
 
 
 def _header(run: RunData) -> str:
-    last = int(run.summary.get("rounds") or 0)
+    last = int(number(run.summary, "rounds") or 0)
     chip = "finished" if run.finished else f"not finished: round {last}"
     kind = "chip" if run.finished else "chip open"
     return (
-        f'<header><h1>{show(run.name)}<span class="{kind}">{show(chip)}</span></h1>'
+        f'<header><h1>{show(run.title)}<span class="{kind}">{show(chip)}</span></h1>'
         f"<p>{show(_about(run))}</p></header>"
     )
 
@@ -48,16 +48,23 @@ def _header(run: RunData) -> str:
 def _about(run: RunData) -> str:
     config = run.started.get("config", {})
     task = config.get("task", {}) if isinstance(config, dict) else {}
-    clients = run.started.get("clients", run.summary.get("clients"))
     facts = (
-        ("", task.get("model")),
-        ("on ", task.get("data")),
-        ("", f"{clients} clients" if clients else None),
-        ("", f"{run.summary.get('rounds')} rounds" if run.summary.get("rounds") else 0),
-        ("", f"{len(run.cuts)} cuts" if run.cuts else None),
-        ("seed ", run.summary.get("seed", run.manifest.get("seed"))),
+        f"{task.get('model', '')}",
+        f"on {task['data']}" if "data" in task else "",
+        _counted(run, "clients"),
+        _counted(run, "rounds"),
+        _counted(run, "cuts"),
+        _counted(run, "rollbacks"),
+        f"{str(run.manifest.get('started', ''))[:16].replace('T', ' ')} UTC",
     )
-    return " · ".join(f"{word}{fact}" for word, fact in facts if fact not in (None, ""))
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _counted(run: RunData, what: str) -> str:
+    value = number(run.summary, what)
+    if not value:
+        return ""
+    return f"{value:,.0f} {what if value > 1 else what[:-1]}"
 
 
 def _warnings(run: RunData) -> str:

@@ -14,15 +14,17 @@ from simulations.report.style import (
     CUT,
     FAINT,
     MUTED,
+    PAPER,
     PHASES,
     PRUNED,
     ROLLBACK,
 )
 from simulations.report.svg import draw
-from simulations.report.text import Html, percent, size
+from simulations.report.text import Html, axis_size, percent
 
 _HALF = (5.6, 3.5)
 _MAX_CUT_LABELS = 8
+_MAX_POINTS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,10 @@ def lines_of(run: RunData) -> list[Line]:
 
 
 def accuracy_by_round(lines: Sequence[Line], run: RunData | None = None) -> Html:
-    """Draw accuracy by rounds; of a single run also its cuts, rollbacks, phases."""
+    """Draw accuracy by rounds; of a single run also its cuts, rollbacks, phases.
+
+    Without a single run there is no legend: the page explains the colours.
+    """
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -69,22 +74,26 @@ def accuracy_by_round(lines: Sequence[Line], run: RunData | None = None) -> Html
         if run is not None:
             _mark_cuts(axes, run)
             _phase_strip(axes, run)
-        _legend(figure, axes)
+            _legend(figure, axes)
 
     return draw("rounds", "Accuracy by round", _HALF, paint)
 
 
-def accuracy_by_bytes(lines: Sequence[Line]) -> Html:
+def accuracy_by_bytes(lines: Sequence[Line], *, legend: bool = True) -> Html:
     """Draw accuracy by the bytes that all clients had sent, log scale."""
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         _curves(axes, lines, "bytes_up")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
-        axes.xaxis.set_minor_formatter("")
-        axes.set_xlabel("bytes sent up by all clients together (log scale)")
-        _legend(figure, axes)
+        axes.set_xlabel("bytes sent up by all clients together, log scale")
+        if any(point.bytes_up > 0 for line in lines for point in line.points):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: axis_size(x)))
+            axes.xaxis.set_minor_formatter("")
+        else:
+            _nothing(axes)
+        if legend:
+            _legend(figure, axes)
 
     return draw("bytes", "Accuracy by bytes sent", _HALF, paint)
 
@@ -150,7 +159,8 @@ def _series(events: Sequence[Event], key: str) -> list[tuple[float, float]]:
 def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
     for line in lines:
         shown = [p for p in line.points if key == "rounds" or p.bytes_up > 0]
-        many = len(shown) > 60  # noqa: PLR2004 - points would merge into a band
+        # On a log scale, and when there are many, points merge into a band.
+        many = len(shown) > _MAX_POINTS or key != "rounds"
         axes.plot(
             [getattr(point, key) for point in shown],
             [point.accuracy for point in shown],
@@ -171,48 +181,58 @@ def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
 
 def _mark_cuts(axes: Axes, run: RunData) -> None:
     """Mark cuts and rollbacks with a line and a sign on the upper edge."""
-    top = axes.get_xaxis_transform()
-    cuts, backs = list(run.of("cut")), list(run.of("rollback"))
-    for events, colour, sign, label in (
-        (cuts, CUT, "v", "cut (share of parameters kept)"),
-        (backs, ROLLBACK, "X", "rolled back"),
-    ):
-        xs = [x for event in events if (x := number(event, "round")) is not None]
-        if not xs:
-            continue
-        for x in xs:
-            axes.axvline(x, color=colour, lw=1, ls=(0, (1, 2)), zorder=1)
-        axes.plot(
-            xs,
-            [1.0] * len(xs),
-            sign,
-            color=colour,
-            markersize=6,
-            transform=top,
-            clip_on=False,
-            label=label,
-            zorder=4,
-        )
-    if len(cuts) <= _MAX_CUT_LABELS:
-        _label_cuts(axes, cuts)
+    standing = [cut.event for cut in run.cuts if not cut.undone]
+    undone = [cut.event for cut in run.cuts if cut.undone]
+    _signs(axes, undone, CUT, "v", "cut, undone")
+    _signs(axes, standing, CUT, "v", "cut, % kept")
+    _signs(axes, list(run.of("rollback")), ROLLBACK, "X", "rolled back")
+    if len(standing) <= _MAX_CUT_LABELS:
+        _label_cuts(axes, standing)
+
+
+def _signs(
+    axes: Axes, events: Sequence[Event], colour: str, sign: str, label: str
+) -> None:
+    xs = [x for event in events if (x := number(event, "round")) is not None]
+    if not xs:
+        return
+    for x in xs:
+        axes.axvline(x, color=colour, lw=1, ls=(0, (1, 2)), zorder=1)
+    axes.plot(
+        xs,
+        [1.0] * len(xs),
+        sign,
+        color=colour,
+        markerfacecolor=PAPER if label.endswith("undone") else colour,
+        markersize=6,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+        label=label,
+        zorder=4,
+    )
 
 
 def _label_cuts(axes: Axes, cuts: Sequence[Event]) -> None:
+    """Write the share of parameters kept above each cut that has room for it."""
+    left, right = axes.get_xlim()
+    free = left
     for event in cuts:
         x, density = number(event, "round"), number(event, "density")
-        if x is not None and density is not None:
-            axes.annotate(
-                percent(density, 0),
-                (x, 1.0),
-                xycoords=axes.get_xaxis_transform(),
-                xytext=(0, 5),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                color=CUT,
-                annotation_clip=False,
-            )
+        if x is None or density is None or x < free:
+            continue
+        free = x + 0.07 * (right - left)
+        axes.annotate(
+            percent(density, 0),
+            (x, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=CUT,
+            annotation_clip=False,
+        )
 
 
 def _phase_strip(axes: Axes, run: RunData) -> None:
@@ -244,9 +264,10 @@ def _legend(figure: Figure, axes: Axes) -> None:
         handles,
         labels,
         loc="outside upper left",
-        ncols=3,
-        columnspacing=1.4,
-        handlelength=1.8,
+        ncols=4,
+        columnspacing=1.2,
+        handlelength=1.6,
+        handletextpad=0.5,
         borderaxespad=0.2,
     )
 

@@ -1,17 +1,22 @@
 """The parts of the report of one run, from top to bottom."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+from server.events import CONTROL
 from simulations.report import maps, plots
 from simulations.report.data import RunData, number
 from simulations.report.style import STATUS
 from simulations.report.text import (
-    DASH,
+    FASTER,
+    FEWER,
+    MINUS,
+    SMALLER,
     Cell,
     Html,
+    Words,
     count,
-    less,
     milliseconds,
     percent,
     points,
@@ -19,42 +24,102 @@ from simulations.report.text import (
     show,
     size,
     table,
+    times,
 )
 
 _MAX_ROWS = 200
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A figure of the dense control and of the final network.
+
+    Attributes:
+        card: Its name on the card, empty for none.
+        name: Its name in the table.
+        dense: Key of the summary for dense FedAvg.
+        final: Key of the summary for the final network.
+        form: Shows a value.
+        words: Names the difference.
+        middle: Key of the events of cuts, empty for none.
+    """
+
+    card: str
+    name: str
+    dense: str
+    final: str
+    form: Callable[[float | None], str]
+    words: Words
+    middle: str = ""
+
+
+_ROWS = (
+    _Row(
+        card="parameters",
+        name="Parameters",
+        dense="params_dense",
+        final="params_final",
+        form=count,
+        words=FEWER,
+        middle="params",
+    ),
+    _Row(
+        card="FLOPs, one example",
+        name="FLOPs of one example",
+        dense="flops_dense",
+        final="flops_final",
+        form=count,
+        words=FEWER,
+        middle="flops",
+    ),
+    _Row(
+        card="sent up, all clients",
+        name="Bytes up, all clients",
+        dense="bytes_up_control",
+        final="bytes_up",
+        form=size,
+        words=FEWER,
+    ),
+    _Row(
+        card="",
+        name="Bytes down, all clients",
+        dense="bytes_down_control",
+        final="bytes_down",
+        form=size,
+        words=FEWER,
+    ),
+    _Row(
+        card="",
+        name="Model file",
+        dense="model_bytes_dense",
+        final="model_bytes_final",
+        form=size,
+        words=SMALLER,
+    ),
+    _Row(
+        card="latency",
+        name="Latency",
+        dense="latency_ms_dense",
+        final="latency_ms_final",
+        form=milliseconds,
+        words=FASTER,
+    ),
+)
+
+
 def cards(run: RunData) -> str:
     """Return the five figures that tell whether the run was worth it."""
-    get = run.summary.get
-    ratio = _pair(run, "latency_ms_final", "latency_ms_dense")
-    found: tuple[tuple[str, str, str], ...] = (
-        (
-            "accuracy",
-            percent(number(run.summary, "accuracy_final"), 2),
-            _against(run),
+    final, control = _pair(run, "accuracy_final", "accuracy_control")
+    against = _difference(final, control)
+    found = [
+        ("accuracy", percent(final, 2), f"{against} to dense" if against else ""),
+        *(
+            (row.card, row.form(new), times(new, old, row.words))
+            for row in _ROWS
+            if row.card
+            for new, old in [_pair(run, row.final, row.dense)]
         ),
-        (
-            "parameters",
-            count(number(run.summary, "params_final")),
-            less(*_pair(run, "params_final", "params_dense")),
-        ),
-        (
-            "FLOPs of one example",
-            count(number(run.summary, "flops_final")),
-            less(*_pair(run, "flops_final", "flops_dense")),
-        ),
-        (
-            "sent up, all clients",
-            size(get("bytes_up")),
-            less(*_pair(run, "bytes_up", "bytes_up_control")),
-        ),
-        (
-            "latency",
-            milliseconds(number(run.summary, "latency_ms_final")),
-            less(*ratio).replace("less", "faster").replace("more", "slower"),
-        ),
-    )
+    ]
     boxes = "".join(
         f'<div class="card"><small>{show(name)}</small><b>{show(value)}</b>'
         f"<small>{show(note) or '&nbsp;'}</small></div>"
@@ -65,51 +130,39 @@ def cards(run: RunData) -> str:
 
 def headline(run: RunData) -> str:
     """Return the table dense control, before and after the cut, final."""
-    get = {key: number(run.summary, key) for key in run.summary}.get
     before, after = _around_last_cut(run)
-    control, final = get("accuracy_control"), get("accuracy_final")
+    final, control = _pair(run, "accuracy_final", "accuracy_control")
+    cut, uncut = _pair(run, "accuracy_after_cut", "accuracy_before_cut")
     rows: list[list[Cell]] = [
         [
             "Accuracy",
-            percent(control, 2),
-            percent(get("accuracy_before_cut"), 2),
-            percent(get("accuracy_after_cut"), 2),
-            _with(percent(final, 2), _difference(final, control)),
+            *(percent(value, 2) for value in (control, uncut, cut, final)),
+            _judged(_difference(final, control)),
         ]
     ]
-    for name, key, form in (
-        ("Parameters", "params", count),
-        ("FLOPs of one example", "flops", count),
-    ):
-        dense, last = get(f"{key}_dense"), get(f"{key}_final")
-        middle = [form(before.get(key)), form(after.get(key))]
-        rows.append([name, form(dense), *middle, _with(form(last), less(last, dense))])
-    for name, ours, theirs in (
-        ("Bytes up, all clients", "bytes_up", "bytes_up_control"),
-        ("Bytes down, all clients", "bytes_down", "bytes_down_control"),
-        ("Model file", "model_bytes_final", "model_bytes_dense"),
-    ):
-        last, dense = get(ours), get(theirs)
-        rows.append(
-            [name, size(dense), DASH, DASH, _with(size(last), less(last, dense))]
-        )
-    last, dense = _pair(run, "latency_ms_final", "latency_ms_dense")
-    faster = less(last, dense).replace("less", "faster").replace("more", "slower")
-    rows.append(
-        [
-            "Latency",
-            milliseconds(dense),
-            DASH,
-            DASH,
-            _with(milliseconds(last), faster),
+    for row in _ROWS:
+        new, old = _pair(run, row.final, row.dense)
+        middle = [
+            row.form(figures.get(row.middle)) if row.middle else ""
+            for figures in (before, after)
         ]
-    )
-    head = ["", "FedAvg, dense", "before the last cut", "after the last cut", "final"]
-    body = table(head, rows, kind="headline")
+        note = _judged(times(new, old, row.words))
+        rows.append([row.name, row.form(old), *middle, row.form(new), note])
+    head = [
+        "",
+        "FedAvg, dense",
+        "before the last cut",
+        "after the last cut",
+        "final" if run.finished else "so far",
+        "to dense",
+    ]
+    note = "No dense FedAvg ran beside it."
+    if run.rounds(CONTROL):
+        note = "FedAvg: the same code, rounds and clients, nothing cut or left out."
     return section(
         "Dense FedAvg against the pruned network",
-        body.text,
-        "FedAvg ran in the same code, for the same rounds, on the same clients.",
+        table(head, rows, kind="headline").text,
+        note,
     )
 
 
@@ -135,7 +188,7 @@ def figures(run: RunData) -> Iterator[str]:
     right = section(
         "Size by round",
         plots.size_by_round(run).text,
-        "As a share of the dense network; zeros as a share of all weights sent.",
+        "Relative to the dense network.",
     )
     yield f'<div class="pair">{left}{right}</div>'
     ballots = maps.votes(run)
@@ -150,11 +203,10 @@ def figures(run: RunData) -> Iterator[str]:
         yield section("Who took part", strip.text, _statuses(run))
 
 
-def _with(value: str, note: str) -> Cell:
-    if not note:
-        return value
-    bad = " class='worse'" if note.endswith(("more", "slower")) else ""
-    return Html(f"{show(value)}<small{bad}>{show(note)}</small>")
+def _judged(note: str) -> Cell:
+    """Return a difference in the colour of gain or loss."""
+    worse = note.startswith(MINUS) or note.endswith(("more", "larger", "slower"))
+    return Html(f'<span class="{"worse" if worse else "better"}">{show(note)}</span>')
 
 
 def _pair(run: RunData, new: str, old: str) -> tuple[float | None, float | None]:
@@ -163,11 +215,6 @@ def _pair(run: RunData, new: str, old: str) -> tuple[float | None, float | None]
 
 def _difference(new: float | None, old: float | None) -> str:
     return points(None if new is None or old is None else new - old)
-
-
-def _against(run: RunData) -> str:
-    text = _difference(*_pair(run, "accuracy_final", "accuracy_control"))
-    return f"{text} to dense" if text else ""
 
 
 def _around_last_cut(
@@ -191,7 +238,7 @@ def _reach(lines: list[plots.Line]) -> str:
     target, ours, theirs = found
     return (
         f"{percent(target)} is reached after {size(ours)} instead of {size(theirs)}: "
-        f"{less(ours, theirs)}."
+        f"{times(ours, theirs)}."
     )
 
 

@@ -15,7 +15,7 @@ CUT = "#d9822b"
 ROLLBACK = "#c23b4b"
 
 STATUS = {
-    "accepted": "#3c9d75",
+    "accepted": "#86c5a6",
     "late": "#e6b450",
     "refused": "#c23b4b",
     "failed": "#7a5ba6",
@@ -77,9 +77,10 @@ thead th {{ color: {MUTED}; font-weight: 600; font-size: 13px;
 .words thead th {{ text-align: left; }}
 tbody th {{ font-weight: 500; }}
 tbody tr:last-child > * {{ border-bottom: 0; }}
-.headline td:last-child {{ font-weight: 650; }}
-td small {{ display: block; font-weight: 500; font-size: 12.5px; color: #24704f; }}
-td small.worse {{ color: {ROLLBACK}; }}
+.headline td:nth-last-child(2) {{ font-weight: 650; }}
+.better {{ color: #24704f; }}
+.worse {{ color: {ROLLBACK}; }}
+.tight td, .tight tbody th {{ white-space: nowrap; }}
 .swatch {{ display: inline-block; width: 11px; height: 11px; border-radius: 3px;
   margin-right: 8px; vertical-align: -1px; }}
 pre {{ margin: 6px 0 0; padding: 14px 16px; background: #f5f7f9; border-radius: 8px;

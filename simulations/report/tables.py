@@ -21,6 +21,7 @@ from simulations.report.text import (
 )
 
 _MAX_ROWS = 200
+_SHOWN_ROWS = 8
 
 
 def refusals(run: RunData) -> str:
@@ -38,12 +39,16 @@ def refusals(run: RunData) -> str:
         ]
         for event in found[:_MAX_ROWS]
     ]
-    body = table(["client", "round", "run", "status", "reason"], rows, kind="words")
+    head = ["client", "round", "run", "status", "reason"]
+    body = table(head, rows[:_SHOWN_ROWS], kind="words").text
+    if len(rows) > _SHOWN_ROWS:
+        rest = table(head, rows[_SHOWN_ROWS:], kind="words").text
+        body += _details(f"{len(rows) - _SHOWN_ROWS} more", rest)
     more = len(found) - len(rows)
     note = "A refused answer is left out whole; the round goes on without it."
     if more > 0:
         note += f" The first {len(rows)} are shown, {more} more are in events.jsonl."
-    return section("Refused updates", body.text, note)
+    return section("Refused updates", body, note)
 
 
 def traffic(run: RunData) -> str:

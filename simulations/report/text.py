@@ -90,18 +90,50 @@ def points(value: float | None) -> str:
     return f"{sign}{abs(100 * value):.2f} points"
 
 
-def less(new: float | None, old: float | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a smaller and a greater figure are called.
+
+    Attributes:
+        smaller: Of a new figure below the old one.
+        greater: Of a new figure above it.
+    """
+
+    smaller: str
+    greater: str
+
+
+FEWER = Words("fewer", "more")
+SMALLER = Words("smaller", "larger")
+FASTER = Words("faster", "slower")
+
+
+def times(new: float | None, old: float | None, words: Words = FEWER) -> str:
     """Return how many times smaller ``new`` is than ``old``, empty when unknown.
 
-    >>> less(2, 9) == f"4.5{TIMES} less", less(None, 1)
-    (True, '')
+    >>> times(2, 9) == f"4.5{TIMES} fewer", times(3, 1) == f"3.0{TIMES} more"
+    (True, True)
+    >>> times(None, 1)
+    ''
     """
     if not new or not old:
         return ""
-    ratio = old / new
-    if ratio < 1:
-        return f"{_ratio(1 / ratio)}{TIMES} more"
-    return f"{_ratio(ratio)}{TIMES} less"
+    if new > old:
+        return f"{_ratio(new / old)}{TIMES} {words.greater}"
+    return f"{_ratio(old / new)}{TIMES} {words.smaller}"
+
+
+def axis_size(value: float) -> str:
+    """Return bytes for an axis: no digits that are zero.
+
+    >>> axis_size(1e6), axis_size(3e4), axis_size(20)
+    ('1 MB', '30 kB', '20 B')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < _KILO:
+            return f"{value:g} {unit}"
+        value /= _KILO
+    return f"{value:g} TB"
 
 
 def milliseconds(value: float | None) -> str:
