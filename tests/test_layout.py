@@ -1,0 +1,133 @@
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import client
+import common
+import fedprune
+import server
+import simulations
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (client, common, server, simulations)
+TOP_LEVEL = {
+    ".ci",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "client",
+    "common",
+    "constraints.txt",
+    "docs",
+    "examples",
+    "fedprune.py",
+    "pyproject.toml",
+    "server",
+    "simulations",
+    "tests",
+}
+# Reading any of these formats can run code that somebody else wrote.
+BANNED_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+BANNED_CALLS = {"torch.load", "torch.save", "np.load", "numpy.load", "joblib.load"}
+BANNED_CALLS |= {"eval", "exec"}
+
+
+def sources():
+    files = [ROOT / "fedprune.py"]
+    for package in PACKAGES:
+        files += sorted((ROOT / package.__name__).rglob("*.py"))
+    return files
+
+
+def dotted(node):
+    """Return "a.b.c" of an expression made of names and dots, else ""."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def banned_in(text):
+    """Return what a source text must not use, as "line: name"."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.partition(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names = [module.partition(".")[0]]
+            names += [f"{module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call):
+            names = [dotted(node.func)]
+        banned = BANNED_MODULES | BANNED_CALLS
+        found += [f"{node.lineno}: {name}" for name in names if name in banned]
+    return found
+
+
+def tracked():
+    """Return the names at the top level that git knows."""
+    done = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return {line.partition("/")[0] for line in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_a_package_with_a_generic_name_is_ours(package):
+    assert Path(package.__file__).resolve().parent == ROOT / package.__name__
+
+
+def test_the_top_level_is_exactly_the_agreed_set():
+    assert tracked() == TOP_LEVEL
+
+
+def test_the_version_is_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## \[(\d[^\]]*)\]", changelog, flags=re.MULTILINE)
+    assert released[0] == project["version"] == fedprune.__version__
+
+
+def test_nothing_reads_a_format_that_can_run_code():
+    found = {str(path): banned_in(path.read_text("utf-8")) for path in sources()}
+    assert len(found) > len(PACKAGES)
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "import os, pickle as p",
+        "from pickle import loads",
+        "from torch import load",
+        "torch.load(path)",
+        "x = [np.load(path) for path in y]",
+        "eval(text)",
+    ],
+)
+def test_the_search_for_such_formats_finds_them(text):
+    assert len(banned_in(text)) == 1
+
+
+def test_constraints_pin_every_direct_dependency():
+    text = (ROOT / "constraints.txt").read_text()
+    pinned = {name.lower() for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"]]
+    for group in project["optional-dependencies"].values():
+        wanted += group
+    names = {re.match(r"[\w.-]+", line).group().lower() for line in wanted}
+    names = {name.replace("_", "-") for name in names - {"fedprune"}}
+    assert names - {name.replace("_", "-") for name in pinned} == set()
+    # A local version ("2.13.0+cpu") exists on one index only.
+    assert "+" not in re.sub(r"(?m)^#.*", "", text)
