@@ -38,7 +38,7 @@ whole tensor of fewer.
            importance bin float32[units] | nil, statistics as float16 | nil,
            validation = [loss_sum float, correct int, count int]
 4 weights  values int (0 int8 | 1 float32), section
-           float32: planes(float32[size])
+           float32: float32[size], never deflated by this encoder
            int8:    planes(float32 scale of each row of all tensors of >= 2
                     dimensions), int8 level of each of their entries, planes(float16
                     of all other tensors); weight = level * scale; scale 0 = row of 0s
@@ -47,11 +47,13 @@ whole tensor of fewer.
 delta      = msgpack array [coder, count, form, length, section positions,
              section values, section scales], no digest of its own
              coder      1 int8: values int8[count], scales uint8[rows]
-                        2 float32: values planes(float32[count]), no scales
+                        2 float32: values float32[count], no scales; values never
+                        deflated by this encoder
              positions  form 0 bitmap, first position = highest bit of the first
                         byte; form 1 gaps: distance to the position before (-1 for
-                        the first) less one, as varint, low 7 bits first;
-                        ``length`` = bytes before deflate
+                        the first) less one, as varint, low 7 bits first, top bit
+                        = goes on; first bytes of all gaps, then the second bytes
+                        of those that go on, ...; ``length`` = bytes before deflate
              value      = level * 2 ** ((code - 225) / 8), code 0 = row not sent
 
 bitmaps: highest bit first, padding bits 0.  A level is -127..127, never 0 in a delta.

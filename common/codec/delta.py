@@ -19,7 +19,7 @@ from common.codec.positions import (
     encode_positions,
 )
 from common.codec.quantise import VALUES, check_levels
-from common.codec.sections import from_planes, squeeze, to_planes, unsqueeze
+from common.codec.sections import squeeze, unsqueeze
 from common.errors import DataError, PayloadError, Reason
 from common.messages import Indices, ModelSpec, QuantisedDelta, Vector
 
@@ -56,7 +56,10 @@ def encode_delta(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> bytes:
         raise DataError(msg)
     positions = encode_positions(delta.indices, delta.size)
     exact = delta.values.dtype == np.float32
-    raw = to_planes(delta.values) if exact else delta.values.tobytes()
+    # Exact values are the reference that everything is compared with: plain floats,
+    # as other frameworks send them.
+    raw = (delta.values.astype("<f4") if exact else delta.values).tobytes()
+    section = (False, raw) if exact else squeeze(raw)
     values = "float32" if exact else "int8"
     return pack(
         [
@@ -66,7 +69,7 @@ def encode_delta(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> bytes:
             positions.length,
             positions.deflated,
             positions.data,
-            *squeeze(raw),
+            *section,
             *squeeze(delta.scales.tobytes()),
         ]
     )
@@ -159,7 +162,7 @@ def _levels(parts: _Parts, spec: ModelSpec, indices: Indices) -> QuantisedDelta:
 
 
 def _exact(parts: _Parts, spec: ModelSpec, indices: Indices) -> QuantisedDelta:
-    values = from_planes(_values(parts, 4), "<f4").astype(np.float32)
+    values = np.frombuffer(_values(parts, 4), dtype="<f4").astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(values) | (values == 0))
     if len(bad):
         value = values[bad[0]]

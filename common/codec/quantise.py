@@ -29,7 +29,7 @@ _STEPS = 8  # a doubling of the scale
 _CODE_OF_ONE = 225
 # round(2 ** (j / 8) * 2 ** 23) for j = 0..7: the float32 mantissas, as integers.
 _MANTISSAS = (
-    8388608, 9147830, 9975766, 10878635, 11863283, 12937007, 14107913, 15384794,
+    8388608, 9147842, 9975792, 10878679, 11863283, 12937002, 14107901, 15384775,
 )  # fmt: skip
 _MANTISSA_BITS = 23
 

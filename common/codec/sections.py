@@ -15,23 +15,27 @@ _MEMORY = 9
 # takes 4-10 times as long; runs of zeros and skewed bytes are all there is to win.
 _NUMBERS = (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY)
 _TEXT = (zlib.Z_DEFAULT_STRATEGY,)
+_SMALL = 1 << 18  # bytes; above, the codes of a piece of its own always pay
 
 
-def squeeze(raw: bytes, *, text: bool = False) -> tuple[bool, bytes]:
-    """Return whether deflate made the bytes shorter, and the shorter ones.
+def squeeze(*pieces: bytes, text: bool = False) -> tuple[bool, bytes]:
+    """Return whether deflate made the joined pieces shorter, and the shorter bytes.
 
     Args:
-        raw: Any bytes.
+        pieces: Any bytes; where their statistics differ, a piece of its own gets
+            Huffman codes of its own if that pays.
         text: Whether words repeat in them, as in JSON.
     """
+    raw = b"".join(pieces)
+    splits = [list(pieces)]
+    if len(pieces) > 1 and len(raw) < _SMALL:
+        splits.append([raw])
     best, deflated = raw, False
-    for strategy in _TEXT if text else _NUMBERS:
-        squeezer = zlib.compressobj(
-            _LEVEL, zlib.DEFLATED, _RAW_DEFLATE, _MEMORY, strategy
-        )
-        short = squeezer.compress(raw) + squeezer.flush()
-        if len(short) < len(best):
-            best, deflated = short, True
+    for split in splits:
+        for strategy in _TEXT if text else _NUMBERS:
+            short = _deflate(split, strategy)
+            if len(short) < len(best):
+                best, deflated = short, True
     return deflated, best
 
 
@@ -48,6 +52,15 @@ def unsqueeze(data: bytes, field: str, expected: int, *, deflated: bool) -> byte
         detail = f"{len(data)} bytes; want {expected}"
         raise PayloadError(Reason.BAD_SIZE, field, detail)
     return data
+
+
+def _deflate(pieces: list[bytes], strategy: int) -> bytes:
+    squeezer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE, _MEMORY, strategy)
+    out: list[bytes] = []
+    for piece in pieces:
+        out += [squeezer.flush(zlib.Z_BLOCK)] if out else []
+        out.append(squeezer.compress(piece))
+    return b"".join([*out, squeezer.flush()])
 
 
 def _inflate(data: bytes, field: str, expected: int) -> bytes:
@@ -68,17 +81,18 @@ def _inflate(data: bytes, field: str, expected: int) -> bytes:
     return raw
 
 
-def to_planes(values: NDArray[Any]) -> bytes:
+def to_planes(values: NDArray[Any]) -> list[bytes]:
     """Return little-endian numbers as planes: all first bytes, all second bytes, ...
 
     Sign and exponent bytes are alike among themselves, so planes deflate better.
     """
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return little.view(np.uint8).reshape(len(values), -1).T.tobytes()
+    planes = little.view(np.uint8).reshape(len(values), little.itemsize).T
+    return [plane.tobytes() for plane in planes]
 
 
 def from_planes(data: bytes, dtype: str) -> NDArray[Any]:
-    """Return the numbers whose planes ``to_planes`` wrote; ``dtype`` as in "<f4"."""
+    """Return the numbers whose joined planes these are; ``dtype`` as in "<f4"."""
     width = np.dtype(dtype).itemsize
     planes = np.frombuffer(data, dtype=np.uint8).reshape(width, -1)
     return np.ascontiguousarray(planes.T).view(dtype).reshape(-1)

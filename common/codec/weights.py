@@ -2,7 +2,7 @@
 
 "int8": a weight of two or more dimensions has one float32 scale for each row
 (``rowmax / 127``) and int8 levels; every other tensor (biases, batch norm) travels as
-float16.  "float32": all as float32.  Exact zeros stay exact zeros in both.
+float16.  "float32": all as plain float32.  Exact zeros stay exact zeros in both.
 Error of "int8": at most ``0.5 * rowmax / 127`` an entry, and 2**-11 relative (or
 2**-25 absolute) for float16.
 
@@ -41,10 +41,10 @@ def encode_weights(weights: Vector, spec: ModelSpec, values: str) -> bytes:
     """
     _check_finite(weights, spec)
     if values == "float32":
-        raw = to_planes(weights.astype(np.float32))
+        # The reference that everything is compared with: plain floats.
+        deflated, data = False, weights.astype("<f4").tobytes()
     else:
-        raw = _to_int8(weights, spec)
-    deflated, data = squeeze(raw)
+        deflated, data = squeeze(*_to_int8(weights, spec))
     return seal(Kind.WEIGHTS, [VALUES.index(values), deflated, data])
 
 
@@ -62,7 +62,7 @@ def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
     size = 4 * spec.size if values == "float32" else _int8_size(spec)
     raw = unsqueeze(body, "weights.data", size, deflated=deflated)
     if values == "float32":
-        weights: Vector = from_planes(raw, "<f4").astype(np.float32)
+        weights: Vector = np.frombuffer(raw, dtype="<f4").astype(np.float32)
     else:
         weights = _from_int8(raw, spec)
     bad = np.flatnonzero(~np.isfinite(weights))
@@ -107,7 +107,7 @@ def _int8_size(spec: ModelSpec) -> int:
     )
 
 
-def _to_int8(weights: Vector, spec: ModelSpec) -> bytes:
+def _to_int8(weights: Vector, spec: ModelSpec) -> list[bytes]:
     """Return planes of all scales, then all levels, then planes of all float16."""
     scales, levels, halves = [_empty("<f4")], [_empty("i1")], [_empty("<f2")]
     start = 0
@@ -122,7 +122,7 @@ def _to_int8(weights: Vector, spec: ModelSpec) -> bytes:
         else:
             halves.append(_to_half(part, tensor.name))
     joined = [np.concatenate(parts) for parts in (scales, levels, halves)]
-    return to_planes(joined[0]) + joined[1].tobytes() + to_planes(joined[2])
+    return [*to_planes(joined[0]), joined[1].tobytes(), *to_planes(joined[2])]
 
 
 def _empty(dtype: str) -> NDArray[Any]:
