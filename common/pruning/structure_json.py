@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from common.errors import Reason
 from common.messages import TensorSpec
+from common.pruning.consistency import check_consistent
 from common.pruning.fields import (
     load_object,
     read_int,
@@ -119,8 +120,7 @@ def decode(data: bytes) -> Parts:
         attributes=_read_attributes(found["attributes"], dims),
         multiplies=_read_multiplies(found["multiplies"], tensors),
     )
-    _check_moments(parts)
-    _check_groups(parts)
+    check_consistent(parts)
     if encode(parts) != data:
         field = "structure"
         raise refuse(field, "not in canonical form")
@@ -230,7 +230,7 @@ def _read_attributes(
     left = MAX_POSITIONS  # that may be looked at again, for divisors
     for item in read_list(found, field):
         module, name, row, divisor = read_list(item, field, 4)
-        if name not in ATTRIBUTE_NAMES:
+        if not isinstance(name, str) or name not in ATTRIBUTE_NAMES:
             raise refuse(field, f"attribute {repr(name)[:40]} is not one that is cut")
         dim = dims[read_int(row, field, 0, len(dims) - 1)]
         share = read_int(divisor, field, 1, len(dim.units))
@@ -240,7 +240,7 @@ def _read_attributes(
         attributes.append(
             Attribute(
                 module=read_name(module, field),
-                name=str(name),
+                name=name,
                 tensor=dim.tensor,
                 dim=dim.dim,
                 divisor=share,
@@ -264,39 +264,3 @@ def _read_multiplies(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str
         name = tensors[read_int(number, field, 0, len(tensors) - 1)].name
         multiplies[name] = read_int(count, field, 1, MAX_MULTIPLIES)
     return multiplies
-
-
-def _check_moments(parts: Parts) -> None:
-    """Refuse a running mean and variance that are cut differently."""
-    field = "structure.dims"
-    table = {dim.tensor: dim.units for dim in parts.dims}
-    for moment in parts.moments:
-        mean, variance = (table.get(moment.name + suffix) for suffix in STATISTICS)
-        same = mean is variance is None or (
-            mean is not None
-            and variance is not None
-            and bool(np.array_equal(mean, variance))
-        )
-        if not same:
-            detail = f"mean and variance of '{moment.name}' are cut differently"
-            raise refuse(field, detail)
-
-
-def _check_groups(parts: Parts) -> None:
-    """Refuse groups that are no partition of the units, or are not what they make."""
-    field = "structure.groups"
-    members = [group.units for group in parts.groups]
-    joined = np.concatenate(members) if members else np.zeros(0, dtype=np.int32)
-    if not np.array_equal(np.sort(joined), np.arange(parts.units)):
-        raise refuse(field, "the groups are no partition of the units")
-    if any(a[0] >= b[0] for a, b in pairwise(members)):
-        raise refuse(field, "the groups are not in order of their first unit")
-    if len({group.name for group in parts.groups}) != len(parts.groups):
-        raise refuse(field, "a name is given twice")
-    table = {dim.tensor: dim.units for dim in parts.dims if dim.dim == 0}
-    for group in parts.groups:
-        made = [table.get(name, np.zeros(0, np.int32)) for name in group.producers]
-        missing = [name for name in group.norms if name not in table]
-        rows = np.unique(np.concatenate([np.zeros(0, np.int32), *made]))
-        if missing or not np.array_equal(rows[rows >= 0], group.units):
-            raise refuse(field, f"'{group.name}' is not what its producers make")
