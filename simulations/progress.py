@@ -11,6 +11,7 @@ from typing import Protocol, Self, TextIO
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -22,6 +23,7 @@ from typing_extensions import override
 Event = Mapping[str, object]
 
 _KIBI = 1024
+_WIDE = 130  # columns that a bar with all figures and times needs
 _NAMES = {"main": "pruned", "control": "dense"}
 
 
@@ -96,14 +98,16 @@ class BarProgress(Display):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self._bars = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+        console = console or Console()
+        self._wide = console.width >= _WIDE
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description:6}"),
+            BarColumn(bar_width=20 if self._wide else 6),
             TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        ]
+        if self._wide:
+            columns += [TimeElapsedColumn(), TimeRemainingColumn()]
+        self._bars = RichProgress(*columns, console=console)
         self._tasks: dict[str, TaskID] = {}
 
     @override
@@ -123,7 +127,7 @@ class BarProgress(Display):
             self._tasks[run],
             total=_whole(event.get("rounds")),
             completed=_whole(event.get("round")),
-            figures=_figures(event),
+            figures=_figures(event) if self._wide else _short_figures(event),
         )
 
     @override
@@ -213,6 +217,17 @@ _LINES: dict[str, Callable[[Event], str]] = {
 def _run_name(event: Event) -> str:
     run = str(event.get("run", "main"))
     return _NAMES.get(run, run)
+
+
+def _short_figures(event: Event) -> str:
+    """Return the figures of a round for a terminal of 80 columns."""
+    accuracy = _number(event.get("accuracy"), ".4f")
+    density = _number(event.get("density"), ".3f")
+    up, down = human_bytes(event.get("bytes_up")), human_bytes(event.get("bytes_down"))
+    return (
+        f"{event.get('cycle', '-')} {event.get('phase', '-')!s:8} acc {accuracy} "
+        f"density {density} {up} / {down}"
+    )
 
 
 def _figures(event: Event) -> str:

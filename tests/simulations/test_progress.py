@@ -99,6 +99,16 @@ def test_the_bar_has_a_row_for_each_run_and_ends_clean():
     assert "9/9" in last
 
 
+def test_the_bar_fits_a_terminal_of_80_columns():
+    stream = io.StringIO()
+    with BarProgress(Console(file=stream, force_terminal=True, width=80)) as display:
+        display.on_event({**ROUND, "round": 125, "rounds": 250, "bytes_up": 10**6})
+    last = stream.getvalue().rsplit("pruned", 1)[1]
+    assert "…" not in last
+    for figure in ("125/250", "1 sparsify", "0.5000", "0.750", "976.6 KiB", "3.0 MiB"):
+        assert figure in last
+
+
 @pytest.mark.parametrize("display", [SilentProgress(), LineProgress(io.StringIO())])
 def test_a_display_remembers_the_folder_of_its_run(display):
     assert display.directory == ""
