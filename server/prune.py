@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.config import Config
-from common.errors import RoundError
 from common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
 from common.pruning.budget import is_met, shares
 from common.pruning.choose import choose_keep
@@ -63,23 +62,18 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
             first, at no loss.
         earlier: Moving average of earlier cycles, or None.
         records: The accepted answers.
-
-    Raises:
-        RoundError: If clients were to score and none did.
     """
     votes = {
         r.client_id: r.importance
         for r in records
         if r.status is Status.ACCEPTED and r.importance is not None
     }
-    criterion = config.prune.importance
-    if criterion in CLIENT_CRITERIA:
+    agreed = None
+    if config.prune.importance in CLIENT_CRITERIA:
         examples = {r.client_id: r.num_examples for r in records}
-        agreed = _agree(config, round_, votes, examples)
-    else:
-        rng = generator(config.run.seed, round_, "server", Use.RANDOM_SCORE)
-        scores = weight_scores(structure, plan.keep, weights, criterion, rng)
-        agreed = normalise(scores[plan.keep]).astype(np.float32)
+        agreed = consensus(votes, examples, config.prune.consensus)
+    if agreed is None:
+        agreed = _own_scores(structure, config, round_, plan, weights)
     average = smooth(earlier, spread(agreed, plan.keep), config.prune.ema)
     ranking = average.copy()
     ranking[dead] = 0.0
@@ -107,14 +101,16 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     )
 
 
-def _agree(
-    config: Config, round_: int, votes: dict[str, Vector], examples: dict[str, int]
+def _own_scores(
+    structure: Structure, config: Config, round_: int, plan: PrunePlan, weights: Vector
 ) -> Vector:
-    agreed = consensus(votes, examples, config.prune.consensus)
-    if agreed is None:
-        msg = f"round {round_}: no client scored its channels, so nothing can be cut"
-        raise RoundError(msg)
-    return agreed
+    """Score the broadcast at the server: its own criterion, or L2 when all abstain."""
+    criterion = config.prune.importance
+    if criterion in CLIENT_CRITERIA:
+        criterion = "l2"
+    rng = generator(config.run.seed, round_, "server", Use.RANDOM_SCORE)
+    scores = weight_scores(structure, plan.keep, weights, criterion, rng)
+    return normalise(scores[plan.keep]).astype(np.float32)
 
 
 def budget_targets(config: Config) -> dict[str, float]:

@@ -31,7 +31,7 @@ def encode_tensors(
     The library writes metadata in an order that changes from process to process,
     so the header's metadata is set here.
     """
-    plain = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    plain = {name: _in_order(tensors[name]) for name in sorted(tensors)}
     data = safetensors.numpy.save(plain)
     (length,) = struct.unpack_from("<Q", data)
     header: dict[str, object] = json.loads(data[8 : 8 + length])
@@ -120,7 +120,7 @@ def tensors_digest(tensors: Mapping[str, NDArray[np.generic]]) -> str:
     """Return the hex digest of names, types, shapes and bytes, by rising name."""
     parts: list[bytes] = []
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = _in_order(tensors[name])
         parts += [name.encode(), f"{array.dtype.str}{array.shape}".encode()]
         parts.append(array.tobytes())
     return digest_of(*parts).hex()
@@ -140,6 +140,11 @@ def read_digest(path: Path, key: str, value: object) -> bytes:
         msg = f"{path}: {key} is {value!r}; want {DIGEST_SIZE} bytes as hex"
         raise IntegrityError(msg)
     return digest
+
+
+def _in_order(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the array in C order; ``ascontiguousarray`` would add a dimension to 0."""
+    return np.asarray(array, order="C")
 
 
 def _read(path: Path) -> bytes:

@@ -22,6 +22,7 @@ from common.pruning.structure import PruningGroup, Structure
 # A budget is first of all bytes and memory; MACs count a little, so that early layers,
 # which hold few weights and do much work, are not spared altogether.
 MACS_WEIGHT = 0.3
+MET_WEIGHT = 0.1  # of a share whose own target is met
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,13 +63,28 @@ class _State:
 
     def met(self) -> bool:
         """Return whether every target is met."""
+        return not self.unmet()
+
+    def unmet(self) -> set[str]:
+        """Return the kinds of the targets that are not met yet."""
         cost = self.table.count(self.lengths) / np.maximum(self.dense, 1.0)
         found = {
             "params": float(cost[0]),
             "flops": float(cost[1]),
             "channel_density": self.channels / max(self.dense_channels, 1.0),
         }
-        return all(is_met(found[kind], item) for kind, item in self.targets.items())
+        return {k for k, item in self.targets.items() if not is_met(found[k], item)}
+
+    def weights(self) -> tuple[float, float]:
+        """Return what a freed share of parameters and of MACs counts for now.
+
+        What a target still asks for counts in full; a target that is met counts for
+        little, so that the next step helps the one that is not.
+        """
+        unmet = self.unmet()
+        if "flops" not in unmet:
+            return 1.0, MACS_WEIGHT
+        return (1.0 if "params" in unmet else MET_WEIGHT), 1.0
 
     def prices(self, steps: list[_Step]) -> NDArray[np.float64]:
         """Return importance lost per cost freed of each step, float64[steps]."""
@@ -76,8 +92,9 @@ class _State:
         freed = self.table.count(self.lengths) - self.table.count(after)
         cost = freed / np.maximum(self.dense, 1.0)
         importance = np.asarray([step.importance for step in steps])
+        params, macs = self.weights()
         found: NDArray[np.float64] = importance / (
-            cost[:, 0] + MACS_WEIGHT * cost[:, 1]
+            params * cost[:, 0] + macs * cost[:, 1]
         )
         return found
 
@@ -96,9 +113,11 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
 
     Again and again one group loses its least important units down to its next lower
     legal width: the group with the smallest ``importance lost / cost freed``, where
-    cost is the share of the dense weights plus 0.3 of the share of the dense MACs.  It
-    ends when all targets are met, or nothing more may be cut.  Steps that the targets
-    do not need in the end are given back, the last one first.
+    cost is the share of the dense weights plus 0.3 of the share of the dense MACs;
+    while a FLOPs target is not met MACs count in full, and weights for a tenth once
+    their own target is met.  It ends when all targets are met, or nothing more may
+    be cut.  Steps that the targets do not need in the end are given back, the last one
+    first.
 
     Ties: between units the smaller number goes first, between groups the earlier one.
     The result is exactly reproducible: sums are correctly rounded (``math.fsum``).

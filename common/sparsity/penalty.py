@@ -27,6 +27,10 @@ from common.pruning.structure import Structure
 
 PENALTIES = ("none", "l1", "group", "bn-l1", "bn-l1+group")
 
+# A step never shrinks a pruning group by more than this share of its median unit: at
+# least half of each group outlives any round, so no layer can collapse.
+_GROUP_CAP = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
@@ -43,6 +47,7 @@ class Penalty:
 
     Attributes:
         units: Number of kept units.
+        groups: The kept units of each pruning group.
         norms: Batch-norm weights and biases with the unit of each channel; empty for
             networks without batch norm.
         slices: All trained (tensor, dim) with units, for group lasso without norms.
@@ -52,6 +57,7 @@ class Penalty:
     """
 
     units: int
+    groups: tuple[Tensor, ...]
     norms: tuple[_Slice, ...]
     scales: frozenset[str]
     slices: tuple[_Slice, ...]
@@ -111,13 +117,24 @@ class Penalty:
                 0, part.units, torch.full((len(part.units),), float(size)).double()
             )
         rms = torch.sqrt(total / torch.clamp(count, min=1.0))
-        factor = torch.clamp(1.0 - threshold / torch.clamp(rms, min=1e-30), min=0.0)
+        shrink = self._capped(rms, threshold)
+        factor = torch.clamp(1.0 - shrink / torch.clamp(rms, min=1e-30), min=0.0)
         factor[self.units] = 1.0
         for part in changed:
             value = tensors[part.tensor]
             shape = [1] * value.dim()
             shape[part.dim] = -1
             value.mul_(factor[part.units].to(value.dtype).reshape(shape))
+
+
+    def _capped(self, rms: Tensor, threshold: float) -> Tensor:
+        """Return the threshold of each unit, capped within its pruning group."""
+        shrink = torch.full_like(rms, threshold)
+        for units in self.groups:
+            cap = _GROUP_CAP * float(rms[units].median())
+            if cap < threshold:
+                shrink[units] = cap
+        return shrink
 
 
 def build_penalty(structure: Structure, keep: Mask, name: str) -> Penalty | None:
@@ -157,6 +174,10 @@ def build_penalty(structure: Structure, keep: Mask, name: str) -> Penalty | None
     plain = () if norms else tuple(n for n, dims in trained.items() if dims > 1)
     return Penalty(
         units=int(keep.sum()),
+        groups=tuple(
+            torch.from_numpy(places[group.units[keep[group.units]]])
+            for group in structure.groups
+        ),
         norms=norms,
         scales=frozenset(norm_weights),
         slices=slices if "group" in parts and not norms else (),

@@ -1,0 +1,155 @@
+"""A network from its files: tensors, plan and structure make a module again.
+
+``load_model("run/model/final.safetensors")`` builds the uncut architecture by its
+registered name, cuts it by the plan and writes the tensors into it.  Nothing is
+unpickled.  Plan and structure come from the file itself (an export holds both), else
+from ``plan.json`` and ``structure.json`` beside it or one folder above.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.errors import ConfigError, FedPruneError, IntegrityError, PayloadError
+from common.files import Tensors, read_input_shape, read_model_file, read_plan_file
+from common.messages import Mask, PrunePlan
+from common.models.registry import build_model
+from common.pruning.plan import apply_plan, full_plan
+from common.pruning.structure import Structure
+
+KEEP_KEY = "keep"
+STRUCTURE_KEY = "structure_json"
+PYTHON_FACTORY = "python"
+
+_COUNTER = "num_batches_tracked"
+
+
+def load_model(
+    path: Path, *, factory: Callable[[], nn.Module] | None = None
+) -> nn.Module:
+    """Return the network that ``path`` holds, in eval mode.
+
+    Args:
+        path: A model file of a run, or one that ``fedprune export`` wrote.
+        factory: Makes the uncut network; needed when the run's network was made by
+            Python code instead of a registered name.
+
+    Raises:
+        ConfigError: If the architecture is not known here.
+        IntegrityError: If a file is broken, or the files do not belong together.
+    """
+    tensors, metadata = read_model_file(path)
+    structure = read_structure(path, metadata)
+    keep = read_keep(path, metadata, structure)
+    model = _dense(path, metadata, factory)
+    apply_plan(model, structure, keep)
+    _fill(path, model, tensors)
+    return model.eval()
+
+
+def read_structure(path: Path, metadata: Mapping[str, str]) -> Structure:
+    """Return the structure that a model file belongs to.
+
+    Raises:
+        IntegrityError: If it is not to be found, broken, or another one.
+    """
+    text = metadata.get(STRUCTURE_KEY)
+    place = path if text is not None else _beside(path, "structure.json")
+    try:
+        data = place.read_bytes() if text is None else text.encode()
+        structure = Structure.from_json(data)
+    except PayloadError as error:
+        msg = f"{place}: not a structure: {error}"
+        raise IntegrityError(msg) from error
+    if structure.digest.hex() != metadata["structure"]:
+        msg = (
+            f"{place}: structure {structure.digest.hex()}; "
+            f"{path.name} wants {metadata['structure']}"
+        )
+        raise IntegrityError(msg)
+    return structure
+
+
+def read_keep(path: Path, metadata: Mapping[str, str], structure: Structure) -> Mask:
+    """Return which units a model file keeps, bool[units].
+
+    Raises:
+        IntegrityError: If the plan is not to be found, broken, or another one.
+    """
+    if KEEP_KEY in metadata:
+        return _embedded(path, metadata[KEEP_KEY], structure)
+    full = full_plan(structure)
+    if metadata["plan"] == full.digest.hex():
+        return full.keep  # an uncut network needs no plan
+    place = _beside(path, "plan.json")
+    plan: PrunePlan = read_plan_file(place)
+    if plan.digest.hex() != metadata["plan"] or len(plan.keep) != structure.units:
+        msg = f"{place}: plan {plan.digest.hex()}; {path.name} wants {metadata['plan']}"
+        raise IntegrityError(msg)
+    return plan.keep
+
+
+def _embedded(path: Path, text: str, structure: Structure) -> Mask:
+    try:
+        bits = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    except ValueError:
+        bits = np.zeros(0, dtype=np.uint8)
+    flags = np.unpackbits(bits).astype(np.bool_)
+    units = structure.units
+    if len(bits) != (units + 7) // 8 or flags[units:].any():
+        msg = f"{path}: metadata 'keep' holds {len(bits)} bytes for {units} units"
+        raise IntegrityError(msg)
+    return flags[:units]
+
+
+def _beside(path: Path, name: str) -> Path:
+    for folder in (path.parent, path.parent.parent):
+        if (folder / name).is_file():
+            return folder / name
+    msg = f"{path}: no {name} beside it or one folder above; want the run's {name}"
+    raise IntegrityError(msg)
+
+
+def _dense(
+    path: Path, metadata: Mapping[str, str], factory: Callable[[], nn.Module] | None
+) -> nn.Module:
+    """Return the uncut network; its first weights are overwritten."""
+    if factory is not None:
+        return factory()
+    name = metadata["model"]
+    if name == PYTHON_FACTORY:
+        msg = f"{path}: its network was made by Python code; pass that as factory="
+        raise ConfigError(msg)
+    return build_model(
+        name,
+        num_outputs=int(metadata["num_outputs"]),
+        input_shape=read_input_shape(path, metadata),
+        seed=0,
+    )
+
+
+def _fill(path: Path, model: nn.Module, tensors: Tensors) -> None:
+    """Write tensors into a network, all or none."""
+    wanted = model.state_dict()
+    needed = {name for name in wanted if name.rpartition(".")[2] != _COUNTER}
+    missing, unknown = sorted(needed - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or unknown:
+        msg = f"{path}: tensors missing: {missing[:5]}; unknown: {unknown[:5]}"
+        raise IntegrityError(msg)
+    for name, array in tensors.items():
+        if array.shape != tuple(wanted[name].shape):
+            msg = (
+                f"{path}: tensor '{name}' has shape {array.shape}; "
+                f"the cut network takes {tuple(wanted[name].shape)}"
+            )
+            raise IntegrityError(msg)
+    try:
+        with torch.no_grad():
+            for name, array in tensors.items():
+                wanted[name].copy_(torch.from_numpy(np.array(array)))
+    except (TypeError, RuntimeError) as error:
+        msg = f"{path}: its tensors do not fit the network: {error}"
+        raise FedPruneError(msg) from error
