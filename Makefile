@@ -5,7 +5,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-BENCHMARKS := $(filter-out simulations/benchmarks/_%.py,$(wildcard simulations/benchmarks/*.py))
+# Not benchmarks themselves: what they share, and the page made of their figures.
+HELPERS := __init__ harness results
+BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.
 export FLWR_TELEMETRY_ENABLED := 0
@@ -49,6 +51,9 @@ imports: install
 	$(BIN)/lint-imports
 
 bench: install
-	set -e; for file in $(BENCHMARKS); do \
-		$(BIN)/python -m "simulations.benchmarks.$$(basename "$$file" .py)"; \
+	mkdir -p docs/results
+	set -e; for name in $(BENCHMARKS); do \
+		$(BIN)/python -m "simulations.benchmarks.$$name" \
+			--json "docs/results/$$name.json"; \
 	done
+	$(BIN)/python -m simulations.benchmarks.results

@@ -122,7 +122,9 @@ class BarProgress(Display):
         self._bars.start()
         run = str(event.get("run", "main"))
         if run not in self._tasks:
-            self._tasks[run] = self._bars.add_task(_run_name(event), figures="")
+            self._tasks[run] = self._bars.add_task(
+                _run_name(event), total=None, figures=""
+            )
         self._bars.update(
             self._tasks[run],
             total=_whole(event.get("rounds")),
