@@ -107,7 +107,9 @@ def refuse_pickle(path: Path, data: bytes) -> None:
     Raises:
         IntegrityError: If name or first bytes are those of a pickle.
     """
-    if path.suffix.lower() in _PICKLE_SUFFIXES or data.startswith(_PICKLE_STARTS):
+    # A safetensors header of 640 bytes begins like a pickle; its ninth byte tells.
+    pickled = data.startswith(_PICKLE_STARTS) and data[8:9] != b"{"
+    if pickled or path.suffix.lower() in _PICKLE_SUFFIXES:
         msg = (
             f"{path} is a pickle, and reading one can run code; want safetensors. "
             "Convert it once, where you trust it: "

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from server.events import CONTROL
+from server.events import CONTROL, MAIN
 from simulations.report import plots
 from simulations.report.data import RunData, number
 from simulations.report.style import RUNS
@@ -11,7 +11,7 @@ from simulations.report.text import (
     Html,
     count,
     milliseconds,
-    percent,
+    score,
     section,
     show,
     size,
@@ -59,13 +59,17 @@ def differences(runs: Sequence[RunData]) -> str:
 
 def curves(runs: Sequence[RunData]) -> str:
     """Return accuracy by rounds and by bytes, a colour per run."""
-    lines = []
-    for place, run in enumerate(runs):
-        colour = _colour(place)
-        lines.append(plots.Line(label=run.name, colour=colour, points=run.curve()))
-        control = run.curve(CONTROL)
-        line = plots.Line(label="", colour=colour, points=control, dashed=True)
-        lines.append(line)
+    lines = [
+        plots.Line(
+            label=run.name,
+            colour=_colour(place),
+            points=run.curve(which),
+            dashed=which == CONTROL,
+            metric=run.metric,
+        )
+        for place, run in enumerate(runs)
+        for which in (MAIN, CONTROL)
+    ]
     shown = [line for line in lines if line.points]
     note = "Colours as in the table; dashed is dense FedAvg."
     left = plots.accuracy_by_round(shown).text
@@ -84,8 +88,8 @@ def _row(run: RunData, name: Html) -> list[Cell]:
     get = {key: number(run.summary, key) for key in run.summary}.get
     return [
         name,
-        percent(get("accuracy_final"), 2),
-        percent(get("accuracy_control"), 2),
+        score(get("accuracy_final"), run.metric),
+        score(get("accuracy_control"), run.metric),
         count(get("params_final")),
         count(get("flops_final")),
         size(get("bytes_up")),

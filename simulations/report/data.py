@@ -98,6 +98,14 @@ class RunData:
         tested = any(number(event, "accuracy") is not None for event in rounds)
         return "accuracy" if tested else "validation_accuracy"
 
+    @property
+    def metric(self) -> str:
+        """What "accuracy" means in this run: "accuracy" or "r2"."""
+        config = self.started.get("config")
+        task = config.get("task") if isinstance(config, Mapping) else None
+        loss = task.get("loss") if isinstance(task, Mapping) else None
+        return str(self.summary.get("metric", "r2" if loss == "mse" else "accuracy"))
+
     def of(self, kind: str) -> Iterator[Event]:
         """Yield the events of one kind in order."""
         return (event for event in self.events if event["event"] == kind)

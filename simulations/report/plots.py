@@ -36,17 +36,21 @@ class Line:
         colour: Its colour.
         points: What it shows.
         dashed: Whether it is a control.
+        metric: What its "accuracy" is: "accuracy" or "r2".
     """
 
     label: str
     colour: str
     points: Sequence[Point]
     dashed: bool = False
+    metric: str = "accuracy"
 
 
 def lines_of(run: RunData) -> list[Line]:
     """Return our curve and, when the run has one, that of its control."""
-    lines = [Line(label="FedPrune", colour=PRUNED, points=run.curve())]
+    metric = run.metric
+    ours = Line(label="FedPrune", colour=PRUNED, points=run.curve(), metric=metric)
+    lines = [ours]
     control = run.curve(CONTROL)
     if control:
         lines.append(
@@ -55,6 +59,7 @@ def lines_of(run: RunData) -> list[Line]:
                 colour=CONTROL_COLOUR,
                 points=control,
                 dashed=True,
+                metric=metric,
             )
         )
     return [line for line in lines if line.points]
@@ -123,7 +128,7 @@ def size_by_round(run: RunData) -> Html:
                 lw=1.9,
             )
         axes.set_ylim(0, 1.04)
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(_percents())
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
@@ -141,6 +146,8 @@ def reach(lines: Sequence[Line]) -> tuple[float, float, float] | None:
         return None
     best = [max(point.accuracy for point in line.points) for line in lines]
     target = 0.98 * min(best)
+    if target <= 0:
+        return None  # R2 of networks that have learnt nothing
     ours, theirs = (
         next(point.bytes_up for point in line.points if point.accuracy >= target)
         for line in lines
@@ -148,7 +155,8 @@ def reach(lines: Sequence[Line]) -> tuple[float, float, float] | None:
     return (target, ours, theirs) if ours and theirs else None
 
 
-_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
+def _percents() -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
 
 
 def _series(events: Sequence[Event], key: str) -> list[tuple[float, float]]:
@@ -172,11 +180,16 @@ def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
             markersize=3.2,
             zorder=2 if line.dashed else 3,
         )
-    axes.yaxis.set_major_formatter(_PERCENT)
-    axes.set_ylabel("accuracy")
+    if lines and lines[0].metric == "r2":
+        axes.set_ylabel("R²")
+    else:
+        axes.yaxis.set_major_formatter(_percents())
+        axes.set_ylabel("accuracy")
     axes.grid(axis="y")
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 0.0), min(high + 0.02 * (high - low), 1.02))
+    # R2 of an untrained network may lie far below 0 and hide all the rest.
+    floor = 0.0 if all(p.accuracy >= 0 for line in lines for p in line.points) else -0.5
+    axes.set_ylim(max(low, floor), min(high + 0.02 * (high - low), 1.02))
 
 
 def _mark_cuts(axes: Axes, run: RunData) -> None:

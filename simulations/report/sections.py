@@ -18,8 +18,8 @@ from simulations.report.text import (
     Words,
     count,
     milliseconds,
-    percent,
     points,
+    score,
     section,
     show,
     size,
@@ -110,9 +110,13 @@ _ROWS = (
 def cards(run: RunData) -> str:
     """Return the five figures that tell whether the run was worth it."""
     final, control = _pair(run, "accuracy_final", "accuracy_control")
-    against = _difference(final, control)
+    against = _difference(run, final, control)
     found = [
-        ("accuracy", percent(final, 2), f"{against} to dense" if against else ""),
+        (
+            _score_name(run),
+            score(final, run.metric),
+            f"{against} to dense" if against else "",
+        ),
         *(
             (row.card, row.form(new), times(new, old, row.words))
             for row in _ROWS
@@ -130,14 +134,14 @@ def cards(run: RunData) -> str:
 
 def headline(run: RunData) -> str:
     """Return the table dense control, before and after the cut, final."""
-    before, after = _around_last_cut(run)
+    before, after = _around_cuts(run)
     final, control = _pair(run, "accuracy_final", "accuracy_control")
     cut, uncut = _pair(run, "accuracy_after_cut", "accuracy_before_cut")
     rows: list[list[Cell]] = [
         [
-            "Accuracy",
-            *(percent(value, 2) for value in (control, uncut, cut, final)),
-            _judged(_difference(final, control)),
+            _score_name(run).capitalize(),
+            *(score(value, run.metric) for value in (control, uncut, cut, final)),
+            _judged(_difference(run, final, control)),
         ]
     ]
     for row in _ROWS:
@@ -151,7 +155,7 @@ def headline(run: RunData) -> str:
     head = [
         "",
         "FedAvg, dense",
-        "before the last cut",
+        "before the first cut",
         "after the last cut",
         "final" if run.finished else "so far",
         "to dense",
@@ -176,7 +180,9 @@ def figures(run: RunData) -> Iterator[str]:
         f"Measured on {measure} data, on what the server broadcast.",
     )
     right = section(
-        "Accuracy by bytes sent", plots.accuracy_by_bytes(lines).text, _reach(lines)
+        "Accuracy by bytes sent",
+        plots.accuracy_by_bytes(lines).text,
+        _reach(lines, run),
     )
     yield f'<div class="pair">{left}{right}</div>'
     wide = maps.widths(run)
@@ -213,32 +219,35 @@ def _pair(run: RunData, new: str, old: str) -> tuple[float | None, float | None]
     return number(run.summary, new), number(run.summary, old)
 
 
-def _difference(new: float | None, old: float | None) -> str:
-    return points(None if new is None or old is None else new - old)
+def _difference(run: RunData, new: float | None, old: float | None) -> str:
+    known = None if new is None or old is None else new - old
+    return points(known, run.metric)
 
 
-def _around_last_cut(
+def _score_name(run: RunData) -> str:
+    return "R²" if run.metric == "r2" else "accuracy"
+
+
+def _around_cuts(
     run: RunData,
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Return parameters and FLOPs before and after the last cut that stands."""
+    """Return parameters and FLOPs before the first and after the last cut."""
     standing = [cut.event for cut in run.cuts if not cut.undone]
-    keys = ("params", "flops")
     if not standing:
         return {}, {}
-    after = {key: number(standing[-1], key) for key in keys}
-    if len(standing) > 1:
-        return {key: number(standing[-2], key) for key in keys}, after
-    return {key: number(run.summary, f"{key}_dense") for key in keys}, after
+    keys = ("params", "flops")
+    before = {key: number(run.summary, f"{key}_dense") for key in keys}
+    return before, {key: number(standing[-1], key) for key in keys}
 
 
-def _reach(lines: list[plots.Line]) -> str:
+def _reach(lines: list[plots.Line], run: RunData) -> str:
     found = plots.reach(lines)
     if found is None:
         return "Real messages up, all clients together."
     target, ours, theirs = found
     return (
-        f"{percent(target)} is reached after {size(ours)} instead of {size(theirs)}: "
-        f"{times(ours, theirs)}."
+        f"{score(target, run.metric)} is reached after {size(ours)} "
+        f"instead of {size(theirs)}: {times(ours, theirs)}."
     )
 
 

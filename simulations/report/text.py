@@ -82,11 +82,24 @@ def percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{100 * value:.{digits}f} %"
 
 
-def points(value: float | None) -> str:
-    """Return a difference of two shares in percentage points, signed."""
+def score(value: float | None, metric: str) -> str:
+    """Return what a network scored: a share, but R2 as the number that it is.
+
+    >>> score(0.9876, "accuracy"), score(0.9876, "r2")
+    ('98.76 %', '0.9876')
+    """
+    if value is None or metric != "r2":
+        return percent(value, 2)
+    return f"{value:.4f}"
+
+
+def points(value: float | None, metric: str) -> str:
+    """Return a difference of two scores, signed; of shares in percentage points."""
     if value is None:
         return ""
     sign = "+" if value >= 0 else MINUS
+    if metric == "r2":
+        return f"{sign}{abs(value):.4f}"
     return f"{sign}{abs(100 * value):.2f} points"
 
 

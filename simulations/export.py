@@ -1,0 +1,237 @@
+"""The final network of a run as one file for a device, and whether it is the same.
+
+``safetensors``: one file that ``common.load.load_model`` rebuilds without the run: it
+holds plan and structure too.  ``onnx``: one file with a free batch size, for any ONNX
+runtime.  ``check`` runs the written file beside the network that torch runs.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from common.atomic import write_bytes_atomic
+from common.errors import ConfigError, FedPruneError
+from common.files import read_input_shape, read_model_file, write_model_file
+from common.load import (
+    KEEP_KEY,
+    STRUCTURE_KEY,
+    load_model,
+    read_keep,
+    read_structure,
+)
+from server.runfolder import RunFolder
+
+Format = Literal["safetensors", "onnx"]
+Array = NDArray[np.float32]
+Runner = Callable[[Array], Array]
+
+_CHECK_BATCHES = (1, 7)  # the batch size is free, so more than one is tried
+_LATENCY_RUNS = 60
+_WARM_RUNS = 5
+
+
+def export_run(
+    run: Path,
+    *,
+    format_: str,
+    check: bool = False,
+    output: Path | None = None,
+    factory: Callable[[], nn.Module] | None = None,
+) -> dict[str, object]:
+    """Write the final network of a run for a device.
+
+    Args:
+        run: The run folder.
+        format_: "safetensors" or "onnx".
+        check: Run the written file too, and compare outputs and latency.
+        output: The file; by default ``model/exported.<ending>`` in the run folder.
+        factory: Makes the uncut network, for runs whose network came from Python.
+
+    Returns:
+        ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to
+        the torch network, on random input), ``max_output`` (the largest output
+        there, for comparison), ``latency_ms_torch`` and
+        ``latency_ms_exported`` (batch 1, one thread, medians, interleaved).
+
+    Raises:
+        ConfigError: If the format is unknown, an extra is missing, or the run has no
+            final network yet.
+        IntegrityError: If a file of the run is broken.
+        FedPruneError: If the network cannot be exported.
+    """
+    if format_ not in ("safetensors", "onnx"):
+        msg = f"format is {format_!r}; want 'safetensors' or 'onnx'"
+        raise ConfigError(msg)
+    source = RunFolder.open(run).model / "final.safetensors"
+    if not source.is_file():
+        msg = f"{run} holds no final network yet; finish it: fedprune simulate --resume"
+        raise ConfigError(msg)
+    model = load_model(source, factory=factory)
+    target = output or source.with_name(f"exported.{format_}")
+    if format_ == "onnx":
+        _write_onnx(model, _shape(source), target)
+    else:
+        _write_safetensors(source, target)
+    found: dict[str, object] = {
+        "path": str(target),
+        "format": format_,
+        "bytes": target.stat().st_size,
+        "params": sum(weight.numel() for weight in model.parameters()),
+    }
+    if check:
+        runner = (
+            _onnx_runner(target)
+            if format_ == "onnx"
+            else _torch_runner(load_model(target, factory=factory))
+        )
+        found |= _compare(_torch_runner(model), runner, _shape(source))
+    return found
+
+
+def _shape(source: Path) -> tuple[int, ...]:
+    _, metadata = read_model_file(source)
+    return read_input_shape(source, metadata)
+
+
+def _write_safetensors(source: Path, target: Path) -> None:
+    """Write the model file again, with plan and structure inside."""
+    tensors, metadata = read_model_file(source)
+    structure = read_structure(source, metadata)
+    keep = read_keep(source, metadata, structure)
+    inside = {
+        KEEP_KEY: np.packbits(keep).tobytes().hex(),
+        STRUCTURE_KEY: structure.to_json().decode(),
+    }
+    write_model_file(target, tensors, {**metadata, **inside})
+
+
+def _write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
+    """Trace the network and write it as one ONNX file."""
+    _need("onnx", "onnxscript")
+    # Two examples: torch takes a batch of one for a constant.
+    example = torch.zeros(2, *shape)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                (example,),
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        msg = f"torch cannot export this network to ONNX: {error}"
+        raise FedPruneError(msg) from error
+    assert program is not None  # noqa: S101 - dynamo=True without a file returns it
+    proto = program.model_proto
+    # The exporter writes the lines of source code, with their paths, beside each node.
+    for item in (*proto.graph.node, *proto.graph.value_info, proto.graph):
+        del item.metadata_props[:]
+    write_bytes_atomic(target, proto.SerializeToString())
+
+
+def _onnx_runner(path: Path) -> Runner:
+    """Return what runs an ONNX file on one thread."""
+    _need("onnxruntime")
+    import onnxruntime  # noqa: PLC0415 - an extra, and slow to load
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+
+    def run(batch: Array) -> Array:
+        found: Any = session.run(None, {name: batch})[0]
+        return np.asarray(found, dtype=np.float32)
+
+    return run
+
+
+def _torch_runner(model: nn.Module) -> Runner:
+    def run(batch: Array) -> Array:
+        with torch.no_grad():
+            found: Array = model(torch.from_numpy(batch)).numpy()
+        return found
+
+    return run
+
+
+def _compare(known: Runner, new: Runner, shape: Sequence[int]) -> dict[str, object]:
+    """Return the largest difference of two networks, and their latencies."""
+    rng = np.random.default_rng(0)
+    worst = largest = 0.0
+    for size in _CHECK_BATCHES:
+        batch = rng.standard_normal((size, *shape), dtype=np.float32)
+        wanted = known(batch)
+        worst = max(worst, float(np.abs(wanted - new(batch)).max()))
+        largest = max(largest, float(np.abs(wanted).max()))
+    one = rng.standard_normal((1, *shape), dtype=np.float32)
+    with _one_thread():
+        torch_ms, new_ms = _latencies(known, new, one)
+    return {
+        "max_difference": worst,
+        "max_output": largest,
+        "latency_ms_torch": torch_ms,
+        "latency_ms_exported": new_ms,
+    }
+
+
+def _latencies(first: Runner, second: Runner, batch: Array) -> tuple[float, float]:
+    """Return median milliseconds; the two take turns on the same machine."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for turn in range(_WARM_RUNS + _LATENCY_RUNS):
+        for runner, times in zip((first, second), taken, strict=True):
+            started = time.perf_counter()
+            runner(batch)
+            if turn >= _WARM_RUNS:
+                times.append(time.perf_counter() - started)
+    one, two = (round(1e3 * float(np.median(times)), 4) for times in taken)
+    return one, two
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter's own libraries warn of, nothing else."""
+    with warnings.catch_warnings():
+        for module in (r"torch\.", r"onnxscript\.", r"onnx_ir\.", r"copyreg"):
+            warnings.filterwarnings("ignore", module=module)
+        # It tells of every optional package that is absent.
+        logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _need(*names: str) -> None:
+    """Refuse when an optional package is absent, and say how to install it."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        msg = f"{', '.join(missing)} not installed: pip install 'fedprune[onnx]'"
+        raise ConfigError(msg)
