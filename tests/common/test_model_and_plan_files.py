@@ -218,6 +218,17 @@ def test_a_pickle_is_refused_by_name_or_content_with_the_way_out(tmp_path, name,
         read_tensors_file(tmp_path / name)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_looks_like_a_pickle_is_none(tmp_path, length):
+    one = {"x": np.ones(2, np.float32)}
+    (shorter,) = struct.unpack_from("<Q", encode_tensors(one, {"k": ""}))
+    data = encode_tensors(one, {"k": "v" * (length - shorter)})
+    assert data[:2] == bytes([0x80, length >> 8])
+    (tmp_path / "x.safetensors").write_bytes(data)
+    found, _ = read_tensors_file(tmp_path / "x.safetensors")
+    assert np.array_equal(found["x"], one["x"])
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"\xff" * 16, bytes(8) + b"{}", b"a" * 99]
 )
