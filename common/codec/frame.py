@@ -16,17 +16,21 @@ MAX_ITEMS = 256  # all items of one frame, arrays included; the largest has 61
 MAX_DEPTH = 4
 MAX_TEXT = 512  # bytes of one str: 128 characters of UTF-8
 
+_BUFFER = 4096  # bytes; msgpack's own choice is 256 kB for the smallest message
 _HEAD = 2  # version and kind
 _TAIL = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack's header in front of the digest
 
-# First byte -> bytes that follow it: nil, false, true, float64, ints.
-_PLAIN = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCB: 8} | {
-    0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+_FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCB: 8}  # nil, false, true, float64
+_SIGNED = {0xD0: (1, 1 << 5), 0xD1: (2, 1 << 7), 0xD2: (4, 1 << 15), 0xD3: (8, 1 << 31)}
+_ARRAYS = {0xDC: (2, 1 << 4), 0xDD: (4, 1 << 16)}
+_RUNS = {  # bin and str
+    0xC4: (1, 0), 0xC5: (2, 1 << 8), 0xC6: (4, 1 << 16),
+    0xD9: (1, 1 << 5), 0xDA: (2, 1 << 8), 0xDB: (4, 1 << 16),
 }  # fmt: skip
-# First byte -> bytes of the length: bin and str.
-_SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-# First byte -> bytes of the count: arrays of more than 15 items.
-_ARRAY = {0xDC: 2, 0xDD: 4}
+# First byte -> bytes of the number behind it, and the least that needs so many.
+_NUMBERS = _RUNS | _ARRAYS | _SIGNED | {
+    0xCC: (1, 1 << 7), 0xCD: (2, 1 << 8), 0xCE: (4, 1 << 16), 0xCF: (8, 1 << 32),
+}  # fmt: skip
 
 
 class Kind(IntEnum):
@@ -73,7 +77,7 @@ def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
 
 def pack(fields: Sequence[object]) -> bytes:
     """Return an array of plain values as msgpack, without a digest."""
-    packed: bytes = msgpack.packb(list(fields), use_bin_type=True)
+    packed: bytes = msgpack.packb(fields, use_bin_type=True, buf_size=_BUFFER)
     return packed
 
 
@@ -103,8 +107,6 @@ def unpack(data: bytes, field: str) -> tuple[Any, ...]:
         raise PayloadError(Reason.BAD_FRAME, field, detail) from error
     if type(items) is not tuple:
         _refuse(field, f"{shown(items)}; want an array")
-    if pack(items) != data:
-        _refuse(field, "not in the shortest form: longer integers or lengths")
     return items
 
 
@@ -112,7 +114,9 @@ def _walk(data: bytes, field: str) -> None:
     """Follow the headers once; msgpack itself bounds neither depth nor items.
 
     Without it, 10 kB of nested array headers make msgpack allocate 34 MB.  It also
-    refuses what no message holds: maps, ext types (timestamps), float32.
+    refuses what no message holds (maps, ext types, timestamps, float32) and all but
+    the shortest form of a number or length, so equal values have one form only: what
+    passes is what ``pack`` writes, without the copy that packing it again would cost.
     """
     position, items, pending = 0, 0, [1]
     while pending:
@@ -140,24 +144,30 @@ def _step(data: bytes, position: int, field: str) -> tuple[int, int]:
     position += 1
     if head < 0x80 or head >= 0xE0:  # noqa: PLR2004 - small ints, as msgpack has them
         return position, 0
-    if head in _PLAIN:
-        return position + _PLAIN[head], 0
     if 0x90 <= head < 0xA0:  # noqa: PLR2004 - arrays of up to 15 items
         return position, head & 0x0F
     if 0xA0 <= head < 0xC0:  # noqa: PLR2004 - str of up to 31 bytes
         return position + (head & 0x1F), 0
-    if head in _SIZED:
-        width = _SIZED[head]
-        return position + width + _number(data, position, width), 0
-    if head in _ARRAY:
-        width = _ARRAY[head]
-        return position + width, _number(data, position, width)
-    detail = f"holds type byte 0x{head:02x}, which no message uses"
-    raise PayloadError(Reason.BAD_FRAME, field, detail)
+    if head in _FIXED:
+        return position + _FIXED[head], 0
+    if head not in _NUMBERS:
+        _refuse(field, f"holds type byte 0x{head:02x}, which no message uses")
+    number, position = _number(data, position, field)
+    if head in _ARRAYS:
+        return position, number
+    return position + (number if head in _RUNS else 0), 0
 
 
-def _number(data: bytes, position: int, width: int) -> int:
-    return int.from_bytes(data[position : position + width], "big")
+def _number(data: bytes, position: int, field: str) -> tuple[int, int]:
+    """Return the number at ``position``, behind its type byte, and where it ends."""
+    head = data[position - 1]
+    width, least = _NUMBERS[head]
+    end = position + width
+    number = int.from_bytes(data[position:end], "big", signed=head in _SIGNED)
+    # ~n counts negative numbers from -1 downwards, and is negative for the others.
+    if (~number if head in _SIGNED else number) < least:
+        _refuse(field, f"not in the shortest form: {number} in {width} bytes")
+    return number, end
 
 
 def _digest(body: bytes | memoryview) -> bytes:

@@ -46,6 +46,9 @@ def unsqueeze(data: bytes, field: str, expected: int, *, deflated: bool) -> byte
         PayloadError: If the section holds another number of bytes, is not a deflate
             stream, or goes on behind its end.
     """
+    if deflated and len(data) >= expected:
+        detail = f"{len(data)} deflated bytes for {expected}; want fewer"
+        raise PayloadError(Reason.BAD_SIZE, field, detail)
     if deflated:
         data = _inflate(data, field, expected)
     if len(data) != expected:

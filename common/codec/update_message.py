@@ -20,6 +20,8 @@ from common.messages import (
     Vector,
 )
 
+MAX_INSPECTED = 1 << 31  # bytes of a message whose sender nobody set a cap for
+
 _FIELDS = 11
 _HALF = "<f2"
 _VALIDATION = 3
@@ -110,7 +112,7 @@ def message_parts(data: bytes) -> dict[str, int]:
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
-    fields = checks.array(unseal(data, Kind.UPDATE, len(data)), "update", _FIELDS)
+    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
     parts = delta_parts(checks.blob(fields[7], "delta"))
     parts["statistics"] = 0
     if fields[9] is not None:

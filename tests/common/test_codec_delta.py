@@ -159,6 +159,11 @@ def test_a_section_may_come_from_any_deflate():
     assert unsqueeze(data, "x", 300, deflated=True) == b"abc" * 100
 
 
+def test_a_deflated_section_that_is_not_shorter_is_refused():
+    with pytest.raises(PayloadError, match="8 deflated bytes for 8; want fewer"):
+        unsqueeze(bytes(8), "x", 8, deflated=True)
+
+
 @pytest.mark.parametrize("wanted", [299, 301])
 def test_a_section_of_another_size_is_refused(wanted):
     _, data = squeeze(b"abc" * 100, text=True)

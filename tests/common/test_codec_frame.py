@@ -1,5 +1,9 @@
+import contextlib
+
 import msgpack
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.codec import Kind, seal, unseal
 from common.codec.frame import pack, unpack
@@ -74,6 +78,9 @@ NOT_STRICT = {
     "a long form of 0 as uint8": b"\x91\xcc\x00",
     "a long form of 5 as uint64": b"\x91\xcf" + bytes(7) + b"\x05",
     "a long form of 5 as int64": b"\x91\xd3" + bytes(7) + b"\x05",
+    "a long form of -1 as int8": b"\x91\xd0\xff",
+    "a long form of -33 as int16": b"\x91\xd1\xff\xdf",
+    "a positive int64": b"\x91\xd3\x7f" + bytes(7),
     "a long form of a bin": b"\x91\xc5\x00\x01a",
     "a long form of a str": b"\x91\xd9\x01a",
     "a long form of an array": b"\xdc\x00\x01\x01",
@@ -93,6 +100,36 @@ NOT_STRICT = {
     "257 items": b"\xdc\x01\x01" + b"\xc0" * 257,
     "320 items in small arrays": b"\xdc\x00\x14" + (b"\x9f" + b"\xc0" * 15) * 20,
 }
+
+
+EDGES = [
+    sign * (1 << bits) + step
+    for bits in (0, 4, 5, 7, 8, 15, 16, 31, 32, 62)
+    for sign in (1, -1)
+    for step in (-1, 0, 1)
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *[[edge] for edge in [*EDGES, 2**63, 2**64 - 1, -(2**63)]],
+        *[[bytes(n)] for n in (0, 1, 31, 32, 255, 256, 65535, 65536)],
+        *[["a" * n] for n in (0, 1, 31, 32, 255, 256, 512)],
+        *[[None] * n for n in (0, 1, 15, 16, 255)],
+    ],
+    ids=lambda fields: f"{str(fields)[:12]}-{len(str(fields))}",
+)
+def test_unpack_reads_every_form_that_pack_writes(fields):
+    assert unpack(pack(fields), "it") == tuple(fields)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(min_size=1, max_size=12), st.integers(0, 3))
+def test_what_unpack_accepts_is_what_pack_writes(data, count):
+    packed = bytes([0x90 + count]) + data
+    with contextlib.suppress(PayloadError):
+        assert pack(unpack(packed, "it")) == packed
 
 
 @pytest.mark.parametrize("data", NOT_STRICT.values(), ids=NOT_STRICT)
