@@ -72,6 +72,9 @@ def test_a_rollback_restores_an_ancestor_and_says_so():
     check_plan(LENET, back)
     again = child_plan(LENET, back, cut(back.keep, 2))
     assert again.parent == back.digest
+    # A client that missed the rollback is given this one, and must be told.
+    assert again.rollback
+    assert not third.rollback
 
 
 def test_a_rollback_goes_to_what_the_plan_was_cut_from_only():
