@@ -148,7 +148,7 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     for place, cut in enumerate(info["cuts"], start=1):
         undone = ", rolled back" if cut["undone"] else ""
         lines.append(
-            f"  cut {place}       after round {cut['round']}: {count(cut['params'])} "
+            f"  {f'cut {place}':<12}after round {cut['round']}: {count(cut['params'])} "
             f"parameters, {percent(cut['density'])}{undone}"
         )
     rows = [

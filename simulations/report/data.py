@@ -49,6 +49,11 @@ class Cut:
     after: Mapping[str, int]
     undone: bool = False
 
+    @property
+    def stands(self) -> bool:
+        """Whether it took something away and was not rolled back."""
+        return not self.undone and self.after != self.before
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:

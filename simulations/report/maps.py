@@ -21,13 +21,14 @@ _WIDE = 11.4  # inches: a figure as wide as the page
 _HALF = 5.6
 _MAX_NAMES = 40  # rows that still have room for their name
 _MAX_GROUPS = 40
+_MAX_STEPS = 6  # cuts that the legend names one by one
 _KEPT = ("#f1d7bb", PRUNED)  # cut, kept
 
 
 def widths(run: RunData) -> Html | None:
     """Draw the channels that each group keeps after each cut, None without groups."""
     full = run.groups
-    steps = [cut.after for cut in run.cuts if not cut.undone]
+    steps = [cut.after for cut in run.cuts if cut.stands]
     if not full:
         return None
     names = list(full)[:_MAX_GROUPS]
@@ -40,6 +41,8 @@ def widths(run: RunData) -> Html | None:
             zip([full, *steps], shades, strict=True)
         ):
             label = "dense" if number_ == 0 else f"cut {number_}"
+            if len(steps) > _MAX_STEPS and 1 < number_ < len(steps):
+                label = ""  # the shades between the first and the last explain it
             values = [step.get(name, full[name]) for name in names]
             axes.barh(rows, values, height=0.66, color=shade, label=label)
         _width_labels(axes, names, full, steps[-1] if steps else full)
@@ -67,7 +70,8 @@ def votes(run: RunData) -> Html | None:
     known = [(cut.before, cut.event) for cut in run.cuts if _voted(cut.event)]
     if not known:
         return None
-    before, cut = known[-1]
+    # A cut that found nothing to take away tells less than the one before it.
+    before, cut = next((one for one in known[::-1] if 0 in one[1]["kept"]), known[-1])
     kept = np.asarray(cut["kept"], dtype=np.int64)
     clients = sorted(cut["votes"])
     order, ends = _order(cut, before, len(kept))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +24,6 @@ from simulations.report.svg import draw
 from simulations.report.text import Html, axis_size, percent
 
 _HALF = (5.6, 3.5)
-_MAX_CUT_LABELS = 8
 _MAX_POINTS = 60
 
 
@@ -194,13 +194,12 @@ def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
 
 def _mark_cuts(axes: Axes, run: RunData) -> None:
     """Mark cuts and rollbacks with a line and a sign on the upper edge."""
-    standing = [cut.event for cut in run.cuts if not cut.undone]
+    standing = [cut.event for cut in run.cuts if cut.stands]
     undone = [cut.event for cut in run.cuts if cut.undone]
     _signs(axes, undone, CUT, "v", "cut, undone")
     _signs(axes, standing, CUT, "v", "cut, % kept")
     _signs(axes, list(run.of("rollback")), ROLLBACK, "X", "rolled back")
-    if len(standing) <= _MAX_CUT_LABELS:
-        _label_cuts(axes, standing)
+    _label_cuts(axes, standing)
 
 
 def _signs(
@@ -251,13 +250,12 @@ def _label_cuts(axes: Axes, cuts: Sequence[Event]) -> None:
 def _phase_strip(axes: Axes, run: RunData) -> None:
     """Colour the lower edge by the phase of each round."""
     labelled: set[str] = set()
-    for event in run.rounds():
-        phase, end = str(event.get("phase", "")), number(event, "round")
-        if phase not in PHASES or end is None:
-            continue
+    known = [e for e in run.rounds() if e.get("phase") in PHASES and number(e, "round")]
+    for phase, group in groupby(known, key=lambda event: str(event["phase"])):
+        rounds = [event["round"] for event in group]
         axes.axvspan(
-            end - 1,
-            end,
+            rounds[0] - 1,
+            rounds[-1],
             ymin=0,
             ymax=0.035,
             color=PHASES[phase],

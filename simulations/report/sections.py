@@ -200,7 +200,7 @@ def figures(run: RunData) -> Iterator[str]:
     ballots = maps.votes(run)
     if ballots:
         note = (
-            "The last vote: light is a channel that the client wants to keep. "
+            "The last cut: light is a channel that the client wants to keep. "
             "Above: what was kept in the end (importance against cost)."
         )
         yield section("Votes", ballots.text, note)

@@ -372,6 +372,27 @@ def test_a_rollback_undoes_the_last_standing_cut_and_the_next_starts_before_it(r
     assert cuts[0].before == GROUPS
 
 
+def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write("run_started", groups={"x": 2})
+        log.write("round", round=1, accuracy=0.5, bytes_up=1, phase="sparsify")
+        for kept in ([0, 1], [1]):
+            log.write(
+                "cut",
+                round=1,
+                density=0.5,
+                widths={"x": 1},
+                votes={"a": [1.0] * len(kept)},
+                consensus=[1.0] * len(kept),
+                kept=kept,
+            )
+    assert [cut.stands for cut in read_run(folder.path).cuts] == [True, False]
+    text = write_report([folder.path]).read_text(encoding="utf-8")
+    assert "cut 1<" in text
+    assert "cut 2<" not in text
+
+
 def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
     data = read_run(a_run(tmp_path, upto=7, finished=False).path)
     assert not data.finished
