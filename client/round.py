@@ -25,7 +25,7 @@ from common.pruning.plan import check_plan
 from common.pruning.remap import remap
 from common.pruning.structure import Structure
 from common.seeding import Use, generator, seed_torch
-from common.sparsity.penalty import build_penalty
+from common.sparsity.penalty import Aim, build_penalty
 from common.sparsity.topk import dense, sparsify
 
 
@@ -68,7 +68,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         examples=data.train,
         task=bench.task,
         settings=plan.settings,
-        penalty=build_penalty(opened.structure, keep, plan.settings.penalty),
+        penalty=build_penalty(opened.structure, keep, opened.weights, _aim(plan)),
         teacher=teacher,
     )
     seed = bench.task.config.run.seed
@@ -92,6 +92,11 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
     return codec.encode_update(update, opened.spec, opened.weights)
 
 
+def _aim(plan: RoundPlan) -> Aim:
+    settings = plan.settings
+    return Aim(name=settings.penalty, strength=settings.strength, targets=plan.targets)
+
+
 def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
     """Read structure, plan and weights; keep what the server will not send again."""
     name = f"structure-{plan.structure.hex()}.json"
@@ -106,6 +111,9 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
     if plan.structure_json:
         store.save_shared(name, text)
     check_plan(structure, plan.broadcast.plan)
+    if plan.targets is not None and len(plan.targets) != structure.units:
+        detail = f"{len(plan.targets)} units; want {structure.units}"
+        raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
     weights = codec.decode_weights(plan.broadcast.weights, spec)
     codec.check_weights(weights, plan.broadcast.digest)
@@ -175,6 +183,9 @@ def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
     """Choose what is sent, keep the rest for later, and return what travels."""
     settings = opened.plan.settings
     keep = opened.plan.broadcast.plan.keep
+    if settings.epochs == 0:  # nothing was trained, so nothing is owed or sent
+        nothing = sparsify(np.zeros_like(delta), settings.update_density)
+        return codec.quantise_delta(nothing, opened.spec, settings.values)
     total = delta
     if settings.error_feedback:
         total = delta + _residual(opened, store)

@@ -105,10 +105,10 @@ def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
 
 
 def _dual_steps(model: nn.Module, lesson: Lesson, steps: int) -> DualSteps | None:
-    if lesson.penalty is None or lesson.settings.strength <= 0.0:
+    if lesson.penalty is None:
         return None
     parameters = dict(model.named_parameters())
-    return DualSteps(lesson.penalty, parameters, lesson.settings.strength, steps)
+    return DualSteps(lesson.penalty, parameters, steps)
 
 
 def _set_mode(model: nn.Module, lesson: Lesson) -> None:

@@ -70,7 +70,7 @@ class PayloadError(FedPruneError):
         self.field = field
 
 
-class StaleUpdate(PayloadError):
+class StaleUpdate(PayloadError):  # noqa: N818 - it names what came, not a fault
     """A valid message that answers another run, round, plan or model."""
 
 

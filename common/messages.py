@@ -177,13 +177,14 @@ class TrainSettings:
     """How a client trains in one round; travels with every plan.
 
     Attributes:
-        epochs: Passes over the client's training part, >= 1.
+        epochs: Passes over the client's training part, >= 0; 0 = only measure.
         batch: Examples of one local step, >= 1.
         lr: Learning rate of SGD, > 0.
         momentum: 0 <= momentum < 1; fresh in every round.
         penalty: Name of the sparsifier: "none", "l1", "group", "bn-l1" or
             "bn-l1+group".
-        strength: Threshold of one round in weight magnitude, >= 0; 0 = no penalty.
+        strength: Share of a group's median channel that one round takes away, >= 0;
+            0 = no penalty.
         update_density: Share of entries sent, 0 < update_density <= 1.
         values: How values travel: "int8" or "float32".
         error_feedback: Whether what was not sent is added to the next delta.
@@ -245,6 +246,7 @@ class RoundPlan:
         structure: Digest of the structure of the original network.
         structure_json: The structure itself, or empty when the client holds it.
         broadcast: The current network.
+        targets: bool[units], the channels that the penalty shrinks; None = all.
         teacher: Digest of the teacher's decoded weights, or empty for none.
         teacher_broadcast: The teacher, or None when the client holds it.
         keep_broadcast: Whether this broadcast will be the next teacher, so that the
@@ -263,6 +265,7 @@ class RoundPlan:
     teacher: bytes
     teacher_broadcast: Broadcast | None
     keep_broadcast: bool
+    targets: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

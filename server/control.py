@@ -11,13 +11,14 @@ def control_config(config: Config, rounds: int) -> Config:
 
     Args:
         config: The run that is compared.
-        rounds: Rounds that it took, rollbacks included.
+        rounds: Rounds that it took, rollbacks and the closing round included.
     """
-    final = min(config.rounds.final, rounds)
+    trained = rounds - 1
+    final = min(config.rounds.final, trained)
     return config.model_copy(
         update={
             "rounds": config.rounds.model_copy(
-                update={"warmup": rounds - final, "cuts": 0, "final": final}
+                update={"warmup": trained - final, "cuts": 0, "final": final}
             ),
             "client": config.client.model_copy(
                 update={"penalty": "none", "strength": 0.0}

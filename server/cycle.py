@@ -3,6 +3,12 @@
 ::
 
     warmup x W  ->  [ sparsify x S  ->  cut  ->  finetune x F ] ...  ->  final x E
+            ->  closing
+
+The closing round trains nothing: clients receive the final network and measure its
+batch-norm statistics and its validation loss.
+
+The last warmup round scores too: the first sparsify phase needs to know what to shrink.
 
 The cut is a step at the end of the last sparsify round.  ``progress`` runs from 0 to
 1 along the schedule; each accepted cut moves it by ``step``.  The guard may roll a cut
@@ -32,6 +38,7 @@ class Cursor:
         step: How far the next cut moves ``progress``.
         before: Position on the schedule before the last cut.
         final: Whether the finetune rounds are the final ones.
+        closing: Whether the next round is the closing one.
         done: Whether no round is left.
     """
 
@@ -42,6 +49,7 @@ class Cursor:
     step: float = 1.0
     before: float = 0.0
     final: bool = False
+    closing: bool = False
     done: bool = False
 
     @property
@@ -58,7 +66,13 @@ def first_cursor(rounds: Rounds) -> Cursor:
     return cursor if rounds.warmup > 0 else _after_warmup(cursor, rounds)
 
 
-def is_scoring(cursor: Cursor, rounds: Rounds) -> bool:
+def is_previewing(cursor: Cursor, rounds: Rounds) -> bool:
+    """Return whether the next round scores without a cut: the last of the warmup."""
+    warm = cursor.phase is Phase.WARMUP and cursor.index == rounds.warmup
+    return warm and rounds.cuts > 0
+
+
+def is_cutting(cursor: Cursor, rounds: Rounds) -> bool:
     """Return whether the next round scores and ends with a cut."""
     return cursor.phase is Phase.SPARSIFY and cursor.index == rounds.sparsify
 
@@ -74,7 +88,8 @@ def is_frozen(cursor: Cursor, rounds: Rounds) -> bool:
 
     Source: FixBN, Zhong et al. 2023, arXiv:2303.06530.
     """
-    return cursor.final and cursor.index > rounds.final - ceil(rounds.final / 3)
+    last = rounds.final - ceil(rounds.final / 3)
+    return cursor.final and not cursor.closing and cursor.index > last
 
 
 def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
@@ -128,16 +143,18 @@ def _after_warmup(cursor: Cursor, rounds: Rounds) -> Cursor:
 
 
 def _after_finetune(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
+    if cursor.closing:
+        return replace(cursor, done=True)
     last = rounds.final if cursor.final else rounds.finetune
     if cursor.index < last:
         return replace(cursor, index=cursor.index + 1)
     if cursor.final:
-        return replace(cursor, done=True)
+        return replace(cursor, closing=True, index=cursor.index + 1)
     if cursor.progress >= 1.0 - _CLOSE and met:
         return _final(cursor, rounds)
     return replace(cursor, phase=Phase.SPARSIFY, index=1)
 
 
 def _final(cursor: Cursor, rounds: Rounds) -> Cursor:
-    done = rounds.final == 0
-    return replace(cursor, phase=Phase.FINETUNE, index=1, final=True, done=done)
+    closing = rounds.final == 0
+    return replace(cursor, phase=Phase.FINETUNE, index=1, final=True, closing=closing)

@@ -220,7 +220,7 @@ def _log_round(
         "round",
         run=desk.name,
         round=work.plan.round,
-        rounds=max(config.rounds.total, work.plan.round),
+        rounds=max(config.rounds.total + 1, work.plan.round),
         cycle=before.cursor.cycle,
         phase=work.plan.phase.value,
         loss=report.loss,

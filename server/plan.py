@@ -9,6 +9,7 @@ from common.aggregate import Limits
 from common.config import Config
 from common.messages import (
     Broadcast,
+    Mask,
     ModelSpec,
     Phase,
     PrunePlan,
@@ -22,9 +23,9 @@ from common.pruning.structure import Structure
 from common.schedule import learning_rate
 from common.seeding import Use, generator
 from server.asking import Asking, Order
-from server.cycle import is_frozen, is_scoring
-from server.prune import CLIENT_CRITERIA
-from server.state import Known, ServerState
+from server.cycle import is_cutting, is_frozen, is_previewing
+from server.prune import CLIENT_CRITERIA, choose_next
+from server.state import Known, ServerState, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
     spec = structure.spec(state.keep)
     broadcast, weights = encode_state(state, spec, config)
     cohort = draw_cohort(setting, round_, attempt)
-    teacher = state.teacher if state.cursor.phase is Phase.FINETUNE else None
+    teacher = _teacher(state)
     base = RoundPlan(
         run_id=setting.run_id,
         round=round_,
@@ -81,7 +82,8 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         broadcast=broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
-        keep_broadcast=is_scoring(state.cursor, config.rounds),
+        keep_broadcast=is_cutting(state.cursor, config.rounds),
+        targets=_targets(state, setting),
     )
     variants, orders = _address(base, state, setting, cohort)
     asking = Asking(
@@ -136,13 +138,13 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     """Return how clients train in the next round."""
     cursor, rounds = state.cursor, config.rounds
     sparsifying = cursor.phase is Phase.SPARSIFY
-    tuning = cursor.phase is Phase.FINETUNE and state.teacher is not None
-    scoring = is_scoring(cursor, rounds)
+    tuning = _teacher(state) is not None
+    scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = config.prune.importance
     frozen = is_frozen(cursor, rounds) and state.statistics is not None
     client, update = config.client, config.update
     return TrainSettings(
-        epochs=client.epochs,
+        epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
         lr=learning_rate(client.lr_schedule, client.lr, state.round + 1, rounds.total),
         momentum=client.momentum,
@@ -158,6 +160,31 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         measure=spec.moments > 0 and not frozen,
         freeze=frozen,
     )
+
+
+def _teacher(state: ServerState) -> Snapshot | None:
+    """Return the teacher of the next round: only fine-tuning rounds have one."""
+    cursor = state.cursor
+    tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
+    return state.teacher if tuning else None
+
+
+def _targets(state: ServerState, setting: Setting) -> Mask | None:
+    """Return what the penalty of the next round shrinks: what the next cut takes.
+
+    The importance agreed on last decides; without one the whole network shrinks.
+    """
+    if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
+        return None
+    keep = choose_next(
+        setting.structure,
+        setting.config,
+        state.keep,
+        state.importance,
+        progress=state.cursor.target,
+    )
+    targets: Mask = state.keep & ~keep
+    return targets
 
 
 def _address(

@@ -21,6 +21,19 @@ CLIENT_CRITERIA = ("taylor", "activation-mean", "activation-variance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What the clients of a round agreed on.
+
+    Attributes:
+        importance: float32[kept units], summing to about 1.
+        votes: The clients' normalised scores, same length each.
+    """
+
+    importance: Vector
+    votes: dict[str, Vector]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """What a cut decided, and on what grounds.
 
@@ -63,6 +76,59 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
         earlier: Moving average of earlier cycles, or None.
         records: The accepted answers.
     """
+    found = agree(structure, config, plan, weights, round_, records)
+    average = smooth(earlier, spread(found.importance, plan.keep), config.prune.ema)
+    ranking = average.copy()
+    ranking[dead] = 0.0
+    keep = choose_next(structure, config, plan.keep, ranking, progress=progress)
+    smaller = (
+        plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
+    )
+    return Choice(
+        plan=smaller,
+        importance=average,
+        consensus=found.importance,
+        votes=found.votes,
+    )
+
+
+def choose_next(
+    structure: Structure,
+    config: Config,
+    keep: Mask,
+    importance: Vector,
+    *,
+    progress: float,
+) -> Mask:
+    """Return what a cut keeps that aims at a position on the schedule, bool[units]."""
+    targets = {
+        key: density_at(config.prune.schedule, end, progress)
+        for key, end in budget_targets(config).items()
+    }
+    return choose_keep(
+        structure,
+        keep,
+        importance,
+        targets,
+        floor=config.prune.floor,
+        step_cap=config.prune.step_cap,
+        width_multiple=config.prune.width_multiple,
+    )
+
+
+def agree(
+    structure: Structure,
+    config: Config,
+    plan: PrunePlan,
+    weights: Vector,
+    round_: int,
+    records: Sequence[ClientRecord],
+) -> Agreement:
+    """Return one importance for the kept units out of the answers of a round.
+
+    Clients' scores by the configured consensus; the server's own scores of the
+    broadcast where the criterion is its own, or where every client abstained.
+    """
     votes = {
         r.client_id: r.importance
         for r in records
@@ -74,29 +140,8 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
         agreed = consensus(votes, examples, config.prune.consensus)
     if agreed is None:
         agreed = _own_scores(structure, config, round_, plan, weights)
-    average = smooth(earlier, spread(agreed, plan.keep), config.prune.ema)
-    ranking = average.copy()
-    ranking[dead] = 0.0
-    targets = {
-        key: density_at(config.prune.schedule, end, progress)
-        for key, end in budget_targets(config).items()
-    }
-    keep = choose_keep(
-        structure,
-        plan.keep,
-        ranking,
-        targets,
-        floor=config.prune.floor,
-        step_cap=config.prune.step_cap,
-        width_multiple=config.prune.width_multiple,
-    )
-    smaller = (
-        plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
-    )
-    return Choice(
-        plan=smaller,
-        importance=average,
-        consensus=agreed,
+    return Agreement(
+        importance=agreed,
         votes={c: normalise(v).astype(np.float32) for c, v in votes.items()},
     )
 

@@ -17,19 +17,20 @@ from common.messages import (
 from common.pruning.importance import zero_units
 from common.pruning.plan import rollback_plan
 from common.pruning.remap import remap, remap_moments
-from common.sparsity.penalty import build_penalty, shrink_weights
+from common.sparsity.penalty import Aim, build_penalty, shrink_weights
 from common.sparsity.topk import dense
 from server.cycle import (
     after_rollback,
     after_round,
+    is_cutting,
     is_guarded,
-    is_scoring,
+    is_previewing,
     may_roll_back,
 )
 from server.guard import Score, is_worse, pooled_score
 from server.plan import RoundWork, Setting, encode_network
-from server.prune import Choice, choose, within_budget
-from server.state import Known, ServerState, Snapshot, Totals, learn
+from server.prune import Choice, agree, choose, within_budget
+from server.state import Known, ServerState, Snapshot, Totals, learn, spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,8 @@ def finish_round(
         loss=score.loss,
     )
     report = RoundReport(score=score, loss=_mean_loss(answers), measured=sent)
-    weights = _shrunken(state, work, setting, state.weights + _mean(answers, work))
+    mean = _mean(answers, work)
+    weights = _shrunken(state, work, setting, state.weights + mean)
     moved = replace(
         state,
         round=work.plan.round,
@@ -107,8 +109,10 @@ def finish_round(
         if isinstance(back, ServerState) and state.teacher is not None:
             return back, replace(report, rolled_back=(state.teacher.loss, score.loss))
         report = replace(report, warning=back if isinstance(back, str) else "")
-    if is_scoring(state.cursor, setting.config.rounds):
+    if is_cutting(state.cursor, setting.config.rounds):
         moved, report = _cut(moved, sent, answers, setting, report)
+    if is_previewing(state.cursor, setting.config.rounds):
+        moved = _preview(moved, sent, answers, setting)
     met = within_budget(setting.structure, setting.config, moved.keep)
     cursor = after_round(state.cursor, setting.config.rounds, met=met)
     return replace(moved, cursor=cursor), report
@@ -160,10 +164,26 @@ def _shrunken(
 ) -> Vector:
     """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
     settings = work.plan.settings
-    penalty = build_penalty(setting.structure, state.keep, settings.penalty)
-    if penalty is None or settings.strength <= 0.0:
-        return weights
-    return shrink_weights(penalty, work.spec, weights, settings.strength)
+    aim = Aim(
+        name=settings.penalty, strength=settings.strength, targets=work.plan.targets
+    )
+    penalty = build_penalty(setting.structure, state.keep, work.weights, aim)
+    return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
+
+
+def _preview(
+    moved: ServerState, sent: Snapshot, answers: Answers, setting: Setting
+) -> ServerState:
+    """Take up a first importance, so that the first penalty has its targets."""
+    found = agree(
+        setting.structure,
+        setting.config,
+        moved.plan,
+        sent.weights,
+        moved.round,
+        answers.accepted,
+    )
+    return replace(moved, importance=spread(found.importance, moved.keep))
 
 
 def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, Known]:

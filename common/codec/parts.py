@@ -28,6 +28,7 @@ CRITERIA = ("", "taylor", "activation-mean", "activation-variance")
 _FLOAT32 = "<f4"
 _STATISTICS = 3
 _PLAN = 5
+_MASK = 2
 _BROADCAST = 4
 
 
@@ -45,7 +46,7 @@ def _one_of(known: tuple[str, ...]) -> Callable[[object, str], str]:
 
 # Order on the wire, and the range of each setting.
 SETTINGS: dict[str, Callable[[object, str], Any]] = {
-    "epochs": _whole(1, 100_000),
+    "epochs": _whole(0, 100_000),
     "batch": _whole(1, 2**24),
     "lr": _real(checks.POSITIVE, checks.LARGEST),
     "momentum": _real(0.0, checks.BELOW_ONE),
@@ -130,6 +131,20 @@ def read_plan(value: object, field: str) -> PrunePlan:
         parent=checks.digest(items[3], f"{field}.parent", optional=True),
         rollback=checks.boolean(items[4], f"{field}.rollback"),
     )
+
+
+def mask_fields(mask: Mask | None) -> list[object] | None:
+    """Return a mask over the original units as fields."""
+    return None if mask is None else [len(mask), np.packbits(mask).tobytes()]
+
+
+def read_mask(value: object, field: str) -> Mask | None:
+    """Return a mask over units, or None."""
+    if value is None:
+        return None
+    items = checks.array(value, field, _MASK)
+    units = checks.integer(items[0], f"{field}.units", 0, MAX_UNITS)
+    return _read_keep(items[1], field, units)
 
 
 def broadcast_fields(broadcast: Broadcast) -> list[object]:

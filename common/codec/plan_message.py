@@ -10,7 +10,9 @@ from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
 from common.codec.parts import (
     broadcast_fields,
+    mask_fields,
     read_broadcast,
+    read_mask,
     read_settings,
     settings_fields,
 )
@@ -22,7 +24,7 @@ MAX_STRUCTURE = 1 << 25  # bytes of structure JSON; ResNet-152 has 0.3 MB
 MAX_STORED = 1 << 31  # bytes of a broadcast in a client's own store
 
 _PLAN = 3
-_SHARED = 12
+_SHARED = 13
 _PHASES = tuple(phase.value for phase in Phase)
 _NOBODY = "nobody"
 
@@ -71,6 +73,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
             plan.teacher,
             None if teacher is None else broadcast_fields(teacher),
             bool(plan.keep_broadcast),
+            mask_fields(plan.targets),
         ],
     )
     try:
@@ -149,6 +152,7 @@ def _read_shared(shared: bytes) -> RoundPlan:
         teacher=teacher,
         teacher_broadcast=_read_teacher(items[10], teacher),
         keep_broadcast=checks.boolean(items[11], "keep_broadcast"),
+        targets=read_mask(items[12], "targets"),
     )
 
 

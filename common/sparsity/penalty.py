@@ -1,8 +1,8 @@
 """L1-type penalties by proximal steps: exact zeros, not small numbers.
 
-A penalty is a map from (weights, threshold) to shrunken weights.  Which tensors it
-touches is worked out once for a cut network (``Penalty.build``); the same object
-serves the client (after each local step) and the server (once a round).
+A penalty is a map from (weights, share of the round) to shrunken weights.  It is laid
+out once for a broadcast (``build_penalty``); the same object serves the client (after
+each local step) and the server (once a round).
 
 Clients train as in Federated Dual Averaging (Yuan et al. 2021, arXiv:2011.08474,
 Alg. 1): they accumulate steps on the pre-prox weights, use the shrunken ones for the
@@ -10,15 +10,23 @@ gradient, and send the change of the pre-prox weights.  The server adds the mean
 applies the whole threshold once: averaging cannot fill zeros in again, and each round
 shrinks once, not once per client and once more at the server.
 
-Units and ranges: a threshold is in weight magnitude (root mean square over the
-entries of the unit), >= 0.
+Which channels: those that the next cut would take by the importance agreed on so far
+(``targets``), each with its own weight in the L1 norm, 1 or 0, as in the adaptive lasso
+(Zou 2006) and in growing regularisation (Wang et al. 2021, arXiv:2012.09243).  An L1
+norm over ALL channels of a batch-norm network finds nothing within a few rounds: the
+layer behind divides the common scale out again, gammas stay within 5 % of each other,
+and a uniform shrink moves them all (measured; docs/decisions.md).
+
+Units and ranges: a strength is a share of the median channel of the pruning group
+(root mean square) that one round takes away, >= 0: it means the same in every layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import ConfigError
@@ -26,10 +34,6 @@ from common.messages import Mask, ModelSpec, Vector
 from common.pruning.structure import Structure
 
 PENALTIES = ("none", "l1", "group", "bn-l1", "bn-l1+group")
-
-# A step never shrinks a pruning group by more than this share of its median unit: at
-# least half of each group outlives any round, so no layer can collapse.
-_GROUP_CAP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,158 +46,206 @@ class _Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Penalty:
-    """A penalty laid out for one cut network.
+class _Pass:
+    """One group-wise proximal operator.
 
     Attributes:
-        units: Number of kept units.
-        groups: The kept units of each pruning group.
-        norms: Batch-norm weights and biases with the unit of each channel; empty for
-            networks without batch norm.
-        slices: All trained (tensor, dim) with units, for group lasso without norms.
-        weights: Names of tensors under plain L1.
-        norm_steps: How many proximal factors the norms get ("bn-l1", "group").
-        scales: Names of the norm weights among ``norms``.
+        measured: Tensors whose root mean square is a unit's magnitude.
+        changed: Tensors that shrink with it.
+        levels: Threshold of each kept unit for a whole round, float64[units + 1].
     """
 
-    units: int
-    groups: tuple[Tensor, ...]
-    norms: tuple[_Slice, ...]
-    scales: frozenset[str]
-    slices: tuple[_Slice, ...]
-    weights: tuple[str, ...]
-    use_gamma: bool
-    use_output: bool
+    measured: tuple[_Slice, ...]
+    changed: tuple[_Slice, ...]
+    levels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """A penalty laid out for one broadcast.
+
+    Attributes:
+        passes: Group-wise operators, applied in order.
+        weights: Tensor name -> threshold of plain L1 for a whole round.
+    """
+
+    passes: tuple[_Pass, ...]
+    weights: Mapping[str, float]
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that the penalty may change, without repeats."""
-        names = [s.tensor for s in (*self.norms, *self.slices)] + list(self.weights)
-        return tuple(dict.fromkeys(names))
+        names = [part.tensor for one in self.passes for part in one.changed]
+        return tuple(dict.fromkeys([*names, *self.weights]))
 
-    def shrink(self, tensors: Mapping[str, Tensor], threshold: float) -> None:
+    def shrink(self, tensors: Mapping[str, Tensor], share: float) -> None:
         """Apply one proximal step in place.
 
         Args:
             tensors: The tensors named by ``tensors``; changed in place.
-            threshold: Shrink in weight magnitude, >= 0; 0 changes nothing.
+            share: Share of the round's threshold, 0..1; 0 changes nothing.
         """
-        if threshold <= 0.0:
-            return
         with torch.no_grad():
-            for name in self.weights:
+            for name, level in self.weights.items():
                 value = tensors[name]
-                shrunk = torch.clamp(value.abs() - threshold, min=0.0)
+                shrunk = torch.clamp(value.abs() - share * level, min=0.0)
                 value.copy_(torch.copysign(shrunk, value))
-            if self.use_gamma:
-                scales = tuple(s for s in self.norms if s.tensor in self.scales)
-                self._shrink_groups(tensors, scales, self.norms, threshold)
-            if self.use_output:
-                self._shrink_groups(tensors, self.norms, self.norms, threshold)
-            if self.slices:
-                self._shrink_groups(tensors, self.slices, self.slices, threshold)
-
-    def _shrink_groups(
-        self,
-        tensors: Mapping[str, Tensor],
-        measured: tuple[_Slice, ...],
-        changed: tuple[_Slice, ...],
-        threshold: float,
-    ) -> None:
-        """Multiply each unit by max(0, 1 - threshold / its root mean square).
-
-        Source: the proximal operator of the group lasso, Yuan & Lin 2006; the root
-        mean square is the norm over the square root of the group's size.
-        """
-        total = torch.zeros(self.units + 1, dtype=torch.float64)
-        count = torch.zeros(self.units + 1, dtype=torch.float64)
-        for part in measured:
-            value = tensors[part.tensor]
-            square = value.to(torch.float64) ** 2
-            rest = [d for d in range(value.dim()) if d != part.dim]
-            total.index_add_(0, part.units, square.sum(dim=rest) if rest else square)
-            size = value.numel() // max(value.shape[part.dim], 1)
-            count.index_add_(
-                0, part.units, torch.full((len(part.units),), float(size)).double()
-            )
-        rms = torch.sqrt(total / torch.clamp(count, min=1.0))
-        shrink = self._capped(rms, threshold)
-        factor = torch.clamp(1.0 - shrink / torch.clamp(rms, min=1e-30), min=0.0)
-        factor[self.units] = 1.0
-        for part in changed:
-            value = tensors[part.tensor]
-            shape = [1] * value.dim()
-            shape[part.dim] = -1
-            value.mul_(factor[part.units].to(value.dtype).reshape(shape))
+            for one in self.passes:
+                _shrink_units(one, tensors, share)
 
 
-    def _capped(self, rms: Tensor, threshold: float) -> Tensor:
-        """Return the threshold of each unit, capped within its pruning group."""
-        shrink = torch.full_like(rms, threshold)
-        for units in self.groups:
-            cap = _GROUP_CAP * float(rms[units].median())
-            if cap < threshold:
-                shrink[units] = cap
-        return shrink
+def _shrink_units(one: _Pass, tensors: Mapping[str, Tensor], share: float) -> None:
+    """Multiply each unit by max(0, 1 - threshold / its root mean square).
+
+    Source: the proximal operator of the group lasso, Yuan & Lin 2006; the root mean
+    square is the norm over the square root of the group's size.
+    """
+    magnitude = _magnitudes(one.measured, tensors, len(one.levels) - 1)
+    ratio = share * one.levels / torch.clamp(magnitude, min=1e-30)
+    factor = torch.clamp(1.0 - ratio, min=0.0)
+    for part in one.changed:
+        value = tensors[part.tensor]
+        shape = [1] * value.dim()
+        shape[part.dim] = -1
+        value.mul_(factor[part.units].to(value.dtype).reshape(shape))
 
 
-def build_penalty(structure: Structure, keep: Mask, name: str) -> Penalty | None:
-    """Lay a penalty out for the network that ``keep`` leaves.
+def _magnitudes(
+    measured: tuple[_Slice, ...], tensors: Mapping[str, Tensor], units: int
+) -> Tensor:
+    """Return the root mean square of each kept unit, float64[units + 1]."""
+    total = torch.zeros(units + 1, dtype=torch.float64)
+    count = torch.zeros(units + 1, dtype=torch.float64)
+    for part in measured:
+        value = tensors[part.tensor]
+        square = value.detach().to(torch.float64) ** 2
+        rest = [d for d in range(value.dim()) if d != part.dim]
+        total.index_add_(0, part.units, square.sum(dim=rest) if rest else square)
+        size = float(value.numel() // max(value.shape[part.dim], 1))
+        ones = torch.full((len(part.units),), size, dtype=torch.float64)
+        count.index_add_(0, part.units, ones)
+    return torch.sqrt(total / torch.clamp(count, min=1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What a penalty shrinks, and how much.
+
+    Attributes:
+        name: One of ``PENALTIES``.
+        strength: Share of the group's median channel that one round takes, >= 0.
+        targets: bool[units], the channels that shrink; None = all of them.
+    """
+
+    name: str
+    strength: float
+    targets: Mask | None = None
+
+
+def build_penalty(
+    structure: Structure, keep: Mask, weights: Vector, aim: Aim
+) -> Penalty | None:
+    """Lay a penalty out for a broadcast; None when it would change nothing.
 
     With batch norm: "bn-l1" is L1 on gamma, shared by the pruning group (the root
     mean square of the unit's gammas); "group" is group lasso on the root mean square
     of the normalised output, ``sqrt(mean(gamma**2 + beta**2))``: the norm of the
     BN-folded channel, whatever scale the convolution in front has.  Both change
-    gamma and beta together, so a dead unit is dead in every tensor of its norms.
-    Raw convolution weights in front of batch norm are never shrunken: their scale is
-    divided out again, so that it makes no zeros and only hurts.
+    gamma and beta together, so a dead unit is dead in every tensor of its norms, and
+    share the threshold when both are on.  Raw convolution weights in front of batch
+    norm are never shrunken: their scale is divided out again.
 
-    Without batch norm: "group" is group lasso over all tensors of the unit, "l1" (and
-    "bn-l1") is L1 on every weight of two or more dimensions.
+    Without batch norm: "group" is group lasso over all tensors of the unit; "l1" is L1
+    on every weight of two or more dimensions, with the strength as a share of the
+    tensor's median magnitude.
+
+    Args:
+        structure: The original network.
+        keep: What the broadcast keeps.
+        weights: The decoded broadcast, float32[n]: thresholds are measured on it, so
+            that every client and the server use the same.
+        aim: Name, strength and targets.
 
     Raises:
         ConfigError: If the name is unknown.
     """
-    if name not in PENALTIES:
-        msg = f"client.penalty is '{name}'; want one of {', '.join(PENALTIES)}"
+    if aim.name not in PENALTIES:
+        msg = f"client.penalty is '{aim.name}'; want one of {', '.join(PENALTIES)}"
         raise ConfigError(msg)
-    if name == "none":
+    if aim.name == "none" or aim.strength <= 0.0:
         return None
-    parts = set(name.split("+"))
-    places = np.full(structure.units + 1, int(keep.sum()), dtype=np.int64)
-    places[:-1][keep] = np.arange(int(keep.sum()))
-    norm_weights = {norm for group in structure.groups for norm in group.norms}
-    norm_biases = {norm.removesuffix("weight") + "bias" for norm in norm_weights}
-    trained = {tensor.name: len(tensor.shape) for tensor in structure.tensors}
-    slices = tuple(
-        _Slice(d.tensor, d.dim, _kept_units(structure, d.tensor, d.dim, keep, places))
-        for d in structure.dims
-        if d.tensor in trained
-    )
-    norms = tuple(s for s in slices if s.tensor in norm_weights | norm_biases)
-    plain = () if norms else tuple(n for n, dims in trained.items() if dims > 1)
+    parts = aim.name.split("+")
+    tensors = views(structure.spec(keep), weights.copy())
+    slices = tuple(_slices(structure, keep, tensors))
+    scales = {norm for group in structure.groups for norm in group.norms}
+    shifts = {norm.removesuffix("weight") + "bias" for norm in scales}
+    norms = tuple(s for s in slices if s.tensor in scales | shifts)
+    gammas = tuple(s for s in norms if s.tensor in scales)
+    measures = {"bn-l1": (gammas, norms), "group": (norms or slices, norms or slices)}
+    layout = [measures[part] for part in parts if part in measures]
+    strength = aim.strength / max(len(parts), 1)
     return Penalty(
-        units=int(keep.sum()),
-        groups=tuple(
-            torch.from_numpy(places[group.units[keep[group.units]]])
-            for group in structure.groups
+        passes=tuple(
+            _Pass(m, c, strength * _medians(structure, keep, m, tensors, aim.targets))
+            for m, c in layout
+            if m
         ),
-        norms=norms,
-        scales=frozenset(norm_weights),
-        slices=slices if "group" in parts and not norms else (),
-        weights=plain if parts & {"l1", "bn-l1"} else (),
-        use_gamma=bool(norms) and bool(parts & {"l1", "bn-l1"}),
-        use_output=bool(norms) and "group" in parts,
+        weights=_plain_l1(tensors, aim.strength) if "l1" in parts else {},
     )
 
 
-def _kept_units(
-    structure: Structure, tensor: str, dim: int, keep: Mask, places: np.ndarray
+def _plain_l1(tensors: Mapping[str, Tensor], strength: float) -> dict[str, float]:
+    return {
+        name: strength * float(value.abs().median())
+        for name, value in tensors.items()
+        if value.dim() > 1
+    }
+
+
+def _slices(
+    structure: Structure, keep: Mask, tensors: Mapping[str, Tensor]
+) -> Iterator[_Slice]:
+    """Yield every trained tensor dimension with its kept units."""
+    places = _places(keep)
+    for dim in structure.dims:
+        if dim.tensor in tensors:
+            kept = structure.kept_index(dim.tensor, dim.dim, keep)
+            units = torch.from_numpy(places[dim.units[kept]])
+            yield _Slice(dim.tensor, dim.dim, units)
+
+
+def _places(keep: Mask) -> NDArray[np.int64]:
+    """Return the kept-unit number of each unit; the last entry (fixed = -1) = count."""
+    count = int(keep.sum())
+    places = np.full(len(keep) + 1, count, dtype=np.int64)
+    places[:-1][keep] = np.arange(count)
+    return places
+
+
+def _medians(
+    structure: Structure,
+    keep: Mask,
+    measured: tuple[_Slice, ...],
+    tensors: Mapping[str, Tensor],
+    targets: Mask | None,
 ) -> Tensor:
-    """Return the kept-unit number of each remaining position; fixed = last."""
-    units = next(d.units for d in structure.dims if d.tensor == tensor and d.dim == dim)
-    kept = structure.kept_index(tensor, dim, keep)
-    return torch.from_numpy(places[units[kept]])
+    """Return for each target the median magnitude of its group, 0 for all others.
+
+    The median is over the units that stay, so that fading ones do not lower it.
+    """
+    count = int(keep.sum())
+    magnitude = _magnitudes(measured, tensors, count)
+    wanted = keep if targets is None else keep & targets
+    places = _places(keep)
+    levels = torch.zeros(count + 1, dtype=torch.float64)
+    for group in structure.groups:
+        alive = group.units[keep[group.units]]
+        chosen = alive[wanted[alive]]
+        staying = alive[~wanted[alive]] if len(chosen) < len(alive) else alive
+        if len(chosen):
+            middle = magnitude[torch.from_numpy(places[staying])].median()
+            levels[torch.from_numpy(places[chosen])] = middle
+    return levels
 
 
 def views(spec: ModelSpec, weights: Vector) -> dict[str, Tensor]:
@@ -207,38 +259,30 @@ def views(spec: ModelSpec, weights: Vector) -> dict[str, Tensor]:
     return out
 
 
-def shrink_weights(
-    penalty: Penalty, spec: ModelSpec, weights: Vector, threshold: float
-) -> Vector:
-    """Return flat weights after one proximal step; the input is not changed."""
+def shrink_weights(penalty: Penalty, spec: ModelSpec, weights: Vector) -> Vector:
+    """Return flat weights after a whole round's step; the input is not changed."""
     out = weights.copy()
-    penalty.shrink(views(spec, out), threshold)
+    penalty.shrink(views(spec, out), 1.0)
     return out
 
 
 class DualSteps:
     """Pre-prox weights of one local training, beside the network that uses them.
 
-    Law: with threshold 0 the network and ``change`` are those of plain training.
+    Law: with a penalty that changes nothing the network is that of plain training.
 
     Args:
-        penalty: The penalty, laid out for the network.
+        penalty: The penalty, laid out for the broadcast.
         parameters: ``dict(model.named_parameters())``.
-        threshold: Threshold of the whole round.
         steps: Local steps of this client, >= 1: each adds an equal part, so the size
             of the shrink does not depend on how much data a client has.
     """
 
     def __init__(
-        self,
-        penalty: Penalty,
-        parameters: Mapping[str, Tensor],
-        threshold: float,
-        steps: int,
+        self, penalty: Penalty, parameters: Mapping[str, Tensor], steps: int
     ) -> None:
         self._penalty = penalty
         self._parameters = {name: parameters[name] for name in penalty.tensors}
-        self._threshold = threshold
         self._steps = steps
         self._done = 0
         self._dual = {n: p.detach().clone() for n, p in self._parameters.items()}
@@ -251,8 +295,7 @@ class DualSteps:
             for name, parameter in self._parameters.items():
                 self._dual[name] += parameter - self._used[name]
                 parameter.copy_(self._dual[name])
-            part = self._threshold * self._done / self._steps
-            self._penalty.shrink(self._parameters, part)
+            self._penalty.shrink(self._parameters, self._done / self._steps)
             for name, parameter in self._parameters.items():
                 self._used[name].copy_(parameter)
 
