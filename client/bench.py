@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from common.messages import Mask, Statistics, Vector
-from common.models.flat import set_statistics, set_weights
+from common.models.flat import get_statistics, set_statistics, set_weights
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.task import ClientData, Task
@@ -26,6 +26,7 @@ class Workbench:
     def __init__(self, task: Task) -> None:
         self.task = task
         self._models: OrderedDict[bytes, nn.Module] = OrderedDict()
+        self._first: dict[bytes, tuple[Vector, Vector]] = {}
         self._data: dict[str, ClientData] = {}
         self._structures: dict[bytes, Structure] = {}
 
@@ -42,13 +43,17 @@ class Workbench:
         if model is None:
             model = self.task.build_model()
             apply_plan(model, structure, keep)
+            self._first[key] = get_statistics(model)
         self._models[key] = model
         while len(self._models) > _KEPT:
-            self._models.popitem(last=False)
+            del self._first[self._models.popitem(last=False)[0]]
         model.zero_grad(set_to_none=True)
         set_weights(model, weights)
+        # Without statistics the first ones: never those of the client before.
+        moments = self._first[key]
         if statistics is not None:
-            set_statistics(model, statistics.mean, statistics.variance)
+            moments = (statistics.mean, statistics.variance)
+        set_statistics(model, *moments)
         return model
 
     def data(self, client_id: str) -> ClientData:
@@ -60,5 +65,8 @@ class Workbench:
     def structure(self, digest: bytes, text: bytes) -> Structure:
         """Return the structure of a canonical JSON text, parsed once."""
         if digest not in self._structures:
-            self._structures[digest] = Structure.from_json(text)
+            found = Structure.from_json(text)
+            # By its own digest: a wrong text must not stand for the right one.
+            self._structures[found.digest] = found
+            return found
         return self._structures[digest]

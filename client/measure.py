@@ -50,8 +50,11 @@ def measure_statistics(
     count = min(len(examples), limit)
     if count < 2:  # noqa: PLR2004 - a variance needs two examples
         return None
-    norms = [module for _, module in norm_modules(model)]
-    model.train()
+    norms: list[nn.Module] = [module for _, module in norm_modules(model)]
+    # Only the norms: dropout would make the moments random.
+    model.eval()
+    for norm in norms:
+        norm.train()
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
         inputs, _ = examples.batch(np.arange(count))
         model(inputs)

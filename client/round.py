@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from client.bench import Workbench
 from client.measure import measure_statistics, validate
@@ -129,7 +130,7 @@ def _keep_teacher(broadcast: Broadcast, store: ClientStore) -> None:
 
 def _teacher_outputs(
     opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
-) -> np.ndarray | None:
+) -> Tensor | None:
     """Return the teacher's outputs on the client's examples, or None without one."""
     plan = opened.plan
     if not plan.teacher or plan.settings.distill_weight <= 0.0:
@@ -189,6 +190,10 @@ def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
     total = delta
     if settings.error_feedback:
         total = delta + _residual(opened, store)
+    if not np.all(np.isfinite(total)):
+        # Kept back, it would spoil every later round of this client.
+        msg = f"client {opened.plan.client_id} diverged: its weights are not finite"
+        raise DataError(msg)
     chosen = sparsify(total, settings.update_density)
     quantised = codec.quantise_delta(chosen, opened.spec, settings.values)
     sent = codec.dequantise_delta(quantised, opened.spec)

@@ -113,16 +113,22 @@ def _activation(
             inputs, _ = examples.batch(batch)
             model(inputs)
         return {
-            f"{name}.weight": _summary(value, criterion) * len(batch)
+            f"{name}.weight": _summary(value, criterion, _axis(model, name))
+            * len(batch)
             for name, value in seen.items()
         }
 
     return run
 
 
-def _summary(value: Tensor, criterion: str) -> NDArray[np.float64]:
-    """Return mean magnitude or variance of each channel (dim 1), float64."""
-    dims = [d for d in range(value.dim()) if d != 1]
+def _axis(model: nn.Module, name: str) -> int:
+    """Return the dimension of a module's output that holds its channels."""
+    return -1 if isinstance(model.get_submodule(name), nn.Linear) else 1
+
+
+def _summary(value: Tensor, criterion: str, axis: int) -> NDArray[np.float64]:
+    """Return mean magnitude or variance of each channel (dim ``axis``), float64."""
+    dims = [d for d in range(value.dim()) if d != axis % value.dim()]
     if criterion == "activation-mean":
         return value.double().abs().mean(dim=dims).numpy()
     return value.double().var(dim=dims, correction=0).numpy()

@@ -5,12 +5,14 @@ Error feedback must survive a lost answer and a crash.  Each trained round leave
 generation older than its round counts; if the server acknowledges that round, the
 residual is what was kept back, else it is kept back + sent, since nothing arrived.
 A few older generations stay, so that a server resumed from an earlier checkpoint
-meets the state that belongs to it.  Residuals are stored as bfloat16.
+meets the state that belongs to it.  Residuals are stored as bfloat16, and a file
+whose digest does not match its content counts as never written.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.atomic import write_bytes_atomic
-from common.messages import Mask, SparseDelta, Vector
+from common.messages import Mask, SparseDelta, Vector, digest_of
 
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
@@ -68,15 +70,18 @@ class ClientStore:
     def save_generation(self, generation: Generation) -> None:
         """Write one generation and remove those that no resume can ask for."""
         self._own.mkdir(parents=True, exist_ok=True)
-        data = save(
-            {
-                "residual": to_bfloat16(generation.residual),
-                "indices": generation.sent.indices.astype(np.int32),
-                "values": generation.sent.values,
-                "keep": np.packbits(generation.keep),
-            },
-            {"round": str(generation.round), "units": str(len(generation.keep))},
-        )
+        tensors: dict[str, NDArray[Any]] = {
+            "residual": to_bfloat16(generation.residual),
+            "indices": generation.sent.indices.astype(np.int32),
+            "values": generation.sent.values,
+            "keep": np.packbits(generation.keep),
+        }
+        metadata = {
+            "round": str(generation.round),
+            "units": str(len(generation.keep)),
+        }
+        digest = _digest(tensors, metadata)
+        data = save(tensors, metadata | {"digest": digest})
         write_bytes_atomic(self._generation_path(generation.round), data)
         self._drop_old(generation.round)
 
@@ -90,11 +95,13 @@ class ClientStore:
         return None
 
     def save_shared(self, name: str, data: bytes) -> None:
-        """Keep a broadcast or a structure by the name of its digest."""
-        path = self._shared / name
-        if not path.exists():
+        """Keep a broadcast or a structure by the name of its digest.
+
+        A file that has been damaged is written again.
+        """
+        if self.load_shared(name) != data:
             self._shared.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomic(path, data)
+            write_bytes_atomic(self._shared / name, data)
 
     def load_shared(self, name: str) -> bytes | None:
         """Return a shared file, or None when this host does not hold it."""
@@ -117,6 +124,12 @@ class ClientStore:
             self._generation_path(number).unlink(missing_ok=True)
 
 
+def _digest(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
+    """Return the digest of a generation's content, as hex digits."""
+    parts = [array.tobytes() for _, array in sorted(tensors.items())]
+    return digest_of(*parts, json.dumps(metadata, sort_keys=True).encode()).hex()
+
+
 def _read_generation(path: Path) -> Generation | None:
     """Read one generation; an unreadable one counts as never written."""
     try:
@@ -124,6 +137,8 @@ def _read_generation(path: Path) -> Generation | None:
         tensors = load(data)
         header = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + header])["__metadata__"]
+        if metadata.pop("digest") != _digest(tensors, metadata):
+            return None
         units = int(metadata["units"])
         residual = from_bfloat16(tensors["residual"])
         return Generation(

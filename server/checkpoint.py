@@ -101,13 +101,13 @@ class Checkpoints:
     def _lines(self) -> Iterator[dict[str, object]]:
         """Yield the journal's lines, newest first, each round once."""
         try:
-            lines = self._journal.read_text(encoding="utf-8").splitlines()
+            text = self._journal.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return
         seen: set[object] = set()
-        for text in reversed(lines):
+        for row in reversed(text.splitlines()):
             try:
-                line = json.loads(text)
+                line = json.loads(row)
             except ValueError:
                 continue  # A torn last line: its checkpoint was never acknowledged.
             if isinstance(line, dict) and line.get("round") not in seen:
@@ -130,9 +130,15 @@ class Checkpoints:
 
 def _append_line(path: Path, line: str) -> None:
     with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+        # On a line of its own, even behind one that a crash has torn.
+        file.write(("\n" if _is_torn(path) else "") + line + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_torn(path: Path) -> bool:
+    data = path.read_bytes()
+    return bool(data) and not data.endswith(b"\n")
 
 
 def state_to_bytes(state: ServerState, identity: str) -> bytes:

@@ -47,14 +47,16 @@ def consensus(
     scores = np.stack([normalise(importances[c]) for c in informative])
     if rule == "mean":
         share = np.asarray([weights[c] for c in informative], dtype=np.float64)
-        return (share @ scores / share.sum()).astype(np.float32)
+        weighted: Vector = (share @ scores / share.sum()).astype(np.float32)
+        return weighted
     if rule == "median":
         return np.median(scores, axis=0).astype(np.float32)
     cut = int(np.ceil(_TRIM * len(scores))) if len(scores) > 2 else 0  # noqa: PLR2004
     cut = min(cut, (len(scores) - 1) // 2)
     ordered = np.sort(scores, axis=0)
     middle: NDArray[np.float64] = ordered[cut : len(scores) - cut]
-    return middle.mean(axis=0).astype(np.float32)
+    trimmed: Vector = middle.mean(axis=0).astype(np.float32)
+    return trimmed
 
 
 def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:

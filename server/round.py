@@ -156,7 +156,8 @@ def _mean(answers: Answers, work: RoundWork) -> Vector:
     middle = np.zeros(work.spec.size, dtype=np.float32)
     heard = senders > 0
     middle[heard] = np.nanmedian(stack[:, heard], axis=0)
-    return (middle * (senders / len(stack))).astype(np.float32)
+    scaled: Vector = (middle * (senders / len(stack))).astype(np.float32)
+    return scaled
 
 
 def _shrunken(

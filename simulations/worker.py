@@ -70,8 +70,9 @@ class Worker:
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(order.client_id, why, b"", len(message)), b"", total
-        except (FedPruneError, RuntimeError, ValueError) as error:
-            why = " ".join(str(error).split()) or type(error).__name__
+        except Exception as error:  # user code may raise anything
+            name = "" if isinstance(error, FedPruneError) else type(error).__name__
+            why = " ".join(f"{name} {error}".split())
             return failure(order.client_id, why, len(message)), b"", total
         expected = expect(plan, opened.spec, opened.weights, asking, order.client_id)
         record, _ = accept_answer(
