@@ -24,7 +24,8 @@ whole tensor of fewer.
 1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,
            size of structure_json, section structure_json, broadcast,
-           teacher digest | empty, teacher broadcast | nil, keep_broadcast bool
+           teacher digest | empty, teacher broadcast | nil, keep_broadcast bool,
+           targets [units int, bitmap] | nil
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, values, error_feedback, decay,
                          distill_weight, temperature, importance, measure, freeze]

@@ -126,14 +126,12 @@ def _walk(data: bytes, field: str) -> None:
         pending[-1] -= 1
         items += 1
         position, children = _step(data, position, field)
-        if position > len(data):
-            _refuse(field, f"ends after {len(data)} bytes; want {position} or more")
         if children:
             pending.append(children)
         if items + sum(pending) > MAX_ITEMS or len(pending) > MAX_DEPTH + 1:
             _refuse(field, f"want at most {MAX_ITEMS} items, {MAX_DEPTH} deep")
     if position != len(data):
-        _refuse(field, f"{len(data) - position} bytes after its end")
+        _refuse(field, f"{len(data)} bytes; its headers announce {position}")
 
 
 def _step(data: bytes, position: int, field: str) -> tuple[int, int]:

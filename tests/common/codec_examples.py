@@ -146,6 +146,7 @@ def make_plan() -> RoundPlan:
         teacher=teacher.digest,
         teacher_broadcast=teacher,
         keep_broadcast=True,
+        targets=~PLAN.keep,
     )
 
 

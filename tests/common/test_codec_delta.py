@@ -91,6 +91,12 @@ def test_gaps_are_the_varints_that_a_loop_writes(chosen):
     assert decoded.tolist() == indices.tolist()
 
 
+def test_a_single_gap_beyond_the_vector_is_named_as_such():
+    gaps = Positions(form=GAPS, length=2, deflated=False, data=b"\xff\x01")
+    with pytest.raises(PayloadError, match="a gap of 255; want less than 200"):
+        decode_positions(gaps, 200, 1)
+
+
 def test_few_positions_travel_as_gaps_and_many_as_a_bitmap():
     rng = np.random.default_rng(0)
     size = 20_000

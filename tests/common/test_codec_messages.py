@@ -52,7 +52,11 @@ def assert_same_round(found, wanted):
     assert (found.teacher_broadcast is None) == (wanted.teacher_broadcast is None)
     if wanted.teacher_broadcast is not None:
         assert_same_broadcast(found.teacher_broadcast, wanted.teacher_broadcast)
-    assert_same(found, wanted, skip=("broadcast", "teacher_broadcast"))
+    assert (found.targets is None) == (wanted.targets is None)
+    if wanted.targets is not None:
+        assert found.targets.dtype == bool
+        np.testing.assert_array_equal(found.targets, wanted.targets)
+    assert_same(found, wanted, skip=("broadcast", "teacher_broadcast", "targets"))
 
 
 def assert_same_update(found, wanted):
@@ -78,6 +82,7 @@ def test_the_least_round_plan_comes_back():
         broadcast=replace(make_broadcast(), plan=first, statistics=None, weights=b""),
         teacher=b"",
         teacher_broadcast=None,
+        targets=None,
     )
     assert_same_round(codec.decode_plan(codec.encode_plan(plan), BIG), plan)
 
