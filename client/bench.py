@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 import numpy as np
+import torch
 from torch import nn
 
 from common.messages import Mask, Statistics, Vector
@@ -43,6 +44,8 @@ class Workbench:
         if model is None:
             model = self.task.build_model()
             apply_plan(model, structure, keep)
+            # Measured on a CPU: 1.5 times the speed for LeNet-5, 1.1 for small-resnet.
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._first[key] = get_statistics(model)
         self._models[key] = model
         while len(self._models) > _KEPT:

@@ -114,7 +114,8 @@ def _dual_steps(model: nn.Module, lesson: Lesson, steps: int) -> DualSteps | Non
 def _set_mode(model: nn.Module, lesson: Lesson) -> None:
     """Train mode; batch norm in eval mode where statistics are frozen or unusable."""
     model.train()
-    if lesson.settings.freeze or len(lesson.examples) < 2:  # noqa: PLR2004
+    smallest = min(lesson.settings.batch, len(lesson.examples))
+    if lesson.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
             module.eval()
 
@@ -134,5 +135,8 @@ def _step(
         far = distillation(outputs, wanted, lesson.settings, regression=regression)
         loss = (1.0 - weight) * loss + weight * far
     loss.backward()  # type: ignore[no-untyped-call]
+    limit = lesson.task.config.client.clip
+    if limit > 0.0:
+        nn.utils.clip_grad_norm_(model.parameters(), limit)
     optimiser.step()
     return float(loss.detach())

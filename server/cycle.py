@@ -55,7 +55,18 @@ class Cursor:
     @property
     def target(self) -> float:
         """Position on the schedule that the next cut aims at."""
-        reached = self.progress + self.step
+        return self._reached(1)
+
+    @property
+    def horizon(self) -> float:
+        """Position of the cut after the next: what the penalty looks ahead to.
+
+        A channel fades over two cycles, and the importance may still change its mind.
+        """
+        return self._reached(2)
+
+    def _reached(self, cuts: int) -> float:
+        reached = self.progress + cuts * self.step
         return 1.0 if reached > 1.0 - _CLOSE else reached
 
 
@@ -112,7 +123,8 @@ def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
             phase=Phase.FINETUNE,
             index=0,
             cycle=cursor.cycle + 1,
-            progress=cursor.target,
+            # What the budget has already cannot be cut further: the schedule is over.
+            progress=1.0 if met else cursor.target,
             before=cursor.progress,
         )
         return _after_finetune(cut, rounds, met=met)

@@ -69,7 +69,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
     spec = structure.spec(state.keep)
     broadcast, weights = encode_state(state, spec, config)
     cohort = draw_cohort(setting, round_, attempt)
-    teacher = _teacher(state)
+    teacher = _teacher(state, config)
     base = RoundPlan(
         run_id=setting.run_id,
         round=round_,
@@ -82,7 +82,8 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         broadcast=broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
-        keep_broadcast=is_cutting(state.cursor, config.rounds),
+        keep_broadcast=is_cutting(state.cursor, config.rounds)
+        and config.distill.weight > 0.0,
         targets=_targets(state, setting),
     )
     variants, orders = _address(base, state, setting, cohort)
@@ -138,7 +139,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     """Return how clients train in the next round."""
     cursor, rounds = state.cursor, config.rounds
     sparsifying = cursor.phase is Phase.SPARSIFY
-    tuning = _teacher(state) is not None
+    tuning = _teacher(state, config) is not None
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = config.prune.importance
     frozen = is_frozen(cursor, rounds) and state.statistics is not None
@@ -162,15 +163,17 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     )
 
 
-def _teacher(state: ServerState) -> Snapshot | None:
+def _teacher(state: ServerState, config: Config) -> Snapshot | None:
     """Return the teacher of the next round: only fine-tuning rounds have one."""
+    if config.distill.weight <= 0.0:  # nobody is sent what nobody would use
+        return None
     cursor = state.cursor
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
     return state.teacher if tuning else None
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
-    """Return what the penalty of the next round shrinks: what the next cut takes.
+    """Return what the penalty of the next round shrinks: what the next two cuts take.
 
     The importance agreed on last decides; without one the whole network shrinks.
     """
@@ -181,7 +184,7 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
         setting.config,
         state.keep,
         state.importance,
-        progress=state.cursor.target,
+        progress=state.cursor.horizon,
     )
     targets: Mask = state.keep & ~keep
     return targets

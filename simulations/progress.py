@@ -22,7 +22,7 @@ from typing_extensions import override
 
 Event = Mapping[str, object]
 
-_KIBI = 1024
+_KILO = 1000
 _WIDE = 130  # columns that a bar with all figures and times needs
 _NAMES = {"main": "pruned", "control": "dense"}
 
@@ -148,19 +148,19 @@ def describe(event: Event) -> str:
 
 
 def human_bytes(count: object) -> str:
-    """Return a number of bytes in words, for example "1.5 MiB".
+    """Return a number of bytes in words, for example "1.5 MB".
 
-    >>> human_bytes(900), human_bytes(1536), human_bytes(None)
-    ('900 B', '1.5 KiB', '-')
+    >>> human_bytes(900), human_bytes(1500), human_bytes(None)
+    ('900 B', '1.5 kB', '-')
     """
     if isinstance(count, bool) or not isinstance(count, int | float):
         return "-"
     size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < _KIBI:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < _KILO:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= _KIBI
-    return f"{size:.1f} TiB"
+        size /= _KILO
+    return f"{size:.1f} TB"
 
 
 def _started_line(event: Event) -> str:

@@ -101,14 +101,17 @@ class Client(Section):
     """Examples of one local step, 1 <= batch."""
     lr: float = Field(default=0.05, gt=0)
     """Learning rate of SGD, 0 < lr."""
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
     """How the learning rate changes over the rounds of the run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
+    clip: float = Field(default=5.0, ge=0)
+    """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
     penalty: Literal["none", "l1", "group", "bn-l1", "bn-l1+group"] = "bn-l1+group"
     """What pulls channels to zero in the sparsify rounds."""
-    strength: float = Field(default=0.002, ge=0)
-    """Shrinkage of one round in weight magnitude, 0 <= strength; 0 = no penalty."""
+    strength: float = Field(default=0.6, ge=0)
+    """Share of a group's median channel that one sparsify round takes from the channels
+    which the next cut would remove, 0 <= strength; 0 = no penalty."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of a client's data that only judges the broadcast, 0 <= validation < 1."""
     score_examples: Positive = 256
@@ -149,7 +152,7 @@ class Prune(Section):
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
     width_multiple: Positive = 8
     """Widths are multiples of this, or full, 1 <= width_multiple."""
-    max_loss_increase: float = Field(default=0.2, ge=0)
+    max_loss_increase: float = Field(default=1.0, ge=0)
     """Relative rise of the validation loss above which a cut is rolled back,
     0 <= max_loss_increase."""
 

@@ -87,8 +87,10 @@ def _check_kind(path: Path) -> None:
         msg = f"there is no weights file '{path}'"
         raise ConfigError(msg)
     with path.open("rb") as file:
-        start = file.read(4)
-    if path.suffix.lower() in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        start = file.read(9)
+    # A safetensors header of 640 bytes also begins with 80 02; its text follows.
+    pickled = start.startswith(_PICKLE_STARTS) and start[8:9] != b"{"
+    if path.suffix.lower() in _PICKLE_SUFFIXES or pickled:
         msg = (
             f"'{path}' is a pickle, which runs code when it is read; want safetensors. "
             f"Convert it where you trust it:\n"
