@@ -61,9 +61,12 @@ class ClientStore:
     Args:
         root: Folder; shared files lie in ``root/shared``.
         client_id: Whose residuals; a name without path separators.
+        durable: Whether files survive a loss of power, as on a device; simulated
+            clients go down with their server and need not wait for the disk.
     """
 
-    def __init__(self, root: Path, client_id: str) -> None:
+    def __init__(self, root: Path, client_id: str, *, durable: bool = True) -> None:
+        self._durable = durable
         self._own = root / client_id
         self._shared = root / "shared"
 
@@ -82,7 +85,8 @@ class ClientStore:
         }
         digest = _digest(tensors, metadata)
         data = save(tensors, metadata | {"digest": digest})
-        write_bytes_atomic(self._generation_path(generation.round), data)
+        path = self._generation_path(generation.round)
+        write_bytes_atomic(path, data, durable=self._durable)
         self._drop_old(generation.round)
 
     def load_generation(self, before: int) -> Generation | None:
@@ -101,7 +105,8 @@ class ClientStore:
         """
         if self.load_shared(name) != data:
             self._shared.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomic(self._shared / name, data)
+            path = self._shared / name
+            write_bytes_atomic(path, data, durable=self._durable)
 
     def load_shared(self, name: str) -> bytes | None:
         """Return a shared file, or None when this host does not hold it."""

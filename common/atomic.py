@@ -15,12 +15,14 @@ from common.errors import FedPruneError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
+def write_bytes_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace the file at ``path`` by ``data`` in one step.
 
     Args:
         path: The file; its folder must exist.
         data: What it shall hold.
+        durable: Whether it must survive a loss of power too, and not only the end of
+            this process; that costs two waits for the disk.
 
     Raises:
         FedPruneError: If it cannot be written; what was there before is untouched.
@@ -28,9 +30,10 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write_through(temp, data)
+        _write_through(temp, data, durable=durable)
         temp.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         temp.unlink(missing_ok=True)
         raise _failure(path, len(data), error) from error
@@ -56,11 +59,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write_through(path: Path, data: bytes) -> None:
+def _write_through(path: Path, data: bytes, *, durable: bool) -> None:
     with path.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _failure(path: Path, needed: int, error: OSError) -> FedPruneError:

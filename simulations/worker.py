@@ -56,7 +56,7 @@ class Worker:
     ) -> tuple[ClientRecord, bytes, Accumulator | None]:
         """Let one client answer; whatever happens to it stays with it."""
         started = time.monotonic()
-        store = ClientStore(self._root, order.client_id)
+        store = ClientStore(self._root, order.client_id, durable=False)
         message = codec.address_plan(
             asking.variants[order.variant], order.client_id, order.acknowledged
         )

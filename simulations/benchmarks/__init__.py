@@ -1,1 +1,1 @@
-
+"""Measurements with goals; each module is run with ``python -m``."""

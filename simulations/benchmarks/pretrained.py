@@ -1,0 +1,88 @@
+"""Starting from weights: pretrain on half of the classes, prune federated on all.
+
+``python -m simulations.benchmarks.pretrained [--json FILE] [--check]``
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.config import Config, load_config
+from common.models.weights_file import save_weights
+from common.seeding import Use, generator
+from common.task import Task
+from server.events import read_events
+from simulations.benchmarks.harness import Figure, benchmark
+from simulations.run import run
+
+EPOCHS = 12
+CLASSES = 5  # digits 0-4; a federated round 1 never saw the others
+
+
+def measure() -> list[Figure]:
+    """Run the defaults with and without the pretrained weights, seed 0."""
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
+        path = Path(folder) / "half.safetensors"
+        settings = ["run.control=false", f'run.dir="{folder}"']
+        pretrain(load_config(None, settings), path)
+        fresh = _run(settings)
+        started = _run([*settings, f'task.weights="{path}"'])
+    return [
+        Figure(
+            name="test accuracy of the first broadcast, from weights - fresh",
+            value=100 * (started[0] - fresh[0]),
+            unit="points",
+            goal=">= 20",
+            detail=f"{started[0]:.4f}, {fresh[0]:.4f}",
+        ),
+        Figure(
+            name="test accuracy after two rounds, from weights - fresh",
+            value=100 * (started[2] - fresh[2]),
+            unit="points",
+            detail=f"{started[2]:.4f}, {fresh[2]:.4f}",
+        ),
+        Figure(
+            name="final test accuracy, from weights - fresh",
+            value=100 * (started[-1] - fresh[-1]),
+            unit="points",
+            detail=f"{started[-1]:.4f}, {fresh[-1]:.4f}",
+        ),
+    ]
+
+
+def pretrain(config: Config, path: Path) -> None:
+    """Train the default network centrally on the first half of the classes."""
+    task = Task(config)
+    model = task.build_model()
+    examples = task.dataset.train
+    chosen = np.flatnonzero(examples.targets < CLASSES)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    torch.set_num_threads(1)
+    model.train()
+    for epoch in range(EPOCHS):
+        rng = generator(config.run.seed, epoch, "pretrain", Use.SHUFFLE)
+        for batch in np.array_split(rng.permutation(chosen), len(chosen) // 32):
+            inputs, targets = examples.batch(batch)
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(model(inputs), targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    save_weights(path, model, {"classes": f"0-{CLASSES - 1}"})
+
+
+def _run(settings: list[str]) -> list[float]:
+    """Return the test accuracy of every broadcast and of the final network."""
+    result = run(load_config(None, settings))
+    events = read_events(result.directory / "events.jsonl")
+    found = [float(str(e["accuracy"])) for e in events if e["event"] == "round"]
+    return [*found, float(str(result.summary["accuracy_final"]))]
+
+
+main = benchmark("pretrained", measure)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
