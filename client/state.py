@@ -24,6 +24,8 @@ from common.messages import Mask, SparseDelta, Vector, digest_of
 
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
+# A residual is bfloat16; the rounds above, the current one and one older lie there.
+BYTES_OF_A_WEIGHT = 2 * (_KEPT_ROUNDS + 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from client.state import BYTES_OF_A_WEIGHT
 from common.config import Config, config_to_toml, load_config
 from common.data.sources import check_source
 from common.errors import ConfigError
@@ -144,6 +145,7 @@ def _structure(task: Task) -> Structure:
     structure = find_structure(
         task.build_model(), task.example(), ignore=config.task.ignore
     )
+    _check_state(config, structure.spec(structure.full()).size)
     if config.rounds.cuts > 0:
         check_budget(
             structure,
@@ -152,6 +154,21 @@ def _structure(task: Task) -> Structure:
             width_multiple=config.prune.width_multiple,
         )
     return structure
+
+
+def _check_state(config: Config, weights: int) -> None:
+    """Refuse a run whose clients' residuals would fill the disk."""
+    if not config.update.error_feedback:
+        return
+    needed = config.task.clients * weights * BYTES_OF_A_WEIGHT
+    limit = config.run.state_limit_mb << 20
+    if needed > limit:
+        msg = (
+            f"residuals of {config.task.clients} clients need up to {needed >> 20} MiB; "
+            f"run.state_limit_mb is {config.run.state_limit_mb}; raise it, or set "
+            "update.error_feedback = false"
+        )
+        raise ConfigError(msg)
 
 
 def _go(prepared: Prepared) -> RunResult:

@@ -65,7 +65,7 @@ class Task(Section):
 class Rounds(Section):
     """How many rounds of which kind, and who takes part in one."""
 
-    warmup: Count = 3
+    warmup: Count = 5
     """Rounds before the first cycle: no penalty, no cut; 0 <= warmup."""
     sparsify: Count = 2
     """Rounds with the penalty at the start of a cycle; the cut comes after the last
@@ -74,7 +74,7 @@ class Rounds(Section):
     """Rounds after each cut, 0 <= finetune."""
     cuts: Count = 4
     """Cycles, each with one cut, 0 <= cuts; 0 = plain federated averaging."""
-    final: Count = 6
+    final: Count = 8
     """Fine-tune rounds after the last cycle, 0 <= final."""
     cohort: Positive = 10
     """Clients whose answers one round waits for, 1 <= cohort <= task.clients."""
@@ -160,7 +160,7 @@ class Prune(Section):
 class Update(Section):
     """What a client sends."""
 
-    update_density: Density = 0.05
+    update_density: Density = 0.06
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     values: Literal["int8", "float32"] = "int8"
     """How the values travel."""
@@ -210,8 +210,8 @@ class Run(Section):
     """Flower's simulation on Ray, or the same rounds in this process."""
     workers: Count = 0
     """Worker processes, 0 <= workers; 0 = one for each core."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained; "auto" = a GPU when there is one."""
+    device: Literal["auto", "cpu"] = "auto"
+    """Where networks are trained; this version knows CPUs only."""
     control: bool = True
     """Whether dense federated averaging runs beside it, for comparison."""
     evaluate_every: Positive = 1
