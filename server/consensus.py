@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from common.messages import Vector
 
-_TRIM = 0.25  # share cut off at each end: holds against 4 of 10 colluders
+# Share cut off at each end: holds against 3 of 10 colluders, the median against 4.
+_TRIM = 0.25
 
 
 def normalise(importance: Vector) -> NDArray[np.float64]:

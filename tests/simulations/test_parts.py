@@ -1,0 +1,175 @@
+"""What travels between driver and workers: it comes back as it was, or is refused."""
+
+from dataclasses import replace
+
+import msgpack
+import numpy as np
+import pytest
+
+from common.aggregate import Accumulator, Limits
+from common.errors import PayloadError, Reason
+from common.messages import (
+    ClientRecord,
+    ModelSpec,
+    SparseDelta,
+    Statistics,
+    Status,
+    TensorSpec,
+    Validation,
+)
+from server.asking import Asking, Order, Part
+from simulations.parts import decode_job, decode_part, encode_job, encode_part
+
+SPEC = ModelSpec(
+    tensors=(TensorSpec(name="fc.weight", shape=(3, 4)),), moments=2, units=3
+)
+LIMITS = Limits(clients=7, max_examples=500)
+ORDERS = (
+    Order(client_id="a", variant=2, acknowledged=0),
+    Order(client_id="b", variant=0, acknowledged=4),
+    Order(client_id="ç ü", variant=2, acknowledged=9),
+)
+ASKING = Asking(
+    round=5,
+    variants=(b"zero", b"one", b"two"),
+    orders=ORDERS,
+    limits=LIMITS,
+    max_bytes=1000,
+    singles=True,
+    deadline_s=60.0,
+    goal=3,
+)
+RECORDS = (
+    ClientRecord(
+        client_id="a",
+        status=Status.ACCEPTED,
+        bytes_down=1,
+        bytes_up=2,
+        bytes_fixed=3,
+        num_examples=4,
+        norm=0.1,
+        loss=-1e300,
+        seconds=1 / 3,
+        importance=np.float32([0.5, 0.0, 1e-30]),
+        validation=Validation(loss_sum=0.1, correct=5, count=6),
+    ),
+    ClientRecord(client_id="b", status=Status.REFUSED, reason="field 'x': ü"),
+    ClientRecord(client_id="c", status=Status.FAILED, reason="lost"),
+    ClientRecord(client_id="d", status=Status.LATE),
+)
+
+
+def make_total():
+    total = Accumulator(SPEC.size, SPEC.moments, LIMITS)
+    delta = SparseDelta(
+        size=12, indices=np.array([0, 11]), values=np.float32([-1.5, 2.0**-20])
+    )
+    total.add(delta, 17)
+    mean = np.float32([-3.0, 0.25])
+    total.add_statistics(Statistics(num_examples=5, mean=mean, variance=mean**2))
+    return total
+
+
+PART = Part(
+    records=RECORDS,
+    total=make_total(),
+    singles=(("a", b"answer of a"), ("b", b"")),
+    bytes_simulation=0,
+)
+
+
+def assert_same_record(found, wanted):
+    for name in ClientRecord.__dataclass_fields__:
+        one, other = getattr(found, name), getattr(wanted, name)
+        if isinstance(other, np.ndarray):
+            assert one.dtype == other.dtype
+            assert one.tobytes() == other.tobytes()
+        else:
+            assert one == other, name
+            assert type(one) is type(other), name
+
+
+def test_a_job_comes_back_with_the_variants_that_it_needs():
+    found = decode_job(encode_job(ASKING, ORDERS))
+    for name in ("round", "limits", "max_bytes", "singles"):
+        assert getattr(found, name) == getattr(ASKING, name)
+    sent = [
+        (o.client_id, found.variants[o.variant], o.acknowledged) for o in found.orders
+    ]
+    assert sent == [("a", b"two", 0), ("b", b"zero", 4), ("ç ü", b"two", 9)]
+    assert b"one" not in found.variants
+    assert found.goal == 3
+
+
+def test_a_worker_gets_only_its_own_orders():
+    found = decode_job(encode_job(ASKING, ORDERS[1:2]))
+    assert [order.client_id for order in found.orders] == ["b"]
+    assert found.variants == (b"zero",)
+
+
+def test_a_part_comes_back_bit_by_bit():
+    data = encode_part(PART)
+    found = decode_part(data, ASKING, SPEC)
+    assert len(found.records) == len(RECORDS)
+    for one, other in zip(found.records, RECORDS, strict=True):
+        assert_same_record(one, other)
+    for name in ("delta_sum", "moment_sum"):
+        one, other = getattr(found.total, name), getattr(PART.total, name)
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert one.tobytes() == other.tobytes()
+    for name in ("num_examples", "num_measured", "num_clients", "limits"):
+        assert getattr(found.total, name) == getattr(PART.total, name)
+    assert found.singles == PART.singles
+    assert found.bytes_simulation == len(data)
+
+
+def test_a_decoded_sum_can_be_added_to():
+    found = decode_part(encode_part(PART), ASKING, SPEC).total
+    found.merge(make_total())
+    assert found.num_clients == 2
+    np.testing.assert_array_equal(found.delta_sum, 2 * make_total().delta_sum)
+
+
+def test_a_part_in_which_everybody_failed_is_an_empty_sum():
+    nobody = Part(records=RECORDS[1:], total=Accumulator(0, 0, LIMITS))
+    found = decode_part(encode_part(nobody), ASKING, SPEC)
+    assert [record.client_id for record in found.records] == ["b", "c", "d"]
+    assert found.total.num_clients == 0
+    assert found.total.delta_sum.shape == (12,)
+    assert not found.total.delta_sum.any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (
+            replace(SPEC, tensors=(TensorSpec(name="fc.weight", shape=(3, 5)),)),
+            "delta_sum",
+        ),
+        (replace(SPEC, moments=3), "moment_sum"),
+    ],
+)
+def test_sums_of_another_network_are_refused(spec, field):
+    with pytest.raises(PayloadError) as caught:
+        decode_part(encode_part(PART), ASKING, spec)
+    assert (caught.value.field, caught.value.reason) == (field, Reason.BAD_SIZE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc1", msgpack.packb([1, 2]), msgpack.packb(7), b"\x95\x01"],
+    ids=["empty", "no msgpack", "too few fields", "no array", "torn"],
+)
+def test_what_is_no_part_or_job_is_refused(data):
+    with pytest.raises(PayloadError) as caught:
+        decode_part(data, ASKING, SPEC)
+    assert caught.value.field == "part"
+    with pytest.raises(PayloadError) as caught:
+        decode_job(data)
+    assert caught.value.field == "job"
+
+
+def test_a_part_with_more_behind_it_is_refused():
+    with pytest.raises(PayloadError):
+        decode_part(encode_part(PART) + b"\0", ASKING, SPEC)
