@@ -168,7 +168,9 @@ def test_pooled_statistics_are_those_of_all_examples_together(seed, counts):
     assert pooled is not None
     assert pooled.num_examples == len(together)
     np.testing.assert_allclose(pooled.mean, together.mean(axis=0), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(pooled.variance, together.var(axis=0), rtol=1e-3)
+    # float32 means of up to 50 leave some 1e-4 of their squares, a few of them more.
+    variance = together.var(axis=0)
+    np.testing.assert_allclose(pooled.variance, variance, rtol=1e-3, atol=2e-3)
 
 
 def test_an_average_of_variances_would_have_lost_the_spread_of_the_means():

@@ -79,7 +79,7 @@ BAD_FILES = {
         "client = 3\n",
         (
             ":1: client: found 3, want a table with epochs, batch, lr, lr_schedule, "
-            "momentum, penalty, strength, validation, score_examples"
+            "momentum, clip, penalty, strength, validation, score_examples"
         ),
     ),
     "a value for a table": (

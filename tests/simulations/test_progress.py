@@ -23,14 +23,14 @@ ROUND = {
     "loss": 1.25,
     "density": 0.75,
     "bytes_up": 2048,
-    "bytes_down": 3 * 2**20,
+    "bytes_down": 3_000_000,
 }
 
 
 def test_a_round_is_one_line_with_its_figures():
     assert describe(ROUND) == (
         "pruned round 3/9     cycle 1 sparsify  accuracy 0.5000  loss 1.2500  "
-        "density 0.750  up 2.0 KiB down 3.0 MiB"
+        "density 0.750  up 2.0 kB down 3.0 MB"
     )
 
 
@@ -105,7 +105,7 @@ def test_the_bar_fits_a_terminal_of_80_columns():
         display.on_event({**ROUND, "round": 125, "rounds": 250, "bytes_up": 10**6})
     last = stream.getvalue().rsplit("pruned", 1)[1]
     assert "…" not in last
-    for figure in ("125/250", "1 sparsify", "0.5000", "0.750", "976.6 KiB", "3.0 MiB"):
+    for figure in ("125/250", "1 sparsify", "0.5000", "0.750", "1.0 MB", "3.0 MB"):
         assert figure in last
 
 
@@ -119,9 +119,9 @@ def test_a_display_remembers_the_folder_of_its_run(display):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (2**50, "1024.0 TiB"), ("", "-")],
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2 * 10**15, "2000.0 TB"), ("", "-")],
 )
-def test_bytes_are_shown_in_binary_units(count, text):
+def test_bytes_are_shown_in_decimal_units(count, text):
     assert human_bytes(count) == text
 
 
@@ -139,7 +139,7 @@ def test_the_table_shows_known_figures_and_dashes():
     rows = [line.split() for line in stream.getvalue().splitlines()]
     assert ["accuracy", "0.9700", "-", "-", "0.9600"] in rows
     assert ["parameters", "1,234,567", "1,234,567", "-", "456,789"] in rows
-    assert ["bytes", "up", "-", "-", "-", "2.0", "KiB"] in rows
+    assert ["bytes", "up", "-", "-", "-", "2.0", "kB"] in rows
     assert ["latency", "-", "-", "-", "0.500", "ms"] in rows
 
 
