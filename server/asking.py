@@ -99,7 +99,8 @@ def expect(
         base_weights=weights,
         spec=spec,
         values=plan.settings.values,
-        update_density=plan.settings.update_density,
+        # The closing round trains nothing, so an entry there is no honest change.
+        update_density=plan.settings.update_density if plan.settings.epochs else 0.0,
         scored=bool(plan.settings.importance),
         measured=plan.settings.measure,
         max_bytes=asking.max_bytes,

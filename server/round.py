@@ -110,7 +110,10 @@ def finish_round(
             return back, replace(report, rolled_back=(state.teacher.loss, score.loss))
         report = replace(report, warning=back if isinstance(back, str) else "")
     if is_cutting(state.cursor, setting.config.rounds):
-        moved, report = _cut(moved, sent, answers, setting, report)
+        # Clients keep the broadcast as it came; the teacher that others are sent must
+        # be the same, so the moments measured since are no part of it.
+        kept = replace(sent, statistics=state.statistics)
+        moved, report = _cut(moved, kept, answers, setting, report)
     if is_previewing(state.cursor, setting.config.rounds):
         moved = _preview(moved, sent, answers, setting)
     met = within_budget(setting.structure, setting.config, moved.keep)

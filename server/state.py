@@ -20,7 +20,7 @@ class Snapshot:
         plan: Its prune plan.
         weights: The decoded broadcast, float32[n].
         digest: Digest of those weights.
-        statistics: Batch-norm moments measured on it, or None.
+        statistics: Batch-norm moments that go with it, or None.
         loss: Its mean validation loss; NaN when nobody validated.
     """
 

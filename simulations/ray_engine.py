@@ -2,12 +2,15 @@
 
 import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import ray
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -21,6 +24,7 @@ from server.accept import failure
 from server.asking import Asking, Engine, Order, Part
 from simulations.engines import Place, deal
 from simulations.flower import from_content, to_content
+from simulations.interrupt import ended, interruptible, mortal
 from simulations.parts import decode_job, decode_part, encode_job, encode_part
 from simulations.worker import Worker
 
@@ -30,6 +34,7 @@ _POLL_S = 0.01
 _START_S = 120.0
 _MAX_BYTES = (1 << 31) - 1
 _OBJECT_STORE = 1_000_000_000
+_STOP = "stop"  # a file that tells workers to end
 
 _workers: dict[str, Worker] = {}  # actors live long: networks and data stay built
 
@@ -39,27 +44,40 @@ def run_on_ray(place: Place, body: Callable[[Engine], T]) -> T:
 
     Raises:
         FedPruneError: Whatever ``body`` raises, and when Flower ends without it.
+        KeyboardInterrupt: On Ctrl-C; ``body`` has ended and Ray is down by then.
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    threads: list[threading.Thread] = []
     server = ServerApp()
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         del context
+        threads.append(threading.current_thread())
         try:
             results.append(body(RayEngine(grid, place)))
         except BaseException as error:
             errors.append(error)
 
     count = place.workers or os.cpu_count() or 1
-    _quiet()
-    run_simulation(
-        server_app=server,
-        client_app=_client_app(place.task, place.root),
-        num_supernodes=count,
-        backend_config=_backend(count, place.ray_address),
-    )
+    stop = place.root / _STOP
+    stop.unlink(missing_ok=True)
+    _start_ray(count, place.ray_address)
+    try:
+        with ended(threads), interruptible(threads, stop):
+            run_simulation(
+                server_app=server,
+                client_app=_client_app(place.task, place.root),
+                num_supernodes=count,
+                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+            )
+    except RuntimeError as error:
+        msg = f"Flower's simulation failed: {error}"
+        raise FedPruneError(msg) from error
+    finally:
+        ray.shutdown()
+        stop.unlink(missing_ok=True)
     if errors:
         raise errors[0]
     if not results:
@@ -68,24 +86,30 @@ def run_on_ray(place: Place, body: Callable[[Engine], T]) -> T:
     return results[0]
 
 
-def _backend(workers: int, address: str) -> dict[str, dict[str, object]]:
-    """Return Ray's settings: an own local cluster unless an address is given."""
-    arguments: dict[str, object] = {
+def _start_ray(workers: int, address: str) -> None:
+    """Start an own local Ray, or join the one at an address.
+
+    Flower would do it, but too late: Ray sets signal handlers, and ours come last.
+    """
+    _quiet()
+    path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
+    arguments: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
+        "include_dashboard": False,
+        # Workers find what this process finds.
+        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
     if address:
-        arguments["address"] = address
-    else:
-        # Without "local" ray.init joins whatever cluster runs on this machine.
-        arguments |= {
-            "address": "local",
-            "num_cpus": workers,
-            "object_store_memory": _OBJECT_STORE,
-            "include_dashboard": False,
-        }
-    resources = {"num_cpus": 1, "num_gpus": 0.0}
-    return {"client_resources": resources, "init_args": arguments}
+        ray.init(address=address, **arguments)
+        return
+    # Without "local" ray.init joins whatever cluster runs on this machine.
+    ray.init(
+        address="local",
+        num_cpus=workers,
+        object_store_memory=_OBJECT_STORE,
+        **arguments,
+    )
 
 
 def _quiet() -> None:
@@ -117,7 +141,8 @@ def _play(task: Task, home: str, message: Message) -> bytes:
         _workers.clear()
         worker = _workers[home] = Worker(task, Path(home))
     asking = decode_job(from_content(message, _MAX_BYTES))
-    return encode_part(worker.play(asking, asking.orders))
+    with mortal(Path(home) / _STOP):
+        return encode_part(worker.play(asking, asking.orders))
 
 
 class RayEngine:

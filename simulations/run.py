@@ -164,7 +164,7 @@ def _check_state(config: Config, weights: int) -> None:
     limit = config.run.state_limit_mb << 20
     if needed > limit:
         msg = (
-            f"residuals of {config.task.clients} clients need up to {needed >> 20} MiB; "
+            f"residuals of {config.task.clients} clients need {needed >> 20} MiB; "
             f"run.state_limit_mb is {config.run.state_limit_mb}; raise it, or set "
             "update.error_feedback = false"
         )

@@ -119,7 +119,13 @@ def test_a_display_remembers_the_folder_of_its_run(display):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2 * 10**15, "2000.0 TB"), ("", "-")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (2 * 10**15, "2000.0 TB"),
+        ("", "-"),
+    ],
 )
 def test_bytes_are_shown_in_decimal_units(count, text):
     assert human_bytes(count) == text

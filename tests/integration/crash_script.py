@@ -1,0 +1,156 @@
+"""Runs that kill themselves with SIGKILL at a chosen moment, and their resumption.
+
+    python -m tests.integration.crash_script FOLDER
+
+Runs once undisturbed, which imports and warms everything, and forks for each of the
+other runs.  Writes ``FOLDER/results.json``: for
+each case the signal that ended the first process, and the run folder.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import client.train
+import server.checkpoint
+import server.loop
+import simulations.run
+import simulations.worker
+from simulations.api import simulate
+from tests.integration.small_runs import only_run, small_settings
+
+UNDISTURBED = "undisturbed"
+CHANGES = {"run.control": True}
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nth_call(owner, name, number, then=None):
+    """Die at the n-th call of a function: before it, or after ``then``."""
+    real, count = getattr(owner, name), 0
+
+    def counted(*arguments, **options):
+        nonlocal count
+        count += 1
+        if count == number:
+            if then is not None:
+                then(real, *arguments, **options)
+            die()
+        return real(*arguments, **options)
+
+    setattr(owner, name, counted)
+
+
+def before_rename(start, number):
+    """Die between the write of the n-th file of that name and its renaming."""
+    real, count = Path.replace, 0
+
+    def replace(self, target):
+        nonlocal count
+        count += Path(target).name.startswith(start)
+        if count == number:
+            die()
+        return real(self, target)
+
+    Path.replace = replace
+
+
+def half_a_line(_append, path, line):
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line[: len(line) // 2])
+
+
+def completed(real, *arguments, **options):
+    real(*arguments, **options)
+
+
+def truncate_newest(folder):
+    newest = max((folder / "checkpoints").glob("main-round-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+
+
+def flip_newest(folder):
+    newest = max((folder / "checkpoints").glob("main-round-*.safetensors"))
+    data = bytearray(newest.read_bytes())
+    data[-100] ^= 1
+    newest.write_bytes(data)
+
+
+# Each arms a trap in the process that is to die.
+TRAPS = {
+    "in the first step of all": lambda: nth_call(client.train, "_step", 1),
+    "inside local training": lambda: nth_call(client.train, "_step", 100),
+    "between two clients' answers": lambda: nth_call(
+        simulations.worker.Worker, "_one", 15
+    ),
+    "while a residual is written": lambda: before_rename("round-0", 10),
+    "before a checkpoint is renamed": lambda: before_rename("main-round-", 3),
+    "before a checkpoint's journal line": lambda: nth_call(
+        server.checkpoint, "_append_line", 3
+    ),
+    "in the middle of a journal line": lambda: nth_call(
+        server.checkpoint, "_append_line", 3, half_a_line
+    ),
+    "when a cut is logged and not yet kept": lambda: nth_call(
+        server.loop, "_log_cut", 1, completed
+    ),
+    "right after the round of a cut": lambda: nth_call(server.loop, "plan_round", 3),
+    "in the control run": lambda: nth_call(client.train, "_step", 300),
+    "when all rounds are done": lambda: nth_call(simulations.run, "write_models", 1),
+}
+# What befalls the run folder of a run that died late, before it is resumed.
+DAMAGES = {
+    "a truncated newest checkpoint": truncate_newest,
+    "a flipped bit in the newest checkpoint": flip_newest,
+}
+
+
+def forked(work):
+    """Run in a fork; return how it ended, as ``os.waitstatus_to_exitcode``."""
+    number = os.fork()
+    if number == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(number, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def play(folder, trap, damage):
+    def start():
+        trap()
+        simulate(config=small_settings(folder, CHANGES))
+
+    ended = forked(start)
+    run = only_run(folder)
+    left = sorted(path.name for path in run.rglob("*") if path.is_file())
+    damage(run)
+    resumed = forked(lambda: simulate(resume_from=run))
+    return {"ended": ended, "left": left, "resumed": resumed, "run": str(run)}
+
+
+def main():
+    simulations.run._report = lambda folder: None
+    base = Path(sys.argv[1])
+    late = TRAPS["right after the round of a cut"]
+    cases = {name: (trap, lambda run: None) for name, trap in TRAPS.items()}
+    cases |= {name: (late, damage) for name, damage in DAMAGES.items()}
+    whole = simulate(config=small_settings(base / UNDISTURBED, CHANGES))
+    results = {UNDISTURBED: {"run": str(whole.directory)}}
+    for number, (name, (trap, damage)) in enumerate(cases.items()):
+        results[name] = play(base / str(number), trap, damage)
+    (base / "results.json").write_text(json.dumps(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The same small run on Ray with each of some numbers of workers.
+
+    python -m tests.integration.ray_script FOLDER WORKERS...
+
+Writes ``FOLDER/results.json``: number of workers -> run folder.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import simulations.run
+from simulations.api import simulate
+from tests.integration.small_runs import PARTIAL, small_settings
+
+
+def main():
+    simulations.run._report = lambda folder: None
+    base, results = Path(sys.argv[1]), {}
+    for workers in sys.argv[2:]:
+        changes = PARTIAL | {"run.engine": "ray", "run.workers": int(workers)}
+        done = simulate(config=small_settings(base / workers, changes))
+        results[workers] = str(done.directory)
+    (base / "results.json").write_text(json.dumps(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The examples run from a checkout, as the README says."""
+
+import sys
+
+import pytest
+
+from tests.integration.processes import ROOT, child
+from tests.integration.small_runs import only_run, read_summary
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def run_example(name, folder):
+    with child([sys.executable, str(ROOT / "examples" / name)], folder) as example:
+        assert example.wait(240) == 0, example.output
+        said = example.output
+    return said, read_summary(only_run(folder / "runs"))
+
+
+def test_a_users_own_network_and_data_are_pruned_in_a_few_lines(tmp_path):
+    said, summary = run_example("own_model.py", tmp_path)
+    assert f"accuracy {summary['accuracy_final']}" in said
+    assert summary["params_final"] <= 0.5 * summary["params_dense"]
+    assert summary["accuracy_final"] > 0.85
+
+
+def test_a_regression_reports_r_squared(tmp_path):
+    said, summary = run_example("regression.py", tmp_path)
+    assert summary["metric"] == "r2"
+    assert "R squared, final" in said
+    assert 0.2 < summary["accuracy_final"] < 1.0
+
+
+def test_the_own_model_example_needs_at_most_twelve_lines_beside_the_network():
+    text = (ROOT / "examples" / "own_model.py").read_text(encoding="utf-8")
+    main = text[text.index("if __name__") :].strip().splitlines()
+    assert len(main) <= 12

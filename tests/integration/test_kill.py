@@ -1,0 +1,62 @@
+"""``kill -9`` at any moment: the resumed run ends as if nothing had happened."""
+
+import json
+import signal
+
+import pytest
+
+from tests.integration.crash_script import DAMAGES, TRAPS, UNDISTURBED
+from tests.integration.processes import child, module
+from tests.integration.small_runs import events, figures, read_summary
+
+LATE = ("in the control run", "when all rounds are done")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Play all cases in one process that forks: importing torch takes the most time."""
+    folder = tmp_path_factory.mktemp("crash")
+    with child(module("crash_script", str(folder)), folder) as script:
+        assert script.wait(360) == 0, script.output
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def undisturbed(cases):
+    return cases[UNDISTURBED]["run"]
+
+
+@pytest.mark.parametrize("moment", TRAPS)
+def test_a_run_killed_is_resumed_to_the_same_bits(cases, undisturbed, moment):
+    case = cases[moment]
+    assert case["ended"] == -signal.SIGKILL
+    assert "summary.json" not in case["left"]
+    assert ("control-journal.jsonl" in case["left"]) == (moment in LATE)
+    assert case["resumed"] == 0
+    assert figures(read_summary(case["run"])) == figures(read_summary(undisturbed))
+    assert rounds(case["run"]) == rounds(undisturbed)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    cases, undisturbed, damage
+):
+    case = cases[damage]
+    assert (case["ended"], case["resumed"]) == (-signal.SIGKILL, 0)
+    (warning,) = events(case["run"], "warning")
+    assert "main-round-00002.safetensors is truncated or changed" in warning["text"]
+    assert "the one before it is used" in warning["text"]
+    assert figures(read_summary(case["run"])) == figures(read_summary(undisturbed))
+    assert rounds(case["run"]) == rounds(undisturbed)
+
+
+def rounds(run):
+    """Return what every round logged, but for times: each round exactly once."""
+    kinds = ("round", "client", "cut")
+    return [
+        {k: v for k, v in event.items() if k not in ("time", "seconds")}
+        for kind in kinds
+        for event in events(run, kind)
+    ]
