@@ -17,13 +17,6 @@ def run_example(name, folder):
     return said, read_summary(only_run(folder / "runs"))
 
 
-def test_a_users_own_network_and_data_are_pruned_in_a_few_lines(tmp_path):
-    said, summary = run_example("own_model.py", tmp_path)
-    assert f"accuracy {summary['accuracy_final']}" in said
-    assert summary["params_final"] <= 0.5 * summary["params_dense"]
-    assert summary["accuracy_final"] > 0.85
-
-
 def test_a_regression_reports_r_squared(tmp_path):
     said, summary = run_example("regression.py", tmp_path)
     assert summary["metric"] == "r2"
