@@ -260,6 +260,20 @@ def test_the_shrink_of_a_round_does_not_depend_on_the_number_of_steps(steps):
         assert torch.equal(value, server[name]), name
 
 
+def test_every_step_adds_an_equal_part_of_the_shrink():
+    weights, structure = example("resnet")
+    aim = Aim(name="bn-l1", strength=0.8)
+    penalty = build_penalty(structure, structure.full(), weights, aim)
+    parameters = parameters_of(structure, weights)
+    dual = DualSteps(penalty, parameters, 4)
+    for share in (0.25, 0.5, 0.75, 1.0):
+        dual.after_step()
+        wanted = parameters_of(structure, weights)
+        penalty.shrink(wanted, share)
+        for name in penalty.tensors:
+            assert torch.equal(parameters[name], wanted[name]), (name, share)
+
+
 def test_the_answer_holds_the_weights_before_the_shrink():
     weights, structure = example("resnet")
     aim = Aim(name="bn-l1+group", strength=5.0)

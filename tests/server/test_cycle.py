@@ -70,6 +70,13 @@ def test_each_step_is_taken_in_the_documented_rounds(question, numbers):
     assert [n for n, c in cursors if question(c, DOCUMENTED)] == numbers
 
 
+def test_a_run_without_cuts_scores_nothing():
+    rounds = DOCUMENTED.model_copy(update={"cuts": 0})
+    for cursor in walk(rounds):
+        assert not is_previewing(cursor, rounds)
+        assert not is_cutting(cursor, rounds)
+
+
 def test_cuts_aim_at_equal_steps_of_the_schedule_and_the_last_at_its_end():
     cuts = [c for c in walk(DOCUMENTED) if is_cutting(c, DOCUMENTED)]
     assert [c.target for c in cuts] == [0.25, 0.5, 0.75, 1.0]

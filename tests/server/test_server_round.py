@@ -17,7 +17,7 @@ from common.messages import (
     Status,
     Validation,
 )
-from common.pruning.importance import zero_units
+from common.pruning.importance import weight_scores, zero_units
 from common.pruning.plan import check_plan, child_plan
 from common.pruning.remap import remap, remap_moments
 from server.asking import Part
@@ -358,6 +358,19 @@ def test_scores_of_refused_clients_do_not_count():
     _, report = server.finish(answers)
     assert "client-000" not in report.choice.votes
     np.testing.assert_allclose(report.choice.consensus, votes / votes.sum(), rtol=1e-5)
+
+
+def test_the_server_scores_the_broadcast_and_not_what_came_of_it():
+    server = Server(CUTTING, prune__importance="l2", client__strength=0.0)
+    structure, full = tiny_structure(), tiny_structure().full()
+    rng = np.random.default_rng(0)
+    wanted = weight_scores(structure, full, server.work.weights, "l2", rng)
+    grown = rng.normal(size=server.work.spec.size)
+    _, report = server.finish(server.answers([grown] * 4))
+    np.testing.assert_allclose(
+        report.choice.consensus, wanted / wanted.sum(), rtol=1e-5
+    )
+    assert report.choice.votes == {}
 
 
 def test_one_hostile_scorer_does_not_change_what_is_cut():
