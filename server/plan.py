@@ -82,8 +82,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         broadcast=broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
-        keep_broadcast=is_cutting(state.cursor, config.rounds)
-        and config.distill.weight > 0.0,
+        keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
     )
     variants, orders = _address(base, state, setting, cohort)
@@ -182,7 +181,16 @@ def _teacher(state: ServerState, config: Config) -> Snapshot | None:
         return None
     cursor = state.cursor
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
-    return state.teacher if tuning else None
+    if not tuning:
+        return None
+    return state.dense if config.distill.teacher == "dense" else state.previous
+
+
+def _is_teacher(state: ServerState, config: Config) -> bool:
+    """Return whether clients keep the next broadcast, to be taught by it later."""
+    wanted = config.distill.teacher == "previous" or state.dense is None
+    teaches = config.distill.weight > 0.0 and wanted
+    return teaches and is_cutting(state.cursor, config.rounds)
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
@@ -239,8 +247,8 @@ def _variant(
     lacks_structure, lacks_teacher = lacks
     text = setting.structure.to_json() if lacks_structure else b""
     teacher = None
-    if lacks_teacher and state.teacher is not None:
-        snapshot = state.teacher
+    snapshot = _teacher(state, setting.config)
+    if lacks_teacher and snapshot is not None:
         spec = setting.structure.spec(snapshot.plan.keep)
         teacher, _ = encode_network(
             snapshot.plan,

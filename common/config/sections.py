@@ -184,6 +184,10 @@ class Broadcast(Section):
 class Distill(Section):
     """How the network before a cut teaches the one after it."""
 
+    teacher: Literal["dense", "previous"] = "dense"
+    """The network before the first cut, which clients receive once, or the one before
+    the last cut."""
+
     weight: Share = 0.5
     """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""
     temperature: float = Field(default=2.0, gt=0)

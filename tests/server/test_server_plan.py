@@ -90,7 +90,7 @@ def test_each_client_is_sent_what_it_lacks_and_nothing_else():
         b: Known(acknowledged=2, structure=True, teacher=b"0" * 16),
         c: Known(acknowledged=0, structure=False, teacher=teacher.digest),
     }
-    state = replace(state, round=3, teacher=teacher, known=known)
+    state = replace(state, round=3, dense=teacher, previous=teacher, known=known)
     work = plan_round(state, setting)
     plans = {name: plan_for(work, n) for n, name in enumerate(setting.clients)}
     text = setting.structure.to_json()
@@ -127,7 +127,7 @@ def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises():
     state, setting = prepare(TUNING)
     for seed in range(5):
         teacher = teacher_of(state, setting, seed)
-        work = plan_round(replace(state, teacher=teacher), setting)
+        work = plan_round(replace(state, dense=teacher, previous=teacher), setting)
         sent = plan_for(work).teacher_broadcast
         assert sent is not None
         decoded = codec.decode_weights(sent.weights, work.spec)
@@ -136,7 +136,8 @@ def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises():
 
 def test_without_distillation_no_teacher_is_kept_or_sent():
     state, setting = prepare(TUNING, distill__weight=0.0)
-    state = replace(state, teacher=teacher_of(state, setting))
+    teacher = teacher_of(state, setting)
+    state = replace(state, dense=teacher, previous=teacher)
     plan = plan_for(plan_round(state, setting))
     assert (plan.teacher, plan.teacher_broadcast) == (b"", None)
     assert plan.settings.distill_weight == 0.0
@@ -144,23 +145,39 @@ def test_without_distillation_no_teacher_is_kept_or_sent():
     assert not plan_for(cutting).keep_broadcast
 
 
-def test_only_a_fine_tune_round_has_a_teacher_and_only_a_cutting_one_keeps_one():
+def test_only_a_fine_tune_round_has_a_teacher_and_only_the_first_cut_keeps_one():
     state, setting = prepare()
-    state = replace(state, teacher=teacher_of(state, setting))
-    closing = replace(TUNING, final=True, closing=True)
+    taught = teacher_of(state, setting)
+    taught = replace(state, dense=taught, previous=taught)
+    cases = {
+        "first cut": replace(state, cursor=CUTTING),
+        "cut": replace(taught, cursor=CUTTING),
+        "tune": replace(taught, cursor=TUNING),
+        "closing": replace(taught, cursor=replace(TUNING, final=True, closing=True)),
+    }
     found = {}
-    for name, cursor in {"cut": CUTTING, "tune": TUNING, "closing": closing}.items():
-        plan = plan_for(plan_round(replace(state, cursor=cursor), setting))
+    for name, state in cases.items():
+        plan = plan_for(plan_round(state, setting))
         found[name] = (
             bool(plan.teacher),
             plan.settings.distill_weight,
             plan.keep_broadcast,
         )
     assert found == {
-        "cut": (False, 0.0, True),
+        "first cut": (False, 0.0, True),
+        "cut": (False, 0.0, False),
         "tune": (True, 0.5, False),
         "closing": (False, 0.0, False),
     }
+
+
+def test_the_previous_network_teaches_where_that_is_asked_for():
+    state, setting = prepare(TUNING, distill__teacher="previous")
+    dense, previous = teacher_of(state, setting), teacher_of(state, setting, 6)
+    state = replace(state, dense=dense, previous=previous)
+    assert plan_for(plan_round(state, setting)).teacher == previous.digest
+    cutting = plan_round(replace(state, cursor=CUTTING), setting)
+    assert plan_for(cutting).keep_broadcast
 
 
 def test_the_broadcast_is_on_its_grid_and_the_server_keeps_what_the_grid_loses():
@@ -192,7 +209,8 @@ def phases(**changes):
     state, setting = prepare(**changes)
     rounds = setting.config.rounds
     cursor = Cursor(phase=Phase.WARMUP, step=0.5)
-    state = replace(state, teacher=teacher_of(state, setting))
+    teacher = teacher_of(state, setting)
+    state = replace(state, dense=teacher, previous=teacher)
     state = replace(
         state, statistics=plan_statistics(setting), importance=np.ones(16, np.float32)
     )
