@@ -7,7 +7,8 @@ def control_config(config: Config, rounds: int) -> Config:
     """Return the configuration of dense FedAvg over the same number of rounds.
 
     Same network, data, clients, cohorts and local training; no penalty, no cut, no
-    teacher; float32 messages with every weight, both ways.
+    teacher; float32 messages with every weight, both ways.  Where the run rewinds the
+    learning rate for its cuts, the control has nothing to rewind for: one cosine.
 
     Args:
         config: The run that is compared.
@@ -15,13 +16,18 @@ def control_config(config: Config, rounds: int) -> Config:
     """
     trained = rounds - 1
     final = min(config.rounds.final, trained)
+    rewinds = config.client.lr_schedule == "cosine-rewind"
     return config.model_copy(
         update={
             "rounds": config.rounds.model_copy(
                 update={"warmup": trained - final, "cuts": 0, "final": final}
             ),
             "client": config.client.model_copy(
-                update={"penalty": "none", "strength": 0.0}
+                update={
+                    "penalty": "none",
+                    "strength": 0.0,
+                    "lr_schedule": "cosine" if rewinds else config.client.lr_schedule,
+                }
             ),
             "update": config.update.model_copy(
                 update={

@@ -146,7 +146,13 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     return TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
-        lr=learning_rate(client.lr_schedule, client.lr, state.round + 1, rounds.total),
+        lr=learning_rate(
+            client.lr_schedule,
+            client.lr,
+            state.round + 1,
+            rounds.total,
+            warmup=rounds.warmup,
+        ),
         momentum=client.momentum,
         penalty=client.penalty if sparsifying else "none",
         strength=client.strength if sparsifying else 0.0,
