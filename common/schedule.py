@@ -28,36 +28,17 @@ def density_at(kind: str, end: float, progress: float) -> float:
     return float(end**progress)
 
 
-def learning_rate(
-    kind: str, start: float, round_: int, rounds: int, *, warmup: int = 0
-) -> float:
+def learning_rate(kind: str, start: float, round_: int, rounds: int) -> float:
     """Return the learning rate of a round, from 1 to ``rounds``.
 
     "constant", or "cosine": half a cosine from ``start`` down to a twentieth of it
     (Loshchilov & Hutter 2017, arXiv:1608.03983, Eq. 5); rounds beyond the plan keep
-    the last value.  "cosine-rewind": one such half over the warmup and another over the
-    rounds after it, since a network that was cut learns best at a rate from early
-    training (Renda et al. 2020, arXiv:2003.02389).
-
-    Args:
-        kind: Name of the schedule.
-        start: Rate of round 1, > 0.
-        round_: The round, from 1.
-        rounds: Rounds of the run, warmup included.
-        warmup: Rounds before the first cycle.
+    the last value.
 
     Examples:
         >>> [round(learning_rate("cosine", 0.1, r, 3), 4) for r in (1, 2, 3, 9)]
         [0.1, 0.0525, 0.005, 0.005]
-        >>> def rate(r):
-        ...     return learning_rate("cosine-rewind", 0.1, r, 5, warmup=2)
-        >>> [round(rate(r), 4) for r in (1, 2, 3, 4, 5, 9)]
-        [0.1, 0.005, 0.1, 0.0525, 0.005, 0.005]
     """
-    if kind == "cosine-rewind" and warmup > 0:
-        late = round_ > warmup
-        round_ = round_ - warmup if late else round_
-        rounds = rounds - warmup if late else warmup
     if kind == "constant" or rounds <= 1:
         return start
     least = start / 20.0

@@ -8,7 +8,7 @@ def control_config(config: Config, rounds: int) -> Config:
 
     Same network, data, clients, cohorts and local training; no penalty, no cut, no
     teacher; float32 messages with every weight, both ways.  Where the run rewinds the
-    learning rate for its cuts, the control has nothing to rewind for: one cosine.
+    learning rate for its cuts, the control has nothing to rewind for.
 
     Args:
         config: The run that is compared.
@@ -16,7 +16,6 @@ def control_config(config: Config, rounds: int) -> Config:
     """
     trained = rounds - 1
     final = min(config.rounds.final, trained)
-    rewinds = config.client.lr_schedule == "cosine-rewind"
     return config.model_copy(
         update={
             "rounds": config.rounds.model_copy(
@@ -26,7 +25,7 @@ def control_config(config: Config, rounds: int) -> Config:
                 update={
                     "penalty": "none",
                     "strength": 0.0,
-                    "lr_schedule": "cosine" if rewinds else config.client.lr_schedule,
+                    "lr_rewind": 0.0,
                 }
             ),
             "update": config.update.model_copy(

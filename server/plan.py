@@ -146,13 +146,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     return TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
-        lr=learning_rate(
-            client.lr_schedule,
-            client.lr,
-            state.round + 1,
-            rounds.total,
-            warmup=rounds.warmup,
-        ),
+        lr=rate_of(state.round + 1, config),
         momentum=client.momentum,
         penalty=client.penalty if sparsifying else "none",
         strength=client.strength if sparsifying else 0.0,
@@ -166,6 +160,22 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         measure=spec.moments > 0 and not frozen,
         freeze=frozen,
     )
+
+
+def rate_of(round_: int, config: Config) -> float:
+    """Return the learning rate of a round, from 1.
+
+    With ``client.lr_rewind`` the warmup ends a schedule of its own: cuts start from a
+    network that has settled, and what was cut learns again at a higher rate (learning
+    rate rewinding, Renda et al. 2020, arXiv:2003.02389).
+    """
+    client, rounds = config.client, config.rounds
+    if client.lr_rewind <= 0.0:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.total)
+    if round_ <= rounds.warmup:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.warmup)
+    late, left = round_ - rounds.warmup, rounds.total - rounds.warmup
+    return learning_rate(client.lr_schedule, client.lr_rewind, late, left)
 
 
 def update_density(update: Update, size: int) -> float:

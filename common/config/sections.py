@@ -101,9 +101,11 @@ class Client(Section):
     """Examples of one local step, 1 <= batch."""
     lr: float = Field(default=0.05, gt=0)
     """Learning rate of SGD, 0 < lr."""
-    lr_schedule: Literal["constant", "cosine", "cosine-rewind"] = "cosine"
-    """How the learning rate changes over the rounds of the run; "cosine-rewind" starts
-    again after the warmup."""
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    """How the learning rate changes over the rounds of the run."""
+    lr_rewind: float = Field(default=0.0, ge=0)
+    """Learning rate that the schedule starts with again after the warmup, which ends
+    its own then; 0 <= lr_rewind, 0 = one schedule for the whole run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
     clip: float = Field(default=5.0, ge=0)

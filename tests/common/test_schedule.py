@@ -47,9 +47,3 @@ def test_rounds_beyond_the_plan_keep_the_last_rate():
 def test_a_constant_rate_and_a_run_of_one_round_stay_at_the_start(round_):
     assert learning_rate("constant", 0.1, round_, 10) == 0.1
     assert learning_rate("cosine", 0.1, round_, 1) == 0.1
-
-
-def test_a_rewound_cosine_is_one_over_the_warmup_and_one_over_the_rest():
-    rates = [learning_rate("cosine-rewind", 0.1, r, 10, warmup=4) for r in range(1, 11)]
-    assert rates[:4] == [learning_rate("cosine", 0.1, r, 4) for r in range(1, 5)]
-    assert rates[4:] == [learning_rate("cosine", 0.1, r, 6) for r in range(1, 7)]

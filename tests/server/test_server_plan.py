@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 
 from common import codec
+from common.config import Update
 from common.messages import Phase, Statistics, weights_digest
+from common.schedule import learning_rate
 from server.cycle import Cursor, after_round, is_cutting, is_frozen, is_previewing
-from server.plan import draw_cohort, encode_network, plan_round
+from server.plan import (
+    draw_cohort,
+    encode_network,
+    plan_round,
+    rate_of,
+    update_density,
+)
 from server.state import Known, Snapshot
 from tests.tiny_federation import (
     make_setting,
@@ -277,3 +285,28 @@ def test_the_learning_rate_falls_over_the_whole_run():
     rates = [plan.settings.lr for _, plan in found]
     assert rates == sorted(rates, reverse=True)
     assert (rates[0], rates[rounds.total - 1]) == pytest.approx((0.1, 0.005))
+
+
+def test_a_rewound_rate_falls_over_the_warmup_and_again_over_the_rest():
+    _, setting = prepare(client__lr=0.1, client__lr_rewind=0.04, rounds__warmup=4)
+    config = setting.config
+    total = config.rounds.total
+    rates = [rate_of(round_, config) for round_ in range(1, total + 1)]
+    assert rates[:4] == [learning_rate("cosine", 0.1, r, 4) for r in range(1, 5)]
+    assert rates[4:] == [
+        learning_rate("cosine", 0.04, r, total - 4) for r in range(1, total - 3)
+    ]
+    plain = config.model_copy(
+        update={"client": config.client.model_copy(update={"lr_rewind": 0.0})}
+    )
+    assert rate_of(5, plain) == learning_rate("cosine", 0.1, 5, total)
+
+
+def test_a_small_network_sends_at_least_the_fewest_entries():
+    update = Update(update_density=0.1, min_entries=50)
+    assert [update_density(update, n) for n in (2000, 500, 100, 20)] == [
+        0.1,
+        0.1,
+        0.5,
+        1.0,
+    ]
