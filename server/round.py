@@ -205,6 +205,11 @@ def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, 
     return known
 
 
+def spent(state: ServerState, answers: Answers) -> ServerState:
+    """Count an attempt that failed: its bytes were sent all the same."""
+    return replace(state, totals=_totals(state.totals, answers))
+
+
 def _totals(totals: Totals, answers: Answers) -> Totals:
     records = answers.records
     return replace(
