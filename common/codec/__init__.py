@@ -61,7 +61,7 @@ bitmaps: highest bit first, padding bits 0.  A level is -127..127, never 0 in a 
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 
-from common.codec.delta import decode_delta, delta_parts, encode_delta
+from common.codec.delta import decode_delta, delta_parts, encode_delta, hold
 from common.codec.frame import VERSION, Kind, seal, unseal
 from common.codec.plan_message import (
     PlanCache,
@@ -102,6 +102,7 @@ __all__ = [
     "encode_update",
     "encode_weights",
     "fixed_bytes",
+    "hold",
     "message_parts",
     "quantise_delta",
     "seal",

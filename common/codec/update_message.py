@@ -5,7 +5,7 @@ from math import ceil
 import numpy as np
 
 from common.codec import checks
-from common.codec.delta import decode_delta, delta_parts, encode_delta
+from common.codec.delta import decode_delta, delta_parts, encode_delta, hold
 from common.codec.frame import Kind, seal, unseal
 from common.codec.parts import read_statistics, statistics_fields
 from common.codec.quantise import dequantise_delta
@@ -27,7 +27,9 @@ _HALF = "<f2"
 _VALIDATION = 3
 
 
-def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
+def encode_update(
+    update: ClientUpdate, spec: ModelSpec, base: Vector, last: Vector | None = None
+) -> bytes:
     """Return an answer as one message; equal answers give equal bytes.
 
     Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
@@ -37,6 +39,7 @@ def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
         update: The answer.
         spec: Shapes of the network that was sent.
         base: Decoded broadcast that the delta starts from, float32[spec.size].
+        last: That broadcast less the one before, if server and client hold it.
 
     Raises:
         DataError: If a moment does not fit float16, or sizes do not fit ``spec``.
@@ -53,7 +56,7 @@ def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
             update.base,
             int(update.num_examples),
             float(update.loss),
-            encode_delta(update.delta, spec, base),
+            encode_delta(update.delta, spec, base, last=last),
             None if importance is None else importance.astype("<f4").tobytes(),
             statistics_fields(_representable(update.statistics), _HALF),
             [
@@ -106,14 +109,14 @@ def message_parts(data: bytes) -> dict[str, int]:
     without knowing what it answers.
 
     Returns:
-        Bytes of ``positions``, ``values``, ``scales``, ``statistics``,
-        ``importance`` and ``header`` (all that is left).
+        Bytes of ``entries`` (positions, values, scales and signs of the delta),
+        ``statistics``, ``importance`` and ``header`` (all that is left).
 
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
     fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
-    parts = delta_parts(checks.blob(fields[7], "delta"))
+    parts = {"entries": delta_parts(checks.blob(fields[7], "delta"))["entries"]}
     parts["statistics"] = 0
     if fields[9] is not None:
         moments = checks.array(fields[9], "statistics", 3)[1:]
@@ -133,8 +136,7 @@ def fixed_bytes(data: bytes) -> int:
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
-    parts = message_parts(data)
-    return len(data) - parts["positions"] - parts["values"]
+    return len(data) - message_parts(data)["entries"]
 
 
 def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:
@@ -162,7 +164,10 @@ def _round(value: object) -> int:
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
     spec = expected.spec
     most = ceil(expected.update_density * spec.size)
-    delta = decode_delta(data, spec, expected.base_weights, expected.values, most)
+    known = hold(spec, expected.base_weights, expected.last)
+    delta = decode_delta(
+        data, spec, known, values=expected.values, max_entries=most
+    )
     values = dequantise_delta(delta, spec).values
     bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))
     if len(bad):
