@@ -358,6 +358,7 @@ class Expected:
         max_value: Largest magnitude of one entry of the delta.
         last: The broadcast less the one before, float32[size], or None: context for
             clients that hold both.
+        last_name: Digest of the broadcast before; empty without.
     """
 
     run_id: str
@@ -375,6 +376,7 @@ class Expected:
     max_examples: int
     max_value: float
     last: Vector | None = field(default=None, repr=False)
+    last_name: bytes = b""
 
 
 class Status(StrEnum):

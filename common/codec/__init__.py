@@ -45,24 +45,15 @@ whole tensor of fewer.
                     of all other tensors); weight = level * scale; scale 0 = row of 0s
 5 broadcast  the four items of a broadcast (a client's own store)
 
-delta      = msgpack array [coder, count, form, length, section positions,
-             section values, section scales], no digest of its own
-             coder      1 int8: values int8[count], scales uint8[rows]
-                        2 float32: values float32[count], no scales; values never
-                        deflated by this encoder
-             positions  form 0 bitmap, first position = highest bit of the first
-                        byte; form 1 gaps: distance to the position before (-1 for
-                        the first) less one, as varint, low 7 bits first, top bit
-                        = goes on; first bytes of all gaps, then the second bytes
-                        of those that go on, ...; ``length`` = bytes before deflate
-             value      = level * 2 ** ((code - 225) / 8), code 0 = row not sent
+delta      = what ``delta_format.py`` specifies, on a page of its own
 
-bitmaps: highest bit first, padding bits 0.  A level is -127..127, never 0 in a delta.
+bitmaps: highest bit first, padding bits 0.  A level of weights is -127..127.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 
-from common.codec.delta import decode_delta, delta_parts, encode_delta, hold
+from common.codec.delta import decode_delta, delta_parts, encode_delta
 from common.codec.frame import VERSION, Kind, seal, unseal
+from common.codec.known import Known, hold
 from common.codec.plan_message import (
     PlanCache,
     address_plan,
@@ -85,6 +76,7 @@ __all__ = [
     "VALUES",
     "VERSION",
     "Kind",
+    "Known",
     "PlanCache",
     "address_plan",
     "check_weights",

@@ -42,28 +42,26 @@ class Alphabet:
     def octaves(self, symbols: Class) -> Class:
         """Return the size class of each symbol > 0 that signs are told apart by."""
         if self.floating:
-            return symbols >> 3
+            return symbols >> np.uint8(3)
         octaves: Class = log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
         return octaves[symbols]
 
-    def row_classes(
-        self, symbols: Class, rows: Ints, counts: Ints, grain: int
-    ) -> Class:
+    def row_classes(self, symbols: Class, rows: Ints, counts: Ints) -> Class:
         """Return the class of each row by the mean size of its symbols, uint8[rows].
 
         Args:
             symbols: Symbol of each entry.
             rows: Its row, rising.
             counts: Entries of each row.
-            grain: Classes of the finest scale that count as one.
         """
         sizes = np.arange(self.symbols) if self.floating else self.starts
         # Sums of integers below 2**53 are exact in float64, in any order.
         sums = np.bincount(rows, weights=sizes[symbols], minlength=len(counts))
         if self.floating:
             means = sums.astype(np.int64) // np.maximum(counts, 1)
-            return np.minimum(means >> 1, SIZES - 1).astype(np.uint8) // np.uint8(grain)
-        return size_classes(sums.astype(np.int64), counts, grain)
+            halves: Class = np.minimum(means >> 1, SIZES - 1).astype(np.uint8)
+            return halves
+        return size_classes(sums.astype(np.int64), counts)
 
 
 def integers(top: int) -> Alphabet:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.codec.alphabet import Alphabet
 from common.codec.classes import Class
 from common.codec.coder import Coder
-from common.codec.levels import Coded, Entries, Levels, code_levels, look_up
+from common.codec.known import Known
+from common.codec.levels import Coded, Entries, Levels, Scale, code_levels, look_up
 from common.codec.places import code_places
 from common.codec.quantise import GRIDS
 from common.codec.rans import Ints
-from common.codec.recipe import Known, Recipe
+from common.codec.recipe import Recipe
 from common.codec.scales import alphabet_of, code_scales, shifts
 from common.messages import Indices, Mask
 
@@ -57,14 +57,14 @@ class Body:
     Attributes:
         indices: Positions, int64[count].
         codes: As in ``Content``.
-        alphabet: How levels became symbols.
+        scale: How levels became symbols.
         entries: What was known of each entry.
         coded: Symbols and signs.
     """
 
     indices: Indices
     codes: Class
-    alphabet: Alphabet
+    scale: Scale
     entries: Entries
     coded: Coded
 
@@ -88,29 +88,36 @@ def code_body(
         content: What to write, or None to read.
         probe: Called with the name of each part that has been coded.
     """
-    recipe, grid = header.recipe, GRIDS[header.values]
-    if known.mask is None or not recipe.agreed:
-        mask = None if content is None else content.mask
-        indices = code_places(coder, recipe, known, header.count, mask)
-    else:
+    recipe = header.recipe
+    if known.mask is not None and recipe.agreed:
         indices = np.flatnonzero(known.mask)
+        scores = np.zeros(len(indices), dtype=np.uint8)
+    else:
+        mask = None if content is None else content.mask
+        indices, scores = code_places(coder, recipe, known, header.count, mask)
     probe("positions")
     counts = groups_of(indices, known, header.values)
     codes = None if content is None else content.codes
-    codes = code_scales(coder, known.shape, counts, codes)
+    by_row = GRIDS[header.values].per == "row"
+    tensors = known.shape.row_tensors if by_row else np.zeros(len(counts), np.uint8)
+    codes = code_scales(coder, counts, tensors, codes)
     probe("scales")
-    shift = np.zeros(len(indices), dtype=np.int16)
-    if header.shrink:
-        shift = shifts(header.shrink, codes, counts, header.values)
-    entries = look_up(recipe, known, indices, shift)
-    alphabet = alphabet_of(header.values, shifted=bool(header.shrink))
-    levels = None if content is None else content.levels
+    entries = look_up(recipe, known, indices, scores)
+    scale = scale_of(header, codes, counts, entries)
     coded = Coded(symbols=codes[:0], negative=codes[:0])
     if header.values != "float32":
-        coded = code_levels(coder, recipe, entries, alphabet, levels, probe)
-    return Body(
-        indices=indices, codes=codes, alphabet=alphabet, entries=entries, coded=coded
-    )
+        levels = None if content is None else content.levels
+        coded = code_levels(coder, recipe, entries, scale, levels, probe)
+    return Body(indices=indices, codes=codes, scale=scale, entries=entries, coded=coded)
+
+
+def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Scale:
+    """Return how the levels of a message become symbols."""
+    shift = np.zeros(len(entries.rows), dtype=np.int16)
+    if header.shrink:
+        shift = shifts(header.shrink, codes, counts, header.values) * entries.alive
+    alphabet = alphabet_of(header.values, shifted=bool(header.shrink))
+    return Scale(alphabet=alphabet, shift=shift)
 
 
 def groups_of(indices: Indices, known: Known, values: str) -> Ints:

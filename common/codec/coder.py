@@ -9,11 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.codec.adaptive import Model, blocks
-from common.codec.rans import Ints, Reader, Run, Words, encode_runs
-
-BIT_SHARES = 15  # bits of precision for an alphabet of two
-SYMBOL_SHARES = 13  # and for a larger one
+from common.codec.adaptive import (
+    BIT_SHARES,
+    SYMBOL_SHARES,
+    BitModel,
+    Model,
+    blocks,
+)
+from common.codec.rans import Reader, Run, Words, encode_runs
 
 Symbols = NDArray[np.uint8]
 
@@ -92,32 +95,31 @@ class Taker:
         return self._reader.finish()
 
     def _read(self, model: Model, contexts: NDArray[np.integer]) -> Symbols:
-        if model.symbols == 2:  # noqa: PLR2004 - bits
-            ones = model.shares(BIT_SHARES)[:, 1].astype(np.uint16)
-            return self._reader.bits(ones[contexts], BIT_SHARES)
-        shares = model.shares(SYMBOL_SHARES)
+        shares = model.shares()
+        if isinstance(model, BitModel):
+            return self._reader.bits(shares[contexts], BIT_SHARES)
         width = 1 << (model.symbols - 1).bit_length()
         before = np.full((len(shares), width + 1), 1 << SYMBOL_SHARES, dtype=np.uint16)
         before[:, 0] = 0
-        before[:, 1 : model.symbols + 1] = np.cumsum(shares, axis=1)
+        np.cumsum(shares, axis=1, out=before[:, 1 : model.symbols + 1])
         return self._reader.symbols(contexts.astype(np.int64), before, SYMBOL_SHARES)
 
 
 def _run(model: Model, contexts: NDArray[np.integer], symbols: Symbols) -> Run:
-    if model.symbols == 2:  # noqa: PLR2004 - bits
-        one = model.shares(BIT_SHARES)[:, 1].astype(np.uint16)[contexts]
-        bit = symbols.astype(bool)
+    if isinstance(model, BitModel):
+        one = model.shares()[contexts]
         rest = np.uint16(1 << BIT_SHARES) - one
+        bit = symbols.view(np.bool_)
         return Run(
             bits=BIT_SHARES,
             shares=np.where(bit, one, rest),
             before=np.where(bit, np.uint16(0), one),
         )
-    shares = model.shares(SYMBOL_SHARES)
-    before = np.cumsum(shares, axis=1) - shares
-    cells = contexts.astype(np.int64) * model.symbols + symbols
+    shares = model.shares()
+    before = np.cumsum(shares, axis=1, dtype=np.uint16) - shares
+    cells = contexts.astype(np.intp) * model.symbols + symbols
     return Run(
         bits=SYMBOL_SHARES,
-        shares=shares.astype(np.uint16).reshape(-1)[cells],
-        before=before.astype(np.uint16).reshape(-1)[cells],
+        shares=shares.reshape(-1)[cells],
+        before=before.reshape(-1)[cells],
     )

@@ -14,7 +14,7 @@ from common.codec.quantise import GRIDS, check_levels, from_bfloat16, to_bfloat1
 from common.codec.rans import Words
 from common.codec.raw import join_raw, pack_fields, to_bits, to_bytes, unpack_fields
 from common.errors import PayloadError, Reason
-from common.messages import Indices, ModelSpec, QuantisedDelta, Vector
+from common.messages import Indices, ModelSpec, QuantisedDelta, SparseDelta, Vector
 
 _TOP = 63  # symbol of the largest exponent of a message of bfloat16
 _LARGEST_EXPONENT = 254
@@ -33,7 +33,7 @@ def content_of(delta: QuantisedDelta, places: Indices) -> Content:
     return Content(mask=mask, codes=codes, levels=levels)
 
 
-def dense_at(delta: QuantisedDelta, places: Indices) -> NDArray[Any]:
+def dense_at(delta: QuantisedDelta | SparseDelta, places: Indices) -> NDArray[Any]:
     """Return the values at ``places``, 0 where the delta has no entry."""
     if len(places) == len(delta.indices):
         return delta.values
@@ -59,12 +59,12 @@ def raw_bytes(body: Body, content: Content) -> bytes:
     """Return mantissas, then the signs that were not coded."""
     if not len(content.levels):
         return b""
-    rest = content.levels * body.entries.signs + body.entries.shift
+    rest = content.levels * body.entries.signs + body.scale.shift
     symbols = body.coded.symbols
-    low = np.abs(rest) - body.alphabet.starts[symbols]
+    low = np.abs(rest) - body.scale.alphabet.starts[symbols]
     negative = (rest < 0).view(np.uint8)[symbols > 0][len(body.coded.negative) :]
     return to_bytes(
-        np.concatenate([pack_fields(low, body.alphabet.raw[symbols]), negative])
+        np.concatenate([pack_fields(low, body.scale.alphabet.raw[symbols]), negative])
     )
 
 
@@ -86,10 +86,11 @@ def from_levels(
         raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
     if fields.header.recipe.agreed:
         indices, levels = indices[levels != 0], levels[levels != 0]
+    narrow: NDArray[np.int8] = levels.astype(np.int8)
     delta = QuantisedDelta(
         size=spec.size,
         indices=indices,
-        values=levels.astype(np.int8),
+        values=narrow,
         scales=body.codes,
         kind=values,
     )
@@ -102,16 +103,18 @@ def from_levels(
 def _join(fields: Fields, body: Body, first: Words) -> Levels:
     """Return the levels whose raw bits are in the states and the raw bytes."""
     symbols, negative = body.coded.symbols, body.coded.negative
-    widths = body.alphabet.raw[symbols]
+    widths = body.scale.alphabet.raw[symbols]
     filled = np.flatnonzero(symbols)
     mantissas = int(widths.sum(dtype=np.int64))
     count = mantissas + len(filled) - len(negative)
     bits = to_bits(join_raw(first, fields.raw, (count + 7) // 8), count)
-    sizes = body.alphabet.starts[symbols] + unpack_fields(bits[:mantissas], widths)
+    sizes = body.scale.alphabet.starts[symbols] + unpack_fields(
+        bits[:mantissas], widths
+    )
     minus = np.concatenate([negative, bits[mantissas:]]).astype(bool)
     rest = sizes.astype(np.int16)
     rest[filled[minus]] *= np.int16(-1)
-    return (rest - body.entries.shift) * body.entries.signs
+    return (rest - body.scale.shift) * body.entries.signs
 
 
 def _from_exponents(
@@ -128,13 +131,9 @@ def _from_exponents(
     if wrong or (found != _TOP and not (agreed and found == largest == 0)):
         detail = f"exponents of {largest} and below; want normal ones, that one too"
         raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
-    return _of_floats(
-        np.where(levels < 0, -1, 1)
-        * from_bfloat16(np.where(levels == 0, 0, bits).astype(np.uint16)),
-        body,
-        fields,
-        spec,
-    )
+    values = from_bfloat16(np.where(levels == 0, 0, bits).astype(np.uint16))
+    signed: Vector = np.where(levels < 0, -values, values)
+    return _of_floats(signed, body, fields, spec)
 
 
 def from_floats(
@@ -182,10 +181,11 @@ def _of_floats(
         detail = f"value {value}; want finite values other than 0"
         raise PayloadError(reason, f"delta.values of '{tensor}'", detail)
     sent = values != 0
+    kept: Vector = values[sent]
     return QuantisedDelta(
         size=spec.size,
         indices=indices[sent],
-        values=values[sent],
+        values=kept,
         scales=np.zeros(0, dtype=np.uint8),
         kind=fields.header.values,
     )

@@ -5,12 +5,13 @@ code; the package docstring gives the format.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from common.codec import checks
-from common.codec.body import Header, code_body
-from common.codec.choose import choose, choose_shrink
+from common.codec.body import Content, Header, code_body, groups_of, scale_of
+from common.codec.choose import choose, choose_levels, choose_shrink, pays
 from common.codec.coder import Taker, Writer
 from common.codec.content import (
     content_of,
@@ -21,67 +22,49 @@ from common.codec.content import (
     raw_bytes,
 )
 from common.codec.fields import Fields, read_fields, write_fields
+from common.codec.known import Known
+from common.codec.levels import look_up
+from common.codec.places import scores_at
 from common.codec.quantise import GRIDS, dequantise_delta
 from common.codec.rans import LOW
 from common.codec.raw import split_raw
-from common.codec.recipe import Known, Recipe, lanes_for
-from common.codec.shape import Shape
+from common.codec.recipe import Recipe, lanes_for
 from common.errors import DataError, PayloadError, Reason, StaleUpdate
-from common.messages import (
-    Mask,
-    ModelSpec,
-    QuantisedDelta,
-    Vector,
-    digest_of,
-    weights_digest,
-)
-
-_STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
+from common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
 
 Probe = Callable[[str, int], None]
 
+_STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 
-def encode_delta(
-    delta: QuantisedDelta,
-    spec: ModelSpec,
-    base: Vector,
-    *,
-    last: Vector | None = None,
-    mask: Mask | None = None,
-) -> bytes:
+
+def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
     """Return a quantised delta as bytes; equal arguments give equal bytes.
 
     Args:
         delta: What ``quantise_delta`` returned.
-        spec: Shapes of the network.
-        base: Decoded broadcast that the delta starts from, float32[spec.size].
-        last: The broadcast less the one before, float32[spec.size], if both ends
-            hold that too.
-        mask: Agreed weight mask, bool[spec.size], if there is one; the delta has no
+        known: What both ends hold (``hold``); with an agreed mask the delta has no
             entry outside.
 
     Raises:
-        DataError: If delta, spec, base and mask do not belong together.
+        DataError: If delta, weights and mask do not belong together.
     """
-    known = Known(shape=Shape(spec), base=base, last=last, mask=mask)
     _check_sizes(delta, known)
-    places = delta.indices if mask is None else np.flatnonzero(mask)
+    places = delta.indices if known.mask is None else np.flatnonzero(known.mask)
     if not len(places):
         return write_fields(_no_fields(delta.kind))
-    header = _choose(delta, known, spec, len(places))
     content = content_of(delta, places)
-    writer = Writer(lanes_for(spec.size, len(places)))
+    header = _choose(delta, known, places, content)
+    writer = Writer(lanes_for(delta.size, len(places)))
     body = code_body(writer, header, known, content)
     first, rest = split_raw(raw_bytes(body, content), writer.lanes)
     states, words = writer.finish(first)
     if delta.kind == "float32":
         rest = dense_at(delta, places).astype("<f4").tobytes()
-    last_used = header.recipe.last and last is not None
     return write_fields(
         Fields(
             header=header,
-            last=weights_digest(last) if last_used else b"",
-            mask=_mask_digest(mask),
+            last=known.last_name if header.recipe.last else b"",
+            mask=_mask_digest(known.mask),
             stream=states.astype(_STATE).tobytes() + words.astype(_WORD).tobytes(),
             raw=rest,
         )
@@ -90,7 +73,6 @@ def encode_delta(
 
 def decode_delta(
     data: bytes,
-    spec: ModelSpec,
     known: Known,
     *,
     values: str,
@@ -101,7 +83,6 @@ def decode_delta(
 
     Args:
         data: What ``encode_delta`` returned.
-        spec: The receiver's own shapes.
         known: What the receiver holds (``hold``).
         values: Kind of values that was asked for.
         max_entries: Most entries accepted.
@@ -115,11 +96,11 @@ def decode_delta(
     if header.values != values:
         detail = f"{header.values}; want {values}"
         raise PayloadError(Reason.MISMATCH, "delta.values", detail)
-    checks.integer(header.count, "delta.count", 0, min(max_entries, spec.size))
+    checks.integer(header.count, "delta.count", 0, min(max_entries, known.shape.size))
     _check_known(fields, known)
     if header.count == 0:
-        return _nothing(data, values, spec)
-    taker = _open(fields, spec.size)
+        return _nothing(data, values, known.shape.spec)
+    taker = _open(fields, known.shape.size)
 
     def passed(part: str) -> None:
         if probe is not None:
@@ -131,25 +112,35 @@ def decode_delta(
         raise PayloadError(Reason.BAD_SIZE, "delta.positions", detail)
     first = taker.finish()
     if values == "float32":
-        return from_floats(fields, body, first, spec)
-    return from_levels(fields, body, first, spec)
+        return from_floats(fields, body, first, known.shape.spec)
+    return from_levels(fields, body, first, known.shape.spec)
 
 
 def _choose(
-    delta: QuantisedDelta, known: Known, spec: ModelSpec, count: int
+    delta: QuantisedDelta, known: Known, places: Indices, content: Content
 ) -> Header:
-    recipe = choose(known, count)
-    shrink = np.float32(0)
+    """Return the contexts that leave the shortest message."""
+    recipe = choose(known, places, content.levels)
+    header = Header(
+        recipe=recipe, values=delta.kind, count=len(places), shrink=np.float32(0)
+    )
+    if not len(content.levels):
+        return header
+    counts = groups_of(places, known, delta.kind)
+    scores = np.zeros(len(places), dtype=np.uint8)
+    if not recipe.agreed:
+        scores = scores_at(content.mask, known.shape, recipe)
+    entries = look_up(recipe, known, places, scores)
+    scale = scale_of(header, content.codes, counts, entries)
     if recipe.base and GRIDS[delta.kind].top:
-        values = dequantise_delta(delta, spec).values
-        shrink = choose_shrink(known, delta.indices, values)
-    return Header(recipe=recipe, values=delta.kind, count=count, shrink=shrink)
-
-def hold(
-    spec: ModelSpec, base: Vector, last: Vector | None = None, mask: Mask | None = None
-) -> Known:
-    """Return what a receiver holds; see ``encode_delta``."""
-    return Known(shape=Shape(spec), base=base, last=last, mask=mask)
+        values = dense_at(dequantise_delta(delta, known.shape.spec), places)
+        shrunk = replace(header, shrink=choose_shrink(known, places, values))
+        shifted = scale_of(shrunk, content.codes, counts, entries)
+        alphabets = (scale.alphabet, shifted.alphabet)
+        if shrunk.shrink and pays(shifted.shift, entries, alphabets, content.levels):
+            header, scale = shrunk, shifted
+    recipe = choose_levels(recipe, entries, scale, content.levels)
+    return replace(header, recipe=recipe)
 
 
 def delta_parts(data: bytes) -> dict[str, int]:
@@ -207,9 +198,8 @@ def _check_known(fields: Fields, known: Known) -> None:
     if (known.mask is not None) != recipe.agreed and fields.header.count:
         detail = "want positions by the agreed mask, or without one"
         raise PayloadError(Reason.MISMATCH, "delta.recipe", detail)
-    last = b"" if known.last is None else weights_digest(known.last)
     for name, found, wanted in (
-        ("last", fields.last, last if recipe.last else b""),
+        ("last", fields.last, known.last_name if recipe.last else b""),
         ("mask", fields.mask, _mask_digest(known.mask) if recipe.agreed else b""),
     ):
         if found != wanted:

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from common.codec.adaptive import Model
+from common.codec.adaptive import SymbolModel
 from common.codec.alphabet import Alphabet, floats, integers
 from common.codec.classes import Class
 from common.codec.coder import Coder
 from common.codec.levels import Levels
 from common.codec.quantise import GRIDS, LADDER
 from common.codec.rans import Ints
-from common.codec.shape import TENSORS, Shape
+from common.codec.shape import TENSORS
 
 _HIGH, _LOW = 32, 8  # a code is an octave and an eighth of it
 _LOW_BITS = 3
@@ -22,30 +22,30 @@ def alphabet_of(values: str, *, shifted: bool) -> Alphabet:
 
 
 def code_scales(
-    coder: Coder, shape: Shape, counts: Ints, codes: Class | None
+    coder: Coder, counts: Ints, tensors: Class, codes: Class | None
 ) -> Class:
     """Write or read the code of every row or tensor that has an entry.
 
     Args:
         coder: Either end.
-        shape: Rows of the network.
         counts: Entries that share each scale.
+        tensors: Context of each scale, uint8[len(counts)].
         codes: uint8[len(counts)], or None to read.
 
     Returns:
         The codes; 0 where there is no entry.
     """
     filled = np.flatnonzero(counts)
-    tensors = np.zeros(len(filled), dtype=np.uint8)
-    if len(counts) == len(shape.row_tensors):
-        tensors = shape.row_tensors[filled]
-    high = low = None
+    contexts = tensors[filled]
+    high: Class | None = None
+    low: Class | None = None
     if codes is not None:
-        high, low = codes[filled] >> _LOW_BITS, codes[filled] & np.uint8(_LOW - 1)
-    high = coder.code(Model(_HIGH, (TENSORS,)), tensors, high)
-    low = coder.code(Model(_LOW, (TENSORS,)), tensors, low)
+        high = codes[filled] >> np.uint8(_LOW_BITS)
+        low = codes[filled] & np.uint8(_LOW - 1)
+    high = coder.code(SymbolModel(_HIGH, (TENSORS,)), contexts, high)
+    low = coder.code(SymbolModel(_LOW, (TENSORS,)), contexts, low)
     found = np.zeros(len(counts), dtype=np.uint8)
-    found[filled] = high << _LOW_BITS | low
+    found[filled] = high << np.uint8(_LOW_BITS) | low
     return found
 
 

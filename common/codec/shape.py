@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.codec.classes import Class
 from common.codec.rans import Ints
@@ -41,6 +40,7 @@ class Shape:
     """Where rows and columns lie.
 
     Attributes:
+        spec: Names and shapes of the tensors.
         size: Number of weights.
         grids: Tensors that hold a weight.
         tensors: Where each tensor starts, and the end, int64[tensors + 1].
@@ -68,6 +68,7 @@ class Shape:
                     )
                 )
             start, row = start + tensor.size, row + tensor.rows
+        self.spec = spec
         self.size = spec.size
         self.grids = tuple(grids)
         sizes = np.array([0, *(t.size for t in spec.tensors)], dtype=np.int64)
@@ -91,27 +92,6 @@ class Shape:
             flat = mask[grid.part].reshape(grid.rows, -1).sum(axis=0, dtype=np.int64)
             counts.append(flat.reshape(grid.columns, grid.depth).sum(axis=1))
         return np.concatenate(counts)
-
-    def spread(self, rows: Class, columns: Class, width: int) -> NDArray[np.uint16]:
-        """Return ``row * width + column`` of the classes of each place, uint16[size].
-
-        Args:
-            rows: Class of each row.
-            columns: Class of each column, or of none when they do not matter.
-            width: Number of classes of a column.
-        """
-        out = np.empty(self.size, dtype=np.uint16)
-        column = 0
-        for grid in self.grids:
-            of_rows = rows[grid.row : grid.row + grid.rows].astype(np.uint16)
-            of_rows *= np.uint16(width)
-            part = out[grid.part].reshape(grid.rows, grid.columns, grid.depth)
-            part[:] = of_rows[:, None, None]
-            if len(columns):
-                of_columns = columns[column : column + grid.columns]
-                part += of_columns.astype(np.uint16)[None, :, None]
-            column += grid.columns
-        return out
 
 
 def _numbered(counts: list[int]) -> Class:

@@ -5,15 +5,15 @@ from math import ceil
 import numpy as np
 
 from common.codec import checks
-from common.codec.delta import decode_delta, delta_parts, encode_delta, hold
+from common.codec.delta import decode_delta, delta_parts, encode_delta
 from common.codec.frame import Kind, seal, unseal
+from common.codec.known import Known, hold
 from common.codec.parts import read_statistics, statistics_fields
 from common.codec.quantise import dequantise_delta
 from common.errors import DataError, PayloadError, Reason, StaleUpdate
 from common.messages import (
     ClientUpdate,
     Expected,
-    ModelSpec,
     QuantisedDelta,
     Statistics,
     Validation,
@@ -27,9 +27,7 @@ _HALF = "<f2"
 _VALIDATION = 3
 
 
-def encode_update(
-    update: ClientUpdate, spec: ModelSpec, base: Vector, last: Vector | None = None
-) -> bytes:
+def encode_update(update: ClientUpdate, known: Known) -> bytes:
     """Return an answer as one message; equal answers give equal bytes.
 
     Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
@@ -37,12 +35,10 @@ def encode_update(
 
     Args:
         update: The answer.
-        spec: Shapes of the network that was sent.
-        base: Decoded broadcast that the delta starts from, float32[spec.size].
-        last: That broadcast less the one before, if server and client hold it.
+        known: What client and server hold (``hold``): the broadcast that it answers.
 
     Raises:
-        DataError: If a moment does not fit float16, or sizes do not fit ``spec``.
+        DataError: If a moment does not fit float16, or sizes do not fit.
     """
     importance = update.importance
     validation = update.validation
@@ -56,7 +52,7 @@ def encode_update(
             update.base,
             int(update.num_examples),
             float(update.loss),
-            encode_delta(update.delta, spec, base, last=last),
+            encode_delta(update.delta, known),
             None if importance is None else importance.astype("<f4").tobytes(),
             statistics_fields(_representable(update.statistics), _HALF),
             [
@@ -95,10 +91,11 @@ def decode_update(data: bytes, expected: Expected) -> ClientUpdate:
             fields[5], "num_examples", 1, expected.max_examples
         ),
         loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
-        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
         importance=_read_importance(fields[8], expected),
         statistics=_read_statistics(fields[9], expected),
         validation=_read_validation(fields[10], expected.max_examples),
+        # Last: it costs most to read.
+        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
     )
 
 
@@ -136,7 +133,8 @@ def fixed_bytes(data: bytes) -> int:
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
-    return len(data) - message_parts(data)["entries"]
+    entries = message_parts(data)["entries"]
+    return len(data) - entries
 
 
 def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:
@@ -164,10 +162,13 @@ def _round(value: object) -> int:
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
     spec = expected.spec
     most = ceil(expected.update_density * spec.size)
-    known = hold(spec, expected.base_weights, expected.last)
-    delta = decode_delta(
-        data, spec, known, values=expected.values, max_entries=most
+    known = hold(
+        spec,
+        expected.base_weights,
+        last=expected.last,
+        last_name=expected.last_name,
     )
+    delta = decode_delta(data, known, values=expected.values, max_entries=most)
     values = dequantise_delta(delta, spec).values
     bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))
     if len(bad):

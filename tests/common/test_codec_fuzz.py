@@ -15,8 +15,8 @@ from common import codec
 from common.codec.frame import pack, unpack
 from common.errors import PayloadError
 from tests.common.codec_examples import (
-    BASE,
     DELTA_ITEM,
+    KNOWN,
     SPEC,
     body_of,
     items_of,
@@ -27,7 +27,6 @@ from tests.common.codec_examples import (
     message_of,
     seal_again,
 )
-from tests.common.codec_forgery import RUNS
 
 MUTANTS = 20_000
 HOSTILE = [
@@ -50,7 +49,7 @@ def decode_update(data, values):
     assert np.all(
         np.isfinite(update.importance if update.importance is not None else 0)
     )
-    codec.encode_update(update, SPEC, BASE)
+    codec.encode_update(update, KNOWN)
 
 
 def decode_plan(data):
@@ -65,7 +64,7 @@ def decode_weights(data):
 
 
 def update(count, values):
-    return codec.encode_update(make_update(count, values), SPEC, BASE)
+    return codec.encode_update(make_update(count, values), KNOWN)
 
 
 MESSAGES = {
