@@ -156,11 +156,13 @@ def from_floats(
 def empty_delta(spec: ModelSpec, values: str) -> QuantisedDelta:
     """Return a delta without entries."""
     sizes = {"row": spec.rows, "tensor": len(spec.tensors), "nothing": 0}
-    floating = not GRIDS[values].top
+    none: NDArray[np.int8] | Vector = np.zeros(0, dtype=np.int8)
+    if not GRIDS[values].top:
+        none = np.zeros(0, dtype=np.float32)
     return QuantisedDelta(
         size=spec.size,
         indices=np.zeros(0, dtype=np.int64),
-        values=np.zeros(0, dtype=np.float32 if floating else np.int8),
+        values=none,
         scales=np.zeros(sizes[GRIDS[values].per], dtype=np.uint8),
         kind=values,
     )

@@ -60,7 +60,7 @@ symbol     of a size 0..top (127, 7, 127, 1; twice that with shrink): below 16 i
            above, e = bit length - 1: 16 + 8 (e - 4) + (size >> (e - 3) & 7), and e - 3
            mantissa bits.  bfloat16: 0 for 0, else exponent - largest + 63, and 7 bits.
 rest       = level * (-1 where g < 0) + shift; shift = shrink / ladder[code] as double,
-           rounded half to even, in -top..top, 0 where g is 0; size = |rest|
+           rounded half to even, in -top..top, 0 where g or code is 0; size = |rest|
 raw bits   mantissas of 1 bit, then of 2, ..., then the signs left; high bits first,
            padded with 0 to bytes; the first 2K bytes begin the lanes (uint16, unused
            ones 0), the others are ``raw``

@@ -1,5 +1,6 @@
 """The message up: a client's whole answer to one round."""
 
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -125,6 +126,50 @@ def message_parts(data: bytes) -> dict[str, int]:
         parts["importance"] = len(checks.blob(fields[8], "importance"))
     parts["header"] = len(data) - sum(parts.values())
     return parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What an answer says of itself; only its form has been checked.
+
+    Attributes:
+        run_id: The run that it answers.
+        round: The round that it answers.
+        client_id: Who answers.
+        plan: Digest of the prune plan.
+        base: Digest of the broadcast.
+        num_examples: Examples trained on.
+        loss: Mean training loss.
+        delta: The encoded delta.
+    """
+
+    run_id: str
+    round: int
+    client_id: str
+    plan: bytes
+    base: bytes
+    num_examples: int
+    loss: float
+    delta: bytes
+
+
+def message_fields(data: bytes) -> Sent:
+    """Return what an answer says of itself, without knowing what it answers.
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
+    return Sent(
+        run_id=checks.name(fields[0], "run_id"),
+        round=_round(fields[1]),
+        client_id=checks.name(fields[2], "client_id"),
+        plan=checks.digest(fields[3], "plan"),
+        base=checks.digest(fields[4], "base"),
+        num_examples=checks.integer(fields[5], "num_examples", 1, checks.MAX_COUNT),
+        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
+        delta=checks.blob(fields[7], "delta"),
+    )
 
 
 def fixed_bytes(data: bytes) -> int:

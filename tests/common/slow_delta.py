@@ -194,23 +194,23 @@ class Slow:
         for r, c in zip(self.rows, rows, strict=True):
             for i in r:
                 score[i] = c
-        if columns is None:
-            return score
-        groups, at = [], 0
+        at = 0
         for t in self.spec.tensors:
-            if t.size:
+            if t.size and columns is not None:
                 across = t.shape[1] if len(t.shape) > 1 else 1
-                groups.append(range(at, at + across))
+                self.move(score, columns, range(at, at + across))
                 at += across
-        for group in groups:
-            filled = [columns[c] for c in group if columns[c]]
-            mean = sum(filled) // max(len(filled), 1)
-            for c in group:
-                for i in self.columns[c][0]:
-                    both = score[i] and columns[c]
-                    moved = clip(score[i] + columns[c] - mean + 8, 1, 63)
-                    score[i] = moved if both else 0
         return score
+
+    def move(self, score, columns, group):
+        """Add to the scores of a tensor what its columns say."""
+        filled = [columns[c] for c in group if columns[c]]
+        mean = sum(filled) // max(len(filled), 1)
+        for c in group:
+            for i in self.columns[c][0]:
+                both = score[i] and columns[c]
+                moved = clip(score[i] + columns[c] - mean + 8, 1, 63)
+                score[i] = moved if both else 0
 
     def by_tensor(self, values, make):
         out, start = [], 0
@@ -382,8 +382,9 @@ class Slow:
             flip = "base" in self.flags and self.g[index] < 0
             return -found if (rest < 0) != flip else found
         shift = 0
-        if self.shrink and "base" in self.flags and self.g[index] != 0:
-            step = float(LADDER[self.code_at[index]])
+        code = self.code_at[index]
+        if self.shrink and code and self.g[index] != 0:
+            step = float(LADDER[code])
             top = TOPS[self.kind]
             shift = clip(round(float(self.shrink) / step), -top, top)
         level = rest - shift
