@@ -4,7 +4,7 @@ Symbols come in blocks.  The shares of a block follow from the counts of the blo
 before it: ``share(context) = (count + WEIGHT * share(parent)) / (total + WEIGHT)``,
 where the parent of a context leaves out its last part, and the parent of all is
 uniform.  So a context that was never seen costs what its parent knows, not a table.
-Source: the blending of PPM, Cleary & Witten 1984, with the fixed weight of a Dirichlet
+Source: the blending of PPM, Witten et al. 1984, with the fixed weight of a Dirichlet
 prior.
 
 All numbers are integers; they are held in doubles, which divide faster.  Products stay
