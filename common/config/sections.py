@@ -188,9 +188,9 @@ class Broadcast(Section):
 class Distill(Section):
     """How the network before a cut teaches the one after it."""
 
-    teacher: Literal["dense", "previous"] = "dense"
-    """The network before the first cut, which clients receive once, or the one before
-    the last cut."""
+    teacher: Literal["previous", "dense"] = "previous"
+    """The network before the last cut, or the one before the first cut, which clients
+    receive once: better where the warmup ends with a network that has settled."""
 
     weight: Share = 0.5
     """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""

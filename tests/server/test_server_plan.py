@@ -154,7 +154,7 @@ def test_without_distillation_no_teacher_is_kept_or_sent():
 
 
 def test_only_a_fine_tune_round_has_a_teacher_and_only_the_first_cut_keeps_one():
-    state, setting = prepare()
+    state, setting = prepare(distill__teacher="dense")
     taught = teacher_of(state, setting)
     taught = replace(state, dense=taught, previous=taught)
     cases = {
