@@ -90,7 +90,7 @@ def unit_sum(
     found = np.zeros(structure.units)
     # In the structure's order, not the caller's: a float sum depends on its order.
     for dim in structure.dims:
-        if dim.dim == 0 and dim.tensor in per_tensor:
+        if dim.dim == structure.made_dim(dim.tensor) and dim.tensor in per_tensor:
             units = _units(structure, keep, dim.tensor)
             scores = per_tensor[dim.tensor]
             if scores.shape != units.shape:
@@ -155,8 +155,9 @@ def _split(
 
 
 def _units(structure: Structure, keep: Mask, tensor: str) -> NDArray[np.int32]:
-    """Return the unit of each kept position along dim 0."""
-    return structure.lookup[tensor, 0][structure.kept_index(tensor, 0, keep)]
+    """Return the unit of each kept position along the dimension that is made."""
+    dim = structure.made_dim(tensor)
+    return structure.lookup[tensor, dim][structure.kept_index(tensor, dim, keep)]
 
 
 def _add(
