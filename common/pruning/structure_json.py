@@ -45,7 +45,8 @@ from common.pruning.parts import STATISTICS, Attribute, DimUnits, Parts, Pruning
 
 VERSION = 2
 KEYS = frozenset(
-    "attributes dims groups moments multiplies tensors units version".split()
+    {"attributes", "dims", "groups", "moments", "multiplies"}
+    | {"tensors", "units", "version"}
 )
 LATER_KEYS = frozenset({"buffers", "made"})
 # What version 1 could follow.  Version 2 follows any public attribute that is an
@@ -144,16 +145,15 @@ def decode(data: bytes) -> Parts:
 def _names(parts: Parts) -> list[str]:
     """Return the name of each tensor number."""
     names = [tensor.name for tensor in parts.tensors]
-    for moment in parts.moments:
-        names += [moment.name + suffix for suffix in STATISTICS]
+    names += [item.name + suffix for item in parts.moments for suffix in STATISTICS]
     return names + [buffer.name for buffer in parts.buffers]
 
 
 def _version(parts: Parts) -> int:
     """Return the lowest version that can say it: old structures keep their digest."""
     names = {item.name for item in parts.attributes}
-    later = parts.buffers or parts.made or not names <= ATTRIBUTE_NAMES
-    return VERSION if later else 1
+    old = not parts.buffers and not parts.made and names <= ATTRIBUTE_NAMES
+    return 1 if old else VERSION
 
 
 def _read_tensors(found: object) -> tuple[TensorSpec, ...]:
