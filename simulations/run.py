@@ -18,6 +18,7 @@ from common.pruning.budget import check_budget, count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
+from common.pruning.verify import check_exact
 from common.task import Task
 from server.asking import Engine
 from server.control import control_config
@@ -142,9 +143,10 @@ def _structure(task: Task) -> Structure:
             f"{len(task.dataset.train)} training examples"
         )
         raise ConfigError(msg)
-    structure = find_structure(
-        task.build_model(), task.example(), ignore=config.task.ignore
-    )
+    model, example = task.build_model(), task.example()
+    structure = find_structure(model, example, ignore=config.task.ignore)
+    if config.rounds.cuts > 0:
+        check_exact(model, structure, example)
     _check_state(config, structure.spec(structure.full()).size)
     if config.rounds.cuts > 0:
         check_budget(

@@ -43,7 +43,8 @@ class Task(Section):
     """What is learned, from which data, by how many clients."""
 
     model: str = Field(default="small-resnet", min_length=1)
-    """small-resnet, resnet18, vgg11_bn, lenet5, mlp, module:factory or
+    """small-resnet, resnet18, vgg11_bn, lenet5, mlp, timm:NAME, torchvision:NAME,
+    hf:NAME (pretrained; NAME@random = random weights), module:factory or
     file.py:factory."""
     weights: str = ""
     """Safetensors file that the training starts from; "" = fresh weights."""

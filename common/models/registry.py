@@ -9,6 +9,7 @@ from torch import nn
 from common.errors import ConfigError
 from common.models.networks import VGG11, LeNet5, Perceptron, resnet18, small_resnet
 from common.models.user_code import check_reference, did_you_mean, load_function
+from common.models.zoo import LOADERS, check_foreign, load_foreign
 from common.seeding import Use, seed_torch
 
 Shape = tuple[int, ...]
@@ -21,9 +22,6 @@ NETWORKS: dict[str, Callable[[int, Shape], nn.Module]] = {
     "resnet18": resnet18,
 }
 
-# Loaders of later versions; each becomes a function (rest, num_outputs, shape) here.
-LATER_LOADERS = ("timm", "torchvision", "hf")
-
 
 def build_model(
     name: str, *, num_outputs: int, input_shape: Shape, seed: int
@@ -33,9 +31,10 @@ def build_model(
     torch's global generator is left as it was.
 
     Args:
-        name: A name of ``NETWORKS``, or ``module:factory`` or ``file.py:factory``;
-            a factory takes no arguments, or any of ``num_outputs`` and
-            ``input_shape``.
+        name: A name of ``NETWORKS``; ``timm:NAME``, ``torchvision:NAME`` or
+            ``hf:NAME`` (see ``common.models.zoo``); or ``module:factory`` or
+            ``file.py:factory``, where a factory takes no arguments, or any of
+            ``num_outputs`` and ``input_shape``.
         num_outputs: Entries of the output, >= 1.
         input_shape: Shape of one example, without the batch.
         seed: Seed of the run.
@@ -67,15 +66,13 @@ def check_model(name: str) -> None:
         near = did_you_mean(name, NETWORKS)
         msg = (
             f"there is no model '{name}'{near} (known: {', '.join(NETWORKS)}, "
-            f"'module:factory' and 'file.py:factory')"
+            f"'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'module:factory' and "
+            f"'file.py:factory')"
         )
         raise ConfigError(msg)
-    if prefix in LATER_LOADERS:
-        msg = (
-            f"model '{name}': the loader '{prefix}:' is not available in this version; "
-            f"write a factory that returns the network and name it 'file.py:factory'"
-        )
-        raise ConfigError(msg)
+    if prefix in LOADERS:
+        check_foreign(name)
+        return
     check_reference(name)
 
 
@@ -83,6 +80,8 @@ def _find(name: str) -> Callable[[int, Shape], nn.Module]:
     check_model(name)
     if name in NETWORKS:
         return NETWORKS[name]
+    if name.partition(":")[0] in LOADERS:
+        return lambda num_outputs, shape: load_foreign(name, num_outputs, shape)
     factory = load_function(name)
     return lambda num_outputs, shape: _call(name, factory, num_outputs, shape)
 

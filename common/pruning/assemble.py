@@ -130,7 +130,7 @@ def _made_only(ledger: Ledger, rows: Rows, makers: Mapping[str, int]) -> Rows:
     found = {}
     for key, row in rows.items():
         kept = np.asarray([r if r in made else FIXED for r in row.tolist()], np.int64)
-        if not np.array_equal(kept, row):
+        if not np.array_equal(kept, row) and key[0] not in makers:
             ledger.notes[f"'{key[0]}': no weight makes its dimension {key[1]}"] = None
         if (kept != FIXED).any():
             found[key] = kept

@@ -1,6 +1,7 @@
 """How channels of several values meet: adding, multiplying, concatenating, products."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import cast
 
 import numpy as np
@@ -117,8 +118,9 @@ def _meet(call: Call, values: Sequence[Value], dim: int) -> Labels | None:
 def concatenate(call: Call) -> object:
     """Concatenate: labels one after another."""
     values = [*values_in(call.argument(0, "tensors"))]
-    rank = len(values[0].shape)
-    values = [value for value in values if len(value.shape) == rank]
+    rank = len(cast("Value", call.result).shape)
+    # torch lets an empty vector stand among tensors of any rank.
+    values = [value for value in values if value.shape != (0,) or rank == 1]
     place = cast("int", call.argument(1, "dim", 0)) % rank
     labels: dict[int, Labels | None] = {}
     for dim in range(rank):
@@ -159,11 +161,27 @@ def stack(call: Call) -> object:
 
 def matrix_product(call: Call) -> object:
     """``a @ b``: what is summed over may be cut where one side is 0 there."""
-    left, right = call.operand(), call.operand(1, _second(call))
+    labels, zero = _product(call, call.operand(), call.operand(1, _second(call)))
+    return call.value(labels, zero=zero)
+
+
+def add_product(call: Call) -> object:
+    """``torch.addmm``: a product and what is added to it."""
+    added = call.operand()
+    labels, zero = _product(call, call.operand(1, "mat1"), call.operand(2, "mat2"))
+    product = call.value(labels, zero=zero)
+    labels = _meeting(call, [added, product])
+    return call.value(labels, zero=zero and added.zero)
+
+
+def _product(
+    call: Call, left: Value, right: Value
+) -> tuple[dict[int, Labels | None], bool]:
+    """Return the labels of a matrix product, and whether it is 0 when masked."""
     if min(len(left.shape), len(right.shape)) < 2:  # noqa: PLR2004 - matrices
         for value in (left, right):
             call.fix_value(value, "it multiplies by a vector")
-        return call.value({})
+        return {}, False
     row = left.labels.get(len(left.shape) - 1)
     column = right.labels.get(len(right.shape) - 2)
     inner = call.join(row, column)
@@ -174,7 +192,11 @@ def matrix_product(call: Call) -> object:
     labels = {dim - 2: row for dim, row in labels.items()}
     labels[-2] = left.labels.get(len(left.shape) - 2)
     labels[-1] = right.labels.get(len(right.shape) - 1)
-    return call.value(labels, zero=left.zero and right.zero)
+    if right.tensor is not None:  # a weight in the form [in, out]
+        call.ledger.produce(right.tensor, len(right.shape) - 1, labels[-1])
+        name = call.ledger.names[id(right.tensor)]
+        call.ledger.count(name, prod(left.shape[:-1]) // max(left.shape[0], 1))
+    return labels, left.zero and right.zero
 
 
 def _second(call: Call) -> str:

@@ -94,6 +94,8 @@ class Proxy(fx.Proxy):
     def __getattr__(self, k: str) -> Any:
         if k.startswith("__") or callable(getattr(self.known, k, None)):
             return super().__getattr__(k)
+        if not hasattr(self.known, k):
+            raise AttributeError(k)
         return self.tracer.create_proxy("call_function", getattr, (self, k), {})
 
     @override

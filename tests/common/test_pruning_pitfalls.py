@@ -43,9 +43,7 @@ def choose(structure, importance, density, **changed):
     return choose_keep(structure, structure.full(), scores, targets, **(CUT | changed))
 
 
-@pytest.mark.parametrize(
-    "make", [encoder, lambda: chain(24, norm=group_norm)]
-)
+@pytest.mark.parametrize("make", [encoder, lambda: chain(24, norm=group_norm)])
 def test_a_kept_positions_rise_however_few_are_kept(make):
     model = make()
     example = torch.randn(2, 5, 16) if hasattr(model, "layers") else IMAGE
