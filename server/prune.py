@@ -17,7 +17,10 @@ from common.seeding import Use, generator
 from server.consensus import consensus, normalise, smooth
 from server.state import spread
 
-CLIENT_CRITERIA = ("taylor", "activation-mean", "activation-variance")
+CLIENT_CRITERIA = (
+    *("taylor", "activation-mean", "activation-variance", "apoz"),
+    *("fisher", "sensitivity"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,10 @@ from common.messages import (
 MAX_UNITS = 2**24
 
 PENALTIES = ("none", "l1", "group", "bn-l1", "bn-l1+group")
-CRITERIA = ("", "taylor", "activation-mean", "activation-variance")
+CRITERIA = (
+    *("", "taylor", "activation-mean", "activation-variance", "apoz"),
+    *("fisher", "sensitivity"),
+)
 
 _FLOAT32 = "<f4"
 _STATISTICS = 3

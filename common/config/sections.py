@@ -139,10 +139,11 @@ class Prune(Section):
     schedule: Literal["cubic", "linear", "geometric"] = "cubic"
     """How the budget falls from 1 to its end over the cuts."""
     importance: Literal[
-        "taylor", "activation-mean", "activation-variance", "l1", "l2", "gamma",
+        "taylor", "activation-mean", "activation-variance", "apoz", "fisher",
+        "sensitivity", "l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp",
         "random",
     ] = "taylor"  # fmt: skip
-    """What a channel is worth; the first three are measured by the clients."""
+    """What a channel is worth; the first six are measured by the clients."""
     consensus: Literal["mean", "median", "trimmed-mean"] = "trimmed-mean"
     """How one importance is made out of those of the clients."""
     ema: float = Field(default=0.5, ge=0, lt=1)

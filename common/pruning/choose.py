@@ -119,7 +119,8 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
     be cut.  Steps that the targets do not need in the end are given back, the last one
     first.
 
-    Ties: between units the smaller number goes first, between groups the earlier one.
+    Ties: between units the smaller number goes first; between groups the one that has
+    lost the smallest share of its steps, then the earlier one.
     The result is exactly reproducible: sums are correctly rounded (``math.fsum``).
 
     Args:
@@ -202,7 +203,11 @@ def _descend(state: _State, ways: list[list[_Step]]) -> list[tuple[int, _Step]]:
         if not open_groups:
             break
         steps = [ways[group][done[group]] for group in open_groups]
-        best = int(np.argmin(state.prices(steps)))
+        prices = state.prices(steps)
+        # A score that says nothing cuts evenly.
+        equal = np.flatnonzero(prices == prices.min())
+        lost = [done[open_groups[i]] / len(ways[open_groups[i]]) for i in equal]
+        best = int(equal[int(np.argmin(lost))])
         state.change(steps[best], -1)
         done[open_groups[best]] += 1
         taken.append((open_groups[best], steps[best]))
