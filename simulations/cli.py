@@ -188,6 +188,9 @@ def export(
     check: Annotated[
         bool, typer.Option("--check", help="Compare outputs and latency.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise with the run's training data.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
     ] = None,
@@ -200,7 +203,7 @@ def export(
         raise ConfigError(message)
     from simulations.export import export_run
 
-    written = export_run(run, format_=format_, check=check, output=output)
+    written = export_run(run, format_=format_, check=check, int8=int8, output=output)
     if as_json:
         print_json(written)
         return

@@ -253,7 +253,7 @@ def _row_means(
     for group in structure.groups:
         for name in group.producers:
             rows = _rows(tensors[name], structure.made_dim(name))
-            rows = np.abs(rows) ** power
+            rows = np.abs(rows) if power == 1 else rows * rows
             units = _units(structure, keep, name)
             total += _add(units, rows.sum(axis=1), structure.units)
             widths = np.full(len(rows), float(rows.shape[1]))
