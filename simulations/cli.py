@@ -213,6 +213,36 @@ def export(
 
 
 @app.command()
+def profile(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where the table goes.")
+    ] = Path("latency.json"),
+    runtime: Annotated[
+        str, typer.Option(metavar="torch|onnxruntime", help="What runs the layers.")
+    ] = "torch",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure each layer of the network at each width on this machine."""
+    from simulations.profiling import profile_task
+
+    found = profile_task(load_config(file, list(set_ or [])), output, runtime)
+    if as_json:
+        print_json(found)
+    else:
+        for name, value in found.items():
+            if not quiet or name == "path":
+                print(value if quiet else f"{name}: {value}")
+
+
+@app.command()
 def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Check that this machine can run FedPrune, and say what is missing."""
     from simulations.doctor import examine, render, usable

@@ -24,7 +24,7 @@ from server.asking import Engine
 from server.control import control_config
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
-from server.prune import budget_targets
+from server.prune import budget_targets, latency_table
 from server.runfolder import RunFolder, write_json_atomic
 from server.state import ServerState, Snapshot
 from simulations.engines import Place, with_engine
@@ -154,6 +154,7 @@ def _structure(task: Task) -> Structure:
             budget_targets(config),
             floor=config.prune.floor,
             width_multiple=config.prune.width_multiple,
+            latency=latency_table(structure, config),
         )
     return structure
 

@@ -128,14 +128,20 @@ class Budget(Section):
     """Share of the FLOPs kept, 0 < flops <= 1."""
     channel_density: Density | None = None
     """Share of the prunable channels kept, 0 < channel_density <= 1."""
+    latency: Density | None = None
+    """Share of the latency kept by prune.latency_table, 0 < latency <= 1."""
+    bytes: Density | None = None
+    """Share of the bytes of the final file kept, 0 < bytes <= 1."""
 
 
 class Prune(Section):
     """How channels are judged, agreed on and cut."""
 
     budget: Budget = Budget(params=0.30, flops=0.35)
-    """Shares kept at the end: one or more of params, flops, channel_density, each in
-    (0, 1]; a budget that is given replaces the default as a whole."""
+    """Shares kept at the end: one or more of params, flops, channel_density, latency,
+    bytes, each in (0, 1]; a budget that is given replaces the default as a whole."""
+    latency_table: str = ""
+    """JSON file of "fedprune profile", for a latency budget."""
     schedule: Literal["cubic", "linear", "geometric"] = "cubic"
     """How the budget falls from 1 to its end over the cuts."""
     importance: Literal[

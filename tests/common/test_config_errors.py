@@ -116,7 +116,7 @@ BAD_FILES = {
         "[prune]\nbudget = {}\n",
         (
             ":2: prune.budget: found no limit, want one or more of params, flops, "
-            "channel_density"
+            "channel_density, latency, bytes"
         ),
     ),
     "a cohort larger than all clients": (
