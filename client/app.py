@@ -4,6 +4,7 @@ A node plays the client that its node configuration names (``client-id``), or th
 simulated client of its number (``partition-id``).
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from client.bench import Workbench
 from client.round import run_round
 from client.state import ClientStore
 from common import codec
-from common.config import load_config
+from common.app_config import read_app_config
 from common.data.partition import client_ids
 from common.task import Task
 from common.transport import ARRAY, HELLO, RECORD, STYPE, check_payload
@@ -49,13 +50,9 @@ def train(message: Message, context: Context) -> Message:
 
 
 def _bench(context: Context) -> Workbench:
-    config = str(context.run_config.get("config", ""))
-    settings = str(context.run_config.get("set", ""))
-    key = f"{config}|{settings}"
+    key = json.dumps(dict(context.run_config), sort_keys=True)
     if key not in _benches:
-        overrides = [part for part in settings.split(";") if part.strip()]
-        path = Path(config) if config else None
-        _benches[key] = Workbench(Task(load_config(path, overrides)))
+        _benches[key] = Workbench(Task(read_app_config(context.run_config)))
     return _benches[key]
 
 

@@ -1,7 +1,7 @@
 """The Flower app of the server: the same rounds, one client for each node."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
@@ -9,11 +9,19 @@ from flwr.serverapp import Grid, ServerApp
 
 from common import codec
 from common.aggregate import Accumulator
+from common.app_config import read_app_config
 from common.atomic import write_json_atomic
-from common.config import Config, config_to_toml, load_config
+from common.config import config_to_toml
 from common.errors import PayloadError, RoundError
 from common.files import write_plan_file
-from common.messages import ClientRecord, ModelSpec, RoundPlan, Status, Vector
+from common.messages import (
+    ClientRecord,
+    ModelSpec,
+    RoundPlan,
+    Status,
+    Vector,
+    digest_of,
+)
 from common.models.flat import get_weights
 from common.pruning.trace import find_structure
 from common.task import Task
@@ -35,9 +43,9 @@ _HELLO_S = 60.0
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Enrol the clients, run the federation, leave its folder."""
-    config = _config(context)
+    config = read_app_config(context.run_config)
     task = Task(config)
-    clients = enrol(grid, int(context.run_config.get("clients", 0)) or 1)
+    clients = enrol(grid, task.clients)
     structure = find_structure(
         task.build_model(), task.example(), ignore=config.task.ignore
     )
@@ -52,13 +60,14 @@ def main(grid: Grid, context: Context) -> None:
         state, final = run_federation(
             name="main",
             config=config,
-            clients=tuple(sorted(clients)),
+            clients=task.clients,
             structure=structure,
             weights=get_weights(task.build_model()),
             folder=folder,
             engine=GridEngine(grid, clients),
             log=log,
             evaluate=None,
+            token=digest_of(folder.run_id.encode()).hex()[:16],
         )
         summary = {
             "rounds": state.round,
@@ -72,26 +81,22 @@ def main(grid: Grid, context: Context) -> None:
         log.write("run_finished", summary=summary)
 
 
-def _config(context: Context) -> Config:
-    path = str(context.run_config.get("config", ""))
-    settings = str(context.run_config.get("set", ""))
-    overrides = [part for part in settings.split(";") if part.strip()]
-    return load_config(Path(path) if path else None, overrides)
-
-
-def enrol(grid: Grid, count: int) -> dict[str, int]:
-    """Wait for ``count`` nodes and ask each which client it is.
+def enrol(grid: Grid, wanted: Sequence[str]) -> dict[str, int]:
+    """Wait for as many nodes as there are clients; ask each which client it is.
 
     Returns:
         Client id -> node id.
 
     Raises:
-        RoundError: If too few nodes come, or two claim to be the same client.
+        RoundError: If too few nodes come, or they are not the clients of the run.
     """
     end = time.monotonic() + _ENROL_S
-    while len(nodes := sorted(grid.get_node_ids())) < count:
+    while len(nodes := sorted(grid.get_node_ids())) < len(wanted):
         if time.monotonic() > end:
-            msg = f"{len(nodes)} of {count} clients connected within {_ENROL_S:g} s"
+            msg = (
+                f"{len(nodes)} of {len(wanted)} clients (task.clients) connected "
+                f"within {_ENROL_S:g} s"
+            )
             raise RoundError(msg)
         time.sleep(_POLL_S)
     messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
@@ -104,10 +109,10 @@ def enrol(grid: Grid, count: int) -> dict[str, int]:
             msg = f"two nodes say that they are client '{name}'; give each its own id"
             raise RoundError(msg)
         found[name] = reply.metadata.src_node_id
-    if len(found) < count:
-        msg = f"{len(found)} of {count} nodes said which client they are"
+    if missing := sorted(set(wanted) - set(found)):
+        msg = f"no node is client {', '.join(missing)}; there are {sorted(found)}"
         raise RoundError(msg)
-    return found
+    return {name: found[name] for name in wanted}
 
 
 class GridEngine:

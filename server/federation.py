@@ -25,6 +25,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     engine: Engine,
     log: EventLog,
     evaluate: Evaluate | None,
+    token: str = "",
 ) -> tuple[ServerState, Snapshot]:
     """Start or resume a federation and run it to its end.
 
@@ -38,6 +39,9 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         engine: Delivers questions.
         log: Where events go; those after the checkpoint are dropped first.
         evaluate: Scores networks for the report, or None.
+        token: Tells this run from others of the same configuration; needed where
+            clients keep the state of several runs in one place.  Lengths of messages
+            are those of a simulation when it has 16 characters.
 
     Returns:
         The last state, and the network as every client would receive it.
@@ -49,7 +53,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     identity = config_digest(config)
     setting = Setting(
         # Main and control must not accept each other's answers.
-        run_id=f"{name}-{identity[:16]}",
+        run_id=f"{name}-{token or identity[:16]}",
         config=config,
         structure=structure,
         clients=clients,

@@ -6,7 +6,7 @@ from math import ceil
 
 from common import codec
 from common.aggregate import Limits
-from common.config import Config
+from common.config import Config, Update
 from common.messages import (
     Broadcast,
     Mask,
@@ -82,8 +82,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         broadcast=broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
-        keep_broadcast=is_cutting(state.cursor, config.rounds)
-        and config.distill.weight > 0.0,
+        keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
     )
     variants, orders = _address(base, state, setting, cohort)
@@ -147,11 +146,11 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     return TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
-        lr=learning_rate(client.lr_schedule, client.lr, state.round + 1, rounds.total),
+        lr=rate_of(state.round + 1, config),
         momentum=client.momentum,
         penalty=client.penalty if sparsifying else "none",
         strength=client.strength if sparsifying else 0.0,
-        update_density=update.update_density,
+        update_density=update_density(update, spec.size),
         values=update.values,
         error_feedback=update.error_feedback,
         decay=update.decay,
@@ -163,13 +162,51 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     )
 
 
+def rate_of(round_: int, config: Config) -> float:
+    """Return the learning rate of a round, from 1.
+
+    With ``client.lr_rewind`` the warmup ends a schedule of its own: cuts start from a
+    network that has settled, and what was cut learns again at a higher rate (learning
+    rate rewinding, Renda et al. 2020, arXiv:2003.02389).
+    """
+    client, rounds = config.client, config.rounds
+    if client.lr_rewind <= 0.0:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.total)
+    if round_ <= rounds.warmup:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.warmup)
+    late, left = round_ - rounds.warmup, rounds.total - rounds.warmup
+    return learning_rate(client.lr_schedule, client.lr_rewind, late, left)
+
+
+def update_density(update: Update, size: int) -> float:
+    """Return the share of the entries that one answer sends, 0 < share <= 1.
+
+    A network that has shrunk needs most of its entries in every update to be tuned, and
+    they cost little by then: ``min_entries`` holds where the share would be fewer.
+
+    Args:
+        update: ``update_density`` and ``min_entries``.
+        size: Number of weights now, >= 1.
+    """
+    return min(max(update.update_density, update.min_entries / size), 1.0)
+
+
 def _teacher(state: ServerState, config: Config) -> Snapshot | None:
     """Return the teacher of the next round: only fine-tuning rounds have one."""
     if config.distill.weight <= 0.0:  # nobody is sent what nobody would use
         return None
     cursor = state.cursor
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
-    return state.teacher if tuning else None
+    if not tuning:
+        return None
+    return state.dense if config.distill.teacher == "dense" else state.previous
+
+
+def _is_teacher(state: ServerState, config: Config) -> bool:
+    """Return whether clients keep the next broadcast, to be taught by it later."""
+    wanted = config.distill.teacher == "previous" or state.dense is None
+    teaches = config.distill.weight > 0.0 and wanted
+    return teaches and is_cutting(state.cursor, config.rounds)
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
@@ -226,8 +263,8 @@ def _variant(
     lacks_structure, lacks_teacher = lacks
     text = setting.structure.to_json() if lacks_structure else b""
     teacher = None
-    if lacks_teacher and state.teacher is not None:
-        snapshot = state.teacher
+    snapshot = _teacher(state, setting.config)
+    if lacks_teacher and snapshot is not None:
         spec = setting.structure.spec(snapshot.plan.keep)
         teacher, _ = encode_network(
             snapshot.plan,

@@ -22,6 +22,7 @@ def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
     names = ("manifest.json", "config.toml", "events.jsonl", "metrics.csv")
     names += ("structure.json", "plan.json", "summary.json")
     names += ("model/final.safetensors", "model/control.safetensors")
+    names += ("model/before_cut.safetensors",)
     for name in names:
         assert (result.directory / name).stat().st_size > 0, name
     summary = result.summary

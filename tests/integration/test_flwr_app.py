@@ -1,0 +1,78 @@
+"""``flwr run .``: the checkout as a Flower app, one client for each node."""
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulations.api import simulate
+from tests.integration.processes import ROOT, child
+from tests.integration.small_runs import (
+    as_assignments,
+    events,
+    only_run,
+    read_summary,
+    small_settings,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+
+CHANGES = {
+    "task.clients": 3,
+    "rounds.cohort": 3,
+    "rounds.minimum": 3,
+    "rounds.warmup": 0,
+    "rounds.cuts": 1,
+    "rounds.final": 0,
+}
+EQUAL = ("rounds", "bytes_up", "bytes_down", "model_sha256")
+
+
+def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
+    here = simulate(config=small_settings(tmp_path / "here", CHANGES)).summary
+    settings = small_settings(tmp_path / "flower", CHANGES)
+    port = str(free_port())
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "FLWR_HOME": str(tmp_path / "home"),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": port,
+        "FLWR_LOCAL_CONTROL_API_PORT": port,
+    }
+    run_config = (
+        f'config="" state-dir="{tmp_path / "state"}" '
+        f'set="{";".join(as_assignments(settings))}"'
+    )
+    nodes = "num-supernodes=3 client-resources-num-cpus=1 init-args-num-cpus=2"
+    command = ["flwr", "run", str(ROOT), "--stream", "--run-config", run_config]
+    with child(
+        [*command, "--federation-config", nodes], tmp_path, environment
+    ) as flower:
+        assert flower.wait(150) == 0, flower.output
+        # Flower leaves its link running for the next run; nobody else needs this one.
+        for number in links(flower.alive()):
+            os.kill(number, signal.SIGTERM)
+        assert flower.left_after(20) == []
+    run = only_run(tmp_path / "flower")
+    summary = read_summary(run)
+    assert {key: summary[key] for key in EQUAL} == {key: here[key] for key in EQUAL}
+    assert len(events(run, "cut")) == 1
+    assert summary["refused"] == 0
+
+
+def links(numbers):
+    """Return those of the processes that are a SuperLink."""
+    return [n for n in numbers if b"flower-superlink" in command_line(n)]
+
+
+def command_line(number):
+    return Path(f"/proc/{number}/cmdline").read_bytes()
+
+
+def free_port():
+    """Return a port of the loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
