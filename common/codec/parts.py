@@ -22,7 +22,10 @@ from common.messages import (
 
 MAX_UNITS = 2**24
 
-PENALTIES = ("none", "l1", "group", "bn-l1", "bn-l1+group")
+PENALTIES = (
+    *("none", "l1", "group", "bn-l1", "bn-l1+group"),
+    *("l0", "targeted-dropout"),
+)
 CRITERIA = (
     *("", "taylor", "activation-mean", "activation-variance", "apoz"),
     *("fisher", "sensitivity"),
