@@ -45,7 +45,7 @@ class Task(Section):
     model: str = Field(default="small-resnet", min_length=1)
     """small-resnet, resnet18, vgg11_bn, lenet5, mlp, timm:NAME, torchvision:NAME,
     hf:NAME (pretrained; NAME@random = random weights), module:factory or
-    file.py:factory."""
+    file.py:factory; NAME[-BLOCK,-BLOCK] drops residual blocks."""
     weights: str = ""
     """Safetensors file that the training starts from; "" = fresh weights."""
     data: str = Field(default="digits", min_length=1)

@@ -93,11 +93,13 @@ def check_foreign(reference: str) -> None:
 def without_weights(reference: str) -> str:
     """Return a model's name so that nothing is fetched for it.
 
-    >>> without_weights("timm:resnet18"), without_weights("mlp")
-    ('timm:resnet18@random', 'mlp')
+    >>> without_weights("timm:resnet18[-layer2.1]"), without_weights("mlp")
+    ('timm:resnet18@random[-layer2.1]', 'mlp')
     """
-    foreign = reference.partition(":")[0] in LOADERS
-    return reference.removesuffix(RANDOM) + RANDOM if foreign else reference
+    if reference.partition(":")[0] not in LOADERS:
+        return reference
+    name, bracket, blocks = reference.partition("[")
+    return name.removesuffix(RANDOM) + RANDOM + bracket + blocks
 
 
 def import_torchvision() -> ModuleType:
