@@ -19,7 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.errors import ConfigError
 from common.messages import Mask
+from common.models.flat import get_weights
+from common.pruning.budget import check_budget, shares
+from common.pruning.choose import choose_keep
+from common.pruning.importance import weight_scores
 from common.pruning.plan import apply_plan
 from common.pruning.structure import FIXED, Structure
 from common.pruning.trace import Findings, examine
@@ -36,6 +41,7 @@ _PLANS = {"ResNet-18": 480, "VGG-16-BN": 1700}
 _STRUCTURES = {"ResNet-18": 20_000}
 _APPLIED_MS = {"ResNet-18": 50.0}
 _REPEATS = 5
+_FLOPS = 0.5
 
 
 def measure() -> list[Figure]:
@@ -75,6 +81,7 @@ def _network(name: str, network: Network) -> Iterator[Figure]:
         goal=f"<= {limit:g}" if limit else "",
         detail=f"graph {best.traced:.2f} s, 1 thread, min of {len(runs)}",
     )
+    yield _budget(name, model, structure)
     yield from _sizes(name, structure, keep)
     if name in _APPLIED_MS:
         yield _applied(name, model, structure, keep)
@@ -99,6 +106,30 @@ def _found(model: nn.Module, example: torch.Tensor) -> _Run:
     keep = half(model, findings.structure)
     planned = time.perf_counter() - started
     return _Run(findings=findings, keep=keep, traced=traced, planned=planned)
+
+
+def _budget(name: str, model: nn.Module, structure: Structure) -> Figure:
+    """Return by how much less than a budget of FLOPs is left."""
+    full = structure.full()
+    settings = {"floor": 2, "width_multiple": 8}
+    try:
+        check_budget(structure, {"flops": _FLOPS}, **settings)
+    except ConfigError as error:  # what cannot be cut is more than the budget
+        detail = str(error)
+        return Figure(name=f"{name}: budget refused by name", value=1, detail=detail)
+    rng = np.random.default_rng(0)
+    scores = weight_scores(structure, full, get_weights(model), "l2-group", rng)
+    keep = choose_keep(
+        structure, full, scores, {"flops": _FLOPS}, step_cap=1.0, **settings
+    )
+    left = shares(structure, keep)["flops"]
+    return Figure(
+        name=f"{name}: budget left unused",
+        value=100 * (1 - left / _FLOPS),
+        unit="%",
+        goal="<= 2",
+        detail=f"{_FLOPS:.0%} of the FLOPs wanted, {left:.2%} left; multiples of 8",
+    )
 
 
 def _sizes(name: str, structure: Structure, keep: Mask) -> Iterator[Figure]:

@@ -15,8 +15,20 @@ from common.pruning.verify import check_exact
 
 VISION = find_spec("timm") is not None and find_spec("torchvision") is not None
 HF = find_spec("transformers") is not None
-vision = pytest.mark.skipif(not VISION, reason="timm or torchvision not installed")
-hf = pytest.mark.skipif(not HF, reason="transformers not installed")
+_vision = pytest.mark.skipif(not VISION, reason="timm or torchvision not installed")
+_hf = pytest.mark.skipif(not HF, reason="transformers not installed")
+
+
+def vision(test):
+    """Mark a test that imports timm and torchvision, which takes seconds."""
+    return pytest.mark.slow(_vision(test))
+
+
+def hf(test):
+    """Mark a test that imports transformers, which takes seconds."""
+    return pytest.mark.slow(_hf(test))
+
+
 # What importing the libraries warns of is theirs.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
