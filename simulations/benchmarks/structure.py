@@ -111,16 +111,22 @@ def _found(model: nn.Module, example: torch.Tensor) -> _Run:
 def _budget(name: str, model: nn.Module, structure: Structure) -> Figure:
     """Return by how much less than a budget of FLOPs is left."""
     full = structure.full()
-    settings = {"floor": 2, "width_multiple": 8}
+    targets = {"flops": _FLOPS}
     try:
-        check_budget(structure, {"flops": _FLOPS}, **settings)
+        check_budget(structure, targets, floor=2, width_multiple=8)
     except ConfigError as error:  # what cannot be cut is more than the budget
         detail = str(error)
         return Figure(name=f"{name}: budget refused by name", value=1, detail=detail)
     rng = np.random.default_rng(0)
     scores = weight_scores(structure, full, get_weights(model), "l2-group", rng)
     keep = choose_keep(
-        structure, full, scores, {"flops": _FLOPS}, step_cap=1.0, **settings
+        structure,
+        full,
+        scores,
+        targets,
+        floor=2,
+        step_cap=1.0,
+        width_multiple=8,
     )
     left = shares(structure, keep)["flops"]
     return Figure(
