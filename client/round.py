@@ -92,7 +92,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         statistics=statistics,
         validation=validation,
     )
-    return codec.encode_update(update, opened.spec, opened.weights)
+    return codec.encode_update(update, codec.hold(opened.spec, opened.weights))
 
 
 def _aim(plan: RoundPlan) -> Aim:

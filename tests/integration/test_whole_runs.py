@@ -98,7 +98,7 @@ def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypa
             plan.settings.update_density,
         )
         forged = codec.quantise_delta(chosen, spec, plan.settings.values)
-        fields[7] = codec.encode_delta(forged, spec, base)
+        fields[7] = codec.encode_delta(forged, codec.hold(spec, base))
         return codec.seal(codec.Kind.UPDATE, fields)
 
     monkeypatch.setattr(simulations.worker, "run_round", boosted)
