@@ -52,6 +52,7 @@ from common.errors import (  # noqa: E402
 )
 
 if TYPE_CHECKING:
+    from common.load import load_model
     from simulations.api import simulate
 
 __all__ = [
@@ -66,17 +67,22 @@ __all__ = [
     "StructureError",
     "__version__",
     "load_config",
+    "load_model",
     "main",
     "simulate",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Import ``simulate`` when it is first asked for: an edge install has no Ray."""
+    """Import what needs torch or Ray when it is first asked for."""
     if name == "simulate":
         from simulations import api  # noqa: PLC0415 - imports torch
 
         return api.simulate
+    if name == "load_model":
+        from common import load  # noqa: PLC0415 - imports torch
+
+        return load.load_model
     message = f"module 'fedprune' has no attribute '{name}'"
     raise AttributeError(message)
 

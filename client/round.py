@@ -26,6 +26,7 @@ from common.pruning.plan import check_plan
 from common.pruning.remap import remap
 from common.pruning.structure import Structure
 from common.seeding import Use, generator, seed_torch
+from common.sparsity.gates import build_gates
 from common.sparsity.penalty import Aim, build_penalty
 from common.sparsity.topk import dense, sparsify
 
@@ -70,6 +71,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         task=bench.task,
         settings=plan.settings,
         penalty=build_penalty(opened.structure, keep, opened.weights, _aim(plan)),
+        gates=build_gates(opened.structure, keep, _aim(plan)),
         teacher=teacher,
     )
     seed = bench.task.config.run.seed

@@ -1,5 +1,6 @@
 """Local training: SGD with proximal steps, distillation, frozen statistics."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from client.measure import batches
 from common.data.examples import Examples
 from common.messages import Indices, TrainSettings
 from common.models.flat import norm_modules
+from common.sparsity.gates import ChannelGates
 from common.sparsity.penalty import DualSteps, Penalty
 from common.task import Task
 
@@ -26,6 +28,7 @@ class Lesson:
         penalty: Sparsifier of this round, or None.
         teacher: Outputs of the teacher on every example, float32[n, outputs], or
             None.
+        gates: Factors on channels while it trains, or None.
     """
 
     examples: Examples
@@ -33,6 +36,7 @@ class Lesson:
     settings: TrainSettings
     penalty: Penalty | None
     teacher: Tensor | None
+    gates: ChannelGates | None = None
 
 
 def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
@@ -53,12 +57,14 @@ def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
     )
     _set_mode(model, lesson)
     loss = 0.0
-    for plan in plans:
-        loss = 0.0
-        for batch in plan:
-            loss += _step(model, lesson, optimiser, batch) * len(batch)
-            if dual is not None:
-                dual.after_step()
+    gates = lesson.gates
+    with nullcontext() if gates is None else gates.attached(model):
+        for plan in plans:
+            loss = 0.0
+            for batch in plan:
+                loss += _step(model, lesson, optimiser, batch) * len(batch)
+                if dual is not None:
+                    dual.after_step()
     if dual is not None:
         dual.restore()
     return loss / len(lesson.examples)
@@ -126,6 +132,9 @@ def _step(
     """Take one local step; return its mean loss."""
     inputs, targets = lesson.examples.batch(batch)
     optimiser.zero_grad(set_to_none=True)
+    gates = lesson.gates
+    if gates is not None:
+        gates.draw()
     outputs = model(inputs)
     loss = lesson.task.loss(outputs, targets).mean()
     if lesson.teacher is not None:
@@ -134,9 +143,12 @@ def _step(
         wanted = lesson.teacher[torch.from_numpy(batch)]
         far = distillation(outputs, wanted, lesson.settings, regression=regression)
         loss = (1.0 - weight) * loss + weight * far
-    loss.backward()  # type: ignore[no-untyped-call]
+    total = loss if gates is None else loss + gates.cost()
+    total.backward()  # type: ignore[no-untyped-call]
     limit = lesson.task.config.client.clip
     if limit > 0.0:
         nn.utils.clip_grad_norm_(model.parameters(), limit)
     optimiser.step()
+    if gates is not None:
+        gates.step()
     return float(loss.detach())

@@ -17,6 +17,7 @@ from common.errors import ConfigError, FedPruneError, IntegrityError, PayloadErr
 from common.files import Tensors, read_input_shape, read_model_file, read_plan_file
 from common.messages import Mask, PrunePlan
 from common.models.registry import build_model
+from common.models.zoo import without_weights
 from common.pruning.plan import apply_plan, full_plan
 from common.pruning.structure import Structure
 
@@ -124,7 +125,7 @@ def _dense(
         msg = f"{path}: its network was made by Python code; pass that as factory="
         raise ConfigError(msg)
     return build_model(
-        name,
+        without_weights(name),
         num_outputs=int(metadata["num_outputs"]),
         input_shape=read_input_shape(path, metadata),
         seed=0,

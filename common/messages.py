@@ -193,7 +193,8 @@ class TrainSettings:
         distill_weight: Weight of the teacher in the loss, 0 <= weight <= 1.
         temperature: Temperature of the distillation, > 0.
         importance: Criterion that clients score: "taylor", "activation-mean",
-            "activation-variance", or "" when the server needs no scores.
+            "activation-variance", "apoz", "fisher", "sensitivity", or "" when the
+            server needs no scores.
         measure: Whether batch-norm moments of the broadcast are sent back.
         freeze: Whether batch norm runs on the broadcast's statistics while training.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
 from common.pruning.budget import is_met, shares
 from common.pruning.choose import choose_keep
 from common.pruning.importance import weight_scores
+from common.pruning.latency import LatencyTable, load_table
 from common.pruning.plan import child_plan
 from common.pruning.structure import Structure
 from common.schedule import density_at
@@ -17,7 +19,10 @@ from common.seeding import Use, generator
 from server.consensus import consensus, normalise, smooth
 from server.state import spread
 
-CLIENT_CRITERIA = ("taylor", "activation-mean", "activation-variance")
+CLIENT_CRITERIA = (
+    *("taylor", "activation-mean", "activation-variance", "apoz"),
+    *("fisher", "sensitivity"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +118,7 @@ def choose_next(
         floor=config.prune.floor,
         step_cap=config.prune.step_cap,
         width_multiple=config.prune.width_multiple,
+        latency=latency_table(structure, config),
     )
 
 
@@ -164,7 +170,18 @@ def budget_targets(config: Config) -> dict[str, float]:
     return {key: float(value) for key, value in given.items() if value is not None}
 
 
+def latency_table(structure: Structure, config: Config) -> LatencyTable | None:
+    """Return the table that a latency budget is measured by, or None.
+
+    Raises:
+        ConfigError: If the configured file is no table of this network.
+    """
+    if config.prune.budget.latency is None:
+        return None
+    return load_table(Path(config.prune.latency_table), structure)
+
+
 def within_budget(structure: Structure, config: Config, keep: Mask) -> bool:
     """Return whether a network is within its budget."""
-    reached = shares(structure, keep)
+    reached = shares(structure, keep, latency_table(structure, config))
     return all(is_met(reached[k], end) for k, end in budget_targets(config).items())

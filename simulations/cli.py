@@ -188,6 +188,9 @@ def export(
     check: Annotated[
         bool, typer.Option("--check", help="Compare outputs and latency.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise with the run's training data.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
     ] = None,
@@ -200,13 +203,43 @@ def export(
         raise ConfigError(message)
     from simulations.export import export_run
 
-    written = export_run(run, format_=format_, check=check, output=output)
+    written = export_run(run, format_=format_, check=check, int8=int8, output=output)
     if as_json:
         print_json(written)
         return
     for name, value in written.items():
         if not quiet or name == "path":
             print(value if quiet else f"{name}: {value}")
+
+
+@app.command()
+def profile(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where the table goes.")
+    ] = Path("latency.json"),
+    runtime: Annotated[
+        str, typer.Option(metavar="torch|onnxruntime", help="What runs the layers.")
+    ] = "torch",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure each layer of the network at each width on this machine."""
+    from simulations.profiling import profile_task
+
+    found = profile_task(load_config(file, list(set_ or [])), output, runtime)
+    if as_json:
+        print_json(found)
+    else:
+        for name, value in found.items():
+            if not quiet or name == "path":
+                print(value if quiet else f"{name}: {value}")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.atomic import write_bytes_atomic
+from common.config import Config, load_config
 from common.errors import ConfigError, FedPruneError
 from common.files import read_input_shape, read_model_file, write_model_file
 from common.load import (
@@ -29,7 +30,14 @@ from common.load import (
     read_keep,
     read_structure,
 )
+from common.task import Task
 from server.runfolder import RunFolder
+from simulations.quantised import (
+    CALIBRATION_EXAMPLES,
+    accuracy,
+    input_batches,
+    quantise_onnx,
+)
 
 Format = Literal["safetensors", "onnx"]
 Array = NDArray[np.float32]
@@ -38,6 +46,7 @@ Runner = Callable[[Array], Array]
 _CHECK_BATCHES = (1, 7)  # the batch size is free, so more than one is tried
 _LATENCY_RUNS = 60
 _WARM_RUNS = 5
+_THROUGHPUT_BATCH = 32
 
 
 def export_run(
@@ -45,6 +54,7 @@ def export_run(
     *,
     format_: str,
     check: bool = False,
+    int8: bool = False,
     output: Path | None = None,
     factory: Callable[[], nn.Module] | None = None,
 ) -> dict[str, object]:
@@ -53,7 +63,8 @@ def export_run(
     Args:
         run: The run folder.
         format_: "safetensors" or "onnx".
-        check: Run the written file too, and compare outputs and latency.
+        check: Run the written file too, and compare outputs, latency and throughput.
+        int8: Quantise the ONNX file with the run's training examples; needs the data.
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
 
@@ -61,7 +72,10 @@ def export_run(
         ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to
         the torch network, on random input), ``max_output`` (the largest output
         there, for comparison), ``latency_ms_torch`` and
-        ``latency_ms_exported`` (batch 1, one thread, medians, interleaved).
+        ``latency_ms_exported`` (batch 1, one thread, medians, interleaved), and
+        ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1 and 32); with
+        ``int8`` also ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on
+        the test split (classification only).
 
     Raises:
         ConfigError: If the format is unknown, an extra is missing, or the run has no
@@ -72,29 +86,53 @@ def export_run(
     if format_ not in ("safetensors", "onnx"):
         msg = f"format is {format_!r}; want 'safetensors' or 'onnx'"
         raise ConfigError(msg)
-    source = RunFolder.open(run).model / "final.safetensors"
+    if int8 and format_ != "onnx":
+        msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
+        raise ConfigError(msg)
+    folder = RunFolder.open(run)
+    source = folder.model / "final.safetensors"
     if not source.is_file():
         msg = f"{run} holds no final network yet; finish it: fedprune simulate --resume"
         raise ConfigError(msg)
     model = load_model(source, factory=factory)
-    target = output or source.with_name(f"exported.{format_}")
+    ending = f"int8.{format_}" if int8 else format_
+    target = output or source.with_name(f"exported.{ending}")
     if format_ == "onnx":
-        _write_onnx(model, _shape(source), target)
+        write_onnx(model, _shape(source), target)
     else:
         _write_safetensors(source, target)
+    measured = _to_int8(Task(_config(folder), factory), target) if int8 else {}
     found: dict[str, object] = {
         "path": str(target),
         "format": format_,
         "bytes": target.stat().st_size,
         "params": sum(weight.numel() for weight in model.parameters()),
+        **measured,
     }
     if check:
         runner = (
-            _onnx_runner(target)
+            onnx_runner(target)
             if format_ == "onnx"
             else _torch_runner(load_model(target, factory=factory))
         )
         found |= _compare(_torch_runner(model), runner, _shape(source))
+    return found
+
+
+def _config(folder: RunFolder) -> Config:
+    return load_config(folder.config, [])
+
+
+def _to_int8(task: Task, target: Path) -> dict[str, object]:
+    """Quantise an ONNX file in its place; return what that changed."""
+    dataset = task.dataset
+    before = target.stat().st_size
+    plain = onnx_runner(target)
+    quantise_onnx(target, target, input_batches(dataset.train, CALIBRATION_EXAMPLES))
+    found: dict[str, object] = {"bytes_float32": before}
+    if task.config.task.loss == "cross-entropy":
+        found["accuracy_float32"] = accuracy(plain, dataset.test)
+        found["accuracy_int8"] = accuracy(onnx_runner(target), dataset.test)
     return found
 
 
@@ -115,7 +153,7 @@ def _write_safetensors(source: Path, target: Path) -> None:
     write_model_file(target, tensors, {**metadata, **inside})
 
 
-def _write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
+def write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
     """Trace the network and write it as one ONNX file."""
     _need("onnx", "onnxscript")
     # Two examples: torch takes a batch of one for a constant.
@@ -142,7 +180,7 @@ def _write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
     write_bytes_atomic(target, proto.SerializeToString())
 
 
-def _onnx_runner(path: Path) -> Runner:
+def onnx_runner(path: Path) -> Runner:
     """Return what runs an ONNX file on one thread."""
     _need("onnxruntime")
     import onnxruntime  # noqa: PLC0415 - an extra, and slow to load
@@ -180,13 +218,27 @@ def _compare(known: Runner, new: Runner, shape: Sequence[int]) -> dict[str, obje
         worst = max(worst, float(np.abs(wanted - new(batch)).max()))
         largest = max(largest, float(np.abs(wanted).max()))
     one = rng.standard_normal((1, *shape), dtype=np.float32)
+    many = rng.standard_normal((_THROUGHPUT_BATCH, *shape), dtype=np.float32)
     with _one_thread():
         torch_ms, new_ms = _latencies(known, new, one)
+        torch_many, new_many = _latencies(known, new, many)
     return {
         "max_difference": worst,
         "max_output": largest,
         "latency_ms_torch": torch_ms,
         "latency_ms_exported": new_ms,
+        "examples_per_s_torch": _rates(torch_ms, torch_many),
+        "examples_per_s_exported": _rates(new_ms, new_many),
+    }
+
+
+def _rates(one_ms: float, many_ms: float) -> dict[str, float]:
+    """Return examples per second by batch size."""
+    return {
+        "batch 1": round(1e3 / max(one_ms, 1e-6), 1),
+        f"batch {_THROUGHPUT_BATCH}": round(
+            1e3 * _THROUGHPUT_BATCH / max(many_ms, 1e-6), 1
+        ),
     }
 
 

@@ -18,12 +18,13 @@ from common.pruning.budget import check_budget, count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
+from common.pruning.verify import check_exact
 from common.task import Task
 from server.asking import Engine
 from server.control import control_config
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
-from server.prune import budget_targets
+from server.prune import budget_targets, latency_table
 from server.runfolder import RunFolder, write_json_atomic
 from server.state import ServerState, Snapshot
 from simulations.engines import Place, with_engine
@@ -142,9 +143,10 @@ def _structure(task: Task) -> Structure:
             f"{len(task.dataset.train)} training examples"
         )
         raise ConfigError(msg)
-    structure = find_structure(
-        task.build_model(), task.example(), ignore=config.task.ignore
-    )
+    model, example = task.build_model(), task.example()
+    structure = find_structure(model, example, ignore=config.task.ignore)
+    if config.rounds.cuts > 0:
+        check_exact(model, structure, example)
     _check_state(config, structure.spec(structure.full()).size)
     if config.rounds.cuts > 0:
         check_budget(
@@ -152,6 +154,7 @@ def _structure(task: Task) -> Structure:
             budget_targets(config),
             floor=config.prune.floor,
             width_multiple=config.prune.width_multiple,
+            latency=latency_table(structure, config),
         )
     return structure
 

@@ -22,8 +22,14 @@ from common.messages import (
 
 MAX_UNITS = 2**24
 
-PENALTIES = ("none", "l1", "group", "bn-l1", "bn-l1+group")
-CRITERIA = ("", "taylor", "activation-mean", "activation-variance")
+PENALTIES = (
+    *("none", "l1", "group", "bn-l1", "bn-l1+group"),
+    *("l0", "targeted-dropout"),
+)
+CRITERIA = (
+    *("", "taylor", "activation-mean", "activation-variance", "apoz"),
+    *("fisher", "sensitivity"),
+)
 
 _FLOAT32 = "<f4"
 _STATISTICS = 3

@@ -63,6 +63,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
         "less is out of reach of "
         f"{rounds.cuts} cuts by prune.step_cap = {prune.step_cap}"
     )
+    limits = ", ".join(type(budget).model_fields)
     least = (1 - prune.step_cap) ** rounds.cuts
     return [
         (
@@ -88,7 +89,12 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
         (
             "prune.budget",
             not given,
-            "found no limit, want one or more of params, flops, channel_density",
+            f"found no limit, want one or more of {limits}",
+        ),
+        (
+            "prune.latency_table",
+            budget.latency is not None and not prune.latency_table,
+            "found none, want a file of fedprune profile: a latency is in the budget",
         ),
         (
             "prune.budget.channel_density",

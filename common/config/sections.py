@@ -43,8 +43,9 @@ class Task(Section):
     """What is learned, from which data, by how many clients."""
 
     model: str = Field(default="small-resnet", min_length=1)
-    """small-resnet, resnet18, vgg11_bn, lenet5, mlp, module:factory or
-    file.py:factory."""
+    """small-resnet, resnet18, vgg11_bn, lenet5, mlp, timm:NAME, torchvision:NAME,
+    hf:NAME (pretrained; NAME@random = random weights), module:factory or
+    file.py:factory; NAME[-BLOCK,-BLOCK] drops residual blocks."""
     weights: str = ""
     """Safetensors file that the training starts from; "" = fresh weights."""
     data: str = Field(default="digits", min_length=1)
@@ -110,11 +111,15 @@ class Client(Section):
     """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
     clip: float = Field(default=5.0, ge=0)
     """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
-    penalty: Literal["none", "l1", "group", "bn-l1", "bn-l1+group"] = "bn-l1+group"
-    """What pulls channels to zero in the sparsify rounds."""
+    penalty: Literal[
+        "none", "l1", "group", "bn-l1", "bn-l1+group", "l0", "targeted-dropout",
+    ] = "bn-l1+group"  # fmt: skip
+    """What pulls channels to zero in the sparsify rounds; "l0" trains gates on them,
+    "targeted-dropout" drops those that the next cut would remove."""
     strength: float = Field(default=0.6, ge=0)
     """Share of a group's median channel that one sparsify round takes from the channels
-    which the next cut would remove, 0 <= strength; 0 = no penalty."""
+    which the next cut would remove, 0 <= strength; 0 = no penalty.  "l0": weight of the
+    share of open gates in the loss; "targeted-dropout": probability, < 1."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of a client's data that only judges the broadcast, 0 <= validation < 1."""
     score_examples: Positive = 256
@@ -130,21 +135,28 @@ class Budget(Section):
     """Share of the FLOPs kept, 0 < flops <= 1."""
     channel_density: Density | None = None
     """Share of the prunable channels kept, 0 < channel_density <= 1."""
+    latency: Density | None = None
+    """Share of the latency kept by prune.latency_table, 0 < latency <= 1."""
+    bytes: Density | None = None
+    """Share of the bytes of the final file kept, 0 < bytes <= 1."""
 
 
 class Prune(Section):
     """How channels are judged, agreed on and cut."""
 
     budget: Budget = Budget(params=0.30, flops=0.35)
-    """Shares kept at the end: one or more of params, flops, channel_density, each in
-    (0, 1]; a budget that is given replaces the default as a whole."""
+    """Shares kept at the end: one or more of params, flops, channel_density, latency,
+    bytes, each in (0, 1]; a budget that is given replaces the default as a whole."""
+    latency_table: str = ""
+    """JSON file of "fedprune profile", for a latency budget."""
     schedule: Literal["cubic", "linear", "geometric"] = "cubic"
     """How the budget falls from 1 to its end over the cuts."""
     importance: Literal[
-        "taylor", "activation-mean", "activation-variance", "l1", "l2", "gamma",
+        "taylor", "activation-mean", "activation-variance", "apoz", "fisher",
+        "sensitivity", "l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp",
         "random",
     ] = "taylor"  # fmt: skip
-    """What a channel is worth; the first three are measured by the clients."""
+    """What a channel is worth; the first six are measured by the clients."""
     consensus: Literal["mean", "median", "trimmed-mean"] = "trimmed-mean"
     """How one importance is made out of those of the clients."""
     ema: float = Field(default=0.5, ge=0, lt=1)

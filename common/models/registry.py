@@ -4,11 +4,14 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
 
+import torch
 from torch import nn
 
 from common.errors import ConfigError
 from common.models.networks import VGG11, LeNet5, Perceptron, resnet18, small_resnet
 from common.models.user_code import check_reference, did_you_mean, load_function
+from common.models.zoo import LOADERS, check_foreign, load_foreign
+from common.pruning.blocks import check_blocks, drop_blocks
 from common.seeding import Use, seed_torch
 
 Shape = tuple[int, ...]
@@ -21,9 +24,6 @@ NETWORKS: dict[str, Callable[[int, Shape], nn.Module]] = {
     "resnet18": resnet18,
 }
 
-# Loaders of later versions; each becomes a function (rest, num_outputs, shape) here.
-LATER_LOADERS = ("timm", "torchvision", "hf")
-
 
 def build_model(
     name: str, *, num_outputs: int, input_shape: Shape, seed: int
@@ -33,9 +33,11 @@ def build_model(
     torch's global generator is left as it was.
 
     Args:
-        name: A name of ``NETWORKS``, or ``module:factory`` or ``file.py:factory``;
-            a factory takes no arguments, or any of ``num_outputs`` and
-            ``input_shape``.
+        name: A name of ``NETWORKS``; ``timm:NAME``, ``torchvision:NAME`` or
+            ``hf:NAME`` (see ``common.models.zoo``); or ``module:factory`` or
+            ``file.py:factory``, where a factory takes no arguments, or any of
+            ``num_outputs`` and ``input_shape``.  ``NAME[-BLOCK,-BLOCK]`` drops
+            residual blocks (``common.pruning.blocks``).
         num_outputs: Entries of the output, >= 1.
         input_shape: Shape of one example, without the batch.
         seed: Seed of the run.
@@ -47,9 +49,35 @@ def build_model(
     if num_outputs < 1:
         msg = f"num_outputs is {num_outputs}; want num_outputs >= 1"
         raise ConfigError(msg)
-    builder = _find(name)
+    whole, blocks = split_blocks(name)
+    builder = _find(whole)
     with seed_torch(seed, 0, "model", Use.INIT):
-        return builder(num_outputs, input_shape)
+        model = builder(num_outputs, input_shape)
+    if blocks:
+        check_blocks(model, blocks, torch.zeros(2, *input_shape))
+        drop_blocks(model, blocks)
+    return model
+
+
+def split_blocks(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return a model's name without the blocks that it says to drop, and those.
+
+    >>> split_blocks("resnet18[-stages.2.1,-stages.3.1]")
+    ('resnet18', ('stages.2.1', 'stages.3.1'))
+    >>> split_blocks("mlp")
+    ('mlp', ())
+
+    Raises:
+        ConfigError: If what stands in brackets is no list of ``-BLOCK``.
+    """
+    if not name.endswith("]") or "[" not in name:
+        return name, ()
+    whole, _, inside = name[:-1].partition("[")
+    parts = [part.strip() for part in inside.split(",")]
+    if not whole or not all(part.startswith("-") and part[1:] for part in parts):
+        msg = f"model '{name}' drops blocks as 'NAME[-BLOCK,-BLOCK]'"
+        raise ConfigError(msg)
+    return whole, tuple(part[1:] for part in parts)
 
 
 def check_model(name: str) -> None:
@@ -60,6 +88,7 @@ def check_model(name: str) -> None:
     Raises:
         ConfigError: If no network, file or module has this name.
     """
+    name, _ = split_blocks(name)
     if name in NETWORKS:
         return
     prefix, colon, _ = name.partition(":")
@@ -67,15 +96,13 @@ def check_model(name: str) -> None:
         near = did_you_mean(name, NETWORKS)
         msg = (
             f"there is no model '{name}'{near} (known: {', '.join(NETWORKS)}, "
-            f"'module:factory' and 'file.py:factory')"
+            f"'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'module:factory' and "
+            f"'file.py:factory')"
         )
         raise ConfigError(msg)
-    if prefix in LATER_LOADERS:
-        msg = (
-            f"model '{name}': the loader '{prefix}:' is not available in this version; "
-            f"write a factory that returns the network and name it 'file.py:factory'"
-        )
-        raise ConfigError(msg)
+    if prefix in LOADERS:
+        check_foreign(name)
+        return
     check_reference(name)
 
 
@@ -83,6 +110,8 @@ def _find(name: str) -> Callable[[int, Shape], nn.Module]:
     check_model(name)
     if name in NETWORKS:
         return NETWORKS[name]
+    if name.partition(":")[0] in LOADERS:
+        return lambda num_outputs, shape: load_foreign(name, num_outputs, shape)
     factory = load_function(name)
     return lambda num_outputs, shape: _call(name, factory, num_outputs, shape)
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
-from common.messages import Indices, Mask
-from common.pruning.structure import FIXED, Structure
+from common.messages import Indices, Mask, TensorSpec
+from common.pruning.latency import LatencyTable
+from common.pruning.structure import FIXED, MEAN, Structure
 
-KINDS = ("params", "flops", "channel_density")
+KINDS = ("params", "flops", "channel_density", "bytes", "latency")
+_FLOAT = 4  # bytes of a weight in the final file
 # A share is met when it is not above its target by more than float64 rounding.
 ROUNDING = 1e-12
 
@@ -28,10 +30,12 @@ class Cost:
     Attributes:
         params: Trained weights.
         macs: Multiply-accumulates of one example.
+        size: Bytes of its float32 tensors and statistics in a file, without names.
     """
 
     params: int
     macs: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,14 +48,16 @@ class CostTable:
         base: Product of the lengths that never change, of each tensor, int64[tensors].
         slots: Numbers of the cut dimensions of each tensor, int64[tensors, k];
             ``dims`` stands for none.
-        multiplies: Multiplications per entry, int64[tensors].
+        weighs: Weights, multiplications and bytes per entry, int64[tensors, 3].
+        rows: Number of each cut dimension by (tensor, dim).
     """
 
     fixed: Indices
     counts: NDArray[np.int32]
     base: Indices
     slots: Indices
-    multiplies: Indices
+    weighs: Indices
+    rows: Mapping[tuple[str, int], int]
 
     def lengths(self, keep: Mask) -> Indices:
         """Return the length of each cut dimension, int64[dims]."""
@@ -59,18 +65,39 @@ class CostTable:
         return found
 
     def count(self, lengths: Indices) -> Indices:
-        """Return weights and MACs, int64[..., 2], for lengths int64[..., dims]."""
+        """Return weights, MACs and bytes, int64[..., 3], for lengths [..., dims]."""
         ones = np.ones((*lengths.shape[:-1], 1), dtype=np.int64)
         padded = np.concatenate([lengths, ones], axis=-1)
         sizes = self.base * padded[..., self.slots].prod(axis=-1)
-        both = [sizes.sum(axis=-1), (sizes * self.multiplies).sum(axis=-1)]
-        return np.stack(both, axis=-1)
+        found: Indices = sizes @ self.weighs
+        return found
+
+    def milliseconds(
+        self, structure: Structure, table: LatencyTable, lengths: Indices
+    ) -> NDArray[np.float64]:
+        """Return the latency by a measured table, float64[...], for such lengths."""
+        widths = []
+        for layer in table.layers:
+            shape = structure.shapes[layer.tensor]
+            both = [
+                lengths[..., self.rows[layer.tensor, dim]]
+                if (layer.tensor, dim) in self.rows
+                else np.full(lengths.shape[:-1], shape[dim], np.int64)
+                for dim in (1, 0)
+            ]
+            widths.append((both[0], both[1]))
+        return table.milliseconds(widths)
 
 
 @lru_cache(maxsize=8)
 def cost_table(structure: Structure) -> CostTable:
     """Return the cost table of a structure."""
-    names = {tensor.name for tensor in structure.tensors}
+    means = [
+        TensorSpec(name=moment.name + MEAN, shape=moment.shape)
+        for moment in structure.moments
+    ]
+    tensors = [*structure.tensors, *means]
+    names = {tensor.name for tensor in tensors}
     dims = [dim for dim in structure.dims if dim.tensor in names]
     numbers = {(dim.tensor, dim.dim): row for row, dim in enumerate(dims)}
     counts = np.zeros((len(dims), structure.units), dtype=np.int32)
@@ -78,7 +105,7 @@ def cost_table(structure: Structure) -> CostTable:
         free = dim.units[dim.units != FIXED]
         counts[row] = np.bincount(free, minlength=structure.units)
     base, slots = [], []
-    for tensor in structure.tensors:
+    for tensor in tensors:
         keys = [(tensor.name, dim) for dim in range(len(tensor.shape))]
         cut = [numbers[key] for key in keys if key in numbers]
         gone = int(np.prod([tensor.shape[dims[row].dim] for row in cut], dtype=int))
@@ -91,10 +118,17 @@ def cost_table(structure: Structure) -> CostTable:
         counts=counts,
         base=np.asarray(base, np.int64),
         slots=np.asarray(padded, np.int64).reshape(len(slots), width),
-        multiplies=np.asarray(
-            [structure.multiplies.get(item.name, 0) for item in structure.tensors],
+        weighs=np.asarray(
+            [
+                *(
+                    (1, structure.multiplies.get(item.name, 0), _FLOAT)
+                    for item in structure.tensors
+                ),
+                *((0, 0, 2 * _FLOAT) for _ in means),  # mean and variance
+            ],
             np.int64,
-        ),
+        ).reshape(len(tensors), 3),
+        rows=numbers,
     )
 
 
@@ -102,8 +136,8 @@ def count_cost(structure: Structure, keep: Mask) -> Cost:
     """Return what the network that keeps ``keep`` costs, exactly."""
     structure.check_mask(keep)
     table = cost_table(structure)
-    params, macs = table.count(table.lengths(keep)).tolist()
-    return Cost(params=params, macs=macs)
+    params, macs, size = table.count(table.lengths(keep)).tolist()
+    return Cost(params=params, macs=macs, size=size)
 
 
 def flops(cost: Cost) -> int:
@@ -111,15 +145,30 @@ def flops(cost: Cost) -> int:
     return 2 * cost.macs
 
 
-def shares(structure: Structure, keep: Mask) -> dict[str, float]:
-    """Return what is left of the dense network, by kind of target, in (0, 1]."""
+def shares(
+    structure: Structure, keep: Mask, latency: LatencyTable | None = None
+) -> dict[str, float]:
+    """Return what is left of the dense network, by kind of target, in (0, 1].
+
+    Args:
+        structure: The original network.
+        keep: What is left of it.
+        latency: Adds "latency", by this table.
+    """
     dense, cut = count_cost(structure, structure.full()), count_cost(structure, keep)
     channels = structure.channels
-    return {
+    found = {
         "params": cut.params / max(dense.params, 1),
         "flops": cut.macs / max(dense.macs, 1),
         "channel_density": float(channels[keep].sum() / max(channels.sum(), 1)),
+        "bytes": cut.size / max(dense.size, 1),
     }
+    if latency is not None:
+        table = cost_table(structure)
+        both = np.stack([table.lengths(keep), table.lengths(structure.full())])
+        left, whole = table.milliseconds(structure, latency, both).tolist()
+        found["latency"] = left / whole
+    return found
 
 
 def is_met(share: float, target: float) -> bool:
@@ -154,8 +203,10 @@ def smallest_mask(structure: Structure, *, floor: int, width_multiple: int) -> M
     return keep
 
 
-def check_targets(targets: Mapping[str, float]) -> None:
-    """Refuse targets of unknown kinds, or outside (0, 1].
+def check_targets(
+    targets: Mapping[str, float], latency: LatencyTable | None = None
+) -> None:
+    """Refuse targets of unknown kinds, outside (0, 1], or without their table.
 
     Raises:
         ConfigError: If there are any.
@@ -163,6 +214,10 @@ def check_targets(targets: Mapping[str, float]) -> None:
     unknown = sorted(targets.keys() - set(KINDS))
     if unknown:
         msg = f"budget has {unknown}; want keys of {[*KINDS]}"
+        raise ConfigError(msg)
+    if "latency" in targets and latency is None:
+        msg = "budget latency needs a table; want prune.latency_table = FILE, made by"
+        msg += " fedprune profile"
         raise ConfigError(msg)
     for kind, target in targets.items():
         if not 0.0 < target <= 1.0:
@@ -176,13 +231,14 @@ def check_budget(
     *,
     floor: int,
     width_multiple: int,
+    latency: LatencyTable | None = None,
 ) -> None:
     """Refuse a budget that even the smallest legal network misses.
 
     Raises:
         ConfigError: With what is reachable, and which setting stands in the way.
     """
-    check_targets(targets)
+    check_targets(targets, latency)
     one, other = f"floor = {floor}", f"width_multiple = {width_multiple}"
     without = {  # what a target would need to be free of, the least first
         "": (floor, width_multiple),
@@ -191,7 +247,11 @@ def check_budget(
         f"{one} together with {other}": (1, 1),
     }
     reach = {
-        name: shares(structure, smallest_mask(structure, floor=low, width_multiple=by))
+        name: shares(
+            structure,
+            smallest_mask(structure, floor=low, width_multiple=by),
+            latency,
+        )
         for name, (low, by) in without.items()
     }
     for kind, target in targets.items():

@@ -17,6 +17,7 @@ from common.pruning.budget import (
     is_met,
     legal_cuts,
 )
+from common.pruning.latency import LatencyTable
 from common.pruning.structure import PruningGroup, Structure
 
 # A budget is first of all bytes and memory; MACs count a little, so that early layers,
@@ -46,15 +47,28 @@ class _State:
     """What is left at one moment of the choice, as counts."""
 
     def __init__(
-        self, structure: Structure, keep: Mask, targets: Mapping[str, float]
+        self,
+        structure: Structure,
+        keep: Mask,
+        targets: Mapping[str, float],
+        latency: LatencyTable | None,
     ) -> None:
         self.table: CostTable = cost_table(structure)
+        self.structure = structure
         self.targets = targets
+        self.latency = latency if "latency" in targets else None
         full = structure.full()
         self.dense = self.table.count(self.table.lengths(full)).astype(np.float64)
+        self.dense_ms = float(self.milliseconds(self.table.lengths(full)))
         self.dense_channels = float(structure.channels.sum())
         self.lengths = self.table.lengths(keep)
         self.channels = int(structure.channels[keep].sum())
+
+    def milliseconds(self, lengths: Indices) -> NDArray[np.float64]:
+        """Return the latency for such lengths; 0 where no target asks for it."""
+        if self.latency is None:
+            return np.zeros(lengths.shape[:-1])
+        return self.table.milliseconds(self.structure, self.latency, lengths)
 
     def change(self, step: _Step, sign: int) -> None:
         """Take a step (-1) or give it back (+1)."""
@@ -71,20 +85,26 @@ class _State:
         found = {
             "params": float(cost[0]),
             "flops": float(cost[1]),
+            "bytes": float(cost[2]),
             "channel_density": self.channels / max(self.dense_channels, 1.0),
         }
+        if self.latency is not None:
+            found["latency"] = float(self.milliseconds(self.lengths)) / self.dense_ms
         return {k for k, item in self.targets.items() if not is_met(found[k], item)}
 
-    def weights(self) -> tuple[float, float]:
-        """Return what a freed share of parameters and of MACs counts for now.
+    def weights(self) -> tuple[float, float, float]:
+        """Return what a freed share of parameters, MACs and time counts for now.
 
         What a target still asks for counts in full; a target that is met counts for
         little, so that the next step helps the one that is not.
         """
         unmet = self.unmet()
+        params = 1.0 if unmet & {"params", "bytes"} else MET_WEIGHT
+        if "latency" in unmet:
+            return params, 1.0 if "flops" in unmet else MET_WEIGHT, 1.0
         if "flops" not in unmet:
-            return 1.0, MACS_WEIGHT
-        return (1.0 if "params" in unmet else MET_WEIGHT), 1.0
+            return 1.0, MACS_WEIGHT, 0.0
+        return params, 1.0, 0.0
 
     def prices(self, steps: list[_Step]) -> NDArray[np.float64]:
         """Return importance lost per cost freed of each step, float64[steps]."""
@@ -92,10 +112,13 @@ class _State:
         freed = self.table.count(self.lengths) - self.table.count(after)
         cost = freed / np.maximum(self.dense, 1.0)
         importance = np.asarray([step.importance for step in steps])
-        params, macs = self.weights()
-        found: NDArray[np.float64] = importance / (
-            params * cost[:, 0] + macs * cost[:, 1]
-        )
+        params, macs, time = self.weights()
+        value = params * cost[:, 0] + macs * cost[:, 1]
+        if time:
+            before, left = (self.milliseconds(n) for n in (self.lengths, after))
+            # A measured table may say that a narrower layer is slower.
+            value = value + time * np.maximum(before - left, 0.0) / self.dense_ms
+        found: NDArray[np.float64] = importance / value
         return found
 
 
@@ -108,39 +131,43 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
     floor: int,
     step_cap: float,
     width_multiple: int,
+    latency: LatencyTable | None = None,
 ) -> Mask:
     """Return the mask, nested in ``keep``, that meets the targets at least loss.
 
     Again and again one group loses its least important units down to its next lower
     legal width: the group with the smallest ``importance lost / cost freed``, where
     cost is the share of the dense weights plus 0.3 of the share of the dense MACs;
-    while a FLOPs target is not met MACs count in full, and weights for a tenth once
-    their own target is met.  It ends when all targets are met, or nothing more may
-    be cut.  Steps that the targets do not need in the end are given back, the last one
-    first.
+    while a FLOPs or a latency target is not met, that counts in full, and what has
+    met its own target for a tenth.  It ends when all targets are met, or nothing more
+    may be cut.  Steps that the targets do not need in the end are given back, the last
+    one first.
 
-    Ties: between units the smaller number goes first, between groups the earlier one.
+    Ties: between units the smaller number goes first; between groups the one that
+    has lost the smallest share of its steps, then the earlier one.
     The result is exactly reproducible: sums are correctly rounded (``math.fsum``).
 
     Args:
         structure: The structure of the original network.
         keep: What is kept now.
         importance: float32[units]; greater = keep.
-        targets: Share of the dense network by kind: "params", "flops" or
-            "channel_density", each in (0, 1].
+        targets: Share of the dense network by kind: "params", "flops", "bytes",
+            "latency" or "channel_density", each in (0, 1].
         floor: Fewest channels of a group, >= 1.
         step_cap: Largest share of its current channels that a group loses in one
             call, 0 < step_cap <= 1; one legal step is always allowed.
         width_multiple: Legal widths are multiples of it, and the original width.
+        latency: What a "latency" target is measured by.
 
     Raises:
         ConfigError: If a setting is out of its range.
         ValueError: If an importance is not finite, or of another length.
     """
-    _check_settings(targets, floor, step_cap, width_multiple)
+    check_targets(targets, latency)
+    _check_settings(floor, step_cap, width_multiple)
     structure.check_mask(keep)
     _check_importance(structure, importance)
-    state = _State(structure, keep, targets)
+    state = _State(structure, keep, targets, latency)
     ways = []
     for group in structure.groups:
         order = _order(group, keep, importance)
@@ -202,7 +229,11 @@ def _descend(state: _State, ways: list[list[_Step]]) -> list[tuple[int, _Step]]:
         if not open_groups:
             break
         steps = [ways[group][done[group]] for group in open_groups]
-        best = int(np.argmin(state.prices(steps)))
+        prices = state.prices(steps)
+        # A score that says nothing cuts evenly.
+        equal = np.flatnonzero(prices == prices.min())
+        lost = [done[open_groups[i]] / len(ways[open_groups[i]]) for i in equal]
+        best = int(equal[int(np.argmin(lost))])
         state.change(steps[best], -1)
         done[open_groups[best]] += 1
         taken.append((open_groups[best], steps[best]))
@@ -224,10 +255,7 @@ def _give_back(state: _State, taken: list[tuple[int, _Step]]) -> None:
             needed.add(group)
 
 
-def _check_settings(
-    targets: Mapping[str, float], floor: int, step_cap: float, width_multiple: int
-) -> None:
-    check_targets(targets)
+def _check_settings(floor: int, step_cap: float, width_multiple: int) -> None:
     if floor < 1 or width_multiple < 1:
         msg = f"floor is {floor}, width_multiple {width_multiple}; want both >= 1"
         raise ConfigError(msg)

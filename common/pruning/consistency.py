@@ -46,7 +46,11 @@ def _check_groups(parts: Parts) -> None:
         raise refuse(field, "the groups are not in order of their first unit")
     if len({group.name for group in parts.groups}) != len(parts.groups):
         raise refuse(field, "a name is given twice")
-    table = {dim.tensor: dim.units for dim in parts.dims if dim.dim == 0}
+    table = {
+        dim.tensor: dim.units
+        for dim in parts.dims
+        if dim.dim == parts.made_dim(dim.tensor)
+    }
     for group in parts.groups:
         made = [table.get(name, np.zeros(0, np.int32)) for name in group.producers]
         missing = [name for name in group.norms if name not in table]

@@ -14,20 +14,26 @@ from common.errors import ConfigError
 from common.messages import Mask, Vector
 from common.pruning.structure import FIXED, Structure
 
-CRITERIA = ("l1", "l2", "gamma", "random")
+CRITERIA = ("l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp", "random")
+PER_GROUP = "-group"  # the same score over its mean in the group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A module whose output channels are the place to measure units.
+    """A tensor whose channels are the place to measure units.
 
     Attributes:
-        module: Dotted module name.
+        tensor: Its name.
+        dim: The dimension along which it holds the channels.
+        module: Dotted name of the module that gives these channels out; empty for a
+            tensor that no module's output shows.
         kind: "norm" or "producer".
         units: Unit of each output channel of the dense network, int32[channels];
             -1 = not measured here.
     """
 
+    tensor: str
+    dim: int
     module: str
     kind: str
     units: NDArray[np.int32]
@@ -47,6 +53,12 @@ def weight_scores(
       Source: Li et al. 2017, arXiv:1608.08710, per entry instead of per filter.
     * ``gamma``: sum of the magnitudes of its norm weights; ``l2`` for units without
       norms.  Source: Liu et al. 2017, arXiv:1708.06519.
+    * ``l1-group``, ``l2-group``: l1 and l2 over their mean in the group, so that
+      groups with small weights are not cut first.
+    * ``fpgm``: mean distance to the other rows of the same weight, per entry: what the
+      others can replace goes first.  Source: He et al. 2019, arXiv:1811.00250.
+    * ``lamp``: energy of the unit over that of all units of its group that are not
+      below it.  Source: Lee et al. 2021, arXiv:2010.07611, Eq. 4, by unit.
     * ``random``: uniform in [0, 1), drawn for every unit of the original, so that a
       draw does not depend on what is kept.
 
@@ -67,11 +79,28 @@ def weight_scores(
         found = rng.random(structure.units)
     else:
         tensors = dict(_split(structure, keep, weights))
-        power = 1 if criterion == "l1" else 2
-        found = _row_means(structure, keep, tensors, power)
-        if criterion == "gamma":
-            found = _gammas(structure, keep, tensors, otherwise=found)
+        found = _measured(structure, keep, tensors, criterion)
     return np.where(keep, found, 0.0).astype(np.float32)
+
+
+def _measured(
+    structure: Structure, keep: Mask, tensors: Mapping[str, Vector], criterion: str
+) -> NDArray[np.float64]:
+    """Return a criterion of weights, float64[units]."""
+    if criterion == "fpgm":
+        return _distances(structure, keep, tensors)
+    if criterion == "lamp":
+        return _layer_adaptive(structure, keep, tensors)
+    power = 1 if criterion.startswith("l1") else 2
+    found = _row_means(structure, keep, tensors, power)
+    if criterion == "gamma":
+        return _gammas(structure, keep, tensors, otherwise=found)
+    if criterion.endswith(PER_GROUP):
+        for group in structure.groups:
+            kept = group.units[keep[group.units]]
+            mean = found[kept].mean() if len(kept) else 0.0
+            found[kept] /= mean if mean > 0.0 else 1.0
+    return found
 
 
 def unit_sum(
@@ -90,7 +119,7 @@ def unit_sum(
     found = np.zeros(structure.units)
     # In the structure's order, not the caller's: a float sum depends on its order.
     for dim in structure.dims:
-        if dim.dim == 0 and dim.tensor in per_tensor:
+        if dim.dim == structure.made_dim(dim.tensor) and dim.tensor in per_tensor:
             units = _units(structure, keep, dim.tensor)
             scores = per_tensor[dim.tensor]
             if scores.shape != units.shape:
@@ -111,14 +140,23 @@ def gates(structure: Structure) -> tuple[Gate, ...]:
     found = []
     for dim in structure.dims:
         units = dim.units
-        if dim.dim != 0 or dim.tensor not in norms | producers:
+        made = dim.tensor in producers and dim.dim == structure.made_dim(dim.tensor)
+        if not made and (dim.dim != 0 or dim.tensor not in norms):
             continue
         kind = "norm" if dim.tensor in norms else "producer"
         if kind == "producer":
             units = np.where((units != FIXED) & ~normed[units], units, FIXED)
         if (units != FIXED).any():
-            module = dim.tensor.removesuffix(".weight")
-            found.append(Gate(module=module, kind=kind, units=units))
+            title, _, last = dim.tensor.rpartition(".")
+            found.append(
+                Gate(
+                    tensor=dim.tensor,
+                    dim=dim.dim,
+                    module=title if last == "weight" else "",
+                    kind=kind,
+                    units=units,
+                )
+            )
     return tuple(found)
 
 
@@ -131,9 +169,8 @@ def zero_units(structure: Structure, keep: Mask, weights: Vector) -> Mask:
     tensors = dict(_split(structure, keep, weights))
     living = np.zeros(structure.units)
     for gate in gates(structure):
-        name = f"{gate.module}.weight"
-        rows = tensors[name].reshape(len(tensors[name]), -1)
-        units = gate.units[structure.kept_index(name, 0, keep)]
+        rows = _rows(tensors[gate.tensor], gate.dim)
+        units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]
         alive = (rows != 0.0).any(axis=1).astype(np.float64)
         living += _add(units, alive, structure.units)
     dead: Mask = keep & (living == 0.0)
@@ -155,8 +192,9 @@ def _split(
 
 
 def _units(structure: Structure, keep: Mask, tensor: str) -> NDArray[np.int32]:
-    """Return the unit of each kept position along dim 0."""
-    return structure.lookup[tensor, 0][structure.kept_index(tensor, 0, keep)]
+    """Return the unit of each kept position along the dimension that is made."""
+    dim = structure.made_dim(tensor)
+    return structure.lookup[tensor, dim][structure.kept_index(tensor, dim, keep)]
 
 
 def _add(
@@ -167,6 +205,45 @@ def _add(
     return np.bincount(units[free], scores[free], count).astype(np.float64, copy=False)
 
 
+def _rows(tensor: Vector, dim: int) -> NDArray[np.float64]:
+    """Return one row for each position along ``dim``, float64[shape[dim], k]."""
+    first = np.moveaxis(tensor.astype(np.float64), dim, 0)
+    return first.reshape(len(first), -1)
+
+
+def _distances(
+    structure: Structure, keep: Mask, tensors: Mapping[str, Vector]
+) -> NDArray[np.float64]:
+    """Return the mean distance of each unit's rows to all rows, float64[units]."""
+    total = np.zeros(structure.units)
+    count = np.zeros(structure.units)
+    for group in structure.groups:
+        for name in group.producers:
+            rows = _rows(tensors[name], structure.made_dim(name))
+            square = (rows**2).sum(axis=1)
+            gram = square[:, None] + square - 2.0 * rows @ rows.T
+            far = np.sqrt(np.maximum(gram, 0.0)).mean(axis=1)
+            units = _units(structure, keep, name)
+            total += _add(units, far / np.sqrt(rows.shape[1]), structure.units)
+            count += _add(units, np.ones(len(rows)), structure.units)
+    found: NDArray[np.float64] = total / np.maximum(count, 1.0)
+    return found
+
+
+def _layer_adaptive(
+    structure: Structure, keep: Mask, tensors: Mapping[str, Vector]
+) -> NDArray[np.float64]:
+    """Return energy over the energy that is not below it, float64[units]."""
+    energy = _row_means(structure, keep, tensors, 2) ** 2
+    found = np.zeros(structure.units)
+    for group in structure.groups:
+        kept = group.units[keep[group.units]]
+        order = kept[np.argsort(energy[kept], kind="stable")]
+        above = np.cumsum(energy[order][::-1])[::-1]
+        found[order] = energy[order] / np.where(above > 0.0, above, 1.0)
+    return found
+
+
 def _row_means(
     structure: Structure, keep: Mask, tensors: Mapping[str, Vector], power: int
 ) -> NDArray[np.float64]:
@@ -175,8 +252,8 @@ def _row_means(
     entries = np.zeros(structure.units)
     for group in structure.groups:
         for name in group.producers:
-            rows = np.abs(tensors[name].astype(np.float64)) ** power
-            rows = rows.reshape(len(rows), -1)
+            rows = _rows(tensors[name], structure.made_dim(name))
+            rows = np.abs(rows) if power == 1 else rows * rows
             units = _units(structure, keep, name)
             total += _add(units, rows.sum(axis=1), structure.units)
             widths = np.full(len(rows), float(rows.shape[1]))

@@ -5,7 +5,7 @@ the program imports.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,8 @@ class PruningGroup:
     Attributes:
         name: Name of the first tensor that produces them, without ``.weight``.
         units: Their numbers, int32[k], rising.
-        producers: Weights that make these channels (dim 0), in model order.
+        producers: Weights that make these channels, in model order: along dim 0, or
+            along the dimension that ``Parts.made`` names.
         norms: Batch-norm or group-norm weights that scale these channels.
     """
 
@@ -88,6 +89,9 @@ class Parts:
         attributes: Module attributes that follow the cut.
         multiplies: Weight name -> multiplications of one example per weight entry
             (output positions): multiply-accumulates = sum of entries * this.
+        buffers: Other buffers that are cut, in model order.
+        made: Dimension along which a producer makes channels, where it is not 0
+            (embeddings, transposed convolutions).
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -97,3 +101,9 @@ class Parts:
     groups: tuple[PruningGroup, ...]
     attributes: tuple[Attribute, ...]
     multiplies: Mapping[str, int]
+    buffers: tuple[TensorSpec, ...] = ()
+    made: Mapping[str, int] = field(default_factory=dict)
+
+    def made_dim(self, producer: str) -> int:
+        """Return the dimension along which a producer makes channels."""
+        return self.made.get(producer, 0)

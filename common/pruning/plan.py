@@ -11,6 +11,7 @@ from torch import nn
 
 from common.errors import ConfigError, PayloadError, Reason, StructureError
 from common.messages import Mask, PrunePlan
+from common.pruning.narrow import narrow
 from common.pruning.structure import Structure
 
 
@@ -126,6 +127,7 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         length = len(structure.kept_index(follow.tensor, follow.dim, keep))
         module = model.get_submodule(follow.module)
         setattr(module, follow.name, length // follow.divisor)
+    narrow(model)
     return model
 
 
@@ -163,9 +165,16 @@ def _check_model(model: nn.Module, structure: Structure) -> None:
         if buffers.get(f"{moment.name}.running_mean") != moment.shape:
             msg = f"module '{moment.name}' has no {moment.size} running statistics"
             raise StructureError(msg)
+    for buffer in structure.buffers:
+        if buffers.get(buffer.name) != buffer.shape:
+            msg = f"the model has no buffer '{buffer.name}' of shape {buffer.shape}"
+            raise StructureError(msg)
     for item in structure.attributes:
-        if not hasattr(modules.get(item.module), item.name):
-            msg = f"module '{item.module}' has no attribute '{item.name}'"
+        # Nothing but a count is ever overwritten: a structure may come from outside.
+        count = structure.shapes[item.tensor][item.dim] // item.divisor
+        found_here = vars(modules.get(item.module, object)).get(item.name)
+        if type(found_here) is not int or found_here != count:
+            msg = f"module '{item.module}' has no attribute '{item.name}' = {count}"
             raise StructureError(msg)
 
 

@@ -62,8 +62,9 @@ class Structure(Parts):
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every trained tensor and running statistic of the dense network."""
+        """Shape of every trained tensor and cut buffer of the dense network."""
         found = {tensor.name: tensor.shape for tensor in self.tensors}
+        found |= {buffer.name: buffer.shape for buffer in self.buffers}
         for moment in self.moments:
             found |= {moment.name + suffix: moment.shape for suffix in STATISTICS}
         return found
@@ -82,7 +83,7 @@ class Structure(Parts):
         found = np.zeros(self.units, dtype=np.int32)
         for group in self.groups:
             for name in group.producers:
-                units = self.lookup[name, 0]
+                units = self.lookup[name, self.made_dim(name)]
                 counts = np.bincount(units[units != FIXED], minlength=self.units)
                 np.maximum(found, counts, out=found, casting="unsafe")
         return found

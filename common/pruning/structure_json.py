@@ -4,7 +4,7 @@ One object, sorted keys, no white space, ASCII.  Tensors are named once and mean
 number afterwards: number ``i < len(tensors)`` is a trained tensor; the running mean
 and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
-    version     1
+    version     1, or 2 where one of the last two keys or a name beyond version 1 is
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]
@@ -12,7 +12,10 @@ and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
     groups      [[name, runs, [producer], [norm]], ...]
     attributes  [[module, name, number in dims, divisor], ...]
     multiplies  [[tensor, positions], ...]           rising by tensor
+    buffers     [[name, [shape]], ...]               only where there are any
+    made        [[tensor, dim], ...]                 rising; only where there are any
 
+The buffers are numbered behind the statistics.
 The runs of a unit list are explained in ``common.pruning.fields``.
 """
 
@@ -27,6 +30,7 @@ from common.errors import Reason
 from common.messages import TensorSpec
 from common.pruning.consistency import check_consistent
 from common.pruning.fields import (
+    MAX_NAME,
     load_object,
     read_int,
     read_keys,
@@ -39,13 +43,14 @@ from common.pruning.fields import (
 )
 from common.pruning.parts import STATISTICS, Attribute, DimUnits, Parts, PruningGroup
 
-VERSION = 1
+VERSION = 2
 KEYS = frozenset(
-    {"attributes", "dims", "groups", "moments"}
-    | {"multiplies", "tensors", "units", "version"}
+    {"attributes", "dims", "groups", "moments", "multiplies"}
+    | {"tensors", "units", "version"}
 )
-# A structure of these names only can be applied: anything else would let a hostile
-# file overwrite whatever a module holds.
+LATER_KEYS = frozenset({"buffers", "made"})
+# What version 1 could follow.  Version 2 follows any public attribute that is an
+# integer: ``apply_plan`` writes to none that does not hold exactly the dense value.
 ATTRIBUTE_NAMES = frozenset(
     {"in_channels", "out_channels", "groups", "in_features", "out_features"}
     | {"num_features", "num_channels", "num_groups"}
@@ -62,9 +67,14 @@ MAX_MULTIPLIES = 1 << 40
 def encode(parts: Parts) -> bytes:
     """Return the canonical JSON of ``parts``."""
     numbers = {name: number for number, name in enumerate(_names(parts))}
+    extra: dict[str, object] = {}
+    if parts.buffers:
+        extra["buffers"] = [[item.name, list(item.shape)] for item in parts.buffers]
+    if parts.made:
+        extra["made"] = sorted([numbers[name], dim] for name, dim in parts.made.items())
     rows = {(dim.tensor, dim.dim): row for row, dim in enumerate(parts.dims)}
     found = {
-        "version": VERSION,
+        "version": _version(parts),
         "units": parts.units,
         "tensors": [[tensor.name, list(tensor.shape)] for tensor in parts.tensors],
         "moments": [[moment.name, moment.size] for moment in parts.moments],
@@ -87,6 +97,7 @@ def encode(parts: Parts) -> bytes:
         "multiplies": sorted(
             [numbers[name], count] for name, count in parts.multiplies.items()
         ),
+        **extra,
     }
     return json.dumps(found, sort_keys=True, separators=(",", ":")).encode("ascii")
 
@@ -99,14 +110,16 @@ def decode(data: bytes) -> Parts:
             that ``encode`` writes for its meaning.
     """
     found = load_object(data, "structure", MAX_BYTES)
-    read_keys(found, KEYS, "structure")
-    read_int(found["version"], "structure.version", VERSION, VERSION)
+    read_keys(found, KEYS | (LATER_KEYS & found.keys()), "structure")
+    read_int(found["version"], "structure.version", 1, VERSION)
     tensors = _read_tensors(found["tensors"])
     moments = _read_moments(found["moments"])
     units = read_int(found["units"], "structure.units", 0, MAX_UNITS)
     shapes = [(tensor.name, tensor.shape) for tensor in tensors]
     for moment in moments:
         shapes += [(moment.name + suffix, moment.shape) for suffix in STATISTICS]
+    buffers = _read_tensors(found["buffers"]) if "buffers" in found else ()
+    shapes += [(buffer.name, buffer.shape) for buffer in buffers]
     if len({name for name, _ in shapes}) != len(shapes):
         field = "structure.tensors"
         raise refuse(field, "a name is given twice")
@@ -119,6 +132,8 @@ def decode(data: bytes) -> Parts:
         groups=_read_groups(found["groups"], tensors, units),
         attributes=_read_attributes(found["attributes"], dims),
         multiplies=_read_multiplies(found["multiplies"], tensors),
+        buffers=buffers,
+        made=_read_made(found["made"], tensors) if "made" in found else {},
     )
     check_consistent(parts)
     if encode(parts) != data:
@@ -130,9 +145,15 @@ def decode(data: bytes) -> Parts:
 def _names(parts: Parts) -> list[str]:
     """Return the name of each tensor number."""
     names = [tensor.name for tensor in parts.tensors]
-    for moment in parts.moments:
-        names += [moment.name + suffix for suffix in STATISTICS]
-    return names
+    names += [item.name + suffix for item in parts.moments for suffix in STATISTICS]
+    return names + [buffer.name for buffer in parts.buffers]
+
+
+def _version(parts: Parts) -> int:
+    """Return the lowest version that can say it: old structures keep their digest."""
+    names = {item.name for item in parts.attributes}
+    old = not parts.buffers and not parts.made and names <= ATTRIBUTE_NAMES
+    return 1 if old else VERSION
 
 
 def _read_tensors(found: object) -> tuple[TensorSpec, ...]:
@@ -230,7 +251,7 @@ def _read_attributes(
     left = MAX_POSITIONS  # that may be looked at again, for divisors
     for item in read_list(found, field):
         module, name, row, divisor = read_list(item, field, 4)
-        if not isinstance(name, str) or name not in ATTRIBUTE_NAMES:
+        if not isinstance(name, str) or not _is_public(name):
             raise refuse(field, f"attribute {repr(name)[:40]} is not one that is cut")
         dim = dims[read_int(row, field, 0, len(dims) - 1)]
         share = read_int(divisor, field, 1, len(dim.units))
@@ -247,6 +268,19 @@ def _read_attributes(
             )
         )
     return tuple(attributes)
+
+
+def _is_public(name: str) -> bool:
+    return len(name) <= MAX_NAME and name.isidentifier() and not name.startswith("_")
+
+
+def _read_made(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]:
+    field = "structure.made"
+    made = {}
+    for number, axis in (read_list(item, field, 2) for item in read_list(found, field)):
+        tensor = tensors[read_int(number, field, 0, len(tensors) - 1)]
+        made[tensor.name] = read_int(axis, field, 1, max(len(tensor.shape) - 1, 1))
+    return made
 
 
 def _unit_sizes(dim: DimUnits, share: int) -> NDArray[np.int64]:

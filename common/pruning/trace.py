@@ -1,31 +1,46 @@
 # ruff: noqa: A005 - "trace" is what torch.fx calls it; imports are absolute here
 """Find the structure of a network: which channels must live and die together.
 
-The network is traced symbolically (torch.fx) in eval mode on a copy, run once on an
-example for the shapes, and walked operation by operation.  The result depends on the
-architecture only: not on weights, on ``requires_grad`` or on the order of unions.
+The network is traced (torch.fx) in eval mode on a copy, run once on an example as it
+is traced, and walked operation by operation.  The result depends on the architecture
+only: not on weights, on ``requires_grad`` or on the order of unions.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
-from typing_extensions import override
 
 from common.errors import ConfigError, StructureError
 from common.pruning.assemble import assemble
-from common.pruning.calls import Call, Handler
-from common.pruning.labels import Ledger, Value
-from common.pruning.ops import FUNCTIONS, METHODS, MODULES
+from common.pruning.labels import Ledger
+from common.pruning.sizes import remember_settings, settle
 from common.pruning.structure import Structure
+from common.pruning.tracer import RunError, Tracer
+from common.pruning.walk import WAY_OUT, Walk
 
-WAY_OUT = "Write it with supported operations, or name it in ignore= to leave it uncut"
+Example = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a network's channels allow.
+
+    Attributes:
+        structure: What can be cut.
+        notes: What could be followed and is still not cut, with the operation that
+            is the reason, in the order of the network.
+    """
+
+    structure: Structure
+    notes: tuple[str, ...]
 
 
 def find_structure(
-    model: nn.Module, example: torch.Tensor, *, ignore: Sequence[str] = ()
+    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
 ) -> Structure:
     """Return the structure of ``model``; the model is left as it was.
 
@@ -34,7 +49,7 @@ def find_structure(
 
     Args:
         model: The dense network.
-        example: One valid input, batch first.
+        example: One valid input, batch first; a tuple for several inputs.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
 
@@ -43,150 +58,97 @@ def find_structure(
             a parameter is not reached.
         ConfigError: If ``ignore`` names nothing that exists.
     """
+    return examine(model, example, ignore=ignore).structure
+
+
+def examine(
+    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
+) -> Findings:
+    """Return the structure of ``model`` and what it does not cut, and why.
+
+    Arguments and errors are those of ``find_structure``.
+    """
+    _check_hooks(model)
+    _check_storage(model)
     network = copy.deepcopy(model).eval()
-    graph = _trace(network, ignore)
-    results = _Shapes(fx.GraphModule(network, graph)).collect(example)
+    examples = example if isinstance(example, tuple) else (example,)
+    tracer = Tracer(examples, ignore)
+    marks = remember_settings(network, _opened(network, tracer))
+    graph = _trace(network, tracer, examples)
     _check_ignore(network, graph, ignore)
-    walk = _Walk(network, results, ignore)
+    walk = Walk(network, tracer.results, ignore)
     for node in graph.nodes:
         walk.visit(node)
+    settle(walk.ledger, marks)
     _check_reached(network, walk.ledger, ignore)
-    return assemble(network, walk.ledger)
+    structure = assemble(network, walk.ledger)
+    return Findings(structure=structure, notes=tuple(walk.ledger.notes))
 
 
-class _Tracer(fx.Tracer):
-    """A tracer that goes into containers and user modules only, and says where."""
-
-    def __init__(self, ignore: Sequence[str]) -> None:
-        super().__init__()
-        self.ignore = ignore
-        self.where = ""
-
-    @override
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if module_qualified_name in self.ignore or type(m) in MODULES:
-            return True
-        return super().is_leaf_module(m, module_qualified_name)
-
-    @override
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception:
-            self.where = self.where or self.path_of_module(m)
-            raise
-
-
-class _Shapes(fx.Interpreter):
-    """Runs the network once and keeps shapes instead of tensors."""
-
-    def collect(self, example: torch.Tensor) -> dict[fx.Node, object]:
-        """Return what each node gives, tensors as values without labels."""
-        self.results: dict[fx.Node, object] = {}
-        try:
-            with torch.no_grad():
-                self.run(example)
-        except Exception as error:
-            # The model's own code runs here: whatever it raises, the call is wrong.
-            msg = f"the network does not run on {_text(example)}: {_line(error)}"
-            raise StructureError(msg) from error
-        return self.results
-
-    @override
-    def run_node(self, n: fx.Node) -> Any:
-        found = super().run_node(n)
-        self.results[n] = fx.node.map_aggregate(found, _without_data)
-        return found
-
-
-class _Walk:
-    """One pass over the operations of a network."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        results: Mapping[fx.Node, object],
-        ignore: Sequence[str],
-    ) -> None:
-        self.model = model
-        self.results = results
-        self.ignore = ignore
-        self.ledger = Ledger(model)
-        self.values: dict[fx.Node, object] = {}
-        # A module under two names is called by its first one.
-        self.titles = {id(module): name for name, module in model.named_modules()}
-
-    def visit(self, node: fx.Node) -> None:
-        """Follow the channels through one node."""
-        if self._ignored(node) or node.op == "output":
-            for source in node.all_input_nodes:
-                found = self.values[source]
-                if isinstance(found, Value):
-                    self.ledger.fix_value(found)
-            self.values[node] = self.results[node]
-        elif node.op == "placeholder":
-            self.values[node] = self.results[node]
-        else:
-            try:
-                self.values[node] = self._follow(node)
-            except StructureError as error:
-                msg = f"{_describe(node, self.model)}: {error}. {WAY_OUT}"
-                raise StructureError(msg) from error
-
-    def _ignored(self, node: fx.Node) -> bool:
-        named = node.op in {"call_module", "get_attr"} and node.target in self.ignore
-        return named or node.name in self.ignore
-
-    def _follow(self, node: fx.Node) -> object:
-        if node.op == "get_attr":
-            return self._constant(node)
-        module = None
-        if node.op == "call_module":
-            module = self.model.get_submodule(str(node.target))
-        handler = _handler(node, module)
-        if handler is None:
-            msg = "its channels cannot be followed"
+def _check_hooks(model: nn.Module) -> None:
+    """Refuse modules whose calls run code that a trace does not see."""
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - torch has no public list of them
+            msg = f"module '{name}' ({type(module).__name__}) has forward hooks, which"
+            msg += " may change its channels unseen; remove them before"
             raise StructureError(msg)
-        return handler(
-            Call(
-                ledger=self.ledger,
-                module=module,
-                module_name=self.titles[id(module)] if module is not None else "",
-                args=fx.node.map_arg(cast("Any", node.args), self._value),
-                kwargs=fx.node.map_arg(cast("Any", node.kwargs), self._value),
-                result=self.results[node],
-            )
-        )
 
-    def _constant(self, node: fx.Node) -> object:
-        """Return a buffer as a value that never changes."""
-        path, _, name = str(node.target).rpartition(".")
-        if isinstance(getattr(self.model.get_submodule(path), name), nn.Parameter):
-            msg = "a bare parameter is used outside a supported layer"
+
+def _check_storage(model: nn.Module) -> None:
+    """Refuse different tensors in one memory: a cut would part them."""
+    owners: dict[int, str] = {}
+    for name, item in [*model.named_parameters(), *model.named_buffers()]:
+        place = item.untyped_storage().data_ptr() if item.numel() else 0
+        if place and place in owners:
+            msg = f"tensors '{owners[place]}' and '{name}' share memory without being"
+            msg += " one tensor, so a cut would part them; tie them as one Parameter"
             raise StructureError(msg)
-        return self.results[node]
-
-    def _value(self, node: fx.Node) -> Any:  # noqa: ANN401 - fx has no type for it
-        return self.values[node]
+        owners[place] = name
 
 
-def _handler(node: fx.Node, module: nn.Module | None) -> Handler | None:
-    if module is not None:
-        return MODULES.get(type(module))
-    if node.op == "call_method":
-        return METHODS.get(str(node.target))
-    return FUNCTIONS.get(cast("Any", node.target))
+def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
+    """Return the modules whose own code is traced."""
+    found: list[tuple[str, nn.Module]] = []
+
+    def collect(name: str, module: nn.Module) -> None:
+        holds = isinstance(module, nn.ModuleList | nn.ModuleDict)
+        if name and not holds and tracer.is_leaf_module(module, name):
+            return
+        found.append((name, module))
+        for child, inner in module.named_children():
+            collect(f"{name}.{child}" if name else child, inner)
+
+    collect("", model)
+    return found
 
 
-def _trace(model: nn.Module, ignore: Sequence[str]) -> fx.Graph:
-    tracer = _Tracer(ignore)
+def _trace(
+    model: nn.Module, tracer: Tracer, examples: Sequence[torch.Tensor]
+) -> fx.Graph:
     try:
-        return tracer.trace(model)
+        with torch.no_grad(), _plain_attention():
+            return tracer.trace(model)
+    except RunError as error:
+        shapes = " and ".join(str(list(item.shape)) for item in examples)
+        msg = f"the network does not run on an example of shape {shapes}: {error}"
+        raise StructureError(msg) from error
     except Exception as error:
         # fx raises whatever the model's own code raises on symbolic values.
         where = f"module '{tracer.where}'" if tracer.where else "the network"
-        msg = f"{where} cannot be traced: {_line(error)}. {WAY_OUT}"
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
         raise StructureError(msg) from error
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep torch from running whole transformer layers as one operation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> None:
@@ -202,34 +164,11 @@ def _check_reached(model: nn.Module, ledger: Ledger, ignore: Sequence[str]) -> N
     """Refuse parameters that the eval graph does not reach: they might be used."""
     reached = {tensor for tensor, _ in ledger.dims}
     prefixes = tuple(f"{name}." for name in ignore)
-    for name, _ in model.named_parameters():
+    for name, item in model.named_parameters():
         if name in reached or name in ignore or name.startswith(prefixes):
+            continue
+        if item.dim() == 0:
             continue
         msg = f"parameter '{name}' is not reached by the network in eval mode, so its"
         msg += f" channels cannot be followed. {WAY_OUT}"
         raise StructureError(msg)
-
-
-def _describe(node: fx.Node, model: nn.Module) -> str:
-    """Return 'module M' or 'operation O (function F) in module M'."""
-    if node.op == "call_module":
-        kind = type(model.get_submodule(str(node.target))).__name__
-        return f"module '{node.target}' ({kind})"
-    title = getattr(node.target, "__name__", node.target)
-    inside = [*node.meta.get("nn_module_stack", {})]
-    where = f"module '{inside[-1]}'" if inside else "the network's own forward"
-    return f"operation '{node.name}' ({title}) in {where}"
-
-
-def _without_data(found: Any) -> Any:  # noqa: ANN401 - fx has no type for it
-    if isinstance(found, torch.Tensor):
-        return Value(shape=tuple(found.shape))
-    return found
-
-
-def _text(example: torch.Tensor) -> str:
-    return f"an example of shape {list(example.shape)}"
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -33,7 +33,10 @@ from common.errors import ConfigError
 from common.messages import Mask, ModelSpec, Vector
 from common.pruning.structure import Structure
 
-PENALTIES = ("none", "l1", "group", "bn-l1", "bn-l1+group")
+PENALTIES = (
+    *("none", "l1", "group", "bn-l1", "bn-l1+group"),
+    *("l0", "targeted-dropout"),  # common.sparsity.gates
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ def build_penalty(
     if aim.name not in PENALTIES:
         msg = f"client.penalty is '{aim.name}'; want one of {', '.join(PENALTIES)}"
         raise ConfigError(msg)
-    if aim.name == "none" or aim.strength <= 0.0:
+    if aim.name in {"none", "l0", "targeted-dropout"} or aim.strength <= 0.0:
         return None
     parts = aim.name.split("+")
     tensors = views(structure.spec(keep), weights.copy())

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from common.messages import Mask, Vector
-from common.pruning.structure import Structure, positions_kept
+from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
+from common.pruning.verify import mask_units
 
 torch.set_num_threads(1)
 
@@ -155,15 +156,7 @@ def random_mask(structure: Structure, seed: int, density: float = 0.5) -> Mask:
     return keep
 
 
-def mask_model(model: nn.Module, structure: Structure, keep: Mask) -> None:
-    """Zero every trained tensor at the cut units; statistics stay."""
-    tensors = dict(model.named_parameters())
-    with torch.no_grad():
-        for dim in structure.dims:
-            if dim.tensor in tensors:
-                gone = np.flatnonzero(~positions_kept(dim.units, keep))
-                index = torch.from_numpy(gone)
-                tensors[dim.tensor].index_fill_(dim.dim, index, 0.0)
+mask_model = mask_units
 
 
 def flat(model: nn.Module) -> Vector:

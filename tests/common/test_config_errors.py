@@ -26,7 +26,7 @@ BAD_FILES = {
     ),
     "a key that resembles none": (
         "[distill]\nzzz = 1\n",
-        ":2: distill.zzz: unknown key; [distill] has weight, temperature",
+        ":2: distill.zzz: unknown key; [distill] has teacher, weight, temperature",
     ),
     "a key of an inline table": (
         '[task]\npartition = { kind = "iid", alfa = 1 }\n',
@@ -40,7 +40,7 @@ BAD_FILES = {
         "[client]\npenalty = 'bnl1'\n",
         (
             ':2: client.penalty: found "bnl1", want one of "none", "l1", "group", '
-            '"bn-l1", "bn-l1+group"; did you mean "bn-l1"?'
+            '"bn-l1", "bn-l1+group", "l0", "targeted-dropout"; did you mean "bn-l1"?'
         ),
     ),
     "a string for a number": (
@@ -79,7 +79,7 @@ BAD_FILES = {
         "client = 3\n",
         (
             ":1: client: found 3, want a table with epochs, batch, lr, lr_schedule, "
-            "momentum, clip, penalty, strength, validation, score_examples"
+            "lr_rewind, momentum, clip, penalty, strength, validation, score_examples"
         ),
     ),
     "a value for a table": (
@@ -116,7 +116,7 @@ BAD_FILES = {
         "[prune]\nbudget = {}\n",
         (
             ":2: prune.budget: found no limit, want one or more of params, flops, "
-            "channel_density"
+            "channel_density, latency, bytes"
         ),
     ),
     "a cohort larger than all clients": (

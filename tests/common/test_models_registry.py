@@ -81,12 +81,6 @@ def test_an_unknown_name_gets_the_nearest_known_one():
         build("smal-resnet")
 
 
-@pytest.mark.parametrize("loader", ["timm", "torchvision", "hf"])
-def test_a_loader_of_a_later_version_is_refused_with_the_way_out(loader):
-    with pytest.raises(ConfigError, match=r"not available in this version.*factory"):
-        check_model(f"{loader}:resnet50")
-
-
 @pytest.mark.parametrize(
     ("function", "shape"), [("plain", (2, 5)), ("sized", (3, 4)), ("shaped", (3, 7))]
 )

@@ -43,7 +43,9 @@ def test_costs_of_a_chain_by_hand():
     keep[[0, 6, 22]] = False  # conv1 6 -> 5, conv2 16 -> 15, fc1 20 -> 19
     params = 5 * 10 + 15 * (5 * 9 + 1) + 19 * (60 + 1) + 12 * 20 + 5 * 13
     macs = 5 * 9 * 144 + 15 * 5 * 9 * 16 + 19 * 60 + 12 * 19 + 5 * 12
-    assert count_cost(structure, keep) == Cost(params=params, macs=macs)
+    assert count_cost(structure, keep) == Cost(
+        params=params, macs=macs, size=4 * params
+    )
 
 
 def test_shares_are_of_the_dense_network():
@@ -52,6 +54,7 @@ def test_shares_are_of_the_dense_network():
         "params": 1.0,
         "flops": 1.0,
         "channel_density": 1.0,
+        "bytes": 1.0,
     }
     keep = structure.full()
     keep[structure.groups[-1].units[:2]] = False

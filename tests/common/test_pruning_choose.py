@@ -131,7 +131,7 @@ def worth(missing):
 
 
 def cheapest(structure, keep, importance, targets):
-    """Return (price, group, unit) of the best unit to cut, or None."""
+    """Return (price, share lost, group, unit) of the best unit to cut, or None."""
     dense, here = (count_cost(structure, m) for m in (structure.full(), keep))
     of_params, of_macs = worth(unmet(structure, keep, targets))
     offers = []
@@ -144,7 +144,8 @@ def cheapest(structure, keep, importance, targets):
         freed = of_params * ((here.params - cost.params) / dense.params)
         freed += of_macs * ((here.macs - cost.macs) / dense.macs)
         if len(units) > 1:
-            offers.append((float(importance[unit]) / freed, number, unit))
+            lost = (len(group.units) - len(units)) / (len(group.units) - 1)
+            offers.append((float(importance[unit]) / freed, lost, number, unit))
     return min(offers, default=None)
 
 
@@ -156,8 +157,8 @@ def reference(structure, importance, targets):
         if offer is None:
             return found
         taken.append(offer)
-        found[offer[2]] = False
-    for _, number, unit in reversed(taken):
+        found[offer[3]] = False
+    for _, _, number, unit in reversed(taken):
         if number not in needed:
             found[unit] = True
             if unmet(structure, found, targets):

@@ -133,7 +133,7 @@ HUGE = 1 << 40
 
 # what is forged -> (path into the JSON, new value)
 ATTACKS = {
-    "another version": (["version"], 2),
+    "another version": (["version"], 3),
     "a version that is true": (["version"], True),
     "units as a float": (["units"], 2.0),
     "fewer units than used": (["units"], 1),
@@ -182,7 +182,8 @@ ATTACKS = {
     "producers out of order": (["groups", 0, 2], [2, 0]),
     "a norm without units": (["groups", 0, 3], [5]),
     "an attribute of any name": (["attributes", 0, 1], "__class__"),
-    "an attribute that is code": (["attributes", 0, 1], "forward"),
+    "an attribute that is private": (["attributes", 0, 1], "_modules"),
+    "an attribute with a dot": (["attributes", 0, 1], "weight.data"),
     "an attribute that is a list": (["attributes", 0, 1], ["out_channels"]),
     "no such row": (["attributes", 0, 2], 5),
     "a divisor of 0": (["attributes", 0, 3], 0),

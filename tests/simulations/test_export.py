@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import ConfigError, IntegrityError
+from common.data.examples import Examples
+from common.errors import ConfigError, DataError, IntegrityError
 from common.files import (
     read_model_file,
     write_model_file,
@@ -20,6 +21,7 @@ from common.pruning.trace import find_structure
 from server.runfolder import RunFolder
 from simulations import export
 from simulations.export import export_run
+from simulations.quantised import accuracy, input_batches, quantise_onnx
 
 SHAPE = (1, 8, 8)
 
@@ -125,7 +127,7 @@ def test_onnx_answers_like_torch_for_any_batch_and_holds_no_path(run, tmp_path):
     assert found["max_difference"] <= 1e-4 * found["max_output"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["edge.onnx"]
     assert b".py" not in target.read_bytes()
-    runner = export._onnx_runner(target)
+    runner = export.onnx_runner(target)
     rng = np.random.default_rng(0)
     for size in (1, 2, 9):
         batch = rng.standard_normal((size, *SHAPE), dtype=np.float32)
@@ -166,7 +168,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     monkeypatch.setattr(
         export, "find_spec", lambda name: None if name == missing else sys
     )
-    monkeypatch.setattr(export, "_write_onnx", _with_needs(export._write_onnx))
+    monkeypatch.setattr(export, "write_onnx", _with_needs(export.write_onnx))
     with pytest.raises(ConfigError, match=rf"{missing} .*fedprune\[onnx\]"):
         export_run(run[0].path, format_="onnx", check=True, output=tmp_path / "x.onnx")
 
@@ -231,3 +233,48 @@ def test_a_missing_plan_or_structure_is_named(tmp_path, name):
     (folder.path / name).unlink()
     with pytest.raises(IntegrityError, match=f"no {name} beside it"):
         load_model(folder.model / "final.safetensors")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Return a run folder that knows its data: the digits that come with the code."""
+    folder, _ = a_run(tmp_path_factory.mktemp("digits"))
+    folder.config.write_text('[task]\nmodel = "small-resnet"\ndata = "digits"\n')
+    return folder
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_close_to_float32_and_says_its_accuracy(digits, tmp_path):
+    target = tmp_path / "small.onnx"
+    found = export_run(
+        digits.path, format_="onnx", int8=True, check=True, output=target
+    )
+    assert found["bytes"] == target.stat().st_size < found["bytes_float32"]
+    assert 0.0 <= found["accuracy_int8"] <= 1.0
+    assert abs(found["accuracy_int8"] - found["accuracy_float32"]) < 0.1
+    # The checked inputs are noise, unlike the digits that set the ranges.
+    assert 0.0 < found["max_difference"] < 0.75 * found["max_output"]
+    for rates in (found["examples_per_s_torch"], found["examples_per_s_exported"]):
+        assert [*rates] == ["batch 1", "batch 32"]
+        assert min(rates.values()) > 0.0
+
+
+def test_int8_is_refused_for_another_format_and_without_data(digits, tmp_path):
+    with pytest.raises(ConfigError, match="int8 is a form of ONNX"):
+        export_run(digits.path, format_="safetensors", int8=True)
+    with pytest.raises(DataError, match="no calibration data"):
+        quantise_onnx(tmp_path / "a.onnx", tmp_path / "b.onnx", [])
+
+
+def test_accuracy_counts_what_a_runner_gets_right():
+    inputs = np.arange(40, dtype=np.float32).reshape(40, 1)
+    examples = Examples(inputs=inputs, targets=np.arange(40) % 2)
+
+    def parity(batch):
+        return np.eye(2, dtype=np.float32)[(batch[:, 0] % 2).astype(int)]
+
+    assert accuracy(parity, examples) == 1.0
+    assert accuracy(lambda batch: 1.0 - parity(batch), examples) == 0.0
+    assert sum(len(batch) for batch in input_batches(examples, 33)) == 33
+    with pytest.raises(DataError, match="no test example"):
+        accuracy(parity, Examples(inputs=inputs[:0], targets=np.arange(0)))

@@ -1,0 +1,221 @@
+"""Networks of other libraries: ``timm:NAME``, ``torchvision:NAME``, ``hf:NAME``.
+
+Pretrained weights are what these names mean.  ``NAME@random`` asks for random weights,
+for training from scratch and for devices without network: the server's broadcast
+overwrites a device's weights anyhow, and the structure does not depend on them.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from common.errors import ConfigError
+from common.models.user_code import did_you_mean
+
+Shape = tuple[int, ...]
+Loader = Callable[[str, int, Shape, bool], nn.Module]
+
+RANDOM = "@random"
+_RGB = 3
+_STUB = "torchvision._meta_registrations"
+
+
+class Logits(nn.Module):
+    """A network of transformers that returns its logits alone.
+
+    Args:
+        network: A network whose result has ``logits``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32[n, num_outputs]."""
+        logits: Tensor = self.network(x).logits
+        return logits
+
+
+def load_foreign(reference: str, num_outputs: int, input_shape: Shape) -> nn.Module:
+    """Build ``LIBRARY:NAME`` or ``LIBRARY:NAME@random``.
+
+    Args:
+        reference: The name, with one of ``LOADERS`` in front.
+        num_outputs: Entries of the output, >= 1; the classifier is a new one where the
+            pretrained network has another number.
+        input_shape: Shape of one example, without the batch.
+
+    Raises:
+        ConfigError: If the library is not installed, has no such network, or the
+            weights cannot be fetched.
+    """
+    check_foreign(reference)
+    library, _, name = reference.partition(":")
+    pretrained = not name.endswith(RANDOM)
+    name = name.removesuffix(RANDOM)
+    try:
+        return LOADERS[library](name, num_outputs, input_shape, pretrained)
+    except ConfigError:
+        raise
+    except Exception as error:
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"'{reference}' cannot be built: {text}"
+        if pretrained:
+            msg += f"; without network, '{library}:{name}{RANDOM}' has random weights"
+        raise ConfigError(msg) from error
+
+
+def check_foreign(reference: str) -> None:
+    """Check that the library of a reference is installed; nothing is built.
+
+    Raises:
+        ConfigError: If it is not, or no network is named.
+    """
+    library, _, name = reference.partition(":")
+    package, extra = _PACKAGES[library]
+    if not name.removesuffix(RANDOM):
+        msg = f"model '{reference}' names no network; want '{library}:NAME'"
+        raise ConfigError(msg)
+    if find_spec(package) is None:
+        msg = f"model '{reference}' needs '{package}', which is not installed; "
+        msg += f"run: pip install 'fedprune[{extra}]'"
+        raise ConfigError(msg)
+
+
+def without_weights(reference: str) -> str:
+    """Return a model's name so that nothing is fetched for it.
+
+    >>> without_weights("timm:resnet18[-layer2.1]"), without_weights("mlp")
+    ('timm:resnet18@random[-layer2.1]', 'mlp')
+    """
+    if reference.partition(":")[0] not in LOADERS:
+        return reference
+    name, bracket, blocks = reference.partition("[")
+    return name.removesuffix(RANDOM) + RANDOM + bracket + blocks
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision, also a CUDA build of it over a CPU build of torch.
+
+    Such a pair lacks the compiled operations (``nms``), and torchvision fails while it
+    registers their shapes.  Its networks for classification use none of them.
+    """
+    if "torchvision" in sys.modules:
+        return sys.modules["torchvision"]
+    try:
+        return import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] == "torchvision"
+    ]:
+        del sys.modules[name]
+    sys.modules[_STUB] = ModuleType(_STUB)
+    return import_module("torchvision")
+
+
+def _timm(name: str, num_outputs: int, shape: Shape, pretrained: bool) -> nn.Module:  # noqa: FBT001 - the form of a loader
+    import_torchvision()
+    timm: Any = import_module("timm")
+    if not timm.is_model(name):
+        msg = f"timm has no network '{name}'{did_you_mean(name, timm.list_models())}"
+        raise ConfigError(msg)
+    model: nn.Module = timm.create_model(
+        name, pretrained=pretrained, num_classes=num_outputs, in_chans=shape[0]
+    )
+    return model
+
+
+def _torchvision(
+    name: str,
+    num_outputs: int,
+    shape: Shape,
+    pretrained: bool,  # noqa: FBT001 - the form of a loader
+) -> nn.Module:
+    import_torchvision()
+    models: Any = import_module("torchvision.models")
+    known = models.list_models(module=models)
+    if name not in known:
+        msg = f"torchvision has no network '{name}'{did_you_mean(name, known)}"
+        raise ConfigError(msg)
+    if shape[0] != _RGB:
+        msg = f"'torchvision:{name}' takes images of {_RGB} channels, the data has"
+        msg += f" shape {shape}; 'timm:' networks take any number"
+        raise ConfigError(msg)
+    given = _TORCHVISION_ARGUMENTS.get(name, {})
+    if not pretrained:
+        model: nn.Module = models.get_model(
+            name, weights=None, num_classes=num_outputs, **given
+        )
+        return model
+    fetched = {key: value for key, value in given.items() if key != "init_weights"}
+    model = models.get_model(name, weights="DEFAULT", **fetched)
+    return _with_outputs(model, num_outputs)
+
+
+def _with_outputs(model: nn.Module, num_outputs: int) -> nn.Module:
+    """Put a new classifier in the place of the last linear layer."""
+    last = [name for name, item in model.named_modules() if isinstance(item, nn.Linear)]
+    if not last:
+        msg = "the network ends in no linear layer, so its outputs cannot be changed"
+        raise ConfigError(msg)
+    old = model.get_submodule(last[-1])
+    assert isinstance(old, nn.Linear)  # noqa: S101 - chosen as one
+    if old.out_features != num_outputs:
+        path, _, name = last[-1].rpartition(".")
+        new = nn.Linear(old.in_features, num_outputs, bias=old.bias is not None)
+        setattr(model.get_submodule(path), name, new)
+    return model
+
+
+def _hf(name: str, num_outputs: int, _: Shape, pretrained: bool) -> nn.Module:  # noqa: FBT001 - the form of a loader
+    if find_spec("torchvision") is not None:
+        import_torchvision()  # transformers imports it for its image networks
+    transformers: Any = import_module("transformers")
+    config = transformers.AutoConfig.from_pretrained(name, num_labels=num_outputs)
+    kinds = (
+        transformers.AutoModelForImageClassification,
+        transformers.AutoModelForSequenceClassification,
+    )
+    for kind in kinds:
+        if type(config) not in kind._model_mapping:  # noqa: SLF001 - no public question
+            continue
+        if not pretrained:
+            return Logits(kind.from_config(config))
+        return Logits(
+            kind.from_pretrained(
+                name,
+                config=config,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,  # never a pickle
+            )
+        )
+    msg = f"'hf:{name}' is a {config.model_type}, which classifies nothing"
+    raise ConfigError(msg)
+
+
+# Heads that are used in training only would be cut unseen.
+_TORCHVISION_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "init_weights": False},
+}
+LOADERS: Mapping[str, Loader] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "hf": _hf,
+}
+# What has to be installed for each, and the extra that brings it.
+_PACKAGES = {
+    "timm": ("timm", "vision"),
+    "torchvision": ("torchvision", "vision"),
+    "hf": ("transformers", "hf"),
+}

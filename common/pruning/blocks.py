@@ -1,0 +1,132 @@
+"""Whole residual blocks: layer pruning, where a block equals identity bit for bit.
+
+A block ``act(x + f(x))`` computes the identity on its inputs when the last scale and
+shift of ``f`` are zero and the activation leaves what comes in as it is (a ReLU behind
+a ReLU).  Whether it does is tried, not concluded: the block runs on what it gets in the
+network, with its last layers at zero.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import ConfigError, StructureError
+
+_LEAVES = 2  # a module with fewer layers that hold weights is no block
+
+
+def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
+    """Return the names of the residual blocks that can be dropped, in model order.
+
+    Of nested blocks only the outer one is named.  The model is left as it was.
+
+    Args:
+        model: The dense network.
+        example: One valid input, batch first.
+    """
+    network = copy.deepcopy(model).eval()
+    inputs = _inputs(network, example)
+    found: list[str] = []
+    for name, module in network.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if name and name in inputs and not inside and _is_block(module, inputs[name]):
+            found.append(name)
+    return tuple(found)
+
+
+def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Replace modules by the identity, in place; return the model.
+
+    Law: the network computes what it does with the last scale and shift of each of
+    these blocks at zero, bit for bit, where ``find_blocks`` names them.
+
+    Raises:
+        ConfigError: If a name is no module of the network.
+    """
+    modules = dict(model.named_modules())
+    unknown = sorted(set(names) - modules.keys() | ({""} & set(names)))
+    if unknown:
+        msg = f"blocks {unknown} are no modules of the network"
+        raise ConfigError(msg)
+    for name in names:
+        path, _, last = name.rpartition(".")
+        setattr(model.get_submodule(path), last, nn.Identity())
+    return model
+
+
+def check_blocks(model: nn.Module, names: Sequence[str], example: Tensor) -> None:
+    """Refuse names that are no residual blocks.
+
+    Raises:
+        StructureError: If dropping one would not leave the identity.
+    """
+    known = find_blocks(model, example)
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        msg = f"{wrong} cannot be dropped: with its last layer at zero it is not the"
+        msg += f" identity; want some of {[*known]}"
+        raise StructureError(msg)
+
+
+def block_scores(
+    model: nn.Module, names: Sequence[str], loss: Callable[[nn.Module], float]
+) -> dict[str, float]:
+    """Return how much the loss rises without each block, one at a time.
+
+    Args:
+        model: The dense network; left as it was.
+        names: Blocks of ``find_blocks``.
+        loss: Measures a network, for example on a proxy set.
+    """
+    before = loss(model)
+    return {
+        name: loss(drop_blocks(copy.deepcopy(model), [name])) - before for name in names
+    }
+
+
+def _inputs(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
+    """Return what each module with inner layers got, where that is one tensor."""
+    seen: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def record(_: nn.Module, given: tuple[object, ...]) -> None:
+            if len(given) == 1 and isinstance(given[0], Tensor):
+                seen[name] = given[0].clone()
+
+        return record
+
+    handles = [
+        module.register_forward_pre_hook(recorder(name))
+        for name, module in model.named_modules()
+        if len([*module.parameters()]) >= _LEAVES
+    ]
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _is_block(module: nn.Module, value: Tensor) -> bool:
+    """Return whether a module is the identity once its last layer is at zero."""
+    layers = [item for item in module.modules() if [*item.parameters(recurse=False)]]
+    if len(layers) < _LEAVES:
+        return False
+    # The last layer in definition order need not be the last that runs.
+    return any(_is_identity(module, layer, value) for layer in reversed(layers))
+
+
+def _is_identity(module: nn.Module, layer: nn.Module, value: Tensor) -> bool:
+    held = [*layer.parameters(recurse=False)]
+    saved = [item.detach().clone() for item in held]
+    with torch.no_grad():
+        for item in held:
+            item.zero_()
+        found = module(value.clone())
+        for item, before in zip(held, saved, strict=True):
+            item.copy_(before)
+    return isinstance(found, Tensor) and torch.equal(found, value)

@@ -1,0 +1,199 @@
+"""Latency of a cut network, out of a table that was measured on a device.
+
+The table holds, for each layer that has weights, milliseconds on a grid of input and
+output widths; between grid points it is bilinear.  What is not in such layers (norms,
+activations, copies) is measured as the rest of the whole network, and shrinks with the
+mean output width of the layers.  A table belongs to one structure, device, runtime and
+thread count; ``fedprune profile`` measures it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.atomic import write_bytes_atomic
+from common.errors import ConfigError, PayloadError
+from common.messages import Indices
+from common.pruning.fields import (
+    load_object,
+    read_keys,
+    read_list,
+    read_name,
+    read_positions,
+    refuse,
+)
+from common.pruning.structure import Structure
+
+VERSION = 1
+MAX_BYTES = 1 << 24
+MAX_MS = 1e7
+_LAYER_KEYS = frozenset({"tensor", "inputs", "outputs", "ms"})
+_KEYS = frozenset({"version", "structure", "device", "dense_ms", "layers"})
+Grid = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerLatency:
+    """Milliseconds of one layer.
+
+    Attributes:
+        tensor: Name of its weight.
+        inputs: Lengths of dim 1 of the weight, rising, at least one.
+        outputs: Lengths of dim 0 of the weight, rising, at least one.
+        ms: float64[inputs, outputs], > 0.
+    """
+
+    tensor: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    ms: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LatencyTable:
+    """What was measured on one device.
+
+    Attributes:
+        structure: Digest of the structure whose layers were measured, in hex.
+        device: Processor, runtime and threads.
+        dense_ms: Milliseconds of the whole dense network, batch 1.
+        layers: The layers, in model order.
+    """
+
+    structure: str
+    device: str
+    dense_ms: float
+    layers: tuple[LayerLatency, ...]
+
+    def milliseconds(self, widths: Sequence[tuple[Indices, Indices]]) -> Grid:
+        """Return milliseconds for (input, output) lengths of each layer, float64[...].
+
+        Args:
+            widths: For each layer int64[...] lengths of dim 1 and of dim 0.
+        """
+        full = [layer.ms[-1, -1] for layer in self.layers]
+        rest = max(self.dense_ms - sum(full), 0.0)
+        times: Any = 0.0
+        shares: Any = 0.0
+        for layer, (inputs, outputs) in zip(self.layers, widths, strict=True):
+            times = times + _bilinear(layer, inputs, outputs)
+            shares = shares + outputs / layer.outputs[-1]
+        found: Grid = times + rest * shares / max(len(self.layers), 1)
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON, atomically."""
+        found = {
+            "version": VERSION,
+            "structure": self.structure,
+            "device": self.device,
+            "dense_ms": self.dense_ms,
+            "layers": [
+                {
+                    "tensor": layer.tensor,
+                    "inputs": layer.inputs,
+                    "outputs": layer.outputs,
+                    "ms": layer.ms.tolist(),
+                }
+                for layer in self.layers
+            ],
+        }
+        write_bytes_atomic(path, json.dumps(found, indent=1).encode() + b"\n")
+
+
+def _bilinear(layer: LayerLatency, inputs: Indices, outputs: Indices) -> Grid:
+    """Return milliseconds between grid points; outside, those of the nearest edge."""
+    row, in_share = _place(layer.inputs, inputs)
+    column, out_share = _place(layer.outputs, outputs)
+    below, after = np.minimum(row + 1, len(layer.inputs) - 1), layer.ms
+    right = np.minimum(column + 1, len(layer.outputs) - 1)
+    first = after[row, column] * (1 - out_share) + after[row, right] * out_share
+    second = after[below, column] * (1 - out_share) + after[below, right] * out_share
+    found: Grid = first * (1 - in_share) + second * in_share
+    return found
+
+
+def _place(grid: tuple[int, ...], lengths: Indices) -> tuple[Indices, Grid]:
+    """Return the grid point at or below each length, and how far it is to the next."""
+    points = np.asarray(grid, np.float64)
+    inside = np.clip(np.asarray(lengths, np.float64), points[0], points[-1])
+    low = np.clip(np.searchsorted(points, inside, side="right") - 1, 0, len(grid) - 1)
+    high = np.minimum(low + 1, len(grid) - 1)
+    gap = points[high] - points[low]
+    share = np.where(gap > 0, (inside - points[low]) / np.where(gap > 0, gap, 1.0), 0.0)
+    return low, share
+
+
+@lru_cache(maxsize=4)
+def load_table(path: Path, structure: Structure) -> LatencyTable:
+    """Read a latency table and check that it is this structure's.
+
+    Raises:
+        ConfigError: If there is no such file, it is no table, or another network's.
+    """
+    if not path.is_file():
+        msg = f"there is no latency table '{path}'; make one: fedprune profile"
+        raise ConfigError(msg)
+    try:
+        table = _read(path.read_bytes())
+    except PayloadError as error:
+        msg = f"'{path}' is no latency table: {error}"
+        raise ConfigError(msg) from error
+    names = {tensor.name for tensor in structure.tensors}
+    unknown = [layer.tensor for layer in table.layers if layer.tensor not in names]
+    if table.structure != structure.digest.hex() or unknown:
+        msg = f"'{path}' was measured for structure {table.structure}; this network"
+        msg += f" has {structure.digest.hex()}: run fedprune profile again"
+        raise ConfigError(msg)
+    return table
+
+
+def _read(data: bytes) -> LatencyTable:
+    found = load_object(data, "latency", MAX_BYTES)
+    read_keys(found, _KEYS, "latency")
+    if found["version"] != VERSION:
+        field = "latency.version"
+        raise refuse(field, f"found {found['version']!r:.20}; want {VERSION}")
+    return LatencyTable(
+        structure=read_name(found["structure"], "latency.structure"),
+        device=read_name(found["device"], "latency.device"),
+        dense_ms=_milliseconds(found["dense_ms"]),
+        layers=tuple(
+            _read_layer(item) for item in read_list(found["layers"], "latency.layers")
+        ),
+    )
+
+
+def _read_layer(found: object) -> LayerLatency:
+    field = "latency.layers"
+    if not isinstance(found, dict):
+        raise refuse(field, f"a {type(found).__name__}; want an object")
+    read_keys(found, _LAYER_KEYS, field)
+    inputs = read_positions(found["inputs"], field, 1 << 24)
+    outputs = read_positions(found["outputs"], field, 1 << 24)
+    if not inputs or not outputs or min(inputs[0], outputs[0]) < 1:
+        raise refuse(field, "a grid has no width, or a width of 0")
+    rows = [
+        [_milliseconds(item) for item in read_list(row, field, len(outputs))]
+        for row in read_list(found["ms"], field, len(inputs))
+    ]
+    return LayerLatency(
+        tensor=read_name(found["tensor"], field),
+        inputs=inputs,
+        outputs=outputs,
+        ms=np.asarray(rows, np.float64),
+    )
+
+
+def _milliseconds(found: object) -> float:
+    fits = isinstance(found, int | float) and not isinstance(found, bool)
+    if not fits or not 0.0 < float(str(found)) <= MAX_MS:
+        field = "latency.ms"
+        raise refuse(field, f"found {found!r:.20}; want 0 < milliseconds <= {MAX_MS:g}")
+    return float(str(found))

@@ -1,0 +1,175 @@
+"""Factors on whole channels while a client trains: L0 gates and targeted dropout.
+
+Both act on the channels that the next cut would take (``targets``), at the places
+where importance is measured: the outputs of the norms that scale a unit, or else of the
+layers that make it.  One factor serves a unit in all of its places.
+
+``l0``: a hard-concrete gate for each unit, trained beside the weights (Louizos et al.
+2018, arXiv:1712.01312).  When the training ends the gates are folded into scales and
+shifts, exactly, so the message of the client holds weights only.
+
+``targeted-dropout``: each target is zero in a step with probability ``strength``
+(Gomez et al. 2019, arXiv:1905.13678), so that the network learns to do without.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.messages import Mask
+from common.pruning.importance import gates as measuring_places
+from common.pruning.structure import FIXED, Structure
+from common.sparsity.penalty import Aim
+
+GATED = ("l0", "targeted-dropout")
+BETA = 2.0 / 3.0  # temperature of the concrete distribution
+GAMMA, ZETA = -0.1, 1.1  # the stretched interval; outside of 0..1 it is cut off
+LOG_ALPHA = 2.0  # a fresh gate is nearly open
+RATE = 0.05  # of Adam, for the gates alone
+_EDGE = 1e-6  # of the uniform noise
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One module whose output channels get factors.
+
+    Attributes:
+        module: Its name.
+        tensor: Name of its weight, and ``dim`` along which that holds the channels.
+        dim: See above.
+        units: Kept-unit number of each channel, int64[channels]; the last number
+            (kept units) = no factor.
+    """
+
+    module: str
+    tensor: str
+    dim: int
+    units: Tensor
+
+
+class ChannelGates:
+    """Factors on channels during one local training.
+
+    Args:
+        structure: The original network.
+        keep: What the trained network keeps.
+        aim: "l0" or "targeted-dropout", its strength and the targets.
+    """
+
+    def __init__(self, structure: Structure, keep: Mask, aim: Aim) -> None:
+        wanted = keep if aim.targets is None else keep & aim.targets
+        self.kind, self.strength = aim.name, aim.strength
+        self.places = tuple(_places(structure, keep, wanted))
+        touched = np.zeros(int(keep.sum()) + 1, dtype=np.bool_)
+        for place in self.places:
+            touched[place.units.numpy()] = True
+        touched[-1] = False
+        self.targets = torch.from_numpy(touched)
+        start = torch.full((len(touched),), LOG_ALPHA)
+        self.log_alpha = nn.Parameter(start, requires_grad=aim.name == "l0")
+        self._factors: Tensor | None = None
+        self._optimiser = torch.optim.Adam([self.log_alpha], lr=RATE)
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Iterator[None]:
+        """Multiply outputs by the factors while the block runs; fold them after it."""
+        handles = [
+            model.get_submodule(place.module).register_forward_hook(self._hook(place))
+            for place in self.places
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.fold(model)
+
+    def draw(self) -> None:
+        """Draw the factors of the next step from torch's generator."""
+        if self.kind == "l0":
+            noise = torch.rand(len(self.log_alpha)) * (1.0 - 2 * _EDGE) + _EDGE
+            odds = torch.log(noise) - torch.log1p(-noise)
+            drawn = _stretched(torch.sigmoid((odds + self.log_alpha) / BETA))
+        else:
+            drawn = (torch.rand(len(self.log_alpha)) >= self.strength).float()
+        self._factors = torch.where(self.targets, drawn, torch.ones_like(drawn))
+
+    def cost(self) -> Tensor:
+        """Return what is added to the loss: the expected share of open gates."""
+        if self.kind != "l0" or not bool(self.targets.any()):
+            return torch.zeros(())
+        open_ = torch.sigmoid(self.log_alpha - BETA * math.log(-GAMMA / ZETA))
+        return self.strength * open_[self.targets].mean()
+
+    def step(self) -> None:
+        """Take one step with the gates, after the loss has run backward."""
+        if self.log_alpha.grad is not None:
+            self._optimiser.step()
+            self._optimiser.zero_grad(set_to_none=True)
+
+    def settled(self) -> Tensor:
+        """Return the factors of evaluation, float32[kept units + 1], in 0..1."""
+        if self.kind != "l0":
+            return torch.ones(len(self.log_alpha))
+        with torch.no_grad():
+            found = _stretched(torch.sigmoid(self.log_alpha))
+        return torch.where(self.targets, found, torch.ones_like(found))
+
+    def fold(self, model: nn.Module) -> None:
+        """Multiply scales, shifts, rows and biases by the factors of evaluation.
+
+        Law: the folded network computes what the gated one does in evaluation.
+        """
+        if self.kind != "l0":
+            return
+        tensors = dict(model.named_parameters())
+        settled = self.settled()
+        with torch.no_grad():
+            for place in self.places:
+                weight = tensors[place.tensor]
+                factor = settled[place.units].to(weight.dtype)
+                shape = [1] * weight.dim()
+                shape[place.dim] = -1
+                weight.mul_(factor.reshape(shape))
+                bias = tensors.get(f"{place.module}.bias")
+                if bias is not None:
+                    bias.mul_(factor)
+
+    def _hook(self, place: _Place) -> Callable[[nn.Module, object, Tensor], Tensor]:
+        def gate(module: nn.Module, _: object, output: Tensor) -> Tensor:
+            factors = self.settled() if self._factors is None else self._factors
+            shape = [1] * output.dim()
+            last = isinstance(module, nn.Linear | nn.Embedding)
+            shape[-1 if last else 1] = -1
+            return output * factors[place.units].to(output.dtype).reshape(shape)
+
+        return gate
+
+
+def build_gates(structure: Structure, keep: Mask, aim: Aim) -> ChannelGates | None:
+    """Return the factors that an aim asks for, or None when it asks for none."""
+    if aim.name not in GATED or aim.strength <= 0.0:
+        return None
+    return ChannelGates(structure, keep, aim)
+
+
+def _stretched(share: Tensor) -> Tensor:
+    return torch.clamp(share * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
+
+
+def _places(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Place]:
+    """Yield the modules whose outputs show wanted units."""
+    numbers = np.cumsum(keep) - 1
+    for gate in measuring_places(structure):
+        if not gate.module:
+            continue  # heads inside nn.MultiheadAttention show no output of their own
+        units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]
+        free = (units != FIXED) & wanted[units]
+        if free.any():
+            found = np.where(free, numbers[units], int(keep.sum()))
+            yield _Place(gate.module, gate.tensor, gate.dim, torch.from_numpy(found))
