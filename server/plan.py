@@ -6,7 +6,7 @@ from math import ceil
 
 from common import codec
 from common.aggregate import Limits
-from common.config import Config
+from common.config import Config, Update
 from common.messages import (
     Broadcast,
     Mask,
@@ -151,7 +151,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         momentum=client.momentum,
         penalty=client.penalty if sparsifying else "none",
         strength=client.strength if sparsifying else 0.0,
-        update_density=update.update_density,
+        update_density=update_density(update, spec.size),
         values=update.values,
         error_feedback=update.error_feedback,
         decay=update.decay,
@@ -161,6 +161,19 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         measure=spec.moments > 0 and not frozen,
         freeze=frozen,
     )
+
+
+def update_density(update: Update, size: int) -> float:
+    """Return the share of the entries that one answer sends, 0 < share <= 1.
+
+    A network that has shrunk needs most of its entries in every update to be tuned, and
+    they cost little by then: ``min_entries`` holds where the share would be fewer.
+
+    Args:
+        update: ``update_density`` and ``min_entries``.
+        size: Number of weights now, >= 1.
+    """
+    return min(max(update.update_density, update.min_entries / size), 1.0)
 
 
 def _teacher(state: ServerState, config: Config) -> Snapshot | None:

@@ -162,6 +162,8 @@ class Update(Section):
 
     update_density: Density = 0.06
     """Share of the delta's entries sent, 0 < update_density <= 1."""
+    min_entries: Count = 0
+    """Fewest entries sent, however small the network has become: 0 <= min_entries."""
     values: Literal["int8", "float32"] = "int8"
     """How the values travel."""
     error_feedback: bool = True
