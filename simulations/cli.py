@@ -14,8 +14,10 @@ from typing import Annotated
 import click
 import typer
 
+from client.cli import app as device_commands
 from common.config import expand_sweep, load_config
 from common.errors import ConfigError, FedPruneError
+from server.cli import app as server_commands
 from simulations import session
 from simulations.session import print_json
 
@@ -26,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train together, prune together, ship a small model.",
 )
+
+for _part in (server_commands, device_commands):
+    app.registered_commands += _part.registered_commands
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]

@@ -1,0 +1,224 @@
+"""A device of a federation: Flower's SuperNode, and the executor beside it."""
+
+import json
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from client import node
+from client.preflight import Reach, try_server
+from common.atomic import write_bytes_atomic
+from common.config import toml_value
+from common.errors import ConfigError, DataError, FedPruneError
+from common.keeper import Keeper, Process, environment, tail
+
+_AGAIN_S = 5.0
+_REMIND_S = 60.0
+_EXECUTOR_S = 1.0
+_SECRET_BYTES = 32
+_REFUSED = re.compile(r"\[code: (\d+)\] *(.*)")
+# The SuperLink takes a node that died for alive until it has missed two heartbeats.
+_STILL_THERE = "2004"
+_KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What one device is told.
+
+    Attributes:
+        client_id: Who it is.
+        config: Configuration file, or None for the defaults.
+        data: Replaces ``task.data``, or "".
+        share: "k/n": it plays part k of n of the data; "" = all is its own.
+        host: Where the server is.
+        port: Its port.
+        tls: Folder with ca.crt, node.key; None = plain connections.
+        state: The device's own folder.
+    """
+
+    client_id: str
+    config: Path | None
+    data: str
+    share: str
+    host: str
+    port: int
+    tls: Path | None
+    state: Path
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is started.
+
+        Raises:
+            ConfigError: If files or data are missing or wrong.
+            DataError: If the data cannot be used.
+        """
+        if self.tls is not None:
+            self._check_keys(self.tls)
+        done = subprocess.run(  # noqa: S603 - our own module
+            [sys.executable, "-m", "client.check", json.dumps(self._node())],
+            env=environment(self.state / "flower"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            kind = _KINDS.get(done.returncode, FedPruneError)
+            lines = done.stderr.strip().splitlines() or ["the check of the data failed"]
+            raise kind(lines[-1])
+
+    def _check_keys(self, tls: Path) -> None:
+        for name in ("ca.crt", "node.key"):
+            if not (tls / name).is_file():
+                msg = (
+                    f"{tls / name} is missing; copy clients/{self.client_id} of "
+                    "the folder that fedprune certs made"
+                )
+                raise ConfigError(msg)
+
+    def supernode(self, port: int) -> Process:
+        """Return the process that talks to the server."""
+        table = " ".join(f"{k}={toml_value(v)}" for k, v in self._node().items())
+        command = [
+            str(Path(sys.executable).parent / "flower-supernode"),
+            *("--superlink", f"{self.host}:{self.port}", "--isolation", "process"),
+            *("--port", str(port), "--node-config", table),
+            *("--superexec-auth-secret-file", str(self.secret)),
+        ]
+        if self.tls is None:
+            command.append("--insecure")
+        else:
+            command += ["--root-certificates", str(self.tls / "ca.crt")]
+            command += ["--auth-supernode-private-key", str(self.tls / "node.key")]
+        return self._process("supernode", command, self.state / "logs/supernode.log")
+
+    def executor(self, port: int) -> Process:
+        """Return the process that does the work; its lines are ours."""
+        command = [sys.executable, "-m", "client.executor"]
+        command += [f"127.0.0.1:{port}", str(self.secret)]
+        return self._process("executor", command, None)
+
+    @property
+    def secret(self) -> Path:
+        """What both processes have in common."""
+        return self.state / "secret"
+
+    def _node(self) -> dict[str, str]:
+        return {
+            node.CLIENT_ID: self.client_id,
+            node.CONFIG: "" if self.config is None else str(self.config.resolve()),
+            node.DATA: self.data,
+            node.SHARE: self.share,
+            node.STATE: str(self.state),
+        }
+
+    def _process(self, name: str, command: list[str], log: Path | None) -> Process:
+        surroundings = environment(self.state / "flower")
+        return Process(
+            name=name, command=tuple(command), environment=surroundings, log=log
+        )
+
+
+class DeviceService:
+    """Keeps a device in its federation.
+
+    Args:
+        device: What it is told.
+        once: Whether it ends when a run's final network has arrived.
+    """
+
+    def __init__(self, device: Device, *, once: bool) -> None:
+        self._device = device
+        self._once = once
+        self._keeper = Keeper(self._judge)
+        self._reminded = 0.0
+
+    def run(self) -> None:
+        """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
+
+        Raises:
+            ConfigError: If the server refuses this device, or is another one.
+        """
+        own = self._device
+        own.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not own.secret.exists():
+            write_bytes_atomic(
+                own.secret, secrets.token_bytes(_SECRET_BYTES), mode=0o600
+            )
+        final = own.state / node.FINAL
+        before = _changed(final)
+        with self._keeper:
+            self._wait_for_server()
+            port = _free_port()
+            self._keeper.start(own.executor(port))
+            self._keeper.start(own.supernode(port))
+            _say(f"client {own.client_id} works for {own.host}:{own.port}")
+            self._keeper.run(lambda: self._once and _changed(final) != before)
+            _say(f"final network: {final}")
+            # The answer to the delivery is still on its way.
+            end = time.monotonic() + _AGAIN_S
+            self._keeper.run(lambda: time.monotonic() > end)
+
+    def _wait_for_server(self) -> None:
+        while True:
+            own = self._device
+            authority = None if own.tls is None else own.tls / "ca.crt"
+            reach, why = try_server(own.host, own.port, authority)
+            if reach is Reach.READY:
+                return
+            self._remind(f"no server yet, trying every {_AGAIN_S:g} s: {why}")
+            time.sleep(_AGAIN_S)
+
+    def _judge(self, process: Process, code: int) -> float:
+        """Say why a process ended, and when it is started again.
+
+        Raises:
+            ConfigError: If another attempt would end the same way.
+        """
+        if process.name == "executor":
+            _say(f"the executor ended with {code}; it is started again")
+            return _EXECUTOR_S
+        said = _REFUSED.findall(tail(process.log))
+        number, text = said[-1] if said else ("", "")
+        if number == _STILL_THERE:
+            self._remind(
+                "the server takes this client for still connected; it lets it in "
+                "within 60 s"
+            )
+        elif number:
+            msg = (
+                f"the server refuses client {self._device.client_id}: "
+                f"{text or number}; is its node.pub in the server's certificates, and registered?"
+            )
+            raise ConfigError(msg)
+        else:
+            self._remind(f"the connection ended ({code}); trying again")
+            self._wait_for_server()
+        return _AGAIN_S
+
+    def _remind(self, text: str) -> None:
+        """Say something that may go on for long: at once, then once a minute."""
+        now = time.monotonic()
+        if now - self._reminded > _REMIND_S or not self._reminded:
+            self._reminded = now
+            _say(text)
+
+
+def _free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the device's own output
