@@ -193,7 +193,8 @@ class DeviceService:
         elif number:
             msg = (
                 f"the server refuses client {self._device.client_id}: "
-                f"{text or number}; is its node.pub in the server's certificates, and registered?"
+                f"{text or number}; the server knows the node.pub files in its folder "
+                "of certificates when it starts, and after fedprune submit"
             )
             raise ConfigError(msg)
         else:

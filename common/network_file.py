@@ -47,5 +47,10 @@ def write_network(
     if alone:
         metadata[KEEP_KEY] = np.packbits(plan.keep).tobytes().hex()
         metadata[STRUCTURE_KEY] = structure.to_json().decode()
-    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    # How many batches a norm has seen differs from device to device and says nothing.
+    tensors = {
+        name: value.numpy()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
     write_model_file(path, tensors, metadata)

@@ -157,6 +157,15 @@ class Link:
         """Return what Flower knows of its runs, newest first."""
         return _rows(self._request("ls", place=1), "runs")
 
+    def traffic(self, number: int) -> tuple[int, int]:
+        """Return what Flower counted of a run's traffic, bytes from and to nodes."""
+        found = self._request("ls", "--run-id", str(number), place=1)
+        for run in _rows(found, "runs"):
+            counts = run.get("network-traffic")
+            if isinstance(counts, dict):
+                return int(counts["inbound-bytes"]), int(counts["outbound-bytes"])
+        return 0, 0
+
     def running(self) -> list[int]:
         """Return the numbers of the runs that have not ended."""
         return [

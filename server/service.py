@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.atomic import write_json_atomic
 from common.config import Config, config_to_toml
 from common.errors import ConfigError, FedPruneError, RoundError
 from common.keeper import Keeper, Process, environment, tail
@@ -92,15 +93,25 @@ class Service:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._say("the run's process has ended early; it is resumed")
-            self._link.submit(folder.path)
+            number = self._link.submit(folder.path)
             last = self._follow(folder, follower)
             if last is not None:
-                return _outcome(folder, last)
+                summary = _outcome(folder, last)
+                return self._with_traffic(folder, number, summary)
         msg = (
             f"the run's process ended {_ATTEMPTS} times; see "
             f"{self._link.state / 'logs'}; go on with: --resume {folder.path}"
         )
         raise FedPruneError(msg)
+
+    def _with_traffic(
+        self, folder: RunFolder, number: int, summary: dict[str, object]
+    ) -> dict[str, object]:
+        """Add what the transport counted beside our own counts."""
+        up, down = self._link.traffic(number)
+        whole = {**summary, "transport_bytes_up": up, "transport_bytes_down": down}
+        write_json_atomic(folder.summary, whole)
+        return whole
 
     def _follow(
         self, folder: RunFolder, follower: Follower
