@@ -12,6 +12,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from common.errors import FedPruneError, IntegrityError
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
+_INPUT_S = 300.0  # a task whose message has not come by then is given up
 _GUARDED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 
@@ -53,6 +55,7 @@ class Executor:
 
     def __init__(self, address: str, secret: bytes) -> None:
         self._address = address
+        self._busy = threading.Lock()
         self._node = RuntimeHttpClient.from_server_address(
             server_address=address,
             insecure=True,  # the loopback of this machine
@@ -66,12 +69,16 @@ class Executor:
         )
 
     def run(self) -> None:
-        """Work until the process that started this one has ended."""
+        """Work until the process that started this one has ended.
+
+        Every task has a thread, since one whose run has ended waits for its message
+        for ever; the work itself is done one task after another.
+        """
         parent = os.getppid()
         while os.getppid() == parent:
             token = self._next()
             if token:
-                self._task(token)
+                threading.Thread(target=self._task, args=(token,), daemon=True).start()
 
     def _next(self) -> str:
         """Return the token of the next task; after a pause nothing."""
@@ -101,8 +108,13 @@ class Executor:
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         heartbeat.start()
         try:
+            late = threading.Timer(_INPUT_S, heartbeat.stop)
+            late.daemon = True
+            late.start()
             message, context, _, fab = pull_task_input(client)
-            reply, why = answer(message, context, fab.content)
+            late.cancel()
+            with self._busy:
+                reply, why = answer(message, context, fab.content)
             push_message(client, reply, context)
             push_task_output(
                 client=client,
@@ -113,13 +125,15 @@ class Executor:
         except (httpx.HTTPError, RuntimeError) as error:
             say(f"a task was lost: {error}")
         finally:
-            heartbeat.stop()
+            if heartbeat.is_running:
+                heartbeat.stop()
             client.close()
 
 
 def answer(message: Message, context: Context, fab: bytes) -> tuple[Message, str]:
     """Return the reply to a message, and why it failed, if it did."""
     started = time.monotonic()
+    say(f"{_name(message)}: received")
     try:
         check_app(fab)
         reply = client_app.app(message=message, context=context)

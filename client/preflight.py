@@ -1,13 +1,22 @@
 """Whether the server can be reached and is the right one, told before Flower tries."""
 
+import re
 import socket
 import ssl
+import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from pathlib import Path
 
 from common.errors import ConfigError
 
 _TIMEOUT_S = 5.0
+_ANSWER = 4096
+# Flower signs the time into every request of a node with a key, and takes what is up to
+# 5 s ahead and 305 s behind; a second is what an HTTP date leaves open.
+_AHEAD_S = 4.0
+_BEHIND_S = 300.0
 
 
 class Reach(Enum):
@@ -39,9 +48,9 @@ def try_server(host: str, port: int, authority: Path | None) -> tuple[Reach, str
     try:
         with (
             socket.create_connection((host, port), timeout=_TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=host),
+            context.wrap_socket(plain, server_hostname=host) as secure,
         ):
-            pass
+            _check_clock(host, secure)
     except ssl.SSLCertVerificationError as error:
         raise ConfigError(_explain(host, port, authority, error)) from error
     except ssl.SSLError as error:
@@ -57,6 +66,31 @@ def try_server(host: str, port: int, authority: Path | None) -> tuple[Reach, str
         msg = f"{host}:{port} speaks TLS; want --tls DIR instead of --insecure"
         raise ConfigError(msg)
     return Reach.READY, ""
+
+
+def _check_clock(host: str, secure: ssl.SSLSocket) -> None:
+    """Compare this machine's clock with that of the server's answer.
+
+    Raises:
+        ConfigError: If they are further apart than Flower's signatures allow.
+    """
+    secure.sendall(
+        f"HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    )
+    head = secure.recv(_ANSWER).decode("latin-1")
+    found = re.search(r"^date: *(.+?)\r?$", head, re.IGNORECASE | re.MULTILINE)
+    if found is None:
+        return
+    with suppress(ValueError):
+        theirs = parsedate_to_datetime(found[1]).timestamp()
+        skew = time.time() - theirs
+        if not -_BEHIND_S <= skew <= _AHEAD_S:
+            side = "ahead of" if skew > 0 else "behind"
+            msg = (
+                f"this machine's clock is {abs(skew):.0f} s {side} the server's; at "
+                f"most {_AHEAD_S:g} s ahead or {_BEHIND_S:g} s behind can sign; set it"
+            )
+            raise ConfigError(msg)
 
 
 def _explain(

@@ -15,15 +15,17 @@ from client.preflight import Reach, try_server
 from common.atomic import write_bytes_atomic
 from common.config import toml_value
 from common.errors import ConfigError, DataError, FedPruneError
-from common.keeper import Keeper, Process, environment, tail
+from common.keeper import ALIVE, Keeper, Process, environment, tail
 
 _AGAIN_S = 5.0
 _REMIND_S = 60.0
 _EXECUTOR_S = 1.0
 _SECRET_BYTES = 32
 _REFUSED = re.compile(r"\[code: (\d+)\] *(.*)")
-# The SuperLink takes a node that died for alive until it has missed two heartbeats.
-_STILL_THERE = "2004"
+# Said of an unknown key, and of a node that died: the SuperLink takes it for alive
+# until it has missed two heartbeats, 60 s.
+_NOT_ACTIVATED = "2004"
+_TRAP_S = 90.0
 _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
 
 
@@ -135,8 +137,9 @@ class DeviceService:
     def __init__(self, device: Device, *, once: bool) -> None:
         self._device = device
         self._once = once
-        self._keeper = Keeper(self._judge)
+        self._keeper = Keeper(self._judge, device.state / ALIVE)
         self._reminded = 0.0
+        self._knocking = 0.0
 
     def run(self) -> None:
         """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
@@ -185,22 +188,35 @@ class DeviceService:
             return _EXECUTOR_S
         said = _REFUSED.findall(tail(process.log))
         number, text = said[-1] if said else ("", "")
-        if number == _STILL_THERE:
-            self._remind(
-                "the server takes this client for still connected; it lets it in "
-                "within 60 s"
-            )
-        elif number:
-            msg = (
-                f"the server refuses client {self._device.client_id}: "
-                f"{text or number}; the server knows the node.pub files in its folder "
-                "of certificates when it starts, and after fedprune submit"
-            )
-            raise ConfigError(msg)
+        if number:
+            self._refused(number, text)
         else:
+            self._knocking = 0.0
             self._remind(f"the connection ended ({code}); trying again")
             self._wait_for_server()
         return _AGAIN_S
+
+    def _refused(self, number: str, text: str) -> None:
+        """Try again while the server may only take this client for still connected.
+
+        Raises:
+            ConfigError: If it goes on for longer than that, or says something else.
+        """
+        now = time.monotonic()
+        if not self._knocking or now - self._knocking > 2 * _TRAP_S:
+            self._knocking = now
+        if number == _NOT_ACTIVATED and now - self._knocking < _TRAP_S:
+            self._remind(
+                "the server does not let this client in yet: it takes it for still "
+                f"connected, or does not know its key; trying for {_TRAP_S:g} s"
+            )
+            return
+        msg = (
+            f"the server refuses client {self._device.client_id}: {text or number}; it "
+            "reads clients/*/node.pub of its certificates when it starts and after "
+            "fedprune submit"
+        )
+        raise ConfigError(msg)
 
     def _remind(self, text: str) -> None:
         """Say something that may go on for long: at once, then once a minute."""

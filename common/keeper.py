@@ -16,6 +16,10 @@ _GRACE_S = 8.0
 _TAIL = 4000
 _PR_SET_PDEATHSIG = 1
 _LOG_LIMIT = 5 << 20
+_ALIVE_S = 5.0
+_STALE_S = 30.0
+
+ALIVE = "alive"  # in the state folder of a service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +51,12 @@ class Keeper:
 
     Attributes:
         judge: Is asked about each exit.
+        alive: A file whose time says that every process was up, or None.
     """
 
     judge: Judge
+    alive: Path | None = None
+    _touched: float = 0.0
     _wanted: dict[str, Process] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _due: dict[str, float] = field(default_factory=dict)
@@ -62,6 +69,8 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         """End every process: asked first, killed when it does not."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.alive is not None:
+            self.alive.unlink(missing_ok=True)
         for process in self._running.values():
             with suppress(ProcessLookupError):
                 process.terminate()
@@ -95,12 +104,21 @@ class Keeper:
             if due <= now:
                 del self._due[name]
                 self._running[name] = _spawn(self._wanted[name])
+        if self.alive is not None and not self._due and now - self._touched > _ALIVE_S:
+            self._touched = now
+            self.alive.touch()
 
     def run(self, done: Callable[[], bool]) -> None:
         """Keep everything running until ``done()``."""
         while not done():
             self.check()
             time.sleep(_POLL_S)
+
+
+def is_alive(state: Path) -> bool:
+    """Return whether the service of a state folder was whole a moment ago."""
+    path = state / ALIVE
+    return path.exists() and time.time() - path.stat().st_mtime < _STALE_S
 
 
 def tail(path: Path | None) -> str:

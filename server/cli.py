@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.config import load_config
-from common.errors import ConfigError
+from common.errors import ConfigError, FedPruneError
 
 if TYPE_CHECKING:
     from server.link import Link
@@ -25,7 +25,6 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
 ]
 STATE = Path("fedprune-server")
-_PORTS = 65536
 
 
 @app.command()
@@ -103,18 +102,16 @@ def serve(
         summary = service.carry_out(folder)
     if as_json:
         print(json.dumps({"directory": str(folder.path), **summary}, indent=2))
-    elif quiet:
-        print(folder.path)
-    else:
-        for name, value in summary.items():
-            print(f"{name}: {value}")
-        print(f"run: {folder.path}")
+        return
+    for name, value in ({} if quiet else summary).items():
+        print(f"{name}: {value}")
+    print(folder.path if quiet else f"run: {folder.path}")
 
 
 def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Link":
     """Return the link that the options describe."""
     from server.certs import CertFolder
-    from server.link import Link
+    from server.link import Link, parse_address
 
     if (tls is None) != insecure:
         message = "want --tls DIR (fedprune certs DIR), or --insecure, and not both"
@@ -130,19 +127,6 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
             file=sys.stderr,
         )
     return Link(state=state.resolve(), host=host, port=port, tls=tls)
-
-
-def parse_address(option: str, text: str) -> tuple[str, int]:
-    """Return host and port of "HOST:PORT".
-
-    Raises:
-        ConfigError: If it is not of that form.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
-        message = f'{option}: found "{text}", want HOST:PORT, for example 0.0.0.0:8000'
-        raise ConfigError(message)
-    return host.strip("[]"), int(port)
 
 
 @app.command()
@@ -195,10 +179,24 @@ def stop(
 
 
 @app.command()
-def status(state: State = STATE, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Show the server's runs and clients."""
+def status(
+    state: State = STATE,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only whether a server or client is whole."),
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the server's runs and clients; --check is for health checks."""
+    from common.keeper import is_alive
     from server.link import open_link
 
+    if check:
+        if not is_alive(state):
+            message = f"the service of {state} is not whole: see {state / 'logs'}"
+            raise FedPruneError(message)
+        return
     link = open_link(state.resolve())
     found = {"address": link.address, "runs": link.runs(), "nodes": link.nodes()}
     if as_json:
@@ -208,5 +206,8 @@ def status(state: State = STATE, as_json: AsJson = False, quiet: Quiet = False) 
         print(link.address)
         return
     print(f"server {link.address}")
-    for row in (*link.runs(), *link.nodes()):
-        print("  " + ", ".join(f"{key} {value}" for key, value in row.items()))
+    rows = [("run", run) for run in link.runs()]
+    rows += [("client", node) for node in link.nodes()]
+    for kind, row in rows:
+        shown = {k: v for k, v in row.items() if not isinstance(v, dict)}
+        print(f"  {kind}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))

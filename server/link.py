@@ -18,10 +18,13 @@ from common.errors import ConfigError, FedPruneError, IntegrityError
 from common.keeper import Process, environment
 from server.certs import CertFolder
 
+CURRENT = "current.json"  # the run that was started last
+
 _CONNECTION = "fedprune"
 _REQUEST_S = 60.0
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _SECRET_BYTES = 32
+_PORTS = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,11 @@ class Link:
         chosen = f'{RUN_KEY}="{folder.resolve()}"'
         app = str(self.state / "app")
         found = self._request("run", app, "--run-config", chosen, place=2)
-        return int(str(found["run-id"]))
+        number = int(str(found["run-id"]))
+        write_json_atomic(
+            self.state / CURRENT, {"number": number, "folder": str(folder.resolve())}
+        )
+        return number
 
     def stop(self, number: int) -> None:
         """Stop a run."""
@@ -223,6 +230,19 @@ class Link:
             ca = CertFolder(self.tls).ca.resolve()
             lines.append(f"root-certificates = {json.dumps(str(ca))}")
         return "\n".join(lines) + "\n"
+
+
+def parse_address(option: str, text: str) -> tuple[str, int]:
+    """Return host and port of "HOST:PORT".
+
+    Raises:
+        ConfigError: If it is not of that form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
+        msg = f'{option}: found "{text}", want HOST:PORT, for example 0.0.0.0:8000'
+        raise ConfigError(msg)
+    return host.strip("[]"), int(port)
 
 
 def open_link(state: Path) -> Link:

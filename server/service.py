@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,9 +13,9 @@ from typing import Self
 from common.atomic import write_json_atomic
 from common.config import Config, config_to_toml
 from common.errors import ConfigError, FedPruneError, RoundError
-from common.keeper import Keeper, Process, environment, tail
+from common.keeper import ALIVE, Keeper, Process, environment, tail
 from server.follow import Follower, describe
-from server.link import Link
+from server.link import Link, parse_address
 from server.runfolder import RunFolder, read_json_object
 
 _START_S = 60.0
@@ -40,11 +41,16 @@ class Service:
         self._metrics = metrics
         self._quiet = quiet
         self._started = 0.0
-        self._keeper = Keeper(self._judge)
+        self._keeper = Keeper(self._judge, link.state / ALIVE)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Start everything and let in the clients."""
+        if self._metrics:
+            parse_address("--metrics", self._metrics)
+        if self._metrics and find_spec("prometheus_client") is None:
+            msg = "--metrics needs prometheus-client: pip install 'fedprune[ops]'"
+            raise ConfigError(msg)
         if self._link.answers():
             msg = f"{self._link.address} is in use by another process"
             raise ConfigError(msg)
