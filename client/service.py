@@ -26,6 +26,10 @@ _REFUSED = re.compile(r"\[code: (\d+)\] *(.*)")
 # until it has missed two heartbeats, 60 s.
 _NOT_ACTIVATED = "2004"
 _TRAP_S = 90.0
+# After a connection that was reset in a TLS handshake, Flower 1.41 says this, and its
+# process stays without doing anything more.
+_ENDED = "SuperNode terminated gracefully"
+_LOOK_S = 3.0
 _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
 
 
@@ -138,8 +142,9 @@ class DeviceService:
         self._device = device
         self._once = once
         self._keeper = Keeper(self._judge, device.state / ALIVE)
-        self._reminded = 0.0
+        self._reminded, self._said = 0.0, ""
         self._knocking = 0.0
+        self._looked = 0.0
 
     def run(self) -> None:
         """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
@@ -161,11 +166,22 @@ class DeviceService:
             self._keeper.start(own.executor(port))
             self._keeper.start(own.supernode(port))
             _say(f"client {own.client_id} works for {own.host}:{own.port}")
-            self._keeper.run(lambda: self._once and _changed(final) != before)
+            self._keeper.run(lambda: self._done(final, before))
             _say(f"final network: {final}")
             # The answer to the delivery is still on its way.
             end = time.monotonic() + _AGAIN_S
             self._keeper.run(lambda: time.monotonic() > end)
+
+    def _done(self, final: Path, before: float) -> bool:
+        """Return whether the work is over; end a SuperNode that only seems to run."""
+        log = self._device.state / "logs" / "supernode.log"
+        now = time.monotonic()
+        if now - self._looked > _LOOK_S:
+            self._looked = now
+            lines = tail(log).rstrip().splitlines()
+            if lines and _ENDED in lines[-1]:
+                self._keeper.kill("supernode")
+        return self._once and _changed(final) != before
 
     def _wait_for_server(self) -> None:
         while True:
@@ -221,8 +237,8 @@ class DeviceService:
     def _remind(self, text: str) -> None:
         """Say something that may go on for long: at once, then once a minute."""
         now = time.monotonic()
-        if now - self._reminded > _REMIND_S or not self._reminded:
-            self._reminded = now
+        if text != self._said or now - self._reminded > _REMIND_S:
+            self._said, self._reminded = text, now
             _say(text)
 
 

@@ -16,6 +16,7 @@ from common.version import VERSION
 SERVER_APP = "server.app:app"
 CLIENT_APP = "client.app:app"
 RUN_KEY = "run"  # of the run's configuration: the run folder on the server
+NAMES_KEY = "names"  # the file that says which node has whose key, or ""
 
 _APP = "pyproject.toml"
 _LIST = ".info/CONTENT"
@@ -38,6 +39,7 @@ clientapp = "{CLIENT_APP}"
 
 [tool.flwr.app.config]
 {RUN_KEY} = ""
+{NAMES_KEY} = ""
 """
 
 

@@ -108,6 +108,13 @@ class Keeper:
             self._touched = now
             self.alive.touch()
 
+    def kill(self, name: str) -> None:
+        """Kill a process that does not end by itself; ``check`` starts it again."""
+        process = self._running.get(name)
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def run(self, done: Callable[[], bool]) -> None:
         """Keep everything running until ``done()``."""
         while not done():

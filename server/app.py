@@ -4,6 +4,7 @@ A submitted run names its run folder (``run``), which holds the configuration an
 it was stopped before, the checkpoints to go on from.  A plain ``flwr run`` makes one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from common import codec
 from common.app_config import read_app_config
 from common.atomic import write_json_atomic
 from common.config import config_to_toml, load_config
-from common.device_app import RUN_KEY
+from common.device_app import NAMES_KEY, RUN_KEY
 from common.errors import FedPruneError
 from common.files import write_plan_file
 from common.messages import digest_of
@@ -28,7 +29,7 @@ from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
 from server.grid import GridEngine, deliver, enrol
 from server.plan import encode_network
-from server.runfolder import RunFolder
+from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
 
 app = ServerApp()
@@ -46,6 +47,7 @@ class Work:
         folder: The run folder.
         log: Its events.
         grid: Flower's grid.
+        owners: Node id -> client whose key it has; None where nodes have no keys.
     """
 
     task: Task
@@ -53,6 +55,7 @@ class Work:
     folder: RunFolder
     log: EventLog
     grid: Grid
+    owners: Mapping[int, str] | None
 
 
 @app.main()
@@ -66,7 +69,12 @@ def main(grid: Grid, context: Context) -> None:
             )
             folder.structure.write_bytes(structure.to_json())
             work = Work(
-                task=task, structure=structure, folder=folder, log=log, grid=grid
+                task=task,
+                structure=structure,
+                folder=folder,
+                log=log,
+                grid=grid,
+                owners=_owners(str(context.run_config.get(NAMES_KEY) or "")),
             )
             _run(work)
         except FedPruneError as error:
@@ -87,6 +95,14 @@ def _open(context: Context) -> tuple[RunFolder, Task]:
     return folder, Task(config)
 
 
+def _owners(path: str) -> dict[int, str] | None:
+    """Return node id -> client of the keys that the server has registered."""
+    if not path:
+        return None
+    entries = read_json_object(Path(path)).items()
+    return {int(e["node"]): name for name, e in entries if isinstance(e, dict)}
+
+
 def _run(work: Work) -> None:
     config, log, folder = work.task.config, work.log, work.folder
     kind = "resumed" if read_events(folder.events) else "run_started"
@@ -97,7 +113,7 @@ def _run(work: Work) -> None:
         config=config.model_dump(mode="json"),
         clients=config.task.clients,
     )
-    nodes = enrol(work.grid, config.task.clients, log)
+    nodes = enrol(work.grid, config.task.clients, log, work.owners)
     state, final = run_federation(
         name="main",
         config=config,

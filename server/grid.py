@@ -36,14 +36,22 @@ _DELIVER_S = 60.0
 _LONGEST_NAME = 100
 
 
-def enrol(grid: Grid, count: int, log: EventLog) -> dict[str, int]:
+def enrol(
+    grid: Grid, count: int, log: EventLog, owners: Mapping[int, str] | None = None
+) -> dict[str, int]:
     """Wait for as many nodes as there are clients; ask each which client it is.
 
+    Args:
+        grid: Flower's grid.
+        count: Clients of the run.
+        log: Is told who has come.
+        owners: Node id -> client whose key it has; None where nodes have no keys.
+
     Returns:
-        Client id -> node id.
+        Client id -> node id.  A node that poses as another client is left out.
 
     Raises:
-        RoundError: If too few nodes come, or two claim to be the same client.
+        RoundError: If too few nodes come.
     """
     end = time.monotonic() + _ENROL_S
     found: dict[str, int] = {}
@@ -52,7 +60,7 @@ def enrol(grid: Grid, count: int, log: EventLog) -> dict[str, int]:
     while len(found) < count:
         fresh = sorted(set(grid.get_node_ids()) - asked)
         if fresh:
-            _greet(grid, fresh, found, refused)
+            _greet(grid, fresh, owners, (found, refused))
             # A node that did not answer in time is asked again.
             asked = set(found.values()) | set(refused)
             log.write("waiting", connected=sorted(found), wanted=count)
@@ -68,9 +76,13 @@ def enrol(grid: Grid, count: int, log: EventLog) -> dict[str, int]:
 
 
 def _greet(
-    grid: Grid, nodes: list[int], found: dict[str, int], refused: dict[int, str]
+    grid: Grid,
+    nodes: list[int],
+    owners: Mapping[int, str] | None,
+    book: tuple[dict[str, int], dict[int, str]],
 ) -> None:
-    """Ask nodes who they are."""
+    """Ask nodes who they are; note the clients, and why others are none."""
+    found, refused = book
     messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
     for reply in grid.send_and_receive(messages, timeout=_HELLO_S):
         node = reply.metadata.src_node_id
@@ -80,9 +92,13 @@ def _greet(
         name = _said(reply).get("client-id")
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             refused[node] = f"node {node} does not say which client it is"
+        elif owners is not None and owners.get(node) != name:
+            refused[node] = (
+                f"node {node} says that it is client '{name}'; "
+                f"its key is that of {owners.get(node, 'nobody')!r}"
+            )
         elif found.setdefault(name, node) != node:
-            msg = f"two nodes say that they are client '{name}'; give each its own id"
-            raise RoundError(msg)
+            refused[node] = f"another node is client '{name}' already"
 
 
 def deliver(

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.atomic import write_bytes_atomic, write_json_atomic
-from common.device_app import APP_TOML, RUN_KEY
+from common.device_app import APP_TOML, NAMES_KEY, RUN_KEY
 from common.errors import ConfigError, FedPruneError, IntegrityError
 from common.keeper import Process, environment
 from server.certs import CertFolder
+from server.runfolder import read_json_object
 
 CURRENT = "current.json"  # the run that was started last
 
@@ -57,6 +58,11 @@ class Link:
     @property
     def _secret(self) -> Path:
         return self.state / "secret"
+
+    @property
+    def _book(self) -> Path:
+        """Which client's key is registered as which node."""
+        return self.state / "registered.json"
 
     def prepare(self) -> None:
         """Write what Flower's processes read.
@@ -132,22 +138,23 @@ class Link:
         """
         if self.tls is None:
             return []
-        book = self.state / "registered.json"
-        known = json.loads(book.read_text(encoding="utf-8")) if book.exists() else {}
+        known = read_json_object(self._book) if self._book.exists() else {}
         fresh = []
         for name, path in CertFolder(self.tls).public_keys().items():
             key = path.read_text(encoding="utf-8").strip()
-            if known.get(name) == key:
+            entry = known.get(name)
+            if isinstance(entry, dict) and entry.get("key") == key:
                 continue
-            self._request("supernode", "register", str(path), place=3)
-            known[name] = key
+            found = self._request("supernode", "register", str(path), place=3)
+            known[name] = {"key": key, "node": int(str(found["node-id"]))}
             fresh.append(name)
-            write_json_atomic(book, known)
+            write_json_atomic(self._book, known)
         return fresh
 
     def submit(self, folder: Path) -> int:
         """Start the run of a run folder; return Flower's number of it."""
-        chosen = f'{RUN_KEY}="{folder.resolve()}"'
+        names = "" if self.tls is None else self._book
+        chosen = f'{RUN_KEY}="{folder.resolve()}" {NAMES_KEY}="{names}"'
         app = str(self.state / "app")
         found = self._request("run", app, "--run-config", chosen, place=2)
         number = int(str(found["run-id"]))

@@ -28,12 +28,14 @@ class Fleet:
         config: Configuration of both sides.
         sources: ``--data`` of each device.
         python: The interpreter that the devices run in; their own installation.
+        shares: Whether each device plays its part of one source.
     """
 
     folder: Path
     config: Path
     sources: Sequence[str]
     python: Path = Path(sys.executable)
+    shares: bool = False
     _stack: ExitStack | None = None
     _port: int = 0
 
@@ -96,11 +98,14 @@ class Fleet:
 
     def _device(self, name: str, source: str) -> "subprocess.Popen[bytes]":
         place = self.folder / "certs" / "clients" / name
-        words = (
+        words = [
             "client", str(self.config), "--server", f"127.0.0.1:{self._port}",
             "--id", name, "--data", source, "--tls", str(place), "--once",
             "--state", str(self.folder / name),
-        )  # fmt: skip
+        ]  # fmt: skip
+        if self.shares:
+            ids = self.ids
+            words += ["--partition", f"{ids.index(name)}/{len(ids)}"]
         if self.python == Path(sys.executable):
             return self._start(_command(*words), name)
         # An installation of its own must not see this checkout.

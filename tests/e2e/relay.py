@@ -9,7 +9,7 @@ _CHUNK = 65536
 
 
 class Relay:
-    """Carries bytes between clients and a port; ``cut`` drops every connection.
+    """Carries bytes between clients and a port; ``cut`` loses all of them, or resets.
 
     Args:
         target: Port of the server.
@@ -22,14 +22,18 @@ class Relay:
         self._open = threading.Event()
         self._open.set()
         self._ended = threading.Event()
+        self._resets = False
         self.carried = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
-    def cut(self) -> None:
+    def cut(self, *, reset: bool = False) -> None:
+        """Stop carrying: silently, as a lost network does, or with resets."""
+        self._resets = reset
         self._open.clear()
 
     def mend(self) -> None:
+        self._resets = False
         self._open.set()
 
     def close(self) -> None:
@@ -46,7 +50,7 @@ class Relay:
                 continue
             except OSError:
                 return
-            if not self._open.is_set():
+            if self._resets:
                 near.close()
                 continue
             threading.Thread(target=self._carry, args=(near,), daemon=True).start()
@@ -57,7 +61,9 @@ class Relay:
             with far, selectors.DefaultSelector() as ready:
                 ready.register(near, selectors.EVENT_READ, far)
                 ready.register(far, selectors.EVENT_READ, near)
-                while self._open.is_set() and not self._ended.is_set():
+                while not self._resets and not self._ended.is_set():
+                    if not self._open.wait(0.2):
+                        continue
                     for key, _ in ready.select(0.2):
                         data = key.fileobj.recv(_CHUNK)
                         if not data:

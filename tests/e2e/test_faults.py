@@ -45,7 +45,7 @@ def expected(tmp_path_factory):
 
 def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path):
     # Long local training, so that the kill falls into it.
-    federation = Federation(tmp_path, minimum=2, epochs=40)
+    federation = Federation(tmp_path, minimum=2, epochs=12)
     federation.make_certificates()
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[FIRST]
@@ -108,24 +108,39 @@ def test_a_server_killed_whole_goes_on_from_its_checkpoint(federation, expected)
     assert_undisturbed(federation, expected)
 
 
-def test_a_network_cut_of_30_s_is_survived(federation, expected):
+def test_a_network_cut_of_30_s_costs_nothing(federation, expected):
+    relayed(federation, lambda relay: relay.cut())
+    assert_undisturbed(federation, expected)
+
+
+def test_connections_reset_for_30_s_cost_one_client_some_rounds(federation):
+    relayed(federation, lambda relay: relay.cut(reset=True))
+    rows = records(federation, FIRST)
+    assert rows[1]["status"] == "accepted"
+    assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
+    for name in (SECOND, THIRD):
+        statuses = {row["status"] for row in records(federation, name).values()}
+        assert statuses == {"accepted"}
+
+
+def relayed(federation, cut):
+    """Run with one client behind a relay; cut that for 30 s after two rounds."""
     relay = Relay(federation.port)
     try:
         with (
             federation.serve() as server,
-            federation.client(FIRST, port=relay.port),
+            federation.client(FIRST, port=relay.port) as first,
             federation.client(SECOND),
             federation.client(THIRD),
         ):
             wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
-            relay.cut()
+            cut(relay)
             time.sleep(30)
             relay.mend()
-            assert server.wait(RUN_S) == 0, server.output
+            assert server.wait(RUN_S) == 0, server.output + first.output
     finally:
         relay.close()
     assert relay.carried > 100_000
-    assert_undisturbed(federation, expected)
 
 
 def test_a_full_disk_fails_one_client_by_name_and_no_other(federation):

@@ -115,10 +115,20 @@ def test_too_few_clients_end_the_run_with_the_names_that_came(log):
         enrol(FakeGrid(table, names(table)), 3, log)
 
 
-def test_two_nodes_of_one_name_are_refused(log):
-    table = {1: {"client-id": "a"}, 2: {"client-id": "a"}}
-    with pytest.raises(RoundError, match="two nodes say that they are client 'a'"):
-        enrol(FakeGrid(table, names(table)), 2, log)
+def test_the_second_node_of_a_name_is_left_out(log):
+    table = {1: {"client-id": "a"}, 2: {"client-id": "a"}, 3: {"client-id": "b"}}
+    assert enrol(FakeGrid(table, names(table)), 2, log) == {"a": 1, "b": 3}
+    with pytest.raises(RoundError, match="another node is client 'a' already"):
+        enrol(FakeGrid(table, names(table)), 3, log)
+
+
+def test_a_node_cannot_pose_as_the_client_of_another_key(log):
+    table = {1: {"client-id": "b"}, 2: {"client-id": "b"}, 3: {"client-id": "c"}}
+    owners = {1: "a", 2: "b", 3: "c"}
+    grid = FakeGrid(table, names(table))
+    assert enrol(grid, 2, log, owners) == {"b": 2, "c": 3}
+    with pytest.raises(RoundError, match=r"node 1 says .* 'b'; its key is that of 'a'"):
+        enrol(FakeGrid(table, names(table)), 3, log, owners)
 
 
 @pytest.mark.parametrize("said", [{}, {"client-id": 5}, {"client-id": "x" * 101}])

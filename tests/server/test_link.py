@@ -88,6 +88,8 @@ def test_each_key_is_registered_once(link, monkeypatch):
         (link.tls / "clients" / name).mkdir(parents=True)
         (link.tls / "clients" / name / "node.pub").write_text(f"key {name}")
     assert link.register() == ["a", "b"]
+    book = json.loads((link.state / "registered.json").read_text())
+    assert book["a"] == {"key": "key a", "node": 5}
     assert link.register() == []
     (link.tls / "clients" / "b" / "node.pub").write_text("another key")
     assert link.register() == ["b"]
@@ -100,7 +102,8 @@ def test_a_run_is_submitted_by_the_path_of_its_folder(link, monkeypatch, tmp_pat
     calls = []
     answering(monkeypatch, '{"success": true, "run-id": "123"}', calls)
     assert link.submit(tmp_path / "run") == 123
-    assert f'run="{tmp_path / "run"}"' in calls[0]
+    book = link.state / "registered.json"
+    assert f'run="{tmp_path / "run"}" names="{book}"' in calls[0]
     current = json.loads((link.state / "current.json").read_text())
     assert current == {"number": 123, "folder": str(tmp_path / "run")}
 
