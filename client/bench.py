@@ -1,10 +1,11 @@
 """Networks that stay built between clients and rounds, so that nothing is rebuilt."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.messages import Mask, Statistics, Vector
 from common.models.flat import get_statistics, set_statistics, set_weights
@@ -30,6 +31,8 @@ class Workbench:
         self._first: dict[bytes, tuple[Vector, Vector]] = {}
         self._data: dict[str, ClientData] = {}
         self._structures: dict[bytes, Structure] = {}
+        self._teacher = b""
+        self._lessons: dict[str, Tensor] = {}
 
     def network(
         self,
@@ -64,6 +67,19 @@ class Workbench:
         if client_id not in self._data:
             self._data[client_id] = self.task.client_data(client_id)
         return self._data[client_id]
+
+    def lesson(
+        self, teacher: bytes, client_id: str, teach: Callable[[], Tensor]
+    ) -> Tensor:
+        """Return a teacher's outputs on a client's examples, worked out once.
+
+        Those of the newest teacher stay: float32[n, outputs] for each client.
+        """
+        if teacher != self._teacher:
+            self._teacher, self._lessons = teacher, {}
+        if client_id not in self._lessons:
+            self._lessons[client_id] = teach()
+        return self._lessons[client_id]
 
     def structure(self, digest: bytes, text: bytes) -> Structure:
         """Return the structure of a canonical JSON text, parsed once."""

@@ -54,10 +54,7 @@ def try_server(host: str, port: int, authority: Path | None) -> tuple[Reach, str
     except ssl.SSLCertVerificationError as error:
         raise ConfigError(_explain(host, port, authority, error)) from error
     except ssl.SSLError as error:
-        if authority is None:
-            return Reach.READY, ""
-        msg = f"{host}:{port} does not speak TLS ({error.reason}); is it --insecure?"
-        raise ConfigError(msg) from error
+        return _without_tls(f"{host}:{port}", authority, error)
     except OSError as error:
         if authority is None and isinstance(error, ConnectionResetError | TimeoutError):
             return Reach.READY, ""
@@ -66,6 +63,17 @@ def try_server(host: str, port: int, authority: Path | None) -> tuple[Reach, str
         msg = f"{host}:{port} speaks TLS; want --tls DIR instead of --insecure"
         raise ConfigError(msg)
     return Reach.READY, ""
+
+
+def _without_tls(
+    place: str, authority: Path | None, error: ssl.SSLError
+) -> tuple[Reach, str]:
+    if authority is None:
+        return Reach.READY, ""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return Reach.AWAY, f"{place} closed the connection"
+    msg = f"{place} does not speak TLS ({error.reason}); is it --insecure?"
+    raise ConfigError(msg) from error
 
 
 def _check_clock(host: str, secure: ssl.SSLSocket) -> None:

@@ -55,7 +55,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         msg = f"client {plan.client_id} holds no training example and abstains"
         raise DataError(msg)
     keep = plan.broadcast.plan.keep
-    teacher = _teacher_outputs(opened, bench, store, data.train)
+    teacher = _lesson(opened, bench, store, data.train)
     model = bench.network(
         opened.structure, keep, opened.weights, plan.broadcast.statistics
     )
@@ -90,7 +90,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         statistics=statistics,
         validation=validation,
     )
-    return codec.encode_update(update, opened.spec, opened.weights)
+    return codec.encode_update(update, codec.hold(opened.spec, opened.weights))
 
 
 def _aim(plan: RoundPlan) -> Aim:
@@ -128,7 +128,7 @@ def _keep_teacher(broadcast: Broadcast, store: ClientStore) -> None:
     store.save_shared(name, codec.encode_broadcast(broadcast))
 
 
-def _teacher_outputs(
+def _lesson(
     opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
 ) -> Tensor | None:
     """Return the teacher's outputs on the client's examples, or None without one."""
@@ -136,9 +136,21 @@ def _teacher_outputs(
     if not plan.teacher or plan.settings.distill_weight <= 0.0:
         return None
     if plan.teacher_broadcast is not None:
-        broadcast = plan.teacher_broadcast
-        _keep_teacher(broadcast, store)
-    else:
+        _keep_teacher(plan.teacher_broadcast, store)
+    return bench.lesson(
+        plan.teacher,
+        plan.client_id,
+        lambda: _teacher_outputs(opened, bench, store, examples),
+    )
+
+
+def _teacher_outputs(
+    opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
+) -> Tensor:
+    """Build the teacher and return its outputs, float32[n, outputs]."""
+    plan = opened.plan
+    broadcast = plan.teacher_broadcast
+    if broadcast is None:
         data = store.load_shared(f"broadcast-{plan.teacher.hex()}.bin")
         if data is None:
             msg = f"teacher {plan.teacher.hex()} is not held here: send it again"

@@ -26,10 +26,10 @@ _REFUSED = re.compile(r"\[code: (\d+)\] *(.*)")
 # until it has missed two heartbeats, 60 s.
 _NOT_ACTIVATED = "2004"
 _TRAP_S = 90.0
-# After a connection that was reset in a TLS handshake, Flower 1.41 says this, and its
-# process stays without doing anything more.
-_ENDED = "SuperNode terminated gracefully"
-_LOOK_S = 3.0
+# After a connection that was reset in a TLS handshake the process of Flower 1.41 stays
+# and does nothing more; an error is the last that it says.
+_FAILED = "ERROR"
+_LOOK_S = 10.0
 _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
 
 
@@ -144,7 +144,7 @@ class DeviceService:
         self._keeper = Keeper(self._judge, device.state / ALIVE)
         self._reminded, self._said = 0.0, ""
         self._knocking = 0.0
-        self._looked = 0.0
+        self._looked, self._last = 0.0, ""
 
     def run(self) -> None:
         """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
@@ -174,13 +174,13 @@ class DeviceService:
 
     def _done(self, final: Path, before: float) -> bool:
         """Return whether the work is over; end a SuperNode that only seems to run."""
-        log = self._device.state / "logs" / "supernode.log"
         now = time.monotonic()
         if now - self._looked > _LOOK_S:
             self._looked = now
-            lines = tail(log).rstrip().splitlines()
-            if lines and _ENDED in lines[-1]:
-                self._keeper.kill("supernode")
+            said = _last_line(self._device.state / "logs" / "supernode.log")
+            if _FAILED in said and said == self._last:
+                self._keeper.end("supernode")
+            self._last = said
         return self._once and _changed(final) != before
 
     def _wait_for_server(self) -> None:
@@ -240,6 +240,11 @@ class DeviceService:
         if text != self._said or now - self._reminded > _REMIND_S:
             self._said, self._reminded = text, now
             _say(text)
+
+
+def _last_line(log: Path) -> str:
+    lines = tail(log).rstrip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def _free_port() -> int:

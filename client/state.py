@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.atomic import write_bytes_atomic
+from common.codec.quantise import from_bfloat16, to_bfloat16
 from common.messages import Mask, SparseDelta, Vector, digest_of
 
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
@@ -43,18 +44,6 @@ class Generation:
     keep: Mask
     sent: SparseDelta
     residual: Vector
-
-
-def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
-    """Round float32 to bfloat16 bits, ties to even."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
-
-
-def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:
-    """Return the float32 values of bfloat16 bits."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 class ClientStore:

@@ -71,16 +71,7 @@ class Keeper:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self.alive is not None:
             self.alive.unlink(missing_ok=True)
-        for process in self._running.values():
-            with suppress(ProcessLookupError):
-                process.terminate()
-        end = time.monotonic() + _GRACE_S
-        for process in self._running.values():
-            try:
-                process.wait(max(0.1, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _end(list(self._running.values()))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def start(self, process: Process) -> None:
@@ -108,12 +99,10 @@ class Keeper:
             self._touched = now
             self.alive.touch()
 
-    def kill(self, name: str) -> None:
-        """Kill a process that does not end by itself; ``check`` starts it again."""
-        process = self._running.get(name)
-        if process is not None:
-            process.kill()
-            process.wait()
+    def end(self, name: str) -> None:
+        """End a process that does nothing any more; ``check`` starts it again."""
+        if name in self._running:
+            _end([self._running[name]])
 
     def run(self, done: Callable[[], bool]) -> None:
         """Keep everything running until ``done()``."""
@@ -155,6 +144,20 @@ def environment(home: Path, first: Sequence[Path] = ()) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes: asked first, killed when they do not."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            process.terminate()
+    end = time.monotonic() + _GRACE_S
+    for process in processes:
+        try:
+            process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _spawn(process: Process) -> subprocess.Popen[bytes]:

@@ -186,7 +186,8 @@ class TrainSettings:
         strength: Share of a group's median channel that one round takes away, >= 0;
             0 = no penalty.
         update_density: Share of entries sent, 0 < update_density <= 1.
-        values: How values travel: "int8" or "float32".
+        values: How values travel: "int8", "float32", "int4", "step", "ternary" or
+            "bfloat16" (``codec.VALUES``).
         error_feedback: Whether what was not sent is added to the next delta.
         decay: Factor on the residual for each round away, 0 <= decay <= 1.
         distill_weight: Weight of the teacher in the loss, 0 <= weight <= 1.
@@ -290,15 +291,17 @@ class QuantisedDelta:
     Attributes:
         size: Length of the dense vector.
         indices: Positions sent, int64[k], strictly rising.
-        values: int8[k] in -127..127 without 0 ("int8"), or float32[k] ("float32").
-        scales: Scale code of each row of the model spec, uint8[rows]; 0 = a row
-            without entries.  Empty for "float32".
+        values: Levels, int8[k], none of them 0; float32[k] for kinds of floats.
+        scales: Scale code of each row or tensor of the model spec, uint8; 0 = one
+            without entries.  Empty for kinds of floats.
+        kind: How values travel, as in ``TrainSettings.values``.
     """
 
     size: int
     indices: Indices
     values: NDArray[np.int8] | Vector
     scales: NDArray[np.uint8]
+    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,13 +349,16 @@ class Expected:
         base_weights: The decoded broadcast, float32[size]; both ends hold it, so a
             coder may use it as context.
         spec: Shapes of the network that was sent.
-        values: How values travel: "int8" or "float32".
+        values: How values travel, as in ``TrainSettings.values``.
         update_density: Largest share of entries that an answer may send.
         scored: Whether an importance may be present.
         measured: Whether statistics must be present.
         max_bytes: Largest message accepted.
         max_examples: Largest ``num_examples`` accepted.
         max_value: Largest magnitude of one entry of the delta.
+        last: The broadcast less the one before, float32[size], or None: context for
+            clients that hold both.
+        last_name: Digest of the broadcast before; empty without.
     """
 
     run_id: str
@@ -369,6 +375,8 @@ class Expected:
     max_bytes: int
     max_examples: int
     max_value: float
+    last: Vector | None = field(default=None, repr=False)
+    last_name: bytes = b""
 
 
 class Status(StrEnum):

@@ -38,13 +38,12 @@ def accept_answer(
             total.add_statistics(update.statistics)
     except FedPruneError as error:
         return refusal(expected.client_id, str(error), data, bytes_down), None
-    parts = codec.message_parts(data)
     record = ClientRecord(
         client_id=expected.client_id,
         status=Status.ACCEPTED,
         bytes_down=bytes_down,
         bytes_up=len(data),
-        bytes_fixed=len(data) - parts["positions"] - parts["values"],
+        bytes_fixed=codec.fixed_bytes(data),
         num_examples=update.num_examples,
         norm=float(np.linalg.norm(delta.values.astype(np.float64))),
         loss=update.loss,

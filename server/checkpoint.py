@@ -25,7 +25,7 @@ from server.cycle import Cursor
 from server.state import Known, ServerState, Snapshot, Totals
 
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
-_FORMAT = "fedprune-checkpoint/1"
+_FORMAT = "fedprune-checkpoint/2"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -158,7 +158,8 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
     if state.importance is not None:
         arrays["importance"] = state.importance
     header["statistics"] = _statistics_out(state.statistics, "statistics", arrays)
-    header["teacher"] = _snapshot_out(state.teacher, arrays)
+    header["dense"] = _snapshot_out(state.dense, "dense", arrays)
+    header["previous"] = _snapshot_out(state.previous, "previous", arrays)
     metadata = {"format": _FORMAT, "config": identity, "state": json.dumps(header)}
     return save(arrays, metadata)
 
@@ -198,7 +199,8 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         weights=arrays["weights"],
         statistics=_statistics_in(header["statistics"], "statistics", arrays),
         importance=arrays.get("importance"),
-        teacher=_snapshot_in(header["teacher"], arrays),
+        dense=_snapshot_in(header["dense"], "dense", arrays),
+        previous=_snapshot_in(header["previous"], "previous", arrays),
         zero_shares=tuple(header["zero_shares"]),
         known=known,
         totals=Totals(**header["totals"]),
@@ -243,29 +245,33 @@ def _statistics_in(count: int | None, name: str, arrays: Arrays) -> Statistics |
     )
 
 
-def _snapshot_out(snapshot: Snapshot | None, arrays: Arrays) -> dict[str, Any] | None:
+def _snapshot_out(
+    snapshot: Snapshot | None, name: str, arrays: Arrays
+) -> dict[str, Any] | None:
     if snapshot is None:
         return None
-    arrays["teacher.weights"] = snapshot.weights
+    arrays[f"{name}.weights"] = snapshot.weights
     return {
         "round": snapshot.round,
-        "plan": _plan_out(snapshot.plan, "teacher.plan", arrays),
+        "plan": _plan_out(snapshot.plan, f"{name}.plan", arrays),
         "digest": snapshot.digest.hex(),
         "statistics": _statistics_out(
-            snapshot.statistics, "teacher.statistics", arrays
+            snapshot.statistics, f"{name}.statistics", arrays
         ),
         "loss": snapshot.loss,
     }
 
 
-def _snapshot_in(header: dict[str, Any] | None, arrays: Arrays) -> Snapshot | None:
+def _snapshot_in(
+    header: dict[str, Any] | None, name: str, arrays: Arrays
+) -> Snapshot | None:
     if header is None:
         return None
     return Snapshot(
         round=header["round"],
-        plan=_plan_in(header["plan"], "teacher.plan", arrays),
-        weights=arrays["teacher.weights"],
+        plan=_plan_in(header["plan"], f"{name}.plan", arrays),
+        weights=arrays[f"{name}.weights"],
         digest=bytes.fromhex(header["digest"]),
-        statistics=_statistics_in(header["statistics"], "teacher.statistics", arrays),
+        statistics=_statistics_in(header["statistics"], f"{name}.statistics", arrays),
         loss=header["loss"],
     )

@@ -7,7 +7,8 @@ def control_config(config: Config, rounds: int) -> Config:
     """Return the configuration of dense FedAvg over the same number of rounds.
 
     Same network, data, clients, cohorts and local training; no penalty, no cut, no
-    teacher; float32 messages with every weight, both ways.
+    teacher; float32 messages with every weight, both ways.  Where the run rewinds the
+    learning rate for its cuts, the control has nothing to rewind for.
 
     Args:
         config: The run that is compared.
@@ -21,7 +22,11 @@ def control_config(config: Config, rounds: int) -> Config:
                 update={"warmup": trained - final, "cuts": 0, "final": final}
             ),
             "client": config.client.model_copy(
-                update={"penalty": "none", "strength": 0.0}
+                update={
+                    "penalty": "none",
+                    "strength": 0.0,
+                    "lr_rewind": 0.0,
+                }
             ),
             "update": config.update.model_copy(
                 update={

@@ -15,7 +15,7 @@ from server.asking import Engine, expect
 from server.checkpoint import Checkpoints
 from server.events import EventLog
 from server.plan import RoundWork, Setting, encode_state, plan_round
-from server.round import Answers, RoundReport, finish_round
+from server.round import Answers, RoundReport, finish_round, spent
 from server.state import ServerState, Snapshot
 
 Evaluate = Callable[[Snapshot], float]
@@ -57,6 +57,7 @@ def drive(state: ServerState, desk: Desk) -> ServerState:
 
 
 def _one_round(state: ServerState, desk: Desk) -> ServerState:
+    before = state
     for attempt in range(_ATTEMPTS):
         started = time.monotonic()
         work = plan_round(state, desk.setting, attempt)
@@ -70,10 +71,11 @@ def _one_round(state: ServerState, desk: Desk) -> ServerState:
             )
             if attempt == _ATTEMPTS - 1:
                 raise
+            state = spent(state, answers)
             continue
         _log_clients(desk, work, answers)
-        _log_steps(desk, state, after, report)
-        _log_round(desk, (state, after), work, answers, report, started)
+        _log_steps(desk, before, after, report)
+        _log_round(desk, (before, after), work, answers, report, started)
         return after
     raise AssertionError  # the loop returns or raises
 

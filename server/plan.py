@@ -82,8 +82,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         broadcast=broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
-        keep_broadcast=is_cutting(state.cursor, config.rounds)
-        and config.distill.weight > 0.0,
+        keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
     )
     variants, orders = _address(base, state, setting, cohort)
@@ -147,7 +146,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     return TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
-        lr=learning_rate(client.lr_schedule, client.lr, state.round + 1, rounds.total),
+        lr=rate_of(state.round + 1, config),
         momentum=client.momentum,
         penalty=client.penalty if sparsifying else "none",
         strength=client.strength if sparsifying else 0.0,
@@ -161,6 +160,22 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         measure=spec.moments > 0 and not frozen,
         freeze=frozen,
     )
+
+
+def rate_of(round_: int, config: Config) -> float:
+    """Return the learning rate of a round, from 1.
+
+    With ``client.lr_rewind`` the warmup ends a schedule of its own: cuts start from a
+    network that has settled, and what was cut learns again at a higher rate (learning
+    rate rewinding, Renda et al. 2020, arXiv:2003.02389).
+    """
+    client, rounds = config.client, config.rounds
+    if client.lr_rewind <= 0.0:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.total)
+    if round_ <= rounds.warmup:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.warmup)
+    late, left = round_ - rounds.warmup, rounds.total - rounds.warmup
+    return learning_rate(client.lr_schedule, client.lr_rewind, late, left)
 
 
 def update_density(update: Update, size: int) -> float:
@@ -182,7 +197,16 @@ def _teacher(state: ServerState, config: Config) -> Snapshot | None:
         return None
     cursor = state.cursor
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
-    return state.teacher if tuning else None
+    if not tuning:
+        return None
+    return state.dense if config.distill.teacher == "dense" else state.previous
+
+
+def _is_teacher(state: ServerState, config: Config) -> bool:
+    """Return whether clients keep the next broadcast, to be taught by it later."""
+    wanted = config.distill.teacher == "previous" or state.dense is None
+    teaches = config.distill.weight > 0.0 and wanted
+    return teaches and is_cutting(state.cursor, config.rounds)
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
@@ -239,8 +263,8 @@ def _variant(
     lacks_structure, lacks_teacher = lacks
     text = setting.structure.to_json() if lacks_structure else b""
     teacher = None
-    if lacks_teacher and state.teacher is not None:
-        snapshot = state.teacher
+    snapshot = _teacher(state, setting.config)
+    if lacks_teacher and snapshot is not None:
         spec = setting.structure.spec(snapshot.plan.keep)
         teacher, _ = encode_network(
             snapshot.plan,

@@ -106,8 +106,8 @@ def finish_round(
     )
     if is_guarded(state.cursor, setting.config.rounds):
         back = _guard(moved, score, setting)
-        if isinstance(back, ServerState) and state.teacher is not None:
-            return back, replace(report, rolled_back=(state.teacher.loss, score.loss))
+        if isinstance(back, ServerState) and state.previous is not None:
+            return back, replace(report, rolled_back=(state.previous.loss, score.loss))
         report = replace(report, warning=back if isinstance(back, str) else "")
     if is_cutting(state.cursor, setting.config.rounds):
         # Clients keep the broadcast as it came; the teacher that others are sent must
@@ -205,6 +205,11 @@ def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, 
     return known
 
 
+def spent(state: ServerState, answers: Answers) -> ServerState:
+    """Count an attempt that failed: its bytes were sent all the same."""
+    return replace(state, totals=_totals(state.totals, answers))
+
+
 def _totals(totals: Totals, answers: Answers) -> Totals:
     records = answers.records
     return replace(
@@ -225,7 +230,7 @@ def _count(records: Sequence[ClientRecord], status: Status) -> int:
 
 def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | str:
     """Undo the last cut if it cost too much; warn if it cannot be undone."""
-    before = moved.teacher
+    before = moved.previous
     if before is None or np.all(before.plan.keep == moved.keep):
         return ""
     allowed = setting.config.prune.max_loss_increase
@@ -241,7 +246,7 @@ def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | 
         plan=rollback_plan(setting.structure, moved.plan, before.plan),
         weights=before.weights,
         statistics=before.statistics,
-        teacher=None,
+        previous=None,
         cursor=after_rollback(moved.cursor),
         totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
     )
@@ -287,7 +292,8 @@ def _cut(
         weights=remap(moved.weights, structure, old, new),
         statistics=statistics,
         importance=choice.importance,
-        teacher=sent,
+        dense=moved.dense or sent,
+        previous=sent,
         zero_shares=(*moved.zero_shares, share),
     )
     return smaller, replace(report, choice=choice, zero_share=share)

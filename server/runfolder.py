@@ -10,7 +10,7 @@
         checkpoints/    safetensors + journal
         clients/        residuals and caches of simulated clients
         structure.json  plan.json
-        model/          control, before the cut, final (safetensors; onnx on demand)
+        model/          control, before_cut, final (safetensors; onnx on demand)
         summary.json    report.html
 """
 

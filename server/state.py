@@ -73,7 +73,9 @@ class ServerState:
             on the broadcast's grid, so what the grid loses stays here.
         statistics: Last pooled batch-norm moments, or None.
         importance: Moving average over cycles, float32[original units], or None.
-        teacher: The last broadcast before the last cut, or None.
+        dense: The last broadcast before the first cut, or None.
+        previous: The last broadcast before the last cut, or None: what the guard
+            compares with and goes back to.
         zero_shares: Share of exactly zero units in the broadcast at the end of each
             sparsify phase.
         known: What each client holds.
@@ -86,7 +88,8 @@ class ServerState:
     weights: Vector
     statistics: Statistics | None = None
     importance: Vector | None = None
-    teacher: Snapshot | None = None
+    dense: Snapshot | None = None
+    previous: Snapshot | None = None
     zero_shares: tuple[float, ...] = ()
     known: Mapping[str, Known] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)

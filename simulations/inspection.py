@@ -9,6 +9,7 @@ import numpy as np
 from common.errors import ConfigError
 from common.files import read_model_file, read_plan_file, read_plan_groups
 from server.runfolder import RunFolder
+from simulations.inspect_update import inspect_update, render_update
 from simulations.report.data import RunData, number, read_run
 from simulations.report.text import count, percent, score, seconds, size
 
@@ -16,28 +17,38 @@ Info = dict[str, object]
 
 
 def inspect_path(path: Path) -> Info:
-    """Return what ``path`` holds; key ``kind`` is "run", "model" or "plan".
+    """Return what ``path`` holds; key ``kind`` is "run", "model", "plan" or "update".
 
     Args:
-        path: A run folder, a ``*.safetensors`` model, or a ``plan.json``.
+        path: A run folder, a ``*.safetensors`` model, a ``plan.json``, or an
+            ``*.fpu`` update.
 
     Raises:
         ConfigError: If it is none of these.
         IntegrityError: If it is broken.
+        PayloadError: If it is a broken update; names the field and the reason.
     """
     if path.is_dir():
         return _inspect_run(path)
     if not path.is_file():
-        msg = f"{path}: no such file or folder; want a run folder, a model or a plan"
+        wanted = "a run folder, a model, a plan or an update"
+        msg = f"{path}: no such file or folder; want {wanted}"
         raise ConfigError(msg)
     if path.suffix == ".json":
         return _inspect_plan(path)
+    if path.suffix == ".fpu":
+        return inspect_update(path)
     return _inspect_model(path)
 
 
 def render(info: Mapping[str, object]) -> str:
     """Return what ``inspect_path`` found as plain text."""
-    parts = {"run": _render_run, "model": _render_model, "plan": _render_plan}
+    parts = {
+        "run": _render_run,
+        "model": _render_model,
+        "plan": _render_plan,
+        "update": render_update,
+    }
     return "\n".join(parts[str(info["kind"])](dict(info)))
 
 

@@ -30,7 +30,7 @@ from simulations.engines import Place, with_engine
 from simulations.evaluate import Evaluator
 from simulations.manifest import describe_run
 from simulations.progress import Progress
-from simulations.summary import summarise, write_models
+from simulations.summary import Networks, summarise, write_models
 
 Factory = Callable[[], nn.Module]
 
@@ -185,18 +185,17 @@ def _go(prepared: Prepared) -> RunResult:
     with folder.locked(), EventLog(folder.events, listeners) as log:
         _log_start(prepared, log)
 
-        def body(engine: Engine) -> tuple[Snapshot, Snapshot | None]:
+        def body(engine: Engine) -> Networks:
             return _main_and_control(prepared, engine, log)
 
-        final, control = with_engine(place, config.run.engine, body)
-        write_models(prepared.task, prepared.structure, folder, final, control)
+        networks = with_engine(place, config.run.engine, body)
+        write_models(prepared.task, prepared.structure, folder, networks)
         summary = summarise(
             prepared.task,
             prepared.structure,
             folder,
             read_events(folder.events),
-            final,
-            control,
+            networks,
         )
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
@@ -227,9 +226,7 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
     )
 
 
-def _main_and_control(
-    prepared: Prepared, engine: Engine, log: EventLog
-) -> tuple[Snapshot, Snapshot | None]:
+def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
     """Run the federation, then dense FedAvg over the same number of rounds."""
     task, config = prepared.task, prepared.task.config
     weights = get_weights(task.build_model())
@@ -249,10 +246,10 @@ def _main_and_control(
         )
 
     state, final = federate("main", config)
-    if not config.run.control:
-        return final, None
-    _, control = federate("control", control_config(config, state.round))
-    return final, control
+    control = None
+    if config.run.control:
+        _, control = federate("control", control_config(config, state.round))
+    return Networks(final=final, before_cut=state.dense, control=control)
 
 
 def _report(folder: RunFolder) -> None:

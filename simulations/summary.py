@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,21 @@ Event = Mapping[str, object]
 _LATENCY_RUNS = 60
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """The networks that a run ends with.
+
+    Attributes:
+        final: The pruned one, as every client received it.
+        before_cut: The last broadcast before the first cut; None without cuts.
+        control: What dense FedAvg ended with; None where it did not run.
+    """
+
+    final: Snapshot
+    before_cut: Snapshot | None
+    control: Snapshot | None
+
+
 def build(task: Task, structure: Structure, snapshot: Snapshot) -> nn.Module:
     """Return the network of a snapshot in eval mode."""
     model = Workbench(task).network(
@@ -32,15 +48,11 @@ def build(task: Task, structure: Structure, snapshot: Snapshot) -> nn.Module:
 
 
 def write_models(
-    task: Task,
-    structure: Structure,
-    folder: RunFolder,
-    final: Snapshot,
-    control: Snapshot | None,
+    task: Task, structure: Structure, folder: RunFolder, networks: Networks
 ) -> None:
-    """Write the final network, its plan, and the control beside it."""
-    networks = {"final": final, "control": control}
-    for name, snapshot in networks.items():
+    """Write every network, and the plan of the final one."""
+    for name in Networks.__dataclass_fields__:
+        snapshot: Snapshot | None = getattr(networks, name)
         if snapshot is None:
             continue
         write_network(
@@ -50,7 +62,7 @@ def write_models(
             structure=structure,
             plan=snapshot.plan,
         )
-    write_plan_file(folder.plan, final.plan, structure)
+    write_plan_file(folder.plan, networks.final.plan, structure)
 
 
 def summarise(
@@ -58,10 +70,10 @@ def summarise(
     structure: Structure,
     folder: RunFolder,
     events: Sequence[Event],
-    final: Snapshot,
-    control_final: Snapshot | None,
+    networks: Networks,
 ) -> dict[str, object]:
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
+    final = networks.final
     rounds = [e for e in events if e["event"] == "round" and e["run"] == "main"]
     control = [e for e in events if e["event"] == "round" and e["run"] == "control"]
     cuts = [e for e in events if e["event"] == "cut"]
@@ -73,9 +85,7 @@ def summarise(
     shares = [float(str(e["zero_share"])) for e in cuts]
     return {
         "metric": "r2" if task.config.task.loss == "mse" else "accuracy",
-        "accuracy_control": evaluate(control_final)
-        if control_final is not None
-        else None,
+        "accuracy_control": evaluate(networks.control) if networks.control else None,
         "accuracy_before_cut": cuts[0]["accuracy_before"] if cuts else None,
         "accuracy_after_cut": cuts[-1]["accuracy_after"] if cuts else None,
         "accuracy_final": evaluate(final),

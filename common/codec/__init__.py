@@ -9,7 +9,7 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
 
     message    = [version = 1, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
-    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast
+    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -44,25 +44,27 @@ whole tensor of fewer.
                     dimensions), int8 level of each of their entries, planes(float16
                     of all other tensors); weight = level * scale; scale 0 = row of 0s
 5 broadcast  the four items of a broadcast (a client's own store)
+6 capture  update bin = message of kind 3, JSON of [name, shape] pairs bin, base
+           float32[size], last delta float32[size] | nil, digest of the broadcast
+           before | empty (an ``.fpu`` file; never sent)
 
-delta      = msgpack array [coder, count, form, length, section positions,
-             section values, section scales], no digest of its own
-             coder      1 int8: values int8[count], scales uint8[rows]
-                        2 float32: values float32[count], no scales; values never
-                        deflated by this encoder
-             positions  form 0 bitmap, first position = highest bit of the first
-                        byte; form 1 gaps: distance to the position before (-1 for
-                        the first) less one, as varint, low 7 bits first, top bit
-                        = goes on; first bytes of all gaps, then the second bytes
-                        of those that go on, ...; ``length`` = bytes before deflate
-             value      = level * 2 ** ((code - 225) / 8), code 0 = row not sent
+delta      = what ``delta_format.py`` specifies, on a page of its own
 
-bitmaps: highest bit first, padding bits 0.  A level is -127..127, never 0 in a delta.
+bitmaps: highest bit first, padding bits 0.  A level of weights is -127..127.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 
+from common.codec.capture import (
+    Anatomy,
+    Capture,
+    decode_capture,
+    encode_capture,
+    order0_bytes,
+    take_apart,
+)
 from common.codec.delta import decode_delta, delta_parts, encode_delta
 from common.codec.frame import VERSION, Kind, seal, unseal
+from common.codec.known import Known, hold
 from common.codec.plan_message import (
     PlanCache,
     address_plan,
@@ -73,10 +75,12 @@ from common.codec.plan_message import (
     encode_shared,
 )
 from common.codec.quantise import VALUES, dequantise_delta, quantise_delta
+from common.codec.shape import Shape
 from common.codec.update_message import (
     decode_update,
     encode_update,
     fixed_bytes,
+    message_fields,
     message_parts,
 )
 from common.codec.weights import check_weights, decode_weights, encode_weights
@@ -84,11 +88,16 @@ from common.codec.weights import check_weights, decode_weights, encode_weights
 __all__ = [
     "VALUES",
     "VERSION",
+    "Anatomy",
+    "Capture",
     "Kind",
+    "Known",
     "PlanCache",
+    "Shape",
     "address_plan",
     "check_weights",
     "decode_broadcast",
+    "decode_capture",
     "decode_delta",
     "decode_plan",
     "decode_update",
@@ -96,14 +105,19 @@ __all__ = [
     "delta_parts",
     "dequantise_delta",
     "encode_broadcast",
+    "encode_capture",
     "encode_delta",
     "encode_plan",
     "encode_shared",
     "encode_update",
     "encode_weights",
     "fixed_bytes",
+    "hold",
+    "message_fields",
     "message_parts",
+    "order0_bytes",
     "quantise_delta",
     "seal",
+    "take_apart",
     "unseal",
 ]

@@ -1,174 +1,228 @@
-"""A quantised delta as bytes: positions, then values, then the scales of the rows.
+"""A quantised delta as bytes, by the contexts that both ends hold.
 
-This file and ``weights.py`` are the seam for a stronger coder: the signatures stay,
-with ``base``, the decoded broadcast that both ends hold, as its context.
+``choose.py`` picks the contexts; ``body.py`` writes and reads with one and the same
+code; the package docstring gives the format.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.codec import checks
-from common.codec.frame import pack, unpack
-from common.codec.positions import (
-    BITMAP,
-    GAPS,
-    Positions,
-    decode_positions,
-    encode_positions,
+from common.codec.body import Content, Header, code_body, groups_of, scale_of
+from common.codec.choose import choose, choose_levels, choose_shrink, pays
+from common.codec.coder import Taker, Writer
+from common.codec.content import (
+    content_of,
+    dense_at,
+    empty_delta,
+    from_floats,
+    from_levels,
+    raw_bytes,
 )
-from common.codec.quantise import VALUES, check_levels
-from common.codec.sections import squeeze, unsqueeze
-from common.errors import DataError, PayloadError, Reason
-from common.messages import Indices, ModelSpec, QuantisedDelta, Vector
+from common.codec.fields import Fields, read_fields, write_fields
+from common.codec.known import Known
+from common.codec.levels import look_up
+from common.codec.places import scores_at
+from common.codec.quantise import GRIDS, dequantise_delta
+from common.codec.rans import LOW
+from common.codec.raw import split_raw
+from common.codec.recipe import Recipe, lanes_for
+from common.errors import DataError, PayloadError, Reason, StaleUpdate
+from common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
 
-_FIELDS = 10
-_CODERS = {"int8": 1, "float32": 2}
+Probe = Callable[[str, int], None]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """The fields of an encoded delta, types checked, contents not."""
-
-    coder: int
-    count: int
-    positions: Positions
-    values_deflated: bool
-    values: bytes
-    scales_deflated: bool
-    scales: bytes
+_STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 
 
-def encode_delta(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> bytes:
-    """Return a quantised delta as bytes; equal deltas give equal bytes.
+def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
+    """Return a quantised delta as bytes; equal arguments give equal bytes.
 
     Args:
         delta: What ``quantise_delta`` returned.
-        spec: Shapes of the network.
-        base: Decoded broadcast that the delta starts from, float32[spec.size].
+        known: What both ends hold (``hold``); with an agreed mask the delta has no
+            entry outside.
 
     Raises:
-        DataError: If delta, spec and base do not belong together.
+        DataError: If delta, weights and mask do not belong together.
     """
-    if not delta.size == spec.size == len(base):
-        msg = f"a delta of {delta.size} on {len(base)} weights; want {spec.size}"
-        raise DataError(msg)
-    positions = encode_positions(delta.indices, delta.size)
-    exact = delta.values.dtype == np.float32
-    # Exact values are the reference that everything is compared with: plain floats,
-    # as other frameworks send them.
-    raw = (delta.values.astype("<f4") if exact else delta.values).tobytes()
-    section = (False, raw) if exact else squeeze(raw)
-    values = "float32" if exact else "int8"
-    return pack(
-        [
-            _CODERS[values],
-            len(delta.indices),
-            positions.form,
-            positions.length,
-            positions.deflated,
-            positions.data,
-            *section,
-            *squeeze(delta.scales.tobytes()),
-        ]
+    _check_sizes(delta, known)
+    places = delta.indices if known.mask is None else np.flatnonzero(known.mask)
+    if not len(places):
+        return write_fields(_no_fields(delta.kind))
+    content = content_of(delta, places)
+    header = _choose(delta, known, places, content)
+    writer = Writer(lanes_for(delta.size, len(places)))
+    body = code_body(writer, header, known, content)
+    first, rest = split_raw(raw_bytes(body, content), writer.lanes)
+    states, words = writer.finish(first)
+    if delta.kind == "float32":
+        rest = dense_at(delta, places).astype("<f4").tobytes()
+    return write_fields(
+        Fields(
+            header=header,
+            last=known.last_name if header.recipe.last else b"",
+            mask=_mask_digest(known.mask),
+            stream=states.astype(_STATE).tobytes() + words.astype(_WORD).tobytes(),
+            raw=rest,
+        )
     )
 
 
 def decode_delta(
-    data: bytes, spec: ModelSpec, base: Vector, values: str, max_entries: int
+    data: bytes,
+    known: Known,
+    *,
+    values: str,
+    max_entries: int,
+    probe: Probe | None = None,
 ) -> QuantisedDelta:
     """Return the delta in ``data``; trust nothing in it.
 
     Args:
         data: What ``encode_delta`` returned.
-        spec: The receiver's own shapes.
-        base: Decoded broadcast that the delta starts from, float32[spec.size].
-        values: Kind of value that was asked for: "int8" or "float32".
+        known: What the receiver holds (``hold``).
+        values: Kind of values that was asked for.
         max_entries: Most entries accepted.
+        probe: Told the bytes of the stream up to the end of each part.
 
     Raises:
         PayloadError: If the bytes are no delta of this network and kind.
     """
-    if len(base) != spec.size:
-        detail = f"a base of {len(base)} weights; want {spec.size}"
-        raise PayloadError(Reason.BAD_SIZE, "base", detail)
-    parts = _read(data)
-    if parts.coder != _CODERS[values]:
-        detail = f"coder {parts.coder}; want {_CODERS[values]} ({values})"
-        raise PayloadError(Reason.MISMATCH, "delta.coder", detail)
-    checks.integer(parts.count, "delta.count", 0, min(max_entries, spec.size))
-    indices = decode_positions(parts.positions, spec.size, parts.count)
+    fields = read_fields(data)
+    header = fields.header
+    if header.values != values:
+        detail = f"{header.values}; want {values}"
+        raise PayloadError(Reason.MISMATCH, "delta.values", detail)
+    checks.integer(header.count, "delta.count", 0, min(max_entries, known.shape.size))
+    _check_known(fields, known)
+    if header.count == 0:
+        return _nothing(data, values, known.shape.spec)
+    taker = _open(fields, known.shape.size)
+
+    def passed(part: str) -> None:
+        if probe is not None:
+            probe(part, _WORD.itemsize * taker.words_taken)
+
+    body = code_body(taker, header, known, None, passed)
+    if len(body.indices) != header.count:
+        detail = f"{len(body.indices)} positions; want {header.count}"
+        raise PayloadError(Reason.BAD_SIZE, "delta.positions", detail)
+    first = taker.finish()
     if values == "float32":
-        return _exact(parts, spec, indices)
-    return _levels(parts, spec, indices)
+        return from_floats(fields, body, first, known.shape.spec)
+    return from_levels(fields, body, first, known.shape.spec)
+
+
+def _choose(
+    delta: QuantisedDelta, known: Known, places: Indices, content: Content
+) -> Header:
+    """Return the contexts that leave the shortest message."""
+    recipe = choose(known, places, content.levels)
+    header = Header(
+        recipe=recipe, values=delta.kind, count=len(places), shrink=np.float32(0)
+    )
+    if not len(content.levels):
+        return header
+    counts = groups_of(places, known, delta.kind)
+    scores = np.zeros(len(places), dtype=np.uint8)
+    if not recipe.agreed:
+        scores = scores_at(content.mask, known.shape, recipe)
+    entries = look_up(recipe, known, places, scores)
+    scale = scale_of(header, content.codes, counts, entries)
+    if recipe.base and GRIDS[delta.kind].top:
+        values = dense_at(dequantise_delta(delta, known.shape.spec), places)
+        shrunk = replace(header, shrink=choose_shrink(known, places, values))
+        shifted = scale_of(shrunk, content.codes, counts, entries)
+        alphabets = (scale.alphabet, shifted.alphabet)
+        if shrunk.shrink and pays(shifted.shift, entries, alphabets, content.levels):
+            header, scale = shrunk, shifted
+    recipe = choose_levels(recipe, entries, scale, content.levels)
+    return replace(header, recipe=recipe)
 
 
 def delta_parts(data: bytes) -> dict[str, int]:
-    """Return the bytes of positions, values and scales of an encoded delta.
+    """Return the bytes of an encoded delta: entries, and the rest, its header.
 
     Raises:
         PayloadError: If the bytes have not the form of a delta.
     """
-    parts = _read(data)
-    return {
-        "positions": len(parts.positions.data),
-        "values": len(parts.values),
-        "scales": len(parts.scales),
-    }
+    fields = read_fields(data)
+    entries = len(fields.stream) + len(fields.raw)
+    return {"entries": entries, "header": len(data) - entries}
 
 
-def _read(data: bytes) -> _Parts:
-    fields = checks.array(unpack(data, "delta"), "delta", _FIELDS)
-    positions = Positions(
-        form=checks.integer(fields[2], "delta.form", BITMAP, GAPS),
-        length=checks.integer(fields[3], "delta.length", 0, checks.MAX_COUNT),
-        deflated=checks.boolean(fields[4], "delta.positions.deflated"),
-        data=checks.blob(fields[5], "delta.positions"),
-    )
-    return _Parts(
-        coder=checks.integer(fields[0], "delta.coder", 1, len(VALUES)),
-        count=checks.integer(fields[1], "delta.count", 0, checks.MAX_COUNT),
-        positions=positions,
-        values_deflated=checks.boolean(fields[6], "delta.values.deflated"),
-        values=checks.blob(fields[7], "delta.values"),
-        scales_deflated=checks.boolean(fields[8], "delta.scales.deflated"),
-        scales=checks.blob(fields[9], "delta.scales"),
-    )
+def _mask_digest(mask: Mask | None) -> bytes:
+    return b"" if mask is None else digest_of(np.packbits(mask).tobytes())
 
 
-def _values(parts: _Parts, width: int) -> bytes:
-    size = parts.count * width
-    deflated = parts.values_deflated
-    return unsqueeze(parts.values, "delta.values", size, deflated=deflated)
+def _no_fields(values: str) -> Fields:
+    """Return the only form of a delta without entries."""
+    header = Header(recipe=Recipe(), values=values, count=0, shrink=np.float32(0))
+    return Fields(header=header, last=b"", mask=b"", stream=b"", raw=b"")
 
 
-def _scales(parts: _Parts, rows: int) -> NDArray[np.uint8]:
-    deflated = parts.scales_deflated
-    raw = unsqueeze(parts.scales, "delta.scales", rows, deflated=deflated)
-    return np.frombuffer(raw, dtype=np.uint8).copy()
+def _nothing(data: bytes, values: str, spec: ModelSpec) -> QuantisedDelta:
+    if data != write_fields(_no_fields(values)):
+        detail = "fields of a delta without entries; want none"
+        raise PayloadError(Reason.BAD_VALUE, "delta.count", detail)
+    return empty_delta(spec, values)
 
 
-def _levels(parts: _Parts, spec: ModelSpec, indices: Indices) -> QuantisedDelta:
-    levels = np.frombuffer(_values(parts, 1), dtype=np.int8).copy()
-    scales = _scales(parts, spec.rows)
-    delta = QuantisedDelta(
-        size=spec.size, indices=indices, values=levels, scales=scales
-    )
-    found = check_levels(delta, spec)
-    if found is not None:
-        raise PayloadError(Reason.BAD_VALUE, f"delta.values of '{found[0]}'", found[1])
-    return delta
+def _check_sizes(delta: QuantisedDelta, known: Known) -> None:
+    """Refuse what does not belong together."""
+    size = known.shape.size
+    for name, found in (
+        ("a delta", delta.size),
+        ("a base", len(known.base)),
+        ("a last delta", size if known.last is None else len(known.last)),
+        ("a mask", size if known.mask is None else len(known.mask)),
+    ):
+        if found != size:
+            msg = f"{name} of {found} entries; want {size}"
+            raise DataError(msg)
+    if known.mask is not None and not np.all(known.mask[delta.indices]):
+        msg = "the delta has entries outside the agreed mask"
+        raise DataError(msg)
 
 
-def _exact(parts: _Parts, spec: ModelSpec, indices: Indices) -> QuantisedDelta:
-    values = np.frombuffer(_values(parts, 4), dtype="<f4").astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(values) | (values == 0))
-    if len(bad):
-        value = values[bad[0]]
-        tensor = spec.tensor_at(int(indices[bad[0]]))
-        reason = Reason.BAD_VALUE if value == 0 else Reason.NON_FINITE
-        detail = f"value {value}; want finite values other than 0"
-        raise PayloadError(reason, f"delta.values of '{tensor}'", detail)
-    scales = _scales(parts, 0)
-    return QuantisedDelta(size=spec.size, indices=indices, values=values, scales=scales)
+def _check_known(fields: Fields, known: Known) -> None:
+    """Refuse a delta whose contexts the receiver does not hold.
+
+    Raises:
+        StaleUpdate: If it holds others.
+    """
+    recipe = fields.header.recipe
+    if (known.mask is not None) != recipe.agreed and fields.header.count:
+        detail = "want positions by the agreed mask, or without one"
+        raise PayloadError(Reason.MISMATCH, "delta.recipe", detail)
+    for name, found, wanted in (
+        ("last", fields.last, known.last_name if recipe.last else b""),
+        ("mask", fields.mask, _mask_digest(known.mask) if recipe.agreed else b""),
+    ):
+        if found != wanted:
+            detail = f"{found.hex()!r}; want {wanted.hex()!r}"
+            raise StaleUpdate(Reason.MISMATCH, f"delta.{name}", detail)
+    if recipe.agreed and known.mask is not None:
+        wanted_count = int(np.count_nonzero(known.mask))
+        if fields.header.count != wanted_count:
+            detail = f"{fields.header.count}; the agreed mask has {wanted_count}"
+            raise PayloadError(Reason.MISMATCH, "delta.count", detail)
+
+
+def _open(fields: Fields, size: int) -> Taker:
+    """Return a coder on the stream, whose number of lanes follows from the counts."""
+    lanes = lanes_for(size, fields.header.count)
+    head = _STATE.itemsize * lanes
+    data = fields.stream
+    if len(data) < head or (len(data) - head) % _WORD.itemsize:
+        detail = f"{len(data)} bytes; want {lanes} states and whole words"
+        raise PayloadError(Reason.BAD_SIZE, "delta.stream", detail)
+    states = np.frombuffer(data[:head], dtype=_STATE)
+    if int(states.min()) < LOW:
+        detail = f"a state of {states.min()}; want at least {LOW}"
+        raise PayloadError(Reason.BAD_VALUE, "delta.stream", detail)
+    words = np.frombuffer(data[head:], dtype=_WORD)
+    return Taker(states.astype(np.uint32), words.astype(np.uint16))

@@ -41,6 +41,7 @@ class Kind(IntEnum):
     UPDATE = 3
     WEIGHTS = 4
     BROADCAST = 5
+    CAPTURE = 6
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:
@@ -73,6 +74,13 @@ def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
         detail = "differs from the bytes: damaged on the way"
         raise PayloadError(Reason.BAD_DIGEST, "digest", detail)
     return items[_HEAD:-1]
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """Return the kind that a message says it is, or None; nothing else is checked."""
+    head = data[2:3] if data[:1] < b"\xdc" else data[4:5]
+    known = {bytes([kind]): kind for kind in Kind}
+    return known.get(head)
 
 
 def pack(fields: Sequence[object]) -> bytes:

@@ -1,5 +1,6 @@
 """The message up: a client's whole answer to one round."""
 
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -7,13 +8,13 @@ import numpy as np
 from common.codec import checks
 from common.codec.delta import decode_delta, delta_parts, encode_delta
 from common.codec.frame import Kind, seal, unseal
+from common.codec.known import Known, hold
 from common.codec.parts import read_statistics, statistics_fields
 from common.codec.quantise import dequantise_delta
 from common.errors import DataError, PayloadError, Reason, StaleUpdate
 from common.messages import (
     ClientUpdate,
     Expected,
-    ModelSpec,
     QuantisedDelta,
     Statistics,
     Validation,
@@ -27,7 +28,7 @@ _HALF = "<f2"
 _VALIDATION = 3
 
 
-def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
+def encode_update(update: ClientUpdate, known: Known) -> bytes:
     """Return an answer as one message; equal answers give equal bytes.
 
     Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
@@ -35,11 +36,10 @@ def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
 
     Args:
         update: The answer.
-        spec: Shapes of the network that was sent.
-        base: Decoded broadcast that the delta starts from, float32[spec.size].
+        known: What client and server hold (``hold``): the broadcast that it answers.
 
     Raises:
-        DataError: If a moment does not fit float16, or sizes do not fit ``spec``.
+        DataError: If a moment does not fit float16, or sizes do not fit.
     """
     importance = update.importance
     validation = update.validation
@@ -53,7 +53,7 @@ def encode_update(update: ClientUpdate, spec: ModelSpec, base: Vector) -> bytes:
             update.base,
             int(update.num_examples),
             float(update.loss),
-            encode_delta(update.delta, spec, base),
+            encode_delta(update.delta, known),
             None if importance is None else importance.astype("<f4").tobytes(),
             statistics_fields(_representable(update.statistics), _HALF),
             [
@@ -92,10 +92,11 @@ def decode_update(data: bytes, expected: Expected) -> ClientUpdate:
             fields[5], "num_examples", 1, expected.max_examples
         ),
         loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
-        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
         importance=_read_importance(fields[8], expected),
         statistics=_read_statistics(fields[9], expected),
         validation=_read_validation(fields[10], expected.max_examples),
+        # Last: it costs most to read.
+        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
     )
 
 
@@ -106,14 +107,14 @@ def message_parts(data: bytes) -> dict[str, int]:
     without knowing what it answers.
 
     Returns:
-        Bytes of ``positions``, ``values``, ``scales``, ``statistics``,
-        ``importance`` and ``header`` (all that is left).
+        Bytes of ``entries`` (positions, values, scales and signs of the delta),
+        ``statistics``, ``importance`` and ``header`` (all that is left).
 
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
     fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
-    parts = delta_parts(checks.blob(fields[7], "delta"))
+    parts = {"entries": delta_parts(checks.blob(fields[7], "delta"))["entries"]}
     parts["statistics"] = 0
     if fields[9] is not None:
         moments = checks.array(fields[9], "statistics", 3)[1:]
@@ -127,14 +128,58 @@ def message_parts(data: bytes) -> dict[str, int]:
     return parts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What an answer says of itself; only its form has been checked.
+
+    Attributes:
+        run_id: The run that it answers.
+        round: The round that it answers.
+        client_id: Who answers.
+        plan: Digest of the prune plan.
+        base: Digest of the broadcast.
+        num_examples: Examples trained on.
+        loss: Mean training loss.
+        delta: The encoded delta.
+    """
+
+    run_id: str
+    round: int
+    client_id: str
+    plan: bytes
+    base: bytes
+    num_examples: int
+    loss: float
+    delta: bytes
+
+
+def message_fields(data: bytes) -> Sent:
+    """Return what an answer says of itself, without knowing what it answers.
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
+    return Sent(
+        run_id=checks.name(fields[0], "run_id"),
+        round=_round(fields[1]),
+        client_id=checks.name(fields[2], "client_id"),
+        plan=checks.digest(fields[3], "plan"),
+        base=checks.digest(fields[4], "base"),
+        num_examples=checks.integer(fields[5], "num_examples", 1, checks.MAX_COUNT),
+        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
+        delta=checks.blob(fields[7], "delta"),
+    )
+
+
 def fixed_bytes(data: bytes) -> int:
     """Return the bytes of an update that do not grow with its number of entries.
 
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
-    parts = message_parts(data)
-    return len(data) - parts["positions"] - parts["values"]
+    entries = message_parts(data)["entries"]
+    return len(data) - entries
 
 
 def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:
@@ -162,7 +207,13 @@ def _round(value: object) -> int:
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
     spec = expected.spec
     most = ceil(expected.update_density * spec.size)
-    delta = decode_delta(data, spec, expected.base_weights, expected.values, most)
+    known = hold(
+        spec,
+        expected.base_weights,
+        last=expected.last,
+        last_name=expected.last_name,
+    )
+    delta = decode_delta(data, known, values=expected.values, max_entries=most)
     values = dequantise_delta(delta, spec).values
     bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))
     if len(bad):

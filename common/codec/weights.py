@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
-from common.codec.quantise import VALUES
 from common.codec.sections import from_planes, squeeze, to_planes, unsqueeze
 from common.errors import ConfigError, DataError, PayloadError, Reason
 from common.messages import ModelSpec, TensorSpec, Vector, weights_digest
 
+_VALUES = ("int8", "float32")
 _LEVELS = 127
 _SMALLEST = np.finfo(np.float32).tiny  # a subnormal scale is flushed on some devices
 _FRAME = 64  # more than the frame of the weights needs
@@ -45,7 +45,7 @@ def encode_weights(weights: Vector, spec: ModelSpec, values: str) -> bytes:
         deflated, data = False, weights.astype("<f4").tobytes()
     else:
         deflated, data = squeeze(*_to_int8(weights, spec))
-    return seal(Kind.WEIGHTS, [VALUES.index(values), deflated, data])
+    return seal(Kind.WEIGHTS, [_VALUES.index(values), deflated, data])
 
 
 def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
@@ -56,7 +56,7 @@ def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
     """
     cap = 4 * (spec.size + spec.rows) + _FRAME
     fields = checks.array(unseal(data, Kind.WEIGHTS, cap), "weights", _FIELDS)
-    values = VALUES[checks.integer(fields[0], "weights.values", 0, len(VALUES) - 1)]
+    values = _VALUES[checks.integer(fields[0], "weights.values", 0, 1)]
     deflated = checks.boolean(fields[1], "weights.deflated")
     body = checks.blob(fields[2], "weights.data")
     size = 4 * spec.size if values == "float32" else _int8_size(spec)

@@ -109,6 +109,9 @@ class Client(Section):
     """Learning rate of SGD, 0 < lr."""
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     """How the learning rate changes over the rounds of the run."""
+    lr_rewind: float = Field(default=0.0, ge=0)
+    """Learning rate that the schedule starts with again after the warmup, which ends
+    its own then; 0 <= lr_rewind, 0 = one schedule for the whole run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
     clip: float = Field(default=5.0, ge=0)
@@ -170,8 +173,9 @@ class Update(Section):
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     min_entries: Count = 0
     """Fewest entries sent, however small the network has become: 0 <= min_entries."""
-    values: Literal["int8", "float32"] = "int8"
-    """How the values travel."""
+    values: Literal["int8", "float32", "int4", "step", "ternary", "bfloat16"] = "int8"
+    """How the values travel: with a scale for each row (int8, int4) or each tensor
+    (step, by the error that it may make, and ternary), or as floats."""
     error_feedback: bool = True
     """Whether what was not sent is added to the next delta."""
     decay: Share = 1.0
@@ -189,6 +193,10 @@ class Broadcast(Section):
 
 class Distill(Section):
     """How the network before a cut teaches the one after it."""
+
+    teacher: Literal["dense", "previous"] = "dense"
+    """The network before the first cut, which clients receive once, or the one before
+    the last cut."""
 
     weight: Share = 0.5
     """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""

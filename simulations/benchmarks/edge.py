@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from common.data.sources import load_dataset
 from common.errors import ConfigError
 from simulations.benchmarks.fleet import Fleet, descendants, pss_mb
 from simulations.benchmarks.harness import Figure, benchmark
@@ -67,8 +68,9 @@ def measure() -> list[Figure]:
             folder=folder, config=config, sources=sources, python=python
         ) as fleet:
             summary = fleet.run(400.0, watch)
-        plain = _plain(python, files[0])
-        flower = _plain(python, files[0], *FLOWER)
+        held = len(load_dataset(sources[0], data_dir="", fold=0).train)
+        plain = _plain(python, held)
+        flower = _plain(python, held, *FLOWER)
     where = "an install without extras" if "edge" in str(python) else str(python.parent)
     rounds = f"LeNet-5, {summary['rounds']} rounds, {CLIENTS} devices"
     return [
@@ -131,9 +133,9 @@ def _install(python: Path) -> list[Figure]:
     ]
 
 
-def _plain(python: Path, file: Path, *modules: str) -> float:
+def _plain(python: Path, count: int, *modules: str) -> float:
     script = Path(__file__).with_name("plain_loop.py")
-    return float(_output([str(python), str(script), str(file), str(EPOCHS), *modules]))
+    return float(_output([str(python), str(script), str(count), str(EPOCHS), *modules]))
 
 
 def _output(command: list[str]) -> str:

@@ -1,14 +1,13 @@
 """LeNet-5 trained by a plain loop, with nothing of FedPrune: what edge is held against.
 
-``python plain_loop.py FILE.npz EPOCHS [MODULE...]``: imports the modules first, trains,
-prints its largest memory (PSS, MB).
+``python plain_loop.py COUNT EPOCHS [MODULE...]``: imports the modules first, trains on
+so many random images, prints its largest memory (PSS, MB).
 """
 
 import importlib
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,9 +17,9 @@ def main() -> None:
     for name in sys.argv[3:]:
         importlib.import_module(name)
     torch.set_num_threads(1)
-    data = np.load(sys.argv[1], allow_pickle=False)
-    inputs = torch.from_numpy(data["x_train"])
-    targets = torch.from_numpy(data["y_train"])
+    count = int(sys.argv[1])
+    inputs = torch.rand(count, 1, 28, 28)
+    targets = torch.randint(10, (count,))
     model = nn.Sequential(
         nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10),

@@ -275,7 +275,9 @@ def taught(root, **changes):
         loss=1.0,
     )
     cursor = Cursor(phase=Phase.FINETUNE, index=1)
-    client.state = replace(client.state, round=1, cursor=cursor, teacher=teacher)
+    client.state = replace(
+        client.state, round=1, cursor=cursor, dense=teacher, previous=teacher
+    )
     client.work = plan_round(client.state, client.setting)
     client.plan = plan_for(client.work)
     return client

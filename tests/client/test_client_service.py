@@ -82,16 +82,22 @@ def test_a_lost_connection_waits_for_the_server(device, ended, monkeypatch):
 
 def test_a_node_that_only_seems_to_run_is_killed(device, monkeypatch, clock):
     made, killed = DeviceService(device, once=True), []
-    monkeypatch.setattr(service.Keeper, "kill", lambda _, name: killed.append(name))
+    monkeypatch.setattr(service.Keeper, "end", lambda _, name: killed.append(name))
     log = device.state / "logs" / "supernode.log"
     log.parent.mkdir(parents=True)
     final = device.state / "final.safetensors"
-    log.write_text("working\n")
+    log.write_text("ERROR : one\n")
+    assert not made._done(final, 0.0)
+    clock[0] += 11.0
+    log.write_text("ERROR : one\nworking again\n")
+    assert not made._done(final, 0.0)
+    clock[0] += 11.0
     assert not made._done(final, 0.0)
     assert killed == []
-    clock[0] += 10.0
-    log.write_text("working\nINFO : SuperNode terminated gracefully.\n")
-    assert not made._done(final, 0.0)
+    log.write_text("working\nERROR : [SSL: UNEXPECTED_EOF_WHILE_READING]\n")
+    for _ in range(2):
+        clock[0] += 11.0
+        assert not made._done(final, 0.0)
     assert killed == ["supernode"]
     final.write_text("x")
     assert made._done(final, 0.0)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from client.round import Opened, _residual
-from client.state import ClientStore, Generation, from_bfloat16, to_bfloat16
+from client.state import ClientStore, Generation
+from common.codec.quantise import from_bfloat16, to_bfloat16
 from common.errors import PayloadError
 from common.messages import PrunePlan, SparseDelta
 from common.pruning.plan import child_plan, full_plan, rollback_plan

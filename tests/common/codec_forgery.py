@@ -4,17 +4,24 @@ import contextlib
 import tracemalloc
 import zlib
 from dataclasses import replace
+from unittest import mock
 
 import msgpack
 import numpy as np
 import pytest
 
 from common import codec
+from common.codec import levels, places
+from common.codec.body import Header, code_body
+from common.codec.coder import Writer
+from common.codec.content import content_of, raw_bytes
+from common.codec.fields import Fields, write_fields
+from common.codec.raw import split_raw
+from common.codec.recipe import Recipe, lanes_for
 from common.errors import PayloadError
-from common.messages import QuantisedDelta
 from tests.common.codec_examples import (
-    BASE,
     DELTA_ITEM,
+    KNOWN,
     SPEC,
     edit,
     edit_delta,
@@ -23,36 +30,26 @@ from tests.common.codec_examples import (
     make_update,
 )
 
-GAPS = codec.encode_update(make_update(6), SPEC, BASE)
-BITMAP = codec.encode_update(make_update(60), SPEC, BASE)
-EXACT = codec.encode_update(make_update(6, "float32"), SPEC, BASE)
-RUNS = codec.encode_update(  # Every section is deflated.
-    replace(
-        make_update(1),
-        delta=QuantisedDelta(
-            size=SPEC.size,
-            indices=np.arange(40),
-            values=np.ones(40, np.int8),
-            scales=np.uint8([150, 150] + [0] * 9),
-        ),
-    ),
-    SPEC,
-    BASE,
-)
+UPDATE = codec.encode_update(make_update(6), KNOWN)
+MANY = codec.encode_update(make_update(60), KNOWN)
+EXACT = codec.encode_update(make_update(6, "float32"), KNOWN)
+HALF = codec.encode_update(make_update(6, "bfloat16"), KNOWN)
 NAN, INF = float("nan"), float("inf")
 
 # Items of an update and of its delta, by name.
 RUN, ROUND, CLIENT, PLAN_ITEM, BASE_ITEM, EXAMPLES, LOSS = range(2, 9)
 IMPORTANCE, STATISTICS, VALIDATION = range(10, 13)
-CODER, COUNT, FORM, LENGTH, POSITIONS_DEFLATED, POSITIONS = range(6)
-VALUES_DEFLATED, VALUES, SCALES_DEFLATED, SCALES = range(6, 10)
+RECIPE, VALUES, COUNT, SHRINK, LAST_NAME, MASK, STREAM, RAW = range(8)
+
+# Which run of a body holds what, without columns; see ``delta_format.py``.
+ROWS, BITS, HIGH, LOW, SIZES, SYMBOLS, SIGNS = range(7)
 
 
-def put(item, value, message=GAPS):
+def put(item, value, message=UPDATE):
     return edit(message, lambda items: items.__setitem__(item, value))
 
 
-def put_delta(changes, message=GAPS):
+def put_delta(changes, message=UPDATE):
     def change(parts):
         for item, value in changes.items():
             parts[item] = value
@@ -70,12 +67,6 @@ def poke(data, at, value):
     return bytes(forged)
 
 
-def deflate(*pieces):
-    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    out = [squeezer.compress(piece) for piece in pieces]
-    return b"".join([*out, squeezer.flush()])
-
-
 def halves(*values):
     return np.float16(values).tobytes()
 
@@ -84,11 +75,6 @@ def floats(*values):
     return np.float32(values).tobytes()
 
 
-BOMB = deflate(*[bytes(1 << 20)] * 64)
-VALUES_OF_GAPS = delta_of(GAPS)[VALUES]
-SCALES_OF_GAPS = bytes(make_update(6).delta.scales)
-EMPTY_ROW = SCALES_OF_GAPS.index(0)
-FILLED_ROW = int(np.flatnonzero(list(SCALES_OF_GAPS))[0])
 STATS = [90, halves(0, 0, 0, 0), halves(1, 1, 1, 1)]
 
 
@@ -100,13 +86,79 @@ def validation(loss_sum=4.5, correct=7, count=10):
     return put(VALIDATION, [loss_sum, correct, count])
 
 
-def gaps(raw, count=6, **changes):
-    fields = {FORM: 1, LENGTH: len(raw), POSITIONS_DEFLATED: False, POSITIONS: raw}
-    return put_delta(fields | {COUNT: count} | changes)
+def deflate(*pieces):
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    out = [squeezer.compress(piece) for piece in pieces]
+    return b"".join([*out, squeezer.flush()])
 
 
-def scales(raw):
-    return put_delta({SCALES_DEFLATED: False, SCALES: raw})
+BOMB = deflate(*[bytes(1 << 20)] * 64)
+
+
+class Liar(Writer):
+    """Changes the symbols of one run before it writes them."""
+
+    def __init__(self, lanes, run, change):
+        super().__init__(lanes)
+        self.run, self.change, self.calls = run, change, 0
+
+    def code(self, model, contexts, symbols):
+        if self.calls == self.run:
+            symbols = np.array(symbols)
+            self.change(symbols)
+        self.calls += 1
+        return super().code(model, contexts, symbols)
+
+
+def no_change(symbols):
+    """Change nothing."""
+
+
+def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
+    run=-1, change=no_change, *, kind="int8", count=60, recipe=None, shrink=0.0,
+    content=None, raw=None, known=KNOWN,
+):  # fmt: skip
+    """Return an update whose body holds what no encoder writes."""
+    delta = make_update(count, kind).delta
+    header = Header(
+        recipe=recipe or Recipe(row_sizes=True),
+        values=kind,
+        count=len(delta.indices),
+        shrink=np.float32(shrink),
+    )
+    found = content_of(delta, delta.indices)
+    if content is not None:
+        found = replace(found, **content(found))
+    lanes = lanes_for(SPEC.size, len(delta.indices))
+    writer = Liar(lanes, run, change)
+    with contextlib.ExitStack() as stack:
+        checks = {"_check_rows": places, "_check_columns": places}
+        for name, module in (checks | {"_check_sizes": levels}).items():
+            stack.enter_context(mock.patch.object(module, name))
+        dry = Liar(lanes, run, change)
+        indices, _ = places.code_places(
+            dry, header.recipe, known, header.count, found.mask
+        )
+        if len(indices) != header.count:  # other positions than there are levels
+            found = replace(
+                found,
+                levels=np.resize(found.levels, len(indices)),
+                codes=np.maximum(found.codes, 100),
+            )
+        body = code_body(writer, header, known, found)
+    bits = raw_bytes(body, found)
+    first, rest = split_raw(bits, writer.lanes)
+    if raw is not None:
+        first, rest = raw(first, rest)
+    states, words = writer.finish(first)
+    fields = Fields(
+        header=header,
+        last=b"",
+        mask=b"",
+        stream=states.astype("<u4").tobytes() + words.astype("<u2").tobytes(),
+        raw=rest,
+    )
+    return put(DELTA_ITEM, write_fields(fields))
 
 
 def refusal(data, expected=None):
@@ -115,9 +167,9 @@ def refusal(data, expected=None):
     return caught.value
 
 
-def peak_memory(data):
+def peak_memory(data, values="int8"):
     """Return the most bytes that refusing a forged update holds at a time."""
-    expected = make_expected()
+    expected = make_expected(values)
     refusal(data, expected)  # Imports and caches are filled before it is measured.
     tracemalloc.start()
     with contextlib.suppress(PayloadError):

@@ -16,7 +16,6 @@ from tests.common.codec_forgery import (
     BASE_ITEM,
     CLIENT,
     EXAMPLES,
-    GAPS,
     IMPORTANCE,
     INF,
     LOSS,
@@ -25,6 +24,7 @@ from tests.common.codec_forgery import (
     ROUND,
     RUN,
     STATISTICS,
+    UPDATE,
     VALIDATION,
     floats,
     halves,
@@ -43,13 +43,13 @@ ATTACKS = {
     "a kind of true": (put(1, value=True), "kind", Reason.UNKNOWN),
     "another version": (put(0, 2), "version", Reason.UNKNOWN),
     "one field more": (
-        edit(GAPS, lambda items: items.append(0)), "update", Reason.BAD_FRAME),
+        edit(UPDATE, lambda items: items.append(0)), "update", Reason.BAD_FRAME),
     "one field less": (
-        edit(GAPS, lambda items: items.pop()), "update", Reason.BAD_FRAME),
+        edit(UPDATE, lambda items: items.pop()), "update", Reason.BAD_FRAME),
     "a body of other bytes": (
-        seal_again(body_of(GAPS) + b"\0"), "message", Reason.BAD_FRAME),
+        seal_again(body_of(UPDATE) + b"\0"), "message", Reason.BAD_FRAME),
     "a long form of the round": (
-        seal_again(body_of(GAPS).replace(b"run-1\x03", b"run-1\xcc\x03")),
+        seal_again(body_of(UPDATE).replace(b"run-1\x03", b"run-1\xcc\x03")),
         "message", Reason.BAD_FRAME),
     "an array that claims 2^32-1 items": (
         seal_again(b"\xdd\xff\xff\xff\xff"), "message", Reason.BAD_FRAME),
@@ -63,7 +63,7 @@ ATTACKS = {
     "a timestamp": (put(LOSS, msgpack.Timestamp(1, 0)), "message", Reason.BAD_FRAME),
     "a map": (put(VALIDATION, {"count": 1}), "message", Reason.BAD_FRAME),
     "a str of another encoding": (
-        seal_again(body_of(GAPS).replace(b"run-1", b"ru\xff-1")),
+        seal_again(body_of(UPDATE).replace(b"run-1", b"ru\xff-1")),
         "message", Reason.BAD_FRAME),
     # Whose answer to what
     "a run of another type": (put(RUN, b"run-1"), "run_id", Reason.BAD_FRAME),
@@ -163,12 +163,12 @@ def test_an_answer_to_something_else_is_stale(data, field):
 
 
 def test_an_importance_that_nobody_asked_for_is_refused():
-    error = refusal(GAPS, make_expected(scored=False))
+    error = refusal(UPDATE, make_expected(scored=False))
     assert (error.field, error.reason) == ("importance", Reason.MISMATCH)
 
 
 def test_statistics_that_nobody_asked_for_are_refused():
-    error = refusal(GAPS, make_expected(measured=False))
+    error = refusal(UPDATE, make_expected(measured=False))
     assert (error.field, error.reason) == ("statistics", Reason.MISMATCH)
 
 
@@ -177,7 +177,9 @@ def test_a_message_above_the_cap_is_refused_before_it_is_read():
     assert error.reason == Reason.TOO_LARGE
 
 
-@pytest.mark.parametrize("data", [b"", b"\x90", GAPS[:-1], None, put(DELTA_ITEM, b"")])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x90", UPDATE[:-1], None, put(DELTA_ITEM, b"")]
+)
 def test_inspecting_refuses_what_is_no_update(data):
     for read in (codec.message_parts, codec.fixed_bytes):
         with pytest.raises(PayloadError):

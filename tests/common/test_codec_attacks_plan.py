@@ -15,9 +15,9 @@ from tests.common.codec_examples import (
 )
 from tests.common.codec_forgery import (
     BOMB,
-    GAPS,
     INF,
     NAN,
+    UPDATE,
     floats,
     poke,
     put,
@@ -49,7 +49,7 @@ PLAN_ATTACKS = {
     "acknowledged of true": (put(3, value=True, message=PLAN_MESSAGE), "acknowledged"),
     "a client that is a path": (put(2, "a/b", PLAN_MESSAGE), "client_id"),
     "a shared part of text": (put(4, "x", PLAN_MESSAGE), "shared"),
-    "a shared part of another kind": (put(4, GAPS, PLAN_MESSAGE), "kind"),
+    "a shared part of another kind": (put(4, UPDATE, PLAN_MESSAGE), "kind"),
     "a shared part with a wrong digest": (
         put(4, poke(SHARED, -1, SHARED[-1] ^ 1), PLAN_MESSAGE), "digest"),
     "round 0": (forge_shared(S_ROUND, 0), "round"),
@@ -66,7 +66,7 @@ PLAN_ATTACKS = {
     "an update density above 1": (
         forge_shared(S_SETTINGS, 1.1, 6), "settings.update_density"),
     "an unknown kind of value": (
-        forge_shared(S_SETTINGS, "int4", 7), "settings.values"),
+        forge_shared(S_SETTINGS, "int3", 7), "settings.values"),
     "epochs below 0": (forge_shared(S_SETTINGS, -1, 0), "settings.epochs"),
     "2^40 epochs": (forge_shared(S_SETTINGS, 2**40, 0), "settings.epochs"),
     "a flag of 1": (forge_shared(S_SETTINGS, 1, 13), "settings.measure"),

@@ -8,65 +8,24 @@ each case the signal that ended the first process, and the run folder.
 """
 
 import json
-import os
-import signal
 import sys
-import traceback
 from pathlib import Path
 
 import client.train
 import server.checkpoint
 import server.loop
 import simulations.run
-import simulations.worker
 from simulations.api import simulate
+from simulations.faults import MOMENTS, before_rename, completed, forked, nth_call
 from tests.integration.small_runs import only_run, small_settings
 
 UNDISTURBED = "undisturbed"
 CHANGES = {"run.control": True}
 
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def nth_call(owner, name, number, then=None):
-    """Die at the n-th call of a function: before it, or after ``then``."""
-    real, count = getattr(owner, name), 0
-
-    def counted(*arguments, **options):
-        nonlocal count
-        count += 1
-        if count == number:
-            if then is not None:
-                then(real, *arguments, **options)
-            die()
-        return real(*arguments, **options)
-
-    setattr(owner, name, counted)
-
-
-def before_rename(start, number):
-    """Die between the write of the n-th file of that name and its renaming."""
-    real, count = Path.replace, 0
-
-    def replace(self, target):
-        nonlocal count
-        count += Path(target).name.startswith(start)
-        if count == number:
-            die()
-        return real(self, target)
-
-    Path.replace = replace
-
-
 def half_a_line(_append, path, line):
     with path.open("a", encoding="utf-8") as file:
         file.write(line[: len(line) // 2])
-
-
-def completed(real, *arguments, **options):
-    real(*arguments, **options)
 
 
 def truncate_newest(folder):
@@ -82,14 +41,9 @@ def flip_newest(folder):
 
 
 # Each arms a trap in the process that is to die.
-TRAPS = {
+TRAPS = MOMENTS | {
     "in the first step of all": lambda: nth_call(client.train, "_step", 1),
-    "inside local training": lambda: nth_call(client.train, "_step", 100),
-    "between two clients' answers": lambda: nth_call(
-        simulations.worker.Worker, "_one", 15
-    ),
     "while a residual is written": lambda: before_rename("round-0", 10),
-    "before a checkpoint is renamed": lambda: before_rename("main-round-", 3),
     "before a checkpoint's journal line": lambda: nth_call(
         server.checkpoint, "_append_line", 3
     ),
@@ -99,7 +53,6 @@ TRAPS = {
     "when a cut is logged and not yet kept": lambda: nth_call(
         server.loop, "_log_cut", 1, completed
     ),
-    "right after the round of a cut": lambda: nth_call(server.loop, "plan_round", 3),
     "in the control run": lambda: nth_call(client.train, "_step", 300),
     "when all rounds are done": lambda: nth_call(simulations.run, "write_models", 1),
 }
@@ -108,22 +61,6 @@ DAMAGES = {
     "a truncated newest checkpoint": truncate_newest,
     "a flipped bit in the newest checkpoint": flip_newest,
 }
-
-
-def forked(work):
-    """Run in a fork; return how it ended, as ``os.waitstatus_to_exitcode``."""
-    number = os.fork()
-    if number == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(number, 0)
-    return os.waitstatus_to_exitcode(status)
 
 
 def play(folder, trap, damage):

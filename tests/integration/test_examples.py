@@ -24,14 +24,14 @@ def test_a_regression_reports_r_squared(tmp_path):
     assert 0.2 < summary["accuracy_final"] < 1.0
 
 
-def test_an_own_network_is_pruned_to_half_and_still_reads_digits(tmp_path):
+def test_an_own_network_is_pruned_to_a_third_and_still_reads_digits(tmp_path):
     said, summary = run_example("own_model.py", tmp_path)
     assert "report in" in said
-    assert summary["params_final"] <= 0.5 * summary["params_dense"]
+    assert summary["params_final"] <= 0.3 * summary["params_dense"]
     assert summary["accuracy_final"] > 0.8
 
 
-def test_the_own_model_example_needs_at_most_twelve_lines_beside_the_network():
+def test_an_own_network_and_data_need_at_most_twelve_lines():
     text = (ROOT / "examples" / "own_model.py").read_text(encoding="utf-8")
-    main = text[text.index("if __name__") :].strip().splitlines()
-    assert len(main) <= 12
+    code = [line for line in text[text.index("class Net") :].splitlines() if line]
+    assert len(code) <= 12

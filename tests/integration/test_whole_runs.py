@@ -22,6 +22,7 @@ def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
     names = ("manifest.json", "config.toml", "events.jsonl", "metrics.csv")
     names += ("structure.json", "plan.json", "summary.json")
     names += ("model/final.safetensors", "model/control.safetensors")
+    names += ("model/before_cut.safetensors",)
     for name in names:
         assert (result.directory / name).stat().st_size > 0, name
     summary = result.summary
@@ -97,7 +98,7 @@ def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypa
             plan.settings.update_density,
         )
         forged = codec.quantise_delta(chosen, spec, plan.settings.values)
-        fields[7] = codec.encode_delta(forged, spec, base)
+        fields[7] = codec.encode_delta(forged, codec.hold(spec, base))
         return codec.seal(codec.Kind.UPDATE, fields)
 
     monkeypatch.setattr(simulations.worker, "run_round", boosted)

@@ -51,7 +51,15 @@ def make_state(round_):
         weights=floats(round_, 50),
         statistics=make_statistics(7),
         importance=floats(3, 13),
-        teacher=Snapshot(
+        dense=Snapshot(
+            round=2,
+            plan=make_plan(4),
+            weights=floats(6, 70),
+            digest=b"e" * 16,
+            statistics=make_statistics(9),
+            loss=0.2,
+        ),
+        previous=Snapshot(
             round=4,
             plan=make_plan(2),
             weights=floats(4, 60),
@@ -110,7 +118,7 @@ def test_a_state_without_optional_fields_comes_back():
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e30])
 def test_a_teacher_of_any_loss_comes_back(loss):
     state = make_state(5)
-    state = replace(state, teacher=replace(state.teacher, loss=loss, statistics=None))
+    state = replace(state, previous=replace(state.previous, loss=loss, statistics=None))
     data = state_to_bytes(state, IDENTITY)
     assert_same(state_from_bytes(data, IDENTITY, "x"), state)
 
@@ -220,7 +228,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 def test_a_checkpoint_of_another_version_is_refused():
     data = state_to_bytes(make_state(1), IDENTITY)
-    other = data.replace(b"fedprune-checkpoint/1", b"fedprune-checkpoint/9")
+    other = data.replace(b"fedprune-checkpoint/2", b"fedprune-checkpoint/9")
     with pytest.raises(IntegrityError, match="x is no checkpoint of this version"):
         state_from_bytes(other, IDENTITY, "x")
 

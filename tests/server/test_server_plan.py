@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 
 from common import codec
+from common.config import Update
 from common.messages import Phase, Statistics, weights_digest
+from common.schedule import learning_rate
 from server.cycle import Cursor, after_round, is_cutting, is_frozen, is_previewing
-from server.plan import draw_cohort, encode_network, plan_round
+from server.plan import (
+    draw_cohort,
+    encode_network,
+    plan_round,
+    rate_of,
+    update_density,
+)
 from server.state import Known, Snapshot
 from tests.tiny_federation import (
     make_setting,
@@ -90,7 +98,7 @@ def test_each_client_is_sent_what_it_lacks_and_nothing_else():
         b: Known(acknowledged=2, structure=True, teacher=b"0" * 16),
         c: Known(acknowledged=0, structure=False, teacher=teacher.digest),
     }
-    state = replace(state, round=3, teacher=teacher, known=known)
+    state = replace(state, round=3, dense=teacher, previous=teacher, known=known)
     work = plan_round(state, setting)
     plans = {name: plan_for(work, n) for n, name in enumerate(setting.clients)}
     text = setting.structure.to_json()
@@ -127,7 +135,7 @@ def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises():
     state, setting = prepare(TUNING)
     for seed in range(5):
         teacher = teacher_of(state, setting, seed)
-        work = plan_round(replace(state, teacher=teacher), setting)
+        work = plan_round(replace(state, dense=teacher, previous=teacher), setting)
         sent = plan_for(work).teacher_broadcast
         assert sent is not None
         decoded = codec.decode_weights(sent.weights, work.spec)
@@ -136,7 +144,8 @@ def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises():
 
 def test_without_distillation_no_teacher_is_kept_or_sent():
     state, setting = prepare(TUNING, distill__weight=0.0)
-    state = replace(state, teacher=teacher_of(state, setting))
+    teacher = teacher_of(state, setting)
+    state = replace(state, dense=teacher, previous=teacher)
     plan = plan_for(plan_round(state, setting))
     assert (plan.teacher, plan.teacher_broadcast) == (b"", None)
     assert plan.settings.distill_weight == 0.0
@@ -144,23 +153,39 @@ def test_without_distillation_no_teacher_is_kept_or_sent():
     assert not plan_for(cutting).keep_broadcast
 
 
-def test_only_a_fine_tune_round_has_a_teacher_and_only_a_cutting_one_keeps_one():
+def test_only_a_fine_tune_round_has_a_teacher_and_only_the_first_cut_keeps_one():
     state, setting = prepare()
-    state = replace(state, teacher=teacher_of(state, setting))
-    closing = replace(TUNING, final=True, closing=True)
+    taught = teacher_of(state, setting)
+    taught = replace(state, dense=taught, previous=taught)
+    cases = {
+        "first cut": replace(state, cursor=CUTTING),
+        "cut": replace(taught, cursor=CUTTING),
+        "tune": replace(taught, cursor=TUNING),
+        "closing": replace(taught, cursor=replace(TUNING, final=True, closing=True)),
+    }
     found = {}
-    for name, cursor in {"cut": CUTTING, "tune": TUNING, "closing": closing}.items():
-        plan = plan_for(plan_round(replace(state, cursor=cursor), setting))
+    for name, state in cases.items():
+        plan = plan_for(plan_round(state, setting))
         found[name] = (
             bool(plan.teacher),
             plan.settings.distill_weight,
             plan.keep_broadcast,
         )
     assert found == {
-        "cut": (False, 0.0, True),
+        "first cut": (False, 0.0, True),
+        "cut": (False, 0.0, False),
         "tune": (True, 0.5, False),
         "closing": (False, 0.0, False),
     }
+
+
+def test_the_previous_network_teaches_where_that_is_asked_for():
+    state, setting = prepare(TUNING, distill__teacher="previous")
+    dense, previous = teacher_of(state, setting), teacher_of(state, setting, 6)
+    state = replace(state, dense=dense, previous=previous)
+    assert plan_for(plan_round(state, setting)).teacher == previous.digest
+    cutting = plan_round(replace(state, cursor=CUTTING), setting)
+    assert plan_for(cutting).keep_broadcast
 
 
 def test_the_broadcast_is_on_its_grid_and_the_server_keeps_what_the_grid_loses():
@@ -192,7 +217,8 @@ def phases(**changes):
     state, setting = prepare(**changes)
     rounds = setting.config.rounds
     cursor = Cursor(phase=Phase.WARMUP, step=0.5)
-    state = replace(state, teacher=teacher_of(state, setting))
+    teacher = teacher_of(state, setting)
+    state = replace(state, dense=teacher, previous=teacher)
     state = replace(
         state, statistics=plan_statistics(setting), importance=np.ones(16, np.float32)
     )
@@ -259,3 +285,28 @@ def test_the_learning_rate_falls_over_the_whole_run():
     rates = [plan.settings.lr for _, plan in found]
     assert rates == sorted(rates, reverse=True)
     assert (rates[0], rates[rounds.total - 1]) == pytest.approx((0.1, 0.005))
+
+
+def test_a_rewound_rate_falls_over_the_warmup_and_again_over_the_rest():
+    _, setting = prepare(client__lr=0.1, client__lr_rewind=0.04, rounds__warmup=4)
+    config = setting.config
+    total = config.rounds.total
+    rates = [rate_of(round_, config) for round_ in range(1, total + 1)]
+    assert rates[:4] == [learning_rate("cosine", 0.1, r, 4) for r in range(1, 5)]
+    assert rates[4:] == [
+        learning_rate("cosine", 0.04, r, total - 4) for r in range(1, total - 3)
+    ]
+    plain = config.model_copy(
+        update={"client": config.client.model_copy(update={"lr_rewind": 0.0})}
+    )
+    assert rate_of(5, plain) == learning_rate("cosine", 0.1, 5, total)
+
+
+def test_a_small_network_sends_at_least_the_fewest_entries():
+    update = Update(update_density=0.1, min_entries=50)
+    assert [update_density(update, n) for n in (2000, 500, 100, 20)] == [
+        0.1,
+        0.1,
+        0.5,
+        1.0,
+    ]

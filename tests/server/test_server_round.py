@@ -336,13 +336,23 @@ def test_a_cut_takes_the_least_important_units_and_makes_a_child_plan():
 
 def test_a_cut_remembers_the_network_that_was_sent_as_teacher_and_way_back():
     server, after, _ = cut()
-    teacher = after.teacher
+    teacher = after.previous
     assert teacher.round == after.round == 8
     assert teacher.weights.tobytes() == server.work.weights.tobytes()
     assert teacher.digest == server.work.plan.broadcast.digest
     assert teacher.plan is server.state.plan
     assert teacher.loss == 0.5
+    assert after.dense is teacher
     assert after.zero_shares == (0.0,)
+
+
+def test_a_later_cut_remembers_the_network_before_the_first_one_as_well():
+    server, first, _ = cut()
+    server.state = replace(server.state, dense=replace(first.previous, round=3))
+    votes = np.linspace(1.0, 2.0, 16, dtype=np.float32)
+    after, _ = server.finish(server.answers(server.noise(), importance=votes))
+    assert after.dense is server.state.dense
+    assert after.previous.round == after.round
 
 
 def test_scores_of_refused_clients_do_not_count():
@@ -406,7 +416,7 @@ def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes)
         round=4,
         plan=child_plan(structure, full, keep),
         weights=remap(before.weights, structure, full.keep, keep),
-        teacher=before,
+        previous=before,
         importance=np.ones(16, dtype=np.float32),
     )
     validation = Validation(loss_sum=loss_after * count, correct=0, count=count)
@@ -415,14 +425,14 @@ def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes)
 
 def test_a_cut_that_cost_too_much_is_undone():
     server, answers = guarded(1.5)
-    before = server.state.teacher
+    before = server.state.previous
     after, report = server.finish(answers)
     assert after.weights.tobytes() == before.weights.tobytes()
     assert after.statistics is before.statistics
     assert after.keep.all()
     assert after.plan.rollback
     assert after.plan.parent == before.plan.digest
-    assert after.teacher is None
+    assert after.previous is None
     assert after.totals.rollbacks == 1
     assert report.rolled_back == (1.0, 1.5)
     assert after.cursor == replace(
@@ -473,8 +483,8 @@ def test_at_the_smallest_step_the_guard_warns_and_the_cut_stays():
 
 def test_a_cut_that_took_nothing_is_not_undone():
     server, answers = guarded(1.5)
-    full = server.state.teacher.plan
-    state = replace(server.state, plan=full, weights=server.state.teacher.weights)
+    full = server.state.previous.plan
+    state = replace(server.state, plan=full, weights=server.state.previous.weights)
     server.state = state
     answers = server.answers(server.noise(), validation=answers.records[0].validation)
     after, report = server.finish(answers)
@@ -573,7 +583,7 @@ def test_weights_of_another_size_are_refused_at_the_start():
 def test_the_hash_of_a_model_depends_on_plan_weights_and_statistics():
     server, answers = guarded(1.0)
     del answers
-    base = server.state.teacher
+    base = server.state.previous
     other_plan = replace(base.plan, keep=server.state.keep)
     variants = [
         base,

@@ -1,0 +1,126 @@
+"""Adaptive models: both ends count the symbols they have seen, so no table travels.
+
+Symbols come in blocks.  The shares of a block follow from the counts of the blocks
+before it: ``share(context) = (count + WEIGHT * share(parent)) / (total + WEIGHT)``,
+where the parent of a context leaves out its last part, and the parent of all is
+uniform.  So a context that was never seen costs what its parent knows, not a table.
+Source: the blending of PPM, Witten et al. 1984, with the fixed weight of a Dirichlet
+prior.
+
+All numbers are integers; they are held in doubles, which divide faster.  Products stay
+below 2**53 and every quotient is rounded down, so every platform finds the same.
+"""
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+Shares = NDArray[np.uint16]
+
+BIT_SHARES = 15  # bits of precision for an alphabet of two
+SYMBOL_SHARES = 13  # and for a larger one
+
+_ONE = 1 << 24  # a share of 1 on the way from parent to child
+_BIT_WEIGHT = 4  # bits that the parent's share counts as
+_SYMBOL_WEIGHT = 16  # and symbols
+_GROWTH = 4  # a block is at most a 1 / _GROWTH of what came before it
+_SMALLEST = 64  # symbols of a block
+_LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
+
+
+class BitModel:
+    """Counts of bits in nested contexts.
+
+    Args:
+        contexts: Sizes of the parts of a context, the most telling first; a context is
+            ``(part_0 * size_1 + part_1) * size_2 + ...``.
+        ones: (ones, all) that are expected before anything was seen.
+    """
+
+    symbols = 2
+
+    def __init__(
+        self, contexts: tuple[int, ...], ones: tuple[int, int] = (1, 2)
+    ) -> None:
+        self._sizes = contexts
+        self._root = (ones[0] * _ONE) // max(ones[1], 1)
+        self._ones = np.zeros(prod(contexts))
+        self._all = np.zeros(prod(contexts))
+
+    def shares(self) -> Shares:
+        """Return the share of a one in each context, in 2**15, never 0 or all."""
+        levels = [(self._ones, self._all)]
+        for size in reversed(self._sizes):
+            ones, all_ = levels[-1]
+            levels.append(
+                (ones.reshape(-1, size).sum(axis=1), all_.reshape(-1, size).sum(axis=1))
+            )
+        shares = np.array([float(self._root)])
+        for ones, all_ in reversed(levels):
+            parents = np.repeat(shares, len(ones) // len(shares))
+            shares = np.floor(
+                (ones * _ONE + _BIT_WEIGHT * parents) / (all_ + _BIT_WEIGHT)
+            )
+        room = (1 << BIT_SHARES) - 2
+        return (1 + np.floor(shares * room / _ONE)).astype(np.uint16)
+
+    def learn(self, contexts: NDArray[np.integer], bits: NDArray[np.uint8]) -> None:
+        """Count the bits of a block."""
+        wide = contexts.astype(np.intp)
+        count = len(self._all)
+        self._all += np.bincount(wide, minlength=count)
+        self._ones += np.bincount(wide[bits.view(np.bool_)], minlength=count)
+
+
+class SymbolModel:
+    """Counts of the symbols of a larger alphabet in nested contexts.
+
+    Args:
+        symbols: Size of the alphabet, 3..64.
+        contexts: As in ``BitModel``.
+    """
+
+    def __init__(self, symbols: int, contexts: tuple[int, ...]) -> None:
+        self.symbols = symbols
+        self._sizes = contexts
+        self._counts = np.zeros((prod(contexts), symbols))
+
+    def shares(self) -> Shares:
+        """Return shares of 2**13, uint16[contexts, symbols], each at least 1."""
+        levels = [self._counts]
+        for size in reversed(self._sizes):
+            levels.append(levels[-1].reshape(-1, size, self.symbols).sum(axis=1))
+        shares = np.full((1, self.symbols), float(_ONE // self.symbols))
+        for counts in reversed(levels):
+            parents = np.repeat(shares, len(counts) // len(shares), axis=0)
+            totals = counts.sum(axis=1, keepdims=True) + _SYMBOL_WEIGHT
+            shares = np.floor((counts * _ONE + _SYMBOL_WEIGHT * parents) / totals)
+        room = (1 << SYMBOL_SHARES) - self.symbols
+        found = 1 + np.floor(shares * room / _ONE)
+        # Rounding down leaves a rest, for the largest share, the first of equals.
+        largest = np.argmax(found, axis=1)
+        rest = (1 << SYMBOL_SHARES) - found.sum(axis=1)
+        found[np.arange(len(found)), largest] += rest
+        return found.astype(np.uint16)
+
+    def learn(self, contexts: NDArray[np.integer], symbols: NDArray[np.uint8]) -> None:
+        """Count the symbols of a block."""
+        cells = contexts.astype(np.intp) * self.symbols + symbols
+        seen = np.bincount(cells, minlength=self._counts.size)
+        self._counts += seen.reshape(self._counts.shape)
+
+
+Model = BitModel | SymbolModel
+
+
+def blocks(count: int, lanes: int) -> Iterator[slice]:
+    """Yield the blocks of a run of ``count`` symbols: short ones first."""
+    start = 0
+    while start < count:
+        size = max(2 * lanes, start // _GROWTH, _SMALLEST)
+        size = min(size // lanes * lanes, _LARGEST) or lanes
+        yield slice(start, min(start + size, count))
+        start += size

@@ -1,0 +1,98 @@
+"""How the size of a level becomes a symbol and raw bits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.codec.classes import SIZES, Class, log2_steps, size_classes
+from common.codec.rans import Ints
+
+MANTISSA = 7  # bits of a bfloat16
+EXPONENTS = 64  # that one message can hold, zero included
+
+_EXACT = 16  # sizes below have a symbol of their own
+_RANGES = 8  # symbols of an octave of larger sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alphabet:
+    """Symbols of sizes >= 0; symbol 0 is size 0.
+
+    Attributes:
+        starts: Smallest size of each symbol, int64[symbols].
+        raw: Raw bits of each symbol, uint8[symbols].
+        floating: Whether symbols are exponents, so that they are logarithms already.
+    """
+
+    starts: Ints
+    raw: Class
+    floating: bool
+
+    @property
+    def symbols(self) -> int:
+        """Number of symbols."""
+        return len(self.starts)
+
+    def split(self, sizes: NDArray[np.integer]) -> Class:
+        """Return the symbol of each size."""
+        found = np.searchsorted(self.starts, sizes, side="right") - 1
+        return found.astype(np.uint8)
+
+    def octaves(self, symbols: Class) -> Class:
+        """Return the size class of each symbol > 0 that signs are told apart by."""
+        if self.floating:
+            return symbols >> np.uint8(3)
+        octaves: Class = log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
+        return octaves[symbols]
+
+    def row_classes(self, symbols: Class, rows: Ints, counts: Ints) -> Class:
+        """Return the class of each row by the mean size of its symbols, uint8[rows].
+
+        Args:
+            symbols: Symbol of each entry.
+            rows: Its row, rising.
+            counts: Entries of each row.
+        """
+        sizes = np.arange(self.symbols) if self.floating else self.starts
+        # Sums of integers below 2**53 are exact in float64, in any order.
+        sums = np.bincount(rows, weights=sizes[symbols], minlength=len(counts))
+        if self.floating:
+            means = sums.astype(np.int64) // np.maximum(counts, 1)
+            halves: Class = np.minimum(means >> 1, SIZES - 1).astype(np.uint8)
+            return halves
+        return size_classes(sums.astype(np.int64), counts)
+
+
+def integers(top: int) -> Alphabet:
+    """Return the alphabet of sizes 0..top, top <= 255.
+
+    Below 16 a size is its own symbol; above, an octave has eight symbols and the low
+    bits travel raw.
+
+    >>> alphabet = integers(254)
+    >>> alphabet.symbols, alphabet.split(np.array([3, 16, 17, 40, 254])).tolist()
+    (48, [3, 16, 16, 26, 47])
+    """
+    starts, raw, size = [], [], 0
+    while size <= top:
+        bits = max(size.bit_length() - _RANGES.bit_length(), 0) if size >= _EXACT else 0
+        starts.append(size)
+        raw.append(bits)
+        size += 1 << bits
+    return Alphabet(
+        starts=np.array(starts, dtype=np.int64),
+        raw=np.array(raw, dtype=np.uint8),
+        floating=False,
+    )
+
+
+def floats() -> Alphabet:
+    """Return the alphabet of bfloat16 bit patterns, less those of the least exponent.
+
+    Symbol 0 is zero; every other one is an exponent with seven raw bits of mantissa.
+    """
+    raw = np.full(EXPONENTS, MANTISSA, dtype=np.uint8)
+    raw[0] = 0
+    starts = np.arange(EXPONENTS, dtype=np.int64) << MANTISSA
+    return Alphabet(starts=starts, raw=raw, floating=True)

@@ -1,0 +1,125 @@
+"""One interface for both ends: ``code`` writes symbols, or reads and returns them.
+
+The walk over a message is written once (``layout.py``); it asks a coder for every
+symbol and takes what comes back, so the two ends cannot disagree on the order.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.codec.adaptive import (
+    BIT_SHARES,
+    SYMBOL_SHARES,
+    BitModel,
+    Model,
+    blocks,
+)
+from common.codec.rans import Reader, Run, Words, encode_runs
+
+Symbols = NDArray[np.uint8]
+
+
+class Coder(Protocol):
+    """What a walk asks of either end.
+
+    Attributes:
+        lanes: Number of lanes.
+    """
+
+    lanes: int
+
+    def code(
+        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+    ) -> Symbols:
+        """Write ``symbols``, or read as many as there are contexts; return them."""
+        ...
+
+
+class Writer:
+    """Collects the symbols of a message and the shares that they are coded with."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.runs: list[Run] = []
+
+    def code(
+        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+    ) -> Symbols:
+        """Add ``symbols`` to the message."""
+        assert symbols is not None  # noqa: S101 - a writer is given what it writes
+        for block in blocks(len(contexts), self.lanes):
+            self.runs.append(_run(model, contexts[block], symbols[block]))
+            model.learn(contexts[block], symbols[block])
+        return symbols
+
+    def finish(self, raw: Words) -> tuple[NDArray[np.uint32], Words]:
+        """Return states and words; ``raw`` is what the lanes begin with."""
+        return encode_runs(self.runs, raw)
+
+    def ideal_bits(self) -> float:
+        """Return the code length of what was written under its own shares."""
+        return sum(
+            run.bits * len(run.shares) - float(np.log2(run.shares).sum())
+            for run in self.runs
+        )
+
+
+class Taker:
+    """Takes the symbols of a message off its states and words."""
+
+    def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
+        self.lanes = len(states)
+        self._reader = Reader(states, words)
+
+    def code(
+        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+    ) -> Symbols:
+        """Return the next symbols."""
+        assert symbols is None  # noqa: S101 - a reader has nothing to write
+        out = np.empty(len(contexts), dtype=np.uint8)
+        for block in blocks(len(contexts), self.lanes):
+            found = self._read(model, contexts[block])
+            model.learn(contexts[block], found)
+            out[block] = found
+        return out
+
+    @property
+    def words_taken(self) -> int:
+        """Number of words that were read."""
+        return self._reader.words_taken
+
+    def finish(self) -> Words:
+        """Return what the lanes began with; see ``Reader.finish``."""
+        return self._reader.finish()
+
+    def _read(self, model: Model, contexts: NDArray[np.integer]) -> Symbols:
+        shares = model.shares()
+        if isinstance(model, BitModel):
+            return self._reader.bits(shares[contexts], BIT_SHARES)
+        width = 1 << (model.symbols - 1).bit_length()
+        before = np.full((len(shares), width + 1), 1 << SYMBOL_SHARES, dtype=np.uint16)
+        before[:, 0] = 0
+        np.cumsum(shares, axis=1, out=before[:, 1 : model.symbols + 1])
+        return self._reader.symbols(contexts.astype(np.int64), before, SYMBOL_SHARES)
+
+
+def _run(model: Model, contexts: NDArray[np.integer], symbols: Symbols) -> Run:
+    if isinstance(model, BitModel):
+        one = model.shares()[contexts]
+        rest = np.uint16(1 << BIT_SHARES) - one
+        bit = symbols.view(np.bool_)
+        return Run(
+            bits=BIT_SHARES,
+            shares=np.where(bit, one, rest),
+            before=np.where(bit, np.uint16(0), one),
+        )
+    shares = model.shares()
+    before = np.cumsum(shares, axis=1, dtype=np.uint16) - shares
+    cells = contexts.astype(np.intp) * model.symbols + symbols
+    return Run(
+        bits=SYMBOL_SHARES,
+        shares=shares.reshape(-1)[cells],
+        before=before.reshape(-1)[cells],
+    )

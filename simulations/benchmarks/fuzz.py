@@ -1,0 +1,199 @@
+"""Mutants of valid messages: each is refused with ``PayloadError``, or is valid.
+
+``python -m simulations.benchmarks.fuzz [--mutants 1000000] [--json FILE] [--check]``
+
+Half of the mutants are bytes changed at random, with the old digest; the other half
+are changed inside (items swapped, dropped, repeated and replaced; bits flipped in a
+field; lengths and counts that lie) and sealed with a right digest, so that the checks
+behind it are reached.  Every mutant follows from the seed and its number.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from common.errors import PayloadError
+from simulations.benchmarks.harness import Figure, benchmark
+from simulations.benchmarks.subjects import Subject, subjects
+
+MUTANTS = 1_000_000
+_DIGEST = 18  # bytes of a digest and its header
+_DELTA = 9  # item of an update
+_SHARED = 4  # item of a plan
+_NESTED = 0.6  # of the mutants of a field that can be opened
+_HOSTILE: list[Any] = [
+    0, 1, -1, 2, 255, 2**31, 2**63, 2**64 - 1, -(2**63), True, False, None, 0.0,
+    float("nan"), float("inf"), -1.5, 1e300, "", "int8", "x" * 100, b"", bytes(16),
+    bytes(17), b"\xff" * 40, [], [0], [[[[[0]]]]], [0, b"", b""], {}, {"a": 1},
+    msgpack.ExtType(1, b"x"), msgpack.Timestamp(0, 0),
+]  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of the mutants.
+
+    Attributes:
+        refused: Mutants that were refused.
+        accepted: Mutants with a right digest that were valid.
+        silent: Mutants with the old digest that were not refused: none.
+        crashes: Other exceptions than ``PayloadError``: none.
+        slowest: Seconds of the slowest decode.
+        grown: Bytes that the process grew by.
+    """
+
+    refused: int = 0
+    accepted: int = 0
+    silent: int = 0
+    crashes: int = 0
+    slowest: float = 0.0
+    grown: int = 0
+
+
+def run(mutants: int, seed: int = 0) -> Outcome:
+    """Decode mutants and count what happens."""
+    rng = np.random.default_rng(seed)
+    chosen = subjects()
+    for subject in chosen:
+        subject.decode(subject.data)
+    outcome = Outcome()
+    before = _memory()
+    for number in range(mutants):
+        subject = chosen[number % len(chosen)]
+        sealed = number // len(chosen) % 2 == 1
+        forged = mutant(rng, subject.data, sealed=sealed)
+        if forged != subject.data:
+            _try(subject, forged, outcome, sealed=sealed)
+    outcome.grown = _memory() - before
+    return outcome
+
+
+def mutant(rng: np.random.Generator, data: bytes, *, sealed: bool) -> bytes:
+    """Return a changed message, with a right digest if ``sealed``."""
+    if not sealed:
+        return _change_bytes(rng, data)
+    items = msgpack.unpackb(data, use_list=True)[:-1]
+    nested = {1: _SHARED, 3: _DELTA}.get(items[1])
+    if nested is None or rng.random() > _NESTED:
+        if rng.random() < 0.25:  # noqa: PLR2004 - a quarter of them
+            return _seal(_change_bytes(rng, data[:-_DIGEST]))
+        _change_items(rng, items)
+        return _seal_items(items)
+    inner = msgpack.unpackb(items[nested], use_list=True)
+    if items[1] == 1:
+        inner = inner[:-1]
+        _change_items(rng, inner)
+        items[nested] = _seal_items(inner)
+    else:
+        _change_items(rng, inner)
+        items[nested] = msgpack.packb(inner)
+    return _seal_items(items)
+
+
+def _try(subject: Subject, forged: bytes, outcome: Outcome, *, sealed: bool) -> None:
+    started = time.perf_counter()
+    try:
+        subject.decode(forged)
+    except PayloadError:
+        outcome.refused += 1
+    except Exception as error:  # what must not happen is counted and shown
+        outcome.crashes += 1
+        print(f"{type(error).__name__}: {error}; message {forged.hex()}")
+    else:
+        outcome.accepted += sealed
+        outcome.silent += not sealed
+    outcome.slowest = max(outcome.slowest, time.perf_counter() - started)
+
+
+def _memory() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes or kB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _seal(body: bytes) -> bytes:
+    return body + b"\xc4\x10" + blake2b(body, digest_size=16).digest()
+
+
+def _seal_items(items: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb([*items, bytes(16)])
+    return _seal(packed[:-_DIGEST])
+
+
+def _change_bytes(rng: np.random.Generator, data: bytes) -> bytes:
+    """Flip bits, overwrite, cut, insert, repeat or drop some bytes."""
+    at, way = int(rng.integers(len(data))), int(rng.integers(6))
+    size = int(rng.integers(1, 9))
+    if way == 0:
+        out = bytearray(data)
+        for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
+            out[place] ^= 1 << int(rng.integers(8))
+        return bytes(out)
+    start = int(rng.integers(len(data)))
+    return (
+        data[:at] + rng.bytes(4) + data[at + 4 :],
+        data[:at],
+        data[:at] + rng.bytes(size) + data[at:],
+        data[:at] + data[start : start + 4 * size] + data[at:],
+        data[:at] + data[at + size :],
+    )[way - 1]
+
+
+def _change_items(rng: np.random.Generator, items: list[Any]) -> None:
+    """Change one item in place: swap, repeat, drop, replace, or go one deeper."""
+    at = int(rng.integers(len(items)))
+    inside = items[at]
+    deeper = rng.random() < _NESTED
+    if isinstance(inside, list) and inside and deeper:
+        _change_items(rng, inside)
+    elif isinstance(inside, bytes) and inside and deeper:
+        items[at] = _change_bytes(rng, inside)
+    elif type(inside) is int and deeper:  # counts and lengths that lie a little
+        items[at] = max(inside + int(rng.integers(-2, 3)), 0)
+    else:
+        _change_order(rng, items, at)
+
+
+def _change_order(rng: np.random.Generator, items: list[Any], at: int) -> None:
+    way = int(rng.integers(4))
+    if way == 0:
+        other = int(rng.integers(len(items)))
+        items[at], items[other] = items[other], items[at]
+    elif way == 1:
+        items.insert(at, items[at])
+    elif way == 2 and len(items) > 1:  # noqa: PLR2004 - the third of four ways
+        del items[at]
+    else:
+        items[at] = _HOSTILE[rng.integers(len(_HOSTILE))]
+
+
+def figures(mutants: int) -> list[Figure]:
+    """Return what became of so many mutants."""
+    found = run(mutants)
+    reached = f"{found.refused} refused, {found.accepted} valid under a right digest"
+    return [
+        Figure(name="mutants", value=mutants, detail=reached),
+        Figure(name="crashes", value=found.crashes, goal="== 0"),
+        Figure(name="accepted under a wrong digest", value=found.silent, goal="== 0"),
+        Figure(name="memory grown", value=found.grown / 1e6, unit="MB", goal="< 32"),
+        Figure(name="slowest decode", value=1000 * found.slowest, unit="ms"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; ``--mutants`` says how many."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--mutants", type=int, default=MUTANTS)
+    own, rest = parser.parse_known_args(arguments)
+    return benchmark("fuzz", lambda: figures(own.mutants))(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
