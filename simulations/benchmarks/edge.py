@@ -71,7 +71,8 @@ def measure() -> list[Figure]:
         held = len(load_dataset(sources[0], data_dir="", fold=0).train)
         plain = _plain(python, held)
         flower = _plain(python, held, *FLOWER)
-    where = "an install without extras" if "edge" in str(python) else str(python.parent)
+    own = "FEDPRUNE_EDGE_PYTHON" in os.environ
+    where = "an install without extras" if own else "this environment"
     rounds = f"LeNet-5, {summary['rounds']} rounds, {CLIENTS} devices"
     return [
         *_install(python),

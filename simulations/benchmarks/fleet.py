@@ -94,7 +94,7 @@ class Fleet:
         if server.returncode or not said:
             msg = f"the server ended with {server.returncode}: {' '.join(said)}"
             raise FedPruneError(msg)
-        return read_json_object(Path(said[-1]) / "summary.json")
+        return read_json_object(self.folder / said[-1] / "summary.json")
 
     def _device(self, name: str, source: str) -> "subprocess.Popen[bytes]":
         place = self.folder / "certs" / "clients" / name
