@@ -18,7 +18,7 @@ from server.follow import Follower, describe
 from server.link import Link, parse_address
 from server.runfolder import RunFolder, read_json_object
 
-_START_S = 60.0
+_START_S = 180.0  # a busy machine takes long to import Flower
 _POLL_S = 0.3
 _RESTART_S = 2.0
 _PICK_UP_S = 90.0  # until the executor must have taken up a run
