@@ -26,7 +26,7 @@ BAD_FILES = {
     ),
     "a key that resembles none": (
         "[distill]\nzzz = 1\n",
-        ":2: distill.zzz: unknown key; [distill] has weight, temperature",
+        ":2: distill.zzz: unknown key; [distill] has teacher, weight, temperature",
     ),
     "a key of an inline table": (
         '[task]\npartition = { kind = "iid", alfa = 1 }\n',
