@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 # Not benchmarks themselves: what they share, and the page made of their figures.
-HELPERS := __init__ harness latency networks results subjects
+HELPERS := __init__ fleet harness latency networks plain_loop results subjects
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.
@@ -16,7 +16,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
-.PHONY: install simulate test test-fast lint format type imports bench
+.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -34,6 +34,13 @@ test: install
 
 test-fast: install
 	$(BIN)/pytest -m "not slow" $(ARGS)
+
+# Devices over TLS with node keys, on this machine's loopback.
+e2e: install
+	$(BIN)/pytest -m e2e $(ARGS)
+
+e2e-faults: install
+	$(BIN)/pytest -m faults $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 _PACKAGES = ("common", "client", "server", "simulations")
 
 
@@ -50,10 +48,13 @@ from common.errors import (  # noqa: E402
     StaleUpdate,
     StructureError,
 )
+from common.version import VERSION  # noqa: E402
 
 if TYPE_CHECKING:
     from common.load import load_model
     from simulations.api import simulate
+
+__version__ = VERSION
 
 __all__ = [
     "Config",

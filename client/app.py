@@ -1,7 +1,9 @@
 """The Flower app of one client: bytes out of a message, a round, bytes into a message.
 
-A node plays the client that its node configuration names (``client-id``), or the
-simulated client of its number (``partition-id``).
+A device says in its own node configuration who it is and where its data is
+(``client-id``, ``config``, ``data``, ``share``, ``state-dir``), and takes nothing of
+that from the server.  A simulated node plays the client of its number
+(``partition-id``) with the run's configuration.
 """
 
 import json
@@ -11,26 +13,39 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client import device, node
 from client.bench import Workbench
-from client.round import run_round
+from client.round import open_plan, run_round
 from client.state import ClientStore
 from common import codec
 from common.app_config import read_app_config
 from common.data.partition import client_ids
+from common.errors import ConfigError
 from common.task import Task
-from common.transport import ARRAY, HELLO, RECORD, STYPE, check_payload
+from common.transport import (
+    ARRAY,
+    DELIVER,
+    HELLO,
+    RECORD,
+    STRUCTURE,
+    STYPE,
+    check_payload,
+)
 
 app = ClientApp()
 
 # A node may be served by a fresh process for each message; where it is not, networks
 # and data stay built.
 _benches: dict[str, Workbench] = {}
+_plans: dict[Path, bytes] = {}  # state folder -> the plan that was evaluated last
 
 
 @app.query(HELLO)
 def hello(message: Message, context: Context) -> Message:
     """Tell the server which client this node is."""
-    answer = ConfigRecord({"client-id": _client_id(context)})
+    name = _client_id(context)
+    held = len(_bench(context).data(name).train)
+    answer = ConfigRecord({"client-id": name, "examples": held})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
 
@@ -39,27 +54,70 @@ def train(message: Message, context: Context) -> Message:
     """Answer one plan."""
     torch.set_num_threads(1)
     bench = _bench(context)
-    array = message.content.array_records[RECORD][ARRAY]
-    limit = bench.task.config.update.max_bytes
-    plan = codec.decode_plan(check_payload(array.stype, array.data, limit), limit)
-    root = Path(str(context.run_config.get("state-dir") or "fedprune-state"))
-    store = ClientStore(root / plan.run_id, _client_id(context))
+    plan = codec.decode_plan(
+        _read(message, ARRAY, bench.task), bench.task.config.update.max_bytes
+    )
+    root, name = _root(context), _client_id(context)
+    if not (root / plan.run_id).exists():
+        device.drop_old_runs(root, plan.run_id)
+    store = ClientStore(root / plan.run_id, name)
     blob = run_round(plan, bench, store)
+    if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
+        structure = open_plan(plan, bench, store).structure
+        device.note_plan(root, bench, structure, plan.broadcast)
+        _plans[root] = plan.broadcast.plan.digest
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
 
+@app.query(DELIVER)
+def deliver(message: Message, context: Context) -> Message:
+    """Keep the network that the run ended with."""
+    torch.set_num_threads(1)
+    bench = _bench(context)
+    found = device.take_final(
+        _root(context),
+        bench,
+        _read(message, STRUCTURE, bench.task),
+        _read(message, ARRAY, bench.task),
+    )
+    answer = ConfigRecord({"examples": found.examples, "accuracy": found.accuracy})
+    return Message(RecordDict({RECORD: answer}), reply_to=message)
+
+
+def _read(message: Message, name: str, task: Task) -> bytes:
+    array = message.content.array_records[RECORD][name]
+    return check_payload(array.stype, array.data, task.config.update.max_bytes)
+
+
+def _is_device(context: Context) -> bool:
+    return node.CLIENT_ID in context.node_config
+
+
+def _root(context: Context) -> Path:
+    where = context.node_config if _is_device(context) else context.run_config
+    return Path(str(where.get(node.STATE) or "fedprune-state"))
+
+
 def _bench(context: Context) -> Workbench:
-    key = json.dumps(dict(context.run_config), sort_keys=True)
+    own = context.node_config if _is_device(context) else context.run_config
+    key = json.dumps(dict(own), sort_keys=True)
     if key not in _benches:
-        _benches[key] = Workbench(Task(read_app_config(context.run_config)))
+        task = (
+            device.device_task(own)
+            if _is_device(context)
+            else Task(read_app_config(own))
+        )
+        _benches[key] = Workbench(task)
     return _benches[key]
 
 
 def _client_id(context: Context) -> str:
-    named = context.node_config.get("client-id")
-    if named is not None:
-        return str(named)
+    if _is_device(context):
+        return str(context.node_config[node.CLIENT_ID])
     number = int(context.node_config.get("partition-id", 0))
-    count = int(context.node_config.get("num-partitions", number + 1))
+    count = _bench(context).task.config.task.clients
+    if number >= count:
+        msg = f"there is no client for node {number}: task.clients is {count}"
+        raise ConfigError(msg)
     return client_ids(count)[number]

@@ -15,7 +15,9 @@ from common.errors import FedPruneError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_bytes_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_bytes_atomic(
+    path: Path, data: bytes, *, durable: bool = True, mode: int | None = None
+) -> None:
     """Replace the file at ``path`` by ``data`` in one step.
 
     Args:
@@ -23,6 +25,8 @@ def write_bytes_atomic(path: Path, data: bytes, *, durable: bool = True) -> None
         data: What it shall hold.
         durable: Whether it must survive a loss of power too, and not only the end of
             this process; that costs two waits for the disk.
+        mode: Who may do what with it, set before it holds anything; None = as the
+            process makes files.
 
     Raises:
         FedPruneError: If it cannot be written; what was there before is untouched.
@@ -30,6 +34,8 @@ def write_bytes_atomic(path: Path, data: bytes, *, durable: bool = True) -> None
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if mode is not None:
+            temp.touch(mode=mode)
         _write_through(temp, data, durable=durable)
         temp.replace(path)
         if durable:

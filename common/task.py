@@ -13,6 +13,7 @@ from common.config import Config
 from common.data.examples import Dataset, Examples
 from common.data.partition import client_ids, partition, split_validation
 from common.data.sources import load_dataset
+from common.errors import DataError
 from common.messages import Indices
 from common.models.registry import build_model
 from common.models.weights_file import load_weights
@@ -48,7 +49,24 @@ class Task:
         """All examples; fold ``seed % 5`` is the test split of data without one."""
         task = self.config.task
         fold = self.config.run.seed % 5
-        return load_dataset(task.data, data_dir=task.data_dir, fold=fold)
+        dataset = load_dataset(task.data, data_dir=task.data_dir, fold=fold)
+        if 0 < task.outputs < dataset.num_outputs:
+            msg = (
+                f"'{task.data}' needs {dataset.num_outputs} outputs; "
+                f"task.outputs is {task.outputs}"
+            )
+            raise DataError(msg)
+        return dataset
+
+    @property
+    def num_outputs(self) -> int:
+        """Entries of the network's output; a device may not hold every class."""
+        return self.config.task.outputs or self.dataset.num_outputs
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return self.config.task.input_shape or self.dataset.input_shape
 
     @cached_property
     def clients(self) -> tuple[str, ...]:
@@ -91,8 +109,8 @@ class Task:
         else:
             model = build_model(
                 self.config.task.model,
-                num_outputs=self.dataset.num_outputs,
-                input_shape=self.dataset.input_shape,
+                num_outputs=self.num_outputs,
+                input_shape=self.input_shape,
                 seed=self.config.run.seed,
             )
         if self.config.task.weights:
@@ -100,7 +118,9 @@ class Task:
         return model
 
     def example(self) -> Tensor:
-        """Return a batch of two inputs, for tracing shapes."""
+        """Return a batch of inputs, for tracing shapes."""
+        if self.config.task.input_shape:
+            return torch.zeros(2, *self.config.task.input_shape)
         inputs, _ = self.dataset.train.batch(np.arange(min(2, len(self.dataset.train))))
         return inputs
 

@@ -5,7 +5,9 @@ from common.errors import PayloadError, Reason
 STYPE = "fedprune.msgpack/1"
 RECORD = "fedprune"
 ARRAY = "payload"
+STRUCTURE = "structure"  # beside the payload of a delivery
 HELLO = "hello"  # a query action: a node answers with its client id
+DELIVER = "deliver"  # a query action: a node keeps the final network
 
 
 def check_payload(stype: str, data: bytes, max_bytes: int) -> bytes:

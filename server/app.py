@@ -1,187 +1,192 @@
-"""The Flower app of the server: the same rounds, one client for each node."""
+"""The Flower app of the server: the same rounds, one client for each node.
 
-import time
-from collections.abc import Iterator, Sequence
+A submitted run names its run folder (``run``), which holds the configuration and, when
+it was stopped before, the checkpoints to go on from.  A plain ``flwr run`` makes one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import codec
-from common.aggregate import Accumulator
 from common.app_config import read_app_config
 from common.atomic import write_json_atomic
-from common.config import config_to_toml
-from common.errors import PayloadError, RoundError
+from common.config import config_to_toml, load_config
+from common.device_app import NAMES_KEY, RUN_KEY
+from common.errors import FedPruneError
 from common.files import write_plan_file
-from common.messages import (
-    ClientRecord,
-    ModelSpec,
-    RoundPlan,
-    Status,
-    Vector,
-    digest_of,
-)
-from common.models.flat import get_weights
+from common.messages import digest_of
+from common.models.flat import get_weights, set_statistics, set_weights
+from common.network_file import write_network
+from common.pruning.plan import apply_plan
+from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
 from common.task import Task
-from common.transport import ARRAY, HELLO, RECORD, STYPE, check_payload
-from server.accept import accept_answer, failure, refusal
-from server.asking import Asking, Order, Part, expect
-from server.events import EventLog
+from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
-from server.runfolder import RunFolder
-from server.state import model_sha256
+from server.grid import GridEngine, deliver, enrol
+from server.plan import encode_network
+from server.runfolder import RunFolder, read_json_object
+from server.state import ServerState, Snapshot, model_sha256
 
 app = ServerApp()
 
-_POLL_S = 0.1
-_ENROL_S = 300.0
-_HELLO_S = 60.0
+_TOKEN = 16  # as many characters as a simulation's run id has at that place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A run that can start.
+
+    Attributes:
+        task: What is learned.
+        structure: The original network.
+        folder: The run folder.
+        log: Its events.
+        grid: Flower's grid.
+        owners: Node id -> client whose key it has; None where nodes have no keys.
+    """
+
+    task: Task
+    structure: Structure
+    folder: RunFolder
+    log: EventLog
+    grid: Grid
+    owners: Mapping[int, str] | None
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Enrol the clients, run the federation, leave its folder."""
-    config = read_app_config(context.run_config)
-    task = Task(config)
-    clients = enrol(grid, task.clients)
-    structure = find_structure(
-        task.build_model(), task.example(), ignore=config.task.ignore
-    )
-    folder = RunFolder.create(
-        Path(str(context.run_config.get("run-dir") or config.run.dir)),
-        config.run.name,
-        config=config_to_toml(config),
-    )
-    folder.structure.write_bytes(structure.to_json())
+    """Enrol the clients, run the federation, deliver the network, leave the folder."""
+    folder, task = _open(context)
     with folder.locked(), EventLog(folder.events) as log:
-        log.write("run_started", run_id=folder.run_id, clients=len(clients))
-        state, final = run_federation(
-            name="main",
-            config=config,
-            clients=task.clients,
-            structure=structure,
-            weights=get_weights(task.build_model()),
-            folder=folder,
-            engine=GridEngine(grid, clients),
-            log=log,
-            evaluate=None,
-            token=digest_of(folder.run_id.encode()).hex()[:16],
-        )
-        summary = {
-            "rounds": state.round,
-            "bytes_up": state.totals.bytes_up,
-            "bytes_down": state.totals.bytes_down,
-            "refused": state.totals.refused,
-            "model_sha256": model_sha256(final),
-        }
-        write_plan_file(folder.plan, final.plan, structure)
-        write_json_atomic(folder.summary, summary)
-        log.write("run_finished", summary=summary)
-
-
-def enrol(grid: Grid, wanted: Sequence[str]) -> dict[str, int]:
-    """Wait for as many nodes as there are clients; ask each which client it is.
-
-    Returns:
-        Client id -> node id.
-
-    Raises:
-        RoundError: If too few nodes come, or they are not the clients of the run.
-    """
-    end = time.monotonic() + _ENROL_S
-    while len(nodes := sorted(grid.get_node_ids())) < len(wanted):
-        if time.monotonic() > end:
-            msg = (
-                f"{len(nodes)} of {len(wanted)} clients (task.clients) connected "
-                f"within {_ENROL_S:g} s"
+        try:
+            structure = find_structure(
+                task.build_model(), task.example(), ignore=task.config.task.ignore
             )
-            raise RoundError(msg)
-        time.sleep(_POLL_S)
-    messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
-    found: dict[str, int] = {}
-    for reply in grid.send_and_receive(messages, timeout=_HELLO_S):
-        if reply.has_error():
-            continue
-        name = str(reply.content.config_records[RECORD]["client-id"])
-        if name in found:
-            msg = f"two nodes say that they are client '{name}'; give each its own id"
-            raise RoundError(msg)
-        found[name] = reply.metadata.src_node_id
-    if missing := sorted(set(wanted) - set(found)):
-        msg = f"no node is client {', '.join(missing)}; there are {sorted(found)}"
-        raise RoundError(msg)
-    return {name: found[name] for name in wanted}
-
-
-class GridEngine:
-    """Asks one client through each Flower node; answers are added as they come.
-
-    Args:
-        grid: Flower's grid.
-        nodes: Client id -> node id.
-    """
-
-    def __init__(self, grid: Grid, nodes: dict[str, int]) -> None:
-        self._grid = grid
-        self._nodes = nodes
-
-    def ask(
-        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
-    ) -> Iterator[Part]:
-        """Ask every client and yield one part with all that came in time."""
-        total = Accumulator(spec.size, spec.moments, asking.limits)
-        records: list[ClientRecord] = []
-        singles: list[tuple[str, bytes]] = []
-        started = time.monotonic()
-        sent = self._send(asking)
-        waiting = dict(sent)
-        while waiting and time.monotonic() - started < asking.deadline_s:
-            for reply in self._grid.pull_messages(list(waiting)):
-                order, length = waiting.pop(reply.metadata.reply_to_message_id)
-                expected = expect(plan, spec, weights, asking, order.client_id)
-                data, record = _payload(reply, order, length, asking.max_bytes)
-                if record is None:
-                    record, _ = accept_answer(
-                        data,
-                        expected,
-                        total,
-                        bytes_down=length,
-                        seconds=time.monotonic() - started,
-                    )
-                records.append(record)
-                if asking.singles and record.status is Status.ACCEPTED:
-                    singles.append((order.client_id, data))
-            time.sleep(_POLL_S)
-        for order, length in waiting.values():
-            why = f"no answer within {asking.deadline_s:g} s"
-            records.append(failure(order.client_id, why, length))
-        yield Part(records=tuple(records), total=total, singles=tuple(singles))
-
-    def _send(self, asking: Asking) -> dict[str, tuple[Order, int]]:
-        """Send each client its plan; return message id -> (order, length)."""
-        messages, orders = [], []
-        for order in asking.orders:
-            blob = codec.address_plan(
-                asking.variants[order.variant], order.client_id, order.acknowledged
+            folder.structure.write_bytes(structure.to_json())
+            work = Work(
+                task=task,
+                structure=structure,
+                folder=folder,
+                log=log,
+                grid=grid,
+                owners=_owners(str(context.run_config.get(NAMES_KEY) or "")),
             )
-            array = Array("uint8", (len(blob),), STYPE, blob)
-            content = RecordDict({RECORD: ArrayRecord({ARRAY: array})})
-            node = self._nodes[order.client_id]
-            messages.append(Message(content, node, "train", group_id=str(asking.round)))
-            orders.append((order, len(blob)))
-        return dict(zip(self._grid.push_messages(messages), orders, strict=True))
+            _run(work)
+        except FedPruneError as error:
+            log.write("run_failed", text=str(error), exit_code=error.exit_code)
+            raise
+    write_metrics_csv(read_events(folder.events), folder.metrics)
 
 
-def _payload(
-    reply: Message, order: Order, length: int, max_bytes: int
-) -> tuple[bytes, ClientRecord | None]:
-    """Return the bytes of a reply, or the record of why there are none."""
-    if reply.has_error():
-        return b"", failure(order.client_id, str(reply.error.reason), length)
-    try:
-        array = reply.content.array_records[RECORD][ARRAY]
-        return check_payload(array.stype, array.data, max_bytes), None
-    except (KeyError, PayloadError) as error:
-        return b"", refusal(order.client_id, str(error), b"", length)
+def _open(context: Context) -> tuple[RunFolder, Task]:
+    """Return the folder of the run, made when it was not submitted with one."""
+    path = str(context.run_config.get(RUN_KEY) or "")
+    if path:
+        folder = RunFolder.open(Path(path))
+        return folder, Task(load_config(folder.config))
+    config = read_app_config(context.run_config)
+    base = Path(str(context.run_config.get("run-dir") or config.run.dir))
+    folder = RunFolder.create(base, config.run.name, config=config_to_toml(config))
+    return folder, Task(config)
+
+
+def _owners(path: str) -> dict[int, str] | None:
+    """Return node id -> client of the keys that the server has registered."""
+    if not path:
+        return None
+    entries = read_json_object(Path(path)).items()
+    return {int(e["node"]): name for name, e in entries if isinstance(e, dict)}
+
+
+def _run(work: Work) -> None:
+    config, log, folder = work.task.config, work.log, work.folder
+    kind = "resumed" if read_events(folder.events) else "run_started"
+    log.write(
+        kind,
+        run_id=folder.run_id,
+        directory=str(folder.path),
+        config=config.model_dump(mode="json"),
+        clients=config.task.clients,
+    )
+    nodes = enrol(work.grid, config.task.clients, log, work.owners)
+    state, final = run_federation(
+        name="main",
+        config=config,
+        clients=tuple(sorted(nodes)),
+        structure=work.structure,
+        weights=get_weights(work.task.build_model()),
+        folder=folder,
+        engine=GridEngine(work.grid, nodes),
+        log=log,
+        evaluate=None,
+        token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
+    )
+    _keep(work, final)
+    delivered = _deliver(work, nodes, final)
+    summary = _summary(work, state, final, delivered)
+    write_json_atomic(folder.summary, summary)
+    log.write("run_finished", summary=summary)
+
+
+def _keep(work: Work, final: Snapshot) -> None:
+    """Write the final network and its plan into the run folder."""
+    model = work.task.build_model()
+    apply_plan(model, work.structure, final.plan.keep)
+    set_weights(model, final.weights)
+    if final.statistics is not None:
+        set_statistics(model, final.statistics.mean, final.statistics.variance)
+    write_plan_file(work.folder.plan, final.plan, work.structure)
+    write_network(
+        work.folder.model / "final.safetensors",
+        model.eval(),
+        work.task,
+        structure=work.structure,
+        plan=final.plan,
+    )
+
+
+def _deliver(
+    work: Work, nodes: dict[str, int], final: Snapshot
+) -> list[dict[str, object]]:
+    spec = work.structure.spec(final.plan.keep)
+    parts = (final.plan, final.weights, final.statistics, spec)
+    broadcast, _ = encode_network(*parts, work.task.config.broadcast.values)
+    if broadcast.digest != final.digest:  # not on its own grid: as it is, then
+        broadcast, _ = encode_network(*parts, "float32")
+    blob = codec.encode_broadcast(broadcast)
+    results = deliver(work.grid, nodes, work.structure.to_json(), blob)
+    for result in results:
+        work.log.write("delivered", **result)
+    return results
+
+
+def _summary(
+    work: Work,
+    state: ServerState,
+    final: Snapshot,
+    delivered: list[dict[str, object]],
+) -> dict[str, object]:
+    """Return the figures of ``summary.json``; bytes are lengths of messages."""
+    rounds = [e for e in read_events(work.folder.events) if e["event"] == "round"]
+    last = rounds[-1] if rounds else {}
+    full = work.structure.spec(work.structure.full()).size
+    return {
+        "rounds": state.round,
+        "clients": work.task.config.task.clients,
+        "validation_accuracy_final": last.get("validation_accuracy"),
+        "params_dense": full,
+        "params_final": work.structure.spec(final.plan.keep).size,
+        "bytes_up": state.totals.bytes_up,
+        "bytes_down": state.totals.bytes_down,
+        "bytes_delivery": sum(int(str(d["bytes_down"])) for d in delivered),
+        "delivered": sum("reason" not in result for result in delivered),
+        "refused": state.totals.refused,
+        "failed": state.totals.failed,
+        "rollbacks": state.totals.rollbacks,
+        "model_sha256": model_sha256(final),
+    }

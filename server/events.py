@@ -2,7 +2,8 @@
 
 Every event holds ``time`` (ISO 8601, UTC) and ``event`` (its kind); those of a round
 also ``round``, and ``run`` ("main" or "control", "main" when absent).  The kinds:
-run_started, round, client, cut, rollback, resumed, warning, run_finished.
+run_started, round, client, cut, rollback, resumed, warning, run_finished; on devices
+also waiting, delivered, run_failed.
 
 A line is handed to the operating system before ``write`` returns, so ``kill -9`` can
 tear the last line at most.  A torn last line is ignored when read and removed when

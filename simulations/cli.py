@@ -14,8 +14,10 @@ from typing import Annotated
 import click
 import typer
 
+from client.cli import app as device_commands
 from common.config import expand_sweep, load_config
 from common.errors import ConfigError, FedPruneError
+from server.cli import app as server_commands
 from simulations import session
 from simulations.session import print_json
 
@@ -26,6 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train together, prune together, ship a small model.",
 )
+
+for _part in (server_commands, device_commands):
+    app.registered_commands += _part.registered_commands
+
+data_commands = typer.Typer(help="Data for devices.")
+app.add_typer(data_commands, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
@@ -256,3 +264,34 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
         print(render(checks))
     if not usable(checks):
         raise typer.Exit(ConfigError.exit_code)
+
+
+@data_commands.command()
+def split(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
+    clients: Annotated[int, typer.Option(min=1, metavar="N", help="Files.")],
+    size: Annotated[
+        int, typer.Option(min=0, metavar="PIXELS", help="Resize images; 0 = do not.")
+    ] = 0,
+    partition: Annotated[
+        str, typer.Option(metavar="iid|dirichlet|shards", help="Who gets what.")
+    ] = "dirichlet",
+    seed: Annotated[int, typer.Option(min=0, metavar="S")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one npz file for each device."""
+    from simulations.split import split_data
+
+    files = split_data(
+        data, directory, clients=clients, size=size, kind=partition, seed=seed
+    )
+    if as_json:
+        print_json({"files": [str(path) for path in files]})
+        return
+    for path in files:
+        print(path)
+    if not quiet:
+        print("next, on each device: fedprune client FILE.toml --data npz:FILE ...")
+        print("a device may not hold every class: set task.outputs, task.input_shape")

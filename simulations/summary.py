@@ -1,6 +1,5 @@
 """The figures that a run ends with, and the networks that it leaves."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ import torch
 from torch import nn
 
 from client.bench import Workbench
-from common.files import encode_tensors, write_model_file, write_plan_file
+from common.files import encode_tensors, write_plan_file
+from common.network_file import write_network
 from common.pruning.budget import count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
@@ -55,16 +55,13 @@ def write_models(
         snapshot: Snapshot | None = getattr(networks, name)
         if snapshot is None:
             continue
-        model = build(task, structure, snapshot)
-        tensors = {k: v.numpy() for k, v in model.state_dict().items()}
-        metadata = {
-            "plan": snapshot.plan.digest.hex(),
-            "structure": structure.digest.hex(),
-            "model": task.config.task.model if task.factory is None else "python",
-            "input_shape": json.dumps(list(task.dataset.input_shape)),
-            "num_outputs": str(task.dataset.num_outputs),
-        }
-        write_model_file(folder.model / f"{name}.safetensors", tensors, metadata)
+        write_network(
+            folder.model / f"{name}.safetensors",
+            build(task, structure, snapshot),
+            task,
+            structure=structure,
+            plan=snapshot.plan,
+        )
     write_plan_file(folder.plan, networks.final.plan, structure)
 
 

@@ -57,6 +57,12 @@ class Task(Section):
     """How the data is split: kind, alpha ("dirichlet"), classes ("shards")."""
     clients: Positive = 10
     """Number of clients, 1 <= clients."""
+    outputs: Count = 0
+    """Entries of the network's output; 0 = as the data has classes or values.  Must be
+    set where a device may not hold every class."""
+    input_shape: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+    """Shape of one input; [] = as the data has it.  With this and outputs a server
+    needs no data."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     """Classification, or regression with the mean squared error as its metric."""
     ignore: Names = ()

@@ -1,0 +1,102 @@
+"""The command line of a device: client, run-model."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import ConfigError
+
+app = typer.Typer()
+
+_PORTS = 65536
+
+
+@app.command()
+def client(
+    server: Annotated[
+        str, typer.Option("--server", metavar="HOST:PORT", help="Where the server is.")
+    ],
+    id_: Annotated[
+        str, typer.Option("--id", metavar="NAME", help="Which client this is.")
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE.toml]", help="The same as the server's."),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(metavar="SOURCE", help="Replaces task.data.")
+    ] = "",
+    partition: Annotated[
+        str, typer.Option(metavar="K/N", help="Play part K of N of the data.")
+    ] = "",
+    tls: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The copy of clients/NAME: ca.crt, node.key."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No encryption, no node key.")
+    ] = False,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The device's own folder.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when the final network has arrived.")
+    ] = False,
+) -> None:
+    """Take part in a federation with this machine's own data."""
+    from client.node import parse_share
+    from client.service import Device, DeviceService
+
+    if (tls is None) != insecure:
+        message = "want --tls DIR (clients/NAME of fedprune certs), or --insecure"
+        raise ConfigError(message)
+    host, colon, port = server.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
+        message = f'--server: found "{server}", want HOST:PORT'
+        raise ConfigError(message)
+    parse_share(partition)
+    if insecure:
+        print("warning: --insecure: nothing is encrypted", file=sys.stderr)
+    if os.geteuid() == 0:
+        print("warning: a client needs no root; use a user of its own", file=sys.stderr)
+    own = Device(
+        client_id=id_,
+        config=file,
+        data=data,
+        share=partition,
+        host=host.strip("[]"),
+        port=int(port),
+        tls=tls.resolve() if tls else None,
+        state=(state or Path(f"fedprune-client-{id_}")).resolve(),
+    )
+    own.check()
+    DeviceService(own, once=once).run()
+
+
+@app.command("run-model")
+def run_model(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors")],
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
+    data_dir: Annotated[str, typer.Option(metavar="DIR")] = "",
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Examples.")] = 10,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print predictions only.")
+    ] = False,
+) -> None:
+    """Run a network on the test part of a data source."""
+    from client.predict import predict
+
+    rows = list(predict(model, data, data_dir=data_dir, limit=count))
+    if as_json:
+        print(json.dumps({"predictions": rows}, indent=2))
+        return
+    for row in rows:
+        words = " ".join(f"{key} {value}" for key, value in row.items())
+        print(row["prediction"] if quiet else words)

@@ -1,0 +1,56 @@
+"""A network that a run ended with, as a file: what it is, and how to rebuild it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from common.files import write_model_file
+from common.load import KEEP_KEY, PYTHON_FACTORY, STRUCTURE_KEY
+from common.messages import PrunePlan
+from common.pruning.structure import Structure
+from common.task import Task
+
+
+def write_network(
+    path: Path,
+    model: nn.Module,
+    task: Task,
+    *,
+    structure: Structure,
+    plan: PrunePlan,
+    alone: bool = False,
+) -> None:
+    """Write a cut network.
+
+    Args:
+        path: The file, conventionally ``*.safetensors``.
+        model: The network, already cut.
+        task: What it was trained for.
+        structure: The original network.
+        plan: What it was cut by.
+        alone: Whether the file holds plan and structure too, as a device needs it;
+            in a run folder they lie beside it.
+
+    Raises:
+        FedPruneError: If it cannot be written.
+    """
+    factory = task.factory is not None
+    metadata = {
+        "plan": plan.digest.hex(),
+        "structure": structure.digest.hex(),
+        "model": PYTHON_FACTORY if factory else task.config.task.model,
+        "input_shape": json.dumps(list(task.input_shape)),
+        "num_outputs": str(task.num_outputs),
+    }
+    if alone:
+        metadata[KEEP_KEY] = np.packbits(plan.keep).tobytes().hex()
+        metadata[STRUCTURE_KEY] = structure.to_json().decode()
+    # How many batches a norm has seen differs from device to device and says nothing.
+    tensors = {
+        name: value.numpy()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    write_model_file(path, tensors, metadata)

@@ -1,0 +1,213 @@
+"""The command line of a server of real devices: certs, serve, submit, stop, status."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.config import load_config
+from common.errors import ConfigError, FedPruneError
+
+if TYPE_CHECKING:
+    from server.link import Link
+
+app = typer.Typer()
+
+State = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="The server's own folder.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
+]
+STATE = Path("fedprune-server")
+
+
+@app.command()
+def certs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="The server's name or address; repeatable."),
+    ] = None,
+    client: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A client that gets a key; repeatable."),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, metavar="N")] = 365,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make certificates and node keys; a second call adds clients."""
+    from server.certs import make_certificates
+
+    written = make_certificates(directory, host or [], client or [], days)
+    if as_json:
+        print(json.dumps({"written": [str(path) for path in written]}, indent=2))
+        return
+    for path in written:
+        print(path)
+    if not quiet and client:
+        print(f"copy {directory / 'clients'}/ID to each device; keep ca.key off them")
+
+
+@app.command()
+def serve(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Run this, then end.")
+    ] = None,
+    set_: Set = None,
+    tls: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What fedprune certs made.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No encryption, no node keys.")
+    ] = False,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where clients connect.")
+    ] = "0.0.0.0:8000",
+    metrics: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Prometheus endpoint.")
+    ] = "",
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+    ] = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Serve real devices; with FILE.toml or --resume run that and end with it."""
+    from server.runfolder import RunFolder
+    from server.service import Service, new_folder
+
+    if file is not None and resume is not None:
+        message = "--resume goes on with the run's own configuration; want no FILE.toml"
+        raise ConfigError(message)
+    link = _link(tls, insecure=insecure, listen=listen, state=state)
+    config = None
+    if file is not None or set_:
+        config = load_config(file, set_ or [])
+    with Service(link, metrics=metrics, quiet=quiet or as_json) as service:
+        if config is not None:
+            folder = new_folder(config)
+        elif resume is not None:
+            folder = RunFolder.open(resume)
+        else:
+            service.wait()
+            return
+        summary = service.carry_out(folder)
+    if as_json:
+        print(json.dumps({"directory": str(folder.path), **summary}, indent=2))
+        return
+    for name, value in ({} if quiet else summary).items():
+        print(f"{name}: {value}")
+    print(folder.path if quiet else f"run: {folder.path}")
+
+
+def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Link":
+    """Return the link that the options describe."""
+    from server.certs import CertFolder
+    from server.link import Link, parse_address
+
+    if (tls is None) != insecure:
+        message = "want --tls DIR (fedprune certs DIR), or --insecure, and not both"
+        raise ConfigError(message)
+    host, port = parse_address("--listen", listen)
+    if tls is not None:
+        CertFolder(tls).check()
+        tls = tls.resolve()
+    else:
+        print(
+            "warning: --insecure: whoever reaches this port reads and changes all "
+            "messages and may pose as any client",
+            file=sys.stderr,
+        )
+    return Link(state=state.resolve(), host=host, port=port, tls=tls)
+
+
+@app.command()
+def submit(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE.toml]")] = None,
+    set_: Set = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+    ] = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Start a run on a server that is up; also lets in clients with new keys."""
+    from server.link import open_link
+    from server.runfolder import RunFolder
+    from server.service import new_folder
+
+    link = open_link(state.resolve())
+    config = load_config(file, set_ or [])
+    link.register()
+    folder = RunFolder.open(resume) if resume else new_folder(config)
+    number = link.submit(folder.path)
+    if as_json:
+        print(json.dumps({"directory": str(folder.path), "number": number}))
+    else:
+        print(folder.path if quiet else f"run {number}: {folder.path}")
+
+
+@app.command()
+def stop(
+    number: Annotated[
+        int | None, typer.Argument(metavar="[NUMBER]", help="None = all that run.")
+    ] = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stop a run; its checkpoints stay, and submit --resume goes on."""
+    from server.link import open_link
+
+    link = open_link(state.resolve())
+    wanted = [number] if number is not None else link.running()
+    for each in wanted:
+        link.stop(each)
+    if as_json:
+        print(json.dumps({"stopped": wanted}))
+    elif not quiet:
+        print(f"stopped: {', '.join(map(str, wanted)) or 'nothing was running'}")
+
+
+@app.command()
+def status(
+    state: State = STATE,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only whether a server or client is whole."),
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the server's runs and clients; --check is for health checks."""
+    from common.keeper import is_alive
+    from server.link import open_link
+
+    if check:
+        if not is_alive(state):
+            message = f"the service of {state} is not whole: see {state / 'logs'}"
+            raise FedPruneError(message)
+        return
+    link = open_link(state.resolve())
+    found = {"address": link.address, "runs": link.runs(), "nodes": link.nodes()}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    if quiet:
+        print(link.address)
+        return
+    print(f"server {link.address}")
+    rows = [("run", run) for run in link.runs()]
+    rows += [("client", node) for node in link.nodes()]
+    for kind, row in rows:
+        shown = {k: v for k, v in row.items() if not isinstance(v, dict)}
+        print(f"  {kind}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))

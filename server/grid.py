@@ -1,0 +1,235 @@
+"""One client through each node of Flower's grid: who is there, rounds, delivery."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from common import codec
+from common.aggregate import Accumulator
+from common.errors import PayloadError, RoundError
+from common.messages import (
+    ClientRecord,
+    ModelSpec,
+    RoundPlan,
+    Status,
+    Vector,
+)
+from common.transport import (
+    ARRAY,
+    DELIVER,
+    HELLO,
+    RECORD,
+    STRUCTURE,
+    STYPE,
+    check_payload,
+)
+from server.accept import accept_answer, failure, refusal
+from server.asking import Asking, Order, Part, expect
+from server.events import EventLog
+
+_POLL_S = 0.2
+_ENROL_S = 300.0
+_HELLO_S = 120.0
+_DELIVER_S = 60.0
+_LONGEST_NAME = 100
+
+
+def enrol(
+    grid: Grid, count: int, log: EventLog, owners: Mapping[int, str] | None = None
+) -> dict[str, int]:
+    """Wait for as many nodes as there are clients; ask each which client it is.
+
+    Args:
+        grid: Flower's grid.
+        count: Clients of the run.
+        log: Is told who has come.
+        owners: Node id -> client whose key it has; None where nodes have no keys.
+
+    Returns:
+        Client id -> node id.  A node that poses as another client is left out.
+
+    Raises:
+        RoundError: If too few nodes come.
+    """
+    end = time.monotonic() + _ENROL_S
+    found: dict[str, int] = {}
+    refused: dict[int, str] = {}
+    asked: set[int] = set()
+    while len(found) < count:
+        fresh = sorted(set(grid.get_node_ids()) - asked)
+        if fresh:
+            _greet(grid, fresh, owners, (found, refused))
+            # A node that did not answer in time is asked again.
+            asked = set(found.values()) | set(refused)
+            log.write("waiting", connected=sorted(found), wanted=count)
+        if time.monotonic() > end:
+            why = "".join(f"; {text}" for text in refused.values())
+            msg = (
+                f"{len(found)} of {count} clients (task.clients) connected within "
+                f"{_ENROL_S:g} s: {sorted(found)}{why}"
+            )
+            raise RoundError(msg)
+        time.sleep(_POLL_S)
+    return found
+
+
+def _greet(
+    grid: Grid,
+    nodes: list[int],
+    owners: Mapping[int, str] | None,
+    book: tuple[dict[str, int], dict[int, str]],
+) -> None:
+    """Ask nodes who they are; note the clients, and why others are none."""
+    found, refused = book
+    messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
+    for reply in grid.send_and_receive(messages, timeout=_HELLO_S):
+        node = reply.metadata.src_node_id
+        if reply.has_error():
+            refused[node] = f"node {node}: {reply.error.reason}"
+            continue
+        name = _said(reply).get("client-id")
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+            refused[node] = f"node {node} does not say which client it is"
+        elif owners is not None and owners.get(node) != name:
+            refused[node] = (
+                f"node {node} says that it is client '{name}'; "
+                f"its key is that of {owners.get(node, 'nobody')!r}"
+            )
+        elif found.setdefault(name, node) != node:
+            refused[node] = f"another node is client '{name}' already"
+
+
+def deliver(
+    grid: Grid, nodes: Mapping[str, int], structure_json: bytes, blob: bytes
+) -> list[dict[str, object]]:
+    """Send every client the network that the run ended with.
+
+    Returns:
+        For each client ``client, bytes_down, examples, accuracy``, or ``client,
+        bytes_down, reason`` of one that could not take it.
+    """
+    arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
+    names = {node: name for name, node in nodes.items()}
+    messages = [
+        Message(RecordDict({RECORD: arrays}), node, f"query.{DELIVER}")
+        for node in names
+    ]
+    size = len(blob) + len(structure_json)
+    results = {name: _undelivered(name, size, "no answer") for name in nodes}
+    sent = dict(zip(grid.push_messages(messages), names.values(), strict=True))
+    end = time.monotonic() + _DELIVER_S
+    while sent and time.monotonic() < end:
+        for reply in grid.pull_messages(list(sent)):
+            name = sent.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error():
+                results[name] = _undelivered(name, size, str(reply.error.reason))
+                continue
+            said = _said(reply)
+            results[name] = {
+                "client": name,
+                "bytes_down": size,
+                "examples": said.get("examples"),
+                "accuracy": said.get("accuracy"),
+            }
+        time.sleep(_POLL_S)
+    return [results[name] for name in sorted(results)]
+
+
+def _said(reply: Message) -> dict[str, object]:
+    """Return the plain values of a reply; nothing in them is trusted."""
+    records = reply.content.config_records
+    return dict(records[RECORD]) if RECORD in records else {}
+
+
+def _undelivered(name: str, size: int, why: str) -> dict[str, object]:
+    return {"client": name, "bytes_down": size, "reason": why}
+
+
+class GridEngine:
+    """Asks one client through each Flower node; answers are added as they come.
+
+    Args:
+        grid: Flower's grid.
+        nodes: Client id -> node id.
+    """
+
+    def __init__(self, grid: Grid, nodes: Mapping[str, int]) -> None:
+        self._grid = grid
+        self._nodes = nodes
+
+    def ask(
+        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
+    ) -> Iterator[Part]:
+        """Ask every client and yield one part with all that came in time.
+
+        Nobody else is waited for once as many answers as the goal are accepted.
+        """
+        total = Accumulator(spec.size, spec.moments, asking.limits)
+        records: list[ClientRecord] = []
+        singles: list[tuple[str, bytes]] = []
+        started = time.monotonic()
+        waiting = self._send(asking)
+        accepted = 0
+        while waiting and accepted < asking.goal:
+            if time.monotonic() - started > asking.deadline_s:
+                break
+            for reply in self._grid.pull_messages(list(waiting)):
+                order, length = waiting.pop(reply.metadata.reply_to_message_id)
+                data, record = _payload(reply, order, length, asking.max_bytes)
+                if record is None:
+                    record, _ = accept_answer(
+                        data,
+                        expect(plan, spec, weights, asking, order.client_id),
+                        total,
+                        bytes_down=length,
+                        seconds=time.monotonic() - started,
+                    )
+                records.append(record)
+                if record.status is Status.ACCEPTED:
+                    accepted += 1
+                    singles += [(order.client_id, data)] if asking.singles else []
+            time.sleep(_POLL_S if waiting else 0.0)
+        records += [_late(order, length, started) for order, length in waiting.values()]
+        yield Part(records=tuple(records), total=total, singles=tuple(singles))
+
+    def _send(self, asking: Asking) -> dict[str, tuple[Order, int]]:
+        """Send each client its plan; return message id -> (order, length)."""
+        messages, orders = [], []
+        for order in asking.orders:
+            blob = codec.address_plan(
+                asking.variants[order.variant], order.client_id, order.acknowledged
+            )
+            content = RecordDict({RECORD: ArrayRecord({ARRAY: _wrap(blob)})})
+            node = self._nodes[order.client_id]
+            messages.append(Message(content, node, "train", group_id=str(asking.round)))
+            orders.append((order, len(blob)))
+        return dict(zip(self._grid.push_messages(messages), orders, strict=True))
+
+
+def _wrap(blob: bytes) -> Array:
+    return Array("uint8", (len(blob),), STYPE, blob)
+
+
+def _late(order: Order, length: int, started: float) -> ClientRecord:
+    waited = time.monotonic() - started
+    return ClientRecord(
+        client_id=order.client_id,
+        status=Status.LATE,
+        reason=f"client {order.client_id}: no answer within {waited:.0f} s",
+        bytes_down=length,
+    )
+
+
+def _payload(
+    reply: Message, order: Order, length: int, max_bytes: int
+) -> tuple[bytes, ClientRecord | None]:
+    """Return the bytes of a reply, or the record of why there are none."""
+    if reply.has_error():
+        return b"", failure(order.client_id, str(reply.error.reason), length)
+    try:
+        array = reply.content.array_records[RECORD][ARRAY]
+        return check_payload(array.stype, array.data, max_bytes), None
+    except (KeyError, PayloadError) as error:
+        return b"", refusal(order.client_id, str(error), b"", length)

@@ -1,0 +1,287 @@
+"""Flower's SuperLink as FedPrune starts it: its processes, and requests to it.
+
+Everything lies in one state folder: Flower's own folder, the database, the secret of
+the executor, logs.  Requests go through Flower's command line, its documented door.
+"""
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.atomic import write_bytes_atomic, write_json_atomic
+from common.device_app import APP_TOML, NAMES_KEY, RUN_KEY
+from common.errors import ConfigError, FedPruneError, IntegrityError
+from common.keeper import Process, environment
+from server.certs import CertFolder
+from server.runfolder import read_json_object
+
+CURRENT = "current.json"  # the run that was started last
+
+_CONNECTION = "fedprune"
+_REQUEST_S = 60.0
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+_SECRET_BYTES = 32
+_PORTS = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A SuperLink: where it listens, and where it keeps what it knows.
+
+    Attributes:
+        state: Its folder.
+        host: Address that it listens at.
+        port: Port that it listens at.
+        tls: Folder of its certificates, or None for plain connections.
+    """
+
+    state: Path
+    host: str
+    port: int
+    tls: Path | None
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches it."""
+        host = "127.0.0.1" if self.host in _ANY else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def home(self) -> Path:
+        """Flower's own folder."""
+        return self.state / "flower"
+
+    @property
+    def _secret(self) -> Path:
+        return self.state / "secret"
+
+    @property
+    def _book(self) -> Path:
+        """Which client's key is registered as which node."""
+        return self.state / "registered.json"
+
+    def prepare(self) -> None:
+        """Write what Flower's processes read.
+
+        Raises:
+            ConfigError: If the state folder cannot be used.
+        """
+        try:
+            for place in (self.home, self.state / "app", self.state / "bin"):
+                place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            msg = f"cannot make the folder {self.state}: {error.strerror}"
+            raise ConfigError(msg) from error
+        write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
+        write_bytes_atomic(self.home / "config.toml", self._connection().encode())
+        gate = f"#!{sys.executable}\nfrom server.gate import main\n\nmain()\n"
+        write_bytes_atomic(self.state / "bin/flwr-serverapp", gate.encode(), mode=0o700)
+        if not self._secret.exists():
+            secret = secrets.token_bytes(_SECRET_BYTES)
+            write_bytes_atomic(self._secret, secret, mode=0o600)
+        tls = None if self.tls is None else str(self.tls.resolve())
+        write_json_atomic(
+            self.state / "link.json",
+            {"host": self.host, "port": self.port, "tls": tls},
+        )
+
+    def superlink(self) -> Process:
+        """Return the process that nodes connect to."""
+        command = [
+            *flower("flower-superlink"),
+            *("--host", self.host, "--port", str(self.port)),
+            *("--database", str(self.state / "link.db"), "--isolation", "process"),
+            *("--superexec-auth-secret-file", str(self._secret)),
+            "--disable-runtime-dependency-installation",
+        ]
+        if self.tls is None:
+            command.append("--insecure")
+        else:
+            folder = CertFolder(self.tls)
+            command += ["--enable-supernode-auth"]
+            command += ["--ssl-ca-certfile", str(folder.ca)]
+            command += ["--ssl-certfile", str(folder.server)]
+            command += ["--ssl-keyfile", str(folder.server_key)]
+        return self._process("superlink", command)
+
+    def executor(self) -> Process:
+        """Return the process that runs the server's half of a run."""
+        command = [
+            *flower("flower-superexec"),
+            *("--runtime-api-address", self.address),
+            *("--superexec-auth-secret-file", str(self._secret)),
+        ]
+        if self.tls is None:
+            command.append("--insecure")
+        else:
+            command += ["--root-certificates", str(CertFolder(self.tls).ca)]
+        return self._process("executor", command)
+
+    def answers(self) -> bool:
+        """Return whether somebody listens at the address."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+    def register(self) -> list[str]:
+        """Let in the nodes whose public keys lie in the certificates' folder.
+
+        Returns:
+            Names of the clients that are new.
+        """
+        if self.tls is None:
+            return []
+        known = read_json_object(self._book) if self._book.exists() else {}
+        fresh = []
+        for name, path in CertFolder(self.tls).public_keys().items():
+            key = path.read_text(encoding="utf-8").strip()
+            entry = known.get(name)
+            if isinstance(entry, dict) and entry.get("key") == key:
+                continue
+            found = self._request("supernode", "register", str(path), place=3)
+            known[name] = {"key": key, "node": int(str(found["node-id"]))}
+            fresh.append(name)
+            write_json_atomic(self._book, known)
+        return fresh
+
+    def submit(self, folder: Path) -> int:
+        """Start the run of a run folder; return Flower's number of it."""
+        names = "" if self.tls is None else self._book
+        chosen = f'{RUN_KEY}="{folder.resolve()}" {NAMES_KEY}="{names}"'
+        app = str(self.state / "app")
+        found = self._request("run", app, "--run-config", chosen, place=2)
+        number = int(str(found["run-id"]))
+        write_json_atomic(
+            self.state / CURRENT, {"number": number, "folder": str(folder.resolve())}
+        )
+        return number
+
+    def stop(self, number: int) -> None:
+        """Stop a run."""
+        self._request("stop", str(number), place=2)
+
+    def runs(self) -> list[dict[str, object]]:
+        """Return what Flower knows of its runs, newest first."""
+        return _rows(self._request("ls", place=1), "runs")
+
+    def traffic(self, number: int) -> tuple[int, int]:
+        """Return what Flower counted of a run's traffic, bytes from and to nodes."""
+        found = self._request("ls", "--run-id", str(number), place=1)
+        for run in _rows(found, "runs"):
+            counts = run.get("network-traffic")
+            if isinstance(counts, dict):
+                return int(counts["inbound-bytes"]), int(counts["outbound-bytes"])
+        return 0, 0
+
+    def running(self) -> list[int]:
+        """Return the numbers of the runs that have not ended."""
+        return [
+            int(str(run["run-id"]))
+            for run in self.runs()
+            if not str(run["status"]).startswith("finished")
+        ]
+
+    def nodes(self) -> list[dict[str, object]]:
+        """Return what Flower knows of its nodes."""
+        return _rows(self._request("supernode", "list", place=2), "nodes")
+
+    def _request(self, *words: str, place: int) -> dict[str, object]:
+        """Ask the link through Flower's command line; the connection is an argument."""
+        command = [*flower("flwr"), *words[:place], _CONNECTION, *words[place:]]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own words
+                [*command, "--format", "json"],
+                env=environment(self.home),
+                capture_output=True,
+                text=True,
+                timeout=_REQUEST_S,
+                check=False,
+            )
+            start = done.stdout.index("{")
+            found, _ = json.JSONDecoder().raw_decode(done.stdout[start:])
+        except (subprocess.TimeoutExpired, ValueError) as error:
+            said = getattr(error, "stderr", None) or error
+            msg = f"the server at {self.address} did not answer {words[0]}: {said}"
+            raise FedPruneError(msg) from error
+        if not isinstance(found, dict) or not found.get("success"):
+            why = found.get("error-message", done.stderr.strip())
+            msg = f"the server at {self.address} refused {' '.join(words[:2])}: {why}"
+            raise FedPruneError(msg)
+        return found
+
+    def _process(self, name: str, command: list[str]) -> Process:
+        return Process(
+            name=name,
+            command=tuple(command),
+            environment=environment(self.home, [self.state / "bin"]),
+            log=self.state / "logs" / f"{name}.log",
+        )
+
+    def _connection(self) -> str:
+        lines = [
+            "[superlink]",
+            f'default = "{_CONNECTION}"',
+            f"[superlink.{_CONNECTION}]",
+            f'address = "{self.address}"',
+        ]
+        if self.tls is None:
+            lines.append("insecure = true")
+        else:
+            ca = CertFolder(self.tls).ca.resolve()
+            lines.append(f"root-certificates = {json.dumps(str(ca))}")
+        return "\n".join(lines) + "\n"
+
+
+def parse_address(option: str, text: str) -> tuple[str, int]:
+    """Return host and port of "HOST:PORT".
+
+    Raises:
+        ConfigError: If it is not of that form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
+        msg = f'{option}: found "{text}", want HOST:PORT, for example 0.0.0.0:8000'
+        raise ConfigError(msg)
+    return host.strip("[]"), int(port)
+
+
+def open_link(state: Path) -> Link:
+    """Return the link whose state folder this is.
+
+    Raises:
+        ConfigError: If there is none.
+        IntegrityError: If its description is broken.
+    """
+    path = state / "link.json"
+    if not path.is_file():
+        msg = f"{state} is no state folder of fedprune serve: it holds no link.json"
+        raise ConfigError(msg)
+    try:
+        found = json.loads(path.read_bytes())
+        tls = found["tls"]
+        return Link(
+            state=state,
+            host=str(found["host"]),
+            port=int(found["port"]),
+            tls=None if tls is None else Path(tls),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: not a link's description: {error}"
+        raise IntegrityError(msg) from error
+
+
+def flower(name: str) -> list[str]:
+    """Return the command of one of Flower's programs in this installation."""
+    return [str(Path(sys.executable).parent / name)]
+
+
+def _rows(found: dict[str, object], key: str) -> list[dict[str, object]]:
+    rows = found.get(key, [])
+    return [dict(row) for row in rows] if isinstance(rows, list) else []

@@ -1,0 +1,53 @@
+"""Flower's FedAvg, timed: the server."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from typing_extensions import override
+
+from common.config import load_config
+from common.task import Task
+
+app = ServerApp()
+
+
+class Timed(FedAvg):
+    """FedAvg that notes when each round is aggregated."""
+
+    ends: list[float]
+
+    @override
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate, and note the time."""
+        found = super().aggregate_train(server_round, replies)
+        self.ends.append(time.monotonic())
+        return found
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the rounds; leave the seconds that each took."""
+    task = Task(load_config(Path(str(context.run_config["config"]))))
+    clients = task.config.task.clients
+    strategy = Timed(
+        fraction_evaluate=0.0, min_train_nodes=clients, min_available_nodes=clients
+    )
+    while len(list(grid.get_node_ids())) < clients:
+        time.sleep(0.5)
+    strategy.ends = [time.monotonic()]
+    strategy.start(
+        grid=grid,
+        initial_arrays=ArrayRecord(task.build_model().state_dict()),
+        num_rounds=int(context.run_config["rounds"]),
+        timeout=600,
+    )
+    pairs = zip(strategy.ends, strategy.ends[1:], strict=False)
+    seconds = [after - before for before, after in pairs]
+    Path(str(context.run_config["times"])).write_text(json.dumps(seconds))

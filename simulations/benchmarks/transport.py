@@ -1,0 +1,195 @@
+"""Bytes and seconds of a round over TLS, against Flower's own FedAvg, with ResNet-18.
+
+``python -m simulations.benchmarks.transport [--json FILE] [--check]``.  Three devices
+on the loopback, digits, one local epoch; the same network, data and local training.
+The rounds of both are those after the first, in which everybody loads.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from common.data.partition import client_ids
+from common.errors import FedPruneError
+from common.keeper import Keeper, Process, environment
+from server.certs import CertFolder, make_certificates
+from server.events import read_events
+from server.link import flower
+from simulations.benchmarks.fleet import Fleet, free_port
+from simulations.benchmarks.harness import Figure, benchmark
+
+CLIENTS = 3
+ROUNDS = 3
+CONFIG = """\
+[task]
+model = "resnet18"
+clients = 3
+[rounds]
+warmup = 3
+cuts = 0
+final = 0
+cohort = 3
+minimum = 3
+[client]
+epochs = 1
+[update]
+update_density = 0.05
+"""
+_ROOT = Path(__file__).resolve().parents[2]
+_APP = Path(__file__).with_name("stock_app")
+_LIMIT_S = 420.0
+
+
+def measure() -> list[Figure]:
+    """Run both, one after the other."""
+    with tempfile.TemporaryDirectory(prefix="fedprune-transport-") as name:
+        folder = Path(name)
+        config = folder / "fedprune.toml"
+        config.write_text(CONFIG, encoding="utf-8")
+        ours = _ours(folder / "ours", config)
+        stock = _stock(folder / "stock", config)
+    training = f"{ours['training']:.1f} s of it training"
+    return [
+        Figure(
+            name="bytes up per answer, FedAvg / FedPrune",
+            value=stock["up"] / ours["up"],
+            goal=">= 40",
+            reference="Flower FedAvg",
+            detail=f"{stock['up'] / 1e6:.2f} MB, {ours['up'] / 1e6:.3f} MB; "
+            "update density 0.05",
+        ),
+        Figure(
+            name="bytes down per message, FedAvg / FedPrune",
+            value=stock["down"] / ours["down"],
+            reference="Flower FedAvg",
+            detail=f"{stock['down'] / 1e6:.2f} MB, {ours['down'] / 1e6:.2f} MB",
+        ),
+        Figure(
+            name="length of a round, FedAvg / FedPrune",
+            value=stock["seconds"] / ours["seconds"],
+            goal=">= 2.5",
+            reference="Flower FedAvg",
+            detail=f"{stock['seconds']:.1f} s, {ours['seconds']:.1f} s ({training})",
+        ),
+        Figure(name="length of a round, FedPrune", value=ours["seconds"], unit="s"),
+        Figure(name="length of a round, FedAvg", value=stock["seconds"], unit="s"),
+    ]
+
+
+def _ours(folder: Path, config: Path) -> dict[str, float]:
+    folder.mkdir()
+    sources = ["digits"] * CLIENTS
+    with Fleet(folder=folder, config=config, sources=sources, shares=True) as fleet:
+        summary = fleet.run(_LIMIT_S, lambda _: None)
+    (run,) = (folder / "runs").iterdir()
+    events = read_events(run / "events.jsonl")
+    # The closing round trains nothing.
+    rounds = [e for e in events if e["event"] == "round" and 1 < _round(e) <= ROUNDS]
+    answers = [e for e in events if e["event"] == "client" and _round(e) <= ROUNDS]
+    said = [
+        float(line.split(" in ")[1].split()[0])
+        for line in (folder / "client-000.out").read_text("utf-8").splitlines()
+        if line.startswith("round") and " in " in line
+    ]
+    assert summary["failed"] == 0  # noqa: S101 - a failed client sends nothing
+    return {
+        "up": statistics.mean(float(str(e["bytes_up"])) for e in answers),
+        "down": statistics.mean(float(str(e["bytes_down"])) for e in answers),
+        "seconds": statistics.mean(float(str(e["seconds"])) for e in rounds),
+        "training": statistics.mean(said[1:ROUNDS]),
+    }
+
+
+def _round(event: dict[str, object]) -> int:
+    return int(str(event["round"]))
+
+
+def _stock(folder: Path, config: Path) -> dict[str, float]:
+    """Run Flower's FedAvg on Flower's own processes."""
+    folder.mkdir()
+    port, home, times = free_port(), folder / "home", folder / "times.json"
+    certs = CertFolder(folder / "certs")
+    make_certificates(certs.path, [], client_ids(CLIENTS), 30)
+    home.mkdir()
+    (home / "config.toml").write_text(
+        f'[superlink.x]\naddress = "127.0.0.1:{port}"\n'
+        f"root-certificates = {json.dumps(str(certs.ca))}\n",
+        encoding="utf-8",
+    )
+    surroundings = environment(home, [Path(sys.executable).parent])
+    surroundings |= {"PYTHONPATH": str(_ROOT)}
+
+    def ask(*words: str) -> dict[str, object]:
+        done = subprocess.run(  # noqa: S603 - our own words
+            [*flower("flwr"), *words, "--format", "json"],
+            env=surroundings,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{") :])
+        return dict(found)
+
+    def process(name: str, *command: str) -> Process:
+        return Process(
+            name=name,
+            command=tuple(command),
+            environment=surroundings,
+            log=folder / f"{name}.log",
+        )
+
+    with ExitStack() as stack:
+        keeper = stack.enter_context(Keeper(_never))
+        keeper.start(
+            process(
+                "superlink", *flower("flower-superlink"), "--enable-supernode-auth",
+                "--ssl-ca-certfile", str(certs.ca), "--ssl-certfile", str(certs.server),
+                "--ssl-keyfile", str(certs.server_key), "--port", str(port),
+                "--database", str(folder / "link.db"),
+                "--disable-runtime-dependency-installation",
+            )
+        )  # fmt: skip
+        time.sleep(8.0)
+        for number, path in enumerate(certs.public_keys().values()):
+            ask("supernode", "register", str(path), "x")
+            keeper.start(
+                process(
+                    f"node-{number}", *flower("flower-supernode"),
+                    "--root-certificates", str(certs.ca),
+                    "--superlink", f"127.0.0.1:{port}",
+                    "--auth-supernode-private-key", str(path.with_name("node.key")),
+                    "--port", str(free_port()),
+                    "--node-config", f"partition-id={number}",
+                )
+            )  # fmt: skip
+        given = f'config="{config}" times="{times}" rounds={ROUNDS}'
+        run = str(ask("run", str(_APP), "x", "--run-config", given)["run-id"])
+        end = time.monotonic() + _LIMIT_S
+        keeper.run(lambda: times.exists() or time.monotonic() > end)
+        if not times.exists():
+            msg = f"FedAvg took more than {_LIMIT_S:g} s"
+            raise FedPruneError(msg)
+        rows = ask("ls", "x", "--run-id", run)["runs"]
+    traffic = rows[0]["network-traffic"] if isinstance(rows, list) else {}
+    messages = ROUNDS * CLIENTS
+    return {
+        "up": traffic["inbound-bytes"] / messages,
+        "down": traffic["outbound-bytes"] / messages,
+        "seconds": statistics.mean(json.loads(times.read_text("utf-8"))[1:]),
+    }
+
+
+def _never(process: Process, code: int) -> float:
+    msg = f"{process.name} ended with {code}"
+    raise FedPruneError(msg)
+
+
+main = benchmark("transport", measure)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

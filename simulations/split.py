@@ -1,0 +1,83 @@
+"""One data set as a file for each of several devices, for trying devices out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from common.data.examples import Dataset, Examples
+from common.data.partition import client_ids, partition
+from common.data.sources import load_dataset
+from common.errors import ConfigError
+from common.messages import Indices
+
+_IMAGE_DIMENSIONS = 3
+
+
+def split_data(
+    source: str,
+    directory: Path,
+    *,
+    clients: int,
+    size: int = 0,
+    kind: str = "dirichlet",
+    seed: int = 0,
+) -> list[Path]:
+    """Write ``<client id>.npz`` for each client: its part of the training data.
+
+    Values are float32, shifted and scaled as the source asks for; the test data is
+    dealt evenly, in order.
+
+    Args:
+        source: As ``task.data``; parquet data in FEDPRUNE_DATA.
+        directory: Where the files go; made when absent.
+        clients: Number of files, 1 <= clients <= test examples.
+        size: Height and width that images are resized to; 0 = as they are.
+        kind: As ``task.partition.kind``.
+        seed: As ``run.seed``.
+
+    Returns:
+        The files, in order of the clients.
+
+    Raises:
+        ConfigError: If source, partition or size cannot work.
+    """
+    dataset = load_dataset(source, data_dir="", fold=seed % 5)
+    parts = partition(dataset.train.targets, kind=kind, clients=clients, seed=seed)
+    tests = np.array_split(np.arange(len(dataset.test)), clients)
+    directory.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, train, test in zip(client_ids(clients), parts, tests, strict=True):
+        _check_part(name, train, test)
+        path = directory / f"{name}.npz"
+        x_train, y_train = _arrays(dataset, dataset.train, train, size)
+        x_test, y_test = _arrays(dataset, dataset.test, test, size)
+        np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+        files.append(path)
+    return files
+
+
+def _check_part(name: str, train: Indices, test: Indices) -> None:
+    if not len(train) or not len(test):
+        msg = f"{name} gets no data; want fewer clients, or --partition iid"
+        raise ConfigError(msg)
+
+
+def _arrays(
+    dataset: Dataset, examples: Examples, chosen: Indices, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    inputs, targets = examples.batch(chosen)
+    if size:
+        inputs = _resized(inputs, dataset.input_shape, size)
+    return inputs.numpy(), targets.numpy()
+
+
+def _resized(inputs: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
+    if len(shape) != _IMAGE_DIMENSIONS:
+        msg = f"--size resizes images; these inputs have shape {tuple(shape)}"
+        raise ConfigError(msg)
+    return functional.interpolate(
+        inputs, size=(size, size), mode="bilinear", align_corners=False
+    )

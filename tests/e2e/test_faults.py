@@ -1,0 +1,250 @@
+"""Devices, servers, networks and disks that fail: ``make e2e-faults``.
+
+Each case completes, or ends with the documented error and exit code.
+"""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from server.events import read_events
+from server.runfolder import RunFolder
+from simulations.api import simulate
+from tests.e2e.federation import IDS, Federation
+from tests.e2e.relay import Relay
+from tests.integration.processes import ROOT, child, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(400)]
+
+RUN_S = 300
+FIRST, SECOND, THIRD = IDS
+
+
+@pytest.fixture
+def federation(tmp_path):
+    made = Federation(tmp_path, minimum=2)
+    made.make_certificates()
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Return the figures of a simulation in which nobody fails."""
+    folder = tmp_path_factory.mktemp("same")
+    config = Federation(folder, minimum=2).config
+    run = config.run.model_copy(update={"dir": str(folder / "runs")})
+    run = run.model_copy(update={"engine": "inprocess"})
+    return simulate(config=config.model_copy(update={"run": run})).summary
+
+
+def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path):
+    # Long local training, so that the kill falls into it.
+    federation = Federation(tmp_path, minimum=2, epochs=12)
+    federation.make_certificates()
+    with federation.serve() as server, federation.clients() as clients:
+        victim = clients[FIRST]
+        wait_for(lambda: "round 2: received" in victim.output, 120, "round 2")
+        kill(victim, "client.executor")
+        assert server.wait(RUN_S) == 0, server.output
+        assert "the executor ended with -9; it is started again" in victim.output
+        assert victim.wait(60) == 0, victim.output
+    rows = records(federation, FIRST)
+    assert rows[2]["status"] == "failed"
+    assert "stopped responding" in rows[2]["reason"]
+    assert rows[max(rows)]["status"] == "accepted"
+    assert figures(federation)["delivered"] == 3
+
+
+def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation):
+    with federation.serve() as server, federation.clients() as clients:
+        victim = clients[SECOND]
+        wait_for(lambda: "round 1: answered" in victim.output, 120, "round 1")
+        kill(victim, "flower-supernode")
+        assert server.wait(RUN_S) == 0, server.output
+        assert "still connected" in victim.output
+        # It may be let in again only after the run, which needs no third answer.
+        other = clients[THIRD]
+        assert other.wait(60) == 0, other.output
+    rows = records(federation, SECOND)
+    assert rows[1]["status"] == "accepted"
+    assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
+    assert figures(federation)["rounds"] == 7
+
+
+def test_a_killed_superlink_costs_nothing(federation, expected):
+    with federation.serve() as server, federation.clients() as clients:
+        wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
+        kill(server, "flower-superlink")
+        assert server.wait(RUN_S) == 0, server.output
+        assert "superlink ended with -9; it is started again" in server.output
+        for name, device in clients.items():
+            assert device.wait(60) == 0, (name, device.output)
+    assert_undisturbed(federation, expected)
+
+
+def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
+    with federation.serve() as server, federation.clients():
+        wait_for(lambda: "round 3/" in server.output, 120, "three rounds")
+        kill(server, "flwr-serverapp")
+        assert server.wait(RUN_S) == 0, server.output
+        assert "it is resumed" in server.output
+    assert_undisturbed(federation, expected)
+
+
+def test_a_server_killed_whole_goes_on_from_its_checkpoint(federation, expected):
+    with federation.clients():
+        with federation.serve() as server:
+            wait_for(lambda: "round 3/" in server.output, 120, "three rounds")
+        # Leaving the block has killed all of its processes.
+        assert server.process.returncode == -signal.SIGKILL
+        with federation.serve("--resume", str(federation.run)) as again:
+            assert again.wait(RUN_S) == 0, again.output
+    assert_undisturbed(federation, expected)
+
+
+def test_a_network_cut_of_30_s_costs_nothing(federation, expected):
+    relayed(federation, lambda relay: relay.cut())
+    assert_undisturbed(federation, expected)
+
+
+def test_connections_reset_for_30_s_cost_one_client_some_rounds(federation):
+    relayed(federation, lambda relay: relay.cut(reset=True))
+    rows = records(federation, FIRST)
+    assert rows[1]["status"] == "accepted"
+    assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
+    for name in (SECOND, THIRD):
+        statuses = {row["status"] for row in records(federation, name).values()}
+        assert statuses == {"accepted"}
+
+
+def relayed(federation, cut):
+    """Run with one client behind a relay; cut that for 30 s after two rounds."""
+    relay = Relay(federation.port)
+    try:
+        with (
+            federation.serve() as server,
+            federation.client(FIRST, port=relay.port) as first,
+            federation.client(SECOND),
+            federation.client(THIRD),
+        ):
+            wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
+            cut(relay)
+            time.sleep(30)
+            relay.mend()
+            assert server.wait(RUN_S) == 0, server.output + first.output
+    finally:
+        relay.close()
+    assert relay.carried > 100_000
+
+
+def test_a_full_disk_fails_one_client_by_name_and_no_other(federation):
+    # Residuals of 300 kB do not fit; logs, keys and structure do.
+    limit = 200_000
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (
+        federation.serve() as server,
+        federation.client(FIRST),
+        federation.client(SECOND),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+        try:
+            with federation.client(THIRD) as full:
+                resource.setrlimit(resource.RLIMIT_FSIZE, old)
+                assert server.wait(RUN_S) == 0, server.output
+                assert "cannot write" in full.output
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    rows = records(federation, THIRD)
+    assert rows[1]["status"] == "failed"
+    assert "cannot write" in rows[1]["reason"]
+    statuses = {row["status"] for row in records(federation, FIRST).values()}
+    assert statuses == {"accepted"}
+
+
+def test_strangers_are_refused_with_the_reason(federation, tmp_path):
+    """Another authority, an unknown key, a wrong name, a wrong clock, no TLS."""
+    other = Federation(
+        tmp_path / "other" if (tmp_path / "other").mkdir() is None else 0
+    )
+    other.make_certificates()
+    with federation.serve("--quiet") as server:
+        wait_for(lambda: serving(federation), 60, server.output)
+        keys = federation.certs / "clients" / FIRST
+        mixed = tmp_path / "mixed"
+        shutil.copytree(other.certs / "clients" / FIRST, mixed)
+        refused(federation, other.certs / "clients" / FIRST, "not signed by")
+        shutil.copy(keys / "ca.crt", mixed / "ca.crt")
+        refused(federation, mixed, "refuses client client-000")
+        refused(federation, None, "speaks TLS")
+        clock = {
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).with_name("skewed")), str(ROOT)]
+            ),
+        }
+        for skew, words in ((3600, "s ahead of the server"), (-3600, "s behind")):
+            environment = clock | {"FEDPRUNE_TEST_CLOCK": str(skew)}
+            refused(federation, keys, words, environment)
+
+
+def refused(federation, keys, words, environment=None):
+    """Start a client that must end with exit code 2 and say why, in one line."""
+    from tests.integration.processes import fedprune
+
+    trust = ["--insecure"] if keys is None else ["--tls", str(keys)]
+    command = fedprune(
+        "client", str(federation.file), "--server", f"127.0.0.1:{federation.port}",
+        "--id", FIRST, "--partition", "0/3", *trust,
+        "--state", str(federation.folder / "stranger"),
+    )  # fmt: skip
+    with child(command, federation.folder, environment) as stranger:
+        assert stranger.wait(150) == 2, stranger.output
+        errors = [x for x in stranger.output.splitlines() if x.startswith("error:")]
+        assert len(errors) == 1, stranger.output
+        assert words in errors[0]
+        assert stranger.left_after(15) == []
+
+
+def serving(federation):
+    book = federation.state / "registered.json"
+    return book.exists() and len(json.loads(book.read_text())) == len(IDS)
+
+
+def kill(started, words):
+    """Kill a child's process by its command line."""
+    victims = [n for n in started.alive() if words in command_line(n)]
+    assert victims, f"no process '{words}'"
+    for number in victims:
+        os.kill(number, signal.SIGKILL)
+
+
+def command_line(number):
+    try:
+        return (
+            Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        )
+    except OSError:
+        return ""
+
+
+def records(federation, name):
+    """Return round -> what became of one client in it."""
+    events = read_events(RunFolder(federation.run).events)
+    rows = [e for e in events if e["event"] == "client" and e["client"] == name]
+    return {row["round"]: row for row in rows}
+
+
+def figures(federation):
+    return json.loads(RunFolder(federation.run).summary.read_bytes())
+
+
+def assert_undisturbed(federation, expected):
+    found = figures(federation)
+    assert found["failed"] == 0
+    assert found["model_sha256"] == expected["model_sha256"]
+    assert found["delivered"] == len(IDS)
