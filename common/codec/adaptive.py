@@ -27,7 +27,7 @@ _ONE = 1 << 24  # a share of 1 on the way from parent to child
 _BIT_WEIGHT = 4  # bits that the parent's share counts as
 _SYMBOL_WEIGHT = 16  # and symbols
 _GROWTH = 4  # a block is at most a 1 / _GROWTH of what came before it
-_SMALLEST = 64  # symbols of a block
+_SMALLEST = 16  # symbols of a block
 _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
 
 
@@ -120,7 +120,7 @@ def blocks(count: int, lanes: int) -> Iterator[slice]:
     """Yield the blocks of a run of ``count`` symbols: short ones first."""
     start = 0
     while start < count:
-        size = max(2 * lanes, start // _GROWTH, _SMALLEST)
+        size = max(lanes, start // _GROWTH, _SMALLEST)
         size = min(size // lanes * lanes, _LARGEST) or lanes
         yield slice(start, min(start + size, count))
         start += size
