@@ -112,8 +112,8 @@ class SymbolModel:
     def pairs(self) -> NDArray[np.uint32]:
         """Return (share << 16) + shares in front, uint32[contexts, symbols]."""
         shares = self.shares().astype(np.uint32)
-        before: NDArray[np.uint32] = np.cumsum(shares, axis=1, dtype=np.uint32) - shares
-        return (shares << 16) + before
+        before = (np.cumsum(shares, axis=1) - shares).astype(np.uint32)
+        return (shares << np.uint32(16)) + before
 
     def learn(self, cells: NDArray[np.intp]) -> None:
         """Count the symbols of a block; a cell is context * symbols + symbol."""

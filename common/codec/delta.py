@@ -71,6 +71,23 @@ def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
     )
 
 
+def ideal_bytes(delta: QuantisedDelta, known: Known) -> float:
+    """Return the code length of a delta under the shares that it is coded with.
+
+    Raw bits and floats count as they are; states, rounding and fields do not count.
+
+    Args:
+        delta: A delta of at least one entry, not of kind float32.
+        known: What both ends hold.
+    """
+    places = delta.indices if known.mask is None else np.flatnonzero(known.mask)
+    content = content_of(delta, places)
+    header = _choose(delta, known, places, content)
+    writer = Writer(lanes_for(delta.size, len(places)))
+    body = code_body(writer, header, known, content)
+    return writer.ideal_bits() / 8 + len(raw_bytes(body, content))
+
+
 def decode_delta(
     data: bytes,
     known: Known,
