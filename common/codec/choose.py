@@ -31,8 +31,10 @@ _EARNED = 1 << 14  # and from which on rows surely earn their classes
 Alphabets = tuple[Alphabet, Alphabet]
 
 
-def choose(known: Known, indices: Indices, levels: Levels) -> Recipe:
+def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Class]:
     """Return the contexts of a message: columns, weights, the last delta.
+
+    The scores of the entries under these contexts come with them.
 
     Args:
         known: What both ends hold.
@@ -47,28 +49,28 @@ def choose(known: Known, indices: Indices, levels: Levels) -> Recipe:
     costs = {o: _level_cost(known, o, indices, levels) for o in options}
     if known.mask is not None:
         best = min(options, key=lambda option: costs[option])
-        return replace(best, agreed=True)
+        return replace(best, agreed=True), np.zeros(len(indices), dtype=np.uint8)
     mask = np.zeros(known.shape.size, dtype=bool)
     mask[indices] = True
     coarse = len(indices) < _FINE
     ways = [Recipe(coarse=coarse), Recipe(columns=True, coarse=coarse)]
     if len(indices) < _EARNED:
         ways.append(Recipe(flat=True))
-    total = {
-        replace(way, base=option.base, last=option.last): costs[option] + cost
-        for way in ways
-        for option, cost in _place_costs(known, options, mask, way).items()
-    }
-    return min(total, key=lambda recipe: total[recipe])
+    found = []
+    for way in ways:
+        fixed, scores = _scores(known.shape, mask, way)
+        for option, cost in _place_costs(known, options, mask, scores).items():
+            recipe = replace(way, base=option.base, last=option.last)
+            found.append((costs[option] + fixed + cost, recipe, scores))
+    _, recipe, scores = min(found, key=lambda one: one[0])
+    return recipe, scores[indices]
 
 
 def _place_costs(
-    known: Known, options: list[Recipe], mask: Mask, recipe: Recipe
+    known: Known, options: list[Recipe], mask: Mask, scores: Class
 ) -> dict[Recipe, int]:
-    """Return what positions cost with each option, classes included."""
-    shape = known.shape
-    fixed, scores = _scores(shape, mask, recipe)
-    step = max(1, -(-shape.size // _PLACES))
+    """Return what a bit for each place costs with each option."""
+    step = max(1, -(-known.shape.size // _PLACES))
     bits, some = mask[::step].view(np.uint8), scores[::step]
     costs = {}
     for option in options:
@@ -76,7 +78,7 @@ def _place_costs(
         contexts = some.astype(np.int64)
         if reference is not None:
             contexts += reference[::step].astype(np.int64) * SCORES
-        costs[option] = fixed + step * entropy(contexts, bits, 2)
+        costs[option] = step * entropy(contexts, bits, 2)
     return costs
 
 

@@ -24,7 +24,6 @@ from common.codec.content import (
 from common.codec.fields import Fields, read_fields, write_fields
 from common.codec.known import Known
 from common.codec.levels import look_up
-from common.codec.places import scores_at
 from common.codec.quantise import GRIDS, dequantise_delta
 from common.codec.rans import LOW
 from common.codec.raw import split_raw
@@ -137,16 +136,13 @@ def _choose(
     delta: QuantisedDelta, known: Known, places: Indices, content: Content
 ) -> Header:
     """Return the contexts that leave the shortest message."""
-    recipe = choose(known, places, content.levels)
+    recipe, scores = choose(known, places, content.levels)
     header = Header(
         recipe=recipe, values=delta.kind, count=len(places), shrink=np.float32(0)
     )
     if not len(content.levels):
         return header
     counts = groups_of(places, known, delta.kind)
-    scores = np.zeros(len(places), dtype=np.uint8)
-    if not recipe.agreed:
-        scores = scores_at(content.mask, known.shape, recipe)
     entries = look_up(recipe, known, places, scores)
     scale = scale_of(header, content.codes, counts, entries)
     if recipe.base and GRIDS[delta.kind].top:

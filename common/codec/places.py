@@ -101,16 +101,6 @@ def scores_of(rows: Class, columns: Class, shape: Shape) -> Class:
     return out
 
 
-def scores_at(mask: Mask, shape: Shape, recipe: Recipe) -> Class:
-    """Return the scores of the set places of a mask, by its own classes."""
-    if recipe.flat:
-        return np.zeros(int(np.count_nonzero(mask)), dtype=np.uint8)
-    rows, columns = classes_of(mask, shape, recipe)
-    assert rows is not None  # noqa: S101 - there is a mask
-    none = np.zeros(0, dtype=np.uint8)
-    return scores_of(rows, none if columns is None else columns, shape)[mask]
-
-
 def _code_classes(coder: Coder, tensors: Class, classes: Class | None) -> Class:
     return coder.code(SymbolModel(DENSITIES, (TENSORS,)), tensors, classes)
 
