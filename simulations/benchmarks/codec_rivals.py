@@ -25,7 +25,7 @@ def rivals(delta: QuantisedDelta) -> dict[str, float]:
     return {
         "zstd": len(zstd.compress(bitmap + levels)) + scales,
         "Golomb": _golomb(delta) + len(levels) + scales,
-        "raw COO": (_INDEX + _VALUE) * len(levels) + scales,
+        "raw list": (_INDEX + _VALUE) * len(levels) + scales,
         "deflate": deflated + min(len(_deflate(levels)), len(levels)) + scales,
     }
 

@@ -36,7 +36,7 @@ def test_rivals_pay_for_positions_levels_and_scales():
     gaps = np.array([3, 0, 56])
     rice = min(sum((gaps >> k) + k + 1) for k in range(10)) / 8
     found = rivals(delta)
-    assert found["raw COO"] == 3 * 5 + 2
+    assert found["raw list"] == 3 * 5 + 2
     assert found["Golomb"] == pytest.approx(rice + 3 + 2)
     assert found["deflate"] < found["zstd"] < SPEC.size
 
