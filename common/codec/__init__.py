@@ -62,7 +62,12 @@ from common.codec.capture import (
     order0_bytes,
     take_apart,
 )
-from common.codec.delta import decode_delta, delta_parts, encode_delta
+from common.codec.delta import (
+    decode_delta,
+    delta_parts,
+    encode_delta,
+    ideal_bytes,
+)
 from common.codec.frame import VERSION, Kind, seal, unseal
 from common.codec.known import Known, hold
 from common.codec.plan_message import (
@@ -113,6 +118,7 @@ __all__ = [
     "encode_weights",
     "fixed_bytes",
     "hold",
+    "ideal_bytes",
     "message_fields",
     "message_parts",
     "order0_bytes",

@@ -27,7 +27,7 @@ _ONE = 1 << 24  # a share of 1 on the way from parent to child
 _BIT_WEIGHT = 4  # bits that the parent's share counts as
 _SYMBOL_WEIGHT = 16  # and symbols
 _GROWTH = 4  # a block is at most a 1 / _GROWTH of what came before it
-_SMALLEST = 64  # symbols of a block
+_SMALLEST = 16  # symbols of a block
 _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
 
 
@@ -47,12 +47,11 @@ class BitModel:
     ) -> None:
         self._sizes = contexts
         self._root = (ones[0] * _ONE) // max(ones[1], 1)
-        self._ones = np.zeros(prod(contexts))
-        self._all = np.zeros(prod(contexts))
+        self._counts = np.zeros((prod(contexts), 2))
 
     def shares(self) -> Shares:
         """Return the share of a one in each context, in 2**15, never 0 or all."""
-        levels = [(self._ones, self._all)]
+        levels = [(self._counts[:, 1], self._counts.sum(axis=1))]
         for size in reversed(self._sizes):
             ones, all_ = levels[-1]
             levels.append(
@@ -67,12 +66,16 @@ class BitModel:
         room = (1 << BIT_SHARES) - 2
         return (1 + np.floor(shares * room / _ONE)).astype(np.uint16)
 
-    def learn(self, contexts: NDArray[np.integer], bits: NDArray[np.uint8]) -> None:
-        """Count the bits of a block."""
-        wide = contexts.astype(np.intp)
-        count = len(self._all)
-        self._all += np.bincount(wide, minlength=count)
-        self._ones += np.bincount(wide[bits.view(np.bool_)], minlength=count)
+    def pairs(self) -> NDArray[np.uint32]:
+        """Return (share << 16) + shares in front, of 0 and 1, uint32[contexts, 2]."""
+        one = self.shares().astype(np.uint32)
+        rest = np.uint32(1 << BIT_SHARES) - one
+        return np.stack([(rest << 16) + one, one << 16], axis=1)
+
+    def learn(self, cells: NDArray[np.intp]) -> None:
+        """Count the bits of a block; a cell is context * 2 + bit."""
+        seen = np.bincount(cells, minlength=self._counts.size)
+        self._counts += seen.reshape(self._counts.shape)
 
 
 class SymbolModel:
@@ -106,9 +109,14 @@ class SymbolModel:
         found[np.arange(len(found)), largest] += rest
         return found.astype(np.uint16)
 
-    def learn(self, contexts: NDArray[np.integer], symbols: NDArray[np.uint8]) -> None:
-        """Count the symbols of a block."""
-        cells = contexts.astype(np.intp) * self.symbols + symbols
+    def pairs(self) -> NDArray[np.uint32]:
+        """Return (share << 16) + shares in front, uint32[contexts, symbols]."""
+        shares = self.shares().astype(np.uint32)
+        before = (np.cumsum(shares, axis=1) - shares).astype(np.uint32)
+        return (shares << np.uint32(16)) + before
+
+    def learn(self, cells: NDArray[np.intp]) -> None:
+        """Count the symbols of a block; a cell is context * symbols + symbol."""
         seen = np.bincount(cells, minlength=self._counts.size)
         self._counts += seen.reshape(self._counts.shape)
 
@@ -116,11 +124,21 @@ class SymbolModel:
 Model = BitModel | SymbolModel
 
 
+def cells_of(
+    model: Model, contexts: NDArray[np.integer], symbols: NDArray[np.uint8]
+) -> NDArray[np.intp]:
+    """Return the place of each symbol in the counts of a model."""
+    cells = contexts.astype(np.intp)
+    cells *= model.symbols
+    cells += symbols
+    return cells
+
+
 def blocks(count: int, lanes: int) -> Iterator[slice]:
     """Yield the blocks of a run of ``count`` symbols: short ones first."""
     start = 0
     while start < count:
-        size = max(2 * lanes, start // _GROWTH, _SMALLEST)
+        size = max(lanes, start // _GROWTH, _SMALLEST)
         size = min(size // lanes * lanes, _LARGEST) or lanes
         yield slice(start, min(start + size, count))
         start += size

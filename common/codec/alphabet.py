@@ -11,6 +11,7 @@ from common.codec.rans import Ints
 MANTISSA = 7  # bits of a bfloat16
 EXPONENTS = 64  # that one message can hold, zero included
 
+_SIZES = 256  # sizes of integers are below
 _EXACT = 16  # sizes below have a symbol of their own
 _RANGES = 8  # symbols of an octave of larger sizes
 
@@ -36,8 +37,11 @@ class Alphabet:
 
     def split(self, sizes: NDArray[np.integer]) -> Class:
         """Return the symbol of each size."""
-        found = np.searchsorted(self.starts, sizes, side="right") - 1
-        return found.astype(np.uint8)
+        if self.floating:
+            return (sizes >> MANTISSA).astype(np.uint8)
+        every = np.arange(_SIZES)
+        table = np.searchsorted(self.starts, every, side="right") - 1
+        return np.take(table.astype(np.uint8), sizes)
 
     def octaves(self, symbols: Class) -> Class:
         """Return the size class of each symbol > 0 that signs are told apart by."""

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.codec.alphabet import Alphabet
-from common.codec.classes import DENSITIES, log2_steps
+from common.codec.classes import DENSITIES, Class, log2_steps
 from common.codec.known import Known
 from common.codec.levels import SIDES, Entries, Levels, Scale, look_up, median
 from common.codec.places import SCORES, classes_of, scores_of
 from common.codec.rans import Ints
 from common.codec.recipe import Recipe
+from common.codec.shape import Shape
 from common.messages import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
@@ -25,12 +26,15 @@ _PLACES = 1 << 20  # places that a choice looks at, evenly taken
 _ENTRIES = 1 << 16  # and entries
 _OCTAVES = 16
 _FINE = 1 << 17  # entries from which on half octaves pay
+_EARNED = 1 << 14  # and from which on rows surely earn their classes
 
 Alphabets = tuple[Alphabet, Alphabet]
 
 
-def choose(known: Known, indices: Indices, levels: Levels) -> Recipe:
+def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Class]:
     """Return the contexts of a message: columns, weights, the last delta.
+
+    The scores of the entries under these contexts come with them.
 
     Args:
         known: What both ends hold.
@@ -45,33 +49,28 @@ def choose(known: Known, indices: Indices, levels: Levels) -> Recipe:
     costs = {o: _level_cost(known, o, indices, levels) for o in options}
     if known.mask is not None:
         best = min(options, key=lambda option: costs[option])
-        return replace(best, agreed=True, row_sizes=True)
+        return replace(best, agreed=True), np.zeros(len(indices), dtype=np.uint8)
     mask = np.zeros(known.shape.size, dtype=bool)
     mask[indices] = True
     coarse = len(indices) < _FINE
-    total = {
-        replace(option, columns=columns, coarse=coarse): costs[option] + cost
-        for columns in (False, True)
-        for option, cost in _place_costs(
-            known, options, mask, Recipe(columns=columns, coarse=coarse)
-        ).items()
-    }
-    return min(total, key=lambda recipe: total[recipe])
+    ways = [Recipe(coarse=coarse), Recipe(columns=True, coarse=coarse)]
+    if len(indices) < _EARNED:
+        ways.append(Recipe(flat=True))
+    found = []
+    for way in ways:
+        fixed, scores = _scores(known.shape, mask, way)
+        for option, cost in _place_costs(known, options, mask, scores).items():
+            recipe = replace(way, base=option.base, last=option.last)
+            found.append((costs[option] + fixed + cost, recipe, scores))
+    _, recipe, scores = min(found, key=lambda one: one[0])
+    return recipe, scores[indices]
 
 
 def _place_costs(
-    known: Known, options: list[Recipe], mask: Mask, recipe: Recipe
+    known: Known, options: list[Recipe], mask: Mask, scores: Class
 ) -> dict[Recipe, int]:
-    """Return what positions cost with each option, classes included."""
-    shape = known.shape
-    rows, columns = classes_of(mask, shape, recipe)
-    assert rows is not None  # noqa: S101 - there is a mask
-    fixed = 0
-    if columns is not None:
-        fixed = entropy(shape.column_tensors, columns, DENSITIES)
-    none = np.zeros(0, dtype=np.uint8)
-    scores = scores_of(rows, none if columns is None else columns, shape)
-    step = max(1, -(-shape.size // _PLACES))
+    """Return what a bit for each place costs with each option."""
+    step = max(1, -(-known.shape.size // _PLACES))
     bits, some = mask[::step].view(np.uint8), scores[::step]
     costs = {}
     for option in options:
@@ -79,8 +78,21 @@ def _place_costs(
         contexts = some.astype(np.int64)
         if reference is not None:
             contexts += reference[::step].astype(np.int64) * SCORES
-        costs[option] = fixed + step * entropy(contexts, bits, 2)
+        costs[option] = step * entropy(contexts, bits, 2)
     return costs
+
+
+def _scores(shape: Shape, mask: Mask, recipe: Recipe) -> tuple[int, Class]:
+    """Return what classes of rows and columns cost, and the score of each place."""
+    if recipe.flat:
+        return 0, np.zeros(shape.size, dtype=np.uint8)
+    rows, columns = classes_of(mask, shape, recipe)
+    assert rows is not None  # noqa: S101 - there is a mask
+    fixed = entropy(shape.row_tensors, rows, DENSITIES)
+    if columns is None:
+        return fixed, scores_of(rows, np.zeros(0, dtype=np.uint8), shape)
+    fixed += entropy(shape.column_tensors, columns, DENSITIES)
+    return fixed, scores_of(rows, columns, shape)
 
 
 def _level_cost(known: Known, option: Recipe, indices: Indices, levels: Levels) -> int:
@@ -109,10 +121,11 @@ def choose_levels(
     counts = np.bincount(entries.rows, minlength=len(entries.tensors))
     of_rows = scale.alphabet.row_classes(symbols, entries.rows, counts)
     classes = of_rows[entries.rows].astype(np.int64)
-    costs = {True: entropy(classes, symbols, width)}
-    costs[True] += 3 * _BIT * int(np.count_nonzero(counts))
-    if not recipe.agreed:
-        costs[False] = entropy(entries.scores.astype(np.int64), symbols, width)
+    costs = {
+        True: entropy(classes, symbols, width)
+        + 3 * _BIT * int(np.count_nonzero(counts)),
+        False: entropy(entries.scores.astype(np.int64), symbols, width),
+    }
     row_sizes = min(costs, key=lambda key: costs[key])
     least = costs[row_sizes]
     if not recipe.base:

@@ -14,11 +14,15 @@ from common.codec.adaptive import (
     SYMBOL_SHARES,
     BitModel,
     Model,
+    SymbolModel,
     blocks,
+    cells_of,
 )
 from common.codec.rans import Reader, Run, Words, encode_runs
 
 Symbols = NDArray[np.uint8]
+
+_BITS = {BitModel: BIT_SHARES, SymbolModel: SYMBOL_SHARES}
 
 
 class Coder(Protocol):
@@ -50,8 +54,10 @@ class Writer:
         """Add ``symbols`` to the message."""
         assert symbols is not None  # noqa: S101 - a writer is given what it writes
         for block in blocks(len(contexts), self.lanes):
-            self.runs.append(_run(model, contexts[block], symbols[block]))
-            model.learn(contexts[block], symbols[block])
+            cells = cells_of(model, contexts[block], symbols[block])
+            pairs = np.take(model.pairs().reshape(-1), cells)
+            self.runs.append(Run(bits=_BITS[type(model)], pairs=pairs))
+            model.learn(cells)
         return symbols
 
     def finish(self, raw: Words) -> tuple[NDArray[np.uint32], Words]:
@@ -61,7 +67,7 @@ class Writer:
     def ideal_bits(self) -> float:
         """Return the code length of what was written under its own shares."""
         return sum(
-            run.bits * len(run.shares) - float(np.log2(run.shares).sum())
+            run.bits * len(run.pairs) - float(np.log2(run.pairs >> 16).sum())
             for run in self.runs
         )
 
@@ -81,7 +87,7 @@ class Taker:
         out = np.empty(len(contexts), dtype=np.uint8)
         for block in blocks(len(contexts), self.lanes):
             found = self._read(model, contexts[block])
-            model.learn(contexts[block], found)
+            model.learn(cells_of(model, contexts[block], found))
             out[block] = found
         return out
 
@@ -97,29 +103,9 @@ class Taker:
     def _read(self, model: Model, contexts: NDArray[np.integer]) -> Symbols:
         shares = model.shares()
         if isinstance(model, BitModel):
-            return self._reader.bits(shares[contexts], BIT_SHARES)
+            return self._reader.bits(np.take(shares, contexts), BIT_SHARES)
         width = 1 << (model.symbols - 1).bit_length()
         before = np.full((len(shares), width + 1), 1 << SYMBOL_SHARES, dtype=np.uint16)
         before[:, 0] = 0
         np.cumsum(shares, axis=1, out=before[:, 1 : model.symbols + 1])
         return self._reader.symbols(contexts.astype(np.int64), before, SYMBOL_SHARES)
-
-
-def _run(model: Model, contexts: NDArray[np.integer], symbols: Symbols) -> Run:
-    if isinstance(model, BitModel):
-        one = model.shares()[contexts]
-        rest = np.uint16(1 << BIT_SHARES) - one
-        bit = symbols.view(np.bool_)
-        return Run(
-            bits=BIT_SHARES,
-            shares=np.where(bit, one, rest),
-            before=np.where(bit, np.uint16(0), one),
-        )
-    shares = model.shares()
-    before = np.cumsum(shares, axis=1, dtype=np.uint16) - shares
-    cells = contexts.astype(np.intp) * model.symbols + symbols
-    return Run(
-        bits=SYMBOL_SHARES,
-        shares=shares.reshape(-1)[cells],
-        before=before.reshape(-1)[cells],
-    )

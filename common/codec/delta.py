@@ -24,7 +24,6 @@ from common.codec.content import (
 from common.codec.fields import Fields, read_fields, write_fields
 from common.codec.known import Known
 from common.codec.levels import look_up
-from common.codec.places import scores_at
 from common.codec.quantise import GRIDS, dequantise_delta
 from common.codec.rans import LOW
 from common.codec.raw import split_raw
@@ -69,6 +68,23 @@ def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
             raw=rest,
         )
     )
+
+
+def ideal_bytes(delta: QuantisedDelta, known: Known) -> float:
+    """Return the code length of a delta under the shares that it is coded with.
+
+    Raw bits and floats count as they are; states, rounding and fields do not count.
+
+    Args:
+        delta: A delta of at least one entry, not of kind float32.
+        known: What both ends hold.
+    """
+    places = delta.indices if known.mask is None else np.flatnonzero(known.mask)
+    content = content_of(delta, places)
+    header = _choose(delta, known, places, content)
+    writer = Writer(lanes_for(delta.size, len(places)))
+    body = code_body(writer, header, known, content)
+    return writer.ideal_bits() / 8 + len(raw_bytes(body, content))
 
 
 def decode_delta(
@@ -120,16 +136,13 @@ def _choose(
     delta: QuantisedDelta, known: Known, places: Indices, content: Content
 ) -> Header:
     """Return the contexts that leave the shortest message."""
-    recipe = choose(known, places, content.levels)
+    recipe, scores = choose(known, places, content.levels)
     header = Header(
         recipe=recipe, values=delta.kind, count=len(places), shrink=np.float32(0)
     )
     if not len(content.levels):
         return header
     counts = groups_of(places, known, delta.kind)
-    scores = np.zeros(len(places), dtype=np.uint8)
-    if not recipe.agreed:
-        scores = scores_at(content.mask, known.shape, recipe)
     entries = look_up(recipe, known, places, scores)
     scale = scale_of(header, content.codes, counts, entries)
     if recipe.base and GRIDS[delta.kind].top:

@@ -1,7 +1,7 @@
 """The format of a delta, version 1: how the entries of an update become bytes.
 
 delta    = msgpack array [recipe, values, count, shrink, last, mask, stream, raw]
-recipe   bits, lowest first: base, last, agreed, columns, row_sizes, deep, coarse
+recipe   bits, lowest first: base, last, agreed, columns, row_sizes, deep, coarse, flat
 values   1 int8 | 2 float32 | 3 int4 | 4 step | 5 ternary | 6 bfloat16
 shrink   float32 other than 0, or empty for 0 (only with base and levels)
 last     digest of the broadcast before, if recipe has last; mask: digest of the
@@ -15,9 +15,9 @@ of the second dimension of one tensor; other tensors are one column.  Tensor num
 end at 63.  ``a div b`` rounds down.  log(n, s) = s * e + ((n * 256 >> e) - 256) * s
 div 256 with e = bit length of n less 1.
 
-Lanes    K = min(max((size div 8 + 4 * count) div 2048, 8), 2048).  ``rans.py`` says
+Lanes    K = min(max((size div 8 + 4 * count) div 1024, 8), 2048).  ``rans.py`` says
          how a symbol leaves a state; shares are of 2**15 for bits, 2**13 for others.
-Blocks   A run of n symbols is cut: b = max(2K, start div 4, 64), down to a multiple
+Blocks   A run of n symbols is cut: b = max(K, start div 4, 16), down to a multiple
          of K (at least K), at most 2**19.  A block begins at lane 0.  Its shares come
          from the counts of the blocks of this run before it (``adaptive.py``):
          s = floor((count * 2**24 + w * parent) / (total + w)), w = 4 for bits and 16
@@ -29,13 +29,15 @@ Blocks   A run of n symbols is cut: b = max(2K, start div 4, 64), down to a mult
 Runs, each with the contexts that are in brackets:
 1 rows     of all: class of 25 [tensor]: 0 empty; 2 + 22 div grain full; else
            (clip(20 + log(2k+1, 2) - log(2(n-k)+1, 2), 1, 23) + grain - 1) div grain
-           for k entries of n places; grain 2 if coarse, else 1.      not if agreed
+           for k entries of n places; grain 2 if coarse, else 1.
+                                                            not if agreed or flat
 2 columns  of tensors with places: the same [tensor, numbered among these]
                                                                     only if columns
-3 mask     a bit for each place of rows neither empty nor full [R, score].
-           score = row class without columns, else row + column - mean + 8 in 1..63
-           (mean = sum div number of the tensor's column classes above 0), 0 where
-           one of the two is 0.                                       not if agreed
+3 mask     a bit for each place of rows neither empty nor full (if flat, of all)
+           [R, score].
+           score = 0 if agreed or flat; row class without columns; else row + column
+           - mean + 8 in 1..63 (mean = sum div number of the tensor's column classes
+           above 0), 0 where one of the two is 0.                     not if agreed
            R = 0 without base; c(g, 21, 32) per tensor with base; with last
            (c(m, 22, 16) + 16 * (m < 0)) * 16 + c(g, 21, 32) div 2, m = |g| + sgn(g) P
            c(x, h, n) = clip(b - mid, 1, n - 1), 0 for x = +-0, with b the bits of |x|

@@ -161,16 +161,23 @@ def code_levels(
     modelled = filled[: num_modelled(recipe, coder.lanes, symbols, alphabet)]
     bits = None if rest is None else (rest[modelled] < 0).view(np.uint8)
     model = BitModel((SIDES, OCTAVES, *entries.sizes))
-    contexts = sign_contexts(entries, alphabet.octaves(symbols))[modelled]
+    octaves = alphabet.octaves(symbols[modelled])
+    contexts = sign_contexts(entries, octaves, modelled)
     negative = coder.code(model, contexts, bits)
     probe("signs")
     return Coded(symbols=symbols, negative=negative)
 
 
-def sign_contexts(entries: Entries, octaves: Class) -> Ints:
-    """Return the context of each sign: side, size, and what is known of the weight."""
-    found = entries.sides * OCTAVES + np.minimum(octaves, OCTAVES - 1)
-    return found * prod(entries.sizes) + entries.contexts
+def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
+    """Return the context of each sign: side, size, and what is known of the weight.
+
+    Args:
+        entries: What is known of all entries.
+        octaves: Size class of those whose sign is coded.
+        chosen: Their numbers.
+    """
+    found = entries.sides[chosen] * OCTAVES + np.minimum(octaves, OCTAVES - 1)
+    return found * prod(entries.sizes) + entries.contexts[chosen]
 
 
 def num_modelled(recipe: Recipe, lanes: int, symbols: Class, alphabet: Alphabet) -> int:

@@ -41,6 +41,12 @@ def code_places(
         The positions, int64[count], strictly rising, and the score of each.
     """
     shape = known.shape
+    if recipe.flat:
+        any_row = np.ones(len(shape.lengths), dtype=np.uint8)
+        scores = np.zeros(shape.size, dtype=np.uint8)
+        bits = _code_bits(coder, recipe, known, (any_row, scores, count), mask)
+        indices = np.flatnonzero(bits)
+        return indices, scores[indices]
     rows, columns = classes_of(mask, shape, recipe)
     rows = _code_classes(coder, shape.row_tensors, rows)
     if recipe.columns:
@@ -93,14 +99,6 @@ def scores_of(rows: Class, columns: Class, shape: Shape) -> Class:
         score[:, across == EMPTY] = 0
         part[:] = score.astype(np.uint8)[:, :, None]
     return out
-
-
-def scores_at(mask: Mask, shape: Shape, recipe: Recipe) -> Class:
-    """Return the scores of the set places of a mask, by its own classes."""
-    rows, columns = classes_of(mask, shape, recipe)
-    assert rows is not None  # noqa: S101 - there is a mask
-    none = np.zeros(0, dtype=np.uint8)
-    return scores_of(rows, none if columns is None else columns, shape)[mask]
 
 
 def _code_classes(coder: Coder, tensors: Class, classes: Class | None) -> Class:

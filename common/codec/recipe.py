@@ -8,7 +8,7 @@ from common.codec.checks import integer
 from common.errors import PayloadError, Reason
 
 _FIELD = "delta.recipe"
-_FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse")
+_FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class Recipe:
             by the score of their place.
         deep: Whether levels use what is known of the weight, too.
         coarse: Whether classes of rows and columns are whole octaves, not halves.
+        flat: Whether neither rows nor columns have classes, which small messages do
+            not earn.
     """
 
     base: bool = False
@@ -33,6 +35,7 @@ class Recipe:
     row_sizes: bool = False
     deep: bool = False
     coarse: bool = False
+    flat: bool = False
 
     @property
     def grain(self) -> int:
@@ -56,15 +59,17 @@ class Recipe:
         if (recipe.last or recipe.deep) and not recipe.base:
             detail = f"{number}: a context on top of weights that are none"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
-        if recipe.agreed and (recipe.columns or recipe.coarse or not recipe.row_sizes):
+        classes = recipe.columns or recipe.coarse
+        without = recipe.agreed or recipe.flat
+        if (without and classes) or (recipe.agreed and recipe.flat):
             detail = f"{number}: classes of positions that do not travel"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
         return recipe
 
 
 def lanes_for(size: int, count: int) -> int:
-    """Return the number of lanes of a message: about one for 150 bytes.
+    """Return the number of lanes of a message: about one for 250 bytes.
 
     A lane costs about a byte, and few lanes cost many steps.
     """
-    return int(np.clip((size // 8 + 4 * count) >> 11, 8, 2048))
+    return int(np.clip((size // 8 + 4 * count) >> 10, 8, 2048))

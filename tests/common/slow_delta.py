@@ -14,7 +14,7 @@ from common.codec.quantise import LADDER
 KINDS = {1: "int8", 2: "float32", 3: "int4", 4: "step", 5: "ternary", 6: "bfloat16"}
 TOPS = {"int8": 127, "int4": 7, "step": 127, "ternary": 1}
 BIT = object()
-FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse")
+FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
 
 
 def log(number, steps):
@@ -75,7 +75,7 @@ class Slow:
         self.p = None if last is None else [float(v) for v in last]
         self.mask = mask
         size = spec.size
-        self.lanes = min(max((size // 8 + 4 * self.count) // 2048, 8), 2048)
+        self.lanes = min(max((size // 8 + 4 * self.count) // 1024, 8), 2048)
         self.coder = Lanes(stream, self.lanes)
         self.rows, self.columns, self.tensor_rows, start = [], [], [], 0
         numbers = 0
@@ -105,7 +105,7 @@ class Slow:
         seen, out, start = {}, [], 0
         k, n = self.lanes, len(contexts)
         while start < n:
-            size = max(2 * k, start // 4, 64)
+            size = max(k, start // 4, 16)
             size = min(size // k * k, 2**19) or k
             chunk = contexts[start : start + size]
             for at in range(0, len(chunk), k):
@@ -166,6 +166,12 @@ class Slow:
         return positions, self.levels(positions, scores, codes), codes
 
     def positions(self):
+        one = self.count * 2**24 // self.spec.size
+        if "flat" in self.flags:
+            contexts = [(r, 0) for r in self.known_places()]
+            bits = self.run(contexts, BIT, [2**24 - one, one])
+            positions = [i for i, bit in enumerate(bits) if bit]
+            return positions, [0] * len(positions)
         rows = self.run([(t,) for t in self.tensor_rows], 25)
         columns = None
         if "columns" in self.flags:
@@ -175,7 +181,6 @@ class Slow:
         full = 2 + 22 // self.grain
         places = [i for r, c in zip(self.rows, rows, strict=True)
                   if 0 < c < full for i in r]  # fmt: skip
-        one = self.count * 2**24 // self.spec.size
         bits = self.run([(known[i], score[i]) for i in places], BIT, [2**24 - one, one])
         chosen = {i for i, bit in zip(places, bits, strict=True) if bit}
         for r, c in zip(self.rows, rows, strict=True):

@@ -121,7 +121,10 @@ ATTACKS = {
         put(DELTA_ITEM, b"\x91\xc6\x80\0\0\0"), "delta", Reason.BAD_FRAME),
     # Header
     "a recipe with an unknown bit": (
-        put_delta({RECIPE: 128}), "delta.recipe", Reason.BAD_VALUE),
+        put_delta({RECIPE: 256}), "delta.recipe", Reason.BAD_VALUE),
+    "a recipe with grains of classes that do not travel": (
+        put_delta({RECIPE: Recipe(coarse=True, flat=True).pack()}),
+        "delta.recipe", Reason.BAD_VALUE),
     "a recipe of -1": (put_delta({RECIPE: -1}), "delta.recipe", Reason.BAD_VALUE),
     "a recipe that is a bool": (
         put_delta({RECIPE: True}), "delta.recipe", Reason.BAD_FRAME),
