@@ -81,7 +81,7 @@ class Rounds(Section):
     """Rounds after each cut, 0 <= finetune."""
     cuts: Count = 4
     """Cycles, each with one cut, 0 <= cuts; 0 = plain federated averaging."""
-    final: Count = 8
+    final: Count = 14
     """Fine-tune rounds after the last cycle, 0 <= final."""
     cohort: Positive = 10
     """Clients whose answers one round waits for, 1 <= cohort <= task.clients."""
@@ -181,7 +181,7 @@ class Prune(Section):
 class Update(Section):
     """What a client sends."""
 
-    update_density: Density = 0.06
+    update_density: Density = 0.07
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     min_entries: Count = 0
     """Fewest entries sent, however small the network has become: 0 <= min_entries."""
