@@ -226,4 +226,4 @@ def test_a_sweep_over_nothing_is_refused():
 
 def test_the_rounds_add_up():
     rounds = Config().rounds
-    assert rounds.total == 5 + 4 * (2 + 2) + 8
+    assert rounds.total == 5 + 4 * (2 + 2) + 14
