@@ -210,7 +210,7 @@ class Distill(Section):
     """The network before the last cut, or the one before the first cut, which clients
     receive once: better where the warmup ends with a network that has settled."""
 
-    weight: Share = 0.5
+    weight: Share = 0.0
     """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""
     temperature: float = Field(default=2.0, gt=0)
     """Temperature of the distillation, 0 < temperature."""

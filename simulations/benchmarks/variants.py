@@ -1,0 +1,85 @@
+"""Candidates for the defaults, judged by the clients' validation parts alone.
+
+Runs of the digits defaults and of changes to them, in process, without a control, on
+seeds that no other benchmark uses; what the final network scores on the validation
+parts of all clients of a run together.  The test part is not looked at.
+``python -m simulations.benchmarks.variants``
+"""
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from common.config import load_config
+from simulations.benchmarks.harness import Figure, benchmark
+from simulations.run import run
+
+SEEDS = range(10, 20)
+PROCESSES = 2
+VARIANTS = {
+    "defaults": [],
+    "teacher before the last cut": ["distill.weight=0.5"],
+    "teacher before the first cut": ["distill.weight=0.5", "distill.teacher=dense"],
+    "6 % of the entries": ["update.update_density=0.06"],
+    "8 final rounds": ["rounds.final=8"],
+    "uniform steps": ["update.values=step"],
+    "uniform steps, 10 % of the entries": [
+        "update.values=step",
+        "update.update_density=0.1",
+    ],
+}
+
+
+def measure() -> list[Figure]:
+    """Run every variant on every seed."""
+    tasks = [(settings, seed) for settings in VARIANTS.values() for seed in SEEDS]
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(_ended, *zip(*tasks, strict=True)))
+    figures: list[Figure] = []
+    for place, name in enumerate(VARIANTS):
+        figures += _row(name, found[place * len(SEEDS) : (place + 1) * len(SEEDS)])
+    return figures
+
+
+def _ended(settings: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return the last round's figures of one run, the test accuracy left out."""
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
+        places = [f"run.seed={seed}", f'run.dir="{folder}"', "run.control=false"]
+        config = load_config(None, [*settings, *places, "run.engine=inprocess"])
+        summary = run(config).summary
+        events = next(Path(folder).glob("*/events.jsonl")).read_text().splitlines()
+    rounds = [e for e in map(json.loads, events) if e["event"] == "round"]
+    kept = {key: rounds[-1][key] for key in ("validation_accuracy", "validation_loss")}
+    return kept | {key: summary[key] for key in ("bytes_up", "bytes_down", "rounds")}
+
+
+def _row(name: str, runs: Sequence[dict[str, Any]]) -> list[Figure]:
+    accuracies = [float(r["validation_accuracy"]) for r in runs]
+    mean = sum(accuracies) / len(runs)
+    spread = sum((a - mean) ** 2 for a in accuracies) / (len(runs) - 1)
+    kilo = sum(r["bytes_up"] for r in runs) / len(runs) / 1000
+    return [
+        Figure(
+            name=f"{name}: validation accuracy",
+            value=100 * mean,
+            unit="%",
+            detail=f"standard error {100 * math.sqrt(spread / len(runs)):.2f} points",
+        ),
+        Figure(
+            name=f"{name}: validation loss",
+            value=sum(float(r["validation_loss"]) for r in runs) / len(runs),
+            detail=f"{kilo:.0f} kB up, {runs[0]['rounds']} rounds",
+        ),
+    ]
+
+
+main = benchmark("variants", measure)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
