@@ -35,6 +35,7 @@ BASE = {
     "client.epochs": 1,
     "client.batch": 8,
     "client.score_examples": 16,
+    "distill.weight": 0.5,
     "client.validation": 0.2,
     "prune.budget": {"params": 0.5},
     "prune.floor": 1,

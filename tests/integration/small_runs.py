@@ -23,6 +23,7 @@ SMALL = {
     "rounds.cuts": 2,
     "rounds.final": 1,
     "client.epochs": 1,
+    "distill.weight": 0.5,
     "prune.budget.params": 0.5,
     "prune.width_multiple": 1,
     "run.control": False,
