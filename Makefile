@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 # Not benchmarks themselves: what they share, and the page made of their figures.
 HELPERS := __init__ codec_captures codec_rivals codec_sets fleet harness latency networks \
-	plain_loop results runs subjects
+	nncodec_script plain_loop results runs subjects
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.
@@ -17,7 +17,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
-.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench
+.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench bench-nncodec
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -65,3 +65,9 @@ bench: install
 			--json "docs/results/$$name.json"; \
 	done
 	$(BIN)/python -m simulations.benchmarks.results
+
+# A rival with pins of its own (numpy < 2), built from source beside our environment.
+bench-nncodec:
+	$(PYTHON) -m venv build/nncodec
+	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
+	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3

@@ -2,6 +2,7 @@
 
 ``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.codec [--json FILE] [--check]``
 
+NNCodec is compared with where ``make bench-nncodec`` has built its environment.
 Reference updates are trained anew (``codec_sets.py``); real ones come from a short run
 of ``mnist-lenet5`` (``codec_captures.py``).  The order-0 bound charges positions at the
 density of each tensor and levels at the entropy of their histogram, both known for
@@ -22,7 +23,7 @@ from common.codec import Known, Shape
 from common.errors import FedPruneError
 from common.messages import QuantisedDelta, SparseDelta
 from simulations.benchmarks.codec_captures import captures
-from simulations.benchmarks.codec_rivals import rivals
+from simulations.benchmarks.codec_rivals import nncodec, rivals
 from simulations.benchmarks.codec_sets import Reference, lenet, resnet
 from simulations.benchmarks.harness import Figure, benchmark
 
@@ -52,6 +53,7 @@ def measure() -> list[Figure]:
     large = cases("resnet", resnet())
     found = [figure for case in small + large for figure in sizes(case)]
     update = large[0]
+    found += [f for case in small + large for f in against_nncodec(case)]
     found += [agreed(update), coder(update), *speeds(update)]
     return [*found, fixed(small[0].known["context"].shape), *product()]
 
@@ -97,6 +99,31 @@ def sizes(case: Case) -> list[Figure]:
             )
         )
     return found
+
+
+def against_nncodec(case: Case) -> list[Figure]:
+    """Return our bytes over those of NNCodec for the same integers, where it is."""
+    shape, base = case.known["plain"].shape, case.known["context"].base
+    theirs = nncodec(case.delta, shape.spec, base)
+    if not theirs:
+        return []
+    plain, context = (len(_checked(case.delta, known)) for known in case.known.values())
+    return [
+        Figure(
+            name=f"{case.name}, plain: bytes / NNCodec",
+            value=plain / theirs["alone"],
+            goal="<= 1.00",
+            reference=f"NNCodec 2.1.3: {theirs['alone']} B",
+            detail=f"{plain} B",
+        ),
+        Figure(
+            name=f"{case.name}, context: bytes / NNCodec with the weights as base",
+            value=context / theirs["base"],
+            goal="<= 0.93" if case.name.endswith(_UPDATE) else "",
+            reference=f"NNCodec 2.1.3: {theirs['base']} B",
+            detail=f"{context} B",
+        ),
+    ]
 
 
 def agreed(case: Case) -> Figure:

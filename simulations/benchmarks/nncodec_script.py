@@ -1,0 +1,122 @@
+"""What NNCodec makes of integers; run by an interpreter of its own, never imported.
+
+NNCodec 2.1.3 wants another numpy than we do, so ``make bench-nncodec`` builds it an
+environment of its own.  ``PYTHON nncodec_script.py FILE.npz`` reads int32 arrays
+"update/NAME" and "base/NAME" and prints one line of JSON: the bytes of the updates
+alone, and with the base known to both ends (its temporal contexts), each decoded and
+compared before it counts.
+"""
+
+import json
+import sys
+import types
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+# Imported at the top of NNCodec for its model zoo and its Flower client, and not used
+# to code integers.
+_UNUSED = (
+    "torchvision", "torchvision.datasets", "torchvision.transforms",
+    "torchvision.models", "cv2", "torchmetrics", "ptflops", "flwr", "flwr.client",
+    "flwr.common", "flwr.server", "flwr.server.strategy", "pandas", "sklearn",
+    "sklearn.metrics", "wandb", "sentencepiece",
+)  # fmt: skip
+Array = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+Arrays = dict[str, Array]
+
+
+class _Named(type):
+    """The type of a class that has a class of any name in it."""
+
+    def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _stub(name)
+
+
+class _Anything(types.ModuleType):
+    """A module in which every name is a class that takes anything."""
+
+    @override
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _stub(name)
+
+
+def _stub(name: str) -> type:
+    return _Named(name, (), {"__init__": lambda self, *a, **k: None})
+
+
+def main(path: str) -> None:
+    """Code what the file holds and print the bytes."""
+    for name in _UNUSED:
+        sys.modules[name] = _Anything(name)
+    nnc = import_module("nncodec.nnc")
+    with np.load(path, allow_pickle=False) as file:
+        update = _part(file, "update/")
+        base = _part(file, "base/")
+    print(json.dumps({"alone": _alone(nnc, update), "base": _based(nnc, update, base)}))
+
+
+def _part(file: Mapping[str, Array], start: str) -> Arrays:
+    return {n.removeprefix(start): file[n] for n in file if n.startswith(start)}
+
+
+def _alone(nnc: types.ModuleType, update: Arrays) -> int:
+    data = nnc.compress(
+        dict(update),
+        bitstream_path=None,
+        return_bitstream=True,
+        compress_differences=False,
+        row_skipping=True,
+        param_opt=True,
+    )
+    _compare(nnc.decompress(data), update)
+    return len(data)
+
+
+def _based(nnc: types.ModuleType, update: Arrays, base: Arrays) -> int:
+    sender, receiver = _empty(), _empty()
+    first = nnc.compress(
+        dict(base),
+        bitstream_path=None,
+        return_bitstream=True,
+        compress_differences=False,
+        row_skipping=True,
+        param_opt=True,
+        tca=False,
+        approx_param_base=sender,
+        update_base_param=True,
+    )
+    data = nnc.compress(
+        dict(update),
+        bitstream_path=None,
+        return_bitstream=True,
+        compress_differences=True,
+        row_skipping=True,
+        param_opt=True,
+        tca=True,
+        approx_param_base=sender,
+    )
+    nnc.decompress(first, approx_param_base=receiver, update_base_param=True)
+    _compare(nnc.decompress(data, approx_param_base=receiver), update)
+    return len(data)
+
+
+def _empty() -> dict[str, Any]:
+    return {"parameters": {}, "put_node_depth": {}, "device_id": 0, "parameter_id": {}}
+
+
+def _compare(found: Mapping[str, Array], update: Arrays) -> None:
+    for name, values in update.items():
+        if not np.array_equal(np.asarray(found[name]).reshape(values.shape), values):
+            sys.exit(f"NNCodec lost {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
