@@ -185,7 +185,7 @@ class Update(Section):
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     min_entries: Count = 0
     """Fewest entries sent, however small the network has become: 0 <= min_entries."""
-    values: Literal["int8", "float32", "int4", "step", "ternary", "bfloat16"] = "int8"
+    values: Literal["int8", "float32", "int4", "step", "ternary", "bfloat16"] = "step"
     """How the values travel: with a scale for each row (int8, int4) or each tensor
     (step, by the error that it may make, and ternary), or as floats."""
     error_feedback: bool = True

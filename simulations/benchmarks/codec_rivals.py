@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zstandard
@@ -85,9 +84,8 @@ def nncodec(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> dict[str, i
     arrays = _named("update", dense, spec) | _named("base", _levels(base, spec), spec)
     script = Path(__file__).with_name("nncodec_script.py")
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
-        file = Path(folder) / "integers.npz"
-        np.savez(file, **arrays)
-        call = [str(NNCODEC.absolute()), "-I", str(script), str(file)]
+        _write(Path(folder), arrays)
+        call = [str(NNCODEC.absolute()), "-I", str(script), folder]
         done = subprocess.run(  # noqa: S603 - our own script
             call, capture_output=True, text=True, check=False, cwd=folder
         )
@@ -99,7 +97,16 @@ def nncodec(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> dict[str, i
     return {name: size + scales for name, size in sizes.items()}
 
 
-def _named(part: str, flat: NDArray[np.int32], spec: ModelSpec) -> dict[str, Any]:
+def _write(folder: Path, arrays: dict[str, NDArray[np.int32]]) -> None:
+    index = json.dumps({name: array.shape for name, array in arrays.items()})
+    (folder / "index.json").write_text(index, "utf-8")
+    data = b"".join(array.astype("<i4").tobytes() for array in arrays.values())
+    (folder / "integers.bin").write_bytes(data)
+
+
+def _named(
+    part: str, flat: NDArray[np.int32], spec: ModelSpec
+) -> dict[str, NDArray[np.int32]]:
     ends = np.cumsum([tensor.size for tensor in spec.tensors])[:-1]
     pieces = zip(spec.tensors, np.split(flat, ends), strict=True)
     return {f"{part}/{t.name}": piece.reshape(t.shape) for t, piece in pieces}

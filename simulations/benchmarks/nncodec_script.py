@@ -1,8 +1,9 @@
 """What NNCodec makes of integers; run by an interpreter of its own, never imported.
 
 NNCodec 2.1.3 wants another numpy than we do, so ``make bench-nncodec`` builds it an
-environment of its own.  ``PYTHON nncodec_script.py FILE.npz`` reads int32 arrays
-"update/NAME" and "base/NAME" and prints one line of JSON: the bytes of the updates
+environment of its own.  ``PYTHON nncodec_script.py FOLDER`` reads the arrays
+"update/NAME" and "base/NAME", little-endian int32 in ``integers.bin`` with their names
+and shapes in ``index.json``, and prints one line of JSON: the bytes of the updates
 alone, and with the base known to both ends (its temporal contexts), each decoded and
 compared before it counts.
 """
@@ -12,6 +13,7 @@ import sys
 import types
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,18 +55,28 @@ def _stub(name: str) -> type:
 
 
 def main(path: str) -> None:
-    """Code what the file holds and print the bytes."""
+    """Code what the folder holds and print the bytes."""
     for name in _UNUSED:
         sys.modules[name] = _Anything(name)
     nnc = import_module("nncodec.nnc")
-    with np.load(path, allow_pickle=False) as file:
-        update = _part(file, "update/")
-        base = _part(file, "base/")
+    arrays = _read(Path(path))
+    update, base = _part(arrays, "update/"), _part(arrays, "base/")
     print(json.dumps({"alone": _alone(nnc, update), "base": _based(nnc, update, base)}))
 
 
-def _part(file: Mapping[str, Array], start: str) -> Arrays:
-    return {n.removeprefix(start): file[n] for n in file if n.startswith(start)}
+def _read(folder: Path) -> Arrays:
+    flat = np.fromfile(folder / "integers.bin", dtype="<i4").astype(np.int32)
+    found: Arrays = {}
+    start = 0
+    for name, shape in json.loads((folder / "index.json").read_text("utf-8")).items():
+        end = start + int(np.prod(shape))
+        found[name] = flat[start:end].reshape(shape)
+        start = end
+    return found
+
+
+def _part(arrays: Arrays, start: str) -> Arrays:
+    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
 
 
 def _alone(nnc: types.ModuleType, update: Arrays) -> int:
