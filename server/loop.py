@@ -15,6 +15,7 @@ from server.asking import Engine, expect
 from server.checkpoint import Checkpoints
 from server.events import EventLog
 from server.plan import RoundWork, Setting, encode_state, plan_round
+from server.prune import coarse
 from server.round import Answers, RoundReport, finish_round, spent
 from server.state import ServerState, Snapshot
 
@@ -140,6 +141,7 @@ def _log_steps(
     """Log what the round decided: a cut, a rollback, a warning of the guard."""
     if report.choice is not None:
         _log_cut(desk, before, after, report)
+        _warn_coarse(desk, after)
     if report.rolled_back is not None:
         loss_before, loss_after = report.rolled_back
         desk.log.write(
@@ -153,6 +155,15 @@ def _log_steps(
         )
     if report.warning:
         desk.log.write("warning", run=desk.name, round=after.round, text=report.warning)
+
+
+def _warn_coarse(desk: Desk, after: ServerState) -> None:
+    """Say which setting leaves much of the budget unused, once cutting is over."""
+    setting = desk.setting
+    if after.cursor.progress >= 1.0:
+        text = coarse(setting.structure, setting.config, after.keep)
+        if text:
+            desk.log.write("warning", run=desk.name, round=after.round, text=text)
 
 
 def _log_cut(

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.config import Config
 from common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
-from common.pruning.budget import is_met, shares
+from common.pruning.budget import is_met, is_near, shares
 from common.pruning.choose import choose_keep
 from common.pruning.importance import weight_scores
 from common.pruning.latency import LatencyTable, load_table
@@ -106,9 +106,10 @@ def choose_next(
     progress: float,
 ) -> Mask:
     """Return what a cut keeps that aims at a position on the schedule, bool[units]."""
+    final = budget_targets(config)
     targets = {
         key: density_at(config.prune.schedule, end, progress)
-        for key, end in budget_targets(config).items()
+        for key, end in final.items()
     }
     return choose_keep(
         structure,
@@ -119,6 +120,7 @@ def choose_next(
         step_cap=config.prune.step_cap,
         width_multiple=config.prune.width_multiple,
         latency=latency_table(structure, config),
+        final=final,
     )
 
 
@@ -185,3 +187,26 @@ def within_budget(structure: Structure, config: Config, keep: Mask) -> bool:
     """Return whether a network is within its budget."""
     reached = shares(structure, keep, latency_table(structure, config))
     return all(is_met(reached[k], end) for k, end in budget_targets(config).items())
+
+
+def budget_used(structure: Structure, config: Config, keep: Mask) -> dict[str, float]:
+    """Return what is left of the dense network over its target, by kind."""
+    reached = shares(structure, keep, latency_table(structure, config))
+    return {k: reached[k] / end for k, end in budget_targets(config).items()}
+
+
+def coarse(structure: Structure, config: Config, keep: Mask) -> str:
+    """Return which setting keeps a met budget from being met within 2 %, or nothing."""
+    used = budget_used(structure, config, keep)
+    if not used or is_near(max(used.values())):
+        return ""
+    kind = max(used, key=lambda k: used[k])
+    target = budget_targets(config)[kind]
+    msg = (
+        f"budget {kind} = {target:g} ends at {used[kind] * target:.4f}: nothing nearer"
+    )
+    multiple = config.prune.width_multiple
+    if multiple > 1:
+        msg += f" was found with widths by multiples of {multiple}; a smaller"
+        return f"{msg} prune.width_multiple ends nearer"
+    return f"{msg} was found; a channel here is a large share of the network"

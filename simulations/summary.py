@@ -15,6 +15,7 @@ from common.pruning.budget import count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
 from common.task import Task
+from server.prune import budget_used
 from server.runfolder import RunFolder
 from server.state import Snapshot, model_sha256
 from simulations.evaluate import Evaluator
@@ -93,6 +94,7 @@ def summarise(
         "params_final": cost.params,
         "flops_dense": 2 * dense_cost.macs,
         "flops_final": 2 * cost.macs,
+        "budget_used": _budget_used(task, structure, final),
         "bytes_up": _sum(rounds, "bytes_up"),
         "bytes_down": _sum(rounds, "bytes_down"),
         "bytes_up_control": _sum(control, "bytes_up") if control else None,
@@ -117,6 +119,12 @@ def summarise(
         "model_sha256": model_sha256(final),
         "seconds": 0.0,
     }
+
+
+def _budget_used(task: Task, structure: Structure, final: Snapshot) -> dict[str, float]:
+    """Return what is left of the dense network over its target, by kind."""
+    used = budget_used(structure, task.config, final.plan.keep)
+    return {kind: round(share, 4) for kind, share in used.items()}
 
 
 def _sum(rounds: Sequence[Event], key: str) -> int:

@@ -21,6 +21,7 @@ KINDS = ("params", "flops", "channel_density", "bytes", "latency")
 _FLOAT = 4  # bytes of a weight in the final file
 # A share is met when it is not above its target by more than float64 rounding.
 ROUNDING = 1e-12
+NEAR = 0.02  # a budget is kept when no more than this part of it is left unused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +175,11 @@ def shares(
 def is_met(share: float, target: float) -> bool:
     """Return whether a share is not above its target."""
     return share <= target * (1.0 + ROUNDING)
+
+
+def is_near(used: float) -> bool:
+    """Return whether a target is met within 2 %, by the part of it that is used."""
+    return used >= 1.0 - NEAR
 
 
 def legal_cuts(channels: Indices, *, floor: int, width_multiple: int) -> Indices:

@@ -130,7 +130,7 @@ def worth(missing):
     return (1.0, 1.0) if "params" in missing else (0.1, 1.0)
 
 
-def cheapest(structure, keep, importance, targets):
+def cheapest(structure, keep, importance, targets, barred):
     """Return (price, share lost, group, unit) of the best unit to cut, or None."""
     dense, here = (count_cost(structure, m) for m in (structure.full(), keep))
     of_params, of_macs = worth(unmet(structure, keep, targets))
@@ -143,21 +143,39 @@ def cheapest(structure, keep, importance, targets):
         cost = count_cost(structure, after)
         freed = of_params * ((here.params - cost.params) / dense.params)
         freed += of_macs * ((here.macs - cost.macs) / dense.macs)
-        if len(units) > 1:
+        if len(units) > 1 and number not in barred:
             lost = (len(group.units) - len(units)) / (len(group.units) - 1)
             offers.append((float(importance[unit]) / freed, lost, number, unit))
     return min(offers, default=None)
 
 
+def used(structure, keep, targets):
+    left = shares(structure, keep)
+    return max(left[kind] / share for kind, share in targets.items())
+
+
 def reference(structure, importance, targets):
     """The choice with width multiple 1 and no cap, written for reading."""
-    found, taken, needed = structure.full(), [], set()
-    while unmet(structure, found, targets):
-        offer = cheapest(structure, found, importance, targets)
+    found, taken, barred, ends = structure.full(), [], set(), []
+    while True:
+        offer = cheapest(structure, found, importance, targets, barred)
         if offer is None:
-            return found
-        taken.append(offer)
-        found[offer[3]] = False
+            break
+        after = found.copy()
+        after[offer[3]] = False
+        if unmet(structure, after, targets):
+            found, taken = after, [*taken, offer]
+            continue
+        ends.append(filled(structure, after, targets, [*taken, offer]))
+        if used(structure, ends[-1], targets) >= 0.98:
+            return ends[-1]
+        barred.add(offer[2])
+    return max(ends, key=lambda end: used(structure, end, targets), default=found)
+
+
+def filled(structure, keep, targets, taken):
+    """Return what is kept when what the targets do not need is given back."""
+    found, needed = keep.copy(), set()
     for _, _, number, unit in reversed(taken):
         if number not in needed:
             found[unit] = True
@@ -167,38 +185,38 @@ def reference(structure, importance, targets):
     return found
 
 
+REFERRED = [
+    {"params": 0.5},
+    {"flops": 0.5},
+    {"flops": 0.4, "params": 0.7},
+    {"flops": 0.6, "params": 0.4},
+    {"channel_density": 0.5},
+]
+
+
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize(
-    "targets",
-    [
-        {"params": 0.5},
-        {"flops": 0.5},
-        {"flops": 0.4, "params": 0.7},
-        {"flops": 0.6, "params": 0.4},
-        {"channel_density": 0.5},
-    ],
-)
+@pytest.mark.parametrize("targets", REFERRED)
 def test_the_choice_is_that_of_the_readable_reference(name, targets, ties):
     structure = STRUCTURES[name]
     for seed in (0, 1):
         importance = scores(structure, seed)
         if ties:
             importance = np.ceil(importance * 3.0)
-        np.testing.assert_array_equal(
-            choose(structure, importance, targets),
-            reference(structure, importance, targets),
-        )
+        found = choose(structure, importance, targets)
+        wanted = reference(structure, importance, targets)
+        least = used(structure, wanted, targets)
+        if least >= 0.98:
+            np.testing.assert_array_equal(found, wanted)
+        assert least <= used(structure, found, targets) <= 1.0 + 1e-9
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_choice_is_exactly_reproducible_and_changes_nothing(name):
     structure = STRUCTURES[name]
-    importance, keep = scores(structure), structure.full()
-    first = choose(structure, importance, {"params": 0.4}, keep=keep)
-    again = choose(structure, importance.copy(), {"params": 0.4}, keep=keep)
-    assert first.tobytes() == again.tobytes()
-    assert keep.all()
+    importance = scores(structure)
+    one, other = (choose(structure, importance, {"params": 0.4}) for _ in range(2))
+    assert one.tobytes() == other.tobytes()
     np.testing.assert_array_equal(importance, scores(structure))
 
 

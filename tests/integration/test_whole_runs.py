@@ -28,9 +28,24 @@ def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
     summary = result.summary
     assert summary["cuts"] == len(events(result.directory, "cut")) == 2
     assert summary["params_final"] <= 0.5 * summary["params_dense"]
+    share = summary["params_final"] / summary["params_dense"]
+    assert summary["budget_used"] == {"params": round(share / 0.5, 4)}
+    assert summary["budget_used"]["params"] >= 0.98
+    assert not events(result.directory, "warning")
     assert 0 < summary["bytes_up"] < summary["bytes_up_control"]
     sent = [e["bytes_up"] for e in events(result.directory, "client") if is_main(e)]
     assert sum(sent) == summary["bytes_up"]
+
+
+def test_a_run_says_which_widths_leave_its_budget_unused(tmp_path):
+    # 12 and 24 channels by 8: 8 of the first are 0.69 of the weights, or less.
+    settings = {"prune.width_multiple": 8, "prune.budget.params": 0.8}
+    result = run_small(tmp_path, settings)
+    assert result.summary["budget_used"]["params"] < 0.98
+    said = [e["text"] for e in events(result.directory, "warning")]
+    assert len(said) == 1
+    assert "budget params = 0.8 ends at" in said[0]
+    assert "multiples of 8; a smaller prune.width_multiple" in said[0]
 
 
 def is_main(event):
