@@ -10,9 +10,9 @@ from common.config import Update
 from common.messages import Phase, Statistics, weights_digest
 from common.schedule import learning_rate
 from server.cycle import Cursor, after_round, is_cutting, is_frozen, is_previewing
+from server.downlink import encode_network
 from server.plan import (
     draw_cohort,
-    encode_network,
     plan_round,
     rate_of,
     update_density,
