@@ -223,7 +223,7 @@ class GridWeights:
     Attributes:
         codes: Step of each row of the model spec as an octave, uint8[rows], 0..63;
             0 for a row of zeros.
-        levels: int16[size], -32767..32767.
+        levels: int16[size], -16383..16383.
     """
 
     codes: NDArray[np.uint8]

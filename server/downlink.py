@@ -118,7 +118,7 @@ def told_from(
     keep = sending.broadcast.plan.keep
     cut = remap_grid(before, structure, base.keep, keep)
     change = codec.encode_change(sending.grid, spec, name, cut)
-    if change is None or len(change) >= len(sending.broadcast.weights):
+    if len(change) >= len(sending.broadcast.weights):
         return sending.broadcast
     return replace(sending.broadcast, weights=change)
 

@@ -17,7 +17,7 @@ from common.codec.alphabet import Alphabet, integers
 from common.codec.choose import choose, choose_levels
 from common.codec.classes import Class
 from common.codec.coder import Coder
-from common.codec.grid import CODES, TOP, Codes, empty_grid, grid_values, rescaled
+from common.codec.grid import CODES, Codes, empty_grid, grid_values, rescaled
 from common.codec.known import Known
 from common.codec.levels import Coded, Entries, Levels, Scale, code_levels, look_up
 from common.codec.places import code_places
@@ -29,7 +29,7 @@ from common.messages import GridWeights, Indices, ModelSpec
 
 Probe = Callable[[str], None]
 
-BITS = 15  # of the largest level that a message can hold
+BITS = 15  # of the largest difference of two levels
 _BYTE = 8
 
 
@@ -110,15 +110,13 @@ def nothing(spec: ModelSpec) -> Base:
     return Base(grid=empty_grid(spec), spec=spec)
 
 
-def change_between(base: Base, grid: GridWeights) -> Change | None:
-    """Return what a grid changes, or None if a level jumps too far to be told."""
+def change_between(base: Base, grid: GridWeights) -> Change:
+    """Return what a grid changes."""
     before = rescaled(base.grid, grid.codes, base.spec)
     moved = grid.levels.astype(np.int32) - before
     places = np.flatnonzero(moved)
-    levels = moved[places]
-    if len(levels) and int(np.abs(levels).max()) > TOP:
-        return None
-    return Change(codes=grid.codes, places=places, levels=levels.astype(np.int16))
+    levels = moved[places].astype(np.int16)
+    return Change(codes=grid.codes, places=places, levels=levels)
 
 
 def choose_header(base: Base, change: Change) -> GridHeader:

@@ -37,7 +37,7 @@ _STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 _BODY = 5  # recipe, count, bits, stream, raw
 _BASE = 2  # round and name of the base
 _ENTRY = 8  # bytes, more than a place and its level can take
-_FRAME = 1 << 14  # more than lanes, steps of few rows and frame need
+_FRAME = 1 << 14  # more than the lanes and fields of a small network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +59,13 @@ def encode_full(grid: GridWeights, spec: ModelSpec) -> bytes:
     Raises:
         DataError: If the grid is not one of this network.
     """
-    fields = _encode(nothing(spec), grid)
-    assert fields is not None  # noqa: S101 - int16 levels are told from 0
-    return seal(Kind.FULL, fields)
+    return seal(Kind.FULL, _encode(nothing(spec), grid))
 
 
 def encode_change(
     grid: GridWeights, spec: ModelSpec, name: BaseName, base: GridWeights
-) -> bytes | None:
-    """Return what a grid changes; None if a level jumps too far to be told.
+) -> bytes:
+    """Return what a grid changes, as a message for who holds the base.
 
     Args:
         grid: What is to be sent.
@@ -79,7 +77,7 @@ def encode_change(
         DataError: If one of the two is no grid of this network.
     """
     fields = _encode(Base(grid=base, spec=spec), grid)
-    return None if fields is None else seal(Kind.CHANGE, [*_name(name), *fields])
+    return seal(Kind.CHANGE, [int(name.round), name.name, *fields])
 
 
 def is_grid(data: bytes) -> bool:
@@ -144,20 +142,14 @@ def decode_change(
     return _decode(items, Base(grid=base, spec=spec), probe)
 
 
-def _name(name: BaseName) -> list[object]:
-    return [int(name.round), name.name]
-
-
 def _cap(spec: ModelSpec) -> int:
     return _ENTRY * (spec.size + spec.rows) + _FRAME
 
 
-def _encode(base: Base, grid: GridWeights) -> list[object] | None:
-    """Return the fields of a body; None if a level jumps too far."""
+def _encode(base: Base, grid: GridWeights) -> list[object]:
+    """Return the fields of a body."""
     _check_shapes(base.spec, grid, base.grid)
     change = change_between(base, grid)
-    if change is None:
-        return None
     if not len(change.places) and np.array_equal(grid.codes, base.grid.codes):
         return [0, 0, 0, b"", b""]
     header = choose_header(base, change)
