@@ -20,6 +20,8 @@ from tests.common.grid_examples import (
     moved,
     specs,
 )
+from tests.common.slow_grid import SlowGrid
+from tests.common.test_codec_grid_golden import MESSAGES, inputs
 
 ROWS = ModelSpec(
     tensors=(
@@ -177,6 +179,28 @@ def test_both_encodings_are_read_to_the_same_bits(data):
     change = codec.encode_change(grid, spec, name, base)
     assert codec.base_name(change, spec) == name
     assert same(codec.decode_change(change, spec, base, base), grid)
+
+
+def assert_agrees(grid, data, spec, base=None):
+    start = None if base is None else (base.codes, base.levels)
+    steps, levels = SlowGrid(data, spec, start).read()
+    assert steps == grid.codes.tolist()
+    assert levels == grid.levels.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_second_decoder_agrees(data):
+    spec = data.draw(specs())
+    base, grid = data.draw(grids(spec)), data.draw(grids(spec))
+    assert_agrees(grid, codec.encode_full(grid, spec), spec)
+    name = codec.BaseName(round=1, name=base.name)
+    assert_agrees(grid, codec.encode_change(grid, spec, name, base), spec, base)
+
+
+def test_a_second_decoder_agrees_on_every_golden_message():
+    for name, (spec, grid, base) in inputs().items():
+        assert_agrees(grid, bytes.fromhex(MESSAGES[name]), spec, base)
 
 
 @settings(max_examples=20, deadline=None)
