@@ -63,8 +63,8 @@ def train(message: Message, context: Context) -> Message:
     store = ClientStore(root / plan.run_id, name)
     blob = run_round(plan, bench, store)
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
-        structure = open_plan(plan, bench, store).structure
-        device.note_plan(root, bench, structure, plan.broadcast)
+        opened = open_plan(plan, bench, store)
+        device.note_plan(root, bench, opened.structure, opened.plan.broadcast)
         _plans[root] = plan.broadcast.plan.digest
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
     return Message(RecordDict({RECORD: answer}), reply_to=message)

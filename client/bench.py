@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.messages import Mask, Statistics, Vector
+from client.held import Taken
+from common.messages import Broadcast, Mask, Statistics, Vector, digest_of
 from common.models.flat import get_statistics, set_statistics, set_weights
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.task import ClientData, Task
 
 _KEPT = 3  # the current network, its teacher, and the one before a rollback
+_READ = 4  # broadcasts of one round: whole, and told from those of a few others
 
 
 class Workbench:
@@ -33,6 +35,7 @@ class Workbench:
         self._structures: dict[bytes, Structure] = {}
         self._teacher = b""
         self._lessons: dict[str, Tensor] = {}
+        self._taken: OrderedDict[bytes, Taken] = OrderedDict()
 
     def network(
         self,
@@ -80,6 +83,15 @@ class Workbench:
         if client_id not in self._lessons:
             self._lessons[client_id] = teach()
         return self._lessons[client_id]
+
+    def taken(self, broadcast: Broadcast, read: Callable[[], Taken]) -> Taken:
+        """Return a broadcast that was read; equal bytes are read once."""
+        key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
+        found = self._taken.pop(key, None) or read()
+        self._taken[key] = found
+        while len(self._taken) > _READ:
+            self._taken.popitem(last=False)
+        return found
 
     def structure(self, digest: bytes, text: bytes) -> Structure:
         """Return the structure of a canonical JSON text, parsed once."""

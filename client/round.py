@@ -1,11 +1,12 @@
 """The client's half of a round, on one screen: one message in, one message out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from client.bench import Workbench
+from client.held import hold_on, take
 from client.measure import measure_statistics, validate
 from client.score import balanced, score
 from client.state import ClientStore, Generation
@@ -33,7 +34,14 @@ from common.sparsity.topk import dense, sparsify
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A plan whose parts have been read and checked against each other."""
+    """A plan whose parts have been read and checked against each other.
+
+    Attributes:
+        plan: The plan; its broadcast is whole, whichever way it came.
+        structure: The original network.
+        spec: Shapes of the network that was sent.
+        weights: The decoded broadcast, float32[n].
+    """
 
     plan: RoundPlan
     structure: Structure
@@ -51,6 +59,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
             it does not: it must be sent again.
     """
     opened = open_plan(plan, bench, store)
+    plan = opened.plan
     data = bench.data(plan.client_id)
     if len(data.train) == 0:
         msg = f"client {plan.client_id} holds no training example and abstains"
@@ -118,11 +127,17 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
         detail = f"{len(plan.targets)} units; want {structure.units}"
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
-    weights = codec.decode_weights(plan.broadcast.weights, spec)
-    codec.check_weights(weights, plan.broadcast.digest)
+    taken = bench.taken(plan.broadcast, lambda: take(plan.broadcast, structure, store))
+    broadcast = replace(plan.broadcast, weights=taken.full)
+    hold_on(taken, broadcast, plan.round, store)
     if plan.keep_broadcast:
-        _keep_teacher(plan.broadcast, store)
-    return Opened(plan=plan, structure=structure, spec=spec, weights=weights)
+        _keep_teacher(broadcast, store)
+    return Opened(
+        plan=replace(plan, broadcast=broadcast),
+        structure=structure,
+        spec=spec,
+        weights=taken.weights,
+    )
 
 
 def _keep_teacher(broadcast: Broadcast, store: ClientStore) -> None:

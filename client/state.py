@@ -25,6 +25,9 @@ from common.messages import Mask, SparseDelta, Vector, digest_of
 
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
+# Changes are told from the last 8 broadcasts (``server/downlink.py``), by a server that
+# may have been resumed from two checkpoints earlier; the current one lies there too.
+_KEPT_BROADCASTS = 11
 # A residual is bfloat16; the rounds above, the current one and one older lie there.
 BYTES_OF_A_WEIGHT = 2 * (_KEPT_ROUNDS + 2)
 
@@ -105,6 +108,26 @@ class ClientStore:
             return (self._shared / name).read_bytes()
         except OSError:
             return None
+
+    def save_held(self, round_: int, name: bytes, data: bytes) -> None:
+        """Keep a broadcast by its round and the digest of its integers.
+
+        Clients of one host share it.  All but the newest are removed.
+        """
+        path = self._held_path(round_, name)
+        if path.exists():
+            return
+        self._shared.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, data, durable=self._durable)
+        for old in sorted(self._shared.glob("held-*.bin"))[:-_KEPT_BROADCASTS]:
+            old.unlink(missing_ok=True)
+
+    def load_held(self, round_: int, name: bytes) -> bytes | None:
+        """Return a broadcast, or None when this host does not hold it."""
+        return self.load_shared(self._held_path(round_, name).name)
+
+    def _held_path(self, round_: int, name: bytes) -> Path:
+        return self._shared / f"held-{round_:07d}-{name.hex()}.bin"
 
     def _generation_path(self, round_: int) -> Path:
         return self._own / f"round-{round_:05d}.safetensors"

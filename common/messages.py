@@ -216,13 +216,33 @@ class TrainSettings:
     freeze: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridWeights:
+    """Weights as integers: level times the step of its row (``codec/grid.py``).
+
+    Attributes:
+        codes: Step of each row of the model spec as an octave, uint8[rows], 0..63;
+            0 for a row of zeros.
+        levels: int16[size], -16383..16383.
+    """
+
+    codes: NDArray[np.uint8]
+    levels: NDArray[np.int16]
+
+    @cached_property
+    def name(self) -> bytes:
+        """Digest of codes and levels: which broadcast a change starts from."""
+        return digest_of(self.codes.tobytes(), self.levels.astype("<i2").tobytes())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broadcast:
     """Encoded weights of one plan: the current network, or a teacher.
 
     Attributes:
         plan: The plan that they belong to.
-        weights: Encoded weights (``codec.decode_weights`` reads them).
+        weights: Encoded weights: whole (``codec.decode_weights`` reads them), or what
+            changed since an earlier broadcast (``codec.decode_change``).
         digest: Digest of the DECODED weights.
         statistics: Batch-norm moments that belong to them, or None.
     """

@@ -25,10 +25,10 @@ from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
 from common.task import Task
+from server.downlink import encode_network
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
 from server.grid import GridEngine, deliver, enrol
-from server.plan import encode_network
 from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
 

@@ -22,10 +22,10 @@ from common.atomic import write_bytes_atomic
 from common.errors import IntegrityError
 from common.messages import Phase, PrunePlan, Statistics
 from server.cycle import Cursor
-from server.state import Known, ServerState, Snapshot, Totals
+from server.state import Known, Sent, ServerState, Snapshot, Totals
 
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
-_FORMAT = "fedprune-checkpoint/2"
+_FORMAT = "fedprune-checkpoint/3"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -150,7 +150,7 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
         "plan": _plan_out(state.plan, "plan", arrays),
         "zero_shares": list(state.zero_shares),
         "known": {
-            c: [k.acknowledged, k.structure, k.teacher.hex()]
+            c: [k.acknowledged, k.structure, k.teacher.hex(), k.held]
             for c, k in state.known.items()
         },
         "totals": asdict(state.totals),
@@ -160,6 +160,7 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
     header["statistics"] = _statistics_out(state.statistics, "statistics", arrays)
     header["dense"] = _snapshot_out(state.dense, "dense", arrays)
     header["previous"] = _snapshot_out(state.previous, "previous", arrays)
+    header["sent"] = _sent_out(state.sent, arrays)
     metadata = {"format": _FORMAT, "config": identity, "state": json.dumps(header)}
     return save(arrays, metadata)
 
@@ -189,8 +190,8 @@ def state_from_bytes(data: bytes, identity: str, name: str) -> ServerState:
 def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
     cursor = {**header["cursor"], "phase": Phase(header["cursor"]["phase"])}
     known = {
-        c: Known(acknowledged=a, structure=s, teacher=bytes.fromhex(t))
-        for c, (a, s, t) in header["known"].items()
+        c: Known(acknowledged=a, structure=s, teacher=bytes.fromhex(t), held=h)
+        for c, (a, s, t, h) in header["known"].items()
     }
     return ServerState(
         round=header["round"],
@@ -204,6 +205,25 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         zero_shares=tuple(header["zero_shares"]),
         known=known,
         totals=Totals(**header["totals"]),
+        sent=_sent_in(header["sent"], arrays),
+    )
+
+
+def _sent_out(sent: tuple[Sent, ...], arrays: Arrays) -> list[int]:
+    for one in sent:
+        arrays[f"sent.{one.round}.keep"] = one.keep.astype(np.uint8)
+        arrays[f"sent.{one.round}.full"] = np.frombuffer(one.full, dtype=np.uint8)
+    return [one.round for one in sent]
+
+
+def _sent_in(rounds: list[int], arrays: Arrays) -> tuple[Sent, ...]:
+    return tuple(
+        Sent(
+            round=number,
+            keep=arrays[f"sent.{number}.keep"].astype(bool),
+            full=arrays[f"sent.{number}.full"].tobytes(),
+        )
+        for number in rounds
     )
 
 

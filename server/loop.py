@@ -13,8 +13,9 @@ from common.messages import ClientRecord
 from common.pruning.budget import count_cost, flops, shares
 from server.asking import Engine, expect
 from server.checkpoint import Checkpoints
+from server.downlink import encode_state
 from server.events import EventLog
-from server.plan import RoundWork, Setting, encode_state, plan_round
+from server.plan import RoundWork, Setting, plan_round
 from server.prune import coarse
 from server.round import Answers, RoundReport, finish_round, spent
 from server.state import ServerState, Snapshot
@@ -192,12 +193,12 @@ def _log_cut(
 def sendable(state: ServerState, setting: Setting) -> Snapshot:
     """Return a state's network as a client would receive it now."""
     spec = setting.structure.spec(state.keep)
-    broadcast, weights = encode_state(state, spec, setting.config)
+    sending = encode_state(state, setting.structure, spec, setting.config)
     return Snapshot(
         round=state.round,
         plan=state.plan,
-        weights=weights,
-        digest=broadcast.digest,
+        weights=sending.weights,
+        digest=sending.broadcast.digest,
         statistics=state.statistics,
         loss=float("nan"),
     )

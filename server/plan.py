@@ -12,20 +12,24 @@ from common.messages import (
     Mask,
     ModelSpec,
     Phase,
-    PrunePlan,
     RoundPlan,
-    Statistics,
     TrainSettings,
     Vector,
-    weights_digest,
 )
 from common.pruning.structure import Structure
 from common.schedule import learning_rate
 from common.seeding import Use, generator
 from server.asking import Asking, Order
 from server.cycle import is_cutting, is_frozen, is_previewing
+from server.downlink import (
+    Sending,
+    encode_network,
+    encode_state,
+    held_by,
+    told_from,
+)
 from server.prune import CLIENT_CRITERIA, choose_next
-from server.state import Known, ServerState, Snapshot
+from server.state import Known, Sent, ServerState, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
     config, structure = setting.config, setting.structure
     round_ = state.round + 1
     spec = structure.spec(state.keep)
-    broadcast, weights = encode_state(state, spec, config)
+    sending = encode_state(state, structure, spec, config)
     cohort = draw_cohort(setting, round_, attempt)
     teacher = _teacher(state, config)
     base = RoundPlan(
@@ -79,13 +83,13 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         settings=settings_for(state, config, spec),
         structure=structure.digest,
         structure_json=b"",
-        broadcast=broadcast,
+        broadcast=sending.broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
         keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
     )
-    variants, orders = _address(base, state, setting, cohort)
+    variants, orders = _address(base, state, setting, cohort, sending)
     asking = Asking(
         round=round_,
         variants=variants,
@@ -96,32 +100,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         deadline_s=config.rounds.deadline_s,
         goal=config.rounds.cohort,
     )
-    return RoundWork(asking=asking, plan=base, spec=spec, weights=weights)
-
-
-def encode_state(
-    state: ServerState, spec: ModelSpec, config: Config
-) -> tuple[Broadcast, Vector]:
-    """Return the broadcast of a state and the weights that its readers decode."""
-    return encode_network(
-        state.plan, state.weights, state.statistics, spec, config.broadcast.values
-    )
-
-
-def encode_network(
-    plan: PrunePlan,
-    weights: Vector,
-    statistics: Statistics | None,
-    spec: ModelSpec,
-    values: str,
-) -> tuple[Broadcast, Vector]:
-    """Encode a network; return it with the weights that its reader decodes."""
-    blob = codec.encode_weights(weights, spec, values)
-    decoded = codec.decode_weights(blob, spec)
-    broadcast = Broadcast(
-        plan=plan, weights=blob, digest=weights_digest(decoded), statistics=statistics
-    )
-    return broadcast, decoded
+    return RoundWork(asking=asking, plan=base, spec=spec, weights=sending.weights)
 
 
 def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:
@@ -227,29 +206,64 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
     return targets
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lack:
+    """What the server must tell one kind of client.
+
+    Attributes:
+        structure: Whether it lacks the structure.
+        teacher: Whether it lacks the teacher.
+        base: The broadcast that it holds, or None.
+    """
+
+    structure: bool
+    teacher: bool
+    base: Sent | None
+
+
+def _lack(state: ServerState, client_id: str, teacher: bytes) -> _Lack:
+    known = state.known.get(client_id, Known())
+    return _Lack(
+        structure=not known.structure,
+        teacher=bool(teacher) and known.teacher != teacher,
+        base=held_by(known, state.sent),
+    )
+
+
 def _address(
-    base: RoundPlan, state: ServerState, setting: Setting, cohort: Sequence[str]
+    base: RoundPlan,
+    state: ServerState,
+    setting: Setting,
+    cohort: Sequence[str],
+    sending: Sending,
 ) -> tuple[tuple[bytes, ...], tuple[Order, ...]]:
     """Encode each needed variant once and say who is sent which.
 
-    Variants differ in what a client lacks: the structure, the teacher, both, neither.
+    Variants differ in what a client lacks (the structure, the teacher) and in the
+    broadcast that it holds.
     """
     variants: list[bytes] = []
-    numbers: dict[tuple[bool, bool], int] = {}
+    numbers: dict[tuple[bool, bool, int], int] = {}
+    broadcasts: dict[int, Broadcast] = {}
     orders = []
     for client_id in cohort:
+        lack = _lack(state, client_id, base.teacher)
+        held = 0 if lack.base is None else lack.base.round
+        if held not in broadcasts:
+            spec = setting.structure.spec(state.keep)
+            told = told_from(lack.base, sending, setting.structure, spec)
+            broadcasts[held] = told
+        key = (lack.structure, lack.teacher, held)
+        if key not in numbers:
+            numbers[key] = len(variants)
+            plan = _variant(base, state, setting, lack)
+            plan = replace(plan, broadcast=broadcasts[held])
+            variants.append(codec.encode_shared(plan))
         known = state.known.get(client_id, Known())
-        lacks = (
-            not known.structure,
-            bool(base.teacher) and known.teacher != base.teacher,
-        )
-        if lacks not in numbers:
-            numbers[lacks] = len(variants)
-            variants.append(codec.encode_shared(_variant(base, state, setting, lacks)))
         orders.append(
             Order(
                 client_id=client_id,
-                variant=numbers[lacks],
+                variant=numbers[key],
                 acknowledged=known.acknowledged,
             )
         )
@@ -257,14 +271,13 @@ def _address(
 
 
 def _variant(
-    base: RoundPlan, state: ServerState, setting: Setting, lacks: tuple[bool, bool]
+    base: RoundPlan, state: ServerState, setting: Setting, lack: _Lack
 ) -> RoundPlan:
     """Return the plan with what one kind of client lacks."""
-    lacks_structure, lacks_teacher = lacks
-    text = setting.structure.to_json() if lacks_structure else b""
+    text = setting.structure.to_json() if lack.structure else b""
     teacher = None
     snapshot = _teacher(state, setting.config)
-    if lacks_teacher and snapshot is not None:
+    if lack.teacher and snapshot is not None:
         spec = setting.structure.spec(snapshot.plan.keep)
         teacher, _ = encode_network(
             snapshot.plan,

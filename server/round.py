@@ -27,8 +27,9 @@ from server.cycle import (
     is_previewing,
     may_roll_back,
 )
+from server.downlink import decoded_state, remember
 from server.guard import Score, is_worse, pooled_score
-from server.plan import RoundWork, Setting, encode_network
+from server.plan import RoundWork, Setting
 from server.prune import Choice, agree, choose, within_budget
 from server.state import Known, ServerState, Snapshot, Totals, learn, spread
 
@@ -103,6 +104,7 @@ def finish_round(
         statistics=statistics,
         known=_ledger(state, work, answers),
         totals=_totals(state.totals, answers),
+        sent=remember(state.sent, work.plan.round, work.plan.broadcast),
     )
     if is_guarded(state.cursor, setting.config.rounds):
         back = _guard(moved, score, setting)
@@ -262,9 +264,7 @@ def _cut(
     """Agree, choose, and slice everything that follows the weights."""
     structure, config = setting.structure, setting.config
     spec = structure.spec(moved.keep)
-    _, decoded = encode_network(
-        moved.plan, moved.weights, None, spec, config.broadcast.values
-    )
+    decoded = decoded_state(moved, structure, spec, config)
     dead = zero_units(structure, moved.keep, decoded)
     choice = choose(
         structure=structure,

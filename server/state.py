@@ -40,11 +40,28 @@ class Known:
         acknowledged: Last round whose answer was accepted, 0 for none.
         structure: Whether it holds the structure.
         teacher: Digest of the broadcast that it keeps as a teacher, or empty.
+        held: Round of the last broadcast that it surely holds, 0 for none.
     """
 
     acknowledged: int = 0
     structure: bool = False
     teacher: bytes = b""
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """An earlier broadcast, as clients hold it.
+
+    Attributes:
+        round: The round that sent it.
+        keep: Keep mask of its prune plan, bool[units].
+        full: Its encoding that stands alone.
+    """
+
+    round: int
+    keep: Mask
+    full: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +97,8 @@ class ServerState:
             sparsify phase.
         known: What each client holds.
         totals: Counts so far.
+        sent: The last broadcasts on a grid, the newest last: what the next one is put
+            near to, and what clients are told changes from.
     """
 
     round: int
@@ -93,6 +112,7 @@ class ServerState:
     zero_shares: tuple[float, ...] = ()
     known: Mapping[str, Known] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    sent: tuple[Sent, ...] = ()
 
     @property
     def keep(self) -> Mask:
@@ -124,7 +144,11 @@ def learn(
     """Return the ledger after a client's answer was accepted."""
     old = known.get(client_id, Known())
     fresh = replace(
-        old, acknowledged=round_, structure=True, teacher=teacher or old.teacher
+        old,
+        acknowledged=round_,
+        structure=True,
+        teacher=teacher or old.teacher,
+        held=round_,
     )
     return {**known, client_id: fresh}
 

@@ -10,6 +10,7 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
     message    = [version = 1, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
     kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
+                 | 7 full | 8 change
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -29,8 +30,8 @@ whole tensor of fewer.
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, values, error_feedback, decay,
                          distill_weight, temperature, importance, measure, freeze]
-           broadcast  = [plan, weights bin = message of kind 4, digest of the DECODED
-                         weights, statistics as float32 | nil]
+           broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
+                         DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,
                          rollback bool]
            statistics = [num_examples int, mean bin, variance bin]
@@ -43,10 +44,12 @@ whole tensor of fewer.
            int8:    planes(float32 scale of each row of all tensors of >= 2
                     dimensions), int8 level of each of their entries, planes(float16
                     of all other tensors); weight = level * scale; scale 0 = row of 0s
-5 broadcast  the four items of a broadcast (a client's own store)
+5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
 6 capture  update bin = message of kind 3, JSON of [name, shape] pairs bin, base
            float32[size], last delta float32[size] | nil, digest of the broadcast
            before | empty (an ``.fpu`` file; never sent)
+7 full     weights on a grid of integers, and 8 change, what of them is other than in
+           an earlier broadcast: ``grid_format.py``, a page of its own
 
 delta      = what ``delta_format.py`` specifies, on a page of its own
 
@@ -69,6 +72,16 @@ from common.codec.delta import (
     ideal_bytes,
 )
 from common.codec.frame import VERSION, Kind, seal, unseal
+from common.codec.grid import exact_grid, grid_values, on_grid
+from common.codec.grid_message import (
+    BaseName,
+    base_name,
+    decode_change,
+    decode_full,
+    encode_change,
+    encode_full,
+    is_grid,
+)
 from common.codec.known import Known, hold
 from common.codec.plan_message import (
     PlanCache,
@@ -88,22 +101,32 @@ from common.codec.update_message import (
     message_fields,
     message_parts,
 )
-from common.codec.weights import check_weights, decode_weights, encode_weights
+from common.codec.weights import (
+    check_finite,
+    check_weights,
+    decode_weights,
+    encode_weights,
+)
 
 __all__ = [
     "VALUES",
     "VERSION",
     "Anatomy",
+    "BaseName",
     "Capture",
     "Kind",
     "Known",
     "PlanCache",
     "Shape",
     "address_plan",
+    "base_name",
+    "check_finite",
     "check_weights",
     "decode_broadcast",
     "decode_capture",
+    "decode_change",
     "decode_delta",
+    "decode_full",
     "decode_plan",
     "decode_update",
     "decode_weights",
@@ -111,16 +134,22 @@ __all__ = [
     "dequantise_delta",
     "encode_broadcast",
     "encode_capture",
+    "encode_change",
     "encode_delta",
+    "encode_full",
     "encode_plan",
     "encode_shared",
     "encode_update",
     "encode_weights",
+    "exact_grid",
     "fixed_bytes",
+    "grid_values",
     "hold",
     "ideal_bytes",
+    "is_grid",
     "message_fields",
     "message_parts",
+    "on_grid",
     "order0_bytes",
     "quantise_delta",
     "seal",

@@ -39,7 +39,7 @@ class Alphabet:
         """Return the symbol of each size."""
         if self.floating:
             return (sizes >> MANTISSA).astype(np.uint8)
-        every = np.arange(_SIZES)
+        every = np.arange(max(_SIZES, int(self.starts[-1]) + (1 << int(self.raw[-1]))))
         table = np.searchsorted(self.starts, every, side="right") - 1
         return np.take(table.astype(np.uint8), sizes)
 
@@ -69,7 +69,7 @@ class Alphabet:
 
 
 def integers(top: int) -> Alphabet:
-    """Return the alphabet of sizes 0..top, top <= 255.
+    """Return the alphabet of sizes 0..top, top <= 32767.
 
     Below 16 a size is its own symbol; above, an octave has eight symbols and the low
     bits travel raw.

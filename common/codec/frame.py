@@ -42,6 +42,8 @@ class Kind(IntEnum):
     WEIGHTS = 4
     BROADCAST = 5
     CAPTURE = 6
+    FULL = 7
+    CHANGE = 8
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

@@ -4,9 +4,8 @@
 (``rowmax / 127``) and int8 levels; every other tensor (biases, batch norm) travels as
 float16.  "float32": all as plain float32.  Exact zeros stay exact zeros in both.
 Error of "int8": at most ``0.5 * rowmax / 127`` an entry, and 2**-11 relative (or
-2**-25 absolute) for float16.
-
-This file and ``delta.py`` are the seam for a stronger coder: the signatures stay.
+2**-25 absolute) for float16.  "grid": integers times a step of each row, by the own
+coder (``grid.py``, ``grid_message.py``).
 """
 
 from typing import Any
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
+from common.codec.grid import exact_grid, grid_values, on_grid
+from common.codec.grid_message import decode_full, encode_full, is_grid
 from common.codec.sections import from_planes, squeeze, to_planes, unsqueeze
 from common.errors import ConfigError, DataError, PayloadError, Reason
 from common.messages import ModelSpec, TensorSpec, Vector, weights_digest
@@ -33,13 +34,18 @@ def encode_weights(weights: Vector, spec: ModelSpec, values: str) -> bytes:
     Args:
         weights: float32[spec.size], finite.
         spec: Shapes of the network.
-        values: "int8" or "float32".
+        values: "grid", "int8" or "float32".  Weights that lie on some grid travel
+            exactly as "grid", others on a fresh one.
 
     Raises:
         DataError: If a weight is not finite or their number is wrong.
-        ConfigError: If a bias or batch-norm weight is beyond float16 in "int8".
+        ConfigError: If a bias or batch-norm weight is beyond float16 in "int8", or
+            any weight beyond the grid in "grid".
     """
-    _check_finite(weights, spec)
+    check_finite(weights, spec)
+    if values == "grid":
+        grid = exact_grid(weights, spec) or on_grid(weights, spec, None)
+        return encode_full(grid, spec)
     if values == "float32":
         # The reference that everything is compared with: plain floats.
         deflated, data = False, weights.astype("<f4").tobytes()
@@ -52,8 +58,11 @@ def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
     """Return the weights, float32[spec.size]; trust nothing in ``data``.
 
     Raises:
-        PayloadError: If the bytes are no weights of this network.
+        PayloadError: If the bytes are no weights of this network, or only what
+            changed since an earlier broadcast.
     """
+    if is_grid(data):
+        return grid_values(decode_full(data, spec), spec)
     cap = 4 * (spec.size + spec.rows) + _FRAME
     fields = checks.array(unseal(data, Kind.WEIGHTS, cap), "weights", _FIELDS)
     values = _VALUES[checks.integer(fields[0], "weights.values", 0, 1)]
@@ -84,7 +93,12 @@ def check_weights(weights: Vector, digest: bytes) -> None:
         raise PayloadError(Reason.BAD_DIGEST, "weights", detail)
 
 
-def _check_finite(weights: Vector, spec: ModelSpec) -> None:
+def check_finite(weights: Vector, spec: ModelSpec) -> None:
+    """Refuse weights that cannot be sent.
+
+    Raises:
+        DataError: If a weight is not finite or their number is wrong.
+    """
     if len(weights) != spec.size:
         msg = f"{len(weights)} weights to encode; want {spec.size}"
         raise DataError(msg)

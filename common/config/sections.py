@@ -199,8 +199,9 @@ class Update(Section):
 class Broadcast(Section):
     """What the server sends."""
 
-    values: Literal["int8", "float32"] = "int8"
-    """How the values travel."""
+    values: Literal["grid", "int8", "float32"] = "grid"
+    """How the values travel: as integers times a step of each row, whole or as what
+    changed since the broadcast that a client holds; as 8 bits an entry; as floats."""
 
 
 class Distill(Section):

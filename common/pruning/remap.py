@@ -7,11 +7,15 @@ positions serves them all; batch-norm statistics have the same map over their ch
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from common.messages import Indices, Mask, Vector
+from common.messages import GridWeights, Indices, Mask, Vector
 from common.pruning.structure import MEAN, Structure, positions_kept
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,36 @@ def remap_moments(
     return _carry(vector, _moves(structure, names, *_bytes(structure, old, new)), fill)
 
 
+def remap_grid(
+    grid: GridWeights, structure: Structure, old: Mask, new: Mask
+) -> GridWeights:
+    """Return the grid of the network ``old`` as one of the network ``new``.
+
+    Levels and steps that both keep are carried; levels that come back are 0, and so
+    are the steps of rows that do.
+
+    Raises:
+        ValueError: If the grid does not have the size of the network ``old``.
+    """
+    if np.array_equal(old, new):
+        return grid
+    before, after = structure.spec(old), structure.spec(new)
+    if len(grid.codes) != before.rows:
+        msg = f"grid has {len(grid.codes)} rows; want {before.rows}"
+        raise ValueError(msg)
+    names = tuple(tensor.name for tensor in structure.tensors)
+    moves = _moves(structure, names, *_bytes(structure, old, new))
+    codes = _carry(np.repeat(grid.codes, before.row_lengths), moves, 0)
+    lengths = after.row_lengths
+    filled = np.flatnonzero(lengths)
+    found = np.zeros(after.rows, dtype=np.uint8)
+    if len(filled):
+        # Where only some of a row comes back its other places know its code.
+        starts = (np.cumsum(lengths) - lengths)[filled]
+        found[filled] = np.maximum.reduceat(codes, starts)
+    return GridWeights(codes=found, levels=_carry(grid.levels, moves, 0))
+
+
 def _bytes(structure: Structure, old: Mask, new: Mask) -> tuple[bytes, bytes]:
     structure.check_mask(old)
     structure.check_mask(new)
@@ -119,7 +153,7 @@ def _axis(
     )
 
 
-def _carry(vector: Vector, moves: tuple[_Move, ...], fill: float) -> Vector:
+def _carry(vector: NDArray[T], moves: tuple[_Move, ...], fill: float) -> NDArray[T]:
     size = sum(prod(move.shape) for move in moves)
     if vector.shape != (size,):
         msg = f"vector has shape {list(vector.shape)}; want [{size}]"

@@ -21,7 +21,7 @@ from common.models.flat import get_weights
 from common.pruning.plan import full_plan
 from common.pruning.trace import find_structure
 from common.task import Task
-from server.plan import encode_network
+from server.downlink import encode_network
 from tests.common.test_device_app import zipped
 
 EXAMPLES = 60

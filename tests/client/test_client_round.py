@@ -18,7 +18,8 @@ from common.pruning.remap import remap
 from common.sparsity.topk import dense
 from server.asking import expect
 from server.cycle import Cursor
-from server.plan import encode_network, plan_round
+from server.downlink import encode_network
+from server.plan import plan_round
 from server.state import Snapshot
 from tests.tiny_federation import (
     make_examples,

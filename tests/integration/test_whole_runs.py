@@ -8,7 +8,7 @@ import pytest
 import client.round
 import simulations.engines
 import simulations.worker
-from client.round import run_round
+from client.round import open_plan, run_round
 from client.score import score
 from common import codec
 from common.messages import Phase
@@ -99,14 +99,14 @@ def test_the_penalty_makes_exact_zeros_in_the_broadcast(tmp_path):
 def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypatch):
     def boosted(plan, bench, store):
         answer = run_round(plan, bench, store)
-        return answer if plan.client_id != "client-000" else boost(answer, plan, bench)
+        if plan.client_id != "client-000":
+            return answer
+        return boost(answer, open_plan(plan, bench, store))
 
-    def boost(answer, plan, bench):
+    def boost(answer, opened):
         """Return the answer with every sent entry turned round and made huge."""
         fields = list(codec.unseal(answer, codec.Kind.UPDATE, len(answer)))
-        structure = bench.structure(plan.structure, b"")
-        spec = structure.spec(plan.broadcast.plan.keep)
-        base = codec.decode_weights(plan.broadcast.weights, spec)
+        plan, spec, base = opened.plan, opened.spec, opened.weights
         rng = np.random.default_rng(plan.round)
         chosen = client.round.sparsify(
             rng.normal(scale=3.0, size=spec.size).astype(np.float32),

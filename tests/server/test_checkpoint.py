@@ -12,7 +12,7 @@ from common.errors import IntegrityError
 from common.messages import Phase, PrunePlan, Statistics
 from server.checkpoint import Checkpoints, state_from_bytes, state_to_bytes
 from server.cycle import Cursor
-from server.state import Known, ServerState, Snapshot, Totals
+from server.state import Known, Sent, ServerState, Snapshot, Totals
 
 IDENTITY = "a" * 32
 
@@ -69,9 +69,13 @@ def make_state(round_):
         ),
         zero_shares=(0.1, 0.25),
         known={
-            "b": Known(acknowledged=3, structure=True, teacher=b"t" * 16),
-            "a": Known(acknowledged=0, structure=False, teacher=b""),
+            "b": Known(acknowledged=3, structure=True, teacher=b"t" * 16, held=2),
+            "a": Known(acknowledged=0, structure=False, teacher=b"", held=0),
         },
+        sent=(
+            Sent(round=3, keep=make_plan(5).keep, full=b"\0\xff whole"),
+            Sent(round=5, keep=make_plan(1).keep, full=bytes(range(256))),
+        ),
         totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
     )
 
@@ -85,10 +89,11 @@ def assert_same(found, wanted):
     elif hasattr(wanted, "__dataclass_fields__"):
         for field in fields(wanted):
             assert_same(getattr(found, field.name), getattr(wanted, field.name))
-    elif isinstance(wanted, dict):
-        assert list(found) == list(wanted)
-        for key, value in wanted.items():
-            assert_same(found[key], value)
+    elif isinstance(wanted, dict | tuple):
+        keys = range(len(wanted)) if isinstance(wanted, tuple) else list(wanted)
+        assert (range(len(found)) if isinstance(found, tuple) else list(found)) == keys
+        for key in keys:
+            assert_same(found[key], wanted[key])
     elif wanted != wanted:  # noqa: PLR0124 - not a number
         assert found != found  # noqa: PLR0124
     else:
@@ -228,7 +233,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 def test_a_checkpoint_of_another_version_is_refused():
     data = state_to_bytes(make_state(1), IDENTITY)
-    other = data.replace(b"fedprune-checkpoint/2", b"fedprune-checkpoint/9")
+    other = data.replace(b"fedprune-checkpoint/3", b"fedprune-checkpoint/9")
     with pytest.raises(IntegrityError, match="x is no checkpoint of this version"):
         state_from_bytes(other, IDENTITY, "x")
 

@@ -10,9 +10,9 @@ from common.config import Update
 from common.messages import Phase, Statistics, weights_digest
 from common.schedule import learning_rate
 from server.cycle import Cursor, after_round, is_cutting, is_frozen, is_previewing
+from server.downlink import encode_network
 from server.plan import (
     draw_cohort,
-    encode_network,
     plan_round,
     rate_of,
     update_density,
@@ -78,7 +78,9 @@ def teacher_of(state, setting, seed=5):
     """Return a snapshot as the server keeps it: decoded weights of a broadcast."""
     spec = setting.structure.spec(state.keep)
     weights = np.random.default_rng(seed).normal(size=spec.size).astype(np.float32)
-    broadcast, decoded = encode_network(state.plan, weights, None, spec, "int8")
+    broadcast, decoded = encode_network(
+        state.plan, weights, None, spec, setting.config.broadcast.values
+    )
     return Snapshot(
         round=1,
         plan=state.plan,
@@ -131,8 +133,9 @@ def test_clients_that_lack_the_same_share_one_encoded_plan():
     assert {order.variant for order in work.asking.orders} == {0}
 
 
-def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises():
-    state, setting = prepare(TUNING)
+@pytest.mark.parametrize("values", ["grid", "int8", "float32"])
+def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises(values):
+    state, setting = prepare(TUNING, broadcast__values=values)
     for seed in range(5):
         teacher = teacher_of(state, setting, seed)
         work = plan_round(replace(state, dense=teacher, previous=teacher), setting)

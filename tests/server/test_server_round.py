@@ -150,7 +150,7 @@ def test_totals_count_the_bytes_of_everybody_and_the_messages_of_the_accepted():
 
 def test_the_ledger_notes_who_holds_what_and_sends_all_again_to_who_failed():
     server = Server(cursor=CUTTING)
-    old = Known(acknowledged=4, structure=True, teacher=b"t" * 16)
+    old = Known(acknowledged=4, structure=True, teacher=b"t" * 16, held=4)
     known = {f"client-00{n}": old for n in (0, 1, 2)}
     server.state = replace(server.state, round=5, known=known)
     answers = server.answers(server.noise(), importance=np.ones(16, np.float32))
@@ -160,10 +160,10 @@ def test_the_ledger_notes_who_holds_what_and_sends_all_again_to_who_failed():
     kept = server.work.plan.broadcast.digest
     after, _ = server.finish(answers)
     assert dict(after.known) == {
-        "client-000": Known(acknowledged=6, structure=True, teacher=kept),
+        "client-000": Known(acknowledged=6, structure=True, teacher=kept, held=6),
         "client-001": Known(acknowledged=4),
         "client-002": Known(acknowledged=4),
-        "client-003": Known(acknowledged=6, structure=True, teacher=kept),
+        "client-003": Known(acknowledged=6, structure=True, teacher=kept, held=6),
     }
 
 

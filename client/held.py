@@ -1,0 +1,112 @@
+"""Broadcasts that a client holds: what changes are told from.
+
+A message may hold only what changed since an earlier broadcast.  Each one that was read
+is kept, in the encoding that stands alone, by round and by the digest of its integers:
+a file that is lost, damaged or of another run can never lead to another network, only
+to the request to be sent everything.
+"""
+
+from dataclasses import dataclass, replace
+
+from client.state import ClientStore
+from common import codec
+from common.codec import BaseName
+from common.errors import IntegrityError, PayloadError
+from common.messages import Broadcast, GridWeights, Mask, Vector
+from common.pruning.plan import check_plan
+from common.pruning.remap import remap_grid
+from common.pruning.structure import Structure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A broadcast that has been read.
+
+    Attributes:
+        full: It, in an encoding that stands alone.
+        weights: What it decodes to, float32[n].
+        name: Digest of its integers; empty where there are none.
+    """
+
+    full: bytes
+    weights: Vector
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """An earlier broadcast.
+
+    Attributes:
+        grid: Its integers.
+        keep: Keep mask of its prune plan.
+    """
+
+    grid: GridWeights
+    keep: Mask
+
+
+def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Taken:
+    """Read a broadcast, whole or as what changed.
+
+    Args:
+        broadcast: What came; its plan has been checked.
+        structure: The original network.
+        store: Where earlier broadcasts lie.
+
+    Raises:
+        PayloadError: If it is none of this network, or decodes to other weights than
+            were promised.
+        IntegrityError: If the broadcast that it starts from is not held here.
+    """
+    spec = structure.spec(broadcast.plan.keep)
+    if not codec.is_grid(broadcast.weights):
+        weights = codec.decode_weights(broadcast.weights, spec)
+        codec.check_weights(weights, broadcast.digest)
+        return Taken(full=broadcast.weights, weights=weights, name=b"")
+    base = codec.base_name(broadcast.weights, spec)
+    if base is None:
+        grid = codec.decode_full(broadcast.weights, spec)
+    else:
+        held = _load(base, structure, store)
+        cut = remap_grid(held.grid, structure, held.keep, broadcast.plan.keep)
+        grid = codec.decode_change(broadcast.weights, spec, held.grid, cut)
+    weights = codec.grid_values(grid, spec)
+    codec.check_weights(weights, broadcast.digest)
+    full = broadcast.weights if base is None else codec.encode_full(grid, spec)
+    return Taken(full=full, weights=weights, name=grid.name)
+
+
+def hold_on(
+    taken: Taken, broadcast: Broadcast, round_: int, store: ClientStore
+) -> None:
+    """Keep a broadcast for the changes of later rounds."""
+    if taken.name:
+        # Its moments are not what later broadcasts are told from.
+        bare = replace(broadcast, weights=taken.full, statistics=None)
+        store.save_held(round_, taken.name, codec.encode_broadcast(bare))
+
+
+def _load(base: BaseName, structure: Structure, store: ClientStore) -> _Held:
+    """Return a broadcast that is held here.
+
+    Raises:
+        IntegrityError: If it is not, or not whole.
+    """
+    which = f"the broadcast of round {base.round} ({base.name.hex()})"
+    data = store.load_held(base.round, base.name)
+    if data is None:
+        msg = f"{which} is not held here: send everything"
+        raise IntegrityError(msg)
+    try:
+        stored = codec.decode_broadcast(data)
+        check_plan(structure, stored.plan)
+        spec = structure.spec(stored.plan.keep)
+        grid = codec.decode_full(stored.weights, spec)
+    except PayloadError as error:
+        msg = f"{which} is damaged here: send everything ({error})"
+        raise IntegrityError(msg) from error
+    if grid.name != base.name:
+        msg = f"{which} is another one here: send everything"
+        raise IntegrityError(msg)
+    return _Held(grid=grid, keep=stored.plan.keep)

@@ -1,0 +1,45 @@
+"""The format of weights on a grid, version 1: how a broadcast becomes bytes.
+
+7 full     recipe, count, bits, stream, raw
+8 change   round, base, recipe, count, bits, stream, raw
+
+round    number of the round that sent the base, >= 1
+base     digest of the base as it was sent: of its steps (uint8, one a row) and its
+         levels (int16), each framed by its length (uint64); not that of the weights
+recipe   as in ``delta_format.py``, without last and agreed; full has no base, and so
+         neither base nor deep
+count    number of levels that are other than those of the base
+bits     bit length of the largest difference, 1..15; 0 with count 0
+stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits.
+         A change of nothing: recipe, count and bits 0, stream and raw empty.
+
+A grid is a step for each row and a level for each weight.  Rows and tensors are those
+of the package.  step = 0 a row of zeros | 1..63; weight = level * 2 ** (step - 48) as
+float32; level is -16383..16383.  All numbers of both ends are integers.
+
+Both ends hold the base.  Of a full message that is a network of zeros (every step and
+level 0).  Of a change it is an earlier broadcast, brought into the shapes of the new
+plan: rows and columns that are cut go, those that come back have step and level 0 (a
+row of which only some comes back keeps its step).
+
+before     = the base's level at the new step: 0 where one of the two steps is 0, else
+             with d = new step - old step: d <= 0: level << min(-d, 15), clipped to
+             -16383..16383; d > 0: (level + (1 << d >> 1)) >> d with d at most 17
+difference = level - before; g = the base's weights (as float32 with the base's steps)
+
+Lanes, blocks, shares, classes and scores are those of ``delta_format.py``, with
+``count`` as it stands there.  Runs, with the contexts that are in brackets:
+1 steps     a bit for each row, 1 = other than in the base [tensor]; then each of these
+            steps, of 64 [tensor]
+2 rows, 3 columns, 4 mask, 5 sizes, 6 signs: the runs 1, 2, 3, 5 and 6 of a delta, for
+            places where the difference is not 0; a size is below 2 ** max(bits, 1);
+            no shrink, so rest = difference * (-1 where g < 0)
+
+raw bits   of mantissas of more than 8 bits what is above these 8, of 1 bit, then of 2,
+           then of 3; then the low bits, of 1 bit, then of 2, ..., of 8; then the signs
+           left; packed and begun in the lanes as those of a delta
+
+Canonical: a step is 0 exactly for rows of zeros (in the result, not in the base cut to
+its shapes, whose rows may have lost all that was not 0); a step that changes is
+another one; a message in which nothing changes has an empty stream.
+"""
