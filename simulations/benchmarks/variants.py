@@ -22,17 +22,14 @@ from simulations.run import run
 
 SEEDS = range(10, 20)
 PROCESSES = 2
+_BYTES = ("bytes_up", "bytes_down")
 VARIANTS = {
     "defaults": [],
+    "int8 broadcasts": ["broadcast.values=int8"],
+    "int8 levels of each row": ["update.values=int8"],
+    "8 final rounds": ["rounds.final=8"],
     "teacher before the last cut": ["distill.weight=0.5"],
     "teacher before the first cut": ["distill.weight=0.5", "distill.teacher=dense"],
-    "6 % of the entries": ["update.update_density=0.06"],
-    "8 final rounds": ["rounds.final=8"],
-    "uniform steps": ["update.values=step"],
-    "uniform steps, 10 % of the entries": [
-        "update.values=step",
-        "update.update_density=0.1",
-    ],
 }
 
 
@@ -56,14 +53,14 @@ def _ended(settings: Sequence[str], seed: int) -> dict[str, Any]:
         events = next(Path(folder).glob("*/events.jsonl")).read_text().splitlines()
     rounds = [e for e in map(json.loads, events) if e["event"] == "round"]
     kept = {key: rounds[-1][key] for key in ("validation_accuracy", "validation_loss")}
-    return kept | {key: summary[key] for key in ("bytes_up", "bytes_down", "rounds")}
+    return kept | {key: summary[key] for key in _BYTES}
 
 
 def _row(name: str, runs: Sequence[dict[str, Any]]) -> list[Figure]:
     accuracies = [float(r["validation_accuracy"]) for r in runs]
     mean = sum(accuracies) / len(runs)
     spread = sum((a - mean) ** 2 for a in accuracies) / (len(runs) - 1)
-    kilo = sum(r["bytes_up"] for r in runs) / len(runs) / 1000
+    up, down = (sum(r[key] for r in runs) / len(runs) / 1000 for key in _BYTES)
     return [
         Figure(
             name=f"{name}: validation accuracy",
@@ -74,7 +71,7 @@ def _row(name: str, runs: Sequence[dict[str, Any]]) -> list[Figure]:
         Figure(
             name=f"{name}: validation loss",
             value=sum(float(r["validation_loss"]) for r in runs) / len(runs),
-            detail=f"{kilo:.0f} kB up, {runs[0]['rounds']} rounds",
+            detail=f"{up:.0f} kB up, {down:.0f} kB down",
         ),
     ]
 
