@@ -14,13 +14,16 @@ from torch import nn
 from common.messages import Mask
 from common.models.flat import get_weights
 from common.pruning.budget import shares
+from common.pruning.choose import choose_keep
 from common.pruning.importance import weight_scores
+from common.pruning.latency import LatencyTable
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
 from simulations.benchmarks.harness import Figure
 from simulations.benchmarks.networks import Network
 from simulations.export import onnx_runner, write_onnx
+from simulations.profiling import profile
 from simulations.quantised import quantise_onnx
 
 _REPEATS = 30
@@ -32,15 +35,26 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8")
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """How many times faster than the dense float32 network, at least."""
+    """How many times faster than the dense float32 network, at least.
+
+    Attributes:
+        pruned: Half of the units by magnitude.
+        int8: The same, quantised.
+        chosen: What is left within ``budget``, by magnitude over measured time.
+        chosen_int8: The same, quantised.
+        budget: Share of the dense latency, by the table.
+    """
 
     pruned: float
     int8: float
+    chosen: float
+    chosen_int8: float
+    budget: float
 
 
 LATENCY_GOALS: Mapping[str, Goals] = {
-    "ResNet-18": Goals(3.0, 6.0),
-    "MobileNetV2": Goals(1.9, 2.4),
+    "ResNet-18": Goals(3.0, 6.0, 3.5, 7.5, budget=0.22),
+    "MobileNetV2": Goals(1.9, 2.4, 2.3, 3.0, budget=0.3),
 }
 
 
@@ -65,43 +79,80 @@ def half(model: nn.Module, structure: Structure) -> Mask:
     return keep
 
 
+def by_time(
+    model: nn.Module, structure: Structure, table: LatencyTable, budget: float
+) -> Mask:
+    """Keep what a budget of latency leaves, chosen by magnitude over measured time."""
+    full = structure.full()
+    rng = np.random.default_rng(0)
+    return choose_keep(
+        structure,
+        full,
+        weight_scores(structure, full, get_weights(model), "l2-group", rng),
+        {"latency": budget},
+        floor=2,
+        step_cap=1.0,
+        width_multiple=_MULTIPLE,
+        latency=table,
+    )
+
+
 def latency(name: str, network: Network, goals: Goals) -> Iterator[Figure]:
-    """Yield how much faster the pruned, and the pruned int8 network is."""
+    """Yield how much faster pruned networks are, in float32 and in int8."""
     model, example = network.make().eval(), network.example()
     structure = find_structure(model, example)
-    keep = half(model, structure)
-    left = shares(structure, keep)
-    cut = apply_plan(copy.deepcopy(model), structure, keep)
+    started = time.perf_counter()
+    table = profile(model, structure, example, runtime="onnxruntime")
+    seconds = time.perf_counter() - started
+    masks = [
+        half(model, structure),
+        by_time(model, structure, table, goals.budget),
+    ]
+    dense, *taken = _measured(model, structure, network.shape[1:], masks)
+    detail = f"{1e3 * dense:.2f} ms dense; min of {_REPEATS} interleaved, 1 thread"
+    wanted = ((goals.pruned, goals.int8), (goals.chosen, goals.chosen_int8))
+    notes = (
+        f"by magnitude; {flags()}",
+        f"budget {goals.budget:g}, profiled in {seconds:.0f} s",
+    )
+    titles = ("pruned", "chosen by latency table")
+    for place, title in enumerate(titles):
+        left = shares(structure, masks[place])
+        yield Figure(
+            name=f"{name}: onnxruntime, dense / {title}",
+            value=dense / taken[2 * place],
+            unit="x",
+            goal=f">= {wanted[place][0]:g}",
+            detail=f"{detail}; {100 * left['flops']:.0f} % of the MACs, "
+            f"{100 * left['params']:.0f} % of the parameters, "
+            f"{100 * left['channel_density']:.0f} % of the channels; {notes[place]}",
+        )
+        yield Figure(
+            name=f"{name}: onnxruntime, dense / {title} int8",
+            value=dense / taken[2 * place + 1],
+            unit="x",
+            goal=f">= {wanted[place][1]:g}",
+            detail=f"{1e3 * taken[2 * place + 1]:.2f} ms",
+        )
+
+
+def _measured(
+    model: nn.Module, structure: Structure, shape: tuple[int, ...], masks: list[Mask]
+) -> list[float]:
+    """Return seconds of the dense network, then float32 and int8 of each cut one."""
+    rng = np.random.default_rng(0)
+    batches = [
+        rng.standard_normal((8, *shape), dtype=np.float32) for _ in range(_CALIBRATION)
+    ]
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
-        dense, pruned = Path(folder) / "dense.onnx", Path(folder) / "pruned.onnx"
-        int8 = Path(folder) / "int8.onnx"
-        shape = network.shape[1:]
-        write_onnx(model, shape, dense)
-        write_onnx(cut, shape, pruned)
-        rng = np.random.default_rng(0)
-        batches = [
-            rng.standard_normal((8, *shape), dtype=np.float32)
-            for _ in range(_CALIBRATION)
-        ]
-        quantise_onnx(pruned, int8, batches)
-        runners = [onnx_runner(path) for path in (dense, pruned, int8)]
-        taken = _interleaved(runners, batches[0][:1])
-    detail = f"{1e3 * taken[0]:.2f} ms dense; min of {_REPEATS} interleaved, 1 thread"
-    yield Figure(
-        name=f"{name}: onnxruntime, dense / pruned",
-        value=taken[0] / taken[1],
-        unit="x",
-        goal=f">= {goals.pruned:g}",
-        detail=f"{detail}; {100 * left['flops']:.0f} % of the MACs, "
-        f"{100 * left['params']:.0f} % of the parameters; {flags()}",
-    )
-    yield Figure(
-        name=f"{name}: onnxruntime, dense / pruned int8",
-        value=taken[0] / taken[2],
-        unit="x",
-        goal=f">= {goals.int8:g}",
-        detail=f"{1e3 * taken[2]:.2f} ms",
-    )
+        paths = [Path(folder) / "dense.onnx"]
+        write_onnx(model, shape, paths[0])
+        for number, keep in enumerate(masks):
+            cut = apply_plan(copy.deepcopy(model), structure, keep)
+            paths += [Path(folder) / f"{number}{k}.onnx" for k in ("", "-int8")]
+            write_onnx(cut, shape, paths[-2])
+            quantise_onnx(paths[-2], paths[-1], batches)
+        return _interleaved([onnx_runner(path) for path in paths], batches[0][:1])
 
 
 def _interleaved(
