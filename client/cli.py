@@ -79,9 +79,13 @@ def client(
 
 @app.command("run-model")
 def run_model(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.safetensors", help="The network.")
+    ],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
-    data_dir: Annotated[str, typer.Option(metavar="DIR")] = "",
+    data_dir: Annotated[
+        str, typer.Option(metavar="DIR", help="As task.data_dir.")
+    ] = "",
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Examples.")] = 10,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document.")

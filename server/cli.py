@@ -29,7 +29,7 @@ STATE = Path("fedprune-server")
 
 @app.command()
 def certs(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where they go.")],
     host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="The server's name or address; repeatable."),
@@ -38,7 +38,9 @@ def certs(
         list[str] | None,
         typer.Option(metavar="ID", help="A client that gets a key; repeatable."),
     ] = None,
-    days: Annotated[int, typer.Option(min=1, metavar="N")] = 365,
+    days: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How long they are valid.")
+    ] = 365,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -131,7 +133,9 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
 
 @app.command()
 def submit(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.toml]")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
+    ] = None,
     set_: Set = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
