@@ -20,9 +20,11 @@ from tests.e2e.federation import IDS, Federation
 from tests.e2e.relay import Relay
 from tests.integration.processes import ROOT, child, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
-RUN_S = 300
+# Limits, not pauses: a busy machine takes several times as long as an idle one.
+PATIENCE_S = 240
+RUN_S = 500
 FIRST, SECOND, THIRD = IDS
 
 
@@ -49,11 +51,11 @@ def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path)
     federation.make_certificates()
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[FIRST]
-        wait_for(lambda: "round 2: received" in victim.output, 120, "round 2")
+        wait_for(lambda: "round 2: received" in victim.output, PATIENCE_S, "round 2")
         kill(victim, "client.executor")
         assert server.wait(RUN_S) == 0, server.output
         assert "the executor ended with -9; it is started again" in victim.output
-        assert victim.wait(60) == 0, victim.output
+        assert victim.wait(PATIENCE_S) == 0, victim.output
     rows = records(federation, FIRST)
     assert rows[2]["status"] == "failed"
     assert "stopped responding" in rows[2]["reason"]
@@ -64,13 +66,15 @@ def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path)
 def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation):
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[SECOND]
-        wait_for(lambda: "round 1: answered" in victim.output, 120, "round 1")
+        # "answered" alone is not enough: the answer must have reached the server.
+        wait_for(lambda: "round 1/" in server.output, PATIENCE_S, "round 1")
         kill(victim, "flower-supernode")
         assert server.wait(RUN_S) == 0, server.output
         assert "still connected" in victim.output
+        assert "the executor ended" not in victim.output
         # It may be let in again only after the run, which needs no third answer.
         other = clients[THIRD]
-        assert other.wait(60) == 0, other.output
+        assert other.wait(PATIENCE_S) == 0, other.output
     rows = records(federation, SECOND)
     assert rows[1]["status"] == "accepted"
     assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
@@ -79,18 +83,18 @@ def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation)
 
 def test_a_killed_superlink_costs_nothing(federation, expected):
     with federation.serve() as server, federation.clients() as clients:
-        wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
+        wait_for(lambda: "round 2/" in server.output, PATIENCE_S, "two rounds")
         kill(server, "flower-superlink")
         assert server.wait(RUN_S) == 0, server.output
         assert "superlink ended with -9; it is started again" in server.output
         for name, device in clients.items():
-            assert device.wait(60) == 0, (name, device.output)
+            assert device.wait(PATIENCE_S) == 0, (name, device.output)
     assert_undisturbed(federation, expected)
 
 
 def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
     with federation.serve() as server, federation.clients():
-        wait_for(lambda: "round 3/" in server.output, 120, "three rounds")
+        wait_for(lambda: "round 3/" in server.output, PATIENCE_S, "three rounds")
         kill(server, "flwr-serverapp")
         assert server.wait(RUN_S) == 0, server.output
         assert "it is resumed" in server.output
@@ -100,7 +104,7 @@ def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
 def test_a_server_killed_whole_goes_on_from_its_checkpoint(federation, expected):
     with federation.clients():
         with federation.serve() as server:
-            wait_for(lambda: "round 3/" in server.output, 120, "three rounds")
+            wait_for(lambda: "round 3/" in server.output, PATIENCE_S, "three rounds")
         # Leaving the block has killed all of its processes.
         assert server.process.returncode == -signal.SIGKILL
         with federation.serve("--resume", str(federation.run)) as again:
@@ -133,7 +137,7 @@ def relayed(federation, cut):
             federation.client(SECOND),
             federation.client(THIRD),
         ):
-            wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
+            wait_for(lambda: "round 2/" in server.output, PATIENCE_S, "two rounds")
             cut(relay)
             time.sleep(30)
             relay.mend()
@@ -173,8 +177,8 @@ def test_strangers_are_refused_with_the_reason(federation, tmp_path):
         tmp_path / "other" if (tmp_path / "other").mkdir() is None else 0
     )
     other.make_certificates()
-    with federation.serve("--quiet") as server:
-        wait_for(lambda: serving(federation), 60, server.output)
+    with federation.serve("--quiet"):
+        wait_for(lambda: serving(federation), PATIENCE_S, "the server")
         keys = federation.certs / "clients" / FIRST
         mixed = tmp_path / "mixed"
         shutil.copytree(other.certs / "clients" / FIRST, mixed)
@@ -203,11 +207,11 @@ def refused(federation, keys, words, environment=None):
         "--state", str(federation.folder / "stranger"),
     )  # fmt: skip
     with child(command, federation.folder, environment) as stranger:
-        assert stranger.wait(150) == 2, stranger.output
+        assert stranger.wait(PATIENCE_S) == 2, stranger.output
         errors = [x for x in stranger.output.splitlines() if x.startswith("error:")]
         assert len(errors) == 1, stranger.output
         assert words in errors[0]
-        assert stranger.left_after(15) == []
+        assert stranger.left_after(60) == []
 
 
 def serving(federation):
