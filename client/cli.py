@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from common.client_name import check_client_name
 from common.errors import ConfigError
 
 app = typer.Typer()
@@ -58,6 +59,7 @@ def client(
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
         message = f'--server: found "{server}", want HOST:PORT'
         raise ConfigError(message)
+    check_client_name(id_)
     parse_share(partition)
     if insecure:
         print("warning: --insecure: nothing is encrypted", file=sys.stderr)

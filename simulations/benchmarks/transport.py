@@ -19,7 +19,7 @@ from common.errors import FedPruneError
 from common.keeper import Keeper, Process, environment
 from server.certs import CertFolder, make_certificates
 from server.events import read_events
-from server.link import flower
+from server.request import flower
 from simulations.benchmarks.fleet import Fleet, free_port
 from simulations.benchmarks.harness import Figure, benchmark
 
