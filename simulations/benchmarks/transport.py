@@ -42,7 +42,7 @@ update_density = 0.05
 """
 _ROOT = Path(__file__).resolve().parents[2]
 _APP = Path(__file__).with_name("stock_app")
-_LIMIT_S = 420.0
+_LIMIT_S = 900.0
 
 
 def measure() -> list[Figure]:

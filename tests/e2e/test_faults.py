@@ -3,6 +3,7 @@
 Each case completes, or ends with the documented error and exit code.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ from server.runfolder import RunFolder
 from simulations.api import simulate
 from tests.e2e.federation import IDS, Federation
 from tests.e2e.relay import Relay
-from tests.integration.processes import ROOT, child, wait_for
+from tests.integration.processes import ROOT, child, fedprune, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -47,7 +48,7 @@ def expected(tmp_path_factory):
 
 def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path):
     # Long local training, so that the kill falls into it.
-    federation = Federation(tmp_path, minimum=2, epochs=12)
+    federation = Federation(tmp_path, minimum=2, epochs=5)
     federation.make_certificates()
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[FIRST]
@@ -172,46 +173,47 @@ def test_a_full_disk_fails_one_client_by_name_and_no_other(federation):
 
 
 def test_strangers_are_refused_with_the_reason(federation, tmp_path):
-    """Another authority, an unknown key, a wrong name, a wrong clock, no TLS."""
-    other = Federation(
-        tmp_path / "other" if (tmp_path / "other").mkdir() is None else 0
-    )
+    """Another authority, an unknown key, a wrong clock, no TLS; all at once."""
+    place = tmp_path / "other"
+    place.mkdir()
+    other = Federation(place)
     other.make_certificates()
-    with federation.serve("--quiet"):
+    keys, foreign = (f.certs / "clients" / FIRST for f in (federation, other))
+    unknown = tmp_path / "unknown"
+    shutil.copytree(foreign, unknown)
+    shutil.copy(keys / "ca.crt", unknown / "ca.crt")
+    cases = {
+        "not signed by": (foreign, 0),
+        "refuses client client-000": (unknown, 0),
+        "speaks TLS": (None, 0),
+        "s ahead of the server": (keys, 3600),
+        "s behind": (keys, -3600),
+    }
+    with federation.serve("--quiet"), contextlib.ExitStack() as stack:
         wait_for(lambda: serving(federation), PATIENCE_S, "the server")
-        keys = federation.certs / "clients" / FIRST
-        mixed = tmp_path / "mixed"
-        shutil.copytree(other.certs / "clients" / FIRST, mixed)
-        refused(federation, other.certs / "clients" / FIRST, "not signed by")
-        shutil.copy(keys / "ca.crt", mixed / "ca.crt")
-        refused(federation, mixed, "refuses client client-000")
-        refused(federation, None, "speaks TLS")
-        clock = {
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).with_name("skewed")), str(ROOT)]
-            ),
+        started = {
+            words: stack.enter_context(stranger(federation, number, *case))
+            for number, (words, case) in enumerate(cases.items())
         }
-        for skew, words in ((3600, "s ahead of the server"), (-3600, "s behind")):
-            environment = clock | {"FEDPRUNE_TEST_CLOCK": str(skew)}
-            refused(federation, keys, words, environment)
+        for words, refused in started.items():
+            assert refused.wait(PATIENCE_S) == 2, refused.output
+            errors = [x for x in refused.output.splitlines() if x.startswith("error:")]
+            assert len(errors) == 1, refused.output
+            assert words in errors[0]
+            assert refused.left_after(60) == []
 
 
-def refused(federation, keys, words, environment=None):
-    """Start a client that must end with exit code 2 and say why, in one line."""
-    from tests.integration.processes import fedprune
-
+def stranger(federation, number, keys, skew):
+    """Start a client that must be refused."""
     trust = ["--insecure"] if keys is None else ["--tls", str(keys)]
     command = fedprune(
         "client", str(federation.file), "--server", f"127.0.0.1:{federation.port}",
         "--id", FIRST, "--partition", "0/3", *trust,
-        "--state", str(federation.folder / "stranger"),
+        "--state", str(federation.folder / f"stranger-{number}"),
     )  # fmt: skip
-    with child(command, federation.folder, environment) as stranger:
-        assert stranger.wait(PATIENCE_S) == 2, stranger.output
-        errors = [x for x in stranger.output.splitlines() if x.startswith("error:")]
-        assert len(errors) == 1, stranger.output
-        assert words in errors[0]
-        assert stranger.left_after(60) == []
+    path = os.pathsep.join([str(Path(__file__).with_name("skewed")), str(ROOT)])
+    clock = {"PYTHONPATH": path, "FEDPRUNE_TEST_CLOCK": str(skew)} if skew else None
+    return child(command, federation.folder, clock)
 
 
 def serving(federation):
