@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import FedPruneError
 from common.keeper import environment
 
-_REQUEST_S = 60.0
+_REQUEST_S = 180.0  # a busy machine takes long to import Flower
 
 
 def flower(name: str) -> list[str]:
