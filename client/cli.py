@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from common.client_name import check_client_name
 from common.errors import ConfigError
 
 app = typer.Typer()
@@ -58,6 +59,7 @@ def client(
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
         message = f'--server: found "{server}", want HOST:PORT'
         raise ConfigError(message)
+    check_client_name(id_)
     parse_share(partition)
     if insecure:
         print("warning: --insecure: nothing is encrypted", file=sys.stderr)
@@ -79,9 +81,13 @@ def client(
 
 @app.command("run-model")
 def run_model(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.safetensors", help="The network.")
+    ],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
-    data_dir: Annotated[str, typer.Option(metavar="DIR")] = "",
+    data_dir: Annotated[
+        str, typer.Option(metavar="DIR", help="As task.data_dir.")
+    ] = "",
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Examples.")] = 10,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document.")

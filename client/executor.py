@@ -19,15 +19,15 @@ from pathlib import Path
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import (
     pull_task_input,
@@ -42,6 +42,7 @@ from common.errors import FedPruneError, IntegrityError
 _POLL_S = 0.2
 _RETRY_S = 1.0
 _INPUT_S = 300.0  # a task whose message has not come by then is given up
+_PUSH_S = 30.0
 _GUARDED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 
@@ -103,9 +104,9 @@ class Executor:
                 RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
                 RuntimeTokenHttpInterceptor(token),
             ],
-            retry_invoker=_brief(),
+            retry_invoker=patience(),
         )
-        heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+        heartbeat = HeartbeatSender(lambda: beat(client))
         heartbeat.start()
         try:
             late = threading.Timer(_INPUT_S, heartbeat.stop)
@@ -158,11 +159,33 @@ def _name(message: Message) -> str:
     return f"round {group}" if group else kind
 
 
-def _brief() -> RetryInvoker:
-    """Return Flower's retrying, that gives up: the SuperNode is on this machine."""
-    invoker = make_simple_http_retry_invoker()
-    invoker.max_time = 30.0
-    return invoker
+def beat(client: RuntimeHttpClient) -> bool:
+    """Tell the SuperNode that a task is worked on; return whether it was reached.
+
+    A SuperNode that was started again knows nothing of the task.  Flower's own beat
+    ends the process then, and the next tasks with it; here the answer is lost alone.
+    """
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except httpx.TransportError:
+        return False
+    except httpx.HTTPStatusError:
+        pass  # it is there
+    return True
+
+
+def patience() -> RetryInvoker:
+    """Return how requests are retried: not for long, the node is on this machine.
+
+    What the SuperNode refuses is not asked again; Flower's own retrying ends the
+    process when a token is no longer known.
+    """
+    return RetryInvoker(
+        wait_gen_factory=exponential,
+        recoverable_exceptions=httpx.TransportError,
+        max_tries=None,
+        max_time=_PUSH_S,
+    )
 
 
 def say(text: str) -> None:

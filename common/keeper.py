@@ -173,7 +173,7 @@ def _spawn(process: Process) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - no threads here
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
             start_new_session=True,  # Ctrl-C reaches us, and we end them in order
         )
     finally:
@@ -181,7 +181,7 @@ def _spawn(process: Process) -> subprocess.Popen[bytes]:
             output.close()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask Linux to end this process when its parent ends, however that ends."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

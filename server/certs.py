@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.atomic import write_bytes_atomic
+from common.client_name import check_client_name
 from common.errors import ConfigError
 
 LOCAL_NAMES = ("localhost", "127.0.0.1")
 
 _Key = ec.EllipticCurvePrivateKey
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # A clock that is a little behind must not refuse a fresh certificate.
 _BACKDATED = timedelta(hours=1)
 
@@ -102,9 +102,7 @@ def make_certificates(
         ConfigError: If a name cannot be one, or the folder cannot be used.
     """
     for name in clients:
-        if not _NAME.fullmatch(name):
-            msg = f'client "{name}": want 1 to 100 letters, digits, ".", "_", "-"'
-            raise ConfigError(msg)
+        check_client_name(name)
     folder = CertFolder(path)
     written: list[Path] = []
     _make_folder(folder.clients)

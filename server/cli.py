@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ STATE = Path("fedprune-server")
 
 @app.command()
 def certs(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where they go.")],
     host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="The server's name or address; repeatable."),
@@ -38,7 +39,9 @@ def certs(
         list[str] | None,
         typer.Option(metavar="ID", help="A client that gets a key; repeatable."),
     ] = None,
-    days: Annotated[int, typer.Option(min=1, metavar="N")] = 365,
+    days: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How long they are valid.")
+    ] = 365,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,9 +87,8 @@ def serve(
     from server.runfolder import RunFolder
     from server.service import Service, new_folder
 
-    if file is not None and resume is not None:
-        message = "--resume goes on with the run's own configuration; want no FILE.toml"
-        raise ConfigError(message)
+    _check_resume(resume, file, set_)
+    goes_on = RunFolder.open(resume) if resume is not None else None
     link = _link(tls, insecure=insecure, listen=listen, state=state)
     config = None
     if file is not None or set_:
@@ -94,8 +96,8 @@ def serve(
     with Service(link, metrics=metrics, quiet=quiet or as_json) as service:
         if config is not None:
             folder = new_folder(config)
-        elif resume is not None:
-            folder = RunFolder.open(resume)
+        elif goes_on is not None:
+            folder = goes_on
         else:
             service.wait()
             return
@@ -106,6 +108,17 @@ def serve(
     for name, value in ({} if quiet else summary).items():
         print(f"{name}: {value}")
     print(folder.path if quiet else f"run: {folder.path}")
+
+
+def _check_resume(
+    resume: Path | None, file: Path | None, set_: list[str] | None
+) -> None:
+    if resume is not None and (file is not None or set_):
+        message = (
+            "--resume goes on with the run's own configuration; want no FILE.toml and "
+            "no --set beside it"
+        )
+        raise ConfigError(message)
 
 
 def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Link":
@@ -131,7 +144,9 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
 
 @app.command()
 def submit(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.toml]")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
+    ] = None,
     set_: Set = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
@@ -141,14 +156,16 @@ def submit(
     quiet: Quiet = False,
 ) -> None:
     """Start a run on a server that is up; also lets in clients with new keys."""
-    from server.link import open_link
+    from server.link import live_link
     from server.runfolder import RunFolder
     from server.service import new_folder
 
-    link = open_link(state.resolve())
+    _check_resume(resume, file, set_)
+    goes_on = RunFolder.open(resume) if resume is not None else None
     config = load_config(file, set_ or [])
+    link = live_link(state.resolve())
     link.register()
-    folder = RunFolder.open(resume) if resume else new_folder(config)
+    folder = goes_on or new_folder(config)
     number = link.submit(folder.path)
     if as_json:
         print(json.dumps({"directory": str(folder.path), "number": number}))
@@ -166,9 +183,9 @@ def stop(
     quiet: Quiet = False,
 ) -> None:
     """Stop a run; its checkpoints stay, and submit --resume goes on."""
-    from server.link import open_link
+    from server.link import live_link
 
-    link = open_link(state.resolve())
+    link = live_link(state.resolve())
     wanted = [number] if number is not None else link.running()
     for each in wanted:
         link.stop(each)
@@ -190,24 +207,25 @@ def status(
 ) -> None:
     """Show the server's runs and clients; --check is for health checks."""
     from common.keeper import is_alive
-    from server.link import open_link
+    from server.link import live_link
+    from server.status import lines, survey
 
     if check:
         if not is_alive(state):
-            message = f"the service of {state} is not whole: see {state / 'logs'}"
+            message = (
+                f"the service of {state} does not run, or not all of it; its "
+                f"logs: {state / 'logs'}"
+            )
             raise FedPruneError(message)
         return
-    link = open_link(state.resolve())
-    found = {"address": link.address, "runs": link.runs(), "nodes": link.nodes()}
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
+    link = live_link(state.resolve())
     if quiet:
         print(link.address)
         return
+    found = survey(link)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+        return
     print(f"server {link.address}")
-    rows = [("run", run) for run in link.runs()]
-    rows += [("client", node) for node in link.nodes()]
-    for kind, row in rows:
-        shown = {k: v for k, v in row.items() if not isinstance(v, dict)}
-        print(f"  {kind}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+    for line in lines(found):
+        print(f"  {line}")

@@ -1,13 +1,12 @@
 """Flower's SuperLink as FedPrune starts it: its processes, and requests to it.
 
 Everything lies in one state folder: Flower's own folder, the database, the secret of
-the executor, logs.  Requests go through Flower's command line, its documented door.
+the executor, logs.
 """
 
 import json
 import secrets
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from common.device_app import APP_TOML, NAMES_KEY, RUN_KEY
 from common.errors import ConfigError, FedPruneError, IntegrityError
 from common.keeper import Process, environment
 from server.certs import CertFolder
+from server.request import flower, request, rows
 from server.runfolder import read_json_object
 
 CURRENT = "current.json"  # the run that was started last
 
 _CONNECTION = "fedprune"
-_REQUEST_S = 60.0
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _SECRET_BYTES = 32
 _PORTS = 65536
@@ -169,12 +168,12 @@ class Link:
 
     def runs(self) -> list[dict[str, object]]:
         """Return what Flower knows of its runs, newest first."""
-        return _rows(self._request("ls", place=1), "runs")
+        return rows(self._request("ls", place=1), "runs")
 
     def traffic(self, number: int) -> tuple[int, int]:
         """Return what Flower counted of a run's traffic, bytes from and to nodes."""
         found = self._request("ls", "--run-id", str(number), place=1)
-        for run in _rows(found, "runs"):
+        for run in rows(found, "runs"):
             counts = run.get("network-traffic")
             if isinstance(counts, dict):
                 return int(counts["inbound-bytes"]), int(counts["outbound-bytes"])
@@ -188,33 +187,20 @@ class Link:
             if not str(run["status"]).startswith("finished")
         ]
 
+    def names(self) -> dict[str, str]:
+        """Return node number -> client of the keys that are registered."""
+        known = read_json_object(self._book) if self._book.exists() else {}
+        entries = {name: e for name, e in known.items() if isinstance(e, dict)}
+        return {str(entry["node"]): name for name, entry in entries.items()}
+
     def nodes(self) -> list[dict[str, object]]:
         """Return what Flower knows of its nodes."""
-        return _rows(self._request("supernode", "list", place=2), "nodes")
+        return rows(self._request("supernode", "list", place=2), "nodes")
 
     def _request(self, *words: str, place: int) -> dict[str, object]:
-        """Ask the link through Flower's command line; the connection is an argument."""
-        command = [*flower("flwr"), *words[:place], _CONNECTION, *words[place:]]
-        try:
-            done = subprocess.run(  # noqa: S603 - our own words
-                [*command, "--format", "json"],
-                env=environment(self.home),
-                capture_output=True,
-                text=True,
-                timeout=_REQUEST_S,
-                check=False,
-            )
-            start = done.stdout.index("{")
-            found, _ = json.JSONDecoder().raw_decode(done.stdout[start:])
-        except (subprocess.TimeoutExpired, ValueError) as error:
-            said = getattr(error, "stderr", None) or error
-            msg = f"the server at {self.address} did not answer {words[0]}: {said}"
-            raise FedPruneError(msg) from error
-        if not isinstance(found, dict) or not found.get("success"):
-            why = found.get("error-message", done.stderr.strip())
-            msg = f"the server at {self.address} refused {' '.join(words[:2])}: {why}"
-            raise FedPruneError(msg)
-        return found
+        """Ask the link; the connection's name is an argument at that place."""
+        named = (*words[:place], _CONNECTION, *words[place:])
+        return request(self.home, self.address, words[:2], named)
 
     def _process(self, name: str, command: list[str]) -> Process:
         return Process(
@@ -252,6 +238,21 @@ def parse_address(option: str, text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def live_link(state: Path) -> Link:
+    """Return the link of a server that is up.
+
+    Raises:
+        ConfigError: If this is no server's state folder.
+        IntegrityError: If its description is broken.
+        FedPruneError: If nobody listens.
+    """
+    link = open_link(state)
+    if not link.answers():
+        msg = f"no server answers at {link.address}; start it: fedprune serve"
+        raise FedPruneError(msg)
+    return link
+
+
 def open_link(state: Path) -> Link:
     """Return the link whose state folder this is.
 
@@ -275,13 +276,3 @@ def open_link(state: Path) -> Link:
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not a link's description: {error}"
         raise IntegrityError(msg) from error
-
-
-def flower(name: str) -> list[str]:
-    """Return the command of one of Flower's programs in this installation."""
-    return [str(Path(sys.executable).parent / name)]
-
-
-def _rows(found: dict[str, object], key: str) -> list[dict[str, object]]:
-    rows = found.get(key, [])
-    return [dict(row) for row in rows] if isinstance(rows, list) else []

@@ -19,7 +19,8 @@ from common.config import expand_sweep, load_config
 from common.errors import ConfigError, FedPruneError
 from server.cli import app as server_commands
 from simulations import session
-from simulations.session import print_json
+from simulations.plain_help import plain_command
+from simulations.session import print_json, print_rows
 
 app = typer.Typer(
     add_completion=False,
@@ -36,6 +37,10 @@ data_commands = typer.Typer(help="Data for devices.")
 app.add_typer(data_commands, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
 
 # Flower reports its use and looks for updates unless told otherwise.
@@ -60,7 +65,9 @@ def run_command_line(arguments: Sequence[str], *, version: str) -> int:
         print(version)
         return 0
     try:
-        code = app(list(arguments) or ["--help"], "fedprune", standalone_mode=False)
+        code = plain_command(app)(
+            list(arguments) or ["--help"], "fedprune", standalone_mode=False
+        )
     except FedPruneError as error:
         return _fail(str(error), error.exit_code)
     except click.ClickException as error:
@@ -89,10 +96,7 @@ def simulate(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
-    ] = None,
+    set_: Set = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="A list of values = a run for each.")
     ] = False,
@@ -135,7 +139,9 @@ def simulate(
 
 @app.command()
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where they go.")
+    ] = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -154,7 +160,9 @@ def init(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="RUN|MODEL|PLAN")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL|PLAN", help="Run folder or file.")
+    ],
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -170,7 +178,7 @@ def inspect(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the report goes.")
     ] = None,
@@ -189,7 +197,7 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     format_: Annotated[
         str, typer.Option("--format", metavar="safetensors|onnx", help="File format.")
     ],
@@ -214,10 +222,8 @@ def export(
     written = export_run(run, format_=format_, check=check, int8=int8, output=output)
     if as_json:
         print_json(written)
-        return
-    for name, value in written.items():
-        if not quiet or name == "path":
-            print(value if quiet else f"{name}: {value}")
+    else:
+        print_rows(written, quiet=quiet)
 
 
 @app.command()
@@ -225,10 +231,7 @@ def profile(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
-    ] = None,
+    set_: Set = None,
     output: Annotated[
         Path, typer.Option(metavar="FILE", help="Where the table goes.")
     ] = Path("latency.json"),
@@ -241,13 +244,11 @@ def profile(
     """Measure each layer of the network at each width on this machine."""
     from simulations.profiling import profile_task
 
-    found = profile_task(load_config(file, list(set_ or [])), output, runtime)
+    found = profile_task(load_config(file, set_ or []), output, runtime)
     if as_json:
         print_json(found)
     else:
-        for name, value in found.items():
-            if not quiet or name == "path":
-                print(value if quiet else f"{name}: {value}")
+        print_rows(found, quiet=quiet)
 
 
 @app.command()
@@ -268,7 +269,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
 @data_commands.command()
 def split(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where they go.")],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
     clients: Annotated[int, typer.Option(min=1, metavar="N", help="Files.")],
     size: Annotated[
@@ -277,7 +278,7 @@ def split(
     partition: Annotated[
         str, typer.Option(metavar="iid|dirichlet|shards", help="Who gets what.")
     ] = "dirichlet",
-    seed: Annotated[int, typer.Option(min=0, metavar="S")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the split.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

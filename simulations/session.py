@@ -6,7 +6,7 @@ folder alone.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,3 +123,10 @@ def _with_directory(result: "RunResult") -> dict[str, object]:
 def print_json(value: object) -> None:
     """Print one JSON document."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(found: Mapping[str, object], *, quiet: bool) -> None:
+    """Print what was made; when quiet, only where it is."""
+    for name, value in found.items():
+        if not quiet or name == "path":
+            print(value if quiet else f"{name}: {value}")

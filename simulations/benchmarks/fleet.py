@@ -13,6 +13,7 @@ from typing import Self
 
 from common.data.partition import client_ids
 from common.errors import FedPruneError
+from common.keeper import end_with_parent
 from server.runfolder import read_json_object
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,7 @@ class Fleet:
                 env=_environment(path),
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
             )
         self._stack.callback(_end, process)
         return process

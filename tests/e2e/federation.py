@@ -71,9 +71,10 @@ class Federation:
 
     def make_certificates(self, host="localhost", clients=IDS):
         names = [word for name in clients for word in ("--client", name)]
-        command = fedprune("certs", str(self.certs), "--host", host, *names)
+        hosts = ("--host", host) if host else ()
+        command = fedprune("certs", str(self.certs), *hosts, *names)
         with child(command, self.folder) as done:
-            assert done.wait(60) == 0, done.output
+            assert done.wait(240) == 0, done.output
 
     @contextlib.contextmanager
     def serve(self, *options: str) -> Iterator[Child]:
@@ -113,7 +114,7 @@ class Federation:
         """Return what a command says as JSON."""
         command = fedprune(*words, "--json")
         with child(command, self.folder) as done:
-            assert done.wait(60) == 0, done.output
+            assert done.wait(240) == 0, done.output
             return json.loads(done.output)
 
 

@@ -3,6 +3,7 @@
 Each case completes, or ends with the documented error and exit code.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -18,11 +19,13 @@ from server.runfolder import RunFolder
 from simulations.api import simulate
 from tests.e2e.federation import IDS, Federation
 from tests.e2e.relay import Relay
-from tests.integration.processes import ROOT, child, wait_for
+from tests.integration.processes import ROOT, child, fedprune, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
-RUN_S = 300
+# Limits, not pauses: a busy machine takes several times as long as an idle one.
+PATIENCE_S = 240
+RUN_S = 500
 FIRST, SECOND, THIRD = IDS
 
 
@@ -45,15 +48,15 @@ def expected(tmp_path_factory):
 
 def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path):
     # Long local training, so that the kill falls into it.
-    federation = Federation(tmp_path, minimum=2, epochs=12)
+    federation = Federation(tmp_path, minimum=2, epochs=5)
     federation.make_certificates()
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[FIRST]
-        wait_for(lambda: "round 2: received" in victim.output, 120, "round 2")
+        wait_for(lambda: "round 2: received" in victim.output, PATIENCE_S, "round 2")
         kill(victim, "client.executor")
         assert server.wait(RUN_S) == 0, server.output
         assert "the executor ended with -9; it is started again" in victim.output
-        assert victim.wait(60) == 0, victim.output
+        assert victim.wait(PATIENCE_S) == 0, victim.output
     rows = records(federation, FIRST)
     assert rows[2]["status"] == "failed"
     assert "stopped responding" in rows[2]["reason"]
@@ -64,13 +67,15 @@ def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path)
 def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation):
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[SECOND]
-        wait_for(lambda: "round 1: answered" in victim.output, 120, "round 1")
+        # "answered" alone is not enough: the answer must have reached the server.
+        wait_for(lambda: "round 1/" in server.output, PATIENCE_S, "round 1")
         kill(victim, "flower-supernode")
         assert server.wait(RUN_S) == 0, server.output
         assert "still connected" in victim.output
+        assert "the executor ended" not in victim.output
         # It may be let in again only after the run, which needs no third answer.
         other = clients[THIRD]
-        assert other.wait(60) == 0, other.output
+        assert other.wait(PATIENCE_S) == 0, other.output
     rows = records(federation, SECOND)
     assert rows[1]["status"] == "accepted"
     assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
@@ -79,18 +84,18 @@ def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation)
 
 def test_a_killed_superlink_costs_nothing(federation, expected):
     with federation.serve() as server, federation.clients() as clients:
-        wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
+        wait_for(lambda: "round 2/" in server.output, PATIENCE_S, "two rounds")
         kill(server, "flower-superlink")
         assert server.wait(RUN_S) == 0, server.output
         assert "superlink ended with -9; it is started again" in server.output
         for name, device in clients.items():
-            assert device.wait(60) == 0, (name, device.output)
+            assert device.wait(PATIENCE_S) == 0, (name, device.output)
     assert_undisturbed(federation, expected)
 
 
 def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
     with federation.serve() as server, federation.clients():
-        wait_for(lambda: "round 3/" in server.output, 120, "three rounds")
+        wait_for(lambda: "round 3/" in server.output, PATIENCE_S, "three rounds")
         kill(server, "flwr-serverapp")
         assert server.wait(RUN_S) == 0, server.output
         assert "it is resumed" in server.output
@@ -100,7 +105,7 @@ def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
 def test_a_server_killed_whole_goes_on_from_its_checkpoint(federation, expected):
     with federation.clients():
         with federation.serve() as server:
-            wait_for(lambda: "round 3/" in server.output, 120, "three rounds")
+            wait_for(lambda: "round 3/" in server.output, PATIENCE_S, "three rounds")
         # Leaving the block has killed all of its processes.
         assert server.process.returncode == -signal.SIGKILL
         with federation.serve("--resume", str(federation.run)) as again:
@@ -133,7 +138,7 @@ def relayed(federation, cut):
             federation.client(SECOND),
             federation.client(THIRD),
         ):
-            wait_for(lambda: "round 2/" in server.output, 120, "two rounds")
+            wait_for(lambda: "round 2/" in server.output, PATIENCE_S, "two rounds")
             cut(relay)
             time.sleep(30)
             relay.mend()
@@ -168,46 +173,47 @@ def test_a_full_disk_fails_one_client_by_name_and_no_other(federation):
 
 
 def test_strangers_are_refused_with_the_reason(federation, tmp_path):
-    """Another authority, an unknown key, a wrong name, a wrong clock, no TLS."""
-    other = Federation(
-        tmp_path / "other" if (tmp_path / "other").mkdir() is None else 0
-    )
+    """Another authority, an unknown key, a wrong clock, no TLS; all at once."""
+    place = tmp_path / "other"
+    place.mkdir()
+    other = Federation(place)
     other.make_certificates()
-    with federation.serve("--quiet") as server:
-        wait_for(lambda: serving(federation), 60, server.output)
-        keys = federation.certs / "clients" / FIRST
-        mixed = tmp_path / "mixed"
-        shutil.copytree(other.certs / "clients" / FIRST, mixed)
-        refused(federation, other.certs / "clients" / FIRST, "not signed by")
-        shutil.copy(keys / "ca.crt", mixed / "ca.crt")
-        refused(federation, mixed, "refuses client client-000")
-        refused(federation, None, "speaks TLS")
-        clock = {
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).with_name("skewed")), str(ROOT)]
-            ),
+    keys, foreign = (f.certs / "clients" / FIRST for f in (federation, other))
+    unknown = tmp_path / "unknown"
+    shutil.copytree(foreign, unknown)
+    shutil.copy(keys / "ca.crt", unknown / "ca.crt")
+    cases = {
+        "not signed by": (foreign, 0),
+        "refuses client client-000": (unknown, 0),
+        "speaks TLS": (None, 0),
+        "s ahead of the server": (keys, 3600),
+        "s behind": (keys, -3600),
+    }
+    with federation.serve("--quiet"), contextlib.ExitStack() as stack:
+        wait_for(lambda: serving(federation), PATIENCE_S, "the server")
+        started = {
+            words: stack.enter_context(stranger(federation, number, *case))
+            for number, (words, case) in enumerate(cases.items())
         }
-        for skew, words in ((3600, "s ahead of the server"), (-3600, "s behind")):
-            environment = clock | {"FEDPRUNE_TEST_CLOCK": str(skew)}
-            refused(federation, keys, words, environment)
+        for words, refused in started.items():
+            assert refused.wait(PATIENCE_S) == 2, refused.output
+            errors = [x for x in refused.output.splitlines() if x.startswith("error:")]
+            assert len(errors) == 1, refused.output
+            assert words in errors[0]
+            assert refused.left_after(60) == []
 
 
-def refused(federation, keys, words, environment=None):
-    """Start a client that must end with exit code 2 and say why, in one line."""
-    from tests.integration.processes import fedprune
-
+def stranger(federation, number, keys, skew):
+    """Start a client that must be refused."""
     trust = ["--insecure"] if keys is None else ["--tls", str(keys)]
     command = fedprune(
         "client", str(federation.file), "--server", f"127.0.0.1:{federation.port}",
         "--id", FIRST, "--partition", "0/3", *trust,
-        "--state", str(federation.folder / "stranger"),
+        "--state", str(federation.folder / f"stranger-{number}"),
     )  # fmt: skip
-    with child(command, federation.folder, environment) as stranger:
-        assert stranger.wait(150) == 2, stranger.output
-        errors = [x for x in stranger.output.splitlines() if x.startswith("error:")]
-        assert len(errors) == 1, stranger.output
-        assert words in errors[0]
-        assert stranger.left_after(15) == []
+    path = os.pathsep.join([str(Path(__file__).with_name("skewed")), str(ROOT)])
+    clock = {"PYTHONPATH": path, "FEDPRUNE_TEST_CLOCK": str(skew)} if skew else None
+    return child(command, federation.folder, clock)
 
 
 def serving(federation):

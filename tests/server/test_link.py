@@ -78,7 +78,7 @@ def answering(monkeypatch, text, calls):
         calls.append(command)
         return subprocess.CompletedProcess(command, 0, text, "")
 
-    monkeypatch.setattr("server.link.subprocess.run", run)
+    monkeypatch.setattr("server.request.subprocess.run", run)
 
 
 def test_each_key_is_registered_once(link, monkeypatch):
@@ -108,9 +108,15 @@ def test_a_run_is_submitted_by_the_path_of_its_folder(link, monkeypatch, tmp_pat
     assert current == {"number": 123, "folder": str(tmp_path / "run")}
 
 
+CHATTER = "Using SuperLink: x\\n Listing all runs...\\n\\nno such run\\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"success": false, "error-message": "no such run"}', "no such run"), ("", "ls")],
+    [
+        (f'{{"success": false, "error-message": "{CHATTER}"}}', "ls: no such run$"),
+        ("", "ls"),
+    ],
 )
 def test_what_flower_refuses_is_told(link, monkeypatch, text, words):
     answering(monkeypatch, text, [])

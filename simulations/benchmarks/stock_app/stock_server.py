@@ -17,9 +17,10 @@ app = ServerApp()
 
 
 class Timed(FedAvg):
-    """FedAvg that notes when each round is aggregated."""
+    """FedAvg that notes when each round is aggregated, and how long clients trained."""
 
     ends: list[float]
+    training: list[float]
 
     @override
     def aggregate_train(
@@ -28,6 +29,8 @@ class Timed(FedAvg):
         """Aggregate, and note the time."""
         found = super().aggregate_train(server_round, replies)
         self.ends.append(time.monotonic())
+        if found[1] is not None:
+            self.training.append(float(str(found[1]["seconds"])))
         return found
 
 
@@ -41,7 +44,7 @@ def main(grid: Grid, context: Context) -> None:
     )
     while len(list(grid.get_node_ids())) < clients:
         time.sleep(0.5)
-    strategy.ends = [time.monotonic()]
+    strategy.ends, strategy.training = [time.monotonic()], []
     strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(task.build_model().state_dict()),
@@ -50,4 +53,8 @@ def main(grid: Grid, context: Context) -> None:
     )
     pairs = zip(strategy.ends, strategy.ends[1:], strict=False)
     seconds = [after - before for before, after in pairs]
-    Path(str(context.run_config["times"])).write_text(json.dumps(seconds))
+    found = {"rounds": seconds, "training": strategy.training}
+    place = Path(str(context.run_config["times"]))
+    half = place.with_suffix(".half")
+    half.write_text(json.dumps(found))
+    half.replace(place)

@@ -1,0 +1,130 @@
+"""The service files name only commands and options that exist, and no root."""
+
+import configparser
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+import fedprune
+from simulations.cli import app
+from simulations.plain_help import plain_command
+
+DEPLOY = Path(fedprune.__file__).parent / "docs" / "deploy"
+UNITS = sorted(DEPLOY.glob("*.service"))
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES = COMPOSE["services"]
+
+
+def parse(words):
+    """Parse words as the command line does; return what each parameter became."""
+    root = plain_command(app)
+    command = root.commands[words[0]]
+    with command.make_context(
+        words[0], list(words[1:]), parent=click.Context(root)
+    ) as c:
+        return c.params
+
+
+def unit(path):
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str
+    parser.read(path)
+    return parser
+
+
+def test_an_option_that_does_not_exist_would_be_found():
+    with pytest.raises(click.UsageError, match="No such option"):
+        parse(["serve", "--certificates", "x"])
+
+
+def test_there_is_a_unit_for_each_side():
+    assert [path.name for path in UNITS] == [
+        "fedprune-client@.service",
+        "fedprune-server.service",
+    ]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
+def test_a_unit_starts_a_command_that_exists_with_tls_and_no_root(path):
+    service = unit(path)["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    assert program == "/opt/fedprune/bin/fedprune"
+    found = parse(words)
+    assert found["tls"] is not None
+    assert found["insecure"] is False
+    assert str(found["state"]).startswith("/var/lib/fedprune/")
+    assert service["StateDirectory"] == "fedprune"
+    assert service["User"] == "fedprune"
+    assert service["Restart"] == "always"
+    assert service["NoNewPrivileges"] == "yes"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
+def test_systemd_takes_the_unit(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    copy = tmp_path / path.name
+    copy.write_text(text.replace("/opt/fedprune/bin/fedprune", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_starts_a_command_that_exists_with_tls_and_no_root(name):
+    service = SERVICES[name]
+    found = parse(service["command"])
+    assert found["tls"] is not None
+    assert found["insecure"] is False
+    assert service["user"] == "10001"
+    assert service["restart"] == "on-failure"
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_its_health_check_asks_the_state_folder_that_it_writes(name):
+    service = SERVICES[name]
+    kind, program, *words = service["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "fedprune")
+    found = parse(words)
+    assert words[0] == "status"
+    assert found["check"] is True
+    assert found["state"] == parse(service["command"])["state"]
+    volume, place = service["volumes"][0].split(":")
+    assert volume in COMPOSE["volumes"]
+    assert str(found["state"]).startswith(f"{place}/")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_file_that_a_container_names_is_mounted(name):
+    service = SERVICES[name]
+    found = parse(service["command"])
+    places = [volume.split(":")[1] for volume in service["volumes"]]
+    named = [found["file"], found["tls"], found["state"]]
+    named += [str(found["data"]).removeprefix("npz:")] if found.get("data") else []
+    for path in named:
+        assert any(str(path).startswith(place) for place in places), path
+
+
+def test_the_client_reaches_the_server_by_the_name_and_port_that_it_listens_at():
+    listen = parse(SERVICES["server"]["command"])["listen"]
+    server = parse(SERVICES["client"]["command"])["server"]
+    assert server == f"server:{listen.rpartition(':')[2]}"
+    assert SERVICES["client"]["depends_on"]["server"]["condition"] == "service_healthy"
+
+
+def test_the_image_runs_the_command_as_a_user_of_the_same_number():
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    assert 'ENTRYPOINT ["fedprune"]' in text
+    assert "--uid 10001 fedprune" in text
+    assert text.index("useradd") < text.index("USER fedprune")

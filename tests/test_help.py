@@ -1,0 +1,54 @@
+"""What ``--help`` prints: brackets as they are, arguments with their help."""
+
+import click
+import pytest
+
+from simulations.cli import app, run_command_line
+from simulations.plain_help import plain_command
+
+
+def paths(command, words=()):
+    """Return the words of a command and of all below it."""
+    yield words
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from paths(below, (*words, name))
+
+
+COMMANDS = list(paths(plain_command(app)))
+
+
+def help_of(capsys, *words):
+    assert run_command_line([*words, "--help"], version="1") == 0
+    return capsys.readouterr().out
+
+
+def test_all_commands_are_looked_at():
+    assert {("serve",), ("client",), ("data", "split"), ()} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_help_has_an_escaped_bracket(capsys, words):
+    said = help_of(capsys, *words)
+    assert said.startswith("Usage: fedprune")
+    assert "\\" not in said
+
+
+def test_defaults_and_what_is_required_stand_in_brackets(capsys):
+    assert "[default: 0.0.0.0:8000]" in help_of(capsys, "serve")
+    assert "Which client this is.  [required]" in help_of(capsys, "client")
+    assert "[required]" in help_of(capsys, "data", "split")
+
+
+def test_arguments_have_their_help(capsys):
+    assert "[FILE.toml]  Run this, then end." in help_of(capsys, "serve")
+    assert "[NUMBER]  None = all that run." in help_of(capsys, "stop")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_argument_and_option_says_what_it_is(words):
+    command = plain_command(app)
+    for word in words:
+        command = command.commands[word]
+    params = [p for p in command.params if p.name != "help"]
+    assert [p.name for p in params if not p.help] == []
