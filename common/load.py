@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.codec import PackedModel
 from common.errors import ConfigError, FedPruneError, IntegrityError, PayloadError
 from common.files import Tensors, read_input_shape, read_model_file, read_plan_file
 from common.messages import Mask, PrunePlan
 from common.models.registry import build_model
 from common.models.zoo import without_weights
+from common.packed_file import ENDING, build_packed, read_packed
 from common.pruning.plan import apply_plan, full_plan
 from common.pruning.structure import Structure
 
@@ -34,7 +36,8 @@ def load_model(
     """Return the network that ``path`` holds, in eval mode.
 
     Args:
-        path: A model file of a run, or one that ``fedprune export`` wrote.
+        path: A model file of a run, or one that ``fedprune export`` wrote: also a
+            ``.fpz``, which comes back with exactly the weights that it was given.
         factory: Makes the uncut network; needed when the run's network was made by
             Python code instead of a registered name.
 
@@ -42,6 +45,9 @@ def load_model(
         ConfigError: If the architecture is not known here.
         IntegrityError: If a file is broken, or the files do not belong together.
     """
+    if path.suffix == ENDING:
+        packed = read_packed(path)
+        return build_packed(path, packed, _packed(path, packed.model, factory))
     tensors, metadata = read_model_file(path)
     structure = read_structure(path, metadata)
     keep = read_keep(path, metadata, structure)
@@ -118,16 +124,33 @@ def _dense(
     path: Path, metadata: Mapping[str, str], factory: Callable[[], nn.Module] | None
 ) -> nn.Module:
     """Return the uncut network; its first weights are overwritten."""
+    shape = read_input_shape(path, metadata)
+    outputs = int(metadata["num_outputs"])
+    return _uncut(path, metadata["model"], (shape, outputs), factory)
+
+
+def _packed(
+    path: Path, model: PackedModel, factory: Callable[[], nn.Module] | None
+) -> nn.Module:
+    return _uncut(path, model.name, (model.input_shape, model.num_outputs), factory)
+
+
+def _uncut(
+    path: Path,
+    name: str,
+    sizes: tuple[tuple[int, ...], int],
+    factory: Callable[[], nn.Module] | None,
+) -> nn.Module:
+    """Return the uncut network of a name; sizes are input shape and outputs."""
     if factory is not None:
         return factory()
-    name = metadata["model"]
     if name == PYTHON_FACTORY:
         msg = f"{path}: its network was made by Python code; pass that as factory="
         raise ConfigError(msg)
     return build_model(
         without_weights(name),
-        num_outputs=int(metadata["num_outputs"]),
-        input_shape=read_input_shape(path, metadata),
+        num_outputs=sizes[1],
+        input_shape=sizes[0],
         seed=0,
     )
 

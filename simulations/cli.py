@@ -199,7 +199,8 @@ def report(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     format_: Annotated[
-        str, typer.Option("--format", metavar="safetensors|onnx", help="File format.")
+        str,
+        typer.Option("--format", metavar="safetensors|onnx|fpz", help="File format."),
     ],
     check: Annotated[
         bool, typer.Option("--check", help="Compare outputs and latency.")
@@ -207,6 +208,10 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise with the run's training data.")
     ] = False,
+    values: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="Of fpz: grid, int8, float32, codebook4."),
+    ] = "grid",
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
     ] = None,
@@ -214,12 +219,15 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the final model of a run for a device."""
-    if format_ not in {"safetensors", "onnx"}:
-        message = f'--format: found "{format_}", want one of "safetensors", "onnx"'
+    if format_ not in {"safetensors", "onnx", "fpz"}:
+        wanted = '"safetensors", "onnx", "fpz"'
+        message = f'--format: found "{format_}", want one of {wanted}'
         raise ConfigError(message)
     from simulations.export import export_run
 
-    written = export_run(run, format_=format_, check=check, int8=int8, output=output)
+    written = export_run(
+        run, format_=format_, check=check, int8=int8, values=values, output=output
+    )
     if as_json:
         print_json(written)
     else:

@@ -2,7 +2,8 @@
 
 ``safetensors``: one file that ``common.load.load_model`` rebuilds without the run: it
 holds plan and structure too.  ``onnx``: one file with a free batch size, for any ONNX
-runtime.  ``check`` runs the written file beside the network that torch runs.
+runtime.  ``fpz``: quantised and entropy-coded (``packing.py``).  ``check`` runs
+the written file beside the network that torch runs.
 """
 
 import logging
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +33,16 @@ from common.load import (
 )
 from common.task import Task
 from server.runfolder import RunFolder
+from simulations.packing import accuracies, write_fpz
 from simulations.quantised import (
     CALIBRATION_EXAMPLES,
     accuracy,
     input_batches,
     quantise_onnx,
+    torch_runner,
 )
 
-Format = Literal["safetensors", "onnx"]
+FORMATS = ("safetensors", "onnx", "fpz")
 Array = NDArray[np.float32]
 Runner = Callable[[Array], Array]
 
@@ -49,12 +52,13 @@ _WARM_RUNS = 5
 _THROUGHPUT_BATCH = 32
 
 
-def export_run(
+def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     run: Path,
     *,
     format_: str,
     check: bool = False,
     int8: bool = False,
+    values: str = "grid",
     output: Path | None = None,
     factory: Callable[[], nn.Module] | None = None,
 ) -> dict[str, object]:
@@ -62,9 +66,11 @@ def export_run(
 
     Args:
         run: The run folder.
-        format_: "safetensors" or "onnx".
+        format_: "safetensors", "onnx" or "fpz".
         check: Run the written file too, and compare outputs, latency and throughput.
         int8: Quantise the ONNX file with the run's training examples; needs the data.
+        values: How a "fpz" is quantised: "grid", "int8", "float32", "codebook1" to
+            "codebook6".
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
 
@@ -75,7 +81,8 @@ def export_run(
         ``latency_ms_exported`` (batch 1, one thread, medians, interleaved), and
         ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1 and 32); with
         ``int8`` also ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on
-        the test split (classification only).
+        the test split (classification only); of a "fpz" also ``values``,
+        ``max_change`` of a weight, ``accuracy_float32`` and ``accuracy_fpz``.
 
     Raises:
         ConfigError: If the format is unknown, an extra is missing, or the run has no
@@ -83,8 +90,8 @@ def export_run(
         IntegrityError: If a file of the run is broken.
         FedPruneError: If the network cannot be exported.
     """
-    if format_ not in ("safetensors", "onnx"):
-        msg = f"format is {format_!r}; want 'safetensors' or 'onnx'"
+    if format_ not in FORMATS:
+        msg = f"format is {format_!r}; want one of {FORMATS}"
         raise ConfigError(msg)
     if int8 and format_ != "onnx":
         msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
@@ -97,11 +104,15 @@ def export_run(
     model = load_model(source, factory=factory)
     ending = f"int8.{format_}" if int8 else format_
     target = output or source.with_name(f"exported.{ending}")
+    measured: dict[str, object] = {}
     if format_ == "onnx":
         write_onnx(model, _shape(source), target)
+        measured = _to_int8(Task(_config(folder), factory), target) if int8 else {}
+    elif format_ == "fpz":
+        measured = write_fpz(source, target, values, factory)
+        measured |= accuracies(source, target, Task(_config(folder), factory), factory)
     else:
         _write_safetensors(source, target)
-    measured = _to_int8(Task(_config(folder), factory), target) if int8 else {}
     found: dict[str, object] = {
         "path": str(target),
         "format": format_,
@@ -113,9 +124,9 @@ def export_run(
         runner = (
             onnx_runner(target)
             if format_ == "onnx"
-            else _torch_runner(load_model(target, factory=factory))
+            else torch_runner(load_model(target, factory=factory))
         )
-        found |= _compare(_torch_runner(model), runner, _shape(source))
+        found |= _compare(torch_runner(model), runner, _shape(source))
     return found
 
 
@@ -195,15 +206,6 @@ def onnx_runner(path: Path) -> Runner:
     def run(batch: Array) -> Array:
         found: Any = session.run(None, {name: batch})[0]
         return np.asarray(found, dtype=np.float32)
-
-    return run
-
-
-def _torch_runner(model: nn.Module) -> Runner:
-    def run(batch: Array) -> Array:
-        with torch.no_grad():
-            found: Array = model(torch.from_numpy(batch)).numpy()
-        return found
 
     return run
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.files import read_model_file, read_plan_file, read_plan_groups
+from common.packed_file import ENDING
 from server.runfolder import RunFolder
+from simulations.inspect_packed import inspect_packed, render_packed
 from simulations.inspect_update import inspect_update, render_update
 from simulations.report.data import RunData, number, read_run
 from simulations.report.text import count, percent, score, seconds, size
@@ -17,16 +19,18 @@ Info = dict[str, object]
 
 
 def inspect_path(path: Path) -> Info:
-    """Return what ``path`` holds; key ``kind`` is "run", "model", "plan" or "update".
+    """Return what ``path`` holds.
+
+    Key ``kind`` is "run", "model", "packed", "plan" or "update".
 
     Args:
-        path: A run folder, a ``*.safetensors`` model, a ``plan.json``, or an
-            ``*.fpu`` update.
+        path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, a ``plan.json``, or
+            an ``*.fpu`` update.
 
     Raises:
         ConfigError: If it is none of these.
         IntegrityError: If it is broken.
-        PayloadError: If it is a broken update; names the field and the reason.
+        PayloadError: If it is a broken update or ``.fpz``; names field and reason.
     """
     if path.is_dir():
         return _inspect_run(path)
@@ -38,6 +42,8 @@ def inspect_path(path: Path) -> Info:
         return _inspect_plan(path)
     if path.suffix == ".fpu":
         return inspect_update(path)
+    if path.suffix == ENDING:
+        return inspect_packed(path)
     return _inspect_model(path)
 
 
@@ -48,6 +54,7 @@ def render(info: Mapping[str, object]) -> str:
         "model": _render_model,
         "plan": _render_plan,
         "update": render_update,
+        "packed": render_packed,
     }
     return "\n".join(parts[str(info["kind"])](dict(info)))
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from common.atomic import write_bytes_atomic
 from common.data.examples import Examples
@@ -90,6 +92,17 @@ def input_batches(examples: Examples, limit: int) -> list[Array]:
         examples.batch(np.arange(start, min(start + _BATCH, count)))[0].numpy()
         for start in range(0, count, _BATCH)
     ]
+
+
+def torch_runner(model: nn.Module) -> Runner:
+    """Return what runs a network of torch on a batch."""
+
+    def run(batch: Array) -> Array:
+        with torch.no_grad():
+            found: Array = model(torch.from_numpy(batch)).numpy()
+        return found
+
+    return run
 
 
 def accuracy(runner: Runner, examples: Examples) -> float:

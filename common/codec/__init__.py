@@ -10,7 +10,7 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
     message    = [version = 1, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
     kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
-                 | 7 full | 8 change
+                 | 7 full | 8 change | 9 model | 10 codebook
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -50,6 +50,7 @@ whole tensor of fewer.
            before | empty (an ``.fpu`` file; never sent)
 7 full     weights on a grid of integers, and 8 change, what of them is other than in
            an earlier broadcast: ``grid_format.py``, a page of its own
+9 model    ``model_message.py``, and 10 codebook: ``codebook.py`` (``.fpz`` files)
 
 delta      = what ``delta_format.py`` specifies, on a page of its own
 
@@ -65,6 +66,7 @@ from common.codec.capture import (
     order0_bytes,
     take_apart,
 )
+from common.codec.codebook import MOST_BITS, decode_codebook, encode_codebook
 from common.codec.delta import (
     decode_delta,
     delta_parts,
@@ -83,6 +85,12 @@ from common.codec.grid_message import (
     is_grid,
 )
 from common.codec.known import Known, hold
+from common.codec.model_message import (
+    PackedModel,
+    decode_model,
+    encode_model,
+    model_parts,
+)
 from common.codec.plan_message import (
     PlanCache,
     address_plan,
@@ -109,6 +117,7 @@ from common.codec.weights import (
 )
 
 __all__ = [
+    "MOST_BITS",
     "VALUES",
     "VERSION",
     "Anatomy",
@@ -116,6 +125,7 @@ __all__ = [
     "Capture",
     "Kind",
     "Known",
+    "PackedModel",
     "PlanCache",
     "Shape",
     "address_plan",
@@ -125,8 +135,10 @@ __all__ = [
     "decode_broadcast",
     "decode_capture",
     "decode_change",
+    "decode_codebook",
     "decode_delta",
     "decode_full",
+    "decode_model",
     "decode_plan",
     "decode_update",
     "decode_weights",
@@ -135,8 +147,10 @@ __all__ = [
     "encode_broadcast",
     "encode_capture",
     "encode_change",
+    "encode_codebook",
     "encode_delta",
     "encode_full",
+    "encode_model",
     "encode_plan",
     "encode_shared",
     "encode_update",
@@ -149,6 +163,7 @@ __all__ = [
     "is_grid",
     "message_fields",
     "message_parts",
+    "model_parts",
     "on_grid",
     "order0_bytes",
     "quantise_delta",

@@ -44,6 +44,8 @@ class Kind(IntEnum):
     CAPTURE = 6
     FULL = 7
     CHANGE = 8
+    MODEL = 9
+    CODEBOOK = 10
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.codec import checks
-from common.codec.frame import Kind, seal, unseal
+from common.codec.codebook import decode_codebook
+from common.codec.frame import Kind, kind_of, seal, unseal
 from common.codec.grid import exact_grid, grid_values, on_grid
 from common.codec.grid_message import decode_full, encode_full, is_grid
 from common.codec.sections import from_planes, squeeze, to_planes, unsqueeze
@@ -61,6 +62,8 @@ def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
         PayloadError: If the bytes are no weights of this network, or only what
             changed since an earlier broadcast.
     """
+    if kind_of(data) is Kind.CODEBOOK:
+        return decode_codebook(data, spec)
     if is_grid(data):
         return grid_values(decode_full(data, spec), spec)
     cap = 4 * (spec.size + spec.rows) + _FRAME

@@ -131,14 +131,14 @@ def test_onnx_answers_like_torch_for_any_batch_and_holds_no_path(run, tmp_path):
     rng = np.random.default_rng(0)
     for size in (1, 2, 9):
         batch = rng.standard_normal((size, *SHAPE), dtype=np.float32)
-        want = export._torch_runner(model)(batch)
+        want = export.torch_runner(model)(batch)
         assert np.allclose(runner(batch), want, atol=1e-5)
 
 
 def test_the_check_sees_another_network(run):
     folder, model = run
     other = load_model(folder.model / "control.safetensors")
-    runners = [export._torch_runner(one) for one in (model, other)]
+    runners = [export.torch_runner(one) for one in (model, other)]
     found = export._compare(*runners, SHAPE)
     assert found["max_difference"] > 0.01 * found["max_output"]
 

@@ -1,0 +1,98 @@
+"""The final network of a run as a ``.fpz`` file, and what quantising it costs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.codec import PackedModel
+from common.errors import ConfigError, DataError
+from common.files import read_input_shape, read_model_file
+from common.load import load_model, read_keep, read_structure
+from common.messages import PrunePlan
+from common.models.flat import get_statistics, get_weights
+from common.packed_file import ENDING, pack, quantise_network, read_packed, write_packed
+from common.task import Task
+from simulations.quantised import accuracy, torch_runner
+
+_COUNTER = "num_batches_tracked"
+
+Factory = Callable[[], nn.Module]
+
+
+def write_fpz(
+    source: Path, target: Path, values: str, factory: Factory | None
+) -> dict[str, object]:
+    """Write the network of a model file as ``.fpz`` and read it back.
+
+    Args:
+        source: ``final.safetensors`` of a run.
+        target: The file, ``*.fpz``.
+        values: How weights are quantised (``quantise_network``).
+        factory: Makes the uncut network, for runs whose network came from Python.
+
+    Returns:
+        ``values`` and ``max_change``, the largest change of a weight.
+
+    Raises:
+        ConfigError: If the network holds what such a file cannot.
+    """
+    if target.suffix != ENDING:
+        msg = f"{target}: want a name that ends in {ENDING}"
+        raise ConfigError(msg)
+    model = load_model(source, factory=factory)
+    weights = get_weights(model)
+    packed = _pack(source, model, values)
+    write_packed(target, packed)
+    again = load_model(target, factory=factory)
+    found = get_weights(again)
+    if not np.array_equal(found, read_packed(target).weights):
+        msg = f"{target}: its network does not hold the weights that were written"
+        raise DataError(msg)
+    _check_rest(model, again)
+    return {"values": values, "max_change": float(np.abs(found - weights).max())}
+
+
+def accuracies(
+    source: Path, target: Path, task: Task, factory: Factory | None
+) -> dict[str, object]:
+    """Return the accuracy on the test split before and after quantising."""
+    if task.config.task.loss != "cross-entropy":
+        return {}
+    before, after = (load_model(p, factory=factory) for p in (source, target))
+    test = task.dataset.test
+    return {
+        "accuracy_float32": accuracy(torch_runner(before), test),
+        "accuracy_fpz": accuracy(torch_runner(after), test),
+    }
+
+
+def _pack(source: Path, model: nn.Module, values: str) -> PackedModel:
+    _, metadata = read_model_file(source)
+    structure = read_structure(source, metadata)
+    keep = read_keep(source, metadata, structure)
+    plan = PrunePlan(structure=structure.digest, keep=keep)
+    spec = structure.spec(plan.keep)
+    return pack(
+        name=metadata["model"],
+        input_shape=read_input_shape(source, metadata),
+        num_outputs=int(metadata["num_outputs"]),
+        structure=structure,
+        plan=plan,
+        blob=quantise_network(get_weights(model), spec, values),
+        moments=get_statistics(model),
+    )
+
+
+def _check_rest(model: nn.Module, again: nn.Module) -> None:
+    """Refuse a network with numbers that are neither weights nor moments."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    found = again.state_dict()
+    for name, value in model.state_dict().items():
+        if name in weights or name.endswith(_COUNTER):
+            continue
+        if not torch.equal(value, found[name]):
+            msg = f"buffer '{name}' is no weight and no moment: {ENDING} cannot hold it"
+            raise ConfigError(msg)
