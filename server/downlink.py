@@ -75,10 +75,14 @@ def decoded_state(
 def put_on_grid(
     state: ServerState, structure: Structure, spec: ModelSpec
 ) -> tuple[GridWeights, Vector]:
-    """Return a state's weights on the grid, near the last broadcast, and decoded."""
+    """Return a state's weights on the grid, near the last broadcast, and decoded.
+
+    The final network is on a fresh grid: nothing comes after it that would be shorter
+    for staying near.
+    """
     codec.check_finite(state.weights, spec)
     before = None
-    if state.sent:
+    if state.sent and not state.cursor.closing:
         before = as_sent(state.sent[-1], structure)
         before = remap_grid(before, structure, state.sent[-1].keep, state.keep)
     grid = codec.on_grid(state.weights, spec, before)

@@ -1,8 +1,8 @@
 """Weights on a grid of integers: levels times a power of two, one for each row.
 
 The *step* of a row is ``2 ** (code - 48)`` for codes 1..63; a row of zeros has code 0.
-A fresh step is the smallest that gives a row at most 63 levels on either side of
-zero, or 511 where the row is a whole bias or norm.  It is HELD from one broadcast to
+A fresh step is the smallest that gives a row at most 127 levels on either side of
+zero, or 1023 where the row is a whole bias or norm.  It is HELD from one broadcast to
 the next until a fresh one would be more than two octaves away, so that levels of two
 broadcasts can be subtracted; levels are int16 for that reason.  Where a step does
 change, the levels before are shifted: steps are powers of two, so that both ends find
@@ -27,7 +27,7 @@ TOP = 16383  # the largest level: differences of two fit into int16
 _CODE_OF_ONE = 48
 _HELD = 2  # octaves that a row may move before its step is chosen anew
 _STAYS = np.float32(1.0)  # steps that a weight may be away from its level
-_MATRIX_BITS, _VECTOR_BITS = 6, 9  # a fresh step leaves levels of so many bits
+_MATRIX_BITS, _VECTOR_BITS = 7, 10  # a fresh step leaves levels of so many bits
 _SIGNIFICAND = 24  # bits of a float32
 
 STEPS: Vector = np.ldexp(np.float32(1), np.arange(CODES) - _CODE_OF_ONE)

@@ -41,16 +41,16 @@ def rows(*values) -> np.ndarray:
     return np.concatenate([np.float32(row) for row in values])
 
 
-FIRST = rows([1, -2, 0.5, 0], [0, 0, 0, 0], [63, 1, -1, 0.25], [1, -3])
+FIRST = rows([1, -2, 0.5, 0], [0, 0, 0, 0], [127, 1, -1, 0.25], [1, -3])
 
 
-def test_fresh_steps_are_powers_of_two_that_leave_63_and_511_levels():
+def test_fresh_steps_are_powers_of_two_that_leave_127_and_1023_levels():
     grid = codec.on_grid(FIRST, ROWS, None)
-    assert STEPS[grid.codes].tolist() == [2**-4, 0, 1, 2**-7]
-    assert grid.levels[:12].tolist() == [16, -32, 8, 0, 0, 0, 0, 0, 63, 1, -1, 0]
-    assert grid.levels[12:].tolist() == [128, -384]
+    assert STEPS[grid.codes].tolist() == [2**-5, 0, 1, 2**-8]
+    assert grid.levels[:12].tolist() == [32, -64, 16, 0, 0, 0, 0, 0, 127, 1, -1, 0]
+    assert grid.levels[12:].tolist() == [256, -768]
     over = codec.on_grid(np.nextafter(FIRST, np.float32(1e9)), ROWS, None)
-    assert STEPS[over.codes[2]] == 2  # 63.00001 is above 63 levels of 1
+    assert STEPS[over.codes[2]] == 2  # 127.00001 is above 127 levels of 1
 
 
 def test_a_level_stays_while_its_weight_is_within_one_step_of_it():
@@ -71,7 +71,7 @@ def test_a_weight_of_exactly_0_has_level_0_at_once():
     weights = FIRST.copy()
     weights[[9, 10]] = 0  # both within one step of their levels 1 and -1
     after = codec.on_grid(weights, ROWS, before)
-    assert after.levels[8:12].tolist() == [63, 0, 0, 0]
+    assert after.levels[8:12].tolist() == [127, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,18 @@ def test_a_client_is_sent_everything_first_and_then_what_changed(tmp_path):
     assert len(change) < min(lengths)
 
 
+def test_the_final_network_is_on_a_fresh_grid(tmp_path):
+    federation = Federation(tmp_path)
+    federation.round()
+    federation.round()
+    state, setting = federation.state, federation.setting
+    spec = setting.structure.spec(state.keep)
+    fresh = codec.grid_values(codec.on_grid(state.weights, spec, None), spec)
+    closing = replace(state, cursor=replace(state.cursor, closing=True))
+    assert plan_round(closing, setting).weights.tobytes() == fresh.tobytes()
+    assert plan_round(state, setting).weights.tobytes() != fresh.tobytes()
+
+
 def test_who_missed_rounds_is_told_from_what_it_holds_and_shares_that_with_others(
     tmp_path,
 ):
