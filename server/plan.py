@@ -84,6 +84,8 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         teacher_broadcast=None,
         keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
+        mask=b"" if state.mask is None else state.mask.digest,
+        weight_mask=state.mask,
     )
     variants, orders = _address(base, state, setting, cohort)
     asking = Asking(
@@ -232,16 +234,17 @@ def _address(
 ) -> tuple[tuple[bytes, ...], tuple[Order, ...]]:
     """Encode each needed variant once and say who is sent which.
 
-    Variants differ in what a client lacks: the structure, the teacher, both, neither.
+    Variants differ in what a client lacks of structure, teacher and weight mask.
     """
     variants: list[bytes] = []
-    numbers: dict[tuple[bool, bool], int] = {}
+    numbers: dict[tuple[bool, bool, bool], int] = {}
     orders = []
     for client_id in cohort:
         known = state.known.get(client_id, Known())
         lacks = (
             not known.structure,
             bool(base.teacher) and known.teacher != base.teacher,
+            client_id not in state.mask_holders,
         )
         if lacks not in numbers:
             numbers[lacks] = len(variants)
@@ -257,10 +260,13 @@ def _address(
 
 
 def _variant(
-    base: RoundPlan, state: ServerState, setting: Setting, lacks: tuple[bool, bool]
+    base: RoundPlan,
+    state: ServerState,
+    setting: Setting,
+    lacks: tuple[bool, bool, bool],
 ) -> RoundPlan:
     """Return the plan with what one kind of client lacks."""
-    lacks_structure, lacks_teacher = lacks
+    lacks_structure, lacks_teacher, lacks_mask = lacks
     text = setting.structure.to_json() if lacks_structure else b""
     teacher = None
     snapshot = _teacher(state, setting.config)
@@ -273,4 +279,9 @@ def _variant(
             spec,
             setting.config.broadcast.values,
         )
-    return replace(base, structure_json=text, teacher_broadcast=teacher)
+    return replace(
+        base,
+        structure_json=text,
+        teacher_broadcast=teacher,
+        weight_mask=base.weight_mask if lacks_mask else None,
+    )

@@ -28,6 +28,7 @@ from server.cycle import (
     may_roll_back,
 )
 from server.guard import Score, is_worse, pooled_score
+from server.mask import holders, take_mask, under_mask
 from server.plan import RoundWork, Setting, encode_network
 from server.prune import Choice, agree, choose, within_budget
 from server.state import Known, ServerState, Snapshot, Totals, learn, spread
@@ -60,8 +61,7 @@ class RoundReport:
         choice: What the cut at the end of this round decided, or None.
         rolled_back: Validation losses (before, after) of a cut that was undone.
         warning: One line when the guard could only warn, else empty.
-        zero_share: Share of exactly zero units at the end of a sparsify phase, or
-            None.
+        zero_share: Share of exactly zero units when a sparsify phase ends, or None.
     """
 
     score: Score
@@ -95,7 +95,7 @@ def finish_round(
     )
     report = RoundReport(score=score, loss=_mean_loss(answers), measured=sent)
     mean = _mean(answers, work)
-    weights = _shrunken(state, work, setting, state.weights + mean)
+    weights = under_mask(state, _shrunken(state, work, setting, state.weights + mean))
     moved = replace(
         state,
         round=work.plan.round,
@@ -103,6 +103,7 @@ def finish_round(
         statistics=statistics,
         known=_ledger(state, work, answers),
         totals=_totals(state.totals, answers),
+        mask_holders=holders(state, answers.records),
     )
     if is_guarded(state.cursor, setting.config.rounds):
         back = _guard(moved, score, setting)
@@ -118,7 +119,7 @@ def finish_round(
         moved = _preview(moved, sent, answers, setting)
     met = within_budget(setting.structure, setting.config, moved.keep)
     cursor = after_round(state.cursor, setting.config.rounds, met=met)
-    return replace(moved, cursor=cursor), report
+    return take_mask(replace(moved, cursor=cursor), setting), report
 
 
 def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.messages import Mask, PrunePlan, Statistics, Vector
+from common.messages import Mask, PrunePlan, Statistics, Vector, WeightMask
 from common.pruning.structure import Structure
 from server.cycle import Cursor
 
@@ -80,6 +80,8 @@ class ServerState:
             sparsify phase.
         known: What each client holds.
         totals: Counts so far.
+        mask: The weight mask that all later weights are under, or None.
+        mask_holders: Clients that hold it.
     """
 
     round: int
@@ -93,6 +95,8 @@ class ServerState:
     zero_shares: tuple[float, ...] = ()
     known: Mapping[str, Known] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    mask: WeightMask | None = None
+    mask_holders: frozenset[str] = frozenset()
 
     @property
     def keep(self) -> Mask:

@@ -32,6 +32,7 @@ from common.load import (
 )
 from common.task import Task
 from server.runfolder import RunFolder
+from simulations.export_mask import check_form
 from simulations.quantised import (
     CALIBRATION_EXAMPLES,
     accuracy,
@@ -74,8 +75,9 @@ def export_run(
         there, for comparison), ``latency_ms_torch`` and
         ``latency_ms_exported`` (batch 1, one thread, medians, interleaved), and
         ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1 and 32); with
-        ``int8`` also ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on
-        the test split (classification only).
+        a run under an n:m mask ``mask`` (in how many tensors the file has its form);
+        with ``int8`` also ``bytes_float32``, ``accuracy_float32`` and
+        ``accuracy_int8`` on the test split (classification only).
 
     Raises:
         ConfigError: If the format is unknown, an extra is missing, or the run has no
@@ -116,6 +118,9 @@ def export_run(
             else _torch_runner(load_model(target, factory=factory))
         )
         found |= _compare(_torch_runner(model), runner, _shape(source))
+        rule = _config(folder).prune.mask
+        if rule.kind == "n:m":
+            found["mask"] = check_form(target, format_, rule.n, rule.m)
     return found
 
 

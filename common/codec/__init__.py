@@ -10,6 +10,7 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
     message    = [version = 1, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
     kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
+                 | 7 mask
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -25,7 +26,8 @@ whole tensor of fewer.
 2 shared   run_id str, round int, phase str, settings, structure digest,
            size of structure_json, section structure_json, broadcast,
            teacher digest | empty, teacher broadcast | nil, keep_broadcast bool,
-           targets [units int, bitmap] | nil
+           targets [units int, bitmap] | nil; under a weight mask two more items:
+           digest, mask | nil (``weight_mask.py``)
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, values, error_feedback, decay,
                          distill_weight, temperature, importance, measure, freeze]
@@ -88,6 +90,7 @@ from common.codec.update_message import (
     message_fields,
     message_parts,
 )
+from common.codec.weight_mask import decode_mask, encode_mask
 from common.codec.weights import check_weights, decode_weights, encode_weights
 
 __all__ = [
@@ -104,6 +107,7 @@ __all__ = [
     "decode_broadcast",
     "decode_capture",
     "decode_delta",
+    "decode_mask",
     "decode_plan",
     "decode_update",
     "decode_weights",
@@ -112,6 +116,7 @@ __all__ = [
     "encode_broadcast",
     "encode_capture",
     "encode_delta",
+    "encode_mask",
     "encode_plan",
     "encode_shared",
     "encode_update",

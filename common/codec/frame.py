@@ -42,6 +42,7 @@ class Kind(IntEnum):
     WEIGHTS = 4
     BROADCAST = 5
     CAPTURE = 6
+    MASK = 7
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

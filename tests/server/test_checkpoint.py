@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError
-from common.messages import Phase, PrunePlan, Statistics
+from common.messages import Phase, PrunePlan, Statistics, WeightMask
 from server.checkpoint import Checkpoints, state_from_bytes, state_to_bytes
 from server.cycle import Cursor
 from server.state import Known, ServerState, Snapshot, Totals
@@ -73,6 +73,8 @@ def make_state(round_):
             "a": Known(acknowledged=0, structure=False, teacher=b""),
         },
         totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
+        mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
+        mask_holders=frozenset(["a", "b"]),
     )
 
 
