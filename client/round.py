@@ -7,6 +7,7 @@ from torch import Tensor
 
 from client.bench import Workbench
 from client.held import hold_on, take
+from client.masked import open_mask
 from client.measure import measure_statistics, validate
 from client.score import balanced, score
 from client.state import ClientStore, Generation
@@ -17,10 +18,12 @@ from common.errors import DataError, IntegrityError, PayloadError, Reason
 from common.messages import (
     Broadcast,
     ClientUpdate,
+    Mask,
     ModelSpec,
     QuantisedDelta,
     RoundPlan,
     Vector,
+    WeightMask,
 )
 from common.models.flat import get_weights
 from common.pruning.plan import check_plan
@@ -28,6 +31,7 @@ from common.pruning.remap import remap
 from common.pruning.structure import Structure
 from common.seeding import Use, generator, seed_torch
 from common.sparsity.gates import build_gates
+from common.sparsity.masks import without_positions
 from common.sparsity.penalty import Aim, build_penalty
 from common.sparsity.topk import dense, sparsify
 
@@ -47,6 +51,7 @@ class Opened:
     structure: Structure
     spec: ModelSpec
     weights: Vector
+    mask: WeightMask | None = None
 
 
 def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
@@ -82,6 +87,7 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         penalty=build_penalty(opened.structure, keep, opened.weights, _aim(plan)),
         gates=build_gates(opened.structure, keep, _aim(plan)),
         teacher=teacher,
+        mask=None if opened.mask is None else opened.mask.keep,
     )
     seed = bench.task.config.run.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
@@ -101,7 +107,15 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         statistics=statistics,
         validation=validation,
     )
-    return codec.encode_update(update, codec.hold(opened.spec, opened.weights))
+    known = codec.hold(opened.spec, opened.weights, mask=_agreed(opened))
+    return codec.encode_update(update, known)
+
+
+def _agreed(opened: Opened) -> Mask | None:
+    """Return where all entries of the update are, if no positions travel."""
+    settings = opened.plan.settings
+    density = settings.update_density if settings.epochs else 0.0
+    return without_positions(opened.mask, density)
 
 
 def _aim(plan: RoundPlan) -> Aim:
@@ -130,6 +144,7 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
     taken = bench.taken(plan.broadcast, lambda: take(plan.broadcast, structure, store))
     broadcast = replace(plan.broadcast, weights=taken.full)
     hold_on(taken, broadcast, plan.round, store)
+    mask = open_mask(plan, spec, store)
     if plan.keep_broadcast:
         _keep_teacher(broadcast, store)
     return Opened(
@@ -137,6 +152,7 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
         structure=structure,
         spec=spec,
         weights=taken.weights,
+        mask=mask,
     )
 
 
@@ -219,11 +235,15 @@ def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
     total = delta
     if settings.error_feedback:
         total = delta + _residual(opened, store)
+    if opened.mask is not None:
+        total = opened.mask.apply(total)  # what was owed to masked weights is dropped
     if not np.all(np.isfinite(total)):
         # Kept back, it would spoil every later round of this client.
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite"
         raise DataError(msg)
-    chosen = sparsify(total, settings.update_density)
+    # What needs no positions is sent as a whole: the mask has chosen already.
+    agreed = _agreed(opened) is not None
+    chosen = sparsify(total, 1.0 if agreed else settings.update_density)
     quantised = codec.quantise_delta(chosen, opened.spec, settings.values)
     sent = codec.dequantise_delta(quantised, opened.spec)
     if settings.error_feedback:

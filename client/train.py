@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from client.masked import Zeros
 from client.measure import batches
 from common.data.examples import Examples
-from common.messages import Indices, TrainSettings
+from common.messages import Indices, Mask, TrainSettings
 from common.models.flat import norm_modules
 from common.sparsity.gates import ChannelGates
 from common.sparsity.penalty import DualSteps, Penalty
@@ -29,6 +30,7 @@ class Lesson:
         teacher: Outputs of the teacher on every example, float32[n, outputs], or
             None.
         gates: Factors on channels while it trains, or None.
+        mask: bool[weights], False = stays zero; None = every weight is trained.
     """
 
     examples: Examples
@@ -37,6 +39,7 @@ class Lesson:
     penalty: Penalty | None
     teacher: Tensor | None
     gates: ChannelGates | None = None
+    mask: Mask | None = None
 
 
 def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
@@ -58,6 +61,7 @@ def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
     _set_mode(model, lesson)
     loss = 0.0
     gates = lesson.gates
+    zeros = None if lesson.mask is None else Zeros(model, lesson.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
             loss = 0.0
@@ -65,6 +69,8 @@ def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
                 loss += _step(model, lesson, optimiser, batch) * len(batch)
                 if dual is not None:
                     dual.after_step()
+                if zeros is not None:
+                    zeros.after_step()
     if dual is not None:
         dual.restore()
     return loss / len(lesson.examples)

@@ -141,6 +141,42 @@ class PrunePlan:
         return digest_of(self.structure, self.parent, count, bits, flag)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightMask:
+    """Which entries of a network's flat weights may be other than zero.
+
+    Attributes:
+        plan: Digest of the prune plan whose network is masked.
+        keep: bool[weights] in model order, True = kept.
+        parent: Digest of the mask that this one was made from; empty for the first.
+    """
+
+    plan: bytes
+    keep: Mask
+    parent: bytes = b""
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Name of this mask, 16 bytes."""
+        count = len(self.keep).to_bytes(8, "little")
+        bits = np.packbits(self.keep).tobytes()
+        return digest_of(self.plan, self.parent, count, bits)
+
+    @property
+    def density(self) -> float:
+        """Share of the entries kept, 0..1."""
+        return float(self.keep.mean()) if len(self.keep) else 1.0
+
+    @property
+    def positions(self) -> Indices:
+        """Kept positions, int64[k], rising: what an update under this mask sends."""
+        return np.flatnonzero(self.keep).astype(np.int64)
+
+    def apply(self, weights: Vector) -> Vector:
+        """Return the weights with 0 outside of the mask."""
+        return np.where(self.keep, weights, np.float32(0.0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """Batch-norm moments of all layers, one after another in model order.
@@ -269,6 +305,8 @@ class RoundPlan:
         structure_json: The structure itself, or empty when the client holds it.
         broadcast: The current network.
         targets: bool[units], the channels that the penalty shrinks; None = all.
+        mask: Digest of the weight mask that the broadcast is under, or empty.
+        weight_mask: That mask, or None when the client holds it.
         teacher: Digest of the teacher's decoded weights, or empty for none.
         teacher_broadcast: The teacher, or None when the client holds it.
         keep_broadcast: Whether this broadcast will be the next teacher, so that the
@@ -288,6 +326,8 @@ class RoundPlan:
     teacher_broadcast: Broadcast | None
     keep_broadcast: bool
     targets: Mask | None = None
+    mask: bytes = b""
+    weight_mask: WeightMask | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +420,8 @@ class Expected:
         last: The broadcast less the one before, float32[size], or None: context for
             clients that hold both.
         last_name: Digest of the broadcast before; empty without.
+        mask: Where all entries of the delta are, bool[size]: no positions travel;
+            None = they do.
     """
 
     run_id: str
@@ -398,6 +440,7 @@ class Expected:
     max_value: float
     last: Vector | None = field(default=None, repr=False)
     last_name: bytes = b""
+    mask: Mask | None = field(default=None, repr=False)
 
 
 class Status(StrEnum):

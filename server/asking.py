@@ -10,6 +10,7 @@ from typing import Protocol
 
 from common.aggregate import Accumulator, Limits
 from common.messages import ClientRecord, Expected, ModelSpec, RoundPlan, Vector
+from common.sparsity.masks import without_positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,12 @@ class Engine(Protocol):
 def expect(
     plan: RoundPlan, spec: ModelSpec, weights: Vector, asking: Asking, client_id: str
 ) -> Expected:
-    """Return what a valid answer of one client to this plan looks like."""
+    """Return what a valid answer of one client to this plan looks like.
+
+    ``plan.weight_mask`` is the mask that the client holds, whatever it was sent.
+    """
+    # The closing round trains nothing, so an entry there is no honest change.
+    density = plan.settings.update_density if plan.settings.epochs else 0.0
     return Expected(
         run_id=plan.run_id,
         round=plan.round,
@@ -99,11 +105,11 @@ def expect(
         base_weights=weights,
         spec=spec,
         values=plan.settings.values,
-        # The closing round trains nothing, so an entry there is no honest change.
-        update_density=plan.settings.update_density if plan.settings.epochs else 0.0,
+        update_density=density,
         scored=bool(plan.settings.importance),
         measured=plan.settings.measure,
         max_bytes=asking.max_bytes,
         max_examples=asking.limits.max_examples,
         max_value=asking.limits.max_value,
+        mask=without_positions(plan.weight_mask, density),
     )

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from common.atomic import write_bytes_atomic
 from common.errors import IntegrityError
-from common.messages import Phase, PrunePlan, Statistics
+from common.messages import Phase, PrunePlan, Statistics, WeightMask
 from server.cycle import Cursor
 from server.state import Known, Sent, ServerState, Snapshot, Totals
 
@@ -157,6 +157,7 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
     }
     if state.importance is not None:
         arrays["importance"] = state.importance
+    header |= _mask_out(state, arrays)
     header["statistics"] = _statistics_out(state.statistics, "statistics", arrays)
     header["dense"] = _snapshot_out(state.dense, "dense", arrays)
     header["previous"] = _snapshot_out(state.previous, "previous", arrays)
@@ -206,6 +207,8 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         known=known,
         totals=Totals(**header["totals"]),
         sent=_sent_in(header["sent"], arrays),
+        mask=_mask_in(header.get("mask"), arrays),
+        mask_holders=frozenset(header.get("mask_holders", ())),
     )
 
 
@@ -224,6 +227,26 @@ def _sent_in(rounds: list[int], arrays: Arrays) -> tuple[Sent, ...]:
             full=arrays[f"sent.{number}.full"].tobytes(),
         )
         for number in rounds
+    )
+
+
+def _mask_out(state: ServerState, arrays: Arrays) -> dict[str, Any]:
+    """Return nothing without a mask: such files are as they always were."""
+    mask = state.mask
+    if mask is None:
+        return {}
+    arrays["mask.keep"] = mask.keep.astype(np.uint8)
+    names = {"plan": mask.plan.hex(), "parent": mask.parent.hex()}
+    return {"mask": names, "mask_holders": sorted(state.mask_holders)}
+
+
+def _mask_in(header: dict[str, Any] | None, arrays: Arrays) -> WeightMask | None:
+    if header is None:
+        return None
+    return WeightMask(
+        plan=bytes.fromhex(header["plan"]),
+        keep=arrays["mask.keep"].astype(np.bool_),
+        parent=bytes.fromhex(header["parent"]),
     )
 
 

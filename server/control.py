@@ -1,6 +1,6 @@
 """The control: plain dense federated averaging by the same code."""
 
-from common.config import Config
+from common.config import Config, MaskRule
 
 
 def control_config(config: Config, rounds: int) -> Config:
@@ -37,5 +37,6 @@ def control_config(config: Config, rounds: int) -> Config:
             ),
             "broadcast": config.broadcast.model_copy(update={"values": "float32"}),
             "distill": config.distill.model_copy(update={"weight": 0.0}),
+            "prune": config.prune.model_copy(update={"mask": MaskRule()}),
         }
     )

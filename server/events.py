@@ -2,8 +2,8 @@
 
 Every event holds ``time`` (ISO 8601, UTC) and ``event`` (its kind); those of a round
 also ``round``, and ``run`` ("main" or "control", "main" when absent).  The kinds:
-run_started, round, client, cut, rollback, resumed, warning, run_finished; on devices
-also waiting, delivered, run_failed.
+run_started, round, client, cut, mask, rollback, resumed, warning, run_finished; on
+devices also waiting, delivered, run_failed.
 
 A line is handed to the operating system before ``write`` returns, so ``kill -9`` can
 tear the last line at most.  A torn last line is ignored when read and removed when
@@ -33,7 +33,7 @@ CONTROL = "control"
 
 # A round and what follows it must survive a loss of power; one line per client need
 # not: a resumed run writes it again.
-_SYNCED = frozenset({"run_started", "round", "cut", "rollback", "run_finished"})
+_SYNCED = frozenset({"run_started", "round", "cut", "mask", "rollback", "run_finished"})
 
 COLUMNS = (
     "run",

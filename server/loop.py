@@ -139,10 +139,18 @@ def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
 def _log_steps(
     desk: Desk, before: ServerState, after: ServerState, report: RoundReport
 ) -> None:
-    """Log what the round decided: a cut, a rollback, a warning of the guard."""
+    """Log what the round decided: a cut, a mask, a rollback, a warning."""
     if report.choice is not None:
         _log_cut(desk, before, after, report)
         _warn_coarse(desk, after)
+    if after.mask is not None and after.mask is not before.mask:
+        desk.log.write(
+            "mask",
+            run=desk.name,
+            round=after.round,
+            digest=after.mask.digest.hex(),
+            weight_density=after.mask.density,
+        )
     if report.rolled_back is not None:
         loss_before, loss_after = report.rolled_back
         desk.log.write(

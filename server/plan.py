@@ -88,6 +88,8 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         teacher_broadcast=None,
         keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
+        mask=b"" if state.mask is None else state.mask.digest,
+        weight_mask=state.mask,
     )
     variants, orders = _address(base, state, setting, cohort, sending)
     asking = Asking(
@@ -213,11 +215,13 @@ class _Lack:
     Attributes:
         structure: Whether it lacks the structure.
         teacher: Whether it lacks the teacher.
+        mask: Whether it lacks the weight mask.
         base: The broadcast that it holds, or None.
     """
 
     structure: bool
     teacher: bool
+    mask: bool
     base: Sent | None
 
 
@@ -226,6 +230,7 @@ def _lack(state: ServerState, client_id: str, teacher: bytes) -> _Lack:
     return _Lack(
         structure=not known.structure,
         teacher=bool(teacher) and known.teacher != teacher,
+        mask=client_id not in state.mask_holders,
         base=held_by(known, state.sent),
     )
 
@@ -239,11 +244,11 @@ def _address(
 ) -> tuple[tuple[bytes, ...], tuple[Order, ...]]:
     """Encode each needed variant once and say who is sent which.
 
-    Variants differ in what a client lacks (the structure, the teacher) and in the
+    Variants differ in what a client lacks (structure, teacher, weight mask) and in the
     broadcast that it holds.
     """
     variants: list[bytes] = []
-    numbers: dict[tuple[bool, bool, int], int] = {}
+    numbers: dict[tuple[bool, bool, bool, int], int] = {}
     broadcasts: dict[int, Broadcast] = {}
     orders = []
     for client_id in cohort:
@@ -253,7 +258,7 @@ def _address(
             spec = setting.structure.spec(state.keep)
             told = told_from(lack.base, sending, setting.structure, spec)
             broadcasts[held] = told
-        key = (lack.structure, lack.teacher, held)
+        key = (lack.structure, lack.teacher, lack.mask, held)
         if key not in numbers:
             numbers[key] = len(variants)
             plan = _variant(base, state, setting, lack)
@@ -286,4 +291,9 @@ def _variant(
             spec,
             setting.config.broadcast.values,
         )
-    return replace(base, structure_json=text, teacher_broadcast=teacher)
+    return replace(
+        base,
+        structure_json=text,
+        teacher_broadcast=teacher,
+        weight_mask=base.weight_mask if lack.mask else None,
+    )

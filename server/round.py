@@ -29,6 +29,7 @@ from server.cycle import (
 )
 from server.downlink import decoded_state, remember
 from server.guard import Score, is_worse, pooled_score
+from server.mask import holders, take_mask, under_mask
 from server.plan import RoundWork, Setting
 from server.prune import Choice, agree, choose, within_budget
 from server.state import Known, ServerState, Snapshot, Totals, learn, spread
@@ -61,8 +62,7 @@ class RoundReport:
         choice: What the cut at the end of this round decided, or None.
         rolled_back: Validation losses (before, after) of a cut that was undone.
         warning: One line when the guard could only warn, else empty.
-        zero_share: Share of exactly zero units at the end of a sparsify phase, or
-            None.
+        zero_share: Share of exactly zero units when a sparsify phase ends, or None.
     """
 
     score: Score
@@ -96,7 +96,7 @@ def finish_round(
     )
     report = RoundReport(score=score, loss=_mean_loss(answers), measured=sent)
     mean = _mean(answers, work)
-    weights = _shrunken(state, work, setting, state.weights + mean)
+    weights = under_mask(state, _shrunken(state, work, setting, state.weights + mean))
     moved = replace(
         state,
         round=work.plan.round,
@@ -105,6 +105,7 @@ def finish_round(
         known=_ledger(state, work, answers),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.plan.broadcast),
+        mask_holders=holders(state, answers.records),
     )
     if is_guarded(state.cursor, setting.config.rounds):
         back = _guard(moved, score, setting)
@@ -120,7 +121,7 @@ def finish_round(
         moved = _preview(moved, sent, answers, setting)
     met = within_budget(setting.structure, setting.config, moved.keep)
     cursor = after_round(state.cursor, setting.config.rounds, met=met)
-    return replace(moved, cursor=cursor), report
+    return take_mask(replace(moved, cursor=cursor), setting), report
 
 
 def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.messages import Mask, PrunePlan, Statistics, Vector
+from common.messages import Mask, PrunePlan, Statistics, Vector, WeightMask
 from common.pruning.structure import Structure
 from server.cycle import Cursor
 
@@ -99,6 +99,8 @@ class ServerState:
         totals: Counts so far.
         sent: The last broadcasts on a grid, the newest last: what the next one is put
             near to, and what clients are told changes from.
+        mask: The weight mask that all later weights are under, or None.
+        mask_holders: Clients that hold it.
     """
 
     round: int
@@ -113,6 +115,8 @@ class ServerState:
     known: Mapping[str, Known] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     sent: tuple[Sent, ...] = ()
+    mask: WeightMask | None = None
+    mask_holders: frozenset[str] = frozenset()
 
     @property
     def keep(self) -> Mask:

@@ -33,6 +33,7 @@ from common.load import (
 )
 from common.task import Task
 from server.runfolder import RunFolder
+from simulations.export_mask import check_form
 from simulations.packing import accuracies, write_fpz
 from simulations.quantised import (
     CALIBRATION_EXAMPLES,
@@ -82,7 +83,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1 and 32); with
         ``int8`` also ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on
         the test split (classification only); of a "fpz" also ``values``,
-        ``max_change`` of a weight, ``accuracy_float32`` and ``accuracy_fpz``.
+        ``max_change`` of a weight, ``accuracy_float32`` and ``accuracy_fpz``; of a run
+        under an n:m mask ``mask`` (in how many tensors the file has its form).
 
     Raises:
         ConfigError: If the format is unknown, an extra is missing, or the run has no
@@ -127,6 +129,9 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
             else torch_runner(load_model(target, factory=factory))
         )
         found |= _compare(torch_runner(model), runner, _shape(source))
+        rule = _config(folder).prune.mask
+        if rule.kind == "n:m" and format_ != "fpz":
+            found["mask"] = check_form(target, format_, rule.n, rule.m)
     return found
 
 

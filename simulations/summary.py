@@ -94,6 +94,7 @@ def summarise(
         "params_final": cost.params,
         "flops_dense": 2 * dense_cost.macs,
         "flops_final": 2 * cost.macs,
+        "weight_density": round(float(np.mean(final.weights != 0.0)), 6),
         "budget_used": _budget_used(task, structure, final),
         "bytes_up": _sum(rounds, "bytes_up"),
         "bytes_down": _sum(rounds, "bytes_down"),

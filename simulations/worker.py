@@ -7,6 +7,7 @@ partial sum.  Engines differ only in how a worker is reached.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -74,7 +75,8 @@ class Worker:
             name = "" if isinstance(error, FedPruneError) else type(error).__name__
             why = " ".join(f"{name} {error}".split())
             return failure(order.client_id, why, len(message)), b"", total
-        expected = expect(plan, opened.spec, opened.weights, asking, order.client_id)
+        held = replace(plan, weight_mask=opened.mask)
+        expected = expect(held, opened.spec, opened.weights, asking, order.client_id)
         record, _ = accept_answer(
             answer,
             expected,

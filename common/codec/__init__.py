@@ -10,7 +10,7 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
     message    = [version = 1, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
     kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
-                 | 7 full | 8 change | 9 model | 10 codebook
+                 | 7 full | 8 change | 9 model | 10 codebook | 11 mask
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -26,7 +26,8 @@ whole tensor of fewer.
 2 shared   run_id str, round int, phase str, settings, structure digest,
            size of structure_json, section structure_json, broadcast,
            teacher digest | empty, teacher broadcast | nil, keep_broadcast bool,
-           targets [units int, bitmap] | nil
+           targets [units int, bitmap] | nil; under a weight mask two more items:
+           digest, mask | nil (``weight_mask.py``)
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, values, error_feedback, decay,
                          distill_weight, temperature, importance, measure, freeze]
@@ -109,6 +110,7 @@ from common.codec.update_message import (
     message_fields,
     message_parts,
 )
+from common.codec.weight_mask import decode_mask, encode_mask
 from common.codec.weights import (
     check_finite,
     check_weights,
@@ -138,6 +140,7 @@ __all__ = [
     "decode_codebook",
     "decode_delta",
     "decode_full",
+    "decode_mask",
     "decode_model",
     "decode_plan",
     "decode_update",
@@ -150,6 +153,7 @@ __all__ = [
     "encode_codebook",
     "encode_delta",
     "encode_full",
+    "encode_mask",
     "encode_model",
     "encode_plan",
     "encode_shared",

@@ -46,6 +46,7 @@ class Kind(IntEnum):
     CHANGE = 8
     MODEL = 9
     CODEBOOK = 10
+    MASK = 11
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

@@ -17,6 +17,7 @@ from common.codec.parts import (
     settings_fields,
 )
 from common.codec.sections import squeeze, unsqueeze
+from common.codec.weight_mask import ITEMS, mask_items, read_mask_items
 from common.errors import ConfigError, PayloadError, Reason
 from common.messages import Broadcast, Phase, RoundPlan, digest_of
 
@@ -74,6 +75,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
             None if teacher is None else broadcast_fields(teacher),
             bool(plan.keep_broadcast),
             mask_fields(plan.targets),
+            *mask_items(plan),
         ],
     )
     try:
@@ -137,8 +139,11 @@ def decode_broadcast(data: bytes, max_bytes: int = MAX_STORED) -> Broadcast:
 
 def _read_shared(shared: bytes) -> RoundPlan:
     """Return the shared part as a plan for nobody."""
-    items = checks.array(unseal(shared, Kind.SHARED, len(shared)), "shared", _SHARED)
+    found = unseal(shared, Kind.SHARED, len(shared))
+    extra = ITEMS if len(found) > _SHARED else 0
+    items = checks.array(found, "shared", _SHARED + extra)
     teacher = checks.digest(items[9], "teacher", optional=True)
+    mask, weight_mask = read_mask_items(items[_SHARED:])
     return RoundPlan(
         run_id=checks.name(items[0], "run_id"),
         round=checks.integer(items[1], "round", 1, checks.MAX_ROUND),
@@ -153,6 +158,8 @@ def _read_shared(shared: bytes) -> RoundPlan:
         teacher_broadcast=_read_teacher(items[10], teacher),
         keep_broadcast=checks.boolean(items[11], "keep_broadcast"),
         targets=read_mask(items[12], "targets"),
+        mask=mask,
+        weight_mask=weight_mask,
     )
 
 

@@ -212,7 +212,10 @@ def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
         expected.base_weights,
         last=expected.last,
         last_name=expected.last_name,
+        mask=expected.mask,
     )
+    if expected.mask is not None:
+        most = int(np.count_nonzero(expected.mask))
     delta = decode_delta(data, known, values=expected.values, max_entries=most)
     values = dequantise_delta(delta, spec).values
     bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))

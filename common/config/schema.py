@@ -92,6 +92,16 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             f"found no limit, want one or more of {limits}",
         ),
         (
+            "prune.mask.n",
+            prune.mask.n >= prune.mask.m,
+            f"found {prune.mask.n}, want < prune.mask.m = {prune.mask.m}",
+        ),
+        (
+            "prune.mask.steps",
+            prune.mask.steps > max(rounds.final, 1),
+            f"found {prune.mask.steps}, want <= rounds.final = {rounds.final}",
+        ),
+        (
             "prune.latency_table",
             budget.latency is not None and not prune.latency_table,
             "found none, want a file of fedprune profile: a latency is in the budget",

@@ -147,6 +147,23 @@ class Budget(Section):
     """Share of the bytes of the final file kept, 0 < bytes <= 1."""
 
 
+class MaskRule(Section):
+    """Which weights of the final network stay, inside its tensors."""
+
+    kind: Literal["none", "unstructured", "n:m", "blocks"] = "none"
+    """Single entries, n of each m neighbouring input channels, or whole blocks."""
+    density: Density = 0.1
+    """Share of the entries of matrices kept (not for n:m), 0 < density <= 1."""
+    n: Positive = 2
+    """Entries kept of each m, 1 <= n < m."""
+    m: Positive = 4
+    """Length of a group of input channels (n:m)."""
+    block: Positive = 8
+    """Rows and columns of a block."""
+    steps: Positive = 1
+    """Final rounds over which the mask thins out, 1 <= steps; n:m takes one."""
+
+
 class Prune(Section):
     """How channels are judged, agreed on and cut."""
 
@@ -173,6 +190,9 @@ class Prune(Section):
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
     width_multiple: Positive = 8
     """Widths are multiples of this, or full, 1 <= width_multiple."""
+    mask: MaskRule = MaskRule()
+    """Weights that are zero for good, chosen by the server before the first final
+    rounds, after all cuts: "none", or {kind = "n:m"} and so on."""
     max_loss_increase: float = Field(default=1.0, ge=0)
     """Relative rise of the validation loss above which a cut is rolled back,
     0 <= max_loss_increase."""

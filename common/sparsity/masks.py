@@ -9,55 +9,18 @@ its parent, and its digest covers both.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from math import ceil, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ConfigError, PayloadError, Reason
-from common.messages import Indices, Mask, ModelSpec, TensorSpec, Vector, digest_of
+from common.messages import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from common.pruning.remap import remap
 from common.pruning.structure import Structure
 
 Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightMask:
-    """Which entries of a network's flat weights may be other than zero.
-
-    Attributes:
-        plan: Digest of the prune plan whose network is masked.
-        keep: bool[weights] in model order, True = kept.
-        parent: Digest of the mask that this one was made from; empty for the first.
-    """
-
-    plan: bytes
-    keep: Mask
-    parent: bytes = b""
-
-    @cached_property
-    def digest(self) -> bytes:
-        """Name of this mask, 16 bytes."""
-        count = len(self.keep).to_bytes(8, "little")
-        bits = np.packbits(self.keep).tobytes()
-        return digest_of(self.plan, self.parent, count, bits)
-
-    @property
-    def density(self) -> float:
-        """Share of the entries kept, 0..1."""
-        return float(self.keep.mean()) if len(self.keep) else 1.0
-
-    @property
-    def positions(self) -> Indices:
-        """Kept positions, int64[k], rising: what an update under this mask sends."""
-        return np.flatnonzero(self.keep).astype(np.int64)
-
-    def apply(self, weights: Vector) -> Vector:
-        """Return the weights with 0 outside of the mask."""
-        return np.where(self.keep, weights, np.float32(0.0))
+_POSITION = 1.5  # entries without position for the bytes of one with it
 
 
 def full_mask(spec: ModelSpec, plan: bytes) -> WeightMask:
@@ -99,6 +62,24 @@ def check_mask(mask: WeightMask, spec: ModelSpec, plan: bytes, digest: bytes) ->
         if not part.any():
             detail = f"'{tensor.name}' keeps no entry; want at least one"
             raise PayloadError(Reason.BAD_VALUE, "mask.keep", detail)
+
+
+def without_positions(mask: WeightMask | None, update_density: float) -> Mask | None:
+    """Return the mask under which an update travels without positions, or None.
+
+    All its entries are sent then, and both ends know where they are.  An entry costs
+    about half as much again with its position, so the mask is used so where it has at
+    most 1.5 times as many entries as would be sent otherwise.
+
+    Args:
+        mask: What the server and the client hold, or None.
+        update_density: Share of the entries that an update may send; 0 = it sends
+            none.
+    """
+    if mask is None or update_density <= 0.0:
+        return None
+    most = _POSITION * ceil(update_density * len(mask.keep))
+    return mask.keep if np.count_nonzero(mask.keep) <= most else None
 
 
 def cut_mask(

@@ -95,7 +95,7 @@ def test_a_row_of_zeros_has_no_step_and_chooses_a_fresh_one_afterwards():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), factor=st.sampled_from([1e-12, 1e-3, 1.0, 1e3]))
+@given(seed=st.integers(0, 2**32), factor=st.sampled_from([1e-9, 1e-3, 1.0, 1e3]))
 def test_weights_are_within_half_a_step_at_first_and_one_step_later(seed, factor):
     rng = np.random.default_rng(seed)
     weights = (rng.normal(size=SPEC.size) * factor).astype(np.float32)

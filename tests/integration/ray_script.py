@@ -1,6 +1,6 @@
 """The same small run on Ray with each of some numbers of workers.
 
-    python -m tests.integration.ray_script FOLDER WORKERS...
+    python -m tests.integration.ray_script FOLDER WORKERS... [KEY=JSON...]
 
 Writes ``FOLDER/results.json``: number of workers -> run folder.
 """
@@ -17,8 +17,10 @@ from tests.integration.small_runs import PARTIAL, small_settings
 def main():
     simulations.run._report = lambda folder: None
     base, results = Path(sys.argv[1]), {}
-    for workers in sys.argv[2:]:
-        changes = PARTIAL | {"run.engine": "ray", "run.workers": int(workers)}
+    changes = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
+    wanted = {key: json.loads(value) for key, value in changes.items()} or PARTIAL
+    for workers in (word for word in sys.argv[2:] if "=" not in word):
+        changes = wanted | {"run.engine": "ray", "run.workers": int(workers)}
         done = simulate(config=small_settings(base / workers, changes))
         results[workers] = str(done.directory)
     (base / "results.json").write_text(json.dumps(results), encoding="utf-8")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError
-from common.messages import Phase, PrunePlan, Statistics
+from common.messages import Phase, PrunePlan, Statistics, WeightMask
 from server.checkpoint import Checkpoints, state_from_bytes, state_to_bytes
 from server.cycle import Cursor
 from server.state import Known, Sent, ServerState, Snapshot, Totals
@@ -77,6 +77,8 @@ def make_state(round_):
             Sent(round=5, keep=make_plan(1).keep, full=bytes(range(256))),
         ),
         totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
+        mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
+        mask_holders=frozenset(["a", "b"]),
     )
 
 

@@ -1,0 +1,57 @@
+"""The weight mask of a run: chosen after the last cut, the same for everybody."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from common.config import MaskRule
+from common.messages import ClientRecord, ModelSpec, Status, Vector, WeightMask
+from common.schedule import density_at
+from common.sparsity.masks import blocks, check_mask, full_mask, n_of_m, unstructured
+from server.plan import Setting
+from server.state import ServerState
+
+
+def take_mask(state: ServerState, setting: Setting) -> ServerState:
+    """Choose the next mask where one is due, and set to zero what it leaves out.
+
+    It is due before each of the first ``prune.mask.steps`` final rounds, when no cut
+    and no rollback comes any more.  Each is nested in the one before; its density
+    falls by a cubic schedule.
+    """
+    rule, cursor = setting.config.prune.mask, state.cursor
+    steps = 1 if rule.kind == "n:m" else rule.steps
+    if rule.kind == "none" or cursor.done or not cursor.final or cursor.index > steps:
+        return state
+    spec = setting.structure.spec(state.keep)
+    parent = state.mask or full_mask(spec, state.plan.digest)
+    density = density_at("cubic", rule.density, cursor.index / steps)
+    mask = _chosen(parent, spec, state.weights, rule, density)
+    check_mask(mask, spec, state.plan.digest, mask.digest)
+    return replace(
+        state, mask=mask, mask_holders=frozenset(), weights=mask.apply(state.weights)
+    )
+
+
+def _chosen(
+    parent: WeightMask, spec: ModelSpec, weights: Vector, rule: MaskRule, density: float
+) -> WeightMask:
+    if rule.kind == "n:m":
+        return n_of_m(parent, spec, weights, n=rule.n, m=rule.m)
+    if rule.kind == "blocks":
+        shape = (rule.block, rule.block)
+        return blocks(parent, spec, weights, density, shape=shape)
+    return unstructured(parent, spec, weights, density)
+
+
+def under_mask(state: ServerState, weights: Vector) -> Vector:
+    """Return the weights with zeros where the run's mask has them."""
+    return weights if state.mask is None else state.mask.apply(weights)
+
+
+def holders(state: ServerState, records: Sequence[ClientRecord]) -> frozenset[str]:
+    """Return who holds the mask after these answers; no answer = sent again."""
+    if state.mask is None:
+        return state.mask_holders
+    answered = {r.client_id for r in records}
+    accepted = {r.client_id for r in records if r.status is Status.ACCEPTED}
+    return (state.mask_holders - answered) | accepted
