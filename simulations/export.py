@@ -93,7 +93,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         FedPruneError: If the network cannot be exported.
     """
     if format_ not in FORMATS:
-        msg = f"format is {format_!r}; want one of {FORMATS}"
+        wanted = ", ".join(f'"{name}"' for name in FORMATS)
+        msg = f'--format: found "{format_}", want one of {wanted}'
         raise ConfigError(msg)
     if int8 and format_ != "onnx":
         msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"

@@ -53,7 +53,7 @@ def subjects() -> list[Subject]:
     found = [_plan(), _weights("int8"), _weights("float32")]
     found += [_update(values, BASE, None) for values in codec.VALUES]
     found += [_update("int8", BASE, LAST), _update("int8", np.zeros_like(BASE), None)]
-    return found
+    return [*found, _weights("grid"), _change(), _codebook()]
 
 
 def _update(values: str, base: Vector, last: Vector | None) -> Subject:
@@ -113,6 +113,24 @@ def _statistics() -> Statistics:
 def _weights(values: str) -> Subject:
     return Subject(
         data=codec.encode_weights(BASE, SPEC, values),
+        decode=lambda data: codec.decode_weights(data, SPEC),
+    )
+
+
+def _change() -> Subject:
+    """Return what a broadcast on a grid changes."""
+    base = codec.on_grid(BASE, SPEC, None)
+    grid = codec.on_grid(BASE + LAST, SPEC, base)
+    name = codec.BaseName(round=2, name=base.name)
+    return Subject(
+        data=codec.encode_change(grid, SPEC, name, base),
+        decode=lambda data: codec.decode_change(data, SPEC, base, base),
+    )
+
+
+def _codebook() -> Subject:
+    return Subject(
+        data=codec.encode_codebook(BASE, SPEC, 3),
         decode=lambda data: codec.decode_weights(data, SPEC),
     )
 

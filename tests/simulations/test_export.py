@@ -153,7 +153,7 @@ def test_the_default_place_is_inside_the_run(tmp_path):
 def test_an_unknown_format_an_unfinished_run_and_no_run_are_config_errors(
     run, tmp_path
 ):
-    with pytest.raises(ConfigError, match="'torchscript'; want"):
+    with pytest.raises(ConfigError, match='"torchscript", want one of'):
         export_run(run[0].path, format_="torchscript")
     with pytest.raises(ConfigError, match="no final network yet"):
         export_run(RunFolder.create(tmp_path, "new").path, format_="onnx")
