@@ -7,8 +7,11 @@ in it is refused.
 """
 
 import io
+import lzma
+import struct
 import tomllib
 import zipfile
+import zlib
 
 from common.errors import IntegrityError
 from common.version import VERSION
@@ -43,6 +46,13 @@ clientapp = "{CLIENT_APP}"
 """
 
 
+# All that zipfile and its decompressors raise for bytes that are no archive.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    ValueError, RuntimeError, NotImplementedError,
+)  # fmt: skip
+
+
 def check_app(archive: bytes) -> None:
     """Refuse an app that is not the one of this version.
 
@@ -64,11 +74,12 @@ def check_app(archive: bytes) -> None:
                 )
                 raise IntegrityError(msg)
             found = tomllib.loads(bundle.read(_APP).decode())
-    except (zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         msg = f"refused: the run's app cannot be read: {error}"
         raise IntegrityError(msg) from error
     if found != tomllib.loads(APP_TOML):
-        theirs = found.get("project", {})
+        theirs = found.get("project")
+        theirs = theirs if isinstance(theirs, dict) else {}
         msg = (
             f"refused: the run is one of {theirs.get('name')} {theirs.get('version')}; "
             f"this machine has fedprune {VERSION}"

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 from flwr.cli.build import build_fab_from_files
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.device_app import APP_TOML, check_app
@@ -62,6 +62,9 @@ def test_a_file_in_the_list_s_place_that_unfolds_without_end_is_not_unfolded():
         check_app(app)
 
 
+@example(29, b"\x02")  # another length of the first name: EOFError
+@example(519, b"\x08")  # another method: zlib.error
+@example(519, b"\x0c")  # another method: OSError
 @given(st.integers(min_value=0), st.binary(min_size=1, max_size=4))
 def test_a_damaged_app_is_refused_or_the_same(place, patch):
     app = bytearray(bundle())
