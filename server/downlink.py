@@ -77,15 +77,16 @@ def put_on_grid(
 ) -> tuple[GridWeights, Vector]:
     """Return a state's weights on the grid, near the last broadcast, and decoded.
 
-    The final network is on a fresh grid: nothing comes after it that would be shorter
-    for staying near.
+    The final rounds have a fine grid: the network is small by then, and learns in small
+    steps.  The final network is on a fresh one, whose levels fit into eight bits.
     """
     codec.check_finite(state.weights, spec)
     before = None
     if state.sent and not state.cursor.closing:
         before = as_sent(state.sent[-1], structure)
         before = remap_grid(before, structure, state.sent[-1].keep, state.keep)
-    grid = codec.on_grid(state.weights, spec, before)
+    fine = state.cursor.final and not state.cursor.closing
+    grid = codec.on_grid(state.weights, spec, before, fine=fine)
     return grid, codec.grid_values(grid, spec)
 
 

@@ -9,7 +9,8 @@ change, the levels before are shifted: steps are powers of two, so that both end
 the same integers.
 
 A level stays while its weight is within one step of it, and is the nearest one
-otherwise: what has hardly moved costs nothing to send.  A weight of exactly 0 has
+otherwise: what has hardly moved costs nothing to send.  A *fine* grid has steps of a
+quarter, and holds none that is coarser.  A weight of exactly 0 has
 level 0.  What the grid loses stays with the server, whose own weights are exact.
 """
 
@@ -26,6 +27,7 @@ CODES = 64
 TOP = 16383  # the largest level: differences of two fit into int16
 _CODE_OF_ONE = 48
 _HELD = 2  # octaves that a row may move before its step is chosen anew
+_FINER = 2  # octaves
 _STAYS = np.float32(1.0)  # steps that a weight may be away from its level
 _MATRIX_BITS, _VECTOR_BITS = 7, 10  # a fresh step leaves levels of so many bits
 _SIGNIFICAND = 24  # bits of a float32
@@ -38,7 +40,7 @@ T = TypeVar("T", bound=np.generic)
 
 
 def on_grid(
-    weights: Vector, spec: ModelSpec, before: GridWeights | None
+    weights: Vector, spec: ModelSpec, before: GridWeights | None, *, fine: bool = False
 ) -> GridWeights:
     """Return weights on the grid, as near to the broadcast before as the rules allow.
 
@@ -46,15 +48,17 @@ def on_grid(
         weights: float32[spec.size], finite.
         spec: Shapes of the network.
         before: The broadcast before, in the shapes of this one; None for a first.
+        fine: Whether steps are to be a quarter, and none is held that is coarser.
 
     Raises:
         ConfigError: If a row is too large for any step.
     """
-    codes = _fresh_codes(weights, spec)
+    codes = _fresh_codes(weights, spec, _FINER if fine else 0)
     if before is not None:
         held = before.codes.astype(np.int16)
-        away = np.abs(codes.astype(np.int16) - held)
-        codes = np.where((held > 0) & (codes > 0) & (away <= _HELD), held, codes)
+        coarser = held - codes.astype(np.int16)
+        near = (coarser >= -_HELD) & (coarser <= (0 if fine else _HELD))
+        codes = np.where((held > 0) & (codes > 0) & near, held, codes)
         codes = codes.astype(np.uint8)
     steps = np.repeat(STEPS[codes], _lengths(spec))
     scaled = np.divide(weights, steps, out=np.zeros_like(weights), where=steps > 0)
@@ -133,13 +137,17 @@ def tidy(codes: Codes, levels: NDArray[np.int16], spec: ModelSpec) -> GridWeight
     return GridWeights(codes=kept, levels=levels)
 
 
-def _fresh_codes(weights: Vector, spec: ModelSpec) -> Codes:
-    """Return the code of the smallest step that leaves each row its levels."""
+def _fresh_codes(weights: Vector, spec: ModelSpec, finer: int) -> Codes:
+    """Return the code of the smallest step that leaves each row its levels.
+
+    ``finer`` is by how many octaves the steps are smaller.
+    """
     most = _per_row(np.maximum, np.abs(weights), spec)
     bits = np.repeat(
         [_MATRIX_BITS if len(t.shape) > 1 else _VECTOR_BITS for t in spec.tensors],
         [t.rows for t in spec.tensors],
     ).astype(np.int64)
+    bits += finer
     fractions, octaves = np.frexp(most)
     # The largest may round to one level too many: then the next octave it is.
     over = np.ldexp(fractions, bits) > (1 << bits) - 1

@@ -84,6 +84,16 @@ def test_a_step_is_held_while_its_row_moves_by_two_octaves_at_most(factor, octav
     assert away.tolist() == [octaves, 0, octaves, octaves]
 
 
+def test_a_fine_grid_has_steps_of_a_quarter_and_holds_none_that_is_coarser():
+    before = codec.on_grid(FIRST, ROWS, None)
+    fine = codec.on_grid(FIRST, ROWS, before, fine=True)
+    assert (before.codes.astype(int) - fine.codes).tolist() == [2, 0, 2, 2]
+    for factor, octaves in [(2, 0), (4, 0), (8, 3), (0.5, -1), (0.25, -2)]:
+        after = codec.on_grid(FIRST * np.float32(factor), ROWS, fine, fine=True)
+        away = after.codes.astype(int) - fine.codes.astype(int)
+        assert away.tolist() == [octaves, 0, octaves, octaves]
+
+
 def test_a_row_of_zeros_has_no_step_and_chooses_a_fresh_one_afterwards():
     before = codec.on_grid(FIRST, ROWS, None)
     gone = FIRST.copy()

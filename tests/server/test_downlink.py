@@ -93,9 +93,22 @@ def test_the_final_network_is_on_a_fresh_grid(tmp_path):
     state, setting = federation.state, federation.setting
     spec = setting.structure.spec(state.keep)
     fresh = codec.grid_values(codec.on_grid(state.weights, spec, None), spec)
-    closing = replace(state, cursor=replace(state.cursor, closing=True))
+    closing = replace(state, cursor=replace(state.cursor, final=True, closing=True))
     assert plan_round(closing, setting).weights.tobytes() == fresh.tobytes()
     assert plan_round(state, setting).weights.tobytes() != fresh.tobytes()
+
+
+def test_the_final_rounds_have_a_fine_grid(tmp_path):
+    federation = Federation(tmp_path)
+    federation.round()
+    federation.round()
+    state, setting = federation.state, federation.setting
+    final = replace(state, cursor=replace(state.cursor, final=True))
+
+    def lost(state):
+        return np.abs(plan_round(state, setting).weights - state.weights).sum()
+
+    assert 0 < lost(final) < lost(state) / 2
 
 
 def test_who_missed_rounds_is_told_from_what_it_holds_and_shares_that_with_others(
