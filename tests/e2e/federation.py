@@ -34,7 +34,8 @@ epochs = {epochs}
 budget = {{ params = 0.5 }}
 
 [update]
-update_density = 0.25
+update_density = 0.5
+values = "int8"
 
 [run]
 dir = "{runs}"

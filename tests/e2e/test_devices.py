@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(700)]
 
 EQUAL = ("rounds", "bytes_up", "bytes_down", "params_final", "model_sha256")
 TRUTH = 0.05  # how far our counts may be from the transport's own
+ENVELOPE = 2048  # bytes that Flower may put around one message
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,10 @@ def test_our_bytes_are_those_that_the_transport_counted(summary):
     up, down = summary["bytes_up"], summary["bytes_down"] + summary["bytes_delivery"]
     assert summary["transport_bytes_up"] == pytest.approx(up, rel=TRUTH)
     assert summary["transport_bytes_down"] == pytest.approx(down, rel=TRUTH)
+    # Each client says hello, answers every round, and takes the final network.
+    messages = (summary["rounds"] + 2) * len(IDS)
+    for side, ours in (("up", up), ("down", down)):
+        assert 0 < summary[f"transport_bytes_{side}"] - ours < ENVELOPE * messages
 
 
 def test_two_cuts_happen_and_every_client_answers_every_round(finished):
