@@ -27,6 +27,12 @@ _UNUSED = (
     "flwr.common", "flwr.server", "flwr.server.strategy", "pandas", "sklearn",
     "sklearn.metrics", "wandb", "sentencepiece",
 )  # fmt: skip
+_OPTIONS: dict[str, Any] = {
+    "bitstream_path": None,
+    "return_bitstream": True,
+    "row_skipping": True,
+    "param_opt": True,
+}
 Array = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 Arrays = dict[str, Array]
 
@@ -80,14 +86,7 @@ def _part(arrays: Arrays, start: str) -> Arrays:
 
 
 def _alone(nnc: types.ModuleType, update: Arrays) -> int:
-    data = nnc.compress(
-        dict(update),
-        bitstream_path=None,
-        return_bitstream=True,
-        compress_differences=False,
-        row_skipping=True,
-        param_opt=True,
-    )
+    data = nnc.compress(dict(update), compress_differences=False, **_OPTIONS)
     _compare(nnc.decompress(data), update)
     return len(data)
 
@@ -96,24 +95,18 @@ def _based(nnc: types.ModuleType, update: Arrays, base: Arrays) -> int:
     sender, receiver = _empty(), _empty()
     first = nnc.compress(
         dict(base),
-        bitstream_path=None,
-        return_bitstream=True,
         compress_differences=False,
-        row_skipping=True,
-        param_opt=True,
         tca=False,
         approx_param_base=sender,
         update_base_param=True,
+        **_OPTIONS,
     )
     data = nnc.compress(
         dict(update),
-        bitstream_path=None,
-        return_bitstream=True,
         compress_differences=True,
-        row_skipping=True,
-        param_opt=True,
         tca=True,
         approx_param_base=sender,
+        **_OPTIONS,
     )
     nnc.decompress(first, approx_param_base=receiver, update_base_param=True)
     _compare(nnc.decompress(data, approx_param_base=receiver), update)
