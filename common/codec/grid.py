@@ -10,8 +10,8 @@ the same integers.
 
 A level stays while its weight is within one step of it, and is the nearest one
 otherwise: what has hardly moved costs nothing to send.  A *fine* grid has steps of a
-quarter, and holds none that is coarser.  A weight of exactly 0 has
-level 0.  What the grid loses stays with the server, whose own weights are exact.
+quarter, and holds none that is coarser.  A weight of exactly 0 has level 0.  What the
+grid loses stays with the server, whose own weights are exact.
 """
 
 from typing import TypeVar

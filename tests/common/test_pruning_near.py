@@ -12,21 +12,9 @@ from torch import nn
 
 from common.models.registry import build_model
 from common.pruning.budget import check_budget, is_met, shares, smallest_mask
-from common.pruning.choose import choose_keep
 from common.pruning.trace import find_structure
 from common.schedule import density_at
-
-
-def choose(structure, importance, targets, **settings):
-    given_ = {"floor": 1, "step_cap": 1.0, "width_multiple": 1} | settings
-    keep = given_.pop("keep", structure.full())
-    return choose_keep(
-        structure, keep, np.asarray(importance, np.float32), targets, **given_
-    )
-
-
-def scores(structure, seed=0):
-    return np.random.default_rng(seed).random(structure.units, dtype=np.float32)
+from tests.common.test_pruning_choose import choose, scores
 
 
 def unmet(structure, keep, targets):
