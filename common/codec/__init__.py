@@ -1,6 +1,6 @@
 """The wire format, version 1: what travels between server and client, byte by byte.
 
-Needs numpy, zlib, hashlib and msgpack only.  Nothing on the wire names a class, a
+Needs numpy, hashlib and msgpack only.  Nothing on the wire names a class, a
 function or a file; shapes come from the receiver's own ``ModelSpec``, never from a
 message; only ``PayloadError`` leaves a decoder.
 
@@ -16,15 +16,14 @@ Order of the checks: size cap, form of the frame (bounded items and depth), vers
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
 behind it stand alone against a sender who computes it anew.
 
-All numbers in a bin are little-endian.  ``section`` is a pair of items: bool deflated,
-bin data (raw deflate, no header, used only when shorter; the receiver knows the exact
-size it inflates to).  ``planes(x)`` holds the first bytes of all numbers, then the
-second bytes, ...  A *row* is one output of a weight of two or more dimensions, or one
-whole tensor of fewer.
+All numbers in a bin are little-endian.  ``section`` and ``text`` are pairs of items,
+bool coded and bin data: ``sections.py`` and ``text.py``.  ``planes(x)`` holds the first
+bytes of all numbers, then the second bytes, ...  A *row* is one output of a weight of
+two or more dimensions, or one whole tensor of fewer.
 
 1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,
-           size of structure_json, section structure_json, broadcast,
+           size of structure_json, text structure_json, broadcast,
            teacher digest | empty, teacher broadcast | nil, keep_broadcast bool,
            targets [units int, bitmap] | nil; under a weight mask two more items:
            digest, mask | nil (``weight_mask.py``)
@@ -41,10 +40,11 @@ whole tensor of fewer.
            importance bin float32[units] | nil, statistics as float16 | nil,
            validation = [loss_sum float, correct int, count int]
 4 weights  values int (0 int8 | 1 float32), section
-           float32: float32[size], never deflated by this encoder
+           float32: float32[size], never coded
            int8:    planes(float32 scale of each row of all tensors of >= 2
                     dimensions), int8 level of each of their entries, planes(float16
-                    of all other tensors); weight = level * scale; scale 0 = row of 0s
+                    of all other tensors); weight = level * scale; scale 0 = row of 0s;
+           parts: 0..3 planes of scales, 4 and 5 those of float16, 6..63 tensors
 5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
 6 capture  update bin = message of kind 3, JSON of [name, shape] pairs bin, base
            float32[size], last delta float32[size] | nil, digest of the broadcast

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from common.codec import checks
 from common.codec.adaptive import SymbolModel
-from common.codec.coder import Taker, Writer
+from common.codec.coder import Writer
 from common.codec.frame import Kind, seal, unseal
-from common.codec.rans import LOW, Words
 from common.codec.recipe import lanes_for
 from common.codec.shape import TENSORS
+from common.codec.stream import close_stream, end_stream, open_stream
 from common.errors import ConfigError, PayloadError, Reason
 from common.messages import ModelSpec, TensorSpec, Vector
 
@@ -40,7 +40,6 @@ _ENTRY = 4  # bytes, more than a weight can take
 _FRAME = 1 << 14
 
 Symbols = NDArray[np.uint8]
-_STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,6 @@ def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
     symbols = np.concatenate([np.zeros(0, np.uint8), *(b.symbols for b in books)])
     writer = Writer(lanes_for(len(symbols), len(symbols)))
     writer.code(_model(bits), _contexts(spec), symbols)
-    states, words = writer.finish(np.zeros(writer.lanes, dtype=np.uint16))
     values = np.concatenate([np.zeros(0, np.float32), *(b.values for b in books)])
     return seal(
         Kind.CODEBOOK,
@@ -110,7 +108,7 @@ def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
             bits,
             bytes(len(book.values) for book in books),
             values.astype("<f4").tobytes(),
-            states.astype(_STATE).tobytes() + words.astype(_WORD).tobytes(),
+            close_stream(writer),
             np.concatenate(halves).tobytes(),
         ],
     )
@@ -185,20 +183,9 @@ def _look_up(values: Vector, symbols: Symbols, tensor: str) -> Vector:
 def _read_symbols(stream: bytes, spec: ModelSpec, bits: int) -> Symbols:
     contexts = _contexts(spec)
     lanes = lanes_for(len(contexts), len(contexts))
-    head = _STATE.itemsize * lanes
-    if len(stream) < head or (len(stream) - head) % _WORD.itemsize:
-        detail = f"{len(stream)} bytes; want {lanes} states and whole words"
-        raise PayloadError(Reason.BAD_SIZE, "codebook.stream", detail)
-    states = np.frombuffer(stream[:head], dtype=_STATE)
-    if int(states.min()) < LOW:
-        detail = f"a state of {states.min()}; want at least {LOW}"
-        raise PayloadError(Reason.BAD_VALUE, "codebook.stream", detail)
-    words: Words = np.frombuffer(stream[head:], dtype=_WORD).astype(np.uint16)
-    taker = Taker(states.astype(np.uint32), words)
+    taker = open_stream(stream, lanes, "codebook.stream")
     symbols = taker.code(_model(bits), contexts, None)
-    if np.any(taker.finish()):
-        detail = "a lane begins with bits that mean nothing"
-        raise PayloadError(Reason.BAD_VALUE, "codebook.stream", detail)
+    end_stream(taker, "codebook.stream")
     return symbols
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from common.codec import checks
 from common.codec.body import Content, Header, code_body, groups_of, scale_of
 from common.codec.choose import choose, choose_levels, choose_shrink, pays
-from common.codec.coder import Taker, Writer
+from common.codec.coder import Writer
 from common.codec.content import (
     content_of,
     dense_at,
@@ -25,15 +25,13 @@ from common.codec.fields import Fields, read_fields, write_fields
 from common.codec.known import Known
 from common.codec.levels import look_up
 from common.codec.quantise import GRIDS, dequantise_delta
-from common.codec.rans import LOW
 from common.codec.raw import split_raw
 from common.codec.recipe import Recipe, lanes_for
+from common.codec.stream import WORD_BYTES, close_stream, open_stream
 from common.errors import DataError, PayloadError, Reason, StaleUpdate
 from common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
 
 Probe = Callable[[str, int], None]
-
-_STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 
 
 def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
@@ -56,7 +54,7 @@ def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
     writer = Writer(lanes_for(delta.size, len(places)))
     body = code_body(writer, header, known, content)
     first, rest = split_raw(raw_bytes(body, content), writer.lanes)
-    states, words = writer.finish(first)
+    stream = close_stream(writer, first)
     if delta.kind == "float32":
         rest = dense_at(delta, places).astype("<f4").tobytes()
     return write_fields(
@@ -64,7 +62,7 @@ def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
             header=header,
             last=known.last_name if header.recipe.last else b"",
             mask=_mask_digest(known.mask),
-            stream=states.astype(_STATE).tobytes() + words.astype(_WORD).tobytes(),
+            stream=stream,
             raw=rest,
         )
     )
@@ -116,11 +114,12 @@ def decode_delta(
     _check_known(fields, known)
     if header.count == 0:
         return _nothing(data, values, known.shape.spec)
-    taker = _open(fields, known.shape.size)
+    lanes = lanes_for(known.shape.size, header.count)
+    taker = open_stream(fields.stream, lanes, "delta.stream")
 
     def passed(part: str) -> None:
         if probe is not None:
-            probe(part, _WORD.itemsize * taker.words_taken)
+            probe(part, WORD_BYTES * taker.words_taken)
 
     body = code_body(taker, header, known, None, passed)
     if len(body.indices) != header.count:
@@ -223,19 +222,3 @@ def _check_known(fields: Fields, known: Known) -> None:
         if fields.header.count != wanted_count:
             detail = f"{fields.header.count}; the agreed mask has {wanted_count}"
             raise PayloadError(Reason.MISMATCH, "delta.count", detail)
-
-
-def _open(fields: Fields, size: int) -> Taker:
-    """Return a coder on the stream, whose number of lanes follows from the counts."""
-    lanes = lanes_for(size, fields.header.count)
-    head = _STATE.itemsize * lanes
-    data = fields.stream
-    if len(data) < head or (len(data) - head) % _WORD.itemsize:
-        detail = f"{len(data)} bytes; want {lanes} states and whole words"
-        raise PayloadError(Reason.BAD_SIZE, "delta.stream", detail)
-    states = np.frombuffer(data[:head], dtype=_STATE)
-    if int(states.min()) < LOW:
-        detail = f"a state of {states.min()}; want at least {LOW}"
-        raise PayloadError(Reason.BAD_VALUE, "delta.stream", detail)
-    words = np.frombuffer(data[head:], dtype=_WORD)
-    return Taker(states.astype(np.uint32), words.astype(np.uint16))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.codec import checks
-from common.codec.coder import Taker, Writer
+from common.codec.coder import Writer
 from common.codec.frame import Kind, kind_of, seal, unseal
 from common.codec.grid import TOP, filled_rows, rescaled
 from common.codec.grid_body import (
@@ -25,15 +25,14 @@ from common.codec.grid_body import (
     raw_bits,
     raw_of,
 )
-from common.codec.rans import LOW
 from common.codec.raw import join_raw, split_raw, to_bits
 from common.codec.recipe import Recipe, lanes_for
+from common.codec.stream import WORD_BYTES, close_stream, open_stream
 from common.errors import DataError, PayloadError, Reason, StaleUpdate
 from common.messages import GridWeights, ModelSpec
 
 Probe = Callable[[str, int], None]
 
-_STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 _BODY = 5  # recipe, count, bits, stream, raw
 _BASE = 2  # round and name of the base
 _ENTRY = 8  # bytes, more than a place and its level can take
@@ -156,8 +155,7 @@ def _encode(base: Base, grid: GridWeights) -> list[object]:
     writer = Writer(lanes_for(base.spec.size, header.count))
     body = code_grid(writer, header, base, change)
     first, rest = split_raw(raw_of(body, change), writer.lanes)
-    states, words = writer.finish(first)
-    stream = states.astype(_STATE).tobytes() + words.astype(_WORD).tobytes()
+    stream = close_stream(writer, first)
     return [header.recipe.pack(), header.count, header.bits, stream, rest]
 
 
@@ -181,11 +179,11 @@ def _decode(items: tuple[object, ...], base: Base, probe: Probe | None) -> GridW
             raise PayloadError(Reason.BAD_VALUE, "grid.stream", detail)
         _check_canonical(base.grid, base)
         return base.grid
-    taker = _open(stream, lanes_for(base.spec.size, header.count))
+    taker = open_stream(stream, lanes_for(base.spec.size, header.count), "grid.stream")
 
     def passed(part: str) -> None:
         if probe is not None:
-            probe(part, _WORD.itemsize * taker.words_taken)
+            probe(part, WORD_BYTES * taker.words_taken)
 
     body = code_grid(taker, header, base, None, passed)
     if len(body.places) != header.count:
@@ -211,20 +209,6 @@ def _header(items: tuple[object, ...], size: int) -> GridHeader:
         detail = f"{bits} bits of the largest of no levels"
         raise PayloadError(Reason.BAD_VALUE, "grid.bits", detail)
     return GridHeader(recipe=recipe, count=count, bits=bits)
-
-
-def _open(data: bytes, lanes: int) -> Taker:
-    """Return a coder on the stream, whose number of lanes follows from the counts."""
-    head = _STATE.itemsize * lanes
-    if len(data) < head or (len(data) - head) % _WORD.itemsize:
-        detail = f"{len(data)} bytes; want {lanes} states and whole words"
-        raise PayloadError(Reason.BAD_SIZE, "grid.stream", detail)
-    states = np.frombuffer(data[:head], dtype=_STATE)
-    if int(states.min()) < LOW:
-        detail = f"a state of {states.min()}; want at least {LOW}"
-        raise PayloadError(Reason.BAD_VALUE, "grid.stream", detail)
-    words = np.frombuffer(data[head:], dtype=_WORD)
-    return Taker(states.astype(np.uint32), words.astype(np.uint16))
 
 
 def _assemble(

@@ -1,7 +1,7 @@
 """A finished network as one message: the content of a ``.fpz`` file.
 
 9 model    name str, input_shape [int, ...], num_outputs int, size of structure_json,
-           section structure_json, broadcast (its weights of kind 4, 7 or 10)
+           text structure_json, broadcast (its weights of kind 4, 7 or 10)
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
 from common.codec.parts import broadcast_fields, read_broadcast
 from common.codec.plan_message import MAX_STORED, MAX_STRUCTURE
-from common.codec.sections import squeeze, unsqueeze
+from common.codec.text import squeeze_text, unsqueeze_text
 from common.errors import PayloadError, Reason
 from common.messages import Broadcast
 
@@ -47,7 +47,7 @@ def encode_model(model: PackedModel) -> bytes:
             [int(size) for size in model.input_shape],
             int(model.num_outputs),
             len(model.structure_json),
-            *squeeze(model.structure_json, text=True),
+            *squeeze_text(model.structure_json),
             broadcast_fields(model.network),
         ],
     )
@@ -67,11 +67,11 @@ def decode_model(data: bytes, max_bytes: int = MAX_STORED) -> PackedModel:
         name=items[0],
         input_shape=_read_shape(items[1]),
         num_outputs=checks.integer(items[2], "model.num_outputs", 0, _LARGEST),
-        structure_json=unsqueeze(
+        structure_json=unsqueeze_text(
             checks.blob(items[5], "model.structure_json"),
             "model.structure_json",
             checks.integer(items[3], "model.structure_json.size", 0, MAX_STRUCTURE),
-            deflated=checks.boolean(items[4], "model.structure_json.deflated"),
+            coded=checks.boolean(items[4], "model.structure_json.coded"),
         ),
         network=read_broadcast(items[6], "model"),
     )

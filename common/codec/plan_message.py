@@ -16,7 +16,7 @@ from common.codec.parts import (
     read_settings,
     settings_fields,
 )
-from common.codec.sections import squeeze, unsqueeze
+from common.codec.text import squeeze_text, unsqueeze_text
 from common.codec.weight_mask import ITEMS, mask_items, read_mask_items
 from common.errors import ConfigError, PayloadError, Reason
 from common.messages import Broadcast, Phase, RoundPlan, digest_of
@@ -69,7 +69,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
             settings_fields(plan.settings),
             plan.structure,
             len(plan.structure_json),
-            *squeeze(plan.structure_json, text=True),
+            *squeeze_text(plan.structure_json),
             broadcast_fields(plan.broadcast),
             plan.teacher,
             None if teacher is None else broadcast_fields(teacher),
@@ -163,13 +163,13 @@ def _read_shared(shared: bytes) -> RoundPlan:
     )
 
 
-def _read_structure(size: object, deflated: object, data: object) -> bytes:
+def _read_structure(size: object, coded: object, data: object) -> bytes:
     field = "structure_json"
-    return unsqueeze(
+    return unsqueeze_text(
         checks.blob(data, field),
         field,
         checks.integer(size, f"{field}.size", 0, MAX_STRUCTURE),
-        deflated=checks.boolean(deflated, f"{field}.deflated"),
+        coded=checks.boolean(coded, f"{field}.coded"),
     )
 
 

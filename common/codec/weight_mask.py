@@ -2,6 +2,7 @@
 
 A plan under a mask ends with two more items: its digest, and the mask or nil where the
 client holds it: ``[plan digest, parent digest | empty, weights int, section bitmap]``.
+Of the n bytes of a bitmap byte i has part i * 16 div n.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
-from common.codec.sections import squeeze, unsqueeze
+from common.codec.sections import even_parts, squeeze, unsqueeze
 from common.errors import PayloadError, Reason
 from common.messages import Mask, RoundPlan, WeightMask
 
@@ -60,8 +61,9 @@ def decode_mask(data: bytes, max_bytes: int) -> WeightMask:
 
 
 def _fields(mask: WeightMask) -> list[object]:
-    deflated, data = squeeze(np.packbits(mask.keep).tobytes())
-    return [mask.plan, mask.parent, len(mask.keep), deflated, data]
+    bits = np.packbits(mask.keep).tobytes()
+    coded = squeeze(bits, even_parts(len(bits)))
+    return [mask.plan, mask.parent, len(mask.keep), *coded]
 
 
 def _read(value: object) -> WeightMask:
@@ -72,7 +74,7 @@ def _read(value: object) -> WeightMask:
         checks.blob(items[4], f"{field}.keep"),
         f"{field}.keep",
         -(-count // 8),
-        deflated=checks.boolean(items[3], f"{field}.deflated"),
+        coded=checks.boolean(items[3], f"{field}.coded"),
     )
     return WeightMask(
         plan=checks.digest(items[0], f"{field}.plan"),

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.codec import checks
+from common.codec.classes import Class
 from common.codec.codebook import decode_codebook
 from common.codec.frame import Kind, kind_of, seal, unseal
 from common.codec.grid import exact_grid, grid_values, on_grid
 from common.codec.grid_message import decode_full, encode_full, is_grid
-from common.codec.sections import from_planes, squeeze, to_planes, unsqueeze
+from common.codec.sections import PARTS, from_planes, squeeze, to_planes, unsqueeze
 from common.errors import ConfigError, DataError, PayloadError, Reason
 from common.messages import ModelSpec, TensorSpec, Vector, weights_digest
 
@@ -27,6 +28,7 @@ _LEVELS = 127
 _SMALLEST = np.finfo(np.float32).tiny  # a subnormal scale is flushed on some devices
 _FRAME = 64  # more than the frame of the weights needs
 _FIELDS = 3
+_PLANES = 6  # of scales and of float16
 
 
 def encode_weights(weights: Vector, spec: ModelSpec, values: str) -> bytes:
@@ -49,10 +51,10 @@ def encode_weights(weights: Vector, spec: ModelSpec, values: str) -> bytes:
         return encode_full(grid, spec)
     if values == "float32":
         # The reference that everything is compared with: plain floats.
-        deflated, data = False, weights.astype("<f4").tobytes()
+        coded, data = False, weights.astype("<f4").tobytes()
     else:
-        deflated, data = squeeze(*_to_int8(weights, spec))
-    return seal(Kind.WEIGHTS, [_VALUES.index(values), deflated, data])
+        coded, data = squeeze(b"".join(_to_int8(weights, spec)), _int8_parts(spec))
+    return seal(Kind.WEIGHTS, [_VALUES.index(values), coded, data])
 
 
 def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
@@ -69,13 +71,22 @@ def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
     cap = 4 * (spec.size + spec.rows) + _FRAME
     fields = checks.array(unseal(data, Kind.WEIGHTS, cap), "weights", _FIELDS)
     values = _VALUES[checks.integer(fields[0], "weights.values", 0, 1)]
-    deflated = checks.boolean(fields[1], "weights.deflated")
+    coded = checks.boolean(fields[1], "weights.coded")
     body = checks.blob(fields[2], "weights.data")
-    size = 4 * spec.size if values == "float32" else _int8_size(spec)
-    raw = unsqueeze(body, "weights.data", size, deflated=deflated)
     if values == "float32":
+        if coded:
+            detail = "float32 weights that are coded; want them as they are"
+            raise PayloadError(Reason.BAD_VALUE, "weights.coded", detail)
+        raw = checks.blob(body, "weights.data", 4 * spec.size)
         weights: Vector = np.frombuffer(raw, dtype="<f4").astype(np.float32)
     else:
+        raw = unsqueeze(
+            body,
+            "weights.data",
+            _int8_size(spec),
+            coded=coded,
+            parts_of=lambda size: _int8_parts(spec),
+        )
         weights = _from_int8(raw, spec)
     bad = np.flatnonzero(~np.isfinite(weights))
     if len(bad):
@@ -117,11 +128,24 @@ def _is_matrix(tensor: TensorSpec) -> bool:
 
 
 def _int8_size(spec: ModelSpec) -> int:
-    """Return the bytes of "int8" weights before deflate."""
+    """Return the bytes of "int8" weights before they are coded."""
     return sum(
         4 * tensor.rows + tensor.size if _is_matrix(tensor) else 2 * tensor.size
         for tensor in spec.tensors
     )
+
+
+def _int8_parts(spec: ModelSpec) -> Class:
+    """Return the part of each of these bytes: a plane, or the levels of a tensor."""
+    matrices = [tensor for tensor in spec.tensors if _is_matrix(tensor)]
+    rows = sum(tensor.rows for tensor in matrices)
+    halves = sum(tensor.size for tensor in spec.tensors if not _is_matrix(tensor))
+    levels = [tensor.size for tensor in matrices]
+    numbers = np.minimum(np.arange(len(levels)) + _PLANES, PARTS - 1)
+    parts = np.concatenate([np.arange(4), numbers, np.arange(4, _PLANES)])
+    lengths = np.array([*[rows] * 4, *levels, halves, halves], dtype=np.int64)
+    found: Class = np.repeat(parts.astype(np.uint8), lengths)
+    return found
 
 
 def _to_int8(weights: Vector, spec: ModelSpec) -> list[bytes]:

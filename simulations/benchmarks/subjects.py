@@ -20,6 +20,7 @@ from common.messages import (
     TrainSettings,
     Validation,
     Vector,
+    WeightMask,
     weights_digest,
 )
 
@@ -38,6 +39,7 @@ LAST: Vector = (0.1 * _RNG.normal(size=SPEC.size)).astype(np.float32)
 NAME = bytes(range(16))
 PLAN = PrunePlan(structure=bytes(16), keep=np.array([1, 1, 0, 1], dtype=bool))
 _CAP = 1 << 14
+_MASKED = 2000  # weights: enough for their mask to be coded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ def subjects() -> list[Subject]:
     found = [_plan(), _weights("int8"), _weights("float32")]
     found += [_update(values, BASE, None) for values in codec.VALUES]
     found += [_update("int8", BASE, LAST), _update("int8", np.zeros_like(BASE), None)]
-    return [*found, _weights("grid"), _change(), _codebook()]
+    return [*found, _weights("grid"), _change(), _codebook(), _mask(), _many()]
 
 
 def _update(values: str, base: Vector, last: Vector | None) -> Subject:
@@ -132,6 +134,27 @@ def _codebook() -> Subject:
     return Subject(
         data=codec.encode_codebook(BASE, SPEC, 3),
         decode=lambda data: codec.decode_weights(data, SPEC),
+    )
+
+
+def _mask() -> Subject:
+    """Return a weight mask that is worth coding."""
+    keep = np.arange(_MASKED) % 9 == 0
+    mask = WeightMask(plan=bytes(16), keep=keep, parent=NAME)
+    return Subject(
+        data=codec.encode_mask(mask),
+        decode=lambda data: codec.decode_mask(data, _CAP),
+    )
+
+
+def _many() -> Subject:
+    """Return weights whose levels are worth coding."""
+    tensor = TensorSpec(name="w", shape=(6, 100))
+    spec = ModelSpec(tensors=(tensor,), moments=0, units=0)
+    weights = (np.arange(spec.size) % 7 == 0).astype(np.float32)
+    return Subject(
+        data=codec.encode_weights(weights, spec, "int8"),
+        decode=lambda data: codec.decode_weights(data, spec),
     )
 
 

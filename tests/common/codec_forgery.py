@@ -2,7 +2,6 @@
 
 import contextlib
 import tracemalloc
-import zlib
 from dataclasses import replace
 from unittest import mock
 
@@ -84,15 +83,6 @@ def statistics(mean=STATS[1], variance=STATS[2], count=90):
 
 def validation(loss_sum=4.5, correct=7, count=10):
     return put(VALIDATION, [loss_sum, correct, count])
-
-
-def deflate(*pieces):
-    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    out = [squeezer.compress(piece) for piece in pieces]
-    return b"".join([*out, squeezer.flush()])
-
-
-BOMB = deflate(*[bytes(1 << 20)] * 64)
 
 
 class Liar(Writer):

@@ -14,7 +14,6 @@ from tests.common.codec_examples import (
     message_of,
 )
 from tests.common.codec_forgery import (
-    BOMB,
     INF,
     NAN,
     UPDATE,
@@ -38,9 +37,7 @@ def forge_shared(item, value, *inside):
     return edit(PLAN_MESSAGE, lambda outer: outer.__setitem__(4, forged))
 
 
-S_RUN, S_ROUND, S_PHASE, S_SETTINGS, S_STRUCTURE, S_SIZE, S_DEFLATED, S_JSON = range(
-    2, 10
-)
+S_RUN, S_ROUND, S_PHASE, S_SETTINGS, S_STRUCTURE, S_SIZE, S_CODED, S_JSON = range(2, 10)
 S_BROADCAST, S_TEACHER, S_TEACHER_BROADCAST, S_KEEP, S_TARGETS = range(10, 15)
 
 PLAN_ATTACKS = {
@@ -73,7 +70,11 @@ PLAN_ATTACKS = {
     "a structure digest cut off": (forge_shared(S_STRUCTURE, b"x"), "structure"),
     "a structure of 2^40 bytes": (forge_shared(S_SIZE, 2**40), "structure_json.size"),
     "a structure of another size": (forge_shared(S_SIZE, 5), "structure_json"),
-    "a bomb of structure": (forge_shared(S_JSON, BOMB), "structure_json"),
+    "a structure that is coded by a number": (
+        forge_shared(S_CODED, 1), "structure_json.coded"),
+    "a structure that is said not to be coded": (
+        forge_shared(S_CODED, False), "structure_json"),  # noqa: FBT003
+    "a structure of other bytes": (forge_shared(S_JSON, bytes(9)), "structure_json"),
     "units behind the bitmap": (
         forge_shared(S_BROADCAST, 17, 0, 1), "broadcast.plan.keep"),
     "2^40 units": (

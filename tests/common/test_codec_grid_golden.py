@@ -1,7 +1,4 @@
-"""Broadcasts on a grid, version 1, as bytes: they decode to the same integers for ever.
-
-No part of them is deflated, so the encoder's bytes are compared as well.
-"""
+"""Broadcasts on a grid, version 1, as bytes: they are the same integers for ever."""
 
 import numpy as np
 import pytest

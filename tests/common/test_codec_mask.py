@@ -65,7 +65,7 @@ def test_a_mask_of_one_in_ten_takes_less_than_a_bitmap():
     assert len(codec.encode_mask(mask)) < 0.65 * len(keep) / 8
 
 
-M_PLAN, M_PARENT, M_COUNT, M_DEFLATED, M_DATA = range(5)
+M_PLAN, M_PARENT, M_COUNT, M_CODED, M_DATA = range(5)
 FORGED = {
     "another digest": (None, b"x" * 16, "weight_mask"),
     "a digest of 3 bytes": (None, b"abc", "mask"),
@@ -77,7 +77,7 @@ FORGED = {
     "more weights than bits": (M_COUNT, 10_000, "weight_mask.keep"),
     "fewer weights than bits": (M_COUNT, 1, "weight_mask.keep"),
     "one weight fewer: a padding bit": (M_COUNT, SPEC.size - 1, "weight_mask"),
-    "deflated by a number": (M_DEFLATED, 1, "weight_mask.deflated"),
+    "coded by a number": (M_CODED, 1, "weight_mask.coded"),
     "bits of text": (M_DATA, "x", "weight_mask.keep"),
     "a bitmap of another length": (M_DATA, bytes(3), "weight_mask.keep"),
 }

@@ -46,7 +46,8 @@ def test_int8_weights_are_within_half_a_step(seed, factor):
             rows = weights[part].reshape(tensor.rows, -1)
             error = np.abs(found[part].reshape(rows.shape) - rows.astype(np.float64))
             most = np.abs(rows).max(axis=1, keepdims=True)
-            assert np.all(error <= most / 254 * (1 + 1e-6))
+            # Quotient and product are float32: 127 levels lose up to 2**-17 of one.
+            assert np.all(error <= most / 254 * (1 + 2**-14))
 
 
 @pytest.mark.parametrize("values", KINDS)
