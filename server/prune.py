@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from common.config import Config
 from common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
 from common.pruning.budget import is_met, is_near, shares
 from common.pruning.choose import choose_keep
+from common.pruning.choose_blocks import choose_blocks
 from common.pruning.importance import weight_scores
 from common.pruning.latency import LatencyTable, load_table
 from common.pruning.plan import child_plan
@@ -19,6 +21,7 @@ from common.seeding import Use, generator
 from server.consensus import consensus, normalise, smooth
 from server.state import spread
 
+_ROUNDING = 1e-9
 CLIENT_CRITERIA = (
     *("taylor", "activation-mean", "activation-variance", "apoz"),
     *("fisher", "sensitivity"),
@@ -85,7 +88,7 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     average = smooth(earlier, spread(found.importance, plan.keep), config.prune.ema)
     ranking = average.copy()
     ranking[dead] = 0.0
-    keep = choose_next(structure, config, plan.keep, ranking, progress=progress)
+    keep = choose_next(structure, config, plan, ranking, progress=progress)
     smaller = (
         plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
     )
@@ -100,13 +103,22 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
 def choose_next(
     structure: Structure,
     config: Config,
-    keep: Mask,
+    plan: PrunePlan,
     importance: Vector,
     *,
     progress: float,
 ) -> Mask:
-    """Return what a cut keeps that aims at a position on the schedule, bool[units]."""
+    """Return what a cut keeps that aims at a position on the schedule, bool[units].
+
+    Blocks go first, then channels for what is left of the way.
+    """
     final = budget_targets(config)
+    latency = latency_table(structure, config)
+    # A block has no half: after a rollback smaller steps are what is wanted.
+    most = 0 if plan.rollback else ceil(progress * config.prune.blocks - _ROUNDING)
+    keep = choose_blocks(
+        structure, plan.keep, importance, final, most=most, latency=latency
+    )
     targets = {
         key: density_at(config.prune.schedule, end, progress)
         for key, end in final.items()
@@ -119,7 +131,7 @@ def choose_next(
         floor=config.prune.floor,
         step_cap=config.prune.step_cap,
         width_multiple=config.prune.width_multiple,
-        latency=latency_table(structure, config),
+        latency=latency,
         final=final,
     )
 

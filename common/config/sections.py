@@ -190,6 +190,8 @@ class Prune(Section):
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
     width_multiple: Positive = 8
     """Widths are multiples of this, or full, 1 <= width_multiple."""
+    blocks: Count = 0
+    """Most residual blocks that cuts may drop as a whole, 0 <= blocks."""
     mask: MaskRule = MaskRule()
     """Weights that are zero for good, chosen by the server before the first final
     rounds, after all cuts: "none", or {kind = "n:m"} and so on."""
