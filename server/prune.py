@@ -14,6 +14,7 @@ from common.pruning.choose import choose_keep
 from common.pruning.choose_blocks import choose_blocks
 from common.pruning.importance import weight_scores
 from common.pruning.latency import LatencyTable, load_table
+from common.pruning.nearest import lowest, step_back
 from common.pruning.plan import child_plan
 from common.pruning.structure import Structure
 from common.schedule import density_at
@@ -208,17 +209,30 @@ def budget_used(structure: Structure, config: Config, keep: Mask) -> dict[str, f
 
 
 def coarse(structure: Structure, config: Config, keep: Mask) -> str:
-    """Return which setting keeps a met budget from being met within 2 %, or nothing."""
+    """Return what keeps a met budget from being met within 2 %, or nothing."""
     used = budget_used(structure, config, keep)
     if not used or is_near(max(used.values())):
         return ""
+    prune, targets = config.prune, budget_targets(config)
     kind = max(used, key=lambda k: used[k])
-    target = budget_targets(config)[kind]
+    widths = {"floor": prune.floor, "width_multiple": prune.width_multiple}
     msg = (
-        f"budget {kind} = {target:g} ends at {used[kind] * target:.4f}: nothing nearer"
+        f"budget {kind} = {targets[kind]:g} ends at {used[kind] * targets[kind]:.4f}, "
+        f"{100 * used[kind]:.1f} % of it: nothing nearer was found"
     )
-    multiple = config.prune.width_multiple
-    if multiple > 1:
-        msg += f" was found with widths by multiples of {multiple}; a smaller"
+    table = latency_table(structure, config)
+    back = step_back(structure, keep, targets, **widths, latency=table)
+    if back is not None:
+        over = max(targets, key=lambda k: back.shares[k] / targets[k])
+        msg += (
+            f"; the smallest step back, {back.before} to {back.after} channels of "
+            f"'{back.group}', ends at {over} = {back.shares[over]:.4f}"
+        )
+    stuck = lowest(structure, keep, **widths)
+    if stuck:
+        msg += f"; at their lowest width (prune.floor = {prune.floor}): "
+        msg += ", ".join(f"'{name}'" for name in stuck)
+    if prune.width_multiple > 1:
+        msg += f"; widths go by multiples of {prune.width_multiple}: a smaller"
         return f"{msg} prune.width_multiple ends nearer"
-    return f"{msg} was found; a channel here is a large share of the network"
+    return f"{msg}; a channel here is a large share of the network"
