@@ -55,18 +55,7 @@ class Cursor:
     @property
     def target(self) -> float:
         """Position on the schedule that the next cut aims at."""
-        return self._reached(1)
-
-    @property
-    def horizon(self) -> float:
-        """Position of the cut after the next: what the penalty looks ahead to.
-
-        A channel fades over two cycles, and the importance may still change its mind.
-        """
-        return self._reached(2)
-
-    def _reached(self, cuts: int) -> float:
-        reached = self.progress + cuts * self.step
+        reached = self.progress + self.step
         return 1.0 if reached > 1.0 - _CLOSE else reached
 
 

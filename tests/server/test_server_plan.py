@@ -17,6 +17,7 @@ from server.plan import (
     rate_of,
     update_density,
 )
+from server.prune import choose_next
 from server.state import Known, Snapshot
 from tests.tiny_federation import (
     make_setting,
@@ -275,6 +276,22 @@ def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
         aimed = plan.targets[group.units]
         # Importance falls with the number: what is aimed at lies at the end.
         assert aimed.tolist() == sorted(aimed.tolist())
+
+
+def test_the_penalty_aims_from_the_first_phase_on_at_all_that_the_cuts_to_come_take():
+    first = Cursor(phase=Phase.SPARSIFY, index=1, step=0.25)
+    state, setting = prepare(cursor=first, rounds__cuts=4)
+    importance = np.arange(16, 0, -1, dtype=np.float32)
+    plan = plan_round(replace(state, importance=importance), setting).plan
+    last = choose_next(
+        setting.structure, setting.config, state.keep, importance, progress=1.0
+    )
+    assert plan.targets is not None
+    assert plan.targets.tolist() == (~last).tolist()
+    next_keep = choose_next(
+        setting.structure, setting.config, state.keep, importance, progress=0.25
+    )
+    assert next_keep.sum() > last.sum()
 
 
 def test_without_an_importance_the_penalty_aims_at_all_channels():
