@@ -160,8 +160,9 @@ class MaskRule(Section):
     """Length of a group of input channels (n:m)."""
     block: Positive = 8
     """Rows and columns of a block."""
-    steps: Positive = 1
-    """Final rounds over which the mask thins out, 1 <= steps; n:m takes one."""
+    steps: Count = 0
+    """Final rounds over which the mask thins out, 0 <= steps; 0 = two thirds of them;
+    n:m takes one."""
 
 
 class Prune(Section):

@@ -93,8 +93,9 @@ def test_the_plan_belongs_to_a_structure_with_blocks(dropped, tmp_path):
     del found["blocks"]
     found["version"] = 1
     plain = json.dumps(found, sort_keys=True, separators=(",", ":")).encode()
-    with pytest.raises(PayloadError, match="structure"):
-        check_plan(Structure.from_json(plain), plan)
+    other = Structure.from_json(plain)
+    with pytest.raises(PayloadError, match=r"plan\.structure"):
+        check_plan(other, plan)
     check_plan(Structure.from_json(text), plan)
     assert full_plan(Structure.from_json(text)).digest != plan.digest
 

@@ -86,12 +86,13 @@ def test_a_resumed_run_goes_on_when_its_clients_have_lost_everything(
     run = only_run(tmp_path)
     shutil.rmtree(run / "clients")
     resumed = simulate(resume_from=run)
-    (warning,) = events(run, "warning")
-    assert "0 of 4 answers were accepted" in warning["text"]
-    assert "send it again" in warning["text"]
+    said = [e["text"] for e in events(run, "warning") if e["round"] == 8]
+    assert len(said) == 1
+    assert "0 of 4 answers were accepted" in said[0]
+    assert "send it again" in said[0]
     share = undisturbed.summary["weight_density"]
     # What is kept is the same; a kept weight may be 0 all the same.
-    assert resumed.summary["weight_density"] == pytest.approx(share, abs=0.01)
+    assert resumed.summary["weight_density"] == pytest.approx(share, abs=0.02)
     assert resumed.summary["rounds"] == 10
 
 
@@ -130,7 +131,8 @@ class Federation:
 
     def __init__(self, root, monkeypatch):
         self.task = make_task(
-            prune__mask={"kind": "unstructured", "density": 0.3}, rounds__final=5
+            prune__mask={"kind": "unstructured", "density": 0.3, "steps": 1},
+            rounds__final=5,
         )
         self.setting = make_setting(self.task)
         self.devices = Devices(self.task, root)
