@@ -191,10 +191,9 @@ def _is_teacher(state: ServerState, config: Config) -> bool:
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
-    """Return what the penalty of the next round shrinks: what all cuts to come take.
+    """Return what the penalty of the next round shrinks: what the next three cuts take.
 
-    The importance agreed on last decides; without one the whole network shrinks.  A
-    channel that the last cut takes has all cycles to fade and to win its place back.
+    The importance agreed on last decides; without one the whole network shrinks.
     """
     if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
         return None
@@ -203,7 +202,7 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
         setting.config,
         state.plan,
         state.importance,
-        progress=1.0,
+        progress=state.cursor.horizon,
     )
     targets: Mask = state.keep & ~keep
     return targets

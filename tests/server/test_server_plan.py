@@ -278,20 +278,21 @@ def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
         assert aimed.tolist() == sorted(aimed.tolist())
 
 
-def test_the_penalty_aims_from_the_first_phase_on_at_all_that_the_cuts_to_come_take():
-    first = Cursor(phase=Phase.SPARSIFY, index=1, step=0.25)
-    state, setting = prepare(cursor=first, rounds__cuts=4)
+def test_the_penalty_aims_at_what_the_next_three_cuts_would_take():
+    first = Cursor(phase=Phase.SPARSIFY, index=1, step=0.125)
+    state, setting = prepare(cursor=first, rounds__cuts=8)
     importance = np.arange(16, 0, -1, dtype=np.float32)
     plan = plan_round(replace(state, importance=importance), setting).plan
-    last = choose_next(
-        setting.structure, setting.config, state.keep, importance, progress=1.0
-    )
-    assert plan.targets is not None
-    assert plan.targets.tolist() == (~last).tolist()
-    next_keep = choose_next(
-        setting.structure, setting.config, state.keep, importance, progress=0.25
-    )
-    assert next_keep.sum() > last.sum()
+    sizes = []
+    for progress in (0.25, 0.375, 1.0):
+        keep = choose_next(
+            setting.structure, setting.config, state.keep, importance, progress=progress
+        )
+        sizes.append(int(keep.sum()))
+        if progress == 0.375:
+            assert plan.targets is not None
+            assert plan.targets.tolist() == (~keep).tolist()
+    assert sizes[0] > sizes[1] > sizes[2]
 
 
 def test_without_an_importance_the_penalty_aims_at_all_channels():
