@@ -56,7 +56,7 @@ def _chosen(
     if rule.kind == "blocks":
         shape = (rule.block, rule.block)
         return blocks(parent, spec, weights, density, shape=shape)
-    return unstructured(parent, spec, weights, density)
+    return unstructured(parent, spec, weights, density, by=rule.by)
 
 
 def under_mask(state: ServerState, weights: Vector) -> Vector:

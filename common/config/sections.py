@@ -154,6 +154,8 @@ class MaskRule(Section):
     """Single entries, n of each m neighbouring input channels, or whole blocks."""
     density: Density = 0.1
     """Share of the entries of matrices kept (not for n:m), 0 < density <= 1."""
+    by: Literal["magnitude", "sensitivity"] = "magnitude"
+    """What single entries are ranked by: |w|, or |w| over the tensor's deviation."""
     n: Positive = 2
     """Entries kept of each m, 1 <= n < m."""
     m: Positive = 4

@@ -48,6 +48,19 @@ def test_the_mask_zeroes_all_but_its_share_of_the_matrices():
     assert np.count_nonzero(after.weights) < np.count_nonzero(state.weights)
 
 
+def test_entries_are_ranked_by_magnitude_unless_told_otherwise():
+    setting, state = federation()
+    mask = taken(state, setting).mask
+    inside = matrices(setting.structure.spec(state.keep))
+    size = np.abs(state.weights)
+    least, best = size[inside & mask.keep].min(), size[inside & ~mask.keep].max()
+    assert least >= best
+    setting, _ = federation(prune__mask__by="sensitivity")
+    other = taken(state, setting).mask
+    assert np.count_nonzero(other.keep) == np.count_nonzero(mask.keep)
+    assert (other.keep != mask.keep).any()
+
+
 @pytest.mark.parametrize(
     "cursor",
     [
