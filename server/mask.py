@@ -56,7 +56,8 @@ def _chosen(
     if rule.kind == "blocks":
         shape = (rule.block, rule.block)
         return blocks(parent, spec, weights, density, shape=shape)
-    return unstructured(parent, spec, weights, density, by=rule.by)
+    by = "sensitivity" if rule.kind == "sensitivity" else "magnitude"
+    return unstructured(parent, spec, weights, density, by=by)
 
 
 def under_mask(state: ServerState, weights: Vector) -> Vector:

@@ -150,12 +150,11 @@ class Budget(Section):
 class MaskRule(Section):
     """Which weights of the final network stay, inside its tensors."""
 
-    kind: Literal["none", "unstructured", "n:m", "blocks"] = "none"
-    """Single entries, n of each m neighbouring input channels, or whole blocks."""
+    kind: Literal["none", "unstructured", "sensitivity", "n:m", "blocks"] = "none"
+    """Single entries by magnitude, or by that over the deviation of their tensor; n of
+    each m neighbouring input channels; whole blocks."""
     density: Density = 0.1
     """Share of the entries of matrices kept (not for n:m), 0 < density <= 1."""
-    by: Literal["magnitude", "sensitivity"] = "magnitude"
-    """What single entries are ranked by: |w|, or |w| over the tensor's deviation."""
     n: Positive = 2
     """Entries kept of each m, 1 <= n < m."""
     m: Positive = 4

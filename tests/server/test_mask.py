@@ -55,7 +55,7 @@ def test_entries_are_ranked_by_magnitude_unless_told_otherwise():
     size = np.abs(state.weights)
     least, best = size[inside & mask.keep].min(), size[inside & ~mask.keep].max()
     assert least >= best
-    setting, _ = federation(prune__mask__by="sensitivity")
+    setting, _ = federation(prune__mask__kind="sensitivity")
     other = taken(state, setting).mask
     assert np.count_nonzero(other.keep) == np.count_nonzero(mask.keep)
     assert (other.keep != mask.keep).any()
