@@ -64,6 +64,7 @@ def score(
         ConfigError: If the criterion needs outputs that no module of the network has.
     """
     model.eval()
+    structure = structure.living(keep)
     if criterion == "sensitivity":
         return _sensitivity(model, examples, task, structure, keep)
     # One example at a time: the square is taken of each example's own product.

@@ -23,7 +23,6 @@ from common.models.flat import get_weights, set_statistics, set_weights
 from common.network_file import write_network
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
-from common.pruning.trace import find_structure
 from common.task import Task
 from server.downlink import encode_network
 from server.events import EventLog, read_events, write_metrics_csv
@@ -31,6 +30,7 @@ from server.federation import run_federation
 from server.grid import GridEngine, deliver, enrol
 from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
+from server.structure import structure_of
 
 app = ServerApp()
 
@@ -64,9 +64,7 @@ def main(grid: Grid, context: Context) -> None:
     folder, task = _open(context)
     with folder.locked(), EventLog(folder.events) as log:
         try:
-            structure = find_structure(
-                task.build_model(), task.example(), ignore=task.config.task.ignore
-            )
+            structure = structure_of(task, task.build_model())
             folder.structure.write_bytes(structure.to_json())
             work = Work(
                 task=task,

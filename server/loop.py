@@ -191,6 +191,7 @@ def _log_cut(
         votes={c: np.round(v, 6) for c, v in choice.votes.items()},
         consensus=np.round(choice.consensus, 6),
         kept=new[old].astype(int),
+        blocks=desk.setting.structure.dropped(new),
         zero_share=report.zero_share,
         accuracy_before=_accuracy(desk, report.measured),
         accuracy_after=_accuracy(desk, sendable(after, desk.setting)),

@@ -14,12 +14,11 @@ from server.state import ServerState
 def take_mask(state: ServerState, setting: Setting) -> ServerState:
     """Choose the next mask where one is due, and set to zero what it leaves out.
 
-    It is due before each of the first ``prune.mask.steps`` final rounds, when no cut
-    and no rollback comes any more.  Each is nested in the one before; its density
-    falls by a cubic schedule.
+    It is due before each of the first final rounds, when no cut and no rollback comes
+    any more.  Each is nested in the one before; its density falls by a cubic schedule.
     """
     rule, cursor = setting.config.prune.mask, state.cursor
-    steps = 1 if rule.kind == "n:m" else rule.steps
+    steps = mask_steps(rule, setting.config.rounds.final)
     if rule.kind == "none" or cursor.done or not cursor.final or cursor.index > steps:
         return state
     spec = setting.structure.spec(state.keep)
@@ -32,6 +31,23 @@ def take_mask(state: ServerState, setting: Setting) -> ServerState:
     )
 
 
+def mask_steps(rule: MaskRule, final: int) -> int:
+    """Return how many masks a run has, one after another, >= 1.
+
+    Unless told otherwise two thirds of the final rounds, rounded down: the rest is for
+    the network to recover under the last one.
+
+    Examples:
+        >>> mask_steps(MaskRule(kind="unstructured"), 14)
+        9
+        >>> mask_steps(MaskRule(kind="unstructured", steps=1), 14)
+        1
+    """
+    if rule.kind == "n:m":
+        return 1
+    return rule.steps or max(2 * final // 3, 1)
+
+
 def _chosen(
     parent: WeightMask, spec: ModelSpec, weights: Vector, rule: MaskRule, density: float
 ) -> WeightMask:
@@ -40,7 +56,8 @@ def _chosen(
     if rule.kind == "blocks":
         shape = (rule.block, rule.block)
         return blocks(parent, spec, weights, density, shape=shape)
-    return unstructured(parent, spec, weights, density)
+    by = "sensitivity" if rule.kind == "sensitivity" else "magnitude"
+    return unstructured(parent, spec, weights, density, by=by)
 
 
 def under_mask(state: ServerState, weights: Vector) -> Vector:

@@ -200,7 +200,7 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
     keep = choose_next(
         setting.structure,
         setting.config,
-        state.keep,
+        state.plan,
         state.importance,
         progress=state.cursor.horizon,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from common.config import Config
 from common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
 from common.pruning.budget import is_met, is_near, shares
 from common.pruning.choose import choose_keep
+from common.pruning.choose_blocks import choose_blocks
 from common.pruning.importance import weight_scores
 from common.pruning.latency import LatencyTable, load_table
+from common.pruning.nearest import lowest, step_back
 from common.pruning.plan import child_plan
 from common.pruning.structure import Structure
 from common.schedule import density_at
@@ -19,6 +22,7 @@ from common.seeding import Use, generator
 from server.consensus import consensus, normalise, smooth
 from server.state import spread
 
+_ROUNDING = 1e-9
 CLIENT_CRITERIA = (
     *("taylor", "activation-mean", "activation-variance", "apoz"),
     *("fisher", "sensitivity"),
@@ -85,7 +89,7 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     average = smooth(earlier, spread(found.importance, plan.keep), config.prune.ema)
     ranking = average.copy()
     ranking[dead] = 0.0
-    keep = choose_next(structure, config, plan.keep, ranking, progress=progress)
+    keep = choose_next(structure, config, plan, ranking, progress=progress)
     smaller = (
         plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
     )
@@ -100,13 +104,22 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
 def choose_next(
     structure: Structure,
     config: Config,
-    keep: Mask,
+    plan: PrunePlan,
     importance: Vector,
     *,
     progress: float,
 ) -> Mask:
-    """Return what a cut keeps that aims at a position on the schedule, bool[units]."""
+    """Return what a cut keeps that aims at a position on the schedule, bool[units].
+
+    Blocks go first, then channels for what is left of the way.
+    """
     final = budget_targets(config)
+    latency = latency_table(structure, config)
+    # A block has no half: after a rollback smaller steps are what is wanted.
+    most = 0 if plan.rollback else ceil(progress * config.prune.blocks - _ROUNDING)
+    keep = choose_blocks(
+        structure, plan.keep, importance, final, most=most, latency=latency
+    )
     targets = {
         key: density_at(config.prune.schedule, end, progress)
         for key, end in final.items()
@@ -119,7 +132,7 @@ def choose_next(
         floor=config.prune.floor,
         step_cap=config.prune.step_cap,
         width_multiple=config.prune.width_multiple,
-        latency=latency_table(structure, config),
+        latency=latency,
         final=final,
     )
 
@@ -196,17 +209,30 @@ def budget_used(structure: Structure, config: Config, keep: Mask) -> dict[str, f
 
 
 def coarse(structure: Structure, config: Config, keep: Mask) -> str:
-    """Return which setting keeps a met budget from being met within 2 %, or nothing."""
+    """Return what keeps a met budget from being met within 2 %, or nothing."""
     used = budget_used(structure, config, keep)
     if not used or is_near(max(used.values())):
         return ""
+    prune, targets = config.prune, budget_targets(config)
     kind = max(used, key=lambda k: used[k])
-    target = budget_targets(config)[kind]
+    widths = {"floor": prune.floor, "width_multiple": prune.width_multiple}
     msg = (
-        f"budget {kind} = {target:g} ends at {used[kind] * target:.4f}: nothing nearer"
+        f"budget {kind} = {targets[kind]:g} ends at {used[kind] * targets[kind]:.4f}, "
+        f"{100 * used[kind]:.1f} % of it: nothing nearer was found"
     )
-    multiple = config.prune.width_multiple
-    if multiple > 1:
-        msg += f" was found with widths by multiples of {multiple}; a smaller"
+    table = latency_table(structure, config)
+    back = step_back(structure, keep, targets, **widths, latency=table)
+    if back is not None:
+        over = max(targets, key=lambda k: back.shares[k] / targets[k])
+        msg += (
+            f"; the smallest step back, {back.before} to {back.after} channels of "
+            f"'{back.group}', ends at {over} = {back.shares[over]:.4f}"
+        )
+    stuck = lowest(structure, keep, **widths)
+    if stuck:
+        msg += f"; at their lowest width (prune.floor = {prune.floor}): "
+        msg += ", ".join(f"'{name}'" for name in stuck)
+    if prune.width_multiple > 1:
+        msg += f"; widths go by multiples of {prune.width_multiple}: a smaller"
         return f"{msg} prune.width_multiple ends nearer"
-    return f"{msg} was found; a channel here is a large share of the network"
+    return f"{msg}; a channel here is a large share of the network"

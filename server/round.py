@@ -209,8 +209,21 @@ def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, 
 
 
 def spent(state: ServerState, answers: Answers) -> ServerState:
-    """Count an attempt that failed: its bytes were sent all the same."""
-    return replace(state, totals=_totals(state.totals, answers))
+    """Count an attempt that failed: its bytes were sent all the same.
+
+    Who failed in it is sent everything again: it may have failed for what it lacks.
+    """
+    lost = {r.client_id for r in answers.records if r.status is not Status.ACCEPTED}
+    known = {
+        client: Known(acknowledged=old.acknowledged) if client in lost else old
+        for client, old in state.known.items()
+    }
+    return replace(
+        state,
+        known=known,
+        mask_holders=state.mask_holders - lost,
+        totals=_totals(state.totals, answers),
+    )
 
 
 def _totals(totals: Totals, answers: Answers) -> Totals:

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from common.files import read_model_file, read_plan_file, read_plan_groups
+from common.files import (
+    read_model_file,
+    read_plan_dropped,
+    read_plan_file,
+    read_plan_groups,
+)
 from common.packed_file import ENDING
 from server.runfolder import RunFolder
 from simulations.inspect_packed import inspect_packed, render_packed
@@ -78,6 +83,7 @@ def _inspect_run(path: Path) -> Info:
                 "flops": cut.event.get("flops"),
                 "density": cut.event.get("density"),
                 "widths": dict(cut.after),
+                "blocks": list(cut.event.get("blocks") or ()),
                 "undone": cut.undone,
             }
             for cut in run.cuts
@@ -131,6 +137,7 @@ def _inspect_plan(path: Path) -> Info:
         "rollback": plan.rollback,
         "kept": int(plan.keep.sum()),
         "of": len(plan.keep),
+        "dropped": list(read_plan_dropped(path)),
         "groups": {
             group.name: {
                 "kept": group.kept,
@@ -165,9 +172,10 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     ]
     for place, cut in enumerate(info["cuts"], start=1):
         undone = ", rolled back" if cut["undone"] else ""
+        blocks = ", without " + ", ".join(cut["blocks"]) if cut["blocks"] else ""
         lines.append(
             f"  {f'cut {place}':<12}after round {cut['round']}: {count(cut['params'])} "
-            f"parameters, {percent(cut['density'])}{undone}"
+            f"parameters, {percent(cut['density'])}{blocks}{undone}"
         )
     rows = [
         [name, str(info["widths"].get(name, full)), str(full)]
@@ -210,6 +218,7 @@ def _render_plan(info: dict[str, Any]) -> list[str]:
         f"  structure   {info['structure']}",
         f"  parent      {info['parent'] or 'none: the first plan'} ({kind})",
         f"  channels    {info['kept']} of {info['of']} kept",
+        *(f"  dropped     {block}" for block in info["dropped"]),
         *_table(["group", "kept", "of"], rows),
     ]
 

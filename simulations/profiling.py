@@ -24,8 +24,8 @@ from common.config import Config
 from common.errors import ConfigError
 from common.pruning.latency import LatencyTable, LayerLatency
 from common.pruning.structure import Structure
-from common.pruning.trace import find_structure
 from common.task import Task
+from server.structure import structure_of
 from simulations.export import write_onnx
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -266,7 +266,7 @@ def profile_task(config: Config, output: Path, runtime: str) -> dict[str, object
     """
     task = Task(config)
     model, example = task.build_model(), task.example()
-    structure = find_structure(model, example, ignore=config.task.ignore)
+    structure = structure_of(task, model)
     table = profile(
         model,
         structure,

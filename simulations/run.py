@@ -17,7 +17,6 @@ from common.models.registry import check_model
 from common.pruning.budget import check_budget, count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
-from common.pruning.trace import find_structure
 from common.pruning.verify import check_exact
 from common.task import Task
 from server.asking import Engine
@@ -27,6 +26,7 @@ from server.federation import run_federation
 from server.prune import budget_targets, latency_table
 from server.runfolder import RunFolder, write_json_atomic
 from server.state import ServerState, Snapshot
+from server.structure import structure_of
 from simulations.engines import Place, with_engine
 from simulations.evaluate import Evaluator
 from simulations.manifest import describe_run
@@ -144,7 +144,7 @@ def _structure(task: Task) -> Structure:
         )
         raise ConfigError(msg)
     model, example = task.build_model(), task.example()
-    structure = find_structure(model, example, ignore=config.task.ignore)
+    structure = structure_of(task, model)
     if config.rounds.cuts > 0:
         check_exact(model, structure, example)
     _check_state(config, structure.spec(structure.full()).size)

@@ -92,6 +92,11 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             f"found no limit, want one or more of {limits}",
         ),
         (
+            "prune.blocks",
+            prune.blocks > 0 and rounds.cuts == 0,
+            f"found {prune.blocks}, want 0, since rounds.cuts = 0",
+        ),
+        (
             "prune.mask.n",
             prune.mask.n >= prune.mask.m,
             f"found {prune.mask.n}, want < prune.mask.m = {prune.mask.m}",

@@ -150,8 +150,9 @@ class Budget(Section):
 class MaskRule(Section):
     """Which weights of the final network stay, inside its tensors."""
 
-    kind: Literal["none", "unstructured", "n:m", "blocks"] = "none"
-    """Single entries, n of each m neighbouring input channels, or whole blocks."""
+    kind: Literal["none", "unstructured", "sensitivity", "n:m", "blocks"] = "none"
+    """Single entries by magnitude, or by that over the deviation of their tensor; n of
+    each m neighbouring input channels; whole blocks."""
     density: Density = 0.1
     """Share of the entries of matrices kept (not for n:m), 0 < density <= 1."""
     n: Positive = 2
@@ -160,8 +161,9 @@ class MaskRule(Section):
     """Length of a group of input channels (n:m)."""
     block: Positive = 8
     """Rows and columns of a block."""
-    steps: Positive = 1
-    """Final rounds over which the mask thins out, 1 <= steps; n:m takes one."""
+    steps: Count = 0
+    """Final rounds over which the mask thins out, 0 <= steps; 0 = two thirds of them;
+    n:m takes one."""
 
 
 class Prune(Section):
@@ -190,6 +192,8 @@ class Prune(Section):
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
     width_multiple: Positive = 8
     """Widths are multiples of this, or full, 1 <= width_multiple."""
+    blocks: Count = 0
+    """Most residual blocks that cuts may drop as a whole, 0 <= blocks."""
     mask: MaskRule = MaskRule()
     """Weights that are zero for good, chosen by the server before the first final
     rounds, after all cuts: "none", or {kind = "n:m"} and so on."""

@@ -8,7 +8,8 @@ is seen.
 
 ``plan.json``, format ``fedprune-plan/1``: ``structure, digest, parent`` (hex),
 ``rollback``, ``units`` and ``keep`` (hex bitmap, first unit = highest bit), and for
-people ``groups``: name -> ``{"kept", "of", "channels"}``.
+people ``groups``: name -> ``{"kept", "of", "channels"}``, and ``dropped``, the names of
+dropped blocks, where there are any.
 
 Equal values make equal bytes.  No pickle, ever: it can run code when it is read.
 """
@@ -28,6 +29,7 @@ from common.files.model import (
 from common.files.plan import (
     PLAN_FORMAT,
     GroupKept,
+    read_plan_dropped,
     read_plan_file,
     read_plan_groups,
     write_plan_file,
@@ -42,6 +44,7 @@ __all__ = [
     "encode_tensors",
     "read_input_shape",
     "read_model_file",
+    "read_plan_dropped",
     "read_plan_file",
     "read_plan_groups",
     "read_tensors_file",

@@ -50,6 +50,8 @@ class GroupKept:
 def write_plan_file(path: Path, plan: PrunePlan, structure: Structure) -> None:
     """Write a plan, with what it keeps of each group for people to read.
 
+    The blocks that it drops are named as ``dropped``, where there are any.
+
     Raises:
         FedPruneError: If the file cannot be written.
     """
@@ -71,6 +73,9 @@ def write_plan_file(path: Path, plan: PrunePlan, structure: Structure) -> None:
         "keep": np.packbits(plan.keep).tobytes().hex(),
         "groups": groups,
     }
+    dropped = structure.dropped(plan.keep)
+    if dropped:
+        value["dropped"] = list(dropped)
     write_json_atomic(path, value)
 
 
@@ -117,6 +122,19 @@ def read_plan_groups(path: Path) -> tuple[GroupKept, ...]:
         )
         raise IntegrityError(msg)
     return groups
+
+
+def read_plan_dropped(path: Path) -> tuple[str, ...]:
+    """Return the blocks that a plan file drops, as its writer noted them.
+
+    Raises:
+        IntegrityError: If the file is no plan, or they are no list of names.
+    """
+    found = _read(path).get("dropped", [])
+    if not isinstance(found, list) or not all(isinstance(x, str) for x in found):
+        msg = f"{path}: dropped is {found!r}; want a list of module names"
+        raise IntegrityError(msg)
+    return tuple(found)
 
 
 def _read(path: Path) -> dict[str, Any]:

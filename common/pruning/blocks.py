@@ -1,5 +1,7 @@
 """Whole residual blocks: layer pruning, where a block equals identity bit for bit.
 
+Found here by trying; what a plan drops is said by ``common.pruning.inner``.
+
 A block ``act(x + f(x))`` computes the identity on its inputs when the last scale and
 shift of ``f`` are zero and the activation leaves what comes in as it is (a ReLU behind
 a ReLU).  Whether it does is tried, not concluded: the block runs on what it gets in the
@@ -8,11 +10,14 @@ network, with its last layers at zero.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError, StructureError
+from common.pruning.inner import inner_units, misfit
+from common.pruning.structure import Structure
 
 _LEAVES = 2  # a module with fewer layers that hold weights is no block
 
@@ -24,16 +29,42 @@ def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
 
     Args:
         model: The dense network.
-        example: One valid input, batch first.
+        example: One valid input, batch first; of floats only its shape is used.
     """
     network = copy.deepcopy(model).eval()
-    inputs = _inputs(network, example)
+    inputs = _inputs(network, _varied(example))
     found: list[str] = []
     for name, module in network.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
         if name and name in inputs and not inside and _is_block(module, inputs[name]):
             found.append(name)
     return tuple(found)
+
+
+def offer_blocks(model: nn.Module, example: Tensor, structure: Structure) -> Structure:
+    """Return the structure with the blocks of the network that a plan may drop.
+
+    Such a block is the identity without its last layer, has units that live inside of
+    it alone, and nothing else in the network needs it: with the identity in its place
+    the network computes what it does with that layer at zero, bit for bit.
+
+    Args:
+        model: The dense network; left as it was.
+        example: One valid input, batch first; of floats only its shape is used.
+        structure: Its structure without blocks.
+    """
+    network = copy.deepcopy(model).eval()
+    firsts = {
+        name: int(units[0])
+        for name in find_blocks(network, example)
+        if (units := inner_units(replace(structure, blocks=(name,)))[name]).size
+        and _stands_alone(network, name, _varied(example))
+    }
+    found = structure
+    for name in sorted(firsts, key=lambda name: firsts[name]):
+        more = replace(found, blocks=(*found.blocks, name))
+        found = found if misfit(more) else more
+    return found
 
 
 def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
@@ -84,6 +115,44 @@ def block_scores(
     return {
         name: loss(drop_blocks(copy.deepcopy(model), [name])) - before for name in names
     }
+
+
+def _varied(example: Tensor) -> Tensor:
+    """Return noise like the example: a batch of zeros would pass through anything."""
+    if not example.is_floating_point():
+        return example
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(example.shape, generator=generator)
+    return noise.to(example.dtype)
+
+
+def _stands_alone(model: nn.Module, name: str, example: Tensor) -> bool:
+    """Return whether the rest of the network runs as before without a block."""
+    own = {id(item) for item in model.get_submodule(name).parameters()}
+    rest = [
+        id(item)
+        for path, item in model.named_parameters(remove_duplicate=False)
+        if not path.startswith(f"{name}.")
+    ]
+    if own & {*rest}:  # tied weights
+        return False
+    passing = copy.deepcopy(model)
+    module = passing.get_submodule(name)
+    calls: list[int] = []
+
+    def hand_on(_: nn.Module, given: tuple[Tensor, ...], __: object) -> Tensor:
+        calls.append(len(given))
+        return given[0]
+
+    module.register_forward_hook(hand_on)
+    try:
+        with torch.no_grad():
+            wanted = passing(example)
+            found = drop_blocks(copy.deepcopy(model), [name])(example)
+    except Exception:  # the model's own code runs here
+        return False
+    same = isinstance(found, Tensor) and torch.equal(found, wanted)
+    return same and calls == [1]  # shared blocks were tried on one input only
 
 
 def _inputs(model: nn.Module, example: Tensor) -> dict[str, Tensor]:

@@ -79,7 +79,8 @@ class CostTable:
         """Return the latency by a measured table, float64[...], for such lengths."""
         widths = []
         for layer in table.layers:
-            shape = structure.shapes[layer.tensor]
+            # A layer of a dropped block has no outputs, and takes no time.
+            shape = structure.shapes.get(layer.tensor, (0, 0))
             both = [
                 lengths[..., self.rows[layer.tensor, dim]]
                 if (layer.tensor, dim) in self.rows
@@ -136,7 +137,7 @@ def cost_table(structure: Structure) -> CostTable:
 def count_cost(structure: Structure, keep: Mask) -> Cost:
     """Return what the network that keeps ``keep`` costs, exactly."""
     structure.check_mask(keep)
-    table = cost_table(structure)
+    table = cost_table(structure.living(keep))
     params, macs, size = table.count(table.lengths(keep)).tolist()
     return Cost(params=params, macs=macs, size=size)
 
@@ -165,11 +166,15 @@ def shares(
         "bytes": cut.size / max(dense.size, 1),
     }
     if latency is not None:
-        table = cost_table(structure)
-        both = np.stack([table.lengths(keep), table.lengths(structure.full())])
-        left, whole = table.milliseconds(structure, latency, both).tolist()
-        found["latency"] = left / whole
+        left = _milliseconds(structure, keep, latency)
+        found["latency"] = left / _milliseconds(structure, structure.full(), latency)
     return found
+
+
+def _milliseconds(structure: Structure, keep: Mask, latency: LatencyTable) -> float:
+    left = structure.living(keep)
+    table = cost_table(left)
+    return float(table.milliseconds(left, latency, table.lengths(keep)))
 
 
 def is_met(share: float, target: float) -> bool:

@@ -69,7 +69,7 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
     _check_settings(floor, step_cap, width_multiple)
     structure.check_mask(keep)
     _check_importance(structure, importance)
-    table = cost_table(structure)
+    table = cost_table(structure.living(keep))
     ways, most = [], []
     for group in structure.groups:
         order = _order(group, keep, importance)

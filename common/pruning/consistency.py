@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from common.pruning.fields import refuse
+from common.pruning.inner import misfit
 from common.pruning.parts import STATISTICS, Parts
 
 
@@ -13,10 +14,14 @@ def check_consistent(parts: Parts) -> None:
 
     Raises:
         PayloadError: If a running mean and variance are cut differently, the groups
-            are no partition of the units, or a group is not what its producers make.
+            are no partition of the units, a group is not what its producers make, or
+            a block cannot be dropped by the units inside of it.
     """
     _check_moments(parts)
     _check_groups(parts)
+    if reason := misfit(parts):
+        field = "structure.blocks"
+        raise refuse(field, reason)
 
 
 def _check_moments(parts: Parts) -> None:

@@ -47,13 +47,16 @@ class State:
         targets: Mapping[str, float],
         latency: LatencyTable | None,
     ) -> None:
-        self.table: CostTable = cost_table(structure)
-        self.structure = structure
+        self.structure = structure.living(keep)
+        self.table: CostTable = cost_table(self.structure)
         self.targets = targets
         self.latency = latency if "latency" in targets else None
-        full = structure.full()
-        self.dense = self.table.count(self.table.lengths(full)).astype(np.float64)
-        self.dense_ms = float(self.milliseconds(self.table.lengths(full)))
+        whole, full = cost_table(structure), structure.full()
+        self.dense = whole.count(whole.lengths(full)).astype(np.float64)
+        self.dense_ms = 0.0
+        if self.latency is not None:
+            ms = whole.milliseconds(structure, self.latency, whole.lengths(full))
+            self.dense_ms = float(ms)
         self.dense_channels = float(structure.channels.sum())
         self.place = (self.table.lengths(keep), int(structure.channels[keep].sum()))
 

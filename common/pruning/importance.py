@@ -79,7 +79,7 @@ def weight_scores(
         found = rng.random(structure.units)
     else:
         tensors = dict(_split(structure, keep, weights))
-        found = _measured(structure, keep, tensors, criterion)
+        found = _measured(structure.living(keep), keep, tensors, criterion)
     return np.where(keep, found, 0.0).astype(np.float32)
 
 
@@ -118,7 +118,7 @@ def unit_sum(
     """
     found = np.zeros(structure.units)
     # In the structure's order, not the caller's: a float sum depends on its order.
-    for dim in structure.dims:
+    for dim in structure.living(keep).dims:
         if dim.dim == structure.made_dim(dim.tensor) and dim.tensor in per_tensor:
             units = _units(structure, keep, dim.tensor)
             scores = per_tensor[dim.tensor]
@@ -168,7 +168,7 @@ def zero_units(structure: Structure, keep: Mask, weights: Vector) -> Mask:
     """
     tensors = dict(_split(structure, keep, weights))
     living = np.zeros(structure.units)
-    for gate in gates(structure):
+    for gate in gates(structure.living(keep)):
         rows = _rows(tensors[gate.tensor], gate.dim)
         units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]
         alive = (rows != 0.0).any(axis=1).astype(np.float64)

@@ -75,14 +75,16 @@ class LatencyTable:
         """Return milliseconds for (input, output) lengths of each layer, float64[...].
 
         Args:
-            widths: For each layer int64[...] lengths of dim 1 and of dim 0.
+            widths: For each layer int64[...] lengths of dim 1 and of dim 0; a layer
+                without outputs is not there.
         """
         full = [layer.ms[-1, -1] for layer in self.layers]
         rest = max(self.dense_ms - sum(full), 0.0)
         times: Any = 0.0
         shares: Any = 0.0
         for layer, (inputs, outputs) in zip(self.layers, widths, strict=True):
-            times = times + _bilinear(layer, inputs, outputs)
+            measured = _bilinear(layer, inputs, outputs)
+            times = times + np.where(outputs > 0, measured, 0.0)
             shares = shares + outputs / layer.outputs[-1]
         found: Grid = times + rest * shares / max(len(self.layers), 1)
         return found

@@ -92,6 +92,8 @@ class Parts:
         buffers: Other buffers that are cut, in model order.
         made: Dimension along which a producer makes channels, where it is not 0
             (embeddings, transposed convolutions).
+        blocks: Modules that may be dropped: without the units that live inside one
+            alone it is the identity (``common.pruning.inner``).
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -103,6 +105,7 @@ class Parts:
     multiplies: Mapping[str, int]
     buffers: tuple[TensorSpec, ...] = ()
     made: Mapping[str, int] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
 
     def made_dim(self, producer: str) -> int:
         """Return the dimension along which a producer makes channels."""

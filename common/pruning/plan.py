@@ -11,6 +11,7 @@ from torch import nn
 
 from common.errors import ConfigError, PayloadError, Reason, StructureError
 from common.messages import Mask, PrunePlan
+from common.pruning.blocks import drop_blocks
 from common.pruning.narrow import narrow
 from common.pruning.structure import Structure
 
@@ -96,7 +97,8 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     """Cut the dense ``model`` in place down to the units in ``keep``; return it.
 
     Every parameter and running statistic is sliced, in rising order of positions, and
-    module attributes follow.  ``requires_grad``, training flags, dtype and device stay,
+    module attributes follow; a block without a unit of its own becomes the identity.
+    ``requires_grad``, training flags, dtype and device stay,
     and tied tensors stay one object.  Gradients are dropped, and the parameters are
     new: build the optimizer afterwards.
 
@@ -108,6 +110,8 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     """
     structure.check_mask(keep)
     _check_model(model, structure)
+    drop_blocks(model, structure.dropped(keep))
+    left = structure.living(keep)
     names: dict[int, str] = {}
     for name, item in [*model.named_parameters(), *model.named_buffers()]:
         names.setdefault(id(item), name)
@@ -120,11 +124,11 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         ]
         for attribute, item in own:
             if id(item) not in cut:
-                cut[id(item)] = _cut_tensor(item, names[id(item)], structure, keep)
+                cut[id(item)] = _cut_tensor(item, names[id(item)], left, keep)
             if cut[id(item)] is not item:
                 setattr(module, attribute, cut[id(item)])
-    for follow in structure.attributes:
-        length = len(structure.kept_index(follow.tensor, follow.dim, keep))
+    for follow in left.attributes:
+        length = len(left.kept_index(follow.tensor, follow.dim, keep))
         module = model.get_submodule(follow.module)
         setattr(module, follow.name, length // follow.divisor)
     narrow(model)

@@ -125,8 +125,12 @@ def _moves(
     """Return what happens to each tensor; holds index lists per dimension only."""
     before = np.frombuffer(old, dtype=np.bool_)
     after = np.frombuffer(new, dtype=np.bool_)
+    left, now = structure.living(before), structure.living(after)
     moves = []
     for name in names:
+        if name not in left.shapes or name not in now.shapes:  # in a dropped block
+            moves += _whole(left, now, name, before, after)
+            continue
         axes = [
             _axis(structure, name, dim, before, after)
             for dim in range(len(structure.shapes[name]))
@@ -135,6 +139,16 @@ def _moves(
         changed = tuple(axis for axis in axes if axis is not None)
         moves.append(_Move(shape=structure.shape(name, before), axes=changed))
     return tuple(moves)
+
+
+def _whole(
+    left: Structure, now: Structure, name: str, before: Mask, after: Mask
+) -> list[_Move]:
+    """Return the move of a tensor that goes or comes as a whole, flat."""
+    had = prod(left.shape(name, before)) if name in left.shapes else 0
+    has = prod(now.shape(name, after)) if name in now.shapes else 0
+    come = _Axis(dim=0, source=np.zeros(has, np.int64), regrown=np.arange(has))
+    return [_Move(shape=(had,), axes=(come,))]
 
 
 def _axis(
@@ -164,7 +178,12 @@ def _carry(vector: NDArray[T], moves: tuple[_Move, ...], fill: float) -> NDArray
         end = start + prod(move.shape)
         part = vector[start:end].reshape(move.shape)
         for axis in move.axes:
-            part = part.take(axis.source, axis=axis.dim)
+            if not part.size:  # nothing to take from
+                shape = [*part.shape]
+                shape[axis.dim] = len(axis.source)
+                part = np.zeros(shape, dtype=vector.dtype)
+            else:
+                part = part.take(axis.source, axis=axis.dim)
             if axis.regrown.size:
                 part[(slice(None),) * axis.dim + (axis.regrown,)] = fill
         parts.append(part.reshape(-1))

@@ -8,13 +8,14 @@ The structure depends on the architecture only, so the server finds it once
 """
 
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from common.messages import Indices, Mask, ModelSpec, TensorSpec, digest_of
+from common.pruning.inner import inner_units, without_blocks
 from common.pruning.parts import (
     FIXED,
     MEAN,
@@ -88,6 +89,24 @@ class Structure(Parts):
                 np.maximum(found, counts, out=found, casting="unsafe")
         return found
 
+    @cached_property
+    def inner_units(self) -> dict[str, NDArray[np.int32]]:
+        """Units that live inside of each block alone, int32[k], by block."""
+        return inner_units(self)
+
+    def dropped(self, keep: Mask) -> tuple[str, ...]:
+        """Return the blocks that ``keep`` drops: no unit of theirs is left."""
+        inner = self.inner_units.items()
+        return tuple(block for block, units in inner if not keep[units].any())
+
+    def living(self, keep: Mask) -> "Structure":
+        """Return the structure without the blocks that ``keep`` drops.
+
+        Units keep their numbers, so masks and importances stay what they are.
+        """
+        gone = self.dropped(keep)
+        return _living(self, gone) if gone else self
+
     def full(self) -> Mask:
         """Return the mask that keeps every unit."""
         return np.ones(self.units, dtype=np.bool_)
@@ -118,12 +137,13 @@ class Structure(Parts):
     def spec(self, keep: Mask) -> ModelSpec:
         """Return names and shapes of the network that keeps ``keep``."""
         self.check_mask(keep)
+        left = self.living(keep)
         return ModelSpec(
             tensors=tuple(
-                TensorSpec(name=tensor.name, shape=self.shape(tensor.name, keep))
-                for tensor in self.tensors
+                TensorSpec(name=tensor.name, shape=left.shape(tensor.name, keep))
+                for tensor in left.tensors
             ),
-            moments=sum(self.shape(item.name + MEAN, keep)[0] for item in self.moments),
+            moments=sum(left.shape(item.name + MEAN, keep)[0] for item in left.moments),
             units=int(keep.sum()),
         )
 
@@ -133,8 +153,16 @@ class Structure(Parts):
         return {group.name: int(keep[group.units].sum()) for group in self.groups}
 
     def empty_groups(self, keep: Mask) -> list[str]:
-        """Return the names of the groups that ``keep`` leaves without a unit."""
-        return [name for name, width in self.widths(keep).items() if width == 0]
+        """Return the names of the groups that ``keep`` leaves without a unit.
+
+        Those of a dropped block are none: they are gone with it.
+        """
+        gone = np.zeros(self.units, dtype=np.bool_)
+        for block in self.dropped(keep):
+            gone[self.inner_units[block]] = True
+        return [
+            group.name for group in self.groups if not (keep | gone)[group.units].any()
+        ]
 
     @cached_property
     def digest(self) -> bytes:
@@ -158,6 +186,11 @@ class Structure(Parts):
         parts = decode(data)
         named = {item.name: getattr(parts, item.name) for item in fields(parts)}
         return Structure(**named)
+
+
+@lru_cache(maxsize=16)
+def _living(structure: Structure, gone: tuple[str, ...]) -> Structure:
+    return without_blocks(structure, gone)
 
 
 def positions_kept(units: NDArray[np.int32], keep: Mask) -> Mask:

@@ -4,7 +4,7 @@ One object, sorted keys, no white space, ASCII.  Tensors are named once and mean
 number afterwards: number ``i < len(tensors)`` is a trained tensor; the running mean
 and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
-    version     1, or 2 where one of the last two keys or a name beyond version 1 is
+    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]
@@ -14,6 +14,7 @@ and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
     multiplies  [[tensor, positions], ...]           rising by tensor
     buffers     [[name, [shape]], ...]               only where there are any
     made        [[tensor, dim], ...]                 rising; only where there are any
+    blocks      [module, ...]                        only where there are any
 
 The buffers are numbered behind the statistics.
 The runs of a unit list are explained in ``common.pruning.fields``.
@@ -43,18 +44,19 @@ from common.pruning.fields import (
 )
 from common.pruning.parts import STATISTICS, Attribute, DimUnits, Parts, PruningGroup
 
-VERSION = 2
+VERSION = 3
 KEYS = frozenset(
     {"attributes", "dims", "groups", "moments", "multiplies"}
     | {"tensors", "units", "version"}
 )
-LATER_KEYS = frozenset({"buffers", "made"})
+LATER_KEYS = frozenset({"buffers", "made", "blocks"})
 # What version 1 could follow.  Version 2 follows any public attribute that is an
 # integer: ``apply_plan`` writes to none that does not hold exactly the dense value.
 ATTRIBUTE_NAMES = frozenset(
     {"in_channels", "out_channels", "groups", "in_features", "out_features"}
     | {"num_features", "num_channels", "num_groups"}
 )
+_FREE_NAMES = 2
 MAX_BYTES = 1 << 22
 MAX_UNITS = 1 << 20
 MAX_LENGTH = 1 << 24  # of one dimension
@@ -72,6 +74,8 @@ def encode(parts: Parts) -> bytes:
         extra["buffers"] = [[item.name, list(item.shape)] for item in parts.buffers]
     if parts.made:
         extra["made"] = sorted([numbers[name], dim] for name, dim in parts.made.items())
+    if parts.blocks:
+        extra["blocks"] = list(parts.blocks)
     rows = {(dim.tensor, dim.dim): row for row, dim in enumerate(parts.dims)}
     found = {
         "version": _version(parts),
@@ -134,6 +138,7 @@ def decode(data: bytes) -> Parts:
         multiplies=_read_multiplies(found["multiplies"], tensors),
         buffers=buffers,
         made=_read_made(found["made"], tensors) if "made" in found else {},
+        blocks=_read_blocks(found.get("blocks", [])),
     )
     check_consistent(parts)
     if encode(parts) != data:
@@ -151,9 +156,11 @@ def _names(parts: Parts) -> list[str]:
 
 def _version(parts: Parts) -> int:
     """Return the lowest version that can say it: old structures keep their digest."""
+    if parts.blocks:
+        return VERSION
     names = {item.name for item in parts.attributes}
     old = not parts.buffers and not parts.made and names <= ATTRIBUTE_NAMES
-    return 1 if old else VERSION
+    return 1 if old else _FREE_NAMES
 
 
 def _read_tensors(found: object) -> tuple[TensorSpec, ...]:
@@ -281,6 +288,11 @@ def _read_made(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]
         tensor = tensors[read_int(number, field, 0, len(tensors) - 1)]
         made[tensor.name] = read_int(axis, field, 1, max(len(tensor.shape) - 1, 1))
     return made
+
+
+def _read_blocks(found: object) -> tuple[str, ...]:
+    field = "structure.blocks"
+    return tuple(read_name(item, field) for item in read_list(found, field))
 
 
 def _unit_sizes(dim: DimUnits, share: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from common.errors import ConfigError, StructureError
 from common.pruning.assemble import assemble
+from common.pruning.blocks import offer_blocks
 from common.pruning.labels import Ledger
 from common.pruning.sizes import remember_settings, settle
 from common.pruning.structure import Structure
@@ -40,7 +41,11 @@ class Findings:
 
 
 def find_structure(
-    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    blocks: bool = False,
 ) -> Structure:
     """Return the structure of ``model``; the model is left as it was.
 
@@ -52,13 +57,18 @@ def find_structure(
         example: One valid input, batch first; a tuple for several inputs.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
+        blocks: Whether whole residual blocks may be dropped; networks with several
+            inputs have none.
 
     Raises:
         StructureError: If an operation is met whose channels cannot be followed, or
             a parameter is not reached.
         ConfigError: If ``ignore`` names nothing that exists.
     """
-    return examine(model, example, ignore=ignore).structure
+    structure = examine(model, example, ignore=ignore).structure
+    if not blocks or isinstance(example, tuple):
+        return structure
+    return offer_blocks(model, example, structure)
 
 
 def examine(

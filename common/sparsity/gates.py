@@ -165,7 +165,7 @@ def _stretched(share: Tensor) -> Tensor:
 def _places(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Place]:
     """Yield the modules whose outputs show wanted units."""
     numbers = np.cumsum(keep) - 1
-    for gate in measuring_places(structure):
+    for gate in measuring_places(structure.living(keep)):
         if not gate.module:
             continue  # heads inside nn.MultiheadAttention show no output of their own
         units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]

@@ -179,6 +179,7 @@ def build_penalty(
         return None
     parts = aim.name.split("+")
     tensors = views(structure.spec(keep), weights.copy())
+    structure = structure.living(keep)
     slices = tuple(_slices(structure, keep, tensors))
     scales = {norm for group in structure.groups for norm in group.norms}
     shifts = {norm.removesuffix("weight") + "bias" for norm in scales}

@@ -16,6 +16,7 @@ from tests.integration.small_runs import events, figures, read_summary, run_smal
 COMPRESSED = {
     "prune.mask.kind": "unstructured",
     "prune.mask.density": 0.1,
+    "prune.mask.steps": 1,
     "prune.width_multiple": 4,
     "rounds.final": 4,
     "update.update_density": 0.12,

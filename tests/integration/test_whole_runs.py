@@ -45,7 +45,8 @@ def test_a_run_says_which_widths_leave_its_budget_unused(tmp_path):
     said = [e["text"] for e in events(result.directory, "warning")]
     assert len(said) == 1
     assert "budget params = 0.8 ends at" in said[0]
-    assert "multiples of 8; a smaller prune.width_multiple" in said[0]
+    assert "the smallest step back, 8 to 12 channels of '0', ends at" in said[0]
+    assert "multiples of 8: a smaller prune.width_multiple" in said[0]
 
 
 def is_main(event):

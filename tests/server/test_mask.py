@@ -9,7 +9,7 @@ from common.config import MaskRule
 from common.messages import ClientRecord, Phase, Status
 from server.control import control_config
 from server.cycle import Cursor
-from server.mask import holders, take_mask, under_mask
+from server.mask import holders, mask_steps, take_mask, under_mask
 from server.plan import plan_round
 from tests.tiny_federation import make_setting, make_task, start, tiny_structure
 
@@ -17,6 +17,7 @@ FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
 UNSTRUCTURED = {
     "prune__mask__kind": "unstructured",
     "prune__mask__density": 0.25,
+    "prune__mask__steps": 1,
 }
 
 
@@ -45,6 +46,19 @@ def test_the_mask_zeroes_all_but_its_share_of_the_matrices():
     assert after.mask.keep[~inside].all()
     np.testing.assert_array_equal(after.weights, after.mask.apply(state.weights))
     assert np.count_nonzero(after.weights) < np.count_nonzero(state.weights)
+
+
+def test_entries_are_ranked_by_magnitude_unless_told_otherwise():
+    setting, state = federation()
+    mask = taken(state, setting).mask
+    inside = matrices(setting.structure.spec(state.keep))
+    size = np.abs(state.weights)
+    least, best = size[inside & mask.keep].min(), size[inside & ~mask.keep].max()
+    assert least >= best
+    setting, _ = federation(prune__mask__kind="sensitivity")
+    other = taken(state, setting).mask
+    assert np.count_nonzero(other.keep) == np.count_nonzero(mask.keep)
+    assert (other.keep != mask.keep).any()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +91,27 @@ def test_a_mask_of_several_steps_thins_out_and_stays_nested():
     assert second.mask.density < first.mask.density
     third = replace(second, cursor=replace(FINAL, index=3))
     assert taken(third, setting) is third
+
+
+@pytest.mark.parametrize(("final", "steps"), [(0, 1), (1, 1), (2, 1), (3, 2), (6, 4)])
+def test_a_mask_takes_two_thirds_of_the_final_rounds_unless_told_otherwise(
+    final, steps
+):
+    assert mask_steps(MaskRule(kind="unstructured"), final) == steps
+    assert mask_steps(MaskRule(kind="blocks", steps=5), final) == 5
+    assert mask_steps(MaskRule(kind="n:m"), final) == 1
+    setting, state = federation(rounds__final=final, prune__mask__steps=0)
+    closing = replace(FINAL, index=final + 1, closing=True)
+    cursors = [replace(FINAL, index=i + 1) for i in range(final)] + [closing]
+    densities = []
+    for cursor in cursors:
+        before, state = state, taken(replace(state, cursor=cursor), setting)
+        if state.mask is not before.mask:
+            densities.append(state.mask.density)
+    assert len(densities) == steps
+    assert densities == sorted(densities, reverse=True)
+    inside = matrices(setting.structure.spec(state.keep))
+    assert np.count_nonzero(state.mask.keep[inside]) == np.ceil(0.25 * inside.sum())
 
 
 def test_n_of_m_is_one_step_and_has_its_form():

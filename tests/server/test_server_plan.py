@@ -286,7 +286,7 @@ def test_the_penalty_aims_at_what_the_next_three_cuts_would_take():
     sizes = []
     for progress in (0.25, 0.375, 1.0):
         keep = choose_next(
-            setting.structure, setting.config, state.keep, importance, progress=progress
+            setting.structure, setting.config, state.plan, importance, progress=progress
         )
         sizes.append(int(keep.sum()))
         if progress == 0.375:
