@@ -1,5 +1,7 @@
 """Fine-tuned codebooks: values move, assignments stay, the training loss falls."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from common.load import load_model
 from common.models.flat import get_weights, model_spec
 from common.task import Task
 from simulations.centroids import _books, tune_centroids
+from simulations.cli import run_command_line
 from simulations.export import export_run
 from tests.simulations.test_export import a_run
 
@@ -111,14 +114,15 @@ def test_a_codebook_that_cannot_be_better_stays(task, monkeypatch):
     assert get_weights(model).tobytes() == before.tobytes()
 
 
-def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path):
+def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys):
     folder, model = a_run(tmp_path, "mlp")
     folder.config.write_text(CONFIG)
     plain, tuned = tmp_path / "plain.fpz", tmp_path / "tuned.fpz"
     export_run(folder.path, format_="fpz", values="codebook3", output=plain)
-    found = export_run(
-        folder.path, format_="fpz", values="codebook3", finetune=2, output=tuned
-    )
+    words = ["--format", "fpz", "--values", "codebook3", "--output", str(tuned)]
+    words = ["export", str(folder.path), *words, "--finetune-codebook", "2", "--json"]
+    assert run_command_line(words, version="1") == 0
+    found = json.loads(capsys.readouterr().out)
     again = get_weights(load_model(tuned))
     task = Task(load_config(folder.config))
     wanted = tune_centroids(model, coded(model, 3), task, 2)
