@@ -32,7 +32,7 @@ SEEDS = range(3)
 DEFAULT = "step"
 FIRST = "int8"
 EQUAL = 0.1  # points of accuracy
-SHORTER = ("rounds.warmup=10", "rounds.cuts=4", "rounds.final=16")
+SHORTER = ("rounds.warmup=8", "rounds.cuts=4", "rounds.final=12")
 _QUIET = ("run.control=false", 'run.engine="inprocess"', "run.evaluate_every=1000")
 _JUDGED = "client.validation=0.1"
 
