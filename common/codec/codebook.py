@@ -88,7 +88,8 @@ def _centroids(weights: Vector, bits: int) -> Vector:
             break
         centres = moved
     values = np.unique(centres.astype(np.float32))
-    return values[values != 0]
+    found: Vector = values[values != 0]
+    return found
 
 
 def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
