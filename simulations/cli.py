@@ -211,6 +211,9 @@ def export(
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, int8, codebook4.")
     ] = "grid",
+    finetune_codebook: Annotated[
+        int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
     ] = None,
@@ -221,7 +224,13 @@ def export(
     from simulations.export import export_run
 
     written = export_run(
-        run, format_=format_, check=check, int8=int8, values=values, output=output
+        run,
+        format_=format_,
+        check=check,
+        int8=int8,
+        values=values,
+        finetune=finetune_codebook,
+        output=output,
     )
     if as_json:
         print_json(written)

@@ -39,6 +39,7 @@ from simulations.quantised import (
     CALIBRATION_EXAMPLES,
     accuracy,
     input_batches,
+    one_thread,
     quantise_onnx,
     torch_runner,
 )
@@ -60,6 +61,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     check: bool = False,
     int8: bool = False,
     values: str = "grid",
+    finetune: int = 0,
     output: Path | None = None,
     factory: Callable[[], nn.Module] | None = None,
 ) -> dict[str, object]:
@@ -70,35 +72,31 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         format_: "safetensors", "onnx" or "fpz".
         check: Run the written file too, and compare outputs, latency and throughput.
         int8: Quantise the ONNX file with the run's training examples; needs the data.
-        values: How a "fpz" is quantised: "grid", "int8", "float32", "codebook1" to
-            "codebook6".
+        values: Of "fpz": "grid", "int8", "float32", "codebook1" to "codebook6".
+        finetune: Epochs of training examples that the values of a codebook are
+            fine-tuned for, >= 0; needs the data.
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
 
     Returns:
         ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to
-        the torch network, on random input), ``max_output`` (the largest output
-        there, for comparison), ``latency_ms_torch`` and
-        ``latency_ms_exported`` (batch 1, one thread, medians, interleaved), and
-        ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1 and 32); with
-        ``int8`` also ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on
-        the test split (classification only); of a "fpz" also ``values``,
-        ``max_change`` of a weight, ``accuracy_float32`` and ``accuracy_fpz``; of a run
-        under an n:m mask ``mask`` (in how many tensors the file has its form).
+        the torch network, on random input), ``max_output`` (the largest output there,
+        for comparison), ``latency_ms_torch`` and ``latency_ms_exported`` (batch 1, one
+        thread, medians, interleaved), ``examples_per_s_torch`` and
+        ``examples_per_s_exported`` (batch 1 and 32); with ``int8`` also
+        ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on the test split
+        (classification only); of a "fpz" also ``values``, ``max_change`` of a weight,
+        ``accuracy_float32`` and ``accuracy_fpz``, after fine-tuning ``loss_codebook``
+        and ``loss_finetuned`` on the training examples; of a run under an n:m mask
+        ``mask`` (in how many tensors the file has its form).
 
     Raises:
         ConfigError: If the format is unknown, an extra is missing, or the run has no
             final network yet.
         IntegrityError: If a file of the run is broken.
-        FedPruneError: If the network cannot be exported.
+        FedPruneError: If it cannot be exported.
     """
-    if format_ not in FORMATS:
-        wanted = ", ".join(f'"{name}"' for name in FORMATS)
-        msg = f'--format: found "{format_}", want one of {wanted}'
-        raise ConfigError(msg)
-    if int8 and format_ != "onnx":
-        msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
-        raise ConfigError(msg)
+    _check_options(format_, values, int8=int8, finetune=finetune)
     folder = RunFolder.open(run)
     source = folder.model / "final.safetensors"
     if not source.is_file():
@@ -112,8 +110,9 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         write_onnx(model, _shape(source), target)
         measured = _to_int8(Task(_config(folder), factory), target) if int8 else {}
     elif format_ == "fpz":
-        measured = write_fpz(source, target, values, factory)
-        measured |= accuracies(source, target, Task(_config(folder), factory), factory)
+        task = Task(_config(folder), factory)
+        measured = write_fpz(source, target, values, task, finetune)
+        measured |= accuracies(source, target, task)
     else:
         _write_safetensors(source, target)
     found: dict[str, object] = {
@@ -134,6 +133,20 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         if rule.kind == "n:m" and format_ != "fpz":
             found["mask"] = check_form(target, format_, rule.n, rule.m)
     return found
+
+
+def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> None:
+    """Refuse options that are fine alone and impossible together."""
+    if format_ not in FORMATS:
+        wanted = ", ".join(f'"{name}"' for name in FORMATS)
+        msg = f'--format: found "{format_}", want one of {wanted}'
+        raise ConfigError(msg)
+    if int8 and format_ != "onnx":
+        msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
+        raise ConfigError(msg)
+    if finetune and (format_, values[:8]) != ("fpz", "codebook"):
+        msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"
+        raise ConfigError(msg)
 
 
 def _config(folder: RunFolder) -> Config:
@@ -227,7 +240,7 @@ def _compare(known: Runner, new: Runner, shape: Sequence[int]) -> dict[str, obje
         largest = max(largest, float(np.abs(wanted).max()))
     one = rng.standard_normal((1, *shape), dtype=np.float32)
     many = rng.standard_normal((_THROUGHPUT_BATCH, *shape), dtype=np.float32)
-    with _one_thread():
+    with one_thread():
         torch_ms, new_ms = _latencies(known, new, one)
         torch_many, new_many = _latencies(known, new, many)
     return {
@@ -261,16 +274,6 @@ def _latencies(first: Runner, second: Runner, batch: Array) -> tuple[float, floa
                 times.append(time.perf_counter() - started)
     one, two = (round(1e3 * float(np.median(times)), 4) for times in taken)
     return one, two
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,29 +1,28 @@
 """The final network of a run as a ``.fpz`` file, and what quantising it costs."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from common import codec
 from common.codec import PackedModel
 from common.errors import ConfigError, DataError
 from common.files import read_input_shape, read_model_file
 from common.load import load_model, read_keep, read_structure
 from common.messages import PrunePlan
-from common.models.flat import get_statistics, get_weights
+from common.models.flat import get_statistics, get_weights, model_spec
 from common.packed_file import ENDING, pack, quantise_network, read_packed, write_packed
 from common.task import Task
+from simulations.centroids import tune_centroids
 from simulations.quantised import accuracy, torch_runner
 
 _COUNTER = "num_batches_tracked"
 
-Factory = Callable[[], nn.Module]
-
 
 def write_fpz(
-    source: Path, target: Path, values: str, factory: Factory | None
+    source: Path, target: Path, values: str, task: Task, finetune: int
 ) -> dict[str, object]:
     """Write the network of a model file as ``.fpz`` and read it back.
 
@@ -31,10 +30,12 @@ def write_fpz(
         source: ``final.safetensors`` of a run.
         target: The file, ``*.fpz``.
         values: How weights are quantised (``quantise_network``).
-        factory: Makes the uncut network, for runs whose network came from Python.
+        task: What it was trained for; its data is needed for fine-tuning only.
+        finetune: Epochs that the values of a codebook are fine-tuned for, >= 0.
 
     Returns:
-        ``values`` and ``max_change``, the largest change of a weight.
+        ``values`` and ``max_change``, the largest change of a weight; after fine-tuning
+        also ``loss_codebook`` and ``loss_finetuned``, the mean training losses.
 
     Raises:
         ConfigError: If the network holds what such a file cannot.
@@ -42,26 +43,25 @@ def write_fpz(
     if target.suffix != ENDING:
         msg = f"{target}: want a name that ends in {ENDING}"
         raise ConfigError(msg)
-    model = load_model(source, factory=factory)
+    model = load_model(source, factory=task.factory)
     weights = get_weights(model)
-    packed = _pack(source, model, values)
-    write_packed(target, packed)
-    again = load_model(target, factory=factory)
+    blob, measured = _coded(model, values, task, finetune)
+    write_packed(target, _pack(source, model, blob))
+    again = load_model(target, factory=task.factory)
     found = get_weights(again)
     if not np.array_equal(found, read_packed(target).weights):
         msg = f"{target}: its network does not hold the weights that were written"
         raise DataError(msg)
     _check_rest(model, again)
-    return {"values": values, "max_change": float(np.abs(found - weights).max())}
+    change = float(np.abs(found - weights).max())
+    return {"values": values, "max_change": change, **measured}
 
 
-def accuracies(
-    source: Path, target: Path, task: Task, factory: Factory | None
-) -> dict[str, object]:
+def accuracies(source: Path, target: Path, task: Task) -> dict[str, object]:
     """Return the accuracy on the test split before and after quantising."""
     if task.config.task.loss != "cross-entropy":
         return {}
-    before, after = (load_model(p, factory=factory) for p in (source, target))
+    before, after = (load_model(p, factory=task.factory) for p in (source, target))
     test = task.dataset.test
     return {
         "accuracy_float32": accuracy(torch_runner(before), test),
@@ -69,19 +69,33 @@ def accuracies(
     }
 
 
-def _pack(source: Path, model: nn.Module, values: str) -> PackedModel:
+def _coded(
+    model: nn.Module, values: str, task: Task, finetune: int
+) -> tuple[bytes, dict[str, object]]:
+    """Return the weights of a network as one message, and what fine-tuning did."""
+    spec = model_spec(model, units=0)
+    blob = quantise_network(get_weights(model), spec, values)
+    if not finetune:
+        return blob, {}
+    tuned = tune_centroids(model, codec.decode_weights(blob, spec), task, finetune)
+    return quantise_network(tuned.weights, spec, values), {
+        "loss_codebook": round(tuned.loss_before, 6),
+        "loss_finetuned": round(tuned.loss_after, 6),
+    }
+
+
+def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
     _, metadata = read_model_file(source)
     structure = read_structure(source, metadata)
     keep = read_keep(source, metadata, structure)
     plan = PrunePlan(structure=structure.digest, keep=keep)
-    spec = structure.spec(plan.keep)
     return pack(
         name=metadata["model"],
         input_shape=read_input_shape(source, metadata),
         num_outputs=int(metadata["num_outputs"]),
         structure=structure,
         plan=plan,
-        blob=quantise_network(get_weights(model), spec, values),
+        blob=blob,
         moments=get_statistics(model),
     )
 

@@ -124,6 +124,17 @@ def accuracy(runner: Runner, examples: Examples) -> float:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, so that times and sums are those of one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Silence what onnxruntime advises on the root logger."""
     logger = logging.getLogger()

@@ -2,10 +2,11 @@
 
 ``2**bits`` values for each tensor of two or more dimensions, found by k-means over its
 weights other than 0 with centroids that begin evenly between the smallest and the
-largest.  Source: Han et al. 2016, arXiv:1510.00149, sections 3 and 3.2; without the
-fine-tuning of centroids, which needs data.  A weight of 0 stays 0; other tensors travel
-as float16.  The numbers of the values are coded by the coder of updates, adaptively for
-each tensor.
+largest; a tensor that has no more values than that keeps them, so weights on a codebook
+are coded again without loss.  Source: Han et al. 2016, arXiv:1510.00149, sections 3 and
+3.2; whoever has data fine-tunes the values (3.3) and codes the weights again.  A weight
+of 0 stays 0; other tensors travel as float16.  The numbers of the values are coded by
+the coder of updates, adaptively for each tensor.
 
 10 codebook  bits int 1..6, counts bin: uint8 of each tensor with two or more
              dimensions, its values, at most 2 ** bits; values bin: float32 of these,
@@ -58,17 +59,23 @@ class Book:
 def make_book(weights: Vector, bits: int) -> Book:
     """Return the codebook of a tensor.
 
-    Ties of the assignment go to the smaller value; sums are taken in float64 over the
-    sorted weights, so the same weights give the same book.
+    Where the weights have no more than ``2**bits`` values, these are the book.  Ties of
+    the assignment go to the smaller value; sums are taken in float64 over the sorted
+    weights, so the same weights give the same book.
 
     Args:
         weights: float32[n], finite.
         bits: Its values are at most ``2**bits``.
     """
-    order = np.sort(weights[weights != 0].astype(np.float64))
-    if not len(order):
-        none = np.zeros(len(weights), dtype=np.uint8)
-        return Book(values=np.zeros(0, dtype=np.float32), symbols=none)
+    found = np.unique(weights[weights != 0])
+    if len(found) <= 1 << bits:
+        return _assign(weights, found)
+    return _assign(weights, _centroids(weights[weights != 0], bits))
+
+
+def _centroids(weights: Vector, bits: int) -> Vector:
+    """Return what k-means ends with, float32[k], rising, none of them 0."""
+    order = np.sort(weights.astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(order)])
     centres = np.linspace(order[0], order[-1], 1 << bits)
     for _ in range(_ROUNDS):
@@ -80,7 +87,8 @@ def make_book(weights: Vector, bits: int) -> Book:
             break
         centres = moved
     values = np.unique(centres.astype(np.float32))
-    return _assign(weights, values[values != 0])
+    found: Vector = values[values != 0]
+    return found
 
 
 def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:

@@ -27,17 +27,35 @@ _INDEX, _VALUE = 4, 1  # bytes of an entry of a coordinate list
 
 def rivals(delta: QuantisedDelta) -> dict[str, float]:
     """Return the bytes of each rival by name."""
-    scales = int(np.count_nonzero(delta.scales))
-    levels = delta.values.astype(np.int8).tobytes()
-    bitmap = _bitmap(delta)
+    scales = _scale_bytes(delta)
+    levels = _level_bytes(delta)
     zstd = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
-    deflated = min(len(_deflate(bitmap)), len(_deflate(_gap_bytes(delta))))
     return {
-        "zstd": len(zstd.compress(bitmap + levels)) + scales,
+        "zstd": len(zstd.compress(_bitmap(delta) + levels)) + scales,
         "Golomb": _golomb(delta) + len(levels) + scales,
         "raw list": (_INDEX + _VALUE) * len(levels) + scales,
-        "deflate": deflated + min(len(_deflate(levels)), len(levels)) + scales,
+        "deflate": first_codec(delta),
     }
+
+
+def first_codec(delta: QuantisedDelta) -> int:
+    """Return the bytes of bitmap or gaps, and levels, deflated where that is shorter.
+
+    It is what updates were coded by before the entropy coder; its own fields cost it
+    nothing here.
+    """
+    levels = _level_bytes(delta)
+    places = (_bitmap(delta), _gap_bytes(delta))
+    shortest = min(len(_deflate(data)) for data in places)
+    return shortest + min(len(_deflate(levels)), len(levels)) + _scale_bytes(delta)
+
+
+def _scale_bytes(delta: QuantisedDelta) -> int:
+    return int(np.count_nonzero(delta.scales))
+
+
+def _level_bytes(delta: QuantisedDelta) -> bytes:
+    return delta.values.astype(np.int8).tobytes()
 
 
 def _bitmap(delta: QuantisedDelta) -> bytes:
@@ -93,8 +111,7 @@ def nncodec(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> dict[str, i
         msg = f"NNCodec failed: {done.stderr.strip()[-300:]}"
         raise FedPruneError(msg)
     sizes: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    scales = int(np.count_nonzero(delta.scales))
-    return {name: size + scales for name, size in sizes.items()}
+    return {name: size + _scale_bytes(delta) for name, size in sizes.items()}
 
 
 def _write(folder: Path, arrays: dict[str, NDArray[np.int32]]) -> None:

@@ -1,0 +1,58 @@
+"""Bytes down where a client seldom takes part: ``mnist-lenet5``, 10 of 100 clients.
+
+``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.downlink [--json FILE]``
+
+A client is away for ten rounds on average, longer than the server remembers broadcasts,
+so most are sent the whole network.  10 of 20 clients: ``simulations.benchmarks.mnist``.
+"""
+
+import sys
+
+from simulations.benchmarks.harness import Figure, benchmark
+from simulations.benchmarks.mnist import FILE
+from simulations.benchmarks.runs import Summary, ratio, summaries
+
+CLIENTS = 100
+
+
+def measure() -> list[Figure]:
+    """Run the experiment with its control, seed 0, in process."""
+    settings = [f"task.clients={CLIENTS}", 'run.engine="inprocess"']
+    return figures(summaries([0], settings, FILE)[0])
+
+
+def figures(one: Summary) -> list[Figure]:
+    """Return what a run shows."""
+    return [
+        Figure(
+            name=f"bytes down, control / run, 10 of {CLIENTS} clients",
+            value=ratio([one], "bytes_down_control", "bytes_down"),
+            unit="x",
+            goal=">= 12",
+            reference="dense float32 messages of the same code, same rounds",
+            detail=f"{one['bytes_down']} B in {one['rounds']} rounds",
+        ),
+        Figure(
+            name=f"bytes up, control / run, 10 of {CLIENTS} clients",
+            value=ratio([one], "bytes_up_control", "bytes_up"),
+            unit="x",
+            reference="dense float32 messages of the same code, same rounds",
+        ),
+        Figure(
+            name="test accuracy, final - control",
+            value=100 * (one["accuracy_final"] - one["accuracy_control"]),
+            unit="points",
+            detail=f"{one['accuracy_final']:.4f}, {one['accuracy_control']:.4f}",
+        ),
+        Figure(
+            name="parameters, final / dense",
+            value=ratio([one], "params_final", "params_dense"),
+            goal="<= 0.05",
+        ),
+    ]
+
+
+main = benchmark("downlink", measure)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
