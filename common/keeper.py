@@ -19,7 +19,8 @@ _LOG_LIMIT = 5 << 20
 _ALIVE_S = 5.0
 _STALE_S = 30.0
 
-ALIVE = "alive"  # in the state folder of a service
+ALIVE = "alive"  # files in the state folder of a service
+LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
