@@ -160,6 +160,10 @@ def test_events_are_told_in_one_line():
     assert "2/3 clients: a, b" in describe(
         {"event": "waiting", "connected": ["a", "b"], "wanted": 3}
     )
+    said = {"connected": [], "wanted": 3, "refused": ["node 7: no key", "node 8: x"]}
+    assert describe({"event": "waiting", **said}).endswith(
+        "; refused: node 7: no key, node 8: x"
+    )
     refused = {"event": "client", "status": "refused", "reason": "refused update of a"}
     assert describe(refused) == "refused update of a"
     assert describe({"event": "client", "status": "accepted", "reason": ""}) == ""
