@@ -7,7 +7,9 @@ import pytest
 
 from common.errors import ConfigError
 from common.filelock import hold, holder
+from common.keeper import is_alive
 from common.places import check_readable, make_private_folder
+from server.link import open_link
 
 
 def test_a_folder_is_made_for_its_owner_only_and_stays_empty(tmp_path):
@@ -59,3 +61,12 @@ def test_a_lock_has_one_holder_and_ends_with_its_block(tmp_path):
     assert holder(path) is None
     with hold(path, advice="wait"):
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_state_folder_of_somebody_else_is_told_as_such(tmp_path):
+    (tmp_path / "theirs").mkdir(mode=0o000)
+    with pytest.raises(ConfigError, match="cannot look into"):
+        is_alive(tmp_path / "theirs")
+    with pytest.raises(ConfigError, match="cannot read"):
+        open_link(tmp_path / "theirs")
