@@ -24,7 +24,7 @@ from server.runfolder import RunFolder, read_json_object
 _START_S = 180.0  # a busy machine takes long to import Flower
 _POLL_S = 0.3
 _RESTART_S = 2.0
-_PICK_UP_S = 90.0  # until the executor must have taken up a run
+_PICK_UP_S = 90.0  # until Flower is asked whether it still has a run that is not there
 _ATTEMPTS = 3
 _QUICK_S = 10.0
 _EXIT_CODES = {ConfigError.exit_code: ConfigError, RoundError.exit_code: RoundError}
@@ -123,7 +123,7 @@ class Service:
             if attempt:
                 self._say("the run's process has ended early; it is resumed")
             number = self._link.submit(folder.path)
-            last = self._follow(folder, follower)
+            last = self._follow(folder, follower, number)
             if last is not None:
                 summary = _outcome(folder, last)
                 return self._with_traffic(folder, number, summary)
@@ -143,7 +143,7 @@ class Service:
         return whole
 
     def _follow(
-        self, folder: RunFolder, follower: Follower
+        self, folder: RunFolder, follower: Follower, number: int
     ) -> Mapping[str, object] | None:
         """Tell what a run does; return its last event, None when it just ended."""
         started, held = time.monotonic(), False
@@ -156,9 +156,13 @@ class Service:
                 if event["event"] in {"run_finished", "run_failed"}:
                     return event
             held = held or alive
-            waited = time.monotonic() - started
-            if not alive and (held or waited > _PICK_UP_S):
+            if not alive and held:
                 return None
+            if not held and time.monotonic() - started > _PICK_UP_S:
+                # A busy machine takes long; a second run would be in the way of this.
+                if number not in self._link.running():
+                    return None
+                started = time.monotonic()
             time.sleep(_POLL_S)
 
     def _wait_for_link(self) -> None:
