@@ -23,6 +23,7 @@ from common.config import Rounds
 from common.messages import Phase
 
 _SMALLEST_STEP = 0.25  # of the first step
+_LOOK_AHEAD = 3  # cuts; two leave too little to shrink, all leave no second thought
 _CLOSE = 1e-9
 
 
@@ -59,11 +60,11 @@ class Cursor:
 
     @property
     def horizon(self) -> float:
-        """Position of the cut after the next: what the penalty looks ahead to.
+        """Position of the cut two after the next: what the penalty looks ahead to.
 
-        A channel fades over two cycles, and the importance may still change its mind.
+        A channel fades over several cycles, and the importance may change its mind.
         """
-        return self._reached(2)
+        return self._reached(_LOOK_AHEAD)
 
     def _reached(self, cuts: int) -> float:
         reached = self.progress + cuts * self.step

@@ -191,7 +191,7 @@ def _is_teacher(state: ServerState, config: Config) -> bool:
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
-    """Return what the penalty of the next round shrinks: what the next two cuts take.
+    """Return what the penalty of the next round shrinks: what the next three cuts take.
 
     The importance agreed on last decides; without one the whole network shrinks.
     """

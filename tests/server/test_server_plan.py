@@ -17,6 +17,7 @@ from server.plan import (
     rate_of,
     update_density,
 )
+from server.prune import choose_next
 from server.state import Known, Snapshot
 from tests.tiny_federation import (
     make_setting,
@@ -275,6 +276,23 @@ def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
         aimed = plan.targets[group.units]
         # Importance falls with the number: what is aimed at lies at the end.
         assert aimed.tolist() == sorted(aimed.tolist())
+
+
+def test_the_penalty_aims_at_what_the_next_three_cuts_would_take():
+    first = Cursor(phase=Phase.SPARSIFY, index=1, step=0.125)
+    state, setting = prepare(cursor=first, rounds__cuts=8)
+    importance = np.arange(16, 0, -1, dtype=np.float32)
+    plan = plan_round(replace(state, importance=importance), setting).plan
+    sizes = []
+    for progress in (0.25, 0.375, 1.0):
+        keep = choose_next(
+            setting.structure, setting.config, state.keep, importance, progress=progress
+        )
+        sizes.append(int(keep.sum()))
+        if progress == 0.375:
+            assert plan.targets is not None
+            assert plan.targets.tolist() == (~keep).tolist()
+    assert sizes[0] > sizes[1] > sizes[2]
 
 
 def test_without_an_importance_the_penalty_aims_at_all_channels():
