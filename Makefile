@@ -38,10 +38,10 @@ test-fast: install
 
 # Devices over TLS with node keys, on this machine's loopback.
 e2e: install
-	$(BIN)/pytest -m e2e $(ARGS)
+	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
 
 e2e-faults: install
-	$(BIN)/pytest -m faults $(ARGS)
+	$(BIN)/pytest -m faults tests/e2e $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

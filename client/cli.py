@@ -10,6 +10,7 @@ import typer
 
 from common.client_name import check_client_name
 from common.errors import ConfigError
+from common.places import check_readable
 
 app = typer.Typer()
 
@@ -99,6 +100,7 @@ def run_model(
     """Run a network on the test part of a data source."""
     from client.predict import predict
 
+    check_readable(model, "want a file such as the final.safetensors of a client")
     rows = list(predict(model, data, data_dir=data_dir, limit=count))
     if as_json:
         print(json.dumps({"predictions": rows}, indent=2))

@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from client.preflight import Reach, try_server
 from common.atomic import write_bytes_atomic
 from common.config import toml_value
 from common.errors import ConfigError, DataError, FedPruneError
-from common.keeper import ALIVE, Keeper, Process, environment, tail
+from common.filelock import hold
+from common.keeper import ALIVE, LOCK, Keeper, Process, environment, tail
+from common.places import check_readable, make_private_folder
 
 _AGAIN_S = 5.0
 _REMIND_S = 60.0
@@ -64,10 +67,13 @@ class Device:
             ConfigError: If files or data are missing or wrong.
             DataError: If the data cannot be used.
         """
+        make_private_folder(self.state)
+        words = [json.dumps(self._node())]
         if self.tls is not None:
             self._check_keys(self.tls)
+            words.append(str(self.tls / "node.key"))
         done = subprocess.run(  # noqa: S603 - our own module
-            [sys.executable, "-m", "client.check", json.dumps(self._node())],
+            [sys.executable, "-m", "client.check", *words],
             env=environment(self.state / "flower"),
             capture_output=True,
             text=True,
@@ -79,13 +85,14 @@ class Device:
             raise kind(lines[-1])
 
     def _check_keys(self, tls: Path) -> None:
+        source = f"clients/{self.client_id} of the folder that fedprune certs made"
         for name in ("ca.crt", "node.key"):
-            if not (tls / name).is_file():
-                msg = (
-                    f"{tls / name} is missing; copy clients/{self.client_id} of "
-                    "the folder that fedprune certs made"
-                )
-                raise ConfigError(msg)
+            check_readable(tls / name, f"copy {source}")
+        try:
+            ssl.create_default_context(cafile=tls / "ca.crt")
+        except ssl.SSLError as error:
+            msg = f"{tls / 'ca.crt'} holds no certificate; copy {source}"
+            raise ConfigError(msg) from error
 
     def supernode(self, port: int) -> Process:
         """Return the process that talks to the server."""
@@ -150,14 +157,19 @@ class DeviceService:
         """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
 
         Raises:
-            ConfigError: If the server refuses this device, or is another one.
+            ConfigError: If the server refuses this device or is another one, or the
+                state folder is another's.
         """
         own = self._device
-        own.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not own.secret.exists():
-            write_bytes_atomic(
-                own.secret, secrets.token_bytes(_SECRET_BYTES), mode=0o600
-            )
+        make_private_folder(own.state)
+        with hold(own.state / LOCK, advice="want another --state"):
+            if not own.secret.exists():
+                token = secrets.token_bytes(_SECRET_BYTES)
+                write_bytes_atomic(own.secret, token, mode=0o600)
+            self._work()
+
+    def _work(self) -> None:
+        own = self._device
         final = own.state / node.FINAL
         before = _changed(final)
         with self._keeper:

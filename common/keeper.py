@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from common.errors import ConfigError
+
 _POLL_S = 0.2
 _GRACE_S = 8.0
 _TAIL = 4000
 _PR_SET_PDEATHSIG = 1
 _LOG_LIMIT = 5 << 20
-_ALIVE_S = 5.0
+_LOOK_S = 5.0
 _STALE_S = 30.0
 
-ALIVE = "alive"  # in the state folder of a service
+ALIVE = "alive"  # files in the state folder of a service
+LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class Keeper:
 
     judge: Judge
     alive: Path | None = None
-    _touched: float = 0.0
+    _looked: float = 0.0
     _wanted: dict[str, Process] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _due: dict[str, float] = field(default_factory=dict)
@@ -95,9 +99,18 @@ class Keeper:
             if due <= now:
                 del self._due[name]
                 self._running[name] = _spawn(self._wanted[name])
-        if self.alive is not None and not self._due and now - self._touched > _ALIVE_S:
-            self._touched = now
-            self.alive.touch()
+        if now - self._looked > _LOOK_S:
+            self._looked = now
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Say that all is well, if it is; keep logs from filling the disk."""
+        if self.alive is not None and not self._due:
+            with suppress(OSError):  # a full disk ends no service
+                self.alive.touch()
+        for process in self._wanted.values():
+            if process.log is not None:
+                trim(process.log)
 
     def end(self, name: str) -> None:
         """End a process that does nothing any more; ``check`` starts it again."""
@@ -112,9 +125,19 @@ class Keeper:
 
 
 def is_alive(state: Path) -> bool:
-    """Return whether the service of a state folder was whole a moment ago."""
-    path = state / ALIVE
-    return path.exists() and time.time() - path.stat().st_mtime < _STALE_S
+    """Return whether the service of a state folder was whole a moment ago.
+
+    Raises:
+        ConfigError: If this user may not look into the folder.
+    """
+    try:
+        touched = (state / ALIVE).stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        msg = f"cannot look into {state}: {error.strerror or error}"
+        raise ConfigError(msg) from error
+    return time.time() - touched < _STALE_S
 
 
 def tail(path: Path | None) -> str:
@@ -124,6 +147,18 @@ def tail(path: Path | None) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         return file.read().decode("utf-8", errors="replace")
+
+
+def trim(log: Path) -> None:
+    """Empty a log of more than 5 MB, with what was in it beside it as ``<log>.1``.
+
+    Who writes appends, so that the writing goes on at the new end.
+    """
+    with suppress(OSError):
+        if log.stat().st_size > _LOG_LIMIT:
+            with suppress(OSError):
+                shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 def environment(home: Path, first: Sequence[Path] = ()) -> dict[str, str]:
@@ -164,8 +199,7 @@ def _spawn(process: Process) -> subprocess.Popen[bytes]:
     output = None
     if process.log is not None:
         process.log.parent.mkdir(parents=True, exist_ok=True)
-        full = process.log.exists() and process.log.stat().st_size > _LOG_LIMIT
-        output = process.log.open("wb" if full else "ab")
+        output = process.log.open("ab")
     try:
         return subprocess.Popen(  # noqa: S603 - our own commands
             list(process.command),

@@ -157,7 +157,12 @@ def _deliver(
     if broadcast.digest != final.digest:  # not on its own grid: as it is, then
         broadcast, _ = encode_network(*parts, "float32")
     blob = codec.encode_broadcast(broadcast)
-    results = deliver(work.grid, nodes, work.structure.to_json(), blob)
+    results = deliver(
+        work.grid,
+        nodes,
+        (work.structure.to_json(), blob),
+        deadline_s=work.task.config.rounds.deadline_s,
+    )
     for result in results:
         work.log.write("delivered", **result)
     return results

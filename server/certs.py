@@ -24,12 +24,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from common.atomic import write_bytes_atomic
 from common.client_name import check_client_name
 from common.errors import ConfigError
+from common.places import check_readable, make_private_folder
 
 LOCAL_NAMES = ("localhost", "127.0.0.1")
 
 _Key = ec.EllipticCurvePrivateKey
 # A clock that is a little behind must not refuse a fresh certificate.
 _BACKDATED = timedelta(hours=1)
+# Each device holds a copy of it, so it must outlive the server's certificates.
+_CA_DAYS = 3650
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,10 @@ class CertFolder:
         """Refuse a folder that a server cannot start with.
 
         Raises:
-            ConfigError: If a file is missing; it is named.
+            ConfigError: If a file is missing or not readable; it is named.
         """
         for path in (self.ca, self.server, self.server_key):
-            if not path.is_file():
-                msg = f"{path} is missing; make it: fedprune certs {self.path}"
-                raise ConfigError(msg)
+            check_readable(path, f"make it: fedprune certs {self.path}")
 
 
 def make_certificates(
@@ -93,19 +94,21 @@ def make_certificates(
         hosts: Names and addresses that clients reach the server by; this machine's
             own are added.  None leaves the server's certificate as it is.
         clients: Names of clients.
-        days: How long new certificates are valid, >= 1.
+        days: How long a new server's certificate is valid, >= 1; the authority's is
+            for ten years at least.
 
     Returns:
         The files that were written.
 
     Raises:
-        ConfigError: If a name cannot be one, or the folder cannot be used.
+        ConfigError: If a name cannot be one, the folder cannot be used, or its
+            authority has expired.
     """
     for name in clients:
         check_client_name(name)
     folder = CertFolder(path)
     written: list[Path] = []
-    _make_folder(folder.clients)
+    make_private_folder(folder.clients)
     if not folder.ca.exists():
         written += _make_ca(folder, days)
     if hosts or not folder.server.exists():
@@ -113,14 +116,6 @@ def make_certificates(
     for name in clients:
         written += _make_client(folder, name)
     return written
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        msg = f"cannot make the folder {path}: {error.strerror}"
-        raise ConfigError(msg) from error
 
 
 def _make_ca(folder: CertFolder, days: int) -> list[Path]:
@@ -132,7 +127,7 @@ def _make_ca(folder: CertFolder, days: int) -> list[Path]:
         crl_sign=True, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     builder = (
-        _builder(name, name, key, days)
+        _builder(name, name, key, _in_days(max(days, _CA_DAYS)))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
     )
@@ -147,8 +142,9 @@ def _make_server(folder: CertFolder, hosts: Sequence[str], days: int) -> list[Pa
     names = list(dict.fromkeys((*hosts, *LOCAL_NAMES)))
     key = ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    end = min(_in_days(days), authority.not_valid_after_utc)
     builder = (
-        _builder(subject, authority.subject, key, days)
+        _builder(subject, authority.subject, key, end)
         .add_extension(
             x509.SubjectAlternativeName([_general(host) for host in names]),
             critical=False,
@@ -174,7 +170,7 @@ def _make_client(folder: CertFolder, name: str) -> list[Path]:
     private, public = place / "node.key", place / "node.pub"
     if private.exists() and public.exists():
         return []
-    _make_folder(place)
+    make_private_folder(place)
     key = ec.generate_private_key(ec.SECP384R1())
     _write_key(private, key, serialization.PrivateFormat.OpenSSH)
     text = key.public_key().public_bytes(
@@ -186,17 +182,16 @@ def _make_client(folder: CertFolder, name: str) -> list[Path]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: _Key, days: int
+    subject: x509.Name, issuer: x509.Name, key: _Key, end: datetime
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(datetime.now(UTC) - _BACKDATED)
+        .not_valid_after(end)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
         )
@@ -214,17 +209,41 @@ def _general(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
-def _read_ca(folder: CertFolder) -> tuple[x509.Certificate, _Key]:
+def read_certificate(path: Path) -> x509.Certificate:
+    """Return the certificate in a file.
+
+    Raises:
+        ConfigError: If it holds none.
+    """
     try:
-        certificate = x509.load_pem_x509_certificate(folder.ca.read_bytes())
-        key = serialization.load_pem_private_key(folder.ca_key.read_bytes(), None)
+        return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
+        msg = f"{path} holds no certificate: {error}"
+        raise ConfigError(msg) from error
+
+
+def _read_ca(folder: CertFolder) -> tuple[x509.Certificate, _Key]:
+    certificate = read_certificate(folder.ca)
+    end = certificate.not_valid_after_utc
+    if end < datetime.now(UTC):
+        msg = (
+            f"{folder.ca} expired on {end:%Y-%m-%d}; make another folder of "
+            "certificates; devices need its ca.crt"
+        )
+        raise ConfigError(msg)
+    try:
+        key = serialization.load_pem_private_key(folder.ca_key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
         msg = f"cannot sign with {folder.ca_key}: {error}"
         raise ConfigError(msg) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         msg = f"{folder.ca_key} holds no elliptic-curve key"
         raise ConfigError(msg)
     return certificate, key
+
+
+def _in_days(days: int) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
 
 
 def _write_key(path: Path, key: _Key, form: serialization.PrivateFormat) -> None:

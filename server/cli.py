@@ -40,7 +40,7 @@ def certs(
         typer.Option(metavar="ID", help="A client that gets a key; repeatable."),
     ] = None,
     days: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How long they are valid.")
+        int, typer.Option(min=1, max=36500, metavar="N", help="How long it is valid.")
     ] = 365,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -125,13 +125,15 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
     """Return the link that the options describe."""
     from server.certs import CertFolder
     from server.link import Link, parse_address
+    from server.preflight import check_certificates
 
     if (tls is None) != insecure:
         message = "want --tls DIR (fedprune certs DIR), or --insecure, and not both"
         raise ConfigError(message)
     host, port = parse_address("--listen", listen)
     if tls is not None:
-        CertFolder(tls).check()
+        for line in check_certificates(CertFolder(tls)):
+            print(f"warning: {line}", file=sys.stderr)
         tls = tls.resolve()
     else:
         print(

@@ -52,6 +52,8 @@ def describe(event: Event) -> str:
         names = event["connected"]
         count = len(names) if isinstance(names, list) else 0
         text = f"{count}/{event['wanted']} clients: {_join(names)}"
+        refused = event.get("refused")
+        text += f"; refused: {_join(refused)}" if refused else ""
     elif kind == "round":
         text = (
             f"round {event['round']}/{event['rounds']} {event['phase']}: "

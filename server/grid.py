@@ -32,7 +32,6 @@ from server.events import EventLog
 _POLL_S = 0.2
 _ENROL_S = 300.0
 _HELLO_S = 120.0
-_DELIVER_S = 60.0
 _LONGEST_NAME = 100
 
 
@@ -63,7 +62,12 @@ def enrol(
             _greet(grid, fresh, owners, (found, refused))
             # A node that did not answer in time is asked again.
             asked = set(found.values()) | set(refused)
-            log.write("waiting", connected=sorted(found), wanted=count)
+            log.write(
+                "waiting",
+                connected=sorted(found),
+                wanted=count,
+                refused=sorted(refused.values()),
+            )
         if time.monotonic() > end:
             why = "".join(f"; {text}" for text in refused.values())
             msg = (
@@ -102,14 +106,25 @@ def _greet(
 
 
 def deliver(
-    grid: Grid, nodes: Mapping[str, int], structure_json: bytes, blob: bytes
+    grid: Grid,
+    nodes: Mapping[str, int],
+    parts: tuple[bytes, bytes],
+    *,
+    deadline_s: float,
 ) -> list[dict[str, object]]:
     """Send every client the network that the run ended with.
+
+    Args:
+        grid: Flower's grid.
+        nodes: Client id -> node id.
+        parts: The structure as JSON and the encoded broadcast.
+        deadline_s: Seconds in which a client may take them.
 
     Returns:
         For each client ``client, bytes_down, examples, accuracy``, or ``client,
         bytes_down, reason`` of one that could not take it.
     """
+    structure_json, blob = parts
     arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
     names = {node: name for name, node in nodes.items()}
     messages = [
@@ -119,7 +134,7 @@ def deliver(
     size = len(blob) + len(structure_json)
     results = {name: _undelivered(name, size, "no answer") for name in nodes}
     sent = dict(zip(grid.push_messages(messages), names.values(), strict=True))
-    end = time.monotonic() + _DELIVER_S
+    end = time.monotonic() + deadline_s
     while sent and time.monotonic() < end:
         for reply in grid.pull_messages(list(sent)):
             name = sent.pop(reply.metadata.reply_to_message_id)

@@ -15,6 +15,7 @@ from common.atomic import write_bytes_atomic, write_json_atomic
 from common.device_app import APP_TOML, NAMES_KEY, RUN_KEY
 from common.errors import ConfigError, FedPruneError, IntegrityError
 from common.keeper import Process, environment
+from common.places import check_readable, make_private_folder
 from server.certs import CertFolder
 from server.request import flower, request, rows
 from server.runfolder import read_json_object
@@ -69,12 +70,8 @@ class Link:
         Raises:
             ConfigError: If the state folder cannot be used.
         """
-        try:
-            for place in (self.home, self.state / "app", self.state / "bin"):
-                place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            msg = f"cannot make the folder {self.state}: {error.strerror}"
-            raise ConfigError(msg) from error
+        for place in (self.home, self.state / "app", self.state / "bin"):
+            make_private_folder(place)
         write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
         write_bytes_atomic(self.home / "config.toml", self._connection().encode())
         gate = f"#!{sys.executable}\nfrom server.gate import main\n\nmain()\n"
@@ -261,9 +258,7 @@ def open_link(state: Path) -> Link:
         IntegrityError: If its description is broken.
     """
     path = state / "link.json"
-    if not path.is_file():
-        msg = f"{state} is no state folder of fedprune serve: it holds no link.json"
-        raise ConfigError(msg)
+    check_readable(path, f"{state} is no state folder of fedprune serve")
     try:
         found = json.loads(path.read_bytes())
         tls = found["tls"]

@@ -14,12 +14,9 @@
         summary.json    report.html
 """
 
-import fcntl
 import json
-import os
 import re
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,13 +26,11 @@ from typing import Self
 
 from common.atomic import write_bytes_atomic, write_json_atomic
 from common.errors import ConfigError, IntegrityError
+from common.filelock import hold, holder
 
 __all__ = ["RUN_FORMAT", "RunFolder", "write_bytes_atomic", "write_json_atomic"]
 
 RUN_FORMAT = "fedprune-run/1"
-
-_LOCK_TRIES = 5
-_LOCK_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,42 +187,12 @@ class RunFolder:
         Raises:
             ConfigError: If another process holds it; its pid is named.
         """
-        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            self._take(handle)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with hold(self.lock_file, advice="wait for it, stop it, or start another run"):
             yield
-            os.ftruncate(handle, 0)
-        finally:
-            os.close(handle)
 
     def holder(self) -> int | None:
         """Return the pid of the process that writes here, None when nobody does."""
-        if not self.lock_file.exists():
-            return None
-        handle = os.open(self.lock_file, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _pid(self.lock_file)
-        finally:
-            os.close(handle)
-        return None
-
-    def _take(self, handle: int) -> None:
-        for _ in range(_LOCK_TRIES):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_LOCK_PAUSE_S)  # holder() of a reader lasts microseconds
-            else:
-                return
-        msg = (
-            f"{self.path} is in use by process {_pid(self.lock_file)}; "
-            "wait for it, stop it, or start another run"
-        )
-        raise ConfigError(msg)
+        return holder(self.lock_file)
 
 
 def read_json_object(path: Path) -> dict[str, object]:
@@ -245,8 +210,3 @@ def read_json_object(path: Path) -> dict[str, object]:
         msg = f"{path}: holds a {type(value).__name__}; want a JSON object"
         raise IntegrityError(msg)
     return value
-
-
-def _pid(lock_file: Path) -> int:
-    text = lock_file.read_text(encoding="ascii", errors="replace").strip()
-    return int(text) if text.isdigit() else 0

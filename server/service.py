@@ -13,15 +13,18 @@ from typing import Self
 from common.atomic import write_json_atomic
 from common.config import Config, config_to_toml
 from common.errors import ConfigError, FedPruneError, RoundError
-from common.keeper import ALIVE, Keeper, Process, environment, tail
+from common.filelock import hold
+from common.keeper import ALIVE, LOCK, Keeper, Process, environment, tail
+from common.places import make_private_folder
 from server.follow import Follower, describe
 from server.link import Link, parse_address
+from server.preflight import check_port
 from server.runfolder import RunFolder, read_json_object
 
 _START_S = 180.0  # a busy machine takes long to import Flower
 _POLL_S = 0.3
 _RESTART_S = 2.0
-_PICK_UP_S = 90.0  # until the executor must have taken up a run
+_PICK_UP_S = 90.0  # until Flower is asked whether it still has a run that is not there
 _ATTEMPTS = 3
 _QUICK_S = 10.0
 _EXIT_CODES = {ConfigError.exit_code: ConfigError, RoundError.exit_code: RoundError}
@@ -45,17 +48,18 @@ class Service:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start everything and let in the clients."""
-        if self._metrics:
-            parse_address("--metrics", self._metrics)
-        if self._metrics and find_spec("prometheus_client") is None:
-            msg = "--metrics needs prometheus-client: pip install 'fedprune[ops]'"
-            raise ConfigError(msg)
-        if self._link.answers():
-            msg = f"{self._link.address} is in use by another process"
-            raise ConfigError(msg)
-        self._link.prepare()
+        """Start everything and let in the clients.
+
+        Raises:
+            ConfigError: If address, port or state folder cannot be used.
+            FedPruneError: If it does not come up.
+        """
+        self._check()
         with ExitStack() as stack:
+            make_private_folder(self._link.state)
+            lock = self._link.state / LOCK
+            stack.enter_context(hold(lock, advice="want another --state"))
+            self._link.prepare()
             stack.enter_context(self._keeper)
             self._started = time.monotonic()
             self._keeper.start(self._link.superlink())
@@ -70,6 +74,16 @@ class Service:
             self._stack = stack.pop_all()
         return self
 
+    def _check(self) -> None:
+        """Refuse what cannot work, before anything is started."""
+        check_port("--listen", self._link.host, self._link.port)
+        if not self._metrics:
+            return
+        check_port("--metrics", *parse_address("--metrics", self._metrics))
+        if find_spec("prometheus_client") is None:
+            msg = "--metrics needs prometheus-client: pip install 'fedprune[ops]'"
+            raise ConfigError(msg)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -81,9 +95,18 @@ class Service:
 
     def wait(self) -> None:
         """Serve until Ctrl-C or SIGTERM; new keys are let in on SIGHUP."""
-        signal.signal(signal.SIGHUP, lambda *_: self._link.register())
+        signal.signal(signal.SIGHUP, lambda *_: self._let_in())
         self._say("waiting for fedprune submit")
         self._keeper.run(lambda: False)
+
+    def _let_in(self) -> None:
+        """Let in new keys; a key that is refused ends nothing."""
+        try:
+            fresh = self._link.register()
+        except FedPruneError as error:
+            self._say(f"no key let in: {error}")
+        else:
+            self._say(f"clients let in: {', '.join(fresh) or 'no new keys'}")
 
     def carry_out(self, folder: RunFolder) -> dict[str, object]:
         """Run what a run folder says, again from its checkpoints when it dies.
@@ -100,7 +123,7 @@ class Service:
             if attempt:
                 self._say("the run's process has ended early; it is resumed")
             number = self._link.submit(folder.path)
-            last = self._follow(folder, follower)
+            last = self._follow(folder, follower, number)
             if last is not None:
                 summary = _outcome(folder, last)
                 return self._with_traffic(folder, number, summary)
@@ -120,7 +143,7 @@ class Service:
         return whole
 
     def _follow(
-        self, folder: RunFolder, follower: Follower
+        self, folder: RunFolder, follower: Follower, number: int
     ) -> Mapping[str, object] | None:
         """Tell what a run does; return its last event, None when it just ended."""
         started, held = time.monotonic(), False
@@ -133,9 +156,13 @@ class Service:
                 if event["event"] in {"run_finished", "run_failed"}:
                     return event
             held = held or alive
-            waited = time.monotonic() - started
-            if not alive and (held or waited > _PICK_UP_S):
+            if not alive and held:
                 return None
+            if not held and time.monotonic() - started > _PICK_UP_S:
+                # A busy machine takes long; a second run would be in the way of this.
+                if number not in self._link.running():
+                    return None
+                started = time.monotonic()
             time.sleep(_POLL_S)
 
     def _wait_for_link(self) -> None:

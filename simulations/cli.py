@@ -70,6 +70,11 @@ def run_command_line(arguments: Sequence[str], *, version: str) -> int:
         )
     except FedPruneError as error:
         return _fail(str(error), error.exit_code)
+    except PermissionError as error:
+        # Services have users of their own; whoever asks is often another.
+        return _fail(
+            f"not allowed to this user: {error.filename}", ConfigError.exit_code
+        )
     except click.ClickException as error:
         return _fail(_usage(error), ConfigError.exit_code)
     except (click.Abort, KeyboardInterrupt):

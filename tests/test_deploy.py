@@ -4,6 +4,7 @@ import configparser
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import click
@@ -89,6 +90,7 @@ def test_a_container_starts_a_command_that_exists_with_tls_and_no_root(name):
     assert service["restart"] == "on-failure"
     assert service["cap_drop"] == ["ALL"]
     assert service["read_only"] is True
+    assert service["init"] is True
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -128,3 +130,16 @@ def test_the_image_runs_the_command_as_a_user_of_the_same_number():
     assert 'ENTRYPOINT ["fedprune"]' in text
     assert "--uid 10001 fedprune" in text
     assert text.index("useradd") < text.index("USER fedprune")
+
+
+def test_the_image_is_built_from_all_that_a_package_needs_and_nothing_else():
+    root = DEPLOY.parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    build = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = {"pyproject.toml", "constraints.txt", project["project"]["readme"]}
+    wanted |= {*build["only-include"], *project["project"]["license-files"]}
+    text = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == wanted
+    assert all((root / name).exists() for name in wanted)

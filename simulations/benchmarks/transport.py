@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from common.errors import FedPruneError
 from server.events import read_events
 from simulations.benchmarks.fleet import Fleet
 from simulations.benchmarks.harness import Figure, benchmark
@@ -34,7 +35,7 @@ epochs = 1
 update_density = 0.05
 """
 _APP = Path(__file__).with_name("stock_app")
-_LIMIT_S = 900.0
+_LIMIT_S = 1800.0  # a busy machine takes several times as long as an idle one
 
 
 def measure() -> list[Figure]:
@@ -104,7 +105,9 @@ def _ours(folder: Path, config: Path) -> dict[str, float]:
         for line in (folder / "client-000.out").read_text("utf-8").splitlines()
         if line.startswith("round") and " in " in line
     ]
-    assert summary["failed"] == 0  # noqa: S101 - a failed client sends nothing
+    if summary["failed"]:  # who failed sent nothing, and the means would be too good
+        msg = f"{summary['failed']} answers of clients are missing; see {run}"
+        raise FedPruneError(msg)
     return {
         "up": statistics.mean(float(str(e["bytes_up"])) for e in answers),
         "down": statistics.mean(float(str(e["bytes_down"])) for e in answers),

@@ -1,13 +1,17 @@
 """What a device does when its SuperNode ends: try again, or say why that is no use."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from client import service
+from client.check import check_key
 from client.service import Device, DeviceService
 from common.errors import ConfigError, DataError
-from common.keeper import Process
+from common.filelock import hold
+from common.keeper import LOCK, Process
+from server.certs import make_certificates
 
 
 @pytest.fixture
@@ -109,9 +113,33 @@ def test_missing_keys_and_data_are_told_before_anything_starts(device, tmp_path)
         device.check()
 
 
-def test_what_is_wrong_with_the_data_is_told_with_its_exit_code(device, tmp_path):
-    from dataclasses import replace
+def test_a_certificate_that_is_none_is_told_before_anything_starts(device):
+    with pytest.raises(ConfigError, match=r"ca\.crt holds no certificate; copy"):
+        device.check()
 
+
+def test_a_node_key_is_what_certs_made_and_nothing_else(tmp_path):
+    make_certificates(tmp_path, [], ["edge-01"], 1)
+    place = tmp_path / "clients" / "edge-01"
+    check_key(place / "node.key")
+    for other in (place / "node.pub", tmp_path / "ca.key", place / "gone"):
+        with pytest.raises(ConfigError, match=r"is no node key of fedprune certs"):
+            check_key(other)
+
+
+def test_a_state_folder_has_one_client(device, tmp_path):
+    with (
+        hold(tmp_path / LOCK, advice=""),
+        pytest.raises(ConfigError, match=r"in use by process .* another --state"),
+    ):
+        DeviceService(replace(device, state=tmp_path), once=True).run()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="cannot use the folder"):
+        replace(device, state=tmp_path / "file").check()
+
+
+def test_what_is_wrong_with_the_data_is_told_with_its_exit_code(device, tmp_path):
+    device = replace(device, tls=None)
     with pytest.raises(ConfigError, match=r"no file .*gone\.npz"):
         replace(device, data="npz:gone.npz").check()
     (tmp_path / "bad.npz").write_bytes(b"no zip")

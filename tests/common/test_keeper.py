@@ -114,6 +114,20 @@ def test_a_service_is_alive_while_all_its_processes_are(tmp_path):
     assert not (tmp_path / ALIVE).exists()
 
 
+def test_a_log_that_grows_is_emptied_while_its_process_writes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.keeper._LOG_LIMIT", 1000)
+    monkeypatch.setattr("common.keeper._LOOK_S", 0.0)
+    code = "import time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.002)"
+    log = tmp_path / "one.log"
+    with Keeper(never) as keeper:
+        keeper.start(process(tmp_path, code))
+        until(lambda: keeper.check() or (tmp_path / "one.log.1").exists())
+        until(lambda: log.stat().st_size > 100)
+        before = (tmp_path / "one.log.1").read_bytes().split()
+        assert b"\0" not in log.read_bytes()
+    assert before[:3] == [b"0", b"1", b"2"]
+
+
 def test_a_child_ends_when_the_service_is_killed(tmp_path):
     from tests.integration.processes import child
 

@@ -81,7 +81,6 @@ def _identity(monkeypatch):
 def _quick(monkeypatch):
     monkeypatch.setattr(under_test, "_POLL_S", 0.01)
     monkeypatch.setattr(under_test, "_ENROL_S", 0.3)
-    monkeypatch.setattr(under_test, "_DELIVER_S", 0.3)
 
 
 @pytest.fixture
@@ -212,7 +211,8 @@ def test_delivery_tells_of_each_client_what_it_said():
         3: None,
     }
     grid = FakeGrid(table, lambda node, _: table[node])
-    rows = deliver(grid, {"a": 1, "b": 2, "c": 3}, b"structure", b"blob")
+    nodes = {"a": 1, "b": 2, "c": 3}
+    rows = deliver(grid, nodes, (b"structure", b"blob"), deadline_s=0.3)
     assert rows == [
         {"client": "a", "bytes_down": 13, "examples": 12, "accuracy": 0.5},
         {"client": "b", "bytes_down": 13, "reason": "disk full"},

@@ -66,7 +66,7 @@ def test_a_link_is_found_again_by_its_folder(link, tmp_path):
     assert open_link(link.state) == Link(
         state=link.state, host=link.host, port=link.port, tls=link.tls.resolve()
     )
-    with pytest.raises(ConfigError, match=r"no link\.json"):
+    with pytest.raises(ConfigError, match="no state folder of"):
         open_link(tmp_path)
     (link.state / "link.json").write_text("{}")
     with pytest.raises(IntegrityError, match="not a link"):
@@ -159,6 +159,10 @@ def test_a_follower_gives_each_whole_line_once(tmp_path):
 def test_events_are_told_in_one_line():
     assert "2/3 clients: a, b" in describe(
         {"event": "waiting", "connected": ["a", "b"], "wanted": 3}
+    )
+    said = {"connected": [], "wanted": 3, "refused": ["node 7: no key", "node 8: x"]}
+    assert describe({"event": "waiting", **said}).endswith(
+        "; refused: node 7: no key, node 8: x"
     )
     refused = {"event": "client", "status": "refused", "reason": "refused update of a"}
     assert describe(refused) == "refused update of a"
