@@ -80,7 +80,8 @@ def _check_pair(folder: CertFolder) -> None:
     except (ssl.SSLError, OSError) as error:
         msg = (
             f"{folder.server} and {folder.server_key} cannot be used: "
-            f"{getattr(error, 'reason', None) or error}; {_remake(folder.path)}"
+            f"{getattr(error, 'reason', None) or 'no PEM files'}; "
+            f"{_remake(folder.path)}"
         )
         raise ConfigError(msg) from error
 
