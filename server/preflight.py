@@ -77,10 +77,13 @@ def _check_pair(folder: CertFolder) -> None:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder.server, folder.server_key)
-    except (ssl.SSLError, OSError) as error:
+    except OSError as error:
+        why: object = error
+        if isinstance(error, ssl.SSLError):
+            why = error.reason or "no PEM files"
         msg = (
             f"{folder.server} and {folder.server_key} cannot be used: "
-            f"{getattr(error, 'reason', None) or error}; {_remake(folder.path)}"
+            f"{why}; {_remake(folder.path)}"
         )
         raise ConfigError(msg) from error
 
