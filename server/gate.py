@@ -10,10 +10,16 @@ from typing import Any
 from flwr.superlink.cli.flwr_serverapp import flwr_serverapp
 
 from common.device_app import check_app
+from common.keeper import end_with_parent
 
 
 def main() -> None:
-    """Run the server's app of one run, as Flower's own command does."""
+    """Run the server's app of one run, as Flower's own command does.
+
+    It ends with the server's executor, so that a server that was killed leaves no run
+    behind which holds the run folder and waits for ever.
+    """
+    end_with_parent()
     # Flower's package hides this module behind the function of the same name.
     runtime: Any = import_module("flwr.superlink.runtime.run_serverapp")
     install = runtime.install_from_fab
