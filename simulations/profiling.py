@@ -7,8 +7,7 @@ where that runs the final file.  Layers that are alike are measured once.
 
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,6 +26,7 @@ from common.pruning.structure import Structure
 from common.task import Task
 from server.structure import structure_of
 from simulations.export import write_onnx
+from simulations.quantised import one_thread
 
 RUNTIMES = ("torch", "onnxruntime")
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
@@ -68,7 +68,7 @@ def profile(
         msg = f"runtime is '{runtime}'; want one of {[*RUNTIMES]}"
         raise ConfigError(msg)
     one = example[:1]
-    with _one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad():
         seen = _layers(model.eval(), one)
         dense = _whole(model, one, runtime)
         known: dict[object, np.ndarray] = {}
@@ -242,16 +242,6 @@ def _runtime(name: str) -> str:
 
 def _processor() -> str:
     return platform.processor() or platform.machine() or "unknown processor"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def profile_task(config: Config, output: Path, runtime: str) -> dict[str, object]:

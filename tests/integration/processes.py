@@ -1,13 +1,14 @@
 """Children of a test: started in a session of their own, found and killed for sure."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +111,16 @@ def fedprune(*arguments: str) -> list[str]:
 def module(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of this folder."""
     return [sys.executable, "-m", f"tests.integration.{name}", *arguments]
+
+
+def on_ray(folder: Path, workers: int, settings: Mapping[str, object]) -> Path:
+    """Return the run folder of a small run on so many Ray workers."""
+    words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    script = module("ray_script", str(folder), str(workers), *words)
+    with child(script, folder) as running:
+        assert running.wait(300) == 0, running.output
+    (run,) = json.loads((folder / "results.json").read_text()).values()
+    return Path(run)
 
 
 def wait_for(condition, seconds: float, what: str) -> None:

@@ -19,7 +19,7 @@ from simulations.api import simulate
 from simulations.export import export_run
 from simulations.inspection import inspect_path, render
 from simulations.run import RunResult
-from tests.integration.processes import child, module
+from tests.integration.processes import on_ray
 from tests.integration.small_runs import (
     events,
     figures,
@@ -161,9 +161,5 @@ def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(dropped, tmp_path):
-    words = [f"{k}={json.dumps(v)}" for k, v in SETTINGS.items()]
-    script = module("ray_script", str(tmp_path), "2", *words)
-    with child(script, tmp_path) as running:
-        assert running.wait(300) == 0, running.output
-    (found,) = json.loads((tmp_path / "results.json").read_text()).values()
+    found = on_ray(tmp_path, 2, SETTINGS)
     assert figures(read_summary(found)) == figures(dropped.summary)

@@ -1,7 +1,5 @@
 """Whole runs under a weight mask: sent once, kept, and cheaper than positions."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ import client.round
 import server.asking
 from common.files import read_model_file
 from simulations.export import export_run
-from tests.integration.processes import child, module
+from tests.integration.processes import on_ray
 from tests.integration.small_runs import events, figures, read_summary, run_small
 
 # Deep Compression in small: cut channels, keep a tenth of what is left, 8 bits.
@@ -83,9 +81,5 @@ def test_an_exported_network_has_the_form_of_its_mask(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(compressed, tmp_path):
-    words = [f"{k}={json.dumps(v)}" for k, v in COMPRESSED.items()]
-    script = module("ray_script", str(tmp_path), "2", *words)
-    with child(script, tmp_path) as running:
-        assert running.wait(300) == 0, running.output
-    (run,) = json.loads((tmp_path / "results.json").read_text()).values()
-    assert figures(read_summary(run)) == figures(compressed.summary)
+    found = on_ray(tmp_path, 2, COMPRESSED)
+    assert figures(read_summary(found)) == figures(compressed.summary)
