@@ -128,18 +128,19 @@ def told_from(
     return replace(sending.broadcast, weights=change)
 
 
-def remember(
-    sent: tuple[Sent, ...], round_: int, broadcast: Broadcast
-) -> tuple[Sent, ...]:
-    """Return the remembered broadcasts after a round; ``broadcast`` is whole."""
-    if not codec.is_grid(broadcast.weights):
+def remember(sent: tuple[Sent, ...], round_: int, sending: Sending) -> tuple[Sent, ...]:
+    """Return the remembered broadcasts after a round."""
+    if sending.grid is None:
         return ()
-    new = Sent(round=round_, keep=broadcast.plan.keep, full=broadcast.weights)
+    keep, full = sending.broadcast.plan.keep, sending.broadcast.weights
+    new = Sent(round=round_, keep=keep, full=full, grid=sending.grid)
     return (*sent, new)[-REMEMBERED:]
 
 
 def as_sent(sent: Sent, structure: Structure) -> GridWeights:
     """Return the integers of an earlier broadcast, in the shapes that it had."""
+    if sent.grid is not None:
+        return sent.grid
     return _read(sent.full, structure.spec(sent.keep))
 
 

@@ -57,13 +57,18 @@ class RoundWork:
         asking: The questions.
         plan: The plan that they all carry (without an address).
         spec: Shapes of the network that is sent.
-        weights: The decoded broadcast, float32[n].
+        sending: The network that is sent.
     """
 
     asking: Asking
     plan: RoundPlan
     spec: ModelSpec
-    weights: Vector
+    sending: Sending
+
+    @property
+    def weights(self) -> Vector:
+        """The decoded broadcast, float32[n]."""
+        return self.sending.weights
 
 
 def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundWork:
@@ -102,7 +107,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         deadline_s=config.rounds.deadline_s,
         goal=config.rounds.cohort,
     )
-    return RoundWork(asking=asking, plan=base, spec=spec, weights=sending.weights)
+    return RoundWork(asking=asking, plan=base, spec=spec, sending=sending)
 
 
 def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:

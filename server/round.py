@@ -104,7 +104,7 @@ def finish_round(
         statistics=statistics,
         known=_ledger(state, work, answers),
         totals=_totals(state.totals, answers),
-        sent=remember(state.sent, work.plan.round, work.plan.broadcast),
+        sent=remember(state.sent, work.plan.round, work.sending),
         mask_holders=holders(state, answers.records),
     )
     if is_guarded(state.cursor, setting.config.rounds):

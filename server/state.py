@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.messages import Mask, PrunePlan, Statistics, Vector, WeightMask
+from common.messages import (
+    GridWeights,
+    Mask,
+    PrunePlan,
+    Statistics,
+    Vector,
+    WeightMask,
+)
 from common.pruning.structure import Structure
 from server.cycle import Cursor
 
@@ -57,11 +64,13 @@ class Sent:
         round: The round that sent it.
         keep: Keep mask of its prune plan, bool[units].
         full: Its encoding that stands alone.
+        grid: What that decodes to, where it is at hand: not after a resume.
     """
 
     round: int
     keep: Mask
     full: bytes
+    grid: GridWeights | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,16 +106,22 @@ def rescaled(grid: GridWeights, codes: Codes, spec: ModelSpec) -> NDArray[np.int
     """
     new, old = codes.astype(np.int32), grid.codes.astype(np.int32)
     levels = grid.levels.astype(np.int32)
-    if np.array_equal(new, old):
+    if not np.any(old):
+        return np.zeros_like(levels)
+    changed = new != old
+    if not np.any(changed):
         return levels
-    up = np.repeat(np.where((new > 0) & (old > 0), old - new, -CODES), _lengths(spec))
+    by = np.where((new > 0) & (old > 0), old - new, -CODES)[changed]
+    places = np.repeat(changed, _lengths(spec))
+    up = np.repeat(by, _lengths(spec)[changed])
+    some = levels[places]
     # Beyond 16 octaves nothing is left of a level, or all of it is cut off.
-    left = levels << np.clip(up, 0, 15)
+    left = some << np.clip(up, 0, 15)
     down = np.clip(-up, 0, 17)
-    right = (levels + ((1 << down) >> 1)) >> down
+    right = (some + ((1 << down) >> 1)) >> down
     found = np.where(up > 0, np.clip(left, -TOP, TOP), right)
-    gone: NDArray[np.int32] = np.where(up == -CODES, 0, found).astype(np.int32)
-    return gone
+    levels[places] = np.where(up == -CODES, 0, found)
+    return levels
 
 
 def empty_grid(spec: ModelSpec) -> GridWeights:

@@ -213,8 +213,9 @@ def _code_sizes(
         found = _code_symbols(
             coder, recipe, entries, (alphabet, classes, SIZES), symbols
         )
-        wanted = alphabet.row_classes(found, entries.rows, counts)[filled]
-        _check_sizes(of_rows, wanted)
+        if symbols is None:
+            wanted = alphabet.row_classes(found, entries.rows, counts)[filled]
+            _check_sizes(of_rows, wanted)
         return found
     parts = (alphabet, entries.scores, SCORES)
     return _code_symbols(coder, recipe, entries, parts, symbols)

@@ -289,8 +289,11 @@ def test_only_the_newest_broadcasts_stay_on_a_client(tmp_path):
 def test_a_broadcast_is_remembered_as_it_was_sent(tmp_path):
     federation = Federation(tmp_path)
     work, _ = federation.plans()
-    (sent,) = remember((), 1, work.plan.broadcast)
+    (sent,) = remember((), 1, work.sending)
     assert sent == Sent(round=1, keep=sent.keep, full=work.plan.broadcast.weights)
-    grid = as_sent(sent, federation.setting.structure)
-    assert codec.grid_values(grid, work.spec).tobytes() == work.weights.tobytes()
+    # At hand, and decoded as after a resume.
+    for one in (sent, replace(sent, grid=None)):
+        grid = as_sent(one, federation.setting.structure)
+        assert grid.name == work.sending.grid.name
+        assert codec.grid_values(grid, work.spec).tobytes() == work.weights.tobytes()
     assert np.array_equal(sent.keep, federation.state.keep)
