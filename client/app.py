@@ -64,7 +64,7 @@ def train(message: Message, context: Context) -> Message:
     blob = run_round(plan, bench, store)
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
         opened = open_plan(plan, bench, store)
-        device.note_plan(root, bench, opened.structure, opened.plan.broadcast)
+        device.note_plan(root, bench, opened.structure, opened.broadcast)
         _plans[root] = plan.broadcast.plan.digest
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
     return Message(RecordDict({RECORD: answer}), reply_to=message)

@@ -1,36 +1,53 @@
 """Broadcasts that a client holds: what changes are told from.
 
 A message may hold only what changed since an earlier broadcast.  Each one that was read
-is kept, in the encoding that stands alone, by round and by the digest of its integers:
+is kept, as plain integers, by round and by the digest of these:
 a file that is lost, damaged or of another run can never lead to another network, only
 to the request to be sent everything.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 from client.state import ClientStore
 from common import codec
 from common.codec import BaseName
 from common.errors import IntegrityError, PayloadError
-from common.messages import Broadcast, GridWeights, Mask, Vector
+from common.messages import (
+    Broadcast,
+    GridWeights,
+    Mask,
+    ModelSpec,
+    PrunePlan,
+    Vector,
+)
 from common.pruning.plan import check_plan
 from common.pruning.remap import remap_grid
 from common.pruning.structure import Structure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Taken:
     """A broadcast that has been read.
 
     Attributes:
-        full: It, in an encoding that stands alone.
-        weights: What it decodes to, float32[n].
-        name: Digest of its integers; empty where there are none.
+        came: Its weights as they came.
+        spec: Their shapes.
+        weights: What they decode to, float32[n].
+        grid: The integers behind them, or None where there are none.
     """
 
-    full: bytes
+    came: bytes
+    spec: ModelSpec
     weights: Vector
-    name: bytes
+    grid: GridWeights | None = None
+
+    @cached_property
+    def full(self) -> bytes:
+        """The weights in an encoding that stands alone."""
+        if self.grid is None or codec.base_name(self.came, self.spec) is None:
+            return self.came
+        return codec.encode_full(self.grid, self.spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +80,7 @@ def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Take
     if not codec.is_grid(broadcast.weights):
         weights = codec.decode_weights(broadcast.weights, spec)
         codec.check_weights(weights, broadcast.digest)
-        return Taken(full=broadcast.weights, weights=weights, name=b"")
+        return Taken(came=broadcast.weights, spec=spec, weights=weights)
     base = codec.base_name(broadcast.weights, spec)
     if base is None:
         grid = codec.decode_full(broadcast.weights, spec)
@@ -73,18 +90,14 @@ def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Take
         grid = codec.decode_change(broadcast.weights, spec, held.grid, cut)
     weights = codec.grid_values(grid, spec)
     codec.check_weights(weights, broadcast.digest)
-    full = broadcast.weights if base is None else codec.encode_full(grid, spec)
-    return Taken(full=full, weights=weights, name=grid.name)
+    return Taken(came=broadcast.weights, spec=spec, weights=weights, grid=grid)
 
 
-def hold_on(
-    taken: Taken, broadcast: Broadcast, round_: int, store: ClientStore
-) -> None:
+def hold_on(taken: Taken, plan: PrunePlan, round_: int, store: ClientStore) -> None:
     """Keep a broadcast for the changes of later rounds."""
-    if taken.name:
-        # Its moments are not what later broadcasts are told from.
-        bare = replace(broadcast, weights=taken.full, statistics=None)
-        store.save_held(round_, taken.name, codec.encode_broadcast(bare))
+    if taken.grid is not None:
+        data = codec.encode_held(plan, taken.grid)
+        store.save_held(round_, taken.grid.name, data)
 
 
 def _load(base: BaseName, structure: Structure, store: ClientStore) -> _Held:
@@ -99,14 +112,13 @@ def _load(base: BaseName, structure: Structure, store: ClientStore) -> _Held:
         msg = f"{which} is not held here: send everything"
         raise IntegrityError(msg)
     try:
-        stored = codec.decode_broadcast(data)
-        check_plan(structure, stored.plan)
-        spec = structure.spec(stored.plan.keep)
-        grid = codec.decode_full(stored.weights, spec)
+        plan = codec.held_plan(data)
+        check_plan(structure, plan)
+        grid = codec.decode_held(data, structure.spec(plan.keep))
     except PayloadError as error:
         msg = f"{which} is damaged here: send everything ({error})"
         raise IntegrityError(msg) from error
     if grid.name != base.name:
         msg = f"{which} is another one here: send everything"
         raise IntegrityError(msg)
-    return _Held(grid=grid, keep=stored.plan.keep)
+    return _Held(grid=grid, keep=plan.keep)

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from client.bench import Workbench
-from client.held import hold_on, take
+from client.held import Taken, hold_on, take
 from client.masked import open_mask
 from client.measure import measure_statistics, validate
 from client.score import balanced, score
@@ -41,17 +41,28 @@ class Opened:
     """A plan whose parts have been read and checked against each other.
 
     Attributes:
-        plan: The plan; its broadcast is whole, whichever way it came.
+        plan: The plan.
         structure: The original network.
         spec: Shapes of the network that was sent.
-        weights: The decoded broadcast, float32[n].
+        taken: Its broadcast, read.
+        mask: The weight mask that it is under, or None.
     """
 
     plan: RoundPlan
     structure: Structure
     spec: ModelSpec
-    weights: Vector
+    taken: Taken
     mask: WeightMask | None = None
+
+    @property
+    def weights(self) -> Vector:
+        """The decoded broadcast, float32[n]."""
+        return self.taken.weights
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """The broadcast in an encoding that stands alone, whichever way it came."""
+        return replace(self.plan.broadcast, weights=self.taken.full)
 
 
 def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
@@ -142,18 +153,12 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
     taken = bench.taken(plan.broadcast, lambda: take(plan.broadcast, structure, store))
-    broadcast = replace(plan.broadcast, weights=taken.full)
-    hold_on(taken, broadcast, plan.round, store)
+    hold_on(taken, plan.broadcast.plan, plan.round, store)
     mask = open_mask(plan, spec, store)
+    opened = Opened(plan=plan, structure=structure, spec=spec, taken=taken, mask=mask)
     if plan.keep_broadcast:
-        _keep_teacher(broadcast, store)
-    return Opened(
-        plan=replace(plan, broadcast=broadcast),
-        structure=structure,
-        spec=spec,
-        weights=taken.weights,
-        mask=mask,
-    )
+        _keep_teacher(opened.broadcast, store)
+    return opened
 
 
 def _keep_teacher(broadcast: Broadcast, store: ClientStore) -> None:

@@ -11,6 +11,7 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
     kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
                  | 7 full | 8 change | 9 model | 10 codebook | 11 mask
+                 | 12 held
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -46,6 +47,8 @@ two or more dimensions, or one whole tensor of fewer.
                     of all other tensors); weight = level * scale; scale 0 = row of 0s;
            parts: 0..3 planes of scales, 4 and 5 those of float16, 6..63 tensors
 5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
+12 held    plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
+           bin: a grid in a client's own store; never sent
 6 capture  update bin = message of kind 3, JSON of [name, shape] pairs bin, base
            float32[size], last delta float32[size] | nil, digest of the broadcast
            before | empty (an ``.fpu`` file; never sent)
@@ -85,6 +88,7 @@ from common.codec.grid_message import (
     encode_full,
     is_grid,
 )
+from common.codec.held_message import decode_held, encode_held, held_plan
 from common.codec.known import Known, hold
 from common.codec.model_message import (
     PackedModel,
@@ -140,6 +144,7 @@ __all__ = [
     "decode_codebook",
     "decode_delta",
     "decode_full",
+    "decode_held",
     "decode_mask",
     "decode_model",
     "decode_plan",
@@ -153,6 +158,7 @@ __all__ = [
     "encode_codebook",
     "encode_delta",
     "encode_full",
+    "encode_held",
     "encode_mask",
     "encode_model",
     "encode_plan",
@@ -162,6 +168,7 @@ __all__ = [
     "exact_grid",
     "fixed_bytes",
     "grid_values",
+    "held_plan",
     "hold",
     "ideal_bytes",
     "is_grid",

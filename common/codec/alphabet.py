@@ -50,22 +50,25 @@ class Alphabet:
         octaves: Class = log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
         return octaves[symbols]
 
-    def row_classes(self, symbols: Class, rows: Ints, counts: Ints) -> Class:
+    def row_classes(self, symbols: Class, counts: Ints) -> Class:
         """Return the class of each row by the mean size of its symbols, uint8[rows].
 
         Args:
-            symbols: Symbol of each entry.
-            rows: Its row, rising.
+            symbols: Symbol of each entry, row by row.
             counts: Entries of each row.
         """
         sizes = np.arange(self.symbols) if self.floating else self.starts
-        # Sums of integers below 2**53 are exact in float64, in any order.
-        sums = np.bincount(rows, weights=sizes[symbols], minlength=len(counts))
+        sums = np.zeros(len(counts), dtype=np.int64)
+        filled = np.flatnonzero(counts)
+        if len(filled):
+            starts = (np.cumsum(counts) - counts)[filled]
+            of_entries = np.take(sizes.astype(np.int32), symbols)
+            sums[filled] = np.add.reduceat(of_entries, starts, dtype=np.int64)
         if self.floating:
-            means = sums.astype(np.int64) // np.maximum(counts, 1)
+            means = sums // np.maximum(counts, 1)
             halves: Class = np.minimum(means >> 1, SIZES - 1).astype(np.uint8)
             return halves
-        return size_classes(sums.astype(np.int64), counts)
+        return size_classes(sums, counts)
 
 
 def integers(top: int) -> Alphabet:

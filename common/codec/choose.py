@@ -119,7 +119,7 @@ def choose_levels(
     symbols = scale.alphabet.split(rest)
     width = scale.alphabet.symbols
     counts = np.bincount(entries.rows, minlength=len(entries.tensors))
-    of_rows = scale.alphabet.row_classes(symbols, entries.rows, counts)
+    of_rows = scale.alphabet.row_classes(symbols, counts)
     classes = of_rows[entries.rows].astype(np.int64)
     costs = {
         True: entropy(classes, symbols, width)

@@ -47,6 +47,7 @@ class Kind(IntEnum):
     MODEL = 9
     CODEBOOK = 10
     MASK = 11
+    HELD = 12
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

@@ -206,7 +206,7 @@ def _code_sizes(
         filled = np.flatnonzero(counts)
         of_rows = None
         if symbols is not None:
-            of_rows = alphabet.row_classes(symbols, entries.rows, counts)[filled]
+            of_rows = alphabet.row_classes(symbols, counts)[filled]
         model = SymbolModel(SIZES, (TENSORS,))
         of_rows = coder.code(model, entries.tensors[filled], of_rows)
         classes = np.repeat(of_rows, counts[filled])
@@ -214,7 +214,7 @@ def _code_sizes(
             coder, recipe, entries, (alphabet, classes, SIZES), symbols
         )
         if symbols is None:
-            wanted = alphabet.row_classes(found, entries.rows, counts)[filled]
+            wanted = alphabet.row_classes(found, counts)[filled]
             _check_sizes(of_rows, wanted)
         return found
     parts = (alphabet, entries.scores, SCORES)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from client.held import Taken
 from client.round import Opened, _residual
 from client.state import ClientStore, Generation
 from common.codec.quantise import from_bfloat16, to_bfloat16
@@ -196,12 +197,9 @@ def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
     store = ClientStore(tmp_path, asked.client_id)
     for generation in generations:
         store.save_generation(generation)
-    opened = Opened(
-        plan=asked,
-        structure=structure,
-        spec=structure.spec(plan.keep),
-        weights=work.weights,
-    )
+    spec = structure.spec(plan.keep)
+    taken = Taken(came=asked.broadcast.weights, spec=spec, weights=work.weights)
+    opened = Opened(plan=asked, structure=structure, spec=spec, taken=taken)
     return _residual(opened, store)
 
 

@@ -50,7 +50,10 @@ class Federation:
         work, plans = self.plans()
         for client_id, plan in plans.items():
             if client_id not in absent:
-                assert self.open(plan).weights.tobytes() == work.weights.tobytes()
+                opened = self.open(plan)
+                assert opened.weights.tobytes() == work.weights.tobytes()
+                # A change, encoded anew, is what a client without a base is sent.
+                assert opened.broadcast.weights == work.plan.broadcast.weights
         answers = ask_all(work, self.task, self.root / "answers")
         records = tuple(
             replace(record, status=Status.LATE)
