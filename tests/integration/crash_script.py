@@ -1,10 +1,11 @@
 """Runs that kill themselves with SIGKILL at a chosen moment, and their resumption.
 
-    python -m tests.integration.crash_script FOLDER
+    python -m tests.integration.crash_script FOLDER [SETTINGS]
 
-Runs once undisturbed, which imports and warms everything, and forks for each of the
-other runs.  Writes ``FOLDER/results.json``: for
-each case the signal that ended the first process, and the run folder.
+With settings, a JSON object, only the moments of ``simulations.faults``.  Runs once
+undisturbed, which imports and warms everything, and forks for each of the other runs.
+Writes ``FOLDER/results.json``: for each case the signal that ended the first process,
+and the run folder.
 """
 
 import json
@@ -63,10 +64,10 @@ DAMAGES = {
 }
 
 
-def play(folder, trap, damage):
+def play(folder, trap, damage, changes):
     def start():
         trap()
-        simulate(config=small_settings(folder, CHANGES))
+        simulate(config=small_settings(folder, changes))
 
     ended = forked(start)
     run = only_run(folder)
@@ -79,13 +80,17 @@ def play(folder, trap, damage):
 def main():
     simulations.run._report = lambda folder: None
     base = Path(sys.argv[1])
+    given = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    changes = given or CHANGES
     late = TRAPS["right after the round of a cut"]
-    cases = {name: (trap, lambda run: None) for name, trap in TRAPS.items()}
-    cases |= {name: (late, damage) for name, damage in DAMAGES.items()}
-    whole = simulate(config=small_settings(base / UNDISTURBED, CHANGES))
+    traps = MOMENTS if given else TRAPS
+    cases = {name: (trap, lambda run: None) for name, trap in traps.items()}
+    if not given:
+        cases |= {name: (late, damage) for name, damage in DAMAGES.items()}
+    whole = simulate(config=small_settings(base / UNDISTURBED, changes))
     results = {UNDISTURBED: {"run": str(whole.directory)}}
     for number, (name, (trap, damage)) in enumerate(cases.items()):
-        results[name] = play(base / str(number), trap, damage)
+        results[name] = play(base / str(number), trap, damage, changes)
     (base / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 

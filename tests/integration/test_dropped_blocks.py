@@ -1,6 +1,7 @@
 """Whole runs that drop a residual block: the plan says it, and everything follows."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from common.pruning.plan import check_plan, full_plan
 from common.pruning.structure import Structure
 from simulations.api import simulate
 from simulations.export import export_run
+from simulations.faults import MOMENTS
 from simulations.inspection import inspect_path, render
 from simulations.run import RunResult
-from tests.integration.processes import on_ray
+from tests.integration.crash_script import UNDISTURBED
+from tests.integration.processes import child, module, on_ray
 from tests.integration.small_runs import (
     events,
     figures,
@@ -163,3 +166,18 @@ def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
 def test_ray_gives_the_bits_of_one_process(dropped, tmp_path):
     found = on_ray(tmp_path, 2, SETTINGS)
     assert figures(read_summary(found)) == figures(dropped.summary)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(dropped, tmp_path):
+    given = module("crash_script", str(tmp_path), json.dumps(SETTINGS))
+    with child(given, tmp_path) as script:
+        assert script.wait(360) == 0, script.output
+    cases = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert set(cases) == {UNDISTURBED, *MOMENTS}
+    for name, case in cases.items():
+        if name != UNDISTURBED:
+            assert (case["ended"], case["resumed"]) == (-signal.SIGKILL, 0), name
+        assert figures(read_summary(case["run"])) == figures(dropped.summary), name
+        assert [c["blocks"] for c in events(case["run"], "cut")] == [[BLOCK]] * 2
