@@ -13,6 +13,7 @@ from client.score import balanced, score
 from client.state import ClientStore, Generation
 from client.train import Lesson, teach, train
 from common import codec
+from common.codec import Known
 from common.data.examples import Examples
 from common.errors import DataError, IntegrityError, PayloadError, Reason
 from common.messages import (
@@ -22,6 +23,8 @@ from common.messages import (
     ModelSpec,
     QuantisedDelta,
     RoundPlan,
+    SparseDelta,
+    TrainSettings,
     Vector,
     WeightMask,
 )
@@ -33,6 +36,7 @@ from common.seeding import Use, generator, seed_torch
 from common.sparsity.gates import build_gates
 from common.sparsity.masks import without_positions
 from common.sparsity.penalty import Aim, build_penalty
+from common.sparsity.rate import sparsify_by_rate
 from common.sparsity.topk import dense, sparsify
 
 
@@ -104,7 +108,8 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
     with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
         loss = train(model, lesson, rng)
-    delta = _send(opened, store, get_weights(model) - opened.weights)
+    known = codec.hold(opened.spec, opened.weights, mask=_agreed(opened))
+    delta = _send(opened, known, store, get_weights(model) - opened.weights)
     update = ClientUpdate(
         run_id=plan.run_id,
         round=plan.round,
@@ -118,7 +123,6 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         statistics=statistics,
         validation=validation,
     )
-    known = codec.hold(opened.spec, opened.weights, mask=_agreed(opened))
     return codec.encode_update(update, known)
 
 
@@ -230,7 +234,9 @@ def _importance(opened: Opened, bench: Workbench, examples: Examples) -> Vector 
     )
 
 
-def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
+def _send(
+    opened: Opened, known: Known, store: ClientStore, delta: Vector
+) -> QuantisedDelta:
     """Choose what is sent, keep the rest for later, and return what travels."""
     settings = opened.plan.settings
     keep = opened.plan.broadcast.plan.keep
@@ -246,10 +252,10 @@ def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
         # Kept back, it would spoil every later round of this client.
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite"
         raise DataError(msg)
-    # What needs no positions is sent as a whole: the mask has chosen already.
-    agreed = _agreed(opened) is not None
-    chosen = sparsify(total, 1.0 if agreed else settings.update_density)
-    quantised = codec.quantise_delta(chosen, opened.spec, settings.values)
+    chosen = _choose(total, settings, known)
+    quantised = codec.quantise_delta(
+        chosen, opened.spec, settings.values, settings.step_error
+    )
     sent = codec.dequantise_delta(quantised, opened.spec)
     if settings.error_feedback:
         left = total - dense(sent)
@@ -257,6 +263,16 @@ def _send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
             Generation(round=opened.plan.round, keep=keep, sent=sent, residual=left)
         )
     return quantised
+
+
+def _choose(total: Vector, settings: TrainSettings, known: Known) -> SparseDelta:
+    """Return the entries that are sent, before they are quantised."""
+    if known.mask is not None:  # it has chosen already, and no positions travel
+        return sparsify(total, 1.0)
+    if settings.choice == "magnitude":
+        return sparsify(total, settings.update_density)
+    bits = codec.value_bits(settings.values)
+    return sparsify_by_rate(total, settings.update_density, known.shape, bits)
 
 
 def _residual(opened: Opened, store: ClientStore) -> Vector:

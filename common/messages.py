@@ -222,8 +222,12 @@ class TrainSettings:
         strength: Share of a group's median channel that one round takes away, >= 0;
             0 = no penalty.
         update_density: Share of entries sent, 0 < update_density <= 1.
+        choice: Which entries these are: "rate", those with the most energy for their
+            bits, or "magnitude", the largest.
         values: How values travel: "int8", "float32", "int4", "step", "ternary" or
             "bfloat16" (``codec.VALUES``).
+        step_error: Share of a tensor's energy that "step" may lose,
+            0 < step_error <= 1.
         error_feedback: Whether what was not sent is added to the next delta.
         decay: Factor on the residual for each round away, 0 <= decay <= 1.
         distill_weight: Weight of the teacher in the loss, 0 <= weight <= 1.
@@ -242,7 +246,9 @@ class TrainSettings:
     penalty: str
     strength: float
     update_density: float
+    choice: str
     values: str
+    step_error: float
     error_feedback: bool
     decay: float
     distill_weight: float

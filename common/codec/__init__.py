@@ -29,8 +29,9 @@ two or more dimensions, or one whole tensor of fewer.
            targets [units int, bitmap] | nil; under a weight mask two more items:
            digest, mask | nil (``weight_mask.py``)
            settings   = [epochs, batch, lr, momentum, penalty, strength,
-                         update_density, values, error_feedback, decay,
-                         distill_weight, temperature, importance, measure, freeze]
+                         update_density, choice, values, step_error,
+                         error_feedback, decay, distill_weight, temperature,
+                         importance, measure, freeze]
            broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
                          DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,
@@ -105,7 +106,12 @@ from common.codec.plan_message import (
     encode_plan,
     encode_shared,
 )
-from common.codec.quantise import VALUES, dequantise_delta, quantise_delta
+from common.codec.quantise import (
+    VALUES,
+    dequantise_delta,
+    quantise_delta,
+    value_bits,
+)
 from common.codec.shape import Shape
 from common.codec.update_message import (
     decode_update,
@@ -181,4 +187,5 @@ __all__ = [
     "seal",
     "take_apart",
     "unseal",
+    "value_bits",
 ]

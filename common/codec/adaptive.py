@@ -26,7 +26,7 @@ SYMBOL_SHARES = 13  # and for a larger one
 _ONE = 1 << 24  # a share of 1 on the way from parent to child
 _BIT_WEIGHT = 4  # bits that the parent's share counts as
 _SYMBOL_WEIGHT = 16  # and symbols
-_GROWTH = 4  # a block is at most a 1 / _GROWTH of what came before it
+_GROWTH = 16  # a block is at most a 1 / _GROWTH of what came before it
 _SMALLEST = 16  # symbols of a block
 _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
 

@@ -15,9 +15,9 @@ of the second dimension of one tensor; other tensors are one column.  Tensor num
 end at 63.  ``a div b`` rounds down.  log(n, s) = s * e + ((n * 256 >> e) - 256) * s
 div 256 with e = bit length of n less 1.
 
-Lanes    K = min(max((size div 8 + 4 * count) div 1024, 8), 2048).  ``rans.py`` says
+Lanes    K = min(max((size div 8 + 4 * count) div 3072, 8), 2048).  ``rans.py`` says
          how a symbol leaves a state; shares are of 2**15 for bits, 2**13 for others.
-Blocks   A run of n symbols is cut: b = max(K, start div 4, 16), down to a multiple
+Blocks   A run of n symbols is cut: b = max(K, start div 16, 16), down to a multiple
          of K (at least K), at most 2**19.  A block begins at lane 0.  Its shares come
          from the counts of the blocks of this run before it (``adaptive.py``):
          s = floor((count * 2**24 + w * parent) / (total + w)), w = 4 for bits and 16

@@ -21,6 +21,7 @@ from common.messages import (
 )
 
 MAX_UNITS = 2**24
+CHOICES = ("rate", "magnitude")
 
 PENALTIES = (
     *("none", "l1", "group", "bn-l1", "bn-l1+group"),
@@ -59,7 +60,9 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "penalty": _one_of(PENALTIES),
     "strength": _real(0.0, checks.LARGEST),
     "update_density": _real(checks.POSITIVE, 1.0),
+    "choice": _one_of(CHOICES),
     "values": _one_of(VALUES),
+    "step_error": _real(checks.POSITIVE, 1.0),
     "error_feedback": checks.boolean,
     "decay": _real(0.0, 1.0),
     "distill_weight": _real(0.0, 1.0),
@@ -68,8 +71,9 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "measure": checks.boolean,
     "freeze": checks.boolean,
 }
-_REAL = {"lr", "momentum", "strength", "update_density", "decay", "distill_weight"} | {
-    "temperature"
+_REAL = {"lr", "momentum", "strength", "update_density", "step_error", "decay"} | {
+    "distill_weight",
+    "temperature",
 }
 
 

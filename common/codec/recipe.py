@@ -68,8 +68,8 @@ class Recipe:
 
 
 def lanes_for(size: int, count: int) -> int:
-    """Return the number of lanes of a message: about one for 250 bytes.
+    """Return the number of lanes of a message: about one for 750 bytes.
 
-    A lane costs about a byte, and few lanes cost many steps.
+    A lane costs one to two bytes, and few lanes cost many steps.
     """
-    return int(np.clip((size // 8 + 4 * count) >> 10, 8, 2048))
+    return int(np.clip((size // 8 + 4 * count) // 3072, 8, 2048))

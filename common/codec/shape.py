@@ -85,6 +85,18 @@ class Shape:
         """Return how many of the rising positions lie in each row, int64[rows]."""
         return np.diff(np.searchsorted(indices, self.bounds))
 
+    def columns_of(self, indices: Indices) -> Ints:
+        """Return the number of the column of each rising position, int64[n]."""
+        found = np.empty(len(indices), dtype=np.int64)
+        before = 0
+        for grid in self.grids:
+            size = grid.part.stop - grid.start
+            low, high = np.searchsorted(indices, [grid.start, grid.start + size])
+            within = (indices[low:high] - grid.start) % (grid.columns * grid.depth)
+            found[low:high] = before + within // grid.depth
+            before += grid.columns
+        return found
+
     def column_counts(self, mask: Mask) -> Ints:
         """Return how many places of a mask are set in each column, int64[columns]."""
         counts = [np.zeros(0, dtype=np.int64)]

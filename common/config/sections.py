@@ -209,9 +209,14 @@ class Update(Section):
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     min_entries: Count = 0
     """Fewest entries sent, however small the network has become: 0 <= min_entries."""
+    choice: Literal["rate", "magnitude"] = "rate"
+    """Which entries are sent: those with the most energy for their bits, or the
+    largest."""
     values: Literal["int8", "float32", "int4", "step", "ternary", "bfloat16"] = "step"
     """How the values travel: with a scale for each row (int8, int4) or each tensor
     (step, by the error that it may make, and ternary), or as floats."""
+    step_error: float = Field(default=0.06, gt=0, le=1)
+    """Share of a tensor's energy that "step" may lose, 0 < step_error <= 1."""
     error_feedback: bool = True
     """Whether what was not sent is added to the next delta."""
     decay: Share = 1.0

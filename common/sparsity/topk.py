@@ -3,8 +3,9 @@
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
-from common.messages import SparseDelta, Vector
+from common.messages import Mask, SparseDelta, Vector
 
 
 def sparsify(total: Vector, density: float) -> SparseDelta:
@@ -27,18 +28,22 @@ def sparsify(total: Vector, density: float) -> SparseDelta:
         >>> sent.indices.tolist(), sent.values.tolist()
         ([1, 3], [-3.0, 3.0])
     """
-    count = min(ceil(density * len(total)), len(total))
     magnitude = np.abs(total)
-    if count < len(total):
-        # A partition finds the threshold in O(n); only its ties need an order.
-        threshold = np.partition(magnitude, len(total) - count)[len(total) - count]
-        chosen = magnitude > threshold
-        ties = np.flatnonzero(magnitude == threshold)
-        chosen[ties[: count - int(chosen.sum())]] = True
-    else:
-        chosen = np.ones(len(total), dtype=bool)
+    chosen = largest(magnitude, min(ceil(density * len(total)), len(total)))
     indices = np.flatnonzero(chosen & (magnitude > 0))
     return SparseDelta(size=len(total), indices=indices, values=total[indices])
+
+
+def largest(scores: NDArray[np.floating], count: int) -> Mask:
+    """Return which ``count`` scores are the largest, of equals the first, bool[n]."""
+    if count >= len(scores):
+        return np.ones(len(scores), dtype=bool)
+    # A partition finds the threshold in O(n); only its ties need an order.
+    threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
+    chosen: Mask = scores > threshold
+    ties = np.flatnonzero(scores == threshold)
+    chosen[ties[: count - int(chosen.sum())]] = True
+    return chosen
 
 
 def dense(delta: SparseDelta) -> Vector:

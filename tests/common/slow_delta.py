@@ -75,7 +75,7 @@ class Slow:
         self.p = None if last is None else [float(v) for v in last]
         self.mask = mask
         size = spec.size
-        self.lanes = min(max((size // 8 + 4 * self.count) // 1024, 8), 2048)
+        self.lanes = min(max((size // 8 + 4 * self.count) // 3072, 8), 2048)
         self.coder = Lanes(stream, self.lanes)
         self.rows, self.columns, self.tensor_rows, start = [], [], [], 0
         numbers = 0
@@ -105,7 +105,7 @@ class Slow:
         seen, out, start = {}, [], 0
         k, n = self.lanes, len(contexts)
         while start < n:
-            size = max(k, start // 4, 16)
+            size = max(k, start // 16, 16)
             size = min(size // k * k, 2**19) or k
             chunk = contexts[start : start + size]
             for at in range(0, len(chunk), k):

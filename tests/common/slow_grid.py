@@ -21,7 +21,7 @@ class SlowGrid(Slow):
         self.count = count
         self.flags = {f for i, f in enumerate(FLAGS) if recipe >> i & 1}
         self.kind, self.raw, self.empty = "grid", raw, not stream
-        self.lanes = min(max((spec.size // 8 + 4 * self.count) // 1024, 8), 2048)
+        self.lanes = min(max((spec.size // 8 + 4 * self.count) // 3072, 8), 2048)
         self.coder = Lanes(stream, self.lanes)
         steps, levels = base or ([0] * spec.rows, [0] * spec.size)
         self.old_steps, self.old_levels = list(map(int, steps)), list(map(int, levels))

@@ -99,7 +99,7 @@ class SlowSection:
     def run(self, paths):
         counts, out, start = Counter(), [], 0
         while start < len(paths):
-            length = max(self.lanes, start // 4, 16) // self.lanes * self.lanes
+            length = max(self.lanes, start // 16, 16) // self.lanes * self.lanes
             block = paths[start:][: min(max(length, self.lanes), 2**19)]
             known = {path: shares(counts, path) for path in set(block)}
             found = [self.take(at, known[path]) for at, path in enumerate(block)]

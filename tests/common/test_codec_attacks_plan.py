@@ -63,10 +63,16 @@ PLAN_ATTACKS = {
     "an update density above 1": (
         forge_shared(S_SETTINGS, 1.1, 6), "settings.update_density"),
     "an unknown kind of value": (
-        forge_shared(S_SETTINGS, "int3", 7), "settings.values"),
+        forge_shared(S_SETTINGS, "int3", 8), "settings.values"),
+    "an unknown choice of entries": (
+        forge_shared(S_SETTINGS, "all", 7), "settings.choice"),
+    "a step error above 1": (
+        forge_shared(S_SETTINGS, 1.5, 9), "settings.step_error"),
+    "a step error of 0": (
+        forge_shared(S_SETTINGS, 0.0, 9), "settings.step_error"),
     "epochs below 0": (forge_shared(S_SETTINGS, -1, 0), "settings.epochs"),
     "2^40 epochs": (forge_shared(S_SETTINGS, 2**40, 0), "settings.epochs"),
-    "a flag of 1": (forge_shared(S_SETTINGS, 1, 13), "settings.measure"),
+    "a flag of 1": (forge_shared(S_SETTINGS, 1, 15), "settings.measure"),
     "a structure digest cut off": (forge_shared(S_STRUCTURE, b"x"), "structure"),
     "a structure of 2^40 bytes": (forge_shared(S_SIZE, 2**40), "structure_json.size"),
     "a structure of another size": (forge_shared(S_SIZE, 5), "structure_json"),
