@@ -45,7 +45,8 @@ def sparsify_by_rate(
 
     Examples:
         >>> from common.messages import ModelSpec, TensorSpec
-        >>> shape = Shape(ModelSpec(tensors=(TensorSpec(name="w", shape=(3, 4)),)))
+        >>> tensor = TensorSpec(name="w", shape=(3, 4))
+        >>> shape = Shape(ModelSpec(tensors=(tensor,), moments=0, units=0))
         >>> total = np.float32([9, 9, 9, 8, 0, 0, 0, 0, 0, 0, 0, 8.1])
         >>> sparsify_by_rate(total, 1 / 3, shape, 1.0).indices.tolist()
         [0, 1, 2, 3]

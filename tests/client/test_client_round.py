@@ -15,7 +15,8 @@ from common.messages import Phase, PrunePlan
 from common.models.flat import get_weights
 from common.pruning.plan import child_plan, rollback_plan
 from common.pruning.remap import remap
-from common.sparsity.topk import dense
+from common.sparsity.rate import sparsify_by_rate
+from common.sparsity.topk import dense, sparsify
 from server.asking import expect
 from server.cycle import Cursor
 from server.downlink import encode_network
@@ -126,6 +127,37 @@ def test_what_is_sent_and_kept_back_is_what_changed_and_was_owed(tmp_path, monke
     np.testing.assert_array_equal(dense(second.sent), sent)
     # The residual is stored as bfloat16: 8 bits of its mantissa.
     np.testing.assert_allclose(sent + second.residual, total, rtol=2**-8, atol=1e-7)
+
+
+@pytest.mark.parametrize("choice", ["rate", "magnitude"])
+def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choice):
+    client = Client(tmp_path, update__choice=choice, update__values="step")
+    trained = []
+
+    def remember(model):
+        trained.append(get_weights(model))
+        return trained[-1]
+
+    monkeypatch.setattr("client.round.get_weights", remember)
+    found = client.decode(client.answer()).delta
+    total, shape = trained[0] - client.work.weights, codec.Shape(client.work.spec)
+    wanted = {
+        "rate": sparsify_by_rate(total, 0.25, shape, codec.value_bits("step")),
+        "magnitude": sparsify(total, 0.25),
+    }
+    assert wanted["rate"].indices.tolist() != wanted["magnitude"].indices.tolist()
+    quantised = codec.quantise_delta(wanted[choice], client.work.spec, "step")
+    assert found.indices.tolist() == quantised.indices.tolist()
+    assert found.values.tolist() == quantised.values.tolist()
+
+
+def test_a_smaller_step_error_gives_finer_levels(tmp_path):
+    finest = {}
+    for error in (0.001, 0.2):
+        changes = {"update__values": "step", "update__step_error": error}
+        client = Client(tmp_path / str(error), **changes)
+        finest[error] = np.abs(client.decode(client.answer()).delta.values).max()
+    assert finest[0.001] > 3 * finest[0.2]
 
 
 def test_without_error_feedback_nothing_is_kept(tmp_path):

@@ -47,6 +47,7 @@ def some(**changes):
     """Return three equal runs of each kind, changed as said."""
     found = {kind: [ONE, ONE, ONE] for kind in VALUES}
     found["int8"] = [replace(ONE, first=500)] * 3
+    found["step"] = [replace(ONE, first=800)] * 3
     for kind, change in changes.items():
         found[kind] = [replace(one, **change) for one in found[kind]]
     return {figure.name: figure for figure in figures(found)}
@@ -58,7 +59,7 @@ def test_rows_of_a_kind_are_means_over_seeds():
     assert "97.00, 97.00, 97.00 of 600" in found["int4: validation accuracy"].detail
     assert found["int4: bytes up of a run"].value == pytest.approx(0.1)
     assert found["int4: bytes up of a run"].detail.startswith("0.25 of int8")
-    assert len(found) == 2 * len(VALUES) + 4
+    assert len(found) == 2 * len(VALUES) + 5
 
 
 def test_the_choice_is_the_shortest_of_the_kinds_that_are_as_accurate():
@@ -72,7 +73,9 @@ def test_the_choice_is_the_shortest_of_the_kinds_that_are_as_accurate():
 
 def test_the_default_and_int8_stand_against_the_first_codec():
     found = some(step={"bytes_up": 200, "validation": 0.9785})
-    assert found["bytes up, int8 / first codec"].value == pytest.approx(0.8)
+    same = "bytes up, {} / first codec, same integers"
+    assert found[same.format("int8")].value == pytest.approx(0.8)
+    assert found[same.format("step")].value == pytest.approx(0.25)
     assert found["bytes up, step / first codec with int8"].value == pytest.approx(0.4)
     gap = found["step - int8: validation accuracy"]
     assert gap.value == pytest.approx(-0.15)
