@@ -23,7 +23,6 @@ from common.config import Rounds
 from common.messages import Phase
 
 _SMALLEST_STEP = 0.25  # of the first step
-_LOOK_AHEAD = 3  # cuts; two leave too little to shrink, all leave no second thought
 _CLOSE = 1e-9
 
 
@@ -56,18 +55,7 @@ class Cursor:
     @property
     def target(self) -> float:
         """Position on the schedule that the next cut aims at."""
-        return self._reached(1)
-
-    @property
-    def horizon(self) -> float:
-        """Position of the cut two after the next: what the penalty looks ahead to.
-
-        A channel fades over several cycles, and the importance may change its mind.
-        """
-        return self._reached(_LOOK_AHEAD)
-
-    def _reached(self, cuts: int) -> float:
-        reached = self.progress + cuts * self.step
+        reached = self.progress + self.step
         return 1.0 if reached > 1.0 - _CLOSE else reached
 
 

@@ -198,9 +198,10 @@ def _is_teacher(state: ServerState, config: Config) -> bool:
 
 
 def _targets(state: ServerState, setting: Setting) -> Mask | None:
-    """Return what the penalty of the next round shrinks: what the next three cuts take.
+    """Return what the penalty of the next round shrinks: what all later cuts take.
 
-    The importance agreed on last decides; without one the whole network shrinks.
+    A channel fades over several cycles, and the importance may change its mind.  The
+    importance agreed on last decides; without one the whole network shrinks.
     """
     if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
         return None
@@ -209,7 +210,7 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
         setting.config,
         state.plan,
         state.importance,
-        progress=state.cursor.horizon,
+        progress=1.0,
     )
     targets: Mask = state.keep & ~keep
     return targets

@@ -36,7 +36,7 @@ from common.errors import DataError
 from common.messages import Indices, ModelSpec, QuantisedDelta, SparseDelta, Vector
 
 LARGEST_CODE = 255
-TARGET_ERROR = 0.06  # share of a tensor's energy that "step" may lose; the default
+TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,7 +215,7 @@ class Update(Section):
     values: Literal["int8", "float32", "int4", "step", "ternary", "bfloat16"] = "step"
     """How the values travel: with a scale for each row (int8, int4) or each tensor
     (step, by the error that it may make, and ternary), or as floats."""
-    step_error: float = Field(default=0.06, gt=0, le=1)
+    step_error: float = Field(default=0.16, gt=0, le=1)
     """Share of a tensor's energy that "step" may lose, 0 < step_error <= 1."""
     error_feedback: bool = True
     """Whether what was not sent is added to the next delta."""

@@ -162,7 +162,7 @@ def _plan() -> Subject:
     weights = codec.encode_weights(BASE, SPEC, "int8")
     settings = TrainSettings(
         epochs=2, batch=32, lr=0.05, momentum=0.9, penalty="group", strength=0.5,
-        update_density=0.5, choice="rate", values="int8", step_error=0.06,
+        update_density=0.5, choice="rate", values="int8", step_error=0.16,
         error_feedback=True, decay=1.0, distill_weight=0.5, temperature=2.0,
         importance="taylor", measure=True, freeze=False,
     )  # fmt: skip

@@ -80,7 +80,6 @@ def test_a_run_without_cuts_scores_nothing():
 def test_cuts_aim_at_equal_steps_of_the_schedule_and_the_last_at_its_end():
     cuts = [c for c in walk(DOCUMENTED) if is_cutting(c, DOCUMENTED)]
     assert [c.target for c in cuts] == [0.25, 0.5, 0.75, 1.0]
-    assert [c.horizon for c in cuts] == [0.75, 1.0, 1.0, 1.0]
     assert [c.cycle for c in cuts] == [0, 1, 2, 3]
 
 
