@@ -278,21 +278,21 @@ def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
         assert aimed.tolist() == sorted(aimed.tolist())
 
 
-def test_the_penalty_aims_at_what_the_next_three_cuts_would_take():
-    first = Cursor(phase=Phase.SPARSIFY, index=1, step=0.125)
-    state, setting = prepare(cursor=first, rounds__cuts=8)
+@pytest.mark.parametrize("progress", [0.0, 0.125])
+def test_the_penalty_aims_at_what_all_later_cuts_would_take(progress):
+    cursor = Cursor(phase=Phase.SPARSIFY, index=1, step=0.125, progress=progress)
+    state, setting = prepare(cursor=cursor, rounds__cuts=8)
     importance = np.arange(16, 0, -1, dtype=np.float32)
     plan = plan_round(replace(state, importance=importance), setting).plan
-    sizes = []
-    for progress in (0.25, 0.375, 1.0):
-        keep = choose_next(
-            setting.structure, setting.config, state.plan, importance, progress=progress
+    next_, last = (
+        choose_next(
+            setting.structure, setting.config, state.plan, importance, progress=end
         )
-        sizes.append(int(keep.sum()))
-        if progress == 0.375:
-            assert plan.targets is not None
-            assert plan.targets.tolist() == (~keep).tolist()
-    assert sizes[0] > sizes[1] > sizes[2]
+        for end in (cursor.target, 1.0)
+    )
+    assert next_.sum() > last.sum()
+    assert plan.targets is not None
+    assert plan.targets.tolist() == (~last).tolist()
 
 
 def test_without_an_importance_the_penalty_aims_at_all_channels():
