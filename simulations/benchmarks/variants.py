@@ -27,6 +27,8 @@ VARIANTS = {
     "defaults": [],
     "int8 broadcasts": ["broadcast.values=int8"],
     "int8 levels of each row": ["update.values=int8"],
+    "the largest entries": ["update.choice=magnitude"],
+    "finer steps": ["update.step_error=0.01"],
     "8 final rounds": ["rounds.final=8"],
     "teacher before the last cut": ["distill.weight=0.5"],
     "teacher before the first cut": ["distill.weight=0.5", "distill.teacher=dense"],
