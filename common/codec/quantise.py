@@ -138,7 +138,10 @@ def quantise_delta(
 
 
 def value_bits(values: str) -> float:
-    """Return about how many bits an entry of this kind costs besides its place."""
+    """Return about how many bits an entry of this kind costs besides its place.
+
+    1.5 would be nearer for "step": docs/decisions.md, "Entries are chosen by energy".
+    """
     return GRIDS[values].bits
 
 

@@ -121,10 +121,10 @@ class Client(Section):
         "none", "l1", "group", "bn-l1", "bn-l1+group", "l0", "targeted-dropout",
     ] = "bn-l1+group"  # fmt: skip
     """What pulls channels to zero in the sparsify rounds; "l0" trains gates on them,
-    "targeted-dropout" drops those that the next cuts would remove."""
+    "targeted-dropout" drops those that later cuts would remove."""
     strength: float = Field(default=0.6, ge=0)
     """Share of a group's median channel that one sparsify round takes from the channels
-    which the next cuts would remove, 0 <= strength; 0 = no penalty.  "l0": weight
+    which later cuts would remove, 0 <= strength; 0 = no penalty.  "l0": weight
     of the share of open gates in the loss; "targeted-dropout": probability, < 1."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of a client's data that only judges the broadcast, 0 <= validation < 1."""

@@ -1,6 +1,6 @@
 """Factors on whole channels while a client trains: L0 gates and targeted dropout.
 
-Both act on the channels that the next cuts would take (``targets``), at the places
+Both act on the channels that later cuts would take (``targets``), at the places
 where importance is measured: the outputs of the norms that scale a unit, or else of the
 layers that make it.  One factor serves a unit in all of its places.
 

@@ -10,7 +10,7 @@ gradient, and send the change of the pre-prox weights.  The server adds the mean
 applies the whole threshold once: averaging cannot fill zeros in again, and each round
 shrinks once, not once per client and once more at the server.
 
-Which channels: those that the next cuts would take by the importance agreed on
+Which channels: those that later cuts would take by the importance agreed on
 (``targets``), each with its own weight in the L1 norm, 1 or 0, as in the adaptive lasso
 (Zou 2006) and in growing regularisation (Wang et al. 2021, arXiv:2012.09243).  An L1
 norm over ALL channels of a batch-norm network finds nothing within a few rounds: the
