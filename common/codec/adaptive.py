@@ -5,7 +5,7 @@ before it: ``share(context) = (count + WEIGHT * share(parent)) / (total + WEIGHT
 where the parent of a context leaves out its last part, and the parent of all is
 uniform.  So a context that was never seen costs what its parent knows, not a table.
 Source: the blending of PPM, Witten et al. 1984, with the fixed weight of a Dirichlet
-prior.
+prior: half a symbol for each of the alphabet (Krichevsky and Trofimov 1981).
 
 All numbers are integers; they are held in doubles, which divide faster.  Products stay
 below 2**53 and every quotient is rounded down, so every platform finds the same.
@@ -25,7 +25,6 @@ SYMBOL_SHARES = 13  # and for a larger one
 
 _ONE = 1 << 24  # a share of 1 on the way from parent to child
 _BIT_WEIGHT = 4  # bits that the parent's share counts as
-_SYMBOL_WEIGHT = 16  # and symbols
 _GROWTH = 16  # a block is at most a 1 / _GROWTH of what came before it
 _SMALLEST = 16  # symbols of a block
 _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
@@ -89,6 +88,7 @@ class SymbolModel:
     def __init__(self, symbols: int, contexts: tuple[int, ...]) -> None:
         self.symbols = symbols
         self._sizes = contexts
+        self._weight = symbols // 2  # symbols that the parent's share counts as
         self._counts = np.zeros((prod(contexts), symbols))
 
     def shares(self) -> Shares:
@@ -99,8 +99,8 @@ class SymbolModel:
         shares = np.full((1, self.symbols), float(_ONE // self.symbols))
         for counts in reversed(levels):
             parents = np.repeat(shares, len(counts) // len(shares), axis=0)
-            totals = counts.sum(axis=1, keepdims=True) + _SYMBOL_WEIGHT
-            shares = np.floor((counts * _ONE + _SYMBOL_WEIGHT * parents) / totals)
+            totals = counts.sum(axis=1, keepdims=True) + self._weight
+            shares = np.floor((counts * _ONE + self._weight * parents) / totals)
         room = (1 << SYMBOL_SHARES) - self.symbols
         found = 1 + np.floor(shares * room / _ONE)
         # Rounding down leaves a rest, for the largest share, the first of equals.

@@ -5,7 +5,6 @@ the same choice.  A decoder takes any choice.
 """
 
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,16 +125,11 @@ def choose_levels(
         + 3 * _BIT * int(np.count_nonzero(counts)),
         False: entropy(entries.scores.astype(np.int64), symbols, width),
     }
-    row_sizes = min(costs, key=lambda key: costs[key])
-    least = costs[row_sizes]
+    recipe = replace(recipe, row_sizes=min(costs, key=lambda key: costs[key]))
     if not recipe.base:
-        return replace(recipe, row_sizes=row_sizes)
-    first = classes if row_sizes else entries.scores.astype(np.int64)
-    contexts = first * prod(entries.sizes) + entries.contexts
-    saved = least - entropy(contexts, symbols, width)
-    if row_sizes:
-        saved -= 3 * _BIT * int(np.count_nonzero(counts))
-    return replace(recipe, row_sizes=row_sizes, deep=saved > 0)
+        return recipe
+    alone = entropy(np.zeros_like(classes), symbols, width)
+    return replace(recipe, deep=entropy(entries.contexts, symbols, width) < alone)
 
 
 def choose_shrink(known: Known, indices: Indices, values: Vector) -> np.float32:

@@ -1,6 +1,6 @@
 """One interface for both ends: ``code`` writes symbols, or reads and returns them.
 
-The walk over a message is written once (``layout.py``); it asks a coder for every
+The walk over a message is written once (``body.py``); it asks a coder for every
 symbol and takes what comes back, so the two ends cannot disagree on the order.
 """
 

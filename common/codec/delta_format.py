@@ -20,9 +20,9 @@ Lanes    K = min(max((size div 8 + 4 * count) div 3072, 8), 2048).  ``rans.py`` 
 Blocks   A run of n symbols is cut: b = max(K, start div 16, 16), down to a multiple
          of K (at least K), at most 2**19.  A block begins at lane 0.  Its shares come
          from the counts of the blocks of this run before it (``adaptive.py``):
-         s = floor((count * 2**24 + w * parent) / (total + w)), w = 4 for bits and 16
-         for others, from the whole run down its contexts, part by part; the first
-         parent is count * 2**24 div size for a bit of the mask, else uniform.
+         s = floor((count * 2**24 + w * parent) / (total + w)), w = 4 for bits, else
+         A div 2 for A symbols, from the whole run down its contexts, part by part; the
+         first parent is count * 2**24 div size for a bit of the mask, else uniform.
          Share of a symbol of A: 1 + s * (2**13 - A) div 2**24, the first largest gets
          what is missing; a bit 1 has 1 + s * (2**15 - 2) div 2**24, and is before 0.
 
@@ -49,7 +49,7 @@ Runs, each with the contexts that are in brackets:
 5 sizes    if row_sizes first a class of 32 [tensor] for each row with entries:
            clip(log(sum of the starts of its symbols, 4) - log(number, 4), 0, 31)
            (a sum of 0 counts as 1); bfloat16: min(sum of symbols div number div 2, 31)
-           then a symbol for each entry [row class | score, and if deep V]
+           then a symbol for each entry [if deep V; row class | score]
            V = c(g, 22, 16); with last c(d, 22, 16) div 2 * 8 + c(g, 22, 16) div 2
            of the entries alone; d = P (-P where g < 0), less the upper median of such
            d over entries with g, P != 0, of every ceil(n / 2**16)-th of these

@@ -236,9 +236,9 @@ def _code_symbols(
     symbols: Class | None,
 ) -> Class:
     alphabet, classes, number = parts
-    contexts, sizes = classes.astype(np.int64), (number,)
-    if not recipe.deep:
-        return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
-    contexts = contexts * prod(entries.sizes) + entries.contexts
-    model = SymbolModel(alphabet.symbols, (number, *entries.sizes))
-    return coder.code(model, contexts, symbols)
+    contexts = classes.astype(np.int64)
+    sizes: tuple[int, ...] = (number,)
+    if recipe.deep:  # the weight tells more than the place, so it comes first
+        contexts += number * entries.contexts
+        sizes = (*entries.sizes, number)
+    return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)

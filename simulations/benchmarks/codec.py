@@ -11,7 +11,7 @@ nothing, and no scales.  Every message is decoded and compared before it counts.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,11 +24,12 @@ from common.errors import FedPruneError
 from common.messages import QuantisedDelta, SparseDelta
 from simulations.benchmarks.codec_captures import captures
 from simulations.benchmarks.codec_rivals import nncodec, rivals
-from simulations.benchmarks.codec_sets import Reference, lenet, resnet
+from simulations.benchmarks.codec_sets import LENETS, Reference, lenet, resnet
 from simulations.benchmarks.harness import Figure, benchmark
 
 ROUNDS = (2, 10, 30, 38)  # the last is the first behind a cut
 CLIENTS = 10  # as the experiment asks
+MODES = ("plain", "context")
 _KIND = "int8"
 _NAME = bytes(16)  # stands for the digest of the broadcast before
 _FLOAT = 4  # bytes
@@ -49,13 +50,13 @@ class Case:
 def measure() -> list[Figure]:
     """Measure everything that this machine can."""
     torch.set_num_threads(1)
-    small = cases("lenet", lenet())
-    large = cases("resnet", resnet())
-    found = [figure for case in small + large for figure in sizes(case)]
-    update = large[0]
-    found += [f for case in small + large for f in against_nncodec(case)]
+    small = list(zip(*(cases("lenet", lenet(s)) for s in LENETS), strict=True))
+    large = list(zip(*[cases("resnet", resnet())], strict=True))
+    found = [figure for draws in small + large for figure in sizes(draws)]
+    found += [f for draws in small + large for f in against_nncodec(draws)]
+    update = large[0][0]
     found += [agreed(update), coder(update), *speeds(update)]
-    return [*found, fixed(small[0].known["context"].shape), *product()]
+    return [*found, fixed(small[0][0].known["context"].shape), *product()]
 
 
 def cases(name: str, reference: Reference) -> list[Case]:
@@ -71,27 +72,27 @@ def cases(name: str, reference: Reference) -> list[Case]:
         ("top 10 %", reference.top(0.1)),
     ):
         delta = codec.quantise_delta(sparse, reference.spec, _KIND)
-        known = {"plain": plain, "context": context}
+        known = dict(zip(MODES, (plain, context), strict=True))
         found.append(Case(name=f"{name} {kind}", delta=delta, known=known))
     return found
 
 
-def sizes(case: Case) -> list[Figure]:
-    """Return the bytes of a reference update against its bound and its rivals."""
+def sizes(draws: Sequence[Case]) -> list[Figure]:
+    """Return the bytes of updates of one kind against their bound and their rivals."""
     found = []
-    delta = case.delta
-    bound = codec.order0_bytes(delta, case.known["plain"].shape)
-    others = rivals(delta)
-    for mode, known in case.known.items():
-        size = len(_checked(delta, known))
+    kind = draws[0].name.split()[1]
+    bound = sum(codec.order0_bytes(c.delta, c.known["plain"].shape) for c in draws)
+    others = _sums([rivals(case.delta) for case in draws])
+    entries = sum(len(case.delta.indices) for case in draws)
+    for mode in MODES:
+        size = _bytes(draws, mode)
         told = ", ".join(f"{name} {size / n:.3f}" for name, n in others.items())
-        told = (
-            f"{size} B, {_BITS * size / len(delta.indices):.2f} bits/entry; to {told}"
-        )
-        goal = "<= 0.62" if (mode, _UPDATE) == ("context", case.name.split()[1]) else ""
+        several = f" in {len(draws)} draws" if len(draws) > 1 else ""
+        told = f"{size} B{several}, {_BITS * size / entries:.2f} bits/entry; to {told}"
+        goal = "<= 0.62" if (mode, kind) == ("context", _UPDATE) else ""
         found.append(
             Figure(
-                name=f"{case.name}, {mode}: bytes / order-0 bound",
+                name=f"{draws[0].name}, {mode}: bytes / order-0 bound",
                 value=size / bound,
                 goal=goal,
                 reference="prototype 0.578 (ResNet), 0.616 (LeNet)" if goal else "",
@@ -101,26 +102,31 @@ def sizes(case: Case) -> list[Figure]:
     return found
 
 
-def against_nncodec(case: Case) -> list[Figure]:
+def against_nncodec(draws: Sequence[Case]) -> list[Figure]:
     """Return our bytes over those of NNCodec for the same integers, where it is."""
-    shape, base = case.known["plain"].shape, case.known["context"].base
-    theirs = nncodec(case.delta, shape.spec, base)
+    name = draws[0].name
+    theirs = _sums(
+        [
+            nncodec(c.delta, c.known["plain"].shape.spec, c.known["context"].base)
+            for c in draws
+        ]
+    )
     if not theirs:
         return []
-    plain, context = (len(_checked(case.delta, known)) for known in case.known.values())
+    plain, context = (_bytes(draws, mode) for mode in MODES)
     return [
         Figure(
-            name=f"{case.name}, plain: bytes / NNCodec",
+            name=f"{name}, plain: bytes / NNCodec",
             value=plain / theirs["alone"],
             goal="<= 1.00",
-            reference=f"NNCodec 2.1.3: {theirs['alone']} B",
+            reference=f"NNCodec 2.1.3: {theirs['alone']:.0f} B",
             detail=f"{plain} B",
         ),
         Figure(
-            name=f"{case.name}, context: bytes / NNCodec with the weights as base",
+            name=f"{name}, context: bytes / NNCodec with the weights as base",
             value=context / theirs["base"],
-            goal="<= 0.93" if case.name.endswith(_UPDATE) else "",
-            reference=f"NNCodec 2.1.3: {theirs['base']} B",
+            goal="<= 0.93" if name.endswith(_UPDATE) else "",
+            reference=f"NNCodec 2.1.3: {theirs['base']:.0f} B",
             detail=f"{context} B",
         ),
     ]
@@ -240,6 +246,14 @@ def product() -> list[Figure]:
         )
     )
     return figures
+
+
+def _bytes(draws: Sequence[Case], mode: str) -> int:
+    return sum(len(_checked(case.delta, case.known[mode])) for case in draws)
+
+
+def _sums(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(one[name] for one in found) for name in found[0]}
 
 
 def _checked(delta: QuantisedDelta, known: Known) -> bytes:

@@ -100,7 +100,7 @@ class Slow:
 
     def run(self, contexts, symbols, root=None):
         """Read a run, of bits if ``symbols`` is BIT; a context is a tuple of parts."""
-        bits, weight = (15, 4) if symbols is BIT else (13, 16)
+        bits, weight = (15, 4) if symbols is BIT else (13, symbols // 2)
         size_ = 2 if symbols is BIT else symbols
         seen, out, start = {}, [], 0
         k, n = self.lanes, len(contexts)
@@ -326,7 +326,7 @@ class Slow:
             first = [classes[row_of[i]] for i in positions]
         deep = "deep" in self.flags
         contexts = [
-            (f, *(v if deep else ())) for f, v in zip(first, known, strict=True)
+            (*(v if deep else ()), f) for f, v in zip(first, known, strict=True)
         ]
         symbols = self.run(contexts, len(table))
         if "row_sizes" in self.flags:

@@ -74,8 +74,8 @@ def shares(counts, path):
     parent = [2**24 // 16] * 16
     for depth in range(len(path) + 1):
         seen = [counts[path[:depth], symbol] for symbol in range(16)]
-        total = sum(seen) + 16
-        parent = [(seen[s] * 2**24 + 16 * parent[s]) // total for s in range(16)]
+        total = sum(seen) + 8
+        parent = [(seen[s] * 2**24 + 8 * parent[s]) // total for s in range(16)]
     found = [1 + s * (2**13 - 16) // 2**24 for s in parent]
     found[found.index(max(found))] += 2**13 - sum(found)
     return found

@@ -52,12 +52,15 @@ def test_a_reference_gives_its_update_and_its_largest_entries():
 
 def test_figures_of_a_case_are_bytes_over_bounds():
     case = benchmark.cases("tiny", reference())[0]
-    plain, context = benchmark.sizes(case)
+    plain, context = benchmark.sizes([case])
     wanted = len(codec.encode_delta(case.delta, case.known["plain"]))
     bound = codec.order0_bytes(case.delta, Shape(SPEC))
     assert plain.value == pytest.approx(wanted / bound)
     assert plain.goal == ""
     assert context.goal == "<= 0.62"
+    several = benchmark.sizes([case, case])[0]
+    assert several.value == pytest.approx(plain.value)
+    assert f"{2 * wanted} B in 2 draws" in several.detail
     assert 0.9 < benchmark.coder(case).value < 1.3
     assert benchmark.agreed(case).value > 0.5
     assert benchmark.fixed(Shape(SPEC)).value < 200
