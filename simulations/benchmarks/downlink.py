@@ -1,24 +1,25 @@
-"""Bytes down where a client seldom takes part: ``mnist-lenet5``, 10 of 100 clients.
+"""Bytes down where a client seldom takes part: 10 of 100 clients.
 
 ``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.downlink [--json FILE]``
 
 A client is away for ten rounds on average, longer than the server remembers broadcasts,
-so most are sent the whole network.  10 of 20 clients: ``simulations.benchmarks.mnist``.
+so most are sent the whole network (``simulations/experiments/mnist-100-clients.toml``).
+10 of 20 clients: ``simulations.benchmarks.mnist``.
 """
 
 import sys
+from pathlib import Path
 
 from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.mnist import FILE
 from simulations.benchmarks.runs import Summary, ratio, summaries
 
+FILE = Path(__file__).parent.parent / "experiments" / "mnist-100-clients.toml"
 CLIENTS = 100
 
 
 def measure() -> list[Figure]:
     """Run the experiment with its control, seed 0, in process."""
-    settings = [f"task.clients={CLIENTS}", 'run.engine="inprocess"']
-    return figures(summaries([0], settings, FILE)[0])
+    return figures(summaries([0], ['run.engine="inprocess"'], FILE)[0])
 
 
 def figures(one: Summary) -> list[Figure]:

@@ -106,4 +106,4 @@ def test_rows_of_the_downlink_compare_a_run_with_its_control():
     assert up.value == 50
     assert accuracy.value == pytest.approx(-1)
     assert params.value == pytest.approx(0.04)
-    load_config(quantisers.FILE, [f"task.clients={downlink.CLIENTS}"])
+    assert load_config(downlink.FILE, []).task.clients == downlink.CLIENTS
