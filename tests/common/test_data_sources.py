@@ -11,15 +11,13 @@ from common.data.parquet import read_split
 from common.data.sources import check_source, load_dataset
 from common.errors import ConfigError, DataError
 
-FOLDER = Path(__file__).parents[2].parent / "shared" / "data"
-
 
 def real_data(name):
     """Return the folder of a real data set, or skip the test."""
-    for root in (os.environ.get("FEDPRUNE_DATA", ""), FOLDER):
-        if root and (Path(root) / name / "train.parquet").is_file():
-            return Path(root)
-    pytest.skip(f"no {name}/train.parquet in $FEDPRUNE_DATA or ../shared/data")
+    root = os.environ.get("FEDPRUNE_DATA", "")
+    if root and (Path(root) / name / "train.parquet").is_file():
+        return Path(root)
+    pytest.skip(f"no {name}/train.parquet in $FEDPRUNE_DATA")
 
 
 def rows(inputs):
