@@ -12,7 +12,7 @@ compared with come from an update of 37 178 entries, so the seeds here are those
 399 that come within 5 % of it.
 """
 
-import sys
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -213,7 +213,7 @@ def _sparse(dense: Vector) -> SparseDelta:
     return SparseDelta(size=len(dense), indices=indices, values=values)
 
 
-def main(first: int = 0, last: int = 399) -> None:
+def main(first: int, last: int) -> None:
     """Print the seeds whose LeNet-5 has an update as large as the published one."""
     torch.set_num_threads(1)
     for seed in range(first, last + 1):
@@ -223,4 +223,7 @@ def main(first: int = 0, last: int = 399) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    parser = argparse.ArgumentParser(prog="python -m simulations.benchmarks.codec_sets")
+    parser.add_argument("first", type=int, nargs="?", default=0)
+    parser.add_argument("last", type=int, nargs="?", default=399)
+    main(**vars(parser.parse_args()))
