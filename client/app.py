@@ -15,7 +15,9 @@ from flwr.clientapp import ClientApp
 
 from client import device, node
 from client.bench import Workbench
-from client.round import open_plan, run_round
+from client.judge import sample_of
+from client.opened import open_plan
+from client.round import run_round
 from client.state import ClientStore
 from common import codec
 from common.app_config import read_app_config
@@ -64,7 +66,8 @@ def train(message: Message, context: Context) -> Message:
     blob = run_round(plan, bench, store)
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
         opened = open_plan(plan, bench, store)
-        device.note_plan(root, bench, opened.structure, opened.broadcast)
+        sample = sample_of(name, bench.task, bench.data(name).train)
+        device.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
         _plans[root] = plan.broadcast.plan.digest
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
     return Message(RecordDict({RECORD: answer}), reply_to=message)

@@ -12,7 +12,7 @@ import numpy as np
 from typing_extensions import override
 
 from client.bench import Workbench
-from client.measure import validate
+from client.measure import fit, validate
 from client.node import (
     CLIENT_ID,
     CONFIG,
@@ -24,6 +24,7 @@ from client.node import (
 )
 from common import codec
 from common.config import load_config, toml_value
+from common.data.examples import Examples
 from common.data.partition import partition
 from common.errors import DataError
 from common.messages import Broadcast, Indices
@@ -111,12 +112,28 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
 
 
 def note_plan(
-    root: Path, bench: Workbench, structure: Structure, broadcast: Broadcast
+    root: Path,
+    bench: Workbench,
+    structure: Structure,
+    broadcast: Broadcast,
+    *,
+    sample: Examples | None = None,
 ) -> Evaluation:
-    """Evaluate a network on the device's own test part; keep one line of it."""
+    """Evaluate a network on the device's own test part; keep one line of it.
+
+    Args:
+        root: Folder of the device's state.
+        bench: Gives task and networks.
+        structure: The original network.
+        broadcast: The network.
+        sample: What its batch-norm moments are measured on first; None where those
+            that came with it belong to these very weights.
+    """
     spec = structure.spec(broadcast.plan.keep)
     weights = codec.decode_weights(broadcast.weights, spec)
     model = bench.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
+    if sample is not None:
+        fit(model, sample)
     found = validate(model, bench.task.dataset.test, bench.task)
     count = max(found.count, 1)
     line = Evaluation(

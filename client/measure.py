@@ -1,24 +1,73 @@
-"""What a client measures on the broadcast, before it trains: loss and moments."""
+"""What a client measures on the broadcast, before it trains: moments, then loss.
+
+What only this client looks at (its scores, its validation, a teacher's outputs) is
+judged with its own moments of those very weights.  The moments that travel with the
+weights were measured a round ago, on other weights.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.data.examples import Examples
 from common.messages import Indices, Statistics, Validation
-from common.models.flat import norm_modules
+from common.models.flat import norm_modules, set_statistics
 from common.task import Task
 
 _BATCH = 256
+MEASURED = 256  # examples of the one forward that measures moments
+FEWEST = 16  # below this the moments of a channel are too noisy to judge with
 
 
 def batches(count: int, size: int) -> Iterator[Indices]:
     """Yield consecutive ranges of at most ``size`` positions."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
+
+
+def balanced(
+    targets: NDArray[np.generic], limit: int, rng: np.random.Generator
+) -> Indices:
+    """Choose up to ``limit`` positions, as even over the classes as they allow.
+
+    A channel that serves one rare class must be seen.  Regression targets (floats) are
+    drawn without classes.
+
+    Returns:
+        Rising positions, int64[min(limit, n)].
+    """
+    order = rng.permutation(len(targets))
+    if targets.dtype.kind == "f":
+        return np.sort(order[:limit])
+    rank = np.zeros(len(targets), dtype=np.int64)
+    for value in np.unique(targets):
+        places = order[targets[order] == value]
+        rank[places] = np.arange(len(places))
+    chosen = order[np.argsort(rank[order], kind="stable")][:limit]
+    return np.sort(chosen)
+
+
+def fit(model: nn.Module, sample: Examples) -> Statistics | None:
+    """Give a network the client's own batch-norm moments of its weights, in place.
+
+    Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
+    keeps the pooled moments that it came with.
+
+    Args:
+        model: The network, with the weights that are judged.
+        sample: Examples to measure on, at most ``MEASURED``.
+
+    Returns:
+        What was measured, or None with fewer than two examples.
+    """
+    found = measure_statistics(model, sample)
+    if found is not None and found.num_examples >= FEWEST:
+        set_statistics(model, found.mean, found.variance)
+    return found
 
 
 def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
@@ -36,10 +85,8 @@ def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
     return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))
 
 
-def measure_statistics(
-    model: nn.Module, examples: Examples, limit: int
-) -> Statistics | None:
-    """Return the moments of every batch-norm input on up to ``limit`` examples.
+def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | None:
+    """Return the moments of every batch-norm input on the examples, one forward.
 
     Layers in front normalise by this batch, as they do while training, so the
     moments fit the weights that were sent and not those of a round ago.
@@ -47,7 +94,7 @@ def measure_statistics(
     Returns:
         Moments in model order, or None with fewer than two examples.
     """
-    count = min(len(examples), limit)
+    count = len(examples)
     if count < 2:  # noqa: PLR2004 - a variance needs two examples
         return None
     norms: list[nn.Module] = [module for _, module in norm_modules(model)]
@@ -75,7 +122,7 @@ def _captured(norms: list[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor
 
     def recorder(index: int) -> object:
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            value = inputs[0]
+            value = inputs[0].float()  # moments in bfloat16 would be too coarse
             dims = [d for d in range(value.dim()) if d != 1]
             variance, mean = torch.var_mean(value, dim=dims, correction=0)
             moments[index] = (mean, variance)

@@ -9,32 +9,13 @@ from client.measure import batches
 from client.probes import SUMMARIES, outputs, summary
 from common.data.examples import Examples
 from common.errors import ConfigError
-from common.messages import Indices, Mask, Vector
+from common.messages import Mask, Vector
 from common.pruning.importance import Gate, gates, unit_sum
 from common.pruning.structure import Structure
 from common.task import Task
 
 CRITERIA = ("taylor", *SUMMARIES, "fisher", "sensitivity")
 Scores = dict[str, NDArray[np.float64]]
-
-
-def balanced(
-    targets: NDArray[np.generic], limit: int, rng: np.random.Generator
-) -> Indices:
-    """Choose up to ``limit`` positions, as even over the classes as they allow.
-
-    A channel that serves one rare class must be seen by the score.  Regression
-    targets (floats) are drawn without classes.
-    """
-    order = rng.permutation(len(targets))
-    if targets.dtype.kind == "f":
-        return np.sort(order[:limit])
-    rank = np.zeros(len(targets), dtype=np.int64)
-    for value in np.unique(targets):
-        places = order[targets[order] == value]
-        rank[places] = np.arange(len(places))
-    chosen = order[np.argsort(rank[order], kind="stable")][:limit]
-    return np.sort(chosen)
 
 
 def score(

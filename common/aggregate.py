@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import PayloadError, Reason
-from common.messages import SparseDelta, Statistics, Vector
+from common.messages import SparseDelta, Vector
 
 _HEADROOM_BITS = 62  # one bit below int64's 63, so a rounded bound cannot touch it
 _DELTA_BITS = 24  # 2**-24 is below float32's step for weights of magnitude 1
 _VALUE_CAP = 1e4  # no honest weight moves further in one round
-_MEAN_CAP = 2.0**12  # batch-norm input means and variances beyond this are faults
-_MOMENT_CAP = _MEAN_CAP**2 + 65504.0  # mean**2 + largest float16 variance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,31 +36,22 @@ class Limits:
         room: float = 2.0 ** (_HEADROOM_BITS - _DELTA_BITS)
         return min(_VALUE_CAP, room / (self.clients * self.max_examples))
 
-    @property
-    def moment_bits(self) -> int:
-        """Fractional bits of the summed moments."""
-        worst = self.clients * self.max_examples * _MOMENT_CAP
-        return _HEADROOM_BITS - int(np.ceil(np.log2(worst)))
-
 
 class Accumulator:
-    """Sum of weighted deltas and statistics; it reuses its own buffers.
+    """Sum of weighted deltas; it reuses its own buffer.
 
     Law: any order and any tree of ``add`` and ``merge`` over the same updates gives
     the same bits.  Memory is one int64 vector, flat in the number of clients.
 
     Args:
         size: Number of weights.
-        moments: Number of batch-norm channels.
         limits: Bounds of this round.
     """
 
-    def __init__(self, size: int, moments: int, limits: Limits) -> None:
+    def __init__(self, size: int, limits: Limits) -> None:
         self.limits = limits
         self.delta_sum: NDArray[np.int64] = np.zeros(size, dtype=np.int64)
-        self.moment_sum: NDArray[np.int64] = np.zeros((2, moments), dtype=np.int64)
         self.num_examples = 0
-        self.num_measured = 0
         self.num_clients = 0
 
     def add(self, delta: SparseDelta, num_examples: int) -> None:
@@ -87,50 +76,15 @@ class Accumulator:
         self.num_examples += num_examples
         self.num_clients += 1
 
-    def add_statistics(self, statistics: Statistics) -> None:
-        """Add batch-norm moments so that they pool exactly.
-
-        The pooled variance is mean(var + mean**2) - mean(mean)**2: it holds the
-        spread of the clients' means, which an average of variances would lose.
-
-        Raises:
-            PayloadError: If a moment lies outside the range of honest activations.
-        """
-        mean = statistics.mean.astype(np.float64)
-        square = statistics.variance.astype(np.float64) + mean**2
-        if not (np.all(np.abs(mean) <= _MEAN_CAP) and np.all(square <= _MOMENT_CAP)):
-            detail = f"a moment beyond {_MEAN_CAP}"
-            raise PayloadError(Reason.BAD_VALUE, "statistics", detail)
-        count = min(statistics.num_examples, self.limits.max_examples)
-        scale = float(count) * 2.0**self.limits.moment_bits
-        self.moment_sum[0] += np.rint(mean * scale).astype(np.int64)
-        self.moment_sum[1] += np.rint(square * scale).astype(np.int64)
-        self.num_measured += count
-
     def merge(self, other: "Accumulator") -> None:
         """Add another accumulator of the same round; an empty one changes nothing."""
         if other.num_clients == 0:
             return
         self.delta_sum += other.delta_sum
-        self.moment_sum += other.moment_sum
         self.num_examples += other.num_examples
-        self.num_measured += other.num_measured
         self.num_clients += other.num_clients
 
     def mean_delta(self) -> Vector:
         """Return the mean delta, weighted by examples, float32[size]."""
         scale = 2.0**_DELTA_BITS * max(self.num_examples, 1)
         return (self.delta_sum / scale).astype(np.float32)
-
-    def pooled(self) -> Statistics | None:
-        """Return the pooled moments, or None when nobody measured."""
-        if self.num_measured == 0:
-            return None
-        scale = 2.0**self.limits.moment_bits * self.num_measured
-        mean = self.moment_sum[0] / scale
-        variance = np.maximum(self.moment_sum[1] / scale - mean**2, 0.0)
-        return Statistics(
-            num_examples=self.num_measured,
-            mean=mean.astype(np.float32),
-            variance=variance.astype(np.float32),
-        )

@@ -315,6 +315,8 @@ class RoundPlan:
         weight_mask: That mask, or None when the client holds it.
         teacher: Digest of the teacher's decoded weights, or empty for none.
         teacher_broadcast: The teacher, or None when the client holds it.
+        teacher_statistics: Pooled batch-norm moments of the teacher's own weights, or
+            None without batch norm: they were measured after it was first sent.
         keep_broadcast: Whether this broadcast will be the next teacher, so that the
             client stores it.
     """
@@ -334,6 +336,7 @@ class RoundPlan:
     targets: Mask | None = None
     mask: bytes = b""
     weight_mask: WeightMask | None = None
+    teacher_statistics: Statistics | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,6 +426,10 @@ class Expected:
         max_bytes: Largest message accepted.
         max_examples: Largest ``num_examples`` accepted.
         max_value: Largest magnitude of one entry of the delta.
+        max_weight: Largest weight in the mean; what is claimed beyond it does not
+            count.
+        max_norm: Largest L2 norm of the delta; a longer one is shortened to it.  0 =
+            not known yet.
         last: The broadcast less the one before, float32[size], or None: context for
             clients that hold both.
         last_name: Digest of the broadcast before; empty without.
@@ -444,6 +451,8 @@ class Expected:
     max_bytes: int
     max_examples: int
     max_value: float
+    max_weight: int
+    max_norm: float = 0.0
     last: Vector | None = field(default=None, repr=False)
     last_name: bytes = b""
     mask: Mask | None = field(default=None, repr=False)
@@ -470,12 +479,15 @@ class ClientRecord:
         bytes_up: Length of the message that it answered, 0 if none came.
         bytes_fixed: Bytes of ``bytes_up`` that do not depend on the number of
             entries: statistics, importance, scales, header.
-        num_examples: Examples trained on; 0 when not accepted.
-        norm: L2 norm of its delta.
+        num_examples: Its weight in means: the examples that it claims, up to what is
+            believed; 0 when not accepted.
+        norm: L2 norm of its delta, as it came.
+        factor: What its delta was multiplied by to be no longer than others.
         loss: Its mean training loss.
         seconds: Time that training and encoding took.
         importance: Its scores, float32[kept units], or None.
         validation: What the broadcast scored there, or None.
+        statistics: Its batch-norm moments of the broadcast, or None.
     """
 
     client_id: str
@@ -486,7 +498,9 @@ class ClientRecord:
     bytes_fixed: int = 0
     num_examples: int = 0
     norm: float = 0.0
+    factor: float = 1.0
     loss: float = 0.0
     seconds: float = 0.0
     importance: Vector | None = None
     validation: Validation | None = None
+    statistics: Statistics | None = None

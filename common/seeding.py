@@ -28,6 +28,7 @@ class Use(StrEnum):
     AUGMENT = "augment"
     DROPOUT = "dropout"
     SCORE = "score"
+    MEASURE = "measure"
     RANDOM_SCORE = "random-score"
     SAMPLE = "sample"
     CALIBRATE = "calibrate"

@@ -1,11 +1,10 @@
 """What happens to one answer: read it, judge it whole, only then add it."""
 
-import numpy as np
-
 from common import codec
 from common.aggregate import Accumulator
 from common.errors import FedPruneError
 from common.messages import ClientRecord, ClientUpdate, Expected, Status
+from server.influence import check_moments, clip_delta, delta_norm
 
 
 def accept_answer(
@@ -32,10 +31,10 @@ def accept_answer(
         update = codec.decode_update(data, expected)
         delta = codec.dequantise_delta(update.delta, expected.spec)
         if update.statistics is not None:
-            _check_moments(update, total)
-        total.add(delta, update.num_examples)
-        if update.statistics is not None:
-            total.add_statistics(update.statistics)
+            check_moments(update.statistics)
+        weight = min(update.num_examples, expected.max_weight)
+        clipped, factor = clip_delta(delta, expected.max_norm)
+        total.add(clipped, weight)
     except FedPruneError as error:
         return refusal(expected.client_id, str(error), data, bytes_down), None
     record = ClientRecord(
@@ -44,12 +43,14 @@ def accept_answer(
         bytes_down=bytes_down,
         bytes_up=len(data),
         bytes_fixed=codec.fixed_bytes(data),
-        num_examples=update.num_examples,
-        norm=float(np.linalg.norm(delta.values.astype(np.float64))),
+        num_examples=weight,
+        norm=delta_norm(delta),
+        factor=factor,
         loss=update.loss,
         seconds=seconds,
         importance=update.importance,
         validation=update.validation,
+        statistics=update.statistics,
     )
     return record, update
 
@@ -73,10 +74,3 @@ def failure(client_id: str, why: str, bytes_down: int) -> ClientRecord:
         reason=f"client {client_id} failed: {why}",
         bytes_down=bytes_down,
     )
-
-
-def _check_moments(update: ClientUpdate, total: Accumulator) -> None:
-    """Refuse impossible moments before the delta is added: whole or not at all."""
-    assert update.statistics is not None  # noqa: S101 - the caller asked
-    trial = Accumulator(0, total.moment_sum.shape[1], total.limits)
-    trial.add_statistics(update.statistics)

@@ -111,7 +111,8 @@ def _run(work: Work) -> None:
         config=config.model_dump(mode="json"),
         clients=config.task.clients,
     )
-    nodes = enrol(work.grid, config.task.clients, log, work.owners)
+    enrolled = enrol(work.grid, config.task.clients, log, work.owners)
+    nodes = {name: client.node for name, client in enrolled.items()}
     state, final = run_federation(
         name="main",
         config=config,
@@ -122,6 +123,7 @@ def _run(work: Work) -> None:
         engine=GridEngine(work.grid, nodes),
         log=log,
         evaluate=None,
+        enrolled={name: client.examples for name, client in enrolled.items()},
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
     )
     _keep(work, final)

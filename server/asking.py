@@ -21,11 +21,13 @@ class Order:
         client_id: Who.
         variant: Which of the shared parts it is sent.
         acknowledged: The last round in which its answer was accepted.
+        max_weight: Largest weight that its answer can have, >= 1.
     """
 
     client_id: str
     variant: int
     acknowledged: int
+    max_weight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Asking:
         singles: Whether the single updates are needed, not only their sum.
         deadline_s: Seconds after which the round goes on without the missing.
         goal: Answers after which nobody else is waited for.
+        max_norm: Largest L2 norm of a delta that is added as it is; 0 = not known,
+            so that single updates are asked for.
     """
 
     round: int
@@ -51,6 +55,7 @@ class Asking:
     singles: bool
     deadline_s: float
     goal: int
+    max_norm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,7 @@ class Part:
 
     Attributes:
         records: One for each of these clients.
-        total: Sum of the accepted deltas and statistics.
+        total: Sum of the accepted deltas.
         singles: (client id, answer) of accepted answers, when they were asked for.
         bytes_simulation: Bytes between worker and driver; 0 without workers.
     """
@@ -88,7 +93,7 @@ class Engine(Protocol):
 
 
 def expect(
-    plan: RoundPlan, spec: ModelSpec, weights: Vector, asking: Asking, client_id: str
+    plan: RoundPlan, spec: ModelSpec, weights: Vector, asking: Asking, order: Order
 ) -> Expected:
     """Return what a valid answer of one client to this plan looks like.
 
@@ -99,7 +104,7 @@ def expect(
     return Expected(
         run_id=plan.run_id,
         round=plan.round,
-        client_id=client_id,
+        client_id=order.client_id,
         plan=plan.broadcast.plan.digest,
         base=plan.broadcast.digest,
         base_weights=weights,
@@ -111,5 +116,7 @@ def expect(
         max_bytes=asking.max_bytes,
         max_examples=asking.limits.max_examples,
         max_value=asking.limits.max_value,
+        max_weight=order.max_weight,
+        max_norm=asking.max_norm,
         mask=without_positions(plan.weight_mask, density),
     )

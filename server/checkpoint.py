@@ -154,6 +154,7 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
             for c, k in state.known.items()
         },
         "totals": asdict(state.totals),
+        "norm": state.norm,
     }
     if state.importance is not None:
         arrays["importance"] = state.importance
@@ -206,6 +207,7 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         zero_shares=tuple(header["zero_shares"]),
         known=known,
         totals=Totals(**header["totals"]),
+        norm=float(header["norm"]),
         sent=_sent_in(header["sent"], arrays),
         mask=_mask_in(header.get("mask"), arrays),
         mask_holders=frozenset(header.get("mask_holders", ())),

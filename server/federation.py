@@ -1,5 +1,7 @@
 """A federation from its first or last checkpoint to its end, on any engine."""
 
+from collections.abc import Mapping
+
 from common.config import Config, config_digest
 from common.messages import Vector
 from common.pruning.plan import full_plan
@@ -25,6 +27,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     engine: Engine,
     log: EventLog,
     evaluate: Evaluate | None,
+    enrolled: Mapping[str, int],
     token: str = "",
 ) -> tuple[ServerState, Snapshot]:
     """Start or resume a federation and run it to its end.
@@ -39,6 +42,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         engine: Delivers questions.
         log: Where events go; those after the checkpoint are dropped first.
         evaluate: Scores networks for the report, or None.
+        enrolled: Client id -> examples that it enrolled with.
         token: Tells this run from others of the same configuration; needed where
             clients keep the state of several runs in one place.  Lengths of messages
             are those of a simulation when it has 16 characters.
@@ -57,6 +61,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         config=config,
         structure=structure,
         clients=clients,
+        enrolled=enrolled,
     )
     checkpoints = Checkpoints(folder.checkpoints, name, identity)
     found = checkpoints.restore()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -35,9 +36,22 @@ _HELLO_S = 120.0
 _LONGEST_NAME = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A client that has come.
+
+    Attributes:
+        node: Its node id.
+        examples: Examples that it says it trains on, >= 0: its weight goes up to that.
+    """
+
+    node: int
+    examples: int
+
+
 def enrol(
     grid: Grid, count: int, log: EventLog, owners: Mapping[int, str] | None = None
-) -> dict[str, int]:
+) -> dict[str, Enrolled]:
     """Wait for as many nodes as there are clients; ask each which client it is.
 
     Args:
@@ -47,13 +61,13 @@ def enrol(
         owners: Node id -> client whose key it has; None where nodes have no keys.
 
     Returns:
-        Client id -> node id.  A node that poses as another client is left out.
+        Client id -> node.  A node that poses as another client is left out.
 
     Raises:
         RoundError: If too few nodes come.
     """
     end = time.monotonic() + _ENROL_S
-    found: dict[str, int] = {}
+    found: dict[str, Enrolled] = {}
     refused: dict[int, str] = {}
     asked: set[int] = set()
     while len(found) < count:
@@ -61,7 +75,7 @@ def enrol(
         if fresh:
             _greet(grid, fresh, owners, (found, refused))
             # A node that did not answer in time is asked again.
-            asked = set(found.values()) | set(refused)
+            asked = {client.node for client in found.values()} | set(refused)
             log.write(
                 "waiting",
                 connected=sorted(found),
@@ -83,7 +97,7 @@ def _greet(
     grid: Grid,
     nodes: list[int],
     owners: Mapping[int, str] | None,
-    book: tuple[dict[str, int], dict[int, str]],
+    book: tuple[dict[str, Enrolled], dict[int, str]],
 ) -> None:
     """Ask nodes who they are; note the clients, and why others are none."""
     found, refused = book
@@ -93,16 +107,21 @@ def _greet(
         if reply.has_error():
             refused[node] = f"node {node}: {reply.error.reason}"
             continue
-        name = _said(reply).get("client-id")
+        said = _said(reply)
+        name, examples = said.get("client-id"), said.get("examples")
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             refused[node] = f"node {node} does not say which client it is"
+        elif type(examples) is not int or examples < 0:
+            refused[node] = f"client '{name}' does not say how many examples it holds"
         elif owners is not None and owners.get(node) != name:
             refused[node] = (
                 f"node {node} says that it is client '{name}'; "
                 f"its key is that of {owners.get(node, 'nobody')!r}"
             )
-        elif found.setdefault(name, node) != node:
+        elif name in found and found[name].node != node:
             refused[node] = f"another node is client '{name}' already"
+        else:
+            found[name] = Enrolled(node=node, examples=examples)
 
 
 def deliver(
@@ -181,7 +200,7 @@ class GridEngine:
 
         Nobody else is waited for once as many answers as the goal are accepted.
         """
-        total = Accumulator(spec.size, spec.moments, asking.limits)
+        total = Accumulator(spec.size, asking.limits)
         records: list[ClientRecord] = []
         singles: list[tuple[str, bytes]] = []
         started = time.monotonic()
@@ -196,7 +215,7 @@ class GridEngine:
                 if record is None:
                     record, _ = accept_answer(
                         data,
-                        expect(plan, spec, weights, asking, order.client_id),
+                        expect(plan, spec, weights, asking, order),
                         total,
                         bytes_down=length,
                         seconds=time.monotonic() - started,

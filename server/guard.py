@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common.messages import ClientRecord, Status
+from server.influence import Claim, bounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +22,31 @@ class Score:
     count: int
 
 
-def pooled_score(records: Iterable[ClientRecord]) -> Score:
-    """Pool the validation of all accepted answers."""
-    loss, correct, count = 0.0, 0, 0
-    for record in sorted(records, key=lambda r: r.client_id):
-        if record.status is Status.ACCEPTED and record.validation is not None:
-            loss += record.validation.loss_sum
-            correct += record.validation.correct
-            count += record.validation.count
+def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
+    """Pool the validation of all accepted answers, none of them far from the median.
+
+    Args:
+        records: Answers; those without a validation part do not count.
+        multiple: ``robust.max_weight``: bounds the count of one client.
+    """
+    claims = bounded(
+        [
+            Claim(loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count)
+            for record in sorted(records, key=lambda r: r.client_id)
+            if record.status is Status.ACCEPTED
+            and (v := record.validation) is not None
+            and v.count > 0
+        ],
+        multiple,
+    )
+    count = sum(claim.count for claim in claims)
     if count == 0:
         return Score(loss=float("nan"), accuracy=float("nan"), count=0)
-    return Score(loss=loss / count, accuracy=correct / count, count=count)
+    return Score(
+        loss=sum(claim.loss * claim.count for claim in claims) / count,
+        accuracy=sum(claim.correct * claim.count for claim in claims) / count,
+        count=count,
+    )
 
 
 def is_worse(before: float, after: float, allowed: float) -> bool:

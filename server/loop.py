@@ -89,7 +89,7 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         RoundError: If the engine lost a client or answered for one twice: sums that
             miss or repeat somebody must not be used.
     """
-    total = Accumulator(work.spec.size, work.spec.moments, work.asking.limits)
+    total = Accumulator(work.spec.size, work.asking.limits)
     records: list[ClientRecord] = []
     singles: list[tuple[str, bytes]] = []
     moved = 0
@@ -99,10 +99,10 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         singles += part.singles
         moved += part.bytes_simulation
     records.sort(key=lambda record: record.client_id)
-    asked = sorted(order.client_id for order in work.asking.orders)
-    if [record.client_id for record in records] != asked:
+    asked = {order.client_id: order for order in work.asking.orders}
+    if [record.client_id for record in records] != sorted(asked):
         got = [record.client_id for record in records]
-        msg = f"round {work.plan.round}: asked {asked}, the engine answered for {got}"
+        msg = f"round {work.plan.round}: asked {sorted(asked)}, answered for {got}"
         raise RoundError(msg)
     return Answers(
         records=tuple(records),
@@ -110,9 +110,9 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         singles=tuple(
             codec.decode_update(
                 data,
-                expect(work.plan, work.spec, work.weights, work.asking, client_id),
+                expect(work.plan, work.spec, work.weights, work.asking, asked[client]),
             )
-            for client_id, data in sorted(singles)
+            for client, data in sorted(singles)
         ),
         bytes_simulation=moved,
     )
@@ -131,6 +131,7 @@ def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
             bytes_down=record.bytes_down,
             num_examples=record.num_examples,
             norm=record.norm,
+            factor=round(record.factor, 6),
             loss=record.loss,
             seconds=round(record.seconds, 4),
         )
@@ -194,7 +195,6 @@ def _log_cut(
         blocks=desk.setting.structure.dropped(new),
         zero_share=report.zero_share,
         accuracy_before=_accuracy(desk, report.measured),
-        accuracy_after=_accuracy(desk, sendable(after, desk.setting)),
         **_sizes(desk, after),
     )
 
@@ -238,7 +238,10 @@ def _log_round(
 ) -> None:
     before, after = states
     config = desk.setting.config
-    due = work.plan.round % config.run.evaluate_every == 0
+    # The first broadcast after a cut is what "accuracy after the cut" is about: its
+    # moments are known only now.
+    cut = before.previous is not None and before.previous.round == before.round
+    due = cut or work.plan.round % config.run.evaluate_every == 0
     desk.log.write(
         "round",
         run=desk.name,

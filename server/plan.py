@@ -1,12 +1,12 @@
 """From the state to a round's questions: who is asked, and what they are sent."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from common import codec
 from common.aggregate import Limits
-from common.config import Config, Update
+from common.config import Config, Robust, Update
 from common.messages import (
     Broadcast,
     Mask,
@@ -28,6 +28,7 @@ from server.downlink import (
     held_by,
     told_from,
 )
+from server.influence import weight_caps
 from server.prune import CLIENT_CRITERIA, choose_next
 from server.state import Known, Sent, ServerState, Snapshot
 
@@ -41,12 +42,15 @@ class Setting:
         config: The configuration.
         structure: The original network.
         clients: Ids of all clients, in order.
+        enrolled: Client id -> examples that it enrolled with: what it claims later
+            counts up to that.
     """
 
     run_id: str
     config: Config
     structure: Structure
     clients: tuple[str, ...]
+    enrolled: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +62,14 @@ class RoundWork:
         plan: The plan that they all carry (without an address).
         spec: Shapes of the network that is sent.
         sending: The network that is sent.
+        robust: What limits the influence of one client.
     """
 
     asking: Asking
     plan: RoundPlan
     spec: ModelSpec
     sending: Sending
+    robust: Robust
 
     @property
     def weights(self) -> Vector:
@@ -91,6 +97,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         broadcast=sending.broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
+        teacher_statistics=None if teacher is None else teacher.statistics,
         keep_broadcast=_is_teacher(state, config),
         targets=_targets(state, setting),
         mask=b"" if state.mask is None else state.mask.digest,
@@ -103,11 +110,25 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         orders=orders,
         limits=Limits(clients=len(cohort), max_examples=config.robust.max_examples),
         max_bytes=config.update.max_bytes,
-        singles=config.robust.aggregate == "median",
+        singles=_needs_singles(state, config),
         deadline_s=config.rounds.deadline_s,
         goal=config.rounds.cohort,
+        max_norm=config.robust.max_norm * state.norm,
     )
-    return RoundWork(asking=asking, plan=base, spec=spec, sending=sending)
+    return RoundWork(
+        asking=asking, plan=base, spec=spec, sending=sending, robust=config.robust
+    )
+
+
+def _needs_singles(state: ServerState, config: Config) -> bool:
+    """Return whether the next round needs each update, not only their sum.
+
+    The median does; so does the first round of its kind, whose deltas can only be
+    clipped by their own median norm, once all of them are there.
+    """
+    robust = config.robust
+    unknown = robust.max_norm > 0.0 and state.norm == 0.0 and not state.cursor.closing
+    return robust.aggregate == "median" or unknown
 
 
 def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:
@@ -259,6 +280,8 @@ def _address(
     numbers: dict[tuple[bool, bool, bool, int], int] = {}
     broadcasts: dict[int, Broadcast] = {}
     orders = []
+    robust = setting.config.robust
+    caps = weight_caps(setting.enrolled, cohort, robust.max_weight, robust.max_examples)
     for client_id in cohort:
         lack = _lack(state, client_id, base.teacher)
         held = 0 if lack.base is None else lack.base.round
@@ -278,6 +301,7 @@ def _address(
                 client_id=client_id,
                 variant=numbers[key],
                 acknowledged=known.acknowledged,
+                max_weight=caps[client_id],
             )
         )
     return tuple(variants), tuple(orders)
@@ -295,7 +319,7 @@ def _variant(
         teacher, _ = encode_network(
             snapshot.plan,
             snapshot.weights,
-            snapshot.statistics,
+            None,  # they travel beside it, to those that hold it as well
             spec,
             setting.config.broadcast.values,
         )

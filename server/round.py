@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common import codec
 from common.aggregate import Accumulator
 from common.errors import RoundError
 from common.messages import (
@@ -18,7 +17,7 @@ from common.pruning.importance import zero_units
 from common.pruning.plan import rollback_plan
 from common.pruning.remap import remap, remap_moments
 from common.sparsity.penalty import Aim, build_penalty, shrink_weights
-from common.sparsity.topk import dense
+from server.aggregated import aggregate
 from server.cycle import (
     after_rollback,
     after_round,
@@ -29,6 +28,7 @@ from server.cycle import (
 )
 from server.downlink import decoded_state, remember
 from server.guard import Score, is_worse, pooled_score
+from server.influence import Claim, bounded, median_norm, pooled_moments
 from server.mask import holders, take_mask, under_mask
 from server.plan import RoundWork, Setting
 from server.prune import Choice, agree, choose, within_budget
@@ -84,8 +84,10 @@ def finish_round(
             is unchanged then.
     """
     _check_quorum(work, answers, setting)
-    score = pooled_score(answers.accepted)
-    statistics = answers.total.pooled() or state.statistics
+    robust = setting.config.robust
+    score = pooled_score(answers.accepted, robust.max_weight)
+    measured = pooled_moments(answers.accepted, robust.max_moment)
+    statistics = measured or state.statistics
     sent = Snapshot(
         round=work.plan.round,
         plan=state.plan,
@@ -94,8 +96,10 @@ def finish_round(
         statistics=statistics,
         loss=score.loss,
     )
-    report = RoundReport(score=score, loss=_mean_loss(answers), measured=sent)
-    mean = _mean(answers, work)
+    report = RoundReport(
+        score=score, loss=_mean_loss(answers, robust.max_weight), measured=sent
+    )
+    mean = aggregate(answers.total, answers.singles, answers.accepted, work)
     weights = under_mask(state, _shrunken(state, work, setting, state.weights + mean))
     moved = replace(
         state,
@@ -113,15 +117,14 @@ def finish_round(
             return back, replace(report, rolled_back=(state.previous.loss, score.loss))
         report = replace(report, warning=back if isinstance(back, str) else "")
     if is_cutting(state.cursor, setting.config.rounds):
-        # Clients keep the broadcast as it came; the teacher that others are sent must
-        # be the same, so the moments measured since are no part of it.
-        kept = replace(sent, statistics=state.statistics)
-        moved, report = _cut(moved, kept, answers, setting, report)
+        moved, report = _cut(moved, sent, answers, setting, report)
     if is_previewing(state.cursor, setting.config.rounds):
         moved = _preview(moved, sent, answers, setting)
     met = within_budget(setting.structure, setting.config, moved.keep)
     cursor = after_round(state.cursor, setting.config.rounds, met=met)
-    return take_mask(replace(moved, cursor=cursor), setting), report
+    moved = replace(moved, cursor=cursor)
+    moved = replace(moved, norm=_usual_norm(state, moved, answers))
+    return take_mask(moved, setting), report
 
 
 def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:
@@ -136,34 +139,27 @@ def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:
         raise RoundError(msg)
 
 
-def _mean_loss(answers: Answers) -> float:
-    examples = sum(r.num_examples for r in answers.accepted)
-    ordered = sorted(answers.accepted, key=lambda r: r.client_id)
-    return sum(r.loss * r.num_examples for r in ordered) / max(examples, 1)
+def _mean_loss(answers: Answers, multiple: float) -> float:
+    claims = bounded(
+        [
+            Claim(loss=record.loss, correct=0.0, count=record.num_examples)
+            for record in sorted(answers.accepted, key=lambda r: r.client_id)
+        ],
+        multiple,
+    )
+    examples = sum(claim.count for claim in claims)
+    return sum(claim.loss * claim.count for claim in claims) / max(examples, 1)
 
 
-def _mean(answers: Answers, work: RoundWork) -> Vector:
-    """Return the aggregated delta: the exact mean, or the median over senders.
+def _usual_norm(before: ServerState, after: ServerState, answers: Answers) -> float:
+    """Return the median norm that the next round is measured by; 0 = by its own.
 
-    The median of a coordinate is taken over the clients that sent it and scaled by
-    their share: most clients of a sparse round send nothing at most coordinates, and
-    a median over all would be zero (cf. arXiv:2505.01454).
+    Deltas of another phase, or of a network that was cut, have another length.
     """
-    if not answers.singles:
-        return answers.total.mean_delta()
-    ordered = sorted(answers.singles, key=lambda u: u.client_id)
-    deltas = [codec.dequantise_delta(u.delta, work.spec) for u in ordered]
-    stack = np.stack([dense(d) for d in deltas])
-    for row, delta in zip(stack, deltas, strict=True):
-        silent = np.ones(delta.size, dtype=bool)
-        silent[delta.indices] = False
-        row[silent] = np.nan
-    senders = np.isfinite(stack).sum(axis=0)
-    middle = np.zeros(work.spec.size, dtype=np.float32)
-    heard = senders > 0
-    middle[heard] = np.nanmedian(stack[:, heard], axis=0)
-    scaled: Vector = (middle * (senders / len(stack))).astype(np.float32)
-    return scaled
+    old, new = before.cursor, after.cursor
+    same = old.phase is new.phase and old.final == new.final and not new.closing
+    cut = after.plan is not before.plan
+    return median_norm(answers.accepted) if same and not cut else 0.0
 
 
 def _shrunken(
@@ -263,6 +259,7 @@ def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | 
         weights=before.weights,
         statistics=before.statistics,
         previous=None,
+        norm=0.0,
         cursor=after_rollback(moved.cursor),
         totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from common.aggregate import Accumulator, Limits
 from common.errors import PayloadError, Reason
-from common.messages import ClientRecord, ModelSpec, Status, Validation
+from common.messages import ClientRecord, ModelSpec, Statistics, Status, Validation
 from server.asking import Asking, Order, Part
 
 
@@ -24,20 +24,26 @@ def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
         [
             asking.round,
             [asking.variants[number] for number in wanted],
-            [[o.client_id, wanted.index(o.variant), o.acknowledged] for o in orders],
+            [
+                [o.client_id, wanted.index(o.variant), o.acknowledged, o.max_weight]
+                for o in orders
+            ],
             [asking.limits.clients, asking.limits.max_examples],
             asking.max_bytes,
             asking.singles,
+            asking.max_norm,
         ],
     )
 
 
 def decode_job(data: bytes) -> Asking:
     """Read the questions of one worker."""
-    round_, variants, rows, limits, max_bytes, singles = _unpack(data, "job", 6)
+    round_, variants, rows, limits, max_bytes, singles, max_norm = _unpack(
+        data, "job", 7
+    )
     orders = tuple(
-        Order(client_id=client_id, variant=variant, acknowledged=acknowledged)
-        for client_id, variant, acknowledged in rows
+        Order(client_id=name, variant=variant, acknowledged=last, max_weight=weight)
+        for name, variant, last, weight in rows
     )
     return Asking(
         round=round_,
@@ -48,6 +54,7 @@ def decode_job(data: bytes) -> Asking:
         singles=singles,
         deadline_s=0.0,
         goal=len(orders),
+        max_norm=max_norm,
     )
 
 
@@ -58,8 +65,7 @@ def encode_part(part: Part) -> bytes:
         [
             [_record_out(record) for record in part.records],
             total.delta_sum.astype("<i8").tobytes(),
-            total.moment_sum.astype("<i8").tobytes(),
-            [total.num_examples, total.num_measured, total.num_clients],
+            [total.num_examples, total.num_clients],
             [list(single) for single in part.singles],
         ],
     )
@@ -71,13 +77,11 @@ def decode_part(data: bytes, asking: Asking, spec: ModelSpec) -> Part:
     Raises:
         PayloadError: If the sums do not fit the network that was sent.
     """
-    rows, deltas, moments, counts, singles = _unpack(data, "part", 5)
-    total = Accumulator(spec.size, spec.moments, asking.limits)
-    if counts[2] > 0:
+    rows, deltas, counts, singles = _unpack(data, "part", 4)
+    total = Accumulator(spec.size, asking.limits)
+    if counts[1] > 0:
         total.delta_sum = _integers(deltas, spec.size, "delta_sum")
-        moment_sum = _integers(moments, 2 * spec.moments, "moment_sum")
-        total.moment_sum = moment_sum.reshape(2, spec.moments)
-        total.num_examples, total.num_measured, total.num_clients = counts
+        total.num_examples, total.num_clients = counts
     return Part(
         records=tuple(_record_in(row) for row in rows),
         total=total,
@@ -115,16 +119,17 @@ def _record_out(record: ClientRecord) -> list[object]:
         record.status.value,
         record.reason,
         [record.bytes_down, record.bytes_up, record.bytes_fixed, record.num_examples],
-        [float(record.norm), float(record.loss), float(record.seconds)],
+        [float(record.norm), record.factor, float(record.loss), record.seconds],
         None if record.importance is None else record.importance.tobytes(),
         None
         if validation is None
         else [validation.loss_sum, validation.correct, validation.count],
+        _moments_out(record.statistics),
     ]
 
 
 def _record_in(row: list[object]) -> ClientRecord:
-    client_id, status, reason, counts, numbers, importance, validation = row
+    client_id, status, reason, counts, numbers, importance, validation, moments = row
     assert isinstance(counts, list | tuple)  # noqa: S101 - our own worker wrote it
     assert isinstance(numbers, list | tuple)  # noqa: S101
     return ClientRecord(
@@ -136,10 +141,29 @@ def _record_in(row: list[object]) -> ClientRecord:
         bytes_fixed=counts[2],
         num_examples=counts[3],
         norm=numbers[0],
-        loss=numbers[1],
-        seconds=numbers[2],
+        factor=numbers[1],
+        loss=numbers[2],
+        seconds=numbers[3],
         importance=_floats(importance),
         validation=_validation(validation),
+        statistics=_moments_in(moments),
+    )
+
+
+def _moments_out(statistics: Statistics | None) -> list[object] | None:
+    if statistics is None:
+        return None
+    mean, variance = statistics.mean.tobytes(), statistics.variance.tobytes()
+    return [statistics.num_examples, mean, variance]
+
+
+def _moments_in(row: object) -> Statistics | None:
+    if not isinstance(row, list | tuple):
+        return None
+    return Statistics(
+        num_examples=row[0],
+        mean=np.frombuffer(row[1], dtype="<f4"),
+        variance=np.frombuffer(row[2], dtype="<f4"),
     )
 
 

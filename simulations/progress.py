@@ -174,11 +174,10 @@ def _round_line(event: Event) -> str:
 
 def _cut_line(event: Event) -> str:
     before = _number(event.get("accuracy_before"), ".4f")
-    after = _number(event.get("accuracy_after"), ".4f")
     density = _number(event.get("density"), ".3f")
     return (
         f"cut after round {event.get('round', '-')}: density {density}, "
-        f"accuracy {before} -> {after}"
+        f"accuracy before it {before}"
     )
 
 

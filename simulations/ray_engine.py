@@ -204,7 +204,7 @@ def _failed(
 ) -> Part:
     return Part(
         records=tuple(failure(order.client_id, why, 0) for order in hand),
-        total=Accumulator(spec.size, spec.moments, asking.limits),
+        total=Accumulator(spec.size, asking.limits),
         bytes_simulation=sent,
     )
 

@@ -246,6 +246,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             engine=engine,
             log=log,
             evaluate=evaluate,
+            enrolled={client: len(part) for client, part in task.parts.items()},
         )
 
     state, final = federate("main", config)

@@ -88,7 +88,7 @@ def summarise(
         "metric": "r2" if task.config.task.loss == "mse" else "accuracy",
         "accuracy_control": evaluate(networks.control) if networks.control else None,
         "accuracy_before_cut": cuts[0]["accuracy_before"] if cuts else None,
-        "accuracy_after_cut": cuts[-1]["accuracy_after"] if cuts else None,
+        "accuracy_after_cut": _after(cuts, rounds),
         "accuracy_final": evaluate(final),
         "params_dense": dense_cost.params,
         "params_final": cost.params,
@@ -120,6 +120,17 @@ def summarise(
         "model_sha256": model_sha256(final),
         "seconds": 0.0,
     }
+
+
+def _after(cuts: Sequence[Event], rounds: Sequence[Event]) -> object:
+    """Return the accuracy of the first broadcast after the last cut, or None.
+
+    That broadcast is the network right after the cut, with moments of its own.
+    """
+    if not cuts:
+        return None
+    following = int(str(cuts[-1]["round"])) + 1
+    return next((e["accuracy"] for e in rounds if e["round"] == following), None)
 
 
 def _budget_used(task: Task, structure: Structure, final: Snapshot) -> dict[str, float]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from client.bench import Workbench
-from client.round import open_plan, run_round
+from client.opened import open_plan
+from client.round import run_round
 from client.state import ClientStore
 from common import codec
 from common.aggregate import Accumulator
@@ -49,7 +50,7 @@ class Worker:
             if asking.singles and record.status is Status.ACCEPTED:
                 singles.append((order.client_id, answer))
         if total is None:
-            total = Accumulator(0, 0, asking.limits)
+            total = Accumulator(0, asking.limits)
         return Part(records=tuple(records), total=total, singles=tuple(singles))
 
     def _one(
@@ -65,8 +66,7 @@ class Worker:
             plan = codec.decode_plan(message, asking.max_bytes)
             opened = open_plan(plan, self._bench, store)
             if total is None:
-                spec = opened.spec
-                total = Accumulator(spec.size, spec.moments, asking.limits)
+                total = Accumulator(opened.spec.size, asking.limits)
             answer = run_round(plan, self._bench, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
@@ -76,7 +76,7 @@ class Worker:
             why = " ".join(f"{name} {error}".split())
             return failure(order.client_id, why, len(message)), b"", total
         held = replace(plan, weight_mask=opened.mask)
-        expected = expect(held, opened.spec, opened.weights, asking, order.client_id)
+        expected = expect(held, opened.spec, opened.weights, asking, order)
         record, _ = accept_answer(
             answer,
             expected,

@@ -25,7 +25,8 @@ two or more dimensions, or one whole tensor of fewer.
 1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,
            size of structure_json, text structure_json, broadcast,
-           teacher digest | empty, teacher broadcast | nil, keep_broadcast bool,
+           teacher digest | empty, teacher broadcast | nil,
+           statistics of the teacher as float32 | nil, keep_broadcast bool,
            targets [units int, bitmap] | nil; under a weight mask two more items:
            digest, mask | nil (``weight_mask.py``)
            settings   = [epochs, batch, lr, momentum, penalty, strength,

@@ -32,7 +32,7 @@ CRITERIA = (
     *("fisher", "sensitivity"),
 )
 
-_FLOAT32 = "<f4"
+MOMENTS = "<f4"  # of broadcasts and teachers
 _STATISTICS = 3
 _PLAN = 5
 _MASK = 2
@@ -163,7 +163,7 @@ def broadcast_fields(broadcast: Broadcast) -> list[object]:
         plan_fields(broadcast.plan),
         broadcast.weights,
         broadcast.digest,
-        statistics_fields(broadcast.statistics, _FLOAT32),
+        statistics_fields(broadcast.statistics, MOMENTS),
     ]
 
 
@@ -172,7 +172,7 @@ def read_broadcast(value: object, field: str) -> Broadcast:
     items = checks.array(value, field, _BROADCAST)
     statistics = None
     if items[3] is not None:
-        statistics = read_statistics(items[3], _FLOAT32, None, checks.MAX_COUNT)
+        statistics = read_statistics(items[3], MOMENTS, None, checks.MAX_COUNT)
     return Broadcast(
         plan=read_plan(items[0], f"{field}.plan"),
         weights=checks.blob(items[1], f"{field}.weights"),

@@ -9,23 +9,26 @@ from dataclasses import replace
 from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
 from common.codec.parts import (
+    MOMENTS,
     broadcast_fields,
     mask_fields,
     read_broadcast,
     read_mask,
     read_settings,
+    read_statistics,
     settings_fields,
+    statistics_fields,
 )
 from common.codec.text import squeeze_text, unsqueeze_text
 from common.codec.weight_mask import ITEMS, mask_items, read_mask_items
 from common.errors import ConfigError, PayloadError, Reason
-from common.messages import Broadcast, Phase, RoundPlan, digest_of
+from common.messages import Broadcast, Phase, RoundPlan, Statistics, digest_of
 
 MAX_STRUCTURE = 1 << 25  # bytes of structure JSON; ResNet-152 has 0.3 MB
 MAX_STORED = 1 << 31  # bytes of a broadcast in a client's own store
 
 _PLAN = 3
-_SHARED = 13
+_SHARED = 14
 _PHASES = tuple(phase.value for phase in Phase)
 _NOBODY = "nobody"
 
@@ -73,6 +76,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
             broadcast_fields(plan.broadcast),
             plan.teacher,
             None if teacher is None else broadcast_fields(teacher),
+            statistics_fields(plan.teacher_statistics, MOMENTS),
             bool(plan.keep_broadcast),
             mask_fields(plan.targets),
             *mask_items(plan),
@@ -156,8 +160,9 @@ def _read_shared(shared: bytes) -> RoundPlan:
         broadcast=read_broadcast(items[8], "broadcast"),
         teacher=teacher,
         teacher_broadcast=_read_teacher(items[10], teacher),
-        keep_broadcast=checks.boolean(items[11], "keep_broadcast"),
-        targets=read_mask(items[12], "targets"),
+        teacher_statistics=_read_moments(items[11]),
+        keep_broadcast=checks.boolean(items[12], "keep_broadcast"),
+        targets=read_mask(items[13], "targets"),
         mask=mask,
         weight_mask=weight_mask,
     )
@@ -171,6 +176,12 @@ def _read_structure(size: object, coded: object, data: object) -> bytes:
         checks.integer(size, f"{field}.size", 0, MAX_STRUCTURE),
         coded=checks.boolean(coded, f"{field}.coded"),
     )
+
+
+def _read_moments(value: object) -> Statistics | None:
+    if value is None:
+        return None
+    return read_statistics(value, MOMENTS, None, checks.MAX_COUNT)
 
 
 def _read_teacher(value: object, teacher: bytes) -> Broadcast | None:

@@ -253,6 +253,15 @@ class Robust(Section):
     """How one delta is made out of those of the clients."""
     max_examples: Positive = 100000
     """Largest number of examples that a client may claim, 1 <= max_examples."""
+    max_weight: float = Field(default=2.0, ge=0)
+    """Largest weight of a client as a multiple of the cohort's median enrolment,
+    0 <= max_weight; 0 = what it enrolled with."""
+    max_norm: float = Field(default=2.0, ge=0)
+    """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
+    longer one is shortened; 0 = not."""
+    max_moment: float = Field(default=2.0, ge=0)
+    """Standard deviations that a client's batch-norm means may lie off the median
+    client, and multiple of its variance, 0 <= max_moment; 0 = not bounded."""
 
 
 class Run(Section):

@@ -95,6 +95,7 @@ def _update(values: str, base: Vector, last: Vector | None) -> Subject:
         max_bytes=_CAP,
         max_examples=1000,
         max_value=10.0,
+        max_weight=1000,
         last=last,
         last_name=name,
     )

@@ -9,7 +9,8 @@ from torch import nn
 
 from client.bench import Workbench
 from client.masked import Zeros
-from client.round import open_plan, run_round
+from client.opened import open_plan
+from client.round import run_round
 from client.state import ClientStore
 from common import codec
 from common.errors import IntegrityError, PayloadError
@@ -44,7 +45,9 @@ class Client:
         plan, work = plan or self.plan, self.work
         data = run_round(plan, self.bench, self.store)
         held = replace(plan, weight_mask=self.state.mask)
-        expected = expect(held, work.spec, work.weights, work.asking, plan.client_id)
+        expected = expect(
+            held, work.spec, work.weights, work.asking, work.asking.orders[0]
+        )
         return codec.decode_update(data, expected), data
 
 

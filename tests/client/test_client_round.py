@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from client.bench import Workbench
-from client.round import open_plan, run_round
+from client.opened import open_plan
+from client.round import run_round
 from client.state import ClientStore
 from common import codec
 from common.data.examples import Examples
@@ -52,7 +53,7 @@ class Client:
     def decode(self, data):
         work = self.work
         expected = expect(
-            self.plan, work.spec, work.weights, work.asking, self.plan.client_id
+            self.plan, work.spec, work.weights, work.asking, work.asking.orders[0]
         )
         return codec.decode_update(data, expected)
 

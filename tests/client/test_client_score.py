@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client.bench import Workbench
-from client.score import CRITERIA, balanced, score
+from client.measure import balanced
+from client.score import CRITERIA, score
 from common.models.flat import get_weights
 from common.pruning.remap import remap
 from common.pruning.trace import find_structure

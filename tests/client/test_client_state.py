@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from client.held import Taken
-from client.round import Opened, _residual
+from client.opened import Opened
+from client.send import _residual
 from client.state import ClientStore, Generation
 from common.codec.quantise import from_bfloat16, to_bfloat16
 from common.errors import PayloadError

@@ -114,6 +114,7 @@ def make_expected(values: str = "int8", **changes: Any) -> Expected:
         "max_bytes": 1 << 18,
         "max_examples": 1000,
         "max_value": 10.0,
+        "max_weight": 1000,
     }
     return Expected(**(fields | changes))
 
@@ -149,6 +150,7 @@ def make_plan() -> RoundPlan:
         broadcast=make_broadcast(),
         teacher=teacher.digest,
         teacher_broadcast=teacher,
+        teacher_statistics=teacher.statistics,
         keep_broadcast=True,
         targets=~PLAN.keep,
     )

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.aggregate import Accumulator, Limits
-from common.errors import PayloadError, Reason
-from common.messages import SparseDelta, Statistics
+from common.errors import PayloadError
+from common.messages import SparseDelta
 
-SIZE, MOMENTS = 12, 3
+SIZE = 12
 LIMITS = Limits(clients=8, max_examples=1000)
 
 
@@ -22,27 +22,20 @@ def sparse(dense):
 def make_update(seed):
     rng = np.random.default_rng(seed)
     dense = np.where(rng.random(SIZE) < 0.6, rng.normal(size=SIZE), 0.0)
-    statistics = Statistics(
-        num_examples=int(rng.integers(1, 200)),
-        mean=rng.normal(scale=5, size=MOMENTS).astype(np.float32),
-        variance=rng.random(MOMENTS).astype(np.float32),
-    )
-    return sparse(dense), int(rng.integers(1, 1001)), statistics
+    return sparse(dense), int(rng.integers(1, 1001))
 
 
 def accumulate(updates):
-    total = Accumulator(SIZE, MOMENTS, LIMITS)
-    for delta, num_examples, statistics in updates:
+    total = Accumulator(SIZE, LIMITS)
+    for delta, num_examples in updates:
         total.add(delta, num_examples)
-        total.add_statistics(statistics)
     return total
 
 
 def bits(total):
     return (
         total.delta_sum.tobytes(),
-        total.moment_sum.tobytes(),
-        (total.num_examples, total.num_measured, total.num_clients),
+        (total.num_examples, total.num_clients),
         total.mean_delta().tobytes(),
     )
 
@@ -66,7 +59,7 @@ def test_any_order_and_any_tree_of_sums_gives_the_same_bits(seeds, random):
 def test_the_mean_is_the_weighted_mean_in_float64(seeds):
     updates = [make_update(seed) for seed in seeds]
     total, weight = np.zeros(SIZE), 0
-    for delta, num_examples, _ in updates:
+    for delta, num_examples in updates:
         total[delta.indices] += num_examples * delta.values.astype(np.float64)
         weight += num_examples
     mean = total / weight
@@ -100,24 +93,6 @@ def test_what_could_overflow_is_refused_and_nothing_is_added(
 
 
 @pytest.mark.parametrize(
-    ("mean", "variance"),
-    [(5000.0, 1.0), (-5000.0, 1.0), (0.0, 1e9), (float("nan"), 1.0)],
-)
-def test_impossible_moments_are_refused_and_nothing_is_added(mean, variance):
-    total = accumulate([make_update(1)])
-    before = bits(total)
-    bad = Statistics(
-        num_examples=10,
-        mean=np.float32([0.0, mean, 0.0]),
-        variance=np.float32([1.0, variance, 1.0]),
-    )
-    with pytest.raises(PayloadError) as caught:
-        total.add_statistics(bad)
-    assert (caught.value.field, caught.value.reason) == ("statistics", Reason.BAD_VALUE)
-    assert bits(total) == before
-
-
-@pytest.mark.parametrize(
     "limits",
     [
         Limits(clients=1, max_examples=1),
@@ -127,85 +102,24 @@ def test_impossible_moments_are_refused_and_nothing_is_added(mean, variance):
     ],
 )
 def test_the_largest_accepted_updates_of_all_clients_stay_inside_int64(limits):
-    total = Accumulator(1, 1, limits)
+    total = Accumulator(1, limits)
     # The float32 above the bound is refused, the one below is the worst accepted.
     value = np.float32(limits.max_value)
     if value > limits.max_value:
         value = np.nextafter(value, np.float32(0))
     delta = SparseDelta(size=1, indices=np.array([0]), values=np.float32([value]))
     total.add(delta, limits.max_examples)
-    worst = Statistics(
-        num_examples=limits.max_examples,
-        mean=np.float32([4096.0]),
-        variance=np.float32([65504.0]),
-    )
-    total.add_statistics(worst)
     assert 0 < int(total.delta_sum[0]) * limits.clients < 2**63
-    assert 0 < int(total.moment_sum[1, 0]) * limits.clients < 2**63
-
-
-@given(
-    seed=st.integers(0, 10_000),
-    counts=st.lists(st.integers(2, 60), min_size=1, max_size=5),
-)
-def test_pooled_statistics_are_those_of_all_examples_together(seed, counts):
-    rng = np.random.default_rng(seed)
-    # Means that differ far more than the spread inside a client.
-    parts = [
-        rng.normal(rng.normal(scale=10, size=MOMENTS), 0.5, size=(count, MOMENTS))
-        for count in counts
-    ]
-    total = Accumulator(SIZE, MOMENTS, LIMITS)
-    for part in parts:
-        statistics = Statistics(
-            num_examples=len(part),
-            mean=part.mean(axis=0).astype(np.float32),
-            variance=part.var(axis=0).astype(np.float32),
-        )
-        total.add_statistics(statistics)
-    together = np.concatenate(parts)
-    pooled = total.pooled()
-    assert pooled is not None
-    assert pooled.num_examples == len(together)
-    np.testing.assert_allclose(pooled.mean, together.mean(axis=0), rtol=1e-5, atol=1e-5)
-    # float32 means of up to 50 leave some 1e-4 of their squares, a few of them more.
-    variance = together.var(axis=0)
-    np.testing.assert_allclose(pooled.variance, variance, rtol=1e-3, atol=2e-3)
-
-
-def test_an_average_of_variances_would_have_lost_the_spread_of_the_means():
-    total = Accumulator(0, 1, LIMITS)
-    for mean in (-3.0, 3.0):
-        statistics = Statistics(
-            num_examples=5, mean=np.float32([mean]), variance=np.float32([1.0])
-        )
-        total.add_statistics(statistics)
-    pooled = total.pooled()
-    assert pooled is not None
-    assert (pooled.mean[0], pooled.variance[0]) == (0.0, 10.0)
-
-
-def test_a_client_cannot_claim_more_weight_in_the_moments_than_the_limit():
-    total = Accumulator(0, 1, LIMITS)
-    for claimed, mean in ((10**9, 1.0), (1000, -1.0)):
-        statistics = Statistics(
-            num_examples=claimed, mean=np.float32([mean]), variance=np.float32([0.0])
-        )
-        total.add_statistics(statistics)
-    pooled = total.pooled()
-    assert pooled is not None
-    assert (pooled.num_examples, pooled.mean[0]) == (2000, 0.0)
 
 
 @pytest.mark.parametrize("size", [SIZE, 0], ids=["same network", "no network"])
 def test_merging_an_empty_sum_changes_nothing(size):
     total = accumulate([make_update(1), make_update(2)])
     before = bits(total)
-    total.merge(Accumulator(size, MOMENTS if size else 0, LIMITS))
+    total.merge(Accumulator(size, LIMITS))
     assert bits(total) == before
 
 
-def test_without_an_answer_the_mean_is_zero_and_there_are_no_statistics():
-    total = Accumulator(SIZE, MOMENTS, LIMITS)
+def test_without_an_answer_the_mean_is_zero():
+    total = Accumulator(SIZE, LIMITS)
     assert not total.mean_delta().any()
-    assert total.pooled() is None

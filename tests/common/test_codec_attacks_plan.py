@@ -38,7 +38,8 @@ def forge_shared(item, value, *inside):
 
 
 S_RUN, S_ROUND, S_PHASE, S_SETTINGS, S_STRUCTURE, S_SIZE, S_CODED, S_JSON = range(2, 10)
-S_BROADCAST, S_TEACHER, S_TEACHER_BROADCAST, S_KEEP, S_TARGETS = range(10, 15)
+S_BROADCAST, S_TEACHER, S_TEACHER_BROADCAST, S_MOMENTS = range(10, 14)
+S_KEEP, S_TARGETS = 14, 15
 
 PLAN_ATTACKS = {
     "acknowledged a later round": (

@@ -382,7 +382,7 @@ WEIGHTS_FLOAT32 = (
     "4fab22c2b0"
 )
 PLAN = (
-    "960101a7656467652d303302c50155dc00100102a572756e2d3103a873706172"
+    "960101a7656467652d303302c50156dc00110102a572756e2d3103a873706172"
     "73696679dc00110220cb3fa999999999999acb3feccccccccccccdab626e2d6c"
     "312b67726f7570cb3f60624dd2f1a9fccb3fa999999999999aa472617465a469"
     "6e7438cb3fb0000000000000c3cb3ff0000000000000cb3fe0000000000000cb"
@@ -392,8 +392,8 @@ PLAN = (
     "5757575757575757575757575757575793cd03e8c408cdcccc3d00b88847c408"
     "0000000000000040c410545454545454545454545454545454549495c4105353"
     "53535353535353535353535353530ac402b340c400c2c400c410545454545454"
-    "54545454545454545454c0c3920ac4024840c410a0d6c9be6cfc18ac77780a10"
-    "2a2508b8c4103d987291f16f04d827b79ffd4a152c60"
+    "54545454545454545454c0c0c3920ac4024840c41028c2eb3781af847410fa47"
+    "c7c291a74dc41058531df510c68345e00c3056e426b9dc"
 )
 
 
@@ -439,6 +439,7 @@ def test_an_update_of_version_1_decodes_to_the_same_values():
         max_bytes=4096,
         max_examples=1000,
         max_value=100.0,
+        max_weight=1000,
     )
     update = codec.decode_update(bytes.fromhex(UPDATE), expected)
     assert (update.run_id, update.round, update.client_id) == ("run-1", 3, "edge-03")
@@ -479,6 +480,7 @@ def test_a_plan_of_version_1_decodes_to_the_same_values():
     assert (plan.client_id, plan.acknowledged) == ("edge-03", 2)
     assert (plan.structure, plan.structure_json) == (b"S" * 16, b"{}")
     assert (plan.teacher, plan.keep_broadcast) == (b"T" * 16, True)
+    assert plan.teacher_statistics is None
     assert np.flatnonzero(plan.targets).tolist() == [1, 4, 9]
     assert len(plan.targets) == 10
     settings = plan.settings

@@ -8,7 +8,8 @@ import pytest
 import client.round
 import simulations.engines
 import simulations.worker
-from client.round import open_plan, run_round
+from client.opened import open_plan
+from client.round import run_round
 from client.score import score
 from common import codec
 from common.messages import Phase

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from client.bench import Workbench
-from client.round import open_plan, run_round
+from client.opened import open_plan
+from client.round import run_round
 from client.state import ClientStore
 from common import codec
 from common.errors import IntegrityError, RoundError

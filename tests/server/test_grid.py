@@ -89,9 +89,13 @@ def log(tmp_path):
         yield opened
 
 
+def nodes_of(enrolled):
+    return {name: client.node for name, client in enrolled.items()}
+
+
 def test_nodes_are_enrolled_by_the_names_that_they_say(log):
-    table = {7: {"client-id": "b"}, 9: {"client-id": "a"}}
-    assert enrol(FakeGrid(table, names(table)), 2, log) == {"b": 7, "a": 9}
+    table = {7: {"client-id": "b", "examples": 9}, 9: {"client-id": "a", "examples": 9}}
+    assert nodes_of(enrol(FakeGrid(table, names(table)), 2, log)) == {"b": 7, "a": 9}
     told = read_events(log.path)[-1]
     assert (told["connected"], told["wanted"]) == (["a", "b"], 2)
 
@@ -102,37 +106,50 @@ def test_a_node_that_does_not_answer_at_first_is_asked_again(log):
     def answer(node, message):
         asked.append(node)
         late = node == 2 and asked.count(2) < 2
-        return None if late else ConfigRecordDict({"client-id": f"c{node}"})
+        return (
+            None if late else ConfigRecordDict({"client-id": f"c{node}", "examples": 9})
+        )
 
-    assert enrol(FakeGrid([1, 2], answer), 2, log) == {"c1": 1, "c2": 2}
+    assert nodes_of(enrol(FakeGrid([1, 2], answer), 2, log)) == {"c1": 1, "c2": 2}
     assert asked.count(1) == 1
 
 
 def test_too_few_clients_end_the_run_with_the_names_that_came(log):
-    table = {1: {"client-id": "a"}, 2: Error(code=0, reason="no such data")}
+    table = {
+        1: {"client-id": "a", "examples": 9},
+        2: Error(code=0, reason="no such data"),
+    }
     with pytest.raises(RoundError, match=r"1 of 3 .*\['a'\]; node 2: no such data"):
         enrol(FakeGrid(table, names(table)), 3, log)
 
 
 def test_the_second_node_of_a_name_is_left_out(log):
-    table = {1: {"client-id": "a"}, 2: {"client-id": "a"}, 3: {"client-id": "b"}}
-    assert enrol(FakeGrid(table, names(table)), 2, log) == {"a": 1, "b": 3}
+    table = {
+        1: {"client-id": "a", "examples": 9},
+        2: {"client-id": "a", "examples": 9},
+        3: {"client-id": "b", "examples": 9},
+    }
+    assert nodes_of(enrol(FakeGrid(table, names(table)), 2, log)) == {"a": 1, "b": 3}
     with pytest.raises(RoundError, match="another node is client 'a' already"):
         enrol(FakeGrid(table, names(table)), 3, log)
 
 
 def test_a_node_cannot_pose_as_the_client_of_another_key(log):
-    table = {1: {"client-id": "b"}, 2: {"client-id": "b"}, 3: {"client-id": "c"}}
+    table = {
+        1: {"client-id": "b", "examples": 9},
+        2: {"client-id": "b", "examples": 9},
+        3: {"client-id": "c", "examples": 9},
+    }
     owners = {1: "a", 2: "b", 3: "c"}
     grid = FakeGrid(table, names(table))
-    assert enrol(grid, 2, log, owners) == {"b": 2, "c": 3}
+    assert nodes_of(enrol(grid, 2, log, owners)) == {"b": 2, "c": 3}
     with pytest.raises(RoundError, match=r"node 1 says .* 'b'; its key is that of 'a'"):
         enrol(FakeGrid(table, names(table)), 3, log, owners)
 
 
 @pytest.mark.parametrize("said", [{}, {"client-id": 5}, {"client-id": "x" * 101}])
 def test_a_node_without_a_usable_name_does_not_count(log, said):
-    table = {1: {"client-id": "a"}, 2: said or {"other": 1}}
+    table = {1: {"client-id": "a", "examples": 9}, 2: said or {"other": 1}}
     with pytest.raises(RoundError, match="node 2 does not say which client"):
         enrol(FakeGrid(table, names(table)), 2, log)
 

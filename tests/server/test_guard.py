@@ -16,7 +16,7 @@ def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):
 
 
 def test_a_pooled_score_is_that_of_all_examples_together():
-    found = pooled_score([record("a", 3.0, 1, 2), record("b", 5.0, 5, 6)])
+    found = pooled_score([record("a", 3.0, 1, 2), record("b", 5.0, 5, 6)], 2.0)
     assert (found.loss, found.accuracy, found.count) == (1.0, 0.75, 8)
 
 
@@ -28,7 +28,7 @@ def test_only_accepted_answers_with_a_validation_count():
         record("d", 0.0, 0, 0),
         ClientRecord(client_id="e", status=Status.ACCEPTED),
     ]
-    assert pooled_score(records) == pooled_score(records[:1])
+    assert pooled_score(records, 2.0) == pooled_score(records[:1], 2.0)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_only_accepted_answers_with_a_validation_count():
     ids=["nobody", "no examples", "nobody accepted"],
 )
 def test_without_examples_the_score_is_not_a_number(records):
-    found = pooled_score(records)
+    found = pooled_score(records, 2.0)
     assert isnan(found.loss)
     assert isnan(found.accuracy)
     assert found.count == 0
@@ -49,9 +49,9 @@ def test_without_examples_the_score_is_not_a_number(records):
 )
 def test_the_order_of_answers_does_not_change_a_bit_of_the_score(losses, random):
     records = [record(f"c{n}", loss, 0, 1) for n, loss in enumerate(losses)]
-    before = pooled_score(records)
+    before = pooled_score(records, 2.0)
     random.shuffle(records)
-    assert pooled_score(records) == before
+    assert pooled_score(records, 2.0) == before
 
 
 @pytest.mark.parametrize(

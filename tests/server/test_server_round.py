@@ -59,7 +59,7 @@ class Server:
     def answers(self, deltas, **fields):
         """Return answers whose deltas, each float[size], carry ten examples each."""
         work = self.work
-        total = Accumulator(work.spec.size, work.spec.moments, work.asking.limits)
+        total = Accumulator(work.spec.size, work.asking.limits)
         records = []
         for number, dense in enumerate(deltas):
             indices = np.flatnonzero(dense)
@@ -179,11 +179,11 @@ def test_statistics_are_pooled_and_stay_when_nobody_measured():
     server = Server()
     answers = server.answers(server.noise(2))
     ones = np.ones(server.work.spec.moments, dtype=np.float32)
-    for mean in (0.0, 2.0):
-        answers.total.add_statistics(
-            Statistics(num_examples=8, mean=mean * ones, variance=ones)
-        )
-    after, report = server.finish(answers)
+    measured = [
+        replace(r, statistics=Statistics(num_examples=8, mean=m * ones, variance=ones))
+        for r, m in zip(answers.records, (0.0, 2.0), strict=True)
+    ]
+    after, report = server.finish(replace(answers, records=tuple(measured)))
     assert after.statistics is report.measured.statistics
     np.testing.assert_allclose(after.statistics.mean, ones)
     np.testing.assert_allclose(after.statistics.variance, 2 * ones)
@@ -291,12 +291,10 @@ def cut(**changes):
     votes = np.linspace(1.0, 2.0, 16, dtype=np.float32)
     answers = server.answers(server.noise(), importance=votes)
     mean = np.arange(moments, dtype=np.float32)
-    answers.total.add_statistics(
-        Statistics(num_examples=10, mean=mean, variance=mean + 1)
-    )
+    moments = Statistics(num_examples=10, mean=mean, variance=mean + 1)
+    validation = Validation(loss_sum=3.0, correct=5, count=6)
     records = tuple(
-        replace(r, validation=Validation(loss_sum=3.0, correct=5, count=6))
-        for r in answers.records
+        replace(r, validation=validation, statistics=moments) for r in answers.records
     )
     after, report = server.finish(replace(answers, records=records))
     return server, after, report
@@ -547,12 +545,11 @@ def test_parts_are_added_and_records_come_in_the_order_of_their_ids(tmp_path):
             for order in reversed(asking.orders):
                 single = replace(asking, orders=(order,))
                 yield from engine.ask(single, *rest)
-            empty = Accumulator(work.spec.size, work.spec.moments, asking.limits)
+            empty = Accumulator(work.spec.size, asking.limits)
             yield Part(records=(), total=empty, bytes_simulation=5)
 
     parts = collect(work, Split())
     assert parts.total.delta_sum.tobytes() == whole.total.delta_sum.tobytes()
-    assert parts.total.moment_sum.tobytes() == whole.total.moment_sum.tobytes()
     assert [r.client_id for r in parts.records] == list(server.setting.clients)
     assert parts.bytes_simulation == 5
 

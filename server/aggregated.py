@@ -1,0 +1,72 @@
+"""One delta out of those of the clients: the mean, or the median over its senders."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common import codec
+from common.aggregate import Accumulator
+from common.messages import ClientRecord, ClientUpdate, SparseDelta, Vector
+from common.sparsity.topk import dense
+from server.influence import clip_delta, median_norm
+from server.plan import RoundWork
+
+
+def aggregate(
+    total: Accumulator,
+    singles: Sequence[ClientUpdate],
+    records: Sequence[ClientRecord],
+    work: RoundWork,
+) -> Vector:
+    """Return the aggregated delta, float32[n].
+
+    Args:
+        total: Sum of the accepted deltas.
+        singles: The accepted updates, where the round asked for them; the sum is not
+            used then.
+        records: The accepted answers.
+        work: The round.
+    """
+    if not singles:
+        return total.mean_delta()
+    deltas = _clipped(singles, records, work)
+    if work.robust.aggregate == "median":
+        return _median([deltas[client] for client in sorted(deltas)], work.spec.size)
+    weights = {record.client_id: record.num_examples for record in records}
+    fresh = Accumulator(work.spec.size, work.asking.limits)
+    for client, delta in deltas.items():
+        fresh.add(delta, weights[client])
+    return fresh.mean_delta()
+
+
+def _clipped(
+    singles: Sequence[ClientUpdate], records: Sequence[ClientRecord], work: RoundWork
+) -> dict[str, SparseDelta]:
+    """Return the deltas, clipped by this cohort's own median norm."""
+    longest = work.robust.max_norm * median_norm(records)
+    return {
+        update.client_id: clip_delta(
+            codec.dequantise_delta(update.delta, work.spec), longest
+        )[0]
+        for update in singles
+    }
+
+
+def _median(deltas: Sequence[SparseDelta], size: int) -> Vector:
+    """Return the median of each coordinate over the clients that sent it, scaled.
+
+    Most clients of a sparse round send nothing at most coordinates, and a median over
+    all would be zero: so it is scaled by the share of the senders (cf.
+    arXiv:2505.01454).
+    """
+    stack = np.stack([dense(delta) for delta in deltas])
+    for row, delta in zip(stack, deltas, strict=True):
+        silent = np.ones(delta.size, dtype=bool)
+        silent[delta.indices] = False
+        row[silent] = np.nan
+    senders = np.isfinite(stack).sum(axis=0)
+    middle = np.zeros(size, dtype=np.float32)
+    heard = senders > 0
+    middle[heard] = np.nanmedian(stack[:, heard], axis=0)
+    scaled: Vector = (middle * (senders / len(stack))).astype(np.float32)
+    return scaled

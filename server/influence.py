@@ -1,0 +1,158 @@
+"""How far one client can move a round: its weight, its delta, its moments, its losses.
+
+Honest clients stay inside of every bound here (docs/decisions.md has the measurement);
+a valid message that lies is cut down to what an honest client could have said.  What
+is cut is lost: the client still believes that all of it arrived.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import PayloadError, Reason
+from common.messages import ClientRecord, SparseDelta, Statistics
+
+_SLACK = 0.1  # losses this near to the median are never moved
+_LARGEST = 65504.0  # of a float16, in which moments travel
+_LARGEST_MEAN = 2.0**12  # batch-norm input means beyond this are faults
+
+
+def weight_caps(
+    enrolled: Mapping[str, int], cohort: Sequence[str], multiple: float, most: int
+) -> dict[str, int]:
+    """Return the largest weight of each client of a cohort, >= 1.
+
+    ``min(enrolled, multiple * median enrolment of the cohort, most)``: what a client
+    claims in an answer counts up to what it said when it came, and that up to what is
+    usual.
+
+    Args:
+        enrolled: Client id -> examples that it enrolled with.
+        cohort: Clients that are asked.
+        multiple: ``robust.max_weight``; 0 = no bound by the cohort.
+        most: ``robust.max_examples``.
+    """
+    counts = {client: min(enrolled.get(client, most), most) for client in cohort}
+    usual = median(counts.values()) if counts else 0
+    bound = max(int(multiple * usual), 1) if multiple > 0.0 else most
+    return {client: max(min(count, bound), 1) for client, count in counts.items()}
+
+
+def clip_delta(delta: SparseDelta, longest: float) -> tuple[SparseDelta, float]:
+    """Shorten a delta to an L2 norm of at most ``longest``.
+
+    Returns:
+        The delta and the factor on it, 0 < factor <= 1; the same delta where it is
+        short enough, or where ``longest`` is 0: not known.
+    """
+    norm = delta_norm(delta)
+    if longest <= 0.0 or norm <= longest:
+        return delta, 1.0
+    factor = longest / norm
+    values = (delta.values.astype(np.float64) * factor).astype(np.float32)
+    return SparseDelta(size=delta.size, indices=delta.indices, values=values), factor
+
+
+def delta_norm(delta: SparseDelta) -> float:
+    """Return the L2 norm of a delta."""
+    return float(np.linalg.norm(delta.values.astype(np.float64)))
+
+
+def median_norm(records: Iterable[ClientRecord]) -> float:
+    """Return the median L2 norm of the deltas, before any was clipped; 0 of none."""
+    norms = [record.norm for record in records]
+    return float(median(norms)) if norms else 0.0
+
+
+def check_moments(statistics: Statistics) -> None:
+    """Refuse moments that no honest activations have.
+
+    Raises:
+        PayloadError: If a mean or variance is out of range.
+    """
+    mean, variance = np.abs(statistics.mean), statistics.variance
+    if not (np.all(mean <= _LARGEST_MEAN) and np.all(variance <= _LARGEST)):
+        detail = f"a mean beyond {_LARGEST_MEAN:g} or a variance beyond {_LARGEST:g}"
+        raise PayloadError(Reason.BAD_VALUE, "statistics", detail)
+
+
+def pooled_moments(
+    records: Iterable[ClientRecord], multiple: float
+) -> Statistics | None:
+    """Pool the batch-norm moments of the accepted answers; None when nobody measured.
+
+    The variance is that of all examples together: mean(var + mean**2) - mean(mean)**2.
+    Before that each client's mean is clipped to ``multiple`` standard deviations of the
+    coordinate-wise median client, and its variance to ``multiple`` times that client's.
+    A low variance needs no bound: it takes away its own share at most.
+
+    Args:
+        records: Answers; each weighs as much as its delta does (``num_examples``).
+        multiple: ``robust.max_moment``; 0 = nothing is clipped.
+    """
+    heard = [r for r in records if r.statistics is not None]
+    heard.sort(key=lambda record: record.client_id)
+    if not heard:
+        return None
+    found = [r.statistics for r in heard if r.statistics is not None]
+    mean = np.stack([s.mean.astype(np.float64) for s in found])
+    variance = np.stack([s.variance.astype(np.float64) for s in found])
+    centre = np.median(mean, axis=0)
+    if multiple > 0.0:
+        usual = np.median(variance + (mean - centre) ** 2, axis=0)
+        reach = multiple * np.sqrt(usual)
+        mean = np.clip(mean, centre - reach, centre + reach)
+        variance = np.minimum(variance, multiple * usual)
+    share = _shares([r.num_examples for r in heard])
+    offset = mean - centre
+    middle = (share * offset).sum(axis=0)
+    spread = (share * (variance + offset**2)).sum(axis=0) - middle**2
+    return Statistics(
+        num_examples=sum(r.num_examples for r in heard),
+        mean=(centre + middle).astype(np.float32),
+        variance=np.maximum(spread, 0.0).astype(np.float32),
+    )
+
+
+def _shares(weights: Sequence[int]) -> NDArray[np.float64]:
+    column = np.asarray(weights, dtype=np.float64)[:, None]
+    return column / max(float(column.sum()), 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A mean loss that one client reports.
+
+    Attributes:
+        loss: Mean loss of an example.
+        correct: Share classified rightly, 0..1.
+        count: Number of examples, >= 1.
+    """
+
+    loss: float
+    correct: float
+    count: int
+
+
+def bounded(claims: Sequence[Claim], multiple: float) -> list[Claim]:
+    """Return the claims, none of them far from the median one.
+
+    Losses lie within twice the median (and a slack of 0.1) of it, counts at most
+    ``multiple`` times the median count; ``multiple`` 0 = as they are.
+    """
+    if multiple <= 0.0 or not claims:
+        return list(claims)
+    usual = median(claim.loss for claim in claims)
+    reach = 2.0 * abs(usual) + _SLACK
+    most = max(int(multiple * median(claim.count for claim in claims)), 1)
+    return [
+        Claim(
+            loss=min(max(claim.loss, usual - reach), usual + reach),
+            correct=claim.correct,
+            count=min(claim.count, most),
+        )
+        for claim in claims
+    ]
