@@ -1,0 +1,35 @@
+"""What a run saves is what it reports: each network, loaded, has its accuracy."""
+
+import pytest
+import torch
+
+from common.load import load_model
+from common.task import Task
+from simulations.run import load_config
+from tests.integration.small_runs import read_summary, run_small
+
+NAMES = {
+    "final": "accuracy_final",
+    "before_cut": "accuracy_before_cut",
+    "control": "accuracy_control",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    changes = {"run.control": True, "rounds.warmup": 3, "client.lr": 0.1}
+    return run_small(tmp_path_factory.mktemp("saved"), changes).directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "figure"), NAMES.items(), ids=NAMES)
+def test_each_saved_network_has_the_accuracy_that_the_summary_gives_it(
+    run, name, figure
+):
+    test = Task(load_config(run / "config.toml")).dataset.test
+    model = load_model(run / "model" / f"{name}.safetensors").eval()
+    inputs, targets = test.batch(range(len(test)))
+    with torch.no_grad():
+        found = float((model(inputs).argmax(dim=1) == targets).double().mean())
+    assert found == pytest.approx(read_summary(run)[figure], abs=1e-9)
+    assert found > 0.2  # the run learned something: the law is not about chance
