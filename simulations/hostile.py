@@ -31,6 +31,7 @@ from server.asking import Asking, expect
 MEAN, VARIANCE = 50.0, 1e-3  # moments that no layer of an honest client has
 LOSS = 1e30
 _MAX_BYTES = (1 << 31) - 1
+_EXACT = 1e-4  # share of a tensor's energy that its steps may lose
 _CLAIM = 1000  # times the examples that it holds
 
 
@@ -113,13 +114,11 @@ def scaled(update: ClientUpdate, spec: ModelSpec, factor: float) -> ClientUpdate
         indices=sent.indices,
         values=sent.values * np.float32(factor),
     )
-    delta = codec.quantise_delta(longer, spec, update.delta.kind)
+    delta = codec.quantise_delta(longer, spec, update.delta.kind, _EXACT)
     return replace(update, delta=delta)
 
 
-def claim_and_flip(
-    update: ClientUpdate, spec: ModelSpec, scene: Scene
-) -> ClientUpdate:
+def claim_and_flip(update: ClientUpdate, spec: ModelSpec, scene: Scene) -> ClientUpdate:
     """Claim a thousand times the examples and send the delta with its sign turned."""
     claimed = min(_CLAIM * update.num_examples, scene.most)
     return replace(scaled(update, spec, -1.0), num_examples=claimed)
@@ -159,7 +158,7 @@ def judged_good(update: ClientUpdate, scene: Scene) -> ClientUpdate:
 ATTACKS: Mapping[str, Attack] = {
     "examples x 1000, sign flipped": claim_and_flip,
     "delta x 100": lambda update, spec, _: scaled(update, spec, 100.0),
-    "delta x -100": lambda update, spec, _: scaled(update, spec, -100.0),
+    "delta x 100, sign flipped": lambda update, spec, _: scaled(update, spec, -100.0),
     "moments, most examples": lambda update, _, scene: moments(
         update, scene, claim=True
     ),

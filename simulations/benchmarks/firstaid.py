@@ -1,9 +1,9 @@
 """Nothing wrong goes through: accuracy, votes, a pretrained network, hostile clients.
 
-``python -m simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N] [--work DIR]``
-with the rows digits, votes, pretrained and attacks (all by default), and ``--json FILE``
-and ``--check`` as everywhere.  What was measured stays in DIR and is not measured
-again: a stopped benchmark goes on where it was, and an empty DIR starts it over.
+``python -m simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N] [--work DIR]``,
+with ``--json FILE`` and ``--check`` as everywhere.  The rows are digits, votes,
+pretrained and attacks, all by default.  What was measured stays in DIR and is not
+measured again: a stopped benchmark goes on where it was; an empty DIR starts it over.
 """
 
 import argparse

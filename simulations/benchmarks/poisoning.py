@@ -28,17 +28,18 @@ SETTINGS = {
 
 
 def small_net(num_outputs: int, input_shape: tuple[int, ...]) -> nn.Sequential:
-    """Return two convolutions with batch norm and a linear layer."""
+    """Return two convolutions with batch norm and a linear layer, for 8 x 8 images."""
     return nn.Sequential(
         nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1, bias=False),
         nn.BatchNorm2d(32),
         nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
+        nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(32, num_outputs),
+        nn.Linear(32 * 4, num_outputs),
     )
 
 

@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,7 +68,8 @@ class ResNet20(nn.Module):
         """Return the scores of the classes, float32[batch, num_outputs]."""
         x = functional.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return torch.as_tensor(self.linear(x.mean(dim=(2, 3))))
+        scores: Tensor = self.linear(x.mean(dim=(2, 3)))
+        return scores
 
 
 def weights_file() -> Path | None:

@@ -1,5 +1,7 @@
 """Hostile answers in a whole run: refused whole, by name; the run goes on or stops."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from client.round import run_round
 from common.codec import Kind, seal, unseal
 from common.errors import DataError, RoundError
 from simulations.api import simulate
+from simulations.hostile import hostile
 from tests.integration.small_runs import events, figures, run_small
 
 ROUNDS = {"rounds.warmup": 3, "rounds.cuts": 0, "rounds.final": 0}
@@ -45,18 +48,19 @@ ATTACKS = {
 
 
 @pytest.fixture
-def answer_with(monkeypatch):
+def answer_with():
     """Let ``change(client id, round)`` return what is done to an answer, or None."""
+    with ExitStack() as stack:
 
-    def install(change):
-        def forged(plan, bench, store):
-            done = change(plan.client_id, plan.round)
-            answer = run_round(plan, bench, store)
-            return answer if done is None else done(answer)
+        def install(change):
+            def forge(scene, answer):
+                done = change(scene.plan.client_id, scene.plan.round)
+                return answer if done is None else done(answer)
 
-        monkeypatch.setattr(simulations.worker, "run_round", forged)
+            stack.close()  # the change before this one
+            stack.enter_context(hostile(forge))
 
-    return install
+        yield install
 
 
 @pytest.mark.parametrize(("attack", "field"), ATTACKS.values(), ids=ATTACKS)
