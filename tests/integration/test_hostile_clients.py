@@ -88,19 +88,15 @@ def test_a_hostile_answer_is_refused_by_name_and_the_round_goes_on(
     assert result.summary["refused"] == len(rounds)
 
 
-def test_a_refused_answer_leaves_no_trace_in_the_model(
-    tmp_path, answer_with, monkeypatch
-):
+def test_a_refused_answer_leaves_no_trace_in_the_model(tmp_path, answer_with):
     answer_with(lambda client, _: flip_a_bit if client == "client-001" else None)
     refused = run_small(tmp_path / "refused", ROUNDS)
 
-    def abstains(plan, bench, store):
-        if plan.client_id == "client-001":
-            message = "stays silent"
-            raise DataError(message)
-        return run_round(plan, bench, store)
+    def abstains(_answer):
+        message = "stays silent"
+        raise DataError(message)
 
-    monkeypatch.setattr(simulations.worker, "run_round", abstains)
+    answer_with(lambda client, _: abstains if client == "client-001" else None)
     silent = run_small(tmp_path / "silent", ROUNDS)
     assert refused.summary["model_sha256"] == silent.summary["model_sha256"]
 
