@@ -140,7 +140,7 @@ def answer(message: Message, context: Context, fab: bytes) -> tuple[Message, str
         reply = client_app.app(message=message, context=context)
     except IntegrityError as error:
         return _failed(message, ErrorCode.INVALID_FAB, error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _failed(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, error)
     seconds = time.monotonic() - started
     say(f"{_name(message)}: answered in {seconds:.1f} s")
