@@ -81,6 +81,7 @@ def _identity(monkeypatch):
 def _quick(monkeypatch):
     monkeypatch.setattr(under_test, "_POLL_S", 0.01)
     monkeypatch.setattr(under_test, "_ENROL_S", 0.3)
+    monkeypatch.setattr(under_test, "_HELLO_S", 0.05)
 
 
 @pytest.fixture
@@ -130,10 +131,22 @@ def test_a_node_cannot_pose_as_the_client_of_another_key(log):
         enrol(FakeGrid(table, names(table)), 3, log, owners)
 
 
-@pytest.mark.parametrize("said", [{}, {"client-id": 5}, {"client-id": "x" * 101}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"client-id": 5},
+        {"client-id": b"c"},
+        {"client-id": "x" * 101},
+        {"client-id": "../c"},
+        {"client-id": "c\x1b[2J\nround 9"},
+    ],
+)
 def test_a_node_without_a_usable_name_does_not_count(log, said):
     table = {1: {"client-id": "a"}, 2: said or {"other": 1}}
-    with pytest.raises(RoundError, match="node 2 does not say which client"):
+    with pytest.raises(
+        RoundError, match=r"node 2: (it does not say|client .*want 1 to)"
+    ):
         enrol(FakeGrid(table, names(table)), 2, log)
 
 
