@@ -147,7 +147,7 @@ def answer(message: Message, context: Context, fab: bytes) -> tuple[Message, str
     return reply, ""
 
 
-def _failed(message: Message, code: int, error: Exception) -> tuple[Message, str]:
+def _failed(message: Message, code: int, error: BaseException) -> tuple[Message, str]:
     known = isinstance(error, FedPruneError)
     why = str(error) if known else f"{type(error).__name__}: {error}"
     say(f"{_name(message)}: {why}")

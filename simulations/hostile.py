@@ -8,6 +8,7 @@ first-aid benchmark use it.  Workers on Ray are other processes and stay honest.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -62,17 +63,18 @@ Attack = Callable[[ClientUpdate, ModelSpec, Scene], ClientUpdate]
 @contextmanager
 def hostile(forge: Forge) -> Iterator[None]:
     """Give every answer of every client to ``forge`` while the block runs."""
-    honest = simulations.worker.run_round
+    module: Any = simulations.worker
+    honest = module.run_round
 
     def answer(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
         scene = Scene(plan=plan, bench=bench, store=store)
         return forge(scene, honest(plan, bench, store))
 
-    simulations.worker.run_round = answer  # type: ignore[attr-defined]
+    module.run_round = answer
     try:
         yield
     finally:
-        simulations.worker.run_round = honest  # type: ignore[attr-defined]
+        module.run_round = honest
 
 
 def by(clients: Collection[str], attack: Attack) -> Forge:

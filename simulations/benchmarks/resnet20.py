@@ -92,8 +92,8 @@ def cifar10() -> tuple[NDArray[np.generic], ...]:
 
 def _normalised(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     shape = (1, 3, 1, 1)
-    mean = np.reshape(np.float32(_MEAN), shape)
-    deviation = np.reshape(np.float32(_DEVIATION), shape)
+    mean = np.array(_MEAN, np.float32).reshape(shape)
+    deviation = np.array(_DEVIATION, np.float32).reshape(shape)
     scaled = pixels.astype(np.float32) / np.float32(255)
     return (scaled - mean) / deviation
 
