@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 # Not benchmarks themselves: what they share, and the page made of their figures.
 HELPERS := __init__ codec_captures codec_rivals codec_sets fleet harness latency networks \
-	nncodec_script plain_loop results runs stock subjects
+	nncodec_script plain_loop poisoning resnet20 results rows runs stock subjects votes
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.

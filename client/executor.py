@@ -140,14 +140,14 @@ def answer(message: Message, context: Context, fab: bytes) -> tuple[Message, str
         reply = client_app.app(message=message, context=context)
     except IntegrityError as error:
         return _failed(message, ErrorCode.INVALID_FAB, error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _failed(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, error)
     seconds = time.monotonic() - started
     say(f"{_name(message)}: answered in {seconds:.1f} s")
     return reply, ""
 
 
-def _failed(message: Message, code: int, error: Exception) -> tuple[Message, str]:
+def _failed(message: Message, code: int, error: BaseException) -> tuple[Message, str]:
     known = isinstance(error, FedPruneError)
     why = str(error) if known else f"{type(error).__name__}: {error}"
     say(f"{_name(message)}: {why}")

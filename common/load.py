@@ -18,6 +18,7 @@ from common.errors import ConfigError, FedPruneError, IntegrityError, PayloadErr
 from common.files import Tensors, read_input_shape, read_model_file, read_plan_file
 from common.messages import Mask, PrunePlan
 from common.models.registry import build_model
+from common.models.user_code import call_factory
 from common.models.zoo import without_weights
 from common.packed_file import ENDING, build_packed, read_packed
 from common.pruning.plan import apply_plan, full_plan
@@ -143,7 +144,7 @@ def _uncut(
 ) -> nn.Module:
     """Return the uncut network of a name; sizes are input shape and outputs."""
     if factory is not None:
-        return factory()
+        return call_factory(factory)
     if name == PYTHON_FACTORY:
         msg = f"{path}: its network was made by Python code; pass that as factory="
         raise ConfigError(msg)

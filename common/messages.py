@@ -18,6 +18,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from common.text import printable
+
 Vector: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -474,7 +476,8 @@ class ClientRecord:
     Attributes:
         client_id: Who was asked.
         status: What became of it.
-        reason: Empty when accepted, else one line that names the field.
+        reason: Empty when accepted, else one printable line that names the field, of
+            at most 500 characters; made so whatever is given.
         bytes_down: Length of the message that it was sent.
         bytes_up: Length of the message that it answered, 0 if none came.
         bytes_fixed: Bytes of ``bytes_up`` that do not depend on the number of
@@ -504,3 +507,7 @@ class ClientRecord:
     importance: Vector | None = None
     validation: Validation | None = None
     statistics: Statistics | None = None
+
+    def __post_init__(self) -> None:
+        # Clients write it, and it goes to terminals, logs and reports.
+        object.__setattr__(self, "reason", printable(self.reason))

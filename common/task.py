@@ -16,6 +16,7 @@ from common.data.sources import load_dataset
 from common.errors import DataError
 from common.messages import Indices
 from common.models.registry import build_model
+from common.models.user_code import call_factory
 from common.models.weights_file import load_weights
 
 
@@ -105,7 +106,7 @@ class Task:
         if self.factory is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.run.seed)
-                model = self.factory()
+                model = call_factory(self.factory)
         else:
             model = build_model(
                 self.config.task.model,

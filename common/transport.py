@@ -10,7 +10,7 @@ HELLO = "hello"  # a query action: a node answers with its client id
 DELIVER = "deliver"  # a query action: a node keeps the final network
 
 
-def check_payload(stype: str, data: bytes, max_bytes: int) -> bytes:
+def check_payload(stype: str, data: object, max_bytes: int) -> bytes:
     """Return the bytes of one payload array.
 
     Raises:
@@ -18,6 +18,9 @@ def check_payload(stype: str, data: bytes, max_bytes: int) -> bytes:
     """
     if stype != STYPE:
         raise PayloadError(Reason.UNKNOWN, "stype", f"'{stype}'; want '{STYPE}'")
+    if not isinstance(data, bytes):
+        detail = f"a {type(data).__name__}; want bytes"
+        raise PayloadError(Reason.BAD_FRAME, "message", detail)
     if len(data) > max_bytes:
         detail = f"{len(data)} bytes; want at most {max_bytes}"
         raise PayloadError(Reason.TOO_LARGE, "message", detail)

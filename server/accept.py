@@ -4,6 +4,7 @@ from common import codec
 from common.aggregate import Accumulator
 from common.errors import FedPruneError
 from common.messages import ClientRecord, ClientUpdate, Expected, Status
+from common.text import told
 from server.influence import check_moments, clip_delta, delta_norm
 
 
@@ -37,6 +38,8 @@ def accept_answer(
         total.add(clipped, weight)
     except FedPruneError as error:
         return refusal(expected.client_id, str(error), data, bytes_down), None
+    except Exception as error:  # bytes from outside may find any fault of ours
+        return refusal(expected.client_id, told(error), data, bytes_down), None
     record = ClientRecord(
         client_id=expected.client_id,
         status=Status.ACCEPTED,

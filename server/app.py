@@ -16,7 +16,7 @@ from common.app_config import read_app_config
 from common.atomic import write_json_atomic
 from common.config import config_to_toml, load_config
 from common.device_app import NAMES_KEY, RUN_KEY
-from common.errors import FedPruneError
+from common.errors import FedPruneError, IntegrityError
 from common.files import write_plan_file
 from common.messages import digest_of
 from common.models.flat import get_weights, set_statistics, set_weights
@@ -24,6 +24,7 @@ from common.network_file import write_network
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.task import Task
+from common.text import told
 from server.downlink import encode_network
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
@@ -98,7 +99,11 @@ def _owners(path: str) -> dict[int, str] | None:
     if not path:
         return None
     entries = read_json_object(Path(path)).items()
-    return {int(e["node"]): name for name, e in entries if isinstance(e, dict)}
+    try:
+        return {int(e["node"]): name for name, e in entries if isinstance(e, dict)}
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: an entry names no node ({told(error)}); register the keys anew"
+        raise IntegrityError(msg) from error
 
 
 def _run(work: Work) -> None:

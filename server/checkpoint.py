@@ -21,11 +21,18 @@ from safetensors.numpy import load, save
 from common.atomic import write_bytes_atomic
 from common.errors import IntegrityError
 from common.messages import Phase, PrunePlan, Statistics, WeightMask
+from common.text import told
 from server.cycle import Cursor
 from server.state import Known, Sent, ServerState, Snapshot, Totals
 
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
 _FORMAT = "fedprune-checkpoint/3"
+
+# Whatever a file may make its reader raise.
+_BROKEN = (
+    *(SafetensorError, LookupError, ValueError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -83,9 +90,8 @@ class Checkpoints:
         """
         refused: list[str] = []
         for line in self._lines():
-            path = self._folder / str(line.get("file", "?"))
             try:
-                state = self._read(path, str(line.get("sha256", "")))
+                state = self._read(line)
             except IntegrityError as error:
                 refused.append(str(error))
                 continue
@@ -98,8 +104,8 @@ class Checkpoints:
     def _path(self, round_: int) -> Path:
         return self._folder / f"{self._run}-round-{round_:05d}.safetensors"
 
-    def _lines(self) -> Iterator[dict[str, object]]:
-        """Yield the journal's lines, newest first, each round once."""
+    def _lines(self) -> Iterator[object]:
+        """Yield what the journal's lines hold, newest first, each round once."""
         try:
             text = self._journal.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -108,15 +114,27 @@ class Checkpoints:
         for row in reversed(text.splitlines()):
             try:
                 line = json.loads(row)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # A torn last line: its checkpoint was never acknowledged.
-            if isinstance(line, dict) and line.get("round") not in seen:
-                seen.add(line.get("round"))
+            # By its text: what stands for a round may be anything.
+            name = str(line.get("round")) if isinstance(line, dict) else row
+            if name not in seen:
+                seen.add(name)
                 if len(seen) > _KEPT:
                     return
                 yield line
 
-    def _read(self, path: Path, sha256: str) -> ServerState:
+    def _read(self, line: object) -> ServerState:
+        """Return the state that a line of the journal names."""
+        found = line if isinstance(line, dict) else {}
+        number, sha256 = found.get("round"), found.get("sha256")
+        if not isinstance(number, int) or not isinstance(sha256, str):
+            msg = f"{self._journal.name} holds a line that names no checkpoint"
+            raise IntegrityError(msg)
+        path = self._path(number)
+        if found.get("file") != path.name:
+            msg = f"{self._journal.name} names another file for round {number}"
+            raise IntegrityError(msg)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -184,8 +202,8 @@ def state_from_bytes(data: bytes, identity: str, name: str) -> ServerState:
             msg = f"{name} belongs to another configuration; resume with that one"
             raise IntegrityError(msg)
         return _state_in(json.loads(metadata["state"]), arrays)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        msg = f"{name} is not a whole checkpoint: {error}"
+    except _BROKEN as error:
+        msg = f"{name} is not a whole checkpoint: {told(error)}"
         raise IntegrityError(msg) from error
 
 

@@ -25,6 +25,9 @@ import numpy as np
 
 from common.atomic import write_bytes_atomic
 from common.errors import IntegrityError
+from common.text import printable
+
+_LONGEST = 4096  # characters of a path
 
 Listener = Callable[[Mapping[str, object]], None]
 
@@ -85,7 +88,8 @@ class EventLog:
         Args:
             event: Its kind.
             fields: Its fields; numpy values become lists and numbers, a number that
-                is not finite becomes null, because JSON has none.
+                is not finite becomes null, because JSON has none, and a value that
+                JSON has no name for becomes its ``repr``.
         """
         record: dict[str, object] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -151,6 +155,36 @@ def read_events(path: Path) -> list[dict[str, object]]:
     return events
 
 
+def parse_event(line: bytes) -> dict[str, object] | None:
+    """Return the event of one line, or None when it is torn or none at all.
+
+    An event is a JSON object that names its kind under ``event``.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("event"), str):
+        return None
+    return value
+
+
+def number_of(event: Mapping[str, object], name: str) -> float:
+    """Return a number of an event.
+
+    Raises:
+        IntegrityError: If the event says none there: its log was changed.
+    """
+    value = event.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = (
+            f"events.jsonl: a '{printable(event['event'])}' event holds "
+            f"{printable(repr(value), 60)} as '{name}'; want a number"
+        )
+        raise IntegrityError(msg)
+    return value
+
+
 def write_metrics_csv(events: Iterable[Mapping[str, object]], path: Path) -> None:
     """Write one row per ``round`` event, ``COLUMNS`` wide; unknown values are empty."""
     text = io.StringIO(newline="")
@@ -169,11 +203,11 @@ def _scan(path: Path) -> tuple[list[dict[str, object]], int]:
     # Not splitlines(): a torn line may hold any byte, a carriage return too.
     lines = path.read_bytes().split(b"\n")
     torn = lines.pop()  # what follows the last newline: nothing, unless torn
-    if torn == b"" and lines and _parse(lines[-1]) is None:
+    if torn == b"" and lines and parse_event(lines[-1]) is None:
         lines.pop()
     events = []
     for number, line in enumerate(lines, start=1):
-        event = _parse(line)
+        event = parse_event(line)
         if event is None:
             msg = f"{path}:{number}: not an event; want one JSON object a line"
             raise IntegrityError(msg)
@@ -190,20 +224,12 @@ def _is_after(event: Mapping[str, object], round_: int, run: str | None) -> bool
     return run is None or event.get("run", MAIN) == run
 
 
-def _parse(line: bytes) -> dict[str, object] | None:
-    """Return the event of one line, or None when it is torn or none at all."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and "event" in value else None
-
-
 def _line(record: Mapping[str, object]) -> bytes:
     text = json.dumps(
         record, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    return f"{text}\n".encode()
+    # Half of a surrogate pair has no bytes; JSON writes it as an escape.
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def _plain(value: object) -> object:
@@ -216,6 +242,8 @@ def _plain(value: object) -> object:
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value
+    if value is None or isinstance(value, str | int):
+        return value
+    # Paths, and what JSON has no name for: a log that cannot be written ends the run.
+    shown = os.fspath(value) if isinstance(value, os.PathLike) else repr(value)
+    return printable(shown, _LONGEST)

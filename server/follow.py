@@ -1,12 +1,16 @@
 """What a run on devices is doing, told from its run folder."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from common.errors import IntegrityError
+from common.text import printable
+from server.events import parse_event
 from server.runfolder import RunFolder
 
 Event = Mapping[str, object]
+
+_LONGEST = 20_000  # characters of a line: a few hundred clients by name
 
 
 @dataclass(slots=True)
@@ -29,6 +33,9 @@ class Follower:
         """Yield the whole lines that have come since the last call.
 
         The server rewrites its events when it resumes; then the reading starts over.
+
+        Raises:
+            IntegrityError: If a whole line is not an event.
         """
         path = self.folder.events
         if not path.exists():
@@ -41,39 +48,73 @@ class Follower:
                 if not line.endswith(b"\n"):
                     return
                 self._place += len(line)
-                yield json.loads(line)
+                event = parse_event(line)
+                if event is None:
+                    msg = f"{path}: holds a line that is not an event; want JSON"
+                    raise IntegrityError(msg)
+                yield event
 
 
 def describe(event: Event) -> str:
-    """Return one line about an event for people, or nothing."""
-    kind = event["event"]
-    text = ""
-    if kind == "waiting":
-        names = event["connected"]
-        count = len(names) if isinstance(names, list) else 0
-        text = f"{count}/{event['wanted']} clients: {_join(names)}"
-        refused = event.get("refused")
-        text += f"; refused: {_join(refused)}" if refused else ""
-    elif kind == "round":
-        text = (
-            f"round {event['round']}/{event['rounds']} {event['phase']}: "
-            f"accuracy {_number(event['validation_accuracy'])} (validation), "
-            f"{event['accepted']}/{event['asked']} answers, "
-            f"up {event['bytes_up']} B, down {event['bytes_down']} B, "
-            f"{_number(event['seconds'])} s"
-        )
-    elif kind == "cut":
-        text = f"cut after round {event['round']}: {event['params']} parameters left"
-    elif kind == "client" and event["status"] != "accepted":
-        text = str(event["reason"])
-    elif kind == "delivered":
-        told = event.get("reason") or f"accuracy {_number(event.get('accuracy'))} there"
-        text = f"delivered to {event['client']}: {told}"
-    elif kind in {"warning", "run_failed"}:
-        text = str(event["text"])
-    elif kind == "rollback":
-        text = f"round {event['round']}: the cut is rolled back"
-    return text
+    """Return one printable line about an event for people, or nothing."""
+    tell = _LINES.get(str(event.get("event")))
+    return "" if tell is None else printable(tell(event), _LONGEST)
+
+
+def _waiting(event: Event) -> str:
+    names, refused = event.get("connected"), event.get("refused")
+    count = len(names) if isinstance(names, list) else 0
+    text = f"{count}/{_shown(event, 'wanted')} clients: {_join(names)}"
+    return f"{text}; refused: {_join(refused)}" if refused else text
+
+
+def _round(event: Event) -> str:
+    return (
+        f"round {_shown(event, 'round')}/{_shown(event, 'rounds')} "
+        f"{_shown(event, 'phase')}: "
+        f"accuracy {_number(event.get('validation_accuracy'))} (validation), "
+        f"{_shown(event, 'accepted')}/{_shown(event, 'asked')} answers, "
+        f"up {_shown(event, 'bytes_up')} B, down {_shown(event, 'bytes_down')} B, "
+        f"{_number(event.get('seconds'))} s"
+    )
+
+
+def _cut(event: Event) -> str:
+    left = _shown(event, "params")
+    return f"cut after round {_shown(event, 'round')}: {left} parameters left"
+
+
+def _client(event: Event) -> str:
+    return "" if event.get("status") == "accepted" else _shown(event, "reason")
+
+
+def _delivered(event: Event) -> str:
+    told = event.get("reason") or f"accuracy {_number(event.get('accuracy'))} there"
+    return f"delivered to {_shown(event, 'client')}: {told}"
+
+
+def _text(event: Event) -> str:
+    return _shown(event, "text")
+
+
+def _rollback(event: Event) -> str:
+    return f"round {_shown(event, 'round')}: the cut is rolled back"
+
+
+_LINES: Mapping[str, Callable[[Event], str]] = {
+    "waiting": _waiting,
+    "round": _round,
+    "cut": _cut,
+    "client": _client,
+    "delivered": _delivered,
+    "warning": _text,
+    "run_failed": _text,
+    "rollback": _rollback,
+}
+
+
+def _shown(event: Event, name: str) -> str:
+    return str(event.get(name, "-"))
 
 
 def _join(names: object) -> str:

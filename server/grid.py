@@ -9,7 +9,8 @@ from flwr.serverapp import Grid
 
 from common import codec
 from common.aggregate import Accumulator
-from common.errors import PayloadError, RoundError
+from common.client_name import check_client_name
+from common.errors import ConfigError, RoundError
 from common.messages import (
     ClientRecord,
     ModelSpec,
@@ -24,16 +25,25 @@ from common.transport import (
     RECORD,
     STRUCTURE,
     STYPE,
-    check_payload,
 )
 from server.accept import accept_answer, failure, refusal
 from server.asking import Asking, Order, Part, expect
 from server.events import EventLog
+from server.replies import (
+    UNSENT,
+    Reply,
+    arrived,
+    count_of,
+    payload,
+    said,
+    send,
+    share_of,
+    unreadable,
+)
 
 _POLL_S = 0.2
 _ENROL_S = 300.0
 _HELLO_S = 120.0
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,26 +112,46 @@ def _greet(
     """Ask nodes who they are; note the clients, and why others are none."""
     found, refused = book
     messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
-    for reply in grid.send_and_receive(messages, timeout=_HELLO_S):
-        node = reply.metadata.src_node_id
-        if reply.has_error():
-            refused[node] = f"node {node}: {reply.error.reason}"
-            continue
-        said = _said(reply)
-        name, examples = said.get("client-id"), said.get("examples")
-        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
-            refused[node] = f"node {node} does not say which client it is"
-        elif type(examples) is not int or examples < 0:
-            refused[node] = f"client '{name}' does not say how many examples it holds"
-        elif owners is not None and owners.get(node) != name:
-            refused[node] = (
-                f"node {node} says that it is client '{name}'; "
-                f"its key is that of {owners.get(node, 'nobody')!r}"
-            )
-        elif name in found and found[name].node != node:
-            refused[node] = f"another node is client '{name}' already"
-        else:
-            found[name] = Enrolled(node=node, examples=examples)
+    sent = zip(send(grid, messages), nodes, strict=True)
+    waiting = {number: node for number, node in sent if number is not None}
+    end = time.monotonic() + _HELLO_S
+    while waiting and time.monotonic() < end:
+        for reply in arrived(grid, waiting):
+            node = waiting.pop(reply.number)
+            try:
+                name, client = _client(node, reply)
+            except Exception as error:  # whatever the node has put into it
+                refused[node] = f"node {node}: {unreadable(error)}"
+                continue
+            if owners is not None and owners.get(node) != name:
+                refused[node] = (
+                    f"node {node} says that it is client '{name}'; "
+                    f"its key is that of {owners.get(node, 'nobody')!r}"
+                )
+            elif found.setdefault(name, client).node != node:
+                refused[node] = f"another node is client '{name}' already"
+        time.sleep(_POLL_S if waiting else 0.0)
+
+
+def _client(node: int, reply: Reply) -> tuple[str, Enrolled]:
+    """Return which client a node says that it is.
+
+    Raises:
+        ConfigError: If it says none, or no name that a client may have, or not how
+            many examples it holds.
+    """
+    if reply.message is None:
+        raise ConfigError(reply.reason)
+    told = said(reply.message)
+    name, examples = told.get("client-id"), told.get("examples")
+    if not isinstance(name, str):
+        msg = "it does not say which client it is"
+        raise ConfigError(msg)
+    check_client_name(name)
+    if type(examples) is not int or examples < 0:
+        msg = f"client '{name}' does not say how many examples it holds"
+        raise ConfigError(msg)
+    return name, Enrolled(node=node, examples=examples)
 
 
 def deliver(
@@ -152,29 +182,36 @@ def deliver(
     ]
     size = len(blob) + len(structure_json)
     results = {name: _undelivered(name, size, "no answer") for name in nodes}
-    sent = dict(zip(grid.push_messages(messages), names.values(), strict=True))
+    waiting: dict[str, str] = {}
+    for number, name in zip(send(grid, messages), names.values(), strict=True):
+        if number is None:
+            results[name] = _undelivered(name, size, UNSENT)
+        else:
+            waiting[number] = name
     end = time.monotonic() + deadline_s
-    while sent and time.monotonic() < end:
-        for reply in grid.pull_messages(list(sent)):
-            name = sent.pop(reply.metadata.reply_to_message_id)
-            if reply.has_error():
-                results[name] = _undelivered(name, size, str(reply.error.reason))
-                continue
-            said = _said(reply)
-            results[name] = {
-                "client": name,
-                "bytes_down": size,
-                "examples": said.get("examples"),
-                "accuracy": said.get("accuracy"),
-            }
+    while waiting and time.monotonic() < end:
+        for reply in arrived(grid, waiting):
+            name = waiting.pop(reply.number)
+            results[name] = _delivered(name, size, reply)
         time.sleep(_POLL_S)
     return [results[name] for name in sorted(results)]
 
 
-def _said(reply: Message) -> dict[str, object]:
-    """Return the plain values of a reply; nothing in them is trusted."""
-    records = reply.content.config_records
-    return dict(records[RECORD]) if RECORD in records else {}
+def _delivered(name: str, size: int, reply: Reply) -> dict[str, object]:
+    """Return what a client says of the network that it was sent."""
+    if reply.message is None:
+        return _undelivered(name, size, reply.reason)
+    try:
+        values = said(reply.message)
+        examples, accuracy = count_of(values, "examples"), share_of(values, "accuracy")
+    except Exception as error:  # whatever the client has put into it
+        return _undelivered(name, size, unreadable(error))
+    return {
+        "client": name,
+        "bytes_down": size,
+        "examples": examples,
+        "accuracy": accuracy,
+    }
 
 
 def _undelivered(name: str, size: int, why: str) -> dict[str, object]:
@@ -204,13 +241,13 @@ class GridEngine:
         records: list[ClientRecord] = []
         singles: list[tuple[str, bytes]] = []
         started = time.monotonic()
-        waiting = self._send(asking)
+        waiting = self._send(asking, records)
         accepted = 0
         while waiting and accepted < asking.goal:
             if time.monotonic() - started > asking.deadline_s:
                 break
-            for reply in self._grid.pull_messages(list(waiting)):
-                order, length = waiting.pop(reply.metadata.reply_to_message_id)
+            for reply in arrived(self._grid, waiting):
+                order, length = waiting.pop(reply.number)
                 data, record = _payload(reply, order, length, asking.max_bytes)
                 if record is None:
                     record, _ = accept_answer(
@@ -228,8 +265,13 @@ class GridEngine:
         records += [_late(order, length, started) for order, length in waiting.values()]
         yield Part(records=tuple(records), total=total, singles=tuple(singles))
 
-    def _send(self, asking: Asking) -> dict[str, tuple[Order, int]]:
-        """Send each client its plan; return message id -> (order, length)."""
+    def _send(
+        self, asking: Asking, records: list[ClientRecord]
+    ) -> dict[str, tuple[Order, int]]:
+        """Send each client its plan; return message id -> (order, length).
+
+        A client whose message Flower does not take has failed.
+        """
         messages, orders = [], []
         for order in asking.orders:
             blob = codec.address_plan(
@@ -239,7 +281,13 @@ class GridEngine:
             node = self._nodes[order.client_id]
             messages.append(Message(content, node, "train", group_id=str(asking.round)))
             orders.append((order, len(blob)))
-        return dict(zip(self._grid.push_messages(messages), orders, strict=True))
+        waiting = {}
+        for number, sent in zip(send(self._grid, messages), orders, strict=True):
+            if number is None:
+                records.append(failure(sent[0].client_id, UNSENT, 0))
+            else:
+                waiting[number] = sent
+        return waiting
 
 
 def _wrap(blob: bytes) -> Array:
@@ -257,13 +305,14 @@ def _late(order: Order, length: int, started: float) -> ClientRecord:
 
 
 def _payload(
-    reply: Message, order: Order, length: int, max_bytes: int
+    reply: Reply, order: Order, length: int, max_bytes: int
 ) -> tuple[bytes, ClientRecord | None]:
     """Return the bytes of a reply, or the record of why there are none."""
-    if reply.has_error():
-        return b"", failure(order.client_id, str(reply.error.reason), length)
+    if reply.failed:
+        return b"", failure(order.client_id, reply.reason, length)
+    if reply.message is None:
+        return b"", refusal(order.client_id, reply.reason, b"", length)
     try:
-        array = reply.content.array_records[RECORD][ARRAY]
-        return check_payload(array.stype, array.data, max_bytes), None
-    except (KeyError, PayloadError) as error:
-        return b"", refusal(order.client_id, str(error), b"", length)
+        return payload(reply.message, max_bytes), None
+    except Exception as error:  # whatever the client has put into it
+        return b"", refusal(order.client_id, unreadable(error), b"", length)

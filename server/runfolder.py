@@ -203,7 +203,7 @@ def read_json_object(path: Path) -> dict[str, object]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: not readable as JSON: {error}"
         raise IntegrityError(msg) from error
     if not isinstance(value, dict):

@@ -16,6 +16,7 @@ from common.errors import ConfigError, FedPruneError, RoundError
 from common.filelock import hold
 from common.keeper import ALIVE, LOCK, Keeper, Process, environment, tail
 from common.places import make_private_folder
+from common.text import printable
 from server.follow import Follower, describe
 from server.link import Link, parse_address
 from server.preflight import check_port
@@ -27,7 +28,10 @@ _RESTART_S = 2.0
 _PICK_UP_S = 90.0  # until Flower is asked whether it still has a run that is not there
 _ATTEMPTS = 3
 _QUICK_S = 10.0
-_EXIT_CODES = {ConfigError.exit_code: ConfigError, RoundError.exit_code: RoundError}
+_EXIT_CODES: dict[object, type[FedPruneError]] = {
+    ConfigError.exit_code: ConfigError,
+    RoundError.exit_code: RoundError,
+}
 
 
 class Service:
@@ -208,8 +212,9 @@ def new_folder(config: Config) -> RunFolder:
 def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]:
     if last["event"] == "run_finished":
         return read_json_object(folder.summary)
-    kind = _EXIT_CODES.get(int(str(last.get("exit_code", 5))), FedPruneError)
-    msg = f"{last['text']}; go on with: fedprune serve --resume {folder.path}"
+    kind = _EXIT_CODES.get(last.get("exit_code"), FedPruneError)
+    why = printable(last.get("text", "the run failed"))
+    msg = f"{why}; go on with: fedprune serve --resume {folder.path}"
     raise kind(msg)
 
 

@@ -2,6 +2,8 @@
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
+from common.errors import PayloadError, Reason
+from common.text import told
 from common.transport import ARRAY, RECORD, STYPE, check_payload
 
 
@@ -17,5 +19,8 @@ def from_content(message: Message, max_bytes: int) -> bytes:
     Raises:
         PayloadError: If it holds anything else.
     """
-    array = message.content.array_records[RECORD][ARRAY]
+    try:
+        array = message.content.array_records[RECORD][ARRAY]
+    except Exception as error:  # the sender decides what it holds
+        raise PayloadError(Reason.BAD_FRAME, "message", told(error)) from error
     return check_payload(array.stype, array.data, max_bytes)

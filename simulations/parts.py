@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from common.aggregate import Accumulator, Limits
 from common.errors import PayloadError, Reason
 from common.messages import ClientRecord, ModelSpec, Statistics, Status, Validation
+from common.text import told
 from server.asking import Asking, Order, Part
 
 
@@ -75,9 +76,20 @@ def decode_part(data: bytes, asking: Asking, spec: ModelSpec) -> Part:
     """Read what one worker handed back.
 
     Raises:
-        PayloadError: If the sums do not fit the network that was sent.
+        PayloadError: If it is no part, or its sums do not fit the network that was
+            sent.
     """
-    rows, deltas, counts, singles = _unpack(data, "part", 4)
+    fields = _unpack(data, "part", 4)
+    try:
+        return _part_in(fields, asking, spec, len(data))
+    except PayloadError:
+        raise
+    except Exception as error:  # a field of another kind
+        raise PayloadError(Reason.BAD_FRAME, "part", told(error)) from error
+
+
+def _part_in(fields: list[Any], asking: Asking, spec: ModelSpec, length: int) -> Part:
+    rows, deltas, counts, singles = fields
     total = Accumulator(spec.size, asking.limits)
     if counts[1] > 0:
         total.delta_sum = _integers(deltas, spec.size, "delta_sum")
@@ -86,7 +98,7 @@ def decode_part(data: bytes, asking: Asking, spec: ModelSpec) -> Part:
         records=tuple(_record_in(row) for row in rows),
         total=total,
         singles=tuple((client_id, answer) for client_id, answer in singles),
-        bytes_simulation=len(data),
+        bytes_simulation=length,
     )
 
 

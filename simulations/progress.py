@@ -20,9 +20,12 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from typing_extensions import override
 
+from common.text import printable
+
 Event = Mapping[str, object]
 
 _KILO = 1000
+_LONGEST = 2000  # characters of a line
 _WIDE = 130  # columns that a bar with all figures and times needs
 _NAMES = {"main": "pruned", "control": "dense"}
 
@@ -139,12 +142,12 @@ class BarProgress(Display):
 
 
 def describe(event: Event) -> str:
-    """Return one line about an event, or "" when it is not worth one."""
+    """Return one printable line about an event, or "" when it is not worth one."""
     kind = str(event.get("event"))
     if kind == "client" and event.get("status") in {"refused", "failed"}:
         kind = "refused"
     line = _LINES.get(kind)
-    return line(event) if line else ""
+    return printable(line(event), _LONGEST) if line else ""
 
 
 def human_bytes(count: object) -> str:

@@ -196,6 +196,10 @@ def _read(
         part = decode_part(from_content(reply, _MAX_BYTES), asking, spec)
     except PayloadError as error:
         return _failed(hand, f"its worker's reply: {error}", asking, spec, sent)
+    names = sorted(record.client_id for record in part.records)
+    if names != sorted(order.client_id for order in hand):
+        why = f"its worker answered for {', '.join(names) or 'nobody'}"
+        return _failed(hand, why, asking, spec, sent)
     return replace(part, bytes_simulation=part.bytes_simulation + sent)
 
 

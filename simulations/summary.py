@@ -15,6 +15,7 @@ from common.pruning.budget import count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
 from common.task import Task
+from server.events import CONTROL, MAIN, number_of
 from server.prune import budget_used
 from server.runfolder import RunFolder
 from server.state import Snapshot, model_sha256
@@ -75,19 +76,19 @@ def summarise(
 ) -> dict[str, object]:
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
     final = networks.final
-    rounds = [e for e in events if e["event"] == "round" and e["run"] == "main"]
-    control = [e for e in events if e["event"] == "round" and e["run"] == "control"]
+    rounds = _rounds(events, MAIN)
+    control = _rounds(events, CONTROL)
     cuts = [e for e in events if e["event"] == "cut"]
     rollbacks = [e for e in events if e["event"] == "rollback"]
     dense_cost = count_cost(structure, full_plan(structure).keep)
     cost = count_cost(structure, final.plan.keep)
     evaluate = Evaluator(task, structure)
     dense_ms, final_ms = latency(task, structure, final)
-    shares = [float(str(e["zero_share"])) for e in cuts]
+    shares = [number_of(event, "zero_share") for event in cuts]
     return {
         "metric": "r2" if task.config.task.loss == "mse" else "accuracy",
         "accuracy_control": evaluate(networks.control) if networks.control else None,
-        "accuracy_before_cut": cuts[0]["accuracy_before"] if cuts else None,
+        "accuracy_before_cut": cuts[0].get("accuracy_before") if cuts else None,
         "accuracy_after_cut": _after(cuts, rounds),
         "accuracy_final": evaluate(final),
         "params_dense": dense_cost.params,
@@ -140,7 +141,13 @@ def _budget_used(task: Task, structure: Structure, final: Snapshot) -> dict[str,
 
 
 def _sum(rounds: Sequence[Event], key: str) -> int:
-    return sum(int(str(event[key])) for event in rounds)
+    return sum(int(number_of(event, key)) for event in rounds)
+
+
+def _rounds(events: Sequence[Event], run: str) -> list[Event]:
+    """Return the rounds of "main" or "control"; an event without a run is of main."""
+    rounds = (event for event in events if event["event"] == "round")
+    return [event for event in rounds if event.get("run", MAIN) == run]
 
 
 def _dense_bytes(task: Task) -> int:

@@ -21,6 +21,7 @@ from common.aggregate import Accumulator
 from common.errors import FedPruneError, PayloadError
 from common.messages import ClientRecord, Status
 from common.task import Task
+from common.text import told
 from server.accept import accept_answer, failure, refusal
 from server.asking import Asking, Order, Part, expect
 
@@ -71,9 +72,8 @@ class Worker:
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(order.client_id, why, b"", len(message)), b"", total
-        except Exception as error:  # user code may raise anything
-            name = "" if isinstance(error, FedPruneError) else type(error).__name__
-            why = " ".join(f"{name} {error}".split())
+        except (Exception, SystemExit) as error:  # user code may raise anything
+            why = str(error) if isinstance(error, FedPruneError) else told(error)
             return failure(order.client_id, why, len(message)), b"", total
         held = replace(plan, weight_mask=opened.mask)
         expected = expect(held, opened.spec, opened.weights, asking, order)

@@ -158,7 +158,7 @@ def _call(source: str) -> RawData:
     function = load_function(source)
     try:
         arrays = [np.asarray(array) for array in function()]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         msg = f"'{source}' failed: {type(error).__name__}: {error}"
         raise DataError(msg) from error
     if len(arrays) != _ARRAYS:

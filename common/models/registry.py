@@ -122,7 +122,7 @@ def _call(
     given = {"num_outputs": num_outputs, "input_shape": shape}
     try:
         model = factory(**_accepted(factory, given))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         msg = f"the factory '{name}' failed: {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
     if not isinstance(model, nn.Module):

@@ -7,10 +7,12 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from common.errors import ConfigError
 from common.messages import digest_of
+
+T = TypeVar("T")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -89,10 +91,23 @@ def load_function(reference: str) -> Callable[..., Any]:
     raise ConfigError(msg)
 
 
+def call_factory(factory: Callable[[], T]) -> T:
+    """Return what a factory of the caller's returns; its own errors pass unchanged.
+
+    Raises:
+        ConfigError: If it ends the program: that would end it without a word.
+    """
+    try:
+        return factory()
+    except SystemExit as error:
+        msg = f"the factory of the network called exit({error.code!r})"
+        raise ConfigError(msg) from error
+
+
 def _load_module(name: str) -> ModuleType:
     try:
         return import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         msg = f"cannot import '{name}': {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
 
@@ -127,7 +142,7 @@ def _execute(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         msg = f"the code in '{path}' failed: {type(error).__name__}: {error}"
         raise ConfigError(msg) from error

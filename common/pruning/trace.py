@@ -142,7 +142,7 @@ def _trace(
         shapes = " and ".join(str(list(item.shape)) for item in examples)
         msg = f"the network does not run on an example of shape {shapes}: {error}"
         raise StructureError(msg) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # fx raises whatever the model's own code raises on symbolic values.
         where = f"module '{tracer.where}'" if tracer.where else "the network"
         text = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -151,7 +151,7 @@ class Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception:
+        except (Exception, SystemExit):
             self.where = self.where or self.path_of_module(m)
             raise
 
@@ -232,7 +232,7 @@ class Tracer(fx.Tracer):
         kwargs = fx.node.map_arg(node.kwargs, given)
         try:
             return self._call(node, args, kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # The model's own code runs here: whatever it raises, the call is wrong.
             msg = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RunError(msg) from error

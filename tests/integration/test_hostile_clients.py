@@ -1,5 +1,7 @@
 """Hostile answers in a whole run: refused whole, by name; the run goes on or stops."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from client.round import run_round
 from common.codec import Kind, seal, unseal
 from common.errors import DataError, RoundError
 from simulations.api import simulate
+from simulations.hostile import hostile
 from tests.integration.small_runs import events, figures, run_small
 
 ROUNDS = {"rounds.warmup": 3, "rounds.cuts": 0, "rounds.final": 0}
@@ -45,18 +48,19 @@ ATTACKS = {
 
 
 @pytest.fixture
-def answer_with(monkeypatch):
+def answer_with():
     """Let ``change(client id, round)`` return what is done to an answer, or None."""
+    with ExitStack() as stack:
 
-    def install(change):
-        def forged(plan, bench, store):
-            done = change(plan.client_id, plan.round)
-            answer = run_round(plan, bench, store)
-            return answer if done is None else done(answer)
+        def install(change):
+            def forge(scene, answer):
+                done = change(scene.plan.client_id, scene.plan.round)
+                return answer if done is None else done(answer)
 
-        monkeypatch.setattr(simulations.worker, "run_round", forged)
+            stack.close()  # the change before this one
+            stack.enter_context(hostile(forge))
 
-    return install
+        yield install
 
 
 @pytest.mark.parametrize(("attack", "field"), ATTACKS.values(), ids=ATTACKS)
@@ -84,19 +88,15 @@ def test_a_hostile_answer_is_refused_by_name_and_the_round_goes_on(
     assert result.summary["refused"] == len(rounds)
 
 
-def test_a_refused_answer_leaves_no_trace_in_the_model(
-    tmp_path, answer_with, monkeypatch
-):
+def test_a_refused_answer_leaves_no_trace_in_the_model(tmp_path, answer_with):
     answer_with(lambda client, _: flip_a_bit if client == "client-001" else None)
     refused = run_small(tmp_path / "refused", ROUNDS)
 
-    def abstains(plan, bench, store):
-        if plan.client_id == "client-001":
-            message = "stays silent"
-            raise DataError(message)
-        return run_round(plan, bench, store)
+    def abstains(_answer):
+        message = "stays silent"
+        raise DataError(message)
 
-    monkeypatch.setattr(simulations.worker, "run_round", abstains)
+    answer_with(lambda client, _: abstains if client == "client-001" else None)
     silent = run_small(tmp_path / "silent", ROUNDS)
     assert refused.summary["model_sha256"] == silent.summary["model_sha256"]
 
@@ -134,5 +134,5 @@ def test_a_client_whose_code_raises_fails_alone_and_with_its_reason(
     result = run_small(tmp_path, ROUNDS)
     failed = [e for e in events(result.directory, "client") if e["status"] == "failed"]
     assert {e["client"] for e in failed} == {"client-002"}
-    assert all("ZeroDivisionError boom" in e["reason"] for e in failed)
+    assert all("ZeroDivisionError: boom" in e["reason"] for e in failed)
     assert {e["accepted"] for e in events(result.directory, "round")} == {3}

@@ -1,5 +1,7 @@
 """Rounds over Flower's grid, with a grid of our own in this process."""
 
+import re
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
@@ -81,6 +83,7 @@ def _identity(monkeypatch):
 def _quick(monkeypatch):
     monkeypatch.setattr(under_test, "_POLL_S", 0.01)
     monkeypatch.setattr(under_test, "_ENROL_S", 0.3)
+    monkeypatch.setattr(under_test, "_HELLO_S", 0.05)
 
 
 @pytest.fixture
@@ -147,10 +150,22 @@ def test_a_node_cannot_pose_as_the_client_of_another_key(log):
         enrol(FakeGrid(table, names(table)), 3, log, owners)
 
 
-@pytest.mark.parametrize("said", [{}, {"client-id": 5}, {"client-id": "x" * 101}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"client-id": 5},
+        {"client-id": b"c"},
+        {"client-id": "x" * 101},
+        {"client-id": "../c"},
+        {"client-id": "c\x1b[2J\nround 9"},
+    ],
+)
 def test_a_node_without_a_usable_name_does_not_count(log, said):
     table = {1: {"client-id": "a", "examples": 9}, 2: said or {"other": 1}}
-    with pytest.raises(RoundError, match="node 2 does not say which client"):
+    with pytest.raises(
+        RoundError, match=r"node 2: (it does not say|client .*want 1 to)"
+    ):
         enrol(FakeGrid(table, names(table)), 2, log)
 
 
@@ -235,3 +250,193 @@ def test_delivery_tells_of_each_client_what_it_said():
         {"client": "b", "bytes_down": 13, "reason": "disk full"},
         {"client": "c", "bytes_down": 13, "reason": "no answer"},
     ]
+
+
+class Trap:
+    """A reply that raises whatever is done with it."""
+
+    def __getattr__(self, name):
+        message = f"{name}\x1b[2J\nround 99: accuracy 0.999"
+        raise ZeroDivisionError(message)
+
+
+class TrapGrid(FakeGrid):
+    """A grid that cannot put together the replies of some nodes, as Flower's does.
+
+    Whatever is pulled in the same call is lost with it.
+    """
+
+    def __init__(self, nodes, answer, trapped=()):
+        super().__init__(nodes, answer)
+        self._trapped, self._broken = set(trapped), set()
+
+    def push_messages(self, messages):
+        numbers = super().push_messages(messages)
+        for number, message in zip(numbers, messages, strict=True):
+            if message.metadata.dst_node_id in self._trapped:
+                self._broken.add(number)
+        return numbers
+
+    def pull_messages(self, numbers):
+        found = super().pull_messages(numbers)
+        if self._broken & set(numbers):
+            self._broken -= set(numbers)
+            message = "Failed to deserialise\x1b[31m\n" + "x" * 10_000
+            raise ValueError(message)
+        return found
+
+
+class LikeReply:
+    """A message of Flower's that holds what Flower's own would not."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def has_error(self):
+        return False
+
+
+def like(content):
+    return lambda _message, _number: LikeReply(content)
+
+
+def array_like(**fields):
+    class Like:
+        stype, data = STYPE, b""
+
+    for name, value in fields.items():
+        setattr(Like, name, value)
+    return like(type("Content", (), {"array_records": {RECORD: {ARRAY: Like}}}))
+
+
+# What a node sends back -> what the refusal says.
+BAD_REPLIES = {
+    "no record": (RecordDict(), "KeyError"),
+    "a record without an array": (RecordDict({RECORD: ArrayRecord({})}), "KeyError"),
+    "values instead of an array": (ConfigRecordDict({"a": b"1"}), "KeyError"),
+    "a text for bytes": (array_like(data="x" * 100), "a str; want bytes"),
+    "a number for bytes": (array_like(data=7), "a int; want bytes"),
+    "a number for a type": (array_like(stype=7), "'7'; want 'fedprune"),
+    "a type that cannot be shown": (array_like(stype="\x1b[2J\n"), "want 'fedprune"),
+    "nothing inside": (like(None), "AttributeError"),
+    "an object that raises": (lambda *_: Trap(), "ZeroDivisionError"),
+    "an object that cannot be put together": (None, "ValueError: Failed to"),
+    "an error with escapes": (
+        Error(code=0, reason="\x1b[2J\x1b[H\nround 99: accuracy 0.999"),
+        "failed: \\\\x1b",
+    ),
+    "ten megabytes of reasons": (Error(code=0, reason="\x1b[1m" * 2_000_000), "failed"),
+    "an error without a reason": (Error(code=0), "failed"),
+}
+
+
+def with_objects(monkeypatch):
+    """Let a node's reply be any object."""
+    honest = FakeGrid._reply
+
+    def reply(message, number, found):
+        if callable(found):
+            return found(message, number)
+        return honest(message, number, found)
+
+    monkeypatch.setattr(FakeGrid, "_reply", staticmethod(reply))
+
+
+@pytest.mark.parametrize(("reply", "why"), BAD_REPLIES.values(), ids=BAD_REPLIES)
+def test_whatever_a_client_answers_it_is_refused_by_name_and_the_others_count(
+    tmp_path, monkeypatch, reply, why
+):
+    with_objects(monkeypatch)
+    fleet = Fleet(tmp_path)
+    bad, *others = fleet.task.clients
+    fleet.spoil = {bad: reply}
+    trapped = [fleet.nodes[bad]] if reply is None else []
+    grid = TrapGrid(fleet.nodes.values(), fleet.answer, trapped)
+    found = collect(fleet.work, GridEngine(grid, fleet.nodes))
+    records = {record.client_id: record for record in found.records}
+    assert {records[name].status for name in others} == {Status.ACCEPTED}
+    assert records[bad].status in {Status.REFUSED, Status.FAILED}
+    reason = records[bad].reason
+    assert f"client {bad}" in reason
+    assert re.search(why, reason)
+    assert reason.isprintable()
+    assert len(reason) <= 500
+    assert found.total.num_clients == len(others)
+
+
+def test_an_answer_that_finds_a_fault_of_ours_is_refused_and_the_others_count(
+    tmp_path, monkeypatch
+):
+    real = codec.decode_update
+
+    def fails(data, expected):
+        if expected.client_id == "client-001":
+            raise RecursionError
+        return real(data, expected)
+
+    monkeypatch.setattr(codec, "decode_update", fails)
+    records = {r.client_id: r for r in Fleet(tmp_path).ask().records}
+    assert records["client-001"].status is Status.REFUSED
+    assert "client client-001: RecursionError" in records["client-001"].reason
+    assert sum(r.status is Status.ACCEPTED for r in records.values()) == 3
+
+
+def test_a_message_that_flower_does_not_take_fails_its_client_alone(
+    tmp_path, monkeypatch
+):
+    real = FakeGrid.push_messages
+
+    def push(self, messages):
+        return [None, *real(self, list(messages)[1:])]
+
+    monkeypatch.setattr(FakeGrid, "push_messages", push)
+    statuses = [r.status for r in Fleet(tmp_path).ask().records]
+    assert statuses == [Status.FAILED, *[Status.ACCEPTED] * 3]
+
+
+# What a client says of the network that it was sent -> why that does not count.
+BAD_DELIVERIES = {
+    "bytes for a share": ({"examples": 1, "accuracy": b"1"}, "bytes; want a share"),
+    "a text for a share": ({"examples": 1, "accuracy": "1"}, "str; want a share"),
+    "a list for a share": ({"examples": 1, "accuracy": [0.5]}, "list; want a share"),
+    "more than all": ({"examples": 1, "accuracy": 1.5}, "1.5; want a share"),
+    "an endless share": ({"examples": 1, "accuracy": float("inf")}, "inf; want"),
+    "no share": ({"examples": 1}, "NoneType; want a share"),
+    "bytes for a count": ({"examples": b"1", "accuracy": 0.5}, "bytes; want a count"),
+    "a count below zero": ({"examples": -1, "accuracy": 0.5}, "-1; want a count"),
+    "nothing": ({"other": 1}, "want a count"),
+}
+
+
+@pytest.mark.parametrize(("values", "why"), BAD_DELIVERIES.values(), ids=BAD_DELIVERIES)
+def test_what_a_client_says_of_the_delivery_is_checked_and_can_be_logged(
+    log, values, why
+):
+    good = ConfigRecordDict({"examples": 12, "accuracy": 0.5})
+    table = {1: good, 2: ConfigRecordDict(values)}
+    grid = FakeGrid(table, lambda node, _: table[node])
+    first, second = deliver(grid, {"a": 1, "b": 2}, (b"", b""), deadline_s=5)
+    for row in (first, second):
+        log.write("delivered", **row)
+    assert first["accuracy"] == 0.5
+    assert why in second["reason"]
+    assert [e["client"] for e in read_events(log.path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("reply", [lambda *_: Trap(), None, like(None), RecordDict()])
+def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
+    log, monkeypatch, reply
+):
+    with_objects(monkeypatch)
+    table = {1: {"client-id": "a", "examples": 1, "accuracy": 1.0}, 2: reply}
+    trapped = [2] if reply is None else []
+    rows = deliver(
+        TrapGrid(table, names(table), trapped), {"a": 1, "b": 2}, (b"", b""),
+        deadline_s=5,
+    )  # fmt: skip
+    assert "reason" not in rows[0]
+    assert rows[1]["reason"].isprintable()
+    assert enrol(TrapGrid(table, names(table), trapped), 1, log) == {"a": 1}
+    (said,) = read_events(log.path)[-1]["refused"]
+    assert said.startswith("node 2: ")
+    assert said.isprintable()

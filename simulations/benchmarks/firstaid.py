@@ -1,0 +1,217 @@
+"""Nothing wrong goes through: accuracy, votes, a pretrained network, hostile clients.
+
+``python -m simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N] [--work DIR]``,
+with ``--json FILE`` and ``--check`` as everywhere.  The rows are digits, votes,
+pretrained and attacks, all by default.  What was measured stays in DIR and is not
+measured again: a stopped benchmark goes on where it was; an empty DIR starts it over.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common.config import load_config
+from server.events import read_events
+from simulations.benchmarks import resnet20
+from simulations.benchmarks.harness import Figure, benchmark
+from simulations.benchmarks.poisoning import measure_attack
+from simulations.benchmarks.rows import Raw, RowStore, interval, origin, spread_text
+from simulations.benchmarks.runs import describe, summaries
+from simulations.benchmarks.votes import measure_votes
+from simulations.hostile import ATTACKS
+from simulations.run import run
+
+SEEDS = 5  # folds of the digits: each image is tested once
+WORK = Path("build") / "firstaid"
+PRETRAINED = {
+    "task.model": resnet20.MODEL,
+    "task.data": resnet20.DATA,
+    "prune.budget.flops": 0.5,
+    "prune.importance": "fisher",
+    "update.update_density": 0.05,
+    "client.lr": 0.01,
+    "rounds.warmup": 2,
+    "rounds.sparsify": 1,
+    "rounds.finetune": 1,
+    "rounds.cuts": 3,
+    "rounds.final": 4,
+    "run.engine": "inprocess",
+}
+_ONE = "n = 1; ResNet-20, 10 000 images of CIFAR-10 (JPEG), FLOPs to a half"
+
+
+def digits(store: RowStore, seeds: range) -> list[Figure]:
+    """Return what the defaults lose against dense FedAvg on every fold."""
+    found = [store.get(f"digits-{s}", lambda s=s: _digits(s)) for s in seeds]  # type: ignore[misc]
+    gaps = [100 * (r["accuracy_final"] - r["accuracy_control"]) for r in found]
+    return [
+        Figure(
+            name="digits: final - control",
+            value=interval(gaps)[0],
+            unit="points",
+            goal=">= -0.5",
+            reference="dense FedAvg of the same run",
+            detail=spread_text(gaps) + origin(found),
+        )
+    ]
+
+
+def votes(store: RowStore, seeds: range) -> list[Figure]:
+    """Return how the votes of the default run's first cut rank its channels."""
+    del seeds
+    found = store.get("votes", _votes)
+    groups = found["groups"].values()
+    return [
+        Figure(
+            name="votes: rank correlation with the rise of the loss",
+            value=found["all"],
+            goal=">= 0.80",
+            reference="0.74 at a29d834",
+            detail=f"Spearman, n = 1 run (seed 0), {found['units']} units, "
+            f"{found['distinct']} values; truth on the training part, moments "
+            f"refitted{origin([found])}",
+        ),
+        Figure(
+            name="votes: rank correlation within pruning groups, mean",
+            value=sum(groups) / len(groups),
+            detail=f"{len(groups)} groups, {min(groups):.2f} to {max(groups):.2f}",
+        ),
+        Figure(
+            name="votes: rank correlation, truth with the moments of the file",
+            value=found["as_broadcast"],
+            detail="model/before_cut.safetensors as it is",
+        ),
+    ]
+
+
+def pretrained(store: RowStore, seeds: range) -> list[Figure]:
+    """Return how a pretrained network fares, or that its weights are not here."""
+    del seeds
+    if resnet20.weights_file() is None:
+        why = f"not run: FEDPRUNE_DATA holds no {resnet20.WEIGHTS}"
+        return [Figure(name="pretrained: runs", value=0, detail=why)]
+    found = store.get("pretrained", _pretrained)
+    parts = (
+        ("rollbacks", "rollbacks", 1, "", "== 0"),
+        ("warnings", "warnings", 1, "", "== 0"),
+        ("rounds", "rounds", 1, "", "== 13"),
+        ("accuracy before the first cut", "accuracy_before_cut", 100, "%", ""),
+        ("final accuracy", "accuracy_final", 100, "%", ""),
+        ("dense control's accuracy", "accuracy_control", 100, "%", ""),
+        ("channels kept", "channel_density", 100, "%", ""),
+    )
+    text = f"{_ONE}{origin([found])}"
+    return [
+        Figure(
+            name=f"pretrained: {name}",
+            value=factor * found[key],
+            unit=unit,
+            goal=goal,
+            detail="; ".join([text, *found["texts"]]) if key == "warnings" else text,
+        )
+        for name, key, factor, unit, goal in parts
+    ]
+
+
+def attacks(store: RowStore, seeds: range) -> list[Figure]:
+    """Return what one hostile client of ten costs, attack by attack."""
+    honest = [_attacked(store, "", seed) for seed in seeds]
+    accuracies = [100 * r["accuracy_final"] for r in honest]
+    figures = [
+        Figure(
+            name="attacks: accuracy with honest clients only",
+            value=interval(accuracies)[0],
+            unit="%",
+            detail=spread_text(accuracies) + origin(honest),
+        )
+    ]
+    for attack in ATTACKS:
+        found = [_attacked(store, attack, seed) for seed in seeds]
+        lost = [
+            fair - 100 * r["accuracy_final"]
+            for fair, r in zip(accuracies, found, strict=True)
+        ]
+        figures.append(
+            Figure(
+                name=f"attacks: {attack}, accuracy lost",
+                value=interval(lost)[0],
+                unit="points",
+                goal="<= 2",
+                reference="the same run with honest clients only",
+                detail=f"{spread_text(lost)}; {_ends(found)}{origin(found)}",
+            )
+        )
+    return figures
+
+
+ROWS: dict[str, Callable[[RowStore, range], list[Figure]]] = {
+    "digits": digits,
+    "votes": votes,
+    "pretrained": pretrained,
+    "attacks": attacks,
+}
+
+
+def _digits(seed: int) -> Raw:
+    (summary,) = summaries([seed])
+    return {key: summary[key] for key in ("accuracy_final", "accuracy_control")}
+
+
+def _votes() -> Raw:
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
+        return measure_votes(Path(folder))
+
+
+def _pretrained() -> Raw:
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
+        places = {"run.dir": folder, "task.weights": str(resnet20.weights_file())}
+        result = run(load_config(None, {**PRETRAINED, **places}))
+        events = read_events(result.directory / "events.jsonl")
+    print(describe(result.summary), flush=True)
+    rounds = [e for e in events if e["event"] == "round" and e["run"] == "main"]
+    texts = [str(e["text"]) for e in events if e["event"] == "warning"]
+    keys = ("rollbacks", "rounds", "accuracy_before_cut", "accuracy_final")
+    kept = {key: result.summary[key] for key in (*keys, "accuracy_control")}
+    return kept | {
+        "channel_density": rounds[-1]["channel_density"],
+        "warnings": len(texts),
+        "texts": texts,
+        "accuracies": [event["accuracy"] for event in rounds],
+    }
+
+
+def _attacked(store: RowStore, attack: str, seed: int) -> Raw:
+    name = re.sub(r"\W+", "-", attack) or "none"
+    return store.get(f"attack-{name}-{seed}", lambda: measure_attack(attack, seed))
+
+
+def _ends(found: Sequence[Raw]) -> str:
+    """Return how the runs of an attack went on beside their accuracy."""
+    failed = sum("failed" in raw for raw in found)
+    rounds = ", ".join(str(raw.get("rounds", "failed")) for raw in found)
+    back = sum(int(raw.get("rollbacks", 0)) for raw in found)
+    refused = sum(int(raw.get("refused", 0)) for raw in found)
+    text = f"rounds {rounds}; {back} rollbacks, {refused} answers refused"
+    return f"{text}, {failed} runs failed" if failed else text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the chosen rows; what was measured before is not measured again."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", type=int, default=SEEDS, choices=range(1, SEEDS + 1))
+    parser.add_argument("--work", type=Path, default=WORK)
+    own, rest = parser.parse_known_args(arguments)
+    store, seeds = RowStore(own.work), range(own.seeds)
+
+    def measure() -> list[Figure]:
+        return [figure for row in own.rows for figure in ROWS[row](store, seeds)]
+
+    return benchmark("firstaid", measure)(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
