@@ -55,7 +55,7 @@ def simulate(
     """
     factory = _factory(model)
     if progress is not None and not callable(getattr(progress, "on_event", None)):
-        message = f"progress is a {type(progress).__name__}; want a method on_event"
+        message = f"progress: found {type(progress).__name__}, want a method on_event"
         raise ConfigError(message)
     if resume_from is not None:
         if data is not None or config is not None:
@@ -88,7 +88,7 @@ def _factory(model: object) -> Factory | None:
         return None
     if isinstance(model, nn.Module) or not callable(model):
         message = (
-            f"model is a {type(model).__name__}; want a function without arguments "
+            f"model: found {type(model).__name__}, want a function without arguments "
             "that returns a new network, for example: lambda: Net()"
         )
         raise ConfigError(message)

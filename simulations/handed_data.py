@@ -64,7 +64,7 @@ def read_arrays(data: object) -> Arrays:
         DataError: If one of them cannot be an array of numbers; names it.
     """
     if not isinstance(data, Sequence) or isinstance(data, str | bytes):
-        msg = f"data is a {type(data).__name__}; {_WANTED}"
+        msg = f"data: found {type(data).__name__}, {_WANTED}"
         raise ConfigError(msg)
     if len(data) != len(NAMES):
         msg = f"data holds {len(data)} arrays; {_WANTED}"
@@ -78,7 +78,10 @@ def _array(name: str, given: Any) -> NDArray[np.generic]:  # noqa: ANN401 - from
     try:
         array = np.asarray(given.detach().cpu() if tensor else given)
     except Exception as error:
-        msg = f"{name} cannot be made an array: {type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
+        if "inhomogeneous" in why:
+            why = "its entries differ in length"
+        msg = f"{name} cannot be made an array: {why}"
         raise DataError(msg) from error
     if array.dtype.kind not in _NUMBERS:
         msg = (

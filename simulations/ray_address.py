@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"(?:ray://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 _WANTED = "want HOST:PORT, ray://HOST:PORT or auto; leave it out for a local Ray"
 
 
-def reachable(address: str) -> str:
+def reachable(address: object) -> str:
     """Return the address to join, after something there has answered like Ray.
 
     Args:
