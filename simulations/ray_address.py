@@ -53,9 +53,10 @@ def _automatic() -> str:
     named = os.environ.get("RAY_ADDRESS", "")
     if named and named != "auto":
         return named
-    folder = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"  # noqa: S108 - Ray's
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
     try:
-        return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
+        note = Path(folder) / "ray/ray_current_cluster"
+        return note.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         msg = (
             'Ray address "auto": no cluster was started on this machine and '
