@@ -89,12 +89,12 @@ REFUSED = {
     "a number for a section": ({"task": 3}, "task: found 3, want a table with model"),
     "a key without a section": ({"clients": 3}, "clients: unknown key; "),
     "a misspelt key": (
-        {"task": {"clinets": 3}},
-        'task.clinets: unknown key; did you mean "task.clients"?',
+        {"task": {"clientz": 3}},
+        'task.clientz: unknown key; did you mean "task.clients"?',
     ),
     "a misspelt key of a table": (
-        {"task.partition": {"alpah": 1.0}},
-        'task.partition.alpah: unknown key; did you mean "task.partition.alpha"?',
+        {"task.partition": {"alfa": 1.0}},
+        'task.partition.alfa: unknown key; did you mean "task.partition.alpha"?',
     ),
     "an object for an unknown section": (
         {"tusk.model": object()},

@@ -138,7 +138,7 @@ def test_a_run_folder_that_cannot_be_made_is_named(place, tmp_path):
         ({"config": ["a"]}, "found list, want the path of a configuration"),
         ({"config": 3}, "found int, want the path of a configuration"),
         ({"config": "none.toml"}, "cannot read none.toml"),
-        ({"config": {"task": {"clinets": 3}}}, "Python settings: task.clinets: unk"),
+        ({"config": {"task": {"clientz": 3}}}, "Python settings: task.clientz: unk"),
         ({"progress": print}, "progress: found .*, want a method on_event"),
         ({"resume_from": 3}, "found int, want the path of a run folder"),
         ({"resume_from": "none"}, "none: no such run folder"),
