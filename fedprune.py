@@ -88,6 +88,11 @@ def __getattr__(name: str) -> object:
     raise AttributeError(message)
 
 
+def __dir__() -> list[str]:
+    """Name what is public, also what is not imported yet."""
+    return sorted(__all__)
+
+
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     from simulations.cli import run_command_line  # noqa: PLC0415 - typer, not for users

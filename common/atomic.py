@@ -8,7 +8,10 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from common.errors import FedPruneError
 
@@ -43,6 +46,33 @@ def write_bytes_atomic(
     except OSError as error:
         temp.unlink(missing_ok=True)
         raise _failure(path, len(data), error) from error
+
+
+@contextmanager
+def replacing(path: Path, needed: int) -> Iterator[IO[bytes]]:
+    """Hand out a file whose content replaces that of ``path`` when all is written.
+
+    For what is too large to be put together in memory first.
+
+    Args:
+        path: The file; its folder must exist.
+        needed: About how many bytes it will have, for the error.
+
+    Raises:
+        FedPruneError: If it cannot be written; what was there before is untouched.
+    """
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temp.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _failure(path, needed, error) from error
+    finally:
+        temp.unlink(missing_ok=True)
 
 
 def write_json_atomic(path: Path, value: object) -> None:

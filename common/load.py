@@ -32,7 +32,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def load_model(
-    path: Path, *, factory: Callable[[], nn.Module] | None = None
+    path: Path | str, *, factory: Callable[[], nn.Module] | None = None
 ) -> nn.Module:
     """Return the network that ``path`` holds, in eval mode.
 
@@ -46,6 +46,7 @@ def load_model(
         ConfigError: If the architecture is not known here.
         IntegrityError: If a file is broken, or the files do not belong together.
     """
+    path = Path(path)
     if path.suffix == ENDING:
         packed = read_packed(path)
         return build_packed(path, packed, _packed(path, packed.model, factory))

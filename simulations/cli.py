@@ -20,6 +20,7 @@ from common.errors import ConfigError, FedPruneError
 from server.cli import app as server_commands
 from simulations import session
 from simulations.plain_help import plain_command
+from simulations.ray_address import reachable
 from simulations.session import print_json, print_rows
 
 app = typer.Typer(
@@ -112,7 +113,7 @@ def simulate(
         int | None, typer.Option(metavar="N", help="Replaces run.workers.")
     ] = None,
     ray_address: Annotated[
-        str, typer.Option(metavar="A", help="An existing Ray cluster.")
+        str, typer.Option(metavar="A", help="A Ray cluster: HOST:PORT, or auto.")
     ] = "",
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="Replaces run.seed.")
@@ -135,11 +136,13 @@ def simulate(
                 "--set, --sweep, --engine, --workers or --seed beside it"
             )
             raise ConfigError(message)
-        session.resume_one(resume, ray_address, show)
+        session.resume_one(resume, reachable(ray_address), show)
     elif sweep:
-        session.run_sweep(expand_sweep(file, overrides), ray_address, show)
+        configs = expand_sweep(file, overrides)
+        session.run_sweep(configs, reachable(ray_address), show)
     else:
-        session.run_one(load_config(file, overrides), ray_address, show)
+        config = load_config(file, overrides)
+        session.run_one(config, reachable(ray_address), show)
 
 
 @app.command()

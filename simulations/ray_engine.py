@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from common.aggregate import Accumulator
-from common.errors import FedPruneError, PayloadError, RoundError
+from common.errors import ConfigError, FedPruneError, PayloadError, RoundError
 from common.messages import ModelSpec, RoundPlan, Vector
 from common.task import Task
 from server.accept import failure
@@ -90,6 +90,9 @@ def _start_ray(workers: int, address: str) -> None:
     """Start an own local Ray, or join the one at an address.
 
     Flower would do it, but too late: Ray sets signal handlers, and ours come last.
+
+    Raises:
+        ConfigError: If what answers at the address does not take us in.
     """
     _quiet()
     path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
@@ -101,7 +104,11 @@ def _start_ray(workers: int, address: str) -> None:
         "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
     if address:
-        ray.init(address=address, **arguments)
+        try:
+            ray.init(address=address, **arguments)
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"cannot join the Ray cluster at {address}: {error}"
+            raise ConfigError(msg) from error
         return
     # Without "local" ray.init joins whatever cluster runs on this machine.
     ray.init(

@@ -8,10 +8,12 @@ import torch
 from torch.nn import functional
 
 from common.data.examples import Dataset, Examples
+from common.data.npz import NAMES, write_npz
 from common.data.partition import client_ids, partition
 from common.data.sources import load_dataset
 from common.errors import ConfigError
 from common.messages import Indices
+from common.places import make_folder
 
 _IMAGE_DIMENSIONS = 3
 
@@ -47,14 +49,15 @@ def split_data(
     dataset = load_dataset(source, data_dir="", fold=seed % 5)
     parts = partition(dataset.train.targets, kind=kind, clients=clients, seed=seed)
     tests = np.array_split(np.arange(len(dataset.test)), clients)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     files = []
     for name, train, test in zip(client_ids(clients), parts, tests, strict=True):
         _check_part(name, train, test)
         path = directory / f"{name}.npz"
         x_train, y_train = _arrays(dataset, dataset.train, train, size)
         x_test, y_test = _arrays(dataset, dataset.test, test, size)
-        np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+        arrays = (x_train, y_train, x_test, y_test)
+        write_npz(path, dict(zip(NAMES, arrays, strict=True)))
         files.append(path)
     return files
 

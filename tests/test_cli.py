@@ -144,7 +144,8 @@ def test_options_are_short_forms_of_keys(runs):
     assert (config.run.engine, config.rounds.warmup) == ("inprocess", 1)
 
 
-def test_the_ray_address_is_handed_on(runs):
+def test_the_ray_address_is_handed_on(runs, monkeypatch):
+    monkeypatch.setattr("simulations.ray_address._probe", lambda host, port: "")
     assert call("simulate", "--ray-address", "ray://host:1", "--quiet") == 0
     assert runs[0].ray_address == "ray://host:1"
 

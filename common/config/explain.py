@@ -150,7 +150,8 @@ def _describe(kind: object, metadata: Sequence[object]) -> str:
             inner.extend(item.metadata if isinstance(item, FieldInfo) else [item])
         return _describe(arguments[0], [*metadata, *inner])
     if origin is tuple:
-        return "a list of strings"
+        entry = _describe(arguments[0], ())
+        return "a list of strings" if entry == _KINDS[str] else f"a list, each {entry}"
     words = _KINDS[kind] if isinstance(kind, type) and kind in _KINDS else str(kind)
     limits = [
         f"{sign} {bound}"

@@ -24,7 +24,9 @@ from common.config.explain import (
 )
 from common.config.explain import Path as Key
 from common.config.schema import Config
+from common.config.settings import NOT_UTF8, PYTHON, is_utf8, read_settings
 from common.errors import ConfigError
+from common.places import as_path
 
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]
@@ -34,22 +36,25 @@ _FILE = re.compile(
 )
 
 
-def load_config(path: Path | None = None, overrides: Overrides = ()) -> Config:
+def load_config(path: Path | str | None = None, overrides: Overrides = ()) -> Config:
     """Read and check a configuration before anything else is loaded.
 
     Args:
         path: TOML file, or None for the defaults.
         overrides: ``"key=value"`` texts (values as TOML; bare words are strings), or
-            a mapping of dotted keys to values.  Each acts like a line of the file.
+            a mapping such as ``{"task.clients": 4, "prune": {"floor": 2}}``.  Each
+            acts like a line of the file.
 
     Raises:
         ConfigError: In one line: where, which key, what was found and wanted.
     """
     table, origin = _read(path, overrides)
     for key, values in _lists(table):
+        python = origin.overrides.get(key) == PYTHON
         message = (
             f"{origin.place(key)}{'.'.join(key)}: found a list {show(values)}, want "
-            f"{wanted(key)}; several values are a sweep: use --sweep"
+            f"{wanted(key)}; several values are "
+            f"{'several runs: one call for each' if python else 'a sweep: use --sweep'}"
         )
         raise ConfigError(message)
     return _check(table, origin)
@@ -65,7 +70,7 @@ def parse_config(text: str, *, source: str = "configuration") -> Config:
 
 
 def expand_sweep(
-    path: Path | None = None, overrides: Overrides = ()
+    path: Path | str | None = None, overrides: Overrides = ()
 ) -> list[tuple[str, Config]]:
     """Read a configuration whose lists stand for several runs: their product.
 
@@ -113,10 +118,11 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else show(value)
 
 
-def _read(path: Path | None, overrides: Overrides) -> tuple[Table, Origin]:
+def _read(path: Path | str | None, overrides: Overrides) -> tuple[Table, Origin]:
     """Return the raw table of file, overrides and environment, and its origin."""
     origin, table = Origin(), Table()
     if path is not None:
+        path = as_path(path, "a configuration")
         text = _read_text(path)
         origin = Origin(name=str(path), text=text)
         table = _parse(text, str(path))
@@ -179,10 +185,13 @@ def _parse(text: str, name: str) -> Table:
 def _overrides(overrides: Overrides) -> Iterator[tuple[Key, object, str]]:
     """Yield key, value and origin of each override."""
     if isinstance(overrides, Mapping):
-        for name, value in overrides.items():
-            yield _key(name, name), value, f"{name}={_plain(value)}"
+        for key, setting in read_settings(overrides):
+            yield key, setting, PYTHON
         return
     for text in overrides:
+        if not is_utf8(text):
+            message = f"--set {text!r}: {NOT_UTF8}"
+            raise ConfigError(message)
         name, equals, value = text.partition("=")
         if not equals:
             message = f'--set {text}: found no "=", want --set key=value'

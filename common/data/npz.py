@@ -1,5 +1,6 @@
 """Arrays in ``.npz`` files, read without pickle and without trust in their headers."""
 
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from common.atomic import replacing
 from common.data.arrays import RawData
 from common.errors import DataError
 
@@ -87,3 +89,25 @@ def _check_claim(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Non
     if claimed != size or min(shape, default=0) < 0:
         msg = f"its header claims {claimed} bytes of data, there are {size}"
         raise ValueError(msg)
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write arrays of plain numbers to a file, whole or not at all, without pickle.
+
+    Args:
+        path: The file; its folder must exist.
+        arrays: Name -> array.
+
+    Raises:
+        DataError: If an array holds Python objects or text; nothing is written then.
+        FedPruneError: If the file cannot be written.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind not in _NUMBERS:
+            msg = f"{name} holds {array.dtype}; want plain numbers"
+            raise DataError(msg)
+    size = sum(array.nbytes for array in arrays.values())
+    with replacing(path, size) as file, ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, array, allow_pickle=False)
