@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common.errors import PayloadError, Reason
 from common.messages import ClientRecord, SparseDelta, Statistics
 
+_MAD = 1.4826  # of a normal distribution, standard deviation over median distance
 _SLACK = 0.1  # losses this near to the median are never moved
 _LARGEST = 65504.0  # of a float16, in which moments travel
 _LARGEST_MEAN = 2.0**12  # batch-norm input means beyond this are faults
@@ -85,9 +86,10 @@ def pooled_moments(
     """Pool the batch-norm moments of the accepted answers; None when nobody measured.
 
     The variance is that of all examples together: mean(var + mean**2) - mean(mean)**2.
-    Before that each client's mean is clipped to ``multiple`` standard deviations of the
-    coordinate-wise median client, and its variance to ``multiple`` times that client's.
-    A low variance needs no bound: it takes away its own share at most.
+    Before that each client's means and variances are clipped, channel by channel, to
+    the median of the clients +- ``multiple`` of their robust standard deviations (1.4826
+    times the median distance to it).  So a lie counts as much as the spread of honest
+    clients: next to nothing where their data is alike.
 
     Args:
         records: Answers; each weighs as much as its delta does (``num_examples``).
@@ -100,12 +102,9 @@ def pooled_moments(
     found = [r.statistics for r in heard if r.statistics is not None]
     mean = np.stack([s.mean.astype(np.float64) for s in found])
     variance = np.stack([s.variance.astype(np.float64) for s in found])
-    centre = np.median(mean, axis=0)
     if multiple > 0.0:
-        usual = np.median(variance + (mean - centre) ** 2, axis=0)
-        reach = multiple * np.sqrt(usual)
-        mean = np.clip(mean, centre - reach, centre + reach)
-        variance = np.minimum(variance, multiple * usual)
+        mean, variance = _clipped(mean, multiple), _clipped(variance, multiple)
+    centre = np.median(mean, axis=0)
     share = _shares([r.num_examples for r in heard])
     offset = mean - centre
     middle = (share * offset).sum(axis=0)
@@ -115,6 +114,14 @@ def pooled_moments(
         mean=(centre + middle).astype(np.float32),
         variance=np.maximum(spread, 0.0).astype(np.float32),
     )
+
+
+def _clipped(values: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:
+    """Clip each column to its median +- ``multiple`` robust standard deviations."""
+    centre = np.median(values, axis=0)
+    reach = multiple * _MAD * np.median(np.abs(values - centre), axis=0)
+    clipped: NDArray[np.float64] = np.clip(values, centre - reach, centre + reach)
+    return clipped
 
 
 def _shares(weights: Sequence[int]) -> NDArray[np.float64]:

@@ -256,12 +256,12 @@ class Robust(Section):
     max_weight: float = Field(default=2.0, ge=0)
     """Largest weight of a client as a multiple of the cohort's median enrolment,
     0 <= max_weight; 0 = what it enrolled with."""
-    max_norm: float = Field(default=2.0, ge=0)
+    max_norm: float = Field(default=1.5, ge=0)
     """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
     longer one is shortened; 0 = not."""
-    max_moment: float = Field(default=2.0, ge=0)
-    """Standard deviations that a client's batch-norm means may lie off the median
-    client, and multiple of its variance, 0 <= max_moment; 0 = not bounded."""
+    max_moment: float = Field(default=3.0, ge=0)
+    """Robust standard deviations that a client's batch-norm moments may lie off the
+    median of the cohort, 0 <= max_moment; what lies further is moved there; 0 = not."""
 
 
 class Run(Section):

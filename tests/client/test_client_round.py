@@ -82,7 +82,7 @@ def test_an_answer_is_what_the_server_expects_of_it(tmp_path):
     assert update.importance.shape == (16,)
     assert update.importance.max() > 0
     assert update.statistics is not None
-    assert update.statistics.num_examples == min(16, len(data.train))
+    assert update.statistics.num_examples == len(data.train)
     assert 0 < len(update.delta.indices) <= np.ceil(0.25 * client.work.spec.size)
     assert update.loss > 0
 

@@ -56,7 +56,12 @@ def assert_same_round(found, wanted):
     if wanted.targets is not None:
         assert found.targets.dtype == bool
         np.testing.assert_array_equal(found.targets, wanted.targets)
-    assert_same(found, wanted, skip=("broadcast", "teacher_broadcast", "targets"))
+    moments = found.teacher_statistics, wanted.teacher_statistics
+    assert (moments[0] is None) == (moments[1] is None)
+    if moments[1] is not None:
+        assert_same_statistics(*moments)
+    skip = ("broadcast", "teacher_broadcast", "teacher_statistics", "targets")
+    assert_same(found, wanted, skip=skip)
 
 
 def assert_same_update(found, wanted):

@@ -43,9 +43,8 @@ def test_a_round_is_one_line_with_its_figures():
                 "round": 5,
                 "density": 0.5,
                 "accuracy_before": 0.9,
-                "accuracy_after": 0.8,
             },
-            "cut after round 5: density 0.500, accuracy 0.9000 -> 0.8000",
+            "cut after round 5: density 0.500, accuracy before it 0.9000",
         ),
         (
             {"event": "rollback", "round": 6, "loss_before": 1.0, "loss_after": 2.0},
