@@ -99,7 +99,8 @@ def test_nodes_are_enrolled_by_the_names_that_they_say(log):
     assert (told["connected"], told["wanted"]) == (["a", "b"], 2)
 
 
-def test_a_node_that_does_not_answer_at_first_is_asked_again(log):
+def test_a_node_that_does_not_answer_at_first_is_asked_again(log, monkeypatch):
+    monkeypatch.setattr(under_test, "_ENROL_S", 60)
     asked = []
 
     def answer(node, message):
