@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
@@ -424,3 +425,13 @@ def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
     (said,) = read_events(log.path)[-1]["refused"]
     assert said.startswith("node 2: ")
     assert said.isprintable()
+
+
+def test_a_lost_connection_refuses_nobody_and_ends_the_process(tmp_path, monkeypatch):
+    def lost(_self, _numbers):
+        message = "connection refused"
+        raise httpx.ConnectError(message)
+
+    monkeypatch.setattr(FakeGrid, "pull_messages", lost)
+    with pytest.raises(httpx.ConnectError):
+        Fleet(tmp_path).ask()
