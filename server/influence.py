@@ -87,9 +87,9 @@ def pooled_moments(
 
     The variance is that of all examples together: mean(var + mean**2) - mean(mean)**2.
     Before that each client's means and variances are clipped, channel by channel, to
-    the median of the clients +- ``multiple`` of their robust standard deviations (1.4826
-    times the median distance to it).  So a lie counts as much as the spread of honest
-    clients: next to nothing where their data is alike.
+    the median of the clients +- ``multiple`` of their robust standard deviations
+    (1.4826 times the median distance to it).  So a lie counts as much as the spread of
+    honest clients: next to nothing where their data is alike.
 
     Args:
         records: Answers; each weighs as much as its delta does (``num_examples``).

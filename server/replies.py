@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+import httpx
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -48,6 +49,9 @@ def arrived(grid: Grid, numbers: Collection[str]) -> Iterator[Reply]:
 
     Pulled one by one: Flower raises when it cannot put a reply together, and those
     that it pulled in the same call are lost then.
+
+    Raises:
+        httpx.HTTPError: If Flower's link cannot be reached, which it retries itself.
     """
     for number in list(numbers):
         found = _pull(grid, number)
@@ -62,6 +66,8 @@ def _pull(grid: Grid, number: str) -> Reply | None:
                 why = printable(message.error.reason)
                 return Reply(number=number, message=None, reason=why, failed=True)
             return Reply(number=number, message=message)
+    except httpx.HTTPError:
+        raise  # the server's own connection: no node has caused it, the run resumes
     except Exception as error:  # whatever the node has put into it
         return Reply(number=number, message=None, reason=unreadable(error))
     return None

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from common.config import load_config
 from common.errors import ConfigError
 from common.models.flat import get_weights
 from common.models.registry import NETWORKS, build_model, check_model
 from common.models.user_code import load_function
+from common.task import Task
 
 FACTORIES = """
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ def nothing():
 
 def fails():
     raise KeyError("deep")
+
+def leaves():
+    raise SystemExit(0)
 
 def greedy(width):
     return nn.Linear(width, 1)
@@ -128,6 +133,7 @@ def test_a_factory_of_an_installed_module_is_found():
 REFUSED = {
     "the factory returns something else": ("nothing", "returned str; want nn.Module"),
     "the factory fails": ("fails", "KeyError: 'deep'"),
+    "the factory ends the program": ("leaves", "failed: SystemExit: 0"),
     "the factory wants another argument": ("greedy", "failed: TypeError.*'width'"),
     "there is no such function": ("plan", "no function named 'plan'; did you.*'plain'"),
     "the name is no function": ("not_callable", "something not callable named"),
@@ -174,3 +180,12 @@ def test_checking_a_name_runs_no_user_code(tmp_path):
 def test_no_outputs_are_refused():
     with pytest.raises(ConfigError, match="num_outputs is 0"):
         build_model("mlp", num_outputs=0, input_shape=(7,), seed=0)
+
+
+def test_a_factory_of_the_caller_that_ends_the_program_is_told_in_one_line():
+    def leaves():
+        raise SystemExit(0)
+
+    task = Task(load_config(None), leaves)
+    with pytest.raises(ConfigError, match=r"factory of the network called exit\(0\)"):
+        task.build_model()

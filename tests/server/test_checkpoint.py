@@ -281,3 +281,36 @@ def test_a_round_that_is_written_again_counts_as_it_is_now(tmp_path):
     found = checkpoints.restore()
     assert_same(found.state, again)
     assert found.refused == ()
+
+
+# Lines that JSON can read and no server has written.
+HOSTILE_LINES = {
+    "an object for a round": '{"round": {"a": 1}, "file": "x", "sha256": "y"}',
+    "a list for a round": '{"round": [1], "file": "x", "sha256": "y"}',
+    "a number for a digest": '{"round": 9, "file": "main-round-00009.safetensors"}',
+    "a path for a file": '{"round": 9, "file": "../../etc/passwd", "sha256": "y"}',
+    "a list": "[1, 2]",
+    "a number": "7",
+    "null": "null",
+    "nesting": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", HOSTILE_LINES.values(), ids=HOSTILE_LINES)
+def test_a_hostile_line_of_the_journal_is_passed_over(tmp_path, line):
+    kept = Checkpoints(tmp_path, "main", IDENTITY)
+    state = make_state(3)
+    kept.write(state)
+    with (tmp_path / "main-journal.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    found = Checkpoints(tmp_path, "main", IDENTITY).restore()
+    assert found.state is not None
+    assert found.state.round == state.round
+    assert all("main-journal.jsonl" in why for why in found.refused)
+
+
+def test_a_journal_of_hostile_lines_only_is_refused_in_one_line(tmp_path):
+    lines = [line for line in HOSTILE_LINES.values() if "[[" not in line]
+    (tmp_path / "main-journal.jsonl").write_text("\n".join(lines))
+    with pytest.raises(IntegrityError, match=r"no checkpoint .* can be used"):
+        Checkpoints(tmp_path, "main", IDENTITY).restore()

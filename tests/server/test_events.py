@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from common.errors import IntegrityError
-from server.events import COLUMNS, EventLog, read_events, write_metrics_csv
+from server.events import (
+    COLUMNS,
+    EventLog,
+    number_of,
+    read_events,
+    write_metrics_csv,
+)
 
 
 def kinds(path):
@@ -158,3 +164,31 @@ def test_every_line_is_plain_json(path):
         log.write("run_started", config={"prune": {"budget": {"params": 0.3}}})
     for line in path.read_text().splitlines():
         assert json.loads(line)["config"]["prune"]["budget"]["params"] == 0.3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"1", {1, 2}, object(), 1j, "half \ud800 of a pair", {"deep": [b"x"]}],
+    ids=["bytes", "set", "object", "complex", "surrogate", "nested"],
+)
+def test_no_value_keeps_a_line_from_being_written_and_read_back(path, value):
+    with EventLog(path) as log:
+        log.write("delivered", accuracy=value)
+        log.write("round", round=1)
+    assert kinds(path) == ["delivered", "round"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"7", b"[]", b'{"event": {}}', b'{"event": 1}', b"[" * 100_000]
+)
+def test_json_that_is_no_event_is_refused_with_its_number(path, line):
+    path.write_bytes(line + b'\n{"event": "resumed"}\n')
+    with pytest.raises(IntegrityError, match="jsonl:1: not an event"):
+        read_events(path)
+
+
+@pytest.mark.parametrize("value", [None, "7", True, [7]])
+def test_a_figure_that_is_no_number_is_refused_by_its_name(value):
+    assert number_of({"event": "round", "bytes_up": 7}, "bytes_up") == 7
+    with pytest.raises(IntegrityError, match=r"'round' event holds .* 'bytes_up'"):
+        number_of({"event": "round", "bytes_up": value}, "bytes_up")

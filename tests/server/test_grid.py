@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
@@ -103,7 +104,8 @@ def test_nodes_are_enrolled_by_the_names_that_they_say(log):
     assert (told["connected"], told["wanted"]) == (["a", "b"], 2)
 
 
-def test_a_node_that_does_not_answer_at_first_is_asked_again(log):
+def test_a_node_that_does_not_answer_at_first_is_asked_again(log, monkeypatch):
+    monkeypatch.setattr(under_test, "_ENROL_S", 60)
     asked = []
 
     def answer(node, message):
@@ -441,3 +443,13 @@ def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
     (said,) = read_events(log.path)[-1]["refused"]
     assert said.startswith("node 2: ")
     assert said.isprintable()
+
+
+def test_a_lost_connection_refuses_nobody_and_ends_the_process(tmp_path, monkeypatch):
+    def lost(_self, _numbers):
+        message = "connection refused"
+        raise httpx.ConnectError(message)
+
+    monkeypatch.setattr(FakeGrid, "pull_messages", lost)
+    with pytest.raises(httpx.ConnectError):
+        Fleet(tmp_path).ask()

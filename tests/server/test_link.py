@@ -169,6 +169,26 @@ def test_events_are_told_in_one_line():
     assert describe({"event": "client", "status": "accepted", "reason": ""}) == ""
 
 
+@pytest.mark.parametrize(
+    "kind", ["waiting", "round", "cut", "client", "delivered", "warning", "rollback"]
+)
+def test_an_event_that_lacks_everything_or_writes_escapes_is_one_printable_line(kind):
+    hostile = "\x1b[2J\nround 99: accuracy 0.999"
+    names = ("connected", "round", "phase", "client", "reason", "text", "params")
+    for event in ({}, dict.fromkeys(names, hostile), dict.fromkeys(names, b"\x1b")):
+        line = describe({"event": kind, **event})
+        assert line
+        assert line.isprintable()
+
+
+def test_a_line_that_is_no_event_is_refused_where_a_run_is_followed(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.events.write_bytes(b'{"event": "resumed"}\n[1]\n')
+    follower = Follower(folder)
+    with pytest.raises(IntegrityError, match="not an event"):
+        list(follower.new())
+
+
 def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
     folder = RunFolder(Path(tmp_path))
     event = {"event": "run_failed", "text": "1 of 3 clients", "exit_code": 4}

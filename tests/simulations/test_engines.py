@@ -144,8 +144,13 @@ def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
 
 @pytest.mark.parametrize(
     "error",
-    [KeyError("label"), IndexError("Target 7 is out of bounds"), OSError("disk")],
-    ids=["KeyError", "IndexError", "OSError"],
+    [
+        KeyError("label"),
+        IndexError("Target 7 is out of bounds"),
+        OSError("disk"),
+        SystemExit(0),
+    ],
+    ids=["KeyError", "IndexError", "OSError", "SystemExit"],
 )
 def test_whatever_happens_to_one_client_stays_with_it(tmp_path, monkeypatch, error):
     one = Round()
@@ -163,7 +168,7 @@ def test_whatever_happens_to_one_client_stays_with_it(tmp_path, monkeypatch, err
     failed = answers.records[1]
     assert failed.status is Status.FAILED
     assert failed.reason.startswith(
-        f"client client-001 failed: {type(error).__name__} "
+        f"client client-001 failed: {type(error).__name__}: "
     )
     assert (failed.bytes_up, failed.num_examples) == (0, 0)
     assert failed.bytes_down > 0

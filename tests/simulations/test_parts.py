@@ -182,3 +182,53 @@ def test_what_is_no_part_or_job_is_refused(data):
 def test_a_part_with_more_behind_it_is_refused():
     with pytest.raises(PayloadError):
         decode_part(encode_part(PART) + b"\0", ASKING, SPEC)
+
+
+# Five fields, as a part has, of other kinds.
+FORGED = {
+    "a number for the records": [7, b"", b"", [0, 0, 0], []],
+    "a record that is too short": [[["a"]], b"", b"", [0, 0, 0], []],
+    "a status that there is not": [
+        [["a", "fine", "", [0, 0, 0, 0], [0.0, 0.0, 0.0], None, None]],
+        *(b"", b"", [0, 0, 0], []),
+    ],
+    "texts for the counts": [[], b"", b"", ["a", "b", "c"], []],
+    "too few counts": [[], b"", b"", [1], []],
+    "numbers for the sums": [[], 7, 7, [1, 1, 1], []],
+    "a number for an answer": [[], b"", b"", [0, 0, 0], [7]],
+}
+
+
+@pytest.mark.parametrize("fields", FORGED.values(), ids=FORGED)
+def test_a_part_with_fields_of_another_kind_is_refused(fields):
+    with pytest.raises(PayloadError):
+        decode_part(msgpack.packb(fields), ASKING, SPEC)
+
+
+def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
+    pytest.importorskip("ray")
+    from simulations.flower import to_content
+    from simulations.ray_engine import _read
+
+    class Reply:
+        def __init__(self, blob):
+            self.content = to_content(blob)
+
+        def has_error(self):
+            return False
+
+    def part(*names):
+        records = tuple(ClientRecord(client_id=n, status=Status.LATE) for n in names)
+        return encode_part(Part(records=records, total=Accumulator(12, 2, LIMITS)))
+
+    hand = ORDERS[:2]
+    replies = {"a, c": part("a", "c"), "a": part("a"), "nobody": part()}
+    for names, blob in replies.items():
+        found = _read(Reply(blob), hand, 5, ASKING, SPEC)
+        assert [r.client_id for r in found.records] == ["a", "b"]
+        assert {r.status for r in found.records} == {Status.FAILED}
+        assert f"its worker answered for {names}" in found.records[0].reason
+    bare = Reply(b"")
+    bare.content = None
+    found = _read(bare, hand, 5, ASKING, SPEC)
+    assert "AttributeError" in found.records[1].reason
