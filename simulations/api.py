@@ -18,7 +18,7 @@ Data = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - the front door, by keyword
     model: Callable[[], nn.Module] | None = None,
     data: Data | None = None,
     config: Config | Path | str | Mapping[str, object] | None = None,
@@ -26,6 +26,7 @@ def simulate(
     resume_from: Path | None = None,
     ray_address: str = "",
     progress: Progress | None = None,
+    trust_code: bool = False,
 ) -> RunResult:
     """Run a federation: train, prune and fine-tune over simulated clients.
 
@@ -39,6 +40,8 @@ def simulate(
             are the run's own then.
         ray_address: An existing Ray cluster, or "" for a local one.
         progress: Has a method ``on_event`` that is told every event.
+        trust_code: With ``resume_from``: run the code that the folder names even if no
+            command of this user started the run here.
 
     Returns:
         Folder and figures of the run.
@@ -49,7 +52,11 @@ def simulate(
     """
     if resume_from is not None:
         return resume(
-            resume_from, ray_address=ray_address, progress=progress, factory=model
+            resume_from,
+            ray_address=ray_address,
+            progress=progress,
+            factory=model,
+            trust_code=trust_code,
         )
     chosen = _config(config)
     changes: dict[str, Any] = {}

@@ -42,6 +42,9 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run code that a file or folder names.")
+]
 
 # Flower reports its use and looks for updates unless told otherwise.
 _NO_CALLS_HOME = {
@@ -120,6 +123,7 @@ def simulate(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -135,7 +139,7 @@ def simulate(
                 "--set, --sweep, --engine, --workers or --seed beside it"
             )
             raise ConfigError(message)
-        session.resume_one(resume, ray_address, show)
+        session.resume_one(resume, ray_address, show, trust_code=trust_code)
     elif sweep:
         session.run_sweep(expand_sweep(file, overrides), ray_address, show)
     else:
@@ -222,6 +226,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -236,6 +241,7 @@ def export(
         values=values,
         finetune=finetune_codebook,
         output=output,
+        trust_code=trust_code,
     )
     if as_json:
         print_json(written)
