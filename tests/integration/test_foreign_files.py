@@ -265,7 +265,6 @@ COMMANDS = {
 READERS = {
     "inspect": ["inspect", "RUN"],
     "report": ["report", "RUN", "--output", "report.html"],
-    "run-model": ["run-model", "RUN/model/builtin.safetensors", "--data", "digits"],
 }
 
 
