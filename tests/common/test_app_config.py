@@ -20,8 +20,8 @@ def app(tmp_path, monkeypatch):
 
 
 def test_built_in_names_are_set_by_key(app):
-    found = read_app_config({"config": "", "set": "task.model=mlp; task.clients=4"})
-    assert (found.task.model, found.task.clients) == ("mlp", 4)
+    found = read_app_config({"config": "", "set": "task.model=mlp; task.clients=20"})
+    assert (found.task.model, found.task.clients) == ("mlp", 20)
 
 
 CODE = {
@@ -40,7 +40,7 @@ def test_no_key_is_set_to_code_or_to_what_is_fetched(settings, app):
 
 
 def test_the_apps_own_file_names_code_and_stays_as_it_is(app):
-    found = read_app_config({"config": "own.toml", "set": "task.clients=4"})
+    found = read_app_config({"config": "own.toml", "set": "task.clients=20"})
     assert found.task.model == "net.py:make"
     with pytest.raises(ConfigError, match=r"cannot set task\.model to 'other\.py:f'"):
         read_app_config({"config": "own.toml", "set": "task.model=other.py:f"})
