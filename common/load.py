@@ -20,7 +20,7 @@ from common.codec import PackedModel
 from common.errors import ConfigError, FedPruneError, IntegrityError, PayloadError
 from common.files import Tensors, read_input_shape, read_model_file, read_plan_file
 from common.messages import Mask, PrunePlan
-from common.models.capped import AtMost
+from common.models.capped import ByteLimit
 from common.models.registry import build_model
 from common.packed_file import ENDING, build_packed, read_packed
 from common.pruning.announced import at_most, size_limit
@@ -192,7 +192,7 @@ def _uncut(
     code = code_of_model(name)
     named = {"model": code} if code else {}
     check_code(origin.path, run, named, trust_code=origin.trust_code)
-    with AtMost(origin.limit, str(origin.path)):
+    with ByteLimit(origin.limit, str(origin.path)):
         return build_model(
             name, num_outputs=sizes[1], input_shape=sizes[0], seed=0, fetch=False
         )

@@ -15,7 +15,7 @@ _MAKERS = frozenset(
 )
 
 
-class AtMost(TorchFunctionMode):
+class ByteLimit(TorchFunctionMode):
     """Inside of this, new tensors together take at most ``limit`` bytes.
 
     What a name, a shape and a number of outputs amount to is known only by building;

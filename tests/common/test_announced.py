@@ -16,7 +16,7 @@ from common.errors import IntegrityError, PayloadError, Reason
 from common.files import read_model_file, write_model_file
 from common.load import KEEP_KEY, STRUCTURE_KEY, load_model
 from common.messages import PrunePlan, digest_of
-from common.models.capped import AtMost
+from common.models.capped import ByteLimit
 from common.models.flat import get_statistics, get_weights, model_spec
 from common.models.registry import build_model
 from common.packed_file import pack, quantise_network, read_packed, write_packed
@@ -171,11 +171,11 @@ def test_the_run_of_a_packed_file_travels_only_where_it_is_needed(packed):
 
 
 def test_a_tensor_is_measured_before_it_is_made():
-    with AtMost(4000, "here"):
+    with ByteLimit(4000, "here"):
         assert torch.empty(1000).numel() == 1000
     with (
         pytest.raises(IntegrityError, match="here: its network takes more than 4000"),
-        AtMost(4000, "here"),
+        ByteLimit(4000, "here"),
     ):
         torch.nn.Linear(1 << 20, 1 << 20)
     assert torch.nn.Linear(2, 2).weight.numel() == 4
