@@ -89,6 +89,9 @@ def run_model(
     data_dir: Annotated[
         str, typer.Option(metavar="DIR", help="As task.data_dir.")
     ] = "",
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run code that the file names.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Examples.")] = 10,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document.")
@@ -101,7 +104,9 @@ def run_model(
     from client.predict import predict
 
     check_readable(model, "want a file such as the final.safetensors of a client")
-    rows = list(predict(model, data, data_dir=data_dir, limit=count))
+    rows = list(
+        predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
+    )
     if as_json:
         print(json.dumps({"predictions": rows}, indent=2))
         return

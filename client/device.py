@@ -27,11 +27,12 @@ from common.config import load_config, toml_value
 from common.data.examples import Examples
 from common.data.partition import partition
 from common.errors import DataError
-from common.messages import Broadcast, Indices
+from common.messages import Broadcast, Indices, digest_of
 from common.network_file import write_network
 from common.pruning.plan import check_plan
 from common.pruning.structure import Structure
 from common.task import Task
+from common.trust import named_code, record_code
 
 _KEPT_RUNS = 2
 
@@ -162,7 +163,7 @@ def take_final(
         PayloadError: If structure and network do not fit each other.
         FedPruneError: If the file cannot be written.
     """
-    structure = Structure.from_json(structure_json)
+    structure = bench.structure(digest_of(structure_json), structure_json)
     broadcast = codec.decode_broadcast(blob)
     check_plan(structure, broadcast.plan)
     spec = structure.spec(broadcast.plan.keep)
@@ -170,14 +171,18 @@ def take_final(
     codec.check_weights(weights, broadcast.digest)
     model = bench.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
     root.mkdir(parents=True, exist_ok=True)
+    run_id = f"client-{bench.task.clients[0]}"
     write_network(
         root / FINAL,
         model.eval(),
         bench.task,
         structure=structure,
         plan=broadcast.plan,
+        run_id=run_id,
         alone=True,
     )
+    # This device's own configuration named it; now its own file does.
+    record_code(run_id, named_code(bench.task.config))
     return note_plan(root, bench, structure, broadcast)
 
 

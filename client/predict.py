@@ -13,7 +13,12 @@ from common.load import load_model
 
 
 def predict(
-    path: Path, source: str, *, data_dir: str = "", limit: int
+    path: Path,
+    source: str,
+    *,
+    data_dir: str = "",
+    limit: int,
+    trust_code: bool = False,
 ) -> Iterator[dict[str, object]]:
     """Run a network on the test part of a data source.
 
@@ -22,6 +27,7 @@ def predict(
         source: As ``task.data``.
         data_dir: As ``task.data_dir``.
         limit: Most examples, >= 1.
+        trust_code: As for ``load_model``.
 
     Yields:
         For each example ``index, prediction, target``, for classes also
@@ -32,7 +38,7 @@ def predict(
         DataError: If the data does not fit the network.
     """
     torch.set_num_threads(1)
-    model = load_model(path)
+    model = load_model(path, trust_code=trust_code)
     _, metadata = read_model_file(path)
     dataset = load_dataset(source, data_dir=data_dir, fold=0)
     wanted = read_input_shape(path, metadata)

@@ -2,11 +2,14 @@
 
 ``load_model("run/model/final.safetensors")`` builds the uncut architecture by its
 registered name, cuts it by the plan and writes the tensors into it.  Nothing is
-unpickled.  Plan and structure come from the file itself (an export holds both), else
-from ``plan.json`` and ``structure.json`` beside it or one folder above.
+unpickled, code that the file names runs only if it is this user's own
+(``common.trust``), and nothing is downloaded.  Plan and structure come from the file
+itself (an export holds both), else from ``plan.json`` and ``structure.json`` beside it
+or one folder above.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +20,46 @@ from common.codec import PackedModel
 from common.errors import ConfigError, FedPruneError, IntegrityError, PayloadError
 from common.files import Tensors, read_input_shape, read_model_file, read_plan_file
 from common.messages import Mask, PrunePlan
+from common.models.capped import ByteLimit
 from common.models.registry import build_model
 from common.models.user_code import call_factory
-from common.models.zoo import without_weights
 from common.packed_file import ENDING, build_packed, read_packed
+from common.pruning.announced import at_most, size_limit
 from common.pruning.plan import apply_plan, full_plan
 from common.pruning.structure import Structure
+from common.trust import check_code, code_of_model
 
 KEEP_KEY = "keep"
 STRUCTURE_KEY = "structure_json"
+RUN_KEY = "run"
 PYTHON_FACTORY = "python"
 
 _COUNTER = "num_batches_tracked"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Where an uncut network comes from, and what it may take.
+
+    Attributes:
+        path: The file.
+        factory: The caller's own, or None.
+        trust_code: Whether code that the file names runs though it is not this user's.
+        limit: Most bytes of the network.
+    """
+
+    path: Path
+    factory: Callable[[], nn.Module] | None
+    trust_code: bool
+    limit: int
+
+
 def load_model(
-    path: Path | str, *, factory: Callable[[], nn.Module] | None = None
+    path: Path | str,
+    *,
+    factory: Callable[[], nn.Module] | None = None,
+    trust_code: bool = False,
+    max_bytes: int | None = None,
 ) -> nn.Module:
     """Return the network that ``path`` holds, in eval mode.
 
@@ -41,26 +68,46 @@ def load_model(
             ``.fpz``, which comes back with exactly the weights that it was given.
         factory: Makes the uncut network; needed when the run's network was made by
             Python code instead of a registered name.
+        trust_code: Run the code that the file names even if no command of this user
+            started its run here.
+        max_bytes: Largest uncut network, in bytes; None = 256 MiB, or 64 bytes for
+            each byte of a larger file.
 
     Raises:
-        ConfigError: If the architecture is not known here.
-        IntegrityError: If a file is broken, or the files do not belong together.
+        ConfigError: If the architecture is not known here, or is code of somebody
+            else's, or its code has changed.
+        IntegrityError: If a file is broken, the files do not belong together, or
+            announce a larger network.
     """
     path = Path(path)
+    held = path.stat().st_size if path.is_file() else 0
+    origin = _Origin(
+        path=path,
+        factory=factory,
+        trust_code=trust_code,
+        limit=size_limit(held, max_bytes),
+    )
     if path.suffix == ENDING:
-        packed = read_packed(path)
-        return build_packed(path, packed, _packed(path, packed.model, factory))
+        packed = read_packed(path, max_bytes)
+        return build_packed(path, packed, _packed(origin, packed.model))
     tensors, metadata = read_model_file(path)
-    structure = read_structure(path, metadata)
+    structure = read_structure(path, metadata, max_bytes)
     keep = read_keep(path, metadata, structure)
-    model = _dense(path, metadata, factory)
+    model = _dense(origin, metadata)
     apply_plan(model, structure, keep)
     _fill(path, model, tensors)
     return model.eval()
 
 
-def read_structure(path: Path, metadata: Mapping[str, str]) -> Structure:
+def read_structure(
+    path: Path, metadata: Mapping[str, str], max_bytes: int | None = None
+) -> Structure:
     """Return the structure that a model file belongs to.
+
+    Args:
+        path: The file.
+        metadata: Its metadata.
+        max_bytes: As for ``load_model``.
 
     Raises:
         IntegrityError: If it is not to be found, broken, or another one.
@@ -69,7 +116,8 @@ def read_structure(path: Path, metadata: Mapping[str, str]) -> Structure:
     place = path if text is not None else _beside(path, "structure.json")
     try:
         data = place.read_bytes() if text is None else text.encode()
-        structure = Structure.from_json(data)
+        held = path.stat().st_size
+        structure = Structure.from_json(data, at_most(size_limit(held, max_bytes)))
     except PayloadError as error:
         msg = f"{place}: not a structure: {error}"
         raise IntegrityError(msg) from error
@@ -122,39 +170,34 @@ def _beside(path: Path, name: str) -> Path:
     raise IntegrityError(msg)
 
 
-def _dense(
-    path: Path, metadata: Mapping[str, str], factory: Callable[[], nn.Module] | None
-) -> nn.Module:
+def _dense(origin: _Origin, metadata: Mapping[str, str]) -> nn.Module:
     """Return the uncut network; its first weights are overwritten."""
-    shape = read_input_shape(path, metadata)
+    shape = read_input_shape(origin.path, metadata)
     outputs = int(metadata["num_outputs"])
-    return _uncut(path, metadata["model"], (shape, outputs), factory)
+    run = metadata.get(RUN_KEY, "")
+    return _uncut(origin, metadata["model"], run, (shape, outputs))
 
 
-def _packed(
-    path: Path, model: PackedModel, factory: Callable[[], nn.Module] | None
-) -> nn.Module:
-    return _uncut(path, model.name, (model.input_shape, model.num_outputs), factory)
+def _packed(origin: _Origin, model: PackedModel) -> nn.Module:
+    return _uncut(origin, model.name, model.run, (model.input_shape, model.num_outputs))
 
 
 def _uncut(
-    path: Path,
-    name: str,
-    sizes: tuple[tuple[int, ...], int],
-    factory: Callable[[], nn.Module] | None,
+    origin: _Origin, name: str, run: str, sizes: tuple[tuple[int, ...], int]
 ) -> nn.Module:
     """Return the uncut network of a name; sizes are input shape and outputs."""
-    if factory is not None:
-        return call_factory(factory)
+    if origin.factory is not None:
+        return call_factory(origin.factory)
     if name == PYTHON_FACTORY:
-        msg = f"{path}: its network was made by Python code; pass that as factory="
-        raise ConfigError(msg)
-    return build_model(
-        without_weights(name),
-        num_outputs=sizes[1],
-        input_shape=sizes[0],
-        seed=0,
-    )
+        msg = f"{origin.path}: its network was made by Python code; "
+        raise ConfigError(msg + "pass that as factory=")
+    code = code_of_model(name)
+    named = {"model": code} if code else {}
+    check_code(origin.path, run, named, trust_code=origin.trust_code)
+    with ByteLimit(origin.limit, str(origin.path)):
+        return build_model(
+            name, num_outputs=sizes[1], input_shape=sizes[0], seed=0, fetch=False
+        )
 
 
 def _fill(path: Path, model: nn.Module, tensors: Tensors) -> None:

@@ -7,19 +7,21 @@ import numpy as np
 from torch import nn
 
 from common.files import write_model_file
-from common.load import KEEP_KEY, PYTHON_FACTORY, STRUCTURE_KEY
+from common.load import KEEP_KEY, PYTHON_FACTORY, RUN_KEY, STRUCTURE_KEY
 from common.messages import PrunePlan
 from common.pruning.structure import Structure
 from common.task import Task
+from common.trust import code_of_model
 
 
-def write_network(
+def write_network(  # noqa: PLR0913 - what a file holds, by name
     path: Path,
     model: nn.Module,
     task: Task,
     *,
     structure: Structure,
     plan: PrunePlan,
+    run_id: str,
     alone: bool = False,
 ) -> None:
     """Write a cut network.
@@ -30,6 +32,8 @@ def write_network(
         task: What it was trained for.
         structure: The original network.
         plan: What it was cut by.
+        run_id: Name of the run; it is written only where the network is code, so
+            that equal networks are equal files.
         alone: Whether the file holds plan and structure too, as a device needs it;
             in a run folder they lie beside it.
 
@@ -44,6 +48,8 @@ def write_network(
         "input_shape": json.dumps(list(task.input_shape)),
         "num_outputs": str(task.num_outputs),
     }
+    if not factory and code_of_model(task.config.task.model):
+        metadata[RUN_KEY] = run_id
     if alone:
         metadata[KEEP_KEY] = np.packbits(plan.keep).tobytes().hex()
         metadata[STRUCTURE_KEY] = structure.to_json().decode()

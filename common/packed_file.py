@@ -24,6 +24,7 @@ from common.messages import (
     weights_digest,
 )
 from common.models.flat import model_spec, set_statistics, set_weights
+from common.pruning.announced import at_most, size_limit
 from common.pruning.plan import apply_plan, check_plan
 from common.pruning.structure import Structure
 
@@ -92,6 +93,7 @@ def pack(  # noqa: PLR0913 - what a file holds, by name
     plan: PrunePlan,
     blob: bytes,
     moments: tuple[Vector, Vector],
+    run: str = "",
 ) -> PackedModel:
     """Return the content of a file.
 
@@ -103,6 +105,7 @@ def pack(  # noqa: PLR0913 - what a file holds, by name
         plan: What the network was cut by.
         blob: Its weights (``quantise_network``).
         moments: Running means and variances, float32[moments].
+        run: Name of the run, where ``name`` is code (``common.trust``).
     """
     weights = codec.decode_weights(blob, structure.spec(plan.keep))
     mean, variance = moments
@@ -120,11 +123,17 @@ def pack(  # noqa: PLR0913 - what a file holds, by name
             digest=weights_digest(weights),
             statistics=statistics,
         ),
+        run=run,
     )
 
 
-def read_packed(path: Path) -> Packed:
+def read_packed(path: Path, max_bytes: int | None = None) -> Packed:
     """Read a file; trust nothing in it.
+
+    Args:
+        path: The file.
+        max_bytes: Largest dense network, in bytes; None = 256 MiB, or 64 bytes for
+            each byte of a larger file.
 
     Raises:
         IntegrityError: If it is broken, or its parts do not belong together.
@@ -135,20 +144,21 @@ def read_packed(path: Path) -> Packed:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise IntegrityError(msg) from error
     try:
-        return unpack(data)
+        return unpack(data, max_bytes)
     except PayloadError as error:
         msg = f"{path}: {error}"
         raise IntegrityError(msg) from error
 
 
-def unpack(data: bytes) -> Packed:
-    """Return what the bytes of a file hold.
+def unpack(data: bytes, max_bytes: int | None = None) -> Packed:
+    """Return what the bytes of a file hold; ``max_bytes`` as for ``read_packed``.
 
     Raises:
         PayloadError: If they are broken, or the parts do not belong together.
     """
     model = codec.decode_model(data)
-    structure = Structure.from_json(model.structure_json)
+    limit = at_most(size_limit(len(data), max_bytes))
+    structure = Structure.from_json(model.structure_json, limit)
     check_plan(structure, model.network.plan)
     spec = structure.spec(model.network.plan.keep)
     weights = codec.decode_weights(model.network.weights, spec)

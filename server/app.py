@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from common import codec
 from common.app_config import read_app_config
 from common.atomic import write_json_atomic
-from common.config import config_to_toml, load_config
+from common.config import config_to_toml
 from common.device_app import NAMES_KEY, RUN_KEY
 from common.errors import FedPruneError, IntegrityError
 from common.files import write_plan_file
@@ -25,10 +25,12 @@ from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.task import Task
 from common.text import told
+from common.trust import named_code, record_code
 from server.downlink import encode_network
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
 from server.grid import GridEngine, deliver, enrol
+from server.runconfig import run_config
 from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
 from server.structure import structure_of
@@ -87,10 +89,11 @@ def _open(context: Context) -> tuple[RunFolder, Task]:
     path = str(context.run_config.get(RUN_KEY) or "")
     if path:
         folder = RunFolder.open(Path(path))
-        return folder, Task(load_config(folder.config))
+        return folder, Task(run_config(folder))
     config = read_app_config(context.run_config)
     base = Path(str(context.run_config.get("run-dir") or config.run.dir))
     folder = RunFolder.create(base, config.run.name, config=config_to_toml(config))
+    record_code(folder.run_id, named_code(config))
     return folder, Task(config)
 
 
@@ -152,6 +155,7 @@ def _keep(work: Work, final: Snapshot) -> None:
         work.task,
         structure=work.structure,
         plan=final.plan,
+        run_id=work.folder.run_id,
     )
 
 

@@ -13,6 +13,7 @@ from common.errors import ConfigError, FedPruneError
 
 if TYPE_CHECKING:
     from server.link import Link
+    from server.runfolder import RunFolder
 
 app = typer.Typer()
 
@@ -24,6 +25,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run code that RUN names.")
 ]
 STATE = Path("fedprune-server")
 
@@ -79,23 +83,23 @@ def serve(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
     ] = None,
+    trust_code: TrustCode = False,
     state: State = STATE,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Serve real devices; with FILE.toml or --resume run that and end with it."""
-    from server.runfolder import RunFolder
     from server.service import Service, new_folder
 
     _check_resume(resume, file, set_)
-    goes_on = RunFolder.open(resume) if resume is not None else None
+    goes_on = _goes_on(resume, state.resolve(), trust_code=trust_code)
     link = _link(tls, insecure=insecure, listen=listen, state=state)
     config = None
     if file is not None or set_:
         config = load_config(file, set_ or [])
     with Service(link, metrics=metrics, quiet=quiet or as_json) as service:
         if config is not None:
-            folder = new_folder(config)
+            folder = new_folder(config, link.state)
         elif goes_on is not None:
             folder = goes_on
         else:
@@ -119,6 +123,18 @@ def _check_resume(
             "no --set beside it"
         )
         raise ConfigError(message)
+
+
+def _goes_on(
+    resume: Path | None, state: Path, *, trust_code: bool
+) -> "RunFolder | None":
+    """Return the stopped run that is to go on, admitted to the server of ``state``."""
+    from server.runconfig import admit
+    from server.runfolder import RunFolder
+
+    if resume is None:
+        return None
+    return admit(RunFolder.open(resume), state, trust_code=trust_code)
 
 
 def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Link":
@@ -153,21 +169,23 @@ def submit(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
     ] = None,
+    trust_code: TrustCode = False,
     state: State = STATE,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Start a run on a server that is up; also lets in clients with new keys."""
+    from common.app_config import refuse_code
     from server.link import live_link
-    from server.runfolder import RunFolder
     from server.service import new_folder
 
     _check_resume(resume, file, set_)
-    goes_on = RunFolder.open(resume) if resume is not None else None
     config = load_config(file, set_ or [])
+    refuse_code(config, file, "submit --set")
+    goes_on = _goes_on(resume, state.resolve(), trust_code=trust_code)
     link = live_link(state.resolve())
     link.register()
-    folder = goes_on or new_folder(config)
+    folder = goes_on or new_folder(config, link.state)
     number = link.submit(folder.path)
     if as_json:
         print(json.dumps({"directory": str(folder.path), "number": number}))

@@ -16,6 +16,7 @@ from common.device_app import APP_TOML, NAMES_KEY, RUN_KEY
 from common.errors import ConfigError, FedPruneError, IntegrityError
 from common.keeper import Process, environment
 from common.places import check_readable, make_private_folder
+from common.trust import STATE_VARIABLE
 from server.certs import CertFolder
 from server.request import flower, request, rows
 from server.runfolder import read_json_object
@@ -203,7 +204,8 @@ class Link:
         return Process(
             name=name,
             command=tuple(command),
-            environment=environment(self.home, [self.state / "bin"]),
+            environment=environment(self.home, [self.state / "bin"])
+            | {STATE_VARIABLE: str(self.state)},
             log=self.state / "logs" / f"{name}.log",
         )
 

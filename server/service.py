@@ -17,6 +17,7 @@ from common.filelock import hold
 from common.keeper import ALIVE, LOCK, Keeper, Process, environment, tail
 from common.places import make_private_folder
 from common.text import printable
+from common.trust import named_code, record_code
 from server.follow import Follower, describe
 from server.link import Link, parse_address
 from server.preflight import check_port
@@ -202,11 +203,14 @@ class Service:
             print(text, flush=True)  # noqa: T201 - the server's own output
 
 
-def new_folder(config: Config) -> RunFolder:
-    """Make the folder of a run that is to be submitted."""
-    return RunFolder.create(
+def new_folder(config: Config, state: Path) -> RunFolder:
+    """Make the folder of a run that is to be submitted to the server of ``state``."""
+    folder = RunFolder.create(
         Path(config.run.dir), config.run.name, config=config_to_toml(config)
     )
+    for where in (None, state):
+        record_code(folder.run_id, named_code(config), where)
+    return folder
 
 
 def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]:

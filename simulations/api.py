@@ -22,7 +22,7 @@ Settings: TypeAlias = Config | Path | str | Mapping[str, object]
 
 
 # Quoted types: help() then shows their names and not what is inside them.
-def simulate(
+def simulate(  # noqa: PLR0913 - the front door, by keyword
     model: "Factory | None" = None,
     data: "Data | None" = None,
     config: "Settings | None" = None,
@@ -30,6 +30,7 @@ def simulate(
     resume_from: Path | str | None = None,
     ray_address: str = "",
     progress: Progress | None = None,
+    trust_code: bool = False,
 ) -> RunResult:
     """Run a federation: train, prune and fine-tune over simulated clients.
 
@@ -44,6 +45,8 @@ def simulate(
             are the run's own, so ``data`` and ``config`` are left out.
         ray_address: An existing Ray cluster, ``HOST:PORT``, or "" for a local one.
         progress: Has a method ``on_event`` that is told every event.
+        trust_code: With ``resume_from``: run the code that the folder names even if no
+            command of this user started the run here.
 
     Returns:
         Folder and figures of the run.
@@ -66,7 +69,13 @@ def simulate(
             raise ConfigError(message)
         folder = as_path(resume_from, "a run folder")
         address = reachable(ray_address)
-        return resume(folder, ray_address=address, progress=progress, factory=factory)
+        return resume(
+            folder,
+            ray_address=address,
+            progress=progress,
+            factory=factory,
+            trust_code=trust_code,
+        )
     chosen = _config(config)
     if factory is not None:
         chosen = _with_task(chosen, model="python")

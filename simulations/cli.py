@@ -43,6 +43,9 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run code that a file or folder names.")
+]
 
 # Flower reports its use and looks for updates unless told otherwise.
 _NO_CALLS_HOME = {
@@ -121,6 +124,7 @@ def simulate(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -136,7 +140,8 @@ def simulate(
                 "--set, --sweep, --engine, --workers or --seed beside it"
             )
             raise ConfigError(message)
-        session.resume_one(resume, reachable(ray_address), show)
+        address = reachable(ray_address)
+        session.resume_one(resume, address, show, trust_code=trust_code)
     elif sweep:
         configs = expand_sweep(file, overrides)
         session.run_sweep(configs, reachable(ray_address), show)
@@ -225,6 +230,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -239,6 +245,7 @@ def export(
         values=values,
         finetune=finetune_codebook,
         output=output,
+        trust_code=trust_code,
     )
     if as_json:
         print_json(written)

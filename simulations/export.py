@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.atomic import write_bytes_atomic
-from common.config import Config, load_config
+from common.config import load_config
 from common.errors import ConfigError, FedPruneError
 from common.files import read_input_shape, read_model_file, write_model_file
 from common.load import (
@@ -32,6 +33,7 @@ from common.load import (
     read_structure,
 )
 from common.task import Task
+from server.runconfig import run_config
 from server.runfolder import RunFolder
 from simulations.export_mask import check_form
 from simulations.packing import accuracies, write_fpz
@@ -64,6 +66,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     finetune: int = 0,
     output: Path | None = None,
     factory: Callable[[], nn.Module] | None = None,
+    trust_code: bool = False,
 ) -> dict[str, object]:
     """Write the final network of a run for a device.
 
@@ -77,6 +80,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
             fine-tuned for, >= 0; needs the data.
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
+        trust_code: Run the code that the folder names even if no command of this user
+            started the run here (``common.trust``).
 
     Returns:
         ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to
@@ -91,8 +96,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         ``mask`` (in how many tensors the file has its form).
 
     Raises:
-        ConfigError: If the format is unknown, an extra is missing, or the run has no
-            final network yet.
+        ConfigError: If the format is unknown, an extra is missing, the run has no
+            final network yet, or names code of somebody else's.
         IntegrityError: If a file of the run is broken.
         FedPruneError: If it cannot be exported.
     """
@@ -102,17 +107,25 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     if not source.is_file():
         msg = f"{run} holds no final network yet; finish it: fedprune simulate --resume"
         raise ConfigError(msg)
-    model = load_model(source, factory=factory)
+    load = partial(load_model, factory=factory, trust_code=trust_code)
+    model = load(source)
     ending = f"int8.{format_}" if int8 else format_
     target = output or source.with_name(f"exported.{ending}")
     measured: dict[str, object] = {}
+
+    def task() -> Task:
+        named = factory is not None
+        return Task(run_config(folder, trust_code=trust_code, factory=named), factory)
+
     if format_ == "onnx":
         write_onnx(model, _shape(source), target)
-        measured = _to_int8(Task(_config(folder), factory), target) if int8 else {}
+        measured = _to_int8(task(), target) if int8 else {}
     elif format_ == "fpz":
-        task = Task(_config(folder), factory)
-        measured = write_fpz(source, target, values, task, finetune)
-        measured |= accuracies(source, target, task)
+        whole = task()
+        measured = write_fpz(
+            source, target, values=values, task=whole, finetune=finetune, load=load
+        )
+        measured |= accuracies(source, target, task=whole, load=load)
     else:
         _write_safetensors(source, target)
     found: dict[str, object] = {
@@ -124,12 +137,10 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     }
     if check:
         runner = (
-            onnx_runner(target)
-            if format_ == "onnx"
-            else torch_runner(load_model(target, factory=factory))
+            onnx_runner(target) if format_ == "onnx" else torch_runner(load(target))
         )
         found |= _compare(torch_runner(model), runner, _shape(source))
-        rule = _config(folder).prune.mask
+        rule = load_config(folder.config).prune.mask
         if rule.kind == "n:m" and format_ != "fpz":
             found["mask"] = check_form(target, format_, rule.n, rule.m)
     return found
@@ -147,10 +158,6 @@ def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> N
     if finetune and (format_, values[:8]) != ("fpz", "codebook"):
         msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"
         raise ConfigError(msg)
-
-
-def _config(folder: RunFolder) -> Config:
-    return load_config(folder.config, [])
 
 
 def _to_int8(task: Task, target: Path) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The final network of a run as a ``.fpz`` file, and what quantising it costs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from common import codec
 from common.codec import PackedModel
 from common.errors import ConfigError, DataError
 from common.files import read_input_shape, read_model_file
-from common.load import load_model, read_keep, read_structure
+from common.load import RUN_KEY, read_keep, read_structure
 from common.messages import PrunePlan
 from common.models.flat import get_statistics, get_weights, model_spec
 from common.packed_file import ENDING, pack, quantise_network, read_packed, write_packed
@@ -18,11 +19,18 @@ from common.task import Task
 from simulations.centroids import tune_centroids
 from simulations.quantised import accuracy, torch_runner
 
+Load = Callable[[Path], nn.Module]
 _COUNTER = "num_batches_tracked"
 
 
 def write_fpz(
-    source: Path, target: Path, values: str, task: Task, finetune: int
+    source: Path,
+    target: Path,
+    *,
+    values: str,
+    task: Task,
+    finetune: int,
+    load: Load,
 ) -> dict[str, object]:
     """Write the network of a model file as ``.fpz`` and read it back.
 
@@ -32,6 +40,7 @@ def write_fpz(
         values: How weights are quantised (``quantise_network``).
         task: What it was trained for; its data is needed for fine-tuning only.
         finetune: Epochs that the values of a codebook are fine-tuned for, >= 0.
+        load: ``load_model``, with the factory and the trust of the caller.
 
     Returns:
         ``values`` and ``max_change``, the largest change of a weight; after fine-tuning
@@ -43,11 +52,11 @@ def write_fpz(
     if target.suffix != ENDING:
         msg = f"{target}: want a name that ends in {ENDING}"
         raise ConfigError(msg)
-    model = load_model(source, factory=task.factory)
+    model = load(source)
     weights = get_weights(model)
     blob, measured = _coded(model, values, task, finetune)
     write_packed(target, _pack(source, model, blob))
-    again = load_model(target, factory=task.factory)
+    again = load(target)
     found = get_weights(again)
     if not np.array_equal(found, read_packed(target).weights):
         msg = f"{target}: its network does not hold the weights that were written"
@@ -57,11 +66,13 @@ def write_fpz(
     return {"values": values, "max_change": change, **measured}
 
 
-def accuracies(source: Path, target: Path, task: Task) -> dict[str, object]:
+def accuracies(
+    source: Path, target: Path, *, task: Task, load: Load
+) -> dict[str, object]:
     """Return the accuracy on the test split before and after quantising."""
     if task.config.task.loss != "cross-entropy":
         return {}
-    before, after = (load_model(p, factory=task.factory) for p in (source, target))
+    before, after = (load(path) for path in (source, target))
     test = task.dataset.test
     return {
         "accuracy_float32": accuracy(torch_runner(before), test),
@@ -97,6 +108,7 @@ def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
         plan=plan,
         blob=blob,
         moments=get_statistics(model),
+        run=metadata.get(RUN_KEY, ""),
     )
 
 

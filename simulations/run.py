@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from client.state import BYTES_OF_A_WEIGHT
-from common.config import Config, config_to_toml, load_config
+from common.config import Config, config_to_toml
 from common.data.sources import check_source
 from common.errors import ConfigError
 from common.models.flat import get_weights
@@ -19,11 +19,13 @@ from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
 from common.pruning.verify import check_exact
 from common.task import Task
+from common.trust import named_code, record_code
 from server.asking import Engine
 from server.control import control_config
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
 from server.prune import budget_targets, latency_table
+from server.runconfig import run_config
 from server.runfolder import RunFolder, write_json_atomic
 from server.state import ServerState, Snapshot
 from server.structure import structure_of
@@ -88,6 +90,7 @@ def run(
         manifest=describe_run(task, sys.argv),
         config=config_to_toml(config),
     )
+    record_code(folder.run_id, named_code(config, factory=factory is not None))
     folder.structure.write_bytes(structure.to_json())
     return _go(
         Prepared(
@@ -106,15 +109,25 @@ def resume(
     ray_address: str = "",
     progress: Progress | None = None,
     factory: Factory | None = None,
+    trust_code: bool = False,
 ) -> RunResult:
     """Go on with a stopped run; the result is bit-identical to one that never stopped.
 
+    Args:
+        run_dir: The run folder.
+        ray_address: As for ``run``.
+        progress: As for ``run``.
+        factory: As for ``run``.
+        trust_code: Run the code that the folder names even if no command of this user
+            started the run here (``common.trust``).
+
     Raises:
-        ConfigError: If the folder is no run.
+        ConfigError: If the folder is no run, or names code of somebody else's.
         IntegrityError: If no checkpoint can be used.
     """
     folder = RunFolder.open(run_dir)
-    config = load_config(folder.config)
+    named = factory is not None
+    config = run_config(folder, trust_code=trust_code, factory=named)
     task = Task(config, factory)
     return _go(
         Prepared(

@@ -31,9 +31,11 @@ def run_one(config: Config, ray_address: str, show: str) -> None:
     _show_one(_run(config, ray_address, show), show)
 
 
-def resume_one(directory: Path, ray_address: str, show: str) -> None:
+def resume_one(
+    directory: Path, ray_address: str, show: str, *, trust_code: bool = False
+) -> None:
     """Go on with a stopped run and show what came out."""
-    _show_one(_resume(directory, ray_address, show), show)
+    _show_one(_resume(directory, ray_address, show, trust_code=trust_code), show)
 
 
 def _run(config: Config, ray_address: str, show: str) -> "RunResult":
@@ -47,13 +49,20 @@ def _run(config: Config, ray_address: str, show: str) -> "RunResult":
             raise _with_hint(error, display.directory) from error
 
 
-def _resume(directory: Path, ray_address: str, show: str) -> "RunResult":
+def _resume(
+    directory: Path, ray_address: str, show: str, *, trust_code: bool
+) -> "RunResult":
     """Go on with one federation under a progress display."""
     from simulations.run import resume
 
     with _display(show) as display:
         try:
-            return resume(directory, ray_address=ray_address, progress=display)
+            return resume(
+                directory,
+                ray_address=ray_address,
+                progress=display,
+                trust_code=trust_code,
+            )
         except (KeyboardInterrupt, FedPruneError) as error:
             raise _with_hint(error, str(directory)) from error
 

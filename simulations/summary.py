@@ -63,6 +63,7 @@ def write_models(
             task,
             structure=structure,
             plan=snapshot.plan,
+            run_id=folder.run_id,
         )
     write_plan_file(folder.plan, networks.final.plan, structure)
 

@@ -1,4 +1,4 @@
-"""What every test relies on: one thread, no calls home, a Flower folder of its own."""
+"""What every test relies on: one thread, no calls home, folders of its own."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ os.environ.update(
     FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
     RAY_USAGE_STATS_ENABLED="0",
     FLWR_HOME=tempfile.mkdtemp(prefix="fedprune-flwr-"),
+    FEDPRUNE_STATE=tempfile.mkdtemp(prefix="fedprune-state-"),
 )
 import torch
 from hypothesis import settings
@@ -29,4 +30,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_unconfigure():
-    shutil.rmtree(Path(os.environ["FLWR_HOME"]), ignore_errors=True)
+    for name in ("FLWR_HOME", "FEDPRUNE_STATE"):
+        shutil.rmtree(Path(os.environ[name]), ignore_errors=True)

@@ -221,7 +221,8 @@ def test_control_c_before_a_run_exists_says_so(capsys, monkeypatch):
 
 
 def test_resume_hands_on_the_folder(capsys, monkeypatch, tmp_path):
-    def resume(run_dir, *, ray_address, progress):
+    def resume(run_dir, *, ray_address, progress, trust_code):
+        assert not trust_code
         return simulations.run.RunResult(directory=run_dir, summary=dict(SUMMARY))
 
     monkeypatch.setattr(simulations.run, "resume", resume)

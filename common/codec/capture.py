@@ -57,12 +57,17 @@ def decode_capture(data: bytes) -> Capture:
     """
     items = checks.array(unseal(data, Kind.CAPTURE, MAX_INSPECTED), "capture", _FIELDS)
     spec = _spec(checks.blob(items[1], "capture.tensors"))
+    # First: a shape alone may announce anything, and rows are counted one by one.
+    if sum(sum(tensor.shape) for tensor in spec.tensors) > len(data):
+        detail = f"rows and columns of more than the {len(data)} bytes that came"
+        raise PayloadError(Reason.TOO_LARGE, "capture.tensors", detail)
+    base = checks.floats(items[2], "capture.base", "<f4", spec.size)
     last: Vector | None = None
     if items[3] is not None:
         last = checks.floats(items[3], "capture.last", "<f4", spec.size)
     known = Known(
         shape=Shape(spec),
-        base=checks.floats(items[2], "capture.base", "<f4", spec.size),
+        base=base,
         last=last,
         last_name=checks.digest(items[4], "capture.last_name", optional=True),
     )

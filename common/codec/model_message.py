@@ -1,10 +1,13 @@
 """A finished network as one message: the content of a ``.fpz`` file.
 
 9 model    name str, input_shape [int, ...], num_outputs int, size of structure_json,
-           text structure_json, broadcast (its weights of kind 4, 7 or 10)
+           text structure_json, broadcast (its weights of kind 4, 7 or 10); then,
+           only where name is code, the name of its run str
 """
 
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 from common.codec import checks
 from common.codec.frame import Kind, seal, unseal
@@ -16,7 +19,7 @@ from common.messages import Broadcast
 
 _FIELDS = 7
 _DIMS = 8
-_LARGEST = 1 << 24
+_LARGEST = 1 << 24  # of a size, and of all entries of an example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class PackedModel:
         num_outputs: Outputs that it was built with, >= 0.
         structure_json: The structure of the original network.
         network: Plan, encoded weights, their digest and statistics.
+        run: Name of the run that it is of, where ``name`` is code; "" elsewhere.
     """
 
     name: str
@@ -36,6 +40,7 @@ class PackedModel:
     num_outputs: int
     structure_json: bytes
     network: Broadcast
+    run: str = ""
 
 
 def encode_model(model: PackedModel) -> bytes:
@@ -49,6 +54,7 @@ def encode_model(model: PackedModel) -> bytes:
             len(model.structure_json),
             *squeeze_text(model.structure_json),
             broadcast_fields(model.network),
+            *([model.run] if model.run else []),
         ],
     )
 
@@ -59,12 +65,9 @@ def decode_model(data: bytes, max_bytes: int = MAX_STORED) -> PackedModel:
     Raises:
         PayloadError: If the bytes are no network of this version.
     """
-    items = checks.array(unseal(data, Kind.MODEL, max_bytes), "model", _FIELDS)
-    if type(items[0]) is not str or not items[0].isprintable() or not items[0]:
-        detail = f"{checks.shown(items[0])}; want printable text"
-        raise PayloadError(Reason.BAD_FRAME, "model.name", detail)
+    items = _items(data, max_bytes)
     return PackedModel(
-        name=items[0],
+        name=_text(items[0], "model.name"),
         input_shape=_read_shape(items[1]),
         num_outputs=checks.integer(items[2], "model.num_outputs", 0, _LARGEST),
         structure_json=unsqueeze_text(
@@ -74,6 +77,7 @@ def decode_model(data: bytes, max_bytes: int = MAX_STORED) -> PackedModel:
             coded=checks.boolean(items[4], "model.structure_json.coded"),
         ),
         network=read_broadcast(items[6], "model"),
+        run=_text(items[7], "model.run") if len(items) > _FIELDS else "",
     )
 
 
@@ -83,7 +87,7 @@ def model_parts(data: bytes) -> dict[str, int]:
     Raises:
         PayloadError: If the bytes are no network of this version.
     """
-    items = checks.array(unseal(data, Kind.MODEL, len(data)), "model", _FIELDS)
+    items = _items(data, len(data))
     model = decode_model(data, len(data))
     statistics = model.network.statistics
     parts = {
@@ -95,10 +99,27 @@ def model_parts(data: bytes) -> dict[str, int]:
     return {**parts, "header": len(data) - sum(parts.values())}
 
 
+def _items(data: bytes, max_bytes: int) -> tuple[Any, ...]:
+    found = unseal(data, Kind.MODEL, max_bytes)
+    named = len(found) == _FIELDS + 1
+    return checks.array(found, "model", _FIELDS + named)
+
+
+def _text(value: object, field: str) -> str:
+    if type(value) is not str or not value.isprintable() or not value:
+        detail = f"{checks.shown(value)}; want printable text"
+        raise PayloadError(Reason.BAD_FRAME, field, detail)
+    return value
+
+
 def _read_shape(value: object) -> tuple[int, ...]:
     if type(value) is not tuple or not 0 < len(value) <= _DIMS:
         detail = f"{checks.shown(value)}; want 1..{_DIMS} sizes"
         raise PayloadError(Reason.BAD_FRAME, "model.input_shape", detail)
-    return tuple(
+    shape = tuple(
         checks.integer(size, "model.input_shape", 1, _LARGEST) for size in value
     )
+    if prod(shape) > _LARGEST:
+        detail = f"{prod(shape)} entries; want at most {_LARGEST}"
+        raise PayloadError(Reason.TOO_LARGE, "model.input_shape", detail)
+    return shape

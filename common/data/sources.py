@@ -13,7 +13,12 @@ from common.data.npz import read_npz
 from common.data.optional import check_optional, optional_module
 from common.data.parquet import find_folder, read_parquet
 from common.errors import ConfigError, DataError
-from common.models.user_code import check_reference, did_you_mean, load_function
+from common.models.user_code import (
+    DATA_KINDS,
+    check_reference,
+    did_you_mean,
+    load_function,
+)
 from common.seeding import Use, generator
 
 FOLDS = 5
@@ -37,7 +42,6 @@ _PARQUET = {
     "cifar10": _Images(shape=(3, 32, 32), classes=10, mean=0.473, std=0.251),
 }
 _SKLEARN = ("digits", "diabetes")
-_PREFIXES = ("npz", "folder", "parquet")
 _NAMES = (*_SKLEARN, *_PARQUET)
 
 
@@ -57,7 +61,7 @@ def check_source(source: str, data_dir: str) -> None:
         check_optional("sklearn", "scikit-learn")
     elif source in _PARQUET:
         _check_parquet(source, data_dir)
-    elif colon and prefix in _PREFIXES:
+    elif colon and prefix in DATA_KINDS:
         _check_path(prefix, rest)
     else:
         _check_code(source)
@@ -192,7 +196,7 @@ def _check_code(source: str) -> None:
     try:
         check_reference(source)
     except ConfigError as error:
-        near = did_you_mean(source.partition(":")[0], (*_NAMES, *_PREFIXES))
+        near = did_you_mean(source.partition(":")[0], (*_NAMES, *DATA_KINDS))
         msg = (
             f"there is no data source '{source}'{near} ({error}; "
             f"known: {', '.join(_NAMES)}, npz:FILE, folder:DIR, parquet:DIR, "

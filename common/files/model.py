@@ -1,6 +1,8 @@
 """``*.safetensors``: the tensors of a network and what they belong to."""
 
 import json
+import math
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,9 @@ Tensors = dict[str, NDArray[np.generic]]
 MODEL_FORMAT = "fedprune-model/1"
 MODEL_KEYS = ("plan", "structure", "model", "input_shape", "num_outputs")
 
+_LARGEST = 1 << 24  # outputs, and entries of an example
+_DIMS = 8
+_NUMBER = re.compile(r"[0-9]{1,8}")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -202,8 +207,9 @@ def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     for key in ("plan", "structure"):
         read_digest(path, key, metadata[key])
     read_input_shape(path, metadata)
-    if not metadata["num_outputs"].isdigit():
-        msg = f"{path}: num_outputs is {metadata['num_outputs']!r}; want a number"
+    outputs = metadata["num_outputs"]
+    if not _NUMBER.fullmatch(outputs) or int(outputs) > _LARGEST:
+        msg = f"{path}: num_outputs is {outputs[:40]!r}; want 0..{_LARGEST}"
         raise IntegrityError(msg)
 
 
@@ -215,12 +221,16 @@ def read_input_shape(path: Path, metadata: Mapping[str, str]) -> tuple[int, ...]
     """
     try:
         shape = json.loads(metadata["input_shape"])
-    except ValueError:
+    except (ValueError, RecursionError):
         shape = None
     if not isinstance(shape, list) or not all(
         type(size) is int and size > 0 for size in shape
     ):
-        found = metadata["input_shape"]
+        found = metadata["input_shape"][:40]
         msg = f"{path}: input_shape is {found!r}; want a JSON list of sizes"
+        raise IntegrityError(msg)
+    if len(shape) > _DIMS or math.prod(shape) > _LARGEST:
+        found = metadata["input_shape"][:40]
+        msg = f"{path}: input_shape is {found}; want at most {_LARGEST} entries"
         raise IntegrityError(msg)
     return tuple(shape)

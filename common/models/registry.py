@@ -26,7 +26,7 @@ NETWORKS: dict[str, Callable[[int, Shape], nn.Module]] = {
 
 
 def build_model(
-    name: str, *, num_outputs: int, input_shape: Shape, seed: int
+    name: str, *, num_outputs: int, input_shape: Shape, seed: int, fetch: bool = True
 ) -> nn.Module:
     """Build a network whose first weights depend on ``seed`` alone.
 
@@ -41,6 +41,8 @@ def build_model(
         num_outputs: Entries of the output, >= 1.
         input_shape: Shape of one example, without the batch.
         seed: Seed of the run.
+        fetch: Whether another library may download what a name stands for; where it
+            may not, the weights are random.
 
     Raises:
         ConfigError: If the name is unknown, the input does not fit the network, or
@@ -50,7 +52,7 @@ def build_model(
         msg = f"num_outputs is {num_outputs}; want num_outputs >= 1"
         raise ConfigError(msg)
     whole, blocks = split_blocks(name)
-    builder = _find(whole)
+    builder = _find(whole, fetch=fetch)
     with seed_torch(seed, 0, "model", Use.INIT):
         model = builder(num_outputs, input_shape)
     if blocks:
@@ -106,12 +108,14 @@ def check_model(name: str) -> None:
     check_reference(name)
 
 
-def _find(name: str) -> Callable[[int, Shape], nn.Module]:
+def _find(name: str, *, fetch: bool) -> Callable[[int, Shape], nn.Module]:
     check_model(name)
     if name in NETWORKS:
         return NETWORKS[name]
     if name.partition(":")[0] in LOADERS:
-        return lambda num_outputs, shape: load_foreign(name, num_outputs, shape)
+        return lambda num_outputs, shape: load_foreign(
+            name, num_outputs, shape, fetch=fetch
+        )
     factory = load_function(name)
     return lambda num_outputs, shape: _call(name, factory, num_outputs, shape)
 

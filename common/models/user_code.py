@@ -14,6 +14,11 @@ from common.messages import digest_of
 
 T = TypeVar("T")
 
+# What a name with a colon stands for when it is no code: networks and data.
+MODEL_LIBRARIES = ("timm", "torchvision", "hf")
+DATA_KINDS = ("npz", "folder", "parquet")
+RANDOM = "@random"  # behind the name of a library's network: no weights of its own
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"``, or an empty string when nothing is near.

@@ -10,18 +10,19 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from typing_extensions import override
 
-from common.errors import ConfigError
-from common.models.user_code import did_you_mean
+from common.errors import ConfigError, FedPruneError
+from common.models.user_code import RANDOM, did_you_mean
 
 Shape = tuple[int, ...]
-Loader = Callable[[str, int, Shape, bool], nn.Module]
+# "local": random weights, and nothing is fetched, not even a configuration.
+Weights = Literal["pretrained", "random", "local"]
+Loader = Callable[[str, int, Shape, Weights], nn.Module]
 
-RANDOM = "@random"
 _RGB = 3
 _STUB = "torchvision._meta_registrations"
 
@@ -44,7 +45,9 @@ class Logits(nn.Module):
         return logits
 
 
-def load_foreign(reference: str, num_outputs: int, input_shape: Shape) -> nn.Module:
+def load_foreign(
+    reference: str, num_outputs: int, input_shape: Shape, *, fetch: bool = True
+) -> nn.Module:
     """Build ``LIBRARY:NAME`` or ``LIBRARY:NAME@random``.
 
     Args:
@@ -52,23 +55,28 @@ def load_foreign(reference: str, num_outputs: int, input_shape: Shape) -> nn.Mod
         num_outputs: Entries of the output, >= 1; the classifier is a new one where the
             pretrained network has another number.
         input_shape: Shape of one example, without the batch.
+        fetch: Whether weights and configurations may be downloaded; where they may
+            not, the weights are random.
 
     Raises:
-        ConfigError: If the library is not installed, has no such network, or the
-            weights cannot be fetched.
+        ConfigError: If the library is not installed, has no such network, or what it
+            needs cannot be fetched.
     """
     check_foreign(reference)
     library, _, name = reference.partition(":")
-    pretrained = not name.endswith(RANDOM)
+    weights: Weights = "random" if name.endswith(RANDOM) else "pretrained"
     name = name.removesuffix(RANDOM)
     try:
-        return LOADERS[library](name, num_outputs, input_shape, pretrained)
-    except ConfigError:
+        given = weights if fetch else "local"
+        return LOADERS[library](name, num_outputs, input_shape, given)
+    except FedPruneError:
         raise
     except Exception as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = f"'{reference}' cannot be built: {text}"
-        if pretrained:
+        if not fetch:
+            msg += "; nothing is downloaded for what a file names"
+        elif weights == "pretrained":
             msg += f"; without network, '{library}:{name}{RANDOM}' has random weights"
         raise ConfigError(msg) from error
 
@@ -88,18 +96,6 @@ def check_foreign(reference: str) -> None:
         msg = f"model '{reference}' needs '{package}', which is not installed; "
         msg += f"run: pip install 'fedprune[{extra}]'"
         raise ConfigError(msg)
-
-
-def without_weights(reference: str) -> str:
-    """Return a model's name so that nothing is fetched for it.
-
-    >>> without_weights("timm:resnet18[-layer2.1]"), without_weights("mlp")
-    ('timm:resnet18@random[-layer2.1]', 'mlp')
-    """
-    if reference.partition(":")[0] not in LOADERS:
-        return reference
-    name, bracket, blocks = reference.partition("[")
-    return name.removesuffix(RANDOM) + RANDOM + bracket + blocks
 
 
 def import_torchvision() -> ModuleType:
@@ -123,23 +119,23 @@ def import_torchvision() -> ModuleType:
     return import_module("torchvision")
 
 
-def _timm(name: str, num_outputs: int, shape: Shape, pretrained: bool) -> nn.Module:  # noqa: FBT001 - the form of a loader
+def _timm(name: str, num_outputs: int, shape: Shape, weights: Weights) -> nn.Module:
     import_torchvision()
     timm: Any = import_module("timm")
     if not timm.is_model(name):
         msg = f"timm has no network '{name}'{did_you_mean(name, timm.list_models())}"
         raise ConfigError(msg)
     model: nn.Module = timm.create_model(
-        name, pretrained=pretrained, num_classes=num_outputs, in_chans=shape[0]
+        name,
+        pretrained=weights == "pretrained",
+        num_classes=num_outputs,
+        in_chans=shape[0],
     )
     return model
 
 
 def _torchvision(
-    name: str,
-    num_outputs: int,
-    shape: Shape,
-    pretrained: bool,  # noqa: FBT001 - the form of a loader
+    name: str, num_outputs: int, shape: Shape, weights: Weights
 ) -> nn.Module:
     import_torchvision()
     models: Any = import_module("torchvision.models")
@@ -152,7 +148,7 @@ def _torchvision(
         msg += f" shape {shape}; 'timm:' networks take any number"
         raise ConfigError(msg)
     given = _TORCHVISION_ARGUMENTS.get(name, {})
-    if not pretrained:
+    if weights != "pretrained":
         model: nn.Module = models.get_model(
             name, weights=None, num_classes=num_outputs, **given
         )
@@ -177,11 +173,16 @@ def _with_outputs(model: nn.Module, num_outputs: int) -> nn.Module:
     return model
 
 
-def _hf(name: str, num_outputs: int, _: Shape, pretrained: bool) -> nn.Module:  # noqa: FBT001 - the form of a loader
+def _hf(name: str, num_outputs: int, _: Shape, weights: Weights) -> nn.Module:
     if find_spec("torchvision") is not None:
         import_torchvision()  # transformers imports it for its image networks
     transformers: Any = import_module("transformers")
-    config = transformers.AutoConfig.from_pretrained(name, num_labels=num_outputs)
+    config = transformers.AutoConfig.from_pretrained(
+        name,
+        num_labels=num_outputs,
+        local_files_only=weights == "local",
+        trust_remote_code=False,  # else a terminal is asked
+    )
     kinds = (
         transformers.AutoModelForImageClassification,
         transformers.AutoModelForSequenceClassification,
@@ -189,7 +190,7 @@ def _hf(name: str, num_outputs: int, _: Shape, pretrained: bool) -> nn.Module:  
     for kind in kinds:
         if type(config) not in kind._model_mapping:  # noqa: SLF001 - no public question
             continue
-        if not pretrained:
+        if weights != "pretrained":
             return Logits(kind.from_config(config))
         return Logits(
             kind.from_pretrained(
@@ -197,6 +198,7 @@ def _hf(name: str, num_outputs: int, _: Shape, pretrained: bool) -> nn.Module:  
                 config=config,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,  # never a pickle
+                trust_remote_code=False,
             )
         )
     msg = f"'hf:{name}' is a {config.model_type}, which classifies nothing"

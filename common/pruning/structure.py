@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from common.messages import Indices, Mask, ModelSpec, TensorSpec, digest_of
+from common.pruning.announced import Check
 from common.pruning.inner import inner_units, without_blocks
 from common.pruning.parts import (
     FIXED,
@@ -174,16 +175,22 @@ class Structure(Parts):
         return encode(self)
 
     @staticmethod
-    def from_json(data: bytes) -> "Structure":
+    def from_json(data: bytes, check: Check | None = None) -> "Structure":
         """Read a structure; trust nothing in ``data``.
+
+        Args:
+            data: Its canonical JSON.
+            check: Judges the sizes that it announces, before any of them is used
+                (``common.pruning.announced``).
 
         Law: ``Structure.from_json(s.to_json()) == s``, and bytes that ``to_json``
         would not have written are refused.
 
         Raises:
-            PayloadError: If the bytes are no structure, or not its canonical form.
+            PayloadError: If the bytes are no structure, not its canonical form, or
+                ``check`` refuses them.
         """
-        parts = decode(data)
+        parts = decode(data, check)
         named = {item.name: getattr(parts, item.name) for item in fields(parts)}
         return Structure(**named)
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from common.errors import Reason
 from common.messages import TensorSpec
+from common.pruning.announced import Announced, Check
 from common.pruning.consistency import check_consistent
 from common.pruning.fields import (
     MAX_NAME,
@@ -106,12 +107,16 @@ def encode(parts: Parts) -> bytes:
     return json.dumps(found, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def decode(data: bytes) -> Parts:
+def decode(data: bytes, check: Check | None = None) -> Parts:
     """Read the canonical JSON of a structure; trust nothing in ``data``.
 
+    Args:
+        data: The JSON.
+        check: Judges names and sizes before anything of that size is made.
+
     Raises:
-        PayloadError: If it is too long, malformed, inconsistent, or not the bytes
-            that ``encode`` writes for its meaning.
+        PayloadError: If it is too long, malformed, inconsistent, not the bytes
+            that ``encode`` writes for its meaning, or ``check`` refuses it.
     """
     found = load_object(data, "structure", MAX_BYTES)
     read_keys(found, KEYS | (LATER_KEYS & found.keys()), "structure")
@@ -124,6 +129,8 @@ def decode(data: bytes) -> Parts:
         shapes += [(moment.name + suffix, moment.shape) for suffix in STATISTICS]
     buffers = _read_tensors(found["buffers"]) if "buffers" in found else ()
     shapes += [(buffer.name, buffer.shape) for buffer in buffers]
+    if check is not None:
+        check(Announced(tensors=tensors, moments=moments, buffers=buffers))
     if len({name for name, _ in shapes}) != len(shapes):
         field = "structure.tensors"
         raise refuse(field, "a name is given twice")

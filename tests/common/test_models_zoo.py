@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from common.errors import ConfigError
 from common.models import zoo
 from common.models.registry import build_model, check_model
-from common.models.zoo import check_foreign, load_foreign, without_weights
+from common.models.zoo import check_foreign, load_foreign
 from common.pruning.trace import find_structure
 from common.pruning.verify import check_exact
 
@@ -51,10 +52,37 @@ def test_a_reference_without_a_name_is_refused():
         check_foreign("timm:@random")
 
 
-def test_a_name_that_fetches_nothing():
-    assert without_weights("hf:some/model") == "hf:some/model@random"
-    assert without_weights("timm:resnet18@random") == "timm:resnet18@random"
-    assert without_weights("module:factory") == "module:factory"
+@pytest.mark.parametrize("name", ["some/model", "some/model@random"])
+def test_for_a_file_no_library_fetches_weights_or_a_configuration(name, monkeypatch):
+    asked = []
+
+    def loader(name, num_outputs, shape, weights):
+        asked.append((name, weights))
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(zoo, "check_foreign", lambda reference: None)
+    monkeypatch.setattr(zoo, "LOADERS", {"hf": loader})
+    load_foreign(f"hf:{name}", 2, (3, 8, 8), fetch=False)
+    assert asked == [("some/model", "local")]
+
+
+def test_a_hub_is_not_asked_and_remote_code_never_trusted(monkeypatch):
+    asked = {}
+
+    class AutoConfig:
+        @staticmethod
+        def from_pretrained(name, **given):
+            asked.update(given)
+            msg = "not in the cache"
+            raise OSError(msg)
+
+    fake = SimpleNamespace(AutoConfig=AutoConfig)
+    monkeypatch.setattr(zoo, "find_spec", lambda name: name == "transformers" or None)
+    monkeypatch.setattr(zoo, "import_module", lambda name: fake)
+    with pytest.raises(ConfigError, match="in the cache; nothing is downloaded"):
+        load_foreign("hf:some/model", 2, (3, 8, 8), fetch=False)
+    assert asked["local_files_only"] is True
+    assert asked["trust_remote_code"] is False
 
 
 def test_what_fails_inside_a_library_names_the_way_without_network(monkeypatch):

@@ -21,6 +21,7 @@ from tests.integration.small_runs import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 CHANGES = {
+    "task.model": "mlp",  # code is no business of a run configuration
     "task.clients": 3,
     "rounds.cohort": 3,
     "rounds.minimum": 3,

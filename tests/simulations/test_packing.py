@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_test_data(monkeypatch):
     """Accuracies have a test of their own; these networks were trained on nothing."""
-    monkeypatch.setattr("simulations.export.accuracies", lambda *_: {})
+    monkeypatch.setattr("simulations.export.accuracies", lambda *_, **__: {})
 
 
 @pytest.mark.parametrize("values", KINDS)
@@ -132,7 +132,7 @@ def data(run, tmp_path_factory):
     folder, _ = run
     path = tmp_path_factory.mktemp("packed") / "model.fpz"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulations.export.accuracies", lambda *_: {})
+        patch.setattr("simulations.export.accuracies", lambda *_, **__: {})
         export_run(folder.path, format_="fpz", output=path)
     return path.read_bytes()
 

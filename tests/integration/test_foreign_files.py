@@ -1,0 +1,396 @@
+"""Files and run folders are data: code that they name runs only if it is one's own."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.codec import decode_model, encode_model
+from common.errors import ConfigError
+from common.files import read_model_file, write_model_file
+from common.load import load_model
+from common.models import zoo
+from common.trust import check_code, record_code
+from server.runconfig import run_config
+from server.runfolder import RunFolder
+from simulations.api import simulate
+from simulations.cli import run_command_line
+from tests.integration.small_runs import as_options
+from tests.tiny_federation import BASE, Tiny, make_examples
+
+NETWORK = """
+from tests.tiny_federation import Tiny
+
+
+def make():
+    return Tiny()
+"""
+PAYLOAD = """
+from pathlib import Path
+
+Path(__file__).with_name("executed").touch()
+
+from tests.tiny_federation import Tiny, make_examples
+
+
+def make():
+    return Tiny()
+
+
+def data():
+    parts = make_examples(120), make_examples(30, seed=1)
+    return [array for e in parts for array in (e.inputs, e.targets)]
+"""
+SETTINGS = {
+    **{key: value for key, value in BASE.items() if key != "prune.budget"},
+    "prune.budget.params": 0.5,
+    "task.model": "net.py:make",
+    "task.data": "npz:data.npz",
+    "rounds.cuts": 1,
+    "run.control": False,
+    "run.dir": "runs",
+}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder where one run with a network of one's own has been made."""
+    desk = tmp_path_factory.mktemp("desk")
+    (desk / "net.py").write_text(NETWORK)
+    train, test = make_examples(120), make_examples(30, seed=1)
+    arrays = {"x_train": train.inputs, "y_train": train.targets}
+    arrays |= {"x_test": test.inputs, "y_test": test.targets}
+    np.savez(desk / "data.npz", **arrays)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        patch.setenv("FEDPRUNE_STATE", str(desk / "state"))
+        patch.setattr("simulations.run._report", lambda folder: None)
+        words = ["simulate", *as_options(SETTINGS), "--quiet"]
+        assert run_command_line(words, version="1") == 0
+    return desk
+
+
+@pytest.fixture
+def here(desk, tmp_path, monkeypatch):
+    """A copy of it, in which one works: the same user, the same places."""
+    kept = tmp_path / "kept"
+    shutil.copytree(desk, kept)
+    monkeypatch.chdir(desk)
+    monkeypatch.setenv("FEDPRUNE_STATE", str(desk / "state"))
+    yield desk
+    shutil.rmtree(desk)
+    shutil.copytree(kept, desk)
+
+
+@pytest.fixture
+def away(desk, tmp_path, monkeypatch):
+    """Another user's machine, to which the run folder has been copied."""
+    shutil.copytree(desk / "runs", tmp_path / "runs")
+    shutil.copy(desk / "data.npz", tmp_path)
+    (tmp_path / "payload.py").write_text(PAYLOAD)
+    shutil.copy(tmp_path / "payload.py", tmp_path / "net.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDPRUNE_STATE", str(tmp_path / "state"))
+    return tmp_path
+
+
+def only(folder):
+    """Return the one run folder."""
+    (run,) = (folder / "runs").glob("2*")
+    return run
+
+
+def call(capsys, *words):
+    """Run a command; return its exit code and what it said of errors."""
+    capsys.readouterr()
+    code = run_command_line([str(word) for word in words], version="1")
+    return code, capsys.readouterr().err
+
+
+def rename(source, target, name, run=None):
+    """Copy a model file with another network's name."""
+    if source.suffix == ".fpz":
+        model = decode_model(source.read_bytes())
+        model = replace(model, name=name, run=model.run if run is None else run)
+        target.write_bytes(encode_model(model))
+        return target
+    tensors, metadata = read_model_file(source)
+    change = {"model": name} | ({} if run is None else {"run": run})
+    write_model_file(target, tensors, {**metadata, **change})
+    return target
+
+
+def exported(folder, kind, capsys):
+    """Return a file that ``fedprune export`` wrote of the run."""
+    path = folder / f"whole.{kind}"
+    words = ["export", only(folder), "--format", kind, "--output", path]
+    code, said = call(capsys, *words, "--trust-code")
+    assert code == 0, said
+    (folder / "executed").unlink(missing_ok=True)
+    return path
+
+
+def refused(capsys, folder, words, *parts):
+    """Assert that a command is refused in one line and that no payload ran."""
+    code, said = call(capsys, *words)
+    assert not (folder / "executed").exists()
+    assert code == ConfigError.exit_code, said
+    assert len(said.splitlines()) == 1
+    for part in parts:
+        assert part in said
+
+
+def test_ones_own_run_goes_on_without_a_question(here, capsys):
+    run = only(here)
+    model = run / "model/final.safetensors"
+    assert read_model_file(model)[1]["run"] == run.name
+    assert call(capsys, "simulate", "--resume", run, "--quiet") == (0, "")
+    for kind in ("safetensors", "fpz"):
+        path = here / f"out.{kind}"
+        words = ["export", run, "--format", kind, "--output", path, "--check"]
+        assert call(capsys, *words) == (0, "")
+        assert isinstance(load_model(path), Tiny)
+    for path in (model, here / "out.safetensors"):
+        words = ["run-model", path, "--data", "npz:data.npz"]
+        assert call(capsys, *words) == (0, "")
+
+
+def test_the_ledger_is_for_its_owner_alone(here):
+    (entry,) = (here / "state/trusted").iterdir()
+    assert entry.stat().st_mode & 0o777 == 0o600
+    assert entry.parent.stat().st_mode & 0o777 == 0o700
+    assert json.loads(entry.read_bytes())["run_id"] == only(here).name
+
+
+def test_code_that_has_changed_since_is_refused_with_the_difference(here, capsys):
+    with (here / "net.py").open("a") as file:
+        file.write("# changed\n")
+    run = only(here)
+    for words in (
+        ["simulate", "--resume", run],
+        ["export", run, "--format", "safetensors"],
+        ["run-model", run / "model/final.safetensors", "--data", "npz:data.npz"],
+    ):
+        refused(capsys, here, words, "has changed since", "sha256", "--trust-code")
+        assert call(capsys, *words, "--trust-code")[0] == 0
+
+
+def test_the_same_code_at_another_place_is_refused(here, tmp_path, capsys, monkeypatch):
+    # Its neighbours, which it may import, are not this user's.
+    for name in ("net.py", "data.npz"):
+        shutil.copy(here / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    words = ["export", only(here), "--format", "safetensors"]
+    refused(capsys, tmp_path, words, f"was {here / 'net.py'}", "--trust-code")
+
+
+def test_another_function_of_ones_own_code_is_refused(here, capsys):
+    with (here / "net.py").open("a") as file:
+        file.write("\n\ndef wipe():\n    open('executed', 'w').close()\n")
+    run = only(here)
+    record_code(run.name, {"task.model": "net.py:make"})
+    path = rename(run / "model/final.safetensors", run / "model/x.safetensors",
+                  "net.py:wipe")  # fmt: skip
+    words = ["run-model", path, "--data", "npz:data.npz"]
+    refused(capsys, here, words, "model is 'net.py:wipe'")
+
+
+FOREIGN = {
+    "a file beside it": "payload.py:make",
+    "a file and dropped blocks": "payload.py:make[-conv1]",
+    "a module": "payload:make",
+    "a function of Python's own": "os:abort",
+    "a module in a package": "tests.tiny_federation:Tiny",
+}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "fpz"])
+@pytest.mark.parametrize("name", FOREIGN.values(), ids=FOREIGN)
+def test_a_model_file_that_names_code_is_refused(name, kind, away, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(away)
+    good = exported(away, kind, capsys)
+    bad = rename(good, away / f"bad.{kind}", name)
+    code = name.partition("[")[0]
+    if kind == "safetensors":
+        words = ["run-model", bad, "--data", "npz:data.npz"]
+        refused(capsys, away, words, f"'{code}'", "files are data", "--trust-code")
+    with pytest.raises(ConfigError, match="files are data"):
+        load_model(bad)
+    assert not (away / "executed").exists()
+    code, said = call(capsys, "inspect", bad)
+    assert (code, said) == (0, "")
+    assert not (away / "executed").exists()
+    assert isinstance(load_model(bad, factory=Tiny), Tiny)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "fpz"])
+def test_a_model_file_downloads_nothing(kind, away, capsys, monkeypatch):
+    bad = rename(exported(away, kind, capsys), away / f"bad.{kind}", "hf:foo/bar")
+    asked = []
+
+    def build(name, num_outputs, shape, weights):
+        asked.append((name, weights))
+        return Tiny()
+
+    monkeypatch.setitem(zoo.LOADERS, "hf", build)
+    monkeypatch.setitem(zoo._PACKAGES, "hf", ("torch", "hf"))  # as if installed
+    assert isinstance(load_model(bad), Tiny)
+    assert asked == [("foo/bar", "local")]
+
+
+def test_trust_code_and_a_factory_open_a_foreign_file(away, capsys):
+    model = only(away) / "model/final.safetensors"
+    words = ["run-model", model, "--data", "npz:data.npz"]
+    refused(capsys, away, words, "net.py:make")
+    assert isinstance(load_model(model, factory=Tiny), Tiny)
+    assert not (away / "executed").exists()
+    assert isinstance(load_model(model, trust_code=True), Tiny)
+    assert (away / "executed").exists()
+    assert call(capsys, *words, "--trust-code") == (0, "")
+
+
+KEYS = {
+    "the network": ("task.model", "payload.py:make"),
+    "the data": ("task.data", "payload.py:data"),
+}
+COMMANDS = {
+    "resume": ["simulate", "--resume", "RUN", "--quiet"],
+    "export": ["export", "RUN", "--format", "fpz", "--output", "x.fpz"],
+    "serve": ["serve", "--insecure", "--resume", "RUN"],
+    "submit": ["submit", "--resume", "RUN"],
+}
+READERS = {
+    "inspect": ["inspect", "RUN"],
+    "report": ["report", "RUN", "--output", "report.html"],
+}
+
+
+def poison(away, key, value):
+    """Let the run folder's configuration name code; its files name a known network."""
+    run = only(away)
+    text = (run / "config.toml").read_text()
+    name = key.rpartition(".")[2]
+    lines = [
+        f'{name} = "{value}"' if line.startswith(f"{name} = ") else line
+        for line in text.replace("net.py:make", "mlp").splitlines()
+    ]
+    (run / "config.toml").write_text("\n".join(lines) + "\n")
+    return run
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(("key", "value"), KEYS.values(), ids=KEYS)
+def test_a_run_folder_that_names_code_is_refused(key, value, words, away, capsys):
+    run = poison(away, key, value)
+    if words[0] == "export":  # its model file is trusted, its configuration is not
+        (away / "net.py").write_text(NETWORK)
+        record_code(run.name, {"model": "net.py:make"})
+    words = [word.replace("RUN", str(run)) for word in words]
+    refused(capsys, away, words, f"{key} is '{value}'", "files are data")
+
+
+@pytest.mark.slow  # matplotlib
+@pytest.mark.parametrize("key", ["task.model", "task.data"])
+@pytest.mark.parametrize("words", [READERS["inspect"], READERS["report"]],
+                         ids=["inspect", "report"])  # fmt: skip
+def test_who_only_reads_a_run_folder_runs_nothing(words, key, away, capsys):
+    run = poison(away, key, "payload.py:make")
+    code, said = call(capsys, *[word.replace("RUN", str(run)) for word in words])
+    assert (code, said) == (0, "")
+    assert not (away / "executed").exists()
+
+
+def test_what_lies_inside_of_a_run_folder_vouches_for_nothing(away, capsys):
+    run = poison(away, "task.model", "payload.py:make")
+    record_code(run.name, {"task.model": "payload.py:make"}, run)  # a forged ledger
+    record_code(run.name, {"task.model": "payload.py:make"}, run / "state/fedprune")
+    assert list(run.rglob("trusted/*.json")) != []
+    words = ["simulate", "--resume", run, "--quiet"]
+    refused(capsys, away, words, "payload.py:make")
+
+
+def test_a_ledger_that_others_can_write_vouches_for_nothing(here):
+    (entry,) = (here / "state/trusted").iterdir()
+    entry.chmod(0o666)
+    folder = RunFolder.open(only(here))
+    with pytest.raises(ConfigError, match="files are data"):
+        run_config(folder)
+
+
+def test_a_network_to_be_fetched_is_refused_in_a_foreign_folder(away, capsys):
+    run = poison(away, "task.model", "hf:foo/bar")
+    words = ["simulate", "--resume", run]
+    refused(capsys, away, words, "task.model is 'hf:foo/bar'", "what is fetched")
+
+
+def test_a_factory_stands_for_the_network_alone(away):
+    folder = RunFolder.open(poison(away, "task.model", "payload.py:make"))
+    assert run_config(folder, factory=True).task.model == "payload.py:make"
+    folder = RunFolder.open(poison(away, "task.data", "payload.py:data"))
+    with pytest.raises(ConfigError, match=r"task\.data is 'payload\.py:data'"):
+        run_config(folder, factory=True)
+    assert not (away / "executed").exists()
+
+
+def test_a_foreign_run_goes_on_with_a_factory_or_with_trust(away, monkeypatch):
+    monkeypatch.setattr("simulations.run._report", lambda folder: None)
+    run = only(away)
+    found = simulate(Tiny, resume_from=run).summary
+    assert not (away / "executed").exists()
+    again = simulate(resume_from=run, trust_code=True).summary
+    assert (away / "executed").exists()
+    assert again["model_sha256"] == found["model_sha256"]
+
+
+SUBMITTED = {
+    "a network": "task.model=payload.py:make",
+    "a network to fetch": "task.model=hf:foo/bar",
+    "data": "task.data=payload.py:data",
+}
+
+
+@pytest.mark.parametrize("setting", SUBMITTED.values(), ids=SUBMITTED)
+def test_submit_sets_no_key_to_code(setting, away, capsys):
+    key, _, value = setting.partition("=")
+    words = ["submit", "--set", setting]
+    refused(capsys, away, words, f"submit --set cannot set {key} to '{value}'")
+
+
+def test_what_the_operators_own_file_names_is_submitted(away, capsys):
+    (away / "own.toml").write_text('[task]\nmodel = "payload.py:make"\n')
+    code, said = call(capsys, "submit", "own.toml", "--set", "task.outputs=3")
+    assert "no state folder of fedprune serve" in said
+    assert code == ConfigError.exit_code
+    assert not (away / "executed").exists()
+
+
+def test_a_module_is_compared_without_being_imported(away, monkeypatch):
+    package = away / "boxed"
+    package.mkdir()
+    marker = f"open({str(away / 'executed')!r}, 'w').close()\n"
+    (package / "__init__.py").write_text(marker)
+    (package / "nets.py").write_text(marker)
+    monkeypatch.syspath_prepend(away)
+    named = {"task.model": "boxed.nets:make"}
+    record_code("run", named)
+    check_code(Path("x"), "run", named, trust_code=False)
+    for name in ("__init__.py", "nets.py"):  # both run when it is imported
+        record_code("run", named)
+        with (package / name).open("a") as file:
+            file.write("# changed\n")
+        with pytest.raises(ConfigError, match="has changed since"):
+            check_code(Path("x"), "run", named, trust_code=False)
+    assert not (away / "executed").exists()
+
+
+def test_a_run_starts_though_nothing_can_be_written_down(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEDPRUNE_STATE", str(tmp_path / "file/state"))
+    monkeypatch.chdir(tmp_path)
+    record_code("run", {"task.model": "payload.py:make"})
+    with pytest.raises(ConfigError, match="files are data"):
+        check_code(Path("x"), "run", {"task.model": "os:abort"}, trust_code=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
