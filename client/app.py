@@ -64,6 +64,9 @@ def train(message: Message, context: Context) -> Message:
         device.drop_old_runs(root, plan.run_id)
     store = ClientStore(root / plan.run_id, name)
     blob = run_round(plan, bench, store)
+    if store.has_lost(plan.acknowledged):
+        text = f"round {plan.round}: the residual of {name} is missing or damaged under"
+        print(f"warning: {text} {root / plan.run_id}; it goes on without", flush=True)  # noqa: T201 - the device's own output
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
         opened = open_plan(plan, bench, store)
         sample = sample_of(name, bench.task, bench.data(name).train)

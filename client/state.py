@@ -63,6 +63,7 @@ class ClientStore:
         self._durable = durable
         self._own = root / client_id
         self._shared = root / "shared"
+        self._loaded: int | None = None
 
     def save_generation(self, generation: Generation) -> None:
         """Write one generation and remove those that no resume can ask for."""
@@ -89,8 +90,21 @@ class ClientStore:
             if number < before:
                 found = _read_generation(self._generation_path(number))
                 if found is not None:
+                    self._loaded = found.round
                     return found
+        self._loaded = 0
         return None
+
+    def has_lost(self, acknowledged: int) -> bool:
+        """Return whether the generation that was asked for last is gone.
+
+        An accepted answer has left a generation of its round, and whatever was removed
+        since was older; so nothing, or something older, means a lost or damaged file.
+
+        Args:
+            acknowledged: The last round whose answer was accepted, 0 for none.
+        """
+        return self._loaded is not None and self._loaded < acknowledged
 
     def save_shared(self, name: str, data: bytes) -> None:
         """Keep a broadcast or a structure by the name of its digest.

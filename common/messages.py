@@ -491,6 +491,7 @@ class ClientRecord:
         importance: Its scores, float32[kept units], or None.
         validation: What the broadcast scored there, or None.
         statistics: Its batch-norm moments of the broadcast, or None.
+        residual_lost: Whether it did not find what it owes from earlier rounds.
     """
 
     client_id: str
@@ -507,6 +508,7 @@ class ClientRecord:
     importance: Vector | None = None
     validation: Validation | None = None
     statistics: Statistics | None = None
+    residual_lost: bool = False
 
     def __post_init__(self) -> None:
         # Clients write it, and it goes to terminals, logs and reports.

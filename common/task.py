@@ -13,7 +13,7 @@ from common.config import Config
 from common.data.examples import Dataset, Examples
 from common.data.partition import client_ids, partition, split_validation
 from common.data.sources import load_dataset
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.messages import Indices
 from common.models.registry import build_model
 from common.models.user_code import call_factory
@@ -126,10 +126,23 @@ class Task:
         return inputs
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each example, float32[batch]."""
+        """Return the loss of each example, float32[batch].
+
+        Raises:
+            ConfigError: If the squared error is wanted of outputs that are not as many
+                as the targets.
+        """
         if self.config.task.loss == "mse":
-            shaped = targets.reshape(outputs.shape)
-            return ((outputs - shaped) ** 2).flatten(1).mean(dim=1)
+            # One value of each example may be [batch] or [batch, 1] on either side:
+            # left to broadcasting, the two would make [batch, batch].
+            found, wanted = _rows(outputs), _rows(targets)
+            if found.shape != wanted.shape:
+                msg = (
+                    f"the network gives {found.shape[1]} values for each example; the "
+                    f"targets hold {wanted.shape[1]}: want as many"
+                )
+                raise ConfigError(msg)
+            return ((found - wanted) ** 2).mean(dim=1)
         return functional.cross_entropy(outputs, targets, reduction="none")
 
     def correct(self, outputs: Tensor, targets: Tensor) -> int:
@@ -137,3 +150,8 @@ class Task:
         if self.config.task.loss == "mse":
             return 0
         return int((outputs.argmax(dim=1) == targets).sum())
+
+
+def _rows(values: Tensor) -> Tensor:
+    """Return one row for each example, [batch, values]."""
+    return values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)

@@ -22,6 +22,7 @@ from server.state import ServerState, Snapshot
 
 Evaluate = Callable[[Snapshot], float]
 _ATTEMPTS = 3  # cohorts that one round is tried with
+_NAMED = 3  # clients that a warning names; its event holds all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,20 @@ def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
             loss=record.loss,
             seconds=round(record.seconds, 4),
         )
+    _warn_lost(desk, work.plan.round, answers)
+
+
+def _warn_lost(desk: Desk, round_: int, answers: Answers) -> None:
+    """Name the clients that go on without what they owed."""
+    lost = [r.client_id for r in answers.records if r.residual_lost]
+    if lost:
+        named = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+        text = (
+            f"round {round_}: residuals of {len(lost)} clients are missing or damaged "
+            f"({named}); they go on without, so the run ends with another network than "
+            "one that lost nothing"
+        )
+        desk.log.write("warning", run=desk.name, round=round_, clients=lost, text=text)
 
 
 def _log_steps(

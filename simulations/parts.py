@@ -137,11 +137,13 @@ def _record_out(record: ClientRecord) -> list[object]:
         if validation is None
         else [validation.loss_sum, validation.correct, validation.count],
         _moments_out(record.statistics),
+        record.residual_lost,
     ]
 
 
 def _record_in(row: list[object]) -> ClientRecord:
-    client_id, status, reason, counts, numbers, importance, validation, moments = row
+    client_id, status, reason, counts, numbers, importance, validation, *rest = row
+    moments, lost = rest
     assert isinstance(counts, list | tuple)  # noqa: S101 - our own worker wrote it
     assert isinstance(numbers, list | tuple)  # noqa: S101
     return ClientRecord(
@@ -159,6 +161,7 @@ def _record_in(row: list[object]) -> ClientRecord:
         importance=_floats(importance),
         validation=_validation(validation),
         statistics=_moments_in(moments),
+        residual_lost=bool(lost),
     )
 
 

@@ -46,7 +46,10 @@ class Worker:
         records: list[ClientRecord] = []
         singles: list[tuple[str, bytes]] = []
         for order in orders:
-            record, answer, total = self._one(asking, order, total)
+            store = ClientStore(self._root, order.client_id, durable=False)
+            record, answer, total = self._one(asking, order, store, total)
+            if store.has_lost(order.acknowledged):
+                record = replace(record, residual_lost=True)
             records.append(record)
             if asking.singles and record.status is Status.ACCEPTED:
                 singles.append((order.client_id, answer))
@@ -55,11 +58,14 @@ class Worker:
         return Part(records=tuple(records), total=total, singles=tuple(singles))
 
     def _one(
-        self, asking: Asking, order: Order, total: Accumulator | None
+        self,
+        asking: Asking,
+        order: Order,
+        store: ClientStore,
+        total: Accumulator | None,
     ) -> tuple[ClientRecord, bytes, Accumulator | None]:
         """Let one client answer; whatever happens to it stays with it."""
         started = time.monotonic()
-        store = ClientStore(self._root, order.client_id, durable=False)
         message = codec.address_plan(
             asking.variants[order.variant], order.client_id, order.acknowledged
         )

@@ -1,0 +1,298 @@
+"""One batch through the whole of local training, before a run or a device starts.
+
+Data, network, loss and metric are tried together: what does not fit is said at the door
+in one line, and not by every client of the first round.  Everything happens on copies
+and on a random stream of its own, so nothing that follows is changed by it.
+"""
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.errors import ConfigError, DataError, FedPruneError, StructureError
+from common.models.flat import norm_modules
+from common.pruning.plan import apply_plan
+from common.pruning.structure import Structure
+from common.pruning.verify import half_mask
+from common.seeding import Use, seed_torch
+from common.task import Task
+
+_EXAMPLES = 8
+_RATE = 1e-3  # of the one step; nothing of it is kept
+_SUM = 1e-4  # how far the sum of probabilities in float32 or bfloat16 may be from 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A few examples as tensors.
+
+    Attributes:
+        inputs: float32[b, ...].
+        targets: int64[b] or float32[b, k].
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    @classmethod
+    def first(cls, task: Task) -> Self:
+        """Return the first training examples of a task."""
+        count = min(_EXAMPLES, len(task.dataset.train))
+        inputs, targets = task.dataset.train.batch(np.arange(count))
+        return cls(inputs=inputs, targets=targets)
+
+    @classmethod
+    def declared(cls, task: Task) -> Self:
+        """Return zeros of the shape that a task declares: a server holds no data.
+
+        Without ``task.outputs`` or ``task.input_shape`` the first examples.
+        """
+        chosen = task.config.task
+        if not chosen.outputs or not chosen.input_shape:
+            return cls.first(task)
+        inputs = task.example()
+        targets = torch.zeros(len(inputs), dtype=torch.int64)
+        if chosen.loss == "mse":
+            targets = torch.zeros(len(inputs), chosen.outputs)
+        return cls(inputs=inputs, targets=targets)
+
+
+def check_data(task: Task) -> tuple[str, ...]:
+    """Refuse data that do not fit what the configuration says of them.
+
+    Returns:
+        One line for each thing that is possible and seldom meant.
+
+    Raises:
+        DataError: If inputs have another shape than declared, or targets are not of
+            the kind that the loss takes.
+    """
+    declared, found = task.config.task.input_shape, task.dataset.input_shape
+    if declared and tuple(declared) != tuple(found):
+        msg = (
+            f"inputs of '{task.dataset.name}' have shape {list(found)}; "
+            f"task.input_shape is {list(declared)}"
+        )
+        raise DataError(msg)
+    targets = task.dataset.train.targets
+    if task.config.task.loss == "mse":
+        return ()
+    if targets.dtype.kind == "f":
+        raise DataError(_not_classes(task))
+    _check_first_class(task)
+    if targets.size and targets.min() == targets.max():
+        return (f"all training examples are of class {targets[0]}",)
+    return ()
+
+
+def _not_classes(task: Task) -> str:
+    """Return what is wrong with floating targets under cross-entropy."""
+    targets = task.dataset.train.targets.reshape(len(task.dataset.train), -1)
+    width = targets.shape[1]
+    one_hot = width > 1 and bool(np.isin(targets, (0, 1)).all())
+    if one_hot and bool((targets.sum(axis=1) == 1).all()):
+        return (
+            f"targets of '{task.dataset.name}' are one-hot rows of {width}; give "
+            "integer classes (targets.argmax(axis=1)), or set task.loss = 'mse'"
+        )
+    return (
+        f"targets of '{task.dataset.name}' are floats and task.loss is "
+        "'cross-entropy'; give integer classes, or set task.loss = 'mse'"
+    )
+
+
+def _check_first_class(task: Task) -> None:
+    """Refuse classes that are counted from 1, unless their number is declared."""
+    parts = (task.dataset.train.targets, task.dataset.test.targets)
+    lowest = min(int(part.min()) for part in parts if part.size)
+    if lowest > 0 and not task.config.task.outputs:
+        highest = max(int(part.max()) for part in parts if part.size)
+        msg = (
+            f"classes of '{task.dataset.name}' run from {lowest} to {highest}; count "
+            f"them from 0, or set task.outputs = {task.dataset.num_outputs} if no "
+            "example has the classes below"
+        )
+        raise DataError(msg)
+
+
+def dry_run(
+    task: Task, model: nn.Module, batch: Batch, structure: Structure | None = None
+) -> tuple[str, ...]:
+    """Take a batch through network, loss, metric and one step of training.
+
+    Args:
+        task: Gives loss and metric.
+        model: The dense network; left as it was.
+        batch: Examples of the task.
+        structure: Its structure: half of the units of each group are cut on a copy,
+            which then takes a step too; None = only the dense network is tried.
+
+    Returns:
+        One line for each thing that is possible and seldom meant.
+
+    Raises:
+        ConfigError: If the network does not fit the task.
+        DataError: If the targets do not fit the loss.
+        StructureError: If the network does not train once it is cut.
+    """
+    with _sealed(task.config.run.seed):
+        trial = _copy(model)
+        trial.eval()
+        with torch.no_grad():
+            outputs = _outputs(task, trial, batch, "")
+            task.correct(outputs, batch.targets)
+        _train_step(task, trial, batch)
+        if structure is not None and structure.groups:
+            _try_cut(task, _copy(model), batch, structure)
+    return _remarks(task, outputs)
+
+
+@contextmanager
+def _sealed(seed: int) -> Iterator[None]:
+    """Run a block on a random stream of its own and leave every global one alone."""
+    # The network's own code may draw from any of them.
+    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with seed_torch(seed, 0, "dry run", Use.DROPOUT):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)  # noqa: NPY002
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        # The layout in memory is that of clients: a view may depend on it.
+        return copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    except Exception as error:
+        msg = f"the network cannot be copied: {_first_line(error)}"
+        raise ConfigError(msg) from error
+
+
+def _outputs(task: Task, model: nn.Module, batch: Batch, when: str) -> Tensor:
+    """Return what a network gives for a batch, once it is of the right form."""
+    try:
+        found: object = model(batch.inputs)
+    except FedPruneError:
+        raise
+    except Exception as error:
+        # The network's own code may raise anything.
+        shape = list(batch.inputs.shape)
+        msg = f"the network does not run on a batch of shape {shape}{when}: "
+        raise ConfigError(msg + _first_line(error)) from error
+    outputs = _tensor(found, when)
+    _check_shape(task, outputs, batch, when)
+    return outputs
+
+
+def _tensor(found: object, when: str) -> Tensor:
+    if isinstance(found, Tensor) and found.is_floating_point():
+        return found
+    kind = type(found).__name__
+    if isinstance(found, Tensor):
+        kind = f"tensor of {str(found.dtype).removeprefix('torch.')}"
+    if isinstance(found, Mapping):
+        kind += f" with {', '.join(map(str, found))}"
+    elif isinstance(found, tuple | list):
+        kind += f" of {len(found)}"
+    msg = (
+        f"the network returns a {kind}{when}; want one tensor of floats: let forward "
+        "return the outputs alone"
+    )
+    raise ConfigError(msg)
+
+
+def _check_shape(task: Task, outputs: Tensor, batch: Batch, when: str) -> None:
+    """Refuse outputs that the loss cannot compare with the targets."""
+    count = len(batch.targets)
+    whole = outputs.dim() > 0 and len(outputs) == count
+    shape = f"the network gives {list(outputs.shape)} for {count} examples{when}"
+    if task.config.task.loss == "mse":
+        _check_values(outputs, batch, shape, whole=whole)
+        return
+    classes = task.num_outputs
+    width = outputs.shape[1] if outputs.dim() > 1 else 1
+    if not whole or outputs.dim() > 2:  # noqa: PLR2004 - [batch, classes]
+        msg = f"{shape}; want [{count}, {classes}]: an output for each class"
+        raise ConfigError(msg)
+    if outputs.dim() == 1 or width < classes:
+        outs = "1 output" if width == 1 else f"{width} outputs"
+        msg = (
+            f"the network gives {outs} for each example{when}, and the classes are 0 "
+            f"to {classes - 1}: want {classes}, an output for each class"
+        )
+        raise ConfigError(msg)
+
+
+def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> None:
+    """Refuse outputs that are not as many as the values of the targets."""
+    count = len(batch.targets)
+    wanted = batch.targets[0].numel()
+    if whole and outputs[0].numel() == wanted:
+        return
+    if not batch.targets.is_floating_point():
+        msg = (
+            f"{shape}, and the targets are integer classes: task.loss 'mse' wants "
+            "floating targets; want task.loss = 'cross-entropy' for classes"
+        )
+        raise DataError(msg)
+    msg = f"{shape}; the targets hold {wanted} for each: want [{count}, {wanted}]"
+    raise ConfigError(msg)
+
+
+def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
+    """Take one step of training, as clients do."""
+    model.train()
+    if len(batch.targets) < 2:  # noqa: PLR2004 - no spread in one
+        for _, module in norm_modules(model):
+            module.eval()
+    outputs = _outputs(task, model, batch, " in train mode")
+    loss = task.loss(outputs, batch.targets).mean()
+    if not loss.requires_grad:
+        msg = (
+            "the loss does not depend on any weight that is trained: forward must not "
+            "detach its outputs or run under no_grad, and some requires_grad must be on"
+        )
+        raise ConfigError(msg)
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.optim.SGD(model.parameters(), lr=_RATE).step()
+    except Exception as error:
+        # The network may hold backward code of its own.
+        msg = f"the network cannot be trained: {_first_line(error)}"
+        raise ConfigError(msg) from error
+
+
+def _try_cut(task: Task, model: nn.Module, batch: Batch, structure: Structure) -> None:
+    """Train a network of which half is cut: training may do more than evaluation."""
+    cut = apply_plan(model, structure, half_mask(structure, task.config.run.seed))
+    try:
+        _train_step(task, cut, batch)
+    except ConfigError as error:
+        msg = f"when half of its channels are cut, {error}; what only training does "
+        msg += "must follow the channels too"
+        raise StructureError(msg) from error
+
+
+def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
+    """Return a line about outputs that are probabilities already."""
+    if task.config.task.loss == "mse" or outputs.shape[1] < 2:  # noqa: PLR2004
+        return ()
+    sums = outputs.float().sum(dim=1)
+    if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < _SUM).all()):
+        return (
+            "the network's outputs look like probabilities; cross-entropy takes "
+            "logits: leave its last softmax out",
+        )
+    return ()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
