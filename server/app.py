@@ -30,7 +30,7 @@ from server.federation import run_federation
 from server.grid import GridEngine, deliver, enrol
 from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
-from server.structure import structure_of
+from server.structure import cut_check, tried_structure
 
 app = ServerApp()
 
@@ -64,7 +64,7 @@ def main(grid: Grid, context: Context) -> None:
     folder, task = _open(context)
     with folder.locked(), EventLog(folder.events) as log:
         try:
-            structure = structure_of(task, task.build_model())
+            structure = tried_structure(task, task.build_model())
             folder.structure.write_bytes(structure.to_json())
             work = Work(
                 task=task,
@@ -122,6 +122,7 @@ def _run(work: Work) -> None:
         engine=GridEngine(work.grid, nodes),
         log=log,
         evaluate=None,
+        check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
     )
     _keep(work, final)

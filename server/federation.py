@@ -8,7 +8,7 @@ from server.asking import Engine
 from server.checkpoint import Checkpoints
 from server.cycle import first_cursor
 from server.events import EventLog
-from server.loop import Desk, Evaluate, drive, sendable
+from server.loop import Check, Desk, Evaluate, drive, sendable
 from server.plan import Setting
 from server.runfolder import RunFolder
 from server.state import ServerState, Snapshot, new_state
@@ -25,6 +25,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     engine: Engine,
     log: EventLog,
     evaluate: Evaluate | None,
+    check: Check | None = None,
     token: str = "",
 ) -> tuple[ServerState, Snapshot]:
     """Start or resume a federation and run it to its end.
@@ -39,6 +40,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         engine: Delivers questions.
         log: Where events go; those after the checkpoint are dropped first.
         evaluate: Scores networks for the report, or None.
+        check: Tries what each cut keeps before it becomes the state, or None.
         token: Tells this run from others of the same configuration; needed where
             clients keep the state of several runs in one place.  Lengths of messages
             are those of a simulation when it has 16 characters.
@@ -48,6 +50,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
 
     Raises:
         RoundError: If too few clients answer.
+        StructureError: If a cut is not exact; the run can be resumed before it.
         IntegrityError: If there are checkpoints and none can be used.
     """
     identity = config_digest(config)
@@ -74,6 +77,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         log=log,
         checkpoints=checkpoints,
         evaluate=evaluate,
+        check=check,
     )
     last = drive(state, desk)
     return last, sendable(last, setting)

@@ -17,7 +17,6 @@ from common.models.registry import check_model
 from common.pruning.budget import check_budget, count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
-from common.pruning.verify import check_exact
 from common.task import Task
 from server.asking import Engine
 from server.control import control_config
@@ -26,7 +25,7 @@ from server.federation import run_federation
 from server.prune import budget_targets, latency_table
 from server.runfolder import RunFolder, write_json_atomic
 from server.state import ServerState, Snapshot
-from server.structure import structure_of
+from server.structure import cut_check, tried_structure
 from simulations.engines import Place, with_engine
 from simulations.evaluate import Evaluator
 from simulations.manifest import describe_run
@@ -143,10 +142,7 @@ def _structure(task: Task) -> Structure:
             f"{len(task.dataset.train)} training examples"
         )
         raise ConfigError(msg)
-    model, example = task.build_model(), task.example()
-    structure = structure_of(task, model)
-    if config.rounds.cuts > 0:
-        check_exact(model, structure, example)
+    structure = tried_structure(task, task.build_model())
     _check_state(config, structure.spec(structure.full()).size)
     if config.rounds.cuts > 0:
         check_budget(
@@ -246,6 +242,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             engine=engine,
             log=log,
             evaluate=evaluate,
+            check=cut_check(task, prepared.structure),
         )
 
     state, final = federate("main", config)
