@@ -1,4 +1,4 @@
-"""Which buffers training changes: what a federation would neither send nor average.
+"""What a federation cannot keep of a network: refused before a run, by name.
 
 Weights are averaged, batch-norm moments are pooled; any other buffer stays what the
 network's code made it, on the server and in the file that a run ends with.
@@ -12,25 +12,40 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from common.errors import ConfigError
+from common.models.inputs import without_constants
 
 _POOLED = ("running_mean", "running_var", "num_batches_tracked")
 _NAMED = 5  # buffers in a message
+_TYPES = frozenset(
+    {
+        *(torch.float16, torch.float32, torch.float64, torch.complex64, torch.bool),
+        *(torch.int8, torch.int16, torch.int32, torch.int64),
+        *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    }
+)
 
 
 def check_buffers(model: nn.Module, example: object) -> None:
-    """Train a copy for one step and refuse a network whose other buffers changed.
+    """Refuse state that no file can hold, and buffers that one training step changes.
 
     Args:
         model: The network; left as it was.
         example: One valid input, batch first; a tuple for several inputs.
 
     Raises:
-        ConfigError: If the network does not run in training mode, or a buffer that
-            belongs to its state changes and is no batch-norm moment.
+        ConfigError: If the network does not run in training mode, a buffer that
+            belongs to its state changes and is no batch-norm moment, or something of
+            its state has no place in a file.
     """
+    _check_files(model)
     network = copy.deepcopy(model).train()
     before = _state(network)
-    _step(network, example if isinstance(example, tuple) else (example,))
+    generator = torch.Generator().manual_seed(0)
+    inputs = example if isinstance(example, tuple) else (example,)
+    _step(
+        network,
+        pytree.tree_map(lambda leaf: without_constants(leaf, generator), inputs),
+    )
     after = _state(network)
     names = sorted(before.keys() | after.keys())
     changed = [name for name in names if not _same(before.get(name), after.get(name))]
@@ -45,6 +60,23 @@ def check_buffers(model: nn.Module, example: object) -> None:
         "what is only a cache"
     )
     raise ConfigError(msg)
+
+
+def _check_files(model: nn.Module) -> None:
+    """Refuse what could not be written when the run has ended."""
+    for name, item in model.state_dict().items():
+        if not isinstance(item, Tensor):
+            msg = f"'{name}' is a {type(item).__name__} in the network's state; want"
+            msg += " tensors alone, which is what files hold"
+            raise ConfigError(msg)
+        if item.dtype not in _TYPES:
+            msg = f"tensor '{name}' has type {item.dtype}, which files cannot hold;"
+            msg += " want float32, an integer type or bool, or persistent=False"
+            raise ConfigError(msg)
+        if not bool(torch.isfinite(item).all()):
+            msg = f"tensor '{name}' holds values that are not finite, which files do"
+            msg += " not hold; want large numbers instead, or persistent=False"
+            raise ConfigError(msg)
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
@@ -66,9 +98,8 @@ def _step(network: nn.Module, inputs: tuple[object, ...]) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             leaves = pytree.tree_leaves(network(*inputs))
-            for item in leaves:
-                if isinstance(item, Tensor) and item.requires_grad:
-                    item.abs().sum().backward(retain_graph=True)
+            outputs = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
+            torch.autograd.backward([item.abs().sum() for item in outputs])
     except Exception as error:  # the network's own code runs here
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = f"the network does not run in training mode: {text}"

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN401 - torch calls a mode with whatever was called
 """Run a network in training mode without chance: dropout and its kind do nothing.
 
 Two networks of different width can be compared in training mode only when neither

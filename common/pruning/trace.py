@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from common.errors import ConfigError, StructureError
 from common.pruning.assemble import assemble
@@ -23,7 +24,7 @@ from common.pruning.structure import Structure
 from common.pruning.tracer import RunError, Tracer
 from common.pruning.walk import WAY_OUT, Walk
 
-Example = torch.Tensor | tuple[torch.Tensor, ...]
+Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ def find_structure(
 
     Args:
         model: The dense network.
-        example: One valid input, batch first; a tuple for several inputs.
+        example: One valid input, batch first; a tuple for several inputs, a dict for
+            one that is a dict.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
         blocks: Whether whole residual blocks may be dropped; networks with several
@@ -66,7 +68,7 @@ def find_structure(
         ConfigError: If ``ignore`` names nothing that exists.
     """
     structure = examine(model, example, ignore=ignore).structure
-    if not blocks or isinstance(example, tuple):
+    if not blocks or not isinstance(example, torch.Tensor):
         return structure
     return offer_blocks(model, example, structure)
 
@@ -132,14 +134,13 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _trace(
-    model: nn.Module, tracer: Tracer, examples: Sequence[torch.Tensor]
-) -> fx.Graph:
+def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.Graph:
     try:
         with torch.no_grad(), _plain_attention():
             return tracer.trace(model)
     except RunError as error:
-        shapes = " and ".join(str(list(item.shape)) for item in examples)
+        leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
+        shapes = " and ".join(str(list(item.shape)) for item in leaves)
         msg = f"the network does not run on an example of shape {shapes}: {error}"
         raise StructureError(msg) from error
     except Exception as error:

@@ -8,7 +8,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from torch.utils import _pytree as pytree
 
 from common.errors import StructureError
 from common.messages import Mask
+from common.models.inputs import without_constants
 from common.pruning.blocks import drop_blocks
 from common.pruning.calm import calm
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure, positions_kept
-
-Example: TypeAlias = Tensor | tuple[object, ...] | dict[str, object]
+from common.pruning.trace import Example
 
 SCALES = (0.5, 1.5)  # of vectors
 _TINY = torch.finfo(torch.float64).tiny
@@ -216,19 +215,13 @@ def _is_flat(item: Tensor) -> bool:
 
 
 def _wide(leaf: object, generator: torch.Generator) -> object:
-    """Return an input in double precision, noise in (0, 1) for a float constant.
-
-    A batch of zeros, as a server without data has it, passes through anything.
-    """
-    if not isinstance(leaf, Tensor):
-        return leaf
-    if leaf.is_complex():
-        return leaf.to(torch.complex128)
-    if not leaf.is_floating_point():
-        return leaf
-    if leaf.numel() > 1 and _is_flat(leaf):
-        return torch.rand(leaf.shape, generator=generator, dtype=torch.float64)
-    return leaf.double()
+    """Return an input in double precision."""
+    found = without_constants(leaf, generator)
+    if not isinstance(found, Tensor):
+        return found
+    if found.is_complex():
+        return found.to(torch.complex128)
+    return found.double() if found.is_floating_point() else found
 
 
 def _batch(inputs: tuple[object, ...]) -> tuple[object, ...]:
@@ -255,7 +248,8 @@ def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object
         return network(*inputs)
     except Exception as error:
         # The model's own code runs here, on lengths that it has never seen.
-        raise StructureError(f"{why}: {_first_line(error)}") from error
+        msg = f"{why}: {_first_line(error)}"
+        raise StructureError(msg) from error
 
 
 def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
@@ -267,9 +261,11 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
         generator = torch.Generator().manual_seed(0)
         share = torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
         try:
-            found = torch.autograd.grad((outputs * share).sum(), used, allow_unused=True)
+            total = (outputs * share).sum()
+            found = torch.autograd.grad(total, used, allow_unused=True)
         except RuntimeError as error:
-            raise StructureError(f"{why}: backward: {_first_line(error)}") from error
+            msg = f"{why}: backward: {_first_line(error)}"
+            raise StructureError(msg) from error
         gradients = {id(p): g for p, g in zip(used, found, strict=True)}
     return Run(
         outputs=outputs.detach(),

@@ -14,8 +14,8 @@ from torch import nn
 from common.errors import StructureError
 from common.messages import Mask
 from common.pruning.structure import Structure
+from common.pruning.trace import Example
 from common.pruning.trial import (
-    Example,
     Pair,
     Run,
     distance,
