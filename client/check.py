@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from client.device import check_data, device_task
+from client.device import device_task, try_device
 from common.errors import ConfigError, FedPruneError
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         for path in sys.argv[2:]:
             check_key(Path(path))
-        check_data(device_task(json.loads(sys.argv[1])))
+        try_device(device_task(json.loads(sys.argv[1])))
     except FedPruneError as error:
         sys.stderr.write(str(error))
         sys.exit(error.exit_code)

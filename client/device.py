@@ -26,6 +26,7 @@ from common import codec
 from common.config import load_config, toml_value
 from common.data.examples import Examples
 from common.data.partition import partition
+from common.dry_run import Batch, check_data, dry_run
 from common.errors import DataError
 from common.messages import Broadcast, Indices, digest_of
 from common.network_file import write_network
@@ -196,13 +197,16 @@ def drop_old_runs(root: Path, current: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def check_data(task: DeviceTask) -> None:
-    """Load the device's data once, so that what is wrong with it is said at start.
+def try_device(task: DeviceTask) -> None:
+    """Take a batch of the device's data through its network, before it joins.
 
     Raises:
-        DataError: If it holds no example for this client.
-        ConfigError: If the source does not exist.
+        DataError: If it holds no example for this client, or they do not fit what its
+            configuration says of them.
+        ConfigError: If the source does not exist, or the network does not fit.
     """
     if len(task.parts[task.client_id]) == 0:
         msg = f"client {task.client_id} holds no example of {task.config.task.data}"
         raise DataError(msg)
+    for text in check_data(task) + dry_run(task, task.build_model(), Batch.first(task)):
+        print(f"warning: {text}", flush=True)  # noqa: T201 - the device's own output

@@ -122,17 +122,13 @@ def _check_first_class(task: Task) -> None:
         raise DataError(msg)
 
 
-def dry_run(
-    task: Task, model: nn.Module, batch: Batch, structure: Structure | None = None
-) -> tuple[str, ...]:
+def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
     """Take a batch through network, loss, metric and one step of training.
 
     Args:
         task: Gives loss and metric.
         model: The dense network; left as it was.
         batch: Examples of the task.
-        structure: Its structure: half of the units of each group are cut on a copy,
-            which then takes a step too; None = only the dense network is tried.
 
     Returns:
         One line for each thing that is possible and seldom meant.
@@ -140,7 +136,6 @@ def dry_run(
     Raises:
         ConfigError: If the network does not fit the task.
         DataError: If the targets do not fit the loss.
-        StructureError: If the network does not train once it is cut.
     """
     with _sealed(task.config.run.seed):
         trial = _copy(model)
@@ -149,9 +144,26 @@ def dry_run(
             outputs = _outputs(task, trial, batch, "")
             task.correct(outputs, batch.targets)
         _train_step(task, trial, batch)
-        if structure is not None and structure.groups:
-            _try_cut(task, _copy(model), batch, structure)
     return _remarks(task, outputs)
+
+
+def dry_run_cut(
+    task: Task, model: nn.Module, batch: Batch, structure: Structure
+) -> None:
+    """Take one step of training with half of the units of each group cut, on a copy.
+
+    Raises:
+        StructureError: If the network does not train once it is cut.
+    """
+    with _sealed(task.config.run.seed):
+        keep = half_mask(structure, task.config.run.seed)
+        cut = apply_plan(_copy(model), structure, keep)
+        try:
+            _train_step(task, cut, batch)
+        except ConfigError as error:
+            msg = f"when half of its channels are cut, {error}; what only training does"
+            msg += " must follow the channels too"
+            raise StructureError(msg) from error
 
 
 @contextmanager
@@ -171,7 +183,7 @@ def _copy(model: nn.Module) -> nn.Module:
     try:
         # The layout in memory is that of clients: a view may depend on it.
         return copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         msg = f"the network cannot be copied: {_first_line(error)}"
         raise ConfigError(msg) from error
 
@@ -182,7 +194,7 @@ def _outputs(task: Task, model: nn.Module, batch: Batch, when: str) -> Tensor:
         found: object = model(batch.inputs)
     except FedPruneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The network's own code may raise anything.
         shape = list(batch.inputs.shape)
         msg = f"the network does not run on a batch of shape {shape}{when}: "
@@ -264,21 +276,10 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.optim.SGD(model.parameters(), lr=_RATE).step()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The network may hold backward code of its own.
         msg = f"the network cannot be trained: {_first_line(error)}"
         raise ConfigError(msg) from error
-
-
-def _try_cut(task: Task, model: nn.Module, batch: Batch, structure: Structure) -> None:
-    """Train a network of which half is cut: training may do more than evaluation."""
-    cut = apply_plan(model, structure, half_mask(structure, task.config.run.seed))
-    try:
-        _train_step(task, cut, batch)
-    except ConfigError as error:
-        msg = f"when half of its channels are cut, {error}; what only training does "
-        msg += "must follow the channels too"
-        raise StructureError(msg) from error
 
 
 def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
@@ -287,12 +288,10 @@ def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
         return ()
     sums = outputs.float().sum(dim=1)
     if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < _SUM).all()):
-        return (
-            "the network's outputs look like probabilities; cross-entropy takes "
-            "logits: leave its last softmax out",
-        )
+        text = "the network's outputs look like probabilities; cross-entropy takes"
+        return (f"{text} logits: leave its last softmax out",)
     return ()
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -200,10 +200,18 @@ def _uncut(
         )
 
 
+def is_counter(name: str) -> bool:
+    """Return whether a tensor counts the batches that a norm has seen.
+
+    That differs from device to device and says nothing: no file needs it.
+    """
+    return name.rpartition(".")[2] == _COUNTER
+
+
 def _fill(path: Path, model: nn.Module, tensors: Tensors) -> None:
     """Write tensors into a network, all or none."""
     wanted = model.state_dict()
-    needed = {name for name in wanted if name.rpartition(".")[2] != _COUNTER}
+    needed = {name for name in wanted if not is_counter(name)}
     missing, unknown = sorted(needed - set(tensors)), sorted(set(tensors) - set(wanted))
     if missing or unknown:
         msg = f"{path}: tensors missing: {missing[:5]}; unknown: {unknown[:5]}"
@@ -215,6 +223,7 @@ def _fill(path: Path, model: nn.Module, tensors: Tensors) -> None:
                 f"the cut network takes {tuple(wanted[name].shape)}"
             )
             raise IntegrityError(msg)
+        _check_type(path, name, array, wanted[name])
     try:
         with torch.no_grad():
             for name, array in tensors.items():
@@ -222,3 +231,12 @@ def _fill(path: Path, model: nn.Module, tensors: Tensors) -> None:
     except (TypeError, RuntimeError) as error:
         msg = f"{path}: its tensors do not fit the network: {error}"
         raise FedPruneError(msg) from error
+
+
+def _check_type(path: Path, name: str, array: np.ndarray, wanted: torch.Tensor) -> None:
+    """Refuse an integer for a float, and integers of another width: they may wrap."""
+    found = torch.from_numpy(np.array(array)).dtype
+    floats = found.is_floating_point and wanted.is_floating_point()
+    if found != wanted.dtype and not floats:
+        msg = f"{path}: tensor '{name}' has type {found}; want {wanted.dtype}"
+        raise IntegrityError(msg)

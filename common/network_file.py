@@ -7,7 +7,13 @@ import numpy as np
 from torch import nn
 
 from common.files import write_model_file
-from common.load import KEEP_KEY, PYTHON_FACTORY, RUN_KEY, STRUCTURE_KEY
+from common.load import (
+    KEEP_KEY,
+    PYTHON_FACTORY,
+    RUN_KEY,
+    STRUCTURE_KEY,
+    is_counter,
+)
 from common.messages import PrunePlan
 from common.pruning.structure import Structure
 from common.task import Task
@@ -24,7 +30,10 @@ def write_network(  # noqa: PLR0913 - what a file holds, by name
     run_id: str,
     alone: bool = False,
 ) -> None:
-    """Write a cut network.
+    """Write a cut network: weights, moments, and every other buffer of its state.
+
+    Law: ``load_model`` gives the same ``state_dict`` bit for bit, but for the batches
+    that batch norms have counted.
 
     Args:
         path: The file, conventionally ``*.safetensors``.
@@ -53,10 +62,9 @@ def write_network(  # noqa: PLR0913 - what a file holds, by name
     if alone:
         metadata[KEEP_KEY] = np.packbits(plan.keep).tobytes().hex()
         metadata[STRUCTURE_KEY] = structure.to_json().decode()
-    # How many batches a norm has seen differs from device to device and says nothing.
     tensors = {
         name: value.numpy()
         for name, value in model.state_dict().items()
-        if value.is_floating_point()
+        if not is_counter(name)
     }
     write_model_file(path, tensors, metadata)

@@ -33,7 +33,7 @@ from server.grid import GridEngine, deliver, enrol
 from server.runconfig import run_config
 from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
-from server.structure import structure_of
+from server.structure import cut_check, try_network
 
 app = ServerApp()
 
@@ -67,7 +67,7 @@ def main(grid: Grid, context: Context) -> None:
     folder, task = _open(context)
     with folder.locked(), EventLog(folder.events) as log:
         try:
-            structure = structure_of(task, task.build_model())
+            structure = try_network(task, task.build_model(), data=False).structure
             folder.structure.write_bytes(structure.to_json())
             work = Work(
                 task=task,
@@ -132,6 +132,7 @@ def _run(work: Work) -> None:
         log=log,
         evaluate=None,
         enrolled={name: client.examples for name, client in enrolled.items()},
+        check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
     )
     _keep(work, final)

@@ -10,7 +10,7 @@ from server.asking import Engine
 from server.checkpoint import Checkpoints
 from server.cycle import first_cursor
 from server.events import EventLog
-from server.loop import Desk, Evaluate, drive, sendable
+from server.loop import Check, Desk, Evaluate, drive, sendable
 from server.plan import Setting
 from server.runfolder import RunFolder
 from server.state import ServerState, Snapshot, new_state
@@ -28,6 +28,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     log: EventLog,
     evaluate: Evaluate | None,
     enrolled: Mapping[str, int],
+    check: Check | None = None,
     token: str = "",
 ) -> tuple[ServerState, Snapshot]:
     """Start or resume a federation and run it to its end.
@@ -42,6 +43,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         engine: Delivers questions.
         log: Where events go; those after the checkpoint are dropped first.
         evaluate: Scores networks for the report, or None.
+        check: Tries what each cut keeps before it becomes the state, or None.
         enrolled: Client id -> examples that it enrolled with.
         token: Tells this run from others of the same configuration; needed where
             clients keep the state of several runs in one place.  Lengths of messages
@@ -52,6 +54,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
 
     Raises:
         RoundError: If too few clients answer.
+        StructureError: If a cut is not exact; the run can be resumed before it.
         IntegrityError: If there are checkpoints and none can be used.
     """
     identity = config_digest(config)
@@ -79,6 +82,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         log=log,
         checkpoints=checkpoints,
         evaluate=evaluate,
+        check=check,
     )
     last = drive(state, desk)
     return last, sendable(last, setting)

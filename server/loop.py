@@ -9,7 +9,7 @@ import numpy as np
 from common import codec
 from common.aggregate import Accumulator
 from common.errors import RoundError
-from common.messages import ClientRecord
+from common.messages import ClientRecord, Mask
 from common.pruning.budget import count_cost, flops, shares
 from server.asking import Engine, expect
 from server.checkpoint import Checkpoints
@@ -21,6 +21,7 @@ from server.round import Answers, RoundReport, finish_round, spent
 from server.state import ServerState, Snapshot
 
 Evaluate = Callable[[Snapshot], float]
+Check = Callable[[Mask], None]
 _ATTEMPTS = 3  # cohorts that one round is tried with
 _NAMED = 3  # clients that a warning names; its event holds all
 
@@ -37,6 +38,8 @@ class Desk:
         checkpoints: Where states go.
         evaluate: Scores a network on test data for the report, or None; nothing is
             ever decided by it.
+        check: Tries the network that a cut leaves, given what it keeps, and raises
+            StructureError when it is another function; or None.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Desk:
     log: EventLog
     checkpoints: Checkpoints
     evaluate: Evaluate | None
+    check: Check | None = None
 
 
 def drive(state: ServerState, desk: Desk) -> ServerState:
@@ -52,6 +56,8 @@ def drive(state: ServerState, desk: Desk) -> ServerState:
 
     Raises:
         RoundError: If a round fails with every cohort it is tried with.
+        StructureError: If a cut is not exact; the state before it is the last one
+            that was written.
     """
     while not state.cursor.done:
         state = _one_round(state, desk)
@@ -76,11 +82,21 @@ def _one_round(state: ServerState, desk: Desk) -> ServerState:
                 raise
             state = spent(state, answers)
             continue
+        _check_cut(desk, before, after, report)
         _log_clients(desk, work, answers)
         _log_steps(desk, before, after, report)
         _log_round(desk, (before, after), work, answers, report, started)
         return after
     raise AssertionError  # the loop returns or raises
+
+
+def _check_cut(
+    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
+) -> None:
+    """Try what a cut keeps before anything of it is written."""
+    cut = report.choice is not None and not np.array_equal(before.keep, after.keep)
+    if cut and desk.check is not None:
+        desk.check(after.keep)
 
 
 def collect(work: RoundWork, engine: Engine) -> Answers:

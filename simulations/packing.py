@@ -11,7 +11,7 @@ from common import codec
 from common.codec import PackedModel
 from common.errors import ConfigError, DataError
 from common.files import read_input_shape, read_model_file
-from common.load import RUN_KEY, read_keep, read_structure
+from common.load import RUN_KEY, is_counter, read_keep, read_structure
 from common.messages import PrunePlan
 from common.models.flat import get_statistics, get_weights, model_spec
 from common.packed_file import ENDING, pack, quantise_network, read_packed, write_packed
@@ -20,7 +20,6 @@ from simulations.centroids import tune_centroids
 from simulations.quantised import accuracy, torch_runner
 
 Load = Callable[[Path], nn.Module]
-_COUNTER = "num_batches_tracked"
 
 
 def write_fpz(
@@ -113,12 +112,14 @@ def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
 
 
 def _check_rest(model: nn.Module, again: nn.Module) -> None:
-    """Refuse a network with numbers that are neither weights nor moments."""
+    """Refuse a network whose buffers are not those that its code makes anew."""
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     found = again.state_dict()
     for name, value in model.state_dict().items():
-        if name in weights or name.endswith(_COUNTER):
+        if name in weights or is_counter(name):
             continue
         if not torch.equal(value, found[name]):
-            msg = f"buffer '{name}' is no weight and no moment: {ENDING} cannot hold it"
+            msg = f"buffer '{name}' is no weight and no moment, and the network's code"
+            msg += f" makes it anew otherwise: {ENDING} cannot hold it; want"
+            msg += " --format safetensors, or a buffer that is always the same"
             raise ConfigError(msg)

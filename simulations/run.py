@@ -14,25 +14,29 @@ from common.data.sources import check_source
 from common.errors import ConfigError
 from common.models.flat import get_weights
 from common.models.registry import check_model
-from common.pruning.budget import check_budget, count_cost
+from common.pruning.budget import count_cost
 from common.pruning.plan import full_plan
 from common.pruning.structure import Structure
-from common.pruning.verify import check_exact
 from common.task import Task
 from common.trust import named_code, record_code
 from server.asking import Engine
 from server.control import control_config
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
-from server.prune import budget_targets, latency_table
 from server.runconfig import run_config
 from server.runfolder import RunFolder, write_json_atomic
 from server.state import ServerState, Snapshot
-from server.structure import structure_of
+from server.structure import Tried, cut_check, try_network
 from simulations.engines import Place, with_engine
 from simulations.evaluate import Evaluator
 from simulations.manifest import describe_run
 from simulations.progress import Progress
+from simulations.resumption import (
+    check_config,
+    check_same,
+    finished_summary,
+    warn_unknown,
+)
 from simulations.summary import Networks, summarise, write_models
 
 Factory = Callable[[], nn.Module]
@@ -45,10 +49,12 @@ class RunResult:
     Attributes:
         directory: Its folder.
         summary: The figures of ``summary.json``.
+        was_finished: Whether it had ended before, so that nothing was run.
     """
 
     directory: Path
     summary: dict[str, object]
+    was_finished: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +62,15 @@ class Prepared:
     """A run that is checked and can start."""
 
     task: Task
-    structure: Structure
+    tried: Tried
     folder: RunFolder
     ray_address: str
     progress: Progress | None
+
+    @property
+    def structure(self) -> Structure:
+        """The structure of the dense network."""
+        return self.tried.structure
 
 
 def run(
@@ -83,19 +94,19 @@ def run(
     """
     _check(config, factory)
     task = Task(config, factory)
-    structure = _structure(task)
+    tried = _tried(task)
     folder = RunFolder.create(
         Path(config.run.dir),
         config.run.name,
-        manifest=describe_run(task, sys.argv),
+        manifest=describe_run(task, tried.graph, sys.argv),
         config=config_to_toml(config),
     )
     record_code(folder.run_id, named_code(config, factory=factory is not None))
-    folder.structure.write_bytes(structure.to_json())
+    folder.structure.write_bytes(tried.structure.to_json())
     return _go(
         Prepared(
             task=task,
-            structure=structure,
+            tried=tried,
             folder=folder,
             ray_address=ray_address,
             progress=progress,
@@ -113,6 +124,8 @@ def resume(
 ) -> RunResult:
     """Go on with a stopped run; the result is bit-identical to one that never stopped.
 
+    A run that has ended stays as it is: its figures are returned.
+
     Args:
         run_dir: The run folder.
         ray_address: As for ``run``.
@@ -123,16 +136,23 @@ def resume(
 
     Raises:
         ConfigError: If the folder is no run, or names code of somebody else's.
-        IntegrityError: If no checkpoint can be used.
+        IntegrityError: If no checkpoint can be used, or configuration, data or network
+            are not those that the run started with.
     """
     folder = RunFolder.open(run_dir)
+    summary = finished_summary(folder)
+    if summary is not None:
+        return RunResult(directory=folder.path, summary=summary, was_finished=True)
     named = factory is not None
     config = run_config(folder, trust_code=trust_code, factory=named)
+    check_config(folder, config, factory=named)
     task = Task(config, factory)
+    tried = _tried(task)
+    check_same(folder, task, tried.structure, tried.graph)
     return _go(
         Prepared(
             task=task,
-            structure=_structure(task),
+            tried=tried,
             folder=folder,
             ray_address=ray_address,
             progress=progress,
@@ -147,8 +167,8 @@ def _check(config: Config, factory: Factory | None) -> None:
         check_model(config.task.model)
 
 
-def _structure(task: Task) -> Structure:
-    """Trace the network and check that its budget can be met."""
+def _tried(task: Task) -> Tried:
+    """Try the network before anything of the run exists."""
     config = task.config
     if config.task.clients > len(task.dataset.train):
         msg = (
@@ -156,20 +176,10 @@ def _structure(task: Task) -> Structure:
             f"{len(task.dataset.train)} training examples"
         )
         raise ConfigError(msg)
-    model, example = task.build_model(), task.example()
-    structure = structure_of(task, model)
-    if config.rounds.cuts > 0:
-        check_exact(model, structure, example)
+    tried = try_network(task, task.build_model())
+    structure = tried.structure
     _check_state(config, structure.spec(structure.full()).size)
-    if config.rounds.cuts > 0:
-        check_budget(
-            structure,
-            budget_targets(config),
-            floor=config.prune.floor,
-            width_multiple=config.prune.width_multiple,
-            latency=latency_table(structure, config),
-        )
-    return structure
+    return tried
 
 
 def _check_state(config: Config, weights: int) -> None:
@@ -225,6 +235,7 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
     if read_events(folder.events):
         log.write("resumed", directory=str(folder.path), run_id=folder.run_id)
+        warn_unknown(folder, log)
         return
     structure = prepared.structure
     full = full_plan(structure).keep
@@ -240,6 +251,8 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
         flops_dense=2 * dense.macs,
         groups=structure.widths(full),
     )
+    for text in prepared.tried.remarks:
+        log.write("warning", run="main", round=0, text=text)
 
 
 def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
@@ -260,6 +273,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             log=log,
             evaluate=evaluate,
             enrolled={client: len(part) for client, part in task.parts.items()},
+            check=cut_check(task, prepared.structure),
         )
 
     state, final = federate("main", config)

@@ -35,7 +35,10 @@ def resume_one(
     directory: Path, ray_address: str, show: str, *, trust_code: bool = False
 ) -> None:
     """Go on with a stopped run and show what came out."""
-    _show_one(_resume(directory, ray_address, show, trust_code=trust_code), show)
+    result = _resume(directory, ray_address, show, trust_code=trust_code)
+    if result.was_finished and show == "table":
+        print(f"{directory} has finished already; nothing was changed\n")
+    _show_one(result, show)
 
 
 def _run(config: Config, ray_address: str, show: str) -> "RunResult":

@@ -165,9 +165,15 @@ class Ledger:
         return key[0]
 
     def produce(self, tensor: torch.Tensor, dim: int, labels: Labels | None) -> str:
-        """Record a dimension whose positions make channels; return the name."""
+        """Record a dimension whose positions make channels; return the name.
+
+        What a buffer makes is never cut: only what is trained makes units.
+        """
         name = self.record(tensor, dim, labels)
-        self.producers[name, dim] = None
+        if isinstance(tensor, nn.Parameter):
+            self.producers[name, dim] = None
+        else:
+            self.fix(labels, f"buffer '{name}': it makes channels and is not trained")
         return name
 
     def follow(self, attribute: Attribute) -> None:

@@ -221,14 +221,25 @@ def attention(call: Call) -> object:
         place = len(item.shape) - 2
         call.fix(item.labels.get(place), "it runs along the positions of the keys")
     ahead = [_batch(item) for item in (query, key, value)]
-    if call.argument(6, "scale") is None and call.kwargs.get("enable_gqa"):
+    if isinstance(mask, Value):
+        ahead.append(_batch(mask))
+    if _shares_keys(call, query, key):
         for item in ahead:
             call.fix_value(item, "several heads share one key")
         labels: dict[int, Labels | None] = {}
     else:
-        if isinstance(mask, Value):
-            ahead.append(_batch(mask))
         labels = {dim - 2: row for dim, row in _meeting(call, ahead).items()}
     labels[-2] = query.labels.get(len(query.shape) - 2)
     labels[-1] = value.labels.get(len(value.shape) - 1)
     return call.value(labels, zero=value.zero)
+
+
+def _shares_keys(call: Call, query: Value, key: Value) -> bool:
+    """Return whether each of several key heads serves a run of query heads.
+
+    Query head ``i`` then meets key head ``i // (queries // keys)``: without some heads
+    others would meet.  One key head for all, or one for each, stays what it is.
+    """
+    if not call.argument(7, "enable_gqa"):
+        return False
+    return 1 < key.shape[-3] != query.shape[-3]

@@ -110,7 +110,9 @@ def _normalise_groups(
 def _record_scale(call: Call, scale: _Scale, labels: Labels | None) -> None:
     """Record the scale and shift of a normalisation."""
     if scale.weight is not None:
-        call.ledger.norms.add(call.ledger.record(scale.weight, 0, labels))
+        name = call.ledger.record(scale.weight, 0, labels)
+        if isinstance(scale.weight, nn.Parameter):  # a buffer scales, untrained
+            call.ledger.norms.add(name)
     if scale.bias is not None:
         call.ledger.record(scale.bias, 0, labels)
 

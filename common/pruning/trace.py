@@ -9,21 +9,23 @@ only: not on weights, on ``requires_grad`` or on the order of unions.
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from common.errors import ConfigError, StructureError
 from common.pruning.assemble import assemble
 from common.pruning.blocks import offer_blocks
+from common.pruning.graph import graph_digest
 from common.pruning.labels import Ledger
 from common.pruning.sizes import remember_settings, settle
 from common.pruning.structure import Structure
 from common.pruning.tracer import RunError, Tracer
 from common.pruning.walk import WAY_OUT, Walk
 
-Example = torch.Tensor | tuple[torch.Tensor, ...]
+Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,12 @@ class Findings:
         structure: What can be cut.
         notes: What could be followed and is still not cut, with the operation that
             is the reason, in the order of the network.
+        graph: Name of the traced network (``common.pruning.graph``).
     """
 
     structure: Structure
     notes: tuple[str, ...]
+    graph: str
 
 
 def find_structure(
@@ -54,7 +58,8 @@ def find_structure(
 
     Args:
         model: The dense network.
-        example: One valid input, batch first; a tuple for several inputs.
+        example: One valid input, batch first; a tuple for several inputs, a dict for
+            one that is a dict.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
         blocks: Whether whole residual blocks may be dropped; networks with several
@@ -65,10 +70,21 @@ def find_structure(
             a parameter is not reached.
         ConfigError: If ``ignore`` names nothing that exists.
     """
-    structure = examine(model, example, ignore=ignore).structure
-    if not blocks or isinstance(example, tuple):
-        return structure
-    return offer_blocks(model, example, structure)
+    return find(model, example, ignore=ignore, blocks=blocks).structure
+
+
+def find(
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    blocks: bool = False,
+) -> Findings:
+    """Return the structure of ``find_structure``, with what else was found."""
+    found = examine(model, example, ignore=ignore)
+    if not blocks or not isinstance(example, torch.Tensor):
+        return found
+    return replace(found, structure=offer_blocks(model, example, found.structure))
 
 
 def examine(
@@ -92,7 +108,11 @@ def examine(
     settle(walk.ledger, marks)
     _check_reached(network, walk.ledger, ignore)
     structure = assemble(network, walk.ledger)
-    return Findings(structure=structure, notes=tuple(walk.ledger.notes))
+    return Findings(
+        structure=structure,
+        notes=tuple(walk.ledger.notes),
+        graph=graph_digest(network, graph),
+    )
 
 
 def _check_hooks(model: nn.Module) -> None:
@@ -132,14 +152,13 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _trace(
-    model: nn.Module, tracer: Tracer, examples: Sequence[torch.Tensor]
-) -> fx.Graph:
+def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.Graph:
     try:
         with torch.no_grad(), _plain_attention():
             return tracer.trace(model)
     except RunError as error:
-        shapes = " and ".join(str(list(item.shape)) for item in examples)
+        leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
+        shapes = " and ".join(str(list(item.shape)) for item in leaves)
         msg = f"the network does not run on an example of shape {shapes}: {error}"
         raise StructureError(msg) from error
     except (Exception, SystemExit) as error:

@@ -125,9 +125,7 @@ class Tracer(fx.Tracer):
         where: Name of the module whose code failed.
     """
 
-    def __init__(
-        self, examples: Sequence[torch.Tensor], ignore: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
         super().__init__()
         self.examples = [*examples]
         self.ignore = ignore

@@ -1,73 +1,144 @@
 """Try the law of exactness on a network: masked-dense output equals pruned output.
 
 The walk over a network knows operations one by one; this is the whole network's own
-answer.  It costs three runs of the network in float64.
+answer, before a run for masks of several densities and for training too, and again
+for the very mask of each cut.
 """
 
-import copy
 import math
+from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from common.errors import StructureError
 from common.messages import Mask
-from common.pruning.plan import apply_plan
-from common.pruning.structure import Structure, positions_kept
+from common.pruning.structure import Structure
+from common.pruning.trace import Example
+from common.pruning.trial import (
+    Pair,
+    Run,
+    distance,
+    in_eval,
+    in_training,
+    kept_gradients,
+    pair,
+    prepare,
+)
 
 LIMIT = 1e-12  # of the largest output, float64; a different function is far above it
-SCALES = (0.5, 1.5)
+# Batch statistics of a few examples divide by small differences.
+TRAINING_LIMIT = 1e-7
+DENSITIES = (0.25, 0.5, 0.75)  # shares of the units of each group that stay
+_DRAWS = 2  # masks of each density, beside the first and the last half
+_SMALLEST = 1e-6  # of the largest gradient: what counts as one at all
+_NAMED = 5  # groups in a message
 
 
 def check_exact(
-    model: nn.Module,
-    structure: Structure,
-    example: Tensor | tuple[Tensor, ...],
-    *,
-    seed: int = 0,
+    model: nn.Module, structure: Structure, example: Example, *, seed: int = 0
 ) -> float:
-    """Return how far a randomly cut network is from the masked one, relative.
+    """Return how far a cut network is from the masked one at worst, relative.
 
-    NaN when the network does not stay finite, so that it cannot be judged.
+    NaN when the network does not stay finite under any mask, so that it cannot be
+    judged.
 
-    Half of the units of each group stay.  The network is tried on a copy in float64,
-    with norms whose scales, shifts and statistics are neither 0 nor 1; the model is
-    left as it was.
+    Eight masks in eval mode: two at random of each density, the first and the last
+    half of each group; then one in training mode, forward and backward, where the
+    gradients of what is kept are compared too.  Dropout and its kind do nothing
+    there, batch norms use the batch.  The network is tried on a copy in float64 with
+    norms whose scales, shifts and statistics are neither 0 nor 1; the model is left
+    as it was.
 
     Args:
         model: The dense network.
         structure: Its structure.
-        example: One valid input, batch first; a tuple for several inputs.
+        example: One valid input, batch first; a tuple for several inputs, a dict for
+            one that is a dict.
         seed: Which units stay, and how norms are scaled.
 
     Raises:
-        StructureError: If the difference is above ``LIMIT``, or the cut network does
-            not run: cutting would change the function that it computes.
+        StructureError: If a difference is above ``LIMIT`` (``TRAINING_LIMIT`` in
+            training), or a cut network does not run: cutting would change the
+            function that it computes, or what it learns.
     """
-    dense = copy.deepcopy(model).double().eval()
-    _spread(dense, seed)
-    examples = example if isinstance(example, tuple) else (example,)
-    inputs = [item.double() if item.is_floating_point() else item for item in examples]
-    keep = half_mask(structure, seed)
-    masked = copy.deepcopy(dense)
-    mask_units(masked, structure, keep)
-    cut = apply_plan(dense, structure, keep)
+    trial = prepare(model, structure, example, seed)
+    worst = math.nan
+    if structure.units:
+        for keep in trial_masks(structure, seed):
+            worst = float(np.fmax(worst, _judged(in_eval(pair(trial, keep)))))
+    _check_training(pair(trial, half_mask(structure, seed)))
+    return worst if structure.units else 0.0
+
+
+def check_cut(
+    model: nn.Module, structure: Structure, example: Example, keep: Mask
+) -> None:
+    """Try the one cut that ``keep`` makes, in eval mode.
+
+    Args:
+        model: The dense network; left as it was.
+        structure: Its structure.
+        example: One valid input, as of ``check_exact``.
+        keep: What the cut keeps, bool[units].
+
+    Raises:
+        StructureError: If the cut network computes another function than the masked
+            one; the groups that it is about are named.
+    """
+    trial = prepare(model, structure, example, seed=0)
     try:
-        with torch.no_grad():
-            wanted, found = _flat(masked(*inputs)), _flat(cut(*inputs))
-    except (Exception, SystemExit) as error:
-        # The model's own code runs here, on lengths that it has never seen.
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"the network does not run when half of its channels are cut: {text}"
+        _judged(in_eval(pair(trial, keep)))
+    except StructureError as error:
+        guilty = [
+            group
+            for group, alone in _one_by_one(structure, keep)
+            if not _is_exact(pair(trial, alone))
+        ]
+        names = guilty or [group for group, _ in _one_by_one(structure, keep)]
+        msg = f"the cut of {_listed(names)} is not exact: {error}"
         raise StructureError(msg) from error
-    if not bool(torch.isfinite(wanted).all()):
-        return math.nan  # as random norms made it; nothing is learned from that
-    scale = max(float(wanted.abs().max()), torch.finfo(torch.float64).tiny)
-    difference = float((wanted - found).abs().max()) / scale
-    # A difference that is not a number is one, too.
-    if not difference <= LIMIT:
+
+
+def trial_masks(structure: Structure, seed: int) -> Iterator[Mask]:
+    """Yield the masks of ``check_exact`` in eval mode; each keeps units everywhere."""
+    rng = np.random.default_rng(seed)
+    for density in DENSITIES:
+        for _ in range(_DRAWS):
+            yield _drawn(structure, density, rng)
+    # What pairs channels by their place is wrong for these at the latest.
+    for take in (slice(None), slice(None, None, -1)):
+        keep = np.zeros(structure.units, dtype=np.bool_)
+        for group in structure.groups:
+            keep[group.units[take][: _count(0.5, len(group.units))]] = True
+        yield keep
+
+
+def half_mask(structure: Structure, seed: int) -> Mask:
+    """Return a mask that keeps half of the units of each group, at least one."""
+    return _drawn(structure, 0.5, np.random.default_rng(seed))
+
+
+def _drawn(structure: Structure, density: float, rng: np.random.Generator) -> Mask:
+    keep = np.zeros(structure.units, dtype=np.bool_)
+    for group in structure.groups:
+        units = group.units
+        keep[rng.permutation(units)[: _count(density, len(units))]] = True
+    return keep
+
+
+def _count(density: float, units: int) -> int:
+    return max(1, math.ceil(density * units))
+
+
+def _judged(difference: float) -> float:
+    """Return a difference that is small enough, or NaN.
+
+    Raises:
+        StructureError: If it is too large.
+    """
+    # As random norms made it, NaN; nothing is learned from that.
+    if difference > LIMIT:
         msg = f"a cut network differs by {difference:.1e} of the largest output from"
         msg += f" the masked one; want at most {LIMIT:g}. Its operations mix channels"
         msg += " in a way that is not followed: name them in ignore="
@@ -75,36 +146,53 @@ def check_exact(
     return difference
 
 
-def half_mask(structure: Structure, seed: int) -> Mask:
-    """Return a mask that keeps half of the units of each group, at least one."""
-    rng = np.random.default_rng(seed)
-    keep = np.zeros(structure.units, dtype=np.bool_)
+def _check_training(found: Pair) -> None:
+    def changed(wanted: Run, got: Run) -> str:
+        apart = distance(wanted.outputs, got.outputs)
+        if apart > TRAINING_LIMIT:
+            return f"the outputs by {apart:.1e} of the largest"
+        kept = kept_gradients(found, wanted)
+        finite = [g for g in kept.values() if g.numel() and g.isfinite().all()]
+        top = max((float(item.abs().max()) for item in finite), default=0.0)
+        for name, item in kept.items():
+            least = max(_SMALLEST * top, np.finfo(np.float64).tiny)
+            apart = distance(item, got.gradients[name], least)
+            if apart > TRAINING_LIMIT:
+                return f"the gradient of '{name}' by {apart:.1e} of the largest"
+        return ""
+
+    text = in_training(found, changed)
+    if text:
+        msg = "the training forward of a cut network does not match that of the masked"
+        msg += f" one: they differ in {text}. {_ONLY_TRAINING}"
+        raise StructureError(msg)
+
+
+_ONLY_TRAINING = (
+    "What runs in training only is not followed: run it in eval mode too, or name "
+    "what it takes its inputs from in ignore="
+)
+
+
+def _is_exact(found: Pair) -> bool:
+    try:
+        _judged(in_eval(found))
+    except StructureError:
+        return False
+    return True
+
+
+def _one_by_one(structure: Structure, keep: Mask) -> Iterator[tuple[str, Mask]]:
+    """Yield each group that a cut touches, and the mask that cuts it alone."""
     for group in structure.groups:
-        keep[rng.permutation(group.units)[: (len(group.units) + 1) // 2]] = True
-    return keep
+        if keep[group.units].all() or not keep[group.units].any():
+            continue
+        alone = structure.full()
+        alone[group.units] = keep[group.units]
+        yield group.name, alone
 
 
-def mask_units(model: nn.Module, structure: Structure, keep: Mask) -> None:
-    """Set every trained tensor to 0 at the cut units, in place; statistics stay."""
-    tensors = dict(model.named_parameters())
-    with torch.no_grad():
-        for dim in structure.dims:
-            if dim.tensor in tensors:
-                gone = np.flatnonzero(~positions_kept(dim.units, keep))
-                index = torch.from_numpy(gone)
-                tensors[dim.tensor].index_fill_(dim.dim, index, 0.0)
-
-
-def _spread(model: nn.Module, seed: int) -> None:
-    """Give vectors random positive values: fresh norms would hide what they do."""
-    generator = torch.Generator().manual_seed(seed)
-    low, high = SCALES
-    for item in model.state_dict().values():
-        if item.is_floating_point() and item.dim() == 1:
-            share = torch.rand(item.shape, generator=generator, dtype=item.dtype)
-            item.copy_(low + (high - low) * share)
-
-
-def _flat(outputs: object) -> Tensor:
-    leaves = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor)]
-    return torch.cat([item.double().reshape(-1) for item in leaves])
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_NAMED])
+    more = len(names) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

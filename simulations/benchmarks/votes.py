@@ -20,7 +20,7 @@ from common.data.examples import Examples
 from common.load import load_model
 from common.models.flat import set_statistics
 from common.pruning.structure import Structure
-from common.pruning.verify import mask_units
+from common.pruning.trial import mask_units
 from common.task import Task
 from server.events import read_events
 from simulations.benchmarks.rows import Raw

@@ -10,7 +10,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client import app, executor, node
 from client.bench import Workbench
-from client.device import check_data, device_task, drop_old_runs, take_final
+from client.device import device_task, drop_old_runs, take_final, try_device
 from client.node import parse_share
 from client.predict import predict
 from common import codec
@@ -109,7 +109,7 @@ def test_a_share_without_examples_is_refused_at_start(place):
     empty = [task for task in tasks if not len(task.parts["edge-01"])]
     assert empty
     with pytest.raises(DataError, match="edge-01 holds no example"):
-        check_data(empty[0])
+        try_device(empty[0])
 
 
 def final_of(task):

@@ -10,7 +10,7 @@ from torch.nn import functional
 from common.messages import Mask, Vector
 from common.pruning.structure import Structure
 from common.pruning.trace import find_structure
-from common.pruning.verify import mask_units
+from common.pruning.trial import mask_units
 
 torch.set_num_threads(1)
 

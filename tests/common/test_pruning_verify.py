@@ -44,7 +44,7 @@ def test_a_cut_that_does_not_run_is_an_error_of_the_structure():
     parts = {f.name: getattr(structure, f.name) for f in fields(structure)}
     known = [d for d in structure.dims if (d.tensor, d.dim) != ("2.weight", 1)]
     wrong = Structure(**(parts | {"dims": tuple(known), "attributes": ()}))
-    with pytest.raises(StructureError, match="does not run when half"):
+    with pytest.raises(StructureError, match="does not run when channels are cut"):
         check_exact(model, wrong, torch.randn(2, 4))
 
 

@@ -1,0 +1,60 @@
+"""The name of a traced network: two runs are of one network if their graphs agree."""
+
+import re
+from hashlib import blake2b
+
+import torch
+from torch import Tensor, fx, nn
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def graph_digest(network: nn.Module, graph: fx.Graph) -> str:
+    """Return 32 hex digits that name what a traced network computes, but for weights.
+
+    Operations and their arguments, in order; types, settings and shapes of the modules
+    and tensors that they use.  Values of weights and buffers do not count: training
+    changes them.
+
+    Args:
+        network: The network that the graph was traced from.
+        graph: Its graph.
+    """
+    lines = [_line(network, node) for node in graph.nodes]
+    lines += [f"{name} {_tensor(item)}" for name, item in network.state_dict().items()]
+    return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _line(network: nn.Module, node: fx.Node) -> str:
+    target = _plain(node.target)
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        target += f" {type(module).__qualname__}({module.extra_repr()})"
+    return f"{node.name} {node.op} {target} {_plain(node.args)} {_plain(node.kwargs)}"
+
+
+def _plain(value: object) -> str:
+    """Return a value as text that does not change between processes."""
+    if isinstance(value, fx.Node):
+        return f"%{value.name}"
+    if isinstance(value, Tensor):
+        return _tensor(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return (
+            f"{{{', '.join(f'{key}: {_plain(item)}' for key, item in value.items())}}}"
+        )
+    if isinstance(value, slice):
+        return f"slice{_plain((value.start, value.stop, value.step))}"
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        return f"{getattr(value, '__module__', '')}.{name}"
+    return _ADDRESS.sub("", repr(value))
+
+
+def _tensor(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__qualname__
+    kind = str(value.dtype).removeprefix(f"{torch.__name__}.")
+    return f"{kind}{list(value.shape)}"

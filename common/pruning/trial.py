@@ -1,0 +1,288 @@
+"""A network twice in float64, masked and cut, and how far the two are apart.
+
+The weights are of the network's own start, with vectors that are neither 0 nor 1 and
+without matrices of one number: what a fresh norm or a zero layer hides is seen.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from common.errors import StructureError
+from common.messages import Mask
+from common.models.inputs import without_constants
+from common.pruning.blocks import drop_blocks
+from common.pruning.calm import calm
+from common.pruning.plan import apply_plan
+from common.pruning.structure import Structure, positions_kept
+from common.pruning.trace import Example
+
+SCALES = (0.5, 1.5)  # of vectors
+_TINY = torch.finfo(torch.float64).tiny
+_BATCH = 2  # fewer examples have no batch statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A network that is tried, and what it is tried on.
+
+    Attributes:
+        dense: A copy in float64; every parameter takes gradients.
+        structure: Its structure.
+        inputs: Its arguments, floats in float64.
+    """
+
+    dense: nn.Module
+    structure: Structure
+    inputs: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The network under one mask.
+
+    Attributes:
+        trial: Where it is from.
+        keep: The mask, bool[units].
+        masked: The dense network, zero at the cut units.
+        cut: The cut network.
+    """
+
+    trial: Trial
+    keep: Mask
+    masked: nn.Module
+    cut: nn.Module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a network gave in training mode.
+
+    Attributes:
+        outputs: All outputs, float64[n].
+        gradients: Of one weighted sum of them, by parameter; zeros where none came.
+    """
+
+    outputs: Tensor
+    gradients: dict[str, Tensor]
+
+
+def prepare(
+    model: nn.Module, structure: Structure, example: Example, seed: int
+) -> Trial:
+    """Return what is tried; the model is left as it was.
+
+    Args:
+        model: The dense network.
+        structure: Its structure.
+        example: One valid input, batch first: a tensor, a tuple of arguments, or a
+            dict as the one argument.  Floats that are all equal become noise.
+        seed: Of noise, scales and shifts.
+    """
+    dense = copy.deepcopy(model).double().eval()
+    generator = torch.Generator().manual_seed(seed)
+    _spread(dense, generator)
+    for item in dense.parameters():
+        item.requires_grad_(item.is_floating_point() or item.is_complex())
+    arguments = example if isinstance(example, tuple) else (example,)
+    return Trial(
+        dense=dense,
+        structure=structure,
+        inputs=pytree.tree_map(lambda leaf: _wide(leaf, generator), arguments),
+    )
+
+
+def pair(trial: Trial, keep: Mask) -> Pair:
+    """Return the network masked and cut; blocks that ``keep`` drops are in neither."""
+    structure = trial.structure
+    masked = copy.deepcopy(trial.dense)
+    drop_blocks(masked, structure.dropped(keep))
+    mask_units(masked, structure, keep)
+    # Tensors that are not cut are shared: a large network is not copied twice.
+    held = [*trial.dense.parameters(), *trial.dense.buffers()]
+    twin = copy.deepcopy(trial.dense, {id(item): item for item in held})
+    return Pair(
+        trial=trial, keep=keep, masked=masked, cut=apply_plan(twin, structure, keep)
+    )
+
+
+def mask_units(model: nn.Module, structure: Structure, keep: Mask) -> None:
+    """Set every trained tensor to 0 at the cut units, in place; statistics stay."""
+    tensors = dict(model.named_parameters())
+    with torch.no_grad():
+        for dim in structure.dims:
+            if dim.tensor in tensors:
+                gone = np.flatnonzero(~positions_kept(dim.units, keep))
+                index = torch.from_numpy(gone)
+                tensors[dim.tensor].index_fill_(dim.dim, index, 0.0)
+
+
+def in_eval(found: Pair) -> float:
+    """Return how far the outputs are apart, of the largest; NaN if not finite.
+
+    Raises:
+        StructureError: If the cut network does not run.
+    """
+    inputs = found.trial.inputs
+    with torch.no_grad():
+        wanted = _flat(_attempt(found.masked, inputs, "the network does not run"))
+        why = "the network does not run when channels are cut"
+        return distance(wanted, _flat(_attempt(found.cut, inputs, why)))
+
+
+def in_training(found: Pair, changed: Callable[[Run, Run], str]) -> str:
+    """Run both in training mode, forward and backward, and return what differs, or "".
+
+    Nothing differs where the masked network differs from itself: its training draws
+    numbers in a way that cannot be kept still.
+
+    Raises:
+        StructureError: If one of them does not run.
+    """
+    masked, cut = found.masked.train(), found.cut.train()
+    inputs = _batch(found.trial.inputs)
+    with calm(masked, cut):
+        wanted = _train(masked, inputs, "the network does not run in training mode")
+    why = "the training forward of a cut network does not run"
+    with calm():
+        text = changed(wanted, _train(cut, inputs, why))
+    if not text:
+        return ""
+    with calm(seed=1):
+        again = _train(masked, inputs, "the network does not run in training mode")
+    return "" if distance(wanted.outputs, again.outputs) > 0 else text
+
+
+def kept_gradients(found: Pair, run: Run) -> dict[str, Tensor]:
+    """Return the entries of the masked network's gradients that the cut one has."""
+    structure = found.trial.structure.living(found.keep)
+    kept = {}
+    for name, _ in found.cut.named_parameters():
+        item = run.gradients[name]
+        for dim in range(item.dim()):
+            if (name, dim) in structure.lookup:
+                index = structure.kept_index(name, dim, found.keep)
+                item = item.index_select(dim, torch.from_numpy(index))
+        kept[name] = item
+    return kept
+
+
+def distance(wanted: Tensor, found: Tensor, least: float = _TINY) -> float:
+    """Return the largest difference of the largest entry; inf for other shapes.
+
+    NaN when ``wanted`` is not finite: nothing can be said then.
+
+    Args:
+        wanted: What is right.
+        found: What is judged.
+        least: What stands for the largest entry where that is smaller.
+    """
+    if wanted.shape != found.shape:
+        return math.inf
+    if not wanted.numel():
+        return 0.0
+    if not bool(torch.isfinite(wanted).all()):
+        return math.nan
+    if not bool(torch.isfinite(found).all()):
+        return math.inf
+    scale = max(float(wanted.abs().max()), least)
+    return float((wanted - found).abs().max()) / scale
+
+
+def _spread(model: nn.Module, generator: torch.Generator) -> None:
+    """Give vectors random positive values, and matrices of one number random ones."""
+    low, high = SCALES
+    trained = {id(item) for item in model.parameters()}
+    for item in model.state_dict(keep_vars=True).values():
+        if not isinstance(item, Tensor) or not item.is_floating_point():
+            continue
+        flat = id(item) in trained and item.numel() > 1 and _is_flat(item)
+        if item.dim() != 1 and not flat:
+            continue
+        noise = torch.rand(item.shape, generator=generator, dtype=item.dtype)
+        with torch.no_grad():
+            item.copy_(low + (high - low) * noise if item.dim() == 1 else noise - 0.5)
+
+
+def _is_flat(item: Tensor) -> bool:
+    return bool(item.min() == item.max())
+
+
+def _wide(leaf: object, generator: torch.Generator) -> object:
+    """Return an input in double precision."""
+    found = without_constants(leaf, generator)
+    if not isinstance(found, Tensor):
+        return found
+    if found.is_complex():
+        return found.to(torch.complex128)
+    return found.double() if found.is_floating_point() else found
+
+
+def _batch(inputs: tuple[object, ...]) -> tuple[object, ...]:
+    """Return inputs of a batch of at least two examples."""
+    leaves = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+    if not leaves or any(not x.dim() or len(x) >= _BATCH for x in leaves):
+        return inputs
+    generator = torch.Generator().manual_seed(0)
+
+    def twice(leaf: object) -> object:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if not leaf.is_floating_point():
+            return torch.cat([leaf, leaf])
+        noise = torch.rand(leaf.shape, generator=generator, dtype=leaf.dtype)
+        return torch.cat([leaf, leaf * noise])
+
+    found: tuple[object, ...] = pytree.tree_map(twice, inputs)
+    return found
+
+
+def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object:
+    try:
+        return network(*inputs)
+    except (Exception, SystemExit) as error:
+        # The model's own code runs here, on lengths that it has never seen.
+        msg = f"{why}: {_first_line(error)}"
+        raise StructureError(msg) from error
+
+
+def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
+    outputs = _flat(_attempt(network, inputs, why))
+    named = dict(network.named_parameters())
+    used = [item for item in named.values() if item.requires_grad]
+    gradients: dict[int, Tensor | None] = {}
+    if outputs.requires_grad:
+        generator = torch.Generator().manual_seed(0)
+        share = torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
+        try:
+            total = (outputs * share).sum()
+            found = torch.autograd.grad(total, used, allow_unused=True)
+        except RuntimeError as error:
+            msg = f"{why}: backward: {_first_line(error)}"
+            raise StructureError(msg) from error
+        gradients = {id(p): g for p, g in zip(used, found, strict=True)}
+    return Run(
+        outputs=outputs.detach(),
+        gradients={
+            name: torch.zeros_like(item) if grad is None else grad
+            for name, item in named.items()
+            for grad in [gradients.get(id(item))]
+        },
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _flat(outputs: object) -> Tensor:
+    leaves = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor)]
+    wide = [torch.view_as_real(x) if x.is_complex() else x for x in leaves]
+    nothing = torch.zeros(0, dtype=torch.float64)
+    return torch.cat([nothing, *(item.double().reshape(-1) for item in wide)])

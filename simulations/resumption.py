@@ -1,0 +1,94 @@
+"""What a stopped run is checked for before it goes on: is it still the same run?"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from common.config import Config, config_digest
+from common.errors import ConfigError, IntegrityError
+from common.load import PYTHON_FACTORY
+from common.pruning.structure import Structure
+from common.task import Task
+from server.events import EventLog, read_events
+from server.runfolder import RunFolder, read_json_object
+from simulations.manifest import identity
+
+_WHAT = {
+    "data_fingerprint": "the data (inputs, labels or their order)",
+    "graph": "the network (its operations, settings or shapes)",
+    "weights_sha256": "the file of task.weights",
+}
+
+
+def finished_summary(folder: RunFolder) -> dict[str, object] | None:
+    """Return the figures of a run that has ended; None of one that has not."""
+    ended = any(
+        event["event"] == "run_finished" for event in read_events(folder.events)
+    )
+    written = folder.summary.is_file() and folder.report.is_file()
+    return read_json_object(folder.summary) if ended and written else None
+
+
+def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
+    """Refuse a configuration that is not the one that the run started with.
+
+    Raises:
+        IntegrityError: With the keys that differ, where the events tell them.
+        ConfigError: If the network was made by Python code that is not passed now.
+    """
+    if config.task.model == PYTHON_FACTORY and not factory:
+        msg = f"the network of {folder.path} was made by Python code: pass the function"
+        msg += " that makes it, fedprune.simulate(make_model, resume_from=...)"
+        raise ConfigError(msg)
+    then = folder.read_manifest().get("config_digest")
+    if then is None or then == config_digest(config):
+        return
+    first = next((e for e in read_events(folder.events) if "config" in e), {})
+    old = first.get("config")
+    keys = _differing(old if isinstance(old, Mapping) else {}, config)
+    listed = ", ".join(keys) or "what cannot be told any more"
+    msg = f"{folder.config} was changed since the run started: {listed}; put it back,"
+    raise IntegrityError(f"{msg} or start a new run with it")
+
+
+def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) -> None:
+    """Refuse to go on with other data or another network than at the start.
+
+    Raises:
+        IntegrityError: With what differs.
+    """
+    manifest = folder.read_manifest()
+    now = identity(task, graph)
+    changed = [
+        what
+        for key, what in _WHAT.items()
+        if key in manifest and manifest[key] != now[key]
+    ]
+    if folder.structure.is_file():
+        same = folder.structure.read_bytes() == structure.to_json()
+        if not same and _WHAT["graph"] not in changed:
+            changed.append(_WHAT["graph"])
+    if changed:
+        msg = f"{folder.path} cannot go on: {' and '.join(changed)} changed since it"
+        raise IntegrityError(f"{msg} started; put back what it was, or start a new run")
+
+
+def warn_unknown(folder: RunFolder, log: EventLog) -> None:
+    """Say what an older run did not note, so that it could not be compared."""
+    missing = [key for key in _WHAT if key not in folder.read_manifest()]
+    if missing:
+        text = f"this run did not note {', '.join(missing)} when it started: whether"
+        log.write("warning", run="main", text=f"{text} these are the same is not known")
+
+
+def _differing(old: Mapping[str, object], config: Config) -> list[str]:
+    before, after = dict(_flat(old)), dict(_flat(config.model_dump(mode="json")))
+    keys = sorted(before.keys() | after.keys())
+    return [key for key in keys if before.get(key) != after.get(key)] if before else []
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value)
