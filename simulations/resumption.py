@@ -47,7 +47,8 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
     keys = _differing(old if isinstance(old, Mapping) else {}, config)
     listed = ", ".join(keys) or "what cannot be told any more"
     msg = f"{folder.config} was changed since the run started: {listed}; put it back,"
-    raise IntegrityError(f"{msg} or start a new run with it")
+    msg += " or start a new run with it"
+    raise IntegrityError(msg)
 
 
 def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) -> None:
@@ -69,7 +70,8 @@ def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) 
             changed.append(_WHAT["graph"])
     if changed:
         msg = f"{folder.path} cannot go on: {' and '.join(changed)} changed since it"
-        raise IntegrityError(f"{msg} started; put back what it was, or start a new run")
+        msg += " started; put back what it was, or start a new run"
+        raise IntegrityError(msg)
 
 
 def warn_unknown(folder: RunFolder, log: EventLog) -> None:

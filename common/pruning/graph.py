@@ -35,18 +35,16 @@ def _line(network: nn.Module, node: fx.Node) -> str:
 
 def _plain(value: object) -> str:
     """Return a value as text that does not change between processes."""
+    if isinstance(value, slice):
+        value = ["slice", value.start, value.stop, value.step]
+    if isinstance(value, dict):
+        value = ["dict", *value.items()]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
     if isinstance(value, fx.Node):
         return f"%{value.name}"
     if isinstance(value, Tensor):
         return _tensor(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
-    if isinstance(value, dict):
-        return (
-            f"{{{', '.join(f'{key}: {_plain(item)}' for key, item in value.items())}}}"
-        )
-    if isinstance(value, slice):
-        return f"slice{_plain((value.start, value.stop, value.step))}"
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
         return f"{getattr(value, '__module__', '')}.{name}"
