@@ -113,7 +113,7 @@ def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
     assert [tiny_structure().widths(keep) for keep in tried] == cuts
     assert cuts
     assert with_check.weights.tobytes() == without.weights.tobytes()
-    assert with_check.plan == without.plan
+    assert with_check.plan.digest == without.plan.digest
     assert with_check.totals == without.totals
 
 
