@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from common.errors import ConfigError, StructureError
-from server.structure import tried_structure
+from server.structure import try_network
 from tests.tiny_federation import Tiny, make_task, tiny_structure
 
 
@@ -38,7 +38,7 @@ class Helped(Tiny):
 
 def tried(factory, **changes):
     task = make_task(factory, **changes)
-    return tried_structure(task, task.build_model())
+    return try_network(task, task.build_model()).structure
 
 
 def test_a_network_that_can_be_cut_passes():
