@@ -133,8 +133,8 @@ def _check_cuts(task: Task, model: nn.Module, batch: Batch, found: Findings) -> 
         msg += "; want another network, or rounds.cuts = 0"
         raise ConfigError(msg)
     _check_budget(task.config, found)
-    dry_run_cut(task, model, batch, structure)
     check_exact(model, structure, task.example())
+    dry_run_cut(task, model, batch, structure)
 
 
 def _check_budget(config: Config, found: Findings) -> None:

@@ -1,6 +1,6 @@
 """The two files that a pruned network lives in: its tensors and its plan.
 
-``*.safetensors``, format ``fedprune-model/1``: float tensors by name, and text
+``*.safetensors``, format ``fedprune-model/1``: tensors by name, and text
 metadata ``format, plan, structure, model, input_shape, num_outputs, digest``, where
 plan and structure are hex digests, ``input_shape`` is a JSON list, and ``digest``
 names the tensors (blake2b over names, types, shapes, bytes), so that a flipped bit

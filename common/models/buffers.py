@@ -93,13 +93,19 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _step(network: nn.Module, inputs: tuple[object, ...]) -> None:
-    """Run forward and backward as a client does, without moving the generator."""
+    """Train one step as a client does, and run again; the generator is not moved."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             leaves = pytree.tree_leaves(network(*inputs))
             outputs = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
             torch.autograd.backward([item.abs().sum() for item in outputs])
+            with torch.no_grad():
+                # Some buffers follow the weights, and stand still while those do.
+                for weight in network.parameters():
+                    if weight.is_floating_point():
+                        weight.mul_(1.0 + 0.1 * torch.rand_like(weight))
+                network(*inputs)
     except (Exception, SystemExit) as error:  # the network's own code runs here
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = f"the network does not run in training mode: {text}"

@@ -25,6 +25,10 @@ from common.pruning.trace import Example
 
 SCALES = (0.5, 1.5)  # of vectors
 _TINY = torch.finfo(torch.float64).tiny
+ONLY_TRAINING = (
+    "What runs in training only is not followed: run it in eval mode too, or name "
+    "what it takes its inputs from in ignore="
+)
 _BATCH = 2  # fewer examples have no batch statistics
 
 
@@ -149,9 +153,13 @@ def in_training(found: Pair, changed: Callable[[Run, Run], str]) -> str:
     inputs = _batch(found.trial.inputs)
     with calm(masked, cut):
         wanted = _train(masked, inputs, "the network does not run in training mode")
-    why = "the training forward of a cut network does not run"
-    with calm():
-        text = changed(wanted, _train(cut, inputs, why))
+    try:
+        with calm():
+            got = _train(cut, inputs, "the training forward of a cut network fails")
+    except StructureError as error:
+        msg = f"{error}. {ONLY_TRAINING}"
+        raise StructureError(msg) from error
+    text = changed(wanted, got)
     if not text:
         return ""
     with calm(seed=1):

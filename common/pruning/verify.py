@@ -16,6 +16,7 @@ from common.messages import Mask
 from common.pruning.structure import Structure
 from common.pruning.trace import Example
 from common.pruning.trial import (
+    ONLY_TRAINING,
     Pair,
     Run,
     distance,
@@ -164,14 +165,8 @@ def _check_training(found: Pair) -> None:
     text = in_training(found, changed)
     if text:
         msg = "the training forward of a cut network does not match that of the masked"
-        msg += f" one: they differ in {text}. {_ONLY_TRAINING}"
+        msg += f" one: they differ in {text}. {ONLY_TRAINING}"
         raise StructureError(msg)
-
-
-_ONLY_TRAINING = (
-    "What runs in training only is not followed: run it in eval mode too, or name "
-    "what it takes its inputs from in ignore="
-)
 
 
 def _is_exact(found: Pair) -> bool:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from common.config import load_config
 from common.load import load_model
 from common.task import Task
-from simulations.run import load_config
 from tests.integration.small_runs import read_summary, run_small
 
 NAMES = {

@@ -1,16 +1,18 @@
 """A run's rounds: cohorts that fail are tried again, and what they cost is counted."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
-from common.errors import RoundError
+from common.errors import RoundError, StructureError
 from common.messages import Status
+from common.pruning.structure import Structure
 from server.checkpoint import Checkpoints
 from server.events import EventLog, read_events
 from server.loop import Desk, drive
+from server.structure import cut_check
 from simulations.engines import InProcessEngine
-from tests.tiny_federation import make_setting, make_task, start
+from tests.tiny_federation import make_setting, make_task, start, tiny_structure
 
 
 class Faulty:
@@ -70,3 +72,77 @@ def test_a_round_that_fails_with_every_cohort_ends_the_run_and_keeps_the_state(
     events = read_events(tmp_path / "events.jsonl")
     assert [e["round"] for e in events if e["event"] == "warning"] == [1, 1, 1]
     assert not [e for e in events if e["event"] == "round"]
+
+
+def drive_cuts(folder, check):
+    """Run all rounds, or those that a stopped run left; return the last state."""
+    folder.mkdir(exist_ok=True)
+    task = make_task()
+    setting = make_setting(task)
+    checkpoints = Checkpoints(folder / "checkpoints", "main", "x")
+    with EventLog(folder / "events.jsonl") as log:
+        desk = Desk(
+            name="main",
+            setting=setting,
+            engine=InProcessEngine(task, folder / "clients"),
+            log=log,
+            checkpoints=checkpoints,
+            evaluate=None,
+            check=check,
+        )
+        state = checkpoints.restore().state
+        return drive(start(task, setting) if state is None else state, desk)
+
+
+def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
+    tried = []
+    task = make_task()
+    exact = cut_check(task, tiny_structure())
+
+    def check(keep):
+        tried.append(keep.copy())
+        exact(keep)
+
+    with_check = drive_cuts(tmp_path / "tried", check)
+    without = drive_cuts(tmp_path / "untried", None)
+    cuts = [
+        event["widths"]
+        for event in read_events(tmp_path / "tried" / "events.jsonl")
+        if event["event"] == "cut"
+    ]
+    assert [tiny_structure().widths(keep) for keep in tried] == cuts
+    assert cuts
+    assert with_check.weights.tobytes() == without.weights.tobytes()
+    assert with_check.plan.digest == without.plan.digest
+    assert with_check.totals == without.totals
+
+
+def test_a_cut_that_is_refused_is_no_state_and_the_run_goes_on_from_before(tmp_path):
+    def refuse(keep):
+        msg = "the cut of 'conv1' is not exact"
+        raise StructureError(msg)
+
+    with pytest.raises(StructureError, match="'conv1' is not exact"):
+        drive_cuts(tmp_path / "refused", refuse)
+    events = read_events(tmp_path / "refused" / "events.jsonl")
+    assert not [event for event in events if event["event"] == "cut"]
+    checkpoints = Checkpoints(tmp_path / "refused" / "checkpoints", "main", "x")
+    before = checkpoints.restore().state
+    assert before is not None
+    assert before.keep.all()
+    found = drive_cuts(tmp_path / "refused", None)
+    wanted = drive_cuts(tmp_path / "calm", None)
+    assert found.weights.tobytes() == wanted.weights.tobytes()
+
+
+def test_a_structure_that_pairs_channels_wrongly_is_stopped_at_its_cut(tmp_path):
+    right = tiny_structure()
+    swapped = tuple(
+        replace(dim, units=dim.units[::-1].copy()) if dim.tensor == "fc.weight" else dim
+        for dim in right.dims
+    )
+    wrong = Structure(
+        **{f.name: getattr(right, f.name) for f in fields(right)} | {"dims": swapped}
+    )
+    with pytest.raises(StructureError, match=r"^the cut of 'conv' is not exact: "):
+        drive_cuts(tmp_path / "wrong", cut_check(make_task(), wrong))
