@@ -11,8 +11,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from client.node import REMARK
 from client.device import device_task, try_device
+from client.node import REMARK
 from common.errors import ConfigError, FedPruneError
 
 

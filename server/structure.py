@@ -90,8 +90,8 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
         same &= folder.structure.read_bytes() == tried.structure.to_json()
     if not same:
         msg = f"{folder.path} cannot go on: the network (its operations, settings or"
-        msg += " shapes) changed since it started; put back what it was, or start a"
-        raise IntegrityError(f"{msg} new run")
+        msg += " shapes) changed since it started; put it back, or start a new run"
+        raise IntegrityError(msg)
 
 
 def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
