@@ -18,16 +18,17 @@ ROOT = Path(common.__file__).parents[1]
 class Net(nn.Module):
     """A convolution, dropout and a head, with settings in code and in modules."""
 
-    def __init__(
-        self, act=torch.relu, kernel=3, p=0.1, after=0.1, slope=0.01, width=8, start=0
-    ):
+    def __init__(self, **changes):
         super().__init__()
+        found = {"act": torch.relu, "kernel": 3, "p": 0.1, "after": 0.1, "slope": 0.01}
+        found |= {"width": 8, "start": 0} | changes
+        width, kernel = found["width"], found["kernel"]
         self.conv = nn.Conv2d(1, width, kernel, padding=kernel // 2)
         self.bn = nn.BatchNorm2d(width)
-        self.leaky = nn.LeakyReLU(slope)
-        self.dropout = nn.Dropout(p)
+        self.leaky = nn.LeakyReLU(found["slope"])
+        self.dropout = nn.Dropout(found["p"])
         self.fc = nn.Linear(width, 3)
-        self.act, self.after, self.start = act, after, start
+        self.act, self.after, self.start = (found[k] for k in ("act", "after", "start"))
 
     def forward(self, x):
         x = self.leaky(self.act(self.bn(self.conv(x[:, :, self.start :]))))

@@ -229,6 +229,7 @@ def test_squared_error_takes_one_value_with_its_axis_or_without(end, targets):
     torch.testing.assert_close(loss, wanted)
 
 
+@pytest.mark.slow
 def test_a_run_with_squared_error_is_the_same_with_the_axis_or_without(tmp_path):
     found = [
         simulate(
