@@ -256,7 +256,7 @@ class Robust(Section):
     max_weight: float = Field(default=2.0, ge=0)
     """Largest weight of a client as a multiple of the cohort's median enrolment,
     0 <= max_weight; 0 = what it enrolled with."""
-    max_norm: float = Field(default=2.0, ge=0)
+    max_norm: float = Field(default=1.75, ge=0)
     """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
     longer one is shortened; 0 = not."""
     max_moment: float = Field(default=3.0, ge=0)

@@ -67,7 +67,8 @@ def answers(tmp_path, attack, phase):
 
     with lies.hostile(forge):
         found = ask_all(work, task, tmp_path)
-    judged = expect(plan_for(work, 1), work.spec, work.weights, work.asking, liar)
+    order = work.asking.orders[1]
+    judged = expect(plan_for(work, 1), work.spec, work.weights, work.asking, order)
     read = {name: codec.decode_update(data, judged) for name, data in kept.items()}
     records = {record.client_id: record for record in found.records}
     return read["honest"], read["lie"], work.spec, records

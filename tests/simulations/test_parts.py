@@ -219,7 +219,7 @@ def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
 
     def part(*names):
         records = tuple(ClientRecord(client_id=n, status=Status.LATE) for n in names)
-        return encode_part(Part(records=records, total=Accumulator(12, 2, LIMITS)))
+        return encode_part(Part(records=records, total=Accumulator(12, LIMITS)))
 
     hand = ORDERS[:2]
     replies = {"a, c": part("a", "c"), "a": part("a"), "nobody": part()}
