@@ -286,7 +286,7 @@ def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
     width, classes = outputs.shape[-1], task.num_outputs
     if task.config.task.loss == "mse" or width < 2:  # noqa: PLR2004
         return ()
-    spare = ()
+    spare: tuple[str, ...] = ()
     if width > classes:
         spare = (f"the network gives {width} outputs for {classes} classes",)
     sums = outputs.float().sum(dim=1)
