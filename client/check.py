@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from client.device import device_task, try_device
+from client.node import REMARK
 from common.errors import ConfigError, FedPruneError
 
 
@@ -36,10 +37,17 @@ def main() -> None:
     try:
         for path in sys.argv[2:]:
             check_key(Path(path))
-        try_device(device_task(json.loads(sys.argv[1])))
+        remarks = try_device(device_task(json.loads(sys.argv[1])))
     except FedPruneError as error:
-        sys.stderr.write(str(error))
+        _say(str(error))
         sys.exit(error.exit_code)
+    for text in remarks:
+        _say(f"{REMARK}{text}")
+
+
+def _say(text: str) -> None:
+    # The network's own code may have left a line there without its end.
+    sys.stderr.write(f"\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -197,8 +197,11 @@ def drop_old_runs(root: Path, current: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def try_device(task: DeviceTask) -> None:
+def try_device(task: DeviceTask) -> tuple[str, ...]:
     """Take a batch of the device's data through its network, before it joins.
+
+    Returns:
+        One line for each thing that is possible and seldom meant.
 
     Raises:
         DataError: If it holds no example for this client, or they do not fit what its
@@ -208,5 +211,5 @@ def try_device(task: DeviceTask) -> None:
     if len(task.parts[task.client_id]) == 0:
         msg = f"client {task.client_id} holds no example of {task.config.task.data}"
         raise DataError(msg)
-    for text in check_data(task) + dry_run(task, task.build_model(), Batch.first(task)):
-        print(f"warning: {text}", flush=True)  # noqa: T201 - the device's own output
+    check_data(task)  # that one device holds a single class is usual
+    return dry_run(task, task.build_model(), Batch.first(task))

@@ -11,6 +11,8 @@ STATE = "state-dir"
 FINAL = "final.safetensors"  # files in the state folder
 EVALUATIONS = "evaluations.jsonl"
 
+REMARK = "warning: "  # begins a line that the check of a device leaves for its user
+
 
 def parse_share(text: str) -> tuple[int, int] | None:
     """Return (k, n) of a text "k/n", 0 <= k < n, or None of an empty one.

@@ -19,6 +19,7 @@ from common.errors import ConfigError, DataError, FedPruneError
 from common.filelock import hold
 from common.keeper import ALIVE, LOCK, Keeper, Process, environment, tail
 from common.places import check_readable, make_private_folder
+from common.text import printable
 
 _AGAIN_S = 5.0
 _REMIND_S = 60.0
@@ -79,10 +80,13 @@ class Device:
             text=True,
             check=False,
         )
+        lines = done.stderr.strip().splitlines()
         if done.returncode:
             kind = _KINDS.get(done.returncode, FedPruneError)
-            lines = done.stderr.strip().splitlines() or ["the check of the data failed"]
-            raise kind(lines[-1])
+            raise kind(lines[-1] if lines else "the check of the data failed")
+        for line in lines:
+            if line.startswith(node.REMARK):
+                _say(printable(line))
 
     def _check_keys(self, tls: Path) -> None:
         source = f"clients/{self.client_id} of the folder that fedprune certs made"

@@ -77,8 +77,8 @@ def check_data(task: Task) -> tuple[str, ...]:
     declared, found = task.config.task.input_shape, task.dataset.input_shape
     if declared and tuple(declared) != tuple(found):
         msg = (
-            f"inputs of '{task.dataset.name}' have shape {list(found)}; "
-            f"task.input_shape is {list(declared)}"
+            f"the data's inputs have shape {list(found)}; task.input_shape is "
+            f"{list(declared)}: leave it out, or give that of the data"
         )
         raise DataError(msg)
     targets = task.dataset.train.targets
@@ -99,12 +99,12 @@ def _not_classes(task: Task) -> str:
     one_hot = width > 1 and bool(np.isin(targets, (0, 1)).all())
     if one_hot and bool((targets.sum(axis=1) == 1).all()):
         return (
-            f"targets of '{task.dataset.name}' are one-hot rows of {width}; give "
-            "integer classes (targets.argmax(axis=1)), or set task.loss = 'mse'"
+            f"the targets are one-hot rows of {width}; give integer classes "
+            "(targets.argmax(axis=1)), or set task.loss = 'mse'"
         )
     return (
-        f"targets of '{task.dataset.name}' are floats and task.loss is "
-        "'cross-entropy'; give integer classes, or set task.loss = 'mse'"
+        "the targets are floats and task.loss is 'cross-entropy'; give integer "
+        "classes, or set task.loss = 'mse'"
     )
 
 
@@ -115,9 +115,8 @@ def _check_first_class(task: Task) -> None:
     if lowest > 0 and not task.config.task.outputs:
         highest = max(int(part.max()) for part in parts if part.size)
         msg = (
-            f"classes of '{task.dataset.name}' run from {lowest} to {highest}; count "
-            f"them from 0, or set task.outputs = {task.dataset.num_outputs} if no "
-            "example has the classes below"
+            f"the classes run from {lowest} to {highest}; count them from 0, or set "
+            f"task.outputs = {task.dataset.num_outputs} if no example has those below"
         )
         raise DataError(msg)
 
@@ -251,8 +250,8 @@ def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> 
         return
     if not batch.targets.is_floating_point():
         msg = (
-            f"{shape}, and the targets are integer classes: task.loss 'mse' wants "
-            "floating targets; want task.loss = 'cross-entropy' for classes"
+            f"{shape}, and the targets are integers: task.loss is 'mse'; want "
+            "'cross-entropy' for classes, or floating targets [n, k]"
         )
         raise DataError(msg)
     msg = f"{shape}; the targets hold {wanted} for each: want [{count}, {wanted}]"
@@ -283,15 +282,20 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
 
 
 def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
-    """Return a line about outputs that are probabilities already."""
-    if task.config.task.loss == "mse" or outputs.shape[1] < 2:  # noqa: PLR2004
+    """Return lines about outputs without a class, or that are probabilities."""
+    width, classes = outputs.shape[-1], task.num_outputs
+    if task.config.task.loss == "mse" or width < 2:  # noqa: PLR2004
         return ()
+    spare: tuple[str, ...] = ()
+    if width > classes:
+        spare = (f"the network gives {width} outputs for {classes} classes",)
     sums = outputs.float().sum(dim=1)
     if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < _SUM).all()):
         text = "the network's outputs look like probabilities; cross-entropy takes"
-        return (f"{text} logits: leave its last softmax out",)
-    return ()
+        return (*spare, f"{text} logits: leave its last softmax out")
+    return spare
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    kind, text = type(error).__name__, str(error).strip()
+    return f"{kind}: {text.splitlines()[0]}" if text else kind

@@ -33,7 +33,7 @@ from server.grid import GridEngine, deliver, enrol
 from server.runconfig import run_config
 from server.runfolder import RunFolder, read_json_object
 from server.state import ServerState, Snapshot, model_sha256
-from server.structure import cut_check, try_network
+from server.structure import Tried, check_unchanged, cut_check, try_network
 
 app = ServerApp()
 
@@ -46,7 +46,7 @@ class Work:
 
     Attributes:
         task: What is learned.
-        structure: The original network.
+        tried: The original network.
         folder: The run folder.
         log: Its events.
         grid: Flower's grid.
@@ -54,11 +54,16 @@ class Work:
     """
 
     task: Task
-    structure: Structure
+    tried: Tried
     folder: RunFolder
     log: EventLog
     grid: Grid
     owners: Mapping[int, str] | None
+
+    @property
+    def structure(self) -> Structure:
+        """The structure of the original network."""
+        return self.tried.structure
 
 
 @app.main()
@@ -67,11 +72,12 @@ def main(grid: Grid, context: Context) -> None:
     folder, task = _open(context)
     with folder.locked(), EventLog(folder.events) as log:
         try:
-            structure = try_network(task, task.build_model(), data=False).structure
-            folder.structure.write_bytes(structure.to_json())
+            tried = try_network(task, task.build_model(), data=False)
+            check_unchanged(folder, tried)
+            folder.structure.write_bytes(tried.structure.to_json())
             work = Work(
                 task=task,
-                structure=structure,
+                tried=tried,
                 folder=folder,
                 log=log,
                 grid=grid,
@@ -118,7 +124,10 @@ def _run(work: Work) -> None:
         directory=str(folder.path),
         config=config.model_dump(mode="json"),
         clients=config.task.clients,
+        graph=work.tried.graph,
     )
+    for text in work.tried.remarks if kind == "run_started" else ():
+        log.write("warning", run="main", round=0, text=text)
     enrolled = enrol(work.grid, config.task.clients, log, work.owners)
     nodes = {name: client.node for name, client in enrolled.items()}
     state, final = run_federation(

@@ -159,11 +159,11 @@ def _warn_lost(desk: Desk, round_: int, answers: Answers) -> None:
     """Name the clients that go on without what they owed."""
     lost = [r.client_id for r in answers.records if r.residual_lost]
     if lost:
-        named = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        named = ", ".join(lost[:_NAMED]) + more
         text = (
-            f"round {round_}: residuals of {len(lost)} clients are missing or damaged "
-            f"({named}); they go on without, so the run ends with another network than "
-            "one that lost nothing"
+            f"round {round_}: residuals are missing or damaged, of {named}: they go on "
+            "without, so the run ends with another network than one that lost nothing"
         )
         desk.log.write("warning", run=desk.name, round=round_, clients=lost, text=text)
 

@@ -12,7 +12,13 @@ from typing import Self
 
 from common.atomic import write_json_atomic
 from common.config import Config, config_to_toml
-from common.errors import ConfigError, FedPruneError, RoundError
+from common.errors import (
+    ConfigError,
+    DataError,
+    FedPruneError,
+    IntegrityError,
+    RoundError,
+)
 from common.filelock import hold
 from common.keeper import ALIVE, LOCK, Keeper, Process, environment, tail
 from common.places import make_private_folder
@@ -30,8 +36,8 @@ _PICK_UP_S = 90.0  # until Flower is asked whether it still has a run that is no
 _ATTEMPTS = 3
 _QUICK_S = 10.0
 _EXIT_CODES: dict[object, type[FedPruneError]] = {
-    ConfigError.exit_code: ConfigError,
-    RoundError.exit_code: RoundError,
+    kind.exit_code: kind
+    for kind in (ConfigError, DataError, RoundError, IntegrityError)
 }
 
 
@@ -218,8 +224,9 @@ def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]
         return read_json_object(folder.summary)
     kind = _EXIT_CODES.get(last.get("exit_code"), FedPruneError)
     why = printable(last.get("text", "the run failed"))
-    msg = f"{why}; go on with: fedprune serve --resume {folder.path}"
-    raise kind(msg)
+    if kind in {FedPruneError, RoundError}:  # what else is wrong stays wrong
+        why += f"; go on with: fedprune serve --resume {folder.path}"
+    raise kind(why)
 
 
 def _last_line(log: Path | None) -> str:

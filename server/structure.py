@@ -7,7 +7,7 @@ from torch import nn
 
 from common.config import Config
 from common.dry_run import Batch, check_data, dry_run, dry_run_cut
-from common.errors import ConfigError, PayloadError, StructureError
+from common.errors import ConfigError, IntegrityError, PayloadError, StructureError
 from common.messages import Mask
 from common.models.buffers import check_buffers
 from common.pruning.budget import check_budget
@@ -15,7 +15,9 @@ from common.pruning.structure import Structure
 from common.pruning.trace import Findings, find
 from common.pruning.verify import check_cut, check_exact
 from common.task import Task
+from server.events import read_events
 from server.prune import budget_targets, latency_table
+from server.runfolder import RunFolder
 
 _NAMED = 3  # reasons in a message
 
@@ -70,6 +72,26 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     if task.config.rounds.cuts > 0:
         _check_cuts(task, model, batch, found)
     return Tried(structure=found.structure, graph=found.graph, remarks=remarks)
+
+
+def check_unchanged(folder: RunFolder, tried: Tried) -> None:
+    """Refuse a network that is not the one that a run of devices started with.
+
+    Raises:
+        IntegrityError: If its graph or its structure is another.
+    """
+    started = next(
+        (e for e in read_events(folder.events) if e["event"] == "run_started"), None
+    )
+    if started is None:
+        return
+    same = started.get("graph", tried.graph) == tried.graph
+    if folder.structure.is_file():
+        same &= folder.structure.read_bytes() == tried.structure.to_json()
+    if not same:
+        msg = f"{folder.path} cannot go on: the network (its operations, settings or"
+        msg += " shapes) changed since it started; put it back, or start a new run"
+        raise IntegrityError(msg)
 
 
 def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:

@@ -29,8 +29,20 @@ def _line(network: nn.Module, node: fx.Node) -> str:
     target = _plain(node.target)
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
-        target += f" {type(module).__qualname__}({module.extra_repr()})"
+        target += f" {type(module).__qualname__}({_settings(module)})"
     return f"{node.name} {node.op} {target} {_plain(node.args)} {_plain(node.kwargs)}"
+
+
+def _settings(module: nn.Module) -> str:
+    """Return how a module was made: as it prints itself, else its plain attributes."""
+    # Attention, for one, prints nothing of its number of heads.
+    return module.extra_repr() or ", ".join(
+        f"{name}={value!r}"
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, bool | int | float | str | tuple)
+        and name != "training"
+        and not name.startswith("_")
+    )
 
 
 def _plain(value: object) -> str:

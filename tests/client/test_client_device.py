@@ -2,17 +2,19 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client import app, executor, node
+from client import app, check, executor, node
 from client.bench import Workbench
 from client.device import device_task, drop_old_runs, take_final, try_device
 from client.node import parse_share
 from client.predict import predict
+from client.service import Device
 from common import codec
 from common.device_app import APP_TOML
 from common.errors import ConfigError, DataError, PayloadError
@@ -110,6 +112,95 @@ def test_a_share_without_examples_is_refused_at_start(place):
     assert empty
     with pytest.raises(DataError, match="edge-01 holds no example"):
         try_device(empty[0])
+
+
+NET = """\
+import sys
+from torch import nn
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        sys.stdout.write("said by the network")
+        sys.stderr.write("warned by the network")
+        return END(super().forward(x))
+
+def make():
+    return Net(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+"""
+UNFIT = {
+    "other inputs": (
+        ("input_shape = [6]", "input_shape = [7]"), "", DataError,
+        r"the data's inputs have shape \[6\]; task.input_shape is \[7\]",
+    ),
+    "classes for a squared error": (
+        ("[task]", '[task]\nloss = "mse"'), "", DataError,
+        "gives .8, 4. for 8 examples, and the targets are integers",
+    ),
+    "two outputs": (("", ""), "lambda y: (y, y)", ConfigError, "returns a tuple of 2"),
+    "too few": (("", ""), "lambda y: y[:, :3]", ConfigError, "gives 3 outputs"),
+}  # fmt: skip
+
+
+def with_network(place, end):
+    """Let the device's configuration name a network that ends in another way."""
+    (place / "net.py").write_text(NET.replace("END", f"({end})"), encoding="utf-8")
+    path = place / "fedprune.toml"
+    text = path.read_text(encoding="utf-8")
+    text = text.replace('"mlp"', f'"{place / "net.py"}:make"')
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", UNFIT.values(), ids=UNFIT)
+def test_a_device_whose_data_do_not_fit_does_not_join(place, monkeypatch, capsys, case):
+    change, end, kind, message = case
+    if end:
+        with_network(place, end)
+    (place / "fedprune.toml").write_text(
+        (place / "fedprune.toml").read_text(encoding="utf-8").replace(*change, 1),
+        encoding="utf-8",
+    )
+    with pytest.raises(kind, match=message):
+        try_device(device_task(table(place)))
+    monkeypatch.setattr("sys.argv", ["check", json.dumps(table(place))])
+    with pytest.raises(SystemExit) as caught:
+        check.main()
+    assert caught.value.code == kind.exit_code
+    last = capsys.readouterr().err.splitlines()[-1]  # is what its user is shown
+    assert re.search(message, last)
+    assert "warned by" not in last
+
+
+def test_a_device_that_holds_one_class_is_no_news(place):
+    with np.load(place / "own.npz") as file:
+        arrays = dict(file)
+    np.savez(place / "own.npz", **arrays | {"y_train": 0 * arrays["y_train"]})
+    assert try_device(device_task(table(place))) == ()
+
+
+@pytest.mark.slow
+def test_what_a_check_remarks_is_shown_and_what_the_network_says_is_not(place, capfd):
+    with_network(place, "lambda y: y.softmax(1)")
+    device_of(place).check()
+    out, err = capfd.readouterr()
+    assert out.startswith("warning: the network's outputs look like probabilities; ")
+    assert (out.count("\n"), err) == (1, "")
+    assert "said by" not in out
+
+
+@pytest.mark.slow
+def test_a_check_that_fails_is_one_line_before_anything_is_started(place, capfd):
+    with_network(place, "lambda y: {'logits': y}")
+    with pytest.raises(ConfigError, match=r"^the network returns a dict with logits;"):
+        device_of(place).check()
+    assert capfd.readouterr() == ("", "")
+    assert not (place / "state" / "flower").exists()
+
+
+def device_of(place):
+    return Device(
+        client_id="edge-01", config=place / "fedprune.toml", share="", host="h", port=1,
+        data=f"npz:{place / 'own.npz'}", tls=None, state=place / "state",
+    )  # fmt: skip
 
 
 def final_of(task):

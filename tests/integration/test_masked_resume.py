@@ -90,7 +90,7 @@ def test_a_resumed_run_goes_on_when_its_clients_have_lost_everything(
     failed, lost = said
     assert "0 of 4 answers were accepted" in failed
     assert "send it again" in failed
-    assert "residuals of 4 clients are missing" in lost
+    assert "residuals are missing or damaged, of client-000, " in lost
     share = undisturbed.summary["weight_density"]
     # What is kept is the same; a kept weight may be 0 all the same.
     assert resumed.summary["weight_density"] == pytest.approx(share, abs=0.02)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError, FedPruneError, IntegrityError, RoundError
+from common.errors import (
+    ConfigError,
+    DataError,
+    FedPruneError,
+    IntegrityError,
+    RoundError,
+)
 from server.events import EventLog
 from server.follow import Follower, describe
 from server.link import Link, open_link, parse_address
@@ -194,3 +200,10 @@ def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
     event = {"event": "run_failed", "text": "1 of 3 clients", "exit_code": 4}
     with pytest.raises(RoundError, match="1 of 3 clients; go on with"):
         _outcome(folder, event)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, IntegrityError])
+def test_what_a_resume_cannot_mend_is_said_without_one(tmp_path, kind):
+    event = {"event": "run_failed", "text": "no", "exit_code": kind.exit_code}
+    with pytest.raises(kind, match=r"^no$"):
+        _outcome(RunFolder(tmp_path), event)
