@@ -37,6 +37,10 @@ def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
     pooled = plan.broadcast.statistics
     model = bench.network(opened.structure, keep, opened.weights, pooled)
     own = fit(model, sample_of(plan.client_id, bench.task, data.train))
+    if own is None and plan.settings.measure:
+        msg = f"client {plan.client_id} holds one training example and abstains: batch"
+        msg += " norm cannot be measured on it"
+        raise DataError(msg)
     validation = validate(model, data.validation, bench.task)
     scores = importance(model, opened, bench, data.train)
     # Clients that train from other moments would each train another network.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
-from math import prod
+from math import inf, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -430,7 +430,7 @@ class Expected:
         max_value: Largest magnitude of one entry of the delta.
         max_weight: Largest weight in the mean; what is claimed beyond it does not
             count.
-        max_norm: Largest L2 norm of the delta; a longer one is shortened to it.  0 =
+        max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
             not known yet.
         last: The broadcast less the one before, float32[size], or None: context for
             clients that hold both.
@@ -454,7 +454,7 @@ class Expected:
     max_examples: int
     max_value: float
     max_weight: int
-    max_norm: float = 0.0
+    max_norm: float = inf
     last: Vector | None = field(default=None, repr=False)
     last_name: bytes = b""
     mask: Mask | None = field(default=None, repr=False)

@@ -1,6 +1,6 @@
 """One delta out of those of the clients: the mean, or the median over its senders."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from common import codec
 from common.aggregate import Accumulator
 from common.messages import ClientRecord, ClientUpdate, SparseDelta, Vector
 from common.sparsity.topk import dense
-from server.influence import clip_delta, median_norm
+from server.influence import scaled_delta
 from server.plan import RoundWork
 
 
@@ -24,32 +24,29 @@ def aggregate(
         total: Sum of the accepted deltas.
         singles: The accepted updates, where the round asked for them; the sum is not
             used then.
-        records: The accepted answers.
+        records: The accepted answers: weights, and the factors on the deltas.
         work: The round.
     """
     if not singles:
         return total.mean_delta()
-    deltas = _clipped(singles, records, work)
     if work.robust.aggregate == "median":
-        return _median([deltas[client] for client in sorted(deltas)], work.spec.size)
-    weights = {record.client_id: record.num_examples for record in records}
+        deltas = [delta for _, delta in _clipped(singles, records, work)]
+        return _median(deltas, work.spec.size)
     fresh = Accumulator(work.spec.size, work.asking.limits)
-    for client, delta in deltas.items():
-        fresh.add(delta, weights[client])
+    for record, delta in _clipped(singles, records, work):
+        fresh.add(delta, record.num_examples)
     return fresh.mean_delta()
 
 
 def _clipped(
     singles: Sequence[ClientUpdate], records: Sequence[ClientRecord], work: RoundWork
-) -> dict[str, SparseDelta]:
-    """Return the deltas, clipped by this cohort's own median norm."""
-    longest = work.robust.max_norm * median_norm(records)
-    return {
-        update.client_id: clip_delta(
-            codec.dequantise_delta(update.delta, work.spec), longest
-        )[0]
-        for update in singles
-    }
+) -> Iterator[tuple[ClientRecord, SparseDelta]]:
+    """Yield each delta as it counts, in the order of the clients' ids."""
+    by_client = {record.client_id: record for record in records}
+    for update in sorted(singles, key=lambda update: update.client_id):
+        record = by_client[update.client_id]
+        delta = codec.dequantise_delta(update.delta, work.spec)
+        yield record, scaled_delta(delta, record.factor)
 
 
 def _median(deltas: Sequence[SparseDelta], size: int) -> Vector:

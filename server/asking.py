@@ -6,6 +6,7 @@ SuperLink) delivers, and hands back records and partial sums in any order.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from common.aggregate import Accumulator, Limits
@@ -43,7 +44,7 @@ class Asking:
         singles: Whether the single updates are needed, not only their sum.
         deadline_s: Seconds after which the round goes on without the missing.
         goal: Answers after which nobody else is waited for.
-        max_norm: Largest L2 norm of a delta that is added as it is; 0 = not known,
+        max_norm: Largest L2 norm of a delta that is added as it is; inf = not known,
             so that single updates are asked for.
     """
 
@@ -55,7 +56,7 @@ class Asking:
     singles: bool
     deadline_s: float
     goal: int
-    max_norm: float = 0.0
+    max_norm: float = inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,7 +225,7 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         zero_shares=tuple(header["zero_shares"]),
         known=known,
         totals=Totals(**header["totals"]),
-        norm=float(header["norm"]),
+        norm=None if header["norm"] is None else float(header["norm"]),
         sent=_sent_in(header["sent"], arrays),
         mask=_mask_in(header.get("mask"), arrays),
         mask_holders=frozenset(header.get("mask_holders", ())),

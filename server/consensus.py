@@ -48,7 +48,9 @@ def consensus(
     scores = np.stack([normalise(importances[c]) for c in informative])
     if rule == "mean":
         share = np.asarray([weights[c] for c in informative], dtype=np.float64)
-        weighted: Vector = (share @ scores / share.sum()).astype(np.float32)
+        # Not by BLAS, whose sums depend on its number of threads.
+        total = (share[:, None] * scores).sum(axis=0)
+        weighted: Vector = (total / share.sum()).astype(np.float32)
         return weighted
     if rule == "median":
         return np.median(scores, axis=0).astype(np.float32)

@@ -6,14 +6,14 @@ is cut is lost: the client still believes that all of it arrived.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
+from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import PayloadError, Reason
-from common.messages import ClientRecord, SparseDelta, Statistics
+from common.messages import ClientRecord, SparseDelta, Statistics, Status
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
 _SLACK = 0.1  # losses this near to the median are never moved
@@ -26,6 +26,9 @@ def weight_caps(
 ) -> dict[str, int]:
     """Return the largest weight of each client of a cohort, >= 1.
 
+    Medians are the lower ones, here and below: of two clients the smaller says what is
+    usual.  No bound holds against a majority.
+
     ``min(enrolled, multiple * median enrolment of the cohort, most)``: what a client
     claims in an answer counts up to what it said when it came, and that up to what is
     usual.
@@ -37,7 +40,7 @@ def weight_caps(
         most: ``robust.max_examples``.
     """
     counts = {client: min(enrolled.get(client, most), most) for client in cohort}
-    usual = median(counts.values()) if counts else 0
+    usual = median_low(counts.values()) if counts else 0
     bound = max(int(multiple * usual), 1) if multiple > 0.0 else most
     return {client: max(min(count, bound), 1) for client, count in counts.items()}
 
@@ -46,26 +49,54 @@ def clip_delta(delta: SparseDelta, longest: float) -> tuple[SparseDelta, float]:
     """Shorten a delta to an L2 norm of at most ``longest``.
 
     Returns:
-        The delta and the factor on it, 0 < factor <= 1; the same delta where it is
-        short enough, or where ``longest`` is 0: not known.
+        The delta and the factor on it, 0 <= factor <= 1; the same delta where it is
+        short enough.
     """
-    norm = delta_norm(delta)
-    if longest <= 0.0 or norm <= longest:
-        return delta, 1.0
-    factor = longest / norm
+    factor = clip_factor(delta_norm(delta), longest)
+    return scaled_delta(delta, factor), factor
+
+
+def clip_factor(norm: float, longest: float) -> float:
+    """Return what a delta of this norm is multiplied by, 0 <= factor <= 1."""
+    return 1.0 if norm <= longest else longest / norm
+
+
+def scaled_delta(delta: SparseDelta, factor: float) -> SparseDelta:
+    """Return ``factor`` times a delta; the same one for a factor of 1."""
+    if factor == 1.0:
+        return delta
     values = (delta.values.astype(np.float64) * factor).astype(np.float32)
-    return SparseDelta(size=delta.size, indices=delta.indices, values=values), factor
+    return SparseDelta(size=delta.size, indices=delta.indices, values=values)
+
+
+def clipped_records(
+    records: Iterable[ClientRecord], multiple: float
+) -> tuple[ClientRecord, ...]:
+    """Return the records with the factors that their own cohort asks for.
+
+    Args:
+        records: All answers of a round; the accepted ones say what is usual.
+        multiple: ``robust.max_norm``; 0 = no delta is clipped.
+    """
+    found = tuple(records)
+    usual = median_norm(r for r in found if r.status is Status.ACCEPTED)
+    longest = multiple * usual if multiple > 0.0 else np.inf
+    return tuple(
+        replace(record, factor=clip_factor(record.norm, longest)) for record in found
+    )
 
 
 def delta_norm(delta: SparseDelta) -> float:
     """Return the L2 norm of a delta."""
-    return float(np.linalg.norm(delta.values.astype(np.float64)))
+    values = delta.values.astype(np.float64)
+    # Not by BLAS, whose sums depend on its number of threads: this decides weights.
+    return float(np.sqrt(np.sum(values * values)))
 
 
 def median_norm(records: Iterable[ClientRecord]) -> float:
     """Return the median L2 norm of the deltas, before any was clipped; 0 of none."""
     norms = [record.norm for record in records]
-    return float(median(norms)) if norms else 0.0
+    return float(median_low(norms)) if norms else 0.0
 
 
 def check_moments(statistics: Statistics) -> None:
@@ -89,7 +120,8 @@ def pooled_moments(
     Before that each client's means and variances are clipped, channel by channel, to
     the median of the clients +- ``multiple`` of their robust standard deviations
     (1.4826 times the median distance to it).  So a lie counts as much as the spread of
-    honest clients: next to nothing where their data is alike.
+    honest clients: next to nothing where their data is alike.  Of two clients neither
+    can be told to be the liar: nothing is clipped below three.
 
     Args:
         records: Answers; each weighs as much as its delta does (``num_examples``).
@@ -102,7 +134,7 @@ def pooled_moments(
     found = [r.statistics for r in heard if r.statistics is not None]
     mean = np.stack([s.mean.astype(np.float64) for s in found])
     variance = np.stack([s.variance.astype(np.float64) for s in found])
-    if multiple > 0.0:
+    if multiple > 0.0 and len(heard) > 2:  # noqa: PLR2004 - see above
         mean, variance = _clipped(mean, multiple), _clipped(variance, multiple)
     centre = np.median(mean, axis=0)
     share = _shares([r.num_examples for r in heard])
@@ -152,9 +184,9 @@ def bounded(claims: Sequence[Claim], multiple: float) -> list[Claim]:
     """
     if multiple <= 0.0 or not claims:
         return list(claims)
-    usual = median(claim.loss for claim in claims)
+    usual = median_low(claim.loss for claim in claims)
     reach = 2.0 * abs(usual) + _SLACK
-    most = max(int(multiple * median(claim.count for claim in claims)), 1)
+    most = max(int(multiple * median_low(claim.count for claim in claims)), 1)
     return [
         Claim(
             loss=min(max(claim.loss, usual - reach), usual + reach),

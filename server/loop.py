@@ -15,8 +15,9 @@ from server.asking import Engine, expect
 from server.checkpoint import Checkpoints
 from server.downlink import encode_state
 from server.events import EventLog
+from server.influence import clipped_records
 from server.plan import RoundWork, Setting, plan_round
-from server.prune import coarse
+from server.prune import CLIENT_CRITERIA, coarse
 from server.round import Answers, RoundReport, finish_round, spent
 from server.state import ServerState, Snapshot
 
@@ -116,6 +117,8 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         singles += part.singles
         moved += part.bytes_simulation
     records.sort(key=lambda record: record.client_id)
+    if work.asking.singles:
+        records = list(clipped_records(records, work.robust.max_norm))
     asked = {order.client_id: order for order in work.asking.orders}
     if [record.client_id for record in records] != sorted(asked):
         got = [record.client_id for record in records]
@@ -173,6 +176,7 @@ def _log_steps(
 ) -> None:
     """Log what the round decided: a cut, a mask, a rollback, a warning."""
     if report.choice is not None:
+        _warn_unheard(desk, after, report)
         _log_cut(desk, before, after, report)
         _warn_coarse(desk, after)
     if after.mask is not None and after.mask is not before.mask:
@@ -196,6 +200,18 @@ def _log_steps(
         )
     if report.warning:
         desk.log.write("warning", run=desk.name, round=after.round, text=report.warning)
+
+
+def _warn_unheard(desk: Desk, after: ServerState, report: RoundReport) -> None:
+    """Say that a criterion of the clients was replaced, because nobody scored."""
+    criterion = desk.setting.config.prune.importance
+    choice = report.choice
+    if criterion in CLIENT_CRITERIA and choice is not None and not choice.votes:
+        text = (
+            f"round {after.round}: no client scored (too few examples, or one class), "
+            f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"
+        )
+        desk.log.write("warning", run=desk.name, round=after.round, text=text)
 
 
 def _warn_coarse(desk: Desk, after: ServerState) -> None:

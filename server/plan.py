@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, inf
 
 from common import codec
 from common.aggregate import Limits
@@ -113,7 +113,7 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         singles=_needs_singles(state, config),
         deadline_s=config.rounds.deadline_s,
         goal=config.rounds.cohort,
-        max_norm=config.robust.max_norm * state.norm,
+        max_norm=_longest(state, config),
     )
     return RoundWork(
         asking=asking, plan=base, spec=spec, sending=sending, robust=config.robust
@@ -127,8 +127,14 @@ def _needs_singles(state: ServerState, config: Config) -> bool:
     clipped by their own median norm, once all of them are there.
     """
     robust = config.robust
-    unknown = robust.max_norm > 0.0 and state.norm == 0.0 and not state.cursor.closing
+    unknown = robust.max_norm > 0.0 and state.norm is None and not state.cursor.closing
     return robust.aggregate == "median" or unknown
+
+
+def _longest(state: ServerState, config: Config) -> float:
+    """Return the L2 norm that answers are clipped to as they come; inf = not then."""
+    multiple = config.robust.max_norm
+    return inf if multiple == 0.0 or state.norm is None else multiple * state.norm
 
 
 def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:

@@ -122,9 +122,8 @@ def finish_round(
         moved = _preview(moved, sent, answers, setting)
     met = within_budget(setting.structure, setting.config, moved.keep)
     cursor = after_round(state.cursor, setting.config.rounds, met=met)
-    moved = replace(moved, cursor=cursor)
-    moved = replace(moved, norm=_usual_norm(state, moved, answers))
-    return take_mask(moved, setting), report
+    moved = take_mask(replace(moved, cursor=cursor), setting)
+    return replace(moved, norm=_usual_norm(state, moved, answers)), report
 
 
 def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:
@@ -151,15 +150,18 @@ def _mean_loss(answers: Answers, multiple: float) -> float:
     return sum(claim.loss * claim.count for claim in claims) / max(examples, 1)
 
 
-def _usual_norm(before: ServerState, after: ServerState, answers: Answers) -> float:
-    """Return the median norm that the next round is measured by; 0 = by its own.
+def _usual_norm(
+    before: ServerState, after: ServerState, answers: Answers
+) -> float | None:
+    """Return the median norm that the next round is measured by; None = by its own.
 
-    Deltas of another phase, or of a network that was cut, have another length.
+    Deltas of another phase, of a network that was cut or under a new mask have
+    another length.
     """
     old, new = before.cursor, after.cursor
     same = old.phase is new.phase and old.final == new.final and not new.closing
-    cut = after.plan is not before.plan
-    return median_norm(answers.accepted) if same and not cut else 0.0
+    same = same and after.plan is before.plan and after.mask is before.mask
+    return median_norm(answers.accepted) if same else None
 
 
 def _shrunken(
@@ -259,7 +261,7 @@ def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | 
         weights=before.weights,
         statistics=before.statistics,
         previous=None,
-        norm=0.0,
+        norm=None,
         cursor=after_rollback(moved.cursor),
         totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
     )

@@ -111,7 +111,7 @@ class ServerState:
         mask: The weight mask that all later weights are under, or None.
         mask_holders: Clients that hold it.
         norm: Median L2 norm of the deltas of the last round, which the next ones are
-            measured by; 0 = those of the next round by their own.
+            measured by; None = those of the next round by their own.
     """
 
     round: int
@@ -128,7 +128,7 @@ class ServerState:
     sent: tuple[Sent, ...] = ()
     mask: WeightMask | None = None
     mask_holders: frozenset[str] = frozenset()
-    norm: float = 0.0
+    norm: float | None = None
 
     @property
     def keep(self) -> Mask:

@@ -39,7 +39,7 @@ def identity(task: Task, graph: str) -> dict[str, object]:
     return {
         "data_fingerprint": task.dataset.fingerprint(),
         "graph": graph,
-        "weights_sha256": _sha256(Path(weights)) if weights else "",
+        "weights_sha256": _sha256(Path(weights).expanduser()) if weights else "",
     }
 
 

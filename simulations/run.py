@@ -272,7 +272,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             engine=engine,
             log=log,
             evaluate=evaluate,
-            enrolled={client: len(part) for client, part in task.parts.items()},
+            enrolled={c: len(task.client_data(c).train) for c in task.clients},
             check=cut_check(task, prepared.structure),
         )
 

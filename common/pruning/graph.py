@@ -1,10 +1,13 @@
 """The name of a traced network: two runs are of one network if their graphs agree."""
 
 import re
+from collections.abc import Iterator
 from hashlib import blake2b
 
 import torch
 from torch import Tensor, fx, nn
+
+from common.models.flat import norm_modules
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -13,16 +16,30 @@ def graph_digest(network: nn.Module, graph: fx.Graph) -> str:
     """Return 32 hex digits that name what a traced network computes, but for weights.
 
     Operations and their arguments, in order; types, settings and shapes of the modules
-    and tensors that they use.  Values of weights and buffers do not count: training
-    changes them.
+    and tensors that they use; constant buffers by their values.  Weights and running
+    moments count by their shapes alone: training changes them.
 
     Args:
         network: The network that the graph was traced from.
         graph: Its graph.
     """
     lines = [_line(network, node) for node in graph.nodes]
-    lines += [f"{name} {_tensor(item)}" for name, item in network.state_dict().items()]
+    lines += [f"{name} {_tensor(item)}" for name, item in network.named_parameters()]
+    lines += [f"{name} {_content(item)}" for name, item in _constants(network)]
     return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _constants(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the buffers that are part of what is computed: all but running moments."""
+    moments = {id(b) for _, norm in norm_modules(network) for b in norm.buffers()}
+    for name, item in network.named_buffers():
+        if id(item) not in moments:
+            yield name, item
+
+
+def _content(item: Tensor) -> str:
+    data = item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return f"{_tensor(item)} {blake2b(data.tobytes(), digest_size=16).hexdigest()}"
 
 
 def _line(network: nn.Module, node: fx.Node) -> str:

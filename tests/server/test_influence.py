@@ -1,5 +1,7 @@
 """How far one client can move a round: weights, lengths, moments, losses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from server.influence import (
     bounded,
     check_moments,
     clip_delta,
+    clipped_records,
     delta_norm,
     median_norm,
     pooled_moments,
@@ -39,7 +42,7 @@ def test_a_weight_goes_up_to_the_enrolment_and_that_up_to_what_is_usual():
         "a": 10,
         "b": 20,
         "c": 30,
-        "liar": 50,  # twice the median of 25
+        "liar": 40,  # twice the lower median, 20
     }
 
 
@@ -77,7 +80,9 @@ def test_a_long_delta_is_shortened_and_keeps_its_direction():
     np.testing.assert_array_equal(found.indices, [0, 1])
 
 
-@pytest.mark.parametrize("longest", [5.0, 6.0, 0.0], ids=["equal", "longer", "unknown"])
+@pytest.mark.parametrize(
+    "longest", [5.0, 6.0, np.inf], ids=["equal", "longer", "unknown"]
+)
 def test_a_short_delta_stays_bit_for_bit(longest):
     delta = delta_of(3.0, -4.0)
     found, factor = clip_delta(delta, longest)
@@ -95,10 +100,31 @@ def test_no_delta_is_longer_than_the_longest(values, longest):
     assert 0.0 < factor <= 1.0
 
 
+def test_where_nobody_else_sends_anything_nothing_is_added():
+    found, factor = clip_delta(delta_of(3.0, -4.0), 0.0)
+    assert factor == 0.0
+    np.testing.assert_array_equal(found.values, np.float32([0.0, 0.0]))
+
+
+def test_of_two_answers_the_smaller_says_what_is_usual():
+    short, long = (
+        record(name, 1, [0], [1], norm=n) for name, n in (("a", 1), ("b", 9))
+    )
+    found = clipped_records([short, long], 2.0)
+    assert [one.factor for one in found] == [1.0, 2 / 9]
+    assert weight_caps({"a": 5, "b": 900}, ["a", "b"], 2.0, 10**6) == {"a": 5, "b": 10}
+
+
+def test_only_accepted_answers_say_what_is_usual():
+    late = replace(record("z", 1, [0], [1], norm=99), status=Status.REFUSED)
+    found = clipped_records([record("a", 1, [0], [1], norm=2.0), late], 1.0)
+    assert found[0].factor == 1.0
+
+
 def test_the_usual_length_does_not_follow_one_client():
     norms = [1.0, 1.1, 0.9, 1e9]
     records = [record(str(i), 1, [0], [1], norm=n) for i, n in enumerate(norms)]
-    assert median_norm(records) == pytest.approx(1.05)
+    assert median_norm(records) == 1.0
     assert median_norm([]) == 0.0
 
 
