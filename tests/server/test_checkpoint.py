@@ -79,6 +79,7 @@ def make_state(round_):
         totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
         mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
         mask_holders=frozenset(["a", "b"]),
+        norm=0.1 + 0.2,
     )
 
 

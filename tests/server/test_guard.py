@@ -16,8 +16,8 @@ def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):
 
 
 def test_a_pooled_score_is_that_of_all_examples_together():
-    found = pooled_score([record("a", 3.0, 1, 2), record("b", 5.0, 5, 6)], 2.0)
-    assert (found.loss, found.accuracy, found.count) == (1.0, 0.75, 8)
+    found = pooled_score([record("a", 3.0, 1, 4), record("b", 5.0, 5, 6)], 2.0)
+    assert (found.loss, found.accuracy, found.count) == (0.8, 0.6, 10)
 
 
 def test_only_accepted_answers_with_a_validation_count():

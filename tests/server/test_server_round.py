@@ -127,12 +127,12 @@ def test_the_loss_is_the_mean_over_the_examples_of_the_accepted():
     answers = server.answers(server.noise(3))
     a, b, c = answers.records
     records = (
-        replace(a, loss=1.0, num_examples=30),
-        replace(b, loss=5.0, num_examples=10),
+        replace(a, loss=1.0, num_examples=15),
+        replace(b, loss=2.0, num_examples=10),
         replace(c, loss=900.0, status=Status.REFUSED),
     )
     _, report = server.finish(replace(answers, records=records))
-    assert report.loss == 2.0
+    assert report.loss == 1.4
 
 
 def test_totals_count_the_bytes_of_everybody_and_the_messages_of_the_accepted():
