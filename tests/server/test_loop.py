@@ -146,3 +146,29 @@ def test_a_structure_that_pairs_channels_wrongly_is_stopped_at_its_cut(tmp_path)
     )
     with pytest.raises(StructureError, match=r"^the cut of 'conv' is not exact: "):
         drive_cuts(tmp_path / "wrong", cut_check(make_task(), wrong))
+
+
+def test_a_cut_that_nobody_voted_for_says_what_it_went_by(tmp_path):
+    task = make_task(rounds__warmup=1, rounds__sparsify=1, rounds__cuts=1)
+    setting = make_setting(task)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        desk = Desk(
+            name="main",
+            setting=setting,
+            engine=Unheard(task, tmp_path / "clients"),
+            log=log,
+            checkpoints=Checkpoints(tmp_path / "checkpoints", "main", "same"),
+            evaluate=None,
+        )
+        drive(start(task, setting), desk)
+    said = [e["text"] for e in read_events(log.path) if e["event"] == "warning"]
+    assert any("no client scored" in text and "'taylor'" in text for text in said)
+
+
+class Unheard(InProcessEngine):
+    """Clients that all abstain from votes."""
+
+    def ask(self, *questions):
+        for part in super().ask(*questions):
+            records = tuple(replace(r, importance=None) for r in part.records)
+            yield replace(part, records=records)
