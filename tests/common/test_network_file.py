@@ -1,5 +1,7 @@
 """A network that was written is the same again: weights and every kind of buffer."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,8 @@ def written(path, factory, *, cut):
             item.copy_(torch.rand_like(item))
         model.norm.running_mean.copy_(torch.rand_like(model.norm.running_mean))
     model.eval()
-    write_network(path, model, task, structure=structure, plan=plan, alone=True)
+    parts = {"structure": structure, "plan": plan}
+    write_network(path, model, task, **parts, run_id="", alone=True)
     return model, task
 
 
@@ -78,6 +81,11 @@ def test_what_is_loaded_has_the_state_that_was_written_bit_for_bit(tmp_path, cut
     assert sorted(wanted.keys() - tensors.keys()) == ["norm.num_batches_tracked"]
 
 
+def packed(source, target, task, factory):
+    load = partial(load_model, factory=factory)
+    write_fpz(source, target, values="float32", task=task, finetune=0, load=load)
+
+
 def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
     pytest.importorskip("onnxscript")
     path = tmp_path / "final.safetensors"
@@ -88,7 +96,7 @@ def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
     write_onnx(load_model(path, factory=fixed), SHAPE, tmp_path / "a.onnx")
     found = onnx_runner(tmp_path / "a.onnx")(batch.numpy())
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    write_fpz(path, tmp_path / "a.fpz", "float32", task, 0)
+    packed(path, tmp_path / "a.fpz", task, fixed)
     again = load_model(tmp_path / "a.fpz", factory=fixed)
     for name, item in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], item), name
@@ -98,7 +106,7 @@ def test_fpz_refuses_a_buffer_that_the_code_makes_anew_otherwise(tmp_path):
     path = tmp_path / "final.safetensors"
     _, task = written(path, Buffered, cut=False)
     with pytest.raises(ConfigError, match=r"buffer 'idx' .* --format safetensors"):
-        write_fpz(path, tmp_path / "a.fpz", "float32", task, 0)
+        packed(path, tmp_path / "a.fpz", task, Buffered)
 
 
 @pytest.mark.parametrize(
