@@ -24,8 +24,7 @@ ON = {
 
 def measure() -> list[Figure]:
     """Run the defaults, then each row."""
-    # One process: the same bits as on Ray.
-    quiet = ["run.control=false", "run.engine=inprocess"]
+    quiet = ["run.control=false"]
     default = summaries(SEEDS, quiet)
     figures = [
         Figure(
