@@ -90,12 +90,14 @@ class RunFolder:
 
         Raises:
             ConfigError: If there is none.
-            IntegrityError: If its manifest is broken or of another format.
+            IntegrityError: If its manifest is broken or of another format, or
+                something in it is no plain file or folder.
         """
         folder = cls(path)
         if not path.is_dir():
             msg = f"{path}: no such run folder"
             raise ConfigError(msg)
+        _refuse_links(path)
         if not folder.manifest.is_file():
             msg = f"{path} is not a run folder: it holds no manifest.json"
             raise ConfigError(msg)
@@ -210,3 +212,16 @@ def read_json_object(path: Path) -> dict[str, object]:
         msg = f"{path}: holds a {type(value).__name__}; want a JSON object"
         raise IntegrityError(msg)
     return value
+
+
+def _refuse_links(path: Path) -> None:
+    """Refuse a folder that leads elsewhere: what goes on with a run writes into it.
+
+    Raises:
+        IntegrityError: If a link, a pipe or a device lies in it.
+    """
+    for item in path.rglob("*"):
+        if item.is_symlink() or not (item.is_file() or item.is_dir()):
+            msg = f"{item} is a link or no plain file; a run folder holds files and"
+            msg += " folders of its own: remove it, or copy what it points at"
+            raise IntegrityError(msg)

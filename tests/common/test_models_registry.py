@@ -189,3 +189,20 @@ def test_a_factory_of_the_caller_that_ends_the_program_is_told_in_one_line():
     task = Task(load_config(None), leaves)
     with pytest.raises(ConfigError, match=r"factory of the network called exit\(0\)"):
         task.build_model()
+
+
+def test_a_network_that_a_file_names_is_built_and_not_run(monkeypatch):
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("common.models.registry.check_blocks", never)
+    name = "small-resnet[-stages.2.1]"
+    build_model(name, num_outputs=3, input_shape=(1, 8, 8), seed=0, fetch=False)
+    with pytest.raises(ConfigError, match="no modules of the network"):
+        build_model(
+            "small-resnet[-nope]",
+            num_outputs=3,
+            input_shape=(1, 8, 8),
+            seed=0,
+            fetch=False,
+        )

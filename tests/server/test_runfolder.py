@@ -133,3 +133,25 @@ def test_a_full_disk_names_path_and_bytes_and_keeps_the_old_file(tmp_path, monke
 def test_another_failure_names_the_path_and_its_cause(tmp_path):
     with pytest.raises(FedPruneError, match=r"cannot write .*absent"):
         write_bytes_atomic(tmp_path / "absent" / "x", b"1")
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", ".lock", "checkpoints/x", "model"])
+def test_a_run_folder_that_leads_elsewhere_is_refused(tmp_path, name):
+    folder = RunFolder.create(tmp_path / "runs")
+    target = tmp_path / "elsewhere"
+    target.write_text("mine")
+    link = folder.path / name
+    link.parent.mkdir(exist_ok=True)
+    if link.is_dir():
+        link.rmdir()
+    link.symlink_to(target)
+    with pytest.raises(IntegrityError, match="is a link or no plain file"):
+        RunFolder.open(folder.path)
+    assert target.read_text() == "mine"
+
+
+def test_a_pipe_in_a_run_folder_is_refused_and_not_waited_for(tmp_path):
+    folder = RunFolder.create(tmp_path / "runs")
+    os.mkfifo(folder.path / "events.jsonl")
+    with pytest.raises(IntegrityError, match="is a link or no plain file"):
+        RunFolder.open(folder.path)
