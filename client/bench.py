@@ -4,12 +4,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from client.held import Taken
 from common.messages import Broadcast, Mask, Statistics, Vector, digest_of
 from common.models.flat import get_statistics, set_statistics, set_weights
+from common.models.layout import lay_out
 from common.pruning.announced import Check, same_as
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
@@ -52,8 +52,7 @@ class Workbench:
         if model is None:
             model, self._spare = self._uncut(), None
             apply_plan(model, structure, keep)
-            # Measured on a CPU: 1.5 times the speed for LeNet-5, 1.1 for small-resnet.
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            lay_out(model, self.task.example())
             self._first[key] = get_statistics(model)
         self._models[key] = model
         while len(self._models) > _KEPT:

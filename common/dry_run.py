@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError, DataError, FedPruneError, StructureError
 from common.models.flat import norm_modules
+from common.models.layout import lay_out
 from common.pruning.plan import apply_plan
 from common.pruning.structure import Structure
 from common.pruning.verify import half_mask
@@ -137,7 +138,7 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
         DataError: If the targets do not fit the loss.
     """
     with _sealed(task.config.run.seed):
-        trial = _copy(model)
+        trial = lay_out(_copy(model), batch.inputs)
         trial.eval()
         with torch.no_grad():
             outputs = _outputs(task, trial, batch, "")
@@ -156,7 +157,7 @@ def dry_run_cut(
     """
     with _sealed(task.config.run.seed):
         keep = half_mask(structure, task.config.run.seed)
-        cut = apply_plan(_copy(model), structure, keep)
+        cut = lay_out(apply_plan(_copy(model), structure, keep), batch.inputs)
         try:
             _train_step(task, cut, batch)
         except ConfigError as error:
@@ -180,8 +181,7 @@ def _sealed(seed: int) -> Iterator[None]:
 
 def _copy(model: nn.Module) -> nn.Module:
     try:
-        # The layout in memory is that of clients: a view may depend on it.
-        return copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+        return copy.deepcopy(model)
     except (Exception, SystemExit) as error:
         msg = f"the network cannot be copied: {_first_line(error)}"
         raise ConfigError(msg) from error
