@@ -29,6 +29,7 @@ from common.trust import named_code, record_code
 from server.downlink import encode_network
 from server.events import EventLog, read_events, write_metrics_csv
 from server.federation import run_federation
+from server.finished import finished_summary
 from server.grid import GridEngine, deliver, enrol
 from server.runconfig import run_config
 from server.runfolder import RunFolder, read_json_object
@@ -69,10 +70,12 @@ class Work:
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Enrol the clients, run the federation, deliver the network, leave the folder."""
-    folder, task = _open(context)
+    folder, task, tried = _open(context)
+    if finished_summary(folder) is not None:
+        return  # submitted again: it stays as it is
     with folder.locked(), EventLog(folder.events) as log:
         try:
-            tried = try_network(task, task.build_model(), data=False)
+            tried = tried or _try(task)
             check_unchanged(folder, tried)
             folder.structure.write_bytes(tried.structure.to_json())
             work = Work(
@@ -87,20 +90,28 @@ def main(grid: Grid, context: Context) -> None:
         except FedPruneError as error:
             log.write("run_failed", text=str(error), exit_code=error.exit_code)
             raise
-    write_metrics_csv(read_events(folder.events), folder.metrics)
 
 
-def _open(context: Context) -> tuple[RunFolder, Task]:
-    """Return the folder of the run, made when it was not submitted with one."""
+def _open(context: Context) -> tuple[RunFolder, Task, Tried | None]:
+    """Return the folder of the run, made when it was not submitted with one.
+
+    What is made here has been tried before: a wrong input leaves nothing behind.
+    """
     path = str(context.run_config.get(RUN_KEY) or "")
     if path:
         folder = RunFolder.open(Path(path))
-        return folder, Task(run_config(folder))
+        return folder, Task(run_config(folder)), None
     config = read_app_config(context.run_config)
+    task = Task(config)
+    tried = _try(task)
     base = Path(str(context.run_config.get("run-dir") or config.run.dir))
     folder = RunFolder.create(base, config.run.name, config=config_to_toml(config))
     record_code(folder.run_id, named_code(config))
-    return folder, Task(config)
+    return folder, task, tried
+
+
+def _try(task: Task) -> Tried:
+    return try_network(task, task.build_model(), data=False)
 
 
 def _owners(path: str) -> dict[int, str] | None:
@@ -147,6 +158,7 @@ def _run(work: Work) -> None:
     _keep(work, final)
     delivered = _deliver(work, nodes, final)
     summary = _summary(work, state, final, delivered)
+    write_metrics_csv(read_events(folder.events), folder.metrics)
     write_json_atomic(folder.summary, summary)
     log.write("run_finished", summary=summary)
 

@@ -90,13 +90,17 @@ def serve(
 ) -> None:
     """Serve real devices; with FILE.toml or --resume run that and end with it."""
     from server.service import Service, new_folder
+    from server.structure import try_config
 
     _check_resume(resume, file, set_)
+    if _show_finished(resume, as_json=as_json, quiet=quiet):
+        return
     goes_on = _goes_on(resume, state.resolve(), trust_code=trust_code)
     link = _link(tls, insecure=insecure, listen=listen, state=state)
     config = None
     if file is not None or set_:
         config = load_config(file, set_ or [])
+        try_config(config)
     with Service(link, metrics=metrics, quiet=quiet or as_json) as service:
         if config is not None:
             folder = new_folder(config, link.state)
@@ -123,6 +127,22 @@ def _check_resume(
             "no --set beside it"
         )
         raise ConfigError(message)
+
+
+def _show_finished(resume: Path | None, *, as_json: bool, quiet: bool) -> bool:
+    """Say that a run has finished, if it has: it stays exactly as it is."""
+    from server.finished import finished_summary
+    from server.runfolder import RunFolder
+
+    summary = None if resume is None else finished_summary(RunFolder.open(resume))
+    if summary is None:
+        return False
+    if as_json:
+        print(json.dumps({"directory": str(resume), **summary}, indent=2))
+    else:
+        more = "" if quiet else " has finished already; nothing was changed"
+        print(f"{resume}{more}")
+    return True
 
 
 def _goes_on(
@@ -178,12 +198,17 @@ def submit(
     from common.app_config import refuse_code
     from server.link import live_link
     from server.service import new_folder
+    from server.structure import try_config
 
     _check_resume(resume, file, set_)
+    if _show_finished(resume, as_json=as_json, quiet=quiet):
+        return
     config = load_config(file, set_ or [])
     refuse_code(config, file, "submit --set")
     goes_on = _goes_on(resume, state.resolve(), trust_code=trust_code)
     link = live_link(state.resolve())
+    if goes_on is None:
+        try_config(config)
     link.register()
     folder = goes_on or new_folder(config, link.state)
     number = link.submit(folder.path)

@@ -74,6 +74,16 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     return Tried(structure=found.structure, graph=found.graph, remarks=remarks)
 
 
+def try_config(config: Config) -> None:
+    """Try the network of a configuration on the server, before anything is made.
+
+    Raises:
+        FedPruneError: As for ``try_network``.
+    """
+    task = Task(config)
+    try_network(task, task.build_model(), data=False)
+
+
 def check_unchanged(folder: RunFolder, tried: Tried) -> None:
     """Refuse a network that is not the one that a run of devices started with.
 

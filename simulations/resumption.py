@@ -8,8 +8,9 @@ from common.errors import ConfigError, IntegrityError
 from common.load import PYTHON_FACTORY
 from common.pruning.structure import Structure
 from common.task import Task
+from server import finished
 from server.events import EventLog, read_events
-from server.runfolder import RunFolder, read_json_object
+from server.runfolder import RunFolder
 from simulations.manifest import identity
 
 _WHAT = {
@@ -20,12 +21,8 @@ _WHAT = {
 
 
 def finished_summary(folder: RunFolder) -> dict[str, object] | None:
-    """Return the figures of a run that has ended; None of one that has not."""
-    ended = any(
-        event["event"] == "run_finished" for event in read_events(folder.events)
-    )
-    written = folder.summary.is_file() and folder.report.is_file()
-    return read_json_object(folder.summary) if ended and written else None
+    """Return the figures of a simulation that has ended; None of one that has not."""
+    return finished.finished_summary(folder) if folder.report.is_file() else None
 
 
 def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:

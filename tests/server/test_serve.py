@@ -1,0 +1,108 @@
+"""Serving a run: what is wrong leaves nothing behind, what has ended stays as it is."""
+
+import json
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from common.errors import ConfigError
+from server import app
+from server.events import EventLog, read_events
+from server.link import Link
+from server.runfolder import RunFolder, write_json_atomic
+from server.service import Service
+from simulations.cli import run_command_line
+
+# A budget that no network meets, on a server without data.
+BAD = ("prune.budget.params=0.0001", "task.outputs=10", "task.input_shape=[1,8,8]")
+SET = [word for text in BAD for word in ("--set", text)]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Return the folder of a run that has ended."""
+    folder = RunFolder.create(tmp_path / "runs", "ended")
+    with EventLog(folder.events) as log:
+        log.write("run_started", clients=3)
+        log.write("run_finished", summary={"rounds": 7})
+    write_json_atomic(folder.summary, {"rounds": 7})
+    return folder
+
+
+def content(folder):
+    """Return everything that lies in a folder, with the time of its last change."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def refuse(*_):
+    raise AssertionError
+
+
+def test_serve_tries_the_network_before_it_makes_anything(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Service, "__enter__", refuse)
+    code = run_command_line(["serve", "--insecure", *SET], version="1")
+    assert code == ConfigError.exit_code
+    assert "cannot be met" in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_submit_tries_the_network_before_it_makes_anything(
+    tmp_path, monkeypatch, capsys
+):
+    link = Link(state=tmp_path / "state", host="127.0.0.1", port=1, tls=None)
+    monkeypatch.setattr("server.link.live_link", lambda _: link)
+    for name in ("register", "submit"):
+        monkeypatch.setattr(Link, name, refuse)
+    assert run_command_line(["submit", *SET], version="1") == ConfigError.exit_code
+    assert "cannot be met" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def context(**table):
+    return Context(1, 1, {}, RecordDict(), table)
+
+
+def test_a_run_of_the_flower_app_is_tried_before_it_has_a_folder(tmp_path):
+    table = {"config": "", "set": ";".join(BAD), "run-dir": str(tmp_path / "runs")}
+    with pytest.raises(ConfigError, match="cannot be met"):
+        app.main(None, context(**table))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["serve", "--insecure"], ["submit"]])
+def test_a_finished_run_stays_exactly_as_it_is(command, finished, tmp_path, capsys):
+    before = content(tmp_path)
+    words = [*command, "--resume", str(finished.path)]
+    assert run_command_line(words, version="1") == 0
+    said = capsys.readouterr()
+    assert said.out == f"{finished.path} has finished already; nothing was changed\n"
+    assert said.err == ""
+    assert run_command_line([*words, "--quiet"], version="1") == 0
+    assert capsys.readouterr().out == f"{finished.path}\n"
+    assert run_command_line([*words, "--json"], version="1") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"directory": str(finished.path), "rounds": 7}
+    assert content(tmp_path) == before
+
+
+def test_a_finished_run_that_flower_starts_again_stays_as_it_is(finished, tmp_path):
+    before = content(tmp_path)
+    app.main(None, context(run=str(finished.path)))
+    assert content(tmp_path) == before
+
+
+def test_a_run_that_has_written_its_figures_alone_has_not_ended(finished, monkeypatch):
+    events = read_events(finished.events)[:1]
+    finished.events.write_text("".join(json.dumps(e) + "\n" for e in events))
+    monkeypatch.setattr(Service, "__enter__", refuse)
+    words = ["serve", "--insecure", "--resume", str(finished.path)]
+    with pytest.raises(AssertionError):
+        run_command_line(words, version="1")
