@@ -28,6 +28,8 @@ from common.transport import (
     ARRAY,
     DELIVER,
     HELLO,
+    LOST,
+    NOTES,
     RECORD,
     STRUCTURE,
     STYPE,
@@ -64,7 +66,10 @@ def train(message: Message, context: Context) -> Message:
         device.drop_old_runs(root, plan.run_id)
     store = ClientStore(root / plan.run_id, name)
     blob = run_round(plan, bench, store)
+    answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
+    content = RecordDict({RECORD: answer})
     if store.has_lost(plan.acknowledged):
+        content[NOTES] = ConfigRecord({LOST: True})
         text = f"round {plan.round}: the residual of {name} is missing or damaged under"
         print(f"warning: {text} {root / plan.run_id}; it goes on without", flush=True)  # noqa: T201 - the device's own output
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
@@ -72,8 +77,7 @@ def train(message: Message, context: Context) -> Message:
         sample = sample_of(name, bench.task, bench.data(name).train)
         device.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
         _plans[root] = plan.broadcast.plan.digest
-    answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
-    return Message(RecordDict({RECORD: answer}), reply_to=message)
+    return Message(content, reply_to=message)
 
 
 @app.query(DELIVER)

@@ -6,6 +6,8 @@ STYPE = "fedprune.msgpack/1"
 RECORD = "fedprune"
 ARRAY = "payload"
 STRUCTURE = "structure"  # beside the payload of a delivery
+NOTES = "notes"  # a record beside that of an answer, only where there is one to make
+LOST = "residual-lost"  # the note that what the client owed is missing: true
 HELLO = "hello"  # a query action: a node answers with its client id
 DELIVER = "deliver"  # a query action: a node keeps the final network
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -34,6 +34,7 @@ from server.replies import (
     Reply,
     arrived,
     count_of,
+    has_lost,
     payload,
     said,
     send,
@@ -248,7 +249,7 @@ class GridEngine:
                 break
             for reply in arrived(self._grid, waiting):
                 order, length = waiting.pop(reply.number)
-                data, record = _payload(reply, order, length, asking.max_bytes)
+                data, lost, record = _payload(reply, order, length, asking.max_bytes)
                 if record is None:
                     record, _ = accept_answer(
                         data,
@@ -257,7 +258,7 @@ class GridEngine:
                         bytes_down=length,
                         seconds=time.monotonic() - started,
                     )
-                records.append(record)
+                records.append(replace(record, residual_lost=lost))
                 if record.status is Status.ACCEPTED:
                     accepted += 1
                     singles += [(order.client_id, data)] if asking.singles else []
@@ -306,13 +307,17 @@ def _late(order: Order, length: int, started: float) -> ClientRecord:
 
 def _payload(
     reply: Reply, order: Order, length: int, max_bytes: int
-) -> tuple[bytes, ClientRecord | None]:
-    """Return the bytes of a reply, or the record of why there are none."""
+) -> tuple[bytes, bool, ClientRecord | None]:
+    """Return the bytes of a reply, whether what the client owed is lost, and no record.
+
+    The record says why there are no bytes, where there are none.
+    """
     if reply.failed:
-        return b"", failure(order.client_id, reply.reason, length)
+        return b"", False, failure(order.client_id, reply.reason, length)
     if reply.message is None:
-        return b"", refusal(order.client_id, reply.reason, b"", length)
+        return b"", False, refusal(order.client_id, reply.reason, b"", length)
     try:
-        return payload(reply.message, max_bytes), None
+        data = payload(reply.message, max_bytes)
+        return data, has_lost(reply.message, order.acknowledged), None
     except Exception as error:  # whatever the client has put into it
-        return b"", refusal(order.client_id, unreadable(error), b"", length)
+        return b"", False, refusal(order.client_id, unreadable(error), b"", length)

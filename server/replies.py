@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 
 from common.errors import FedPruneError, PayloadError, Reason
 from common.text import printable, told
-from common.transport import ARRAY, RECORD, check_payload
+from common.transport import ARRAY, LOST, NOTES, RECORD, check_payload
 
 UNSENT = "Flower did not take its message"
 
@@ -90,14 +90,37 @@ def payload(message: Message, max_bytes: int) -> bytes:
     return check_payload(array.stype, array.data, max_bytes)
 
 
-def said(message: Message) -> dict[str, object]:
+def said(message: Message, record: str = RECORD) -> dict[str, object]:
     """Return the plain values of a reply; nothing in them is trusted.
 
     Raises:
         Exception: Of any class, if the reply is not as it should be.
     """
     records = message.content.config_records
-    return dict(records[RECORD]) if RECORD in records else {}
+    return dict(records[record]) if record in records else {}
+
+
+def has_lost(message: Message, acknowledged: int) -> bool:
+    """Return whether a client notes that what it owed is missing.
+
+    Args:
+        message: Its answer.
+        acknowledged: The last round whose answer was accepted, 0 for none: who was
+            never heard owes nothing.
+
+    Raises:
+        Exception: Of any class, if the notes are not as they should be.
+    """
+    notes = said(message, NOTES)
+    if not notes:
+        return False
+    value = notes.get(LOST)
+    if value is not True or len(notes) > 1:
+        raise PayloadError(Reason.BAD_VALUE, LOST, _found(value, "true, alone"))
+    if acknowledged == 0:
+        detail = "true of a client that was never heard before"
+        raise PayloadError(Reason.BAD_VALUE, LOST, detail)
+    return True
 
 
 def count_of(values: dict[str, object], name: str) -> int:

@@ -1,6 +1,7 @@
 """Rounds over Flower's grid, with a grid of our own in this process."""
 
 import re
+from typing import ClassVar
 
 import httpx
 import numpy as np
@@ -14,7 +15,7 @@ from client.state import ClientStore
 from common import codec
 from common.errors import RoundError
 from common.messages import Status
-from common.transport import ARRAY, RECORD, STYPE
+from common.transport import ARRAY, LOST, NOTES, RECORD, STYPE
 from server import grid as under_test
 from server.events import EventLog, read_events
 from server.grid import GridEngine, deliver, enrol
@@ -252,6 +253,42 @@ def test_delivery_tells_of_each_client_what_it_said():
         {"client": "b", "bytes_down": 13, "reason": "disk full"},
         {"client": "c", "bytes_down": 13, "reason": "no answer"},
     ]
+
+
+# What a client notes beside its answer -> why that answer does not count.
+BAD_NOTES = {
+    "a number": ({LOST: 1}, "1; want true, alone"),
+    "a text": ({LOST: "yes\x1b[2J"}, "str; want true"),
+    "nothing to note": ({LOST: False}, "False; want true"),
+    "another note": ({"other": True}, "NoneType; want true"),
+    "one note too many": ({LOST: True, "other": True}, "want true, alone"),
+    "lost what it never had": ({LOST: True}, "never heard before"),
+}
+
+
+class Noting(Fleet):
+    """A fleet of which one client has notes beside its answer."""
+
+    notes: ClassVar = {}
+
+    def answer(self, node, message):
+        found = super().answer(node, message)
+        if node == self.nodes["client-000"]:
+            found[NOTES] = ConfigRecord(self.notes)
+        return found
+
+
+@pytest.mark.parametrize(("notes", "why"), BAD_NOTES.values(), ids=BAD_NOTES)
+def test_notes_that_are_not_as_they_should_be_refuse_the_answer(
+    tmp_path, monkeypatch, notes, why
+):
+    monkeypatch.setattr(Noting, "notes", notes)
+    first, *others = Noting(tmp_path).ask().records
+    assert first.status is Status.REFUSED
+    assert not first.residual_lost
+    assert re.search(why, first.reason)
+    assert first.reason.isprintable()
+    assert {record.status for record in others} == {Status.ACCEPTED}
 
 
 class Trap:

@@ -1,0 +1,131 @@
+"""Devices whose state is lost say so beside their answers, and the server writes it."""
+
+import shutil
+
+import numpy as np
+import pytest
+from flwr.app import Context, Error, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from client import app, node
+from common.config import load_config
+from common.errors import FedPruneError
+from common.models.flat import get_weights
+from common.task import Task
+from server.events import EventLog, read_events
+from server.federation import run_federation
+from server.grid import GridEngine
+from server.runfolder import RunFolder
+from server.structure import try_network
+from tests.server.test_grid import FakeGrid
+
+IDS = ("client-000", "client-001", "client-002")
+CONFIG = """\
+[task]
+model = "mlp"
+clients = 3
+outputs = 3
+input_shape = [6]
+[rounds]
+cohort = 3
+minimum = 1
+warmup = 4
+cuts = 0
+final = 0
+[client]
+epochs = 1
+[run]
+control = false
+"""
+
+
+class Devices(GridEngine):
+    """Three devices that run the installed app, each with a state folder of its own.
+
+    Args:
+        place: Where configuration, data and state lie.
+        harm: What happens to the first device's state before round 3.
+    """
+
+    def __init__(self, place, harm):
+        self.place, self.harm = place, harm
+        nodes = {name: number for number, name in enumerate(IDS)}
+        super().__init__(FakeGrid(nodes.values(), self.answer), nodes)
+
+    def ask(self, asking, *rest):
+        if asking.round == 3:
+            self.harm(self.place / IDS[0])
+        return super().ask(asking, *rest)
+
+    def answer(self, number, message):
+        message.metadata.__dict__["_message_id"] = "m"
+        own = {
+            node.CLIENT_ID: IDS[number],
+            node.CONFIG: str(self.place / "fedprune.toml"),
+            node.DATA: f"npz:{self.place / 'own.npz'}",
+            node.SHARE: f"{number}/{len(IDS)}",
+            node.STATE: str(self.place / IDS[number]),
+        }
+        context = Context(1, number, own, RecordDict(), {})
+        try:
+            return app.app(message=message, context=context).content
+        except FedPruneError as error:
+            return Error(code=0, reason=str(error))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Return a folder with a configuration and data; messages can be made here."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 6)).astype("float32"), np.arange(90) % 3
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    (tmp_path / "fedprune.toml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path
+
+
+def lost(place, harm):
+    """Return the rounds and clients of the warnings of a run on devices."""
+    config = load_config(place / "fedprune.toml")
+    task = Task(config)
+    model = task.build_model()
+    folder = RunFolder.create(place / "runs")
+    with EventLog(folder.events) as log:
+        run_federation(
+            name="main",
+            config=config,
+            clients=IDS,
+            structure=try_network(task, model, data=False).structure,
+            weights=get_weights(model),
+            folder=folder,
+            engine=Devices(place, harm),
+            log=log,
+            evaluate=None,
+            enrolled=dict.fromkeys(IDS, 30),
+            token="run",  # noqa: S106 - the name of a run
+        )
+    events = read_events(folder.events)
+    answers = [e["status"] for e in events if e["event"] == "client"]
+    assert answers.count("accepted") >= 11
+    warnings = [e for e in events if e["event"] == "warning"]
+    assert all("residuals are missing or damaged" in e["text"] for e in warnings)
+    return [(e["round"], e["clients"]) for e in warnings]
+
+
+def drop_residuals(state):
+    for path in state.glob("main-*/client-*/round-*.safetensors"):
+        path.unlink()
+
+
+def test_a_device_that_has_lost_its_residuals_is_named_once(place):
+    assert lost(place, drop_residuals) == [(3, [IDS[0]])]
+
+
+def test_a_device_that_has_lost_all_of_its_state_is_named_when_it_is_back(place):
+    # It fails round 3, for it holds nothing that changes could be told from.
+    assert lost(place, shutil.rmtree) == [(4, [IDS[0]])]
+
+
+def test_devices_that_keep_their_state_note_nothing(place):
+    assert lost(place, lambda _: None) == []
