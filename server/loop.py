@@ -72,10 +72,11 @@ def _one_round(state: ServerState, desk: Desk) -> ServerState:
         started = time.monotonic()
         work = plan_round(state, desk.setting, attempt)
         answers = collect(work, desk.engine)
+        # First: whatever ends the run now, its events say what clients did.
+        _log_clients(desk, work, answers)
         try:
             after, report = finish_round(state, work, answers, desk.setting)
         except RoundError as error:
-            _log_clients(desk, work, answers)
             desk.log.write(
                 "warning", run=desk.name, round=work.plan.round, text=str(error)
             )
@@ -84,7 +85,6 @@ def _one_round(state: ServerState, desk: Desk) -> ServerState:
             state = spent(state, answers)
             continue
         _check_cut(desk, before, after, report)
-        _log_clients(desk, work, answers)
         _log_steps(desk, before, after, report)
         _log_round(desk, (before, after), work, answers, report, started)
         return after

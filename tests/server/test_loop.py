@@ -130,6 +130,8 @@ def test_a_cut_that_is_refused_is_no_state_and_the_run_goes_on_from_before(tmp_p
     before = checkpoints.restore().state
     assert before is not None
     assert before.keep.all()
+    answers = [e["round"] for e in events if e["event"] == "client"]
+    assert answers.count(before.round + 1) == 4, "the round's answers are told all same"
     found = drive_cuts(tmp_path / "refused", None)
     wanted = drive_cuts(tmp_path / "calm", None)
     assert found.weights.tobytes() == wanted.weights.tobytes()
