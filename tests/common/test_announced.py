@@ -28,6 +28,7 @@ from tests.tiny_federation import Tiny, make_task, tiny_structure
 
 SHAPE = (1, 16, 16)
 ALLOWED = 8 << 20
+torch.eye(1, device="meta")  # imports torch's rules for shapes, 60 MB of Python
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +180,81 @@ def test_a_tensor_is_measured_before_it_is_made():
     ):
         torch.nn.Linear(1 << 20, 1 << 20)
     assert torch.nn.Linear(2, 2).weight.numel() == 4
+
+
+SMALL, MANY = torch.ones(1), 1 << 50  # bytes that no machine has
+MAKERS = {
+    "empty": lambda: torch.empty(MANY),
+    "zeros": lambda: torch.zeros(MANY),
+    "ones": lambda: torch.ones(MANY),
+    "full": lambda: torch.full((MANY,), 2.0),
+    "eye": lambda: torch.eye(1 << 30),
+    "rand": lambda: torch.rand(MANY),
+    "randn of a generator": lambda: torch.randn(MANY, generator=torch.Generator()),
+    "arange": lambda: torch.arange(MANY),
+    "linspace": lambda: torch.linspace(0, 1, MANY),
+    "randperm": lambda: torch.randperm(MANY),
+    "tril_indices": lambda: torch.tril_indices(1 << 20, 1 << 20),
+    "empty_strided": lambda: torch.empty_strided((2,), (MANY,)),
+    "Tensor": lambda: torch.Tensor(MANY),
+    "FloatTensor": lambda: torch.FloatTensor(MANY),
+    "new": lambda: SMALL.new(MANY),
+    "new_empty": lambda: SMALL.new_empty(MANY),
+    "new_zeros": lambda: SMALL.new_zeros(MANY),
+    "new_ones": lambda: SMALL.new_ones(MANY),
+    "new_full": lambda: SMALL.new_full((MANY,), 2.0),
+    "empty_like": lambda: torch.empty_like(SMALL.expand(MANY)),
+    "zeros_like": lambda: torch.zeros_like(SMALL.expand(MANY)),
+    "rand_like": lambda: torch.rand_like(SMALL.expand(MANY)),
+    "repeat": lambda: SMALL.repeat(MANY),
+    "tile": lambda: SMALL.tile(MANY),
+    "repeat_interleave": lambda: SMALL.repeat_interleave(MANY),
+    "expand and contiguous": lambda: SMALL.expand(MANY).contiguous(),
+    "expand and clone": lambda: SMALL.expand(MANY).clone(),
+    "expand and reshape": lambda: torch.ones(2, 1).expand(2, MANY).t().reshape(-1),
+    "expand and double": lambda: SMALL.expand(MANY).double(),
+    "expand and add": lambda: SMALL.expand(MANY) + 1,
+    "an outer product": lambda: SMALL.expand(1 << 25)[:, None] * SMALL.expand(1 << 25),
+    "concatenation": lambda: torch.cat([SMALL.expand(MANY)] * 2),
+    "padding": lambda: torch.nn.functional.pad(SMALL, (MANY, 0)),
+    "one_hot": lambda: torch.nn.functional.one_hot(torch.zeros(1, dtype=int), MANY),
+    "an output that is given": lambda: torch.zeros(MANY, out=torch.empty(0)),
+    "resize_": lambda: torch.empty(0).resize_(MANY),
+    "a parameter": lambda: torch.nn.Parameter(SMALL.repeat(MANY)),
+    "an embedding": lambda: torch.nn.Embedding(MANY, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_whatever_makes_a_tensor_is_measured_first(make):
+    with (
+        pytest.raises(IntegrityError, match="here: its network takes more than 4000"),
+        ByteLimit(4000, "here"),
+    ):
+        make()
+
+
+def test_what_cannot_be_foreseen_counts_when_it_is_there():
+    ones = torch.ones(1000)
+    for make in (ones.nonzero, ones.to_sparse().to_dense):
+        with pytest.raises(IntegrityError), ByteLimit(1000, "here"):
+            make()
+
+
+@pytest.mark.parametrize("name", ["lenet5", "small-resnet", "mlp"])
+def test_a_limit_changes_nothing_of_what_is_built_and_counts_it_once(name):
+    def built():
+        return build_model(name, num_outputs=3, input_shape=(1, 32, 32), seed=0)
+
+    wanted = get_weights(built())
+    torch.manual_seed(1)
+    drawn, before = torch.rand(3), torch.manual_seed(1).get_state()
+    with ByteLimit(int(1.05 * wanted.nbytes), "here"):
+        found = built()
+        torch.empty(1 << 40, device="meta")
+        assert torch.equal(torch.random.get_rng_state(), before)
+        assert torch.equal(torch.rand(3), drawn)
+    assert get_weights(found).tobytes() == wanted.tobytes()
 
 
 STRUCTURES = {
