@@ -61,10 +61,10 @@ imports: install
 bench: install
 	mkdir -p docs/results
 	set -e; for name in $(BENCHMARKS); do \
-		$(BIN)/python -m "simulations.benchmarks.$$name" \
+		$(BIN)/python -m "fedprune.simulations.benchmarks.$$name" \
 			--json "docs/results/$$name.json"; \
 	done
-	$(BIN)/python -m simulations.benchmarks.results
+	$(BIN)/python -m fedprune.simulations.benchmarks.results
 
 # A rival with pins of its own (numpy < 2), built from source beside our environment.
 bench-nncodec:

@@ -10,21 +10,16 @@ import json
 from pathlib import Path
 
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.clientapp import ClientApp
-
-from client import device, node
-from client.bench import Workbench
-from client.judge import sample_of
-from client.opened import open_plan
-from client.round import run_round
-from client.state import ClientStore
-from common import codec
-from common.app_config import read_app_config
-from common.data.partition import client_ids
-from common.errors import ConfigError
-from common.task import Task
-from common.transport import (
+from fedprune.client.device import node, task
+from fedprune.client.rounds.judge import sample_of
+from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.data.partition import client_ids
+from fedprune.common.errors import ConfigError
+from fedprune.common.flower.payload import (
     ARRAY,
     DELIVER,
     HELLO,
@@ -35,6 +30,10 @@ from common.transport import (
     STYPE,
     check_payload,
 )
+from fedprune.common.flower.run_config import read_app_config
+from fedprune.common.task import Task
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 app = ClientApp()
 
@@ -63,7 +62,7 @@ def train(message: Message, context: Context) -> Message:
     )
     root, name = _root(context), _client_id(context)
     if not (root / plan.run_id).exists():
-        device.drop_old_runs(root, plan.run_id)
+        task.drop_old_runs(root, plan.run_id)
     store = ClientStore(root / plan.run_id, name)
     blob = run_round(plan, bench, store)
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
@@ -75,7 +74,7 @@ def train(message: Message, context: Context) -> Message:
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
         opened = open_plan(plan, bench, store)
         sample = sample_of(name, bench.task, bench.data(name).train)
-        device.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
+        task.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
         _plans[root] = plan.broadcast.plan.digest
     return Message(content, reply_to=message)
 
@@ -85,7 +84,7 @@ def deliver(message: Message, context: Context) -> Message:
     """Keep the network that the run ended with."""
     torch.set_num_threads(1)
     bench = _bench(context)
-    found = device.take_final(
+    found = task.take_final(
         _root(context),
         bench,
         _read(message, STRUCTURE, bench.task),
@@ -114,9 +113,7 @@ def _bench(context: Context) -> Workbench:
     key = json.dumps(dict(own), sort_keys=True)
     if key not in _benches:
         task = (
-            device.device_task(own)
-            if _is_device(context)
-            else Task(read_app_config(own))
+            task.device_task(own) if _is_device(context) else Task(read_app_config(own))
         )
         _benches[key] = Workbench(task)
     return _benches[key]

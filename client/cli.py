@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from common.client_name import check_client_name
-from common.errors import ConfigError
-from common.places import check_readable
+from fedprune.common.errors import ConfigError
+from fedprune.common.flower.client_name import check_client_name
+from fedprune.common.system.paths import check_readable
 
 app = typer.Typer()
 
@@ -50,8 +49,8 @@ def client(
     ] = False,
 ) -> None:
     """Take part in a federation with this machine's own data."""
-    from client.node import parse_share
-    from client.service import Device, DeviceService
+    from fedprune.client.device.node import parse_share
+    from fedprune.client.device.service import Device, DeviceService
 
     if (tls is None) != insecure:
         message = "want --tls DIR (clients/NAME of fedprune certs), or --insecure"
@@ -101,7 +100,7 @@ def run_model(
     ] = False,
 ) -> None:
     """Run a network on the test part of a data source."""
-    from client.predict import predict
+    from fedprune.client.device.predict import predict
 
     check_readable(model, "want a file such as the final.safetensors of a client")
     rows = list(

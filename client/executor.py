@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 
 import httpx
+from fedprune.client import app as client_app
+from fedprune.common.errors import FedPruneError, IntegrityError
+from fedprune.common.flower.bundle import check_app
 from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
@@ -34,10 +37,6 @@ from flwr.supernode.runtime.run_clientapp import (
     push_message,
     push_task_output,
 )
-
-from client import app as client_app
-from common.device_app import check_app
-from common.errors import FedPruneError, IntegrityError
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
@@ -194,7 +193,7 @@ def say(text: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run an executor: ``python -m client.executor ADDRESS SECRET_FILE``."""
+    """Run an executor: ``python -m fedprune.client.executor ADDRESS SECRET_FILE``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address")
     parser.add_argument("secret", type=Path)

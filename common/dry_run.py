@@ -14,16 +14,15 @@ from typing import Self
 
 import numpy as np
 import torch
+from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
+from fedprune.common.models.flat import norm_modules
+from fedprune.common.models.layout import lay_out
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.pruning.verify import half_mask
+from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
 from torch import Tensor, nn
-
-from common.errors import ConfigError, DataError, FedPruneError, StructureError
-from common.models.flat import norm_modules
-from common.models.layout import lay_out
-from common.pruning.plan import apply_plan
-from common.pruning.structure import Structure
-from common.pruning.verify import half_mask
-from common.seeding import Use, seed_torch
-from common.task import Task
 
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step; nothing of it is kept

@@ -6,18 +6,17 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from fedprune.common.config import Config
+from fedprune.common.data.examples import Dataset, Examples
+from fedprune.common.data.partition import client_ids, partition, split_validation
+from fedprune.common.data.sources import load_dataset
+from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.messages import Indices
+from fedprune.common.models.registry import build_model
+from fedprune.common.models.weights_file import load_weights
+from fedprune.common.user_code import call_factory
 from torch import Tensor, nn
 from torch.nn import functional
-
-from common.config import Config
-from common.data.examples import Dataset, Examples
-from common.data.partition import client_ids, partition, split_validation
-from common.data.sources import load_dataset
-from common.errors import ConfigError, DataError
-from common.messages import Indices
-from common.models.registry import build_model
-from common.models.user_code import call_factory
-from common.models.weights_file import load_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,17 +26,17 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from common.atomic import write_bytes_atomic
-from common.config import Config
-from common.errors import ConfigError, FedPruneError
-from common.models.user_code import (
+from fedprune.common.config import Config
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import make_private_folder
+from fedprune.common.user_code import (
     DATA_KINDS,
     MODEL_LIBRARIES,
     RANDOM,
     is_file_reference,
     split_reference,
 )
-from common.places import make_private_folder
 
 STATE_VARIABLE = "FEDPRUNE_STATE"
 

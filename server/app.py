@@ -8,33 +8,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedprune.common import codec
+from fedprune.common.artifacts import write_plan_file
+from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.config import config_to_toml
+from fedprune.common.errors import FedPruneError, IntegrityError
+from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
+from fedprune.common.flower.run_config import read_app_config
+from fedprune.common.messages import digest_of
+from fedprune.common.models.flat import get_weights, set_statistics, set_weights
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.task import Task
+from fedprune.common.text import told
+from fedprune.common.trust import named_code, record_code
+from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
+from fedprune.server.devices.run_config import run_config
+from fedprune.server.rounds.broadcast import encode_network
+from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
+from fedprune.server.runs.events import EventLog, read_events, write_metrics_csv
+from fedprune.server.runs.federation import run_federation
+from fedprune.server.runs.finished import finished_summary
+from fedprune.server.runs.folder import RunFolder, read_json_object
+from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-
-from common import codec
-from common.app_config import read_app_config
-from common.atomic import write_json_atomic
-from common.config import config_to_toml
-from common.device_app import NAMES_KEY, RUN_KEY
-from common.errors import FedPruneError, IntegrityError
-from common.files import write_plan_file
-from common.messages import digest_of
-from common.models.flat import get_weights, set_statistics, set_weights
-from common.network_file import write_network
-from common.pruning.plan import apply_plan
-from common.pruning.structure import Structure
-from common.task import Task
-from common.text import told
-from common.trust import named_code, record_code
-from server.downlink import encode_network
-from server.events import EventLog, read_events, write_metrics_csv
-from server.federation import run_federation
-from server.finished import finished_summary
-from server.grid import GridEngine, deliver, enrol
-from server.runconfig import run_config
-from server.runfolder import RunFolder, read_json_object
-from server.state import ServerState, Snapshot, model_sha256
-from server.structure import Tried, check_unchanged, cut_check, try_network
 
 app = ServerApp()
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from common.config import load_config
-from common.errors import ConfigError, FedPruneError
+from fedprune.common.config import load_config
+from fedprune.common.errors import ConfigError, FedPruneError
 
 if TYPE_CHECKING:
-    from server.link import Link
-    from server.runfolder import RunFolder
+    from fedprune.server.devices.superlink import Link
+    from fedprune.server.runs.folder import RunFolder
 
 app = typer.Typer()
 
@@ -50,7 +49,7 @@ def certs(
     quiet: Quiet = False,
 ) -> None:
     """Make certificates and node keys; a second call adds clients."""
-    from server.certs import make_certificates
+    from fedprune.server.devices.certs import make_certificates
 
     written = make_certificates(directory, host or [], client or [], days)
     if as_json:
@@ -89,8 +88,8 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve real devices; with FILE.toml or --resume run that and end with it."""
-    from server.service import Service, new_folder
-    from server.structure import try_config
+    from fedprune.server.devices.service import Service, new_folder
+    from fedprune.server.runs.trying import try_config
 
     _check_resume(resume, file, set_)
     if _show_finished(resume, as_json=as_json, quiet=quiet):
@@ -131,8 +130,8 @@ def _check_resume(
 
 def _show_finished(resume: Path | None, *, as_json: bool, quiet: bool) -> bool:
     """Say that a run has finished, if it has: it stays exactly as it is."""
-    from server.finished import finished_summary
-    from server.runfolder import RunFolder
+    from fedprune.server.runs.finished import finished_summary
+    from fedprune.server.runs.folder import RunFolder
 
     summary = None if resume is None else finished_summary(RunFolder.open(resume))
     if summary is None:
@@ -149,8 +148,8 @@ def _goes_on(
     resume: Path | None, state: Path, *, trust_code: bool
 ) -> "RunFolder | None":
     """Return the stopped run that is to go on, admitted to the server of ``state``."""
-    from server.runconfig import admit
-    from server.runfolder import RunFolder
+    from fedprune.server.devices.run_config import admit
+    from fedprune.server.runs.folder import RunFolder
 
     if resume is None:
         return None
@@ -159,9 +158,9 @@ def _goes_on(
 
 def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Link":
     """Return the link that the options describe."""
-    from server.certs import CertFolder
-    from server.link import Link, parse_address
-    from server.preflight import check_certificates
+    from fedprune.server.devices.certs import CertFolder
+    from fedprune.server.devices.preflight import check_certificates
+    from fedprune.server.devices.superlink import Link, parse_address
 
     if (tls is None) != insecure:
         message = "want --tls DIR (fedprune certs DIR), or --insecure, and not both"
@@ -195,10 +194,10 @@ def submit(
     quiet: Quiet = False,
 ) -> None:
     """Start a run on a server that is up; also lets in clients with new keys."""
-    from common.app_config import refuse_code
-    from server.link import live_link
-    from server.service import new_folder
-    from server.structure import try_config
+    from fedprune.common.flower.run_config import refuse_code
+    from fedprune.server.devices.service import new_folder
+    from fedprune.server.devices.superlink import live_link
+    from fedprune.server.runs.trying import try_config
 
     _check_resume(resume, file, set_)
     if _show_finished(resume, as_json=as_json, quiet=quiet):
@@ -228,7 +227,7 @@ def stop(
     quiet: Quiet = False,
 ) -> None:
     """Stop a run; its checkpoints stay, and submit --resume goes on."""
-    from server.link import live_link
+    from fedprune.server.devices.superlink import live_link
 
     link = live_link(state.resolve())
     wanted = [number] if number is not None else link.running()
@@ -251,9 +250,9 @@ def status(
     quiet: Quiet = False,
 ) -> None:
     """Show the server's runs and clients; --check is for health checks."""
-    from common.keeper import is_alive
-    from server.link import live_link
-    from server.status import lines, survey
+    from fedprune.common.system.processes import is_alive
+    from fedprune.server.devices.status import lines, survey
+    from fedprune.server.devices.superlink import live_link
 
     if check:
         if not is_alive(state):

@@ -13,15 +13,14 @@ from typing import Annotated
 
 import click
 import typer
-
-from client.cli import app as device_commands
-from common.config import expand_sweep, load_config
-from common.errors import ConfigError, FedPruneError
-from server.cli import app as server_commands
-from simulations import session
-from simulations.plain_help import plain_command
-from simulations.ray_address import reachable
-from simulations.session import print_json, print_rows
+from fedprune.client.cli import app as device_commands
+from fedprune.common.config import expand_sweep, load_config
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.server.cli import app as server_commands
+from fedprune.simulations.engines.ray_address import reachable
+from fedprune.simulations.plain_help import plain_command
+from fedprune.simulations.runs import session
+from fedprune.simulations.runs.session import print_json, print_rows
 
 app = typer.Typer(
     add_completion=False,
@@ -159,7 +158,7 @@ def init(
     quiet: Quiet = False,
 ) -> None:
     """Write fedprune.toml and my_task.py: a project of your own to start from."""
-    from simulations.scaffold import write_project
+    from fedprune.simulations.scaffold import write_project
 
     files = write_project(directory)
     if as_json:
@@ -180,7 +179,7 @@ def inspect(
     quiet: Quiet = False,
 ) -> None:
     """Show what a run, a model or a prune plan holds."""
-    from simulations.inspection import inspect_path, render
+    from fedprune.simulations.inspection.artifacts import inspect_path, render
 
     found = inspect_path(path)
     if as_json:
@@ -199,7 +198,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write a self-contained HTML report of one or more runs."""
-    from simulations.report import write_report
+    from fedprune.simulations.report import write_report
 
     path = write_report(runs, output)
     if as_json:
@@ -235,7 +234,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the final model of a run for a device."""
-    from simulations.export import export_run
+    from fedprune.simulations.export.export import export_run
 
     written = export_run(
         run,
@@ -269,7 +268,7 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Measure each layer of the network at each width on this machine."""
-    from simulations.profiling import profile_task
+    from fedprune.simulations.export.latency_table import profile_task
 
     found = profile_task(load_config(file, set_ or []), output, runtime)
     if as_json:
@@ -281,7 +280,7 @@ def profile(
 @app.command()
 def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Check that this machine can run FedPrune, and say what is missing."""
-    from simulations.doctor import examine, render, usable
+    from fedprune.simulations.doctor import examine, render, usable
 
     checks = examine()
     if as_json:
@@ -310,7 +309,7 @@ def split(
     quiet: Quiet = False,
 ) -> None:
     """Write one npz file for each device."""
-    from simulations.split import split_data
+    from fedprune.simulations.split import split_data
 
     files = split_data(
         data, directory, clients=clients, size=size, kind=partition, seed=seed

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from common.config import DATA_VARIABLE, Config
+from fedprune.common.config import DATA_VARIABLE, Config
 
 _OURS = ("common", "client", "server", "simulations", "fedprune")
 _NEEDED = ("torch", "flwr", "numpy", "msgpack", "safetensors", "pydantic", "typer")

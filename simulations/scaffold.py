@@ -4,9 +4,9 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.atomic import write_bytes_atomic
-from common.config import Config, toml_value, wanted
-from common.errors import ConfigError, FedPruneError
+from fedprune.common.config import Config, toml_value, wanted
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.system.atomic import write_bytes_atomic
 
 _CONFIG, _TASK = "fedprune.toml", "my_task.py"
 _SET = {

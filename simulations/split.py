@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fedprune.common.data.examples import Dataset, Examples
+from fedprune.common.data.npz import NAMES, write_npz
+from fedprune.common.data.partition import client_ids, partition
+from fedprune.common.data.sources import load_dataset
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Indices
+from fedprune.common.system.paths import make_folder
 from torch.nn import functional
-
-from common.data.examples import Dataset, Examples
-from common.data.npz import NAMES, write_npz
-from common.data.partition import client_ids, partition
-from common.data.sources import load_dataset
-from common.errors import ConfigError
-from common.messages import Indices
-from common.places import make_folder
 
 _IMAGE_DIMENSIONS = 3
 

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import fedprune.simulations.runs.run
 import pytest
+from fedprune.common.errors import DataError, IntegrityError, RoundError
+from fedprune.simulations.cli import run_command_line
 
 import fedprune
-import simulations.run
-from common.errors import DataError, IntegrityError, RoundError
-from simulations.cli import run_command_line
 
 ROOT = Path(fedprune.__file__).parent
 SUMMARY = {"accuracy_control": 0.97, "accuracy_final": 0.96, "bytes_up": 2048}
@@ -30,9 +30,11 @@ def runs(monkeypatch, tmp_path):
         called.append(SimpleNamespace(config=config, ray_address=ray_address))
         progress.on_event({"event": "run_started", "directory": str(tmp_path)})
         progress.on_event({"event": "round", "round": 1, "rounds": 2, "loss": 0.5})
-        return simulations.run.RunResult(directory=tmp_path, summary=dict(SUMMARY))
+        return fedprune.simulations.runs.run.RunResult(
+            directory=tmp_path, summary=dict(SUMMARY)
+        )
 
-    monkeypatch.setattr(simulations.run, "run", run)
+    monkeypatch.setattr(fedprune.simulations.runs.run, "run", run)
     return called
 
 
@@ -56,7 +58,7 @@ def fail_with(monkeypatch, error, events=()):
             progress.on_event(event)
         raise error
 
-    monkeypatch.setattr(simulations.run, "run", run)
+    monkeypatch.setattr(fedprune.simulations.runs.run, "run", run)
 
 
 def test_help_needs_neither_torch_nor_flower_nor_ray():
@@ -145,7 +147,9 @@ def test_options_are_short_forms_of_keys(runs):
 
 
 def test_the_ray_address_is_handed_on(runs, monkeypatch):
-    monkeypatch.setattr("simulations.ray_address._probe", lambda host, port: "")
+    monkeypatch.setattr(
+        "fedprune.simulations.engines.ray_address._probe", lambda host, port: ""
+    )
     assert call("simulate", "--ray-address", "ray://host:1", "--quiet") == 0
     assert runs[0].ray_address == "ray://host:1"
 
@@ -223,9 +227,11 @@ def test_control_c_before_a_run_exists_says_so(capsys, monkeypatch):
 def test_resume_hands_on_the_folder(capsys, monkeypatch, tmp_path):
     def resume(run_dir, *, ray_address, progress, trust_code):
         assert not trust_code
-        return simulations.run.RunResult(directory=run_dir, summary=dict(SUMMARY))
+        return fedprune.simulations.runs.run.RunResult(
+            directory=run_dir, summary=dict(SUMMARY)
+        )
 
-    monkeypatch.setattr(simulations.run, "resume", resume)
+    monkeypatch.setattr(fedprune.simulations.runs.run, "resume", resume)
     assert call("simulate", "--resume", str(tmp_path), "--quiet") == 0
     assert capsys.readouterr().out == f"{tmp_path}\n"
 

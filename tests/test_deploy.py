@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from fedprune.simulations.cli import app
+from fedprune.simulations.plain_help import plain_command
 
 import fedprune
-from simulations.cli import app
-from simulations.plain_help import plain_command
 
 DEPLOY = Path(fedprune.__file__).parent / "docs" / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

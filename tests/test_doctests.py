@@ -4,12 +4,12 @@ import doctest
 import pkgutil
 from importlib import import_module
 
+import fedprune.common
 import pytest
 
-import common
-
 MODULES = [
-    found.name for found in pkgutil.walk_packages(common.__path__, prefix="common.")
+    found.name
+    for found in pkgutil.walk_packages(fedprune.common.__path__, prefix="common.")
 ]
 
 

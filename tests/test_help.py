@@ -2,9 +2,8 @@
 
 import click
 import pytest
-
-from simulations.cli import app, run_command_line
-from simulations.plain_help import plain_command
+from fedprune.simulations.cli import app, run_command_line
+from fedprune.simulations.plain_help import plain_command
 
 
 def paths(command, words=()):

@@ -4,16 +4,16 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import fedprune.client
+import fedprune.common
+import fedprune.server
+import fedprune.simulations
 import pytest
 
-import client
-import common
 import fedprune
-import server
-import simulations
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (client, common, server, simulations)
+PACKAGES = (fedprune.client, fedprune.common, fedprune.server, fedprune.simulations)
 TOP_LEVEL = {
     ".ci",
     ".gitignore",

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import nn
-
-from common.config import Config, load_config, parse_config
-from common.config.explain import section_of, wanted
-from simulations import api
-from simulations import cli as commands_line
-from simulations.cli import app, run_command_line
-from simulations.plain_help import plain_command
-from tests.snippets import (
+from fedprune.common.config import Config, load_config, parse_config
+from fedprune.common.config.explain import section_of, wanted
+from fedprune.simulations import cli as commands_line
+from fedprune.simulations.cli import app, run_command_line
+from fedprune.simulations.plain_help import plain_command
+from fedprune.simulations.runs import api
+from helpers.snippets import (
     PAGES,
     ROOT,
     blocks,
@@ -22,6 +20,7 @@ from tests.snippets import (
     inline,
     our_commands,
 )
+from torch import nn
 
 # (page, a line of the block): why it cannot be executed here
 NOT_EXECUTED = {

@@ -64,7 +64,7 @@ bitmaps: highest bit first, padding bits 0.  A level of weights is -127..127.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 
-from common.codec.capture import (
+from fedprune.common.codec.capture import (
     Anatomy,
     Capture,
     decode_capture,
@@ -72,16 +72,21 @@ from common.codec.capture import (
     order0_bytes,
     take_apart,
 )
-from common.codec.codebook import MOST_BITS, decode_codebook, encode_codebook
-from common.codec.delta import (
+from fedprune.common.codec.delta.coding import (
     decode_delta,
     delta_parts,
     encode_delta,
     ideal_bytes,
 )
-from common.codec.frame import VERSION, Kind, seal, unseal
-from common.codec.grid import exact_grid, grid_values, on_grid
-from common.codec.grid_message import (
+from fedprune.common.codec.delta.quantise import (
+    VALUES,
+    dequantise_delta,
+    quantise_delta,
+    value_bits,
+)
+from fedprune.common.codec.delta.side_information import Known, hold
+from fedprune.common.codec.frame import VERSION, Kind, seal, unseal
+from fedprune.common.codec.grid.coding import (
     BaseName,
     base_name,
     decode_change,
@@ -90,15 +95,21 @@ from common.codec.grid_message import (
     encode_full,
     is_grid,
 )
-from common.codec.held_message import decode_held, encode_held, held_plan
-from common.codec.known import Known, hold
-from common.codec.model_message import (
+from fedprune.common.codec.grid.quantise import exact_grid, grid_values, on_grid
+from fedprune.common.codec.layout import Shape
+from fedprune.common.codec.messages.codebook import (
+    MOST_BITS,
+    decode_codebook,
+    encode_codebook,
+)
+from fedprune.common.codec.messages.mask import decode_mask, encode_mask
+from fedprune.common.codec.messages.model import (
     PackedModel,
     decode_model,
     encode_model,
     model_parts,
 )
-from common.codec.plan_message import (
+from fedprune.common.codec.messages.plan import (
     PlanCache,
     address_plan,
     decode_broadcast,
@@ -107,22 +118,15 @@ from common.codec.plan_message import (
     encode_plan,
     encode_shared,
 )
-from common.codec.quantise import (
-    VALUES,
-    dequantise_delta,
-    quantise_delta,
-    value_bits,
-)
-from common.codec.shape import Shape
-from common.codec.update_message import (
+from fedprune.common.codec.messages.stored import decode_held, encode_held, held_plan
+from fedprune.common.codec.messages.update import (
     decode_update,
     encode_update,
     fixed_bytes,
     message_fields,
     message_parts,
 )
-from common.codec.weight_mask import decode_mask, encode_mask
-from common.codec.weights import (
+from fedprune.common.codec.messages.weights import (
     check_finite,
     check_weights,
     decode_weights,

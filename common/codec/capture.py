@@ -4,17 +4,16 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.delta.coding import decode_delta
+from fedprune.common.codec.delta.header import read_fields
+from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.frame import Kind, seal, unseal
+from fedprune.common.codec.layout import Shape
+from fedprune.common.codec.messages.update import MAX_INSPECTED, message_fields
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import ModelSpec, QuantisedDelta, TensorSpec, Vector
 from numpy.typing import NDArray
-
-from common.codec import checks
-from common.codec.delta import decode_delta
-from common.codec.fields import read_fields
-from common.codec.frame import Kind, seal, unseal
-from common.codec.known import Known
-from common.codec.shape import Shape
-from common.codec.update_message import MAX_INSPECTED, message_fields
-from common.errors import PayloadError, Reason
-from common.messages import ModelSpec, QuantisedDelta, TensorSpec, Vector
 
 _FIELDS = 5
 

@@ -1,102 +1,193 @@
-"""The fields of an encoded delta, types checked, contents not."""
+"""Parts of messages: statistics, prune plans, broadcasts and settings as fields.
 
-from dataclasses import dataclass
+Each ``x_fields`` returns what ``frame.pack`` takes, and ``read_x`` takes what
+``frame.unpack`` returns and trusts nothing in it.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.delta.quantise import VALUES
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import (
+    Broadcast,
+    Mask,
+    PrunePlan,
+    Statistics,
+    TrainSettings,
+)
 
-from common.codec import checks
-from common.codec.body import Header
-from common.codec.frame import pack, unpack
-from common.codec.quantise import GRIDS
-from common.codec.recipe import Recipe
-from common.errors import PayloadError, Reason
+MAX_UNITS = 2**24
+CHOICES = ("rate", "magnitude")
 
-_COUNT = 8
+PENALTIES = (
+    *("none", "l1", "group", "bn-l1", "bn-l1+group"),
+    *("l0", "targeted-dropout"),
+)
+CRITERIA = (
+    *("", "taylor", "activation-mean", "activation-variance", "apoz"),
+    *("fisher", "sensitivity"),
+)
+
+MOMENTS = "<f4"  # of broadcasts and teachers
+_STATISTICS = 3
+_PLAN = 5
+_MASK = 2
+_BROADCAST = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
-    """What travels of a delta.
+def _whole(low: int, high: int) -> Callable[[object, str], int]:
+    return lambda value, field: checks.integer(value, field, low, high)
 
-    Attributes:
-        header: What is known of its body.
-        last: Digest of the last aggregate delta, empty without.
-        mask: Digest of the agreed mask, empty without.
-        stream: States, then words, little-endian.
-        raw: Raw bits that did not fit into the states; or floats.
+
+def _real(low: float, high: float) -> Callable[[object, str], float]:
+    return lambda value, field: checks.number(value, field, low, high)
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[object, str], str]:
+    return lambda value, field: checks.word(value, field, known)
+
+
+# Order on the wire, and the range of each setting.
+SETTINGS: dict[str, Callable[[object, str], Any]] = {
+    "epochs": _whole(0, 100_000),
+    "batch": _whole(1, 2**24),
+    "lr": _real(checks.POSITIVE, checks.LARGEST),
+    "momentum": _real(0.0, checks.BELOW_ONE),
+    "penalty": _one_of(PENALTIES),
+    "strength": _real(0.0, checks.LARGEST),
+    "update_density": _real(checks.POSITIVE, 1.0),
+    "choice": _one_of(CHOICES),
+    "values": _one_of(VALUES),
+    "step_error": _real(checks.POSITIVE, 1.0),
+    "error_feedback": checks.boolean,
+    "decay": _real(0.0, 1.0),
+    "distill_weight": _real(0.0, 1.0),
+    "temperature": _real(checks.POSITIVE, checks.LARGEST),
+    "importance": _one_of(CRITERIA),
+    "measure": checks.boolean,
+    "freeze": checks.boolean,
+}
+_REAL = {"lr", "momentum", "strength", "update_density", "step_error", "decay"} | {
+    "distill_weight",
+    "temperature",
+}
+
+
+def settings_fields(settings: TrainSettings) -> list[object]:
+    """Return the settings in the order of the wire."""
+    found = {name: getattr(settings, name) for name in SETTINGS}
+    # A setting of 1 from a configuration is an int; on the wire it is a float.
+    return [float(v) if name in _REAL else v for name, v in found.items()]
+
+
+def read_settings(value: object) -> TrainSettings:
+    """Return the settings, each in its range."""
+    items = checks.array(value, "settings", len(SETTINGS))
+    pairs = zip(SETTINGS.items(), items, strict=True)
+    found = {name: check(item, f"settings.{name}") for (name, check), item in pairs}
+    return TrainSettings(**found)
+
+
+def statistics_fields(statistics: Statistics | None, dtype: str) -> list[object] | None:
+    """Return moments as ``dtype``, "<f2" or "<f4", which the caller knows to fit."""
+    if statistics is None:
+        return None
+    mean = statistics.mean.astype(dtype).tobytes()
+    variance = statistics.variance.astype(dtype).tobytes()
+    return [int(statistics.num_examples), mean, variance]
+
+
+def read_statistics(
+    value: object, dtype: str, moments: int | None, max_examples: int
+) -> Statistics:
+    """Return moments, finite, variances >= 0.
+
+    Args:
+        value: The field.
+        dtype: "<f2" or "<f4".
+        moments: How many there must be; None = as many as there are means.
+        max_examples: Largest number of examples accepted.
     """
-
-    header: Header
-    last: bytes
-    mask: bytes
-    stream: bytes
-    raw: bytes
-
-
-def write_fields(fields: Fields) -> bytes:
-    """Return the fields as one msgpack array."""
-    header = fields.header
-    bits = np.float32(header.shrink).astype("<f4").tobytes() if header.shrink else b""
-    return pack(
-        [
-            header.recipe.pack(),
-            GRIDS[header.values].code,
-            header.count,
-            bits,
-            fields.last,
-            fields.mask,
-            fields.stream,
-            fields.raw,
-        ]
+    items = checks.array(value, "statistics", _STATISTICS)
+    if moments is None:
+        moments = len(checks.blob(items[1], "statistics.mean")) // _width(dtype)
+    count = checks.integer(items[0], "statistics.num_examples", 1, max_examples)
+    mean = checks.floats(items[1], "statistics.mean", dtype, moments)
+    variance = checks.floats(items[2], "statistics.variance", dtype, moments)
+    return Statistics(
+        num_examples=count,
+        mean=mean,
+        variance=checks.at_least_zero(variance, "statistics.variance"),
     )
 
 
-def read_fields(data: bytes) -> Fields:
-    """Return the fields of an encoded delta.
+def plan_fields(plan: PrunePlan) -> list[object]:
+    """Return a prune plan as fields."""
+    bits = np.packbits(plan.keep).tobytes()
+    return [plan.structure, len(plan.keep), bits, plan.parent, bool(plan.rollback)]
 
-    Raises:
-        PayloadError: If the bytes have not the form of a delta.
-    """
-    items = checks.array(unpack(data, "delta"), "delta", _COUNT)
-    code = checks.integer(items[1], "delta.values", 1, len(GRIDS))
-    header = Header(
-        recipe=Recipe.unpack(items[0]),
-        values=next(name for name, grid in GRIDS.items() if grid.code == code),
-        count=checks.integer(items[2], "delta.count", 0, checks.MAX_COUNT),
-        shrink=_shrink(items[3]),
+
+def read_plan(value: object, field: str) -> PrunePlan:
+    """Return a prune plan; whether it fits the structure is the caller's question."""
+    items = checks.array(value, field, _PLAN)
+    units = checks.integer(items[1], f"{field}.units", 0, MAX_UNITS)
+    return PrunePlan(
+        structure=checks.digest(items[0], f"{field}.structure"),
+        keep=_read_keep(items[2], f"{field}.keep", units),
+        parent=checks.digest(items[3], f"{field}.parent", optional=True),
+        rollback=checks.boolean(items[4], f"{field}.rollback"),
     )
-    found = Fields(
-        header=header,
-        last=checks.digest(items[4], "delta.last", optional=True),
-        mask=checks.digest(items[5], "delta.mask", optional=True),
-        stream=checks.blob(items[6], "delta.stream"),
-        raw=checks.blob(items[7], "delta.raw"),
+
+
+def mask_fields(mask: Mask | None) -> list[object] | None:
+    """Return a mask over the original units as fields."""
+    return None if mask is None else [len(mask), np.packbits(mask).tobytes()]
+
+
+def read_mask(value: object, field: str) -> Mask | None:
+    """Return a mask over units, or None."""
+    if value is None:
+        return None
+    items = checks.array(value, field, _MASK)
+    units = checks.integer(items[0], f"{field}.units", 0, MAX_UNITS)
+    return _read_keep(items[1], field, units)
+
+
+def broadcast_fields(broadcast: Broadcast) -> list[object]:
+    """Return a broadcast as fields; its statistics travel as float32."""
+    return [
+        plan_fields(broadcast.plan),
+        broadcast.weights,
+        broadcast.digest,
+        statistics_fields(broadcast.statistics, MOMENTS),
+    ]
+
+
+def read_broadcast(value: object, field: str) -> Broadcast:
+    """Return a broadcast; its weights are still encoded."""
+    items = checks.array(value, field, _BROADCAST)
+    statistics = None
+    if items[3] is not None:
+        statistics = read_statistics(items[3], MOMENTS, None, checks.MAX_COUNT)
+    return Broadcast(
+        plan=read_plan(items[0], f"{field}.plan"),
+        weights=checks.blob(items[1], f"{field}.weights"),
+        digest=checks.digest(items[2], f"{field}.digest"),
+        statistics=statistics,
     )
-    _check_header(found)
-    return found
 
 
-def _shrink(value: object) -> np.float32:
-    """Return the shrink: no bytes for 0, else a finite float32 other than 0."""
-    data = checks.blob(value, "delta.shrink")
-    if not data:
-        return np.float32(0)
-    found = checks.floats(data, "delta.shrink", "<f4", 1)[0]
-    if found == 0:
-        raise PayloadError(Reason.BAD_VALUE, "delta.shrink", "0; want no bytes")
-    return np.float32(found)
+def _read_keep(value: object, field: str, units: int) -> Mask:
+    data = checks.blob(value, field, (units + 7) // 8)
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
+    if np.any(bits[units:]):
+        detail = f"a bit behind the last of {units} units is set"
+        raise PayloadError(Reason.BAD_VALUE, field, detail)
+    return bits[:units].astype(np.bool_)
 
 
-def _check_header(fields: Fields) -> None:
-    """Refuse a header whose fields contradict each other."""
-    header, recipe = fields.header, fields.header.recipe
-    for name, found, wanted in (
-        ("last", bool(fields.last), recipe.last),
-        ("mask", bool(fields.mask), recipe.agreed),
-    ):
-        if found != wanted:
-            detail = f"{'present' if found else 'missing'}; the recipe says otherwise"
-            raise PayloadError(Reason.MISMATCH, f"delta.{name}", detail)
-    if header.shrink and not (recipe.base and GRIDS[header.values].top):
-        detail = f"{header.shrink} without weights or levels that it shifts"
-        raise PayloadError(Reason.BAD_VALUE, "delta.shrink", detail)
+def _width(dtype: str) -> int:
+    return np.dtype(dtype).itemsize

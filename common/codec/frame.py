@@ -6,10 +6,9 @@ from hashlib import blake2b
 from typing import Any, NoReturn
 
 import msgpack
-
-from common.codec.checks import shown
-from common.errors import PayloadError, Reason
-from common.messages import DIGEST_SIZE
+from fedprune.common.codec.checks import shown
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import DIGEST_SIZE
 
 VERSION = 1
 MAX_ITEMS = 256  # all items of one frame, arrays included; the largest has 61

@@ -1,8 +1,7 @@
 """Quantisation rows of a model: which row a flat position lies in, and its tensor."""
 
 import numpy as np
-
-from common.messages import Indices, ModelSpec
+from fedprune.common.messages import Indices, ModelSpec
 
 
 def row_bounds(spec: ModelSpec) -> Indices:

@@ -1,15 +1,15 @@
 """The configuration: read once, at the door, into frozen and checked sections."""
 
-from common.config.explain import wanted
-from common.config.load import (
+from fedprune.common.config.explain import wanted
+from fedprune.common.config.load import (
     DATA_VARIABLE,
     Overrides,
     expand_sweep,
     load_config,
     parse_config,
 )
-from common.config.schema import Config
-from common.config.sections import (
+from fedprune.common.config.schema import Config
+from fedprune.common.config.sections import (
     Broadcast,
     Budget,
     Client,
@@ -23,7 +23,7 @@ from common.config.sections import (
     Task,
     Update,
 )
-from common.config.write import config_digest, config_to_toml, toml_value
+from fedprune.common.config.write import config_digest, config_to_toml, toml_value
 
 __all__ = [
     "DATA_VARIABLE",

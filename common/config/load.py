@@ -10,9 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from pydantic import ValidationError
-
-from common.config.explain import (
+from fedprune.common.config.explain import (
     Origin,
     explain,
     section_of,
@@ -22,11 +20,12 @@ from common.config.explain import (
     unknown_key,
     wanted,
 )
-from common.config.explain import Path as Key
-from common.config.schema import Config
-from common.config.settings import NOT_UTF8, PYTHON, is_utf8, read_settings
-from common.errors import ConfigError
-from common.places import as_path
+from fedprune.common.config.explain import Path as Key
+from fedprune.common.config.schema import Config
+from fedprune.common.config.settings import NOT_UTF8, PYTHON, is_utf8, read_settings
+from fedprune.common.errors import ConfigError
+from fedprune.common.system.paths import as_path
+from pydantic import ValidationError
 
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]

@@ -1,8 +1,6 @@
 """The whole configuration, and the checks that need more than one key."""
 
-from pydantic import model_validator
-
-from common.config.sections import (
+from fedprune.common.config.sections import (
     Broadcast,
     Client,
     Distill,
@@ -14,6 +12,7 @@ from common.config.sections import (
     Task,
     Update,
 )
+from pydantic import model_validator
 
 
 class Config(Section):

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 import numpy as np
-
-from common.config.explain import Origin, section_of, unknown_key, wanted
-from common.config.explain import Path as Key
-from common.errors import ConfigError
+from fedprune.common.config.explain import Origin, section_of, unknown_key, wanted
+from fedprune.common.config.explain import Path as Key
+from fedprune.common.errors import ConfigError
 
 PYTHON = "Python settings"
 NOT_UTF8 = "its bytes are not UTF-8; a configuration file can hold UTF-8 only"

@@ -5,10 +5,9 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
+from fedprune.common.errors import DataError
+from fedprune.common.messages import DIGEST_SIZE, Indices
 from numpy.typing import NDArray
-
-from common.errors import DataError
-from common.messages import DIGEST_SIZE, Indices
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32]
 Targets = NDArray[np.int64] | NDArray[np.float32]

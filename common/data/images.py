@@ -5,10 +5,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+from fedprune.common.data.optional import optional_module
+from fedprune.common.errors import DataError
 from numpy.typing import NDArray
-
-from common.data.optional import optional_module
-from common.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,12 +7,11 @@ from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
+from fedprune.common.data.arrays import RawData
+from fedprune.common.errors import DataError
+from fedprune.common.system.atomic import replacing
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-
-from common.atomic import replacing
-from common.data.arrays import RawData
-from common.errors import DataError
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 

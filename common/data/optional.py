@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from common.errors import ConfigError
+from fedprune.common.errors import ConfigError
 
 
 def optional_module(name: str, package: str) -> Any:  # noqa: ANN401 - a module

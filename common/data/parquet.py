@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedprune.common.data.arrays import RawData
+from fedprune.common.data.images import decode_images
+from fedprune.common.data.optional import optional_module
+from fedprune.common.errors import ConfigError, DataError
 from numpy.typing import NDArray
-
-from common.data.arrays import RawData
-from common.data.images import decode_images
-from common.data.optional import optional_module
-from common.errors import ConfigError, DataError
 
 DATA_VARIABLE = "FEDPRUNE_DATA"
 

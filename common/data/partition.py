@@ -1,11 +1,10 @@
 """Who holds which examples: splits of one data set over clients, seeded."""
 
 import numpy as np
-
-from common.errors import ConfigError
-from common.messages import Indices
-from common.models.user_code import did_you_mean
-from common.seeding import Use, generator
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Indices
+from fedprune.common.seeding import Use, generator
+from fedprune.common.user_code import did_you_mean
 
 KINDS = ("iid", "dirichlet", "shards")
 

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from common.data.arrays import RawData, make_dataset
-from common.data.examples import Dataset
-from common.data.folder import read_folder
-from common.data.npz import read_npz
-from common.data.optional import check_optional, optional_module
-from common.data.parquet import find_folder, read_parquet
-from common.errors import ConfigError, DataError
-from common.models.user_code import (
+from fedprune.common.data.arrays import RawData, make_dataset
+from fedprune.common.data.examples import Dataset
+from fedprune.common.data.folder import read_folder
+from fedprune.common.data.npz import read_npz
+from fedprune.common.data.optional import check_optional, optional_module
+from fedprune.common.data.parquet import find_folder, read_parquet
+from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.seeding import Use, generator
+from fedprune.common.user_code import (
     DATA_KINDS,
     check_reference,
     did_you_mean,
     load_function,
 )
-from common.seeding import Use, generator
 
 FOLDS = 5
 

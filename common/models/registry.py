@@ -5,14 +5,19 @@ from inspect import Parameter, signature
 from typing import Any
 
 import torch
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.networks import (
+    VGG11,
+    LeNet5,
+    Perceptron,
+    resnet18,
+    small_resnet,
+)
+from fedprune.common.models.zoo import LOADERS, check_foreign, load_foreign
+from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.structure.blocks import check_blocks, drop_blocks
+from fedprune.common.user_code import check_reference, did_you_mean, load_function
 from torch import nn
-
-from common.errors import ConfigError
-from common.models.networks import VGG11, LeNet5, Perceptron, resnet18, small_resnet
-from common.models.user_code import check_reference, did_you_mean, load_function
-from common.models.zoo import LOADERS, check_foreign, load_foreign
-from common.pruning.blocks import check_blocks, drop_blocks
-from common.seeding import Use, seed_torch
 
 Shape = tuple[int, ...]
 
@@ -34,10 +39,10 @@ def build_model(
 
     Args:
         name: A name of ``NETWORKS``; ``timm:NAME``, ``torchvision:NAME`` or
-            ``hf:NAME`` (see ``common.models.zoo``); or ``module:factory`` or
+            ``hf:NAME`` (see ``fedprune.common.models.zoo``); or ``module:factory`` or
             ``file.py:factory``, where a factory takes no arguments, or any of
             ``num_outputs`` and ``input_shape``.  ``NAME[-BLOCK,-BLOCK]`` drops
-            residual blocks (``common.pruning.blocks``).
+            residual blocks (``fedprune.common.structure.blocks``).
         num_outputs: Entries of the output, >= 1.
         input_shape: Shape of one example, without the batch.
         seed: Seed of the run.

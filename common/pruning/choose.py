@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Indices, Mask, Vector
+from fedprune.common.pruning.cost import (
+    CostTable,
+    check_targets,
+    cost_table,
+    legal_cuts,
+)
+from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.pruning.search import State, Step, descend
+from fedprune.common.structure.structure import PruningGroup, Structure
 from numpy.typing import NDArray
-
-from common.errors import ConfigError
-from common.messages import Indices, Mask, Vector
-from common.pruning.budget import CostTable, check_targets, cost_table, legal_cuts
-from common.pruning.descent import State, Step, descend
-from common.pruning.latency import LatencyTable
-from common.pruning.structure import PruningGroup, Structure
 
 
 def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 
-from common.messages import Mask, Vector
-from common.pruning.budget import is_near, shares
-from common.pruning.descent import MACS_WEIGHT
-from common.pruning.latency import LatencyTable
-from common.pruning.structure import Structure
+from fedprune.common.messages import Mask, Vector
+from fedprune.common.pruning.cost import is_near, shares
+from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.pruning.search import MACS_WEIGHT
+from fedprune.common.structure.structure import Structure
 
 
 def choose_blocks(

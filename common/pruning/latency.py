@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from common.atomic import write_bytes_atomic
-from common.errors import ConfigError, PayloadError
-from common.messages import Indices
-from common.pruning.fields import (
+from fedprune.common.errors import ConfigError, PayloadError
+from fedprune.common.messages import Indices
+from fedprune.common.structure.json_fields import (
     load_object,
     read_keys,
     read_list,
@@ -28,7 +25,9 @@ from common.pruning.fields import (
     read_positions,
     refuse,
 )
-from common.pruning.structure import Structure
+from fedprune.common.structure.structure import Structure
+from fedprune.common.system.atomic import write_bytes_atomic
+from numpy.typing import NDArray
 
 VERSION = 1
 MAX_BYTES = 1 << 24

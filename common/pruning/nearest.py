@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
-from common.messages import Mask
-from common.pruning.budget import legal_cuts, shares
-from common.pruning.latency import LatencyTable
-from common.pruning.structure import PruningGroup, Structure
+from fedprune.common.messages import Mask
+from fedprune.common.pruning.cost import legal_cuts, shares
+from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.structure.structure import PruningGroup, Structure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,12 @@ loads the weights, whatever it has missed.
 
 import numpy as np
 import torch
+from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
+from fedprune.common.messages import Mask, PrunePlan
+from fedprune.common.structure.blocks import drop_blocks
+from fedprune.common.structure.narrow_attention import narrow
+from fedprune.common.structure.structure import Structure
 from torch import nn
-
-from common.errors import ConfigError, PayloadError, Reason, StructureError
-from common.messages import Mask, PrunePlan
-from common.pruning.blocks import drop_blocks
-from common.pruning.narrow import narrow
-from common.pruning.structure import Structure
 
 
 def full_plan(structure: Structure) -> PrunePlan:

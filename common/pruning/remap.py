@@ -10,10 +10,9 @@ from math import prod
 from typing import TypeVar
 
 import numpy as np
+from fedprune.common.messages import GridWeights, Indices, Mask, Vector
+from fedprune.common.structure.structure import MEAN, Structure, positions_kept
 from numpy.typing import NDArray
-
-from common.messages import GridWeights, Indices, Mask, Vector
-from common.pruning.structure import MEAN, Structure, positions_kept
 
 T = TypeVar("T", bound=np.generic)
 

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.messages import Mask
+from fedprune.common.models.inputs import without_constants
+from fedprune.common.pruning.calm import calm
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.structure.blocks import drop_blocks
+from fedprune.common.structure.structure import Structure, positions_kept
+from fedprune.common.structure.tracing.find import Example
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-
-from common.errors import StructureError
-from common.messages import Mask
-from common.models.inputs import without_constants
-from common.pruning.blocks import drop_blocks
-from common.pruning.calm import calm
-from common.pruning.plan import apply_plan
-from common.pruning.structure import Structure, positions_kept
-from common.pruning.trace import Example
 
 SCALES = (0.5, 1.5)  # of vectors
 _TINY = torch.finfo(torch.float64).tiny

@@ -9,13 +9,9 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from torch import nn
-
-from common.errors import StructureError
-from common.messages import Mask
-from common.pruning.structure import Structure
-from common.pruning.trace import Example
-from common.pruning.trial import (
+from fedprune.common.errors import StructureError
+from fedprune.common.messages import Mask
+from fedprune.common.pruning.trial import (
     ONLY_TRAINING,
     Pair,
     Run,
@@ -26,6 +22,9 @@ from common.pruning.trial import (
     pair,
     prepare,
 )
+from fedprune.common.structure.structure import Structure
+from fedprune.common.structure.tracing.find import Example
+from torch import nn
 
 LIMIT = 1e-12  # of the largest output, float64; a different function is far above it
 # Batch statistics of a few examples divide by small differences.

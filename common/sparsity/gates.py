@@ -19,12 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from fedprune.common.messages import Mask
+from fedprune.common.pruning.importance import gates as measuring_places
+from fedprune.common.sparsity.penalty import Aim
+from fedprune.common.structure.structure import FIXED, Structure
 from torch import Tensor, nn
-
-from common.messages import Mask
-from common.pruning.importance import gates as measuring_places
-from common.pruning.structure import FIXED, Structure
-from common.sparsity.penalty import Aim
 
 GATED = ("l0", "targeted-dropout")
 BETA = 2.0 / 3.0  # temperature of the concrete distribution

@@ -26,16 +26,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Mask, ModelSpec, Vector
+from fedprune.common.structure.structure import Structure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import ConfigError
-from common.messages import Mask, ModelSpec, Vector
-from common.pruning.structure import Structure
-
 PENALTIES = (
     *("none", "l1", "group", "bn-l1", "bn-l1+group"),
-    *("l0", "targeted-dropout"),  # common.sparsity.gates
+    *("l0", "targeted-dropout"),  # fedprune.common.sparsity.gates
 )
 
 

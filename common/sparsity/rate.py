@@ -5,17 +5,16 @@ ten bits or more for its place, one in a busy row and column two or three, so of
 entries the latter is sent first, and the others wait in the residual until they
 have grown.  Source: rate-distortion optimised choice of what is coded (Sullivan and
 Wiegand 1998, "Rate-distortion optimization for video compression", eq. 1), with the
-odds that the update coder will have (``common/codec/places.py``).
+odds that the update coder will have (``common/codec/delta/positions.py``).
 """
 
 from math import ceil
 
 import numpy as np
+from fedprune.common.codec import Shape
+from fedprune.common.messages import Indices, Mask, SparseDelta, Vector
+from fedprune.common.sparsity.sparsify import largest
 from numpy.typing import NDArray
-
-from common.codec import Shape
-from common.messages import Indices, Mask, SparseDelta, Vector
-from common.sparsity.topk import largest
 
 _POOL = 4  # entries that are looked at, for each one that is sent
 _MOST_STEPS = 16
@@ -44,7 +43,7 @@ def sparsify_by_rate(
         The sent entries, at most k; exact zeros are never sent.
 
     Examples:
-        >>> from common.messages import ModelSpec, TensorSpec
+        >>> from fedprune.common.messages import ModelSpec, TensorSpec
         >>> tensor = TensorSpec(name="w", shape=(3, 4))
         >>> shape = Shape(ModelSpec(tensors=(tensor,), moments=0, units=0))
         >>> total = np.float32([9, 9, 9, 8, 0, 0, 0, 0, 0, 0, 0, 8.1])

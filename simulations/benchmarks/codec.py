@@ -1,6 +1,6 @@
 """The update codec against its bounds and rivals; speeds in CPU time of one core.
 
-``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.codec [--json FILE] [--check]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.codec [--json FILE] [--check]``
 
 NNCodec is compared with where ``make bench-nncodec`` has built its environment.
 Reference updates are trained anew (``codec_sets.py``); real ones come from a short run
@@ -17,15 +17,19 @@ from functools import partial
 
 import numpy as np
 import torch
-
-from common import codec
-from common.codec import Known, Shape
-from common.errors import FedPruneError
-from common.messages import QuantisedDelta, SparseDelta
-from simulations.benchmarks.codec_captures import captures
-from simulations.benchmarks.codec_rivals import nncodec, rivals
-from simulations.benchmarks.codec_sets import LENETS, Reference, lenet, resnet
-from simulations.benchmarks.harness import Figure, benchmark
+from fedprune.common import codec
+from fedprune.common.codec import Known, Shape
+from fedprune.common.errors import FedPruneError
+from fedprune.common.messages import QuantisedDelta, SparseDelta
+from fedprune.simulations.benchmarks.kit.codec.captures import captures
+from fedprune.simulations.benchmarks.kit.codec.rivals import nncodec, rivals
+from fedprune.simulations.benchmarks.kit.codec.sets import (
+    LENETS,
+    Reference,
+    lenet,
+    resnet,
+)
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 
 ROUNDS = (2, 10, 30, 38)  # the last is the first behind a cut
 CLIENTS = 10  # as the experiment asks

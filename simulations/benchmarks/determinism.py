@@ -1,6 +1,6 @@
 """One hash from every engine, every worker count, and every killed and resumed run.
 
-``python -m simulations.benchmarks.determinism [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.determinism [--json FILE] [--check]``
 """
 
 import json
@@ -9,11 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.config import load_config
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.runs import summaries
-from simulations.faults import MOMENTS, Trap, forked
-from simulations.run import resume, run
+from fedprune.common.config import load_config
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.runs import summaries
+from fedprune.simulations.engines.faults import MOMENTS, Trap, forked
+from fedprune.simulations.runs.run import resume, run
 
 SMALL = [
     "run.control=false",

@@ -1,13 +1,19 @@
 """The default run over seeds 0-4: every one of the 1 797 digits is tested once.
 
-``python -m simulations.benchmarks.digits [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.digits [--json FILE] [--check]``
 """
 
 import sys
 from collections.abc import Sequence
 
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.runs import Summary, listed, mean, ratio, summaries
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.runs import (
+    Summary,
+    listed,
+    mean,
+    ratio,
+    summaries,
+)
 
 SEEDS = range(5)
 

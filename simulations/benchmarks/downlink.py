@@ -1,17 +1,17 @@
 """Bytes down where a client seldom takes part: 10 of 100 clients.
 
-``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.downlink [--json FILE]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.downlink [--json FILE]``
 
 A client is away for ten rounds on average, longer than the server remembers broadcasts,
 so most are sent the whole network (``simulations/experiments/mnist-100-clients.toml``).
-10 of 20 clients: ``simulations.benchmarks.mnist``.
+10 of 20 clients: ``fedprune.simulations.benchmarks.mnist``.
 """
 
 import sys
 from pathlib import Path
 
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.runs import Summary, ratio, summaries
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.runs import Summary, ratio, summaries
 
 FILE = Path(__file__).parent.parent / "experiments" / "mnist-100-clients.toml"
 CLIENTS = 100

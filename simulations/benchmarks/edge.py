@@ -1,6 +1,6 @@
 """What a device needs: disk and memory of a client install, with LeNet-5 on digits.
 
-``python -m simulations.benchmarks.edge [--json FILE] [--check]``.  The environment
+``python -m fedprune.simulations.benchmarks.edge [--json FILE] [--check]``.  The environment
 variable FEDPRUNE_EDGE_PYTHON names the interpreter of an environment in which
 ``pip install .`` was done without extras; without it, this environment is measured.
 """
@@ -11,11 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.data.sources import load_dataset
-from common.errors import ConfigError
-from simulations.benchmarks.fleet import Fleet, descendants, pss_mb
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.split import split_data
+from fedprune.common.data.sources import load_dataset
+from fedprune.common.errors import ConfigError
+from fedprune.simulations.benchmarks.kit.fleet import Fleet, descendants, pss_mb
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.split import split_data
 
 CLIENTS = 3
 EPOCHS = 2
@@ -56,7 +56,7 @@ def measure() -> list[Figure]:
     def watch(devices: list[int]) -> None:
         peaks["all"] = max(peaks["all"], pss_mb(devices[0]))
         for number in descendants(devices[0]):
-            if b"client.executor" in _command_line(number):
+            if b"fedprune.client.executor" in _command_line(number):
                 peaks["executor"] = max(peaks["executor"], pss_mb(number))
 
     with tempfile.TemporaryDirectory(prefix="fedprune-edge-") as name:

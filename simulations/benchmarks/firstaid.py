@@ -1,6 +1,6 @@
 """Nothing wrong goes through: accuracy, votes, a pretrained network, hostile clients.
 
-``python -m simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N] [--work DIR]``,
+``python -m fedprune.simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N] [--work DIR]``,
 with ``--json FILE`` and ``--check`` as everywhere.  The rows are digits, votes,
 pretrained and attacks, all by default.  What was measured stays in DIR and is not
 measured again: a stopped benchmark goes on where it was; an empty DIR starts it over.
@@ -13,16 +13,22 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.config import load_config
-from server.events import read_events
-from simulations.benchmarks import resnet20
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.poisoning import measure_attack
-from simulations.benchmarks.rows import Raw, RowStore, interval, origin, spread_text
-from simulations.benchmarks.runs import describe, summaries
-from simulations.benchmarks.votes import measure_votes
-from simulations.hostile import ATTACKS
-from simulations.run import run
+from fedprune.common.config import load_config
+from fedprune.server.runs.events import read_events
+from fedprune.simulations.benchmarks.kit import resnet20
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.poisoning import measure_attack
+from fedprune.simulations.benchmarks.kit.rows import (
+    Raw,
+    RowStore,
+    interval,
+    origin,
+    spread_text,
+)
+from fedprune.simulations.benchmarks.kit.runs import describe, summaries
+from fedprune.simulations.benchmarks.kit.votes import measure_votes
+from fedprune.simulations.engines.hostile import ATTACKS
+from fedprune.simulations.runs.run import run
 
 SEEDS = 5  # folds of the digits: each image is tested once
 WORK = Path("build") / "firstaid"

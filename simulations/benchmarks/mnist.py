@@ -1,13 +1,13 @@
 """LeNet-5-Caffe on MNIST: ``simulations/experiments/mnist-lenet5.toml``.
 
-``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.mnist [--json FILE] [--check]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.mnist [--json FILE] [--check]``
 """
 
 import sys
 from pathlib import Path
 
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.runs import ratio, summaries
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.runs import ratio, summaries
 
 FILE = Path(__file__).parent.parent / "experiments" / "mnist-lenet5.toml"
 

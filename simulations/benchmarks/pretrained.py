@@ -1,6 +1,6 @@
 """Starting from weights: pretrain on half of the classes, prune federated on all.
 
-``python -m simulations.benchmarks.pretrained [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.pretrained [--json FILE] [--check]``
 """
 
 import sys
@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fedprune.common.config import Config, load_config
+from fedprune.common.models.weights_file import save_weights
+from fedprune.common.seeding import Use, generator
+from fedprune.common.task import Task
+from fedprune.server.runs.events import read_events
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.runs.run import run
 from torch import nn
-
-from common.config import Config, load_config
-from common.models.weights_file import save_weights
-from common.seeding import Use, generator
-from common.task import Task
-from server.events import read_events
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.run import run
 
 EPOCHS = 12
 CLASSES = 5  # digits 0-4; a federated round 1 never saw the others

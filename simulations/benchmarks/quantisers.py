@@ -1,6 +1,6 @@
 """Which kind of update values is worth its bytes: ``mnist-lenet5``, three seeds each.
 
-``FEDPRUNE_DATA=FOLDER python -m simulations.benchmarks.quantisers [--json FILE]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.quantisers [--json FILE]``
 
 Whole runs of the experiment on a shorter schedule, in process, without a control.  What
 decides is the final network on the validation parts of all clients together, a tenth
@@ -17,17 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.measure import validate
-from common import codec
-from common.codec import VALUES, Known
-from common.config import load_config
-from common.load import load_model
-from common.messages import ClientUpdate
-from common.task import Task
-from simulations.benchmarks.codec_rivals import first_codec
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.mnist import FILE
-from simulations.run import run
+from fedprune.client.rounds.measure import validate
+from fedprune.common import codec
+from fedprune.common.artifacts.load import load_model
+from fedprune.common.codec import VALUES, Known
+from fedprune.common.config import load_config
+from fedprune.common.messages import ClientUpdate
+from fedprune.common.task import Task
+from fedprune.simulations.benchmarks.kit.codec.rivals import first_codec
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.mnist import FILE
+from fedprune.simulations.runs.run import run
 
 SEEDS = range(3)
 DEFAULT = "step"

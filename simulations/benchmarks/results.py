@@ -1,6 +1,6 @@
 """``docs/results.md`` from ``docs/results/*.json``: every number with its command.
 
-``python -m simulations.benchmarks.results [FOLDER] [--check]``; with ``--check``
+``python -m fedprune.simulations.benchmarks.results [FOLDER] [--check]``; with ``--check``
 nothing is written, and the exit code is 1 when the page is not what the files say.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.atomic import write_bytes_atomic
-from common.errors import FedPruneError, IntegrityError
-from simulations.benchmarks.harness import show_number, verdict
+from fedprune.common.errors import FedPruneError, IntegrityError
+from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.simulations.benchmarks.kit.harness import show_number, verdict
 
 _KEYS = ("benchmark", "commit", "versions", "cpu", "seconds", "figures")
 _FIGURE_KEYS = ("name", "value", "unit", "reference", "goal", "met", "detail")
 _HEAD = """# Results
 
-Generated from `docs/results/*.json` by `python -m simulations.benchmarks.results`; do
+Generated from `docs/results/*.json` by `python -m fedprune.simulations.benchmarks.results`; do
 not edit.  Every number comes from the command above its table; a commit with `+` had
 changes that were not committed.
 """
@@ -27,7 +27,9 @@ changes that were not committed.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the page; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m simulations.benchmarks.results")
+    parser = argparse.ArgumentParser(
+        prog="python -m fedprune.simulations.benchmarks.results"
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/results"))
     parser.add_argument("--check", action="store_true", help="only compare")
     given = parser.parse_args(arguments)
@@ -98,7 +100,7 @@ def _section(result: Mapping[str, Any]) -> str:
 
 
 def _command(result: Mapping[str, Any]) -> str:
-    default = f"python -m simulations.benchmarks.{result['benchmark']}"
+    default = f"python -m fedprune.simulations.benchmarks.{result['benchmark']}"
     return str(result.get("command", default))
 
 
@@ -136,7 +138,7 @@ def _check(target: Path, page: str) -> int:
         return 0
     print(
         f"{target} is not what its files say; run python -m "
-        "simulations.benchmarks.results",
+        "fedprune.simulations.benchmarks.results",
         file=sys.stderr,
     )
     return 1

@@ -1,6 +1,6 @@
 """The structure engine on the networks that people use: found, cut, exact, fast.
 
-``python -m simulations.benchmarks.structure [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.structure [--json FILE] [--check]``
 
 Needs the extra ``vision``; plans are compared with those of torch-pruning where that is
 installed.  Weights are random, so no accuracy is measured here.
@@ -17,21 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Mask
+from fedprune.common.models.flat import get_weights
+from fedprune.common.pruning.choose import choose_keep
+from fedprune.common.pruning.cost import check_budget, shares
+from fedprune.common.pruning.importance import weight_scores
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.pruning.verify import check_exact
+from fedprune.common.structure.structure import FIXED, Structure
+from fedprune.common.structure.tracing.find import Findings, examine
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.latency import LATENCY_GOALS, half, latency
+from fedprune.simulations.benchmarks.kit.networks import NETWORKS, Network
 from torch import nn
-
-from common.errors import ConfigError
-from common.messages import Mask
-from common.models.flat import get_weights
-from common.pruning.budget import check_budget, shares
-from common.pruning.choose import choose_keep
-from common.pruning.importance import weight_scores
-from common.pruning.plan import apply_plan
-from common.pruning.structure import FIXED, Structure
-from common.pruning.trace import Findings, examine
-from common.pruning.verify import check_exact
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.latency import LATENCY_GOALS, half, latency
-from simulations.benchmarks.networks import NETWORKS, Network
 
 _SEEDS = 2
 _EXACT = "<= 1e-12"

@@ -1,13 +1,13 @@
 """What each part is worth: the default run on digits with one part switched.
 
 Three seeds each, no control; distillation is off by default, so it is switched on.
-``python -m simulations.benchmarks.switches``
+``python -m fedprune.simulations.benchmarks.switches``
 """
 
 import sys
 
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.runs import Summary, listed, mean, summaries
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.runs import Summary, listed, mean, summaries
 
 SEEDS = range(3)
 OFF = {

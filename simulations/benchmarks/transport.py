@@ -1,6 +1,6 @@
 """Bytes and seconds of a round over TLS, against Flower's own FedAvg, with ResNet-18.
 
-``python -m simulations.benchmarks.transport [--json FILE] [--check]``.  Three devices
+``python -m fedprune.simulations.benchmarks.transport [--json FILE] [--check]``.  Three devices
 on the loopback, digits, one local epoch; the same network, data and local training.
 The rounds of both are those after the first, in which everybody loads.
 """
@@ -11,11 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.errors import FedPruneError
-from server.events import read_events
-from simulations.benchmarks.fleet import Fleet
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.benchmarks.stock import Stock
+from fedprune.common.errors import FedPruneError
+from fedprune.server.runs.events import read_events
+from fedprune.simulations.benchmarks.kit.fleet import Fleet
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.stock import Stock
 
 CLIENTS = 3
 ROUNDS = 3

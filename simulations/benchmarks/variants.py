@@ -3,7 +3,7 @@
 Runs of the digits defaults and of changes to them, in process, without a control, on
 seeds that no other benchmark uses; what the final network scores on the validation
 parts of all clients of a run together.  The test part is not looked at.
-``python -m simulations.benchmarks.variants``
+``python -m fedprune.simulations.benchmarks.variants``
 """
 
 import json
@@ -16,9 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common.config import load_config
-from simulations.benchmarks.harness import Figure, benchmark
-from simulations.run import run
+from fedprune.common.config import load_config
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.runs.run import run
 
 SEEDS = range(10, 20)
 PROCESSES = 2

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from common.atomic import write_bytes_atomic
-from common.errors import ConfigError
-from simulations.report.data import RunData, read_run
+from fedprune.common.errors import ConfigError
+from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.simulations.report.data import RunData, read_run
 
 __all__ = ["write_report"]
 
@@ -45,7 +45,7 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
 def _page(runs: Sequence[RunData]) -> str:
     """Return the page; matplotlib is loaded here, so that only reports need it."""
     try:
-        page = import_module("simulations.report.page")
+        page = import_module("fedprune.simulations.report.page")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from server.events import CONTROL, MAIN
-from simulations.report import plots
-from simulations.report.data import RunData, number
-from simulations.report.style import RUNS
-from simulations.report.text import (
+from fedprune.server.runs.events import CONTROL, MAIN
+from fedprune.simulations.report import plots
+from fedprune.simulations.report.data import RunData, number
+from fedprune.simulations.report.style import RUNS
+from fedprune.simulations.report.text import (
     Cell,
     Html,
     count,

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from common.errors import IntegrityError
-from server.events import CONTROL, MAIN, read_events
-from server.runfolder import RunFolder, read_json_object
+from fedprune.common.errors import IntegrityError
+from fedprune.server.runs.events import CONTROL, MAIN, read_events
+from fedprune.server.runs.folder import RunFolder, read_json_object
 
 Event: TypeAlias = Mapping[str, Any]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from simulations.report import comparison, sections, tables
-from simulations.report.data import RunData, number
-from simulations.report.style import CSS
-from simulations.report.text import show
+from fedprune.simulations.report import comparison, sections, tables
+from fedprune.simulations.report.data import RunData, number
+from fedprune.simulations.report.style import CSS
+from fedprune.simulations.report.text import show
 
 
 def single(run: RunData) -> str:

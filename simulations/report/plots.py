@@ -4,14 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-from server.events import CONTROL
-from simulations.report.data import Event, Point, RunData, number
-from simulations.report.style import CONTROL as CONTROL_COLOUR
-from simulations.report.style import (
+from fedprune.server.runs.events import CONTROL
+from fedprune.simulations.report.data import Event, Point, RunData, number
+from fedprune.simulations.report.style import CONTROL as CONTROL_COLOUR
+from fedprune.simulations.report.style import (
     CUT,
     FAINT,
     MUTED,
@@ -20,8 +16,11 @@ from simulations.report.style import (
     PRUNED,
     ROLLBACK,
 )
-from simulations.report.svg import draw
-from simulations.report.text import Html, axis_size, percent
+from fedprune.simulations.report.svg import draw
+from fedprune.simulations.report.text import Html, axis_size, percent
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 _HALF = (5.6, 3.5)
 _MAX_POINTS = 60

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from server.events import CONTROL
-from simulations.report import maps, plots
-from simulations.report.data import RunData, number
-from simulations.report.style import STATUS
-from simulations.report.text import (
+from fedprune.server.runs.events import CONTROL
+from fedprune.simulations.report import maps, plots
+from fedprune.simulations.report.data import RunData, number
+from fedprune.simulations.report.style import STATUS
+from fedprune.simulations.report.text import (
     FASTER,
     FEWER,
     MINUS,

@@ -7,10 +7,9 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from fedprune.simulations.report.style import FAINT, INK, LINE, MUTED
+from fedprune.simulations.report.text import Html
 from matplotlib.figure import Figure
-
-from simulations.report.style import FAINT, INK, LINE, MUTED
-from simulations.report.text import Html
 
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",

@@ -4,11 +4,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from common.messages import Status
-from server.events import MAIN
-from simulations.report.data import RunData, number
-from simulations.report.style import STATUS
-from simulations.report.text import (
+from fedprune.common.messages import Status
+from fedprune.server.runs.events import MAIN
+from fedprune.simulations.report.data import RunData, number
+from fedprune.simulations.report.style import STATUS
+from fedprune.simulations.report.text import (
     DASH,
     Cell,
     Html,

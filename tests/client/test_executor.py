@@ -5,14 +5,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
+from fedprune.client.executor import beat, patience
 from flwr.proto.runtime_pb2 import (
     PullTaskInputRequest,
     SendTaskHeartbeatRequest,
     SendTaskHeartbeatResponse,
 )
 from flwr.supercore.runtime import RuntimeHttpClient
-
-from client.executor import beat, patience
 
 
 class Stranger(HTTPServer):

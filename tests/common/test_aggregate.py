@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.errors import PayloadError
+from fedprune.common.messages import SparseDelta
 from hypothesis import given
 from hypothesis import strategies as st
-
-from common.aggregate import Accumulator, Limits
-from common.errors import PayloadError
-from common.messages import SparseDelta
 
 SIZE = 12
 LIMITS = Limits(clients=8, max_examples=1000)

@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
-from common.seeding import (
+from fedprune.common.seeding import (
     Use,
     generator,
     seed_torch,
@@ -18,6 +15,8 @@ from common.seeding import (
     torch_generator,
     torch_seed,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 parts = st.tuples(
     st.integers(-(2**70), 2**70),
@@ -57,7 +56,7 @@ def test_the_numbers_of_a_stream_never_change():
 
 def test_a_stream_does_not_depend_on_the_process():
     code = (
-        "from common.seeding import Use, generator;"
+        "from fedprune.common.seeding import Use, generator;"
         "print(generator(7, 3, 'é', Use.SCORE).integers(10**9))"
     )
     other = subprocess.run(

@@ -4,11 +4,10 @@ import contextlib
 import json
 
 import pytest
-
-from server.events import read_events
-from server.runfolder import RunFolder
-from tests.e2e.federation import IDS, Federation
-from tests.integration.processes import child, fedprune, wait_for
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder
+from helpers.federation import IDS, Federation
+from helpers.processes import child, fedprune, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -3,14 +3,13 @@
 import json
 
 import pytest
-
-from common.data.sources import load_dataset
-from common.load import load_model
-from server.events import read_events
-from server.runfolder import RunFolder
-from simulations.api import simulate
-from tests.e2e.federation import IDS, Federation
-from tests.integration.processes import child, fedprune
+from fedprune.common.artifacts.load import load_model
+from fedprune.common.data.sources import load_dataset
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.runs.api import simulate
+from helpers.federation import IDS, Federation
+from helpers.processes import child, fedprune
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(700)]
 
@@ -129,6 +128,6 @@ def test_a_second_server_on_the_port_is_refused_by_name(finished, tmp_path):
 
 
 def _wait_until_serving(server):
-    from tests.integration.processes import wait_for
+    from helpers.processes import wait_for
 
     wait_for(lambda: "serving at" in server.output, 240, "the server")

@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-
-from server.events import read_events
-from server.runfolder import RunFolder
-from simulations.api import simulate
-from tests.e2e.federation import IDS, Federation
-from tests.e2e.relay import Relay
-from tests.integration.processes import ROOT, child, fedprune, wait_for
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.runs.api import simulate
+from helpers.federation import IDS, Federation
+from helpers.processes import ROOT, child, fedprune, wait_for
+from helpers.relay import Relay
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(2400)]
 
@@ -53,7 +52,7 @@ def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path)
     with federation.serve() as server, federation.clients() as clients:
         victim = clients[FIRST]
         wait_for(lambda: "round 2: received" in victim.output, PATIENCE_S, "round 2")
-        kill(victim, "client.executor")
+        kill(victim, "fedprune.client.executor")
         assert server.wait(RUN_S) == 0, server.output
         assert "the executor ended with -9; it is started again" in victim.output
         assert victim.wait(PATIENCE_S) == 0, victim.output

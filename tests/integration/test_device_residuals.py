@@ -4,20 +4,21 @@ import shutil
 
 import numpy as np
 import pytest
+from fedprune.client import app
+from fedprune.client.device import node
+from fedprune.common.config import load_config
+from fedprune.common.errors import FedPruneError
+from fedprune.common.models.flat import get_weights
+from fedprune.common.task import Task
+from fedprune.server.devices.grid_engine import GridEngine
+from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.federation import run_federation
+from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.trying import try_network
 from flwr.app import Context, Error, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client import app, node
-from common.config import load_config
-from common.errors import FedPruneError
-from common.models.flat import get_weights
-from common.task import Task
-from server.events import EventLog, read_events
-from server.federation import run_federation
-from server.grid import GridEngine
-from server.runfolder import RunFolder
-from server.structure import try_network
-from tests.server.test_grid import FakeGrid
+from tests.server.devices.test_grid_engine import FakeGrid
 
 IDS = ("client-000", "client-001", "client-002")
 CONFIG = """\

@@ -4,32 +4,25 @@ import json
 import signal
 from pathlib import Path
 
+import fedprune.server.rounds.finish
+import fedprune.server.runs.loop
 import numpy as np
 import pytest
 import torch
+from fedprune.common.artifacts import read_plan_dropped, read_plan_file
+from fedprune.common.artifacts.load import load_model
+from fedprune.common.errors import IntegrityError, PayloadError
+from fedprune.common.pruning.plan import check_plan, full_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.simulations.engines.faults import MOMENTS
+from fedprune.simulations.export.export import export_run
+from fedprune.simulations.inspection.artifacts import inspect_path, render
+from fedprune.simulations.runs.api import simulate
+from fedprune.simulations.runs.run import RunResult
+from helpers.crash_script import UNDISTURBED
+from helpers.processes import child, module, on_ray
+from helpers.small_runs import events, figures, only_run, read_summary, small_settings
 from torch import nn
-
-import server.loop
-import server.round
-from common.errors import IntegrityError, PayloadError
-from common.files import read_plan_dropped, read_plan_file
-from common.load import load_model
-from common.pruning.plan import check_plan, full_plan
-from common.pruning.structure import Structure
-from simulations.api import simulate
-from simulations.export import export_run
-from simulations.faults import MOMENTS
-from simulations.inspection import inspect_path, render
-from simulations.run import RunResult
-from tests.integration.crash_script import UNDISTURBED
-from tests.integration.processes import child, module, on_ray
-from tests.integration.small_runs import (
-    events,
-    figures,
-    only_run,
-    read_summary,
-    small_settings,
-)
 
 BLOCK = "stages.2.1"
 SETTINGS = {
@@ -126,14 +119,14 @@ class Stop(Exception):  # noqa: N818 - not an error of the program
 def test_a_run_stopped_after_a_cut_is_resumed_to_the_same_bits(
     dropped, tmp_path, monkeypatch, after
 ):
-    plan_round = server.loop.plan_round
+    plan_round = fedprune.server.runs.loop.plan_round
 
     def stopping(state, setting, attempt=0):
         if state.round == after:
             raise Stop
         return plan_round(state, setting, attempt)
 
-    monkeypatch.setattr(server.loop, "plan_round", stopping)
+    monkeypatch.setattr(fedprune.server.runs.loop, "plan_round", stopping)
     with pytest.raises(Stop):
         run(tmp_path)
     monkeypatch.undo()
@@ -144,13 +137,13 @@ def test_a_run_stopped_after_a_cut_is_resumed_to_the_same_bits(
 def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
     tmp_path, monkeypatch
 ):
-    is_worse, judged = server.round.is_worse, []
+    is_worse, judged = fedprune.server.rounds.finish.is_worse, []
 
     def first_cut_is_worse(before, after, allowed):
         judged.append(after)
         return len(judged) == 1 or is_worse(before, after, allowed)
 
-    monkeypatch.setattr(server.round, "is_worse", first_cut_is_worse)
+    monkeypatch.setattr(fedprune.server.rounds.finish, "is_worse", first_cut_is_worse)
     result = run(tmp_path, **{"prune.max_loss_increase": 1000.0})
     assert result.summary["rollbacks"] == len(events(result.directory, "rollback")) == 1
     blocks = [cut["blocks"] for cut in events(result.directory, "cut")]

@@ -3,9 +3,8 @@
 import sys
 
 import pytest
-
-from tests.integration.processes import ROOT, child
-from tests.integration.small_runs import only_run, read_summary
+from helpers.processes import ROOT, child
+from helpers.small_runs import only_run, read_summary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

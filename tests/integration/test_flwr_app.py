@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from simulations.api import simulate
-from tests.integration.processes import ROOT, child
-from tests.integration.small_runs import (
+from fedprune.simulations.runs.api import simulate
+from helpers.processes import ROOT, child
+from helpers.small_runs import (
     as_assignments,
     events,
     only_run,

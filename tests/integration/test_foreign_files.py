@@ -7,19 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from common.codec import decode_model, encode_model
-from common.errors import ConfigError
-from common.files import read_model_file, write_model_file
-from common.load import load_model
-from common.models import zoo
-from common.trust import check_code, record_code
-from server.runconfig import run_config
-from server.runfolder import RunFolder
-from simulations.api import simulate
-from simulations.cli import run_command_line
-from tests.integration.small_runs import as_options
-from tests.tiny_federation import BASE, Tiny, make_examples
+from fedprune.common.artifacts import read_model_file, write_model_file
+from fedprune.common.artifacts.load import load_model
+from fedprune.common.codec import decode_model, encode_model
+from fedprune.common.errors import ConfigError
+from fedprune.common.models import zoo
+from fedprune.common.trust import check_code, record_code
+from fedprune.server.devices.run_config import run_config
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.cli import run_command_line
+from fedprune.simulations.runs.api import simulate
+from helpers.small_runs import as_options
+from helpers.tiny_federation import BASE, Tiny, make_examples
 
 NETWORK = """
 from tests.tiny_federation import Tiny
@@ -67,7 +66,7 @@ def desk(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         patch.setenv("FEDPRUNE_STATE", str(desk / "state"))
-        patch.setattr("simulations.run._report", lambda folder: None)
+        patch.setattr("fedprune.simulations.runs.run._report", lambda folder: None)
         words = ["simulate", *as_options(SETTINGS), "--quiet"]
         assert run_command_line(words, version="1") == 0
     return desk
@@ -338,7 +337,7 @@ def test_a_factory_stands_for_the_network_alone(away):
 
 
 def test_a_foreign_run_goes_on_with_a_factory_or_with_trust(away, monkeypatch):
-    monkeypatch.setattr("simulations.run._report", lambda folder: None)
+    monkeypatch.setattr("fedprune.simulations.runs.run._report", lambda folder: None)
     run = only(away)
     found = simulate(Tiny, resume_from=run).summary
     assert not (away / "executed").exists()

@@ -2,16 +2,15 @@
 
 from contextlib import ExitStack
 
+import fedprune.simulations.engines.worker
 import numpy as np
 import pytest
-
-import simulations.worker
-from client.round import run_round
-from common.codec import Kind, seal, unseal
-from common.errors import DataError, RoundError
-from simulations.api import simulate
-from simulations.hostile import hostile
-from tests.integration.small_runs import events, figures, run_small
+from fedprune.client.rounds.round import run_round
+from fedprune.common.codec import Kind, seal, unseal
+from fedprune.common.errors import DataError, RoundError
+from fedprune.simulations.engines.hostile import hostile
+from fedprune.simulations.runs.api import simulate
+from helpers.small_runs import events, figures, run_small
 
 ROUNDS = {"rounds.warmup": 3, "rounds.cuts": 0, "rounds.final": 0}
 MOST = 20000  # bytes of an answer that is read
@@ -130,7 +129,7 @@ def test_a_client_whose_code_raises_fails_alone_and_with_its_reason(
             raise ZeroDivisionError(message)
         return run_round(plan, bench, store)
 
-    monkeypatch.setattr(simulations.worker, "run_round", raises)
+    monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", raises)
     result = run_small(tmp_path, ROUNDS)
     failed = [e for e in events(result.directory, "client") if e["status"] == "failed"]
     assert {e["client"] for e in failed} == {"client-002"}

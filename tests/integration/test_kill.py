@@ -4,10 +4,9 @@ import json
 import signal
 
 import pytest
-
-from tests.integration.crash_script import DAMAGES, TRAPS, UNDISTURBED
-from tests.integration.processes import child, module
-from tests.integration.small_runs import events, figures, read_summary
+from helpers.crash_script import DAMAGES, TRAPS, UNDISTURBED
+from helpers.processes import child, module
+from helpers.small_runs import events, figures, read_summary
 
 LATE = ("in the control run", "when all rounds are done")
 

@@ -2,25 +2,18 @@
 
 import shutil
 
+import fedprune.server.runs.loop
 import numpy as np
 import pytest
-
-import server.loop
-from common.errors import RoundError
-from server.cycle import Cursor
-from server.loop import collect
-from server.plan import plan_round
-from server.round import finish_round, spent
-from simulations.api import simulate
-from simulations.worker import Worker
-from tests.integration.small_runs import (
-    events,
-    figures,
-    only_run,
-    run_small,
-    small_settings,
-)
-from tests.tiny_federation import forward_to, make_setting, make_task, start
+from fedprune.common.errors import RoundError
+from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.finish import finish_round, spent
+from fedprune.server.rounds.plan import plan_round
+from fedprune.server.runs.loop import collect
+from fedprune.simulations.engines.worker import Worker
+from fedprune.simulations.runs.api import simulate
+from helpers.small_runs import events, figures, only_run, run_small, small_settings
+from helpers.tiny_federation import forward_to, make_setting, make_task, start
 
 # Masks are chosen at the ends of rounds 3 and 4; rounds 4 to 7 train under one.
 MASKED = {
@@ -45,7 +38,7 @@ def stop_after(round_, monkeypatch):
             raise Stop
         return plan_round(state, setting, attempt)
 
-    monkeypatch.setattr(server.loop, "plan_round", stopping)
+    monkeypatch.setattr(fedprune.server.runs.loop, "plan_round", stopping)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """Whole runs under a weight mask: sent once, kept, and cheaper than positions."""
 
+import fedprune.client.rounds.round
+import fedprune.server.rounds.engine
 import numpy as np
 import pytest
-
-import client.round
-import server.asking
-from common.files import read_model_file
-from simulations.export import export_run
-from tests.integration.processes import on_ray
-from tests.integration.small_runs import events, figures, read_summary, run_small
+from fedprune.common.artifacts import read_model_file
+from fedprune.simulations.export.export import export_run
+from helpers.processes import on_ray
+from helpers.small_runs import events, figures, read_summary, run_small
 
 # Deep Compression in small: cut channels, keep a tenth of what is left, 8 bits.
 COMPRESSED = {
@@ -58,7 +57,7 @@ def test_the_mask_is_sent_once(compressed):
 def test_an_update_without_positions_is_smaller_than_with_them(
     compressed, tmp_path, monkeypatch
 ):
-    for place in (client.round, server.asking):
+    for place in (fedprune.client.rounds.round, fedprune.server.rounds.engine):
         monkeypatch.setattr(place, "without_positions", lambda mask, density: None)
     other = run_small(tmp_path, COMPRESSED)
     up = [

@@ -5,9 +5,8 @@ import signal
 import time
 
 import pytest
-
-from tests.integration.processes import child, fedprune, module, wait_for
-from tests.integration.small_runs import (
+from helpers.processes import child, fedprune, module, wait_for
+from helpers.small_runs import (
     PARTIAL,
     as_options,
     events,

@@ -2,19 +2,18 @@
 
 from collections import defaultdict
 
+import fedprune.client.rounds.judge
+import fedprune.simulations.engines.engines
+import fedprune.simulations.engines.worker
 import numpy as np
 import pytest
-
-import client.judge
-import simulations.engines
-import simulations.worker
-from client.opened import open_plan
-from client.round import run_round
-from client.score import score
-from common import codec
-from common.messages import Phase
-from common.sparsity.topk import sparsify
-from tests.integration.small_runs import PARTIAL, events, figures, run_small
+from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.score import score
+from fedprune.common import codec
+from fedprune.common.messages import Phase
+from fedprune.common.sparsity.sparsify import sparsify
+from helpers.small_runs import PARTIAL, events, figures, run_small
 
 BUDGET = {"prune.budget.params": 0.5}
 
@@ -64,7 +63,7 @@ def inverted(*arguments, **options):
 def test_hostile_scores_are_rolled_back_and_the_budget_is_met_all_the_same(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(client.judge, "score", inverted)
+    monkeypatch.setattr(fedprune.client.rounds.judge, "score", inverted)
     well_trained = {
         "rounds.warmup": 8,
         "client.epochs": 2,
@@ -119,7 +118,7 @@ def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypa
         fields[7] = codec.encode_delta(forged, codec.hold(spec, base))
         return codec.seal(codec.Kind.UPDATE, fields)
 
-    monkeypatch.setattr(simulations.worker, "run_round", boosted)
+    monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", boosted)
     trained = {"rounds.warmup": 8, "rounds.cuts": 0, "rounds.final": 0}
     # The median is over those who send an entry: here everybody sends nearly all.
     trained |= {"client.epochs": 3, "update.update_density": 1.0}
@@ -148,7 +147,7 @@ def plans(monkeypatch):
         seen[plan.round, plan.client_id] = plan
         return run_round(plan, bench, store)
 
-    monkeypatch.setattr(simulations.worker, "run_round", watched)
+    monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", watched)
     return seen
 
 
@@ -202,7 +201,7 @@ def test_the_teacher_that_is_sent_is_the_broadcast_that_others_kept(tmp_path, pl
     assert len(moments) == len({teacher for teacher, _ in moments}) > 0
 
 
-class Shuffled(simulations.worker.Worker):
+class Shuffled(fedprune.simulations.engines.worker.Worker):
     """Plays the clients in the opposite order, as other workers would."""
 
     def play(self, asking, orders):
@@ -214,7 +213,7 @@ def test_the_order_in_which_clients_are_played_changes_nothing(
     tmp_path, monkeypatch, changes
 ):
     one = run_small(tmp_path, changes)
-    monkeypatch.setattr(simulations.engines, "Worker", Shuffled)
+    monkeypatch.setattr(fedprune.simulations.engines.engines, "Worker", Shuffled)
     two = run_small(tmp_path, changes)
     assert figures(one.summary) == figures(two.summary)
 

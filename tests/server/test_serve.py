@@ -3,15 +3,14 @@
 import json
 
 import pytest
+from fedprune.common.errors import ConfigError
+from fedprune.server import app
+from fedprune.server.devices.service import Service
+from fedprune.server.devices.superlink import Link
+from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.simulations.cli import run_command_line
 from flwr.app import Context, RecordDict
-
-from common.errors import ConfigError
-from server import app
-from server.events import EventLog, read_events
-from server.link import Link
-from server.runfolder import RunFolder, write_json_atomic
-from server.service import Service
-from simulations.cli import run_command_line
 
 # A budget that no network meets, on a server without data.
 BAD = ("prune.budget.params=0.0001", "task.outputs=10", "task.input_shape=[1,8,8]")
@@ -58,7 +57,7 @@ def test_submit_tries_the_network_before_it_makes_anything(
     tmp_path, monkeypatch, capsys
 ):
     link = Link(state=tmp_path / "state", host="127.0.0.1", port=1, tls=None)
-    monkeypatch.setattr("server.link.live_link", lambda _: link)
+    monkeypatch.setattr("fedprune.server.devices.superlink.live_link", lambda _: link)
     for name in ("register", "submit"):
         monkeypatch.setattr(Link, name, refuse)
     assert run_command_line(["submit", *SET], version="1") == ConfigError.exit_code

@@ -2,10 +2,9 @@ import importlib.util
 import json
 
 import pytest
-
-from simulations import doctor
-from simulations.cli import run_command_line
-from simulations.doctor import Level, examine, render, usable
+from fedprune.simulations import doctor
+from fedprune.simulations.cli import run_command_line
+from fedprune.simulations.doctor import Level, examine, render, usable
 
 _find = importlib.util.find_spec
 

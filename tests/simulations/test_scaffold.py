@@ -3,13 +3,12 @@ import re
 import numpy as np
 import pytest
 import torch
-
-from common.config import Config, load_config, parse_config
-from common.data.sources import load_dataset
-from common.errors import ConfigError
-from common.models.registry import build_model
-from simulations.cli import run_command_line
-from simulations.scaffold import commented_config, write_project
+from fedprune.common.config import Config, load_config, parse_config
+from fedprune.common.data.sources import load_dataset
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.registry import build_model
+from fedprune.simulations.cli import run_command_line
+from fedprune.simulations.scaffold import commented_config, write_project
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-from common.data.sources import load_dataset
-from common.errors import ConfigError
-from simulations.split import split_data
+from fedprune.common.data.sources import load_dataset
+from fedprune.common.errors import ConfigError
+from fedprune.simulations.split import split_data
 
 
 def read(path):

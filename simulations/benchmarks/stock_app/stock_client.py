@@ -4,11 +4,10 @@ import time
 from pathlib import Path
 
 import torch
+from fedprune.common.config import load_config
+from fedprune.common.task import Task
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-
-from common.config import load_config
-from common.task import Task
 
 app = ClientApp()
 

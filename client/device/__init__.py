@@ -1,0 +1,1 @@
+"""An edge device: its task, its checks, and the processes that serve it."""

@@ -1,0 +1,29 @@
+"""What a device's own configuration names, light enough for what only watches."""
+
+from fedprune.common.errors import ConfigError
+
+CLIENT_ID = "client-id"  # keys of a Flower node's configuration
+CONFIG = "config"
+DATA = "data"
+SHARE = "share"
+STATE = "state-dir"
+
+FINAL = "final.safetensors"  # files in the state folder
+EVALUATIONS = "evaluations.jsonl"
+
+REMARK = "warning: "  # begins a line that the check of a device leaves for its user
+
+
+def parse_share(text: str) -> tuple[int, int] | None:
+    """Return (k, n) of a text "k/n", 0 <= k < n, or None of an empty one.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if not text:
+        return None
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and int(number) < int(count):
+        return int(number), int(count)
+    msg = f'--partition: found "{text}", want K/N with 0 <= K < N, for example 0/3'
+    raise ConfigError(msg)

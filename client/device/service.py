@@ -1,0 +1,285 @@
+"""A device of a federation: Flower's SuperNode, and the executor beside it."""
+
+import json
+import re
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedprune.client.device import node
+from fedprune.client.device.preflight import Reach, try_server
+from fedprune.common.config import toml_value
+from fedprune.common.errors import ConfigError, DataError, FedPruneError
+from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.lock import hold
+from fedprune.common.system.paths import check_readable, make_private_folder
+from fedprune.common.system.processes import (
+    ALIVE,
+    LOCK,
+    Keeper,
+    Process,
+    environment,
+    tail,
+)
+from fedprune.common.text import printable
+
+_AGAIN_S = 5.0
+_REMIND_S = 60.0
+_EXECUTOR_S = 1.0
+_SECRET_BYTES = 32
+_REFUSED = re.compile(r"\[code: (\d+)\] *(.*)")
+# Said of an unknown key, and of a node that died: the SuperLink takes it for alive
+# until it has missed two heartbeats, 60 s.
+_NOT_ACTIVATED = "2004"
+_TRAP_S = 90.0
+# After a connection that was reset in a TLS handshake the process of Flower 1.41 stays
+# and does nothing more; an error is the last that it says.
+_FAILED = "ERROR"
+_LOOK_S = 10.0
+_KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What one device is told.
+
+    Attributes:
+        client_id: Who it is.
+        config: Configuration file, or None for the defaults.
+        data: Replaces ``task.data``, or "".
+        share: "k/n": it plays part k of n of the data; "" = all is its own.
+        host: Where the server is.
+        port: Its port.
+        tls: Folder with ca.crt, node.key; None = plain connections.
+        state: The device's own folder.
+    """
+
+    client_id: str
+    config: Path | None
+    data: str
+    share: str
+    host: str
+    port: int
+    tls: Path | None
+    state: Path
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is started.
+
+        Raises:
+            ConfigError: If files or data are missing or wrong.
+            DataError: If the data cannot be used.
+        """
+        make_private_folder(self.state)
+        words = [json.dumps(self._node())]
+        if self.tls is not None:
+            self._check_keys(self.tls)
+            words.append(str(self.tls / "node.key"))
+        done = subprocess.run(  # noqa: S603 - our own module
+            [sys.executable, "-m", "fedprune.client.device.check", *words],
+            env=environment(self.state / "flower"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = done.stderr.strip().splitlines()
+        if done.returncode:
+            kind = _KINDS.get(done.returncode, FedPruneError)
+            raise kind(lines[-1] if lines else "the check of the data failed")
+        for line in lines:
+            if line.startswith(node.REMARK):
+                _say(printable(line))
+
+    def _check_keys(self, tls: Path) -> None:
+        source = f"clients/{self.client_id} of the folder that fedprune certs made"
+        for name in ("ca.crt", "node.key"):
+            check_readable(tls / name, f"copy {source}")
+        try:
+            ssl.create_default_context(cafile=tls / "ca.crt")
+        except ssl.SSLError as error:
+            msg = f"{tls / 'ca.crt'} holds no certificate; copy {source}"
+            raise ConfigError(msg) from error
+
+    def supernode(self, port: int) -> Process:
+        """Return the process that talks to the server."""
+        table = " ".join(f"{k}={toml_value(v)}" for k, v in self._node().items())
+        command = [
+            str(Path(sys.executable).parent / "flower-supernode"),
+            *("--superlink", f"{self.host}:{self.port}", "--isolation", "process"),
+            *("--port", str(port), "--node-config", table),
+            *("--superexec-auth-secret-file", str(self.secret)),
+        ]
+        if self.tls is None:
+            command.append("--insecure")
+        else:
+            command += ["--root-certificates", str(self.tls / "ca.crt")]
+            command += ["--auth-supernode-private-key", str(self.tls / "node.key")]
+        return self._process("supernode", command, self.state / "logs/supernode.log")
+
+    def executor(self, port: int) -> Process:
+        """Return the process that does the work; its lines are ours."""
+        command = [sys.executable, "-m", "fedprune.client.executor"]
+        command += [f"127.0.0.1:{port}", str(self.secret)]
+        return self._process("executor", command, None)
+
+    @property
+    def secret(self) -> Path:
+        """What both processes have in common."""
+        return self.state / "secret"
+
+    def _node(self) -> dict[str, str]:
+        return {
+            node.CLIENT_ID: self.client_id,
+            node.CONFIG: "" if self.config is None else str(self.config.resolve()),
+            node.DATA: self.data,
+            node.SHARE: self.share,
+            node.STATE: str(self.state),
+        }
+
+    def _process(self, name: str, command: list[str], log: Path | None) -> Process:
+        surroundings = environment(self.state / "flower")
+        return Process(
+            name=name, command=tuple(command), environment=surroundings, log=log
+        )
+
+
+class DeviceService:
+    """Keeps a device in its federation.
+
+    Args:
+        device: What it is told.
+        once: Whether it ends when a run's final network has arrived.
+    """
+
+    def __init__(self, device: Device, *, once: bool) -> None:
+        self._device = device
+        self._once = once
+        self._keeper = Keeper(self._judge, device.state / ALIVE)
+        self._reminded, self._said = 0.0, ""
+        self._knocking = 0.0
+        self._looked, self._last = 0.0, ""
+
+    def run(self) -> None:
+        """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
+
+        Raises:
+            ConfigError: If the server refuses this device or is another one, or the
+                state folder is another's.
+        """
+        own = self._device
+        make_private_folder(own.state)
+        with hold(own.state / LOCK, advice="want another --state"):
+            if not own.secret.exists():
+                token = secrets.token_bytes(_SECRET_BYTES)
+                write_bytes_atomic(own.secret, token, mode=0o600)
+            self._work()
+
+    def _work(self) -> None:
+        own = self._device
+        final = own.state / node.FINAL
+        before = _changed(final)
+        with self._keeper:
+            self._wait_for_server()
+            port = _free_port()
+            self._keeper.start(own.executor(port))
+            self._keeper.start(own.supernode(port))
+            _say(f"client {own.client_id} works for {own.host}:{own.port}")
+            self._keeper.run(lambda: self._done(final, before))
+            _say(f"final network: {final}")
+            # The answer to the delivery is still on its way.
+            end = time.monotonic() + _AGAIN_S
+            self._keeper.run(lambda: time.monotonic() > end)
+
+    def _done(self, final: Path, before: float) -> bool:
+        """Return whether the work is over; end a SuperNode that only seems to run."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_S:
+            self._looked = now
+            said = _last_line(self._device.state / "logs" / "supernode.log")
+            if _FAILED in said and said == self._last:
+                self._keeper.end("supernode")
+            self._last = said
+        return self._once and _changed(final) != before
+
+    def _wait_for_server(self) -> None:
+        while True:
+            own = self._device
+            authority = None if own.tls is None else own.tls / "ca.crt"
+            reach, why = try_server(own.host, own.port, authority)
+            if reach is Reach.READY:
+                return
+            self._remind(f"no server yet, trying every {_AGAIN_S:g} s: {why}")
+            time.sleep(_AGAIN_S)
+
+    def _judge(self, process: Process, code: int) -> float:
+        """Say why a process ended, and when it is started again.
+
+        Raises:
+            ConfigError: If another attempt would end the same way.
+        """
+        if process.name == "executor":
+            _say(f"the executor ended with {code}; it is started again")
+            return _EXECUTOR_S
+        said = _REFUSED.findall(tail(process.log))
+        number, text = said[-1] if said else ("", "")
+        if number:
+            self._refused(number, text)
+        else:
+            self._knocking = 0.0
+            self._remind(f"the connection ended ({code}); trying again")
+            self._wait_for_server()
+        return _AGAIN_S
+
+    def _refused(self, number: str, text: str) -> None:
+        """Try again while the server may only take this client for still connected.
+
+        Raises:
+            ConfigError: If it goes on for longer than that, or says something else.
+        """
+        now = time.monotonic()
+        if not self._knocking or now - self._knocking > 2 * _TRAP_S:
+            self._knocking = now
+        if number == _NOT_ACTIVATED and now - self._knocking < _TRAP_S:
+            self._remind(
+                "the server does not let this client in yet: it takes it for still "
+                f"connected, or does not know its key; trying for {_TRAP_S:g} s"
+            )
+            return
+        msg = (
+            f"the server refuses client {self._device.client_id}: {text or number}; it "
+            "reads clients/*/node.pub of its certificates when it starts and after "
+            "fedprune submit"
+        )
+        raise ConfigError(msg)
+
+    def _remind(self, text: str) -> None:
+        """Say something that may go on for long: at once, then once a minute."""
+        now = time.monotonic()
+        if text != self._said or now - self._reminded > _REMIND_S:
+            self._said, self._reminded = text, now
+            _say(text)
+
+
+def _last_line(log: Path) -> str:
+    lines = tail(log).rstrip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the device's own output

@@ -1,0 +1,214 @@
+"""What a real device works on: its own data, and the network that it ends with."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from fedprune.client.device.node import (
+    CLIENT_ID,
+    CONFIG,
+    DATA,
+    EVALUATIONS,
+    FINAL,
+    SHARE,
+    parse_share,
+)
+from fedprune.client.rounds.measure import fit, validate
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.config import load_config, toml_value
+from fedprune.common.data.examples import Examples
+from fedprune.common.data.partition import partition
+from fedprune.common.dry_run import Batch, check_data, dry_run
+from fedprune.common.errors import DataError
+from fedprune.common.messages import Broadcast, Indices, digest_of
+from fedprune.common.pruning.plan import check_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
+from fedprune.common.trust import named_code, record_code
+from typing_extensions import override
+
+_KEPT_RUNS = 2
+
+
+@dataclass(frozen=True)
+class DeviceTask(Task):
+    """The task as one device sees it: it holds one client's data.
+
+    Attributes:
+        client_id: Who it is.
+        share: (k, n): it plays part k of n of its data source; None = all is its own.
+    """
+
+    client_id: str = ""
+    share: tuple[int, int] | None = None
+
+    @override
+    @cached_property
+    def clients(self) -> tuple[str, ...]:
+        """The one client."""
+        return (self.client_id,)
+
+    @override
+    @cached_property
+    def parts(self) -> dict[str, Indices]:
+        """Which training examples it holds."""
+        targets = self.dataset.train.targets
+        if self.share is None:
+            return {self.client_id: np.arange(len(targets))}
+        number, count = self.share
+        split = self.config.task.partition
+        parts = partition(
+            targets,
+            kind=split.kind,
+            clients=count,
+            seed=self.config.run.seed,
+            alpha=split.alpha,
+            classes_per_client=split.classes,
+        )
+        return {self.client_id: parts[number]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How one network did on the device's own test part.
+
+    Attributes:
+        time: When, in seconds since 1970.
+        plan: Digest of its prune plan.
+        params: Its weights.
+        examples: Examples of the test part.
+        loss: Mean loss.
+        accuracy: Share classified rightly; 0 for a regression.
+    """
+
+    time: float
+    plan: str
+    params: int
+    examples: int
+    loss: float
+    accuracy: float
+
+
+def device_task(node: Mapping[str, object]) -> DeviceTask:
+    """Return the task of a node from its own configuration; the server sends none.
+
+    Raises:
+        ConfigError: If its configuration cannot work.
+    """
+    data = str(node.get(DATA) or "")
+    overrides = [f"task.data={toml_value(data)}"] if data else []
+    path = str(node.get(CONFIG) or "")
+    return DeviceTask(
+        load_config(Path(path) if path else None, overrides),
+        client_id=str(node[CLIENT_ID]),
+        share=parse_share(str(node.get(SHARE) or "")),
+    )
+
+
+def note_plan(
+    root: Path,
+    bench: Workbench,
+    structure: Structure,
+    broadcast: Broadcast,
+    *,
+    sample: Examples | None = None,
+) -> Evaluation:
+    """Evaluate a network on the device's own test part; keep one line of it.
+
+    Args:
+        root: Folder of the device's state.
+        bench: Gives task and networks.
+        structure: The original network.
+        broadcast: The network.
+        sample: What its batch-norm moments are measured on first; None where those
+            that came with it belong to these very weights.
+    """
+    spec = structure.spec(broadcast.plan.keep)
+    weights = codec.decode_weights(broadcast.weights, spec)
+    model = bench.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
+    if sample is not None:
+        fit(model, sample)
+    found = validate(model, bench.task.dataset.test, bench.task)
+    count = max(found.count, 1)
+    line = Evaluation(
+        time=round(time.time(), 3),
+        plan=broadcast.plan.digest.hex(),
+        params=spec.size,
+        examples=found.count,
+        loss=found.loss_sum / count,
+        accuracy=found.correct / count,
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / EVALUATIONS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(line)) + "\n")
+    return line
+
+
+def take_final(
+    root: Path, bench: Workbench, structure_json: bytes, blob: bytes
+) -> Evaluation:
+    """Keep the network that a run ended with, ready to run.
+
+    Returns:
+        How it does on the device's own test part.
+
+    Raises:
+        PayloadError: If structure and network do not fit each other.
+        FedPruneError: If the file cannot be written.
+    """
+    structure = bench.structure(digest_of(structure_json), structure_json)
+    broadcast = codec.decode_broadcast(blob)
+    check_plan(structure, broadcast.plan)
+    spec = structure.spec(broadcast.plan.keep)
+    weights = codec.decode_weights(broadcast.weights, spec)
+    codec.check_weights(weights, broadcast.digest)
+    model = bench.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
+    root.mkdir(parents=True, exist_ok=True)
+    run_id = f"client-{bench.task.clients[0]}"
+    write_network(
+        root / FINAL,
+        model.eval(),
+        bench.task,
+        structure=structure,
+        plan=broadcast.plan,
+        run_id=run_id,
+        alone=True,
+    )
+    # This device's own configuration named it; now its own file does.
+    record_code(run_id, named_code(bench.task.config))
+    return note_plan(root, bench, structure, broadcast)
+
+
+def drop_old_runs(root: Path, current: str) -> None:
+    """Remove what earlier runs left, but for the last; a resume may still want it."""
+    others = sorted(
+        (path for path in root.glob("main-*") if path.name != current),
+        key=lambda path: path.stat().st_mtime,
+    )
+    for path in others[: max(0, len(others) - (_KEPT_RUNS - 1))]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def try_device(task: DeviceTask) -> tuple[str, ...]:
+    """Take a batch of the device's data through its network, before it joins.
+
+    Returns:
+        One line for each thing that is possible and seldom meant.
+
+    Raises:
+        DataError: If it holds no example for this client, or they do not fit what its
+            configuration says of them.
+        ConfigError: If the source does not exist, or the network does not fit.
+    """
+    if len(task.parts[task.client_id]) == 0:
+        msg = f"client {task.client_id} holds no example of {task.config.task.data}"
+        raise DataError(msg)
+    check_data(task)  # that one device holds a single class is usual
+    return dry_run(task, task.build_model(), Batch.first(task))

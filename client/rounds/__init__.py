@@ -1,0 +1,1 @@
+"""One round on a client: decode, judge, score, train, sparsify, encode, remember."""

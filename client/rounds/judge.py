@@ -1,0 +1,109 @@
+"""What a client thinks of networks: scores of the broadcast, a teacher's outputs.
+
+Both are seen by this client alone, so both are worked out with its own batch-norm
+moments of the weights in question (``fedprune.client.rounds.measure.fit``).
+"""
+
+import numpy as np
+from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
+from fedprune.client.rounds.opened import Opened, keep_teacher
+from fedprune.client.rounds.score import score
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.train import teach
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.data.examples import Examples
+from fedprune.common.errors import IntegrityError
+from fedprune.common.messages import Vector
+from fedprune.common.pruning.plan import check_plan
+from fedprune.common.seeding import Use, generator
+from fedprune.common.task import Task
+from torch import Tensor, nn
+
+
+def sample_of(client_id: str, task: Task, examples: Examples) -> Examples:
+    """Return the examples that a client measures moments on, in all rounds the same.
+
+    At most ``MEASURED``, even over the classes: data that lies in class order would
+    otherwise give moments of a few classes.
+    """
+    rng = generator(task.config.run.seed, 0, client_id, Use.MEASURE)
+    return examples.take(balanced(examples.targets, MEASURED, rng))
+
+
+def lesson(
+    opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
+) -> Tensor | None:
+    """Return the teacher's outputs on the client's examples, or None without one."""
+    plan = opened.plan
+    if not plan.teacher or plan.settings.distill_weight <= 0.0:
+        return None
+    if plan.teacher_broadcast is not None:
+        keep_teacher(plan.teacher_broadcast, store)
+    return bench.lesson(
+        plan.teacher,
+        plan.client_id,
+        lambda: _teacher_outputs(opened, bench, store, examples),
+    )
+
+
+def _teacher_outputs(
+    opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
+) -> Tensor:
+    """Build the teacher and return its outputs, float32[n, outputs]."""
+    plan = opened.plan
+    broadcast = plan.teacher_broadcast
+    if broadcast is None:
+        data = store.load_shared(f"broadcast-{plan.teacher.hex()}.bin")
+        if data is None:
+            msg = f"teacher {plan.teacher.hex()} is not held here: send it again"
+            raise IntegrityError(msg)
+        broadcast = codec.decode_broadcast(data)
+    check_plan(opened.structure, broadcast.plan)
+    spec = opened.structure.spec(broadcast.plan.keep)
+    weights = codec.decode_weights(broadcast.weights, spec)
+    codec.check_weights(weights, plan.teacher)
+    keep, pooled = broadcast.plan.keep, plan.teacher_statistics
+    model = bench.network(opened.structure, keep, weights, pooled)
+    fit(model, sample_of(plan.client_id, bench.task, examples))
+    return teach(model, examples)
+
+
+def importance(
+    model: nn.Module, opened: Opened, bench: Workbench, examples: Examples
+) -> Vector | None:
+    """Score the broadcast, or abstain.
+
+    A client of one class abstains, and one with too few examples to know the
+    batch-norm moments of these weights.
+
+    Args:
+        model: The broadcast, with the moments that it is judged with.
+        opened: The plan.
+        bench: Gives the task.
+        examples: The client's training examples.
+
+    Returns:
+        float32[kept units], >= 0, or None.
+    """
+    plan = opened.plan
+    if not plan.settings.importance:
+        return None
+    config = bench.task.config
+    seed = config.run.seed
+    rng = generator(seed, plan.round, plan.client_id, Use.SCORE)
+    targets = examples.targets
+    if len(np.unique(targets)) < 2:  # noqa: PLR2004 - one class shows no contrast
+        return None
+    if opened.spec.moments > 0 and len(targets) < FEWEST:
+        return None
+    chosen = balanced(targets, config.client.score_examples, rng)
+    keep = plan.broadcast.plan.keep
+    return score(
+        model,
+        examples.take(chosen),
+        bench.task,
+        opened.structure,
+        keep,
+        criterion=plan.settings.importance,
+    )

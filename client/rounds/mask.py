@@ -1,0 +1,65 @@
+"""The weight mask on a client: held by its digest, and kept while training."""
+
+import torch
+from fedprune.client.rounds.store import ClientStore
+from fedprune.common import codec
+from fedprune.common.errors import IntegrityError, PayloadError
+from fedprune.common.messages import Mask, ModelSpec, RoundPlan, WeightMask
+from fedprune.common.sparsity.masks import check_mask
+from torch import Tensor, nn
+
+_MAX_STORED = 1 << 31
+
+
+def open_mask(
+    plan: RoundPlan, spec: ModelSpec, store: ClientStore
+) -> WeightMask | None:
+    """Return the mask that a plan names, or None; keep one that has just come.
+
+    Raises:
+        PayloadError: If it is not this network's mask.
+        IntegrityError: If the server believes that it is held here, and it is not.
+    """
+    if not plan.mask:
+        return None
+    name = f"mask-{plan.mask.hex()}.bin"
+    mask = plan.weight_mask or _stored(store.load_shared(name))
+    if mask is None:
+        msg = f"weight mask {plan.mask.hex()} is not held here: send it again"
+        raise IntegrityError(msg)
+    check_mask(mask, spec, plan.broadcast.plan.digest, plan.mask)
+    if plan.weight_mask is not None:
+        store.save_shared(name, codec.encode_mask(mask))
+    return mask
+
+
+def _stored(data: bytes | None) -> WeightMask | None:
+    """Return a stored mask; one that cannot be read counts as not held."""
+    try:
+        return None if data is None else codec.decode_mask(data, _MAX_STORED)
+    except PayloadError:
+        return None
+
+
+class Zeros:
+    """Holds the masked weights of a network at zero while it trains.
+
+    Args:
+        model: The network.
+        keep: bool[weights] in model order, True = trained.
+    """
+
+    def __init__(self, model: nn.Module, keep: Mask) -> None:
+        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        start = 0
+        for weight in model.parameters():
+            part = torch.from_numpy(keep[start : start + weight.numel()])
+            start += weight.numel()
+            if not bool(part.all()):
+                self._pairs.append((weight, ~part.view(weight.shape)))
+
+    def after_step(self) -> None:
+        """Undo what the optimiser did to masked weights."""
+        with torch.no_grad():
+            for weight, gone in self._pairs:
+                weight.masked_fill_(gone, 0.0)

@@ -1,0 +1,152 @@
+"""What a client measures on the broadcast, before it trains: moments, then loss.
+
+What only this client looks at (its scores, its validation, a teacher's outputs) is
+judged with its own moments of those very weights.  The moments that travel with the
+weights were measured a round ago, on other weights.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from fedprune.common.data.examples import Examples
+from fedprune.common.messages import Indices, Statistics, Validation
+from fedprune.common.models.flat import norm_modules, set_statistics
+from fedprune.common.task import Task
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+_BATCH = 256
+MEASURED = 256  # examples of the one forward that measures moments
+FEWEST = 16  # below this the moments of a channel are too noisy to judge with
+
+
+def batches(count: int, size: int) -> Iterator[Indices]:
+    """Yield consecutive ranges of at most ``size`` positions."""
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def balanced(
+    targets: NDArray[np.generic], limit: int, rng: np.random.Generator
+) -> Indices:
+    """Choose up to ``limit`` positions, as even over the classes as they allow.
+
+    A channel that serves one rare class must be seen.  Regression targets (floats) are
+    drawn without classes.
+
+    Returns:
+        Rising positions, int64[min(limit, n)].
+    """
+    order = rng.permutation(len(targets))
+    if targets.dtype.kind == "f":
+        return np.sort(order[:limit])
+    rank = np.zeros(len(targets), dtype=np.int64)
+    for value in np.unique(targets):
+        places = order[targets[order] == value]
+        rank[places] = np.arange(len(places))
+    chosen = order[np.argsort(rank[order], kind="stable")][:limit]
+    return np.sort(chosen)
+
+
+def fit(model: nn.Module, sample: Examples) -> Statistics | None:
+    """Give a network the client's own batch-norm moments of its weights, in place.
+
+    Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
+    keeps the pooled moments that it came with.
+
+    Args:
+        model: The network, with the weights that are judged.
+        sample: Examples to measure on, at most ``MEASURED``.
+
+    Returns:
+        What was measured, or None with fewer than two examples.
+    """
+    found = measure_statistics(model, sample)
+    if found is not None and found.num_examples >= FEWEST:
+        set_statistics(model, found.mean, found.variance)
+    return found
+
+
+def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
+    """Return loss and hits of a network on examples, batch norm in eval mode."""
+    model.eval()
+    loss_sum, correct = 0.0, 0
+    with torch.no_grad():
+        for batch in batches(len(examples), _BATCH):
+            inputs, targets = examples.batch(batch)
+            outputs = model(inputs)
+            loss_sum += float(task.loss(outputs, targets).double().sum())
+            correct += task.correct(outputs, targets)
+    if not np.isfinite(loss_sum):
+        loss_sum = 1e30  # A diverged broadcast must look bad, not unreadable.
+    return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))
+
+
+def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | None:
+    """Return the moments of every batch-norm input on the examples, one forward.
+
+    Layers in front normalise by this batch, as they do while training, so the
+    moments fit the weights that were sent and not those of a round ago.
+
+    Returns:
+        Moments in model order, or None with fewer than two examples.
+    """
+    count = len(examples)
+    if count < 2:  # noqa: PLR2004 - a variance needs two examples
+        return None
+    norms: list[nn.Module] = [module for _, module in norm_modules(model)]
+    # Only the norms: dropout would make the moments random.
+    model.eval()
+    for norm in norms:
+        norm.train()
+    with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
+        inputs, _ = examples.batch(np.arange(count))
+        model(inputs)
+    means = [moments[index][0] for index in range(len(norms))]
+    variances = [moments[index][1] for index in range(len(norms))]
+    empty = [torch.zeros(0)]
+    return Statistics(
+        num_examples=count,
+        mean=torch.cat(means or empty).numpy().astype(np.float32),
+        variance=torch.cat(variances or empty).numpy().astype(np.float32),
+    )
+
+
+@contextmanager
+def _captured(norms: list[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
+    """Record mean and variance of each module's input while the block runs."""
+    moments: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def recorder(index: int) -> object:
+        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            value = inputs[0].float()  # moments in bfloat16 would be too coarse
+            dims = [d for d in range(value.dim()) if d != 1]
+            variance, mean = torch.var_mean(value, dim=dims, correction=0)
+            moments[index] = (mean, variance)
+
+        return record
+
+    handles = [
+        module.register_forward_pre_hook(recorder(i))  # type: ignore[arg-type]
+        for i, module in enumerate(norms)
+    ]
+    try:
+        yield moments
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _unchanged(norms: list[nn.Module]) -> Iterator[None]:
+    """Keep running statistics as they are while batch norm runs in train mode."""
+    saved = [getattr(module, "momentum", None) for module in norms]
+    for module in norms:
+        module.momentum = 0.0  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module, momentum in zip(norms, saved, strict=True):
+            module.momentum = momentum  # type: ignore[assignment]

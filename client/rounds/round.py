@@ -1,0 +1,88 @@
+"""The client's half of a round, on one screen: one message in, one message out."""
+
+from fedprune.client.rounds.judge import importance, lesson, sample_of
+from fedprune.client.rounds.measure import fit, validate
+from fedprune.client.rounds.opened import Opened, open_plan
+from fedprune.client.rounds.send import send
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.train import Lesson, train
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.errors import DataError
+from fedprune.common.messages import ClientUpdate, Mask, RoundPlan
+from fedprune.common.models.flat import get_weights
+from fedprune.common.seeding import Use, generator, seed_torch
+from fedprune.common.sparsity.gates import build_gates
+from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.sparsity.penalty import Aim, build_penalty
+
+
+def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
+    """Answer one plan.
+
+    Raises:
+        PayloadError: If the plan does not fit itself or what this client knows.
+        DataError: If the client has no example to train on: it abstains.
+        IntegrityError: If the server believes that this client holds something that
+            it does not: it must be sent again.
+    """
+    opened = open_plan(plan, bench, store)
+    plan = opened.plan
+    data = bench.data(plan.client_id)
+    if len(data.train) == 0:
+        msg = f"client {plan.client_id} holds no training example and abstains"
+        raise DataError(msg)
+    keep = plan.broadcast.plan.keep
+    teacher = lesson(opened, bench, store, data.train)
+    pooled = plan.broadcast.statistics
+    model = bench.network(opened.structure, keep, opened.weights, pooled)
+    own = fit(model, sample_of(plan.client_id, bench.task, data.train))
+    if own is None and plan.settings.measure:
+        msg = f"client {plan.client_id} holds one training example and abstains: batch"
+        msg += " norm cannot be measured on it"
+        raise DataError(msg)
+    validation = validate(model, data.validation, bench.task)
+    scores = importance(model, opened, bench, data.train)
+    # Clients that train from other moments would each train another network.
+    model = bench.network(opened.structure, keep, opened.weights, pooled)
+    work = Lesson(
+        examples=data.train,
+        task=bench.task,
+        settings=plan.settings,
+        penalty=build_penalty(opened.structure, keep, opened.weights, _aim(plan)),
+        gates=build_gates(opened.structure, keep, _aim(plan)),
+        teacher=teacher,
+        mask=None if opened.mask is None else opened.mask.keep,
+    )
+    seed = bench.task.config.run.seed
+    rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
+    with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
+        loss = train(model, work, rng)
+    known = codec.hold(opened.spec, opened.weights, mask=_agreed(opened))
+    delta = send(opened, known, store, get_weights(model) - opened.weights)
+    update = ClientUpdate(
+        run_id=plan.run_id,
+        round=plan.round,
+        client_id=plan.client_id,
+        plan=plan.broadcast.plan.digest,
+        base=plan.broadcast.digest,
+        num_examples=len(data.train),
+        loss=loss,
+        delta=delta,
+        importance=scores,
+        statistics=own if plan.settings.measure else None,
+        validation=validation,
+    )
+    return codec.encode_update(update, known)
+
+
+def _agreed(opened: Opened) -> Mask | None:
+    """Return where all entries of the update are, if no positions travel."""
+    settings = opened.plan.settings
+    density = settings.update_density if settings.epochs else 0.0
+    return without_positions(opened.mask, density)
+
+
+def _aim(plan: RoundPlan) -> Aim:
+    settings = plan.settings
+    return Aim(name=settings.penalty, strength=settings.strength, targets=plan.targets)

@@ -1,0 +1,154 @@
+"""Data-driven importance of channels, measured on the broadcast before training."""
+
+import numpy as np
+import torch
+from fedprune.client.rounds.measure import batches
+from fedprune.client.rounds.probes import SUMMARIES, outputs, summary
+from fedprune.common.data.examples import Examples
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Mask, Vector
+from fedprune.common.pruning.importance import Gate, gates, unit_sum
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+CRITERIA = ("taylor", *SUMMARIES, "fisher", "sensitivity")
+Scores = dict[str, NDArray[np.float64]]
+
+
+def score(
+    model: nn.Module,
+    examples: Examples,
+    task: Task,
+    structure: Structure,
+    keep: Mask,
+    *,
+    criterion: str,
+) -> Vector:
+    """Return the importance of each kept unit, float32[kept units], >= 0.
+
+    * "taylor": first-order change of the loss when a channel is removed,
+      ``sum over batches of |sum over examples of (dL/dgamma gamma + dL/dbeta beta)|``
+      at the batch-norm output (Molchanov et al. 2019, arXiv:1906.10771, with a gate
+      per channel); without batch norm at the producer, ``|sum (dL/dw w) + dL/db b|``.
+    * "fisher": the same product of each example, squared, and summed over examples
+      (Theis et al. 2018, arXiv:1801.05787).
+    * "activation-mean", "activation-variance": mean magnitude and variance of the
+      channel's output over examples and positions; "apoz": share of its outputs that
+      a ReLU lets through (Hu et al. 2016, arXiv:1607.03250, one minus their APoZ).
+    * "sensitivity": change of the loss when the channel is set to zero, measured: one
+      run over the examples for each unit.
+
+    Raises:
+        ConfigError: If the criterion needs outputs that no module of the network has.
+    """
+    model.eval()
+    structure = structure.living(keep)
+    if criterion == "sensitivity":
+        return _sensitivity(model, examples, task, structure, keep)
+    # One example at a time: the square is taken of each example's own product.
+    size = 1 if criterion == "fisher" else task.config.client.batch
+    places = gates(structure)
+    per_tensor: Scores = {}
+    for batch in batches(len(examples), size):
+        inputs, targets = examples.batch(batch)
+        if criterion in SUMMARIES:
+            found = _summaries(model, inputs, places, criterion)
+        else:
+            model.zero_grad(set_to_none=True)
+            loss = task.loss(model(inputs), targets).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            found = _gradients(model, places, 2 if criterion == "fisher" else 1)
+        for name, value in found.items():
+            per_tensor[name] = per_tensor.get(name, 0.0) + value
+    model.zero_grad(set_to_none=True)
+    per_unit = unit_sum(structure, keep, per_tensor)[keep]
+    return np.nan_to_num(per_unit, nan=0.0, posinf=3e38).astype(np.float32)
+
+
+def _gradients(model: nn.Module, places: tuple[Gate, ...], power: int) -> Scores:
+    """Return |sum of gradient * value| ** power of each gate's channels."""
+    tensors = dict(model.named_parameters())
+    out = {}
+    for gate in places:
+        total = _products(tensors[gate.tensor], gate.dim)
+        bias = _bias(gate.tensor, tensors)
+        if bias is not None and len(bias) == len(total):
+            total = total + _products(bias, 0)
+        out[gate.tensor] = (total.abs() ** power).numpy()
+    return out
+
+
+def _bias(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
+    """Return the shift or bias that goes with a weight."""
+    return tensors.get(tensor.removesuffix("weight") + "bias")
+
+
+def _products(parameter: nn.Parameter, dim: int) -> Tensor:
+    """Return the sum of gradient * value along each entry of ``dim``, float64."""
+    if parameter.grad is None:
+        return torch.zeros(parameter.shape[dim], dtype=torch.float64)
+    product = parameter.grad.double() * parameter.detach().double()
+    return (
+        product.movedim(dim, 0).flatten(1).sum(dim=1) if product.dim() > 1 else product
+    )
+
+
+def _summaries(
+    model: nn.Module, inputs: Tensor, places: tuple[Gate, ...], criterion: str
+) -> Scores:
+    """Return a summary of the outputs of the gates on one batch, times its size."""
+    hidden = [gate.tensor for gate in places if not gate.module]
+    if hidden:
+        msg = f"importance '{criterion}' needs outputs, which '{hidden[0]}' does not"
+        msg += " show; want taylor, fisher or sensitivity"
+        raise ConfigError(msg)
+    with torch.no_grad(), outputs(model, [gate.module for gate in places]) as seen:
+        model(inputs)
+    return {
+        gate.tensor: len(inputs) * summary(model, gate.module, seen, criterion)
+        for gate in places
+        if gate.module in seen
+    }
+
+
+def _sensitivity(
+    model: nn.Module,
+    examples: Examples,
+    task: Task,
+    structure: Structure,
+    keep: Mask,
+) -> Vector:
+    """Return |change of the mean loss| without each kept unit, float32[kept]."""
+    tensors = dict(model.named_parameters())
+    places = gates(structure)
+    before = _mean_loss(model, examples, task)
+    found = np.zeros(structure.units)
+    for unit in np.flatnonzero(keep).tolist():
+        taken: list[tuple[Tensor, Tensor]] = []
+        with torch.no_grad():
+            for gate in places:
+                kept = structure.kept_index(gate.tensor, gate.dim, keep)
+                index = torch.from_numpy(np.flatnonzero(gate.units[kept] == unit))
+                weight = tensors[gate.tensor]
+                bias = _bias(gate.tensor, tensors)
+                pairs: list[tuple[Tensor, int]] = [(weight, gate.dim)]
+                if bias is not None and len(bias) == weight.shape[gate.dim]:
+                    pairs.append((bias, 0))
+                for tensor, dim in pairs if len(index) else ():
+                    taken.append((tensor, tensor.detach().clone()))
+                    tensor.index_fill_(dim, index, 0.0)
+            found[unit] = abs(_mean_loss(model, examples, task) - before)
+            for tensor, value in reversed(taken):
+                tensor.copy_(value)
+    return np.nan_to_num(found[keep], nan=0.0, posinf=3e38).astype(np.float32)
+
+
+def _mean_loss(model: nn.Module, examples: Examples, task: Task) -> float:
+    total = 0.0
+    with torch.no_grad():
+        for batch in batches(len(examples), task.config.client.batch):
+            inputs, targets = examples.batch(batch)
+            total += float(task.loss(model(inputs), targets).double().sum())
+    return total / max(len(examples), 1)

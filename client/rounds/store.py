@@ -1,0 +1,187 @@
+"""What a client keeps between rounds: residual generations, plans, broadcasts.
+
+Error feedback must survive a lost answer and a crash.  Each trained round leaves one
+*generation*: what was sent and what was kept back.  When a plan arrives, the newest
+generation older than its round counts; if the server acknowledges that round, the
+residual is what was kept back, else it is kept back + sent, since nothing arrived.
+A few older generations stay, so that a server resumed from an earlier checkpoint
+meets the state that belongs to it.  Residuals are stored as bfloat16, and a file
+whose digest does not match its content counts as never written.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
+from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
+from fedprune.common.system.atomic import write_bytes_atomic
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+# A resume falls back at most two checkpoints, so that many earlier rounds must stay.
+_KEPT_ROUNDS = 4
+# Changes are told from the last 8 broadcasts (``server/rounds/broadcast.py``), by a server that
+# may have been resumed from two checkpoints earlier; the current one lies there too.
+_KEPT_BROADCASTS = 11
+# A residual is bfloat16; the rounds above, the current one and one older lie there.
+BYTES_OF_A_WEIGHT = 2 * (_KEPT_ROUNDS + 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What one trained round left behind.
+
+    Attributes:
+        round: The round, from 1.
+        keep: Keep mask of the network that was trained, bool[units].
+        sent: What the answer held.
+        residual: What was kept back, float32[weights of that network].
+    """
+
+    round: int
+    keep: Mask
+    sent: SparseDelta
+    residual: Vector
+
+
+class ClientStore:
+    """Files of one client (residuals) and files that clients of a host share.
+
+    Args:
+        root: Folder; shared files lie in ``root/shared``.
+        client_id: Whose residuals; a name without path separators.
+        durable: Whether files survive a loss of power, as on a device; simulated
+            clients go down with their server and need not wait for the disk.
+    """
+
+    def __init__(self, root: Path, client_id: str, *, durable: bool = True) -> None:
+        self._durable = durable
+        self._own = root / client_id
+        self._shared = root / "shared"
+        self._loaded: int | None = None
+
+    def save_generation(self, generation: Generation) -> None:
+        """Write one generation and remove those that no resume can ask for."""
+        self._own.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, NDArray[Any]] = {
+            "residual": to_bfloat16(generation.residual),
+            "indices": generation.sent.indices.astype(np.int32),
+            "values": generation.sent.values,
+            "keep": np.packbits(generation.keep),
+        }
+        metadata = {
+            "round": str(generation.round),
+            "units": str(len(generation.keep)),
+        }
+        digest = _digest(tensors, metadata)
+        data = save(tensors, metadata | {"digest": digest})
+        path = self._generation_path(generation.round)
+        write_bytes_atomic(path, data, durable=self._durable)
+        self._drop_old(generation.round)
+
+    def load_generation(self, before: int) -> Generation | None:
+        """Return the newest readable generation of a round before ``before``."""
+        for number in sorted(self._rounds(), reverse=True):
+            if number < before:
+                found = _read_generation(self._generation_path(number))
+                if found is not None:
+                    self._loaded = found.round
+                    return found
+        self._loaded = 0
+        return None
+
+    def has_lost(self, acknowledged: int) -> bool:
+        """Return whether the generation that was asked for last is gone.
+
+        An accepted answer has left a generation of its round, and whatever was removed
+        since was older; so nothing, or something older, means a lost or damaged file.
+
+        Args:
+            acknowledged: The last round whose answer was accepted, 0 for none.
+        """
+        return self._loaded is not None and self._loaded < acknowledged
+
+    def save_shared(self, name: str, data: bytes) -> None:
+        """Keep a broadcast or a structure by the name of its digest.
+
+        A file that has been damaged is written again.
+        """
+        if self.load_shared(name) != data:
+            self._shared.mkdir(parents=True, exist_ok=True)
+            path = self._shared / name
+            write_bytes_atomic(path, data, durable=self._durable)
+
+    def load_shared(self, name: str) -> bytes | None:
+        """Return a shared file, or None when this host does not hold it."""
+        try:
+            return (self._shared / name).read_bytes()
+        except OSError:
+            return None
+
+    def save_held(self, round_: int, name: bytes, data: bytes) -> None:
+        """Keep a broadcast by its round and the digest of its integers.
+
+        Clients of one host share it.  All but the newest are removed.
+        """
+        path = self._held_path(round_, name)
+        if path.exists():
+            return
+        self._shared.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, data, durable=self._durable)
+        for old in sorted(self._shared.glob("held-*.bin"))[:-_KEPT_BROADCASTS]:
+            old.unlink(missing_ok=True)
+
+    def load_held(self, round_: int, name: bytes) -> bytes | None:
+        """Return a broadcast, or None when this host does not hold it."""
+        return self.load_shared(self._held_path(round_, name).name)
+
+    def _held_path(self, round_: int, name: bytes) -> Path:
+        return self._shared / f"held-{round_:07d}-{name.hex()}.bin"
+
+    def _generation_path(self, round_: int) -> Path:
+        return self._own / f"round-{round_:05d}.safetensors"
+
+    def _rounds(self) -> list[int]:
+        return [
+            int(p.stem.split("-")[1]) for p in self._own.glob("round-*.safetensors")
+        ]
+
+    def _drop_old(self, newest: int) -> None:
+        old = sorted(r for r in self._rounds() if r < newest - _KEPT_ROUNDS)
+        for number in old[:-1]:
+            self._generation_path(number).unlink(missing_ok=True)
+
+
+def _digest(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
+    """Return the digest of a generation's content, as hex digits."""
+    parts = [array.tobytes() for _, array in sorted(tensors.items())]
+    return digest_of(*parts, json.dumps(metadata, sort_keys=True).encode()).hex()
+
+
+def _read_generation(path: Path) -> Generation | None:
+    """Read one generation; an unreadable one counts as never written."""
+    try:
+        data = path.read_bytes()
+        tensors = load(data)
+        header = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + header])["__metadata__"]
+        if metadata.pop("digest") != _digest(tensors, metadata):
+            return None
+        units = int(metadata["units"])
+        residual = from_bfloat16(tensors["residual"])
+        return Generation(
+            round=int(metadata["round"]),
+            keep=np.unpackbits(tensors["keep"], count=units).astype(bool),
+            sent=SparseDelta(
+                size=len(residual),
+                indices=tensors["indices"].astype(np.int64),
+                values=tensors["values"],
+            ),
+            residual=residual,
+        )
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None

@@ -1,0 +1,159 @@
+"""Local training: SGD with proximal steps, distillation, frozen statistics."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fedprune.client.rounds.mask import Zeros
+from fedprune.client.rounds.measure import batches
+from fedprune.common.data.examples import Examples
+from fedprune.common.messages import Indices, Mask, TrainSettings
+from fedprune.common.models.flat import norm_modules
+from fedprune.common.sparsity.gates import ChannelGates
+from fedprune.common.sparsity.penalty import DualSteps, Penalty
+from fedprune.common.task import Task
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a network is trained on, and towards.
+
+    Attributes:
+        examples: Training examples, at least one.
+        task: Gives the loss.
+        settings: How to train.
+        penalty: Sparsifier of this round, or None.
+        teacher: Outputs of the teacher on every example, float32[n, outputs], or
+            None.
+        gates: Factors on channels while it trains, or None.
+        mask: bool[weights], False = stays zero; None = every weight is trained.
+    """
+
+    examples: Examples
+    task: Task
+    settings: TrainSettings
+    penalty: Penalty | None
+    teacher: Tensor | None
+    gates: ChannelGates | None = None
+    mask: Mask | None = None
+
+
+def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
+    """Train in place; return the mean loss of the last epoch.
+
+    With a penalty the network ends with its pre-prox weights (see
+    ``fedprune.common.sparsity.penalty``).
+    """
+    settings = lesson.settings
+    plans = [
+        _shuffled(len(lesson.examples), settings.batch, rng)
+        for _ in range(settings.epochs)
+    ]
+    steps = sum(len(plan) for plan in plans)
+    dual = _dual_steps(model, lesson, steps)
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=settings.lr, momentum=settings.momentum
+    )
+    _set_mode(model, lesson)
+    loss = 0.0
+    gates = lesson.gates
+    zeros = None if lesson.mask is None else Zeros(model, lesson.mask)
+    with nullcontext() if gates is None else gates.attached(model):
+        for plan in plans:
+            loss = 0.0
+            for batch in plan:
+                loss += _step(model, lesson, optimiser, batch) * len(batch)
+                if dual is not None:
+                    dual.after_step()
+                if zeros is not None:
+                    zeros.after_step()
+    if dual is not None:
+        dual.restore()
+    return loss / len(lesson.examples)
+
+
+def teach(model: nn.Module, examples: Examples) -> Tensor:
+    """Return a teacher's outputs on all examples, batch norm in eval mode."""
+    model.eval()
+    with torch.no_grad():
+        parts = [model(examples.batch(b)[0]) for b in batches(len(examples), 256)]
+    return torch.cat(parts)
+
+
+def distillation(
+    outputs: Tensor, teacher: Tensor, settings: TrainSettings, *, regression: bool
+) -> Tensor:
+    """Return the distance of outputs to the teacher's, a scalar.
+
+    ``T^2 * KL(softmax(teacher / T) || softmax(outputs / T))``, Hinton et al. 2015,
+    arXiv:1503.02531; for a regression the mean squared difference.
+    """
+    if regression:
+        return functional.mse_loss(outputs, teacher)
+    heat = settings.temperature
+    divergence = functional.kl_div(
+        functional.log_softmax(outputs / heat, dim=1),
+        functional.log_softmax(teacher / heat, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * heat**2
+
+
+def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
+    """Return the batches of one epoch; a last batch of one joins the one before.
+
+    Batch norm cannot normalise one example on one position.
+    """
+    order = rng.permutation(count)
+    parts = [order[start : start + size] for start in range(0, count, size)]
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [np.concatenate(parts[-2:])]
+    return parts
+
+
+def _dual_steps(model: nn.Module, lesson: Lesson, steps: int) -> DualSteps | None:
+    if lesson.penalty is None:
+        return None
+    parameters = dict(model.named_parameters())
+    return DualSteps(lesson.penalty, parameters, steps)
+
+
+def _set_mode(model: nn.Module, lesson: Lesson) -> None:
+    """Train mode; batch norm in eval mode where statistics are frozen or unusable."""
+    model.train()
+    smallest = min(lesson.settings.batch, len(lesson.examples))
+    if lesson.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one
+        for _, module in norm_modules(model):
+            module.eval()
+
+
+def _step(
+    model: nn.Module, lesson: Lesson, optimiser: torch.optim.Optimizer, batch: Indices
+) -> float:
+    """Take one local step; return its mean loss."""
+    inputs, targets = lesson.examples.batch(batch)
+    optimiser.zero_grad(set_to_none=True)
+    gates = lesson.gates
+    if gates is not None:
+        gates.draw()
+    outputs = model(inputs)
+    loss = lesson.task.loss(outputs, targets).mean()
+    if lesson.teacher is not None:
+        weight = lesson.settings.distill_weight
+        regression = lesson.task.config.task.loss == "mse"
+        wanted = lesson.teacher[torch.from_numpy(batch)]
+        far = distillation(outputs, wanted, lesson.settings, regression=regression)
+        loss = (1.0 - weight) * loss + weight * far
+    total = loss if gates is None else loss + gates.cost()
+    total.backward()  # type: ignore[no-untyped-call]
+    limit = lesson.task.config.client.clip
+    if limit > 0.0:
+        nn.utils.clip_grad_norm_(model.parameters(), limit)
+    optimiser.step()
+    if gates is not None:
+        gates.step()
+    return float(loss.detach())

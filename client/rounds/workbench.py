@@ -1,0 +1,120 @@
+"""Networks that stay built between clients and rounds, so that nothing is rebuilt."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+from fedprune.client.rounds.broadcasts import Taken
+from fedprune.common.messages import Broadcast, Mask, Statistics, Vector, digest_of
+from fedprune.common.models.flat import get_statistics, set_statistics, set_weights
+from fedprune.common.models.layout import lay_out
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.structure.announced import Check, same_as
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import ClientData, Task
+from torch import Tensor, nn
+
+_KEPT = 3  # the current network, its teacher, and the one before a rollback
+_READ = 4  # broadcasts of one round: whole, and told from those of a few others
+
+
+class Workbench:
+    """The resident networks and data of one process that plays clients.
+
+    A network is built once for each plan; weights are then copied in place.
+
+    Args:
+        task: The task that the clients work on.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._models: OrderedDict[bytes, nn.Module] = OrderedDict()
+        self._first: dict[bytes, tuple[Vector, Vector]] = {}
+        self._data: dict[str, ClientData] = {}
+        self._structures: dict[bytes, Structure] = {}
+        self._spare: nn.Module | None = None  # built to compare, not cut yet
+        self._teacher = b""
+        self._lessons: dict[str, Tensor] = {}
+        self._taken: OrderedDict[bytes, Taken] = OrderedDict()
+
+    def network(
+        self,
+        structure: Structure,
+        keep: Mask,
+        weights: Vector,
+        statistics: Statistics | None,
+    ) -> nn.Module:
+        """Return the cut network with these weights; the next call may reuse it."""
+        key = structure.digest + np.packbits(keep).tobytes()
+        model = self._models.pop(key, None)
+        if model is None:
+            model, self._spare = self._uncut(), None
+            apply_plan(model, structure, keep)
+            lay_out(model, self.task.example())
+            self._first[key] = get_statistics(model)
+        self._models[key] = model
+        while len(self._models) > _KEPT:
+            del self._first[self._models.popitem(last=False)[0]]
+        model.zero_grad(set_to_none=True)
+        set_weights(model, weights)
+        # Without statistics the first ones: never those of the client before.
+        moments = self._first[key]
+        if statistics is not None:
+            moments = (statistics.mean, statistics.variance)
+        set_statistics(model, *moments)
+        return model
+
+    def data(self, client_id: str) -> ClientData:
+        """Return a client's examples."""
+        if client_id not in self._data:
+            self._data[client_id] = self.task.client_data(client_id)
+        return self._data[client_id]
+
+    def lesson(
+        self, teacher: bytes, client_id: str, teach: Callable[[], Tensor]
+    ) -> Tensor:
+        """Return a teacher's outputs on a client's examples, worked out once.
+
+        Those of the newest teacher stay: float32[n, outputs] for each client.
+        """
+        if teacher != self._teacher:
+            self._teacher, self._lessons = teacher, {}
+        if client_id not in self._lessons:
+            self._lessons[client_id] = teach()
+        return self._lessons[client_id]
+
+    def taken(self, broadcast: Broadcast, read: Callable[[], Taken]) -> Taken:
+        """Return a broadcast that was read; equal bytes are read once."""
+        key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
+        found = self._taken.pop(key, None) or read()
+        self._taken[key] = found
+        while len(self._taken) > _READ:
+            self._taken.popitem(last=False)
+        return found
+
+    def structure(self, digest: bytes, text: bytes) -> Structure:
+        """Return the structure of a canonical JSON text, parsed once.
+
+        Raises:
+            PayloadError: If it is none, or not that of the task's own network: nothing
+                of the size that it announces has been made then.
+        """
+        if digest not in self._structures:
+            found = Structure.from_json(text, self._own())
+            # By its own digest: a wrong text must not stand for the right one.
+            self._structures[found.digest] = found
+            return found
+        return self._structures[digest]
+
+    def _uncut(self) -> nn.Module:
+        if self._spare is None:
+            self._spare = self.task.build_model()
+        return self._spare
+
+    def _own(self) -> Check:
+        """Return the check that a structure speaks of the task's own network."""
+        model = self._uncut()
+        weights = [(name, tuple(w.shape)) for name, w in model.named_parameters()]
+        buffers = [(name, tuple(b.shape)) for name, b in model.named_buffers()]
+        return same_as(weights, buffers)

@@ -1,0 +1,251 @@
+"""A network from its files: tensors, plan and structure make a module again.
+
+``load_model("run/model/final.safetensors")`` builds the uncut architecture by its
+registered name, cuts it by the plan and writes the tensors into it.  Nothing is
+unpickled, code that the file names runs only if it is this user's own
+(``fedprune.common.trust``), and nothing is downloaded.  Plan and structure come from the file
+itself (an export holds both), else from ``plan.json`` and ``structure.json`` beside it
+or one folder above.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from fedprune.common.artifacts import (
+    Tensors,
+    read_input_shape,
+    read_model_file,
+    read_plan_file,
+)
+from fedprune.common.artifacts.packed_file import ENDING, build_packed, read_packed
+from fedprune.common.codec import PackedModel
+from fedprune.common.errors import (
+    ConfigError,
+    FedPruneError,
+    IntegrityError,
+    PayloadError,
+)
+from fedprune.common.messages import Mask, PrunePlan
+from fedprune.common.models.capped import ByteLimit
+from fedprune.common.models.registry import build_model
+from fedprune.common.pruning.plan import apply_plan, full_plan
+from fedprune.common.structure.announced import at_most, size_limit
+from fedprune.common.structure.structure import Structure
+from fedprune.common.trust import check_code, code_of_model
+from fedprune.common.user_code import call_factory
+from torch import nn
+
+KEEP_KEY = "keep"
+STRUCTURE_KEY = "structure_json"
+RUN_KEY = "run"
+PYTHON_FACTORY = "python"
+
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Where an uncut network comes from, and what it may take.
+
+    Attributes:
+        path: The file.
+        factory: The caller's own, or None.
+        trust_code: Whether code that the file names runs though it is not this user's.
+        limit: Most bytes of the network.
+    """
+
+    path: Path
+    factory: Callable[[], nn.Module] | None
+    trust_code: bool
+    limit: int
+
+
+def load_model(
+    path: Path | str,
+    *,
+    factory: Callable[[], nn.Module] | None = None,
+    trust_code: bool = False,
+    max_bytes: int | None = None,
+) -> nn.Module:
+    """Return the network that ``path`` holds, in eval mode.
+
+    Args:
+        path: A model file of a run, or one that ``fedprune export`` wrote: also a
+            ``.fpz``, which comes back with exactly the weights that it was given.
+        factory: Makes the uncut network; needed when the run's network was made by
+            Python code instead of a registered name.
+        trust_code: Run the code that the file names even if no command of this user
+            started its run here.
+        max_bytes: Largest uncut network, in bytes; None = 256 MiB, or 64 bytes for
+            each byte of a larger file.
+
+    Raises:
+        ConfigError: If the architecture is not known here, or is code of somebody
+            else's, or its code has changed.
+        IntegrityError: If a file is broken, the files do not belong together, or
+            announce a larger network.
+    """
+    path = Path(path)
+    held = path.stat().st_size if path.is_file() else 0
+    origin = _Origin(
+        path=path,
+        factory=factory,
+        trust_code=trust_code,
+        limit=size_limit(held, max_bytes),
+    )
+    if path.suffix == ENDING:
+        packed = read_packed(path, max_bytes)
+        return build_packed(path, packed, _packed(origin, packed.model))
+    tensors, metadata = read_model_file(path)
+    structure = read_structure(path, metadata, max_bytes)
+    keep = read_keep(path, metadata, structure)
+    model = _dense(origin, metadata)
+    apply_plan(model, structure, keep)
+    _fill(path, model, tensors)
+    return model.eval()
+
+
+def read_structure(
+    path: Path, metadata: Mapping[str, str], max_bytes: int | None = None
+) -> Structure:
+    """Return the structure that a model file belongs to.
+
+    Args:
+        path: The file.
+        metadata: Its metadata.
+        max_bytes: As for ``load_model``.
+
+    Raises:
+        IntegrityError: If it is not to be found, broken, or another one.
+    """
+    text = metadata.get(STRUCTURE_KEY)
+    place = path if text is not None else _beside(path, "structure.json")
+    try:
+        data = place.read_bytes() if text is None else text.encode()
+        held = path.stat().st_size
+        structure = Structure.from_json(data, at_most(size_limit(held, max_bytes)))
+    except PayloadError as error:
+        msg = f"{place}: not a structure: {error}"
+        raise IntegrityError(msg) from error
+    if structure.digest.hex() != metadata["structure"]:
+        msg = (
+            f"{place}: structure {structure.digest.hex()}; "
+            f"{path.name} wants {metadata['structure']}"
+        )
+        raise IntegrityError(msg)
+    return structure
+
+
+def read_keep(path: Path, metadata: Mapping[str, str], structure: Structure) -> Mask:
+    """Return which units a model file keeps, bool[units].
+
+    Raises:
+        IntegrityError: If the plan is not to be found, broken, or another one.
+    """
+    if KEEP_KEY in metadata:
+        return _embedded(path, metadata[KEEP_KEY], structure)
+    full = full_plan(structure)
+    if metadata["plan"] == full.digest.hex():
+        return full.keep  # an uncut network needs no plan
+    place = _beside(path, "plan.json")
+    plan: PrunePlan = read_plan_file(place)
+    if plan.digest.hex() != metadata["plan"] or len(plan.keep) != structure.units:
+        msg = f"{place}: plan {plan.digest.hex()}; {path.name} wants {metadata['plan']}"
+        raise IntegrityError(msg)
+    return plan.keep
+
+
+def _embedded(path: Path, text: str, structure: Structure) -> Mask:
+    try:
+        bits = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    except ValueError:
+        bits = np.zeros(0, dtype=np.uint8)
+    flags = np.unpackbits(bits).astype(np.bool_)
+    units = structure.units
+    if len(bits) != (units + 7) // 8 or flags[units:].any():
+        msg = f"{path}: metadata 'keep' holds {len(bits)} bytes for {units} units"
+        raise IntegrityError(msg)
+    return flags[:units]
+
+
+def _beside(path: Path, name: str) -> Path:
+    for folder in (path.parent, path.parent.parent):
+        if (folder / name).is_file():
+            return folder / name
+    msg = f"{path}: no {name} beside it or one folder above; want the run's {name}"
+    raise IntegrityError(msg)
+
+
+def _dense(origin: _Origin, metadata: Mapping[str, str]) -> nn.Module:
+    """Return the uncut network; its first weights are overwritten."""
+    shape = read_input_shape(origin.path, metadata)
+    outputs = int(metadata["num_outputs"])
+    run = metadata.get(RUN_KEY, "")
+    return _uncut(origin, metadata["model"], run, (shape, outputs))
+
+
+def _packed(origin: _Origin, model: PackedModel) -> nn.Module:
+    return _uncut(origin, model.name, model.run, (model.input_shape, model.num_outputs))
+
+
+def _uncut(
+    origin: _Origin, name: str, run: str, sizes: tuple[tuple[int, ...], int]
+) -> nn.Module:
+    """Return the uncut network of a name; sizes are input shape and outputs."""
+    if origin.factory is not None:
+        return call_factory(origin.factory)
+    if name == PYTHON_FACTORY:
+        msg = f"{origin.path}: its network was made by Python code; "
+        raise ConfigError(msg + "pass that as factory=")
+    code = code_of_model(name)
+    named = {"model": code} if code else {}
+    check_code(origin.path, run, named, trust_code=origin.trust_code)
+    with ByteLimit(origin.limit, str(origin.path)):
+        return build_model(
+            name, num_outputs=sizes[1], input_shape=sizes[0], seed=0, fetch=False
+        )
+
+
+def is_counter(name: str) -> bool:
+    """Return whether a tensor counts the batches that a norm has seen.
+
+    That differs from device to device and says nothing: no file needs it.
+    """
+    return name.rpartition(".")[2] == _COUNTER
+
+
+def _fill(path: Path, model: nn.Module, tensors: Tensors) -> None:
+    """Write tensors into a network, all or none."""
+    wanted = model.state_dict()
+    needed = {name for name in wanted if not is_counter(name)}
+    missing, unknown = sorted(needed - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or unknown:
+        msg = f"{path}: tensors missing: {missing[:5]}; unknown: {unknown[:5]}"
+        raise IntegrityError(msg)
+    for name, array in tensors.items():
+        if array.shape != tuple(wanted[name].shape):
+            msg = (
+                f"{path}: tensor '{name}' has shape {array.shape}; "
+                f"the cut network takes {tuple(wanted[name].shape)}"
+            )
+            raise IntegrityError(msg)
+        _check_type(path, name, array, wanted[name])
+    try:
+        with torch.no_grad():
+            for name, array in tensors.items():
+                wanted[name].copy_(torch.from_numpy(np.array(array)))
+    except (TypeError, RuntimeError) as error:
+        msg = f"{path}: its tensors do not fit the network: {error}"
+        raise FedPruneError(msg) from error
+
+
+def _check_type(path: Path, name: str, array: np.ndarray, wanted: torch.Tensor) -> None:
+    """Refuse an integer for a float, and integers of another width: they may wrap."""
+    found = torch.from_numpy(np.array(array)).dtype
+    floats = found.is_floating_point and wanted.is_floating_point()
+    if found != wanted.dtype and not floats:
+        msg = f"{path}: tensor '{name}' has type {found}; want {wanted.dtype}"
+        raise IntegrityError(msg)

@@ -1,0 +1,1 @@
+"""The coding of one update: quantised values, their positions, the header."""

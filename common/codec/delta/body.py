@@ -1,0 +1,136 @@
+"""Everything of a delta that goes through the coder, in its order, for both ends."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from fedprune.common.codec.delta.levels import (
+    Coded,
+    Entries,
+    Levels,
+    Scale,
+    code_levels,
+    look_up,
+)
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.positions import code_places
+from fedprune.common.codec.delta.quantise import GRIDS
+from fedprune.common.codec.delta.scales import alphabet_of, code_scales, shifts
+from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.entropy.coder import Coder
+from fedprune.common.codec.entropy.contexts import Class
+from fedprune.common.codec.entropy.rans import Ints
+from fedprune.common.messages import Indices, Mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What is known of a body before its first symbol.
+
+    Attributes:
+        recipe: Contexts to use.
+        values: Kind of values.
+        count: Number of entries.
+        shrink: What the sparsifier took off every weight, or 0.
+    """
+
+    recipe: Recipe
+    values: str
+    count: int
+    shrink: np.float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a writer puts into a body.
+
+    Attributes:
+        mask: bool[size], where the entries are.
+        codes: Scale codes of rows or tensors, uint8; of bfloat16 the largest
+            exponent, uint8[1]; of float32 none.
+        levels: Signed levels of the entries, int16[count]; of float32 none.
+    """
+
+    mask: Mask
+    codes: Class
+    levels: Levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a coder returned.
+
+    Attributes:
+        indices: Positions, int64[count].
+        codes: As in ``Content``.
+        scale: How levels became symbols.
+        entries: What was known of each entry.
+        coded: Symbols and signs.
+    """
+
+    indices: Indices
+    codes: Class
+    scale: Scale
+    entries: Entries
+    coded: Coded
+
+
+Probe = Callable[[str], None]
+
+
+def code_body(
+    coder: Coder,
+    header: Header,
+    known: Known,
+    content: Content | None,
+    probe: Probe = lambda part: None,
+) -> Body:
+    """Write a body, or read one.
+
+    Args:
+        coder: Either end.
+        header: What is known of it.
+        known: What both ends hold.
+        content: What to write, or None to read.
+        probe: Called with the name of each part that has been coded.
+    """
+    recipe = header.recipe
+    if known.mask is not None and recipe.agreed:
+        indices = np.flatnonzero(known.mask)
+        scores = np.zeros(len(indices), dtype=np.uint8)
+    else:
+        mask = None if content is None else content.mask
+        indices, scores = code_places(coder, recipe, known, header.count, mask)
+    probe("positions")
+    counts = groups_of(indices, known, header.values)
+    codes = None if content is None else content.codes
+    by_row = GRIDS[header.values].per == "row"
+    tensors = known.shape.row_tensors if by_row else np.zeros(len(counts), np.uint8)
+    codes = code_scales(coder, counts, tensors, codes)
+    probe("scales")
+    entries = look_up(recipe, known, indices, scores)
+    scale = scale_of(header, codes, counts, entries)
+    coded = Coded(symbols=codes[:0], negative=codes[:0])
+    if header.values != "float32":
+        levels = None if content is None else content.levels
+        coded = code_levels(coder, recipe, entries, scale, levels, probe)
+    return Body(indices=indices, codes=codes, scale=scale, entries=entries, coded=coded)
+
+
+def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Scale:
+    """Return how the levels of a message become symbols."""
+    shift = np.zeros(len(entries.rows), dtype=np.int16)
+    if header.shrink:
+        shift = shifts(header.shrink, codes, counts, header.values) * entries.alive
+    alphabet = alphabet_of(header.values, shifted=bool(header.shrink))
+    return Scale(alphabet=alphabet, shift=shift)
+
+
+def groups_of(indices: Indices, known: Known, values: str) -> Ints:
+    """Return how many entries share each code: of a row, a tensor or all."""
+    per = GRIDS[values].per
+    if per == "row":
+        return known.shape.row_counts(indices)
+    if per == "tensor":
+        return np.diff(np.searchsorted(indices, known.shape.tensors))
+    return np.array([len(indices)] if values == "bfloat16" else [], dtype=np.int64)

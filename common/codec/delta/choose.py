@@ -1,0 +1,183 @@
+"""Which contexts an encoder uses, by the entropies that they would leave.
+
+Logarithms are rounded to integers and summed as such, so that every platform makes
+the same choice.  A decoder takes any choice.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from fedprune.common.codec.delta.levels import (
+    SIDES,
+    Entries,
+    Levels,
+    Scale,
+    look_up,
+    median,
+)
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.positions import SCORES, classes_of, scores_of
+from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.symbols import Alphabet
+from fedprune.common.codec.entropy.contexts import DENSITIES, Class, log2_steps
+from fedprune.common.codec.entropy.rans import Ints
+from fedprune.common.codec.layout import Shape
+from fedprune.common.messages import Indices, Mask, Vector
+from numpy.typing import NDArray
+
+_BIT = 1 << 16  # a cost counts in units of 2**-16 bits
+_CELL = 8 * _BIT  # what a symbol costs in a context where it was never seen
+_PLACES = 1 << 20  # places that a choice looks at, evenly taken
+_ENTRIES = 1 << 16  # and entries
+_OCTAVES = 16
+_FINE = 1 << 17  # entries from which on half octaves pay
+_EARNED = 1 << 14  # and from which on rows surely earn their classes
+
+Alphabets = tuple[Alphabet, Alphabet]
+
+
+def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Class]:
+    """Return the contexts of a message: columns, weights, the last delta.
+
+    The scores of the entries under these contexts come with them.
+
+    Args:
+        known: What both ends hold.
+        indices: Positions of its entries.
+        levels: Their levels, int16[count]; empty when values are plain floats.
+    """
+    options = [Recipe()]
+    if known.any_weight and len(levels):
+        options.append(Recipe(base=True))
+        if known.last is not None:
+            options.append(Recipe(base=True, last=True))
+    costs = {o: _level_cost(known, o, indices, levels) for o in options}
+    if known.mask is not None:
+        best = min(options, key=lambda option: costs[option])
+        return replace(best, agreed=True), np.zeros(len(indices), dtype=np.uint8)
+    mask = np.zeros(known.shape.size, dtype=bool)
+    mask[indices] = True
+    coarse = len(indices) < _FINE
+    ways = [Recipe(coarse=coarse), Recipe(columns=True, coarse=coarse)]
+    if len(indices) < _EARNED:
+        ways.append(Recipe(flat=True))
+    found = []
+    for way in ways:
+        fixed, scores = _scores(known.shape, mask, way)
+        for option, cost in _place_costs(known, options, mask, scores).items():
+            recipe = replace(way, base=option.base, last=option.last)
+            found.append((costs[option] + fixed + cost, recipe, scores))
+    _, recipe, scores = min(found, key=lambda one: one[0])
+    return recipe, scores[indices]
+
+
+def _place_costs(
+    known: Known, options: list[Recipe], mask: Mask, scores: Class
+) -> dict[Recipe, int]:
+    """Return what a bit for each place costs with each option."""
+    step = max(1, -(-known.shape.size // _PLACES))
+    bits, some = mask[::step].view(np.uint8), scores[::step]
+    costs = {}
+    for option in options:
+        reference, _ = known.places(option)
+        contexts = some.astype(np.int64)
+        if reference is not None:
+            contexts += reference[::step].astype(np.int64) * SCORES
+        costs[option] = step * entropy(contexts, bits, 2)
+    return costs
+
+
+def _scores(shape: Shape, mask: Mask, recipe: Recipe) -> tuple[int, Class]:
+    """Return what classes of rows and columns cost, and the score of each place."""
+    if recipe.flat:
+        return 0, np.zeros(shape.size, dtype=np.uint8)
+    rows, columns = classes_of(mask, shape, recipe)
+    assert rows is not None  # noqa: S101 - there is a mask
+    fixed = entropy(shape.row_tensors, rows, DENSITIES)
+    if columns is None:
+        return fixed, scores_of(rows, np.zeros(0, dtype=np.uint8), shape)
+    fixed += entropy(shape.column_tensors, columns, DENSITIES)
+    return fixed, scores_of(rows, columns, shape)
+
+
+def _level_cost(known: Known, option: Recipe, indices: Indices, levels: Levels) -> int:
+    """Return what octaves and signs of levels cost with an option."""
+    step = max(1, -(-len(levels) // _ENTRIES))
+    some, level = indices[::step], levels[::step]
+    none = np.zeros(len(some), dtype=np.uint8)
+    if not len(levels):
+        return 0
+    octaves = log2_steps(np.abs(level) + 1, 1)
+    if not option.base:
+        return step * (entropy(none, octaves, _OCTAVES) + len(some) * _BIT)
+    entries = look_up(option, known, some, none)
+    signed = octaves * 2 + (level * entries.signs < 0)
+    contexts = entries.contexts * SIDES + entries.sides
+    return step * entropy(contexts, signed, 2 * _OCTAVES)
+
+
+def choose_levels(
+    recipe: Recipe, entries: Entries, scale: Scale, levels: Levels
+) -> Recipe:
+    """Return the recipe with the contexts of levels."""
+    rest = np.abs(levels * entries.signs + scale.shift)
+    symbols = scale.alphabet.split(rest)
+    width = scale.alphabet.symbols
+    counts = np.bincount(entries.rows, minlength=len(entries.tensors))
+    of_rows = scale.alphabet.row_classes(symbols, counts)
+    classes = of_rows[entries.rows].astype(np.int64)
+    costs = {
+        True: entropy(classes, symbols, width)
+        + 3 * _BIT * int(np.count_nonzero(counts)),
+        False: entropy(entries.scores.astype(np.int64), symbols, width),
+    }
+    recipe = replace(recipe, row_sizes=min(costs, key=lambda key: costs[key]))
+    if not recipe.base:
+        return recipe
+    alone = entropy(np.zeros_like(classes), symbols, width)
+    return replace(recipe, deep=entropy(entries.contexts, symbols, width) < alone)
+
+
+def choose_shrink(known: Known, indices: Indices, values: Vector) -> np.float32:
+    """Return by how much the sparsifier may have shrunk every weight.
+
+    Args:
+        known: What both ends hold.
+        indices: Positions of the delta.
+        values: What it holds there, float32[count].
+    """
+    step = max(1, -(-len(indices) // _ENTRIES))
+    weights = known.base[indices[::step]]
+    alive = weights != 0
+    return -median(values[::step][alive] * np.sign(weights[alive]))
+
+
+def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) -> bool:
+    """Return whether levels are shorter behind a shift: (without, with) alphabets."""
+    step = max(1, -(-len(levels) // _ENTRIES))
+    level = levels[::step] * entries.signs[::step]
+    costs = []
+    for alphabet, rest in zip(alphabets, (level, level + shift[::step]), strict=True):
+        symbols = alphabet.split(np.abs(rest))
+        raw = int(alphabet.raw[symbols].sum(dtype=np.int64))
+        none = np.zeros(len(rest), dtype=np.int64)
+        signed = symbols.astype(np.int64) * 2 + (rest < 0)
+        costs.append(entropy(none, signed, 2 * alphabet.symbols) + raw * _BIT)
+    return costs[1] < costs[0]
+
+
+def entropy(
+    contexts: NDArray[np.integer], symbols: NDArray[np.integer], width: int
+) -> int:
+    """Return the cost of symbols in contexts, in 2**-16 bits, what is new included."""
+    cells = contexts.astype(np.int64) * width + symbols
+    counts = np.bincount(cells)
+    counts = np.pad(counts, (0, -len(counts) % width)).reshape(-1, width)
+    bits = _count_bits(counts.sum(axis=1)) - _count_bits(counts)
+    return bits + _CELL * int(np.count_nonzero(counts))
+
+
+def _count_bits(counts: Ints) -> int:
+    """Return the sum of ``n * log2(n)`` in 2**-16 bits."""
+    seen = counts[counts > 1]
+    return int((seen * np.rint(np.log2(seen) * _BIT).astype(np.int64)).sum())

@@ -1,0 +1,209 @@
+"""From a quantised delta to the content of a body and back, raw bits included."""
+
+from typing import Any
+
+import numpy as np
+from fedprune.common.codec.delta.body import Body, Content
+from fedprune.common.codec.delta.header import Fields
+from fedprune.common.codec.delta.levels import Levels
+from fedprune.common.codec.delta.quantise import (
+    GRIDS,
+    check_levels,
+    from_bfloat16,
+    to_bfloat16,
+)
+from fedprune.common.codec.delta.symbols import MANTISSA
+from fedprune.common.codec.entropy.contexts import Class
+from fedprune.common.codec.entropy.rans import Words
+from fedprune.common.codec.entropy.raw_bits import (
+    join_raw,
+    pack_fields,
+    to_bits,
+    to_bytes,
+    unpack_fields,
+)
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import (
+    Indices,
+    ModelSpec,
+    QuantisedDelta,
+    SparseDelta,
+    Vector,
+)
+from numpy.typing import NDArray
+
+_TOP = 63  # symbol of the largest exponent of a message of bfloat16
+_LARGEST_EXPONENT = 254
+_FLOAT = 4  # bytes
+
+
+def content_of(delta: QuantisedDelta, places: Indices) -> Content:
+    """Return what the body of a delta holds."""
+    mask = np.zeros(delta.size, dtype=bool)
+    mask[places] = True
+    codes, levels = delta.scales, np.zeros(0, dtype=np.int16)
+    if delta.kind == "bfloat16":
+        codes, levels = _to_exponents(dense_at(delta, places))
+    elif delta.kind != "float32":
+        levels = dense_at(delta, places).astype(np.int16)
+    return Content(mask=mask, codes=codes, levels=levels)
+
+
+def dense_at(delta: QuantisedDelta | SparseDelta, places: Indices) -> NDArray[Any]:
+    """Return the values at ``places``, 0 where the delta has no entry."""
+    if len(places) == len(delta.indices):
+        return delta.values
+    out = np.zeros(len(places), dtype=delta.values.dtype)
+    out[np.searchsorted(places, delta.indices)] = delta.values
+    return out
+
+
+def _to_exponents(values: Vector) -> tuple[Class, Levels]:
+    """Return the largest exponent of bfloat16 values, and their levels.
+
+    A level is ``(exponent - largest + 63) << 7 | mantissa``, with the value's sign.
+    """
+    bits = to_bfloat16(np.abs(values)).astype(np.int16)
+    largest = int(bits.max(initial=0)) >> MANTISSA
+    levels = bits - np.int16((largest - _TOP) << MANTISSA)
+    levels = np.where(bits == 0, np.int16(0), levels)
+    levels = np.where(values < 0, -levels, levels).astype(np.int16)
+    return np.array([largest], dtype=np.uint8), levels
+
+
+def raw_bytes(body: Body, content: Content) -> bytes:
+    """Return mantissas, then the signs that were not coded."""
+    if not len(content.levels):
+        return b""
+    rest = content.levels * body.entries.signs + body.scale.shift
+    symbols = body.coded.symbols
+    low = np.abs(rest) - body.scale.alphabet.starts[symbols]
+    negative = (rest < 0).view(np.uint8)[symbols > 0][len(body.coded.negative) :]
+    return to_bytes(
+        np.concatenate([pack_fields(low, body.scale.alphabet.raw[symbols]), negative])
+    )
+
+
+def from_levels(
+    fields: Fields, body: Body, first: Words, spec: ModelSpec
+) -> QuantisedDelta:
+    """Return the delta of a body whose values are levels.
+
+    Raises:
+        PayloadError: If a level, scale or raw bit is impossible.
+    """
+    levels = _join(fields, body, first)
+    indices, values = body.indices, fields.header.values
+    if values == "bfloat16":
+        return _from_exponents(levels, body, fields, spec)
+    top = GRIDS[values].top
+    if len(levels) and int(np.abs(levels).max()) > top:
+        detail = f"level {np.abs(levels).max()}; want at most {top}"
+        raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
+    if fields.header.recipe.agreed:
+        indices, levels = indices[levels != 0], levels[levels != 0]
+    narrow: NDArray[np.int8] = levels.astype(np.int8)
+    delta = QuantisedDelta(
+        size=spec.size,
+        indices=indices,
+        values=narrow,
+        scales=body.codes,
+        kind=values,
+    )
+    found = check_levels(delta, spec)
+    if found is not None:
+        raise PayloadError(Reason.BAD_VALUE, f"delta.values of '{found[0]}'", found[1])
+    return delta
+
+
+def _join(fields: Fields, body: Body, first: Words) -> Levels:
+    """Return the levels whose raw bits are in the states and the raw bytes."""
+    symbols, negative = body.coded.symbols, body.coded.negative
+    widths = body.scale.alphabet.raw[symbols]
+    filled = np.flatnonzero(symbols)
+    mantissas = int(widths.sum(dtype=np.int64))
+    count = mantissas + len(filled) - len(negative)
+    bits = to_bits(join_raw(first, fields.raw, (count + 7) // 8), count)
+    sizes = body.scale.alphabet.starts[symbols] + unpack_fields(
+        bits[:mantissas], widths
+    )
+    minus = np.concatenate([negative, bits[mantissas:]]).astype(bool)
+    rest = sizes.astype(np.int16)
+    rest[filled[minus]] *= np.int16(-1)
+    return (rest - body.scale.shift) * body.entries.signs
+
+
+def _from_exponents(
+    levels: Levels, body: Body, fields: Fields, spec: ModelSpec
+) -> QuantisedDelta:
+    """Return bfloat16 values; refuse exponents that no encoder writes."""
+    largest = int(body.codes[0])
+    sizes = np.abs(levels)
+    found = int(sizes.max(initial=0)) >> MANTISSA
+    bits = sizes.astype(np.int32) + ((largest - _TOP) << MANTISSA)
+    least = 1 << MANTISSA
+    agreed = fields.header.recipe.agreed
+    wrong = np.any(bits[levels != 0] < least) or largest > _LARGEST_EXPONENT
+    if wrong or (found != _TOP and not (agreed and found == largest == 0)):
+        detail = f"exponents of {largest} and below; want normal ones, that one too"
+        raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
+    values = from_bfloat16(np.where(levels == 0, 0, bits).astype(np.uint16))
+    signed: Vector = np.where(levels < 0, -values, values)
+    return _of_floats(signed, body, fields, spec)
+
+
+def from_floats(
+    fields: Fields, body: Body, first: Words, spec: ModelSpec
+) -> QuantisedDelta:
+    """Return the delta of a body whose values travel as plain floats.
+
+    Raises:
+        PayloadError: If a value is not finite, or a zero that is not agreed on.
+    """
+    join_raw(first, b"", 0)
+    data, count = fields.raw, len(body.indices)
+    if len(data) != _FLOAT * count:
+        detail = f"{len(data)} bytes; want {_FLOAT * count}"
+        raise PayloadError(Reason.BAD_SIZE, "delta.values", detail)
+    values = np.frombuffer(data, dtype="<f4").astype(np.float32)
+    return _of_floats(values, body, fields, spec)
+
+
+def empty_delta(spec: ModelSpec, values: str) -> QuantisedDelta:
+    """Return a delta without entries."""
+    sizes = {"row": spec.rows, "tensor": len(spec.tensors), "nothing": 0}
+    none: NDArray[np.int8] | Vector = np.zeros(0, dtype=np.int8)
+    if not GRIDS[values].top:
+        none = np.zeros(0, dtype=np.float32)
+    return QuantisedDelta(
+        size=spec.size,
+        indices=np.zeros(0, dtype=np.int64),
+        values=none,
+        scales=np.zeros(sizes[GRIDS[values].per], dtype=np.uint8),
+        kind=values,
+    )
+
+
+def _of_floats(
+    values: Vector, body: Body, fields: Fields, spec: ModelSpec
+) -> QuantisedDelta:
+    indices, agreed = body.indices, fields.header.recipe.agreed
+    negative_zero = values.view(np.uint32) == np.uint32(1 << 31)
+    bad = np.flatnonzero(
+        ~np.isfinite(values) | negative_zero | ((values == 0) & (not agreed))
+    )
+    if len(bad):
+        value = values[bad[0]]
+        tensor = spec.tensor_at(int(indices[bad[0]]))
+        reason = Reason.BAD_VALUE if value == 0 else Reason.NON_FINITE
+        detail = f"value {value}; want finite values other than 0"
+        raise PayloadError(reason, f"delta.values of '{tensor}'", detail)
+    sent = values != 0
+    kept: Vector = values[sent]
+    return QuantisedDelta(
+        size=spec.size,
+        indices=indices[sent],
+        values=kept,
+        scales=np.zeros(0, dtype=np.uint8),
+        kind=fields.header.values,
+    )

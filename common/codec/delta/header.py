@@ -1,0 +1,101 @@
+"""The fields of an encoded delta, types checked, contents not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.delta.body import Header
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.quantise import GRIDS
+from fedprune.common.codec.frame import pack, unpack
+from fedprune.common.errors import PayloadError, Reason
+
+_COUNT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """What travels of a delta.
+
+    Attributes:
+        header: What is known of its body.
+        last: Digest of the last aggregate delta, empty without.
+        mask: Digest of the agreed mask, empty without.
+        stream: States, then words, little-endian.
+        raw: Raw bits that did not fit into the states; or floats.
+    """
+
+    header: Header
+    last: bytes
+    mask: bytes
+    stream: bytes
+    raw: bytes
+
+
+def write_fields(fields: Fields) -> bytes:
+    """Return the fields as one msgpack array."""
+    header = fields.header
+    bits = np.float32(header.shrink).astype("<f4").tobytes() if header.shrink else b""
+    return pack(
+        [
+            header.recipe.pack(),
+            GRIDS[header.values].code,
+            header.count,
+            bits,
+            fields.last,
+            fields.mask,
+            fields.stream,
+            fields.raw,
+        ]
+    )
+
+
+def read_fields(data: bytes) -> Fields:
+    """Return the fields of an encoded delta.
+
+    Raises:
+        PayloadError: If the bytes have not the form of a delta.
+    """
+    items = checks.array(unpack(data, "delta"), "delta", _COUNT)
+    code = checks.integer(items[1], "delta.values", 1, len(GRIDS))
+    header = Header(
+        recipe=Recipe.unpack(items[0]),
+        values=next(name for name, grid in GRIDS.items() if grid.code == code),
+        count=checks.integer(items[2], "delta.count", 0, checks.MAX_COUNT),
+        shrink=_shrink(items[3]),
+    )
+    found = Fields(
+        header=header,
+        last=checks.digest(items[4], "delta.last", optional=True),
+        mask=checks.digest(items[5], "delta.mask", optional=True),
+        stream=checks.blob(items[6], "delta.stream"),
+        raw=checks.blob(items[7], "delta.raw"),
+    )
+    _check_header(found)
+    return found
+
+
+def _shrink(value: object) -> np.float32:
+    """Return the shrink: no bytes for 0, else a finite float32 other than 0."""
+    data = checks.blob(value, "delta.shrink")
+    if not data:
+        return np.float32(0)
+    found = checks.floats(data, "delta.shrink", "<f4", 1)[0]
+    if found == 0:
+        raise PayloadError(Reason.BAD_VALUE, "delta.shrink", "0; want no bytes")
+    return np.float32(found)
+
+
+def _check_header(fields: Fields) -> None:
+    """Refuse a header whose fields contradict each other."""
+    header, recipe = fields.header, fields.header.recipe
+    for name, found, wanted in (
+        ("last", bool(fields.last), recipe.last),
+        ("mask", bool(fields.mask), recipe.agreed),
+    ):
+        if found != wanted:
+            detail = f"{'present' if found else 'missing'}; the recipe says otherwise"
+            raise PayloadError(Reason.MISMATCH, f"delta.{name}", detail)
+    if header.shrink and not (recipe.base and GRIDS[header.values].top):
+        detail = f"{header.shrink} without weights or levels that it shifts"
+        raise PayloadError(Reason.BAD_VALUE, "delta.shrink", detail)

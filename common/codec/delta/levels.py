@@ -1,0 +1,243 @@
+"""What a delta holds at its places: levels and signs.
+
+A level travels relative to what the shrink of the sparsifier would have made of it:
+``rest = level * sign(weight) + shrink / scale``, rounded.  Its size is told by the
+mean size in its row or the score of its place, and by the classes of the weight and
+of what the weight did in the round before; its sign by all of these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.positions import SCORES
+from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.symbols import Alphabet
+from fedprune.common.codec.entropy.coder import Coder
+from fedprune.common.codec.entropy.contexts import COARSE, SIZES, Class, float_classes
+from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.rans import WORD, Ints
+from fedprune.common.codec.layout import TENSORS
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import Indices, Vector
+from numpy.typing import NDArray
+
+_HALVES = 22  # bits cut off a float, so that halves of an octave are left
+_SAMPLE = 1 << 16  # entries that a median is taken of
+SIDES = 6
+OCTAVES = 8  # classes of a level's size that signs are told apart by
+
+Levels = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """The places of a delta, and what is known of each before its level is read.
+
+    Attributes:
+        rows: Its row, int64[count].
+        tensors: Number of the tensor of every row of the network, uint8[rows].
+        scores: Score of its place, uint8[count].
+        signs: 1, or -1 where the weight is negative, int16[count].
+        alive: Whether the weight is other than 0, bool[count].
+        contexts: Class by weight and last delta, int64[count].
+        sizes: Sizes of the parts of these contexts.
+        sides: Which side of zero the last delta was on, seen from the weight, 0..5.
+    """
+
+    rows: Ints
+    tensors: Class
+    scores: Class
+    signs: Levels
+    alive: NDArray[np.bool_]
+    contexts: Ints
+    sizes: tuple[int, ...]
+    sides: Ints
+
+
+def look_up(recipe: Recipe, known: Known, indices: Indices, scores: Class) -> Entries:
+    """Return what is known of the entries at ``indices``."""
+    shape = known.shape
+    counts = shape.row_counts(indices)
+    contexts = sides = np.zeros(len(indices), dtype=np.int64)
+    sizes: tuple[int, ...] = ()
+    signs = np.ones(len(indices), dtype=np.int16)
+    alive = np.zeros(len(indices), dtype=bool)
+    if recipe.base:
+        weights = known.base[indices]
+        alive = weights != 0
+        signs[weights < 0] = -1
+        bounds = np.searchsorted(indices, shape.tensors)
+        parts = float_classes(weights, bounds, shift=_HALVES, classes=COARSE)
+        contexts, sizes, sides = parts.astype(np.int64), (COARSE,), sides + ~alive
+        if recipe.last and known.last is not None:
+            moved = _moves(weights, known.last[indices])
+            moves = float_classes(moved, bounds, shift=_HALVES, classes=COARSE)
+            contexts = (moves >> 1).astype(np.int64) * (COARSE // 2) + (parts >> 1)
+            sizes = (COARSE // 2, COARSE // 2)
+            sides = sides * 3 + np.sign(moved).astype(np.int64) + 1
+    return Entries(
+        rows=np.repeat(np.arange(len(counts)), counts),
+        tensors=shape.row_tensors,
+        scores=scores,
+        signs=signs,
+        alive=alive,
+        contexts=contexts,
+        sizes=sizes,
+        sides=sides,
+    )
+
+
+def _moves(weights: Vector, last: Vector) -> Vector:
+    """Return the last delta, seen from the weight, less the median of all of them."""
+    moves: Vector = last * np.where(weights < 0, np.float32(-1), np.float32(1))
+    alive = (weights != 0) & (last != 0)
+    moves[alive] -= median(moves[alive])
+    return moves
+
+
+def median(values: Vector) -> np.float32:
+    """Return the upper median of at most 2**16 values, evenly taken; 0 of none."""
+    sample = values[:: max(1, -(-len(values) // _SAMPLE))]
+    if not len(sample):
+        return np.float32(0)
+    middle = len(sample) // 2
+    return np.float32(np.partition(sample, middle)[middle])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coded:
+    """Levels as symbols, before their raw bits are known.
+
+    Attributes:
+        symbols: Symbol of each size, uint8[count].
+        negative: Sign bits that were coded: of the first entries that are not 0.
+    """
+
+    symbols: Class
+    negative: Class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How levels become symbols.
+
+    Attributes:
+        alphabet: Symbols of sizes.
+        shift: What the shrink made of each level, int16[count].
+    """
+
+    alphabet: Alphabet
+    shift: Levels
+
+
+def code_levels(
+    coder: Coder,
+    recipe: Recipe,
+    entries: Entries,
+    scale: Scale,
+    levels: Levels | None,
+    probe: Callable[[str], None],
+) -> Coded:
+    """Write levels, or read what of them is not raw.
+
+    Args:
+        coder: Either end.
+        recipe: Contexts to use.
+        entries: What is known of each.
+        scale: How a level becomes a symbol.
+        levels: int16[count] to write, or None to read.
+        probe: Called with the name of each part that has been coded.
+    """
+    alphabet = scale.alphabet
+    rest = None if levels is None else levels * entries.signs + scale.shift
+    symbols = None if rest is None else alphabet.split(np.abs(rest))
+    symbols = _code_sizes(coder, recipe, entries, alphabet, symbols)
+    probe("values")
+    filled = np.flatnonzero(symbols)
+    modelled = filled[: num_modelled(recipe, coder.lanes, symbols, alphabet)]
+    bits = None if rest is None else (rest[modelled] < 0).view(np.uint8)
+    model = BitModel((SIDES, OCTAVES, *entries.sizes))
+    octaves = alphabet.octaves(symbols[modelled])
+    contexts = sign_contexts(entries, octaves, modelled)
+    negative = coder.code(model, contexts, bits)
+    probe("signs")
+    return Coded(symbols=symbols, negative=negative)
+
+
+def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
+    """Return the context of each sign: side, size, and what is known of the weight.
+
+    Args:
+        entries: What is known of all entries.
+        octaves: Size class of those whose sign is coded.
+        chosen: Their numbers.
+    """
+    found = entries.sides[chosen] * OCTAVES + np.minimum(octaves, OCTAVES - 1)
+    return found * prod(entries.sizes) + entries.contexts[chosen]
+
+
+def num_modelled(recipe: Recipe, lanes: int, symbols: Class, alphabet: Alphabet) -> int:
+    """Return how many signs are coded: none without context, else all but a few.
+
+    The first states of the lanes hold bits for nothing, so as many of the last signs
+    travel raw as are needed to fill them.
+    """
+    if not recipe.base:
+        return 0
+    raw = int(alphabet.raw[symbols].sum(dtype=np.int64))
+    signs = int(np.count_nonzero(symbols))
+    return signs - min(signs, max(WORD * lanes - raw, 0))
+
+
+def _code_sizes(
+    coder: Coder,
+    recipe: Recipe,
+    entries: Entries,
+    alphabet: Alphabet,
+    symbols: Class | None,
+) -> Class:
+    """Code a symbol for each entry, after the classes of rows if they have some."""
+    if recipe.row_sizes:
+        counts = np.bincount(entries.rows, minlength=len(entries.tensors))
+        filled = np.flatnonzero(counts)
+        of_rows = None
+        if symbols is not None:
+            of_rows = alphabet.row_classes(symbols, counts)[filled]
+        model = SymbolModel(SIZES, (TENSORS,))
+        of_rows = coder.code(model, entries.tensors[filled], of_rows)
+        classes = np.repeat(of_rows, counts[filled])
+        found = _code_symbols(
+            coder, recipe, entries, (alphabet, classes, SIZES), symbols
+        )
+        if symbols is None:
+            wanted = alphabet.row_classes(found, counts)[filled]
+            _check_sizes(of_rows, wanted)
+        return found
+    parts = (alphabet, entries.scores, SCORES)
+    return _code_symbols(coder, recipe, entries, parts, symbols)
+
+
+def _check_sizes(found: Class, wanted: Class) -> None:
+    """Refuse classes that the levels do not have: equal levels have equal bytes."""
+    if not np.array_equal(wanted, found):
+        detail = "the class of a row is not that of its levels"
+        raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
+
+
+def _code_symbols(
+    coder: Coder,
+    recipe: Recipe,
+    entries: Entries,
+    parts: tuple[Alphabet, Class, int],
+    symbols: Class | None,
+) -> Class:
+    alphabet, classes, number = parts
+    contexts = classes.astype(np.int64)
+    sizes: tuple[int, ...] = (number,)
+    if recipe.deep:  # the weight tells more than the place, so it comes first
+        contexts += number * entries.contexts
+        sizes = (*entries.sizes, number)
+    return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)

@@ -1,0 +1,154 @@
+"""Where a delta has entries: a bit for each place, in the contexts that both ends hold.
+
+Rows and columns have classes by their odds of an entry, which travel.  As an update
+is about a sum of outer products, the odds of a place are those of its row times those
+of its column over those of its tensor: the *score* adds their logarithms.  A place is
+told by its score and by what is known of its weight.
+"""
+
+import numpy as np
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.entropy.coder import Coder
+from fedprune.common.codec.entropy.contexts import (
+    DENSITIES,
+    EMPTY,
+    Class,
+    density_classes,
+    full_class,
+)
+from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.rans import Ints
+from fedprune.common.codec.layout import TENSORS, Shape
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import Indices, Mask
+from numpy.typing import NDArray
+
+SCORES = 64  # classes of a place by row and column
+_MIDDLE = 8  # score of a row of class 0 in a column of mean class
+
+_FIELD = "delta.positions"
+
+
+def code_places(
+    coder: Coder, recipe: Recipe, known: Known, count: int, mask: Mask | None
+) -> tuple[Indices, Class]:
+    """Write the positions of a mask, or read them.
+
+    Args:
+        coder: Either end.
+        recipe: Contexts to use.
+        known: What both ends hold.
+        count: Number of entries.
+        mask: bool[size] to write, or None to read.
+
+    Returns:
+        The positions, int64[count], strictly rising, and the score of each.
+    """
+    shape = known.shape
+    if recipe.flat:
+        any_row = np.ones(len(shape.lengths), dtype=np.uint8)
+        scores = np.zeros(shape.size, dtype=np.uint8)
+        bits = _code_bits(coder, recipe, known, (any_row, scores, count), mask)
+        indices = np.flatnonzero(bits)
+        return indices, scores[indices]
+    rows, columns = classes_of(mask, shape, recipe)
+    rows = _code_classes(coder, shape.row_tensors, rows)
+    if recipe.columns:
+        columns = _code_classes(coder, shape.column_tensors, columns)
+    else:
+        columns = np.zeros(0, dtype=np.uint8)
+    scores = scores_of(rows, columns, shape)
+    bits = _code_bits(coder, recipe, known, (rows, scores, count), mask)
+    indices = np.flatnonzero(bits)
+    _check_rows(shape.row_counts(indices), rows, shape, recipe.grain)
+    if recipe.columns:
+        _check_columns(bits, columns, shape, recipe.grain)
+    return indices, scores[indices]
+
+
+def classes_of(
+    mask: Mask | None, shape: Shape, recipe: Recipe
+) -> tuple[Class | None, Class | None]:
+    """Return the classes of rows and columns of a mask, if there is one."""
+    if mask is None:
+        return None, None
+    counts = shape.row_counts(np.flatnonzero(mask))
+    rows = density_classes(counts, shape.lengths, recipe.grain)
+    if not recipe.columns:
+        return rows, None
+    counts = shape.column_counts(mask)
+    return rows, density_classes(counts, shape.column_lengths, recipe.grain)
+
+
+def scores_of(rows: Class, columns: Class, shape: Shape) -> Class:
+    """Return the score of each place, uint8[size]: 0 in an empty row or column.
+
+    Else ``row + column - mean column of the tensor + 8``, within 1..63, all classes;
+    without columns ``row``.
+    """
+    out = np.empty(shape.size, dtype=np.uint8)
+    at = 0
+    for grid in shape.grids:
+        height = rows[grid.row : grid.row + grid.rows].astype(np.int16)
+        part = out[grid.part].reshape(grid.rows, grid.columns, grid.depth)
+        if not len(columns):
+            part[:] = height.astype(np.uint8)[:, None, None]
+            continue
+        across = columns[at : at + grid.columns].astype(np.int16)
+        at += grid.columns
+        filled = across[across != EMPTY]
+        mean = int(filled.sum()) // max(len(filled), 1)
+        score = np.clip(height[:, None] + (across - mean + _MIDDLE), 1, SCORES - 1)
+        score[height == EMPTY] = 0
+        score[:, across == EMPTY] = 0
+        part[:] = score.astype(np.uint8)[:, :, None]
+    return out
+
+
+def _code_classes(coder: Coder, tensors: Class, classes: Class | None) -> Class:
+    return coder.code(SymbolModel(DENSITIES, (TENSORS,)), tensors, classes)
+
+
+def _code_bits(
+    coder: Coder,
+    recipe: Recipe,
+    known: Known,
+    classes: tuple[Class, Class, int],
+    mask: Mask | None,
+) -> Mask:
+    """Code a bit for each place of the rows that are neither empty nor full."""
+    rows, scores, count = classes
+    shape = known.shape
+    full = rows == full_class(recipe.grain)
+    open_rows = (rows != EMPTY) & ~full
+    reference, number = known.places(recipe)
+    contexts: NDArray[np.integer] = scores
+    if reference is not None:
+        contexts = reference.astype(np.uint32)
+        contexts *= np.uint32(SCORES)
+        contexts += scores
+    model = BitModel((number, SCORES), ones=(count, shape.size))
+    if np.all(open_rows):
+        bits = None if mask is None else mask.view(np.uint8)
+        return coder.code(model, contexts, bits).view(np.bool_)
+    out: Mask = np.repeat(full, shape.lengths)
+    places = np.repeat(open_rows, shape.lengths)
+    bits = None if mask is None else mask[places].view(np.uint8)
+    out[places] = coder.code(model, contexts[places], bits).view(np.bool_)
+    return out
+
+
+def _check_rows(counts: Ints, rows: Class, shape: Shape, grain: int) -> None:
+    """Refuse classes that the mask does not have: equal masks have equal bytes."""
+    if not np.array_equal(density_classes(counts, shape.lengths, grain), rows):
+        detail = "the class of a row is not that of its entries"
+        raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
+
+
+def _check_columns(bits: Mask, columns: Class, shape: Shape, grain: int) -> None:
+    counts = shape.column_counts(bits)
+    found = density_classes(counts, shape.column_lengths, grain)
+    if not np.array_equal(found, columns):
+        detail = "the class of a column is not that of its entries"
+        raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)

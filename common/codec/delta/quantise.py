@@ -1,0 +1,266 @@
+"""A sparse delta on the grid on which it travels.
+
+========  ==============================  ==========================================
+values    grid                            error of an entry
+========  ==============================  ==========================================
+float32   none                            0
+bfloat16  8 bits of mantissa              2**-9 of it; 0 below 2**-62 of the largest
+int8      127 levels, a scale for a row   half a step: 0.0043 of the row's largest
+int4      7 levels, a scale for a row     half a step: 0.078 of the row's largest
+step      a step for a tensor, by error   ``target_error`` of the tensor's energy
+ternary   sign times mean of the tensor   all but the sign and the mean
+========  ==============================  ==========================================
+
+Scales come out of a fixed ladder of 255 steps, ``ladder[c] = 2 ** ((c - 225) / 8)``
+for codes c = 1..255, from 2**-28 to 2**3.75.  They are built from eight float32
+mantissas and ``ldexp``, so they are the same bits on every platform, finite and above
+zero: no message can hold a scale that is NaN, zero or subnormal.  A row takes the
+smallest step with ``rowmax / levels <= step``; a tensor the one that is nearest to
+what it wants (a tie goes down), or the first that has 127 levels for its largest
+entry.  A uniform error of half a step is ``step**2 / 12`` on average, so the step of
+a target error t is ``rms * sqrt(12 * t)``.
+
+Rows below the ladder lose at most 2**-29 an entry; entries above its end are clipped.
+Entries that round to 0 are not sent.  What is lost stays in the residual, because the
+caller subtracts the dequantised delta (error feedback).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from fedprune.common.codec.rows import entries_per_row, tensor_of_row
+from fedprune.common.errors import DataError
+from fedprune.common.messages import (
+    Indices,
+    ModelSpec,
+    QuantisedDelta,
+    SparseDelta,
+    Vector,
+)
+from numpy.typing import NDArray
+
+LARGEST_CODE = 255
+TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """One kind of values.
+
+    Attributes:
+        code: Its number on the wire.
+        top: Largest level; 0 = floats.
+        per: What shares one scale.
+        bits: About what a value costs, its sign included.
+    """
+
+    code: int
+    top: int
+    per: Literal["row", "tensor", "nothing"]
+    bits: float
+
+
+GRIDS = {
+    "int8": Grid(code=1, top=127, per="row", bits=7.0),
+    "float32": Grid(code=2, top=0, per="nothing", bits=32.0),
+    "int4": Grid(code=3, top=7, per="row", bits=4.0),
+    "step": Grid(code=4, top=127, per="tensor", bits=1.0),
+    "ternary": Grid(code=5, top=1, per="tensor", bits=1.0),
+    "bfloat16": Grid(code=6, top=0, per="nothing", bits=9.0),
+}
+VALUES = tuple(GRIDS)
+
+_DEEPEST = 62  # octaves below the largest entry that bfloat16 still sends
+_STEPS = 8  # a doubling of the scale
+_CODE_OF_ONE = 225
+# round(2 ** (j / 8) * 2 ** 23) for j = 0..7: the float32 mantissas, as integers.
+_MANTISSAS = (
+    8388608, 9147842, 9975792, 10878679, 11863283, 12937002, 14107901, 15384775,
+)  # fmt: skip
+_MANTISSA_BITS = 23
+
+
+def _make_ladder() -> Vector:
+    ladder = np.zeros(LARGEST_CODE + 1, dtype=np.float32)  # code 0: no entries
+    for code in range(1, LARGEST_CODE + 1):
+        octave, step = divmod(code - _CODE_OF_ONE, _STEPS)
+        mantissa = np.float32(_MANTISSAS[step])
+        ladder[code] = np.ldexp(mantissa, octave - _MANTISSA_BITS)
+    return ladder
+
+
+LADDER = _make_ladder()
+_LARGEST_BFLOAT16 = np.float32(2.0**127 * (2.0 - 2.0**-7))
+
+
+def quantise_delta(
+    delta: SparseDelta,
+    spec: ModelSpec,
+    values: str,
+    target_error: float = TARGET_ERROR,
+) -> QuantisedDelta:
+    """Return the delta on its grid; see the module for the rule and the error.
+
+    Ties of the rounding go to the even level.
+
+    Args:
+        delta: What is to be sent; ``delta.size`` must be ``spec.size``.
+        spec: Shapes of the network.
+        values: A kind of ``VALUES``.
+        target_error: For "step": share of a tensor's energy that may be lost, > 0.
+
+    Raises:
+        DataError: If a value is not finite: the local training diverged.
+    """
+    bad = np.flatnonzero(~np.isfinite(delta.values))
+    if len(bad):
+        tensor = spec.tensor_at(int(delta.indices[bad[0]]))
+        msg = (
+            f"the delta holds {len(bad)} values that are not finite, first in {tensor}"
+        )
+        raise DataError(msg)
+    grid = GRIDS[values]
+    if grid.per == "nothing":
+        return _floats(delta, values)
+    counts = scale_counts(delta.indices, spec, values)
+    if grid.per == "row":
+        codes = _row_codes(np.abs(delta.values), counts, grid.top)
+    else:
+        codes = _tensor_codes(np.abs(delta.values), counts, values, target_error)
+    scales = np.repeat(LADDER[codes], counts)
+    levels = np.clip(np.rint(delta.values / scales), -grid.top, grid.top)
+    sent = levels != 0
+    indices = delta.indices[sent]
+    codes[scale_counts(indices, spec, values) == 0] = 0
+    return QuantisedDelta(
+        size=delta.size,
+        indices=indices,
+        values=levels[sent].astype(np.int8),
+        scales=codes,
+        kind=values,
+    )
+
+
+def value_bits(values: str) -> float:
+    """Return about how many bits an entry of this kind costs besides its place.
+
+    1.5 would be nearer for "step": docs/decisions.md, "Entries are chosen by energy".
+    """
+    return GRIDS[values].bits
+
+
+def dequantise_delta(q: QuantisedDelta, spec: ModelSpec) -> SparseDelta:
+    """Return the delta that a quantised one stands for: level times scale, float32."""
+    if GRIDS[q.kind].per == "nothing":
+        values = q.values.astype(np.float32)
+    else:
+        counts = scale_counts(q.indices, spec, q.kind)
+        values = q.values.astype(np.float32) * np.repeat(LADDER[q.scales], counts)
+    return SparseDelta(size=q.size, indices=q.indices, values=values)
+
+
+def check_levels(q: QuantisedDelta, spec: ModelSpec) -> tuple[str, str] | None:
+    """Return (tensor, what is wrong) of a delta of levels, or None if canonical."""
+    top = GRIDS[q.kind].top
+    bad = np.flatnonzero((q.values == 0) | (q.values < -top) | (q.values > top))
+    if len(bad):
+        tensor = spec.tensor_at(int(q.indices[bad[0]]))
+        return tensor, f"level {q.values[bad[0]]}; want -{top}..{top} without 0"
+    filled = scale_counts(q.indices, spec, q.kind) > 0
+    odd = np.flatnonzero(filled != (q.scales > 0))
+    if len(odd):
+        place = int(odd[0])
+        by_row = GRIDS[q.kind].per == "row"
+        tensor = tensor_of_row(spec, place) if by_row else spec.tensors[place].name
+        entries = "entries" if filled[place] else "no entries"
+        what = "row" if by_row else "tensor"
+        return tensor, f"a {what} with {entries} has scale code {q.scales[place]}"
+    return None
+
+
+def scale_counts(indices: Indices, spec: ModelSpec, values: str) -> Indices:
+    """Return how many of the positions share each scale, int64[rows or tensors]."""
+    if GRIDS[values].per == "row":
+        return entries_per_row(indices, spec)
+    sizes = np.array([0, *(tensor.size for tensor in spec.tensors)], dtype=np.int64)
+    return np.diff(np.searchsorted(indices, np.cumsum(sizes)))
+
+
+def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
+    """Round float32 to bfloat16 bits, ties to even."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
+
+
+def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:
+    """Return the float32 values of bfloat16 bits."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _floats(delta: SparseDelta, values: str) -> QuantisedDelta:
+    found = delta.values
+    if values == "bfloat16":
+        bits = to_bfloat16(np.clip(found, -_LARGEST_BFLOAT16, _LARGEST_BFLOAT16))
+        exponents = (bits >> 7) & 0xFF
+        least = max(int(exponents.max(initial=0)) - _DEEPEST, 1)
+        found = np.where(exponents >= least, from_bfloat16(bits), np.float32(0))
+    sent = found != 0
+    return QuantisedDelta(
+        size=delta.size,
+        indices=delta.indices[sent],
+        values=found[sent],
+        scales=np.zeros(0, dtype=np.uint8),
+        kind=values,
+    )
+
+
+def _row_codes(magnitudes: Vector, counts: Indices, top: int) -> NDArray[np.uint8]:
+    """Return the scale code of each row, uint8[rows]; 0 for rows without entries."""
+    codes = np.zeros(len(counts), dtype=np.uint8)
+    filled, starts = _parts(counts)
+    if len(filled):
+        # Float64: the division must not round a row maximum down to a smaller step.
+        wanted = np.maximum.reduceat(magnitudes, starts).astype(np.float64) / top
+        codes[filled] = _codes_above(wanted)
+    return codes
+
+
+def _tensor_codes(
+    magnitudes: Vector, counts: Indices, values: str, target_error: float
+) -> NDArray[np.uint8]:
+    """Return the scale code of each tensor: its mean, or the step of its error."""
+    codes = np.zeros(len(counts), dtype=np.uint8)
+    filled, starts = _parts(counts)
+    if not len(filled):
+        return codes
+    exact = magnitudes.astype(np.float64)
+    if values == "ternary":
+        wanted = np.add.reduceat(exact, starts) / counts[filled]
+        codes[filled] = _codes_nearest(wanted)
+        return codes
+    squares = np.add.reduceat(exact * exact, starts) / counts[filled]
+    wanted = np.sqrt(squares * 12.0 * target_error)
+    most = np.maximum.reduceat(exact, starts) / GRIDS[values].top
+    codes[filled] = np.maximum(_codes_nearest(wanted), _codes_above(most))
+    return codes
+
+
+def _parts(counts: Indices) -> tuple[Indices, Indices]:
+    """Return which parts hold an entry, and where these start."""
+    filled = np.flatnonzero(counts)
+    return filled, (np.cumsum(counts) - counts)[filled]
+
+
+def _codes_above(wanted: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the code of the smallest step that is not below."""
+    steps = np.searchsorted(LADDER[1:].astype(np.float64), wanted) + 1
+    return np.minimum(steps, LARGEST_CODE).astype(np.uint8)
+
+
+def _codes_nearest(wanted: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the code of the step that is nearest."""
+    ladder = LADDER[1:].astype(np.float64)
+    middles = (ladder[1:] + ladder[:-1]) / 2
+    return (np.searchsorted(middles, wanted) + 1).astype(np.uint8)

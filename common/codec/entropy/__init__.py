@@ -1,0 +1,1 @@
+"""Entropy coding: rANS, adaptive models, raw bits; knows nothing of updates."""

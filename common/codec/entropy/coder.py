@@ -1,0 +1,110 @@
+"""One interface for both ends: ``code`` writes symbols, or reads and returns them.
+
+The walk over a message is written once (``body.py``); it asks a coder for every
+symbol and takes what comes back, so the two ends cannot disagree on the order.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from fedprune.common.codec.entropy.models import (
+    BIT_SHARES,
+    SYMBOL_SHARES,
+    BitModel,
+    Model,
+    SymbolModel,
+    blocks,
+    cells_of,
+)
+from fedprune.common.codec.entropy.rans import Reader, Run, Words, encode_runs
+from numpy.typing import NDArray
+
+Symbols = NDArray[np.uint8]
+
+_BITS = {BitModel: BIT_SHARES, SymbolModel: SYMBOL_SHARES}
+
+
+class Coder(Protocol):
+    """What a walk asks of either end.
+
+    Attributes:
+        lanes: Number of lanes.
+    """
+
+    lanes: int
+
+    def code(
+        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+    ) -> Symbols:
+        """Write ``symbols``, or read as many as there are contexts; return them."""
+        ...
+
+
+class Writer:
+    """Collects the symbols of a message and the shares that they are coded with."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.runs: list[Run] = []
+
+    def code(
+        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+    ) -> Symbols:
+        """Add ``symbols`` to the message."""
+        assert symbols is not None  # noqa: S101 - a writer is given what it writes
+        for block in blocks(len(contexts), self.lanes):
+            cells = cells_of(model, contexts[block], symbols[block])
+            pairs = np.take(model.pairs().reshape(-1), cells)
+            self.runs.append(Run(bits=_BITS[type(model)], pairs=pairs))
+            model.learn(cells)
+        return symbols
+
+    def finish(self, raw: Words) -> tuple[NDArray[np.uint32], Words]:
+        """Return states and words; ``raw`` is what the lanes begin with."""
+        return encode_runs(self.runs, raw)
+
+    def ideal_bits(self) -> float:
+        """Return the code length of what was written under its own shares."""
+        return sum(
+            run.bits * len(run.pairs) - float(np.log2(run.pairs >> 16).sum())
+            for run in self.runs
+        )
+
+
+class Taker:
+    """Takes the symbols of a message off its states and words."""
+
+    def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
+        self.lanes = len(states)
+        self._reader = Reader(states, words)
+
+    def code(
+        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+    ) -> Symbols:
+        """Return the next symbols."""
+        assert symbols is None  # noqa: S101 - a reader has nothing to write
+        out = np.empty(len(contexts), dtype=np.uint8)
+        for block in blocks(len(contexts), self.lanes):
+            found = self._read(model, contexts[block])
+            model.learn(cells_of(model, contexts[block], found))
+            out[block] = found
+        return out
+
+    @property
+    def words_taken(self) -> int:
+        """Number of words that were read."""
+        return self._reader.words_taken
+
+    def finish(self) -> Words:
+        """Return what the lanes began with; see ``Reader.finish``."""
+        return self._reader.finish()
+
+    def _read(self, model: Model, contexts: NDArray[np.integer]) -> Symbols:
+        shares = model.shares()
+        if isinstance(model, BitModel):
+            return self._reader.bits(np.take(shares, contexts), BIT_SHARES)
+        width = 1 << (model.symbols - 1).bit_length()
+        before = np.full((len(shares), width + 1), 1 << SYMBOL_SHARES, dtype=np.uint16)
+        before[:, 0] = 0
+        np.cumsum(shares, axis=1, out=before[:, 1 : model.symbols + 1])
+        return self._reader.symbols(contexts.astype(np.int64), before, SYMBOL_SHARES)

@@ -1,0 +1,203 @@
+"""A range coder in the form of rANS: many lanes, one step of numpy for all of them.
+
+A *lane* is an integer state ``x`` with ``2**16 <= x < 2**32``; symbol ``i`` of a run
+belongs to lane ``i mod lanes``.  A symbol with share ``f / 2**bits`` and ``c`` = sum
+of the shares in front of it is taken off a state by::
+
+    slot = x mod 2**bits;  x = f * (x >> bits) + slot - c
+    if x < 2**16: x = x << 16 | next word          # lanes in order
+
+The encoder does the inverse from the last symbol to the first, so the decoder reads
+forward.  A state begins as ``2**16 + raw``, with 16 bits of ``raw`` for free: what no
+model can shorten travels there first.  Source: Duda 2013, arXiv:1311.2540; lanes
+after Giesen 2014, arXiv:1402.3392.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from fedprune.common.errors import PayloadError, Reason
+from numpy.typing import NDArray
+
+LOW = 1 << 16  # the smallest state
+WORD = 16  # bits
+STATE = 32  # bits
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Symbols that are coded one after another, as shares of ``2**bits``.
+
+    Attributes:
+        bits: Precision of the shares, 1..16.
+        pairs: (f << 16) + c of each symbol, uint32[n], 1 <= f < 2**bits.
+    """
+
+    bits: int
+    pairs: NDArray[np.uint32]
+
+
+def encode_runs(runs: list[Run], raw: Words) -> tuple[NDArray[np.uint32], Words]:
+    """Return the first states that a decoder needs, and the words after them.
+
+    Args:
+        runs: All symbols, in the order in which they are read.
+        raw: What each lane begins with, uint16[lanes].
+    """
+    lanes = len(raw)
+    # Doubles hold integers below 2**53 exactly, and divide faster than integers.
+    states = raw.astype(np.float64) + LOW
+    words: list[Words] = []
+    piece = max(_PIECE // lanes, 1) * lanes
+    for run in reversed(runs):
+        whole = len(run.pairs) // lanes * lanes
+        if whole < len(run.pairs):
+            _push(states, run, slice(whole, len(run.pairs)), words)
+        for end in range(whole, 0, -piece):
+            _push(states, run, slice(max(end - piece, 0), end), words)
+    states_out = states.astype(np.uint32)
+    words.reverse()
+    return states_out, np.concatenate([np.zeros(0, np.uint16), *words])
+
+
+_PIECE = 1 << 14  # symbols whose shares are turned into doubles at a time
+
+
+def _push(
+    states: NDArray[np.float64], run: Run, part: slice, words: list[Words]
+) -> None:
+    """Put whole steps of a run, or its last one, onto the states, the last first."""
+    x = states[: part.stop - part.start]
+    pairs = run.pairs[part].reshape(-1, len(x))
+    shares = (pairs >> 16).astype(np.float64)
+    before = (pairs & np.uint32(LOW - 1)).astype(np.float64)
+    limits = shares * float(1 << (STATE - run.bits))
+    rests = float(1 << run.bits) - shares
+    full, old = np.empty(shares.shape, dtype=bool), np.empty(shares.shape)
+    q, shift = np.empty(len(x)), np.full(len(x), 1.0 / LOW)
+    steps = zip(limits[::-1], shares[::-1], rests[::-1], before[::-1], strict=True)
+    kept = zip(full[::-1], old[::-1], strict=True)
+    for (limit, share, rest, start), (hot, state) in zip(steps, kept, strict=True):
+        state[:] = x
+        np.greater_equal(x, limit, out=hot)
+        np.multiply(x, shift, out=q)
+        np.floor(q, out=q)
+        np.copyto(x, q, where=hot)
+        np.divide(x, share, out=q)
+        np.floor(q, out=q)
+        np.multiply(q, rest, out=q)
+        np.add(q, start, out=q)
+        np.add(x, q, out=x)
+    words.append(old[full].astype(np.uint32).astype(np.uint16))
+
+
+class Reader:
+    """States and words of a message; takes runs off them in order."""
+
+    def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
+        self._states = states.astype(np.uint32)
+        self._words = words.astype(np.uint32)
+        self._next = 0
+        self._least = np.full(len(states), LOW, dtype=np.uint32)
+        self._width = np.full(len(states), WORD, dtype=np.uint32)
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes."""
+        return len(self._states)
+
+    @property
+    def words_taken(self) -> int:
+        """Number of words that were read."""
+        return self._next
+
+    def bits(self, ones: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
+        """Return bits, uint8[n]; ``ones`` holds the share of a 1 of each."""
+        out = np.empty(len(ones), dtype=bool)
+        shares = ones.astype(np.uint32)
+        whole = len(ones) // self.lanes * self.lanes
+        for part in (slice(0, whole), slice(whole, len(ones))):
+            width = min(self.lanes, part.stop - part.start)
+            if width:
+                steps = shares[part].reshape(-1, width)
+                self._take_bits(steps, out[part].reshape(-1, width), bits)
+        return out.view(np.uint8)
+
+    def _take_bits(
+        self, shares: NDArray[np.uint32], out: NDArray[np.bool_], bits: int
+    ) -> None:
+        """Fill ``out``, one row a step, with bits whose shares of a 1 are given."""
+        x = self._states[: shares.shape[1]]
+        high, slot, part = np.empty((3, len(x)), dtype=np.uint32)
+        # Whole arrays, as numpy takes twice as long over a number.
+        shift = np.full(len(x), bits, dtype=np.uint32)
+        low = np.full(len(x), (1 << bits) - 1, dtype=np.uint32)
+        for one, bit in zip(shares, out, strict=True):
+            np.right_shift(x, shift, out=high)
+            np.bitwise_and(x, low, out=slot)
+            np.less(slot, one, out=bit)
+            # A 1 has (share, before) = (one, 0), a 0 the rest behind it.
+            np.multiply(one, high, out=part)
+            np.add(slot, part, out=slot)
+            np.subtract(x, part, out=x)
+            np.subtract(x, one, out=x)
+            np.copyto(x, slot, where=bit)
+            self._refill(x)
+
+    def symbols(
+        self, contexts: Ints, before: NDArray[np.uint16], bits: int
+    ) -> NDArray[np.uint8]:
+        """Return symbols, uint8[n].
+
+        Args:
+            contexts: Row of the table of each symbol, int64[n].
+            before: Shares in front of each symbol, [contexts, 2**k + 1], filled up
+                with ``2**bits``.
+            bits: Precision of the shares.
+        """
+        width = before.shape[1]
+        flat = before.astype(np.uint32).reshape(-1)
+        rows = contexts * width
+        first = (width - 1) // 2
+        out = np.empty(len(rows), dtype=np.uint8)
+        lanes = self.lanes
+        for at in range(0, len(rows), lanes):
+            row = rows[at : at + lanes]
+            x = self._states[: len(row)]
+            slot = x & np.uint32((1 << bits) - 1)
+            place = row.copy()
+            step = first
+            while step:  # the last entry that is not above the slot
+                place += (flat[place + step] <= slot) * step
+                step >>= 1
+            out[at : at + lanes] = place - row
+            start = flat[place]
+            x >>= bits
+            x *= flat[place + 1] - start
+            x += slot - start
+            self._refill(x)
+        return out
+
+    def finish(self) -> Words:
+        """Return what each lane began with; refuse words that nobody took."""
+        if self._next != len(self._words):
+            detail = f"{len(self._words) - self._next} words are left over"
+            raise PayloadError(Reason.BAD_SIZE, "delta.words", detail)
+        raw = self._states - LOW
+        if len(raw) and int(raw.max()) >= LOW:
+            detail = "the last states are none that an encoder begins with"
+            raise PayloadError(Reason.BAD_VALUE, "delta.states", detail)
+        return raw.astype(np.uint16)
+
+    def _refill(self, x: NDArray[np.uint32]) -> None:
+        """Give words to the states that are too small, in place."""
+        low = (x < self._least[: len(x)]).nonzero()[0]
+        if low.size:
+            end = self._next + low.size
+            if end > self._words.size:
+                raise PayloadError(Reason.BAD_SIZE, "delta.words", "cut off")
+            x[low] = (x[low] << self._width[: low.size]) + self._words[self._next : end]
+            self._next = end

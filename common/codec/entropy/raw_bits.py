@@ -1,0 +1,73 @@
+"""Bits that no model can shorten: first in the lanes' first states, then as bytes."""
+
+import numpy as np
+from fedprune.common.codec.entropy.rans import Words
+from fedprune.common.errors import PayloadError, Reason
+from numpy.typing import NDArray
+
+_FIELD = "delta.raw"
+_WORD = np.dtype("<u2")
+_MOST = 8  # bits of a field
+
+Bits = NDArray[np.uint8]  # one bit each
+
+
+def pack_fields(values: NDArray[np.integer], widths: NDArray[np.uint8]) -> Bits:
+    """Return fields as bits, highest first: all of 1 bit, then all of 2 bits, ..."""
+    parts = [np.zeros(0, dtype=np.uint8)]
+    for width in range(1, _MOST + 1):
+        chosen = values[widths == width].astype(np.uint8)
+        bits = np.unpackbits(chosen[:, None], axis=1)[:, _MOST - width :]
+        parts.append(bits.reshape(-1))
+    return np.concatenate(parts)
+
+
+def unpack_fields(bits: Bits, widths: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the fields that ``pack_fields`` made bits of, uint8[n]."""
+    values = np.zeros(len(widths), dtype=np.uint8)
+    start = 0
+    for width in range(1, _MOST + 1):
+        chosen = np.flatnonzero(widths == width)
+        part = bits[start : start + width * len(chosen)].reshape(len(chosen), width)
+        start += width * len(chosen)
+        padded = np.zeros((len(chosen), _MOST), dtype=np.uint8)
+        padded[:, _MOST - width :] = part
+        values[chosen] = np.packbits(padded, axis=1)[:, 0]
+    return values
+
+
+def split_raw(data: bytes, lanes: int) -> tuple[Words, bytes]:
+    """Return what the lanes begin with, and the bytes that are left over."""
+    first = data[: _WORD.itemsize * lanes]
+    words = np.frombuffer(first.ljust(_WORD.itemsize * lanes, b"\0"), dtype=_WORD)
+    return words.astype(np.uint16), data[_WORD.itemsize * lanes :]
+
+
+def join_raw(first: Words, rest: bytes, size: int) -> bytes:
+    """Return the ``size`` bytes that ``split_raw`` took apart.
+
+    Raises:
+        PayloadError: If there are more or fewer, or unused ones are not 0.
+    """
+    head = first.astype(_WORD).tobytes()
+    wanted = max(size - len(head), 0)
+    if len(rest) != wanted:
+        detail = f"{len(rest)} bytes; want {wanted}"
+        raise PayloadError(Reason.BAD_SIZE, _FIELD, detail)
+    if any(head[size:]):
+        detail = "a lane begins with bits that mean nothing"
+        raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
+    return head[:size] + rest
+
+
+def to_bytes(bits: Bits) -> bytes:
+    """Return bits as bytes, padded with 0."""
+    return np.packbits(bits).tobytes()
+
+
+def to_bits(data: bytes, count: int) -> Bits:
+    """Return ``count`` bits; refuse padding that is not 0."""
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
+    if np.any(bits[count:]):
+        raise PayloadError(Reason.BAD_VALUE, _FIELD, "padding that is not 0")
+    return bits[:count]

@@ -1,0 +1,242 @@
+"""Everything of a grid that goes through the coder, in its order, for both ends.
+
+A grid is coded as what changed since a base; for a message that stands alone the base
+is a network of zeros.  Places, sizes and signs are coded as those of an update
+(``places.py``, ``levels.py``), steps in front of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from fedprune.common.codec.delta.choose import choose, choose_levels
+from fedprune.common.codec.delta.levels import (
+    Coded,
+    Entries,
+    Levels,
+    Scale,
+    code_levels,
+    look_up,
+)
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.positions import code_places
+from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.symbols import Alphabet, integers
+from fedprune.common.codec.entropy.coder import Coder
+from fedprune.common.codec.entropy.contexts import Class
+from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.raw_bits import pack_fields, to_bytes, unpack_fields
+from fedprune.common.codec.grid.quantise import (
+    CODES,
+    Codes,
+    empty_grid,
+    grid_values,
+    rescaled,
+)
+from fedprune.common.codec.layout import TENSORS, Shape
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import GridWeights, Indices, ModelSpec
+from numpy.typing import NDArray
+
+Probe = Callable[[str], None]
+
+BITS = 15  # of the largest difference of two levels
+_BYTE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What both ends hold before a grid is read.
+
+    Attributes:
+        grid: The broadcast that it is told from, in the shapes of this one.
+        spec: Shapes of the network.
+    """
+
+    grid: GridWeights
+    spec: ModelSpec
+
+    @cached_property
+    def known(self) -> Known:
+        """Contexts: the weights of the base."""
+        return Known(shape=Shape(self.spec), base=grid_values(self.grid, self.spec))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is other than in the base.
+
+    Attributes:
+        codes: Steps, uint8[rows].
+        places: Where levels are other than those of the base in these steps.
+        levels: Level less that of the base there, int16[count], none of them 0.
+    """
+
+    codes: Codes
+    places: Indices
+    levels: Levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridHeader:
+    """What is known of a body before its first symbol.
+
+    Attributes:
+        recipe: Contexts to use.
+        count: Number of levels that differ.
+        bits: Bits of the largest difference, 0..15; 0 without any.
+    """
+
+    recipe: Recipe
+    count: int
+    bits: int
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Symbols of sizes of so many bits."""
+        return integers((1 << max(self.bits, 1)) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridBody:
+    """What a coder returned.
+
+    Attributes:
+        alphabet: How sizes became symbols.
+        codes: Steps, uint8[rows].
+        places: As in ``Change``.
+        entries: What was known of each.
+        coded: Symbols and signs.
+    """
+
+    alphabet: Alphabet
+    codes: Codes
+    places: Indices
+    entries: Entries
+    coded: Coded
+
+
+def nothing(spec: ModelSpec) -> Base:
+    """Return the base of a grid that stands alone."""
+    return Base(grid=empty_grid(spec), spec=spec)
+
+
+def change_between(base: Base, grid: GridWeights) -> Change:
+    """Return what a grid changes."""
+    before = rescaled(base.grid, grid.codes, base.spec)
+    moved = grid.levels.astype(np.int32) - before
+    places = np.flatnonzero(moved)
+    levels = moved[places].astype(np.int16)
+    return Change(codes=grid.codes, places=places, levels=levels)
+
+
+def choose_header(base: Base, change: Change) -> GridHeader:
+    """Return the contexts that leave the shortest message."""
+    count = len(change.places)
+    if not count:
+        return GridHeader(recipe=Recipe(), count=0, bits=0)
+    bits = int(np.abs(change.levels).max()).bit_length()
+    recipe, scores = choose(base.known, change.places, change.levels)
+    entries = look_up(recipe, base.known, change.places, scores)
+    header = GridHeader(recipe=recipe, count=count, bits=bits)
+    scale = _scale(header, change.places)
+    recipe = choose_levels(recipe, entries, scale, change.levels)
+    return GridHeader(recipe=recipe, count=count, bits=bits)
+
+
+def code_grid(
+    coder: Coder,
+    header: GridHeader,
+    base: Base,
+    change: Change | None,
+    probe: Probe = lambda part: None,
+) -> GridBody:
+    """Write a grid, or read one.
+
+    Args:
+        coder: Either end.
+        header: What is known of it.
+        base: What both ends hold.
+        change: What to write, or None to read.
+        probe: Called with the name of each part that has been coded.
+    """
+    known, recipe = base.known, header.recipe
+    codes = _code_steps(coder, base, None if change is None else change.codes)
+    probe("steps")
+    mask = None
+    if change is not None:
+        mask = np.zeros(known.shape.size, dtype=bool)
+        mask[change.places] = True
+    places, scores = code_places(coder, recipe, known, header.count, mask)
+    probe("positions")
+    entries = look_up(recipe, known, places, scores)
+    levels = None if change is None else change.levels
+    scale = _scale(header, places)
+    coded = code_levels(coder, recipe, entries, scale, levels, probe)
+    return GridBody(
+        alphabet=scale.alphabet,
+        codes=codes,
+        places=places,
+        entries=entries,
+        coded=coded,
+    )
+
+
+def _scale(header: GridHeader, places: Indices) -> Scale:
+    shift = np.zeros(len(places), dtype=np.int16)
+    return Scale(alphabet=header.alphabet, shift=shift)
+
+
+def _code_steps(coder: Coder, base: Base, codes: Codes | None) -> Codes:
+    """Code which rows have another step than in the base, and which."""
+    tensors = base.known.shape.row_tensors
+    old = base.grid.codes
+    bits = None if codes is None else (codes != old).view(np.uint8)
+    changed = coder.code(BitModel((TENSORS,)), tensors, bits).view(np.bool_)
+    new = None if codes is None else codes[changed]
+    found = old.copy()
+    found[changed] = coder.code(SymbolModel(CODES, (TENSORS,)), tensors[changed], new)
+    if codes is None and np.any(found[changed] == old[changed]):
+        detail = "a step that changes to what it was"
+        raise PayloadError(Reason.BAD_VALUE, "grid.steps", detail)
+    return found
+
+
+def raw_of(body: GridBody, change: Change) -> bytes:
+    """Return mantissas, then the signs that were not coded."""
+    rest = change.levels * body.entries.signs
+    symbols = body.coded.symbols
+    low = np.abs(rest).astype(np.int64) - body.alphabet.starts[symbols]
+    negative = (rest < 0).view(np.uint8)[len(body.coded.negative) :]
+    high, narrow = _widths(body)
+    parts = [pack_fields(low >> _BYTE, high), pack_fields(low, narrow), negative]
+    return to_bytes(np.concatenate(parts))
+
+
+def raw_bits(body: GridBody) -> int:
+    """Return how many raw bits a message has."""
+    mantissas = int(body.alphabet.raw[body.coded.symbols].sum(dtype=np.int64))
+    signs = int(np.count_nonzero(body.coded.symbols)) - len(body.coded.negative)
+    return mantissas + signs
+
+
+def levels_of(body: GridBody, bits: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return what changed at the places of a body, int32[count], 0 for none."""
+    symbols = body.coded.symbols
+    high, narrow = _widths(body)
+    end = int(high.sum(dtype=np.int64))
+    low = unpack_fields(bits[:end], high).astype(np.int64) << _BYTE
+    start, end = end, end + int(narrow.sum(dtype=np.int64))
+    low += unpack_fields(bits[start:end], narrow)
+    rest = (body.alphabet.starts[symbols] + low).astype(np.int32)
+    minus = np.concatenate([body.coded.negative, bits[end:]]).astype(bool)
+    rest[np.flatnonzero(symbols)[minus]] *= -1
+    return rest * body.entries.signs
+
+
+def _widths(body: GridBody) -> tuple[Class, Class]:
+    """Return the raw bits of each entry: those above a byte, and those within."""
+    widths = body.alphabet.raw[body.coded.symbols]
+    narrow = np.minimum(widths, np.uint8(_BYTE))
+    return widths - narrow, narrow

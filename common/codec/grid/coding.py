@@ -1,0 +1,239 @@
+"""A grid as one message: whole, or what changed since an earlier broadcast.
+
+``grid_format.py`` gives the format; both kinds are read to the same integers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.delta.options import Recipe, lanes_for
+from fedprune.common.codec.entropy.coder import Writer
+from fedprune.common.codec.entropy.raw_bits import join_raw, split_raw, to_bits
+from fedprune.common.codec.entropy.stream import WORD_BYTES, close_stream, open_stream
+from fedprune.common.codec.frame import Kind, kind_of, seal, unseal
+from fedprune.common.codec.grid.body import (
+    BITS,
+    Base,
+    GridBody,
+    GridHeader,
+    change_between,
+    choose_header,
+    code_grid,
+    levels_of,
+    nothing,
+    raw_bits,
+    raw_of,
+)
+from fedprune.common.codec.grid.quantise import TOP, filled_rows, rescaled
+from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
+from fedprune.common.messages import GridWeights, ModelSpec
+
+Probe = Callable[[str, int], None]
+
+_BODY = 5  # recipe, count, bits, stream, raw
+_BASE = 2  # round and name of the base
+_ENTRY = 8  # bytes, more than a place and its level can take
+_FRAME = 1 << 14  # more than the lanes and fields of a small network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseName:
+    """Which broadcast a change is told from.
+
+    Attributes:
+        round: The round that sent it, >= 1.
+        name: ``GridWeights.name`` of it, as it was sent.
+    """
+
+    round: int
+    name: bytes
+
+
+def encode_full(grid: GridWeights, spec: ModelSpec) -> bytes:
+    """Return a grid as a message that anybody can read.
+
+    Raises:
+        DataError: If the grid is not one of this network.
+    """
+    return seal(Kind.FULL, _encode(nothing(spec), grid))
+
+
+def encode_change(
+    grid: GridWeights, spec: ModelSpec, name: BaseName, base: GridWeights
+) -> bytes:
+    """Return what a grid changes, as a message for who holds the base.
+
+    Args:
+        grid: What is to be sent.
+        spec: Its shapes.
+        name: Which broadcast the receiver holds.
+        base: That broadcast in these shapes, its rows and columns cut alike.
+
+    Raises:
+        DataError: If one of the two is no grid of this network.
+    """
+    fields = _encode(Base(grid=base, spec=spec), grid)
+    return seal(Kind.CHANGE, [int(name.round), name.name, *fields])
+
+
+def is_grid(data: bytes) -> bool:
+    """Return whether a message says that it is a grid; nothing else is checked."""
+    return kind_of(data) in (Kind.FULL, Kind.CHANGE)
+
+
+def base_name(data: bytes, spec: ModelSpec) -> BaseName | None:
+    """Return which broadcast a message starts from, or None if it stands alone.
+
+    Raises:
+        PayloadError: If a change has not the form of one.
+    """
+    if kind_of(data) is not Kind.CHANGE:
+        return None
+    items = checks.array(unseal(data, Kind.CHANGE, _cap(spec)), "grid", _BASE + _BODY)
+    return BaseName(
+        round=checks.integer(items[0], "grid.base.round", 1, checks.MAX_ROUND),
+        name=checks.digest(items[1], "grid.base"),
+    )
+
+
+def decode_full(
+    data: bytes, spec: ModelSpec, probe: Probe | None = None
+) -> GridWeights:
+    """Return the grid of a message of kind "full"; trust nothing in ``data``.
+
+    Raises:
+        PayloadError: If the bytes are no grid of this network.
+    """
+    items = checks.array(unseal(data, Kind.FULL, _cap(spec)), "grid", _BODY)
+    return _decode(items, nothing(spec), probe)
+
+
+def decode_change(
+    data: bytes,
+    spec: ModelSpec,
+    held: GridWeights,
+    base: GridWeights,
+    probe: Probe | None = None,
+) -> GridWeights:
+    """Return the grid of a message of kind "change"; trust nothing in ``data``.
+
+    Args:
+        data: The message.
+        spec: Shapes of the network that is sent.
+        held: The broadcast that the receiver holds, as it came.
+        base: The same in the shapes of ``spec``.
+        probe: Told the bytes of the stream up to the end of each part.
+
+    Raises:
+        StaleUpdate: If the message starts from another broadcast.
+        PayloadError: If the bytes are no change of this network.
+    """
+    name = base_name(data, spec)
+    if name is None:
+        raise PayloadError(Reason.UNKNOWN, "kind", "no change of a broadcast")
+    if name.name != held.name:
+        detail = f"{name.name.hex()}; {held.name.hex()} is held"
+        raise StaleUpdate(Reason.MISMATCH, "grid.base", detail)
+    items = unseal(data, Kind.CHANGE, _cap(spec))[_BASE:]
+    return _decode(items, Base(grid=base, spec=spec), probe)
+
+
+def _cap(spec: ModelSpec) -> int:
+    return _ENTRY * (spec.size + spec.rows) + _FRAME
+
+
+def _encode(base: Base, grid: GridWeights) -> list[object]:
+    """Return the fields of a body."""
+    _check_shapes(base.spec, grid, base.grid)
+    change = change_between(base, grid)
+    if not len(change.places) and np.array_equal(grid.codes, base.grid.codes):
+        return [0, 0, 0, b"", b""]
+    header = choose_header(base, change)
+    writer = Writer(lanes_for(base.spec.size, header.count))
+    body = code_grid(writer, header, base, change)
+    first, rest = split_raw(raw_of(body, change), writer.lanes)
+    stream = close_stream(writer, first)
+    return [header.recipe.pack(), header.count, header.bits, stream, rest]
+
+
+def _check_shapes(spec: ModelSpec, *grids: GridWeights) -> None:
+    for grid in grids:
+        if len(grid.codes) != spec.rows or len(grid.levels) != spec.size:
+            msg = (
+                f"a grid of {len(grid.codes)} rows and {len(grid.levels)} levels; want "
+                f"{spec.rows} and {spec.size}"
+            )
+            raise DataError(msg)
+
+
+def _decode(items: tuple[object, ...], base: Base, probe: Probe | None) -> GridWeights:
+    header = _header(items, base.spec.size)
+    stream = checks.blob(items[3], "grid.stream")
+    raw = checks.blob(items[4], "grid.raw")
+    if not stream:
+        if header.recipe.pack() or header.count or header.bits or raw:
+            detail = "no stream, but fields of one; want none"
+            raise PayloadError(Reason.BAD_VALUE, "grid.stream", detail)
+        _check_canonical(base.grid, base)
+        return base.grid
+    taker = open_stream(stream, lanes_for(base.spec.size, header.count), "grid.stream")
+
+    def passed(part: str) -> None:
+        if probe is not None:
+            probe(part, WORD_BYTES * taker.words_taken)
+
+    body = code_grid(taker, header, base, None, passed)
+    if len(body.places) != header.count:
+        detail = f"{len(body.places)} positions; want {header.count}"
+        raise PayloadError(Reason.BAD_SIZE, "grid.positions", detail)
+    count = raw_bits(body)
+    bits = to_bits(join_raw(taker.finish(), raw, (count + 7) // 8), count)
+    grid = _assemble(body, levels_of(body, bits), header, base)
+    if not header.count and np.array_equal(grid.codes, base.grid.codes):
+        detail = "a stream in which nothing changes"
+        raise PayloadError(Reason.BAD_VALUE, "grid.stream", detail)
+    return grid
+
+
+def _header(items: tuple[object, ...], size: int) -> GridHeader:
+    recipe = Recipe.unpack(items[0])
+    if recipe.last or recipe.agreed:
+        detail = f"{recipe.pack()}: contexts that no broadcast has"
+        raise PayloadError(Reason.BAD_VALUE, "grid.recipe", detail)
+    count = checks.integer(items[1], "grid.count", 0, size)
+    bits = checks.integer(items[2], "grid.bits", 1 if count else 0, BITS)
+    if bits and not count:
+        detail = f"{bits} bits of the largest of no levels"
+        raise PayloadError(Reason.BAD_VALUE, "grid.bits", detail)
+    return GridHeader(recipe=recipe, count=count, bits=bits)
+
+
+def _assemble(
+    body: GridBody, moved: np.ndarray, header: GridHeader, base: Base
+) -> GridWeights:
+    """Return the grid; refuse levels and steps that no encoder writes."""
+    largest = int(np.abs(moved).max(initial=0))
+    if largest.bit_length() != header.bits or np.any(moved == 0):
+        detail = f"levels of 0, or none of {header.bits} bits"
+        raise PayloadError(Reason.BAD_VALUE, "grid.levels", detail)
+    levels = rescaled(base.grid, body.codes, base.spec).copy()
+    levels[body.places] += moved
+    bad = np.flatnonzero(np.abs(levels) > TOP)
+    if len(bad):
+        tensor = base.spec.tensor_at(int(bad[0]))
+        detail = f"level {levels[bad[0]]}; want at most {TOP}"
+        raise PayloadError(Reason.BAD_VALUE, f"grid.levels of '{tensor}'", detail)
+    grid = GridWeights(codes=body.codes, levels=levels.astype(np.int16))
+    _check_canonical(grid, base)
+    return grid
+
+
+def _check_canonical(grid: GridWeights, base: Base) -> None:
+    """Refuse a grid whose rows of zeros are not those of code 0."""
+    odd = np.flatnonzero(filled_rows(grid.levels, base.spec) != (grid.codes > 0))
+    if len(odd):
+        tensor = base.known.shape.spec.tensor_at(int(base.known.shape.bounds[odd[0]]))
+        detail = f"row {odd[0]} has step {grid.codes[odd[0]]}"
+        raise PayloadError(Reason.BAD_VALUE, f"grid.steps of '{tensor}'", detail)

@@ -1,0 +1,110 @@
+"""Rows and columns of a network, as the contexts of the update coder see them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from fedprune.common.codec.entropy.contexts import Class
+from fedprune.common.codec.entropy.rans import Ints
+from fedprune.common.codec.rows import row_bounds
+from fedprune.common.messages import Indices, Mask, ModelSpec
+
+TENSORS = 64  # tensors that are told apart; later ones share the last number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """One tensor: rows of columns of ``depth`` places.
+
+    Attributes:
+        start: Its first place in the flat vector.
+        row: Its first row among all rows.
+        rows: Outputs of a weight, 1 of any other tensor.
+        columns: Inputs of a weight, 1 of any other tensor.
+        depth: Places of one row and column, such as the taps of a kernel.
+    """
+
+    start: int
+    row: int
+    rows: int
+    columns: int
+    depth: int
+
+    @property
+    def part(self) -> slice:
+        """Its places in the flat vector."""
+        return slice(self.start, self.start + self.rows * self.columns * self.depth)
+
+
+class Shape:
+    """Where rows and columns lie.
+
+    Attributes:
+        spec: Names and shapes of the tensors.
+        size: Number of weights.
+        grids: Tensors that hold a weight.
+        tensors: Where each tensor starts, and the end, int64[tensors + 1].
+        bounds: Where each row starts, and the end, int64[rows + 1].
+        lengths: Places of each row, int64[rows].
+        row_tensors: Number of the tensor of each row, uint8[rows].
+        column_lengths: Places of each column, int64[columns].
+        column_tensors: Number of the tensor of each column, uint8[columns].
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        grids = []
+        start = row = 0
+        for tensor in spec.tensors:
+            if tensor.size:
+                columns = tensor.shape[1] if len(tensor.shape) > 1 else 1
+                depth = tensor.size // (tensor.rows * columns)
+                grids.append(
+                    Grid(
+                        start=start,
+                        row=row,
+                        rows=tensor.rows,
+                        columns=columns,
+                        depth=depth,
+                    )
+                )
+            start, row = start + tensor.size, row + tensor.rows
+        self.spec = spec
+        self.size = spec.size
+        self.grids = tuple(grids)
+        sizes = np.array([0, *(t.size for t in spec.tensors)], dtype=np.int64)
+        self.tensors: Ints = np.cumsum(sizes)
+        self.bounds: Ints = row_bounds(spec)
+        self.lengths: Ints = np.diff(self.bounds)
+        self.row_tensors = _numbered([t.rows for t in spec.tensors])
+        self.column_tensors = _numbered([g.columns for g in grids])
+        deep = [g.rows * g.depth for g in grids]
+        widths = [g.columns for g in grids]
+        self.column_lengths: Ints = np.repeat(np.array(deep, dtype=np.int64), widths)
+
+    def row_counts(self, indices: Indices) -> Ints:
+        """Return how many of the rising positions lie in each row, int64[rows]."""
+        return np.diff(np.searchsorted(indices, self.bounds))
+
+    def columns_of(self, indices: Indices) -> Ints:
+        """Return the number of the column of each rising position, int64[n]."""
+        found = np.empty(len(indices), dtype=np.int64)
+        before = 0
+        for grid in self.grids:
+            size = grid.part.stop - grid.start
+            low, high = np.searchsorted(indices, [grid.start, grid.start + size])
+            within = (indices[low:high] - grid.start) % (grid.columns * grid.depth)
+            found[low:high] = before + within // grid.depth
+            before += grid.columns
+        return found
+
+    def column_counts(self, mask: Mask) -> Ints:
+        """Return how many places of a mask are set in each column, int64[columns]."""
+        counts = [np.zeros(0, dtype=np.int64)]
+        for grid in self.grids:
+            flat = mask[grid.part].reshape(grid.rows, -1).sum(axis=0, dtype=np.int64)
+            counts.append(flat.reshape(grid.columns, grid.depth).sum(axis=1))
+        return np.concatenate(counts)
+
+
+def _numbered(counts: list[int]) -> Class:
+    numbers = np.minimum(np.arange(len(counts)), TENSORS - 1).astype(np.uint8)
+    return np.repeat(numbers, np.array(counts, dtype=np.int64))

@@ -1,0 +1,89 @@
+"""A weight mask in a message, or in the store of a client.
+
+A plan under a mask ends with two more items: its digest, and the mask or nil where the
+client holds it: ``[plan digest, parent digest | empty, weights int, section bitmap]``.
+Of the n bytes of a bitmap byte i has part i * 16 div n.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.entropy.byte_runs import even_parts, squeeze, unsqueeze
+from fedprune.common.codec.frame import Kind, seal, unseal
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import Mask, RoundPlan, WeightMask
+
+ITEMS = 2  # of a plan under a mask
+MAX_WEIGHTS = 1 << 32
+_MASK = 5
+
+
+def mask_items(plan: RoundPlan) -> list[object]:
+    """Return the items that a plan under a mask ends with; none without a mask."""
+    if not plan.mask:
+        return []
+    mask = plan.weight_mask
+    return [plan.mask, None if mask is None else _fields(mask)]
+
+
+def read_mask_items(items: Sequence[object]) -> tuple[bytes, WeightMask | None]:
+    """Return the digest and the mask of such items; they belong together.
+
+    Raises:
+        PayloadError: If they are no mask, or it has another digest.
+    """
+    if not items:
+        return b"", None
+    digest = checks.digest(items[0], "mask")
+    if items[1] is None:
+        return digest, None
+    mask = _read(items[1])
+    if mask.digest != digest:
+        detail = f"{mask.digest.hex()}; want {digest.hex()}"
+        raise PayloadError(Reason.BAD_DIGEST, "weight_mask", detail)
+    return digest, mask
+
+
+def encode_mask(mask: WeightMask) -> bytes:
+    """Return a mask as one message, for a client's own store."""
+    return seal(Kind.MASK, _fields(mask))
+
+
+def decode_mask(data: bytes, max_bytes: int) -> WeightMask:
+    """Return a stored mask; trust nothing in ``data``.
+
+    Raises:
+        PayloadError: If the bytes are not a mask of this version.
+    """
+    return _read(unseal(data, Kind.MASK, max_bytes))
+
+
+def _fields(mask: WeightMask) -> list[object]:
+    bits = np.packbits(mask.keep).tobytes()
+    coded = squeeze(bits, even_parts(len(bits)))
+    return [mask.plan, mask.parent, len(mask.keep), *coded]
+
+
+def _read(value: object) -> WeightMask:
+    field = "weight_mask"
+    items = checks.array(value, field, _MASK)
+    count = checks.integer(items[2], f"{field}.weights", 1, MAX_WEIGHTS)
+    bits = unsqueeze(
+        checks.blob(items[4], f"{field}.keep"),
+        f"{field}.keep",
+        -(-count // 8),
+        coded=checks.boolean(items[3], f"{field}.coded"),
+    )
+    return WeightMask(
+        plan=checks.digest(items[0], f"{field}.plan"),
+        parent=checks.digest(items[1], f"{field}.parent", optional=True),
+        keep=_unpacked(bits, count),
+    )
+
+
+def _unpacked(bits: bytes, count: int) -> Mask:
+    found = np.unpackbits(np.frombuffer(bits, np.uint8)).astype(np.bool_)
+    if found[count:].any():
+        raise PayloadError(Reason.BAD_VALUE, "weight_mask.keep", "padding bits are set")
+    return found[:count]

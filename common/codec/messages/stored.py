@@ -1,0 +1,55 @@
+"""A broadcast on a client's own disk, as plain integers.
+
+Never sent.  The coder of the messages needs seconds for ten million levels, which a
+client would spend twice in every round: to keep a broadcast, and to read it again.
+"""
+
+import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.fields import plan_fields, read_plan
+from fedprune.common.codec.frame import Kind, seal, unseal
+from fedprune.common.codec.messages.update import MAX_INSPECTED
+from fedprune.common.messages import GridWeights, ModelSpec, PrunePlan
+
+_FIELDS = 4
+_NARROW = 127  # levels up to this fit into a byte
+
+
+def encode_held(plan: PrunePlan, grid: GridWeights) -> bytes:
+    """Return a grid and the prune plan that it belongs to as one message."""
+    wide = int(np.abs(grid.levels).max(initial=0)) > _NARROW
+    levels = grid.levels.astype("<i2" if wide else np.int8).tobytes()
+    return seal(Kind.HELD, [plan_fields(plan), wide, grid.codes.tobytes(), levels])
+
+
+def held_plan(data: bytes) -> PrunePlan:
+    """Return the prune plan of a held broadcast; whether it fits is not checked.
+
+    Raises:
+        PayloadError: If the bytes are no such message.
+    """
+    return read_plan(_items(data)[0], "held.plan")
+
+
+def decode_held(data: bytes, spec: ModelSpec) -> GridWeights:
+    """Return the grid of a held broadcast.
+
+    Args:
+        data: What ``encode_held`` returned.
+        spec: Shapes of the network of its plan.
+
+    Raises:
+        PayloadError: If the bytes are no such message, or of another size.
+    """
+    _, wide, codes, levels = _items(data)
+    dtype = np.dtype("<i2" if checks.boolean(wide, "held.wide") else np.int8)
+    size = dtype.itemsize * spec.size
+    steps = checks.blob(codes, "held.codes", spec.rows)
+    found = np.frombuffer(checks.blob(levels, "held.levels", size), dtype=dtype)
+    return GridWeights(
+        codes=np.frombuffer(steps, dtype=np.uint8), levels=found.astype(np.int16)
+    )
+
+
+def _items(data: bytes) -> tuple[object, ...]:
+    return checks.array(unseal(data, Kind.HELD, MAX_INSPECTED), "held", _FIELDS)

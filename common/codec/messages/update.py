@@ -1,0 +1,275 @@
+"""The message up: a client's whole answer to one round."""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from fedprune.common.codec import checks
+from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
+from fedprune.common.codec.delta.quantise import dequantise_delta
+from fedprune.common.codec.delta.side_information import Known, hold
+from fedprune.common.codec.fields import read_statistics, statistics_fields
+from fedprune.common.codec.frame import Kind, seal, unseal
+from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
+from fedprune.common.messages import (
+    ClientUpdate,
+    Expected,
+    QuantisedDelta,
+    Statistics,
+    Validation,
+    Vector,
+)
+
+MAX_INSPECTED = 1 << 31  # bytes of a message whose sender nobody set a cap for
+
+_FIELDS = 11
+_HALF = "<f2"
+_VALIDATION = 3
+
+
+def encode_update(update: ClientUpdate, known: Known) -> bytes:
+    """Return an answer as one message; equal answers give equal bytes.
+
+    Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
+    moment would silently spoil the network of everybody.
+
+    Args:
+        update: The answer.
+        known: What client and server hold (``hold``): the broadcast that it answers.
+
+    Raises:
+        DataError: If a moment does not fit float16, or sizes do not fit.
+    """
+    importance = update.importance
+    validation = update.validation
+    return seal(
+        Kind.UPDATE,
+        [
+            update.run_id,
+            int(update.round),
+            update.client_id,
+            update.plan,
+            update.base,
+            int(update.num_examples),
+            float(update.loss),
+            encode_delta(update.delta, known),
+            None if importance is None else importance.astype("<f4").tobytes(),
+            statistics_fields(_representable(update.statistics), _HALF),
+            [
+                float(validation.loss_sum),
+                int(validation.correct),
+                int(validation.count),
+            ],
+        ],
+    )
+
+
+def decode_update(data: bytes, expected: Expected) -> ClientUpdate:
+    """Return the answer in ``data``; trust nothing in it.
+
+    The whole message is validated before anything is returned.
+
+    Args:
+        data: The message.
+        expected: What the server knows of a valid answer.
+
+    Raises:
+        StaleUpdate: If it answers another run, round, plan or broadcast.
+        PayloadError: If it is no valid answer in any other way.
+    """
+    fields = checks.array(
+        unseal(data, Kind.UPDATE, expected.max_bytes), "update", _FIELDS
+    )
+    _check_answers(fields, expected)
+    return ClientUpdate(
+        run_id=expected.run_id,
+        round=expected.round,
+        client_id=expected.client_id,
+        plan=expected.plan,
+        base=expected.base,
+        num_examples=checks.integer(
+            fields[5], "num_examples", 1, expected.max_examples
+        ),
+        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
+        importance=_read_importance(fields[8], expected),
+        statistics=_read_statistics(fields[9], expected),
+        validation=_read_validation(fields[10], expected.max_examples),
+        # Last: it costs most to read.
+        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
+    )
+
+
+def message_parts(data: bytes) -> dict[str, int]:
+    """Return how many bytes of an update each part takes; they sum to its length.
+
+    Only the form of the message is checked, so any client's update can be inspected
+    without knowing what it answers.
+
+    Returns:
+        Bytes of ``entries`` (positions, values, scales and signs of the delta),
+        ``statistics``, ``importance`` and ``header`` (all that is left).
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
+    parts = {"entries": delta_parts(checks.blob(fields[7], "delta"))["entries"]}
+    parts["statistics"] = 0
+    if fields[9] is not None:
+        moments = checks.array(fields[9], "statistics", 3)[1:]
+        parts["statistics"] = sum(
+            len(checks.blob(moment, "statistics")) for moment in moments
+        )
+    parts["importance"] = 0
+    if fields[8] is not None:
+        parts["importance"] = len(checks.blob(fields[8], "importance"))
+    parts["header"] = len(data) - sum(parts.values())
+    return parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What an answer says of itself; only its form has been checked.
+
+    Attributes:
+        run_id: The run that it answers.
+        round: The round that it answers.
+        client_id: Who answers.
+        plan: Digest of the prune plan.
+        base: Digest of the broadcast.
+        num_examples: Examples trained on.
+        loss: Mean training loss.
+        delta: The encoded delta.
+    """
+
+    run_id: str
+    round: int
+    client_id: str
+    plan: bytes
+    base: bytes
+    num_examples: int
+    loss: float
+    delta: bytes
+
+
+def message_fields(data: bytes) -> Sent:
+    """Return what an answer says of itself, without knowing what it answers.
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
+    return Sent(
+        run_id=checks.name(fields[0], "run_id"),
+        round=_round(fields[1]),
+        client_id=checks.name(fields[2], "client_id"),
+        plan=checks.digest(fields[3], "plan"),
+        base=checks.digest(fields[4], "base"),
+        num_examples=checks.integer(fields[5], "num_examples", 1, checks.MAX_COUNT),
+        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
+        delta=checks.blob(fields[7], "delta"),
+    )
+
+
+def fixed_bytes(data: bytes) -> int:
+    """Return the bytes of an update that do not grow with its number of entries.
+
+    Raises:
+        PayloadError: If the bytes have not the form of an update.
+    """
+    entries = message_parts(data)["entries"]
+    return len(data) - entries
+
+
+def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:
+    """Check that the update answers this run, round, client, plan and broadcast."""
+    client_id = checks.name(fields[2], "client_id")
+    pairs: list[tuple[str, object, object]] = [
+        ("run_id", checks.name(fields[0], "run_id"), expected.run_id),
+        ("round", _round(fields[1]), expected.round),
+        ("plan", checks.digest(fields[3], "plan").hex(), expected.plan.hex()),
+        ("base", checks.digest(fields[4], "base").hex(), expected.base.hex()),
+    ]
+    if client_id != expected.client_id:
+        detail = f"{client_id!r}; want {expected.client_id!r}"
+        raise PayloadError(Reason.MISMATCH, "client_id", detail)
+    for field, found, wanted in pairs:
+        if found != wanted:
+            detail = f"{found!r}; want {wanted!r}"
+            raise StaleUpdate(Reason.MISMATCH, field, detail)
+
+
+def _round(value: object) -> int:
+    return checks.integer(value, "round", 1, checks.MAX_ROUND)
+
+
+def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
+    spec = expected.spec
+    most = ceil(expected.update_density * spec.size)
+    known = hold(
+        spec,
+        expected.base_weights,
+        last=expected.last,
+        last_name=expected.last_name,
+        mask=expected.mask,
+    )
+    if expected.mask is not None:
+        most = int(np.count_nonzero(expected.mask))
+    delta = decode_delta(data, known, values=expected.values, max_entries=most)
+    values = dequantise_delta(delta, spec).values
+    bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))
+    if len(bad):
+        tensor = spec.tensor_at(int(delta.indices[bad[0]]))
+        detail = f"{values[bad[0]]}; want at most {expected.max_value} in magnitude"
+        raise PayloadError(Reason.BAD_VALUE, f"delta.values of '{tensor}'", detail)
+    return delta
+
+
+def _read_importance(value: object, expected: Expected) -> Vector | None:
+    if value is None:
+        return None
+    if not expected.scored:
+        detail = "present; this round asked for none"
+        raise PayloadError(Reason.MISMATCH, "importance", detail)
+    units = expected.spec.units
+    found = checks.floats(value, "importance", "<f4", units)
+    return checks.at_least_zero(found, "importance")
+
+
+def _read_statistics(value: object, expected: Expected) -> Statistics | None:
+    if (value is not None) != expected.measured:
+        found = "missing" if value is None else "present"
+        detail = f"{found}; this round asked for {'some' if value is None else 'none'}"
+        raise PayloadError(Reason.MISMATCH, "statistics", detail)
+    if value is None:
+        return None
+    moments = expected.spec.moments
+    return read_statistics(value, _HALF, moments, expected.max_examples)
+
+
+def _read_validation(value: object, max_examples: int) -> Validation:
+    items = checks.array(value, "validation", _VALIDATION)
+    count = checks.integer(items[2], "validation.count", 0, max_examples)
+    return Validation(
+        loss_sum=checks.number(items[0], "validation.loss_sum", 0.0, checks.LARGEST),
+        correct=checks.integer(items[1], "validation.correct", 0, count),
+        count=count,
+    )
+
+
+def _representable(statistics: Statistics | None) -> Statistics | None:
+    """Return the statistics; refuse what float16 cannot hold."""
+    if statistics is None:
+        return None
+    for field in ("mean", "variance"):
+        moments = getattr(statistics, field)
+        with np.errstate(over="ignore", under="ignore"):
+            bad = int(np.count_nonzero(~np.isfinite(moments.astype(_HALF))))
+        if bad:
+            largest = float(np.abs(moments).max())
+            msg = (
+                f"statistics: {bad} entries of {field} do not fit float16 (largest "
+                f"{largest:g}; want at most 65504): scale the inputs of the network"
+            )
+            raise DataError(msg)
+    return statistics

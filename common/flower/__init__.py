@@ -1,0 +1,1 @@
+"""What both ends need of Flower: the app bundle, payloads, the run's configuration."""

@@ -1,0 +1,87 @@
+"""The Flower app that real devices are sent: two names and no code.
+
+Flower hands every node the app of a run as an archive, and runs what is inside.  Ours
+holds one pyproject.toml, and its names are found in what each machine has installed.
+So nobody who may start a run can send code to a device: an archive with anything else
+in it is refused.
+"""
+
+import io
+import lzma
+import struct
+import tomllib
+import zipfile
+import zlib
+
+from fedprune.common.errors import IntegrityError
+from fedprune.common.version import VERSION
+
+SERVER_APP = "fedprune.server.app:app"
+CLIENT_APP = "fedprune.client.app:app"
+RUN_KEY = "run"  # of the run's configuration: the run folder on the server
+NAMES_KEY = "names"  # the file that says which node has whose key, or ""
+
+_APP = "pyproject.toml"
+_LIST = ".info/CONTENT"
+_LARGEST = 1 << 20
+
+APP_TOML = f"""\
+[project]
+name = "fedprune"
+version = "{VERSION}"
+description = "FedPrune on devices: the code is what each machine has installed"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "fedprune"
+
+[tool.flwr.app.components]
+serverapp = "{SERVER_APP}"
+clientapp = "{CLIENT_APP}"
+
+[tool.flwr.app.config]
+{RUN_KEY} = ""
+{NAMES_KEY} = ""
+"""
+
+
+# All that zipfile and its decompressors raise for bytes that are no archive.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    ValueError, RuntimeError, NotImplementedError,
+)  # fmt: skip
+
+
+def check_app(archive: bytes) -> None:
+    """Refuse an app that is not the one of this version.
+
+    Args:
+        archive: The bytes of a Flower app bundle.
+
+    Raises:
+        IntegrityError: If it holds any other file, names, or version.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+            sizes = {entry.filename: entry.file_size for entry in bundle.infolist()}
+            if set(sizes) != {_APP, _LIST} or max(sizes.values()) > _LARGEST:
+                others = sorted(set(sizes) - {_APP, _LIST})
+                msg = (
+                    f"refused: the run brings code of its own ({', '.join(others[:3])}"
+                    f"{', ...' if len(others) > 3 else ''}); "  # noqa: PLR2004
+                    "this machine runs only what is installed on it"
+                )
+                raise IntegrityError(msg)
+            found = tomllib.loads(bundle.read(_APP).decode())
+    except _UNREADABLE as error:
+        msg = f"refused: the run's app cannot be read: {error}"
+        raise IntegrityError(msg) from error
+    if found != tomllib.loads(APP_TOML):
+        theirs = found.get("project")
+        theirs = theirs if isinstance(theirs, dict) else {}
+        msg = (
+            f"refused: the run is one of {theirs.get('name')} {theirs.get('version')}; "
+            f"this machine has fedprune {VERSION}"
+        )
+        raise IntegrityError(msg)

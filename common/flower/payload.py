@@ -1,0 +1,29 @@
+"""What a payload looks like in Flower's transport: names and checks, no Flower here."""
+
+from fedprune.common.errors import PayloadError, Reason
+
+STYPE = "fedprune.msgpack/1"
+RECORD = "fedprune"
+ARRAY = "payload"
+STRUCTURE = "structure"  # beside the payload of a delivery
+NOTES = "notes"  # a record beside that of an answer, only where there is one to make
+LOST = "residual-lost"  # the note that what the client owed is missing: true
+HELLO = "hello"  # a query action: a node answers with its client id
+DELIVER = "deliver"  # a query action: a node keeps the final network
+
+
+def check_payload(stype: str, data: object, max_bytes: int) -> bytes:
+    """Return the bytes of one payload array.
+
+    Raises:
+        PayloadError: If it is of another type or larger than is accepted.
+    """
+    if stype != STYPE:
+        raise PayloadError(Reason.UNKNOWN, "stype", f"'{stype}'; want '{STYPE}'")
+    if not isinstance(data, bytes):
+        detail = f"a {type(data).__name__}; want bytes"
+        raise PayloadError(Reason.BAD_FRAME, "message", detail)
+    if len(data) > max_bytes:
+        detail = f"{len(data)} bytes; want at most {max_bytes}"
+        raise PayloadError(Reason.TOO_LARGE, "message", detail)
+    return data

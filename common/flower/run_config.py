@@ -1,0 +1,67 @@
+"""The configuration of a Flower app: a TOML file, and single keys over it.
+
+Flower hands both halves of the app one table of texts and numbers (``run_config``),
+whose keys stand under ``[tool.flwr.app.config]`` in pyproject.toml.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedprune.common.config import Config, load_config
+from fedprune.common.errors import ConfigError
+from fedprune.common.trust import named_code
+
+APP_FOLDER = Path(__file__).resolve().parents[1]
+
+
+def read_app_config(table: Mapping[str, object]) -> Config:
+    """Return the configuration that a run of the app was started with.
+
+    Args:
+        table: ``config`` is the path of a TOML file, a relative one inside the app's
+            folder; empty = the defaults.  ``set`` holds ``key=value`` texts between
+            semicolons, which replace single keys.
+
+    Whoever starts a run writes that table, also from afar; so code is named by the
+    TOML files of the app's own folder alone.
+
+    Raises:
+        ConfigError: If file or keys are wrong, or would run code or fetch something
+            that the app's own file does not name.
+    """
+    path = str(table.get("config") or "")
+    settings = str(table.get("set") or "")
+    overrides = [part.strip() for part in settings.split(";") if part.strip()]
+    file = APP_FOLDER / path if path else None
+    config = load_config(file, overrides)
+    own = file if file is not None and _is_own(file.resolve()) else None
+    refuse_code(config, own, "the run configuration of a Flower app")
+    return config
+
+
+def _is_own(file: Path) -> bool:
+    """Say whether a file belongs to the app, and is not that of a run folder in it."""
+    in_run = (file.parent / "manifest.json").exists()
+    return file.is_relative_to(APP_FOLDER) and not in_run
+
+
+def refuse_code(config: Config, own: Path | None, where: str) -> None:
+    """Refuse keys that would run code or fetch something.
+
+    Args:
+        config: The whole configuration.
+        own: The machine's own file; what it names stays allowed.
+        where: What else set keys, for the message.
+
+    Raises:
+        ConfigError: If ``config`` names anything else.
+    """
+    named = named_code(config)
+    allowed = named_code(load_config(own)) if named and own is not None else {}
+    for key, reference in named.items():
+        if allowed.get(key) != reference:
+            msg = (
+                f"{where} cannot set {key} to '{reference}', which runs code or "
+                "fetches a network here; want it in a TOML file of this machine"
+            )
+            raise ConfigError(msg)

@@ -1,0 +1,274 @@
+"""What a cut network costs: weights and multiply-accumulates, counted exactly.
+
+A budget target is a share of the DENSE network.  FLOPs are twice the
+multiply-accumulates (MACs) of convolutions and linear layers for one example, which
+is what ``torch.utils.flop_counter`` counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Indices, Mask, TensorSpec
+from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.structure.structure import FIXED, MEAN, Structure
+from numpy.typing import NDArray
+
+KINDS = ("params", "flops", "channel_density", "bytes", "latency")
+_FLOAT = 4  # bytes of a weight in the final file
+# A share is met when it is not above its target by more than float64 rounding.
+ROUNDING = 1e-12
+NEAR = 0.02  # a budget is kept when no more than this part of it is left unused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one network costs.
+
+    Attributes:
+        params: Trained weights.
+        macs: Multiply-accumulates of one example.
+        size: Bytes of its float32 tensors and statistics in a file, without names.
+    """
+
+    params: int
+    macs: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CostTable:
+    """A structure arranged so that many masks can be counted quickly.
+
+    Attributes:
+        fixed: Positions that are never cut, of each cut dimension, int64[dims].
+        counts: Positions of each unit in each of them, int32[dims, units].
+        base: Product of the lengths that never change, of each tensor, int64[tensors].
+        slots: Numbers of the cut dimensions of each tensor, int64[tensors, k];
+            ``dims`` stands for none.
+        weighs: Weights, multiplications and bytes per entry, int64[tensors, 3].
+        rows: Number of each cut dimension by (tensor, dim).
+    """
+
+    fixed: Indices
+    counts: NDArray[np.int32]
+    base: Indices
+    slots: Indices
+    weighs: Indices
+    rows: Mapping[tuple[str, int], int]
+
+    def lengths(self, keep: Mask) -> Indices:
+        """Return the length of each cut dimension, int64[dims]."""
+        found: Indices = self.fixed + self.counts[:, keep].sum(axis=1, dtype=np.int64)
+        return found
+
+    def count(self, lengths: Indices) -> Indices:
+        """Return weights, MACs and bytes, int64[..., 3], for lengths [..., dims]."""
+        ones = np.ones((*lengths.shape[:-1], 1), dtype=np.int64)
+        padded = np.concatenate([lengths, ones], axis=-1)
+        sizes = self.base * padded[..., self.slots].prod(axis=-1)
+        found: Indices = sizes @ self.weighs
+        return found
+
+    def milliseconds(
+        self, structure: Structure, table: LatencyTable, lengths: Indices
+    ) -> NDArray[np.float64]:
+        """Return the latency by a measured table, float64[...], for such lengths."""
+        widths = []
+        for layer in table.layers:
+            # A layer of a dropped block has no outputs, and takes no time.
+            shape = structure.shapes.get(layer.tensor, (0, 0))
+            both = [
+                lengths[..., self.rows[layer.tensor, dim]]
+                if (layer.tensor, dim) in self.rows
+                else np.full(lengths.shape[:-1], shape[dim], np.int64)
+                for dim in (1, 0)
+            ]
+            widths.append((both[0], both[1]))
+        return table.milliseconds(widths)
+
+
+@lru_cache(maxsize=8)
+def cost_table(structure: Structure) -> CostTable:
+    """Return the cost table of a structure."""
+    means = [
+        TensorSpec(name=moment.name + MEAN, shape=moment.shape)
+        for moment in structure.moments
+    ]
+    tensors = [*structure.tensors, *means]
+    names = {tensor.name for tensor in tensors}
+    dims = [dim for dim in structure.dims if dim.tensor in names]
+    numbers = {(dim.tensor, dim.dim): row for row, dim in enumerate(dims)}
+    counts = np.zeros((len(dims), structure.units), dtype=np.int32)
+    for row, dim in enumerate(dims):
+        free = dim.units[dim.units != FIXED]
+        counts[row] = np.bincount(free, minlength=structure.units)
+    base, slots = [], []
+    for tensor in tensors:
+        keys = [(tensor.name, dim) for dim in range(len(tensor.shape))]
+        cut = [numbers[key] for key in keys if key in numbers]
+        gone = int(np.prod([tensor.shape[dims[row].dim] for row in cut], dtype=int))
+        base.append(tensor.size // gone)
+        slots.append(cut)
+    width = max((len(cut) for cut in slots), default=0)
+    padded = [cut + [len(dims)] * (width - len(cut)) for cut in slots]
+    return CostTable(
+        fixed=np.asarray([(dim.units == FIXED).sum() for dim in dims], np.int64),
+        counts=counts,
+        base=np.asarray(base, np.int64),
+        slots=np.asarray(padded, np.int64).reshape(len(slots), width),
+        weighs=np.asarray(
+            [
+                *(
+                    (1, structure.multiplies.get(item.name, 0), _FLOAT)
+                    for item in structure.tensors
+                ),
+                *((0, 0, 2 * _FLOAT) for _ in means),  # mean and variance
+            ],
+            np.int64,
+        ).reshape(len(tensors), 3),
+        rows=numbers,
+    )
+
+
+def count_cost(structure: Structure, keep: Mask) -> Cost:
+    """Return what the network that keeps ``keep`` costs, exactly."""
+    structure.check_mask(keep)
+    table = cost_table(structure.living(keep))
+    params, macs, size = table.count(table.lengths(keep)).tolist()
+    return Cost(params=params, macs=macs, size=size)
+
+
+def flops(cost: Cost) -> int:
+    """Return floating-point operations: two for each multiply-accumulate."""
+    return 2 * cost.macs
+
+
+def shares(
+    structure: Structure, keep: Mask, latency: LatencyTable | None = None
+) -> dict[str, float]:
+    """Return what is left of the dense network, by kind of target, in (0, 1].
+
+    Args:
+        structure: The original network.
+        keep: What is left of it.
+        latency: Adds "latency", by this table.
+    """
+    dense, cut = count_cost(structure, structure.full()), count_cost(structure, keep)
+    channels = structure.channels
+    found = {
+        "params": cut.params / max(dense.params, 1),
+        "flops": cut.macs / max(dense.macs, 1),
+        "channel_density": float(channels[keep].sum() / max(channels.sum(), 1)),
+        "bytes": cut.size / max(dense.size, 1),
+    }
+    if latency is not None:
+        left = _milliseconds(structure, keep, latency)
+        found["latency"] = left / _milliseconds(structure, structure.full(), latency)
+    return found
+
+
+def _milliseconds(structure: Structure, keep: Mask, latency: LatencyTable) -> float:
+    left = structure.living(keep)
+    table = cost_table(left)
+    return float(table.milliseconds(left, latency, table.lengths(keep)))
+
+
+def is_met(share: float, target: float) -> bool:
+    """Return whether a share is not above its target."""
+    return share <= target * (1.0 + ROUNDING)
+
+
+def is_near(used: float) -> bool:
+    """Return whether a target is met within 2 %, by the part of it that is used."""
+    return used >= 1.0 - NEAR
+
+
+def legal_cuts(channels: Indices, *, floor: int, width_multiple: int) -> Indices:
+    """Return how many units may be cut so that a legal width is left, rising.
+
+    Legal widths are multiples of ``width_multiple`` that are not below ``floor``; the
+    original width is legal too, and is what cutting nothing leaves.
+
+    Args:
+        channels: Channels of each unit of a group, in the order in which units go.
+        floor: Fewest channels left, >= 1.
+        width_multiple: Channels that a width is a multiple of, >= 1.
+    """
+    left = channels.sum() - np.cumsum(channels)
+    legal = (left % width_multiple == 0) & (left >= max(floor, width_multiple))
+    return np.flatnonzero(legal) + 1
+
+
+def smallest_mask(structure: Structure, *, floor: int, width_multiple: int) -> Mask:
+    """Return a mask of the smallest legal network: the lowest units of each group."""
+    keep = structure.full()
+    for group in structure.groups:
+        order = group.units[::-1]
+        channels = structure.channels[order].astype(np.int64)
+        cuts = legal_cuts(channels, floor=floor, width_multiple=width_multiple)
+        keep[order[: cuts[-1] if cuts.size else 0]] = False
+    return keep
+
+
+def check_targets(
+    targets: Mapping[str, float], latency: LatencyTable | None = None
+) -> None:
+    """Refuse targets of unknown kinds, outside (0, 1], or without their table.
+
+    Raises:
+        ConfigError: If there are any.
+    """
+    unknown = sorted(targets.keys() - set(KINDS))
+    if unknown:
+        msg = f"budget has {unknown}; want keys of {[*KINDS]}"
+        raise ConfigError(msg)
+    if "latency" in targets and latency is None:
+        msg = "budget latency needs a table; want prune.latency_table = FILE, made by"
+        msg += " fedprune profile"
+        raise ConfigError(msg)
+    for kind, target in targets.items():
+        if not 0.0 < target <= 1.0:
+            msg = f"budget {kind} is {target}; want 0 < share <= 1"
+            raise ConfigError(msg)
+
+
+def check_budget(
+    structure: Structure,
+    targets: Mapping[str, float],
+    *,
+    floor: int,
+    width_multiple: int,
+    latency: LatencyTable | None = None,
+) -> None:
+    """Refuse a budget that even the smallest legal network misses.
+
+    Raises:
+        ConfigError: With what is reachable, and which setting stands in the way.
+    """
+    check_targets(targets, latency)
+    one, other = f"floor = {floor}", f"width_multiple = {width_multiple}"
+    without = {  # what a target would need to be free of, the least first
+        "": (floor, width_multiple),
+        one: (1, width_multiple),
+        other: (floor, 1),
+        f"{one} together with {other}": (1, 1),
+    }
+    reach = {
+        name: shares(
+            structure,
+            smallest_mask(structure, floor=low, width_multiple=by),
+            latency,
+        )
+        for name, (low, by) in without.items()
+    }
+    for kind, target in targets.items():
+        helps = [name for name, found in reach.items() if is_met(found[kind], target)]
+        if "" in helps:
+            continue
+        msg = f"budget {kind} = {target:g} cannot be met: the smallest legal network"
+        msg += f" still has {reach[''][kind]:.4f} of the dense one; in the way: "
+        msg += helps[0] if helps else "even one unit in each group is more"
+        raise ConfigError(msg)

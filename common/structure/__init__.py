@@ -1,0 +1,1 @@
+"""What must shrink together: groups of channels, blocks, their canonical JSON."""

@@ -1,0 +1,200 @@
+"""Whole residual blocks: layer pruning, where a block equals identity bit for bit.
+
+Found here by trying; what a plan drops is said by ``fedprune.common.structure.inner``.
+
+A block ``act(x + f(x))`` computes the identity on its inputs when the last scale and
+shift of ``f`` are zero and the activation leaves what comes in as it is (a ReLU behind
+a ReLU).  Whether it does is tried, not concluded: the block runs on what it gets in the
+network, with its last layers at zero.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.structure.inner import inner_units, misfit
+from fedprune.common.structure.structure import Structure
+from torch import Tensor, nn
+
+_LEAVES = 2  # a module with fewer layers that hold weights is no block
+
+
+def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
+    """Return the names of the residual blocks that can be dropped, in model order.
+
+    Of nested blocks only the outer one is named.  The model is left as it was.
+
+    Args:
+        model: The dense network.
+        example: One valid input, batch first; of floats only its shape is used.
+    """
+    network = copy.deepcopy(model).eval()
+    inputs = _inputs(network, _varied(example))
+    found: list[str] = []
+    for name, module in network.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if name and name in inputs and not inside and _is_block(module, inputs[name]):
+            found.append(name)
+    return tuple(found)
+
+
+def offer_blocks(model: nn.Module, example: Tensor, structure: Structure) -> Structure:
+    """Return the structure with the blocks of the network that a plan may drop.
+
+    Such a block is the identity without its last layer, has units that live inside of
+    it alone, and nothing else in the network needs it: with the identity in its place
+    the network computes what it does with that layer at zero, bit for bit.
+
+    Args:
+        model: The dense network; left as it was.
+        example: One valid input, batch first; of floats only its shape is used.
+        structure: Its structure without blocks.
+    """
+    network = copy.deepcopy(model).eval()
+    firsts = {
+        name: int(units[0])
+        for name in find_blocks(network, example)
+        if (units := inner_units(replace(structure, blocks=(name,)))[name]).size
+        and _stands_alone(network, name, _varied(example))
+    }
+    found = structure
+    for name in sorted(firsts, key=lambda name: firsts[name]):
+        more = replace(found, blocks=(*found.blocks, name))
+        found = found if misfit(more) else more
+    return found
+
+
+def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Replace modules by the identity, in place; return the model.
+
+    Law: the network computes what it does with the last scale and shift of each of
+    these blocks at zero, bit for bit, where ``find_blocks`` names them.
+
+    Raises:
+        ConfigError: If a name is no module of the network.
+    """
+    modules = dict(model.named_modules())
+    unknown = sorted(set(names) - modules.keys() | ({""} & set(names)))
+    if unknown:
+        msg = f"blocks {unknown} are no modules of the network"
+        raise ConfigError(msg)
+    for name in names:
+        path, _, last = name.rpartition(".")
+        setattr(model.get_submodule(path), last, nn.Identity())
+    return model
+
+
+def check_blocks(model: nn.Module, names: Sequence[str], example: Tensor) -> None:
+    """Refuse names that are no residual blocks.
+
+    Raises:
+        StructureError: If dropping one would not leave the identity.
+    """
+    known = find_blocks(model, example)
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        msg = f"{wrong} cannot be dropped: with its last layer at zero it is not the"
+        msg += f" identity; want some of {[*known]}"
+        raise StructureError(msg)
+
+
+def block_scores(
+    model: nn.Module, names: Sequence[str], loss: Callable[[nn.Module], float]
+) -> dict[str, float]:
+    """Return how much the loss rises without each block, one at a time.
+
+    Args:
+        model: The dense network; left as it was.
+        names: Blocks of ``find_blocks``.
+        loss: Measures a network, for example on a proxy set.
+    """
+    before = loss(model)
+    return {
+        name: loss(drop_blocks(copy.deepcopy(model), [name])) - before for name in names
+    }
+
+
+def _varied(example: Tensor) -> Tensor:
+    """Return noise like the example: a batch of zeros would pass through anything."""
+    if not example.is_floating_point():
+        return example
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(example.shape, generator=generator)
+    return noise.to(example.dtype)
+
+
+def _stands_alone(model: nn.Module, name: str, example: Tensor) -> bool:
+    """Return whether the rest of the network runs as before without a block."""
+    own = {id(item) for item in model.get_submodule(name).parameters()}
+    rest = [
+        id(item)
+        for path, item in model.named_parameters(remove_duplicate=False)
+        if not path.startswith(f"{name}.")
+    ]
+    if own & {*rest}:  # tied weights
+        return False
+    passing = copy.deepcopy(model)
+    module = passing.get_submodule(name)
+    calls: list[int] = []
+
+    def hand_on(_: nn.Module, given: tuple[Tensor, ...], __: object) -> Tensor:
+        calls.append(len(given))
+        return given[0]
+
+    module.register_forward_hook(hand_on)
+    try:
+        with torch.no_grad():
+            wanted = passing(example)
+            found = drop_blocks(copy.deepcopy(model), [name])(example)
+    except (Exception, SystemExit):  # the model's own code runs here
+        return False
+    same = isinstance(found, Tensor) and torch.equal(found, wanted)
+    return same and calls == [1]  # shared blocks were tried on one input only
+
+
+def _inputs(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
+    """Return what each module with inner layers got, where that is one tensor."""
+    seen: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def record(_: nn.Module, given: tuple[object, ...]) -> None:
+            if len(given) == 1 and isinstance(given[0], Tensor):
+                seen[name] = given[0].clone()
+
+        return record
+
+    handles = [
+        module.register_forward_pre_hook(recorder(name))
+        for name, module in model.named_modules()
+        if len([*module.parameters()]) >= _LEAVES
+    ]
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _is_block(module: nn.Module, value: Tensor) -> bool:
+    """Return whether a module is the identity once its last layer is at zero."""
+    layers = [item for item in module.modules() if [*item.parameters(recurse=False)]]
+    if len(layers) < _LEAVES:
+        return False
+    # The last layer in definition order need not be the last that runs.
+    return any(_is_identity(module, layer, value) for layer in reversed(layers))
+
+
+def _is_identity(module: nn.Module, layer: nn.Module, value: Tensor) -> bool:
+    held = [*layer.parameters(recurse=False)]
+    saved = [item.detach().clone() for item in held]
+    with torch.no_grad():
+        for item in held:
+            item.zero_()
+        found = module(value.clone())
+        for item, before in zip(held, saved, strict=True):
+            item.copy_(before)
+    return isinstance(found, Tensor) and torch.equal(found, value)

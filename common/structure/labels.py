@@ -1,0 +1,214 @@
+"""Labels of channel positions, and the ledger of what a walk over a network finds.
+
+Every channel position of every value carries an integer label.  Positions that must
+live or die together end with the same root; a root that nothing fixes is a unit.
+A union always keeps the smaller root, so the result does not depend on the order in
+which unions are made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.parts import Attribute
+from numpy.typing import NDArray
+from torch import nn
+
+Labels: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Value:
+    """A tensor that flows through the network.
+
+    Attributes:
+        shape: Its shape for the example.
+        labels: Labels along each dimension that can be cut, int64[shape[dim]]; a
+            dimension that is absent never changes its length.
+        zero: Whether its entries at a masked unit are exactly 0.
+        tensor: The parameter or buffer that it is, or None.
+    """
+
+    shape: tuple[int, ...]
+    labels: Mapping[int, Labels] = field(default_factory=dict)
+    zero: bool = True
+    tensor: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Follower:
+    """A module attribute whose value is ``ratio`` times the positions of labels."""
+
+    module: str
+    name: str
+    labels: Labels
+    ratio: Fraction
+
+
+class Ledger:
+    """What is known so far: labels of tensors, unions, fixed labels, attributes.
+
+    Attributes:
+        names: Name of each parameter and floating-point buffer, by identity: tied
+            tensors have one name.
+        dims: Labels by (tensor, dim), or None for a dimension that never changes.
+        producers: Weights that make channels, each with the dimension of those.
+        norms: Weights that scale channels.
+        attributes: Module attributes that follow a tensor dimension.
+        followers: Module attributes that follow labels, by (module, attribute).
+        multiplies: Output positions of one example, by weight.
+        notes: Why dimensions that could be followed are not cut, without repeats.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names = {id(item): name for name, item in model.named_parameters()}
+        self.names |= {
+            id(item): name
+            for name, item in model.named_buffers()
+            if item.is_floating_point()
+        }
+        self.dims: dict[tuple[str, int], Labels | None] = {}
+        self.producers: dict[tuple[str, int], None] = {}
+        self.norms: set[str] = set()
+        self.attributes: list[Attribute] = []
+        self.followers: dict[tuple[str, str], Follower] = {}
+        self.multiplies: dict[str, int] = {}
+        self.notes: dict[str, None] = {}
+        self._parents: list[int] = []
+        self._fixed: list[bool] = []
+
+    def new(self, count: int) -> Labels:
+        """Return ``count`` fresh consecutive labels."""
+        start = len(self._parents)
+        self._parents.extend(range(start, start + count))
+        self._fixed.extend([False] * count)
+        return np.arange(start, start + count, dtype=np.int64)
+
+    def new_fixed(self, count: int) -> Labels:
+        """Return ``count`` fresh labels that are never cut."""
+        labels = self.new(count)
+        self.fix(labels)
+        return labels
+
+    def find(self, label: int) -> int:
+        """Return the root of ``label``."""
+        parents = self._parents
+        while parents[label] != label:
+            parents[label] = parents[parents[label]]
+            label = parents[label]
+        return label
+
+    def union(self, left: Labels, right: Labels) -> Labels:
+        """Let equal positions share their fate; return the labels of both."""
+        if len(left) != len(right):
+            msg = f"{len(left)} channels meet {len(right)} channels"
+            raise StructureError(msg)
+        for a, b in zip(left.tolist(), right.tolist(), strict=True):
+            one, other = self.find(a), self.find(b)
+            low, high = (one, other) if one < other else (other, one)
+            self._parents[high] = low
+            self._fixed[low] = self._fixed[low] or self._fixed[high]
+        return left
+
+    def union_rows(self, grid: Labels) -> Labels:
+        """Union the rows of ``grid``, int64[rows, k]; return the first, int64[k]."""
+        for row in grid[1:]:
+            self.union(grid[0], row)
+        first: Labels = grid[0]
+        return first
+
+    def fix(self, labels: Labels | None, why: str = "") -> None:
+        """Never cut these labels; note why when that is news."""
+        if labels is None:
+            return
+        if why and not self.is_fixed(labels):
+            self.notes[why] = None
+        for label in labels.tolist():
+            self._fixed[self.find(label)] = True
+
+    def is_fixed(self, labels: Labels) -> bool:
+        """Return whether none of the labels can be cut any more."""
+        return all(self._fixed[self.find(label)] for label in labels.tolist())
+
+    def fix_value(self, value: Value, why: str = "") -> None:
+        """Never cut any dimension of ``value``."""
+        for labels in value.labels.values():
+            self.fix(labels, why)
+
+    def join(
+        self, left: Labels | None, right: Labels | None, why: str = ""
+    ) -> Labels | None:
+        """Union two dimensions that must stay equal; None = never changes."""
+        if left is None or right is None:
+            self.fix(left, why)
+            self.fix(right, why)
+            return None
+        return self.union(left, right)
+
+    def record(self, tensor: torch.Tensor, dim: int, labels: Labels | None) -> str:
+        """Write down the labels along ``dim`` of ``tensor``; return its name.
+
+        A tensor that is met twice (a shared module, tied tensors) unions both.
+        """
+        key = (self.names[id(tensor)], dim)
+        if labels is not None and len(labels) != tensor.shape[dim]:
+            msg = f"'{key[0]}' has length {tensor.shape[dim]} along dim {dim}"
+            msg += f", but {len(labels)} channels reach it"
+            raise StructureError(msg)
+        known = key in self.dims
+        self.dims[key] = self.join(self.dims[key], labels) if known else labels
+        return key[0]
+
+    def produce(self, tensor: torch.Tensor, dim: int, labels: Labels | None) -> str:
+        """Record a dimension whose positions make channels; return the name.
+
+        What a buffer makes is never cut: only what is trained makes units.
+        """
+        name = self.record(tensor, dim, labels)
+        if isinstance(tensor, nn.Parameter):
+            self.producers[name, dim] = None
+        else:
+            self.fix(labels, f"buffer '{name}': it makes channels and is not trained")
+        return name
+
+    def follow(self, attribute: Attribute) -> None:
+        """Let a module attribute follow a dimension, once."""
+        if attribute not in self.attributes:
+            self.attributes.append(attribute)
+
+    def follow_labels(self, follower: Follower) -> None:
+        """Let a module attribute follow labels; followed twice, both stay equal."""
+        key = (follower.module, follower.name)
+        known = self.followers.setdefault(key, follower)
+        if known is follower:
+            return
+        weight = self.weigh(known.labels, known.ratio)
+        if weight == self.weigh(follower.labels, follower.ratio):
+            return
+        if known.ratio == follower.ratio and len(known.labels) == len(follower.labels):
+            self.union(known.labels, follower.labels)
+            return
+        why = f"'{key[1]}' of module '{key[0]}' stands for two different lengths"
+        self.fix(known.labels, why)
+        self.fix(follower.labels, why)
+
+    def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
+        """Return ``ratio`` times the positions of each root."""
+        found: dict[int, Fraction] = {}
+        for label in labels.tolist():
+            root = self.find(label)
+            found[root] = found.get(root, Fraction(0)) + ratio
+        return found
+
+    def count(self, weight: str, positions: int) -> None:
+        """Add output positions of one example to what ``weight`` multiplies."""
+        self.multiplies[weight] = self.multiplies.get(weight, 0) + positions
+
+    def roots(self, labels: Labels) -> Labels:
+        """Return the root of each label, -1 for one that is never cut."""
+        found = [self.find(label) for label in labels.tolist()]
+        return np.asarray([-1 if self._fixed[root] else root for root in found], int)

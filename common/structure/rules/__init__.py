@@ -1,0 +1,1 @@
+"""What every traced operation does to channels; one file for each family."""

@@ -1,0 +1,83 @@
+"""How heads pass through ``nn.MultiheadAttention``: they are cut whole."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.calls import Call, Guarded, values_in
+from fedprune.common.structure.labels import Labels, Value
+from torch import nn
+
+
+def multihead_attention(call: Call) -> object:
+    """One unit a head: its rows of queries, keys and values, its output columns."""
+    module = cast("nn.MultiheadAttention", call.module)
+    query, key = call.operand(0, "query"), call.operand(1, "key")
+    value = call.operand(2, "value")
+    if len(query.shape) != 3:  # noqa: PLR2004 - batch, position, channel
+        msg = f"the input has {len(query.shape)} dimensions; want 3"
+        raise StructureError(msg)
+    if module.add_zero_attn:
+        msg = "add_zero_attn is not followed; want False"
+        raise StructureError(msg)
+    heads = call.ledger.new(module.num_heads)
+    _fix_places(call, (query, key, value), heads)
+    _record_inputs(call, module, (query, key, value), heads)
+    outputs = call.ledger.new(module.embed_dim)
+    rows = heads.repeat(module.head_dim)
+    projection = module.out_proj
+    weight = call.ledger.record(projection.weight, 1, rows)
+    call.ledger.produce(projection.weight, 0, outputs)
+    if projection.bias is not None:
+        call.ledger.record(projection.bias, 0, outputs)
+    call.ledger.count(weight, query.shape[1 if module.batch_first else 0])
+    first, second = cast("tuple[Value, Value | None]", call.result)
+    found = Value(shape=first.shape, labels={2: outputs})
+    if second is None:
+        return found, None
+    why = f"{call.title}: the attention weights of all heads are used"
+    return found, Guarded(value=second, labels=heads, why=why)
+
+
+def _fix_places(call: Call, inputs: tuple[Value, Value, Value], heads: Labels) -> None:
+    """Keep the positions that attention runs along, and heads with own masks."""
+    for item in inputs:
+        for dim in item.labels.keys() - {2}:
+            call.fix(item.labels[dim], "it runs along the positions")
+    for mask in values_in((call.args[3:], dict(call.kwargs))):
+        if mask not in inputs:
+            call.fix_value(mask, "a mask runs along the positions")
+            if len(mask.shape) == 3:  # noqa: PLR2004 - batch * heads, position, position
+                call.fix(heads, "each head has a mask of its own")
+
+
+def _record_inputs(
+    call: Call,
+    module: nn.MultiheadAttention,
+    inputs: tuple[Value, Value, Value],
+    heads: Labels,
+) -> None:
+    """Record the projections of queries, keys and values."""
+    ledger = call.ledger
+    rows = heads.repeat(module.head_dim)
+    three = np.tile(rows, 3)
+    whole = cast("torch.Tensor | None", module.in_proj_weight)
+    if whole is not None:
+        for item in inputs:
+            ledger.record(whole, 1, item.labels.get(2))
+        name = ledger.produce(whole, 0, three)
+        call.follow("num_heads", name, 0, 3 * module.head_dim)
+        ledger.count(name, inputs[0].shape[1 if module.batch_first else 0])
+    else:
+        parts = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+        for weight, item in zip(parts, inputs, strict=True):
+            ledger.record(weight, 1, item.labels.get(2))
+            name = ledger.produce(weight, 0, rows)
+            call.follow("num_heads", name, 0, module.head_dim)
+            ledger.count(name, item.shape[1 if module.batch_first else 0])
+    if module.in_proj_bias is not None:
+        ledger.record(module.in_proj_bias, 0, three)
+    for bias in (module.bias_k, module.bias_v):
+        if bias is not None:
+            ledger.record(bias, 2, rows)

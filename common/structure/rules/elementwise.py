@@ -1,0 +1,244 @@
+"""How channels of several values meet: adding, multiplying, concatenating, products."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import cast
+
+import numpy as np
+from fedprune.common.structure.calls import Call, SizeOf, values_in
+from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.rules.sizes import (
+    calculate,
+    divide_sizes,
+    is_shape,
+    join_shapes,
+    multiply_sizes,
+)
+from fedprune.common.structure.sizes import plain
+
+
+def add(call: Call) -> object:
+    """Add, subtract: channels that meet live and die together."""
+    if not [*values_in((call.args, call.kwargs))]:
+        shapes = call.args and all(is_shape(item) for item in call.args)
+        return join_shapes(call) if shapes else calculate(call)
+    values, numbers = _operands(call)
+    labels = _meeting(call, values)
+    zero = not numbers and all(v.zero and labels.keys() <= _dims(v) for v in values)
+    return call.value(labels, zero=zero)
+
+
+def multiply(call: Call) -> object:
+    """Multiply: a product is 0 where one factor is."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return multiply_sizes(call)
+    values, _ = _operands(call)
+    labels = _meeting(call, values)
+    zero = any(v.zero and labels.keys() <= _dims(v) for v in values)
+    return call.value(labels, zero=zero)
+
+
+def divide(call: Call) -> object:
+    """Divide: what stands below the line must not become 0."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return calculate(call)
+    values, _ = _operands(call)
+    below = call.argument(1, "other")
+    if isinstance(below, Value):
+        call.fix_value(below, "it divides by channels, which must not be masked")
+    labels = _meeting(call, values)
+    zero = len(values) > 0 and values[0] is not below and values[0].zero
+    return call.value(labels, zero=zero)
+
+
+def floor_divide(call: Call) -> object:
+    """``a // b``, of sizes first of all."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return divide_sizes(call)
+    return divide(call)
+
+
+def meet(call: Call) -> object:
+    """Any function of values that meet position by position: where, maximum, pow."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return calculate(call)
+    values, _ = _operands(call)
+    return call.value(_meeting(call, values), zero=False)
+
+
+def _operands(call: Call) -> tuple[list[Value], list[object]]:
+    """Return the tensors and the numbers among the operands."""
+    values: list[Value] = []
+    numbers: list[object] = []
+    for item in (*call.args, *call.kwargs.values()):
+        if isinstance(item, Value):
+            values.append(item)
+        elif isinstance(item, SizeOf):
+            call.fix_value(item.value, "it calculates with a whole shape")
+        else:
+            numbers.append(plain(call.ledger, item))
+    return values, [n for n in numbers if isinstance(n, int | float) and n != 0]
+
+
+def _dims(value: Value) -> set[int]:
+    """Return the labelled dimensions, counted from the end."""
+    return {dim - len(value.shape) for dim in value.labels}
+
+
+def _meeting(call: Call, values: Sequence[Value]) -> dict[int, Labels | None]:
+    """Return the labels of a result of values that broadcast, counted from the end.
+
+    Negative dimensions are those of the result, which has the greatest rank.
+    """
+    rank = max(len(value.shape) for value in values)
+    found = {dim: _meet(call, values, dim) for dim in range(-rank, 0)}
+    return {dim: row for dim, row in found.items() if row is not None}
+
+
+def _meet(call: Call, values: Sequence[Value], dim: int) -> Labels | None:
+    """Return the labels of values along ``dim`` < 0, counted from the end."""
+    rows = [
+        (value.shape[dim], value.labels.get(dim + len(value.shape)))
+        for value in values
+        if len(value.shape) >= -dim
+    ]
+    longest = max(length for length, _ in rows)
+    for length, labels in rows:
+        if length < longest:
+            # One channel for all of the other's: it stays.
+            call.fix(labels, "one channel meets many")
+    equal = [labels for length, labels in rows if length == longest]
+    first = equal[0]
+    for labels in equal[1:]:
+        first = call.join(first, labels)
+    return first
+
+
+def concatenate(call: Call) -> object:
+    """Concatenate: labels one after another."""
+    values = [*values_in(call.argument(0, "tensors"))]
+    rank = len(cast("Value", call.result).shape)
+    # torch lets an empty vector stand among tensors of any rank.
+    values = [value for value in values if value.shape != (0,) or rank == 1]
+    place = cast("int", call.argument(1, "dim", 0)) % rank
+    labels: dict[int, Labels | None] = {}
+    for dim in range(rank):
+        rows = [value.labels.get(dim) for value in values]
+        if dim == place:
+            labels[dim] = _chain(call, values, dim)
+            continue
+        first = rows[0]
+        for row in rows[1:]:
+            first = call.join(first, row)
+        labels[dim] = first
+    return call.value(labels)
+
+
+def _chain(call: Call, values: Sequence[Value], dim: int) -> Labels | None:
+    if not any(dim in value.labels for value in values):
+        return None
+    parts = []
+    for value in values:
+        row = value.labels.get(dim)
+        parts.append(call.ledger.new_fixed(value.shape[dim]) if row is None else row)
+    return np.concatenate(parts)
+
+
+def stack(call: Call) -> object:
+    """Stack: the channels of all meet; the new dimension is never cut."""
+    values = [*values_in(call.argument(0, "tensors"))]
+    rank = len(values[0].shape)
+    place = cast("int", call.argument(1, "dim", 0)) % (rank + 1)
+    labels: dict[int, Labels | None] = {}
+    for dim in range(rank):
+        first = values[0].labels.get(dim)
+        for value in values[1:]:
+            first = call.join(first, value.labels.get(dim))
+        labels[dim + (dim >= place)] = first
+    return call.value(labels)
+
+
+def matrix_product(call: Call) -> object:
+    """``a @ b``: what is summed over may be cut where one side is 0 there."""
+    labels, zero = _product(call, call.operand(), call.operand(1, _second(call)))
+    return call.value(labels, zero=zero)
+
+
+def add_product(call: Call) -> object:
+    """``torch.addmm``: a product and what is added to it."""
+    added = call.operand()
+    labels, zero = _product(call, call.operand(1, "mat1"), call.operand(2, "mat2"))
+    product = call.value(labels, zero=zero)
+    labels = _meeting(call, [added, product])
+    return call.value(labels, zero=zero and added.zero)
+
+
+def _product(
+    call: Call, left: Value, right: Value
+) -> tuple[dict[int, Labels | None], bool]:
+    """Return the labels of a matrix product, and whether it is 0 when masked."""
+    if min(len(left.shape), len(right.shape)) < 2:  # noqa: PLR2004 - matrices
+        for value in (left, right):
+            call.fix_value(value, "it multiplies by a vector")
+        return {}, False
+    row = left.labels.get(len(left.shape) - 1)
+    column = right.labels.get(len(right.shape) - 2)
+    inner = call.join(row, column)
+    if not (left.zero or right.zero):
+        call.fix(inner, "it sums over channels that are not 0 when masked")
+    ahead = [_batch(value) for value in (left, right)]
+    labels = _meeting(call, ahead) if max(len(v.shape) for v in ahead) else {}
+    labels = {dim - 2: row for dim, row in labels.items()}
+    labels[-2] = left.labels.get(len(left.shape) - 2)
+    labels[-1] = right.labels.get(len(right.shape) - 1)
+    if right.tensor is not None:  # a weight in the form [in, out]
+        call.ledger.produce(right.tensor, len(right.shape) - 1, labels[-1])
+        name = call.ledger.names[id(right.tensor)]
+        call.ledger.count(name, prod(left.shape[:-1]) // max(left.shape[0], 1))
+    return labels, left.zero and right.zero
+
+
+def _second(call: Call) -> str:
+    return "mat2" if "mat2" in call.kwargs else "other"
+
+
+def _batch(value: Value) -> Value:
+    rank = len(value.shape) - 2
+    labels = {dim: row for dim, row in value.labels.items() if dim < rank}
+    return Value(shape=value.shape[:-2], labels=labels)
+
+
+def attention(call: Call) -> object:
+    """``scaled_dot_product_attention``: heads are cut whole, and keep their scale."""
+    query, key = call.operand(0, "query"), call.operand(1, "key")
+    value = call.operand(2, "value")
+    mask = call.argument(3, "attn_mask")
+    for item in (query, key):
+        last = len(item.shape) - 1
+        call.fix(item.labels.get(last), "its scale is that of the width of a head")
+    for item in (key, value):
+        place = len(item.shape) - 2
+        call.fix(item.labels.get(place), "it runs along the positions of the keys")
+    ahead = [_batch(item) for item in (query, key, value)]
+    if isinstance(mask, Value):
+        ahead.append(_batch(mask))
+    if _shares_keys(call, query, key):
+        for item in ahead:
+            call.fix_value(item, "several heads share one key")
+        labels: dict[int, Labels | None] = {}
+    else:
+        labels = {dim - 2: row for dim, row in _meeting(call, ahead).items()}
+    labels[-2] = query.labels.get(len(query.shape) - 2)
+    labels[-1] = value.labels.get(len(value.shape) - 1)
+    return call.value(labels, zero=value.zero)
+
+
+def _shares_keys(call: Call, query: Value, key: Value) -> bool:
+    """Return whether each of several key heads serves a run of query heads.
+
+    Query head ``i`` then meets key head ``i // (queries // keys)``: without some heads
+    others would meet.  One key head for all, or one for each, stays what it is.
+    """
+    if not call.argument(7, "enable_gqa"):
+        return False
+    return 1 < key.shape[-3] != query.shape[-3]

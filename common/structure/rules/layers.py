@@ -1,0 +1,217 @@
+"""How channels pass through layers that hold weights: convolution, linear, embedding.
+
+Each function records which positions of its tensors carry which label, and which
+module attributes follow them.  A module and the function that it stands for
+(``nn.Linear`` and ``functional.linear``) share one description.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import cast
+
+import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.calls import Call, channels_only
+from fedprune.common.structure.labels import Follower, Labels, Value
+from fedprune.common.structure.sizes import follows
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filter:
+    """A convolution: its tensors and what one group takes and makes.
+
+    Attributes:
+        weight: [out, in / groups, ...], or transposed [in, out / groups, ...].
+        bias: [out], or None.
+        groups: Number of groups.
+        transposed: Whether it is a transposed convolution.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    groups: int
+    transposed: bool
+
+    @property
+    def inputs(self) -> int:
+        """Channels that go in, all groups together."""
+        return int(self.weight.shape[0 if self.transposed else 1]) * (
+            1 if self.transposed else self.groups
+        )
+
+    @property
+    def outputs(self) -> int:
+        """Channels that come out, all groups together."""
+        return int(self.weight.shape[1 if self.transposed else 0]) * (
+            self.groups if self.transposed else 1
+        )
+
+
+def convolution(call: Call) -> object:
+    """Conv1d to 3d, ConvTranspose1d to 3d."""
+    module = cast("nn.Conv2d", call.module)
+    filter_ = _Filter(
+        weight=module.weight,
+        bias=module.bias,
+        groups=module.groups,
+        transposed=isinstance(module, nn.modules.conv._ConvTransposeNd),  # noqa: SLF001 - the class of all three
+    )
+    return _convolve(call, call.operand(), filter_)
+
+
+def convolution_function(call: Call) -> object:
+    """``functional.conv1d`` to ``conv3d``."""
+    return _function(call, transposed=False)
+
+
+def transposed_function(call: Call) -> object:
+    """``functional.conv_transpose1d`` to ``conv_transpose3d``."""
+    return _function(call, transposed=True)
+
+
+def _function(call: Call, *, transposed: bool) -> object:
+    weight = call.tensor(1, "weight")
+    assert weight is not None  # noqa: S101 - no convolution without weights
+    groups = call.argument(6, "groups", 1)
+    filter_ = _Filter(
+        weight=weight,
+        bias=call.tensor(2, "bias"),
+        groups=int(cast("int", groups)),
+        transposed=transposed,
+    )
+    value = call.operand()
+    inputs = value.labels.get(1)
+    single = 1 < filter_.groups == filter_.inputs
+    # One group a channel: the number that is written down has to follow.
+    if inputs is not None and single and not follows(call.ledger, groups, inputs):
+        call.fix(inputs, "its number of groups is written down")
+    return _convolve(call, value, filter_)
+
+
+def _convolve(call: Call, value: Value, filter_: _Filter) -> object:
+    inputs = channels_only(call, value, filter_.weight.dim())
+    ledger = call.ledger
+    if filter_.groups == 1:
+        taken, made = (0, 1) if filter_.transposed else (1, 0)
+        outputs: Labels | None = ledger.new(filter_.outputs)
+        weight = ledger.record(filter_.weight, taken, inputs)
+        call.follow("in_channels", weight, taken)
+        _produce(call, filter_, outputs, made)
+    elif filter_.groups == filter_.inputs:
+        outputs = _depthwise(call, filter_, inputs)
+    else:
+        outputs = _grouped(call, filter_, inputs)
+    result = call.value({1: outputs}, zero=True)
+    positions = prod(result.shape) // (result.shape[0] * result.shape[1])
+    if filter_.transposed:  # every input position meets every weight once
+        positions = prod(value.shape) // (value.shape[0] * value.shape[1])
+    ledger.count(ledger.names[id(filter_.weight)], positions)
+    return result
+
+
+def _produce(call: Call, filter_: _Filter, outputs: Labels | None, made: int) -> str:
+    """Record the rows and biases that make ``outputs``."""
+    weight = call.ledger.produce(filter_.weight, made, outputs)
+    call.follow("out_channels", weight, made)
+    if filter_.bias is not None:
+        call.ledger.record(filter_.bias, 0, outputs)
+    return weight
+
+
+def _depthwise(call: Call, filter_: _Filter, inputs: Labels | None) -> Labels | None:
+    """One group for each input channel: it makes its own outputs, and goes whole."""
+    share = filter_.outputs // filter_.inputs
+    outputs = None if inputs is None else inputs.repeat(share)
+    weight = call.ledger.names[id(filter_.weight)]
+    if filter_.transposed:  # [in, share, ...]: the rows are the input channels
+        call.follow("in_channels", weight, 0)
+        call.follow("groups", weight, 0)
+        call.ledger.produce(filter_.weight, 0, inputs)
+        _follow_channels(call, "out_channels", outputs)
+        if filter_.bias is not None:
+            call.ledger.record(filter_.bias, 0, outputs)
+        return outputs
+    call.follow("in_channels", weight, 0, share)
+    call.follow("groups", weight, 0, share)
+    _produce(call, filter_, outputs, 0)
+    return outputs
+
+
+def _grouped(call: Call, filter_: _Filter, inputs: Labels | None) -> Labels:
+    """All groups lose the same positions, so that they stay equally large."""
+    ledger = call.ledger
+    groups = filter_.groups
+    outputs = ledger.new(filter_.outputs)
+    made = ledger.union_rows(outputs.reshape(groups, -1))
+    taken = None
+    if inputs is not None:
+        taken = ledger.union_rows(inputs.reshape(groups, -1))
+    _follow_channels(call, "in_channels", inputs)
+    if filter_.transposed:
+        ledger.record(filter_.weight, 0, inputs)
+        ledger.produce(filter_.weight, 1, made)
+        _follow_channels(call, "out_channels", outputs)
+        if filter_.bias is not None:
+            ledger.record(filter_.bias, 0, outputs)
+    else:
+        ledger.record(filter_.weight, 1, taken)
+        _produce(call, filter_, outputs, 0)
+    return outputs
+
+
+def _follow_channels(call: Call, name: str, labels: Labels | None) -> None:
+    """Let an attribute follow labels that no dimension of its module counts."""
+    if call.module is not None and labels is not None:
+        call.ledger.follow_labels(
+            Follower(
+                module=call.module_name, name=name, labels=labels, ratio=Fraction(1)
+            )
+        )
+
+
+def linear(call: Call) -> object:
+    """Linear: acts on the last dimension, whatever the others are."""
+    module = cast("nn.Linear", call.module)
+    return _apply_linear(call, module.weight, module.bias)
+
+
+def linear_function(call: Call) -> object:
+    """``functional.linear``, also with the weight of an embedding."""
+    weight = call.tensor(1, "weight")
+    assert weight is not None  # noqa: S101 - no linear map without weights
+    return _apply_linear(call, weight, call.tensor(2, "bias"))
+
+
+def _apply_linear(
+    call: Call, weight: torch.Tensor, bias: torch.Tensor | None
+) -> object:
+    value = call.operand()
+    last = len(value.shape) - 1
+    if last < 1:
+        msg = "the input has one dimension; want a batch dimension first"
+        raise StructureError(msg)
+    outputs = call.ledger.new(weight.shape[0])
+    name = call.ledger.record(weight, 1, value.labels.get(last))
+    call.follow("in_features", name, 1)
+    call.ledger.produce(weight, 0, outputs)
+    call.follow("out_features", name, 0)
+    if bias is not None:
+        call.ledger.record(bias, 0, outputs)
+    call.ledger.count(name, prod(value.shape[1:last]))
+    return call.value({**value.labels, last: outputs}, zero=True)
+
+
+def embedding(call: Call) -> object:
+    """Embedding: the entries of a row are channels; rows are never cut."""
+    module = cast("nn.Embedding", call.module)
+    outputs = call.ledger.new(module.embedding_dim)
+    weight = call.ledger.produce(module.weight, 1, outputs)
+    call.ledger.record(module.weight, 0, None)
+    call.follow("embedding_dim", weight, 1)
+    if module.max_norm is not None:
+        call.fix(outputs, "max_norm measures a row over all of its entries")
+    result = call.result
+    assert isinstance(result, Value)  # noqa: S101 - an embedding gives one tensor
+    return call.value({len(result.shape) - 1: outputs}, zero=True)

@@ -1,0 +1,173 @@
+"""How channels pass through reshaping: dimensions that are split and merged.
+
+A dimension that is split into several keeps its labels along ONE of them, the one
+whose length changes after a cut; positions that share their place along it then live
+and die together.  So attention heads, the groups of a channel shuffle and the blocks
+of a flattening all come from one rule.  A length that is written down as a number
+keeps its dimension from being cut.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+import numpy as np
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.calls import Call
+from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.rules.sizes import as_lengths
+from fedprune.common.structure.sizes import Length, Setting, follows, plain
+from torch import nn
+
+FREE = -1  # a length that torch works out
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Neighbouring dimensions that become others of the same product."""
+
+    source: range
+    target: range
+
+
+def view(call: Call) -> object:
+    """``x.view(...)``, ``x.reshape(...)``."""
+    given = call.args[1:] or (call.kwargs.get("shape") or call.kwargs.get("size"),)
+    return reshape(call, call.operand(), as_lengths(tuple(given)))
+
+
+def flatten(call: Call) -> object:
+    """Flatten: a channel becomes a block of positions of the merged dimension."""
+    module = call.module
+    if isinstance(module, nn.Flatten):
+        start, end = module.start_dim, module.end_dim
+    else:
+        start = cast("int", call.argument(1, "start_dim", 0))
+        end = cast("int", call.argument(2, "end_dim", -1))
+    value = call.operand()
+    rank = len(value.shape)
+    start, end = start % max(rank, 1), end % max(rank, 1)
+    return reshape(call, value, [FREE] * (rank - (end - start)))
+
+
+def unflatten(call: Call) -> object:
+    """Unflatten: one dimension becomes several."""
+    module = call.module
+    if isinstance(module, nn.Unflatten):
+        dim, sizes = module.dim, module.unflattened_size
+    else:
+        dim = cast("int", call.argument(1, "dim"))
+        sizes = cast("tuple[int, ...]", call.argument(2, "sizes"))
+    value = call.operand()
+    place = dim % len(value.shape)
+    before, after = [FREE] * place, [FREE] * (len(value.shape) - place - 1)
+    return reshape(call, value, [*before, *sizes, *after])
+
+
+def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
+    """Return the result of giving a value the shape that ``lengths`` write down."""
+    result = call.result
+    assert isinstance(result, Value)  # noqa: S101 - reshaping gives one tensor
+    if len(lengths) != len(result.shape):
+        msg = f"it reshapes by {len(lengths)} lengths; want {len(result.shape)}"
+        raise StructureError(msg)
+    labels: dict[int, Labels | None] = {}
+    for block in _blocks(value.shape, result.shape):
+        inside = [dim for dim in block.source if dim in value.labels]
+        targets = [lengths[dim] for dim in block.target]
+        if len(inside) == 1:
+            row = _spread(value, block.source, inside[0])
+            shape = [result.shape[dim] for dim in block.target]
+            place, kept = _split(call, row, shape, targets)
+            labels[block.target[0] + place] = kept
+            continue
+        for dim in inside:
+            call.fix(value.labels[dim], "it merges two dimensions that can be cut")
+        for length in targets:
+            plain(call.ledger, length)
+    return call.value(labels)
+
+
+def _spread(value: Value, source: range, dim: int) -> Labels:
+    """Return the labels of a merged block of which one dimension has labels."""
+    row = value.labels[dim]
+    sizes = [1] * len(source)
+    sizes[dim - source.start] = len(row)
+    shape = [value.shape[place] for place in source]
+    merged: Labels = np.broadcast_to(row.reshape(sizes), shape).reshape(-1)
+    return merged
+
+
+def _split(
+    call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
+) -> tuple[int, Labels | None]:
+    """Return which part carries the labels of a split dimension, and the labels."""
+    place = _carrier(call, row, shape, lengths)
+    if place is None:
+        call.fix(row, f"it writes the length {len(row)} down as {_text(lengths)}")
+        return 0, None
+    ledger = call.ledger
+    grid = np.moveaxis(row.reshape(shape), place, -1).reshape(-1, shape[place])
+    kept = ledger.union_rows(grid)
+    for other, length in enumerate(lengths):
+        if other != place:
+            _stay(call, length, row)
+    length = lengths[place]
+    if not _is_free(length) and not follows(ledger, length, kept):
+        call.fix(kept, f"its length {len(kept)} comes from elsewhere")
+    return place, kept
+
+
+def _carrier(
+    call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
+) -> int | None:
+    """Return the part whose length changes with the channels, or None."""
+    free = [place for place, length in enumerate(lengths) if _is_free(length)]
+    if free and (len(shape) == 1 or shape[free[0]] > 1):
+        return free[0]
+    for place, length in enumerate(lengths):
+        if isinstance(length, Length) and not call.ledger.is_fixed(length.labels):
+            return place
+    for place, length in enumerate(lengths):
+        if isinstance(length, Setting):
+            return place
+    return None
+
+
+def _stay(call: Call, length: object, row: Labels) -> None:
+    """A part without labels must not change: fix what its length measures."""
+    if isinstance(length, Length):
+        call.fix(row, "two of its lengths may change")
+    plain(call.ledger, length)
+
+
+def _is_free(length: object) -> bool:
+    return type(length) is int and length == FREE
+
+
+def _blocks(source: Sequence[int], target: Sequence[int]) -> list[_Block]:
+    """Return the blocks of neighbouring dimensions with equal products."""
+    blocks = []
+    i = j = 0
+    while i < len(source) or j < len(target):
+        first, other = i, j
+        i, j = min(i + 1, len(source)), min(j + 1, len(target))
+        while prod(source[first:i]) != prod(target[other:j]):
+            if prod(source[first:i]) < prod(target[other:j]) or j == len(target):
+                i += 1
+            else:
+                j += 1
+        if i == len(source) or j == len(target):  # ones at the end
+            i, j = (
+                (len(source), len(target))
+                if prod(source[i:]) == prod(target[j:]) == 1
+                else (i, j)
+            )
+        blocks.append(_Block(range(first, i), range(other, j)))
+    return blocks
+
+
+def _text(lengths: Sequence[object]) -> str:
+    numbers = [item.number if isinstance(item, Length) else item for item in lengths]
+    return " x ".join(str(number) for number in numbers)

@@ -1,0 +1,227 @@
+"""How channels pass through operations that move or summarise positions."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from fedprune.common.structure.calls import (
+    Call,
+    Guarded,
+    Handler,
+    channels_only,
+    values_in,
+)
+from fedprune.common.structure.labels import Value
+from fedprune.common.structure.rules.elementwise import meet
+from fedprune.common.structure.sizes import plain
+from torch import nn
+
+
+def same(call: Call) -> object:
+    """Activations with f(0) = 0, dropout, Identity: every position for itself."""
+    if len([*values_in((call.args, call.kwargs))]) > 1:
+        return meet(call)
+    return call.value(call.operand().labels)
+
+
+def shifted(call: Call) -> object:
+    """Activations with f(0) != 0: a masked channel is not 0 behind them."""
+    if len([*values_in((call.args, call.kwargs))]) > 1:
+        return meet(call)
+    return call.value(call.operand().labels, zero=False)
+
+
+def converted(call: Call) -> object:
+    """Another type or place of the same numbers, maybe those of a second tensor."""
+    value = call.operand()
+    return call.value(value.labels, zero=value.zero)
+
+
+def prelu(call: Call) -> object:
+    """PReLU: one slope for all channels, or one for each."""
+    module = cast("nn.PReLU", call.module)
+    value = call.operand()
+    if module.num_parameters == 1:
+        call.ledger.record(module.weight, 0, None)
+        return call.value(value.labels)
+    weight = call.ledger.record(module.weight, 0, value.labels.get(1))
+    call.follow("num_parameters", weight, 0)
+    return call.value(value.labels)
+
+
+def pool(call: Call) -> object:
+    """Pooling, resizing: every channel for itself over the places."""
+    value = call.operand()
+    return call.value({1: channels_only(call, value, len(value.shape))})
+
+
+def pad(call: Call) -> object:
+    """Padding of places; a channel dimension that is padded is not cut."""
+    value = call.operand()
+    widths = cast("Sequence[int]", call.argument(1, "pad"))
+    rank = len(value.shape)
+    labels = dict(value.labels)
+    for dim in sorted(value.labels):
+        place = rank - 1 - dim
+        ends = [int(item) for item in widths[2 * place : 2 * place + 2]]
+        if any(ends):
+            call.fix(labels.pop(dim), "it pads channels")
+    filled = call.argument(3, "value")
+    return call.value({**labels}, zero=value.zero and not filled)
+
+
+def permute(call: Call) -> object:
+    """``x.permute(...)``: dimensions change places."""
+    value = call.operand()
+    given = call.args[1:] or (call.kwargs["dims"],)
+    if len(given) == 1 and isinstance(given[0], tuple | list):
+        given = tuple(given[0])
+    order = [cast("int", dim) % len(value.shape) for dim in given]
+    return call.value({place: value.labels.get(dim) for place, dim in enumerate(order)})
+
+
+def transpose(call: Call) -> object:
+    """``x.transpose(a, b)``, ``x.t()``."""
+    value = call.operand()
+    rank = len(value.shape)
+    one = cast("int", call.argument(1, "dim0", 0)) % rank
+    other = cast("int", call.argument(2, "dim1", 1)) % rank
+    order = [*range(rank)]
+    order[one], order[other] = other, one
+    return call.value({place: value.labels.get(dim) for place, dim in enumerate(order)})
+
+
+def squeeze(call: Call) -> object:
+    """``x.squeeze(dim)``: a dimension of length 1 goes."""
+    value = call.operand()
+    found = call.argument(1, "dim")
+    rank = len(value.shape)
+    listed = [found] if isinstance(found, int) else found
+    if not isinstance(listed, list | tuple):
+        listed = [dim for dim in range(rank) if value.shape[dim] == 1]
+    gone = {
+        cast("int", dim) % rank
+        for dim in listed
+        if value.shape[cast("int", dim) % rank] == 1
+    }
+    return _without(call, value, gone)
+
+
+def unsqueeze(call: Call) -> object:
+    """``x.unsqueeze(dim)``: a dimension of length 1 comes."""
+    value = call.operand()
+    place = cast("int", call.argument(1, "dim")) % (len(value.shape) + 1)
+    return call.value({dim + (dim >= place): row for dim, row in value.labels.items()})
+
+
+def _without(call: Call, value: Value, gone: set[int]) -> Value:
+    """Return the result without dimensions; what had labels there is not cut."""
+    for dim in sorted(gone & value.labels.keys()):
+        call.fix(value.labels[dim], f"it takes dimension {dim} away")
+    stay = [dim for dim in range(len(value.shape)) if dim not in gone]
+    return call.value({place: value.labels.get(d) for place, d in enumerate(stay)})
+
+
+def mean(call: Call) -> object:
+    """Mean over dimensions; over one that can be cut it would change."""
+    return _reduce(call, exact=False)
+
+
+def total(call: Call) -> object:
+    """Sum over dimensions: exact where masked positions are 0."""
+    return _reduce(call, exact=call.operand().zero)
+
+
+def _reduce(call: Call, *, exact: bool) -> object:
+    value = call.operand()
+    rank = len(value.shape)
+    found = call.argument(1, "dim")
+    if isinstance(found, Value) or "other" in call.kwargs:
+        return meet(call)  # the greater one of two tensors
+    listed = [found] if isinstance(found, int) else found
+    every = not isinstance(listed, list | tuple) or not listed
+    dims = range(rank) if every else cast("Sequence[int]", listed)
+    gone = {dim % rank for dim in dims}
+    for dim in sorted(gone & value.labels.keys()):
+        if not exact:
+            why = f"it summarises the {value.shape[dim]} channels of dimension {dim}"
+            call.fix(value.labels[dim], why)
+    if not isinstance(call.result, Value):  # max and min with their places
+        call.fix_value(value, "it gives more than one tensor")
+        return call.result
+    stay = [dim for dim in range(rank) if dim not in gone]
+    if len(call.result.shape) == rank:
+        return call.value({dim: value.labels.get(dim) for dim in stay})
+    return call.value({p: value.labels.get(dim) for p, dim in enumerate(stay)})
+
+
+def along(call: Call) -> object:
+    """Softmax, cumulative sums, sorting: what they run along is not cut."""
+    value = call.operand()
+    module = call.module
+    dim = call.argument(1, "dim") if module is None else getattr(module, "dim", None)
+    if not isinstance(dim, int):
+        call.fix_value(value, "its dimension is not given")
+        return call.value({})
+    place = dim % len(value.shape)
+    call.fix(value.labels.get(place), f"it runs along {value.shape[place]} channels")
+    stay = {d: row for d, row in value.labels.items() if d != place}
+    return call.value({**stay}, zero=False)
+
+
+def normalise(call: Call) -> object:
+    """``functional.normalize``: a norm is exact where masked positions are 0."""
+    value = call.operand()
+    place = cast("int", call.argument(2, "dim", 1)) % len(value.shape)
+    if not value.zero:
+        call.fix(value.labels.get(place), "it measures values that are not 0")
+    return call.value(value.labels)
+
+
+def roll(call: Call) -> object:
+    """``torch.roll``: places move, channels must not."""
+    return _move(call, call.argument(2, "dims"))
+
+
+def flip(call: Call) -> object:
+    """``torch.flip``: places change their order, channels must not."""
+    dims = call.argument(1, "dims")
+    return _move(call, call.args[1:] if isinstance(dims, int) else dims)
+
+
+def _move(call: Call, dims: object) -> object:
+    value = call.operand()
+    rank = len(value.shape)
+    listed = [dims] if isinstance(dims, int) else cast("Sequence[int] | None", dims)
+    moved = {*range(rank)} if listed is None else {dim % rank for dim in listed}
+    for dim in sorted(moved & value.labels.keys()):
+        call.fix(value.labels[dim], f"it moves the channels of dimension {dim}")
+    stay = {dim: row for dim, row in value.labels.items() if dim not in moved}
+    return call.value(stay)
+
+
+def constant(call: Call) -> object:
+    """A new tensor: its lengths are those of the network before the cut."""
+    plain(call.ledger, [*call.args, *call.kwargs.values()])
+    return call.result
+
+
+def like(call: Call) -> object:
+    """``torch.zeros_like(x)``: as long as what it is like, with other values."""
+    return call.value(call.operand().labels, zero=False)
+
+
+def fixes_all(call: Call) -> object:
+    """What has no rule of its own, where nothing that it gets can be cut."""
+    for value in values_in((call.args, call.kwargs)):
+        call.fix_value(value, "its channels are not followed")
+    return call.result
+
+
+def passes(place: int) -> Handler:
+    """A function that gave back operand ``place`` as it was."""
+
+    def handle(call: Call) -> object:
+        found = call.args[place]
+        return found.value if isinstance(found, Guarded) else found
+
+    return handle

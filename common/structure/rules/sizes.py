@@ -1,0 +1,131 @@
+"""How sizes are read from values, and what is calculated with them."""
+
+from fractions import Fraction
+from typing import cast
+
+import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.calls import Call, Guarded, SizeOf
+from fedprune.common.structure.labels import Value
+from fedprune.common.structure.rules.indexing import index
+from fedprune.common.structure.sizes import Length, Setting, plain
+
+
+def read_attribute(call: Call) -> object:
+    """``x.shape``, and what never depends on channels: ``x.device``, ``x.ndim``."""
+    found = call.args[0]
+    if isinstance(found, Value) and call.args[1] == "shape":
+        return SizeOf(value=found)
+    if isinstance(call.result, Value):
+        msg = f"it reads '{call.args[1]}' of a tensor; only 'shape' is followed"
+        raise StructureError(msg)
+    return call.result
+
+
+def read_size(call: Call) -> object:
+    """``x.size()`` or ``x.size(dim)``."""
+    dim = call.argument(1, "dim")
+    whole = SizeOf(value=call.operand())
+    return whole if dim is None else _size(whole, dim)
+
+
+def read_length(call: Call) -> object:
+    """``len(x)``."""
+    found = call.args[0]
+    if isinstance(found, Value):
+        return plain(call.ledger, _size(SizeOf(value=found), 0))
+    return call.result
+
+
+def read_item(call: Call) -> object:
+    """``x.shape[dim]``, ``x[places]``, or one item of a tuple."""
+    found, place = call.args
+    if isinstance(found, SizeOf):
+        return _size(found, place)
+    if isinstance(found, Value):
+        return index(call, found, place)
+    if isinstance(found, tuple | list | dict) and not isinstance(place, Value):
+        item = cast("tuple[object, ...]", found)[cast("int", place)]
+        if isinstance(item, Guarded):
+            call.ledger.fix(item.labels, item.why)
+            return item.value
+        return item
+    return call.result
+
+
+def _size(whole: SizeOf, dim: object) -> object:
+    """Return one size or some of them, with a memory of what they measure."""
+    shape = whole.value.shape
+    if isinstance(dim, slice):
+        return tuple(_size(whole, place) for place in range(len(shape))[dim])
+    if not isinstance(dim, int):
+        msg = f"it reads sizes {dim}; want one, as in x.shape[0]"
+        raise StructureError(msg)
+    place = dim % len(shape)
+    labels = whole.value.labels.get(place)
+    if labels is None:
+        return shape[place]
+    return Length(number=shape[place], labels=labels)
+
+
+def multiply_sizes(call: Call) -> object:
+    """A product of lengths, one of which may change."""
+    left, right = call.args
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Length) and type(other) is int:
+            return one.scaled(Fraction(other)) or plain(call.ledger, one) * other
+    if isinstance(left, int) and isinstance(right, int):
+        return left * right
+    return plain(call.ledger, left) * plain(call.ledger, right)
+
+
+def divide_sizes(call: Call) -> object:
+    """An exact quotient of lengths."""
+    left, right = call.args
+    if isinstance(left, Length) and type(right) is int:
+        found = left.scaled(Fraction(1, right))
+        return found or plain(call.ledger, left) // right
+    if isinstance(left, Setting) and type(right) is int:
+        return left // right
+    return plain(call.ledger, left) // plain(call.ledger, right)
+
+
+def calculate(call: Call) -> object:
+    """Any other calculation with numbers fixes what they measure."""
+    for item in (*call.args, *call.kwargs.values()):
+        if isinstance(item, SizeOf):
+            call.fix_value(item.value, "it calculates with a whole shape")
+        plain(call.ledger, item)
+    return call.result
+
+
+def number_of(call: Call) -> object:
+    """``int(n)`` and whatever needs a plain number."""
+    return calculate(call)
+
+
+def join_shapes(call: Call) -> object:
+    """``x.shape[:-1] + (heads, -1)``: a shape made of parts."""
+    parts: list[object] = []
+    for item in call.args:
+        if isinstance(item, SizeOf):
+            parts += [_size(item, dim) for dim in range(len(item.value.shape))]
+        else:
+            parts += cast("tuple[object, ...]", item)
+    return tuple(parts)
+
+
+def is_shape(found: object) -> bool:
+    """Return whether an argument is a shape or a part of one."""
+    return isinstance(found, SizeOf | tuple | list | torch.Size)
+
+
+def as_lengths(arguments: tuple[object, ...]) -> list[object]:
+    """Return sizes given one by one or as one shape, as a list."""
+    if len(arguments) == 1:
+        found = arguments[0]
+        if isinstance(found, SizeOf):
+            return [_size(found, dim) for dim in range(len(found.value.shape))]
+        if isinstance(found, tuple | list):
+            return [*found]
+    return [*arguments]

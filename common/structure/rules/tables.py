@@ -1,0 +1,280 @@
+"""The operations whose channels can be followed: three tables of small functions.
+
+Adding an operation = writing a function ``Call -> result`` and naming it in
+``MODULES``, ``FUNCTIONS`` or ``METHODS``.  Modules are matched by their exact type and
+functions by identity, so nothing is ever taken for something it resembles; what is in
+no table is refused by ``fedprune.common.structure.tracing.walk`` unless nothing that it gets can be cut,
+never treated as element-wise.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+
+import torch
+from fedprune.common.structure.calls import Handler
+from fedprune.common.structure.rules.attention import multihead_attention
+from fedprune.common.structure.rules.elementwise import (
+    add,
+    add_product,
+    attention,
+    concatenate,
+    divide,
+    floor_divide,
+    matrix_product,
+    meet,
+    multiply,
+    stack,
+)
+from fedprune.common.structure.rules.layers import (
+    convolution,
+    convolution_function,
+    embedding,
+    linear,
+    linear_function,
+    transposed_function,
+)
+from fedprune.common.structure.rules.norms import (
+    batch_norm,
+    batch_norm_function,
+    group_norm,
+    group_norm_function,
+    instance_norm_function,
+    layer_norm,
+    layer_norm_function,
+    rms_norm_function,
+)
+from fedprune.common.structure.rules.reshape import flatten, unflatten, view
+from fedprune.common.structure.rules.shapes import (
+    along,
+    constant,
+    converted,
+    flip,
+    like,
+    mean,
+    normalise,
+    pad,
+    permute,
+    pool,
+    prelu,
+    roll,
+    same,
+    shifted,
+    squeeze,
+    total,
+    transpose,
+    unsqueeze,
+)
+from fedprune.common.structure.rules.sizes import (
+    calculate,
+    number_of,
+    read_attribute,
+    read_item,
+    read_length,
+    read_size,
+)
+from fedprune.common.structure.rules.splitting import (
+    channel_shuffle,
+    chunk,
+    expand,
+    expand_as,
+    pixel_shuffle,
+    pixel_unshuffle,
+    repeat,
+    repeat_each,
+    split,
+    unbind,
+)
+from torch import nn
+from torch.nn import functional
+
+Functions = tuple[Callable[..., object], ...]
+
+# f(0) = 0: a masked channel stays 0.
+PRESERVING_MODULES: tuple[type[nn.Module], ...] = (
+    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU),
+    *(nn.Mish, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Softsign, nn.Softshrink),
+    *(nn.Hardshrink, nn.Tanhshrink, nn.RReLU),
+)
+SHIFTING_MODULES: tuple[type[nn.Module], ...] = (
+    *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Softplus, nn.Threshold),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+EACH_CHANNEL: tuple[type[nn.Module], ...] = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+POOLS: tuple[type[nn.Module], ...] = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d),
+    *(nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ReflectionPad1d),
+    *(nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d, nn.CircularPad2d),
+)
+MODULES: dict[type[nn.Module], Handler] = {
+    **dict.fromkeys(PRESERVING_MODULES, same),
+    **dict.fromkeys(SHIFTING_MODULES, shifted),
+    **dict.fromkeys(CONVOLUTIONS, convolution),
+    **dict.fromkeys(EACH_CHANNEL, batch_norm),
+    **dict.fromkeys(POOLS, pool),
+    **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), layer_norm),
+    **dict.fromkeys((nn.Softmax, nn.LogSoftmax, nn.Softmin), along),
+    nn.Linear: linear,
+    nn.Embedding: embedding,
+    nn.GroupNorm: group_norm,
+    nn.PReLU: prelu,
+    nn.MultiheadAttention: multihead_attention,
+    nn.Flatten: flatten,
+    nn.Unflatten: unflatten,
+    nn.ChannelShuffle: channel_shuffle,
+    nn.PixelShuffle: pixel_shuffle,
+    nn.PixelUnshuffle: pixel_unshuffle,
+}
+
+PRESERVING: Functions = (
+    *(torch.relu, torch.relu_, functional.relu, functional.relu_, functional.relu6),
+    *(functional.leaky_relu, functional.elu, functional.selu, functional.gelu),
+    *(functional.silu, functional.mish, functional.hardswish, functional.hardtanh),
+    *(functional.tanh, torch.tanh, functional.celu, functional.softsign),
+    *(functional.dropout, functional.dropout1d, functional.dropout2d),
+    *(functional.dropout3d, torch.abs, torch.sqrt, torch.square, torch.clone),
+    *(operator.neg, torch.neg, torch.sin, torch.sign, torch.nan_to_num),
+)
+SHIFTING: Functions = (
+    *(torch.sigmoid, functional.sigmoid, functional.hardsigmoid, torch.exp),
+    *(functional.softplus, functional.logsigmoid, torch.cos, torch.clamp, torch.rsqrt),
+    *(torch.reciprocal, torch.log, torch.erf, torch.logical_not),
+)
+ADDITIONS: Functions = (
+    *(operator.add, operator.iadd, torch.add, operator.sub, operator.isub, torch.sub),
+)
+MEETINGS: Functions = (
+    *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
+    *(operator.pow, operator.mod, operator.eq, operator.ne, operator.lt, operator.le),
+    *(operator.gt, operator.ge, operator.and_, operator.or_),
+)
+POOLINGS: Functions = (
+    *(functional.max_pool1d, functional.avg_pool1d, functional.adaptive_avg_pool1d),
+    *(functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
+    *(functional.max_pool3d, functional.avg_pool3d, functional.adaptive_avg_pool3d),
+    *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d),
+    *(functional.interpolate, functional.upsample, functional.lp_pool2d),
+)
+CONSTANTS: Functions = (
+    *(torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.linspace),
+    torch.tensor,
+)
+REDUCTIONS: Functions = (torch.mean, torch.amax, torch.amin, torch.max, torch.min)
+ALONG: Functions = (
+    *(functional.softmax, torch.softmax, functional.log_softmax, torch.log_softmax),
+    *(torch.cumsum, torch.argsort),
+)
+FUNCTIONS: dict[Callable[..., object], Handler] = {
+    **dict.fromkeys(PRESERVING, same),
+    **dict.fromkeys(SHIFTING, shifted),
+    **dict.fromkeys(ADDITIONS, add),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul), multiply),
+    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
+    **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
+    **dict.fromkeys(MEETINGS, meet),
+    **dict.fromkeys(POOLINGS, pool),
+    **dict.fromkeys(CONSTANTS, constant),
+    **dict.fromkeys((torch.zeros_like, torch.ones_like, torch.full_like), like),
+    **dict.fromkeys(REDUCTIONS, mean),
+    **dict.fromkeys(ALONG, along),
+    **dict.fromkeys(
+        (functional.conv1d, functional.conv2d, functional.conv3d), convolution_function
+    ),
+    functional.conv_transpose1d: transposed_function,
+    functional.conv_transpose2d: transposed_function,
+    functional.conv_transpose3d: transposed_function,
+    functional.linear: linear_function,
+    functional.batch_norm: batch_norm_function,
+    functional.instance_norm: instance_norm_function,
+    functional.group_norm: group_norm_function,
+    functional.layer_norm: layer_norm_function,
+    functional.rms_norm: rms_norm_function,
+    functional.normalize: normalise,
+    functional.scaled_dot_product_attention: attention,
+    functional.pad: pad,
+    functional.channel_shuffle: channel_shuffle,
+    functional.pixel_shuffle: pixel_shuffle,
+    functional.pixel_unshuffle: pixel_unshuffle,
+    **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), matrix_product),
+    torch.addmm: add_product,
+    torch.sum: total,
+    torch.cat: concatenate,
+    torch.concat: concatenate,
+    torch.stack: stack,
+    torch.chunk: chunk,
+    torch.split: split,
+    torch.unbind: unbind,
+    torch.flatten: flatten,
+    torch.unflatten: unflatten,
+    torch.reshape: view,
+    torch.permute: permute,
+    torch.transpose: transpose,
+    torch.swapaxes: transpose,
+    torch.squeeze: squeeze,
+    torch.unsqueeze: unsqueeze,
+    torch.roll: roll,
+    torch.flip: flip,
+    torch.repeat_interleave: repeat_each,
+    **dict.fromkeys(
+        (torch._assert, int, float, math.ceil, math.floor, operator.not_),  # noqa: SLF001 - what fx makes of an assertion
+        calculate,
+    ),
+    len: read_length,
+    getattr: read_attribute,
+    operator.getitem: read_item,
+}
+METHODS: dict[str, Handler] = {
+    **dict.fromkeys(("relu", "relu_", "tanh", "contiguous", "clone", "detach"), same),
+    **dict.fromkeys(("to", "float", "double", "half", "type", "type_as"), converted),
+    **dict.fromkeys(("abs", "sqrt", "square", "neg", "requires_grad_"), same),
+    **dict.fromkeys(("sin", "sign", "erf", "bfloat16", "expm1", "log1p"), same),
+    **dict.fromkeys(("sigmoid", "exp", "clamp", "clamp_", "rsqrt", "log"), shifted),
+    **dict.fromkeys(("cos", "reciprocal", "bool", "int", "long"), shifted),
+    **dict.fromkeys(("add", "add_", "sub", "sub_"), add),
+    **dict.fromkeys(("mul", "mul_"), multiply),
+    **dict.fromkeys(("div", "div_"), divide),
+    **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum"), meet),
+    **dict.fromkeys(("pow", "masked_fill", "masked_fill_", "where", "eq", "ne"), meet),
+    **dict.fromkeys(("matmul", "bmm"), matrix_product),
+    **dict.fromkeys(("view", "reshape"), view),
+    **dict.fromkeys(("softmax", "log_softmax", "cumsum"), along),
+    **dict.fromkeys(("mean", "amax", "amin", "max", "min", "var", "std"), mean),
+    **dict.fromkeys(("transpose", "swapaxes", "t"), transpose),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), constant),
+    "sum": total,
+    "flatten": flatten,
+    "unflatten": unflatten,
+    "permute": permute,
+    "squeeze": squeeze,
+    "unsqueeze": unsqueeze,
+    "expand": expand,
+    "expand_as": expand_as,
+    "repeat": repeat,
+    "repeat_interleave": repeat_each,
+    "chunk": chunk,
+    "split": split,
+    "unbind": unbind,
+    "roll": roll,
+    "flip": flip,
+    "size": read_size,
+    "dim": number_of,
+}
+# Rules that follow lengths themselves; for all others a length is a plain number.
+LENGTHS: frozenset[Handler] = frozenset(
+    {view, unflatten, expand, repeat, chunk, split, add, multiply, divide, meet}
+    | {floor_divide, calculate, number_of, constant, channel_shuffle}
+    | {read_attribute, read_size, read_length, read_item, convolution_function}
+    | {transposed_function}
+)

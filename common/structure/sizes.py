@@ -1,0 +1,210 @@
+# ruff: noqa: ANN401 - torch.fx has no types for what it passes through
+"""Lengths as a network's own code uses them: of values, and from module attributes.
+
+A network that reshapes writes lengths down: ``x.view(b, self.num_heads, -1)``.  After
+a cut its own code runs again, so a length is good only where it changes with the
+channels that it stands for.  A size of a value (``x.shape[1]``) and an integer
+attribute of a module remember where they come from, through products and exact
+quotients; any other calculation with them fixes what they measure.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from fedprune.common.structure.labels import Follower, Labels, Ledger
+from torch import nn
+from typing_extensions import override
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Length:
+    """A size of a value.
+
+    Attributes:
+        number: What it is for the example.
+        labels: The labels of the dimension that it measures.
+        ratio: ``number / len(labels)``.
+    """
+
+    number: int
+    labels: Labels
+    ratio: Fraction = Fraction(1)
+
+    def scaled(self, factor: Fraction) -> "Length | None":
+        """Return this length times ``factor``; None unless that is a whole number."""
+        number = self.number * factor
+        if number.denominator != 1 or number < 1:
+            return None
+        return Length(number=int(number), labels=self.labels, ratio=self.ratio * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """``ratio`` times an attribute of a module."""
+
+    module: str
+    name: str
+    ratio: Fraction
+
+
+class Setting(int):
+    """An integer attribute of a module, or a product of such.
+
+    It is an int in every way.  What is calculated from it otherwise than by products
+    and exact quotients marks the attribute as one that must not change.
+    """
+
+    sources: tuple[_Source, ...]
+    marks: set[tuple[str, str]]
+
+    def __new__(
+        cls, value: int, sources: Iterable[_Source], marks: set[tuple[str, str]]
+    ) -> "Setting":
+        """Return ``value`` with a memory of its sources."""
+        found = super().__new__(cls, value)
+        found.sources = tuple(sources)
+        found.marks = marks
+        return found
+
+    def mark(self) -> None:
+        """Never change the attributes that this number comes from."""
+        self.marks.update((item.module, item.name) for item in self.sources)
+
+    def _times(self, factor: Fraction) -> "Setting":
+        sources = [_Source(s.module, s.name, s.ratio * factor) for s in self.sources]
+        return Setting(int(int(self) * factor), sources, self.marks)
+
+    @override
+    def __mul__(self, other: Any) -> Any:
+        if not isinstance(other, int) or isinstance(other, bool) or int(other) < 1:
+            return self._marked("__mul__", other)
+        found = self._times(Fraction(int(other)))
+        if isinstance(other, Setting):  # each of the two may be the one that changes
+            more = other._times(Fraction(int(self))).sources
+            return Setting(int(found), (*found.sources, *more), self.marks)
+        return found
+
+    __rmul__ = __mul__
+
+    @override
+    def __floordiv__(self, other: Any) -> Any:
+        fits = type(other) is int and other > 0 and int(self) % other == 0
+        if fits:
+            return self._times(Fraction(1, other))
+        if isinstance(other, Setting):
+            other.mark()
+        return self._marked("__floordiv__", other)
+
+    def _marked(self, name: str, *others: Any) -> Any:
+        """Calculate as int does; what comes out follows nothing."""
+        if not all(isinstance(item, int | float) for item in others):
+            return NotImplemented  # a proxy calculates, and the walk sees it
+        self.mark()
+        return getattr(int(self), name)(*others)
+
+    __hash__ = int.__hash__
+
+
+def _forget(name: str) -> Any:
+    def calculate(self: Setting, *others: Any) -> Any:
+        return self._marked(name, *others)
+
+    calculate.__name__ = name
+    return calculate
+
+
+for _name in (
+    *("add", "radd", "sub", "rsub", "truediv", "rtruediv", "rfloordiv", "mod", "rmod"),
+    *("pow", "rpow", "neg", "eq", "ne", "lt", "le", "gt", "ge", "divmod", "rdivmod"),
+    *("float", "lshift", "rshift", "and", "or", "xor"),
+):
+    setattr(Setting, f"__{_name}__", _forget(f"__{_name}__"))
+
+
+def remember_settings(
+    model: nn.Module, own: Iterable[tuple[str, nn.Module]]
+) -> set[tuple[str, str]]:
+    """Replace the public integer attributes of modules by settings.
+
+    Args:
+        model: A copy of the network that nobody else holds.
+        own: Modules whose code is traced, with their names.
+
+    Returns:
+        The set that receives (module, attribute) of what must not change.
+    """
+    marks: set[tuple[str, str]] = set()
+    titles = {id(module): name for name, module in model.named_modules()}
+    for _, module in own:
+        title = titles[id(module)]
+        for name, value in vars(module).items():
+            # 1 is no count of channels, and is compared with everywhere.
+            if type(value) is int and value > 1 and not name.startswith("_"):
+                source = _Source(title, name, Fraction(1))
+                vars(module)[name] = Setting(value, [source], marks)
+    return marks
+
+
+def settle(ledger: Ledger, marks: set[tuple[str, str]]) -> None:
+    """Fix what follows an attribute that a network calculates with."""
+    for module, name in sorted(marks & ledger.followers.keys()):
+        why = f"the network calculates with '{name}' of module '{module}'"
+        ledger.fix(ledger.followers[module, name].labels, why)
+
+
+def plain(ledger: Ledger, found: Any) -> Any:
+    """Return an argument without memory, having fixed what its lengths measure."""
+    if isinstance(found, Length):
+        ledger.fix(found.labels, f"the network calculates with a size, {found.number}")
+        return found.number
+    if isinstance(found, Setting):
+        found.mark()
+        return int(found)
+    if isinstance(found, slice):
+        parts = (plain(ledger, item) for item in (found.start, found.stop, found.step))
+        return slice(*parts)
+    if isinstance(found, dict):
+        return {key: plain(ledger, item) for key, item in found.items()}
+    if type(found) in {tuple, list}:
+        return type(found)(plain(ledger, item) for item in found)
+    return found
+
+
+def follows(ledger: Ledger, length: object, labels: Labels) -> bool:
+    """Return whether ``length`` is what is left of ``labels`` after any cut.
+
+    A setting is made to follow them.
+    """
+    if isinstance(length, Length):
+        return _same_fate(ledger, length, labels)
+    if isinstance(length, Setting) and int.__eq__(length, len(labels)):
+        source = _source_for(ledger, length, labels)
+        ledger.follow_labels(
+            Follower(
+                module=source.module,
+                name=source.name,
+                labels=labels,
+                ratio=1 / source.ratio,
+            )
+        )
+        return True
+    return False
+
+
+def _same_fate(ledger: Ledger, length: Length, labels: Labels) -> bool:
+    return ledger.weigh(labels, Fraction(1)) == ledger.weigh(
+        length.labels, length.ratio
+    )
+
+
+def _source_for(ledger: Ledger, setting: Setting, labels: Labels) -> _Source:
+    """Return the source that follows these labels already, or else the first."""
+    for source in setting.sources:
+        known = ledger.followers.get((source.module, source.name))
+        if known is not None:
+            weight = ledger.weigh(known.labels, known.ratio)
+            if weight == ledger.weigh(labels, 1 / source.ratio):
+                return source
+    return setting.sources[0]

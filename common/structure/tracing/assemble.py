@@ -1,0 +1,238 @@
+"""Turn a ledger of labels into a structure: number the units, form the groups."""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+import numpy as np
+from fedprune.common.errors import StructureError
+from fedprune.common.messages import TensorSpec
+from fedprune.common.structure.labels import Follower, Labels, Ledger
+from fedprune.common.structure.structure import (
+    FIXED,
+    STATISTICS,
+    Attribute,
+    DimUnits,
+    PruningGroup,
+    Structure,
+)
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Rows = dict[tuple[str, int], Labels]
+
+
+def assemble(model: nn.Module, ledger: Ledger) -> Structure:
+    """Return the structure that the ledger describes.
+
+    Units are numbered in order of their first label, groups in order of their first
+    unit; tensors and dims stand in model order.  Labels that no weight makes are not
+    cut.
+    """
+    tensors = tuple(
+        TensorSpec(name=name, shape=tuple(item.shape))
+        for name, item in model.named_parameters()
+    )
+    moments = _moments(model)
+    others = _others(model, moments)
+    rows = _rows(ledger, [*_ordered(tensors, moments, others)])
+    made = _makers(ledger, rows)
+    rows = _made_only(ledger, rows, made)
+    dims, units, numbers = _number(rows)
+    makers = {name: dim for name, dim in made.items() if _is_cut(dims, name, dim)}
+    cut = {(dim.tensor, dim.dim) for dim in dims}
+    followed = [*ledger.attributes]
+    for follower in ledger.followers.values():
+        found = _attribute(ledger, follower, dims, numbers)
+        if found is not None and found not in followed:
+            followed.append(found)
+    names = [tensor.name for tensor in tensors]
+    return Structure(
+        tensors=tensors,
+        moments=moments,
+        units=units,
+        dims=dims,
+        groups=_groups(dims, units, makers, ledger),
+        attributes=tuple(item for item in followed if (item.tensor, item.dim) in cut),
+        multiplies={
+            name: ledger.multiplies[name] for name in names if name in ledger.multiplies
+        },
+        buffers=tuple(
+            item for item in others if any(dim.tensor == item.name for dim in dims)
+        ),
+        made={name: dim for name, dim in makers.items() if dim},
+    )
+
+
+def _moments(model: nn.Module) -> tuple[TensorSpec, ...]:
+    """Return the batch-norm modules that hold running statistics."""
+    return tuple(
+        TensorSpec(name=name, shape=tuple(module.running_mean.shape))
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    )
+
+
+def _others(
+    model: nn.Module, moments: tuple[TensorSpec, ...]
+) -> tuple[TensorSpec, ...]:
+    """Return the buffers that are no batch-norm statistics."""
+    known = {moment.name + suffix for moment in moments for suffix in STATISTICS}
+    return tuple(
+        TensorSpec(name=name, shape=tuple(item.shape))
+        for name, item in model.named_buffers()
+        if name not in known
+    )
+
+
+def _ordered(
+    tensors: tuple[TensorSpec, ...],
+    moments: tuple[TensorSpec, ...],
+    others: tuple[TensorSpec, ...],
+) -> Iterable[tuple[str, int]]:
+    """Yield every (tensor, dim) in model order."""
+    for tensor in tensors:
+        for dim in range(len(tensor.shape)):
+            yield tensor.name, dim
+    for moment in moments:
+        for suffix in STATISTICS:
+            yield moment.name + suffix, 0
+    for buffer in others:
+        for dim in range(len(buffer.shape)):
+            yield buffer.name, dim
+
+
+def _rows(ledger: Ledger, keys: list[tuple[str, int]]) -> Rows:
+    """Return the roots along each dimension, -1 where it is never cut."""
+    found = {}
+    for key in keys:
+        labels = ledger.dims.get(key)
+        if labels is not None:
+            row = ledger.roots(labels)
+            if (row != FIXED).any():
+                found[key] = row
+    return found
+
+
+def _makers(ledger: Ledger, rows: Rows) -> dict[str, int]:
+    """Return the producers, each with the first dimension in which it is cut."""
+    found: dict[str, int] = {}
+    for name, dim in sorted(ledger.producers, key=lambda item: item[1]):
+        if (name, dim) in rows:
+            found.setdefault(name, dim)
+    return found
+
+
+def _made_only(ledger: Ledger, rows: Rows, makers: Mapping[str, int]) -> Rows:
+    """Return the rows without roots that no producer makes: those are not cut."""
+    made = {int(r) for name, dim in makers.items() for r in rows[name, dim]}
+    found = {}
+    for key, row in rows.items():
+        kept = np.asarray([r if r in made else FIXED for r in row.tolist()], np.int64)
+        if not np.array_equal(kept, row) and key[0] not in makers:
+            ledger.notes[f"'{key[0]}': no weight makes its dimension {key[1]}"] = None
+        if (kept != FIXED).any():
+            found[key] = kept
+    return found
+
+
+def _number(rows: Rows) -> tuple[tuple[DimUnits, ...], int, dict[int, int]]:
+    """Return the units along each dimension, how many there are, and their roots."""
+    living = sorted({int(root) for row in rows.values() for root in row} - {FIXED})
+    numbers = {root: unit for unit, root in enumerate(living)}
+    found = tuple(
+        DimUnits(
+            tensor=tensor,
+            dim=dim,
+            units=np.asarray([numbers.get(r, FIXED) for r in row.tolist()], np.int32),
+        )
+        for (tensor, dim), row in rows.items()
+    )
+    return found, len(living), numbers
+
+
+def _is_cut(dims: tuple[DimUnits, ...], name: str, dim: int) -> bool:
+    return any(item.tensor == name and item.dim == dim for item in dims)
+
+
+def _attribute(
+    ledger: Ledger,
+    follower: Follower,
+    dims: tuple[DimUnits, ...],
+    numbers: Mapping[int, int],
+) -> Attribute | None:
+    """Return which dimension a module attribute follows; None when none is cut.
+
+    Raises:
+        StructureError: If no dimension of any tensor changes as the attribute does.
+    """
+    roots = ledger.roots(follower.labels).tolist()
+    units = np.asarray([numbers.get(root, FIXED) for root in roots])
+    if (units == FIXED).all():
+        return None
+    wanted = {k: n * follower.ratio for k, n in _tally(units).items()}
+    for dim in dims:
+        found = _tally(dim.units)
+        if found.keys() != wanted.keys():
+            continue
+        shares = {Fraction(found[unit]) / wanted[unit] for unit in found}
+        share = shares.pop()
+        if not shares and share.denominator == 1:
+            return Attribute(
+                module=follower.module,
+                name=follower.name,
+                tensor=dim.tensor,
+                dim=dim.dim,
+                divisor=int(share),
+            )
+    msg = f"'{follower.name}' of module '{follower.module}' follows channels that no"
+    msg += " tensor counts"
+    raise StructureError(msg)
+
+
+def _tally(units: NDArray[np.integer]) -> dict[int, int]:
+    found, counts = np.unique(units, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _groups(
+    dims: tuple[DimUnits, ...], units: int, makers: Mapping[str, int], ledger: Ledger
+) -> tuple[PruningGroup, ...]:
+    """Return the sets of units that share a producer, directly or by others."""
+    made = {d.tensor: _members(d) for d in dims if makers.get(d.tensor) == d.dim}
+    scaled = {
+        d.tensor: _members(d) for d in dims if d.dim == 0 and d.tensor in ledger.norms
+    }
+    first = _components([*made.values()], units)
+    groups = []
+    for start in np.unique(first).tolist():
+        producers = tuple(name for name in made if first[made[name][0]] == start)
+        norms = tuple(
+            name for name, row in scaled.items() if (first[row] == start).any()
+        )
+        groups.append(
+            PruningGroup(
+                name=producers[0].removesuffix(".weight"),
+                units=np.flatnonzero(first == start).astype(np.int32),
+                producers=producers,
+                norms=norms,
+            )
+        )
+    return tuple(groups)
+
+
+def _members(dim: DimUnits) -> NDArray[np.int32]:
+    return np.unique(dim.units[dim.units != FIXED])
+
+
+def _components(rows: list[NDArray[np.int32]], units: int) -> NDArray[np.int32]:
+    """Return the smallest unit that each unit is connected to, int32[units]."""
+    first = np.arange(units, dtype=np.int32)
+    changed = True
+    while changed:
+        before = first.copy()
+        for row in rows:
+            first[row] = first[row].min()
+            first = first[first]
+        changed = not np.array_equal(before, first)
+    return first

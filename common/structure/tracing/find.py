@@ -1,0 +1,202 @@
+# ruff: noqa: A005 - "trace" is what torch.fx calls it; imports are absolute here
+"""Find the structure of a network: which channels must live and die together.
+
+The network is traced (torch.fx) in eval mode on a copy, run once on an example as it
+is traced, and walked operation by operation.  The result depends on the architecture
+only: not on weights, on ``requires_grad`` or on the order of unions.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.structure.blocks import offer_blocks
+from fedprune.common.structure.labels import Ledger
+from fedprune.common.structure.sizes import remember_settings, settle
+from fedprune.common.structure.structure import Structure
+from fedprune.common.structure.tracing.assemble import assemble
+from fedprune.common.structure.tracing.graph import graph_digest
+from fedprune.common.structure.tracing.tracer import RunError, Tracer
+from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+Example = torch.Tensor | tuple[object, ...] | dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a network's channels allow.
+
+    Attributes:
+        structure: What can be cut.
+        notes: What could be followed and is still not cut, with the operation that
+            is the reason, in the order of the network.
+        graph: Name of the traced network (``fedprune.common.structure.tracing.graph``).
+    """
+
+    structure: Structure
+    notes: tuple[str, ...]
+    graph: str
+
+
+def find_structure(
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    blocks: bool = False,
+) -> Structure:
+    """Return the structure of ``model``; the model is left as it was.
+
+    The input and the outputs are never cut.  Nothing inside what ``ignore`` names is
+    cut, nor the channels that go into it or come out of it.
+
+    Args:
+        model: The dense network.
+        example: One valid input, batch first; a tuple for several inputs, a dict for
+            one that is a dict.
+        ignore: Names of modules, of parameters, or of operations as an error names
+            them.
+        blocks: Whether whole residual blocks may be dropped; networks with several
+            inputs have none.
+
+    Raises:
+        StructureError: If an operation is met whose channels cannot be followed, or
+            a parameter is not reached.
+        ConfigError: If ``ignore`` names nothing that exists.
+    """
+    return find(model, example, ignore=ignore, blocks=blocks).structure
+
+
+def find(
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    blocks: bool = False,
+) -> Findings:
+    """Return the structure of ``find_structure``, with what else was found."""
+    found = examine(model, example, ignore=ignore)
+    if not blocks or not isinstance(example, torch.Tensor):
+        return found
+    return replace(found, structure=offer_blocks(model, example, found.structure))
+
+
+def examine(
+    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
+) -> Findings:
+    """Return the structure of ``model`` and what it does not cut, and why.
+
+    Arguments and errors are those of ``find_structure``.
+    """
+    _check_hooks(model)
+    _check_storage(model)
+    network = copy.deepcopy(model).eval()
+    examples = example if isinstance(example, tuple) else (example,)
+    tracer = Tracer(examples, ignore)
+    marks = remember_settings(network, _opened(network, tracer))
+    graph = _trace(network, tracer, examples)
+    _check_ignore(network, graph, ignore)
+    walk = Walk(network, tracer.results, ignore)
+    for node in graph.nodes:
+        walk.visit(node)
+    settle(walk.ledger, marks)
+    _check_reached(network, walk.ledger, ignore)
+    structure = assemble(network, walk.ledger)
+    return Findings(
+        structure=structure,
+        notes=tuple(walk.ledger.notes),
+        graph=graph_digest(network, graph),
+    )
+
+
+def _check_hooks(model: nn.Module) -> None:
+    """Refuse modules whose calls run code that a trace does not see."""
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - torch has no public list of them
+            msg = f"module '{name}' ({type(module).__name__}) has forward hooks, which"
+            msg += " may change its channels unseen; remove them before"
+            raise StructureError(msg)
+
+
+def _check_storage(model: nn.Module) -> None:
+    """Refuse different tensors in one memory: a cut would part them."""
+    owners: dict[int, str] = {}
+    for name, item in [*model.named_parameters(), *model.named_buffers()]:
+        place = item.untyped_storage().data_ptr() if item.numel() else 0
+        if place and place in owners:
+            msg = f"tensors '{owners[place]}' and '{name}' share memory without being"
+            msg += " one tensor, so a cut would part them; tie them as one Parameter"
+            raise StructureError(msg)
+        owners[place] = name
+
+
+def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
+    """Return the modules whose own code is traced."""
+    found: list[tuple[str, nn.Module]] = []
+
+    def collect(name: str, module: nn.Module) -> None:
+        holds = isinstance(module, nn.ModuleList | nn.ModuleDict)
+        if name and not holds and tracer.is_leaf_module(module, name):
+            return
+        found.append((name, module))
+        for child, inner in module.named_children():
+            collect(f"{name}.{child}" if name else child, inner)
+
+    collect("", model)
+    return found
+
+
+def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.Graph:
+    try:
+        with torch.no_grad(), _plain_attention():
+            return tracer.trace(model)
+    except RunError as error:
+        leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
+        shapes = " and ".join(str(list(item.shape)) for item in leaves)
+        msg = f"the network does not run on an example of shape {shapes}: {error}"
+        raise StructureError(msg) from error
+    except (Exception, SystemExit) as error:
+        # fx raises whatever the model's own code raises on symbolic values.
+        where = f"module '{tracer.where}'" if tracer.where else "the network"
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
+        raise StructureError(msg) from error
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep torch from running whole transformer layers as one operation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> None:
+    known = {name for name, _ in model.named_modules() if name}
+    known |= {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    unknown = sorted(set(ignore) - known - {node.name for node in graph.nodes})
+    if unknown:
+        msg = f"ignore names {unknown}, which the network does not have"
+        raise ConfigError(msg)
+
+
+def _check_reached(model: nn.Module, ledger: Ledger, ignore: Sequence[str]) -> None:
+    """Refuse parameters that the eval graph does not reach: they might be used."""
+    reached = {tensor for tensor, _ in ledger.dims}
+    prefixes = tuple(f"{name}." for name in ignore)
+    for name, item in model.named_parameters():
+        if name in reached or name in ignore or name.startswith(prefixes):
+            continue
+        if item.dim() == 0:
+            continue
+        msg = f"parameter '{name}' is not reached by the network in eval mode, so its"
+        msg += f" channels cannot be followed. {WAY_OUT}"
+        raise StructureError(msg)

@@ -1,0 +1,278 @@
+# ruff: noqa: ANN401 - torch.fx has no types for what it passes through
+"""Record a network's operations by torch.fx, and run each one as it is recorded.
+
+Because every result is known while the network is traced, its code may loop over
+shapes, compare sizes and branch on them; only a branch on the data itself is refused.
+"""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.rules.tables import MODULES
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+from typing_extensions import override
+
+# Modules of torch whose Python code says more about channels than one table entry.
+OPENED: tuple[type[nn.Module], ...] = (
+    *(nn.TransformerEncoder, nn.TransformerEncoderLayer),
+    *(nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.Transformer),
+)
+
+
+class RunError(Exception):
+    """An operation failed on the example."""
+
+
+class Size(int):
+    """A whole number that a recorded operation gave, mostly a size.
+
+    It is an int wherever Python or torch wants one; what is calculated from it is
+    recorded like any other operation.  What torch makes from the bare number, such as
+    ``torch.ones(n)``, is a constant, and keeps the channels that it meets uncut.
+    """
+
+    node: fx.Node
+    tracer: "Tracer"
+
+    def __new__(cls, number: int, node: fx.Node, tracer: "Tracer") -> "Size":
+        """Return ``number`` with a memory of its operation."""
+        found = super().__new__(cls, number)
+        found.node, found.tracer = node, tracer
+        return found
+
+    def __fx_create_arg__(self, tracer: fx.Tracer) -> fx.Node:
+        """Return what stands for it in a recorded operation."""
+        return self.node
+
+    __hash__ = int.__hash__
+
+
+def _recorded(function: Callable[..., object], *, swap: bool = False) -> Any:
+    def calculate(self: Size, *others: Any) -> Any:
+        args = (*others, self) if swap else (self, *others)
+        return self.tracer.create_proxy("call_function", function, args, {})
+
+    return calculate
+
+
+def _compared(function: Callable[..., object]) -> Any:
+    def compare(self: Size, other: Any) -> Any:
+        if not isinstance(other, int | float):
+            return NotImplemented
+        self.tracer.create_proxy("call_function", function, (self, other), {})
+        return function(int(self), other)
+
+    return compare
+
+
+for _name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
+    _function = getattr(operator, _name)
+    setattr(Size, f"__{_name}__", _recorded(_function))
+    setattr(Size, f"__r{_name}__", _recorded(_function, swap=True))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Size, f"__{_name}__", _compared(getattr(operator, _name)))
+Size.__neg__ = _recorded(operator.neg)  # type: ignore[method-assign]
+
+
+class Proxy(fx.Proxy):
+    """A value whose result is known: sizes are numbers where Python needs one."""
+
+    tracer: "Tracer"
+
+    @property
+    def known(self) -> object:
+        """What the example gave."""
+        return self.tracer.results[self.node]
+
+    @override
+    def __getattr__(self, k: str) -> Any:
+        if k.startswith("__") or callable(getattr(self.known, k, None)):
+            return super().__getattr__(k)
+        if not hasattr(self.known, k):
+            raise AttributeError(k)
+        return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+
+    @override
+    def __len__(self) -> int:
+        self.tracer.create_proxy("call_function", len, (self,), {})
+        return len(self.known)  # type: ignore[arg-type]
+
+    def __float__(self) -> float:
+        """Return the number; whoever needs it calculates with it."""
+        if _holds_data(self.known):
+            msg = "a number is read from data, which differ between examples"
+            raise fx.proxy.TraceError(msg)
+        number: Any = self.known
+        self.tracer.create_proxy("call_function", float, (self,), {})
+        return float(number)
+
+
+class Tracer(fx.Tracer):
+    """A tracer that goes into containers and user modules only, and says where.
+
+    Args:
+        examples: What the parameters of ``forward`` get, in order.
+        ignore: Modules that are not gone into.
+
+    Attributes:
+        results: What each node gave.
+        where: Name of the module whose code failed.
+    """
+
+    def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.examples = [*examples]
+        self.ignore = ignore
+        self.where = ""
+        self.results: dict[fx.Node, object] = {}
+        self._running = False
+
+    @override
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if module_qualified_name in self.ignore or type(m) in MODULES:
+            return True
+        if hasattr(m, "pruning_hints"):
+            return True
+        if type(m) in OPENED:
+            return False
+        return super().is_leaf_module(m, module_qualified_name)
+
+    @override
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self._running:
+            return forward(*args, **kwargs)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except (Exception, SystemExit):
+            self.where = self.where or self.path_of_module(m)
+            raise
+
+    @override
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if self._running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    @override
+    def proxy(self, node: fx.Node) -> Proxy:
+        return Proxy(node, self)
+
+    @override
+    def create_node(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any | None = None,
+    ) -> fx.Node:
+        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        if kind == "get_attr":  # also of tensors that the forward makes itself
+            with self._run():
+                self.results[node] = _attribute(self.root, str(target))
+        return node
+
+    @override
+    def create_proxy(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any | None = None,
+        proxy_factory_fn: Any | None = None,
+    ) -> Any:
+        if kind == "placeholder" and not self.examples:
+            return _default(str(target), args)
+        found = super().create_proxy(
+            kind, target, args, kwargs, name, type_expr, proxy_factory_fn
+        )
+        node = found.node
+        if kind == "placeholder":
+            self.results[node] = self.examples.pop(0)
+        elif kind != "get_attr":
+            with self._run():
+                self.results[node] = self._result(node)
+        known = self.results[node]
+        return Size(known, node, self) if type(known) is int else found
+
+    @override
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        known = self.results[obj.node]
+        return super().to_bool(obj) if _holds_data(known) else bool(known)
+
+    @override
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        known: Any = self.results[obj.node]
+        items: Any = obj
+        return iter([items[index] for index in range(len(known))])
+
+    @contextmanager
+    def _run(self) -> Iterator[None]:
+        """Call modules plainly, although torch.fx has taken their calls over."""
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+    def _result(self, node: fx.Node) -> object:
+        given: Any = self.results.__getitem__
+        args = fx.node.map_arg(node.args, given)
+        kwargs = fx.node.map_arg(node.kwargs, given)
+        try:
+            return self._call(node, args, kwargs)
+        except (Exception, SystemExit) as error:
+            # The model's own code runs here: whatever it raises, the call is wrong.
+            msg = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunError(msg) from error
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> object:
+        if node.op == "call_module":
+            return self.root.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        before = _versions(args)
+        target: Any = node.target
+        found = target(*args, **kwargs)
+        # A function that gave back what it was given, untouched, has done nothing.
+        same = isinstance(found, torch.Tensor) and _versions(args) == before
+        if same and any(found is item for item in args):
+            node.meta["identity"] = next(
+                place for place, item in enumerate(args) if found is item
+            )
+        return found
+
+
+def _versions(args: Any) -> list[int]:
+    return [item._version for item in args if isinstance(item, torch.Tensor)]  # noqa: SLF001 - torch has no other way to see a change
+
+
+def _attribute(root: nn.Module, path: str) -> object:
+    found: object = root
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _default(name: str, args: tuple[Any, ...]) -> object:
+    """Return what a parameter of ``forward`` gets that no example is given for."""
+    if name.startswith("**"):
+        return {}
+    if name.startswith("*"):
+        return ()
+    if not args:
+        msg = f"its forward takes '{name}', for which there is no example"
+        raise StructureError(msg)
+    return args[0]
+
+
+def _holds_data(known: object) -> bool:
+    return any(isinstance(x, torch.Tensor) for x in pytree.tree_leaves(known))

@@ -1,0 +1,191 @@
+"""Walk over the recorded operations of a network and follow its channels."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.calls import Call, Handler, values_in
+from fedprune.common.structure.labels import Ledger, Value
+from fedprune.common.structure.rules.hints import hinted
+from fedprune.common.structure.rules.shapes import fixes_all, passes
+from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
+from fedprune.common.structure.sizes import plain
+from torch import fx, nn
+
+IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
+WAY_OUT = (
+    "Write it with supported operations, declare its channels (pruning_hints), or "
+    "name it in ignore= to leave it uncut"
+)
+
+
+class Walk:
+    """One pass over the operations of a network.
+
+    Args:
+        model: The traced network.
+        results: What each node gave for the example.
+        ignore: Modules, parameters and operations that are left uncut.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        results: Mapping[fx.Node, object],
+        ignore: Sequence[str],
+    ) -> None:
+        self.model = model
+        self.results = {node: without_data(item) for node, item in results.items()}
+        self.ignore = ignore
+        self.ledger = Ledger(model)
+        self.values: dict[fx.Node, object] = {}
+        # A module under two names is called by its first one.
+        self.titles = {id(module): name for name, module in model.named_modules()}
+
+    def visit(self, node: fx.Node) -> None:
+        """Follow the channels through one node."""
+        if node.op == "output" or self._ignored(node):
+            for source in node.all_input_nodes:
+                for found in values_in(self.values[source]):
+                    self.ledger.fix_value(found)
+            self.values[node] = self.results.get(node)
+            self._skip(node)
+        elif node.op == "placeholder":
+            self.values[node] = self.results[node]
+        elif not node.users and node.target is operator.getitem:
+            self.values[node] = None  # an unused item of a tuple
+        else:
+            try:
+                self.values[node] = self._follow(node)
+                self._overwrite(node)
+            except StructureError as error:
+                msg = f"{describe(node, self.model)}: {error}. {WAY_OUT}"
+                raise StructureError(msg) from error
+
+    def _overwrite(self, node: fx.Node) -> None:
+        """Let a value that is changed in place be what it has become."""
+        changed = node.op == "call_method" and str(node.target).endswith("_")
+        source = node.args[0] if node.args else None
+        if isinstance(source, fx.Node) and (changed or node.target in IN_PLACE):
+            self.values[source] = self.values[node]
+
+    def _ignored(self, node: fx.Node) -> bool:
+        named = node.op in {"call_module", "get_attr"} and node.target in self.ignore
+        return named or node.name in self.ignore
+
+    def _skip(self, node: fx.Node) -> None:
+        """Leave the tensors of a module uncut."""
+        if node.op == "call_module":
+            for tensor in self.model.get_submodule(str(node.target)).parameters():
+                for dim in range(tensor.dim()):
+                    self.ledger.record(tensor, dim, None)
+
+    def _follow(self, node: fx.Node) -> object:
+        if node.op == "get_attr":
+            return self._held(node)
+        module = None
+        if node.op == "call_module":
+            module = self.model.get_submodule(str(node.target))
+        given: Any = self.values.__getitem__
+        args = fx.node.map_arg(cast("Any", node.args), given)
+        kwargs = fx.node.map_arg(cast("Any", node.kwargs), given)
+        # torch takes both names; the rules know one.
+        kwargs = {"dim" if k == "axis" else k: v for k, v in kwargs.items()}
+        handler = self._handler(node, module, (args, kwargs))
+        if handler is None:
+            msg = "its channels cannot be followed"
+            raise StructureError(msg)
+        if handler not in LENGTHS:
+            args, kwargs = plain(self.ledger, args), plain(self.ledger, kwargs)
+        return handler(
+            Call(
+                ledger=self.ledger,
+                module=module,
+                module_name=self.titles[id(module)] if module is not None else "",
+                title=describe(node, self.model),
+                args=args,
+                kwargs=kwargs,
+                result=self.results.get(node),
+            )
+        )
+
+    def _held(self, node: fx.Node) -> object:
+        """Return a parameter or buffer that the network's own code uses."""
+        found: Any = self.model
+        for name in str(node.target).split("."):
+            found = getattr(found, name)
+        result = self.results[node]
+        if not isinstance(result, Value) or id(found) not in self.ledger.names:
+            return result
+        name = self.ledger.names[id(found)]
+        labels = {}
+        for dim, length in enumerate(result.shape):
+            if length == 1 or name in self.ignore:
+                self.ledger.record(found, dim, None)
+                continue
+            known = self.ledger.dims.get((name, dim))
+            self.ledger.record(
+                found, dim, self.ledger.new(length) if known is None else known
+            )
+            row = self.ledger.dims[name, dim]
+            if row is not None:
+                labels[dim] = row
+        masked = isinstance(found, nn.Parameter)  # buffers are not
+        return Value(shape=result.shape, labels=labels, zero=masked, tensor=found)
+
+    def _handler(
+        self, node: fx.Node, module: nn.Module | None, given: object
+    ) -> Handler | None:
+        found = _listed(node, module)
+        if found is not None:
+            return found
+        if "identity" in node.meta:
+            return passes(node.meta["identity"])
+        if isinstance(node.target, type):  # an output in a class of its own
+            return fixes_all
+        loose = [
+            row
+            for value in values_in(given)
+            for row in value.labels.values()
+            if not self.ledger.is_fixed(row)
+        ]
+        if loose:
+            return None
+        self._skip(node)  # nothing that it gets can be cut
+        return fixes_all
+
+
+def _listed(node: fx.Node, module: nn.Module | None) -> Handler | None:
+    """Return the rule of an operation, if it has one."""
+    if module is not None:
+        return hinted if hasattr(module, "pruning_hints") else MODULES.get(type(module))
+    if node.op == "call_method":
+        return METHODS.get(str(node.target))
+    return FUNCTIONS.get(cast("Any", node.target))
+
+
+def describe(node: fx.Node, model: nn.Module) -> str:
+    """Return 'module M' or 'operation O (function F) in module M'."""
+    if node.op == "call_module":
+        kind = type(model.get_submodule(str(node.target))).__name__
+        return f"module '{node.target}' ({kind})"
+    title = getattr(node.target, "__name__", node.target)
+    inside = [*node.meta.get("nn_module_stack", {})]
+    where = f"module '{inside[-1]}'" if inside else "the network's own forward"
+    return f"operation '{node.name}' ({title}) in {where}"
+
+
+def without_data(found: Any) -> Any:  # noqa: ANN401 - any nesting of results
+    """Return a result with values instead of tensors."""
+    if isinstance(found, torch.Tensor):
+        return Value(shape=tuple(found.shape))
+    if isinstance(found, torch.Size):
+        return tuple(found)
+    if isinstance(found, tuple | list):
+        items = [without_data(item) for item in found]
+        return items if isinstance(found, list) else tuple(items)
+    if isinstance(found, dict):
+        return {key: without_data(item) for key, item in found.items()}
+    return found

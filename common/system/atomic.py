@@ -1,0 +1,115 @@
+"""Write a file whole or not at all: temp sibling, flush, fsync, rename, fsync folder.
+
+A reader, or a process that starts again after ``kill -9``, sees the old bytes or the
+new ones, never a mixture.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from fedprune.common.errors import FedPruneError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_bytes_atomic(
+    path: Path, data: bytes, *, durable: bool = True, mode: int | None = None
+) -> None:
+    """Replace the file at ``path`` by ``data`` in one step.
+
+    Args:
+        path: The file; its folder must exist.
+        data: What it shall hold.
+        durable: Whether it must survive a loss of power too, and not only the end of
+            this process; that costs two waits for the disk.
+        mode: Who may do what with it, set before it holds anything; None = as the
+            process makes files.
+
+    Raises:
+        FedPruneError: If it cannot be written; what was there before is untouched.
+            A full disk is told with the path and the bytes needed.
+    """
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if mode is not None:
+            temp.touch(mode=mode)
+        _write_through(temp, data, durable=durable)
+        temp.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        temp.unlink(missing_ok=True)
+        raise _failure(path, len(data), error) from error
+
+
+@contextmanager
+def replacing(path: Path, needed: int) -> Iterator[IO[bytes]]:
+    """Hand out a file whose content replaces that of ``path`` when all is written.
+
+    For what is too large to be put together in memory first.
+
+    Args:
+        path: The file; its folder must exist.
+        needed: About how many bytes it will have, for the error.
+
+    Raises:
+        FedPruneError: If it cannot be written; what was there before is untouched.
+    """
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temp.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _failure(path, needed, error) from error
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def write_json_atomic(path: Path, value: object) -> None:
+    """Replace the file at ``path`` by ``value`` as indented JSON, keys in order given.
+
+    Raises:
+        FedPruneError: If it cannot be written.
+        ValueError: If ``value`` holds NaN or an infinity, which JSON has not.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes_atomic(path, f"{text}\n".encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_through(path: Path, data: bytes, *, durable: bool) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _failure(path: Path, needed: int, error: OSError) -> FedPruneError:
+    if error.errno in _FULL:
+        free = shutil.disk_usage(path.parent).free
+        msg = (
+            f"no space left for {path}: {needed} bytes needed, {free} free; "
+            "make room, then resume"
+        )
+    else:
+        msg = f"cannot write {path} ({needed} bytes): {error.strerror or error}"
+    return FedPruneError(msg)

@@ -1,0 +1,69 @@
+"""One process at a time: a file that its holder has locked, with its pid inside.
+
+The lock ends with the process, however it ends; the file stays.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedprune.common.errors import ConfigError
+
+_TRIES = 5
+_PAUSE_S = 0.05
+
+
+@contextmanager
+def hold(path: Path, *, advice: str) -> Iterator[None]:
+    """Hold a file's lock while the block runs.
+
+    Args:
+        path: The file; it is made, in a folder that exists.
+        advice: What to do when somebody else holds it.
+
+    Raises:
+        ConfigError: If another process holds it; its pid is named.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _take(handle, path, advice)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def holder(path: Path) -> int | None:
+    """Return the pid of the process that holds a file's lock, None when nobody does."""
+    if not path.exists():
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _pid(path)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _take(handle: int, path: Path, advice: str) -> None:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)  # holder() of a reader lasts microseconds
+        else:
+            return
+    msg = f"{path.parent} is in use by process {_pid(path)}; {advice}"
+    raise ConfigError(msg)
+
+
+def _pid(path: Path) -> int:
+    text = path.read_text(encoding="ascii", errors="replace").strip()
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,154 @@
+"""Code of the user: functions named ``module:function`` or ``file.py:function``."""
+
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import digest_of
+
+T = TypeVar("T")
+
+# What a name with a colon stands for when it is no code: networks and data.
+MODEL_LIBRARIES = ("timm", "torchvision", "hf")
+DATA_KINDS = ("npz", "folder", "parquet")
+RANDOM = "@random"  # behind the name of a library's network: no weights of its own
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"``, or an empty string when nothing is near.
+
+    >>> did_you_mean("lenet", ["lenet5", "mlp"])
+    "; did you mean 'lenet5'?"
+    >>> did_you_mean("transformer", ["lenet5", "mlp"])
+    ''
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Split ``module:function`` or ``file.py:function`` at the last colon.
+
+    Raises:
+        ConfigError: If one of the two halves is empty or no identifier.
+    """
+    source, _, name = reference.rpartition(":")
+    if not source or not name.isidentifier():
+        msg = f"'{reference}' is not 'module:function' or 'file.py:function'"
+        raise ConfigError(msg)
+    return source, name
+
+
+def is_file_reference(reference: str) -> bool:
+    """Say whether the code lies in a file rather than in an installed module."""
+    return reference.rpartition(":")[0].endswith(".py")
+
+
+def check_reference(reference: str) -> None:
+    """Check that a reference's file or top module exists; none of its code is run.
+
+    Raises:
+        ConfigError: If the reference is malformed or there is no such file or module.
+    """
+    source, _ = split_reference(reference)
+    if is_file_reference(reference):
+        _file_path(source)
+        return
+    top = source.partition(".")[0]
+    if top not in sys.modules and (not top.isidentifier() or find_spec(top) is None):
+        msg = (
+            f"there is no module '{top}' for '{reference}'; code in a file is named "
+            f"'path/to/file.py:function'"
+        )
+        raise ConfigError(msg)
+
+
+def load_function(reference: str) -> Callable[..., Any]:
+    """Load the function that a reference names, running its module once.
+
+    A file is loaded by its location, relative to the working folder; its folder is
+    appended to ``sys.path``, never put first, so that it cannot shadow an installed
+    module.
+
+    Args:
+        reference: ``module:function`` or ``file.py:function``.
+
+    Raises:
+        ConfigError: If there is no such file, module or function, or its code fails.
+    """
+    source, name = split_reference(reference)
+    module = (
+        _load_file(source) if is_file_reference(reference) else _load_module(source)
+    )
+    found = getattr(module, name, None)
+    if callable(found):
+        function: Callable[..., Any] = found
+        return function
+    known = [key for key, value in vars(module).items() if callable(value)]
+    what = "no function" if found is None else "something not callable"
+    msg = f"'{source}' holds {what} named '{name}'{did_you_mean(name, known)}"
+    raise ConfigError(msg)
+
+
+def call_factory(factory: Callable[[], T]) -> T:
+    """Return what a factory of the caller's returns; its own errors pass unchanged.
+
+    Raises:
+        ConfigError: If it ends the program: that would end it without a word.
+    """
+    try:
+        return factory()
+    except SystemExit as error:
+        msg = f"the factory of the network called exit({error.code!r})"
+        raise ConfigError(msg) from error
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except (Exception, SystemExit) as error:
+        msg = f"cannot import '{name}': {type(error).__name__}: {error}"
+        raise ConfigError(msg) from error
+
+
+def _file_path(source: str) -> Path:
+    path = Path(source).expanduser().resolve()
+    if not path.is_file():
+        msg = f"there is no file '{source}' (looked at {path})"
+        raise ConfigError(msg)
+    return path
+
+
+def _load_file(source: str) -> ModuleType:
+    path = _file_path(source)
+    # Named by its place and content: the same file runs once, an edited one again.
+    digest = digest_of(str(path).encode(), path.read_bytes()).hex()
+    name = f"fedprune_user_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    return _execute(path, name)
+
+
+def _execute(path: Path, name: str) -> ModuleType:
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        msg = f"'{path}' cannot be loaded as Python code"
+        raise ConfigError(msg)
+    module = module_from_spec(spec)
+    # Registered first: dataclasses look their module up while it is executed.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        msg = f"the code in '{path}' failed: {type(error).__name__}: {error}"
+        raise ConfigError(msg) from error
+    return module

@@ -1,0 +1,1 @@
+"""A server for devices: Flower's SuperLink, certificates, services, status."""

@@ -1,0 +1,316 @@
+"""One client through each node of Flower's grid: who is there, rounds, delivery."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from fedprune.common import codec
+from fedprune.common.aggregate import Accumulator
+from fedprune.common.errors import ConfigError, RoundError
+from fedprune.common.flower.client_name import check_client_name
+from fedprune.common.flower.payload import (
+    ARRAY,
+    DELIVER,
+    HELLO,
+    RECORD,
+    STRUCTURE,
+    STYPE,
+)
+from fedprune.common.messages import ClientRecord, ModelSpec, RoundPlan, Status, Vector
+from fedprune.server.devices.replies import (
+    UNSENT,
+    Reply,
+    arrived,
+    count_of,
+    has_lost,
+    payload,
+    said,
+    send,
+    share_of,
+    unreadable,
+)
+from fedprune.server.rounds.accept import accept_answer, failure, refusal
+from fedprune.server.rounds.engine import Asking, Order, Part, expect
+from fedprune.server.runs.events import EventLog
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+_POLL_S = 0.2
+_ENROL_S = 300.0
+_HELLO_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A client that has come.
+
+    Attributes:
+        node: Its node id.
+        examples: Examples that it says it trains on, >= 0: its weight goes up to that.
+    """
+
+    node: int
+    examples: int
+
+
+def enrol(
+    grid: Grid, count: int, log: EventLog, owners: Mapping[int, str] | None = None
+) -> dict[str, Enrolled]:
+    """Wait for as many nodes as there are clients; ask each which client it is.
+
+    Args:
+        grid: Flower's grid.
+        count: Clients of the run.
+        log: Is told who has come.
+        owners: Node id -> client whose key it has; None where nodes have no keys.
+
+    Returns:
+        Client id -> node.  A node that poses as another client is left out.
+
+    Raises:
+        RoundError: If too few nodes come.
+    """
+    end = time.monotonic() + _ENROL_S
+    found: dict[str, Enrolled] = {}
+    refused: dict[int, str] = {}
+    asked: set[int] = set()
+    while len(found) < count:
+        fresh = sorted(set(grid.get_node_ids()) - asked)
+        if fresh:
+            _greet(grid, fresh, owners, (found, refused))
+            # A node that did not answer in time is asked again.
+            asked = {client.node for client in found.values()} | set(refused)
+            log.write(
+                "waiting",
+                connected=sorted(found),
+                wanted=count,
+                refused=sorted(refused.values()),
+            )
+        if time.monotonic() > end:
+            why = "".join(f"; {text}" for text in refused.values())
+            msg = (
+                f"{len(found)} of {count} clients (task.clients) connected within "
+                f"{_ENROL_S:g} s: {sorted(found)}{why}"
+            )
+            raise RoundError(msg)
+        time.sleep(_POLL_S)
+    return found
+
+
+def _greet(
+    grid: Grid,
+    nodes: list[int],
+    owners: Mapping[int, str] | None,
+    book: tuple[dict[str, Enrolled], dict[int, str]],
+) -> None:
+    """Ask nodes who they are; note the clients, and why others are none."""
+    found, refused = book
+    messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
+    sent = zip(send(grid, messages), nodes, strict=True)
+    waiting = {number: node for number, node in sent if number is not None}
+    end = time.monotonic() + _HELLO_S
+    while waiting and time.monotonic() < end:
+        for reply in arrived(grid, waiting):
+            node = waiting.pop(reply.number)
+            try:
+                name, client = _client(node, reply)
+            except Exception as error:  # whatever the node has put into it
+                refused[node] = f"node {node}: {unreadable(error)}"
+                continue
+            if owners is not None and owners.get(node) != name:
+                refused[node] = (
+                    f"node {node} says that it is client '{name}'; "
+                    f"its key is that of {owners.get(node, 'nobody')!r}"
+                )
+            elif found.setdefault(name, client).node != node:
+                refused[node] = f"another node is client '{name}' already"
+        time.sleep(_POLL_S if waiting else 0.0)
+
+
+def _client(node: int, reply: Reply) -> tuple[str, Enrolled]:
+    """Return which client a node says that it is.
+
+    Raises:
+        ConfigError: If it says none, or no name that a client may have, or not how
+            many examples it holds.
+    """
+    if reply.message is None:
+        raise ConfigError(reply.reason)
+    told = said(reply.message)
+    name, examples = told.get("client-id"), told.get("examples")
+    if not isinstance(name, str):
+        msg = "it does not say which client it is"
+        raise ConfigError(msg)
+    check_client_name(name)
+    if type(examples) is not int or examples < 0:
+        msg = f"client '{name}' does not say how many examples it holds"
+        raise ConfigError(msg)
+    return name, Enrolled(node=node, examples=examples)
+
+
+def deliver(
+    grid: Grid,
+    nodes: Mapping[str, int],
+    parts: tuple[bytes, bytes],
+    *,
+    deadline_s: float,
+) -> list[dict[str, object]]:
+    """Send every client the network that the run ended with.
+
+    Args:
+        grid: Flower's grid.
+        nodes: Client id -> node id.
+        parts: The structure as JSON and the encoded broadcast.
+        deadline_s: Seconds in which a client may take them.
+
+    Returns:
+        For each client ``client, bytes_down, examples, accuracy``, or ``client,
+        bytes_down, reason`` of one that could not take it.
+    """
+    structure_json, blob = parts
+    arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
+    names = {node: name for name, node in nodes.items()}
+    messages = [
+        Message(RecordDict({RECORD: arrays}), node, f"query.{DELIVER}")
+        for node in names
+    ]
+    size = len(blob) + len(structure_json)
+    results = {name: _undelivered(name, size, "no answer") for name in nodes}
+    waiting: dict[str, str] = {}
+    for number, name in zip(send(grid, messages), names.values(), strict=True):
+        if number is None:
+            results[name] = _undelivered(name, size, UNSENT)
+        else:
+            waiting[number] = name
+    end = time.monotonic() + deadline_s
+    while waiting and time.monotonic() < end:
+        for reply in arrived(grid, waiting):
+            name = waiting.pop(reply.number)
+            results[name] = _delivered(name, size, reply)
+        time.sleep(_POLL_S)
+    return [results[name] for name in sorted(results)]
+
+
+def _delivered(name: str, size: int, reply: Reply) -> dict[str, object]:
+    """Return what a client says of the network that it was sent."""
+    if reply.message is None:
+        return _undelivered(name, size, reply.reason)
+    try:
+        values = said(reply.message)
+        examples, accuracy = count_of(values, "examples"), share_of(values, "accuracy")
+    except Exception as error:  # whatever the client has put into it
+        return _undelivered(name, size, unreadable(error))
+    return {
+        "client": name,
+        "bytes_down": size,
+        "examples": examples,
+        "accuracy": accuracy,
+    }
+
+
+def _undelivered(name: str, size: int, why: str) -> dict[str, object]:
+    return {"client": name, "bytes_down": size, "reason": why}
+
+
+class GridEngine:
+    """Asks one client through each Flower node; answers are added as they come.
+
+    Args:
+        grid: Flower's grid.
+        nodes: Client id -> node id.
+    """
+
+    def __init__(self, grid: Grid, nodes: Mapping[str, int]) -> None:
+        self._grid = grid
+        self._nodes = nodes
+
+    def ask(
+        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
+    ) -> Iterator[Part]:
+        """Ask every client and yield one part with all that came in time.
+
+        Nobody else is waited for once as many answers as the goal are accepted.
+        """
+        total = Accumulator(spec.size, asking.limits)
+        records: list[ClientRecord] = []
+        singles: list[tuple[str, bytes]] = []
+        started = time.monotonic()
+        waiting = self._send(asking, records)
+        accepted = 0
+        while waiting and accepted < asking.goal:
+            if time.monotonic() - started > asking.deadline_s:
+                break
+            for reply in arrived(self._grid, waiting):
+                order, length = waiting.pop(reply.number)
+                data, lost, record = _payload(reply, order, length, asking.max_bytes)
+                if record is None:
+                    record, _ = accept_answer(
+                        data,
+                        expect(plan, spec, weights, asking, order),
+                        total,
+                        bytes_down=length,
+                        seconds=time.monotonic() - started,
+                    )
+                records.append(replace(record, residual_lost=lost))
+                if record.status is Status.ACCEPTED:
+                    accepted += 1
+                    singles += [(order.client_id, data)] if asking.singles else []
+            time.sleep(_POLL_S if waiting else 0.0)
+        records += [_late(order, length, started) for order, length in waiting.values()]
+        yield Part(records=tuple(records), total=total, singles=tuple(singles))
+
+    def _send(
+        self, asking: Asking, records: list[ClientRecord]
+    ) -> dict[str, tuple[Order, int]]:
+        """Send each client its plan; return message id -> (order, length).
+
+        A client whose message Flower does not take has failed.
+        """
+        messages, orders = [], []
+        for order in asking.orders:
+            blob = codec.address_plan(
+                asking.variants[order.variant], order.client_id, order.acknowledged
+            )
+            content = RecordDict({RECORD: ArrayRecord({ARRAY: _wrap(blob)})})
+            node = self._nodes[order.client_id]
+            messages.append(Message(content, node, "train", group_id=str(asking.round)))
+            orders.append((order, len(blob)))
+        waiting = {}
+        for number, sent in zip(send(self._grid, messages), orders, strict=True):
+            if number is None:
+                records.append(failure(sent[0].client_id, UNSENT, 0))
+            else:
+                waiting[number] = sent
+        return waiting
+
+
+def _wrap(blob: bytes) -> Array:
+    return Array("uint8", (len(blob),), STYPE, blob)
+
+
+def _late(order: Order, length: int, started: float) -> ClientRecord:
+    waited = time.monotonic() - started
+    return ClientRecord(
+        client_id=order.client_id,
+        status=Status.LATE,
+        reason=f"client {order.client_id}: no answer within {waited:.0f} s",
+        bytes_down=length,
+    )
+
+
+def _payload(
+    reply: Reply, order: Order, length: int, max_bytes: int
+) -> tuple[bytes, bool, ClientRecord | None]:
+    """Return the bytes of a reply, whether what the client owed is lost, and no record.
+
+    The record says why there are no bytes, where there are none.
+    """
+    if reply.failed:
+        return b"", False, failure(order.client_id, reply.reason, length)
+    if reply.message is None:
+        return b"", False, refusal(order.client_id, reply.reason, b"", length)
+    try:
+        data = payload(reply.message, max_bytes)
+        return data, has_lost(reply.message, order.acknowledged), None
+    except Exception as error:  # whatever the client has put into it
+        return b"", False, refusal(order.client_id, unreadable(error), b"", length)

@@ -1,0 +1,103 @@
+"""What a Prometheus server asks for: the run that was started last, in figures.
+
+``python -m fedprune.server.devices.metrics HOST:PORT STATE_FOLDER``; read from the run's events, so it
+costs the run nothing.  Needs ``fedprune[ops]``.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from fedprune.common.errors import FedPruneError
+from fedprune.server.devices.superlink import CURRENT
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder, read_json_object
+from prometheus_client import REGISTRY, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+Event = Mapping[str, object]
+
+_COUNTED = ("accepted", "refused", "failed", "late")
+_GAUGES = {
+    "validation_accuracy": "Share of validation examples classified rightly",
+    "validation_loss": "Mean loss on the clients' validation parts",
+    "density": "Share of the dense network's parameters that is left",
+    "channel_density": "Share of the prunable channels that is left",
+    "seconds": "Length of the last round",
+}
+_TOTALS = {"bytes_up": "Bytes from clients", "bytes_down": "Bytes to clients"}
+
+
+class RunCollector(Collector):
+    """Figures of the run that a server started last.
+
+    Args:
+        state: The server's state folder.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures as they are now; none before the first run."""
+        try:
+            current = read_json_object(self._state / CURRENT)
+            folder = RunFolder(Path(str(current["folder"])))
+            yield from figures(read_events(folder.events))
+            up = 1.0 if folder.holder() is not None else 0.0
+            yield _gauge("running", "Whether a run is at work", up)
+        except (FedPruneError, KeyError):
+            return
+
+
+def figures(events: Iterable[Event]) -> Iterator[Metric]:
+    """Yield the figures of a run's events."""
+    rounds = [e for e in events if e["event"] == "round"]
+    answers = Counter(str(e["status"]) for e in events if e["event"] == "client")
+    cuts = sum(e["event"] == "cut" for e in events)
+    yield _counter("rounds", "Rounds completed", len(rounds))
+    yield _counter("cuts", "Cuts made, those rolled back included", cuts)
+    family = CounterMetricFamily(
+        "fedprune_answers", "What became of the clients that were asked", labels=["of"]
+    )
+    for status in _COUNTED:
+        family.add_metric([status], answers[status])
+    yield family
+    for name, text in _TOTALS.items():
+        yield _counter(name, text, sum(_number(e.get(name)) or 0 for e in rounds))
+    for name, text in _GAUGES.items():
+        value = _number(rounds[-1].get(name)) if rounds else None
+        if value is not None:
+            yield _gauge(name, text, value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"fedprune_{name}", text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"fedprune_{name}", text, value=value)
+
+
+def _number(value: object) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(str(value)) if number else None
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    address, state = sys.argv[1], Path(sys.argv[2])
+    host, _, port = address.rpartition(":")
+    REGISTRY.register(RunCollector(state))
+    start_http_server(int(port), addr=host.strip("[]"))
+    while True:
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Flower's messages on their way: sent, pulled one by one, and read without trust.
+
+A node decides what its reply holds, so reading one may raise anything.  It is told here
+as the reason why that node's reply does not count; the others' replies do.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import httpx
+from fedprune.common.errors import FedPruneError, PayloadError, Reason
+from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, check_payload
+from fedprune.common.text import printable, told
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+UNSENT = "Flower did not take its message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back for one message.
+
+    Attributes:
+        number: Flower's id of the message that was sent.
+        message: The reply, or None when it cannot be used.
+        reason: One printable line that says why, or empty.
+        failed: Whether the node itself says that it failed.
+    """
+
+    number: str
+    message: Message | None
+    reason: str = ""
+    failed: bool = False
+
+
+def send(grid: Grid, messages: Iterable[Message]) -> list[str | None]:
+    """Push messages; return Flower's ids in their order, None for one not taken."""
+    wanted = list(messages)
+    sent: list[str | None] = list(grid.push_messages(wanted))
+    # All are missing when they are larger than Flower takes.
+    return [*sent, *[None] * (len(wanted) - len(sent))]
+
+
+def arrived(grid: Grid, numbers: Collection[str]) -> Iterator[Reply]:
+    """Yield the replies that have come to these messages.
+
+    Pulled one by one: Flower raises when it cannot put a reply together, and those
+    that it pulled in the same call are lost then.
+
+    Raises:
+        httpx.HTTPError: If Flower's link cannot be reached, which it retries itself.
+    """
+    for number in list(numbers):
+        found = _pull(grid, number)
+        if found is not None:
+            yield found
+
+
+def _pull(grid: Grid, number: str) -> Reply | None:
+    try:
+        for message in grid.pull_messages([number]):
+            if message.has_error():
+                why = printable(message.error.reason)
+                return Reply(number=number, message=None, reason=why, failed=True)
+            return Reply(number=number, message=message)
+    except httpx.HTTPError:
+        raise  # the server's own connection: no node has caused it, the run resumes
+    except Exception as error:  # whatever the node has put into it
+        return Reply(number=number, message=None, reason=unreadable(error))
+    return None
+
+
+def unreadable(error: Exception) -> str:
+    """Return why a reply cannot be read, in one printable line."""
+    if isinstance(error, FedPruneError):
+        return printable(error)
+    return f"its reply cannot be read: {told(error)}"
+
+
+def payload(message: Message, max_bytes: int) -> bytes:
+    """Return the bytes of a reply.
+
+    Raises:
+        Exception: Of any class, if the reply is not as it should be.
+    """
+    array = message.content.array_records[RECORD][ARRAY]
+    return check_payload(array.stype, array.data, max_bytes)
+
+
+def said(message: Message, record: str = RECORD) -> dict[str, object]:
+    """Return the plain values of a reply; nothing in them is trusted.
+
+    Raises:
+        Exception: Of any class, if the reply is not as it should be.
+    """
+    records = message.content.config_records
+    return dict(records[record]) if record in records else {}
+
+
+def has_lost(message: Message, acknowledged: int) -> bool:
+    """Return whether a client notes that what it owed is missing.
+
+    Args:
+        message: Its answer.
+        acknowledged: The last round whose answer was accepted, 0 for none: who was
+            never heard owes nothing.
+
+    Raises:
+        Exception: Of any class, if the notes are not as they should be.
+    """
+    notes = said(message, NOTES)
+    if not notes:
+        return False
+    value = notes.get(LOST)
+    if value is not True or len(notes) > 1:
+        raise PayloadError(Reason.BAD_VALUE, LOST, _found(value, "true, alone"))
+    if acknowledged == 0:
+        detail = "true of a client that was never heard before"
+        raise PayloadError(Reason.BAD_VALUE, LOST, detail)
+    return True
+
+
+def count_of(values: dict[str, object], name: str) -> int:
+    """Return a count that a reply says.
+
+    Raises:
+        PayloadError: If it is no whole number from 0.
+    """
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise PayloadError(Reason.BAD_VALUE, name, _found(value, "a count"))
+    return value
+
+
+def share_of(values: dict[str, object], name: str) -> float:
+    """Return a share that a reply says, or NaN where a device has nothing to judge by.
+
+    Raises:
+        PayloadError: If it is no number, or one outside of 0..1.
+    """
+    value = values.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    share = float(value) if number else math.inf  # type: ignore[arg-type]
+    if not (math.isnan(share) or 0.0 <= share <= 1.0):
+        raise PayloadError(Reason.BAD_VALUE, name, _found(value, "a share, 0 to 1"))
+    return share
+
+
+def _found(value: object, wanted: str) -> str:
+    shown = repr(value) if isinstance(value, int | float) else type(value).__name__
+    return f"{shown}; want {wanted}"

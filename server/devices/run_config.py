@@ -1,0 +1,45 @@
+"""The configuration of a run folder: its code runs only if it is this user's own."""
+
+from pathlib import Path
+
+from fedprune.common.config import Config, load_config
+from fedprune.common.trust import check_code, named_code, record_code
+from fedprune.server.runs.folder import RunFolder
+
+
+def run_config(
+    folder: RunFolder,
+    *,
+    trust_code: bool = False,
+    factory: bool = False,
+    state: Path | None = None,
+) -> Config:
+    """Return what a run folder says is to be run.
+
+    Args:
+        folder: The run folder, which may come from anywhere.
+        trust_code: Let it name code even if no command of this user started it here.
+        factory: Whether the caller makes the network, so that its name does not count.
+        state: A server's folder, which also says what its commands have started.
+
+    Raises:
+        ConfigError: If it is no configuration, or names code of somebody else's.
+    """
+    config = load_config(folder.config)
+    named = named_code(config, factory=factory)
+    check_code(folder.path, folder.run_id, named, trust_code=trust_code, state=state)
+    return config
+
+
+def admit(folder: RunFolder, state: Path, *, trust_code: bool) -> RunFolder:
+    """Let a server run a folder that its operator names.
+
+    A run is started through Flower, by whoever reaches it; what it would run is
+    written down in the server's own folder by the operator's commands alone.
+
+    Raises:
+        ConfigError: If it names code of somebody else's.
+    """
+    config = run_config(folder, trust_code=trust_code, state=state)
+    record_code(folder.run_id, named_code(config), state)
+    return folder

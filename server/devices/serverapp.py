@@ -1,0 +1,35 @@
+"""``flwr-serverapp`` of a FedPrune server: runs the installed code and no other.
+
+Flower runs whatever a submitted run brings along.  This stands in its place on the
+search path of the server's executor, and refuses a run that brings code.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from fedprune.common.flower.bundle import check_app
+from fedprune.common.system.processes import end_with_parent
+from flwr.superlink.cli.flwr_serverapp import flwr_serverapp
+
+
+def main() -> None:
+    """Run the server's app of one run, as Flower's own command does.
+
+    It ends with the server's executor, so that a server that was killed leaves no run
+    behind which holds the run folder and waits for ever.
+    """
+    end_with_parent()
+    # Flower's package hides this module behind the function of the same name.
+    runtime: Any = import_module("flwr.superlink.runtime.run_serverapp")
+    install = runtime.install_from_fab
+
+    def checked(fab: bytes, *arguments: object, **options: object) -> object:
+        check_app(fab)
+        return install(fab, *arguments, **options)
+
+    runtime.install_from_fab = checked
+    flwr_serverapp()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""A server of real devices: Flower's link, its executor, and runs on them."""
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fedprune.common.config import Config, config_to_toml
+from fedprune.common.errors import (
+    ConfigError,
+    DataError,
+    FedPruneError,
+    IntegrityError,
+    RoundError,
+)
+from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.system.lock import hold
+from fedprune.common.system.paths import make_private_folder
+from fedprune.common.system.processes import (
+    ALIVE,
+    LOCK,
+    Keeper,
+    Process,
+    environment,
+    tail,
+)
+from fedprune.common.text import printable
+from fedprune.common.trust import named_code, record_code
+from fedprune.server.devices.follow import Follower, describe
+from fedprune.server.devices.preflight import check_port
+from fedprune.server.devices.superlink import Link, parse_address
+from fedprune.server.runs.folder import RunFolder, read_json_object
+
+_START_S = 180.0  # a busy machine takes long to import Flower
+_POLL_S = 0.3
+_RESTART_S = 2.0
+_PICK_UP_S = 90.0  # until Flower is asked whether it still has a run that is not there
+_ATTEMPTS = 3
+_QUICK_S = 10.0
+_EXIT_CODES: dict[object, type[FedPruneError]] = {
+    kind.exit_code: kind
+    for kind in (ConfigError, DataError, RoundError, IntegrityError)
+}
+
+
+class Service:
+    """A server while it is up; use it as a context.
+
+    Args:
+        link: Where it listens and keeps its state.
+        metrics: "HOST:PORT" of a Prometheus endpoint, or "".
+        quiet: Whether nothing is told while it works.
+    """
+
+    def __init__(self, link: Link, *, metrics: str, quiet: bool) -> None:
+        self._link = link
+        self._metrics = metrics
+        self._quiet = quiet
+        self._started = 0.0
+        self._keeper = Keeper(self._judge, link.state / ALIVE)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start everything and let in the clients.
+
+        Raises:
+            ConfigError: If address, port or state folder cannot be used.
+            FedPruneError: If it does not come up.
+        """
+        self._check()
+        with ExitStack() as stack:
+            make_private_folder(self._link.state)
+            lock = self._link.state / LOCK
+            stack.enter_context(hold(lock, advice="want another --state"))
+            self._link.prepare()
+            stack.enter_context(self._keeper)
+            self._started = time.monotonic()
+            self._keeper.start(self._link.superlink())
+            self._wait_for_link()
+            self._keeper.start(self._link.executor())
+            if self._metrics:
+                self._keeper.start(self._endpoint())
+            fresh = self._link.register()
+            self._say(f"serving at {self._link.host}:{self._link.port}")
+            if fresh:
+                self._say(f"clients let in: {', '.join(fresh)}")
+            self._stack = stack.pop_all()
+        return self
+
+    def _check(self) -> None:
+        """Refuse what cannot work, before anything is started."""
+        check_port("--listen", self._link.host, self._link.port)
+        if not self._metrics:
+            return
+        check_port("--metrics", *parse_address("--metrics", self._metrics))
+        if find_spec("prometheus_client") is None:
+            msg = "--metrics needs prometheus-client: pip install 'fedprune[ops]'"
+            raise ConfigError(msg)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End everything."""
+        self._stack.__exit__(kind, error, trace)
+
+    def wait(self) -> None:
+        """Serve until Ctrl-C or SIGTERM; new keys are let in on SIGHUP."""
+        signal.signal(signal.SIGHUP, lambda *_: self._let_in())
+        self._say("waiting for fedprune submit")
+        self._keeper.run(lambda: False)
+
+    def _let_in(self) -> None:
+        """Let in new keys; a key that is refused ends nothing."""
+        try:
+            fresh = self._link.register()
+        except FedPruneError as error:
+            self._say(f"no key let in: {error}")
+        else:
+            self._say(f"clients let in: {', '.join(fresh) or 'no new keys'}")
+
+    def carry_out(self, folder: RunFolder) -> dict[str, object]:
+        """Run what a run folder says, again from its checkpoints when it dies.
+
+        Returns:
+            The figures of ``summary.json``.
+
+        Raises:
+            FedPruneError: If the run fails, with the exit code of the reason.
+        """
+        follower = Follower(folder)
+        follower.skip()
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._say("the run's process has ended early; it is resumed")
+            number = self._link.submit(folder.path)
+            last = self._follow(folder, follower, number)
+            if last is not None:
+                summary = _outcome(folder, last)
+                return self._with_traffic(folder, number, summary)
+        msg = (
+            f"the run's process ended {_ATTEMPTS} times; see "
+            f"{self._link.state / 'logs'}; go on with: --resume {folder.path}"
+        )
+        raise FedPruneError(msg)
+
+    def _with_traffic(
+        self, folder: RunFolder, number: int, summary: dict[str, object]
+    ) -> dict[str, object]:
+        """Add what the transport counted beside our own counts."""
+        up, down = self._link.traffic(number)
+        whole = {**summary, "transport_bytes_up": up, "transport_bytes_down": down}
+        write_json_atomic(folder.summary, whole)
+        return whole
+
+    def _follow(
+        self, folder: RunFolder, follower: Follower, number: int
+    ) -> Mapping[str, object] | None:
+        """Tell what a run does; return its last event, None when it just ended."""
+        started, held = time.monotonic(), False
+        while True:
+            self._keeper.check()
+            alive = folder.holder() is not None
+            for event in follower.new():
+                if line := describe(event):
+                    self._say(line)
+                if event["event"] in {"run_finished", "run_failed"}:
+                    return event
+            held = held or alive
+            if not alive and held:
+                return None
+            if not held and time.monotonic() - started > _PICK_UP_S:
+                # A busy machine takes long; a second run would be in the way of this.
+                if number not in self._link.running():
+                    return None
+                started = time.monotonic()
+            time.sleep(_POLL_S)
+
+    def _wait_for_link(self) -> None:
+        end = time.monotonic() + _START_S
+        while not self._link.answers():
+            self._keeper.check()
+            if time.monotonic() > end:
+                msg = f"the SuperLink did not come up within {_START_S:g} s"
+                raise FedPruneError(msg)
+            time.sleep(_POLL_S)
+
+    def _judge(self, process: Process, code: int) -> float:
+        """Start a process again, unless it never came up."""
+        if time.monotonic() - self._started < _QUICK_S and process.name == "superlink":
+            msg = f"{process.name} ended with {code}: {_last_line(process.log)}"
+            raise FedPruneError(msg)
+        self._say(f"{process.name} ended with {code}; it is started again")
+        return _RESTART_S
+
+    def _endpoint(self) -> Process:
+        return Process(
+            name="metrics",
+            command=(
+                *(sys.executable, "-m", "fedprune.server.devices.metrics"),
+                *(self._metrics, str(self._link.state)),
+            ),
+            environment=environment(self._link.home),
+            log=self._link.state / "logs" / "metrics.log",
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(text, flush=True)  # noqa: T201 - the server's own output
+
+
+def new_folder(config: Config, state: Path) -> RunFolder:
+    """Make the folder of a run that is to be submitted to the server of ``state``."""
+    folder = RunFolder.create(
+        Path(config.run.dir), config.run.name, config=config_to_toml(config)
+    )
+    for where in (None, state):
+        record_code(folder.run_id, named_code(config), where)
+    return folder
+
+
+def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]:
+    if last["event"] == "run_finished":
+        return read_json_object(folder.summary)
+    kind = _EXIT_CODES.get(last.get("exit_code"), FedPruneError)
+    why = printable(last.get("text", "the run failed"))
+    if kind in {FedPruneError, RoundError}:  # what else is wrong stays wrong
+        why += f"; go on with: fedprune serve --resume {folder.path}"
+    raise kind(why)
+
+
+def _last_line(log: Path | None) -> str:
+    lines = [line for line in tail(log).splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,69 @@
+"""What a server is doing, as ``fedprune status`` shows it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedprune.server.devices.superlink import CURRENT, Link
+from fedprune.server.runs.folder import read_json_object
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What a server is doing.
+
+    Attributes:
+        address: Where it is reached from its own machine.
+        runs: Its runs, newest first; the run started last has its ``folder``.
+        clients: Its nodes; one whose key is registered has its name as ``client``.
+    """
+
+    address: str
+    runs: Sequence[Row]
+    clients: Sequence[Row]
+
+
+def survey(link: Link) -> Status:
+    """Ask a server what it is doing.
+
+    Raises:
+        FedPruneError: If the server does not answer.
+    """
+    current: Row = {}
+    if (link.state / CURRENT).exists():
+        current = read_json_object(link.state / CURRENT)
+    names = link.names()
+    return Status(
+        address=link.address,
+        runs=[_with_folder(run, current) for run in link.runs()],
+        clients=[
+            {"client": names.get(str(node["node-id"]), ""), **node}
+            for node in link.nodes()
+        ],
+    )
+
+
+def lines(found: Status) -> Iterator[str]:
+    """Yield one line for each run and each client."""
+    for run in found.runs:
+        parts = [f"run {run['run-id']}: {run['status']}", f"{_seconds(run)} s"]
+        traffic = run.get("network-traffic")
+        if isinstance(traffic, dict):
+            parts.append(f"up {traffic['inbound-bytes']} B")
+            parts.append(f"down {traffic['outbound-bytes']} B")
+        if "folder" in run:
+            parts.append(str(run["folder"]))
+        yield ", ".join(parts)
+    for client in found.clients:
+        name = client["client"] or f"node {client['node-id']}"
+        yield f"client {name}: {client['status']}"
+
+
+def _with_folder(run: Row, current: Row) -> Row:
+    is_current = str(current.get("number")) == str(run["run-id"])
+    return {**run, "folder": current["folder"]} if is_current else run
+
+
+def _seconds(run: Row) -> str:
+    return f"{float(str(run.get('elapsed') or 0)):.0f}"

@@ -1,0 +1,275 @@
+"""Flower's SuperLink as FedPrune starts it: its processes, and requests to it.
+
+Everything lies in one state folder: Flower's own folder, the database, the secret of
+the executor, logs.
+"""
+
+import json
+import secrets
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.common.flower.bundle import APP_TOML, NAMES_KEY, RUN_KEY
+from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.system.paths import check_readable, make_private_folder
+from fedprune.common.system.processes import Process, environment
+from fedprune.common.trust import STATE_VARIABLE
+from fedprune.server.devices.certs import CertFolder
+from fedprune.server.devices.request import flower, request, rows
+from fedprune.server.runs.folder import read_json_object
+
+CURRENT = "current.json"  # the run that was started last
+
+_CONNECTION = "fedprune"
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+_SECRET_BYTES = 32
+_PORTS = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A SuperLink: where it listens, and where it keeps what it knows.
+
+    Attributes:
+        state: Its folder.
+        host: Address that it listens at.
+        port: Port that it listens at.
+        tls: Folder of its certificates, or None for plain connections.
+    """
+
+    state: Path
+    host: str
+    port: int
+    tls: Path | None
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches it."""
+        host = "127.0.0.1" if self.host in _ANY else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def home(self) -> Path:
+        """Flower's own folder."""
+        return self.state / "flower"
+
+    @property
+    def _secret(self) -> Path:
+        return self.state / "secret"
+
+    @property
+    def _book(self) -> Path:
+        """Which client's key is registered as which node."""
+        return self.state / "registered.json"
+
+    def prepare(self) -> None:
+        """Write what Flower's processes read.
+
+        Raises:
+            ConfigError: If the state folder cannot be used.
+        """
+        for place in (self.home, self.state / "app", self.state / "bin"):
+            make_private_folder(place)
+        write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
+        write_bytes_atomic(self.home / "config.toml", self._connection().encode())
+        gate = f"#!{sys.executable}\nfrom fedprune.server.devices.serverapp import main\n\nmain()\n"
+        write_bytes_atomic(self.state / "bin/flwr-serverapp", gate.encode(), mode=0o700)
+        if not self._secret.exists():
+            secret = secrets.token_bytes(_SECRET_BYTES)
+            write_bytes_atomic(self._secret, secret, mode=0o600)
+        tls = None if self.tls is None else str(self.tls.resolve())
+        write_json_atomic(
+            self.state / "link.json",
+            {"host": self.host, "port": self.port, "tls": tls},
+        )
+
+    def superlink(self) -> Process:
+        """Return the process that nodes connect to."""
+        command = [
+            *flower("flower-superlink"),
+            *("--host", self.host, "--port", str(self.port)),
+            *("--database", str(self.state / "link.db"), "--isolation", "process"),
+            *("--superexec-auth-secret-file", str(self._secret)),
+            "--disable-runtime-dependency-installation",
+        ]
+        if self.tls is None:
+            command.append("--insecure")
+        else:
+            folder = CertFolder(self.tls)
+            command += ["--enable-supernode-auth"]
+            command += ["--ssl-ca-certfile", str(folder.ca)]
+            command += ["--ssl-certfile", str(folder.server)]
+            command += ["--ssl-keyfile", str(folder.server_key)]
+        return self._process("superlink", command)
+
+    def executor(self) -> Process:
+        """Return the process that runs the server's half of a run."""
+        command = [
+            *flower("flower-superexec"),
+            *("--runtime-api-address", self.address),
+            *("--superexec-auth-secret-file", str(self._secret)),
+        ]
+        if self.tls is None:
+            command.append("--insecure")
+        else:
+            command += ["--root-certificates", str(CertFolder(self.tls).ca)]
+        return self._process("executor", command)
+
+    def answers(self) -> bool:
+        """Return whether somebody listens at the address."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+    def register(self) -> list[str]:
+        """Let in the nodes whose public keys lie in the certificates' folder.
+
+        Returns:
+            Names of the clients that are new.
+        """
+        if self.tls is None:
+            return []
+        known = read_json_object(self._book) if self._book.exists() else {}
+        fresh = []
+        for name, path in CertFolder(self.tls).public_keys().items():
+            key = path.read_text(encoding="utf-8").strip()
+            entry = known.get(name)
+            if isinstance(entry, dict) and entry.get("key") == key:
+                continue
+            found = self._request("supernode", "register", str(path), place=3)
+            known[name] = {"key": key, "node": int(str(found["node-id"]))}
+            fresh.append(name)
+            write_json_atomic(self._book, known)
+        return fresh
+
+    def submit(self, folder: Path) -> int:
+        """Start the run of a run folder; return Flower's number of it."""
+        names = "" if self.tls is None else self._book
+        chosen = f'{RUN_KEY}="{folder.resolve()}" {NAMES_KEY}="{names}"'
+        app = str(self.state / "app")
+        found = self._request("run", app, "--run-config", chosen, place=2)
+        number = int(str(found["run-id"]))
+        write_json_atomic(
+            self.state / CURRENT, {"number": number, "folder": str(folder.resolve())}
+        )
+        return number
+
+    def stop(self, number: int) -> None:
+        """Stop a run."""
+        self._request("stop", str(number), place=2)
+
+    def runs(self) -> list[dict[str, object]]:
+        """Return what Flower knows of its runs, newest first."""
+        return rows(self._request("ls", place=1), "runs")
+
+    def traffic(self, number: int) -> tuple[int, int]:
+        """Return what Flower counted of a run's traffic, bytes from and to nodes."""
+        found = self._request("ls", "--run-id", str(number), place=1)
+        for run in rows(found, "runs"):
+            counts = run.get("network-traffic")
+            if isinstance(counts, dict):
+                return int(counts["inbound-bytes"]), int(counts["outbound-bytes"])
+        return 0, 0
+
+    def running(self) -> list[int]:
+        """Return the numbers of the runs that have not ended."""
+        return [
+            int(str(run["run-id"]))
+            for run in self.runs()
+            if not str(run["status"]).startswith("finished")
+        ]
+
+    def names(self) -> dict[str, str]:
+        """Return node number -> client of the keys that are registered."""
+        known = read_json_object(self._book) if self._book.exists() else {}
+        entries = {name: e for name, e in known.items() if isinstance(e, dict)}
+        return {str(entry["node"]): name for name, entry in entries.items()}
+
+    def nodes(self) -> list[dict[str, object]]:
+        """Return what Flower knows of its nodes."""
+        return rows(self._request("supernode", "list", place=2), "nodes")
+
+    def _request(self, *words: str, place: int) -> dict[str, object]:
+        """Ask the link; the connection's name is an argument at that place."""
+        named = (*words[:place], _CONNECTION, *words[place:])
+        return request(self.home, self.address, words[:2], named)
+
+    def _process(self, name: str, command: list[str]) -> Process:
+        return Process(
+            name=name,
+            command=tuple(command),
+            environment=environment(self.home, [self.state / "bin"])
+            | {STATE_VARIABLE: str(self.state)},
+            log=self.state / "logs" / f"{name}.log",
+        )
+
+    def _connection(self) -> str:
+        lines = [
+            "[superlink]",
+            f'default = "{_CONNECTION}"',
+            f"[superlink.{_CONNECTION}]",
+            f'address = "{self.address}"',
+        ]
+        if self.tls is None:
+            lines.append("insecure = true")
+        else:
+            ca = CertFolder(self.tls).ca.resolve()
+            lines.append(f"root-certificates = {json.dumps(str(ca))}")
+        return "\n".join(lines) + "\n"
+
+
+def parse_address(option: str, text: str) -> tuple[str, int]:
+    """Return host and port of "HOST:PORT".
+
+    Raises:
+        ConfigError: If it is not of that form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
+        msg = f'{option}: found "{text}", want HOST:PORT, for example 0.0.0.0:8000'
+        raise ConfigError(msg)
+    return host.strip("[]"), int(port)
+
+
+def live_link(state: Path) -> Link:
+    """Return the link of a server that is up.
+
+    Raises:
+        ConfigError: If this is no server's state folder.
+        IntegrityError: If its description is broken.
+        FedPruneError: If nobody listens.
+    """
+    link = open_link(state)
+    if not link.answers():
+        msg = f"no server answers at {link.address}; start it: fedprune serve"
+        raise FedPruneError(msg)
+    return link
+
+
+def open_link(state: Path) -> Link:
+    """Return the link whose state folder this is.
+
+    Raises:
+        ConfigError: If there is none.
+        IntegrityError: If its description is broken.
+    """
+    path = state / "link.json"
+    check_readable(path, f"{state} is no state folder of fedprune serve")
+    try:
+        found = json.loads(path.read_bytes())
+        tls = found["tls"]
+        return Link(
+            state=state,
+            host=str(found["host"]),
+            port=int(found["port"]),
+            tls=None if tls is None else Path(tls),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: not a link's description: {error}"
+        raise IntegrityError(msg) from error

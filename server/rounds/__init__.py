@@ -1,0 +1,1 @@
+"""The algorithm of a round at the server; no disk, no Flower."""

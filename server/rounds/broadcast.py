@@ -1,0 +1,149 @@
+"""What a round sends down: the network on its grid, whole or as what changed.
+
+Everybody's reference is the decoded broadcast; what the grid loses stays in the
+server's exact weights.  The last broadcasts are remembered, so that a client that
+holds one of them is sent what changed since, if that is shorter.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from fedprune.common import codec
+from fedprune.common.config import Config
+from fedprune.common.messages import (
+    Broadcast,
+    GridWeights,
+    ModelSpec,
+    PrunePlan,
+    Statistics,
+    Vector,
+    weights_digest,
+)
+from fedprune.common.pruning.remap import remap_grid
+from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.state import Known, Sent, ServerState
+
+REMEMBERED = 8  # broadcasts that changes can be told from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """A network as it is sent.
+
+    Attributes:
+        broadcast: It, in an encoding that stands alone.
+        weights: What its readers decode, float32[n].
+        grid: The integers behind it, or None where there are none.
+    """
+
+    broadcast: Broadcast
+    weights: Vector
+    grid: GridWeights | None
+
+
+def encode_state(
+    state: ServerState, structure: Structure, spec: ModelSpec, config: Config
+) -> Sending:
+    """Return the broadcast of a state, and what its readers decode."""
+    values = config.broadcast.values
+    if values != "grid":
+        broadcast, weights = encode_network(
+            state.plan, state.weights, state.statistics, spec, values
+        )
+        return Sending(broadcast=broadcast, weights=weights, grid=None)
+    grid, weights = put_on_grid(state, structure, spec)
+    broadcast = Broadcast(
+        plan=state.plan,
+        weights=codec.encode_full(grid, spec),
+        digest=weights_digest(weights),
+        statistics=state.statistics,
+    )
+    return Sending(broadcast=broadcast, weights=weights, grid=grid)
+
+
+def decoded_state(
+    state: ServerState, structure: Structure, spec: ModelSpec, config: Config
+) -> Vector:
+    """Return what readers of a state's broadcast would decode."""
+    if config.broadcast.values == "grid":
+        return put_on_grid(state, structure, spec)[1]
+    data = codec.encode_weights(state.weights, spec, config.broadcast.values)
+    return codec.decode_weights(data, spec)
+
+
+def put_on_grid(
+    state: ServerState, structure: Structure, spec: ModelSpec
+) -> tuple[GridWeights, Vector]:
+    """Return a state's weights on the grid, near the last broadcast, and decoded.
+
+    The final rounds have a fine grid: the network is small by then, and learns in small
+    steps.  The final network is on a fresh one, whose levels fit into eight bits.
+    """
+    codec.check_finite(state.weights, spec)
+    before = None
+    if state.sent and not state.cursor.closing:
+        before = as_sent(state.sent[-1], structure)
+        before = remap_grid(before, structure, state.sent[-1].keep, state.keep)
+    fine = state.cursor.final and not state.cursor.closing
+    grid = codec.on_grid(state.weights, spec, before, fine=fine)
+    return grid, codec.grid_values(grid, spec)
+
+
+def encode_network(
+    plan: PrunePlan,
+    weights: Vector,
+    statistics: Statistics | None,
+    spec: ModelSpec,
+    values: str,
+) -> tuple[Broadcast, Vector]:
+    """Encode a network; return it with the weights that its reader decodes."""
+    blob = codec.encode_weights(weights, spec, values)
+    decoded = codec.decode_weights(blob, spec)
+    broadcast = Broadcast(
+        plan=plan, weights=blob, digest=weights_digest(decoded), statistics=statistics
+    )
+    return broadcast, decoded
+
+
+def held_by(known: Known, sent: Iterable[Sent]) -> Sent | None:
+    """Return the remembered broadcast that a client holds, or None."""
+    found = [one for one in sent if one.round == known.held]
+    return found[-1] if found else None
+
+
+def told_from(
+    base: Sent | None, sending: Sending, structure: Structure, spec: ModelSpec
+) -> Broadcast:
+    """Return the shortest broadcast that a client can read that holds ``base``."""
+    if base is None or sending.grid is None:
+        return sending.broadcast
+    before = as_sent(base, structure)
+    name = codec.BaseName(round=base.round, name=before.name)
+    keep = sending.broadcast.plan.keep
+    cut = remap_grid(before, structure, base.keep, keep)
+    change = codec.encode_change(sending.grid, spec, name, cut)
+    if len(change) >= len(sending.broadcast.weights):
+        return sending.broadcast
+    return replace(sending.broadcast, weights=change)
+
+
+def remember(sent: tuple[Sent, ...], round_: int, sending: Sending) -> tuple[Sent, ...]:
+    """Return the remembered broadcasts after a round."""
+    if sending.grid is None:
+        return ()
+    keep, full = sending.broadcast.plan.keep, sending.broadcast.weights
+    new = Sent(round=round_, keep=keep, full=full, grid=sending.grid)
+    return (*sent, new)[-REMEMBERED:]
+
+
+def as_sent(sent: Sent, structure: Structure) -> GridWeights:
+    """Return the integers of an earlier broadcast, in the shapes that it had."""
+    if sent.grid is not None:
+        return sent.grid
+    return _read(sent.full, structure.spec(sent.keep))
+
+
+@lru_cache(maxsize=2 * REMEMBERED)
+def _read(full: bytes, spec: ModelSpec) -> GridWeights:
+    return codec.decode_full(full, spec)

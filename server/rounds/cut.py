@@ -1,0 +1,237 @@
+"""Agree and choose: from many importances to one smaller plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from fedprune.common.config import Config
+from fedprune.common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
+from fedprune.common.pruning.choose import choose_keep
+from fedprune.common.pruning.choose_blocks import choose_blocks
+from fedprune.common.pruning.cost import is_met, is_near, shares
+from fedprune.common.pruning.importance import weight_scores
+from fedprune.common.pruning.latency import LatencyTable, load_table
+from fedprune.common.pruning.nearest import lowest, step_back
+from fedprune.common.pruning.plan import child_plan
+from fedprune.common.schedule import density_at
+from fedprune.common.seeding import Use, generator
+from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.consensus import consensus, normalise, smooth
+from fedprune.server.rounds.state import spread
+
+_ROUNDING = 1e-9
+CLIENT_CRITERIA = (
+    *("taylor", "activation-mean", "activation-variance", "apoz"),
+    *("fisher", "sensitivity"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What the clients of a round agreed on.
+
+    Attributes:
+        importance: float32[kept units], summing to about 1.
+        votes: The clients' normalised scores, same length each.
+    """
+
+    importance: Vector
+    votes: dict[str, Vector]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a cut decided, and on what grounds.
+
+    Attributes:
+        plan: The smaller plan; the old one when nothing could be cut.
+        importance: Moving average over the original units, float32[units].
+        consensus: What this round agreed on, float32[kept units before the cut].
+        votes: The clients' normalised scores, same length each.
+    """
+
+    plan: PrunePlan
+    importance: Vector
+    consensus: Vector
+    votes: dict[str, Vector]
+
+
+def choose(  # noqa: PLR0913 - all that a cut depends on, by name
+    *,
+    structure: Structure,
+    config: Config,
+    round_: int,
+    progress: float,
+    plan: PrunePlan,
+    weights: Vector,
+    dead: Mask,
+    earlier: Vector | None,
+    records: Sequence[ClientRecord],
+) -> Choice:
+    """Agree on one importance and choose what is kept.
+
+    Args:
+        structure: The original network.
+        config: Criterion, consensus, budget, floor, steps.
+        round_: The round that scored; keys the random control.
+        progress: Position on the schedule that this cut aims at, 0..1.
+        plan: The plan that is cut further.
+        weights: The broadcast that was scored, float32[n].
+        dead: bool[units]: exactly zero after the server's proximal step; they go
+            first, at no loss.
+        earlier: Moving average of earlier cycles, or None.
+        records: The accepted answers.
+    """
+    found = agree(structure, config, plan, weights, round_, records)
+    average = smooth(earlier, spread(found.importance, plan.keep), config.prune.ema)
+    ranking = average.copy()
+    ranking[dead] = 0.0
+    keep = choose_next(structure, config, plan, ranking, progress=progress)
+    smaller = (
+        plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
+    )
+    return Choice(
+        plan=smaller,
+        importance=average,
+        consensus=found.importance,
+        votes=found.votes,
+    )
+
+
+def choose_next(
+    structure: Structure,
+    config: Config,
+    plan: PrunePlan,
+    importance: Vector,
+    *,
+    progress: float,
+) -> Mask:
+    """Return what a cut keeps that aims at a position on the schedule, bool[units].
+
+    Blocks go first, then channels for what is left of the way.
+    """
+    final = budget_targets(config)
+    latency = latency_table(structure, config)
+    # A block has no half: after a rollback smaller steps are what is wanted.
+    most = 0 if plan.rollback else ceil(progress * config.prune.blocks - _ROUNDING)
+    keep = choose_blocks(
+        structure, plan.keep, importance, final, most=most, latency=latency
+    )
+    targets = {
+        key: density_at(config.prune.schedule, end, progress)
+        for key, end in final.items()
+    }
+    return choose_keep(
+        structure,
+        keep,
+        importance,
+        targets,
+        floor=config.prune.floor,
+        step_cap=config.prune.step_cap,
+        width_multiple=config.prune.width_multiple,
+        latency=latency,
+        final=final,
+    )
+
+
+def agree(
+    structure: Structure,
+    config: Config,
+    plan: PrunePlan,
+    weights: Vector,
+    round_: int,
+    records: Sequence[ClientRecord],
+) -> Agreement:
+    """Return one importance for the kept units out of the answers of a round.
+
+    Clients' scores by the configured consensus; the server's own scores of the
+    broadcast where the criterion is its own, or where every client abstained.
+    """
+    votes = {
+        r.client_id: r.importance
+        for r in records
+        if r.status is Status.ACCEPTED and r.importance is not None
+    }
+    agreed = None
+    if config.prune.importance in CLIENT_CRITERIA:
+        examples = {r.client_id: r.num_examples for r in records}
+        agreed = consensus(votes, examples, config.prune.consensus)
+    if agreed is None:
+        agreed = _own_scores(structure, config, round_, plan, weights)
+    return Agreement(
+        importance=agreed,
+        votes={c: normalise(v).astype(np.float32) for c, v in votes.items()},
+    )
+
+
+def _own_scores(
+    structure: Structure, config: Config, round_: int, plan: PrunePlan, weights: Vector
+) -> Vector:
+    """Score the broadcast at the server: its own criterion, or L2 when all abstain."""
+    criterion = config.prune.importance
+    if criterion in CLIENT_CRITERIA:
+        criterion = "l2"
+    rng = generator(config.run.seed, round_, "server", Use.RANDOM_SCORE)
+    scores = weight_scores(structure, plan.keep, weights, criterion, rng)
+    return normalise(scores[plan.keep]).astype(np.float32)
+
+
+def budget_targets(config: Config) -> dict[str, float]:
+    """Return the budget as {measure: share of the dense network}."""
+    given = config.prune.budget.model_dump()
+    return {key: float(value) for key, value in given.items() if value is not None}
+
+
+def latency_table(structure: Structure, config: Config) -> LatencyTable | None:
+    """Return the table that a latency budget is measured by, or None.
+
+    Raises:
+        ConfigError: If the configured file is no table of this network.
+    """
+    if config.prune.budget.latency is None:
+        return None
+    return load_table(Path(config.prune.latency_table), structure)
+
+
+def within_budget(structure: Structure, config: Config, keep: Mask) -> bool:
+    """Return whether a network is within its budget."""
+    reached = shares(structure, keep, latency_table(structure, config))
+    return all(is_met(reached[k], end) for k, end in budget_targets(config).items())
+
+
+def budget_used(structure: Structure, config: Config, keep: Mask) -> dict[str, float]:
+    """Return what is left of the dense network over its target, by kind."""
+    reached = shares(structure, keep, latency_table(structure, config))
+    return {k: reached[k] / end for k, end in budget_targets(config).items()}
+
+
+def coarse(structure: Structure, config: Config, keep: Mask) -> str:
+    """Return what keeps a met budget from being met within 2 %, or nothing."""
+    used = budget_used(structure, config, keep)
+    if not used or is_near(max(used.values())):
+        return ""
+    prune, targets = config.prune, budget_targets(config)
+    kind = max(used, key=lambda k: used[k])
+    widths = {"floor": prune.floor, "width_multiple": prune.width_multiple}
+    msg = (
+        f"budget {kind} = {targets[kind]:g} ends at {used[kind] * targets[kind]:.4f}, "
+        f"{100 * used[kind]:.1f} % of it: nothing nearer was found"
+    )
+    table = latency_table(structure, config)
+    back = step_back(structure, keep, targets, **widths, latency=table)
+    if back is not None:
+        over = max(targets, key=lambda k: back.shares[k] / targets[k])
+        msg += (
+            f"; the smallest step back, {back.before} to {back.after} channels of "
+            f"'{back.group}', ends at {over} = {back.shares[over]:.4f}"
+        )
+    stuck = lowest(structure, keep, **widths)
+    if stuck:
+        msg += f"; at their lowest width (prune.floor = {prune.floor}): "
+        msg += ", ".join(f"'{name}'" for name in stuck)
+    if prune.width_multiple > 1:
+        msg += f"; widths go by multiples of {prune.width_multiple}: a smaller"
+        return f"{msg} prune.width_multiple ends nearer"
+    return f"{msg}; a channel here is a large share of the network"

@@ -1,0 +1,161 @@
+"""The cycle as a state machine: which round comes next, and what it is for.
+
+::
+
+    warmup x W  ->  [ sparsify x S  ->  cut  ->  finetune x F ] ...  ->  final x E
+            ->  closing
+
+The closing round trains nothing: clients receive the final network and measure its
+batch-norm statistics and its validation loss.
+
+The last warmup round scores too: the first sparsify phase needs to know what to shrink.
+
+The cut is a step at the end of the last sparsify round.  ``progress`` runs from 0 to
+1 along the schedule; each accepted cut moves it by ``step``.  The guard may roll a cut
+back: then ``step`` is halved and the cut is tried again, never below a quarter of the
+first step, below which the guard only warns: so every run ends within its budget.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from fedprune.common.config import Rounds
+from fedprune.common.messages import Phase
+
+_SMALLEST_STEP = 0.25  # of the first step
+_CLOSE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a run stands: the round that comes next.
+
+    Attributes:
+        phase: What the next round is for.
+        index: Number of the round within its phase, from 1.
+        cycle: Cuts made so far that were not rolled back.
+        progress: Position on the schedule of the last accepted cut, 0..1.
+        step: How far the next cut moves ``progress``.
+        before: Position on the schedule before the last cut.
+        final: Whether the finetune rounds are the final ones.
+        closing: Whether the next round is the closing one.
+        done: Whether no round is left.
+    """
+
+    phase: Phase
+    index: int = 1
+    cycle: int = 0
+    progress: float = 0.0
+    step: float = 1.0
+    before: float = 0.0
+    final: bool = False
+    closing: bool = False
+    done: bool = False
+
+    @property
+    def target(self) -> float:
+        """Position on the schedule that the next cut aims at."""
+        reached = self.progress + self.step
+        return 1.0 if reached > 1.0 - _CLOSE else reached
+
+
+def first_cursor(rounds: Rounds) -> Cursor:
+    """Return the cursor of a new run."""
+    step = 1.0 / max(rounds.cuts, 1)
+    cursor = Cursor(phase=Phase.WARMUP, step=step)
+    return cursor if rounds.warmup > 0 else _after_warmup(cursor, rounds)
+
+
+def is_previewing(cursor: Cursor, rounds: Rounds) -> bool:
+    """Return whether the next round scores without a cut: the last of the warmup."""
+    warm = cursor.phase is Phase.WARMUP and cursor.index == rounds.warmup
+    return warm and rounds.cuts > 0
+
+
+def is_cutting(cursor: Cursor, rounds: Rounds) -> bool:
+    """Return whether the next round scores and ends with a cut."""
+    return cursor.phase is Phase.SPARSIFY and cursor.index == rounds.sparsify
+
+
+def is_guarded(cursor: Cursor, rounds: Rounds) -> bool:
+    """Return whether the guard judges the last cut at the end of the next round."""
+    tuning = cursor.phase is Phase.FINETUNE and not cursor.final
+    return tuning and cursor.index == rounds.finetune
+
+
+def is_frozen(cursor: Cursor, rounds: Rounds) -> bool:
+    """Return whether batch-norm statistics are frozen: the last third of the end.
+
+    Source: FixBN, Zhong et al. 2023, arXiv:2303.06530.
+    """
+    last = rounds.final - ceil(rounds.final / 3)
+    return cursor.final and not cursor.closing and cursor.index > last
+
+
+def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
+    """Return the cursor after a round without a rollback.
+
+    Args:
+        cursor: Where the finished round stood.
+        rounds: Lengths of the phases.
+        met: Whether the network is within its budget.
+    """
+    if cursor.phase is Phase.WARMUP:
+        if cursor.index < rounds.warmup:
+            return replace(cursor, index=cursor.index + 1)
+        return _after_warmup(cursor, rounds)
+    if cursor.phase is Phase.SPARSIFY:
+        if cursor.index < rounds.sparsify:
+            return replace(cursor, index=cursor.index + 1)
+        cut = replace(
+            cursor,
+            phase=Phase.FINETUNE,
+            index=0,
+            cycle=cursor.cycle + 1,
+            # What the budget has already cannot be cut further: the schedule is over.
+            progress=1.0 if met else cursor.target,
+            before=cursor.progress,
+        )
+        return _after_finetune(cut, rounds, met=met)
+    return _after_finetune(cursor, rounds, met=met)
+
+
+def after_rollback(cursor: Cursor) -> Cursor:
+    """Return the cursor that tries the last cut again with half the step."""
+    return replace(
+        cursor,
+        phase=Phase.SPARSIFY,
+        index=1,
+        cycle=cursor.cycle - 1,
+        progress=cursor.before,
+        step=cursor.step / 2,
+    )
+
+
+def may_roll_back(cursor: Cursor, rounds: Rounds) -> bool:
+    """Return whether the step can still be halved."""
+    return cursor.step / 2 >= _SMALLEST_STEP / max(rounds.cuts, 1) - _CLOSE
+
+
+def _after_warmup(cursor: Cursor, rounds: Rounds) -> Cursor:
+    if rounds.cuts > 0:
+        return replace(cursor, phase=Phase.SPARSIFY, index=1)
+    return _final(cursor, rounds)
+
+
+def _after_finetune(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
+    if cursor.closing:
+        return replace(cursor, done=True)
+    last = rounds.final if cursor.final else rounds.finetune
+    if cursor.index < last:
+        return replace(cursor, index=cursor.index + 1)
+    if cursor.final:
+        return replace(cursor, closing=True, index=cursor.index + 1)
+    if cursor.progress >= 1.0 - _CLOSE and met:
+        return _final(cursor, rounds)
+    return replace(cursor, phase=Phase.SPARSIFY, index=1)
+
+
+def _final(cursor: Cursor, rounds: Rounds) -> Cursor:
+    closing = rounds.final == 0
+    return replace(cursor, phase=Phase.FINETUNE, index=1, final=True, closing=closing)

@@ -1,0 +1,313 @@
+"""The server's half of a round, on one screen: answers in, a new state out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from fedprune.common.aggregate import Accumulator
+from fedprune.common.errors import RoundError
+from fedprune.common.messages import ClientRecord, ClientUpdate, Status, Vector
+from fedprune.common.pruning.importance import zero_units
+from fedprune.common.pruning.plan import rollback_plan
+from fedprune.common.pruning.remap import remap, remap_moments
+from fedprune.common.sparsity.penalty import Aim, build_penalty, shrink_weights
+from fedprune.server.rounds.aggregated import aggregate
+from fedprune.server.rounds.broadcast import decoded_state, remember
+from fedprune.server.rounds.cut import Choice, agree, choose, within_budget
+from fedprune.server.rounds.cycle import (
+    after_rollback,
+    after_round,
+    is_cutting,
+    is_guarded,
+    is_previewing,
+    may_roll_back,
+)
+from fedprune.server.rounds.guard import Score, is_worse, pooled_score
+from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
+from fedprune.server.rounds.mask import holders, take_mask, under_mask
+from fedprune.server.rounds.plan import RoundWork, Setting
+from fedprune.server.rounds.state import (
+    Known,
+    ServerState,
+    Snapshot,
+    Totals,
+    learn,
+    spread,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """All that came back in one round, in the order of the clients' ids."""
+
+    records: tuple[ClientRecord, ...]
+    total: Accumulator
+    singles: tuple[ClientUpdate, ...] = ()
+    bytes_simulation: int = 0
+
+    @property
+    def accepted(self) -> tuple[ClientRecord, ...]:
+        """Records of the accepted answers."""
+        return tuple(r for r in self.records if r.status is Status.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What a round did, beside the new state.
+
+    Attributes:
+        score: The broadcast on the clients' validation parts.
+        loss: Mean training loss, weighted by examples.
+        measured: Network that was sent, with the statistics measured on it: what an
+            evaluation of this round looks at.
+        choice: What the cut at the end of this round decided, or None.
+        rolled_back: Validation losses (before, after) of a cut that was undone.
+        warning: One line when the guard could only warn, else empty.
+        zero_share: Share of exactly zero units when a sparsify phase ends, or None.
+    """
+
+    score: Score
+    loss: float
+    measured: Snapshot
+    choice: Choice | None = None
+    rolled_back: tuple[float, float] | None = None
+    warning: str = ""
+    zero_share: float | None = field(default=None)
+
+
+def finish_round(
+    state: ServerState, work: RoundWork, answers: Answers, setting: Setting
+) -> tuple[ServerState, RoundReport]:
+    """Aggregate the answers and take the steps that end the round.
+
+    Raises:
+        RoundError: If fewer than ``rounds.minimum`` answers were accepted; the state
+            is unchanged then.
+    """
+    _check_quorum(work, answers, setting)
+    robust = setting.config.robust
+    score = pooled_score(answers.accepted, robust.max_weight)
+    measured = pooled_moments(answers.accepted, robust.max_moment)
+    statistics = measured or state.statistics
+    sent = Snapshot(
+        round=work.plan.round,
+        plan=state.plan,
+        weights=work.weights,
+        digest=work.plan.broadcast.digest,
+        statistics=statistics,
+        loss=score.loss,
+    )
+    report = RoundReport(
+        score=score, loss=_mean_loss(answers, robust.max_weight), measured=sent
+    )
+    mean = aggregate(answers.total, answers.singles, answers.accepted, work)
+    weights = under_mask(state, _shrunken(state, work, setting, state.weights + mean))
+    moved = replace(
+        state,
+        round=work.plan.round,
+        weights=weights,
+        statistics=statistics,
+        known=_ledger(state, work, answers),
+        totals=_totals(state.totals, answers),
+        sent=remember(state.sent, work.plan.round, work.sending),
+        mask_holders=holders(state, answers.records),
+    )
+    if is_guarded(state.cursor, setting.config.rounds):
+        back = _guard(moved, score, setting)
+        if isinstance(back, ServerState) and state.previous is not None:
+            return back, replace(report, rolled_back=(state.previous.loss, score.loss))
+        report = replace(report, warning=back if isinstance(back, str) else "")
+    if is_cutting(state.cursor, setting.config.rounds):
+        moved, report = _cut(moved, sent, answers, setting, report)
+    if is_previewing(state.cursor, setting.config.rounds):
+        moved = _preview(moved, sent, answers, setting)
+    met = within_budget(setting.structure, setting.config, moved.keep)
+    cursor = after_round(state.cursor, setting.config.rounds, met=met)
+    moved = take_mask(replace(moved, cursor=cursor), setting)
+    return replace(moved, norm=_usual_norm(state, moved, answers)), report
+
+
+def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:
+    need = setting.config.rounds.minimum
+    count = len(answers.accepted)
+    if count < need:
+        why = next((r.reason for r in answers.records if r.reason), "no answer")
+        msg = (
+            f"round {work.plan.round}: {count} of {len(answers.records)} answers were "
+            f"accepted, rounds.minimum is {need}; first reason: {why}"
+        )
+        raise RoundError(msg)
+
+
+def _mean_loss(answers: Answers, multiple: float) -> float:
+    claims = bounded(
+        [
+            Claim(loss=record.loss, correct=0.0, count=record.num_examples)
+            for record in sorted(answers.accepted, key=lambda r: r.client_id)
+        ],
+        multiple,
+    )
+    examples = sum(claim.count for claim in claims)
+    return sum(claim.loss * claim.count for claim in claims) / max(examples, 1)
+
+
+def _usual_norm(
+    before: ServerState, after: ServerState, answers: Answers
+) -> float | None:
+    """Return the median norm that the next round is measured by; None = by its own.
+
+    Deltas of another phase, of a network that was cut or under a new mask have
+    another length.
+    """
+    old, new = before.cursor, after.cursor
+    same = old.phase is new.phase and old.final == new.final and not new.closing
+    same = same and after.plan is before.plan and after.mask is before.mask
+    return median_norm(answers.accepted) if same else None
+
+
+def _shrunken(
+    state: ServerState, work: RoundWork, setting: Setting, weights: Vector
+) -> Vector:
+    """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
+    settings = work.plan.settings
+    aim = Aim(
+        name=settings.penalty, strength=settings.strength, targets=work.plan.targets
+    )
+    penalty = build_penalty(setting.structure, state.keep, work.weights, aim)
+    return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
+
+
+def _preview(
+    moved: ServerState, sent: Snapshot, answers: Answers, setting: Setting
+) -> ServerState:
+    """Take up a first importance, so that the first penalty has its targets."""
+    found = agree(
+        setting.structure,
+        setting.config,
+        moved.plan,
+        sent.weights,
+        moved.round,
+        answers.accepted,
+    )
+    return replace(moved, importance=spread(found.importance, moved.keep))
+
+
+def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, Known]:
+    """Note what each client holds now; one that did not answer is sent all again."""
+    teacher = (
+        work.plan.broadcast.digest if work.plan.keep_broadcast else work.plan.teacher
+    )
+    known = dict(state.known)
+    for record in answers.records:
+        if record.status is Status.ACCEPTED:
+            known = learn(known, record.client_id, work.plan.round, teacher)
+        elif record.client_id in known:
+            old = known[record.client_id]
+            known[record.client_id] = Known(acknowledged=old.acknowledged)
+    return known
+
+
+def spent(state: ServerState, answers: Answers) -> ServerState:
+    """Count an attempt that failed: its bytes were sent all the same.
+
+    Who failed in it is sent everything again: it may have failed for what it lacks.
+    """
+    lost = {r.client_id for r in answers.records if r.status is not Status.ACCEPTED}
+    known = {
+        client: Known(acknowledged=old.acknowledged) if client in lost else old
+        for client, old in state.known.items()
+    }
+    return replace(
+        state,
+        known=known,
+        mask_holders=state.mask_holders - lost,
+        totals=_totals(state.totals, answers),
+    )
+
+
+def _totals(totals: Totals, answers: Answers) -> Totals:
+    records = answers.records
+    return replace(
+        totals,
+        bytes_up=totals.bytes_up + sum(r.bytes_up for r in records),
+        bytes_down=totals.bytes_down + sum(r.bytes_down for r in records),
+        bytes_fixed=totals.bytes_fixed + sum(r.bytes_fixed for r in records),
+        bytes_simulation=totals.bytes_simulation + answers.bytes_simulation,
+        messages_up=totals.messages_up + len(answers.accepted),
+        refused=totals.refused + _count(records, Status.REFUSED),
+        failed=totals.failed + _count(records, Status.FAILED),
+    )
+
+
+def _count(records: Sequence[ClientRecord], status: Status) -> int:
+    return sum(r.status is status for r in records)
+
+
+def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | str:
+    """Undo the last cut if it cost too much; warn if it cannot be undone."""
+    before = moved.previous
+    if before is None or np.all(before.plan.keep == moved.keep):
+        return ""
+    allowed = setting.config.prune.max_loss_increase
+    if not is_worse(before.loss, score.loss, allowed):
+        return ""
+    if not may_roll_back(moved.cursor, setting.config.rounds):
+        return (
+            f"round {moved.round}: validation loss {score.loss:.4f} after the cut, "
+            f"{before.loss:.4f} before it; the smallest step is reached, so it stays"
+        )
+    return replace(
+        moved,
+        plan=rollback_plan(setting.structure, moved.plan, before.plan),
+        weights=before.weights,
+        statistics=before.statistics,
+        previous=None,
+        norm=None,
+        cursor=after_rollback(moved.cursor),
+        totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
+    )
+
+
+def _cut(
+    moved: ServerState,
+    sent: Snapshot,
+    answers: Answers,
+    setting: Setting,
+    report: RoundReport,
+) -> tuple[ServerState, RoundReport]:
+    """Agree, choose, and slice everything that follows the weights."""
+    structure, config = setting.structure, setting.config
+    spec = structure.spec(moved.keep)
+    decoded = decoded_state(moved, structure, spec, config)
+    dead = zero_units(structure, moved.keep, decoded)
+    choice = choose(
+        structure=structure,
+        config=config,
+        round_=moved.round,
+        progress=moved.cursor.target,
+        plan=moved.plan,
+        weights=sent.weights,
+        dead=dead,
+        earlier=moved.importance,
+        records=answers.accepted,
+    )
+    old, new = moved.keep, choice.plan.keep
+    statistics = moved.statistics
+    if statistics is not None:
+        statistics = replace(
+            statistics,
+            mean=remap_moments(statistics.mean, structure, old, new),
+            variance=remap_moments(statistics.variance, structure, old, new),
+        )
+    share = float(dead[old].mean()) if old.any() else 0.0
+    smaller = replace(
+        moved,
+        plan=choice.plan,
+        weights=remap(moved.weights, structure, old, new),
+        statistics=statistics,
+        importance=choice.importance,
+        dense=moved.dense or sent,
+        previous=sent,
+        zero_shares=(*moved.zero_shares, share),
+    )
+    return smaller, replace(report, choice=choice, zero_share=share)

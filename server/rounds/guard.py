@@ -1,0 +1,64 @@
+"""Whether a cut cost too much, judged on the clients' validation parts only."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedprune.common.messages import ClientRecord, Status
+from fedprune.server.rounds.influence import Claim, bounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a broadcast scored on all validation parts together.
+
+    Attributes:
+        loss: Mean loss of an example, or NaN without examples.
+        accuracy: Share classified rightly, or NaN without examples.
+        count: Number of examples.
+    """
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
+    """Pool the validation of all accepted answers, none of them far from the median.
+
+    Args:
+        records: Answers; those without a validation part do not count.
+        multiple: ``robust.max_weight``: bounds the count of one client.
+    """
+    claims = bounded(
+        [
+            Claim(loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count)
+            for record in sorted(records, key=lambda r: r.client_id)
+            if record.status is Status.ACCEPTED
+            and (v := record.validation) is not None
+            and v.count > 0
+        ],
+        multiple,
+    )
+    count = sum(claim.count for claim in claims)
+    if count == 0:
+        return Score(loss=float("nan"), accuracy=float("nan"), count=0)
+    return Score(
+        loss=sum(claim.loss * claim.count for claim in claims) / count,
+        accuracy=sum(claim.correct * claim.count for claim in claims) / count,
+        count=count,
+    )
+
+
+def is_worse(before: float, after: float, allowed: float) -> bool:
+    """Return whether the loss rose by more than is allowed.
+
+    Args:
+        before: Mean validation loss of the last broadcast before the cut.
+        after: That of the broadcast after the first fine-tune rounds.
+        allowed: Relative increase that is accepted; an absolute slack of 0.05 keeps
+            the noise of small validation parts from judging nearly perfect networks.
+
+    Returns:
+        False as well when either figure is missing.
+    """
+    return after > before * (1.0 + allowed) + 0.05

@@ -1,0 +1,196 @@
+"""How far one client can move a round: its weight, its delta, its moments, its losses.
+
+Honest clients stay inside of every bound here (docs/decisions.md has the measurement);
+a valid message that lies is cut down to what an honest client could have said.  What
+is cut is lost: the client still believes that all of it arrived.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median_low
+
+import numpy as np
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import ClientRecord, SparseDelta, Statistics, Status
+from numpy.typing import NDArray
+
+_MAD = 1.4826  # of a normal distribution, standard deviation over median distance
+_SLACK = 0.1  # losses this near to the median are never moved
+_LARGEST = 65504.0  # of a float16, in which moments travel
+_LARGEST_MEAN = 2.0**12  # batch-norm input means beyond this are faults
+
+
+def weight_caps(
+    enrolled: Mapping[str, int], cohort: Sequence[str], multiple: float, most: int
+) -> dict[str, int]:
+    """Return the largest weight of each client of a cohort, >= 1.
+
+    Medians are the lower ones, here and below: of two clients the smaller says what is
+    usual.  No bound holds against a majority.
+
+    ``min(enrolled, multiple * median enrolment of the cohort, most)``: what a client
+    claims in an answer counts up to what it said when it came, and that up to what is
+    usual.
+
+    Args:
+        enrolled: Client id -> examples that it enrolled with.
+        cohort: Clients that are asked.
+        multiple: ``robust.max_weight``; 0 = no bound by the cohort.
+        most: ``robust.max_examples``.
+    """
+    counts = {client: min(enrolled.get(client, most), most) for client in cohort}
+    usual = median_low(counts.values()) if counts else 0
+    bound = max(int(multiple * usual), 1) if multiple > 0.0 else most
+    return {client: max(min(count, bound), 1) for client, count in counts.items()}
+
+
+def clip_delta(delta: SparseDelta, longest: float) -> tuple[SparseDelta, float]:
+    """Shorten a delta to an L2 norm of at most ``longest``.
+
+    Returns:
+        The delta and the factor on it, 0 <= factor <= 1; the same delta where it is
+        short enough.
+    """
+    factor = clip_factor(delta_norm(delta), longest)
+    return scaled_delta(delta, factor), factor
+
+
+def clip_factor(norm: float, longest: float) -> float:
+    """Return what a delta of this norm is multiplied by, 0 <= factor <= 1."""
+    return 1.0 if norm <= longest else longest / norm
+
+
+def scaled_delta(delta: SparseDelta, factor: float) -> SparseDelta:
+    """Return ``factor`` times a delta; the same one for a factor of 1."""
+    if factor == 1.0:
+        return delta
+    values = (delta.values.astype(np.float64) * factor).astype(np.float32)
+    return SparseDelta(size=delta.size, indices=delta.indices, values=values)
+
+
+def clipped_records(
+    records: Iterable[ClientRecord], multiple: float
+) -> tuple[ClientRecord, ...]:
+    """Return the records with the factors that their own cohort asks for.
+
+    Args:
+        records: All answers of a round; the accepted ones say what is usual.
+        multiple: ``robust.max_norm``; 0 = no delta is clipped.
+    """
+    found = tuple(records)
+    usual = median_norm(r for r in found if r.status is Status.ACCEPTED)
+    longest = multiple * usual if multiple > 0.0 else np.inf
+    return tuple(
+        replace(record, factor=clip_factor(record.norm, longest)) for record in found
+    )
+
+
+def delta_norm(delta: SparseDelta) -> float:
+    """Return the L2 norm of a delta."""
+    values = delta.values.astype(np.float64)
+    # Not by BLAS, whose sums depend on its number of threads: this decides weights.
+    return float(np.sqrt(np.sum(values * values)))
+
+
+def median_norm(records: Iterable[ClientRecord]) -> float:
+    """Return the median L2 norm of the deltas, before any was clipped; 0 of none."""
+    norms = [record.norm for record in records]
+    return float(median_low(norms)) if norms else 0.0
+
+
+def check_moments(statistics: Statistics) -> None:
+    """Refuse moments that no honest activations have.
+
+    Raises:
+        PayloadError: If a mean or variance is out of range.
+    """
+    mean, variance = np.abs(statistics.mean), statistics.variance
+    if not (np.all(mean <= _LARGEST_MEAN) and np.all(variance <= _LARGEST)):
+        detail = f"a mean beyond {_LARGEST_MEAN:g} or a variance beyond {_LARGEST:g}"
+        raise PayloadError(Reason.BAD_VALUE, "statistics", detail)
+
+
+def pooled_moments(
+    records: Iterable[ClientRecord], multiple: float
+) -> Statistics | None:
+    """Pool the batch-norm moments of the accepted answers; None when nobody measured.
+
+    The variance is that of all examples together: mean(var + mean**2) - mean(mean)**2.
+    Before that each client's means and variances are clipped, channel by channel, to
+    the median of the clients +- ``multiple`` of their robust standard deviations
+    (1.4826 times the median distance to it).  So a lie counts as much as the spread of
+    honest clients: next to nothing where their data is alike.  Of two clients neither
+    can be told to be the liar: nothing is clipped below three.
+
+    Args:
+        records: Answers; each weighs as much as its delta does (``num_examples``).
+        multiple: ``robust.max_moment``; 0 = nothing is clipped.
+    """
+    heard = [r for r in records if r.statistics is not None]
+    heard.sort(key=lambda record: record.client_id)
+    if not heard:
+        return None
+    found = [r.statistics for r in heard if r.statistics is not None]
+    mean = np.stack([s.mean.astype(np.float64) for s in found])
+    variance = np.stack([s.variance.astype(np.float64) for s in found])
+    if multiple > 0.0 and len(heard) > 2:  # noqa: PLR2004 - see above
+        mean, variance = _clipped(mean, multiple), _clipped(variance, multiple)
+    centre = np.median(mean, axis=0)
+    share = _shares([r.num_examples for r in heard])
+    offset = mean - centre
+    middle = (share * offset).sum(axis=0)
+    spread = (share * (variance + offset**2)).sum(axis=0) - middle**2
+    return Statistics(
+        num_examples=sum(r.num_examples for r in heard),
+        mean=(centre + middle).astype(np.float32),
+        variance=np.maximum(spread, 0.0).astype(np.float32),
+    )
+
+
+def _clipped(values: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:
+    """Clip each column to its median +- ``multiple`` robust standard deviations."""
+    centre = np.median(values, axis=0)
+    reach = multiple * _MAD * np.median(np.abs(values - centre), axis=0)
+    clipped: NDArray[np.float64] = np.clip(values, centre - reach, centre + reach)
+    return clipped
+
+
+def _shares(weights: Sequence[int]) -> NDArray[np.float64]:
+    column = np.asarray(weights, dtype=np.float64)[:, None]
+    return column / max(float(column.sum()), 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A mean loss that one client reports.
+
+    Attributes:
+        loss: Mean loss of an example.
+        correct: Share classified rightly, 0..1.
+        count: Number of examples, >= 1.
+    """
+
+    loss: float
+    correct: float
+    count: int
+
+
+def bounded(claims: Sequence[Claim], multiple: float) -> list[Claim]:
+    """Return the claims, none of them far from the median one.
+
+    Losses lie within twice the median (and a slack of 0.1) of it, counts at most
+    ``multiple`` times the median count; ``multiple`` 0 = as they are.
+    """
+    if multiple <= 0.0 or not claims:
+        return list(claims)
+    usual = median_low(claim.loss for claim in claims)
+    reach = 2.0 * abs(usual) + _SLACK
+    most = max(int(multiple * median_low(claim.count for claim in claims)), 1)
+    return [
+        Claim(
+            loss=min(max(claim.loss, usual - reach), usual + reach),
+            correct=claim.correct,
+            count=min(claim.count, most),
+        )
+        for claim in claims
+    ]

@@ -1,0 +1,337 @@
+"""From the state to a round's questions: who is asked, and what they are sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
+
+from fedprune.common import codec
+from fedprune.common.aggregate import Limits
+from fedprune.common.config import Config, Robust, Update
+from fedprune.common.messages import (
+    Broadcast,
+    Mask,
+    ModelSpec,
+    Phase,
+    RoundPlan,
+    TrainSettings,
+    Vector,
+)
+from fedprune.common.schedule import learning_rate
+from fedprune.common.seeding import Use, generator
+from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.broadcast import (
+    Sending,
+    encode_network,
+    encode_state,
+    held_by,
+    told_from,
+)
+from fedprune.server.rounds.cut import CLIENT_CRITERIA, choose_next
+from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
+from fedprune.server.rounds.engine import Asking, Order
+from fedprune.server.rounds.influence import weight_caps
+from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What stays the same in all rounds of a run.
+
+    Attributes:
+        run_id: Name of the run; a message of another run is refused.
+        config: The configuration.
+        structure: The original network.
+        clients: Ids of all clients, in order.
+        enrolled: Client id -> examples that it enrolled with: what it claims later
+            counts up to that.
+    """
+
+    run_id: str
+    config: Config
+    structure: Structure
+    clients: tuple[str, ...]
+    enrolled: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundWork:
+    """One planned round.
+
+    Attributes:
+        asking: The questions.
+        plan: The plan that they all carry (without an address).
+        spec: Shapes of the network that is sent.
+        sending: The network that is sent.
+        robust: What limits the influence of one client.
+    """
+
+    asking: Asking
+    plan: RoundPlan
+    spec: ModelSpec
+    sending: Sending
+    robust: Robust
+
+    @property
+    def weights(self) -> Vector:
+        """The decoded broadcast, float32[n]."""
+        return self.sending.weights
+
+
+def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundWork:
+    """Plan the next round; ``attempt`` > 0 draws another cohort after a failure."""
+    config, structure = setting.config, setting.structure
+    round_ = state.round + 1
+    spec = structure.spec(state.keep)
+    sending = encode_state(state, structure, spec, config)
+    cohort = draw_cohort(setting, round_, attempt)
+    teacher = _teacher(state, config)
+    base = RoundPlan(
+        run_id=setting.run_id,
+        round=round_,
+        phase=state.cursor.phase,
+        client_id="",
+        acknowledged=0,
+        settings=settings_for(state, config, spec),
+        structure=structure.digest,
+        structure_json=b"",
+        broadcast=sending.broadcast,
+        teacher=teacher.digest if teacher is not None else b"",
+        teacher_broadcast=None,
+        teacher_statistics=None if teacher is None else teacher.statistics,
+        keep_broadcast=_is_teacher(state, config),
+        targets=_targets(state, setting),
+        mask=b"" if state.mask is None else state.mask.digest,
+        weight_mask=state.mask,
+    )
+    variants, orders = _address(base, state, setting, cohort, sending)
+    asking = Asking(
+        round=round_,
+        variants=variants,
+        orders=orders,
+        limits=Limits(clients=len(cohort), max_examples=config.robust.max_examples),
+        max_bytes=config.update.max_bytes,
+        singles=_needs_singles(state, config),
+        deadline_s=config.rounds.deadline_s,
+        goal=config.rounds.cohort,
+        max_norm=_longest(state, config),
+    )
+    return RoundWork(
+        asking=asking, plan=base, spec=spec, sending=sending, robust=config.robust
+    )
+
+
+def _needs_singles(state: ServerState, config: Config) -> bool:
+    """Return whether the next round needs each update, not only their sum.
+
+    The median does; so does the first round of its kind, whose deltas can only be
+    clipped by their own median norm, once all of them are there.
+    """
+    robust = config.robust
+    unknown = robust.max_norm > 0.0 and state.norm is None and not state.cursor.closing
+    return robust.aggregate == "median" or unknown
+
+
+def _longest(state: ServerState, config: Config) -> float:
+    """Return the L2 norm that answers are clipped to as they come; inf = not then."""
+    multiple = config.robust.max_norm
+    return inf if multiple == 0.0 or state.norm is None else multiple * state.norm
+
+
+def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:
+    """Draw who is asked, without replacement, by seed and round alone."""
+    rounds = setting.config.rounds
+    count = min(ceil(rounds.cohort * rounds.over_select), len(setting.clients))
+    seed = setting.config.run.seed
+    rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)
+    chosen = rng.choice(len(setting.clients), size=count, replace=False)
+    return tuple(setting.clients[i] for i in sorted(chosen))
+
+
+def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
+    """Return how clients train in the next round."""
+    cursor, rounds = state.cursor, config.rounds
+    sparsifying = cursor.phase is Phase.SPARSIFY
+    tuning = _teacher(state, config) is not None
+    scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
+    criterion = config.prune.importance
+    frozen = is_frozen(cursor, rounds) and state.statistics is not None
+    client, update = config.client, config.update
+    return TrainSettings(
+        epochs=0 if cursor.closing else client.epochs,
+        batch=client.batch,
+        lr=rate_of(state.round + 1, config),
+        momentum=client.momentum,
+        penalty=client.penalty if sparsifying else "none",
+        strength=client.strength if sparsifying else 0.0,
+        update_density=update_density(update, spec.size),
+        choice=update.choice,
+        values=update.values,
+        step_error=update.step_error,
+        error_feedback=update.error_feedback,
+        decay=update.decay,
+        distill_weight=config.distill.weight if tuning else 0.0,
+        temperature=config.distill.temperature,
+        importance=criterion if scoring and criterion in CLIENT_CRITERIA else "",
+        measure=spec.moments > 0 and not frozen,
+        freeze=frozen,
+    )
+
+
+def rate_of(round_: int, config: Config) -> float:
+    """Return the learning rate of a round, from 1.
+
+    With ``client.lr_rewind`` the warmup ends a schedule of its own: cuts start from a
+    network that has settled, and what was cut learns again at a higher rate (learning
+    rate rewinding, Renda et al. 2020, arXiv:2003.02389).
+    """
+    client, rounds = config.client, config.rounds
+    if client.lr_rewind <= 0.0:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.total)
+    if round_ <= rounds.warmup:
+        return learning_rate(client.lr_schedule, client.lr, round_, rounds.warmup)
+    late, left = round_ - rounds.warmup, rounds.total - rounds.warmup
+    return learning_rate(client.lr_schedule, client.lr_rewind, late, left)
+
+
+def update_density(update: Update, size: int) -> float:
+    """Return the share of the entries that one answer sends, 0 < share <= 1.
+
+    A network that has shrunk needs most of its entries in every update to be tuned, and
+    they cost little by then: ``min_entries`` holds where the share would be fewer.
+
+    Args:
+        update: ``update_density`` and ``min_entries``.
+        size: Number of weights now, >= 1.
+    """
+    return min(max(update.update_density, update.min_entries / size), 1.0)
+
+
+def _teacher(state: ServerState, config: Config) -> Snapshot | None:
+    """Return the teacher of the next round: only fine-tuning rounds have one."""
+    if config.distill.weight <= 0.0:  # nobody is sent what nobody would use
+        return None
+    cursor = state.cursor
+    tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
+    if not tuning:
+        return None
+    return state.dense if config.distill.teacher == "dense" else state.previous
+
+
+def _is_teacher(state: ServerState, config: Config) -> bool:
+    """Return whether clients keep the next broadcast, to be taught by it later."""
+    wanted = config.distill.teacher == "previous" or state.dense is None
+    teaches = config.distill.weight > 0.0 and wanted
+    return teaches and is_cutting(state.cursor, config.rounds)
+
+
+def _targets(state: ServerState, setting: Setting) -> Mask | None:
+    """Return what the penalty of the next round shrinks: what all later cuts take.
+
+    A channel fades over several cycles, and the importance may change its mind.  The
+    importance agreed on last decides; without one the whole network shrinks.
+    """
+    if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
+        return None
+    keep = choose_next(
+        setting.structure,
+        setting.config,
+        state.plan,
+        state.importance,
+        progress=1.0,
+    )
+    targets: Mask = state.keep & ~keep
+    return targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lack:
+    """What the server must tell one kind of client.
+
+    Attributes:
+        structure: Whether it lacks the structure.
+        teacher: Whether it lacks the teacher.
+        mask: Whether it lacks the weight mask.
+        base: The broadcast that it holds, or None.
+    """
+
+    structure: bool
+    teacher: bool
+    mask: bool
+    base: Sent | None
+
+
+def _lack(state: ServerState, client_id: str, teacher: bytes) -> _Lack:
+    known = state.known.get(client_id, Known())
+    return _Lack(
+        structure=not known.structure,
+        teacher=bool(teacher) and known.teacher != teacher,
+        mask=client_id not in state.mask_holders,
+        base=held_by(known, state.sent),
+    )
+
+
+def _address(
+    base: RoundPlan,
+    state: ServerState,
+    setting: Setting,
+    cohort: Sequence[str],
+    sending: Sending,
+) -> tuple[tuple[bytes, ...], tuple[Order, ...]]:
+    """Encode each needed variant once and say who is sent which.
+
+    Variants differ in what a client lacks (structure, teacher, weight mask) and in the
+    broadcast that it holds.
+    """
+    variants: list[bytes] = []
+    numbers: dict[tuple[bool, bool, bool, int], int] = {}
+    broadcasts: dict[int, Broadcast] = {}
+    orders = []
+    robust = setting.config.robust
+    caps = weight_caps(setting.enrolled, cohort, robust.max_weight, robust.max_examples)
+    for client_id in cohort:
+        lack = _lack(state, client_id, base.teacher)
+        held = 0 if lack.base is None else lack.base.round
+        if held not in broadcasts:
+            spec = setting.structure.spec(state.keep)
+            told = told_from(lack.base, sending, setting.structure, spec)
+            broadcasts[held] = told
+        key = (lack.structure, lack.teacher, lack.mask, held)
+        if key not in numbers:
+            numbers[key] = len(variants)
+            plan = _variant(base, state, setting, lack)
+            plan = replace(plan, broadcast=broadcasts[held])
+            variants.append(codec.encode_shared(plan))
+        known = state.known.get(client_id, Known())
+        orders.append(
+            Order(
+                client_id=client_id,
+                variant=numbers[key],
+                acknowledged=known.acknowledged,
+                max_weight=caps[client_id],
+            )
+        )
+    return tuple(variants), tuple(orders)
+
+
+def _variant(
+    base: RoundPlan, state: ServerState, setting: Setting, lack: _Lack
+) -> RoundPlan:
+    """Return the plan with what one kind of client lacks."""
+    text = setting.structure.to_json() if lack.structure else b""
+    teacher = None
+    snapshot = _teacher(state, setting.config)
+    if lack.teacher and snapshot is not None:
+        spec = setting.structure.spec(snapshot.plan.keep)
+        teacher, _ = encode_network(
+            snapshot.plan,
+            snapshot.weights,
+            None,  # they travel beside it, to those that hold it as well
+            spec,
+            setting.config.broadcast.values,
+        )
+    return replace(
+        base,
+        structure_json=text,
+        teacher_broadcast=teacher,
+        weight_mask=base.weight_mask if lack.mask else None,
+    )

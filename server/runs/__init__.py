@@ -1,0 +1,1 @@
+"""One run: its folder, events, checkpoints and loop over rounds."""

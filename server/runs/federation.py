@@ -1,0 +1,88 @@
+"""A federation from its first or last checkpoint to its end, on any engine."""
+
+from collections.abc import Mapping
+
+from fedprune.common.config import Config, config_digest
+from fedprune.common.messages import Vector
+from fedprune.common.pruning.plan import full_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.cycle import first_cursor
+from fedprune.server.rounds.engine import Engine
+from fedprune.server.rounds.plan import Setting
+from fedprune.server.rounds.state import ServerState, Snapshot, new_state
+from fedprune.server.runs.checkpoint import Checkpoints
+from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.loop import Check, Desk, Evaluate, drive, sendable
+
+
+def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by name
+    *,
+    name: str,
+    config: Config,
+    clients: tuple[str, ...],
+    structure: Structure,
+    weights: Vector,
+    folder: RunFolder,
+    engine: Engine,
+    log: EventLog,
+    evaluate: Evaluate | None,
+    enrolled: Mapping[str, int],
+    check: Check | None = None,
+    token: str = "",
+) -> tuple[ServerState, Snapshot]:
+    """Start or resume a federation and run it to its end.
+
+    Args:
+        name: "main" or "control": names checkpoints and events.
+        config: How it runs.
+        clients: Ids of all clients.
+        structure: The original network.
+        weights: Its first weights, float32[n]; used when there is no checkpoint.
+        folder: Where checkpoints go.
+        engine: Delivers questions.
+        log: Where events go; those after the checkpoint are dropped first.
+        evaluate: Scores networks for the report, or None.
+        check: Tries what each cut keeps before it becomes the state, or None.
+        enrolled: Client id -> examples that it enrolled with.
+        token: Tells this run from others of the same configuration; needed where
+            clients keep the state of several runs in one place.  Lengths of messages
+            are those of a simulation when it has 16 characters.
+
+    Returns:
+        The last state, and the network as every client would receive it.
+
+    Raises:
+        RoundError: If too few clients answer.
+        StructureError: If a cut is not exact; the run can be resumed before it.
+        IntegrityError: If there are checkpoints and none can be used.
+    """
+    identity = config_digest(config)
+    setting = Setting(
+        # Main and control must not accept each other's answers.
+        run_id=f"{name}-{token or identity[:16]}",
+        config=config,
+        structure=structure,
+        clients=clients,
+        enrolled=enrolled,
+    )
+    checkpoints = Checkpoints(folder.checkpoints, name, identity)
+    found = checkpoints.restore()
+    for why in found.refused:
+        log.write("warning", run=name, text=f"{why}; the one before it is used")
+    state = found.state
+    if state is None:
+        cursor = first_cursor(config.rounds)
+        state = new_state(structure, weights, cursor, full_plan(structure))
+    log.drop_after(state.round, run=name)
+    desk = Desk(
+        name=name,
+        setting=setting,
+        engine=engine,
+        log=log,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+        check=check,
+    )
+    last = drive(state, desk)
+    return last, sendable(last, setting)

@@ -1,0 +1,227 @@
+"""The folder that a run leaves: where each file lies, who may write, how.
+
+::
+
+    runs/<time>-<name>-<id>/
+        manifest.json   format, run id, versions, command, seeds, data fingerprint
+        config.toml     merged, can be run again
+        events.jsonl    one line an event: the source of everything below
+        metrics.csv     one row a round
+        checkpoints/    safetensors + journal
+        clients/        residuals and caches of simulated clients
+        structure.json  plan.json
+        model/          control, before_cut, final (safetensors; onnx on demand)
+        summary.json    report.html
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.system.lock import hold, holder
+
+__all__ = ["RUN_FORMAT", "RunFolder", "write_bytes_atomic", "write_json_atomic"]
+
+RUN_FORMAT = "fedprune-run/1"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One run on disk.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls,
+        base: Path,
+        name: str = "",
+        *,
+        manifest: Mapping[str, object] | None = None,
+        config: str = "",
+    ) -> Self:
+        """Make a new folder ``<time>-<name>-<id>`` under ``base``.
+
+        Args:
+            base: Where runs lie; made when absent.
+            name: A word for the user; other characters than letters, digits, ``.``
+                and ``_`` become ``-``; empty leaves it out.
+            manifest: What is known of the run at its start; ``format``, ``run_id``
+                and ``started`` are added.
+            config: Text of ``config.toml``.
+
+        Raises:
+            ConfigError: If the folder cannot be made.
+        """
+        now = datetime.now(UTC)
+        word = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
+        # The id keeps two runs of the same second apart; it is no part of the
+        # reproducible state.
+        parts = [now.strftime("%Y-%m-%dT%H-%M-%S"), word, secrets.token_hex(2)]
+        run_id = "-".join(part for part in parts if part)
+        folder = cls(base / run_id)
+        try:
+            folder.path.mkdir(parents=True)
+            for place in (folder.checkpoints, folder.model, folder.clients):
+                place.mkdir()
+        except OSError as error:
+            msg = f"cannot make the run folder {folder.path}: {error.strerror}"
+            raise ConfigError(msg) from error
+        write_bytes_atomic(folder.config, config.encode())
+        head = {"format": RUN_FORMAT, "run_id": run_id, "started": now.isoformat()}
+        write_json_atomic(folder.manifest, {**head, **(manifest or {})})
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the run folder at ``path``.
+
+        Raises:
+            ConfigError: If there is none.
+            IntegrityError: If its manifest is broken or of another format, or
+                something in it is no plain file or folder.
+        """
+        folder = cls(path)
+        if not path.is_dir():
+            msg = f"{path}: no such run folder"
+            raise ConfigError(msg)
+        _refuse_links(path)
+        if not folder.manifest.is_file():
+            msg = f"{path} is not a run folder: it holds no manifest.json"
+            raise ConfigError(msg)
+        found = folder.read_manifest().get("format")
+        if found != RUN_FORMAT:
+            msg = f"{folder.manifest}: format is {found!r}; want {RUN_FORMAT!r}"
+            raise IntegrityError(msg)
+        return folder
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run: the folder's own name when it was made."""
+        return str(self.read_manifest().get("run_id", self.path.name))
+
+    @property
+    def manifest(self) -> Path:
+        """What the run was made of."""
+        return self.path / "manifest.json"
+
+    @property
+    def config(self) -> Path:
+        """The merged configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """One row a round."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints and their journal."""
+        return self.path / "checkpoints"
+
+    @property
+    def clients(self) -> Path:
+        """Folder of the simulated clients' state."""
+        return self.path / "clients"
+
+    @property
+    def structure(self) -> Path:
+        """The structure of the original network."""
+        return self.path / "structure.json"
+
+    @property
+    def plan(self) -> Path:
+        """The newest prune plan."""
+        return self.path / "plan.json"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the networks."""
+        return self.path / "model"
+
+    @property
+    def summary(self) -> Path:
+        """The figures of a finished run."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The report for people."""
+        return self.path / "report.html"
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that a writer holds; never removed, or two could hold it."""
+        return self.path / ".lock"
+
+    def read_manifest(self) -> dict[str, object]:
+        """Return the manifest.
+
+        Raises:
+            IntegrityError: If it is not a JSON object.
+        """
+        return read_json_object(self.manifest)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder alone: one server writes, or none.
+
+        The lock ends with the process, however it ends.
+
+        Raises:
+            ConfigError: If another process holds it; its pid is named.
+        """
+        with hold(self.lock_file, advice="wait for it, stop it, or start another run"):
+            yield
+
+    def holder(self) -> int | None:
+        """Return the pid of the process that writes here, None when nobody does."""
+        return holder(self.lock_file)
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Return the JSON object in ``path``.
+
+    Raises:
+        IntegrityError: If it cannot be read or is something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"{path}: not readable as JSON: {error}"
+        raise IntegrityError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path}: holds a {type(value).__name__}; want a JSON object"
+        raise IntegrityError(msg)
+    return value
+
+
+def _refuse_links(path: Path) -> None:
+    """Refuse a folder that leads elsewhere: what goes on with a run writes into it.
+
+    Raises:
+        IntegrityError: If a link, a pipe or a device lies in it.
+    """
+    for item in path.rglob("*"):
+        if item.is_symlink() or not (item.is_file() or item.is_dir()):
+            msg = f"{item} is a link or no plain file; a run folder holds files and"
+            msg += " folders of its own: remove it, or copy what it points at"
+            raise IntegrityError(msg)

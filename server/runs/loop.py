@@ -1,0 +1,317 @@
+"""The rounds of a run, one after another, until the cursor says that none is left."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from fedprune.common import codec
+from fedprune.common.aggregate import Accumulator
+from fedprune.common.errors import RoundError
+from fedprune.common.messages import ClientRecord, Mask
+from fedprune.common.pruning.cost import count_cost, flops, shares
+from fedprune.server.rounds.broadcast import encode_state
+from fedprune.server.rounds.cut import CLIENT_CRITERIA, coarse
+from fedprune.server.rounds.engine import Engine, expect
+from fedprune.server.rounds.finish import Answers, RoundReport, finish_round, spent
+from fedprune.server.rounds.influence import clipped_records
+from fedprune.server.rounds.plan import RoundWork, Setting, plan_round
+from fedprune.server.rounds.state import ServerState, Snapshot
+from fedprune.server.runs.checkpoint import Checkpoints
+from fedprune.server.runs.events import EventLog
+
+Evaluate = Callable[[Snapshot], float]
+Check = Callable[[Mask], None]
+_ATTEMPTS = 3  # cohorts that one round is tried with
+_NAMED = 3  # clients that a warning names; its event holds all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the loop works with beside the state.
+
+    Attributes:
+        name: "main" or "control".
+        setting: Configuration, structure, clients.
+        engine: Delivers questions.
+        log: Where events go.
+        checkpoints: Where states go.
+        evaluate: Scores a network on test data for the report, or None; nothing is
+            ever decided by it.
+        check: Tries the network that a cut leaves, given what it keeps, and raises
+            StructureError when it is another function; or None.
+    """
+
+    name: str
+    setting: Setting
+    engine: Engine
+    log: EventLog
+    checkpoints: Checkpoints
+    evaluate: Evaluate | None
+    check: Check | None = None
+
+
+def drive(state: ServerState, desk: Desk) -> ServerState:
+    """Run all rounds that are left and return the last state.
+
+    Raises:
+        RoundError: If a round fails with every cohort it is tried with.
+        StructureError: If a cut is not exact; the state before it is the last one
+            that was written.
+    """
+    while not state.cursor.done:
+        state = _one_round(state, desk)
+        desk.checkpoints.write(state)
+    return state
+
+
+def _one_round(state: ServerState, desk: Desk) -> ServerState:
+    before = state
+    for attempt in range(_ATTEMPTS):
+        started = time.monotonic()
+        work = plan_round(state, desk.setting, attempt)
+        answers = collect(work, desk.engine)
+        # First: whatever ends the run now, its events say what clients did.
+        _log_clients(desk, work, answers)
+        try:
+            after, report = finish_round(state, work, answers, desk.setting)
+        except RoundError as error:
+            desk.log.write(
+                "warning", run=desk.name, round=work.plan.round, text=str(error)
+            )
+            if attempt == _ATTEMPTS - 1:
+                raise
+            state = spent(state, answers)
+            continue
+        _check_cut(desk, before, after, report)
+        _log_steps(desk, before, after, report)
+        _log_round(desk, (before, after), work, answers, report, started)
+        return after
+    raise AssertionError  # the loop returns or raises
+
+
+def _check_cut(
+    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
+) -> None:
+    """Try what a cut keeps before anything of it is written."""
+    cut = report.choice is not None and not np.array_equal(before.keep, after.keep)
+    if cut and desk.check is not None:
+        desk.check(after.keep)
+
+
+def collect(work: RoundWork, engine: Engine) -> Answers:
+    """Ask everybody and add the parts as they come.
+
+    Raises:
+        RoundError: If the engine lost a client or answered for one twice: sums that
+            miss or repeat somebody must not be used.
+    """
+    total = Accumulator(work.spec.size, work.asking.limits)
+    records: list[ClientRecord] = []
+    singles: list[tuple[str, bytes]] = []
+    moved = 0
+    for part in engine.ask(work.asking, work.plan, work.spec, work.weights):
+        total.merge(part.total)
+        records += part.records
+        singles += part.singles
+        moved += part.bytes_simulation
+    records.sort(key=lambda record: record.client_id)
+    if work.asking.singles:
+        records = list(clipped_records(records, work.robust.max_norm))
+    asked = {order.client_id: order for order in work.asking.orders}
+    if [record.client_id for record in records] != sorted(asked):
+        got = [record.client_id for record in records]
+        msg = f"round {work.plan.round}: asked {sorted(asked)}, answered for {got}"
+        raise RoundError(msg)
+    return Answers(
+        records=tuple(records),
+        total=total,
+        singles=tuple(
+            codec.decode_update(
+                data,
+                expect(work.plan, work.spec, work.weights, work.asking, asked[client]),
+            )
+            for client, data in sorted(singles)
+        ),
+        bytes_simulation=moved,
+    )
+
+
+def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
+    for record in answers.records:
+        desk.log.write(
+            "client",
+            run=desk.name,
+            round=work.plan.round,
+            client=record.client_id,
+            status=record.status.value,
+            reason=record.reason,
+            bytes_up=record.bytes_up,
+            bytes_down=record.bytes_down,
+            num_examples=record.num_examples,
+            norm=record.norm,
+            factor=round(record.factor, 6),
+            loss=record.loss,
+            seconds=round(record.seconds, 4),
+        )
+    _warn_lost(desk, work.plan.round, answers)
+
+
+def _warn_lost(desk: Desk, round_: int, answers: Answers) -> None:
+    """Name the clients that go on without what they owed."""
+    lost = [r.client_id for r in answers.records if r.residual_lost]
+    if lost:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        named = ", ".join(lost[:_NAMED]) + more
+        text = (
+            f"round {round_}: residuals are missing or damaged, of {named}: they go on "
+            "without, so the run ends with another network than one that lost nothing"
+        )
+        desk.log.write("warning", run=desk.name, round=round_, clients=lost, text=text)
+
+
+def _log_steps(
+    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
+) -> None:
+    """Log what the round decided: a cut, a mask, a rollback, a warning."""
+    if report.choice is not None:
+        _warn_unheard(desk, after, report)
+        _log_cut(desk, before, after, report)
+        _warn_coarse(desk, after)
+    if after.mask is not None and after.mask is not before.mask:
+        desk.log.write(
+            "mask",
+            run=desk.name,
+            round=after.round,
+            digest=after.mask.digest.hex(),
+            weight_density=after.mask.density,
+        )
+    if report.rolled_back is not None:
+        loss_before, loss_after = report.rolled_back
+        desk.log.write(
+            "rollback",
+            run=desk.name,
+            round=after.round,
+            cycle=before.cursor.cycle,
+            loss_before=loss_before,
+            loss_after=loss_after,
+            step=after.cursor.step,
+        )
+    if report.warning:
+        desk.log.write("warning", run=desk.name, round=after.round, text=report.warning)
+
+
+def _warn_unheard(desk: Desk, after: ServerState, report: RoundReport) -> None:
+    """Say that a criterion of the clients was replaced, because nobody scored."""
+    criterion = desk.setting.config.prune.importance
+    choice = report.choice
+    if criterion in CLIENT_CRITERIA and choice is not None and not choice.votes:
+        text = (
+            f"round {after.round}: no client scored (too few examples, or one class), "
+            f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"
+        )
+        desk.log.write("warning", run=desk.name, round=after.round, text=text)
+
+
+def _warn_coarse(desk: Desk, after: ServerState) -> None:
+    """Say which setting leaves much of the budget unused, once cutting is over."""
+    setting = desk.setting
+    if after.cursor.progress >= 1.0:
+        text = coarse(setting.structure, setting.config, after.keep)
+        if text:
+            desk.log.write("warning", run=desk.name, round=after.round, text=text)
+
+
+def _log_cut(
+    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
+) -> None:
+    choice = report.choice
+    assert choice is not None  # noqa: S101 - the caller asked
+    old, new = before.keep, after.keep
+    desk.log.write(
+        "cut",
+        run=desk.name,
+        round=after.round,
+        cycle=after.cursor.cycle,
+        widths=desk.setting.structure.widths(new),
+        step=before.cursor.step,
+        votes={c: np.round(v, 6) for c, v in choice.votes.items()},
+        consensus=np.round(choice.consensus, 6),
+        kept=new[old].astype(int),
+        blocks=desk.setting.structure.dropped(new),
+        zero_share=report.zero_share,
+        accuracy_before=_accuracy(desk, report.measured),
+        **_sizes(desk, after),
+    )
+
+
+def sendable(state: ServerState, setting: Setting) -> Snapshot:
+    """Return a state's network as a client would receive it now."""
+    spec = setting.structure.spec(state.keep)
+    sending = encode_state(state, setting.structure, spec, setting.config)
+    return Snapshot(
+        round=state.round,
+        plan=state.plan,
+        weights=sending.weights,
+        digest=sending.broadcast.digest,
+        statistics=state.statistics,
+        loss=float("nan"),
+    )
+
+
+def _accuracy(desk: Desk, snapshot: Snapshot) -> float | None:
+    return None if desk.evaluate is None else desk.evaluate(snapshot)
+
+
+def _sizes(desk: Desk, state: ServerState) -> dict[str, object]:
+    structure = desk.setting.structure
+    now, reached = count_cost(structure, state.keep), shares(structure, state.keep)
+    return {
+        "params": now.params,
+        "flops": flops(now),
+        "density": reached["params"],
+        "channel_density": reached["channel_density"],
+    }
+
+
+def _log_round(
+    desk: Desk,
+    states: tuple[ServerState, ServerState],
+    work: RoundWork,
+    answers: Answers,
+    report: RoundReport,
+    started: float,
+) -> None:
+    before, after = states
+    config = desk.setting.config
+    # The first broadcast after a cut is what "accuracy after the cut" is about: its
+    # moments are known only now.
+    cut = before.previous is not None and before.previous.round == before.round
+    due = cut or work.plan.round % config.run.evaluate_every == 0
+    desk.log.write(
+        "round",
+        run=desk.name,
+        round=work.plan.round,
+        rounds=max(config.rounds.total + 1, work.plan.round),
+        cycle=before.cursor.cycle,
+        phase=work.plan.phase.value,
+        loss=report.loss,
+        accuracy=_accuracy(desk, report.measured) if due else None,
+        validation_loss=report.score.loss,
+        validation_accuracy=report.score.accuracy,
+        bytes_up=_difference(before, after, "bytes_up"),
+        bytes_down=_difference(before, after, "bytes_down"),
+        bytes_fixed=_difference(before, after, "bytes_fixed"),
+        bytes_simulation=answers.bytes_simulation,
+        asked=len(answers.records),
+        accepted=len(answers.accepted),
+        refused=_difference(before, after, "refused"),
+        failed=_difference(before, after, "failed"),
+        zero_share=report.zero_share,
+        seconds=round(time.monotonic() - started, 4),
+        **_sizes(desk, before),
+    )
+
+
+def _difference(before: ServerState, after: ServerState, name: str) -> int:
+    return int(getattr(after.totals, name)) - int(getattr(before.totals, name))

@@ -1,0 +1,184 @@
+"""The structure that a run is about: what its configuration lets go of a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedprune.common.config import Config
+from fedprune.common.dry_run import Batch, check_data, dry_run, dry_run_cut
+from fedprune.common.errors import (
+    ConfigError,
+    IntegrityError,
+    PayloadError,
+    StructureError,
+)
+from fedprune.common.messages import Mask
+from fedprune.common.models.buffers import check_buffers
+from fedprune.common.pruning.cost import check_budget
+from fedprune.common.pruning.verify import check_cut, check_exact
+from fedprune.common.structure.structure import Structure
+from fedprune.common.structure.tracing.find import Findings, find
+from fedprune.common.task import Task
+from fedprune.server.rounds.cut import budget_targets, latency_table
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder
+from torch import nn
+
+_NAMED = 3  # reasons in a message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A network that was tried: what a run may start with.
+
+    Attributes:
+        structure: What can be cut of it.
+        graph: Name of what it computes, but for its weights.
+        remarks: One line for each thing that is possible and seldom meant.
+    """
+
+    structure: Structure
+    graph: str
+    remarks: tuple[str, ...]
+
+
+def structure_of(task: Task, model: nn.Module) -> Structure:
+    """Return the structure of a task's dense network, with blocks where some may go.
+
+    Raises:
+        StructureError: If its channels cannot be followed.
+        ConfigError: If blocks may go and the network has none.
+    """
+    return _found(task, model).structure
+
+
+def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
+    """Try a network before a run: one batch, its structure, a cut, its budget.
+
+    Args:
+        task: The task.
+        model: Its dense network; left as it was.
+        data: Whether the task's examples are here; a server may only know their shape.
+
+    Raises:
+        ConfigError: If the network does not fit the task, training changes what no
+            client sends, nothing can be cut, or the budget cannot be met.
+        DataError: If the data do not fit what the configuration says of them.
+        StructureError: If its channels cannot be followed, clients could not read the
+            structure, or a cut network does not compute or learn what the dense one
+            does.
+    """
+    remarks = check_data(task) if data else ()
+    batch = Batch.first(task) if data else Batch.declared(task)
+    remarks += dry_run(task, model, batch)
+    check_buffers(model, task.example())
+    found = _found(task, model)
+    _check_readable(found.structure)
+    if task.config.rounds.cuts > 0:
+        _check_cuts(task, model, batch, found)
+    return Tried(structure=found.structure, graph=found.graph, remarks=remarks)
+
+
+def try_config(config: Config) -> None:
+    """Try the network of a configuration on the server, before anything is made.
+
+    Raises:
+        FedPruneError: As for ``try_network``.
+    """
+    task = Task(config)
+    try_network(task, task.build_model(), data=False)
+
+
+def check_unchanged(folder: RunFolder, tried: Tried) -> None:
+    """Refuse a network that is not the one that a run of devices started with.
+
+    Raises:
+        IntegrityError: If its graph or its structure is another.
+    """
+    started = next(
+        (e for e in read_events(folder.events) if e["event"] == "run_started"), None
+    )
+    if started is None:
+        return
+    same = started.get("graph", tried.graph) == tried.graph
+    if folder.structure.is_file():
+        same &= folder.structure.read_bytes() == tried.structure.to_json()
+    if not same:
+        msg = f"{folder.path} cannot go on: the network (its operations, settings or"
+        msg += " shapes) changed since it started; put it back, or start a new run"
+        raise IntegrityError(msg)
+
+
+def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
+    """Return what tries the mask of a cut before it becomes the state of a run.
+
+    It raises StructureError with the groups that it is about, and changes nothing.
+    """
+
+    def check(keep: Mask) -> None:
+        check_cut(task.build_model(), structure, task.example(), keep)
+
+    return check
+
+
+def _found(task: Task, model: nn.Module) -> Findings:
+    config = task.config
+    blocks = config.prune.blocks > 0
+    found = find(model, task.example(), ignore=config.task.ignore, blocks=blocks)
+    if blocks and not found.structure.blocks:
+        msg = f"prune.blocks is {config.prune.blocks}, and no block of the network can"
+        msg += " be dropped; want 0 (fedprune.common.structure.blocks says what a block is)"
+        raise ConfigError(msg)
+    return found
+
+
+def _check_readable(structure: Structure) -> None:
+    try:
+        Structure.from_json(structure.to_json())
+    except PayloadError as error:
+        msg = f"clients could not read the structure of the network: {error}"
+        raise StructureError(msg) from error
+
+
+def _check_cuts(task: Task, model: nn.Module, batch: Batch, found: Findings) -> None:
+    """Refuse a network that cannot be cut, or not as far as its budget wants."""
+    structure = found.structure
+    if structure.units == 0:
+        msg = f"nothing of the network can be cut: {_held(model, found.notes)}"
+        msg += "; want another network, or rounds.cuts = 0"
+        raise ConfigError(msg)
+    _check_budget(task.config, found)
+    check_exact(model, structure, task.example())
+    dry_run_cut(task, model, batch, structure)
+
+
+def _check_budget(config: Config, found: Findings) -> None:
+    try:
+        check_budget(
+            found.structure,
+            budget_targets(config),
+            floor=config.prune.floor,
+            width_multiple=config.prune.width_multiple,
+            latency=latency_table(found.structure, config),
+        )
+    except ConfigError as error:
+        if not found.notes:
+            raise
+        msg = f"{error}; not cut at all: {_listed(found.notes)}"
+        raise ConfigError(msg) from error
+
+
+def _held(model: nn.Module, notes: tuple[str, ...]) -> str:
+    """Return what keeps a network whole: notes, or the modules that hold weights."""
+    if notes:
+        return _listed(notes)
+    holders = tuple(
+        f"'{name}' ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    )
+    return f"no channel lies between its modules {_listed(holders)}"
+
+
+def _listed(texts: tuple[str, ...]) -> str:
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return f"{'; '.join(texts[:_NAMED])}{more}"

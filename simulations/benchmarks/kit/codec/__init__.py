@@ -1,0 +1,1 @@
+"""What the codec's benchmarks share: captured updates, rivals, inputs."""

@@ -1,0 +1,66 @@
+"""Real updates of the product: deltas as its clients code them, with their contexts."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedprune.common import codec
+from fedprune.common.codec import Known
+from fedprune.common.config import load_config
+from fedprune.common.messages import ClientUpdate, QuantisedDelta
+from fedprune.simulations.runs.run import run
+
+FILE = Path(__file__).parent.parent / "experiments" / "mnist-lenet5.toml"
+Captured = dict[int, list[tuple[QuantisedDelta, Known]]]
+
+
+class _Enough(BaseException):
+    """Ends the run: no part of the product catches it."""
+
+
+def captures(rounds: tuple[int, ...], clients: int) -> Captured:
+    """Return what clients of ``mnist-lenet5`` sent in some rounds.
+
+    Args:
+        rounds: Rounds that are kept; the run ends with the last one.
+        clients: Answers a round; the experiment itself asks 10 clients.
+
+    Raises:
+        ConfigError: If there is no MNIST where ``FEDPRUNE_DATA`` says.
+    """
+    found: Captured = {number: [] for number in rounds}
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
+        settings = [
+            f'run.dir="{folder}"',
+            'run.engine="inprocess"',
+            "run.control=false",
+            "run.evaluate_every=100",
+            f"rounds.cohort={clients}",
+            f"rounds.minimum={clients}",
+        ]
+        with _kept(found, clients):
+            try:
+                run(load_config(FILE, settings))
+            except _Enough:
+                return found
+    return found
+
+
+@contextmanager
+def _kept(found: Captured, clients: int) -> Iterator[None]:
+    """Keep what ``encode_update`` is given."""
+    encode = codec.encode_update
+
+    def keeping(update: ClientUpdate, known: Known) -> bytes:
+        if update.round in found:
+            found[update.round].append((update.delta, known))
+            if update.round == max(found) and len(found[update.round]) == clients:
+                raise _Enough
+        return encode(update, known)
+
+    codec.encode_update = keeping
+    try:
+        yield
+    finally:
+        codec.encode_update = encode

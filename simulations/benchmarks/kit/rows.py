@@ -1,0 +1,91 @@
+"""Long benchmarks in pieces: each piece is measured once and kept in a folder."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedprune.common.errors import IntegrityError
+from fedprune.common.system.atomic import write_json_atomic
+from fedprune.simulations.benchmarks.kit.harness import commit
+from scipy.stats import t as student
+
+Raw = dict[str, Any]
+
+
+class RowStore:
+    """Raw results by name, one JSON file each; one that is there is not measured again.
+
+    Args:
+        folder: Where they lie; made when needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, name: str, work: Callable[[], Raw]) -> Raw:
+        """Return a result that is kept, or measure it and keep it.
+
+        Args:
+            name: Its name, fit for a file.
+            work: Measures it: returns what JSON knows, all numbers finite.
+
+        Returns:
+            The result, and under ``commit`` what it was measured on.
+
+        Raises:
+            IntegrityError: If the kept file is none that this wrote.
+        """
+        path = self._folder / f"{name}.json"
+        if path.is_file():
+            return _read(path)
+        found = {"commit": commit(), **work()}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(path, found)
+        print(f"{name}: measured", flush=True)
+        return found
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and half width of its 95 % interval by Student's t; NaN for n = 1.
+
+    >>> mean, half = interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    count = len(values)
+    mean = sum(values) / count
+    if count == 1:
+        return mean, math.nan
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    quantile = float(student.ppf(0.975, count - 1))
+    return mean, quantile * math.sqrt(variance / count)
+
+
+def spread_text(values: Sequence[float]) -> str:
+    """Return the 95 % interval of a mean and the values, for a figure's detail."""
+    mean, half = interval(values)
+    each = ", ".join(f"{value:+.2f}" for value in values)
+    if math.isnan(half):
+        return f"n = 1, no interval: {each}"
+    low, high = mean - half, mean + half
+    return f"95 % interval {low:+.2f} to {high:+.2f}, n = {len(values)}: {each}"
+
+
+def origin(found: Sequence[Raw]) -> str:
+    """Return on which other commits results were measured, or nothing."""
+    others = sorted({str(raw["commit"]) for raw in found} - {commit()})
+    return f"; measured on {', '.join(others)}" if others else ""
+
+
+def _read(path: Path) -> Raw:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        msg = f"{path} is no kept result ({error}); delete it to measure it again"
+        raise IntegrityError(msg) from error
+    if not isinstance(value, dict) or "commit" not in value:
+        msg = f"{path} is no kept result; delete it to measure it again"
+        raise IntegrityError(msg)
+    return value

@@ -1,0 +1,119 @@
+"""How well the agreed votes rank channels: against what the loss says of each.
+
+The truth about a unit is the rise of the mean training loss when that unit alone is
+masked in the network that was voted on, with batch norm refitted to its weights.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from fedprune.client.rounds.measure import measure_statistics, validate
+from fedprune.common.artifacts.load import load_model
+from fedprune.common.config import load_config
+from fedprune.common.data.examples import Examples
+from fedprune.common.models.flat import set_statistics
+from fedprune.common.pruning.trial import mask_units
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
+from fedprune.server.runs.events import read_events
+from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.runs.run import run
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
+from torch import nn
+
+_FEWEST = 3  # units of a group that a rank correlation is worth
+
+
+def measure_votes(folder: Path, settings: Sequence[str] = ()) -> Raw:
+    """Run the defaults and compare the votes of the first cut with the truth.
+
+    Args:
+        folder: Where the run's folder is made.
+        settings: Changes to the defaults, as ``key=value``.
+
+    Returns:
+        ``all``: the rank correlation over all units; ``groups``: by pruning group;
+        ``as_broadcast``: over all units when the truth is measured with the moments
+        of the file; ``units`` and ``distinct``: how many, and how many values the
+        logged votes have.
+    """
+    places = [f'run.dir="{folder}"', "run.control=false", "run.engine=inprocess"]
+    config = load_config(None, [*settings, *places])
+    result = run(config)
+    events = read_events(result.directory / "events.jsonl")
+    votes = np.asarray(
+        next(event["consensus"] for event in events if event["event"] == "cut"),
+        dtype=np.float64,
+    )
+    task = Task(config)
+    text = (result.directory / "structure.json").read_bytes()
+    structure = Structure.from_json(text)
+    model = load_model(
+        result.directory / "model" / "before_cut.safetensors", factory=task.build_model
+    )
+    torch.set_num_threads(1)
+    examples = task.dataset.train
+    as_broadcast = loss_rises(model, structure, examples, task)
+    refit(model, examples)
+    rises = loss_rises(model, structure, examples, task)
+    groups = {
+        group.name: spearman(votes[group.units], rises[group.units])
+        for group in structure.groups
+        if len(group.units) >= _FEWEST
+    }
+    return {
+        "all": spearman(votes, rises),
+        "groups": groups,
+        "as_broadcast": spearman(votes, as_broadcast),
+        "units": len(votes),
+        "distinct": len(np.unique(votes)),
+    }
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Return Spearman's rank correlation, ties at their mean rank; 0 of a constant.
+
+    >>> spearman([1, 2, 3], [10, 20, 15])
+    0.5
+    """
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(spearmanr(first, second).statistic)
+
+
+def refit(model: nn.Module, examples: Examples) -> None:
+    """Give batch norm the moments of its inputs over all examples."""
+    found = measure_statistics(model, examples)
+    if found is not None:
+        set_statistics(model, found.mean, found.variance)
+    model.eval()
+
+
+def loss_rises(
+    model: nn.Module, structure: Structure, examples: Examples, task: Task
+) -> NDArray[np.float64]:
+    """Return how much the mean loss rises without each unit alone, float64[units].
+
+    Args:
+        model: The uncut network; left as it was.
+        structure: Its structure.
+        examples: What the loss is measured on; never test data.
+        task: Says what the loss is.
+    """
+    before = _mean_loss(model, examples, task)
+    rises = np.zeros(structure.units)
+    for unit in range(structure.units):
+        keep = structure.full()
+        keep[unit] = False
+        masked = copy.deepcopy(model)
+        mask_units(masked, structure, keep)
+        rises[unit] = _mean_loss(masked, examples, task) - before
+    return rises
+
+
+def _mean_loss(model: nn.Module, examples: Examples, task: Task) -> float:
+    return validate(model, examples, task).loss_sum / len(examples)

@@ -1,0 +1,98 @@
+"""Engines: in this process, or Flower's simulation on Ray with nodes = workers.
+
+A Flower node is a worker that owns a list of virtual clients.  With one node a client
+Flower's delivery loop costs time that grows with the square of their number, and the
+driver holds every reply; with one blob per worker and round neither happens.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import ModelSpec, RoundPlan, Vector
+from fedprune.common.task import Task
+from fedprune.server.rounds.engine import Asking, Engine, Order, Part
+from fedprune.simulations.engines.worker import Worker
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the clients of a run are played.
+
+    Attributes:
+        task: Their task.
+        root: Folder of their states, readable by every worker.
+        workers: Worker processes; 0 = one for each core.
+        ray_address: An existing Ray cluster, or "" for a local one.
+    """
+
+    task: Task
+    root: Path
+    workers: int
+    ray_address: str
+
+
+class InProcessEngine:
+    """Plays all clients here, one after another; no polls, no copies.
+
+    Args:
+        task: The task.
+        root: Folder of the clients' states.
+    """
+
+    def __init__(self, task: Task, root: Path) -> None:
+        self._worker = Worker(task, root)
+
+    def ask(
+        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
+    ) -> Iterator[Part]:
+        """Ask every client; one part."""
+        del plan, spec, weights  # the worker reads them from the message, as devices do
+        yield self._worker.play(asking, asking.orders)
+
+
+def with_engine(place: Place, kind: str, body: Callable[[Engine], T]) -> T:
+    """Run ``body`` with an engine and clean up behind it."""
+    if kind == "inprocess":
+        return body(InProcessEngine(place.task, place.root))
+    return _with_ray(place, body)
+
+
+def deal(
+    orders: tuple[Order, ...], costs: dict[str, int], hands: int
+) -> list[tuple[Order, ...]]:
+    """Deal orders to workers: longest first onto the lightest, everyone exactly once.
+
+    Args:
+        orders: Who is asked.
+        costs: Client id -> estimated cost, for example its number of examples.
+        hands: Number of workers.
+
+    Returns:
+        At most ``hands`` non-empty lists.
+    """
+    loads = [0] * hands
+    dealt: list[list[Order]] = [[] for _ in range(hands)]
+    ranked = sorted(orders, key=lambda o: (-costs.get(o.client_id, 0), o.client_id))
+    for order in ranked:
+        lightest = loads.index(min(loads))
+        loads[lightest] += costs.get(order.client_id, 0) + 1
+        dealt[lightest].append(order)
+    return [tuple(hand) for hand in dealt if hand]
+
+
+def _with_ray(place: Place, body: Callable[[Engine], T]) -> T:
+    """Run ``body`` inside a Flower server app whose nodes are workers on Ray."""
+    try:
+        from fedprune.simulations.engines.on_ray import run_on_ray  # noqa: PLC0415 - Ray is heavy
+    except ImportError as error:
+        msg = (
+            f"the Ray engine is not installed ({error.name}): "
+            "pip install 'fedprune[simulation]', or use --engine inprocess"
+        )
+        raise ConfigError(msg) from error
+    return run_on_ray(place, body)

@@ -1,0 +1,179 @@
+"""Hostile clients on purpose: valid messages that lie, in runs of this process.
+
+A hostile client trains as the others do, then its answer is decoded, altered and
+encoded again: digest and form are right, only what it says is not.  Tests and the
+first-aid benchmark use it.  Workers on Ray are other processes and stay honest.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import fedprune.simulations.engines.worker
+import numpy as np
+from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.aggregate import Limits
+from fedprune.common.messages import (
+    ClientUpdate,
+    ModelSpec,
+    Phase,
+    RoundPlan,
+    SparseDelta,
+    Statistics,
+    Validation,
+)
+from fedprune.server.rounds.engine import Asking, Order, expect
+
+MEAN, VARIANCE = 50.0, 1e-3  # moments that no layer of an honest client has
+LOSS = 1e30
+_MAX_BYTES = (1 << 31) - 1
+_EXACT = 1e-4  # share of a tensor's energy that its steps may lose
+_CLAIM = 1000  # times the examples that it holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a hostile client knows when it lies.
+
+    Attributes:
+        plan: What it was asked.
+        bench: The networks and data of its process.
+        store: What it keeps.
+    """
+
+    plan: RoundPlan
+    bench: Workbench
+    store: ClientStore
+
+    @property
+    def most(self) -> int:
+        """The largest number of examples that a message may claim."""
+        return self.bench.task.config.robust.max_examples
+
+
+Forge = Callable[[Scene, bytes], bytes]
+Attack = Callable[[ClientUpdate, ModelSpec, Scene], ClientUpdate]
+
+
+@contextmanager
+def hostile(forge: Forge) -> Iterator[None]:
+    """Give every answer of every client to ``forge`` while the block runs."""
+    module: Any = fedprune.simulations.engines.worker
+    honest = module.run_round
+
+    def answer(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
+        scene = Scene(plan=plan, bench=bench, store=store)
+        return forge(scene, honest(plan, bench, store))
+
+    module.run_round = answer
+    try:
+        yield
+    finally:
+        module.run_round = honest
+
+
+def by(clients: Collection[str], attack: Attack) -> Forge:
+    """Return the forger that alters the answers of some clients only."""
+
+    def forge(scene: Scene, answer: bytes) -> bytes:
+        hit = scene.plan.client_id in clients
+        return altered(attack, scene, answer) if hit else answer
+
+    return forge
+
+
+def altered(attack: Attack, scene: Scene, answer: bytes) -> bytes:
+    """Return an honest answer as the attack changes it: again a valid message."""
+    opened = open_plan(scene.plan, scene.bench, scene.store)
+    asking = Asking(
+        round=scene.plan.round,
+        variants=(),
+        orders=(),
+        limits=Limits(clients=1, max_examples=scene.most),
+        max_bytes=_MAX_BYTES,
+        singles=False,
+        deadline_s=0.0,
+        goal=0,
+    )
+    held = replace(scene.plan, weight_mask=opened.mask)
+    spec, weights = opened.spec, opened.weights
+    order = Order(
+        client_id=scene.plan.client_id,
+        variant=0,
+        acknowledged=0,
+        max_weight=scene.most,
+    )
+    expected = expect(held, spec, weights, asking, order)
+    update = codec.decode_update(answer, expected)
+    known = codec.hold(spec, weights, mask=expected.mask)
+    return codec.encode_update(attack(update, spec, scene), known)
+
+
+def scaled(update: ClientUpdate, spec: ModelSpec, factor: float) -> ClientUpdate:
+    """Return an update whose delta is ``factor`` times as long, on its own grid."""
+    sent = codec.dequantise_delta(update.delta, spec)
+    longer = SparseDelta(
+        size=sent.size,
+        indices=sent.indices,
+        values=sent.values * np.float32(factor),
+    )
+    delta = codec.quantise_delta(longer, spec, update.delta.kind, _EXACT)
+    return replace(update, delta=delta)
+
+
+def claim_and_flip(update: ClientUpdate, spec: ModelSpec, scene: Scene) -> ClientUpdate:
+    """Claim a thousand times the examples and send the delta with its sign turned."""
+    claimed = min(_CLAIM * update.num_examples, scene.most)
+    return replace(scaled(update, spec, -1.0), num_examples=claimed)
+
+
+def moments(update: ClientUpdate, scene: Scene, *, claim: bool) -> ClientUpdate:
+    """Send batch-norm moments of nowhere; claim them for all examples, or for its own.
+
+    Rounds that ask for no moments get none.
+    """
+    honest = update.statistics
+    if honest is None:
+        return update
+    lie = Statistics(
+        num_examples=scene.most if claim else honest.num_examples,
+        mean=np.full_like(honest.mean, MEAN),
+        variance=np.full_like(honest.variance, VARIANCE),
+    )
+    return replace(update, statistics=lie)
+
+
+def judged_bad_after_cuts(update: ClientUpdate, scene: Scene) -> ClientUpdate:
+    """Say in every fine-tune round that the broadcast is hopeless."""
+    if scene.plan.phase is not Phase.FINETUNE:
+        return update
+    bad = Validation(loss_sum=LOSS, correct=0, count=scene.most)
+    return replace(update, validation=bad)
+
+
+def judged_good(update: ClientUpdate, scene: Scene) -> ClientUpdate:
+    """Say in every round that the broadcast is perfect."""
+    count = scene.most
+    good = Validation(loss_sum=0.0, correct=count, count=count)
+    return replace(update, validation=good)
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "examples x 1000, sign flipped": claim_and_flip,
+    "delta x 100": lambda update, spec, _: scaled(update, spec, 100.0),
+    "delta x 100, sign flipped": lambda update, spec, _: scaled(update, spec, -100.0),
+    "moments, most examples": lambda update, _, scene: moments(
+        update, scene, claim=True
+    ),
+    "moments, own examples": lambda update, _, scene: moments(
+        update, scene, claim=False
+    ),
+    "validation bad after cuts": lambda update, _, scene: judged_bad_after_cuts(
+        update, scene
+    ),
+    "validation always good": lambda update, _, scene: judged_good(update, scene),
+}

@@ -1,0 +1,197 @@
+"""What travels between driver and workers: questions down, sums and records up.
+
+Not federated traffic: it is counted apart (``bytes_simulation``).  Both ends are ours
+and on machines of ours, so plain msgpack frames it; the clients' own messages inside
+keep their frames.  Arrays are raw little-endian bytes.
+"""
+
+from typing import Any
+
+import msgpack
+import numpy as np
+from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import (
+    ClientRecord,
+    ModelSpec,
+    Statistics,
+    Status,
+    Validation,
+)
+from fedprune.common.text import told
+from fedprune.server.rounds.engine import Asking, Order, Part
+from numpy.typing import NDArray
+
+
+def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
+    """Encode the questions of one worker."""
+    wanted = sorted({order.variant for order in orders})
+    return _pack(
+        [
+            asking.round,
+            [asking.variants[number] for number in wanted],
+            [
+                [o.client_id, wanted.index(o.variant), o.acknowledged, o.max_weight]
+                for o in orders
+            ],
+            [asking.limits.clients, asking.limits.max_examples],
+            asking.max_bytes,
+            asking.singles,
+            asking.max_norm,
+        ],
+    )
+
+
+def decode_job(data: bytes) -> Asking:
+    """Read the questions of one worker."""
+    round_, variants, rows, limits, max_bytes, singles, max_norm = _unpack(
+        data, "job", 7
+    )
+    orders = tuple(
+        Order(client_id=name, variant=variant, acknowledged=last, max_weight=weight)
+        for name, variant, last, weight in rows
+    )
+    return Asking(
+        round=round_,
+        variants=tuple(variants),
+        orders=orders,
+        limits=Limits(clients=limits[0], max_examples=limits[1]),
+        max_bytes=max_bytes,
+        singles=singles,
+        deadline_s=0.0,
+        goal=len(orders),
+        max_norm=max_norm,
+    )
+
+
+def encode_part(part: Part) -> bytes:
+    """Encode what one worker hands back."""
+    total = part.total
+    return _pack(
+        [
+            [_record_out(record) for record in part.records],
+            total.delta_sum.astype("<i8").tobytes(),
+            [total.num_examples, total.num_clients],
+            [list(single) for single in part.singles],
+        ],
+    )
+
+
+def decode_part(data: bytes, asking: Asking, spec: ModelSpec) -> Part:
+    """Read what one worker handed back.
+
+    Raises:
+        PayloadError: If it is no part, or its sums do not fit the network that was
+            sent.
+    """
+    fields = _unpack(data, "part", 4)
+    try:
+        return _part_in(fields, asking, spec, len(data))
+    except PayloadError:
+        raise
+    except Exception as error:  # a field of another kind
+        raise PayloadError(Reason.BAD_FRAME, "part", told(error)) from error
+
+
+def _part_in(fields: list[Any], asking: Asking, spec: ModelSpec, length: int) -> Part:
+    rows, deltas, counts, singles = fields
+    total = Accumulator(spec.size, asking.limits)
+    if counts[1] > 0:
+        total.delta_sum = _integers(deltas, spec.size, "delta_sum")
+        total.num_examples, total.num_clients = counts
+    return Part(
+        records=tuple(_record_in(row) for row in rows),
+        total=total,
+        singles=tuple((client_id, answer) for client_id, answer in singles),
+        bytes_simulation=length,
+    )
+
+
+def _pack(fields: list[object]) -> bytes:
+    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    return packed
+
+
+def _unpack(data: bytes, name: str, count: int) -> list[Any]:
+    try:
+        fields = msgpack.unpackb(data, raw=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise PayloadError(Reason.BAD_FRAME, name, f"{error}") from error
+    if not isinstance(fields, list) or len(fields) != count:
+        raise PayloadError(Reason.BAD_FRAME, name, f"want {count} fields")
+    return fields
+
+
+def _integers(data: bytes, count: int, field: str) -> NDArray[np.int64]:
+    if len(data) != 8 * count:
+        detail = f"{len(data)} bytes; want {8 * count}"
+        raise PayloadError(Reason.BAD_SIZE, field, detail)
+    return np.frombuffer(data, dtype="<i8").astype(np.int64)
+
+
+def _record_out(record: ClientRecord) -> list[object]:
+    validation = record.validation
+    return [
+        record.client_id,
+        record.status.value,
+        record.reason,
+        [record.bytes_down, record.bytes_up, record.bytes_fixed, record.num_examples],
+        [float(record.norm), record.factor, float(record.loss), record.seconds],
+        None if record.importance is None else record.importance.tobytes(),
+        None
+        if validation is None
+        else [validation.loss_sum, validation.correct, validation.count],
+        _moments_out(record.statistics),
+        record.residual_lost,
+    ]
+
+
+def _record_in(row: list[object]) -> ClientRecord:
+    client_id, status, reason, counts, numbers, importance, validation, *rest = row
+    moments, lost = rest
+    assert isinstance(counts, list | tuple)  # noqa: S101 - our own worker wrote it
+    assert isinstance(numbers, list | tuple)  # noqa: S101
+    return ClientRecord(
+        client_id=str(client_id),
+        status=Status(str(status)),
+        reason=str(reason),
+        bytes_down=counts[0],
+        bytes_up=counts[1],
+        bytes_fixed=counts[2],
+        num_examples=counts[3],
+        norm=numbers[0],
+        factor=numbers[1],
+        loss=numbers[2],
+        seconds=numbers[3],
+        importance=_floats(importance),
+        validation=_validation(validation),
+        statistics=_moments_in(moments),
+        residual_lost=bool(lost),
+    )
+
+
+def _moments_out(statistics: Statistics | None) -> list[object] | None:
+    if statistics is None:
+        return None
+    mean, variance = statistics.mean.tobytes(), statistics.variance.tobytes()
+    return [statistics.num_examples, mean, variance]
+
+
+def _moments_in(row: object) -> Statistics | None:
+    if not isinstance(row, list | tuple):
+        return None
+    return Statistics(
+        num_examples=row[0],
+        mean=np.frombuffer(row[1], dtype="<f4"),
+        variance=np.frombuffer(row[2], dtype="<f4"),
+    )
+
+
+def _floats(data: object) -> NDArray[np.float32] | None:
+    return np.frombuffer(data, dtype="<f4") if isinstance(data, bytes) else None
+
+
+def _validation(row: object) -> Validation | None:
+    if not isinstance(row, list | tuple):
+        return None
+    return Validation(loss_sum=row[0], correct=row[1], count=row[2])

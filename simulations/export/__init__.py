@@ -1,0 +1,1 @@
+"""Deployment forms of a network: ONNX, quantised, packed, with a weight mask."""

@@ -1,0 +1,135 @@
+"""The final network of a run as a ``.fpz`` file, and what quantising it costs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from fedprune.common import codec
+from fedprune.common.artifacts import read_input_shape, read_model_file
+from fedprune.common.artifacts.load import (
+    RUN_KEY,
+    is_counter,
+    read_keep,
+    read_structure,
+)
+from fedprune.common.artifacts.packed_file import (
+    ENDING,
+    pack,
+    quantise_network,
+    read_packed,
+    write_packed,
+)
+from fedprune.common.codec import PackedModel
+from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.messages import PrunePlan
+from fedprune.common.models.flat import get_statistics, get_weights, model_spec
+from fedprune.common.task import Task
+from fedprune.simulations.export.codebook_tuning import tune_centroids
+from fedprune.simulations.export.onnx_int8 import accuracy, torch_runner
+from torch import nn
+
+Load = Callable[[Path], nn.Module]
+
+
+def write_fpz(
+    source: Path,
+    target: Path,
+    *,
+    values: str,
+    task: Task,
+    finetune: int,
+    load: Load,
+) -> dict[str, object]:
+    """Write the network of a model file as ``.fpz`` and read it back.
+
+    Args:
+        source: ``final.safetensors`` of a run.
+        target: The file, ``*.fpz``.
+        values: How weights are quantised (``quantise_network``).
+        task: What it was trained for; its data is needed for fine-tuning only.
+        finetune: Epochs that the values of a codebook are fine-tuned for, >= 0.
+        load: ``load_model``, with the factory and the trust of the caller.
+
+    Returns:
+        ``values`` and ``max_change``, the largest change of a weight; after fine-tuning
+        also ``loss_codebook`` and ``loss_finetuned``, the mean training losses.
+
+    Raises:
+        ConfigError: If the network holds what such a file cannot.
+    """
+    if target.suffix != ENDING:
+        msg = f"{target}: want a name that ends in {ENDING}"
+        raise ConfigError(msg)
+    model = load(source)
+    weights = get_weights(model)
+    blob, measured = _coded(model, values, task, finetune)
+    write_packed(target, _pack(source, model, blob))
+    again = load(target)
+    found = get_weights(again)
+    if not np.array_equal(found, read_packed(target).weights):
+        msg = f"{target}: its network does not hold the weights that were written"
+        raise DataError(msg)
+    _check_rest(model, again)
+    change = float(np.abs(found - weights).max())
+    return {"values": values, "max_change": change, **measured}
+
+
+def accuracies(
+    source: Path, target: Path, *, task: Task, load: Load
+) -> dict[str, object]:
+    """Return the accuracy on the test split before and after quantising."""
+    if task.config.task.loss != "cross-entropy":
+        return {}
+    before, after = (load(path) for path in (source, target))
+    test = task.dataset.test
+    return {
+        "accuracy_float32": accuracy(torch_runner(before), test),
+        "accuracy_fpz": accuracy(torch_runner(after), test),
+    }
+
+
+def _coded(
+    model: nn.Module, values: str, task: Task, finetune: int
+) -> tuple[bytes, dict[str, object]]:
+    """Return the weights of a network as one message, and what fine-tuning did."""
+    spec = model_spec(model, units=0)
+    blob = quantise_network(get_weights(model), spec, values)
+    if not finetune:
+        return blob, {}
+    tuned = tune_centroids(model, codec.decode_weights(blob, spec), task, finetune)
+    return quantise_network(tuned.weights, spec, values), {
+        "loss_codebook": round(tuned.loss_before, 6),
+        "loss_finetuned": round(tuned.loss_after, 6),
+    }
+
+
+def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
+    _, metadata = read_model_file(source)
+    structure = read_structure(source, metadata)
+    keep = read_keep(source, metadata, structure)
+    plan = PrunePlan(structure=structure.digest, keep=keep)
+    return pack(
+        name=metadata["model"],
+        input_shape=read_input_shape(source, metadata),
+        num_outputs=int(metadata["num_outputs"]),
+        structure=structure,
+        plan=plan,
+        blob=blob,
+        moments=get_statistics(model),
+        run=metadata.get(RUN_KEY, ""),
+    )
+
+
+def _check_rest(model: nn.Module, again: nn.Module) -> None:
+    """Refuse a network whose buffers are not those that its code makes anew."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    found = again.state_dict()
+    for name, value in model.state_dict().items():
+        if name in weights or is_counter(name):
+            continue
+        if not torch.equal(value, found[name]):
+            msg = f"buffer '{name}' is no weight and no moment, and the network's code"
+            msg += f" makes it anew otherwise: {ENDING} cannot hold it; want"
+            msg += " --format safetensors, or a buffer that is always the same"
+            raise ConfigError(msg)

@@ -1,0 +1,1 @@
+"""What `fedprune inspect` says of files and run folders."""

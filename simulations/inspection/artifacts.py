@@ -1,0 +1,251 @@
+"""What a run folder, a model file or a plan file holds, for people and as JSON."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedprune.common.artifacts import (
+    read_model_file,
+    read_plan_dropped,
+    read_plan_file,
+    read_plan_groups,
+)
+from fedprune.common.artifacts.packed_file import ENDING
+from fedprune.common.errors import ConfigError
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.inspection.captures import inspect_update, render_update
+from fedprune.simulations.inspection.packed import inspect_packed, render_packed
+from fedprune.simulations.report.data import RunData, number, read_run
+from fedprune.simulations.report.text import count, percent, score, seconds, size
+
+Info = dict[str, object]
+
+
+def inspect_path(path: Path) -> Info:
+    """Return what ``path`` holds.
+
+    Key ``kind`` is "run", "model", "packed", "plan" or "update".
+
+    Args:
+        path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, a ``plan.json``, or
+            an ``*.fpu`` update.
+
+    Raises:
+        ConfigError: If it is none of these.
+        IntegrityError: If it is broken.
+        PayloadError: If it is a broken update or ``.fpz``; names field and reason.
+    """
+    if path.is_dir():
+        return _inspect_run(path)
+    if not path.is_file():
+        wanted = "a run folder, a model, a plan or an update"
+        msg = f"{path}: no such file or folder; want {wanted}"
+        raise ConfigError(msg)
+    if path.suffix == ".json":
+        return _inspect_plan(path)
+    if path.suffix == ".fpu":
+        return inspect_update(path)
+    if path.suffix == ENDING:
+        return inspect_packed(path)
+    return _inspect_model(path)
+
+
+def render(info: Mapping[str, object]) -> str:
+    """Return what ``inspect_path`` found as plain text."""
+    parts = {
+        "run": _render_run,
+        "model": _render_model,
+        "plan": _render_plan,
+        "update": render_update,
+        "packed": render_packed,
+    }
+    return "\n".join(parts[str(info["kind"])](dict(info)))
+
+
+def _inspect_run(path: Path) -> Info:
+    run, folder = read_run(path), RunFolder.open(path)
+    pid = folder.holder()
+    status = "finished" if run.finished else "resumable"
+    return {
+        "kind": "run",
+        "path": str(path),
+        "run_id": run.name,
+        "status": status if pid is None else "running",
+        "pid": pid,
+        "summary": dict(run.summary),
+        "groups": dict(run.groups),
+        "cuts": [
+            {
+                "round": cut.event.get("round"),
+                "params": cut.event.get("params"),
+                "flops": cut.event.get("flops"),
+                "density": cut.event.get("density"),
+                "widths": dict(cut.after),
+                "blocks": list(cut.event.get("blocks") or ()),
+                "undone": cut.undone,
+            }
+            for cut in run.cuts
+        ],
+        "widths": _widths(run),
+        "files": {
+            str(file.relative_to(path)): file.stat().st_size
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and not file.is_relative_to(folder.clients)
+        },
+    }
+
+
+def _widths(run: RunData) -> dict[str, int]:
+    """Return what each group keeps now."""
+    standing = [cut for cut in run.cuts if not cut.undone]
+    return dict(standing[-1].after if standing else run.groups)
+
+
+def _inspect_model(path: Path) -> Info:
+    tensors, metadata = read_model_file(path)
+    rows = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "type": str(array.dtype),
+            "entries": int(array.size),
+            "zeros": float(np.mean(array == 0)) if array.size else 0.0,
+        }
+        for name, array in tensors.items()
+    ]
+    return {
+        "kind": "model",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "entries": sum(array.size for array in tensors.values()),
+        # An export holds the whole structure: too long to show.
+        "metadata": {k: v for k, v in metadata.items() if k != "structure_json"},
+        "tensors": rows,
+    }
+
+
+def _inspect_plan(path: Path) -> Info:
+    plan, groups = read_plan_file(path), read_plan_groups(path)
+    return {
+        "kind": "plan",
+        "path": str(path),
+        "digest": plan.digest.hex(),
+        "parent": plan.parent.hex(),
+        "structure": plan.structure.hex(),
+        "rollback": plan.rollback,
+        "kept": int(plan.keep.sum()),
+        "of": len(plan.keep),
+        "dropped": list(read_plan_dropped(path)),
+        "groups": {
+            group.name: {
+                "kept": group.kept,
+                "of": group.of,
+                "channels": list(group.channels),
+            }
+            for group in groups
+        },
+    }
+
+
+def _render_run(info: dict[str, Any]) -> list[str]:
+    summary = info["summary"]
+    state = f"{info['status']}"
+    if info["pid"] is not None:
+        state += f" (process {info['pid']})"
+    elif info["status"] == "resumable":
+        state += f"; go on with: fedprune simulate --resume {info['path']}"
+    lines = [f"run {info['run_id']}", f"  status      {state}"]
+    lines.append("              dense FedAvg -> pruned")
+    lines += [
+        f"  {name:<12}{text}"
+        for name, text in (
+            ("accuracy", _accuracy(summary)),
+            ("parameters", _two(summary, "params_dense", "params_final", count)),
+            ("FLOPs", _two(summary, "flops_dense", "flops_final", count)),
+            ("bytes up", _two(summary, "bytes_up_control", "bytes_up", size)),
+            ("bytes down", _two(summary, "bytes_down_control", "bytes_down", size)),
+            ("rounds", str(summary.get("rounds") or 0)),
+            ("seconds", seconds(summary.get("seconds"))),
+        )
+    ]
+    for place, cut in enumerate(info["cuts"], start=1):
+        undone = ", rolled back" if cut["undone"] else ""
+        blocks = ", without " + ", ".join(cut["blocks"]) if cut["blocks"] else ""
+        lines.append(
+            f"  {f'cut {place}':<12}after round {cut['round']}: {count(cut['params'])} "
+            f"parameters, {percent(cut['density'])}{blocks}{undone}"
+        )
+    rows = [
+        [name, str(info["widths"].get(name, full)), str(full)]
+        for name, full in info["groups"].items()
+    ]
+    return lines + _table(["group", "kept", "of"], rows)
+
+
+def _render_model(info: dict[str, Any]) -> list[str]:
+    meta = info["metadata"]
+    rows = [
+        [
+            row["name"],
+            "x".join(map(str, row["shape"])) or "scalar",
+            row["type"],
+            count(row["entries"]),
+            percent(row["zeros"]),
+        ]
+        for row in info["tensors"]
+    ]
+    return [
+        f"model {info['path']}",
+        f"  network     {meta['model']}",
+        f"  input       {meta['input_shape']}; {meta['num_outputs']} outputs",
+        f"  plan        {meta['plan']}",
+        f"  structure   {meta['structure']}",
+        f"  size        {count(info['entries'])} entries, {size(info['bytes'])}",
+        *_table(["tensor", "shape", "type", "entries", "zeros"], rows),
+    ]
+
+
+def _render_plan(info: dict[str, Any]) -> list[str]:
+    rows = [
+        [name, str(group["kept"]), str(group["of"])]
+        for name, group in info["groups"].items()
+    ]
+    kind = "gives units back" if info["rollback"] else "cut"
+    return [
+        f"plan {info['digest']}",
+        f"  structure   {info['structure']}",
+        f"  parent      {info['parent'] or 'none: the first plan'} ({kind})",
+        f"  channels    {info['kept']} of {info['of']} kept",
+        *(f"  dropped     {block}" for block in info["dropped"]),
+        *_table(["group", "kept", "of"], rows),
+    ]
+
+
+def _accuracy(summary: Mapping[str, Any]) -> str:
+    final, control = (
+        score(number(summary, key), str(summary.get("metric", "")))
+        for key in ("accuracy_final", "accuracy_control")
+    )
+    return f"{control} -> {final}"
+
+
+def _two(summary: Mapping[str, Any], dense: str, final: str, form: Any) -> str:  # noqa: ANN401 - a formatter of text.py
+    return f"{form(summary.get(dense))} -> {form(summary.get(final))}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a table: words to the left, what follows the first column to the right."""
+    if not rows:
+        return []
+    widths = [
+        max(len(row[column]) for row in [head, *rows]) for column in range(len(head))
+    ]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *rows]
+    ]

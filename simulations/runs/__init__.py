@@ -1,0 +1,1 @@
+"""Whole runs: start, resume, evaluate, summarise."""

@@ -1,0 +1,139 @@
+"""``fedprune.simulate``: a federation from Python, with the caller's own objects."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fedprune.common.config import Config, load_config
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.system.paths import as_path
+from fedprune.simulations.engines.ray_address import reachable
+from fedprune.simulations.runs.handed_data import stored
+from fedprune.simulations.runs.progress import Progress
+from fedprune.simulations.runs.run import RunResult, resume, run
+from numpy.typing import ArrayLike
+from torch import nn
+
+Factory: TypeAlias = Callable[[], nn.Module]
+Data: TypeAlias = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
+Settings: TypeAlias = Config | Path | str | Mapping[str, object]
+
+
+# Quoted types: help() then shows their names and not what is inside them.
+def simulate(  # noqa: PLR0913 - the front door, by keyword
+    model: "Factory | None" = None,
+    data: "Data | None" = None,
+    config: "Settings | None" = None,
+    *,
+    resume_from: Path | str | None = None,
+    ray_address: str = "",
+    progress: Progress | None = None,
+    trust_code: bool = False,
+) -> RunResult:
+    """Run a federation: train, prune and fine-tune over simulated clients.
+
+    Args:
+        model: Returns the uncut network, without arguments; None = ``task.model``.
+        data: ``(x_train, y_train, x_test, y_test)``: inputs [n, ...] as float or
+            uint8, integer classes or float targets [n]; None = ``task.data``.
+        config: A configuration, the path of a TOML file, or settings such as
+            ``{"task.clients": 4, "prune": {"budget": {"params": 0.4}}}``; None = the
+            defaults.
+        resume_from: Folder of a stopped run to go on with; its data and configuration
+            are the run's own, so ``data`` and ``config`` are left out.
+        ray_address: An existing Ray cluster, ``HOST:PORT``, or "" for a local one.
+        progress: Has a method ``on_event`` that is told every event.
+        trust_code: With ``resume_from``: run the code that the folder names even if no
+            command of this user started the run here.
+
+    Returns:
+        Folder and figures of the run.
+
+    Raises:
+        ConfigError: If configuration, model and data do not fit together.
+        DataError: If the data is not usable.
+        FedPruneError: If the run fails; its folder can be resumed.
+    """
+    factory = _factory(model)
+    if progress is not None and not callable(getattr(progress, "on_event", None)):
+        message = f"progress: found {type(progress).__name__}, want a method on_event"
+        raise ConfigError(message)
+    if resume_from is not None:
+        if data is not None or config is not None:
+            message = (
+                "resume_from goes on with the run's own data and configuration; want "
+                "no data and no config beside it"
+            )
+            raise ConfigError(message)
+        folder = as_path(resume_from, "a run folder")
+        address = reachable(ray_address)
+        return resume(
+            folder,
+            ray_address=address,
+            progress=progress,
+            factory=factory,
+            trust_code=trust_code,
+        )
+    chosen = _config(config)
+    if factory is not None:
+        chosen = _with_task(chosen, model="python")
+    address = reachable(ray_address)
+    start = partial(run, ray_address=address, progress=progress, factory=factory)
+    if data is None:
+        return start(chosen)
+    with stored(data, Path(chosen.run.dir)) as path:
+        return start(_with_task(chosen, data=f"npz:{path}"))
+
+
+def _factory(model: object) -> Factory | None:
+    """Return a factory whose results are checked.
+
+    Raises:
+        ConfigError: If it is a network or cannot be called.
+    """
+    if model is None:
+        return None
+    if isinstance(model, nn.Module) or not callable(model):
+        message = (
+            f"model: found {type(model).__name__}, want a function without arguments "
+            "that returns a new network, for example: lambda: Net()"
+        )
+        raise ConfigError(message)
+    return partial(_made, model)
+
+
+def _made(factory: Callable[[], object]) -> nn.Module:
+    """Return the network that a factory of the user makes.
+
+    Raises:
+        ConfigError: If it fails, or returns something else.
+    """
+    name = getattr(factory, "__name__", type(factory).__name__)
+    try:
+        model = factory()
+    except FedPruneError:
+        raise
+    except Exception as error:
+        message = f"the factory '{name}' failed: {type(error).__name__}: {error}"
+        raise ConfigError(message) from error
+    if not isinstance(model, nn.Module):
+        found = type(model).__name__
+        message = f"the factory '{name}' returned {found}; want nn.Module"
+        raise ConfigError(message)
+    return model
+
+
+def _config(config: object) -> Config:
+    if config is None or isinstance(config, Config):
+        return config or load_config()
+    if isinstance(config, Mapping):
+        return load_config(None, config)
+    return load_config(
+        as_path(config, "a configuration (or a Config, or a mapping of settings)")
+    )
+
+
+def _with_task(config: Config, **changes: Any) -> Config:  # noqa: ANN401 - of any key
+    task = config.task.model_copy(update=changes)
+    return config.model_copy(update={"task": task})

@@ -1,0 +1,55 @@
+"""What a run was made of: versions, machine, data."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fedprune.common.config import config_digest
+from fedprune.common.task import Task
+
+_PACKAGES = ("fedprune", "torch", "numpy", "flwr", "ray", "msgpack", "safetensors")
+
+
+def describe_run(task: Task, graph: str, command: Sequence[str]) -> dict[str, object]:
+    """Return versions, command, seeds and what identifies data and network."""
+    return {
+        "command": list(command),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "config_digest": config_digest(task.config),
+        "seed": task.config.run.seed,
+        "data": task.dataset.name,
+        **identity(task, graph),
+    }
+
+
+def identity(task: Task, graph: str) -> dict[str, object]:
+    """Return what a run must not change between its start and a resume.
+
+    Args:
+        task: The task.
+        graph: Name of its dense network (``fedprune.common.structure.tracing.graph``).
+    """
+    weights = task.config.task.weights
+    return {
+        "data_fingerprint": task.dataset.fingerprint(),
+        "graph": graph,
+        "weights_sha256": _sha256(Path(weights).expanduser()) if weights else "",
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

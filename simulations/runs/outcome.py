@@ -1,0 +1,91 @@
+"""The figures that a run ends with, as a table for people."""
+
+from collections.abc import Mapping, Sequence
+
+from fedprune.simulations.runs.progress import human_bytes
+from rich.console import Console
+from rich.table import Table
+
+Summary = Mapping[str, object]
+
+_COLUMNS = ("dense FedAvg", "before the cut", "after the cut", "final")
+# Row -> the keys of summary.json in the order of the columns; "" = not measured there.
+_ROWS: dict[str, tuple[str, str, str, str]] = {
+    "accuracy": (
+        "accuracy_control",
+        "accuracy_before_cut",
+        "accuracy_after_cut",
+        "accuracy_final",
+    ),
+    "parameters": ("params_dense", "params_dense", "", "params_final"),
+    "FLOPs": ("flops_dense", "flops_dense", "", "flops_final"),
+    "bytes up": ("bytes_up_control", "", "", "bytes_up"),
+    "bytes down": ("bytes_down_control", "", "", "bytes_down"),
+    "model bytes": ("model_bytes_dense", "model_bytes_dense", "", "model_bytes_final"),
+    "latency": ("latency_ms_dense", "latency_ms_dense", "", "latency_ms_final"),
+}
+_WIDTH = 100  # columns of a table that goes to a file or a pipe
+
+
+def print_outcome(summary: Summary, console: Console | None = None) -> None:
+    """Print the table of one run.
+
+    Args:
+        summary: The figures of ``summary.json``; a missing one is shown as "-".
+        console: Where to; None = standard output.
+    """
+    table = Table(*("", *_COLUMNS), box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, keys in _ROWS.items():
+        label = str(summary.get("metric", name)) if name == "accuracy" else name
+        table.add_row(label, *(_cell(name, summary.get(key)) for key in keys))
+    _console(console).print(table, highlight=False)
+
+
+def print_comparison(
+    runs: Sequence[tuple[str, Summary]], console: Console | None = None
+) -> None:
+    """Print one row for each run of a sweep.
+
+    Args:
+        runs: Label and summary of each run.
+        console: Where to; None = standard output.
+    """
+    table = Table("run", "dense", "final", "parameters", "FLOPs", "bytes up", box=None)
+    for label, summary in runs:
+        table.add_row(
+            label,
+            _cell("accuracy", summary.get("accuracy_control")),
+            _cell("accuracy", summary.get("accuracy_final")),
+            _share(summary, "params_final", "params_dense"),
+            _share(summary, "flops_final", "flops_dense"),
+            _cell("bytes up", summary.get("bytes_up")),
+        )
+    _console(console).print(table, highlight=False)
+
+
+def _console(console: Console | None) -> Console:
+    if console is not None:
+        return console
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=_WIDTH)
+
+
+def _cell(name: str, value: object) -> str:
+    """Return one figure as text, in the unit of its row."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "-"
+    if "bytes" in name:
+        return human_bytes(value)
+    if name == "accuracy":
+        return f"{value:.4f}"
+    return f"{value:.3f} ms" if name == "latency" else f"{value:,.0f}"
+
+
+def _share(summary: Summary, part: str, whole: str) -> str:
+    """Return a figure as a share of another."""
+    kept, all_ = summary.get(part), summary.get(whole)
+    if not isinstance(kept, int | float) or not isinstance(all_, int | float):
+        return "-"
+    return f"{kept / all_:.3f}" if all_ else "-"

@@ -1,0 +1,93 @@
+"""What a stopped run is checked for before it goes on: is it still the same run?"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from fedprune.common.artifacts.load import PYTHON_FACTORY
+from fedprune.common.config import Config, config_digest
+from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
+from fedprune.server.runs import finished
+from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.runs.manifest import identity
+
+_WHAT = {
+    "data_fingerprint": "the data (inputs, labels or their order)",
+    "graph": "the network (its operations, settings or shapes)",
+    "weights_sha256": "the file of task.weights",
+}
+
+
+def finished_summary(folder: RunFolder) -> dict[str, object] | None:
+    """Return the figures of a simulation that has ended; None of one that has not."""
+    return finished.finished_summary(folder) if folder.report.is_file() else None
+
+
+def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
+    """Refuse a configuration that is not the one that the run started with.
+
+    Raises:
+        IntegrityError: With the keys that differ, where the events tell them.
+        ConfigError: If the network was made by Python code that is not passed now.
+    """
+    if config.task.model == PYTHON_FACTORY and not factory:
+        msg = f"the network of {folder.path} was made by Python code: pass the function"
+        msg += " that makes it, fedprune.simulate(make_model, resume_from=...)"
+        raise ConfigError(msg)
+    then = folder.read_manifest().get("config_digest")
+    if then is None or then == config_digest(config):
+        return
+    first = next((e for e in read_events(folder.events) if "config" in e), {})
+    old = first.get("config")
+    keys = _differing(old if isinstance(old, Mapping) else {}, config)
+    listed = ", ".join(keys) or "what cannot be told any more"
+    msg = f"{folder.config} was changed since the run started: {listed}; put it back,"
+    msg += " or start a new run with it"
+    raise IntegrityError(msg)
+
+
+def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) -> None:
+    """Refuse to go on with other data or another network than at the start.
+
+    Raises:
+        IntegrityError: With what differs.
+    """
+    manifest = folder.read_manifest()
+    now = identity(task, graph)
+    changed = [
+        what
+        for key, what in _WHAT.items()
+        if key in manifest and manifest[key] != now[key]
+    ]
+    if folder.structure.is_file():
+        same = folder.structure.read_bytes() == structure.to_json()
+        if not same and _WHAT["graph"] not in changed:
+            changed.append(_WHAT["graph"])
+    if changed:
+        msg = f"{folder.path} cannot go on: {' and '.join(changed)} changed since it"
+        msg += " started; put back what it was, or start a new run"
+        raise IntegrityError(msg)
+
+
+def warn_unknown(folder: RunFolder, log: EventLog) -> None:
+    """Say what an older run did not note, so that it could not be compared."""
+    missing = [key for key in _WHAT if key not in folder.read_manifest()]
+    if missing:
+        text = f"this run did not note {', '.join(missing)} when it started: whether"
+        log.write("warning", run="main", text=f"{text} these are the same is not known")
+
+
+def _differing(old: Mapping[str, object], config: Config) -> list[str]:
+    before, after = dict(_flat(old)), dict(_flat(config.model_dump(mode="json")))
+    keys = sorted(before.keys() | after.keys())
+    return [key for key in keys if before.get(key) != after.get(key)] if before else []
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value)

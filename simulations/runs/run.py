@@ -1,0 +1,288 @@
+"""One simulated run, from configuration to report: what ``simulate`` does."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
+from fedprune.common.config import Config, config_to_toml
+from fedprune.common.data.sources import check_source
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.flat import get_weights
+from fedprune.common.models.registry import check_model
+from fedprune.common.pruning.cost import count_cost
+from fedprune.common.pruning.plan import full_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
+from fedprune.common.trust import named_code, record_code
+from fedprune.server.devices.run_config import run_config
+from fedprune.server.rounds.engine import Engine
+from fedprune.server.rounds.state import ServerState, Snapshot
+from fedprune.server.runs.control import control_config
+from fedprune.server.runs.events import EventLog, read_events, write_metrics_csv
+from fedprune.server.runs.federation import run_federation
+from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.server.runs.trying import Tried, cut_check, try_network
+from fedprune.simulations.engines.engines import Place, with_engine
+from fedprune.simulations.runs.evaluate import Evaluator
+from fedprune.simulations.runs.manifest import describe_run
+from fedprune.simulations.runs.progress import Progress
+from fedprune.simulations.runs.resumption import (
+    check_config,
+    check_same,
+    finished_summary,
+    warn_unknown,
+)
+from fedprune.simulations.runs.summary import Networks, summarise, write_models
+from torch import nn
+
+Factory = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        directory: Its folder.
+        summary: The figures of ``summary.json``.
+        was_finished: Whether it had ended before, so that nothing was run.
+    """
+
+    directory: Path
+    summary: dict[str, object]
+    was_finished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run that is checked and can start."""
+
+    task: Task
+    tried: Tried
+    folder: RunFolder
+    ray_address: str
+    progress: Progress | None
+
+    @property
+    def structure(self) -> Structure:
+        """The structure of the dense network."""
+        return self.tried.structure
+
+
+def run(
+    config: Config,
+    *,
+    ray_address: str = "",
+    progress: Progress | None = None,
+    factory: Factory | None = None,
+) -> RunResult:
+    """Run one federation from the start.
+
+    Args:
+        config: What to run.
+        ray_address: An existing Ray cluster, or "" for a local one.
+        progress: Is told every event.
+        factory: Makes the network instead of ``task.model``.
+
+    Raises:
+        ConfigError: Before any data is loaded, if the configuration cannot work.
+        FedPruneError: If the run fails; its folder can be resumed.
+    """
+    _check(config, factory)
+    task = Task(config, factory)
+    tried = _tried(task)
+    folder = RunFolder.create(
+        Path(config.run.dir),
+        config.run.name,
+        manifest=describe_run(task, tried.graph, sys.argv),
+        config=config_to_toml(config),
+    )
+    record_code(folder.run_id, named_code(config, factory=factory is not None))
+    folder.structure.write_bytes(tried.structure.to_json())
+    return _go(
+        Prepared(
+            task=task,
+            tried=tried,
+            folder=folder,
+            ray_address=ray_address,
+            progress=progress,
+        )
+    )
+
+
+def resume(
+    run_dir: Path,
+    *,
+    ray_address: str = "",
+    progress: Progress | None = None,
+    factory: Factory | None = None,
+    trust_code: bool = False,
+) -> RunResult:
+    """Go on with a stopped run; the result is bit-identical to one that never stopped.
+
+    A run that has ended stays as it is: its figures are returned.
+
+    Args:
+        run_dir: The run folder.
+        ray_address: As for ``run``.
+        progress: As for ``run``.
+        factory: As for ``run``.
+        trust_code: Run the code that the folder names even if no command of this user
+            started the run here (``fedprune.common.trust``).
+
+    Raises:
+        ConfigError: If the folder is no run, or names code of somebody else's.
+        IntegrityError: If no checkpoint can be used, or configuration, data or network
+            are not those that the run started with.
+    """
+    folder = RunFolder.open(run_dir)
+    summary = finished_summary(folder)
+    if summary is not None:
+        return RunResult(directory=folder.path, summary=summary, was_finished=True)
+    named = factory is not None
+    config = run_config(folder, trust_code=trust_code, factory=named)
+    check_config(folder, config, factory=named)
+    task = Task(config, factory)
+    tried = _tried(task)
+    check_same(folder, task, tried.structure, tried.graph)
+    return _go(
+        Prepared(
+            task=task,
+            tried=tried,
+            folder=folder,
+            ray_address=ray_address,
+            progress=progress,
+        )
+    )
+
+
+def _check(config: Config, factory: Factory | None) -> None:
+    """Refuse what cannot work, before any data is loaded."""
+    check_source(config.task.data, config.task.data_dir)
+    if factory is None:
+        check_model(config.task.model)
+
+
+def _tried(task: Task) -> Tried:
+    """Try the network before anything of the run exists."""
+    config = task.config
+    if config.task.clients > len(task.dataset.train):
+        msg = (
+            f"task.clients is {config.task.clients}; want at most one for each of the "
+            f"{len(task.dataset.train)} training examples"
+        )
+        raise ConfigError(msg)
+    tried = try_network(task, task.build_model())
+    structure = tried.structure
+    _check_state(config, structure.spec(structure.full()).size)
+    return tried
+
+
+def _check_state(config: Config, weights: int) -> None:
+    """Refuse a run whose clients' residuals would fill the disk."""
+    if not config.update.error_feedback:
+        return
+    needed = config.task.clients * weights * BYTES_OF_A_WEIGHT
+    limit = config.run.state_limit_mb << 20
+    if needed > limit:
+        msg = (
+            f"residuals of {config.task.clients} clients need {needed >> 20} MiB; "
+            f"run.state_limit_mb is {config.run.state_limit_mb}; raise it, or set "
+            "update.error_feedback = false"
+        )
+        raise ConfigError(msg)
+
+
+def _go(prepared: Prepared) -> RunResult:
+    """Run what is left of a run, and its control, on one engine."""
+    started = time.monotonic()
+    folder, config = prepared.folder, prepared.task.config
+    place = Place(
+        task=prepared.task,
+        root=folder.clients.resolve(),
+        workers=config.run.workers,
+        ray_address=prepared.ray_address,
+    )
+    listeners = () if prepared.progress is None else (prepared.progress.on_event,)
+    with folder.locked(), EventLog(folder.events, listeners) as log:
+        _log_start(prepared, log)
+
+        def body(engine: Engine) -> Networks:
+            return _main_and_control(prepared, engine, log)
+
+        networks = with_engine(place, config.run.engine, body)
+        write_models(prepared.task, prepared.structure, folder, networks)
+        summary = summarise(
+            prepared.task,
+            prepared.structure,
+            folder,
+            read_events(folder.events),
+            networks,
+        )
+        summary["seconds"] = round(time.monotonic() - started, 2)
+        write_json_atomic(folder.summary, summary)
+        log.write("run_finished", summary=summary)
+    write_metrics_csv(read_events(folder.events), folder.metrics)
+    _report(folder)
+    return RunResult(directory=folder.path, summary=summary)
+
+
+def _log_start(prepared: Prepared, log: EventLog) -> None:
+    folder, task = prepared.folder, prepared.task
+    if read_events(folder.events):
+        log.write("resumed", directory=str(folder.path), run_id=folder.run_id)
+        warn_unknown(folder, log)
+        return
+    structure = prepared.structure
+    full = full_plan(structure).keep
+    dense = count_cost(structure, full)
+    log.write(
+        "run_started",
+        directory=str(folder.path),
+        run_id=folder.run_id,
+        config=task.config.model_dump(mode="json"),
+        clients=len(task.clients),
+        client_examples={c: len(part) for c, part in task.parts.items()},
+        params_dense=dense.params,
+        flops_dense=2 * dense.macs,
+        groups=structure.widths(full),
+    )
+    for text in prepared.tried.remarks:
+        log.write("warning", run="main", round=0, text=text)
+
+
+def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
+    """Run the federation, then dense FedAvg over the same number of rounds."""
+    task, config = prepared.task, prepared.task.config
+    weights = get_weights(task.build_model())
+    evaluate = Evaluator(task, prepared.structure)
+
+    def federate(name: str, chosen: Config) -> tuple[ServerState, Snapshot]:
+        return run_federation(
+            name=name,
+            config=chosen,
+            clients=task.clients,
+            structure=prepared.structure,
+            weights=weights,
+            folder=prepared.folder,
+            engine=engine,
+            log=log,
+            evaluate=evaluate,
+            enrolled={c: len(task.client_data(c).train) for c in task.clients},
+            check=cut_check(task, prepared.structure),
+        )
+
+    state, final = federate("main", config)
+    control = None
+    if config.run.control:
+        _, control = federate("control", control_config(config, state.round))
+    return Networks(final=final, before_cut=state.dense, control=control)
+
+
+def _report(folder: RunFolder) -> None:
+    from fedprune.simulations.report import write_report  # noqa: PLC0415 - matplotlib is heavy
+
+    write_report([folder.path], folder.report)

@@ -1,0 +1,148 @@
+"""What ``fedprune simulate`` does: run under a progress display, show what came out.
+
+``show`` says what goes to standard output: "table", "json", or "path" for the run's
+folder alone.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedprune.common.config import Config
+from fedprune.common.errors import FedPruneError, RoundError
+
+if TYPE_CHECKING:
+    from fedprune.simulations.runs.progress import Display
+    from fedprune.simulations.runs.run import RunResult
+
+_RESUMABLE = {FedPruneError.exit_code, RoundError.exit_code}
+
+
+class Interrupted(FedPruneError):  # noqa: N818 - the user's wish, not an error
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
+def run_one(config: Config, ray_address: str, show: str) -> None:
+    """Run one federation and show what came out."""
+    _show_one(_run(config, ray_address, show), show)
+
+
+def resume_one(
+    directory: Path, ray_address: str, show: str, *, trust_code: bool = False
+) -> None:
+    """Go on with a stopped run and show what came out."""
+    result = _resume(directory, ray_address, show, trust_code=trust_code)
+    if result.was_finished and show == "table":
+        print(f"{directory} has finished already; nothing was changed\n")
+    _show_one(result, show)
+
+
+def _run(config: Config, ray_address: str, show: str) -> "RunResult":
+    """Run one federation under a progress display."""
+    from fedprune.simulations.runs.run import run
+
+    with _display(show) as display:
+        try:
+            return run(config, ray_address=ray_address, progress=display)
+        except (KeyboardInterrupt, FedPruneError) as error:
+            raise _with_hint(error, display.directory) from error
+
+
+def _resume(
+    directory: Path, ray_address: str, show: str, *, trust_code: bool
+) -> "RunResult":
+    """Go on with one federation under a progress display."""
+    from fedprune.simulations.runs.run import resume
+
+    with _display(show) as display:
+        try:
+            return resume(
+                directory,
+                ray_address=ray_address,
+                progress=display,
+                trust_code=trust_code,
+            )
+        except (KeyboardInterrupt, FedPruneError) as error:
+            raise _with_hint(error, str(directory)) from error
+
+
+def _display(show: str) -> "Display":
+    from fedprune.simulations.runs.progress import (
+        BarProgress,
+        LineProgress,
+        SilentProgress,
+    )
+
+    if show != "table":
+        return SilentProgress()
+    return BarProgress() if sys.stdout.isatty() else LineProgress()
+
+
+def _with_hint(error: BaseException, directory: str) -> FedPruneError:
+    """Return an error that also says how to go on, where that is possible."""
+    hint = f"; go on with: fedprune simulate --resume {directory}" if directory else ""
+    if not isinstance(error, FedPruneError):
+        return Interrupted(f"interrupted{hint}")
+    if error.exit_code not in _RESUMABLE or "--resume" in str(error) or not hint:
+        return error
+    hinted = FedPruneError(f"{error}{hint}")
+    hinted.exit_code = error.exit_code
+    return hinted
+
+
+def _show_one(result: "RunResult", show: str) -> None:
+    """Print what one run ended with."""
+    from fedprune.simulations.runs.outcome import print_outcome
+
+    if show == "json":
+        print_json(_with_directory(result))
+    elif show == "path":
+        print(result.directory)
+    else:
+        print_outcome(result.summary)
+        print(f"\nrun: {result.directory}")
+        report = result.directory / "report.html"
+        if report.exists():
+            print(f"report: {report}")
+
+
+def run_sweep(
+    configs: Sequence[tuple[str, Config]], ray_address: str, show: str
+) -> None:
+    """Run every configuration of a sweep and print one row for each."""
+    from fedprune.simulations.runs.outcome import print_comparison
+
+    results = []
+    for number, (label, config) in enumerate(configs, start=1):
+        if show == "table":
+            print(f"sweep {number}/{len(configs)}: {label}")
+        results.append((label, _run(config, ray_address, show)))
+    if show == "json":
+        print_json(
+            [{"label": label, **_with_directory(result)} for label, result in results]
+        )
+        return
+    if show == "table":
+        print_comparison([(label, result.summary) for label, result in results])
+    for _, result in results:
+        print(result.directory)
+
+
+def _with_directory(result: "RunResult") -> dict[str, object]:
+    return {"directory": str(result.directory), **result.summary}
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(found: Mapping[str, object], *, quiet: bool) -> None:
+    """Print what was made; when quiet, only where it is."""
+    for name, value in found.items():
+        if not quiet or name == "path":
+            print(value if quiet else f"{name}: {value}")

@@ -1,0 +1,176 @@
+"""The figures that a run ends with, and the networks that it leaves."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common.artifacts import encode_tensors, write_plan_file
+from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.pruning.cost import count_cost
+from fedprune.common.pruning.plan import full_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.common.task import Task
+from fedprune.server.rounds.cut import budget_used
+from fedprune.server.rounds.state import Snapshot, model_sha256
+from fedprune.server.runs.events import CONTROL, MAIN, number_of
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.runs.evaluate import Evaluator
+from torch import nn
+
+Event = Mapping[str, object]
+
+_LATENCY_RUNS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """The networks that a run ends with.
+
+    Attributes:
+        final: The pruned one, as every client received it.
+        before_cut: The last broadcast before the first cut; None without cuts.
+        control: What dense FedAvg ended with; None where it did not run.
+    """
+
+    final: Snapshot
+    before_cut: Snapshot | None
+    control: Snapshot | None
+
+
+def build(task: Task, structure: Structure, snapshot: Snapshot) -> nn.Module:
+    """Return the network of a snapshot in eval mode."""
+    model = Workbench(task).network(
+        structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
+    )
+    return model.eval()
+
+
+def write_models(
+    task: Task, structure: Structure, folder: RunFolder, networks: Networks
+) -> None:
+    """Write every network, and the plan of the final one."""
+    for name in Networks.__dataclass_fields__:
+        snapshot: Snapshot | None = getattr(networks, name)
+        if snapshot is None:
+            continue
+        write_network(
+            folder.model / f"{name}.safetensors",
+            build(task, structure, snapshot),
+            task,
+            structure=structure,
+            plan=snapshot.plan,
+            run_id=folder.run_id,
+        )
+    write_plan_file(folder.plan, networks.final.plan, structure)
+
+
+def summarise(
+    task: Task,
+    structure: Structure,
+    folder: RunFolder,
+    events: Sequence[Event],
+    networks: Networks,
+) -> dict[str, object]:
+    """Return the figures of ``summary.json``; byte counts are lengths of messages."""
+    final = networks.final
+    rounds = _rounds(events, MAIN)
+    control = _rounds(events, CONTROL)
+    cuts = [e for e in events if e["event"] == "cut"]
+    rollbacks = [e for e in events if e["event"] == "rollback"]
+    dense_cost = count_cost(structure, full_plan(structure).keep)
+    cost = count_cost(structure, final.plan.keep)
+    evaluate = Evaluator(task, structure)
+    dense_ms, final_ms = latency(task, structure, final)
+    shares = [number_of(event, "zero_share") for event in cuts]
+    return {
+        "metric": "r2" if task.config.task.loss == "mse" else "accuracy",
+        "accuracy_control": evaluate(networks.control) if networks.control else None,
+        "accuracy_before_cut": cuts[0].get("accuracy_before") if cuts else None,
+        "accuracy_after_cut": _after(cuts, rounds),
+        "accuracy_final": evaluate(final),
+        "params_dense": dense_cost.params,
+        "params_final": cost.params,
+        "flops_dense": 2 * dense_cost.macs,
+        "flops_final": 2 * cost.macs,
+        "weight_density": round(float(np.mean(final.weights != 0.0)), 6),
+        "budget_used": _budget_used(task, structure, final),
+        "bytes_up": _sum(rounds, "bytes_up"),
+        "bytes_down": _sum(rounds, "bytes_down"),
+        "bytes_up_control": _sum(control, "bytes_up") if control else None,
+        "bytes_down_control": _sum(control, "bytes_down") if control else None,
+        "bytes_fixed_up": _sum(rounds, "bytes_fixed"),
+        "bytes_fixed_per_message": round(
+            _sum(rounds, "bytes_fixed") / max(_sum(rounds, "accepted"), 1), 1
+        ),
+        "bytes_simulation": _sum(rounds, "bytes_simulation"),
+        "model_bytes_dense": _dense_bytes(task),
+        "model_bytes_final": (folder.model / "final.safetensors").stat().st_size,
+        "latency_ms_dense": dense_ms,
+        "latency_ms_final": final_ms,
+        "cuts": len(cuts) - len(rollbacks),
+        "rollbacks": len(rollbacks),
+        "zero_share_broadcast": sum(shares) / len(shares) if shares else None,
+        "zero_shares": shares,
+        "rounds": len(rounds),
+        "clients": len(task.clients),
+        "seed": task.config.run.seed,
+        "refused": _sum(rounds, "refused"),
+        "model_sha256": model_sha256(final),
+        "seconds": 0.0,
+    }
+
+
+def _after(cuts: Sequence[Event], rounds: Sequence[Event]) -> object:
+    """Return the accuracy of the first broadcast after the last cut, or None.
+
+    That broadcast is the network right after the cut, with moments of its own.
+    """
+    if not cuts:
+        return None
+    following = int(str(cuts[-1]["round"])) + 1
+    return next((e["accuracy"] for e in rounds if e["round"] == following), None)
+
+
+def _budget_used(task: Task, structure: Structure, final: Snapshot) -> dict[str, float]:
+    """Return what is left of the dense network over its target, by kind."""
+    used = budget_used(structure, task.config, final.plan.keep)
+    return {kind: round(share, 4) for kind, share in used.items()}
+
+
+def _sum(rounds: Sequence[Event], key: str) -> int:
+    return sum(int(number_of(event, key)) for event in rounds)
+
+
+def _rounds(events: Sequence[Event], run: str) -> list[Event]:
+    """Return the rounds of "main" or "control"; an event without a run is of main."""
+    rounds = (event for event in events if event["event"] == "round")
+    return [event for event in rounds if event.get("run", MAIN) == run]
+
+
+def _dense_bytes(task: Task) -> int:
+    """Return the size of the uncut network's safetensors file."""
+    state = task.build_model().state_dict()
+    return len(encode_tensors({k: v.numpy() for k, v in state.items()}, {}))
+
+
+def latency(task: Task, structure: Structure, final: Snapshot) -> tuple[float, float]:
+    """Return batch-1 latency in ms of the dense and the final network.
+
+    One thread, the two interleaved, median of 60 runs each: both see the same machine.
+    """
+    dense = task.build_model().eval()
+    small = build(task, structure, final)
+    torch.set_num_threads(1)
+    example = task.example()[:1]
+    times: tuple[list[float], list[float]] = ([], [])
+    with torch.no_grad():
+        for number in range(_LATENCY_RUNS + 5):
+            for model, taken in zip((dense, small), times, strict=True):
+                started = time.perf_counter()
+                model(example)
+                if number >= 5:  # noqa: PLR2004 - the first runs warm caches up
+                    taken.append(time.perf_counter() - started)
+    return tuple(round(1e3 * float(np.median(t)), 4) for t in times)  # type: ignore[return-value]

@@ -1,0 +1,171 @@
+"""What a client thinks of networks is worked out with moments of those very weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fedprune.client.rounds.judge import lesson, sample_of
+from fedprune.client.rounds.measure import FEWEST, MEASURED
+from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.data.examples import Examples
+from fedprune.common.messages import Phase, Statistics
+from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.engine import expect
+from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.state import Snapshot
+from fedprune.server.runs.trying import structure_of
+from helpers.tiny_federation import (
+    make_examples,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+)
+from torch import nn
+
+SCORING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
+TUNING = Cursor(phase=Phase.FINETUNE, index=1)
+FROZEN = Cursor(phase=Phase.FINETUNE, index=1, final=True)
+
+
+def moments(shift, size):
+    """Return pooled moments of some other weights: nothing here fits them."""
+    return Statistics(
+        num_examples=99,
+        mean=np.full(size, shift, dtype=np.float32),
+        variance=np.full(size, 25.0, dtype=np.float32),
+    )
+
+
+class Client:
+    """The first client, in a round of one kind, of a server with some moments."""
+
+    def __init__(self, root, *, shift, count=200, cursor=SCORING, **changes):
+        self.root, self.shift = root, shift
+        self.task = make_task(examples=make_examples(count), **changes)
+        self.setting = make_setting(self.task)
+        state = start(self.task, self.setting)
+        size = self.setting.structure.spec(state.keep).moments
+        self.state = replace(state, cursor=cursor, statistics=moments(shift, size))
+        self.work = plan_round(self.state, self.setting)
+        self.plan = plan_for(self.work)
+
+    def update(self):
+        store = ClientStore(self.root / f"{self.shift}", self.plan.client_id)
+        data = run_round(self.plan, Workbench(self.task), store)
+        work, order = self.work, self.work.asking.orders[0]
+        expected = expect(self.plan, work.spec, work.weights, work.asking, order)
+        return codec.decode_update(data, expected)
+
+
+def pair(root, **changes):
+    """Return the answers to two plans that differ in the pooled moments alone."""
+    return [Client(root, shift=shift, **changes).update() for shift in (0.0, 3.0)]
+
+
+def test_scores_and_validation_do_not_depend_on_the_moments_that_travel(tmp_path):
+    one, two = pair(tmp_path)
+    assert one.importance is not None
+    np.testing.assert_array_equal(one.importance, two.importance)
+    assert one.validation == two.validation
+    np.testing.assert_array_equal(one.statistics.mean, two.statistics.mean)
+
+
+# Ten examples to train on, ten to validate with.
+FEW = {"count": 80, "client__validation": 0.5}
+
+
+def test_below_sixteen_examples_the_pooled_moments_serve_and_nobody_votes(tmp_path):
+    one, two = pair(tmp_path, **FEW)
+    assert 2 <= one.num_examples < FEWEST
+    assert one.importance is None
+    assert two.importance is None
+    assert one.validation.count > 0
+    assert one.validation != two.validation
+    assert one.statistics.num_examples == one.num_examples
+
+
+def plain():
+    """Return a network without batch norm."""
+    layers = nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+def test_without_batch_norm_few_examples_are_enough_to_vote(tmp_path):
+    task = make_task(plain, make_examples(80), client__validation=0.5)
+    setting = make_setting(task, structure_of(task, task.build_model()))
+    state = replace(start(task, setting), cursor=SCORING)
+    work = plan_round(state, setting)
+    plan = plan_for(work)
+    data = run_round(plan, Workbench(task), ClientStore(tmp_path, plan.client_id))
+    order = work.asking.orders[0]
+    expected = expect(plan, work.spec, work.weights, work.asking, order)
+    update = codec.decode_update(data, expected)
+    assert update.num_examples < FEWEST
+    assert update.importance is not None
+
+
+def test_all_clients_train_from_the_moments_that_travel(tmp_path):
+    """Frozen batch norm trains on the plan's moments, whatever the client measured."""
+    one, two = pair(tmp_path, cursor=FROZEN, rounds__final=1)
+    assert not np.array_equal(one.delta.values, two.delta.values) or not np.array_equal(
+        one.delta.indices, two.delta.indices
+    )
+    assert one.validation == two.validation
+
+
+def test_moments_are_measured_on_all_classes_of_data_in_class_order():
+    targets = np.repeat(np.arange(10), 100)
+    examples = Examples(
+        inputs=np.zeros((1000, 1, 4, 4), dtype=np.float32), targets=targets
+    )
+    sample = sample_of("client-000", make_task(), examples)
+    counts = np.bincount(sample.targets, minlength=10)
+    assert counts.sum() == MEASURED
+    assert counts.min() >= MEASURED // 10
+
+
+def test_the_sample_is_the_clients_own_and_the_same_in_every_round():
+    examples = make_examples(600)
+    task = make_task()
+    one, again = (sample_of("client-000", task, examples) for _ in range(2))
+    other = sample_of("client-001", task, examples)
+    np.testing.assert_array_equal(one.inputs, again.inputs)
+    assert not np.array_equal(one.inputs, other.inputs)
+
+
+@pytest.mark.parametrize("sizes", [{}, FEW], ids=["many", "few"])
+def test_a_held_and_a_sent_teacher_teach_the_same(tmp_path, sizes):
+    client = Client(tmp_path, shift=3.0, **sizes)
+    sent = client.work.plan.broadcast
+    teacher = Snapshot(
+        round=1,
+        plan=sent.plan,
+        weights=client.work.weights,
+        digest=sent.digest,
+        statistics=moments(1.0, client.work.spec.moments),  # measured after it was sent
+        loss=1.0,
+    )
+    state = replace(
+        client.state, round=1, cursor=TUNING, dense=teacher, previous=teacher
+    )
+    plan = plan_for(plan_round(state, client.setting))
+    assert plan.teacher_broadcast is not None
+    # Somebody else keeps the broadcast as it came, with the moments of that round.
+    store = ClientStore(tmp_path / "holds", plan.client_id)
+    kept = replace(client.plan, keep_broadcast=True)
+    open_plan(kept, Workbench(client.task), store)
+    found = []
+    for one, where in (
+        (plan, ClientStore(tmp_path / "is-sent", plan.client_id)),
+        (replace(plan, teacher_broadcast=None), store),
+    ):
+        bench = Workbench(client.task)
+        opened = open_plan(one, bench, where)
+        train = bench.data(plan.client_id).train
+        found.append(lesson(opened, bench, where, train))
+    np.testing.assert_array_equal(found[0], found[1])

@@ -1,0 +1,353 @@
+"""The client's half of a round: one plan in, one answer out, nothing half done."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.data.examples import Examples
+from fedprune.common.errors import DataError, IntegrityError, PayloadError
+from fedprune.common.messages import Phase, PrunePlan
+from fedprune.common.models.flat import get_weights
+from fedprune.common.pruning.plan import child_plan, rollback_plan
+from fedprune.common.pruning.remap import remap
+from fedprune.common.sparsity.rate import sparsify_by_rate
+from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.server.rounds.broadcast import encode_network
+from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.engine import expect
+from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.state import Snapshot
+from helpers.tiny_federation import (
+    make_examples,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+    tiny_structure,
+)
+
+SCORING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
+
+
+class Client:
+    """One client of the tiny federation, and the plan that it is sent."""
+
+    def __init__(self, root, examples=None, cursor=SCORING, **changes):
+        self.task = make_task(examples=examples, **changes)
+        self.setting = make_setting(self.task)
+        self.state = replace(start(self.task, self.setting), cursor=cursor)
+        self.work = plan_round(self.state, self.setting)
+        self.plan = plan_for(self.work)
+        self.bench = Workbench(self.task)
+        self.store = ClientStore(root, self.plan.client_id)
+
+    def answer(self, plan=None):
+        return run_round(self.plan if plan is None else plan, self.bench, self.store)
+
+    def decode(self, data):
+        work = self.work
+        expected = expect(
+            self.plan, work.spec, work.weights, work.asking, work.asking.orders[0]
+        )
+        return codec.decode_update(data, expected)
+
+    def with_plan(self, prune_plan: PrunePlan, **changes):
+        """Return the plan with the network that another prune plan keeps."""
+        structure = self.setting.structure
+        weights = remap(
+            self.state.weights, structure, structure.full(), prune_plan.keep
+        )
+        spec = structure.spec(prune_plan.keep)
+        broadcast, _ = encode_network(prune_plan, weights, None, spec, "int8")
+        return replace(self.plan, broadcast=broadcast, **changes)
+
+
+def generations(root):
+    return sorted(path.name for path in root.glob("client-*/*"))
+
+
+def test_an_answer_is_what_the_server_expects_of_it(tmp_path):
+    client = Client(tmp_path)
+    update = client.decode(client.answer())
+    data = client.task.client_data(client.plan.client_id)
+    assert update.num_examples == len(data.train) > 0
+    assert update.validation.count == len(data.validation) > 0
+    assert update.importance is not None
+    assert update.importance.shape == (16,)
+    assert update.importance.max() > 0
+    assert update.statistics is not None
+    assert update.statistics.num_examples == len(data.train)
+    assert 0 < len(update.delta.indices) <= np.ceil(0.25 * client.work.spec.size)
+    assert update.loss > 0
+
+
+@pytest.mark.parametrize("again", ["same client", "fresh process", "fresh device"])
+def test_the_same_plan_twice_gives_the_same_bytes(tmp_path, again):
+    client = Client(tmp_path / "one")
+    first = client.answer()
+    if again == "fresh process":
+        client = Client(tmp_path / "one")
+    if again == "fresh device":
+        client = Client(tmp_path / "other")
+    assert client.answer() == first
+
+
+def test_an_answer_does_not_depend_on_who_was_played_before(tmp_path):
+    first = Client(tmp_path / "one")
+    alone = first.answer()
+    other = Client(tmp_path / "two")
+    neighbour = plan_for(other.work, 3)
+    run_round(neighbour, other.bench, ClientStore(tmp_path, neighbour.client_id))
+    assert other.answer() == alone
+
+
+def test_what_is_sent_and_kept_back_is_what_changed_and_was_owed(tmp_path, monkeypatch):
+    client = Client(tmp_path)
+    client.answer()
+    first = client.store.load_generation(2)
+    assert first is not None
+    trained = []
+
+    def remember(model):
+        trained.append(get_weights(model))
+        return trained[-1]
+
+    monkeypatch.setattr("fedprune.client.rounds.round.get_weights", remember)
+    client.plan = replace(client.plan, round=2, acknowledged=1)
+    update = client.decode(client.answer())
+    second = client.store.load_generation(3)
+    assert second is not None
+    sent = dense(codec.dequantise_delta(update.delta, client.work.spec))
+    total = trained[0] - client.work.weights + first.residual
+    np.testing.assert_array_equal(dense(second.sent), sent)
+    # The residual is stored as bfloat16: 8 bits of its mantissa.
+    np.testing.assert_allclose(sent + second.residual, total, rtol=2**-8, atol=1e-7)
+
+
+@pytest.mark.parametrize("choice", ["rate", "magnitude"])
+def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choice):
+    client = Client(tmp_path, update__choice=choice, update__values="step")
+    trained = []
+
+    def remember(model):
+        trained.append(get_weights(model))
+        return trained[-1]
+
+    monkeypatch.setattr("fedprune.client.rounds.round.get_weights", remember)
+    found = client.decode(client.answer()).delta
+    total, shape = trained[0] - client.work.weights, codec.Shape(client.work.spec)
+    wanted = {
+        "rate": sparsify_by_rate(total, 0.25, shape, codec.value_bits("step")),
+        "magnitude": sparsify(total, 0.25),
+    }
+    assert wanted["rate"].indices.tolist() != wanted["magnitude"].indices.tolist()
+    quantised = codec.quantise_delta(wanted[choice], client.work.spec, "step")
+    assert found.indices.tolist() == quantised.indices.tolist()
+    assert found.values.tolist() == quantised.values.tolist()
+
+
+def test_a_smaller_step_error_gives_finer_levels(tmp_path):
+    finest = {}
+    for error in (0.001, 0.2):
+        changes = {"update__values": "step", "update__step_error": error}
+        client = Client(tmp_path / str(error), **changes)
+        finest[error] = np.abs(client.decode(client.answer()).delta.values).max()
+    assert finest[0.001] > 3 * finest[0.2]
+
+
+def test_without_error_feedback_nothing_is_kept(tmp_path):
+    client = Client(tmp_path, update__error_feedback=False)
+    client.answer()
+    assert generations(tmp_path) == []
+
+
+def test_a_client_without_data_abstains_by_name(tmp_path):
+    client = Client(tmp_path)
+    client.task.__dict__["parts"][client.plan.client_id] = np.zeros(0, dtype=np.int64)
+    with pytest.raises(DataError, match="client-000 holds no training example"):
+        client.answer()
+    assert generations(tmp_path) == []
+
+
+def test_a_client_of_one_class_trains_but_does_not_score(tmp_path):
+    examples = make_examples(120)
+    one_class = Examples(inputs=examples.inputs, targets=np.ones_like(examples.targets))
+    client = Client(tmp_path, examples=one_class)
+    update = client.decode(client.answer())
+    assert update.importance is None
+    assert len(update.delta.indices) > 0
+
+
+def test_a_client_that_diverged_says_so_and_keeps_no_residual(tmp_path):
+    client = Client(tmp_path, client__lr=1e30, client__clip=0.0)
+    with pytest.raises(DataError, match="client-000 diverged"):
+        client.answer()
+    assert generations(tmp_path) == []
+
+
+def test_a_closing_round_trains_nothing_sends_nothing_and_owes_as_before(tmp_path):
+    client = Client(tmp_path)
+    client.answer()
+    before = generations(tmp_path)
+    closing = Cursor(phase=Phase.FINETUNE, index=3, final=True, closing=True)
+    last = Client(tmp_path, cursor=closing)
+    last.plan = replace(last.plan, round=2)
+    update = last.decode(last.answer())
+    assert len(update.delta.indices) == 0
+    assert update.statistics is not None
+    assert update.validation.count > 0
+    assert generations(tmp_path) == before
+
+
+def cut_plan(*units):
+    structure = tiny_structure()
+    keep = structure.full()
+    keep[list(units)] = False
+    full = PrunePlan(structure=structure.digest, keep=structure.full())
+    return child_plan(structure, full, keep)
+
+
+def test_a_plan_that_gives_units_back_needs_the_rollback_flag(tmp_path):
+    structure = tiny_structure()
+    client = Client(tmp_path)
+    smaller = cut_plan(0, 9)
+    client.answer(client.with_plan(smaller, round=2))
+    full = client.plan.broadcast.plan
+    with pytest.raises(PayloadError, match=r"plan\.keep.*is no rollback"):
+        client.answer(client.with_plan(full, round=3))
+    back = rollback_plan(structure, smaller, full)
+    assert client.answer(client.with_plan(back, round=3))
+
+
+def test_a_client_that_missed_cuts_needs_only_the_newest_plan(tmp_path):
+    client = Client(tmp_path)
+    client.answer()
+    once = cut_plan(0)
+    keep = once.keep.copy()
+    keep[9] = False
+    twice = child_plan(tiny_structure(), once, keep)
+    client.plan = client.with_plan(twice, round=5, acknowledged=1)
+    spec = tiny_structure().spec(twice.keep)
+    weights = codec.decode_weights(client.plan.broadcast.weights, spec)
+    sending = replace(client.work.sending, weights=weights)
+    client.work = replace(client.work, spec=spec, sending=sending)
+    assert client.decode(client.answer()).delta.size == spec.size
+
+
+def test_a_structure_is_asked_for_when_it_is_not_held_and_kept_when_it_is(tmp_path):
+    client = Client(tmp_path)
+    without = replace(client.plan, structure_json=b"")
+    with pytest.raises(IntegrityError, match=r"structure .* is not held here"):
+        client.answer(without)
+    first = client.answer()
+    assert client.answer(without) == first
+    fresh = Client(tmp_path)
+    assert fresh.answer(without) == first
+
+
+def test_another_structure_than_the_promised_one_is_refused_and_not_kept(tmp_path):
+    client = Client(tmp_path)
+    other = client.plan.structure_json.replace(b'"conv1"', b'"convX"')
+    with pytest.raises(PayloadError) as caught:
+        client.answer(replace(client.plan, structure_json=other))
+    assert caught.value.field == "structure"
+    assert not list(tmp_path.glob("shared/*"))
+    assert client.answer()
+
+
+def test_a_damaged_structure_is_replaced_by_the_one_that_is_sent(tmp_path):
+    client = Client(tmp_path)
+    first = client.answer()
+    (path,) = tmp_path.glob("shared/structure-*")
+    path.write_bytes(path.read_bytes()[:-9])
+    again = Client(tmp_path)
+    assert again.answer() == first
+    assert Client(tmp_path).answer(replace(again.plan, structure_json=b"")) == first
+
+
+def test_a_broadcast_of_other_weights_than_promised_is_refused(tmp_path):
+    client = Client(tmp_path)
+    broadcast = replace(client.plan.broadcast, digest=b"0" * 16)
+    with pytest.raises(PayloadError) as caught:
+        client.answer(replace(client.plan, broadcast=broadcast))
+    assert caught.value.field == "weights"
+    assert generations(tmp_path) == []
+
+
+def test_a_plan_of_another_structure_is_refused(tmp_path):
+    client = Client(tmp_path)
+    foreign = replace(client.plan.broadcast.plan, structure=b"0" * 16)
+    broadcast = replace(client.plan.broadcast, plan=foreign)
+    with pytest.raises(PayloadError) as caught:
+        client.answer(replace(client.plan, broadcast=broadcast))
+    assert caught.value.field == "plan.structure"
+
+
+def test_targets_of_another_network_are_refused(tmp_path):
+    client = Client(tmp_path)
+    targets = np.zeros(15, dtype=bool)
+    with pytest.raises(PayloadError) as caught:
+        open_plan(replace(client.plan, targets=targets), client.bench, client.store)
+    assert caught.value.field == "targets"
+
+
+def taught(root, **changes):
+    """Return a client in a fine-tune round whose plan holds its teacher."""
+    client = Client(root, **changes)
+    broadcast = client.work.plan.broadcast
+    teacher = Snapshot(
+        round=1,
+        plan=broadcast.plan,
+        weights=client.work.weights,
+        digest=broadcast.digest,
+        statistics=None,
+        loss=1.0,
+    )
+    cursor = Cursor(phase=Phase.FINETUNE, index=1)
+    client.state = replace(
+        client.state, round=1, cursor=cursor, dense=teacher, previous=teacher
+    )
+    client.work = plan_round(client.state, client.setting)
+    client.plan = plan_for(client.work)
+    return client
+
+
+def test_a_teacher_is_kept_and_used_without_being_sent_again(tmp_path):
+    client = taught(tmp_path)
+    assert client.plan.teacher_broadcast is not None
+    first = client.answer()
+    assert client.answer(replace(client.plan, teacher_broadcast=None)) == first
+
+
+def test_a_teacher_changes_what_is_learned(tmp_path):
+    with_teacher = taught(tmp_path / "one")
+    alone = taught(tmp_path / "two", distill__weight=0.0)
+    assert not alone.plan.teacher
+    one, two = (c.decode(c.answer()).delta for c in (with_teacher, alone))
+    assert (one.indices.tolist(), one.values.tolist()) != (
+        two.indices.tolist(),
+        two.values.tolist(),
+    )
+
+
+def test_a_teacher_that_is_not_held_is_asked_for(tmp_path):
+    client = taught(tmp_path)
+    with pytest.raises(IntegrityError, match=r"teacher .* is not held here"):
+        client.answer(replace(client.plan, teacher_broadcast=None))
+
+
+def test_a_broadcast_that_is_to_be_kept_serves_as_the_next_teacher(tmp_path):
+    client = Client(tmp_path)
+    assert client.plan.keep_broadcast
+    client.answer()
+    teacher = client.plan.broadcast
+    held = client.store.load_shared(f"broadcast-{teacher.digest.hex()}.bin")
+    assert held is not None
+    found = codec.decode_broadcast(held)
+    assert (found.digest, found.weights) == (teacher.digest, teacher.weights)
+    np.testing.assert_array_equal(found.plan.keep, teacher.plan.keep)

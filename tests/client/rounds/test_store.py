@@ -1,0 +1,289 @@
+"""What a client keeps between rounds: exact, crash-safe, acknowledgement-safe."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fedprune.client.rounds.broadcasts import Taken
+from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.send import _residual
+from fedprune.client.rounds.store import ClientStore, Generation
+from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
+from fedprune.common.errors import PayloadError
+from fedprune.common.messages import PrunePlan, SparseDelta
+from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
+from fedprune.common.pruning.remap import remap
+from fedprune.common.sparsity.sparsify import dense
+from fedprune.server.rounds.plan import plan_round
+from helpers.tiny_federation import (
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+    tiny_structure,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+FLOATS = arrays(
+    np.float32,
+    st.integers(1, 20),
+    elements=st.floats(-(2.0**100), 2.0**100, width=32),
+)
+
+
+@given(values=FLOATS)
+def test_bfloat16_rounds_as_torch_does(values):
+    bits = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
+    assert to_bfloat16(values).tolist() == bits.tolist()
+
+
+@given(values=FLOATS)
+def test_rounding_to_bfloat16_twice_changes_nothing(values):
+    once = from_bfloat16(to_bfloat16(values))
+    assert from_bfloat16(to_bfloat16(once)).tobytes() == once.tobytes()
+
+
+def test_bfloat16_rounds_ties_to_even():
+    ties = np.float32([1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 1 + 2**-8 + 2**-20])
+    rounded = from_bfloat16(to_bfloat16(ties))
+    assert rounded.tolist() == [1.0, 1 + 2**-6, -1.0, 1 + 2**-7]
+
+
+def make_generation(round_, keep=None, seed=0):
+    structure = tiny_structure()
+    keep = structure.full() if keep is None else keep
+    size = structure.spec(keep).size
+    rng = np.random.default_rng(seed + round_)
+    residual = from_bfloat16(to_bfloat16(rng.normal(size=size).astype(np.float32)))
+    indices = np.sort(rng.choice(size, 20, replace=False)).astype(np.int64)
+    values = rng.normal(size=20).astype(np.float32)
+    # What was sent is kept back nowhere: an honest residual is 0 there.
+    residual[indices] = 0.0
+    sent = SparseDelta(size=size, indices=indices, values=values)
+    return Generation(round=round_, keep=keep, sent=sent, residual=residual)
+
+
+def assert_same(found, wanted):
+    assert found is not None
+    assert found.round == wanted.round
+    assert found.keep.dtype == np.bool_
+    np.testing.assert_array_equal(found.keep, wanted.keep)
+    np.testing.assert_array_equal(dense(found.sent), dense(wanted.sent))
+    assert found.sent.indices.dtype == np.int64
+    np.testing.assert_array_equal(found.residual, wanted.residual)
+
+
+def test_a_generation_comes_back_as_it_was_saved(tmp_path):
+    keep = tiny_structure().full()
+    keep[3] = keep[12] = False
+    saved = make_generation(4, keep)
+    ClientStore(tmp_path, "client-000").save_generation(saved)
+    assert_same(ClientStore(tmp_path, "client-000").load_generation(5), saved)
+
+
+def test_a_generation_that_sent_nothing_comes_back(tmp_path):
+    nothing = np.zeros(0)
+    saved = make_generation(1)
+    size = len(saved.residual)
+    sent = SparseDelta(
+        size=size, indices=nothing.astype(np.int64), values=nothing.astype(np.float32)
+    )
+    saved = replace(saved, sent=sent)
+    store = ClientStore(tmp_path, "a")
+    store.save_generation(saved)
+    assert_same(store.load_generation(2), saved)
+
+
+def test_the_newest_generation_before_the_asked_round_counts(tmp_path):
+    store = ClientStore(tmp_path, "a")
+    for round_ in (2, 3, 5):
+        store.save_generation(make_generation(round_))
+    newest = {before: store.load_generation(before) for before in (2, 3, 4, 5, 6, 99)}
+    rounds = {before: found and found.round for before, found in newest.items()}
+    assert rounds == {2: None, 3: 2, 4: 3, 5: 3, 6: 5, 99: 5}
+
+
+def test_clients_do_not_share_generations(tmp_path):
+    ClientStore(tmp_path, "a").save_generation(make_generation(1))
+    assert ClientStore(tmp_path, "b").load_generation(9) is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no tensors", "foreign"])
+def test_an_unreadable_generation_counts_as_never_written(tmp_path, damage):
+    store = ClientStore(tmp_path, "a")
+    store.save_generation(make_generation(1))
+    store.save_generation(make_generation(2))
+    (path,) = tmp_path.glob("a/round-00002*")
+    data = path.read_bytes()
+    bad = {
+        "truncated": data[:-1],
+        "empty": b"",
+        "no tensors": b"\2" + bytes(7) + b"{}",
+        "foreign": b"not a tensor file at all",
+    }
+    path.write_bytes(bad[damage])
+    found = store.load_generation(9)
+    assert found is not None
+    assert found.round == 1
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_single_flipped_bit_is_noticed(tmp_path_factory, place, bit):
+    root = tmp_path_factory.mktemp("state")
+    store = ClientStore(root, "a")
+    keep = np.ones(16, dtype=bool)
+    store.save_generation(make_generation(7, keep))
+    (path,) = root.glob("a/round-*")
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1 << bit
+    path.write_bytes(bytes(data))
+    found = store.load_generation(9)
+    if found is not None:  # a flip in the padding of the header means nothing
+        assert_same(found, make_generation(7, keep))
+
+
+def test_old_generations_go_but_three_checkpoints_can_be_resumed(tmp_path):
+    store = ClientStore(tmp_path, "a")
+    for round_ in range(1, 21):
+        store.save_generation(make_generation(round_))
+    # Killed in round 20 the checkpoints are those of 19, 18 and 17.
+    for asked in (20, 19, 18):
+        found = store.load_generation(asked)
+        assert found is not None
+        assert found.round == asked - 1
+    assert len(list(tmp_path.glob("a/*"))) <= 6
+
+
+def test_the_newest_of_the_old_generations_stays_for_a_client_seldom_asked(tmp_path):
+    store = ClientStore(tmp_path, "a")
+    for round_ in (3, 9, 30):
+        store.save_generation(make_generation(round_))
+    found = store.load_generation(28)
+    assert found is not None
+    assert found.round == 9
+    assert store.load_generation(9) is None
+
+
+def test_shared_files_are_kept_once_for_all_clients_of_a_host(tmp_path):
+    assert ClientStore(tmp_path, "a").load_shared("x.bin") is None
+    ClientStore(tmp_path, "a").save_shared("x.bin", b"content")
+    assert ClientStore(tmp_path, "b").load_shared("x.bin") == b"content"
+
+
+def test_a_damaged_shared_file_is_written_again(tmp_path):
+    store = ClientStore(tmp_path, "a")
+    store.save_shared("x.bin", b"content")
+    (tmp_path / "shared" / "x.bin").write_bytes(b"cont")
+    store.save_shared("x.bin", b"content")
+    assert store.load_shared("x.bin") == b"content"
+
+
+def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
+    """Return what earlier rounds owe to a plan of ``round_``."""
+    task = make_task(update__decay=decay)
+    setting = make_setting(task)
+    work = plan_round(start(task, setting), setting)
+    structure = setting.structure
+    plan = full_plan(structure) if plan is None else plan
+    asked = replace(
+        plan_for(work),
+        round=round_,
+        acknowledged=acknowledged,
+        broadcast=replace(work.plan.broadcast, plan=plan),
+    )
+    store = ClientStore(tmp_path, asked.client_id)
+    for generation in generations:
+        store.save_generation(generation)
+    spec = structure.spec(plan.keep)
+    taken = Taken(came=asked.broadcast.weights, spec=spec, weights=work.weights)
+    opened = Opened(plan=asked, structure=structure, spec=spec, taken=taken)
+    return _residual(opened, store)
+
+
+def test_an_acknowledged_round_owes_its_residual(tmp_path):
+    last = make_generation(3)
+    found = owed(tmp_path, [last], round_=4, acknowledged=3)
+    np.testing.assert_array_equal(found, last.residual)
+
+
+@pytest.mark.parametrize("acknowledged", [0, 2])
+def test_a_round_that_was_not_acknowledged_owes_what_it_sent_too(
+    tmp_path, acknowledged
+):
+    last = make_generation(3)
+    found = owed(
+        tmp_path, [make_generation(2), last], round_=4, acknowledged=acknowledged
+    )
+    np.testing.assert_array_equal(found, last.residual + dense(last.sent))
+
+
+def test_generations_of_the_asked_round_and_later_ones_are_ignored(tmp_path):
+    known, *unknown = (make_generation(round_) for round_ in (3, 4, 5))
+    found = owed(tmp_path, [known, *unknown], round_=4, acknowledged=3)
+    np.testing.assert_array_equal(found, known.residual)
+
+
+def test_a_client_without_a_generation_owes_nothing(tmp_path):
+    assert not owed(tmp_path, [], round_=4, acknowledged=0).any()
+
+
+def test_the_residual_fades_by_the_decay_for_each_round_away(tmp_path):
+    last = make_generation(3)
+    found = owed(tmp_path, [last], round_=6, acknowledged=3, decay=0.5)
+    np.testing.assert_array_equal(found, last.residual / 8)
+
+
+def cut(structure, plan: PrunePlan, *units) -> PrunePlan:
+    keep = plan.keep.copy()
+    keep[list(units)] = False
+    return child_plan(structure, plan, keep)
+
+
+def test_a_cut_slices_the_residual_with_the_weights(tmp_path):
+    structure = tiny_structure()
+    smaller = cut(structure, full_plan(structure), 1, 9)
+    last = make_generation(3)
+    found = owed(tmp_path, [last], round_=4, acknowledged=3, plan=smaller)
+    wanted = remap(last.residual, structure, structure.full(), smaller.keep)
+    np.testing.assert_array_equal(found, wanted)
+    assert len(found) == structure.spec(smaller.keep).size
+
+
+def test_units_that_come_back_owe_nothing_and_the_others_all(tmp_path):
+    structure = tiny_structure()
+    full = full_plan(structure)
+    smaller = cut(structure, full, 1, 9)
+    back = rollback_plan(structure, smaller, full)
+    last = make_generation(3, smaller.keep)
+    found = owed(tmp_path, [last], round_=4, acknowledged=3, plan=back)
+    forth = remap(found, structure, back.keep, smaller.keep)
+    np.testing.assert_array_equal(forth, last.residual)
+    assert np.count_nonzero(found) == np.count_nonzero(last.residual)
+
+
+def test_units_that_come_back_without_a_rollback_are_refused(tmp_path):
+    structure = tiny_structure()
+    full = full_plan(structure)
+    smaller = cut(structure, full, 1)
+    with pytest.raises(PayloadError, match="is no rollback") as caught:
+        owed(
+            tmp_path,
+            [make_generation(3, smaller.keep)],
+            round_=4,
+            acknowledged=3,
+            plan=full,
+        )
+    assert caught.value.field == "plan.keep"
+
+
+def test_a_client_that_missed_the_rollback_accepts_the_plans_cut_from_it(tmp_path):
+    structure = tiny_structure()
+    full = full_plan(structure)
+    smaller = cut(structure, full, 1, 9)
+    again = cut(structure, rollback_plan(structure, smaller, full), 9)
+    last = make_generation(3, smaller.keep)
+    found = owed(tmp_path, [last], round_=6, acknowledged=3, plan=again)
+    assert len(found) == structure.spec(again.keep).size

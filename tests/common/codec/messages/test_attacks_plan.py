@@ -1,0 +1,126 @@
+"""Named attacks on a plan: what is forged -> which field is named."""
+
+import pytest
+from fedprune.common import codec
+from fedprune.common.errors import PayloadError
+from fedprune.common.messages import weights_digest
+from helpers.codec.examples import PLAN, SPEC, edit, items_of, make_plan, message_of
+from helpers.codec.forgery import INF, NAN, UPDATE, floats, poke, put
+
+PLAN_MESSAGE = codec.encode_plan(make_plan())
+SHARED = items_of(PLAN_MESSAGE)[4]
+
+
+def forge_shared(item, value, *inside):
+    """Return a plan whose shared part has another item, ``inside`` arrays deep."""
+    items = items_of(SHARED)
+    target, last = items, item
+    for step in inside:
+        target, last = target[last], step
+    target[last] = value
+    forged = message_of(items)
+    return edit(PLAN_MESSAGE, lambda outer: outer.__setitem__(4, forged))
+
+
+S_RUN, S_ROUND, S_PHASE, S_SETTINGS, S_STRUCTURE, S_SIZE, S_CODED, S_JSON = range(2, 10)
+S_BROADCAST, S_TEACHER, S_TEACHER_BROADCAST, S_MOMENTS = range(10, 14)
+S_KEEP, S_TARGETS = 14, 15
+
+PLAN_ATTACKS = {
+    "acknowledged a later round": (
+        put(3, 3, PLAN_MESSAGE), "acknowledged"),
+    "acknowledged of true": (put(3, value=True, message=PLAN_MESSAGE), "acknowledged"),
+    "a client that is a path": (put(2, "a/b", PLAN_MESSAGE), "client_id"),
+    "a shared part of text": (put(4, "x", PLAN_MESSAGE), "shared"),
+    "a shared part of another kind": (put(4, UPDATE, PLAN_MESSAGE), "kind"),
+    "a shared part with a wrong digest": (
+        put(4, poke(SHARED, -1, SHARED[-1] ^ 1), PLAN_MESSAGE), "digest"),
+    "round 0": (forge_shared(S_ROUND, 0), "round"),
+    "a run that is a path": (forge_shared(S_RUN, ".."), "run_id"),
+    "an unknown phase": (forge_shared(S_PHASE, "prune"), "phase"),
+    "one setting less": (forge_shared(S_SETTINGS, [1] * 14), "settings"),
+    "a learning rate of NaN": (
+        forge_shared(S_SETTINGS, NAN, 2), "settings.lr"),
+    "a learning rate of 0": (forge_shared(S_SETTINGS, 0.0, 2), "settings.lr"),
+    "a momentum of 1": (forge_shared(S_SETTINGS, 1.0, 3), "settings.momentum"),
+    "an unknown penalty": (forge_shared(S_SETTINGS, "l3", 4), "settings.penalty"),
+    "an update density of 0": (
+        forge_shared(S_SETTINGS, 0.0, 6), "settings.update_density"),
+    "an update density above 1": (
+        forge_shared(S_SETTINGS, 1.1, 6), "settings.update_density"),
+    "an unknown kind of value": (
+        forge_shared(S_SETTINGS, "int3", 8), "settings.values"),
+    "an unknown choice of entries": (
+        forge_shared(S_SETTINGS, "all", 7), "settings.choice"),
+    "a step error above 1": (
+        forge_shared(S_SETTINGS, 1.5, 9), "settings.step_error"),
+    "a step error of 0": (
+        forge_shared(S_SETTINGS, 0.0, 9), "settings.step_error"),
+    "epochs below 0": (forge_shared(S_SETTINGS, -1, 0), "settings.epochs"),
+    "2^40 epochs": (forge_shared(S_SETTINGS, 2**40, 0), "settings.epochs"),
+    "a flag of 1": (forge_shared(S_SETTINGS, 1, 15), "settings.measure"),
+    "a structure digest cut off": (forge_shared(S_STRUCTURE, b"x"), "structure"),
+    "a structure of 2^40 bytes": (forge_shared(S_SIZE, 2**40), "structure_json.size"),
+    "a structure of another size": (forge_shared(S_SIZE, 5), "structure_json"),
+    "a structure that is coded by a number": (
+        forge_shared(S_CODED, 1), "structure_json.coded"),
+    "a structure that is said not to be coded": (
+        forge_shared(S_CODED, False), "structure_json"),  # noqa: FBT003
+    "a structure of other bytes": (forge_shared(S_JSON, bytes(9)), "structure_json"),
+    "units behind the bitmap": (
+        forge_shared(S_BROADCAST, 17, 0, 1), "broadcast.plan.keep"),
+    "2^40 units": (
+        forge_shared(S_BROADCAST, 2**40, 0, 1), "broadcast.plan.units"),
+    "a bit behind the units": (
+        forge_shared(S_BROADCAST, b"\xff\xff", 0, 2), "broadcast.plan.keep"),
+    "a parent digest cut off": (
+        forge_shared(S_BROADCAST, b"p", 0, 3), "broadcast.plan.parent"),
+    "a rollback of 1": (
+        forge_shared(S_BROADCAST, 1, 0, 4), "broadcast.plan.rollback"),
+    "weights of text": (forge_shared(S_BROADCAST, "x", 1), "broadcast.weights"),
+    "a weights digest cut off": (
+        forge_shared(S_BROADCAST, b"x", 2), "broadcast.digest"),
+    "moments of no example": (
+        forge_shared(S_BROADCAST, 0, 3, 0), "statistics.num_examples"),
+    "a mean of infinity": (
+        forge_shared(S_BROADCAST, floats(0, 0, INF, 0), 3, 1), "statistics.mean"),
+    "means that are cut off": (
+        forge_shared(S_BROADCAST, floats(0, 0) + b"x", 3, 1), "statistics.mean"),
+    "a variance below 0": (
+        forge_shared(S_BROADCAST, floats(0, 0, -1, 0), 3, 2), "statistics.variance"),
+    "more variances than means": (
+        forge_shared(S_BROADCAST, floats(0, 0, 1, 0, 0), 3, 2), "statistics.variance"),
+    "a teacher of another digest": (
+        forge_shared(S_TEACHER, bytes(16)), "teacher_broadcast.digest"),
+    "a teacher that nobody names": (
+        forge_shared(S_TEACHER, b""), "teacher_broadcast.digest"),
+    "targets of text": (forge_shared(S_TARGETS, "x"), "targets"),
+    "targets of 2^40 units": (forge_shared(S_TARGETS, 2**40, 0), "targets.units"),
+    "targets behind the units": (forge_shared(S_TARGETS, b"\xff\xff", 1), "targets"),
+    "targets that are cut off": (forge_shared(S_TARGETS, b"\xff", 1), "targets"),
+    "a flag to keep of nil": (forge_shared(S_KEEP, None), "keep_broadcast"),
+}  # fmt: skip
+
+
+def test_the_forger_of_plans_makes_valid_ones():
+    data = forge_shared(S_ROUND, 4)
+    assert codec.decode_plan(data, 1 << 18).round == 4
+    assert codec.decode_plan(PLAN_MESSAGE, 1 << 18).broadcast.plan.digest == PLAN.digest
+
+
+@pytest.mark.parametrize(("data", "field"), PLAN_ATTACKS.values(), ids=PLAN_ATTACKS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_forged_plan_is_refused_by_name(data, field, cached):
+    cache = codec.PlanCache() if cached else None
+    with pytest.raises(PayloadError) as caught:
+        codec.decode_plan(data, 1 << 18, cache)
+    assert caught.value.field == field
+
+
+def test_the_weights_of_another_plan_are_refused():
+    broadcast = make_plan().broadcast
+    teacher = make_plan().teacher_broadcast
+    weights = codec.decode_weights(teacher.weights, SPEC)
+    assert weights_digest(weights) == teacher.digest
+    with pytest.raises(PayloadError, match="BAD_DIGEST"):
+        codec.check_weights(weights, broadcast.digest)

@@ -1,0 +1,249 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from fedprune.common import codec
+from fedprune.common.codec.fields import CRITERIA, PENALTIES, SETTINGS
+from fedprune.common.errors import ConfigError, DataError, PayloadError
+from fedprune.common.messages import Phase, PrunePlan, TrainSettings, Validation
+from helpers.codec.examples import (
+    KNOWN,
+    PLAN,
+    SPEC,
+    STRUCTURE,
+    assert_same_delta,
+    assert_same_statistics,
+    make_broadcast,
+    make_expected,
+    make_plan,
+    make_update,
+)
+from helpers.codec.examples import SETTINGS as EXAMPLE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+BIG = 1 << 20
+
+
+def assert_same(found, wanted, skip=()):
+    for field in fields(wanted):
+        if field.name not in skip:
+            assert getattr(found, field.name) == getattr(wanted, field.name), field.name
+
+
+def assert_same_plan(found, wanted):
+    assert found.digest == wanted.digest
+    assert found.keep.dtype == bool
+    np.testing.assert_array_equal(found.keep, wanted.keep)
+    assert_same(found, wanted, skip=("keep",))
+
+
+def assert_same_broadcast(found, wanted):
+    assert_same_plan(found.plan, wanted.plan)
+    assert_same_statistics(found.statistics, wanted.statistics)
+    assert_same(found, wanted, skip=("plan", "statistics"))
+
+
+def assert_same_round(found, wanted):
+    assert_same_broadcast(found.broadcast, wanted.broadcast)
+    assert (found.teacher_broadcast is None) == (wanted.teacher_broadcast is None)
+    if wanted.teacher_broadcast is not None:
+        assert_same_broadcast(found.teacher_broadcast, wanted.teacher_broadcast)
+    assert (found.targets is None) == (wanted.targets is None)
+    if wanted.targets is not None:
+        assert found.targets.dtype == bool
+        np.testing.assert_array_equal(found.targets, wanted.targets)
+    moments = found.teacher_statistics, wanted.teacher_statistics
+    assert (moments[0] is None) == (moments[1] is None)
+    if moments[1] is not None:
+        assert_same_statistics(*moments)
+    skip = ("broadcast", "teacher_broadcast", "teacher_statistics", "targets")
+    assert_same(found, wanted, skip=skip)
+
+
+def assert_same_update(found, wanted):
+    assert_same_delta(found.delta, wanted.delta)
+    assert_same_statistics(found.statistics, wanted.statistics)
+    assert (found.importance is None) == (wanted.importance is None)
+    if wanted.importance is not None:
+        assert found.importance.tobytes() == wanted.importance.tobytes()
+    assert_same(found, wanted, skip=("delta", "statistics", "importance"))
+
+
+def test_a_round_plan_comes_back():
+    plan = make_plan()
+    assert_same_round(codec.decode_plan(codec.encode_plan(plan), BIG), plan)
+
+
+def test_the_least_round_plan_comes_back():
+    first = PrunePlan(structure=STRUCTURE, keep=np.ones(0, dtype=bool))
+    plan = replace(
+        make_plan(),
+        acknowledged=0,
+        structure_json=b"",
+        broadcast=replace(make_broadcast(), plan=first, statistics=None, weights=b""),
+        teacher=b"",
+        teacher_broadcast=None,
+        targets=None,
+    )
+    assert_same_round(codec.decode_plan(codec.encode_plan(plan), BIG), plan)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), max_size=40), st.booleans(), st.sampled_from(Phase))
+def test_any_prune_plan_comes_back(keep, rollback, phase):
+    pruned = replace(PLAN, keep=np.array(keep, dtype=bool), rollback=rollback)
+    plan = replace(
+        make_plan(), phase=phase, broadcast=replace(make_broadcast(), plan=pruned)
+    )
+    found = codec.decode_plan(codec.encode_plan(plan), BIG)
+    assert_same_round(found, plan)
+
+
+def test_the_decoded_weights_have_the_digest_that_was_promised():
+    broadcast = codec.decode_plan(codec.encode_plan(make_plan()), BIG).broadcast
+    weights = codec.decode_weights(broadcast.weights, SPEC)
+    codec.check_weights(weights, broadcast.digest)
+
+
+def test_the_shared_part_is_encoded_once_and_addressed_to_each_client():
+    plan = make_plan()
+    shared = codec.encode_shared(plan)
+    for client_id, acknowledged in (("a", 0), ("b", 2)):
+        wanted = replace(plan, client_id=client_id, acknowledged=acknowledged)
+        data = codec.address_plan(shared, client_id, acknowledged)
+        assert data == codec.encode_plan(wanted)
+        assert_same_round(codec.decode_plan(data, BIG), wanted)
+
+
+def test_a_cache_reads_equal_shared_parts_once_and_others_anew():
+    plan, cache = make_plan(), codec.PlanCache()
+    first = codec.decode_plan(codec.encode_plan(plan), BIG, cache)
+    second = replace(plan, client_id="b", acknowledged=0)
+    again = codec.decode_plan(codec.encode_plan(second), BIG, cache)
+    assert again.broadcast is first.broadcast
+    assert_same_round(again, second)
+    later = replace(plan, round=4)
+    assert_same_round(codec.decode_plan(codec.encode_plan(later), BIG, cache), later)
+
+
+def test_a_cache_does_not_hide_a_damaged_shared_part():
+    plan, cache = make_plan(), codec.PlanCache()
+    codec.decode_plan(codec.encode_plan(plan), BIG, cache)
+    shared = bytearray(codec.encode_shared(plan))
+    shared[40] ^= 1
+    with pytest.raises(PayloadError):
+        codec.decode_plan(codec.address_plan(bytes(shared), "b", 0), BIG, cache)
+
+
+def test_a_plan_that_clients_would_refuse_is_not_encoded():
+    for change in ({"lr": 0.0}, {"penalty": "l3"}, {"batch": 0}):
+        plan = replace(make_plan(), settings=replace(EXAMPLE, **change))
+        with pytest.raises(ConfigError, match=f"settings.{next(iter(change))}"):
+            codec.encode_plan(plan)
+
+
+@pytest.mark.parametrize("client_id", ["", "a/b", "..", "a\nb", "x" * 129, "a\\b"])
+def test_a_client_name_that_could_be_a_path_is_not_encoded(client_id):
+    with pytest.raises(ConfigError, match="client_id"):
+        codec.encode_plan(replace(make_plan(), client_id=client_id))
+
+
+def test_a_setting_given_as_an_int_travels_as_a_float():
+    plan = replace(make_plan(), settings=replace(EXAMPLE, decay=1, lr=1))
+    found = codec.decode_plan(codec.encode_plan(plan), BIG).settings
+    assert type(found.decay) is float
+    assert found.lr == 1.0
+
+
+def test_the_settings_on_the_wire_are_all_settings_in_order():
+    assert list(SETTINGS) == [field.name for field in fields(TrainSettings)]
+
+
+def test_the_words_on_the_wire_are_those_that_clients_know():
+    from fedprune.client.rounds.score import CRITERIA as SCORED
+    from fedprune.common.sparsity.penalty import PENALTIES as KNOWN
+
+    assert PENALTIES == KNOWN
+    assert tuple(CRITERIA) == ("", *SCORED)
+
+
+def test_a_stored_broadcast_comes_back():
+    broadcast = make_broadcast()
+    found = codec.decode_broadcast(codec.encode_broadcast(broadcast))
+    assert_same_broadcast(found, broadcast)
+
+
+@pytest.mark.parametrize("values", ["int8", "float32"])
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(0, 60), seed=st.integers(0, 2**32))
+def test_an_update_comes_back(values, count, seed):
+    update = make_update(count, values, seed)
+    data = codec.encode_update(update, KNOWN)
+    assert_same_update(codec.decode_update(data, make_expected(values)), update)
+    assert codec.encode_update(make_update(count, values, seed), KNOWN) == data
+
+
+def test_the_least_update_comes_back():
+    update = replace(
+        make_update(0),
+        importance=None,
+        statistics=None,
+        validation=Validation(loss_sum=0.0, correct=0, count=0),
+    )
+    data = codec.encode_update(update, KNOWN)
+    expected = make_expected(scored=False, measured=False)
+    assert_same_update(codec.decode_update(data, expected), update)
+
+
+def test_a_client_may_abstain_from_scoring():
+    update = replace(make_update(6), importance=None)
+    data = codec.encode_update(update, KNOWN)
+    assert codec.decode_update(data, make_expected()).importance is None
+
+
+def test_exactly_the_allowed_share_of_entries_is_accepted():
+    # ceil(0.1 * 133) = 14
+    update = make_update(14)
+    assert len(update.delta.indices) == 14
+    data = codec.encode_update(update, KNOWN)
+    assert codec.decode_update(data, make_expected(update_density=0.1))
+    more = codec.encode_update(make_update(15), KNOWN)
+    with pytest.raises(PayloadError, match=r"delta.count.*15; want 0..14"):
+        codec.decode_update(more, make_expected(update_density=0.1))
+
+
+def test_moments_travel_as_float16():
+    statistics = replace(make_update(1).statistics, mean=np.float32([1 / 3, 1, 2, 3]))
+    update = replace(make_update(6), statistics=statistics)
+    found = codec.decode_update(codec.encode_update(update, KNOWN), make_expected())
+    assert found.statistics.mean[0] == np.float32(np.float16(1 / 3))
+
+
+@pytest.mark.parametrize("field", ["mean", "variance"])
+@pytest.mark.parametrize("bad", [70000.0, np.nan, np.inf])
+def test_a_moment_beyond_float16_is_not_encoded(field, bad):
+    statistics = replace(
+        make_update(1).statistics, **{field: np.float32([0, bad, 0, 0])}
+    )
+    with pytest.raises(DataError, match=f"1 entries of {field}"):
+        codec.encode_update(replace(make_update(6), statistics=statistics), KNOWN)
+
+
+@pytest.mark.parametrize("values", ["int8", "float32"])
+@pytest.mark.parametrize("count", [0, 6, 60])
+def test_the_parts_of_a_message_sum_to_its_length(values, count):
+    data = codec.encode_update(make_update(count, values), KNOWN)
+    parts = codec.message_parts(data)
+    assert sum(parts.values()) == len(data)
+    assert parts["statistics"] == 2 * 2 * SPEC.moments
+    assert parts["importance"] == 4 * SPEC.units
+    assert codec.fixed_bytes(data) == len(data) - parts["entries"]
+
+
+def test_fixed_bytes_do_not_grow_with_the_number_of_entries():
+    sizes = {
+        codec.fixed_bytes(codec.encode_update(make_update(n, "float32"), KNOWN))
+        for n in range(1, 30)
+    }
+    assert max(sizes) - min(sizes) <= 2

@@ -1,0 +1,258 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fedprune.common.data import images
+from fedprune.common.data.sources import check_source, load_dataset
+from fedprune.common.errors import ConfigError, DataError
+from PIL import Image
+
+
+def load(source, data_dir=""):
+    return load_dataset(str(source), data_dir=str(data_dir), fold=0)
+
+
+def png(array, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def pictures(count, shape=(6, 4), start=0):
+    """Return grey or RGB images that all differ."""
+    stream = np.random.default_rng(start)
+    return [stream.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
+
+
+# ---- folders of images
+
+
+def write_folder(root, counts, **options):
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for index, picture in enumerate(pictures(count, start=number, **options)):
+            (root / name / f"{index}.png").write_bytes(png(picture))
+
+
+def test_folders_of_train_and_test_are_read_in_the_order_of_their_names(tmp_path):
+    write_folder(tmp_path / "train", {"cat": 2, "dog": 3})
+    write_folder(tmp_path / "test", {"cat": 0, "dog": 1})
+    (tmp_path / "train" / "dog" / "notes.txt").write_text("not an image")
+    dataset = load(f"folder:{tmp_path}")
+    assert dataset.input_shape == (1, 6, 4)
+    assert dataset.train.targets.tolist() == [0, 0, 1, 1, 1]
+    assert dataset.test.targets.tolist() == [1]
+    assert (dataset.train.inputs[1, 0] == pictures(2)[1]).all()
+    assert (dataset.test.inputs[0, 0] == pictures(1, start=1)[0]).all()
+
+
+def test_rgb_folders_have_three_channels_first(tmp_path):
+    write_folder(tmp_path, {"a": 5}, shape=(6, 4, 3))
+    dataset = load(f"folder:{tmp_path}")
+    assert dataset.input_shape == (3, 6, 4)
+    whole = [*dataset.train.inputs, *dataset.test.inputs]
+    wanted = {np.moveaxis(p, 2, 0).tobytes() for p in pictures(5, shape=(6, 4, 3))}
+    assert {image.tobytes() for image in whole} == wanted
+
+
+def test_folders_without_a_split_give_one_test_image_in_five_of_each_class(tmp_path):
+    write_folder(tmp_path, {"a": 10, "b": 7, "c": 4})
+    dataset = load(f"folder:{tmp_path}")
+    assert np.bincount(dataset.train.targets).tolist() == [8, 6, 4]
+    assert np.bincount(dataset.test.targets, minlength=3).tolist() == [2, 1, 0]
+    assert load(f"folder:{tmp_path}").fingerprint() == dataset.fingerprint()
+
+
+def test_images_of_another_size_or_mode_take_the_form_of_the_first(tmp_path):
+    write_folder(tmp_path / "train", {"a": 1})
+    write_folder(tmp_path / "test", {"a": 0})
+    (tmp_path / "train" / "a" / "1.jpg").write_bytes(
+        png(np.full((3, 2, 3), 200, np.uint8), "JPEG")
+    )
+    (tmp_path / "test" / "a" / "2.PNG").write_bytes(png(np.full((9, 9), 7, np.uint8)))
+    dataset = load(f"folder:{tmp_path}")
+    assert dataset.input_shape == (1, 6, 4)
+    assert np.abs(dataset.train.inputs[1].astype(int) - 200).max() <= 2
+    assert (dataset.test.inputs == 7).all()
+
+
+def test_a_class_that_was_never_trained_is_refused(tmp_path):
+    write_folder(tmp_path / "train", {"a": 1})
+    write_folder(tmp_path / "test", {"a": 1, "cow": 1})
+    with pytest.raises(DataError, match="classes cow, which train/ lacks"):
+        load(f"folder:{tmp_path}")
+
+
+def test_an_empty_folder_says_what_it_lacks(tmp_path):
+    with pytest.raises(DataError, match="0 training and 0 test images"):
+        load(f"folder:{tmp_path}")
+
+
+BROKEN = {
+    "text": (b"not an image", "is no PNG or JPEG"),
+    "half an image": (png(pictures(1, (40, 40))[0])[:-200], "cannot be decoded"),
+    "sixteen bits": (png(np.zeros((6, 4), np.uint16)), "more than 8 bits a pixel"),
+    "another format": (png(pictures(1)[0], "BMP"), "is no PNG or JPEG"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("place", ["0.png", "9.png"])
+def test_a_broken_image_is_named(tmp_path, data, message, place):
+    write_folder(tmp_path / "train", {"a": 3})
+    write_folder(tmp_path / "test", {"a": 1})
+    (tmp_path / "train" / "a" / place).write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        load(f"folder:{tmp_path}")
+    assert place in str(caught.value)
+
+
+def test_images_that_fill_the_memory_are_refused_before_it_is_taken(
+    tmp_path, monkeypatch
+):
+    write_folder(tmp_path, {"a": 5})
+    monkeypatch.setattr(images, "MAX_DECODED_BYTES", 5 * 24 - 1)
+    with pytest.raises(DataError, match="4 x 6, need 120 bytes; want at most 119"):
+        load(f"folder:{tmp_path}")
+
+
+# ---- parquet
+
+
+def write_parquet(path, count, *, names=("image", "label"), start=0, **columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = [{"bytes": png(p), "path": None} for p in pictures(count, start=start)]
+    labels = [(start + number) % 3 for number in range(count)]
+    table = dict(zip(names, (encoded, labels), strict=True))
+    pq.write_table(pa.table({**table, **columns}), path, row_group_size=2)
+
+
+def test_parquet_files_are_decoded_in_order(tmp_path):
+    write_parquet(tmp_path / "train.parquet", 7)
+    write_parquet(tmp_path / "test.parquet", 2)
+    dataset = load(f"parquet:{tmp_path}")
+    assert dataset.train.targets.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert (dataset.train.inputs[:, 0] == np.stack(pictures(7))).all()
+    assert (dataset.test.inputs[:, 0] == np.stack(pictures(2))).all()
+    assert dataset.train.inputs.dtype == np.uint8
+
+
+def test_the_shards_of_a_hub_folder_are_joined_in_order(tmp_path):
+    for start in (3, 0, 4, 1, 2):
+        write_parquet(tmp_path / f"train-0000{start}-of-00005.parquet", 2, start=start)
+    write_parquet(tmp_path / "test-00000-of-00001.parquet", 1, names=("img", "label"))
+    dataset = load(f"parquet:{tmp_path}")
+    assert dataset.train.targets.tolist() == [0, 1, 1, 2, 2, 0, 0, 1, 1, 2]
+    wanted = [picture for start in range(5) for picture in pictures(2, start=start)]
+    assert (dataset.train.inputs[:, 0] == np.stack(wanted)).all()
+
+
+def test_a_missing_shard_is_refused(tmp_path):
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", 3)
+    write_parquet(tmp_path / "test.parquet", 1)
+    with pytest.raises(DataError, match="want every shard from 0, once"):
+        load(f"parquet:{tmp_path}")
+
+
+def test_images_may_be_plain_bytes(tmp_path):
+    write_parquet(tmp_path / "test.parquet", 1)
+    table = pa.table({"image": [png(p) for p in pictures(2)], "label": [1, 0]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    dataset = load(f"parquet:{tmp_path}")
+    assert (dataset.train.inputs[:, 0] == np.stack(pictures(2))).all()
+
+
+@pytest.mark.parametrize("place", ["mnist", "mnist/data", ".", "data"])
+def test_mnist_is_found_in_its_folder_or_in_the_folder_itself(
+    tmp_path, place, monkeypatch
+):
+    for split in ("train", "test"):
+        write_mnist(tmp_path / place / f"{split}.parquet")
+    monkeypatch.setenv("FEDPRUNE_DATA", str(tmp_path))
+    dataset = load("mnist")
+    assert dataset.input_shape == (1, 28, 28)
+    assert dataset.num_outputs == 10
+    inputs, _ = dataset.train.batch(np.array([0, 1]))
+    assert inputs[0].max().item() == pytest.approx(-0.1307 / 0.3081, abs=1e-5)
+    assert inputs[1].min().item() == pytest.approx((1 - 0.1307) / 0.3081, abs=1e-5)
+
+
+def write_mnist(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images_ = [png(np.full((28, 28), value, np.uint8)) for value in (0, 255)]
+    pq.write_table(pa.table({"image": images_, "label": [0, 1]}), path)
+
+
+def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
+    write_parquet(tmp_path / "here" / "train.parquet", 1)
+    monkeypatch.setenv("FEDPRUNE_DATA", str(tmp_path / "there"))
+    assert check_source("mnist", str(tmp_path / "here")) is None
+    with pytest.raises(ConfigError, match="there"):
+        check_source("mnist", "")
+
+
+def test_images_of_another_size_than_the_named_data_has_are_refused(tmp_path):
+    for split in ("train", "test"):
+        write_parquet(tmp_path / f"{split}.parquet", 3)
+    with pytest.raises(DataError, match=r"images of \(1, 6, 4\); cifar10 has \(3, 32"):
+        load("cifar10", tmp_path)
+
+
+def no_labels(path):
+    write_parquet(path, 2, names=("image", "answer"))
+
+
+def label_gaps(path):
+    pq.write_table(pa.table({"image": [b"", b""], "label": [1, None]}), path)
+
+
+def text_labels(path):
+    pq.write_table(pa.table({"image": [b""], "label": ["cat"]}), path)
+
+
+def paths_only(path):
+    table = {"image": [{"bytes": None, "path": "a.png"}], "label": [0]}
+    pq.write_table(pa.table(table), path)
+
+
+def damaged(path):
+    path.write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+
+
+def broken_image(path):
+    pq.write_table(
+        pa.table({"image": [png(pictures(1)[0]), b"x"], "label": [0, 1]}), path
+    )
+
+
+def no_rows(path):
+    write_parquet(path, 2)
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+
+
+BAD = {
+    "no labels": (no_labels, "columns image, answer; want one named 'label'"),
+    "a label left out": (label_gaps, "'label' is float64; want integers without gaps"),
+    "labels in words": (text_labels, "'label' is object; want integers"),
+    "paths without bytes": (paths_only, "row 0: no image bytes"),
+    "a damaged file": (damaged, "cannot be read as parquet"),
+    "a broken image": (broken_image, "row 1 is no PNG or JPEG"),
+    "no rows": (no_rows, "holds no rows"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), BAD.values(), ids=BAD)
+def test_a_bad_parquet_file_is_named(tmp_path, write, message):
+    write(tmp_path / "train.parquet")
+    write_parquet(tmp_path / "test.parquet", 1)
+    with pytest.raises(DataError, match=message) as caught:
+        load(f"parquet:{tmp_path}")
+    assert "train.parquet" in str(caught.value)
+
+
+def test_a_missing_test_part_is_refused(tmp_path):
+    write_parquet(tmp_path / "train.parquet", 1)
+    with pytest.raises(DataError, match=r"there is no test\.parquet"):
+        load(f"parquet:{tmp_path}")

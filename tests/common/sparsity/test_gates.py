@@ -1,0 +1,117 @@
+"""L0 gates and targeted dropout: what is drawn, what is paid, what is folded."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from fedprune.common.sparsity.gates import GATED, ChannelGates, build_gates
+from fedprune.common.sparsity.penalty import PENALTIES, Aim, build_penalty
+from helpers.pruning_nets import NETS, build, flat
+
+
+def gates_of(structure, name="l0", strength=0.5, targets=None, keep=None):
+    aim = Aim(name=name, strength=strength, targets=targets)
+    return build_gates(structure, structure.full() if keep is None else keep, aim)
+
+
+def test_the_names_are_those_that_the_penalties_leave_to_gates():
+    assert set(GATED) < set(PENALTIES)
+    model, _, structure = build("resnet")
+    for name in GATED:
+        aim = Aim(name=name, strength=0.5)
+        full = structure.full()
+        assert build_penalty(structure, full, flat(model), aim) is None
+    assert gates_of(structure, "bn-l1") is None
+    assert gates_of(structure, "l0", strength=0.0) is None
+
+
+def test_a_gate_is_closed_and_open_at_the_ends_of_its_stretch():
+    _, _, structure = build("lenet")
+    gates = gates_of(structure)
+    edge = np.log(11.0)  # where sigmoid * 1.2 - 0.1 leaves 0..1
+    with torch.no_grad():
+        gates.log_alpha.zero_()
+        gates.log_alpha[:4] = torch.tensor([-edge - 1e-3, edge + 1e-3, -1.0, 0.0])
+    found = gates.settled()
+    assert found[0] == 0.0
+    assert found[1] == 1.0
+    assert 0.0 < found[2] < found[3] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_folded_weights_compute_what_the_gates_do(name):
+    model, example, structure = build(name)
+    gates = gates_of(structure)
+    with torch.no_grad():
+        values = torch.linspace(-4.0, 4.0, len(gates.log_alpha))
+        gates.log_alpha.copy_(values[torch.randperm(len(values))])
+    gated = copy.deepcopy(model)
+    with torch.no_grad(), gates.attached(gated):
+        wanted = gated(example)
+        untouched = model(example)
+    found = gated(example)  # the gates were folded when the block ended
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    assert (wanted - untouched).abs().max() > 1e-4
+
+
+def test_only_targets_get_factors_and_dropout_hits_their_share():
+    _, _, structure = build("resnet")
+    targets = np.zeros(structure.units, bool)
+    targets[structure.groups[1].units] = True
+    gates = gates_of(structure, "targeted-dropout", 0.3, targets)
+    torch.manual_seed(0)
+    drawn = []
+    for _ in range(500):
+        gates.draw()
+        drawn.append(gates._factors.clone())
+    share = torch.stack(drawn).mean(0)
+    assert set(torch.stack(drawn).unique().tolist()) == {0.0, 1.0}
+    assert (share[:-1][~torch.from_numpy(targets)] == 1.0).all()
+    np.testing.assert_allclose(share[:-1][torch.from_numpy(targets)], 0.7, atol=0.09)
+    assert gates.cost() == 0.0
+
+
+def test_dropout_leaves_the_weights_alone():
+    model, example, structure = build("resnet")
+    before = flat(model)
+    gates = gates_of(structure, "targeted-dropout")
+    with gates.attached(model):
+        gates.draw()
+        model(example)
+    np.testing.assert_array_equal(flat(model), before)
+
+
+def test_gates_that_cost_close_and_gates_that_matter_stay():
+    torch.manual_seed(0)
+    _, _, structure = build("lenet")
+    gates = gates_of(structure, strength=50.0)
+    useful = gates.targets.clone()
+    useful[::2] = False
+    for _ in range(200):
+        gates.draw()
+        used = gates._factors[useful]
+        (gates.cost() + 10.0 * ((1.0 - used) ** 2).sum()).backward()
+        gates.step()
+    settled = gates.settled()
+    assert (settled[useful] == 1.0).all()
+    assert (settled[gates.targets & ~useful] == 0.0).all()
+
+
+def test_a_unit_of_many_places_has_one_gate():
+    _, _, structure = build("resnet")
+    gates = gates_of(structure)
+    assert isinstance(gates, ChannelGates)
+    names = [place.module for place in gates.places]
+    assert len(names) == len(set(names)) == 10  # every norm of the network
+    shared = {p.module: p.units.tolist() for p in gates.places}
+    assert shared["layer2.0.bn2"] == shared["layer2.1.bn2"]
+
+
+def test_a_cut_network_has_gates_for_what_is_left():
+    _, _, structure = build("resnet")
+    keep = structure.full()
+    keep[::3] = False
+    gates = gates_of(structure, keep=keep)
+    assert len(gates.log_alpha) == keep.sum() + 1
+    assert gates.targets[:-1].all()

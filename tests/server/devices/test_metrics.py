@@ -1,0 +1,53 @@
+"""Figures for Prometheus: those of the run's events, and nothing before the first."""
+
+import pytest
+from fedprune.common.system.atomic import write_json_atomic
+from fedprune.server.devices.superlink import CURRENT
+from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.folder import RunFolder
+
+prometheus = pytest.importorskip("prometheus_client", reason="fedprune[ops]")
+
+from fedprune.server.devices.metrics import RunCollector  # noqa: E402
+
+
+def told(state):
+    registry = prometheus.CollectorRegistry()
+    registry.register(RunCollector(state))
+    return prometheus.generate_latest(registry).decode()
+
+
+def test_nothing_is_told_before_the_first_run(tmp_path):
+    assert told(tmp_path) == ""
+
+
+def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
+    folder = RunFolder.create(tmp_path, "x")
+    write_json_atomic(tmp_path / CURRENT, {"number": 1, "folder": str(folder.path)})
+    with EventLog(folder.events) as log:
+        for number, status in ((1, "accepted"), (2, "refused")):
+            log.write("client", round=number, client="a", status=status)
+            log.write("client", round=number, client="b", status="late")
+            log.write(
+                "round",
+                round=number,
+                bytes_up=10 * number,
+                bytes_down=7,
+                density=1.0 / number,
+                validation_accuracy=None,
+            )
+        log.write("cut", round=2)
+    lines = told(tmp_path).splitlines()
+    for line in (
+        "fedprune_rounds_total 2.0",
+        "fedprune_cuts_total 1.0",
+        'fedprune_answers_total{of="accepted"} 1.0',
+        'fedprune_answers_total{of="refused"} 1.0',
+        'fedprune_answers_total{of="late"} 2.0',
+        "fedprune_bytes_up_total 30.0",
+        "fedprune_bytes_down_total 14.0",
+        "fedprune_density 0.5",
+        "fedprune_running 0.0",
+    ):
+        assert line in lines
+    assert not any("validation_accuracy" in line for line in lines)

@@ -1,0 +1,208 @@
+"""What a server writes for Flower, how it asks, and what it tells of a run."""
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from fedprune.common.errors import (
+    ConfigError,
+    DataError,
+    FedPruneError,
+    IntegrityError,
+    RoundError,
+)
+from fedprune.server.devices.follow import Follower, describe
+from fedprune.server.devices.service import _outcome
+from fedprune.server.devices.superlink import Link, open_link, parse_address
+from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.folder import RunFolder
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
+
+
+@pytest.fixture
+def link(tmp_path):
+    made = Link(
+        state=tmp_path / "s", host=EVERYWHERE, port=8443, tls=tmp_path / "certs"
+    )
+    made.prepare()
+    return made
+
+
+def test_a_server_that_listens_everywhere_is_asked_on_the_loopback(link):
+    assert link.address == "127.0.0.1:8443"
+    text = (link.home / "config.toml").read_text()
+    assert 'address = "127.0.0.1:8443"' in text
+    assert str((link.tls / "ca.crt").resolve()) in text
+
+
+def test_tls_and_node_keys_are_on_and_installing_is_off(link):
+    command = link.superlink().command
+    assert "--enable-supernode-auth" in command
+    assert "--insecure" not in command
+    assert "--disable-runtime-dependency-installation" in command
+    assert command[command.index("--isolation") + 1] == "process"
+
+
+def test_without_certificates_it_says_insecure(tmp_path):
+    link = Link(state=tmp_path, host="127.0.0.1", port=1, tls=None)
+    assert "--insecure" in link.superlink().command
+    assert "--enable-supernode-auth" not in link.superlink().command
+    assert "--insecure" in link.executor().command
+
+
+def test_the_secret_is_readable_for_its_owner_only_and_stays(link):
+    secret = link.state / "secret"
+    before = secret.read_bytes()
+    link.prepare()
+    assert secret.read_bytes() == before
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_the_gate_stands_in_front_of_flower_s_own_command(link):
+    gate = link.state / "bin" / "flwr-serverapp"
+    assert gate.stat().st_mode & stat.S_IXUSR
+    assert link.executor().environment["PATH"].startswith(f"{gate.parent}:")
+
+
+def test_a_link_is_found_again_by_its_folder(link, tmp_path):
+    assert open_link(link.state) == Link(
+        state=link.state, host=link.host, port=link.port, tls=link.tls.resolve()
+    )
+    with pytest.raises(ConfigError, match="no state folder of"):
+        open_link(tmp_path)
+    (link.state / "link.json").write_text("{}")
+    with pytest.raises(IntegrityError, match="not a link"):
+        open_link(link.state)
+
+
+def answering(monkeypatch, text, calls):
+    def run(command, **options):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 0, text, "")
+
+    monkeypatch.setattr("fedprune.server.devices.request.subprocess.run", run)
+
+
+def test_each_key_is_registered_once(link, monkeypatch):
+    calls = []
+    answering(monkeypatch, 'noise\n{"success": true, "node-id": 5}', calls)
+    for name in ("a", "b"):
+        (link.tls / "clients" / name).mkdir(parents=True)
+        (link.tls / "clients" / name / "node.pub").write_text(f"key {name}")
+    assert link.register() == ["a", "b"]
+    book = json.loads((link.state / "registered.json").read_text())
+    assert book["a"] == {"key": "key a", "node": 5}
+    assert link.register() == []
+    (link.tls / "clients" / "b" / "node.pub").write_text("another key")
+    assert link.register() == ["b"]
+    words = calls[0][1:]
+    key = str(link.tls / "clients" / "a" / "node.pub")
+    assert words == ["supernode", "register", key, "fedprune", "--format", "json"]
+
+
+def test_a_run_is_submitted_by_the_path_of_its_folder(link, monkeypatch, tmp_path):
+    calls = []
+    answering(monkeypatch, '{"success": true, "run-id": "123"}', calls)
+    assert link.submit(tmp_path / "run") == 123
+    book = link.state / "registered.json"
+    assert f'run="{tmp_path / "run"}" names="{book}"' in calls[0]
+    current = json.loads((link.state / "current.json").read_text())
+    assert current == {"number": 123, "folder": str(tmp_path / "run")}
+
+
+CHATTER = "Using SuperLink: x\\n Listing all runs...\\n\\nno such run\\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'{{"success": false, "error-message": "{CHATTER}"}}', "ls: no such run$"),
+        ("", "ls"),
+    ],
+)
+def test_what_flower_refuses_is_told(link, monkeypatch, text, words):
+    answering(monkeypatch, text, [])
+    with pytest.raises(FedPruneError, match=words):
+        link.runs()
+
+
+def test_only_what_has_not_ended_is_running(link, monkeypatch):
+    runs = [{"run-id": "1", "status": "finished:completed"}]
+    runs += [{"run-id": "2", "status": "running"}]
+    answering(monkeypatch, json.dumps({"success": True, "runs": runs}), [])
+    assert link.running() == [2]
+
+
+@pytest.mark.parametrize("text", ["x", ":1", "host:", "host:x", "host:0", "h:70000"])
+def test_an_address_is_host_and_port(text):
+    with pytest.raises(ConfigError, match="--listen"):
+        parse_address("--listen", text)
+
+
+def test_addresses_of_both_kinds_are_read():
+    assert parse_address("--listen", f"{EVERYWHERE}:80") == (EVERYWHERE, 80)
+    assert parse_address("--listen", "[::1]:80") == ("::1", 80)
+
+
+def test_a_follower_gives_each_whole_line_once(tmp_path):
+    folder = RunFolder.create(tmp_path, "x")
+    follower = Follower(folder)
+    assert list(follower.new()) == []
+    with EventLog(folder.events) as log:
+        log.write("warning", text="one")
+        assert [e["text"] for e in follower.new()] == ["one"]
+        log.write("warning", text="two")
+    with folder.events.open("a") as file:
+        file.write('{"event": "half')
+    assert [e["text"] for e in follower.new()] == ["two"]
+    assert list(follower.new()) == []
+
+
+def test_events_are_told_in_one_line():
+    assert "2/3 clients: a, b" in describe(
+        {"event": "waiting", "connected": ["a", "b"], "wanted": 3}
+    )
+    said = {"connected": [], "wanted": 3, "refused": ["node 7: no key", "node 8: x"]}
+    assert describe({"event": "waiting", **said}).endswith(
+        "; refused: node 7: no key, node 8: x"
+    )
+    refused = {"event": "client", "status": "refused", "reason": "refused update of a"}
+    assert describe(refused) == "refused update of a"
+    assert describe({"event": "client", "status": "accepted", "reason": ""}) == ""
+
+
+@pytest.mark.parametrize(
+    "kind", ["waiting", "round", "cut", "client", "delivered", "warning", "rollback"]
+)
+def test_an_event_that_lacks_everything_or_writes_escapes_is_one_printable_line(kind):
+    hostile = "\x1b[2J\nround 99: accuracy 0.999"
+    names = ("connected", "round", "phase", "client", "reason", "text", "params")
+    for event in ({}, dict.fromkeys(names, hostile), dict.fromkeys(names, b"\x1b")):
+        line = describe({"event": kind, **event})
+        assert line
+        assert line.isprintable()
+
+
+def test_a_line_that_is_no_event_is_refused_where_a_run_is_followed(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.events.write_bytes(b'{"event": "resumed"}\n[1]\n')
+    follower = Follower(folder)
+    with pytest.raises(IntegrityError, match="not an event"):
+        list(follower.new())
+
+
+def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
+    folder = RunFolder(Path(tmp_path))
+    event = {"event": "run_failed", "text": "1 of 3 clients", "exit_code": 4}
+    with pytest.raises(RoundError, match="1 of 3 clients; go on with"):
+        _outcome(folder, event)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, IntegrityError])
+def test_what_a_resume_cannot_mend_is_said_without_one(tmp_path, kind):
+    event = {"event": "run_failed", "text": "no", "exit_code": kind.exit_code}
+    with pytest.raises(kind, match=r"^no$"):
+        _outcome(RunFolder(tmp_path), event)

@@ -1,0 +1,81 @@
+"""The guard: what it pools, and when it calls a network worse."""
+
+from math import inf, isnan, nan
+
+import pytest
+from fedprune.common.messages import ClientRecord, Status, Validation
+from fedprune.server.rounds.guard import is_worse, pooled_score
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):
+    validation = Validation(loss_sum=loss_sum, correct=correct, count=count)
+    return ClientRecord(client_id=client_id, status=status, validation=validation)
+
+
+def test_a_pooled_score_is_that_of_all_examples_together():
+    found = pooled_score([record("a", 3.0, 1, 4), record("b", 5.0, 5, 6)], 2.0)
+    assert (found.loss, found.accuracy, found.count) == (0.8, 0.6, 10)
+
+
+def test_only_accepted_answers_with_a_validation_count():
+    records = [
+        record("a", 3.0, 1, 2),
+        record("b", 900.0, 0, 1, Status.REFUSED),
+        record("c", 900.0, 0, 1, Status.LATE),
+        record("d", 0.0, 0, 0),
+        ClientRecord(client_id="e", status=Status.ACCEPTED),
+    ]
+    assert pooled_score(records, 2.0) == pooled_score(records[:1], 2.0)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [[], [record("a", 0.0, 0, 0)], [record("a", 1.0, 1, 1, Status.FAILED)]],
+    ids=["nobody", "no examples", "nobody accepted"],
+)
+def test_without_examples_the_score_is_not_a_number(records):
+    found = pooled_score(records, 2.0)
+    assert isnan(found.loss)
+    assert isnan(found.accuracy)
+    assert found.count == 0
+
+
+@given(
+    losses=st.lists(st.floats(0, 100), min_size=2, max_size=8),
+    random=st.randoms(use_true_random=False),
+)
+def test_the_order_of_answers_does_not_change_a_bit_of_the_score(losses, random):
+    records = [record(f"c{n}", loss, 0, 1) for n, loss in enumerate(losses)]
+    before = pooled_score(records, 2.0)
+    random.shuffle(records)
+    assert pooled_score(records, 2.0) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "allowed", "worse"),
+    [
+        (1.0, 1.0, 0.0, False),
+        (1.0, 1.2, 0.2, False),
+        (1.0, 1.25, 0.2, False),  # the slack of 0.05
+        (1.0, 1.26, 0.2, True),
+        (1.0, 0.5, 0.0, False),
+        (0.0, 0.05, 0.2, False),
+        (0.0, 0.051, 0.2, True),
+        (0.01, 0.04, 0.2, False),  # four times as much, and still nearly perfect
+        (2.0, 4.0, 1.0, False),
+        (2.0, 4.1, 1.0, True),
+        (nan, 5.0, 0.2, False),
+        (1.0, nan, 0.2, False),
+        (nan, nan, 0.2, False),
+        (1.0, inf, 0.2, True),
+        (inf, inf, 0.2, False),
+        (inf, 1.0, 0.2, False),
+        (1.0, 1e30, 0.2, True),
+    ],
+)
+def test_a_network_is_worse_beyond_the_allowed_rise_and_the_slack(
+    before, after, allowed, worse
+):
+    assert is_worse(before, after, allowed) is worse

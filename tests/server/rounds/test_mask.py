@@ -1,0 +1,163 @@
+"""The weight mask of a run: when it is chosen, what it zeroes, who holds it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fedprune.common.config import MaskRule
+from fedprune.common.messages import ClientRecord, Phase, Status
+from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.mask import holders, mask_steps, take_mask, under_mask
+from fedprune.server.rounds.plan import plan_round
+from fedprune.server.runs.control import control_config
+from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
+
+FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
+UNSTRUCTURED = {
+    "prune__mask__kind": "unstructured",
+    "prune__mask__density": 0.25,
+    "prune__mask__steps": 1,
+}
+
+
+def federation(cursor=FINAL, **changes):
+    """Return setting and state of the tiny federation, its cuts over."""
+    task = make_task(**UNSTRUCTURED | changes)
+    setting = make_setting(task)
+    return setting, replace(start(task, setting), cursor=cursor)
+
+
+def taken(state, setting):
+    return take_mask(state, setting)
+
+
+def matrices(spec):
+    """Return where the entries of matrices are, bool[weights]."""
+    parts = [np.full(t.size, len(t.shape) > 1) for t in spec.tensors]
+    return np.concatenate(parts)
+
+
+def test_the_mask_zeroes_all_but_its_share_of_the_matrices():
+    setting, state = federation()
+    after = taken(state, setting)
+    inside = matrices(setting.structure.spec(state.keep))
+    assert np.count_nonzero(after.mask.keep[inside]) == np.ceil(0.25 * inside.sum())
+    assert after.mask.keep[~inside].all()
+    np.testing.assert_array_equal(after.weights, after.mask.apply(state.weights))
+    assert np.count_nonzero(after.weights) < np.count_nonzero(state.weights)
+
+
+def test_entries_are_ranked_by_magnitude_unless_told_otherwise():
+    setting, state = federation()
+    mask = taken(state, setting).mask
+    inside = matrices(setting.structure.spec(state.keep))
+    size = np.abs(state.weights)
+    least, best = size[inside & mask.keep].min(), size[inside & ~mask.keep].max()
+    assert least >= best
+    setting, _ = federation(prune__mask__kind="sensitivity")
+    other = taken(state, setting).mask
+    assert np.count_nonzero(other.keep) == np.count_nonzero(mask.keep)
+    assert (other.keep != mask.keep).any()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        Cursor(phase=Phase.WARMUP, index=1),
+        Cursor(phase=Phase.SPARSIFY, index=1),
+        Cursor(phase=Phase.FINETUNE, index=1),
+        replace(FINAL, index=2),
+        replace(FINAL, index=3, closing=True),
+        replace(FINAL, done=True),
+    ],
+)
+def test_no_mask_is_chosen_before_the_cuts_are_over_or_twice(cursor):
+    setting, state = federation(cursor)
+    assert taken(state, setting) is state
+
+
+def test_without_final_rounds_the_closing_round_is_sent_masked():
+    setting, state = federation(replace(FINAL, closing=True), rounds__final=0)
+    assert taken(state, setting).mask is not None
+
+
+def test_a_mask_of_several_steps_thins_out_and_stays_nested():
+    setting, state = federation(prune__mask__steps=2)
+    first = taken(state, setting)
+    second = taken(replace(first, cursor=replace(FINAL, index=2)), setting)
+    assert second.mask.parent == first.mask.digest
+    assert not (second.mask.keep & ~first.mask.keep).any()
+    assert second.mask.density < first.mask.density
+    third = replace(second, cursor=replace(FINAL, index=3))
+    assert taken(third, setting) is third
+
+
+@pytest.mark.parametrize(("final", "steps"), [(0, 1), (1, 1), (2, 1), (3, 2), (6, 4)])
+def test_a_mask_takes_two_thirds_of_the_final_rounds_unless_told_otherwise(
+    final, steps
+):
+    assert mask_steps(MaskRule(kind="unstructured"), final) == steps
+    assert mask_steps(MaskRule(kind="blocks", steps=5), final) == 5
+    assert mask_steps(MaskRule(kind="n:m"), final) == 1
+    setting, state = federation(rounds__final=final, prune__mask__steps=0)
+    closing = replace(FINAL, index=final + 1, closing=True)
+    cursors = [replace(FINAL, index=i + 1) for i in range(final)] + [closing]
+    densities = []
+    for cursor in cursors:
+        before, state = state, taken(replace(state, cursor=cursor), setting)
+        if state.mask is not before.mask:
+            densities.append(state.mask.density)
+    assert len(densities) == steps
+    assert densities == sorted(densities, reverse=True)
+    inside = matrices(setting.structure.spec(state.keep))
+    assert np.count_nonzero(state.mask.keep[inside]) == np.ceil(0.25 * inside.sum())
+
+
+def test_n_of_m_is_one_step_and_has_its_form():
+    setting, state = federation(prune__mask__kind="n:m", prune__mask__steps=2)
+    mask = taken(state, setting).mask
+    spec, start_ = setting.structure.spec(state.keep), 0
+    for tensor in spec.tensors:
+        part = mask.keep[start_ : start_ + tensor.size].reshape(tensor.shape)
+        start_ += tensor.size
+        if len(tensor.shape) > 1 and tensor.shape[1] % 4 == 0:
+            groups = np.moveaxis(part, 1, -1).reshape(-1, 4)
+            assert (groups.sum(axis=1) == 2).all()
+    again = replace(state, cursor=replace(FINAL, index=2), mask=mask)
+    assert taken(again, setting) is again
+
+
+def test_the_mask_travels_only_to_those_who_lack_it():
+    setting, state = federation()
+    after = replace(taken(state, setting), mask_holders=frozenset(["client-001"]))
+    asking = plan_round(after, setting).asking
+    sizes = {o.client_id: len(asking.variants[o.variant]) for o in asking.orders}
+    assert len({size for c, size in sizes.items() if c != "client-001"}) == 1
+    assert sizes["client-001"] < sizes["client-000"]
+
+
+def record(name, status):
+    return ClientRecord(client_id=name, status=status)
+
+
+def test_who_answered_holds_the_mask_and_who_failed_is_sent_it_again():
+    setting, state = federation()
+    held = replace(taken(state, setting), mask_holders=frozenset(["a", "b", "c"]))
+    records = [record("b", Status.FAILED), record("d", Status.ACCEPTED)]
+    assert holders(held, records) == {"a", "c", "d"}
+    assert holders(state, records) == frozenset()
+
+
+def test_what_clients_send_outside_of_the_mask_changes_nothing():
+    setting, state = federation()
+    after = taken(state, setting)
+    moved = under_mask(after, after.weights + np.float32(1.0))
+    assert (moved[~after.mask.keep] == 0.0).all()
+    assert (moved[after.mask.keep] != 0.0).any()
+    assert under_mask(state, state.weights) is state.weights
+
+
+def test_the_control_run_has_no_mask():
+    setting, _ = federation()
+    assert control_config(setting.config, 5).prune.mask == MaskRule()
+    assert tiny_structure().units == 16

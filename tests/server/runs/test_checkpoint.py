@@ -1,0 +1,320 @@
+"""Checkpoints: whole, or refused by name and replaced by the one before."""
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from fedprune.common.errors import IntegrityError
+from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
+from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot, Totals
+from fedprune.server.runs.checkpoint import (
+    Checkpoints,
+    state_from_bytes,
+    state_to_bytes,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+IDENTITY = "a" * 32
+
+
+def floats(seed, size):
+    return np.random.default_rng(seed).normal(size=size).astype(np.float32)
+
+
+def make_plan(seed, *, rollback=False):
+    keep = np.random.default_rng(seed).random(13) < 0.6
+    parent = bytes([seed]) * 16
+    return PrunePlan(structure=b"s" * 16, keep=keep, parent=parent, rollback=rollback)
+
+
+def make_statistics(seed):
+    mean = floats(seed, 5)
+    return Statistics(num_examples=seed, mean=mean, variance=mean**2)
+
+
+def make_state(round_):
+    """Return a state in which no field has its default."""
+    return ServerState(
+        round=round_,
+        cursor=Cursor(
+            phase=Phase.FINETUNE,
+            index=2,
+            cycle=3,
+            progress=0.1 + 0.2,
+            step=1 / 3,
+            before=0.1,
+            final=True,
+            closing=True,
+            done=True,
+        ),
+        plan=make_plan(1, rollback=True),
+        weights=floats(round_, 50),
+        statistics=make_statistics(7),
+        importance=floats(3, 13),
+        dense=Snapshot(
+            round=2,
+            plan=make_plan(4),
+            weights=floats(6, 70),
+            digest=b"e" * 16,
+            statistics=make_statistics(9),
+            loss=0.2,
+        ),
+        previous=Snapshot(
+            round=4,
+            plan=make_plan(2),
+            weights=floats(4, 60),
+            digest=b"d" * 16,
+            statistics=make_statistics(8),
+            loss=0.1,
+        ),
+        zero_shares=(0.1, 0.25),
+        known={
+            "b": Known(acknowledged=3, structure=True, teacher=b"t" * 16, held=2),
+            "a": Known(acknowledged=0, structure=False, teacher=b"", held=0),
+        },
+        sent=(
+            Sent(round=3, keep=make_plan(5).keep, full=b"\0\xff whole"),
+            Sent(round=5, keep=make_plan(1).keep, full=bytes(range(256))),
+        ),
+        totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
+        mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
+        mask_holders=frozenset(["a", "b"]),
+        norm=0.1 + 0.2,
+    )
+
+
+def assert_same(found, wanted):
+    """Compare two values field by field, arrays bit by bit."""
+    assert type(found) is type(wanted)
+    if isinstance(wanted, np.ndarray):
+        assert found.dtype == wanted.dtype
+        assert found.tobytes() == wanted.tobytes()
+    elif hasattr(wanted, "__dataclass_fields__"):
+        for field in fields(wanted):
+            assert_same(getattr(found, field.name), getattr(wanted, field.name))
+    elif isinstance(wanted, dict | tuple):
+        keys = range(len(wanted)) if isinstance(wanted, tuple) else list(wanted)
+        assert (range(len(found)) if isinstance(found, tuple) else list(found)) == keys
+        for key in keys:
+            assert_same(found[key], wanted[key])
+    elif wanted != wanted:  # noqa: PLR0124 - not a number
+        assert found != found  # noqa: PLR0124
+    else:
+        assert found == wanted
+
+
+def test_every_field_of_a_state_comes_back():
+    state = make_state(5)
+    for field in fields(ServerState):
+        default = {"round": 0, "plan": None, "weights": None, "cursor": None}
+        assert getattr(state, field.name) is not default.get(field.name)
+    data = state_to_bytes(state, IDENTITY)
+    assert_same(state_from_bytes(data, IDENTITY, "x"), state)
+
+
+def test_a_state_without_optional_fields_comes_back():
+    state = ServerState(
+        round=1,
+        cursor=Cursor(phase=Phase.WARMUP),
+        plan=make_plan(1),
+        weights=floats(1, 9),
+    )
+    data = state_to_bytes(state, IDENTITY)
+    assert_same(state_from_bytes(data, IDENTITY, "x"), state)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e30])
+def test_a_teacher_of_any_loss_comes_back(loss):
+    state = make_state(5)
+    state = replace(state, previous=replace(state.previous, loss=loss, statistics=None))
+    data = state_to_bytes(state, IDENTITY)
+    assert_same(state_from_bytes(data, IDENTITY, "x"), state)
+
+
+def write(folder, *rounds, run="main", identity=IDENTITY):
+    checkpoints = Checkpoints(folder, run, identity)
+    for round_ in rounds:
+        checkpoints.write(make_state(round_))
+    return checkpoints
+
+
+def path_of(folder, round_, run="main"):
+    return folder / f"{run}-round-{round_:05d}.safetensors"
+
+
+def test_a_run_without_checkpoints_starts_from_the_beginning(tmp_path):
+    found = Checkpoints(tmp_path / "none", "main", IDENTITY).restore()
+    assert (found.state, found.refused) == (None, ())
+
+
+def test_the_newest_checkpoint_is_restored(tmp_path):
+    found = write(tmp_path, 1, 2, 3).restore()
+    assert_same(found.state, make_state(3))
+    assert found.refused == ()
+
+
+def test_only_three_files_of_a_run_stay(tmp_path):
+    write(tmp_path, 1, 2, 3, 4, 5)
+    write(tmp_path, 1, run="control")
+    names = sorted(path.name for path in tmp_path.glob("main-*.safetensors"))
+    assert names == [path_of(tmp_path, n).name for n in (3, 4, 5)]
+    assert path_of(tmp_path, 1, "control").exists()
+
+
+def test_main_and_control_do_not_see_each_other(tmp_path):
+    write(tmp_path, 1, 2)
+    control = write(tmp_path, 1, run="control")
+    assert control.restore().state.round == 1
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+        return
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    path.write_bytes({"truncated": data[:-7], "flipped": bytes(flipped)}[how])
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
+def test_the_one_before_a_damaged_checkpoint_is_used_and_it_is_said(tmp_path, how):
+    checkpoints = write(tmp_path, 1, 2, 3)
+    damage(path_of(tmp_path, 3), how)
+    found = checkpoints.restore()
+    assert_same(found.state, make_state(2))
+    (why,) = found.refused
+    assert "main-round-00003.safetensors" in why
+
+
+def test_every_damaged_checkpoint_is_named(tmp_path):
+    checkpoints = write(tmp_path, 1, 2, 3)
+    damage(path_of(tmp_path, 3), "flipped")
+    damage(path_of(tmp_path, 2), "truncated")
+    found = checkpoints.restore()
+    assert found.state.round == 1
+    assert ["00003" in found.refused[0], "00002" in found.refused[1]] == [True, True]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
+    checkpoints = write(tmp_path, 1, 2, 3, 4)
+    for round_ in (2, 3, 4):
+        damage(path_of(tmp_path, round_), "flipped")
+    with pytest.raises(IntegrityError, match=r"can be used: .*00004"):
+        checkpoints.restore()
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path_factory, place, bit):
+    folder = tmp_path_factory.mktemp("run")
+    checkpoints = write(folder, 1, 2)
+    path = path_of(folder, 2)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1 << bit
+    path.write_bytes(bytes(data))
+    assert checkpoints.restore().state.round == 1
+
+
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+def test_any_changed_byte_of_the_journal_is_survived(tmp_path_factory, place, value):
+    folder = tmp_path_factory.mktemp("run")
+    checkpoints = write(folder, 1, 2, 3)
+    journal = folder / "main-journal.jsonl"
+    data = bytearray(journal.read_bytes())
+    data[int(place * len(data))] = value
+    journal.write_bytes(bytes(data))
+    state = checkpoints.restore().state
+    assert state is not None
+    assert_same(state, make_state(state.round))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    write(tmp_path, 1)
+    with pytest.raises(IntegrityError, match="belongs to another configuration"):
+        Checkpoints(tmp_path, "main", "b" * 32).restore()
+
+
+def test_a_checkpoint_of_another_version_is_refused():
+    data = state_to_bytes(make_state(1), IDENTITY)
+    other = data.replace(b"fedprune-checkpoint/3", b"fedprune-checkpoint/9")
+    with pytest.raises(IntegrityError, match="x is no checkpoint of this version"):
+        state_from_bytes(other, IDENTITY, "x")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", bytes(100), b"\2" + bytes(7) + b"{}"])
+def test_what_is_no_checkpoint_is_refused_by_name(data):
+    with pytest.raises(IntegrityError, match="file-x is no"):
+        state_from_bytes(data, IDENTITY, "file-x")
+
+
+def test_a_torn_last_line_was_never_acknowledged(tmp_path):
+    checkpoints = write(tmp_path, 1, 2)
+    journal = tmp_path / "main-journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    found = checkpoints.restore()
+    assert_same(found.state, make_state(1))
+    assert found.refused == ()
+
+
+def test_a_line_behind_a_torn_one_counts(tmp_path):
+    checkpoints = write(tmp_path, 1, 2)
+    journal = tmp_path / "main-journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    checkpoints.write(make_state(2))
+    assert_same(checkpoints.restore().state, make_state(2))
+    last = journal.read_text().splitlines()[-1]
+    assert json.loads(last)["round"] == 2
+
+
+def test_a_file_without_its_line_was_never_written(tmp_path):
+    checkpoints = write(tmp_path, 1)
+    data = state_to_bytes(make_state(2), IDENTITY)
+    path_of(tmp_path, 2).write_bytes(data)
+    assert checkpoints.restore().state.round == 1
+
+
+def test_a_round_that_is_written_again_counts_as_it_is_now(tmp_path):
+    checkpoints = write(tmp_path, 1, 2, 3)
+    damage(path_of(tmp_path, 3), "flipped")
+    assert checkpoints.restore().state.round == 2
+    again = replace(make_state(3), zero_shares=(0.5,))
+    checkpoints.write(again)
+    found = checkpoints.restore()
+    assert_same(found.state, again)
+    assert found.refused == ()
+
+
+# Lines that JSON can read and no server has written.
+HOSTILE_LINES = {
+    "an object for a round": '{"round": {"a": 1}, "file": "x", "sha256": "y"}',
+    "a list for a round": '{"round": [1], "file": "x", "sha256": "y"}',
+    "a number for a digest": '{"round": 9, "file": "main-round-00009.safetensors"}',
+    "a path for a file": '{"round": 9, "file": "../../etc/passwd", "sha256": "y"}',
+    "a list": "[1, 2]",
+    "a number": "7",
+    "null": "null",
+    "nesting": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", HOSTILE_LINES.values(), ids=HOSTILE_LINES)
+def test_a_hostile_line_of_the_journal_is_passed_over(tmp_path, line):
+    kept = Checkpoints(tmp_path, "main", IDENTITY)
+    state = make_state(3)
+    kept.write(state)
+    with (tmp_path / "main-journal.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    found = Checkpoints(tmp_path, "main", IDENTITY).restore()
+    assert found.state is not None
+    assert found.state.round == state.round
+    assert all("main-journal.jsonl" in why for why in found.refused)
+
+
+def test_a_journal_of_hostile_lines_only_is_refused_in_one_line(tmp_path):
+    lines = [line for line in HOSTILE_LINES.values() if "[[" not in line]
+    (tmp_path / "main-journal.jsonl").write_text("\n".join(lines))
+    with pytest.raises(IntegrityError, match=r"no checkpoint .* can be used"):
+        Checkpoints(tmp_path, "main", IDENTITY).restore()

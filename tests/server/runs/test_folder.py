@@ -1,0 +1,156 @@
+"""The run folder: made, opened, locked; files written whole or not at all."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fedprune.common.system.atomic
+import pytest
+from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.server.runs.folder import RunFolder, write_bytes_atomic, write_json_atomic
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fedprune.server.runs.folder import RunFolder
+with RunFolder.open(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_new_folder_holds_config_and_manifest_and_opens_again(tmp_path):
+    made = RunFolder.create(
+        tmp_path, "digits", manifest={"seed": 3}, config="[run]\nseed = 3\n"
+    )
+    opened = RunFolder.open(made.path)
+    assert opened.read_manifest()["seed"] == 3
+    assert opened.run_id == made.path.name
+    assert "-digits-" in made.path.name
+    assert opened.config.read_text() == "[run]\nseed = 3\n"
+    assert opened.checkpoints.is_dir()
+    assert opened.model.is_dir()
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path):
+    paths = {RunFolder.create(tmp_path, "a").path for _ in range(5)}
+    assert len(paths) == 5
+
+
+def test_a_name_cannot_leave_the_base_folder(tmp_path):
+    made = RunFolder.create(tmp_path, "../../etc/x y")
+    assert made.path.parent == tmp_path
+
+
+def test_a_base_that_is_a_file_is_a_config_error(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(ConfigError, match="cannot make the run folder"):
+        RunFolder.create(tmp_path / "runs", "a")
+
+
+def test_what_is_no_run_folder_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match="no such run folder"):
+        RunFolder.open(tmp_path / "absent")
+    with pytest.raises(ConfigError, match=r"no manifest\.json"):
+        RunFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "other/1"}'])
+def test_a_broken_or_foreign_manifest_is_an_integrity_error(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"manifest.json"):
+        RunFolder.open(tmp_path)
+
+
+def test_a_second_process_is_refused_in_one_line_that_names_the_first(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder.path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        assert folder.holder() == process.pid
+        with (
+            pytest.raises(ConfigError, match=f"in use by process {process.pid}") as e,
+            folder.locked(),
+        ):
+            pass
+        assert "\n" not in str(e.value)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    with folder.locked():  # kill -9 leaves no stale lock
+        assert folder.holder() == os.getpid()
+    assert folder.holder() is None
+
+
+def test_the_lock_ends_when_the_work_inside_fails(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with pytest.raises(ZeroDivisionError), folder.locked():
+        _ = 1 / 0
+    assert folder.holder() is None
+
+
+def test_an_atomic_write_replaces_the_whole_file_and_leaves_no_sibling(tmp_path):
+    path = tmp_path / "x.bin"
+    write_bytes_atomic(path, b"old and long")
+    write_bytes_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_written_as_text_and_refuses_nan(tmp_path):
+    path = tmp_path / "x.json"
+    write_json_atomic(path, {"b": 1, "a": "ü"})
+    assert json.loads(path.read_text()) == {"b": 1, "a": "ü"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json_atomic(path, float("nan"))
+    assert json.loads(path.read_text()) == {"b": 1, "a": "ü"}
+
+
+def test_a_full_disk_names_path_and_bytes_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.bin"
+    write_bytes_atomic(path, b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fedprune.common.system.atomic.os, "fsync", full)
+    with pytest.raises(FedPruneError, match="7 bytes needed") as error:
+        write_bytes_atomic(path, b"1234567")
+    assert str(path) in str(error.value)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_failure_names_the_path_and_its_cause(tmp_path):
+    with pytest.raises(FedPruneError, match=r"cannot write .*absent"):
+        write_bytes_atomic(tmp_path / "absent" / "x", b"1")
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", ".lock", "checkpoints/x", "model"])
+def test_a_run_folder_that_leads_elsewhere_is_refused(tmp_path, name):
+    folder = RunFolder.create(tmp_path / "runs")
+    target = tmp_path / "elsewhere"
+    target.write_text("mine")
+    link = folder.path / name
+    link.parent.mkdir(exist_ok=True)
+    if link.is_dir():
+        link.rmdir()
+    link.symlink_to(target)
+    with pytest.raises(IntegrityError, match="is a link or no plain file"):
+        RunFolder.open(folder.path)
+    assert target.read_text() == "mine"
+
+
+def test_a_pipe_in_a_run_folder_is_refused_and_not_waited_for(tmp_path):
+    folder = RunFolder.create(tmp_path / "runs")
+    os.mkfifo(folder.path / "events.jsonl")
+    with pytest.raises(IntegrityError, match="is a link or no plain file"):
+        RunFolder.open(folder.path)

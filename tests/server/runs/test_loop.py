@@ -1,0 +1,175 @@
+"""A run's rounds: cohorts that fail are tried again, and what they cost is counted."""
+
+from dataclasses import fields, replace
+
+import pytest
+from fedprune.common.errors import RoundError, StructureError
+from fedprune.common.messages import Status
+from fedprune.common.structure.structure import Structure
+from fedprune.server.runs.checkpoint import Checkpoints
+from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.loop import Desk, drive
+from fedprune.server.runs.trying import cut_check
+from fedprune.simulations.engines.engines import InProcessEngine
+from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
+
+
+class Faulty:
+    """An engine that loses all answers of its first asks on the way back."""
+
+    def __init__(self, inner, failures):
+        self.inner, self.failures = inner, failures
+
+    def ask(self, asking, plan, spec, weights):
+        for part in self.inner.ask(asking, plan, spec, weights):
+            if self.failures == 0:
+                yield part
+                continue
+            self.failures -= 1
+            records = tuple(
+                replace(r, status=Status.REFUSED, reason="spoilt") for r in part.records
+            )
+            yield replace(part, records=records)
+
+
+def drive_small(folder, failures):
+    folder.mkdir(exist_ok=True)
+    task = make_task(rounds__warmup=2, rounds__cuts=0, rounds__final=0)
+    setting = make_setting(task)
+    with EventLog(folder / "events.jsonl") as log:
+        desk = Desk(
+            name="main",
+            setting=setting,
+            engine=Faulty(InProcessEngine(task, folder / "clients"), failures),
+            log=log,
+            checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
+            evaluate=None,
+        )
+        state = drive(start(task, setting), desk)
+    return state, read_events(folder / "events.jsonl")
+
+
+def test_bytes_of_a_failed_cohort_are_counted_with_the_round_that_followed(tmp_path):
+    calm, quiet = drive_small(tmp_path / "calm", 0)
+    state, events = drive_small(tmp_path / "faulty", 1)
+    first = next(e for e in events if e["event"] == "round")
+    clients = [e for e in events if e["event"] == "client" and e["round"] == 1]
+    assert len(clients) == 2 * 4
+    assert first["bytes_down"] == sum(e["bytes_down"] for e in clients)
+    assert first["bytes_up"] == sum(e["bytes_up"] for e in clients)
+    assert state.totals.bytes_down > calm.totals.bytes_down
+    assert state.totals.refused == 4
+    rounds = [e for e in quiet if e["event"] == "round"]
+    assert calm.totals.bytes_up == sum(e["bytes_up"] for e in rounds)
+
+
+def test_a_round_that_fails_with_every_cohort_ends_the_run_and_keeps_the_state(
+    tmp_path,
+):
+    with pytest.raises(RoundError, match="spoilt"):
+        drive_small(tmp_path, 3)
+    events = read_events(tmp_path / "events.jsonl")
+    assert [e["round"] for e in events if e["event"] == "warning"] == [1, 1, 1]
+    assert not [e for e in events if e["event"] == "round"]
+
+
+def drive_cuts(folder, check):
+    """Run all rounds, or those that a stopped run left; return the last state."""
+    folder.mkdir(exist_ok=True)
+    task = make_task()
+    setting = make_setting(task)
+    checkpoints = Checkpoints(folder / "checkpoints", "main", "x")
+    with EventLog(folder / "events.jsonl") as log:
+        desk = Desk(
+            name="main",
+            setting=setting,
+            engine=InProcessEngine(task, folder / "clients"),
+            log=log,
+            checkpoints=checkpoints,
+            evaluate=None,
+            check=check,
+        )
+        state = checkpoints.restore().state
+        return drive(start(task, setting) if state is None else state, desk)
+
+
+def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
+    tried = []
+    task = make_task()
+    exact = cut_check(task, tiny_structure())
+
+    def check(keep):
+        tried.append(keep.copy())
+        exact(keep)
+
+    with_check = drive_cuts(tmp_path / "tried", check)
+    without = drive_cuts(tmp_path / "untried", None)
+    cuts = [
+        event["widths"]
+        for event in read_events(tmp_path / "tried" / "events.jsonl")
+        if event["event"] == "cut"
+    ]
+    assert [tiny_structure().widths(keep) for keep in tried] == cuts
+    assert cuts
+    assert with_check.weights.tobytes() == without.weights.tobytes()
+    assert with_check.plan.digest == without.plan.digest
+    assert with_check.totals == without.totals
+
+
+def test_a_cut_that_is_refused_is_no_state_and_the_run_goes_on_from_before(tmp_path):
+    def refuse(keep):
+        msg = "the cut of 'conv1' is not exact"
+        raise StructureError(msg)
+
+    with pytest.raises(StructureError, match="'conv1' is not exact"):
+        drive_cuts(tmp_path / "refused", refuse)
+    events = read_events(tmp_path / "refused" / "events.jsonl")
+    assert not [event for event in events if event["event"] == "cut"]
+    checkpoints = Checkpoints(tmp_path / "refused" / "checkpoints", "main", "x")
+    before = checkpoints.restore().state
+    assert before is not None
+    assert before.keep.all()
+    answers = [e["round"] for e in events if e["event"] == "client"]
+    assert answers.count(before.round + 1) == 4, "the round's answers are told all same"
+    found = drive_cuts(tmp_path / "refused", None)
+    wanted = drive_cuts(tmp_path / "calm", None)
+    assert found.weights.tobytes() == wanted.weights.tobytes()
+
+
+def test_a_structure_that_pairs_channels_wrongly_is_stopped_at_its_cut(tmp_path):
+    right = tiny_structure()
+    swapped = tuple(
+        replace(dim, units=dim.units[::-1].copy()) if dim.tensor == "fc.weight" else dim
+        for dim in right.dims
+    )
+    wrong = Structure(
+        **{f.name: getattr(right, f.name) for f in fields(right)} | {"dims": swapped}
+    )
+    with pytest.raises(StructureError, match=r"^the cut of 'conv' is not exact: "):
+        drive_cuts(tmp_path / "wrong", cut_check(make_task(), wrong))
+
+
+def test_a_cut_that_nobody_voted_for_says_what_it_went_by(tmp_path):
+    task = make_task(rounds__warmup=1, rounds__sparsify=1, rounds__cuts=1)
+    setting = make_setting(task)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        desk = Desk(
+            name="main",
+            setting=setting,
+            engine=Unheard(task, tmp_path / "clients"),
+            log=log,
+            checkpoints=Checkpoints(tmp_path / "checkpoints", "main", "same"),
+            evaluate=None,
+        )
+        drive(start(task, setting), desk)
+    said = [e["text"] for e in read_events(log.path) if e["event"] == "warning"]
+    assert any("no client scored" in text and "'taylor'" in text for text in said)
+
+
+class Unheard(InProcessEngine):
+    """Clients that all abstain from votes."""
+
+    def ask(self, *questions):
+        for part in super().ask(*questions):
+            records = tuple(replace(r, importance=None) for r in part.records)
+            yield replace(part, records=records)

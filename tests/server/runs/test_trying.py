@@ -1,0 +1,64 @@
+"""What a server tries of a network before it asks anybody."""
+
+import pytest
+import torch
+from fedprune.common.errors import ConfigError, StructureError
+from fedprune.server.runs.trying import try_network
+from helpers.tiny_federation import Tiny, make_task, tiny_structure
+from torch import nn
+
+
+class Scaled(Tiny):
+    """A network with a running scale of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(1))
+
+    def forward(self, x):
+        if self.training:
+            self.scale = 0.9 * self.scale + 0.1 * x.detach().std()
+        return super().forward(x / self.scale)
+
+
+class Helped(Tiny):
+    """A network with a head that only training runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux = nn.Linear(8, 3)
+
+    def forward(self, x):
+        y = super().forward(x)
+        if self.training:
+            y = y + self.aux(torch.relu(self.bn(self.conv(x))).mean((2, 3)))
+        return y
+
+
+def tried(factory, **changes):
+    task = make_task(factory, **changes)
+    return try_network(task, task.build_model()).structure
+
+
+def test_a_network_that_can_be_cut_passes():
+    assert tried(Tiny) == tiny_structure()
+
+
+@pytest.mark.parametrize("cuts", [0, 1])
+def test_a_buffer_that_training_changes_is_refused(cuts):
+    with pytest.raises(ConfigError, match="training changes 'scale'"):
+        tried(Scaled, rounds__cuts=cuts)
+
+
+def test_a_head_of_training_alone_is_refused_where_something_is_cut():
+    with pytest.raises(StructureError, match=r"training forward of a cut .* fails"):
+        tried(Helped, task__ignore=["aux"])
+    assert tried(Helped, task__ignore=["aux"], rounds__cuts=0).units
+
+
+def test_a_server_without_data_finds_the_same():
+    shaped = {"task__input_shape": [1, 4, 4], "task__outputs": 3}
+    with pytest.raises(ConfigError, match="training changes 'scale'"):
+        tried(Scaled, **shaped)
+    with pytest.raises(StructureError, match=r"training forward of a cut .* fails"):
+        tried(Helped, task__ignore=["aux"], **shaped)

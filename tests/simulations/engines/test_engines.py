@@ -1,0 +1,212 @@
+"""Engines: everyone is played exactly once, and nobody's failure is another's."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fedprune.client.rounds import round as client_round
+from fedprune.common.aggregate import Accumulator
+from fedprune.common.messages import Status
+from fedprune.server.rounds.engine import Order
+from fedprune.server.rounds.plan import plan_round
+from fedprune.simulations.engines.engines import (
+    InProcessEngine,
+    Place,
+    deal,
+    with_engine,
+)
+from fedprune.simulations.engines.jobs import (
+    decode_job,
+    decode_part,
+    encode_job,
+    encode_part,
+)
+from fedprune.simulations.engines.worker import Worker
+from helpers.tiny_federation import ask_all, make_setting, make_task, start
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAMES = st.lists(
+    st.text(alphabet="abcdef", min_size=1, max_size=4), max_size=20, unique=True
+)
+
+
+def orders_of(names):
+    return tuple(
+        Order(client_id=name, variant=0, acknowledged=0, max_weight=9) for name in names
+    )
+
+
+@given(names=NAMES, hands=st.integers(1, 6), data=st.data())
+def test_everyone_is_dealt_exactly_once_to_at_most_all_hands(names, hands, data):
+    costs = {name: data.draw(st.integers(0, 100)) for name in names}
+    dealt = deal(orders_of(names), costs, hands)
+    assert Counter(o.client_id for hand in dealt for o in hand) == Counter(names)
+    assert len(dealt) == min(hands, len(names))
+    assert all(dealt)
+
+
+@given(names=NAMES, hands=st.integers(1, 6), data=st.data())
+def test_no_hand_is_heavier_than_the_lightest_by_more_than_one_client(
+    names, hands, data
+):
+    costs = {name: data.draw(st.integers(0, 100)) for name in names}
+    dealt = deal(orders_of(names), costs, hands)
+    loads = [sum(costs[o.client_id] + 1 for o in hand) for hand in dealt]
+    loads += [0] * (hands - len(loads))
+    for hand, load in zip(dealt, loads, strict=False):
+        last = min(costs[o.client_id] for o in hand) + 1
+        assert load - last <= min(loads)
+
+
+def test_the_longest_are_dealt_first_and_equals_by_their_names():
+    costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
+    dealt = deal(orders_of("edcba"), costs, 2)
+    # b = 9 | c = 5, d = 5 | a to the first (10 against 12), e to the first (12, 12).
+    assert [[o.client_id for o in hand] for hand in dealt] == [
+        ["b", "a", "e"],
+        ["c", "d"],
+    ]
+
+
+def test_the_deal_does_not_depend_on_the_order_of_the_orders():
+    costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
+    assert deal(orders_of("abcde"), costs, 3) == deal(orders_of("ecdab"), costs, 3)
+
+
+def test_a_client_of_unknown_cost_is_dealt_too():
+    assert len(deal(orders_of("ab"), {}, 1)[0]) == 2
+
+
+class Round:
+    """The first round of the tiny federation."""
+
+    def __init__(self, **changes):
+        self.task = make_task(**changes)
+        self.setting = make_setting(self.task)
+        self.work = plan_round(start(self.task, self.setting), self.setting)
+
+    def ask(self, root):
+        return ask_all(self.work, self.task, root)
+
+
+def bits(total):
+    return (
+        total.delta_sum.tobytes(),
+        (total.num_examples, total.num_clients),
+    )
+
+
+def without_time(records):
+    return [
+        replace(r, seconds=0.0, importance=None, statistics=None)
+        for r in sorted(records, key=lambda r: r.client_id)
+    ]
+
+
+def test_all_clients_answer_and_are_accepted(tmp_path):
+    one = Round()
+    answers = one.ask(tmp_path)
+    assert [r.client_id for r in answers.records] == list(one.setting.clients)
+    assert {r.status for r in answers.records} == {Status.ACCEPTED}
+    assert all(r.bytes_up > r.bytes_fixed > 0 for r in answers.records)
+    assert all(r.bytes_down > 1000 for r in answers.records)
+    assert answers.total.num_clients == 4
+    assert answers.bytes_simulation == 0
+
+
+def test_engines_of_one_configuration_give_the_same_bits(tmp_path):
+    one = Round().ask(tmp_path / "one")
+    two = Round().ask(tmp_path / "two")
+    assert bits(one.total) == bits(two.total)
+    assert without_time(one.records) == without_time(two.records)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
+    one = Round()
+    whole = one.ask(tmp_path / "one")
+    work, records = one.work, []
+    total = Accumulator(work.spec.size, work.asking.limits)
+    for hand in deal(work.asking.orders, {"client-002": 50}, workers):
+        worker = Worker(one.task, tmp_path / "many")
+        job = decode_job(encode_job(work.asking, hand))
+        part = decode_part(
+            encode_part(worker.play(job, job.orders)), work.asking, work.spec
+        )
+        total.merge(part.total)
+        records += part.records
+    assert bits(total) == bits(whole.total)
+    assert without_time(records) == without_time(whole.records)
+
+
+def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
+    assert Round(robust__max_norm=0.0).ask(tmp_path / "mean").singles == ()
+    answers = Round(robust__aggregate="median").ask(tmp_path / "median")
+    assert [u.client_id for u in answers.singles] == [
+        r.client_id for r in answers.records
+    ]
+    examples = [r.num_examples for r in answers.records]
+    assert [u.num_examples for u in answers.singles] == examples
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("label"),
+        IndexError("Target 7 is out of bounds"),
+        OSError("disk"),
+        SystemExit(0),
+    ],
+    ids=["KeyError", "IndexError", "OSError", "SystemExit"],
+)
+def test_whatever_happens_to_one_client_stays_with_it(tmp_path, monkeypatch, error):
+    one = Round()
+    train = client_round.train
+    played = []
+
+    def fail_once(*given):
+        played.append(len(played))
+        if len(played) == 2:
+            raise error
+        return train(*given)
+
+    monkeypatch.setattr(client_round, "train", fail_once)
+    answers = one.ask(tmp_path)
+    failed = answers.records[1]
+    assert failed.status is Status.FAILED
+    assert failed.reason.startswith(
+        f"client client-001 failed: {type(error).__name__}: "
+    )
+    assert (failed.bytes_up, failed.num_examples) == (0, 0)
+    assert failed.bytes_down > 0
+    others = {r.status for r in answers.records if r is not failed}
+    assert others == {Status.ACCEPTED}
+    assert answers.total.num_clients == 3
+
+
+def test_a_client_without_data_fails_by_name_and_the_round_goes_on(tmp_path):
+    one = Round()
+    one.task.__dict__["parts"]["client-000"] = np.zeros(0, dtype=np.int64)
+    answers = one.ask(tmp_path)
+    assert answers.records[0].status is Status.FAILED
+    assert "holds no training example" in answers.records[0].reason
+    assert answers.total.num_clients == 3
+
+
+def test_a_client_that_cannot_read_its_plan_refuses_it(tmp_path):
+    one = Round()
+    asking = replace(one.work.asking, max_bytes=10)
+    one.work = replace(one.work, asking=asking)
+    answers = one.ask(tmp_path)
+    assert {r.status for r in answers.records} == {Status.REFUSED}
+    assert "the client refused the plan" in answers.records[0].reason
+    assert answers.total.num_clients == 0
+
+
+def test_the_in_process_engine_is_made_for_its_place(tmp_path):
+    one = Round()
+    place = Place(task=one.task, root=tmp_path, workers=0, ray_address="")
+    kinds = with_engine(place, "inprocess", type)
+    assert kinds is InProcessEngine

@@ -1,0 +1,238 @@
+"""What travels between driver and workers: it comes back as it was, or is refused."""
+
+from dataclasses import replace
+
+import msgpack
+import numpy as np
+import pytest
+from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.messages import (
+    ClientRecord,
+    ModelSpec,
+    SparseDelta,
+    Statistics,
+    Status,
+    TensorSpec,
+    Validation,
+)
+from fedprune.server.rounds.engine import Asking, Order, Part
+from fedprune.simulations.engines.jobs import (
+    decode_job,
+    decode_part,
+    encode_job,
+    encode_part,
+)
+
+SPEC = ModelSpec(
+    tensors=(TensorSpec(name="fc.weight", shape=(3, 4)),), moments=2, units=3
+)
+LIMITS = Limits(clients=7, max_examples=500)
+ORDERS = (
+    Order(client_id="a", variant=2, acknowledged=0, max_weight=5),
+    Order(client_id="b", variant=0, acknowledged=4, max_weight=1),
+    Order(client_id="ç ü", variant=2, acknowledged=9, max_weight=500),
+)
+ASKING = Asking(
+    round=5,
+    variants=(b"zero", b"one", b"two"),
+    orders=ORDERS,
+    limits=LIMITS,
+    max_bytes=1000,
+    singles=True,
+    deadline_s=60.0,
+    goal=3,
+    max_norm=2.5,
+)
+RECORDS = (
+    ClientRecord(
+        client_id="a",
+        status=Status.ACCEPTED,
+        bytes_down=1,
+        bytes_up=2,
+        bytes_fixed=3,
+        num_examples=4,
+        norm=0.1,
+        factor=0.25,
+        loss=-1e300,
+        seconds=1 / 3,
+        importance=np.float32([0.5, 0.0, 1e-30]),
+        validation=Validation(loss_sum=0.1, correct=5, count=6),
+        statistics=Statistics(
+            num_examples=4,
+            mean=np.float32([-3.0, 0.25]),
+            variance=np.float32([0.0, 65504.0]),
+        ),
+    ),
+    ClientRecord(client_id="b", status=Status.REFUSED, reason="field 'x': ü"),
+    ClientRecord(client_id="c", status=Status.FAILED, reason="lost"),
+    ClientRecord(client_id="d", status=Status.LATE),
+)
+
+
+def make_total():
+    total = Accumulator(SPEC.size, LIMITS)
+    delta = SparseDelta(
+        size=12, indices=np.array([0, 11]), values=np.float32([-1.5, 2.0**-20])
+    )
+    total.add(delta, 17)
+    return total
+
+
+PART = Part(
+    records=RECORDS,
+    total=make_total(),
+    singles=(("a", b"answer of a"), ("b", b"")),
+    bytes_simulation=0,
+)
+
+
+def assert_same_record(found, wanted):
+    for name in ClientRecord.__dataclass_fields__:
+        one, other = getattr(found, name), getattr(wanted, name)
+        if isinstance(other, Statistics):
+            assert one.num_examples == other.num_examples
+            assert one.mean.tobytes() == other.mean.tobytes()
+            assert one.variance.tobytes() == other.variance.tobytes()
+        elif isinstance(other, np.ndarray):
+            assert one.dtype == other.dtype
+            assert one.tobytes() == other.tobytes()
+        else:
+            assert one == other, name
+            assert type(one) is type(other), name
+
+
+def test_a_job_comes_back_with_the_variants_that_it_needs():
+    found = decode_job(encode_job(ASKING, ORDERS))
+    for name in ("round", "limits", "max_bytes", "singles", "max_norm"):
+        assert getattr(found, name) == getattr(ASKING, name)
+    sent = [
+        (o.client_id, found.variants[o.variant], o.acknowledged, o.max_weight)
+        for o in found.orders
+    ]
+    wanted = [("a", b"two", 0, 5), ("b", b"zero", 4, 1), ("ç ü", b"two", 9, 500)]
+    assert sent == wanted
+    assert b"one" not in found.variants
+    assert found.goal == 3
+
+
+def test_a_worker_gets_only_its_own_orders():
+    found = decode_job(encode_job(ASKING, ORDERS[1:2]))
+    assert [order.client_id for order in found.orders] == ["b"]
+    assert found.variants == (b"zero",)
+
+
+def test_a_part_comes_back_bit_by_bit():
+    data = encode_part(PART)
+    found = decode_part(data, ASKING, SPEC)
+    assert len(found.records) == len(RECORDS)
+    for one, other in zip(found.records, RECORDS, strict=True):
+        assert_same_record(one, other)
+    one, other = found.total.delta_sum, PART.total.delta_sum
+    assert one.dtype == other.dtype
+    assert one.shape == other.shape
+    assert one.tobytes() == other.tobytes()
+    for name in ("num_examples", "num_clients", "limits"):
+        assert getattr(found.total, name) == getattr(PART.total, name)
+    assert found.singles == PART.singles
+    assert found.bytes_simulation == len(data)
+
+
+def test_a_decoded_sum_can_be_added_to():
+    found = decode_part(encode_part(PART), ASKING, SPEC).total
+    found.merge(make_total())
+    assert found.num_clients == 2
+    np.testing.assert_array_equal(found.delta_sum, 2 * make_total().delta_sum)
+
+
+def test_a_part_in_which_everybody_failed_is_an_empty_sum():
+    nobody = Part(records=RECORDS[1:], total=Accumulator(0, LIMITS))
+    found = decode_part(encode_part(nobody), ASKING, SPEC)
+    assert [record.client_id for record in found.records] == ["b", "c", "d"]
+    assert found.total.num_clients == 0
+    assert found.total.delta_sum.shape == (12,)
+    assert not found.total.delta_sum.any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (
+            replace(SPEC, tensors=(TensorSpec(name="fc.weight", shape=(3, 5)),)),
+            "delta_sum",
+        ),
+    ],
+)
+def test_sums_of_another_network_are_refused(spec, field):
+    with pytest.raises(PayloadError) as caught:
+        decode_part(encode_part(PART), ASKING, spec)
+    assert (caught.value.field, caught.value.reason) == (field, Reason.BAD_SIZE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc1", msgpack.packb([1, 2]), msgpack.packb(7), b"\x95\x01"],
+    ids=["empty", "no msgpack", "too few fields", "no array", "torn"],
+)
+def test_what_is_no_part_or_job_is_refused(data):
+    with pytest.raises(PayloadError) as caught:
+        decode_part(data, ASKING, SPEC)
+    assert caught.value.field == "part"
+    with pytest.raises(PayloadError) as caught:
+        decode_job(data)
+    assert caught.value.field == "job"
+
+
+def test_a_part_with_more_behind_it_is_refused():
+    with pytest.raises(PayloadError):
+        decode_part(encode_part(PART) + b"\0", ASKING, SPEC)
+
+
+# Five fields, as a part has, of other kinds.
+FORGED = {
+    "a number for the records": [7, b"", b"", [0, 0, 0], []],
+    "a record that is too short": [[["a"]], b"", b"", [0, 0, 0], []],
+    "a status that there is not": [
+        [["a", "fine", "", [0, 0, 0, 0], [0.0, 0.0, 0.0], None, None]],
+        *(b"", b"", [0, 0, 0], []),
+    ],
+    "texts for the counts": [[], b"", b"", ["a", "b", "c"], []],
+    "too few counts": [[], b"", b"", [1], []],
+    "numbers for the sums": [[], 7, 7, [1, 1, 1], []],
+    "a number for an answer": [[], b"", b"", [0, 0, 0], [7]],
+}
+
+
+@pytest.mark.parametrize("fields", FORGED.values(), ids=FORGED)
+def test_a_part_with_fields_of_another_kind_is_refused(fields):
+    with pytest.raises(PayloadError):
+        decode_part(msgpack.packb(fields), ASKING, SPEC)
+
+
+def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
+    pytest.importorskip("ray")
+    from fedprune.simulations.engines.flower import to_content
+    from fedprune.simulations.engines.on_ray import _read
+
+    class Reply:
+        def __init__(self, blob):
+            self.content = to_content(blob)
+
+        def has_error(self):
+            return False
+
+    def part(*names):
+        records = tuple(ClientRecord(client_id=n, status=Status.LATE) for n in names)
+        return encode_part(Part(records=records, total=Accumulator(12, LIMITS)))
+
+    hand = ORDERS[:2]
+    replies = {"a, c": part("a", "c"), "a": part("a"), "nobody": part()}
+    for names, blob in replies.items():
+        found = _read(Reply(blob), hand, 5, ASKING, SPEC)
+        assert [r.client_id for r in found.records] == ["a", "b"]
+        assert {r.status for r in found.records} == {Status.FAILED}
+        assert f"its worker answered for {names}" in found.records[0].reason
+    bare = Reply(b"")
+    bare.content = None
+    found = _read(bare, hand, 5, ASKING, SPEC)
+    assert "AttributeError" in found.records[1].reason

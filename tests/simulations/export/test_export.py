@@ -1,0 +1,275 @@
+"""Export and load: the file of a run is the network again, anywhere."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fedprune.common.artifacts import read_model_file, write_model_file, write_plan_file
+from fedprune.common.artifacts.load import load_model
+from fedprune.common.data.examples import Examples
+from fedprune.common.errors import ConfigError, DataError, IntegrityError
+from fedprune.common.models.registry import build_model
+from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
+from fedprune.common.structure.tracing.find import find_structure
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.export import export
+from fedprune.simulations.export.export import export_run
+from fedprune.simulations.export.onnx_int8 import accuracy, input_batches, quantise_onnx
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def dense(name):
+    return build_model(name, num_outputs=10, input_shape=SHAPE, seed=3)
+
+
+def a_run(base, name="small-resnet", label=None):
+    """Return the folder of a finished run and the network that it ended with."""
+    model = dense(name)
+    structure = find_structure(model, torch.zeros(2, *SHAPE))
+    generator = torch.Generator().manual_seed(1)
+    # Every scale and statistic unlike 0 and 1, so that all of them take part.
+    for key, value in model.state_dict().items():
+        drawn = torch.rand(value.shape, generator=generator)
+        if key.endswith("running_mean"):
+            value.copy_(0.2 * (drawn - 0.5))
+        elif key.endswith("running_var") or (value.dim() == 1 and "weight" in key):
+            value.copy_(drawn + 0.5)
+    keep = structure.full()
+    for group in structure.groups:
+        keep[group.units[1::2]] = False
+    plan = child_plan(structure, full_plan(structure), keep)
+    folder = RunFolder.create(base, "a")
+    folder.structure.write_bytes(structure.to_json())
+    write_plan_file(folder.plan, plan, structure)
+    for file, state, digest in (
+        ("control", model.state_dict(), full_plan(structure).digest),
+        ("final", apply_plan(model, structure, keep).state_dict(), plan.digest),
+    ):
+        meta = {
+            "plan": digest.hex(),
+            "structure": structure.digest.hex(),
+            "model": label or name,
+            "input_shape": json.dumps(SHAPE),
+            "num_outputs": "10",
+        }
+        tensors = {key: value.numpy() for key, value in state.items()}
+        write_model_file(folder.model / f"{file}.safetensors", tensors, meta)
+    return folder, model.eval()
+
+
+def answer(model, size=5):
+    rng = np.random.default_rng(0)
+    batch = rng.standard_normal((size, *SHAPE), dtype=np.float32)
+    with torch.no_grad():
+        return model(torch.from_numpy(batch)).numpy()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return a_run(tmp_path_factory.mktemp("runs"))
+
+
+def test_a_loaded_network_answers_as_the_one_that_was_written(run):
+    folder, model = run
+    loaded = load_model(folder.model / "final.safetensors")
+    assert not loaded.training
+    assert np.array_equal(answer(loaded), answer(model))
+    sizes = [
+        sum(w.numel() for w in m.parameters()) for m in (loaded, dense("small-resnet"))
+    ]
+    assert sizes[0] < 0.5 * sizes[1]
+
+
+def test_an_uncut_network_loads_without_a_plan_of_its_own(run):
+    folder, _ = run
+    loaded = load_model(folder.model / "control.safetensors")
+    want = dense("small-resnet").state_dict()
+    assert {k: v.shape for k, v in loaded.state_dict().items()} == {
+        k: v.shape for k, v in want.items()
+    }
+
+
+def test_an_exported_safetensors_file_loads_alone_in_another_folder(run, tmp_path):
+    folder, model = run
+    target = tmp_path / "edge.safetensors"
+    found = export_run(folder.path, format_="safetensors", check=True, output=target)
+    assert found["path"] == str(target)
+    assert found["bytes"] == target.stat().st_size
+    assert found["max_difference"] == 0.0
+    assert found["max_output"] > 0.1
+    assert found["latency_ms_exported"] > 0
+    assert np.array_equal(answer(load_model(target)), answer(model))
+
+
+@pytest.mark.slow
+def test_onnx_answers_like_torch_for_any_batch_and_holds_no_path(run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    folder, model = run
+    target = tmp_path / "edge.onnx"
+    found = export_run(folder.path, format_="onnx", check=True, output=target)
+    assert found["max_output"] > 0.1
+    assert found["max_difference"] <= 1e-4 * found["max_output"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edge.onnx"]
+    assert b".py" not in target.read_bytes()
+    runner = export.onnx_runner(target)
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 9):
+        batch = rng.standard_normal((size, *SHAPE), dtype=np.float32)
+        want = export.torch_runner(model)(batch)
+        assert np.allclose(runner(batch), want, atol=1e-5)
+
+
+def test_the_check_sees_another_network(run):
+    folder, model = run
+    other = load_model(folder.model / "control.safetensors")
+    runners = [export.torch_runner(one) for one in (model, other)]
+    found = export._compare(*runners, SHAPE)
+    assert found["max_difference"] > 0.01 * found["max_output"]
+
+
+def test_the_default_place_is_inside_the_run(tmp_path):
+    folder, _ = a_run(tmp_path, "mlp")
+    found = export_run(folder.path, format_="safetensors")
+    assert found["path"] == str(folder.model / "exported.safetensors")
+    assert "max_difference" not in found
+
+
+def test_an_unknown_format_an_unfinished_run_and_no_run_are_config_errors(
+    run, tmp_path
+):
+    with pytest.raises(ConfigError, match='"torchscript", want one of'):
+        export_run(run[0].path, format_="torchscript")
+    with pytest.raises(ConfigError, match="no final network yet"):
+        export_run(RunFolder.create(tmp_path, "new").path, format_="onnx")
+    with pytest.raises(ConfigError, match="not a run folder"):
+        export_run(tmp_path, format_="onnx")
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    run, tmp_path, monkeypatch, missing
+):
+    monkeypatch.setattr(
+        export, "find_spec", lambda name: None if name == missing else sys
+    )
+    monkeypatch.setattr(export, "write_onnx", _with_needs(export.write_onnx))
+    with pytest.raises(ConfigError, match=rf"{missing} .*fedprune\[onnx\]"):
+        export_run(run[0].path, format_="onnx", check=True, output=tmp_path / "x.onnx")
+
+
+def _with_needs(write):
+    """Return a writer that asks for its extras and then writes a stand-in."""
+
+    def checked(model, shape, target):
+        export._need("onnx", "onnxscript")
+        target.write_bytes(b"")
+
+    assert callable(write)
+    return checked
+
+
+def test_a_network_from_python_code_needs_its_factory(tmp_path):
+    folder, model = a_run(tmp_path, "mlp", label="python")
+    with pytest.raises(ConfigError, match="factory="):
+        load_model(folder.model / "final.safetensors")
+    loaded = load_model(
+        folder.model / "final.safetensors", factory=lambda: dense("mlp")
+    )
+    assert np.array_equal(answer(loaded), answer(model))
+
+
+def _forge(folder, *, tensors=None, meta=None):
+    """Write the final network again, changed, with a digest that fits."""
+    path = folder.model / "final.safetensors"
+    old, metadata = read_model_file(path)
+    write_model_file(path, {**old, **(tensors or {})}, {**metadata, **(meta or {})})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tensors": {"extra": np.zeros(1, np.float32)}}, "unknown: .'extra'"),
+        ({"meta": {"plan": "22" * 16}}, "wants 2222"),
+        ({"meta": {"structure": "22" * 16}}, "wants 2222"),
+        ({"meta": {"keep": "ff"}}, "metadata 'keep'"),
+        ({"meta": {"structure_json": "{}"}}, "not a structure"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(tmp_path, change, message):
+    folder, _ = a_run(tmp_path, "mlp")
+    with pytest.raises(IntegrityError, match=message):
+        load_model(_forge(folder, **change))
+
+
+def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path):
+    folder, _ = a_run(tmp_path, "mlp")
+    tensors, _ = read_model_file(folder.model / "final.safetensors")
+    name = next(iter(tensors))
+    path = _forge(folder, tensors={name: np.zeros((1, 1), np.float32)})
+    with pytest.raises(IntegrityError, match=rf"tensor '{name}' has shape \(1, 1\)"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "structure.json"])
+def test_a_missing_plan_or_structure_is_named(tmp_path, name):
+    folder, _ = a_run(tmp_path, "mlp")
+    (folder.path / name).unlink()
+    with pytest.raises(IntegrityError, match=f"no {name} beside it"):
+        load_model(folder.model / "final.safetensors")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Return a run folder that knows its data: the digits that come with the code."""
+    folder, _ = a_run(tmp_path_factory.mktemp("digits"))
+    folder.config.write_text('[task]\nmodel = "small-resnet"\ndata = "digits"\n')
+    return folder
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_close_to_float32_and_says_its_accuracy(digits, tmp_path):
+    target = tmp_path / "small.onnx"
+    found = export_run(
+        digits.path, format_="onnx", int8=True, check=True, output=target
+    )
+    assert found["bytes"] == target.stat().st_size < found["bytes_float32"]
+    assert 0.0 <= found["accuracy_int8"] <= 1.0
+    assert abs(found["accuracy_int8"] - found["accuracy_float32"]) < 0.1
+    # The checked inputs are noise, unlike the digits that set the ranges.
+    assert 0.0 < found["max_difference"] < 0.75 * found["max_output"]
+    for rates in (found["examples_per_s_torch"], found["examples_per_s_exported"]):
+        assert [*rates] == ["batch 1", "batch 32"]
+        assert min(rates.values()) > 0.0
+
+
+def test_int8_is_refused_for_another_format_and_without_data(digits, tmp_path):
+    with pytest.raises(ConfigError, match="int8 is a form of ONNX"):
+        export_run(digits.path, format_="safetensors", int8=True)
+    with pytest.raises(DataError, match="no calibration data"):
+        quantise_onnx(tmp_path / "a.onnx", tmp_path / "b.onnx", [])
+
+
+def test_accuracy_counts_what_a_runner_gets_right():
+    inputs = np.arange(40, dtype=np.float32).reshape(40, 1)
+    examples = Examples(inputs=inputs, targets=np.arange(40) % 2)
+
+    def parity(batch):
+        return np.eye(2, dtype=np.float32)[(batch[:, 0] % 2).astype(int)]
+
+    assert accuracy(parity, examples) == 1.0
+    assert accuracy(lambda batch: 1.0 - parity(batch), examples) == 0.0
+    assert sum(len(batch) for batch in input_batches(examples, 33)) == 33
+    with pytest.raises(DataError, match="no test example"):
+        accuracy(parity, Examples(inputs=inputs[:0], targets=np.arange(0)))

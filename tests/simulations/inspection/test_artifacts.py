@@ -1,0 +1,158 @@
+"""Inspection: a run, a model, a plan, and what is none of them."""
+
+import json
+
+import numpy as np
+import pytest
+from fedprune.common.artifacts import write_model_file, write_plan_file
+from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.messages import PrunePlan, TensorSpec
+from fedprune.common.structure.structure import DimUnits, PruningGroup, Structure
+from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.simulations.inspection.artifacts import inspect_path, render
+
+
+def started(base):
+    folder = RunFolder.create(base, "a")
+    with EventLog(folder.events) as log:
+        log.write(
+            "run_started", params_dense=1000, flops_dense=5000, groups={"x": 8, "y": 4}
+        )
+        log.write(
+            "round", run="main", round=1, bytes_up=300, bytes_down=2_000, accuracy=0.5
+        )
+        for widths in ({"x": 6, "y": 4}, {"x": 2, "y": 2}):
+            log.write("cut", round=1, widths=widths, params=700, density=0.7)
+        log.write("rollback", round=1)
+    return folder
+
+
+def test_a_stopped_run_is_resumable_and_tells_what_stands(tmp_path):
+    folder = started(tmp_path)
+    info = inspect_path(folder.path)
+    assert (info["kind"], info["status"], info["pid"]) == ("run", "resumable", None)
+    assert info["widths"] == {"x": 6, "y": 4}
+    assert [cut["undone"] for cut in info["cuts"]] == [False, True]
+    assert info["summary"]["bytes_up"] == 300
+    assert "events.jsonl" in info["files"]
+    text = render(info)
+    assert f"fedprune simulate --resume {folder.path}" in text
+    assert "700 parameters, 70.0 %, rolled back" in text
+
+
+def test_a_run_that_is_written_now_is_running(tmp_path):
+    folder = started(tmp_path)
+    with folder.locked():
+        info = inspect_path(folder.path)
+    assert info["status"] == "running"
+    assert f"(process {info['pid']})" in render(info)
+
+
+def test_a_finished_run_shows_its_summary(tmp_path):
+    folder = started(tmp_path)
+    write_json_atomic(
+        folder.summary,
+        {
+            "accuracy_final": 0.95,
+            "accuracy_control": 0.96,
+            "params_dense": 1000,
+            "params_final": 300,
+            "bytes_up_control": 50_000,
+            "bytes_up": 2_000,
+        },
+    )
+    info = inspect_path(folder.path)
+    assert info["status"] == "finished"
+    text = render(info)
+    for words in ("96.00 % -> 95.00 %", "1,000 -> 300", "50.0 kB -> 2.00 kB"):
+        assert words in text
+
+
+def test_a_regression_shows_r2_as_a_number(tmp_path):
+    folder = started(tmp_path)
+    summary = {"metric": "r2", "accuracy_final": 0.95, "accuracy_control": 0.96}
+    write_json_atomic(folder.summary, summary)
+    assert "0.9600 -> 0.9500" in render(inspect_path(folder.path))
+
+
+def test_a_run_that_never_began_can_be_inspected(tmp_path):
+    info = inspect_path(RunFolder.create(tmp_path, "a").path)
+    assert info["cuts"] == []
+    assert "resumable" in render(info)
+
+
+def test_a_model_tells_shapes_and_zeros_of_each_tensor(tmp_path):
+    path = tmp_path / "m.safetensors"
+    meta = {
+        "plan": "00" * 16,
+        "structure": "11" * 16,
+        "model": "mlp",
+        "input_shape": "[4]",
+        "num_outputs": "2",
+        "structure_json": "long" * 1000,
+    }
+    tensors = {
+        "w": np.array([[0, 1, 2, 0]], np.float32),
+        "n": np.array(5, np.int64),
+    }
+    write_model_file(path, tensors, meta)
+    info = inspect_path(path)
+    assert info["kind"] == "model"
+    by_name = {row["name"]: row for row in info["tensors"]}
+    assert by_name["w"]["shape"] == [1, 4]
+    assert by_name["w"]["zeros"] == 0.5
+    assert by_name["n"]["shape"] == []
+    assert info["entries"] == 5
+    text = render(info)
+    assert "1x4" in text
+    assert "50.0 %" in text
+    assert "longlong" not in text
+
+
+def test_a_plan_tells_kept_and_total_of_each_group(tmp_path):
+    units = np.arange(4, dtype=np.int32)
+    group = PruningGroup(name="conv", units=units, producers=("conv.weight",), norms=())
+    structure = Structure(
+        tensors=(TensorSpec(name="conv.weight", shape=(4, 1)),),
+        moments=(),
+        units=4,
+        dims=(DimUnits(tensor="conv.weight", dim=0, units=units),),
+        groups=(group,),
+        attributes=(),
+        multiplies={},
+    )
+    keep = np.array([True, False, False, True])
+    plan = PrunePlan(structure=structure.digest, keep=keep)
+    write_plan_file(tmp_path / "plan.json", plan, structure)
+    info = inspect_path(tmp_path / "plan.json")
+    assert (info["kind"], info["kept"], info["of"]) == ("plan", 2, 4)
+    assert info["groups"]["conv"] == {"kept": 2, "of": 4, "channels": [0, 3]}
+    assert info["digest"] == plan.digest.hex()
+    assert "2 of 4 kept" in render(info)
+
+
+def test_what_is_found_is_plain_json(tmp_path):
+    info = inspect_path(started(tmp_path).path)
+    assert json.loads(json.dumps(info)) == info
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error"),
+    [
+        ("absent", None, ConfigError),
+        ("x.json", b"{}", IntegrityError),
+        ("x.safetensors", b"abc", IntegrityError),
+        ("x.pt", b"PK\x03\x04", IntegrityError),
+    ],
+)
+def test_what_is_none_of_them_is_refused(tmp_path, name, data, error):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(error, match=name.replace(".", r"\.")):
+        inspect_path(tmp_path / name)
+
+
+def test_a_folder_that_is_no_run_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match="not a run folder"):
+        inspect_path(tmp_path)

@@ -1,0 +1,316 @@
+"""A stopped run goes on as itself or not at all; one that has ended stays as it is."""
+
+import functools
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.trying import check_unchanged, try_network
+from fedprune.simulations.cli import run_command_line
+from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
+from torch import nn
+
+import fedprune
+from fedprune import simulate
+
+EXAMPLES = make_examples(96)
+X, Y = EXAMPLES.inputs, EXAMPLES.targets
+DATA = (X, Y, X[:12], Y[:12])
+SETTINGS = BASE | {
+    "task.clients": 8,
+    "rounds.cohort": 3,
+    "rounds.cuts": 1,
+    "rounds.final": 1,
+    "run.control": False,
+    # Its clients have too few examples to vote, which a warning would say.
+    "prune.importance": "l2",
+}
+
+
+class Bent(Tiny):
+    """The tiny network with tanh for its first relu."""
+
+    def forward(self, x):
+        x = torch.tanh(self.bn(self.conv(x)))
+        y = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(y)) + x)
+        return self.fc(x.mean((2, 3)))
+
+
+class Wide(Tiny):
+    """The tiny network with another width inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(8, 12, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(12)
+        self.conv2 = nn.Conv2d(12, 8, 3, padding=1, bias=False)
+
+
+class Killed(BaseException):
+    """Ends a run wherever it is."""
+
+
+class Listener:
+    """Collects events and ends the run after some rounds."""
+
+    def __init__(self, rounds=0):
+        self.rounds, self.events = rounds, []
+
+    def on_event(self, event):
+        self.events.append(event)
+        if sum(e["event"] == "round" for e in self.events) == self.rounds > 0:
+            raise Killed
+
+    @property
+    def warnings(self):
+        return [event for event in self.events if event["event"] == "warning"]
+
+
+def stopped(base, rounds, **changes):
+    """Return the folder of a run that died after some rounds."""
+    with pytest.raises(Killed):
+        simulate(
+            Tiny,
+            DATA,
+            SETTINGS | {"run.dir": base} | changes,
+            progress=Listener(rounds),
+        )
+    return next(path for path in base.iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def _stopped(tmp_path_factory):
+    """A run that died after three rounds, and what lies beside it."""
+    base = tmp_path_factory.mktemp("stopped")
+    folder = stopped(base / "runs", 3)
+    shutil.copytree(base / "runs", base / "kept")
+    return SimpleNamespace(base=base, folder=folder)
+
+
+@pytest.fixture
+def folder(_stopped):
+    """The folder of a run that died after three rounds, as it was then."""
+    shutil.rmtree(_stopped.base / "runs")
+    shutil.copytree(_stopped.base / "kept", _stopped.base / "runs")
+    return _stopped.folder
+
+
+def goes_on(folder, factory=Tiny):
+    """Go on with a run; return what it warned of."""
+    listener = Listener()
+    result = simulate(factory, resume_from=folder, progress=listener)
+    assert not result.was_finished
+    assert (folder / "summary.json").is_file()
+    return listener.warnings
+
+
+def refused(folder, factory, kind, message):
+    """Check that a run does not go on, and that its folder stays as it is."""
+    before = contents(folder)
+    with pytest.raises(kind, match=re.escape(message)) as caught:
+        simulate(factory, resume_from=folder)
+    assert len(str(caught.value).splitlines()) == 1
+    assert contents(folder) == before
+
+
+def contents(folder):
+    """Return bytes and time of every file, and the time of every folder."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+        if path.name != ".lock"
+    }
+
+
+NETWORK = "cannot go on: the network (its operations, settings or shapes) changed since"
+
+
+@pytest.mark.parametrize("factory", [Bent, Wide])
+def test_another_network_is_refused(folder, factory):
+    refused(folder, factory, IntegrityError, NETWORK)
+
+
+def test_a_wider_network_is_refused_before_the_first_checkpoint(folder):
+    shutil.rmtree(folder / "checkpoints")
+    refused(folder, Wide, IntegrityError, NETWORK)
+
+
+def test_a_network_of_python_code_must_be_passed_again(folder):
+    refused(folder, None, ConfigError, "was made by Python code: pass the function")
+
+
+def swapped(values):
+    return values[np.random.default_rng(3).permutation(len(values))]
+
+
+def both(z):
+    order = np.random.default_rng(3).permutation(len(z["y_train"]))
+    return {"x_train": z["x_train"][order], "y_train": z["y_train"][order]}
+
+
+OTHER_DATA = {
+    "labels permuted": lambda z: {"y_train": swapped(z["y_train"])},
+    "examples permuted": both,
+    "inputs changed": lambda z: {"x_train": z["x_train"] + 1e-3},
+    "test labels permuted": lambda z: {"y_test": z["y_test"][::-1].copy()},
+    "an example less": lambda z: {k: z[k][1:] for k in ("x_train", "y_train")},
+}
+
+
+@pytest.mark.parametrize("change", OTHER_DATA.values(), ids=OTHER_DATA)
+def test_other_data_are_refused(folder, change):
+    (path,) = folder.parent.glob("data-*.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | change(arrays))
+    message = "cannot go on: the data (inputs, labels or their order) changed since"
+    refused(folder, Tiny, IntegrityError, message)
+
+
+def test_all_that_differs_is_named(folder):
+    (path,) = folder.parent.glob("data-*.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {"y_train": swapped(arrays["y_train"])})
+    message = "their order) and the network (its operations, settings or shapes) chan"
+    refused(folder, Bent, IntegrityError, message)
+
+
+def test_data_that_are_gone_are_named(folder):
+    (path,) = folder.parent.glob("data-*.npz")
+    path.unlink()
+    refused(folder, Tiny, FedPruneError, f"there is no file '{path}'")
+
+
+def test_a_changed_configuration_is_refused_with_its_keys(folder):
+    path = folder / "config.toml"
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("epochs = 1", "epochs = 2").replace("batch = 8", "batch = 4")
+    path.write_text(text, encoding="utf-8")
+    message = "was changed since the run started: client.batch, client.epochs; put it"
+    refused(folder, Tiny, IntegrityError, message)
+
+
+@pytest.mark.parametrize("factory", [Bent, Wide])
+def test_a_server_refuses_another_network_too(tmp_path, factory):
+    folder = RunFolder.create(tmp_path, "run")
+    before, now = (
+        try_network(task, task.build_model())
+        for task in (make_task(), make_task(factory))
+    )
+    check_unchanged(folder, now)  # nothing has started yet
+    event = {"event": "run_started", "graph": before.graph}
+    folder.events.write_text(json.dumps(event) + "\n")
+    folder.structure.write_bytes(before.structure.to_json())
+    check_unchanged(folder, before)
+    with pytest.raises(IntegrityError, match=re.escape(NETWORK)):
+        check_unchanged(folder, now)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    base = tmp_path_factory.mktemp("finished")
+    return simulate(Tiny, DATA, SETTINGS | {"run.dir": base})
+
+
+def test_a_finished_run_stays_as_it_is_for_python(finished):
+    before = contents(finished.directory)
+    for factory in (Tiny, Bent, None):
+        again = simulate(factory, resume_from=finished.directory)
+        assert again.was_finished
+        assert again.summary == json.loads(json.dumps(finished.summary))
+    assert contents(finished.directory) == before
+
+
+def test_a_finished_run_stays_as_it_is_for_the_command_line(finished, capsys):
+    before = contents(finished.directory)
+    words = ["simulate", "--resume", str(finished.directory)]
+    call = functools.partial(run_command_line, version=fedprune.__version__)
+    assert call(words) == 0
+    shown = capsys.readouterr().out
+    assert f"{finished.directory} has finished already; nothing was changed" in shown
+    assert call([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["accuracy_final"] == finished.summary["accuracy_final"]
+    assert call([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out == f"{finished.directory}\n"
+    assert contents(finished.directory) == before
+
+
+def residuals(folder):
+    found = sorted((folder / "clients").rglob("round-*.safetensors"))
+    assert found
+    return found
+
+
+def delete(path):
+    path.unlink()
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [delete, damage])
+def test_lost_residuals_are_said_with_the_clients_they_were_of(folder, harm):
+    took_part = {path.parent.name for path in residuals(folder)}
+    for path in residuals(folder):
+        harm(path)
+    warnings = goes_on(folder)
+    clients = [name for warning in warnings for name in warning["clients"]]
+    assert clients
+    assert set(clients) <= took_part
+    assert len(set(clients)) == len(clients), "each is said once"
+    assert "residuals are missing or damaged, of client-" in warnings[0]["text"]
+    assert warnings[0]["clients"][0] in warnings[0]["text"]
+    written = (folder / "events.jsonl").read_text(encoding="utf-8")
+    assert "residuals are missing or damaged" in written
+
+
+def test_the_command_line_shows_lost_residuals(folder, capsys, monkeypatch):
+    for path in residuals(folder):
+        path.unlink()
+    from fedprune.simulations.runs.progress import LineProgress
+
+    with LineProgress() as progress:
+        simulate(Tiny, resume_from=folder, progress=progress)
+    shown = capsys.readouterr().out
+    assert "warning: round " in shown
+    assert "residuals are missing or damaged, of client-" in shown
+
+
+def test_a_run_that_lost_nothing_goes_on_without_a_word(folder):
+    assert goes_on(folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+@pytest.mark.parametrize("control", [False, True])
+def test_so_does_a_longer_one_stopped_anywhere(tmp_path, rounds, control):
+    changes = {"run.control": control, "rounds.cuts": 2}
+    assert goes_on(stopped(tmp_path, rounds, **changes)) == []
+
+
+def test_a_run_that_never_stopped_warns_of_nothing(finished):
+    events = (finished.directory / "events.jsonl").read_text(encoding="utf-8")
+    assert '"round"' in events
+    assert '"warning"' not in events
+
+
+def test_an_older_run_goes_on_with_one_warning(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("data_fingerprint", "graph", "weights_sha256"):
+        del manifest[key]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    (warning,) = goes_on(folder)
+    assert "did not note data_fingerprint, graph, weights_sha256" in warning["text"]

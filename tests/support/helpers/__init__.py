@@ -1,0 +1,1 @@
+"""What tests share: tiny federations, processes, scripts."""

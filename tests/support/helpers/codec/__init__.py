@@ -1,0 +1,1 @@
+"""Messages of every kind, forged ones, and slow references."""
