@@ -5,9 +5,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-# Not benchmarks themselves: what they share, and the page made of their figures.
-HELPERS := __init__ codec_captures codec_rivals codec_sets fleet harness latency networks \
-	nncodec_script plain_loop poisoning resnet20 results rows runs stock subjects votes
+# Not benchmarks themselves: the package, and the page made of their figures.
+HELPERS := __init__ results
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.

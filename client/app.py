@@ -10,7 +10,11 @@ import json
 from pathlib import Path
 
 import torch
-from fedprune.client.device import node, task
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedprune.client.device import node
+from fedprune.client.device import task as device
 from fedprune.client.rounds.judge import sample_of
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
@@ -32,8 +36,6 @@ from fedprune.common.flower.payload import (
 )
 from fedprune.common.flower.run_config import read_app_config
 from fedprune.common.task import Task
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 
 app = ClientApp()
 
@@ -62,7 +64,7 @@ def train(message: Message, context: Context) -> Message:
     )
     root, name = _root(context), _client_id(context)
     if not (root / plan.run_id).exists():
-        task.drop_old_runs(root, plan.run_id)
+        device.drop_old_runs(root, plan.run_id)
     store = ClientStore(root / plan.run_id, name)
     blob = run_round(plan, bench, store)
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
@@ -74,7 +76,7 @@ def train(message: Message, context: Context) -> Message:
     if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
         opened = open_plan(plan, bench, store)
         sample = sample_of(name, bench.task, bench.data(name).train)
-        task.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
+        device.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
         _plans[root] = plan.broadcast.plan.digest
     return Message(content, reply_to=message)
 
@@ -84,7 +86,7 @@ def deliver(message: Message, context: Context) -> Message:
     """Keep the network that the run ended with."""
     torch.set_num_threads(1)
     bench = _bench(context)
-    found = task.take_final(
+    found = device.take_final(
         _root(context),
         bench,
         _read(message, STRUCTURE, bench.task),
@@ -113,7 +115,9 @@ def _bench(context: Context) -> Workbench:
     key = json.dumps(dict(own), sort_keys=True)
     if key not in _benches:
         task = (
-            task.device_task(own) if _is_device(context) else Task(read_app_config(own))
+            device.device_task(own)
+            if _is_device(context)
+            else Task(read_app_config(own))
         )
         _benches[key] = Workbench(task)
     return _benches[key]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from fedprune.common.errors import ConfigError
-from fedprune.common.flower.client_name import check_client_name
+from fedprune.common.flower.payload import check_client_name
 from fedprune.common.system.paths import check_readable
 
 app = typer.Typer()

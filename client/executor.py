@@ -17,9 +17,6 @@ import time
 from pathlib import Path
 
 import httpx
-from fedprune.client import app as client_app
-from fedprune.common.errors import FedPruneError, IntegrityError
-from fedprune.common.flower.bundle import check_app
 from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
@@ -37,6 +34,10 @@ from flwr.supernode.runtime.run_clientapp import (
     push_message,
     push_task_output,
 )
+
+from fedprune.client import app as client_app
+from fedprune.common.errors import FedPruneError, IntegrityError
+from fedprune.common.flower.bundle import check_app
 
 _POLL_S = 0.2
 _RETRY_S = 1.0

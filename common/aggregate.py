@@ -8,9 +8,10 @@ one entry is proven from the size of the cohort, so that no sum can overflow.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Vector
-from numpy.typing import NDArray
 
 _HEADROOM_BITS = 62  # one bit below int64's 63, so a rounded bound cannot touch it
 _DELTA_BITS = 24  # 2**-24 is below float32's step for weights of magnitude 1

@@ -14,6 +14,8 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.layout import lay_out
@@ -22,7 +24,6 @@ from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
-from torch import Tensor, nn
 
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step; nothing of it is kept

@@ -16,8 +16,9 @@ from math import inf, prod
 from typing import TypeAlias
 
 import numpy as np
-from fedprune.common.text import printable
 from numpy.typing import NDArray
+
+from fedprune.common.text import printable
 
 Vector: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]

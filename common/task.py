@@ -6,6 +6,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from fedprune.common.config import Config
 from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.data.partition import client_ids, partition, split_validation
@@ -15,8 +18,6 @@ from fedprune.common.messages import Indices
 from fedprune.common.models.registry import build_model
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.user_code import call_factory
-from torch import Tensor, nn
-from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

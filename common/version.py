@@ -1,3 +1,3 @@
 """The version of this installation, known also where only a checkout is on the path."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
 from fedprune.common import codec
 from fedprune.common.artifacts import write_plan_file
-from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import config_to_toml
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
@@ -32,8 +35,6 @@ from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
 
 app = ServerApp()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, FedPruneError
 

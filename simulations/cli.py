@@ -7,18 +7,24 @@ in one line, with the exit code of their class.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from inspect import unwrap
 from pathlib import Path
 from typing import Annotated
 
 import click
 import typer
+import typer.core
+from typer.main import get_command
+from typer.models import ArgumentInfo
+from typer.utils import get_params_from_function
+
 from fedprune.client.cli import app as device_commands
 from fedprune.common.config import expand_sweep, load_config
 from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.version import __version__
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
-from fedprune.simulations.plain_help import plain_command
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
 
@@ -55,17 +61,16 @@ _NO_CALLS_HOME = {
 _INTERRUPTED = 130
 
 
-def run_command_line(arguments: Sequence[str], *, version: str) -> int:
+def run_command_line(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors become one line.
 
     Args:
         arguments: What follows the program's name.
-        version: What ``--version`` prints.
     """
     for name, value in _NO_CALLS_HOME.items():
         os.environ.setdefault(name, value)
     if list(arguments) == ["--version"]:
-        print(version)
+        print(__version__)
         return 0
     try:
         code = plain_command(app)(
@@ -322,3 +327,33 @@ def split(
     if not quiet:
         print("next, on each device: fedprune client FILE.toml --data npz:FILE ...")
         print("a device may not hold every class: set task.outputs, task.input_shape")
+
+
+def plain_command(app: typer.Typer) -> click.Command:
+    """Return the command of an app, with plain brackets and the help of arguments."""
+    typer.core.HAS_RICH = False
+    root = get_command(app)
+    for command in _commands(root):
+        written = _argument_help(command)
+        for param in command.params:
+            if isinstance(param, typer.core.TyperArgument):
+                param.help = written.get(str(param.name))
+    return root
+
+
+def _commands(root: click.Command) -> Iterator[click.Command]:
+    yield root
+    if isinstance(root, click.Group):
+        for command in root.commands.values():
+            yield from _commands(command)
+
+
+def _argument_help(command: click.Command) -> dict[str, str | None]:
+    if command.callback is None:
+        return {}
+    found = get_params_from_function(unwrap(command.callback))
+    return {
+        name: meta.default.help
+        for name, meta in found.items()
+        if isinstance(meta.default, ArgumentInfo)
+    }

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
+
 from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.data.npz import NAMES, write_npz
 from fedprune.common.data.partition import client_ids, partition
@@ -12,7 +14,6 @@ from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Indices
 from fedprune.common.system.paths import make_folder
-from torch.nn import functional
 
 _IMAGE_DIMENSIONS = 3
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from fedprune.simulations.cli import app
-from fedprune.simulations.plain_help import plain_command
 
 import fedprune
+from fedprune.simulations.cli import app, plain_command
 
-DEPLOY = Path(fedprune.__file__).parent / "docs" / "deploy"
+DEPLOY = Path(fedprune.__file__).parents[2] / "docs" / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]

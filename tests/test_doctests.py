@@ -4,8 +4,9 @@ import doctest
 import pkgutil
 from importlib import import_module
 
-import fedprune.common
 import pytest
+
+import fedprune.common
 
 MODULES = [
     found.name

@@ -1,19 +1,17 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
-import fedprune.client
-import fedprune.common
-import fedprune.server
-import fedprune.simulations
 import pytest
 
 import fedprune
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (fedprune.client, fedprune.common, fedprune.server, fedprune.simulations)
+PACKAGES = ("client", "common", "server", "simulations")
 TOP_LEVEL = {
     ".ci",
     ".gitignore",
@@ -27,12 +25,14 @@ TOP_LEVEL = {
     "constraints.txt",
     "docs",
     "examples",
-    "fedprune.py",
     "pyproject.toml",
     "server",
     "simulations",
+    "src",
     "tests",
 }
+MOST_LINES = 450
+MOST_FILES = 13
 # Reading any of these formats can run code that somebody else wrote.
 BANNED_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 BANNED_CALLS = {"torch.load", "torch.save", "np.load", "numpy.load", "joblib.load"}
@@ -40,10 +40,8 @@ BANNED_CALLS |= {"eval", "exec"}
 
 
 def sources():
-    files = [ROOT / "fedprune.py"]
-    for package in PACKAGES:
-        files += sorted((ROOT / package.__name__).rglob("*.py"))
-    return files
+    folders = [ROOT / "src" / "fedprune", *(ROOT / name for name in PACKAGES)]
+    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
 
 
 def dotted(node):
@@ -81,9 +79,28 @@ def tracked():
     return {line.partition("/")[0] for line in done.stdout.splitlines()}
 
 
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
-def test_a_package_with_a_generic_name_is_ours(package):
-    assert Path(package.__file__).resolve().parent == ROOT / package.__name__
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_is_a_relative_link_under_the_one_import_name(name):
+    link = ROOT / "src" / "fedprune" / name
+    assert link.readlink() == Path("..") / ".." / name
+    assert link.resolve() == ROOT / name
+
+
+def test_nothing_is_imported_under_a_bare_name():
+    bare = re.compile(rf"^\s*(from|import) ({'|'.join(PACKAGES)})\b", re.MULTILINE)
+    files = [*sources(), *(ROOT / "tests").rglob("*.py")]
+    files += (ROOT / "examples").rglob("*.py")
+    assert [path for path in files if bare.search(path.read_text("utf-8"))] == []
+    assert {*PACKAGES} & {*sys.modules} == set()
+
+
+def test_a_folder_has_few_files_and_a_file_few_lines():
+    python = [path for path in sources() if path.name != "__init__.py"]
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in python}
+    assert {path: n for path, n in lines.items() if n > MOST_LINES} == {}
+    folders = Counter(path.parent for path in sources())
+    del folders[ROOT / "simulations" / "benchmarks"]
+    assert {path: n for path, n in folders.items() if n > MOST_FILES} == {}
 
 
 def test_the_top_level_is_exactly_the_agreed_set():
@@ -94,7 +111,9 @@ def test_the_version_is_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     changelog = (ROOT / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d[^\]]*)\]", changelog, flags=re.MULTILINE)
+    app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     assert released[0] == project["version"] == fedprune.__version__
+    assert app["config"]["version"] == fedprune.__version__
 
 
 def test_nothing_reads_a_format_that_can_run_code():

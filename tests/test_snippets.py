@@ -5,12 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedprune.common.config import Config, load_config, parse_config
-from fedprune.common.config.explain import section_of, wanted
-from fedprune.simulations import cli as commands_line
-from fedprune.simulations.cli import app, run_command_line
-from fedprune.simulations.plain_help import plain_command
-from fedprune.simulations.runs import api
 from helpers.snippets import (
     PAGES,
     ROOT,
@@ -21,6 +15,12 @@ from helpers.snippets import (
     our_commands,
 )
 from torch import nn
+
+from fedprune.common.config import Config, load_config, parse_config
+from fedprune.common.config.explain import section_of, wanted
+from fedprune.simulations import cli as commands_line
+from fedprune.simulations.cli import app, plain_command, run_command_line
+from fedprune.simulations.runs import api
 
 # (page, a line of the block): why it cannot be executed here
 NOT_EXECUTED = {
@@ -190,7 +190,7 @@ def test_every_link_between_the_pages_leads_to_a_file():
 
 def run_line(line, said):
     assert line.split()[1:] in our_commands(), "the page says something else now"
-    code = run_command_line(line.split()[1:], version="1")
+    code = run_command_line(line.split()[1:])
     assert code == 0, said.readouterr().err
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
 from fedprune.client.device.node import REMARK
 from fedprune.client.device.task import device_task, try_device
 from fedprune.common.errors import ConfigError, FedPruneError

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from fedprune.common.artifacts import read_input_shape, read_model_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.data.sources import load_dataset

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
+
 from fedprune.client.device.node import (
     CLIENT_ID,
     CONFIG,
@@ -21,7 +23,7 @@ from fedprune.client.device.node import (
 from fedprune.client.rounds.measure import fit, validate
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
-from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_config, toml_value
 from fedprune.common.data.examples import Examples
 from fedprune.common.data.partition import partition
@@ -32,7 +34,6 @@ from fedprune.common.pruning.plan import check_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 from fedprune.common.trust import named_code, record_code
-from typing_extensions import override
 
 _KEPT_RUNS = 2
 

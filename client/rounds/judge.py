@@ -5,6 +5,8 @@ moments of the weights in question (``fedprune.client.rounds.measure.fit``).
 """
 
 import numpy as np
+from torch import Tensor, nn
+
 from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
 from fedprune.client.rounds.opened import Opened, keep_teacher
 from fedprune.client.rounds.score import score
@@ -18,7 +20,6 @@ from fedprune.common.messages import Vector
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.task import Task
-from torch import Tensor, nn
 
 
 def sample_of(client_id: str, task: Task, examples: Examples) -> Examples:

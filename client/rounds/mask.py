@@ -1,12 +1,13 @@
 """The weight mask on a client: held by its digest, and kept while training."""
 
 import torch
+from torch import Tensor, nn
+
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.messages import Mask, ModelSpec, RoundPlan, WeightMask
 from fedprune.common.sparsity.masks import check_mask
-from torch import Tensor, nn
 
 _MAX_STORED = 1 << 31
 

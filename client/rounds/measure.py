@@ -10,12 +10,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Indices, Statistics, Validation
 from fedprune.common.models.flat import norm_modules, set_statistics
 from fedprune.common.task import Task
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 _BATCH = 256
 MEASURED = 256  # examples of the one forward that measures moments

@@ -1,6 +1,7 @@
 """What a client sends of what it learned, and what it owes to later rounds."""
 
 import numpy as np
+
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.store import ClientStore, Generation
 from fedprune.common import codec
@@ -8,8 +9,7 @@ from fedprune.common.codec import Known
 from fedprune.common.errors import DataError, PayloadError, Reason
 from fedprune.common.messages import QuantisedDelta, SparseDelta, TrainSettings, Vector
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.rate import sparsify_by_rate
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
 
 
 def send(

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
-from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
-from fedprune.common.system.atomic import write_bytes_atomic
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
+from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
+from fedprune.common.system.atomic import write_bytes_atomic
+
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
-# Changes are told from the last 8 broadcasts (``server/rounds/broadcast.py``), by a server that
+# Changes are told from the last 8 broadcasts (``server/rounds/broadcast.py``), by a
+# server that
 # may have been resumed from two checkpoints earlier; the current one lies there too.
 _KEPT_BROADCASTS = 11
 # A residual is bfloat16; the rounds above, the current one and one older lie there.

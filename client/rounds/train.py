@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from fedprune.client.rounds.mask import Zeros
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
@@ -13,8 +16,6 @@ from fedprune.common.models.flat import norm_modules
 from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
 from fedprune.common.task import Task
-from torch import Tensor, nn
-from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

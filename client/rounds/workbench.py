@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
+from torch import Tensor, nn
+
 from fedprune.client.rounds.broadcasts import Taken
 from fedprune.common.messages import Broadcast, Mask, Statistics, Vector, digest_of
 from fedprune.common.models.flat import get_statistics, set_statistics, set_weights
@@ -12,7 +14,6 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.announced import Check, same_as
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import ClientData, Task
-from torch import Tensor, nn
 
 _KEPT = 3  # the current network, its teacher, and the one before a rollback
 _READ = 4  # broadcasts of one round: whole, and told from those of a few others

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import DIGEST_SIZE, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
-from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 Tensors = dict[str, NDArray[np.generic]]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
+
 from fedprune.common import codec
 from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError, Reason
@@ -25,7 +27,6 @@ from fedprune.common.pruning.plan import apply_plan, check_plan
 from fedprune.common.structure.announced import at_most, size_limit
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic
-from torch import nn
 
 ENDING = ".fpz"
 

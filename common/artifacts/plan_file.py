@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedprune.common.artifacts.model_file import read_digest
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Mask, PrunePlan

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.coding import decode_delta
 from fedprune.common.codec.delta.header import read_fields
@@ -13,7 +15,6 @@ from fedprune.common.codec.layout import Shape
 from fedprune.common.codec.messages.update import MAX_INSPECTED, message_fields
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import ModelSpec, QuantisedDelta, TensorSpec, Vector
-from numpy.typing import NDArray
 
 _FIELDS = 5
 

@@ -9,6 +9,7 @@ from math import isfinite, nextafter
 from typing import Any
 
 import numpy as np
+
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import DIGEST_SIZE, Vector
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.quantise import VALUES
 from fedprune.common.errors import PayloadError, Reason

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Any, NoReturn
 
 import msgpack
+
 from fedprune.common.codec.checks import shown
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import DIGEST_SIZE

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.codec.rows import row_bounds

@@ -1,6 +1,7 @@
 """Quantisation rows of a model: which row a flat position lies in, and its tensor."""
 
 import numpy as np
+
 from fedprune.common.messages import Indices, ModelSpec
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Literal, TypeAlias, Union, get_args, get_origin
 
-from fedprune.common.config.schema import Config, Conflict
-from fedprune.common.errors import ConfigError
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+from fedprune.common.config.schema import Config, Conflict
+from fedprune.common.errors import ConfigError
 
 Path: TypeAlias = tuple[str, ...]
 _WIDTH = 80  # characters of a value that an error shows

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from pydantic import ValidationError
+
 from fedprune.common.config.explain import (
     Origin,
     explain,
@@ -25,7 +27,6 @@ from fedprune.common.config.schema import Config
 from fedprune.common.config.settings import NOT_UTF8, PYTHON, is_utf8, read_settings
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.paths import as_path
-from pydantic import ValidationError
 
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]

@@ -1,5 +1,7 @@
 """The whole configuration, and the checks that need more than one key."""
 
+from pydantic import model_validator
+
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
@@ -12,7 +14,6 @@ from fedprune.common.config.sections import (
     Task,
     Update,
 )
-from pydantic import model_validator
 
 
 class Config(Section):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 import numpy as np
+
 from fedprune.common.config.explain import Origin, section_of, unknown_key, wanted
 from fedprune.common.config.explain import Path as Key
 from fedprune.common.errors import ConfigError

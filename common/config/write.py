@@ -3,8 +3,9 @@
 import json
 from hashlib import blake2b
 
-from fedprune.common.config.schema import Config
 from pydantic import BaseModel
+
+from fedprune.common.config.schema import Config
 
 # These say where and how fast a run takes place.  Results do not depend on them; what
 # lies in the data folder is the business of the data's own fingerprint.

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.data.examples import Dataset, Examples, Inputs, Targets
 from fedprune.common.errors import DataError
-from numpy.typing import NDArray
 
 # Pixels of 0..255 become -1..1: fixed numbers, so that a device needs no statistics.
 PIXEL_OFFSET = 127.5

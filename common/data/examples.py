@@ -5,9 +5,10 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from fedprune.common.errors import DataError
 from fedprune.common.messages import DIGEST_SIZE, Indices
-from numpy.typing import NDArray
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32]
 Targets = NDArray[np.int64] | NDArray[np.float32]

@@ -6,11 +6,12 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.data.arrays import RawData
 from fedprune.common.data.images import decode_images
 from fedprune.common.errors import DataError
 from fedprune.common.messages import digest_of
-from numpy.typing import NDArray
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 # Without a test folder, one image in five of each class is a test image.

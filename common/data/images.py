@@ -5,9 +5,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.data.optional import optional_module
 from fedprune.common.errors import DataError
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,11 +7,12 @@ from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
 from fedprune.common.data.arrays import RawData
 from fedprune.common.errors import DataError
 from fedprune.common.system.atomic import replacing
-from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 

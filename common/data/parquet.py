@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.data.arrays import RawData
 from fedprune.common.data.images import decode_images
 from fedprune.common.data.optional import optional_module
 from fedprune.common.errors import ConfigError, DataError
-from numpy.typing import NDArray
 
 DATA_VARIABLE = "FEDPRUNE_DATA"
 

@@ -1,6 +1,7 @@
 """Who holds which examples: splits of one data set over clients, seeded."""
 
 import numpy as np
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Indices
 from fedprune.common.seeding import Use, generator

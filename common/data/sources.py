@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Dataset
 from fedprune.common.data.folder import read_folder

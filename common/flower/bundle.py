@@ -14,7 +14,7 @@ import zipfile
 import zlib
 
 from fedprune.common.errors import IntegrityError
-from fedprune.common.version import VERSION
+from fedprune.common.version import __version__
 
 SERVER_APP = "fedprune.server.app:app"
 CLIENT_APP = "fedprune.client.app:app"
@@ -28,7 +28,7 @@ _LARGEST = 1 << 20
 APP_TOML = f"""\
 [project]
 name = "fedprune"
-version = "{VERSION}"
+version = "{__version__}"
 description = "FedPrune on devices: the code is what each machine has installed"
 license = "Apache-2.0"
 dependencies = []
@@ -82,6 +82,6 @@ def check_app(archive: bytes) -> None:
         theirs = theirs if isinstance(theirs, dict) else {}
         msg = (
             f"refused: the run is one of {theirs.get('name')} {theirs.get('version')}; "
-            f"this machine has fedprune {VERSION}"
+            f"this machine has fedprune {__version__}"
         )
         raise IntegrityError(msg)

@@ -1,6 +1,8 @@
 """What a payload looks like in Flower's transport: names and checks, no Flower here."""
 
-from fedprune.common.errors import PayloadError, Reason
+import re
+
+from fedprune.common.errors import ConfigError, PayloadError, Reason
 
 STYPE = "fedprune.msgpack/1"
 RECORD = "fedprune"
@@ -27,3 +29,17 @@ def check_payload(stype: str, data: object, max_bytes: int) -> bytes:
         detail = f"{len(data)} bytes; want at most {max_bytes}"
         raise PayloadError(Reason.TOO_LARGE, "message", detail)
     return data
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_client_name(name: str) -> None:
+    """Refuse a name that cannot be one.
+
+    Raises:
+        ConfigError: Unless it is 1 to 100 letters, digits, ".", "_", "-".
+    """
+    if not _NAME.fullmatch(name):
+        msg = f'client "{name}": want 1 to 100 letters, digits, ".", "_", "-"'
+        raise ConfigError(msg)

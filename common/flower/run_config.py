@@ -10,8 +10,9 @@ from pathlib import Path
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.trust import named_code
+from fedprune.common.version import __version__
 
-APP_FOLDER = Path(__file__).resolve().parents[1]
+APP_FOLDER = Path(__file__).resolve().parents[2]
 
 
 def read_app_config(table: Mapping[str, object]) -> Config:
@@ -20,15 +21,17 @@ def read_app_config(table: Mapping[str, object]) -> Config:
     Args:
         table: ``config`` is the path of a TOML file, a relative one inside the app's
             folder; empty = the defaults.  ``set`` holds ``key=value`` texts between
-            semicolons, which replace single keys.
+            semicolons, which replace single keys.  ``version`` is that of the FedPrune
+            that the app was made with.
 
     Whoever starts a run writes that table, also from afar; so code is named by the
     TOML files of the app's own folder alone.
 
     Raises:
-        ConfigError: If file or keys are wrong, or would run code or fetch something
-            that the app's own file does not name.
+        ConfigError: If version, file or keys are wrong, or would run code or fetch
+            something that the app's own file does not name.
     """
+    _check_version(str(table.get("version", __version__)))
     path = str(table.get("config") or "")
     settings = str(table.get("set") or "")
     overrides = [part.strip() for part in settings.split(";") if part.strip()]
@@ -37,6 +40,16 @@ def read_app_config(table: Mapping[str, object]) -> Config:
     own = file if file is not None and _is_own(file.resolve()) else None
     refuse_code(config, own, "the run configuration of a Flower app")
     return config
+
+
+def _check_version(found: str) -> None:
+    """Refuse a run of another version: the app carries names, and no code."""
+    if found != __version__:
+        msg = (
+            f"the run is one of fedprune {found}; this machine has {__version__}; "
+            "install the same version on every machine"
+        )
+        raise ConfigError(msg)
 
 
 def _is_own(file: Path) -> bool:

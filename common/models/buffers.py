@@ -7,11 +7,12 @@ network's code made it, on the server and in the file that a run ends with.
 import copy
 
 import torch
-from fedprune.common.errors import ConfigError
-from fedprune.common.models.inputs import without_constants
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.inputs import without_constants
 
 _POOLED = ("running_mean", "running_var", "num_batches_tracked")
 _NAMED = 5  # buffers in a message

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from fedprune.common.errors import IntegrityError
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
+
+from fedprune.common.errors import IntegrityError
 
 _PLACED = ("generator", "pin_memory")  # arguments that speak of real memory
 

@@ -6,11 +6,12 @@ for statistics.  Nothing here builds a network or keeps a reference to its memor
 
 import numpy as np
 import torch
-from fedprune.common.errors import ConfigError
-from fedprune.common.messages import ModelSpec, TensorSpec, Vector
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.messages import ModelSpec, TensorSpec, Vector
 
 NormModule = _BatchNorm
 

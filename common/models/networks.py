@@ -6,9 +6,10 @@ works in place: scores are taken at batch-norm outputs, which must survive.
 
 from collections.abc import Sequence
 
-from fedprune.common.errors import ConfigError
 from torch import Tensor, nn
 from typing_extensions import override
+
+from fedprune.common.errors import ConfigError
 
 Shape = tuple[int, ...]
 

@@ -5,6 +5,8 @@ from inspect import Parameter, signature
 from typing import Any
 
 import torch
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.networks import (
     VGG11,
@@ -16,8 +18,11 @@ from fedprune.common.models.networks import (
 from fedprune.common.models.zoo import LOADERS, check_foreign, load_foreign
 from fedprune.common.seeding import Use, seed_torch
 from fedprune.common.structure.blocks import check_blocks, drop_blocks
-from fedprune.common.user_code import check_reference, did_you_mean, load_function
-from torch import nn
+from fedprune.common.user_code import (
+    check_reference,
+    did_you_mean,
+    load_function,
+)
 
 Shape = tuple[int, ...]
 

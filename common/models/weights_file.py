@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import torch
-from fedprune.common.errors import ConfigError, IntegrityError
-from fedprune.common.system.atomic import write_bytes_atomic
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.system.atomic import write_bytes_atomic
 
 _PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # Zip (torch since 1.6) and pickle protocols 2 to 5 (torch before it).

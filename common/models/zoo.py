@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Literal
 
-from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.user_code import RANDOM, did_you_mean
 from torch import Tensor, nn
 from typing_extensions import override
+
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.user_code import RANDOM, did_you_mean
 
 Shape = tuple[int, ...]
 # "local": random weights, and nothing is fetched, not even a configuration.

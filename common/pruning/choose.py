@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Indices, Mask, Vector
 from fedprune.common.pruning.cost import (
@@ -17,7 +19,6 @@ from fedprune.common.pruning.cost import (
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.search import State, Step, descend
 from fedprune.common.structure.structure import PruningGroup, Structure
-from numpy.typing import NDArray
 
 
 def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Indices, Mask, TensorSpec
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.structure.structure import FIXED, MEAN, Structure
-from numpy.typing import NDArray
 
 KINDS = ("params", "flops", "channel_density", "bytes", "latency")
 _FLOAT = 4  # bytes of a weight in the final file

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Mask, Vector
 from fedprune.common.structure.structure import FIXED, Structure
-from numpy.typing import NDArray
 
 CRITERIA = ("l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp", "random")
 PER_GROUP = "-group"  # the same score over its mean in the group

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.messages import Indices
 from fedprune.common.structure.json_fields import (
@@ -27,7 +29,6 @@ from fedprune.common.structure.json_fields import (
 )
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic
-from numpy.typing import NDArray
 
 VERSION = 1
 MAX_BYTES = 1 << 24

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common.messages import Mask
 from fedprune.common.pruning.cost import legal_cuts, shares
 from fedprune.common.pruning.latency import LatencyTable

@@ -7,12 +7,13 @@ loads the weights, whatever it has missed.
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
 from fedprune.common.messages import Mask, PrunePlan
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.narrow_attention import narrow
 from fedprune.common.structure.structure import Structure
-from torch import nn
 
 
 def full_plan(structure: Structure) -> PrunePlan:

@@ -10,9 +10,10 @@ from math import prod
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.messages import GridWeights, Indices, Mask, Vector
 from fedprune.common.structure.structure import MEAN, Structure, positions_kept
-from numpy.typing import NDArray
 
 T = TypeVar("T", bound=np.generic)
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
 from fedprune.common.errors import StructureError
 from fedprune.common.messages import Mask
 from fedprune.common.models.inputs import without_constants
@@ -19,8 +22,6 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.structure import Structure, positions_kept
 from fedprune.common.structure.tracing.find import Example
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 SCALES = (0.5, 1.5)  # of vectors
 _TINY = torch.finfo(torch.float64).tiny

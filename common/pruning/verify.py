@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.messages import Mask
 from fedprune.common.pruning.trial import (
@@ -24,7 +26,6 @@ from fedprune.common.pruning.trial import (
 )
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Example
-from torch import nn
 
 LIMIT = 1e-12  # of the largest output, float64; a different function is far above it
 # Batch statistics of a few examples divide by small differences.

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from fedprune.common.messages import Mask
 from fedprune.common.pruning.importance import gates as measuring_places
 from fedprune.common.sparsity.penalty import Aim
 from fedprune.common.structure.structure import FIXED, Structure
-from torch import Tensor, nn
 
 GATED = ("l0", "targeted-dropout")
 BETA = 2.0 / 3.0  # temperature of the concrete distribution

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from math import ceil, prod
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.messages import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.structure import Structure
-from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
 _POSITION = 1.5  # entries without position for the bytes of one with it

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
-from numpy.typing import NDArray
-from torch import Tensor
 
 PENALTIES = (
     *("none", "l1", "group", "bn-l1", "bn-l1+group"),

@@ -1,6 +1,6 @@
 """Whole residual blocks: layer pruning, where a block equals identity bit for bit.
 
-Found here by trying; what a plan drops is said by ``fedprune.common.structure.inner``.
+Found here by trying; what a plan drops is said by ``fedprune.common.structure.parts``.
 
 A block ``act(x + f(x))`` computes the identity on its inputs when the last scale and
 shift of ``f`` are zero and the activation leaves what comes in as it is (a ReLU behind
@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from fedprune.common.errors import ConfigError, StructureError
-from fedprune.common.structure.inner import inner_units, misfit
-from fedprune.common.structure.structure import Structure
 from torch import Tensor, nn
+
+from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.structure.parts import inner_units, misfit
+from fedprune.common.structure.structure import Structure
 
 _LEAVES = 2  # a module with fewer layers that hold weights is no block
 

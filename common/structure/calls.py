@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import torch
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.labels import Labels, Ledger, Value
 from fedprune.common.structure.parts import Attribute
-from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,9 @@ import json
 from itertools import pairwise
 
 import numpy as np
-from fedprune.common.errors import PayloadError, Reason
 from numpy.typing import NDArray
+
+from fedprune.common.errors import PayloadError, Reason
 
 MAX_NAME = 512  # characters
 

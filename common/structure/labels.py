@@ -13,10 +13,11 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from fedprune.common.errors import StructureError
-from fedprune.common.structure.parts import Attribute
 from numpy.typing import NDArray
 from torch import nn
+
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.parts import Attribute
 
 Labels: TypeAlias = NDArray[np.int64]
 

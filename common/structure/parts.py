@@ -1,15 +1,18 @@
 """The parts of a structure: plain data, without the questions one asks of it.
 
-``fedprune.common.structure.structure`` has the vocabulary and the methods; it is what the rest of
-the program imports.
+``fedprune.common.structure.structure`` has the vocabulary and the methods; it is what
+the rest of the program imports.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
-from fedprune.common.messages import TensorSpec
 from numpy.typing import NDArray
+
+from fedprune.common.messages import TensorSpec
 
 FIXED = -1
 MEAN = ".running_mean"
@@ -92,7 +95,7 @@ class Parts:
         made: Dimension along which a producer makes channels, where it is not 0
             (embeddings, transposed convolutions).
         blocks: Modules that may be dropped: without the units that live inside one
-            alone it is the identity (``fedprune.common.structure.inner``).
+            alone it is the identity (``fedprune.common.structure.parts``).
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -109,3 +112,114 @@ class Parts:
     def made_dim(self, producer: str) -> int:
         """Return the dimension along which a producer makes channels."""
         return self.made.get(producer, 0)
+
+
+OUTSIDE = ""
+P = TypeVar("P", bound=Parts)
+
+
+def block_of(name: str, blocks: Sequence[str]) -> str:
+    """Return the block that a module or tensor belongs to, or "" for none.
+
+    Examples:
+        >>> block_of("layer1.0.bn1.weight", ["layer1.0"])
+        'layer1.0'
+        >>> block_of("layer1.01.weight", ["layer1.0"])
+        ''
+    """
+    for block in blocks:
+        if name == block or name.startswith(f"{block}."):
+            return block
+    return OUTSIDE
+
+
+def inner_units(parts: Parts) -> dict[str, NDArray[np.int32]]:
+    """Return the units that live inside of each block alone, int32[k], rising."""
+    found: dict[str, list[NDArray[np.int32]]] = {block: [] for block in parts.blocks}
+    for group, homes in zip(parts.groups, _homes(parts), strict=True):
+        if len(homes) == 1 and homes <= found.keys():
+            found[min(homes)].append(group.units)
+    nothing = np.zeros(0, dtype=np.int32)
+    return {
+        block: np.sort(np.concatenate([nothing, *units]))
+        for block, units in found.items()
+    }
+
+
+def misfit(parts: Parts) -> str:
+    """Return why the blocks of a structure cannot be dropped by its units, or "".
+
+    Args:
+        parts: Its groups are a partition of the units.
+    """
+    inner = inner_units(parts)
+    starts = [int(units[0]) if units.size else -1 for units in inner.values()]
+    empty = [block for block, units in inner.items() if not units.size]
+    if empty:
+        return f"no unit lives inside of block '{empty[0]}' alone"
+    if any(a >= b for a, b in pairwise(starts)) or len(starts) < len(parts.blocks):
+        return "the blocks are not in order of their first unit"
+    for block in parts.blocks:
+        if block_of(block, [other for other in parts.blocks if other != block]):
+            return f"block '{block}' lies inside of another"
+    # What is not a block's own must be made outside, whatever is dropped.
+    for group, homes in zip(parts.groups, _homes(parts), strict=True):
+        makers = {block_of(name, parts.blocks) for name in group.producers}
+        if (len(homes) > 1 or OUTSIDE in homes) and OUTSIDE not in makers:
+            return f"group '{group.name}' is made inside of a block only"
+    return _misplaced(parts)
+
+
+def without_blocks(parts: P, gone: Sequence[str]) -> P:
+    """Return the parts without blocks: units keep their numbers, groups their units."""
+
+    def stays(name: str) -> bool:
+        return block_of(name, gone) == OUTSIDE
+
+    return replace(
+        parts,
+        tensors=tuple(item for item in parts.tensors if stays(item.name)),
+        moments=tuple(item for item in parts.moments if stays(item.name)),
+        dims=tuple(item for item in parts.dims if stays(item.tensor)),
+        groups=tuple(_outside(group, gone) for group in parts.groups),
+        attributes=tuple(item for item in parts.attributes if stays(item.module)),
+        multiplies={k: n for k, n in parts.multiplies.items() if stays(k)},
+        buffers=tuple(item for item in parts.buffers if stays(item.name)),
+        made={name: dim for name, dim in parts.made.items() if stays(name)},
+        blocks=tuple(block for block in parts.blocks if block not in gone),
+    )
+
+
+def _outside(group: PruningGroup, gone: Sequence[str]) -> PruningGroup:
+    return replace(
+        group,
+        producers=tuple(x for x in group.producers if not block_of(x, gone)),
+        norms=tuple(x for x in group.norms if not block_of(x, gone)),
+    )
+
+
+def _homes(parts: Parts) -> list[set[str]]:
+    """Return the blocks that each group has tensors in; "" = outside of all."""
+    number = np.zeros(parts.units, dtype=np.int64)
+    for index, group in enumerate(parts.groups):
+        number[group.units] = index
+    homes: list[set[str]] = [set() for _ in parts.groups]
+    for dim in parts.dims:
+        home = block_of(dim.tensor, parts.blocks)
+        for index in np.unique(number[dim.units[dim.units != FIXED]]).tolist():
+            homes[index].add(home)
+    return homes
+
+
+def _misplaced(parts: Parts) -> str:
+    """Return what a dropped block would take away from the rest, or ""."""
+    for item in parts.attributes:
+        home = block_of(item.tensor, parts.blocks)
+        if home and block_of(item.module, parts.blocks) != home:
+            return f"'{item.module}.{item.name}' follows a tensor of block '{home}'"
+    shapes = [(item.name, item.shape) for item in (*parts.tensors, *parts.buffers)]
+    shapes += [(m.name + last, m.shape) for m in parts.moments for last in STATISTICS]
+    for name, shape in shapes:
+        if not shape and block_of(name, parts.blocks):
+            return f"'{name}' in a block has no dimension"
+    return ""

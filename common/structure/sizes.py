@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from fedprune.common.structure.labels import Follower, Labels, Ledger
 from torch import nn
 from typing_extensions import override
+
+from fedprune.common.structure.labels import Follower, Labels, Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

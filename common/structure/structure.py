@@ -11,10 +11,12 @@ from dataclasses import fields
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
 from fedprune.common.messages import Indices, Mask, ModelSpec, TensorSpec, digest_of
 from fedprune.common.structure.announced import Check
 from fedprune.common.structure.canonical_json import decode, encode
-from fedprune.common.structure.inner import inner_units, without_blocks
 from fedprune.common.structure.parts import (
     FIXED,
     MEAN,
@@ -24,9 +26,9 @@ from fedprune.common.structure.parts import (
     DimUnits,
     Parts,
     PruningGroup,
+    inner_units,
+    without_blocks,
 )
-from numpy.typing import NDArray
-from typing_extensions import override
 
 __all__ = [
     "FIXED",

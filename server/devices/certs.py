@@ -20,8 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
 from fedprune.common.errors import ConfigError
-from fedprune.common.flower.client_name import check_client_name
+from fedprune.common.flower.payload import check_client_name
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import check_readable, make_private_folder
 

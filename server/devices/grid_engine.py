@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, RoundError
-from fedprune.common.flower.client_name import check_client_name
 from fedprune.common.flower.payload import (
     ARRAY,
     DELIVER,
@@ -15,6 +17,7 @@ from fedprune.common.flower.payload import (
     RECORD,
     STRUCTURE,
     STYPE,
+    check_client_name,
 )
 from fedprune.common.messages import ClientRecord, ModelSpec, RoundPlan, Status, Vector
 from fedprune.server.devices.replies import (
@@ -32,8 +35,6 @@ from fedprune.server.devices.replies import (
 from fedprune.server.rounds.accept import accept_answer, failure, refusal
 from fedprune.server.rounds.engine import Asking, Order, Part, expect
 from fedprune.server.runs.events import EventLog
-from flwr.app import Array, ArrayRecord, Message, RecordDict
-from flwr.serverapp import Grid
 
 _POLL_S = 0.2
 _ENROL_S = 300.0

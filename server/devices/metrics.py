@@ -1,7 +1,7 @@
 """What a Prometheus server asks for: the run that was started last, in figures.
 
-``python -m fedprune.server.devices.metrics HOST:PORT STATE_FOLDER``; read from the run's events, so it
-costs the run nothing.  Needs ``fedprune[ops]``.
+``python -m fedprune.server.devices.metrics HOST:PORT STATE_FOLDER``; read from the
+run's events, so it costs the run nothing.  Needs ``fedprune[ops]``.
 """
 
 import sys
@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fedprune.common.errors import FedPruneError
-from fedprune.server.devices.superlink import CURRENT
-from fedprune.server.runs.events import read_events
-from fedprune.server.runs.folder import RunFolder, read_json_object
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
+
+from fedprune.common.errors import FedPruneError
+from fedprune.server.devices.superlink import CURRENT
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder, read_json_object
 
 Event = Mapping[str, object]
 

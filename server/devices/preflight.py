@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
 from fedprune.common.errors import ConfigError
 from fedprune.server.devices.certs import CertFolder, read_certificate
 

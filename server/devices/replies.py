@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import httpx
+from flwr.app import Message
+from flwr.serverapp import Grid
+
 from fedprune.common.errors import FedPruneError, PayloadError, Reason
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, check_payload
 from fedprune.common.text import printable, told
-from flwr.app import Message
-from flwr.serverapp import Grid
 
 UNSENT = "Flower did not take its message"
 

@@ -7,9 +7,10 @@ search path of the server's executor, and refuses a run that brings code.
 from importlib import import_module
 from typing import Any
 
+from flwr.superlink.cli.flwr_serverapp import flwr_serverapp
+
 from fedprune.common.flower.bundle import check_app
 from fedprune.common.system.processes import end_with_parent
-from flwr.superlink.cli.flwr_serverapp import flwr_serverapp
 
 
 def main() -> None:

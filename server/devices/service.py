@@ -31,8 +31,8 @@ from fedprune.common.system.processes import (
 )
 from fedprune.common.text import printable
 from fedprune.common.trust import named_code, record_code
-from fedprune.server.devices.follow import Follower, describe
 from fedprune.server.devices.preflight import check_port
+from fedprune.server.devices.status import Follower, describe
 from fedprune.server.devices.superlink import Link, parse_address
 from fedprune.server.runs.folder import RunFolder, read_json_object
 

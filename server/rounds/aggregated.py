@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.messages import ClientRecord, ClientUpdate, SparseDelta, Vector

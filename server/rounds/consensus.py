@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-from fedprune.common.messages import Vector
 from numpy.typing import NDArray
+
+from fedprune.common.messages import Vector
 
 # Share cut off at each end: holds against 3 of 10 colluders, the median against 4.
 _TRIM = 0.25

@@ -6,6 +6,7 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
+
 from fedprune.common.config import Config
 from fedprune.common.messages import ClientRecord, Mask, PrunePlan, Status, Vector
 from fedprune.common.pruning.choose import choose_keep

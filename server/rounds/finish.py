@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.messages import ClientRecord, ClientUpdate, Status, Vector

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import ClientRecord, SparseDelta, Statistics, Status
-from numpy.typing import NDArray
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
 _SLACK = 0.1  # losses this near to the median are never moved

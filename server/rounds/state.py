@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from fedprune.common.messages import (
     GridWeights,
     Mask,

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import told
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot, Totals
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
 _FORMAT = "fedprune-checkpoint/3"

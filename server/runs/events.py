@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+
 from fedprune.common.errors import IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import printable

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
 from fedprune.common.config import Config
 from fedprune.common.dry_run import Batch, check_data, dry_run, dry_run_cut
 from fedprune.common.errors import (
@@ -21,7 +23,6 @@ from fedprune.common.task import Task
 from fedprune.server.rounds.cut import budget_targets, latency_table
 from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
-from torch import nn
 
 _NAMED = 3  # reasons in a message
 
@@ -126,7 +127,7 @@ def _found(task: Task, model: nn.Module) -> Findings:
     found = find(model, task.example(), ignore=config.task.ignore, blocks=blocks)
     if blocks and not found.structure.blocks:
         msg = f"prune.blocks is {config.prune.blocks}, and no block of the network can"
-        msg += " be dropped; want 0 (fedprune.common.structure.blocks says what a block is)"
+        msg += " be dropped; want 0 (docs/guide.md says what a block is)"
         raise ConfigError(msg)
     return found
 

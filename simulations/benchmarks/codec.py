@@ -1,6 +1,6 @@
 """The update codec against its bounds and rivals; speeds in CPU time of one core.
 
-``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.codec [--json FILE] [--check]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.codec``
 
 NNCodec is compared with where ``make bench-nncodec`` has built its environment.
 Reference updates are trained anew (``codec_sets.py``); real ones come from a short run
@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 import torch
+
 from fedprune.common import codec
 from fedprune.common.codec import Known, Shape
 from fedprune.common.errors import FedPruneError

@@ -1,6 +1,6 @@
 """One hash from every engine, every worker count, and every killed and resumed run.
 
-``python -m fedprune.simulations.benchmarks.determinism [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.determinism``
 """
 
 import json

@@ -1,6 +1,6 @@
 """The default run over seeds 0-4: every one of the 1 797 digits is tested once.
 
-``python -m fedprune.simulations.benchmarks.digits [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.digits``
 """
 
 import sys

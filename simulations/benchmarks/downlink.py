@@ -1,6 +1,6 @@
 """Bytes down where a client seldom takes part: 10 of 100 clients.
 
-``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.downlink [--json FILE]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.downlink``
 
 A client is away for ten rounds on average, longer than the server remembers broadcasts,
 so most are sent the whole network (``simulations/experiments/mnist-100-clients.toml``).

@@ -1,6 +1,6 @@
 """What a device needs: disk and memory of a client install, with LeNet-5 on digits.
 
-``python -m fedprune.simulations.benchmarks.edge [--json FILE] [--check]``.  The environment
+``python -m fedprune.simulations.benchmarks.edge``.  The environment
 variable FEDPRUNE_EDGE_PYTHON names the interpreter of an environment in which
 ``pip install .`` was done without extras; without it, this environment is measured.
 """
@@ -136,7 +136,7 @@ def _install(python: Path) -> list[Figure]:
 
 
 def _plain(python: Path, count: int, *modules: str) -> float:
-    script = Path(__file__).with_name("plain_loop.py")
+    script = Path(__file__).parent / "kit" / "plain_loop.py"
     return float(_output([str(python), str(script), str(count), str(EPOCHS), *modules]))
 
 

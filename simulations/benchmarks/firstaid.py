@@ -1,6 +1,7 @@
 """Nothing wrong goes through: accuracy, votes, a pretrained network, hostile clients.
 
-``python -m fedprune.simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N] [--work DIR]``,
+``python -m fedprune.simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N]
+[--work DIR]``,
 with ``--json FILE`` and ``--check`` as everywhere.  The rows are digits, votes,
 pretrained and attacks, all by default.  What was measured stays in DIR and is not
 measured again: a stopped benchmark goes on where it was; an empty DIR starts it over.

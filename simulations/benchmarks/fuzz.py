@@ -1,6 +1,6 @@
 """Mutants of valid messages: each is refused with ``PayloadError``, or is valid.
 
-``python -m fedprune.simulations.benchmarks.fuzz [--mutants 1000000] [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.fuzz [--mutants 1000000]``
 
 Half of the mutants are bytes changed at random, with the old digest; the other half
 are changed inside (items swapped, dropped, repeated and replaced; bits flipped in a
@@ -19,6 +19,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+
 from fedprune.common.errors import PayloadError
 from fedprune.simulations.benchmarks.kit.codec.subjects import Subject, subjects
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark

@@ -1,6 +1,6 @@
 """LeNet-5-Caffe on MNIST: ``simulations/experiments/mnist-lenet5.toml``.
 
-``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.mnist [--json FILE] [--check]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.mnist``
 """
 
 import sys

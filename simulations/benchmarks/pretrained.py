@@ -1,6 +1,6 @@
 """Starting from weights: pretrain on half of the classes, prune federated on all.
 
-``python -m fedprune.simulations.benchmarks.pretrained [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.pretrained``
 """
 
 import sys
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common.config import Config, load_config
 from fedprune.common.models.weights_file import save_weights
 from fedprune.common.seeding import Use, generator
@@ -16,7 +18,6 @@ from fedprune.common.task import Task
 from fedprune.server.runs.events import read_events
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.runs.run import run
-from torch import nn
 
 EPOCHS = 12
 CLASSES = 5  # digits 0-4; a federated round 1 never saw the others

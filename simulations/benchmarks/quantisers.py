@@ -1,6 +1,6 @@
 """Which kind of update values is worth its bytes: ``mnist-lenet5``, three seeds each.
 
-``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.quantisers [--json FILE]``
+``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.quantisers``
 
 Whole runs of the experiment on a shorter schedule, in process, without a control.  What
 decides is the final network on the validation parts of all clients together, a tenth

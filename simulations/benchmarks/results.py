@@ -1,6 +1,7 @@
 """``docs/results.md`` from ``docs/results/*.json``: every number with its command.
 
-``python -m fedprune.simulations.benchmarks.results [FOLDER] [--check]``; with ``--check``
+``python -m fedprune.simulations.benchmarks.results [FOLDER] [--check]``; with
+``--check``
 nothing is written, and the exit code is 1 when the page is not what the files say.
 """
 
@@ -19,8 +20,9 @@ _KEYS = ("benchmark", "commit", "versions", "cpu", "seconds", "figures")
 _FIGURE_KEYS = ("name", "value", "unit", "reference", "goal", "met", "detail")
 _HEAD = """# Results
 
-Generated from `docs/results/*.json` by `python -m fedprune.simulations.benchmarks.results`; do
-not edit.  Every number comes from the command above its table; a commit with `+` had
+Generated from `docs/results/*.json` by
+`python -m fedprune.simulations.benchmarks.results`; do not edit.
+Every number comes from the command above its table; a commit with `+` had
 changes that were not committed.
 """
 

@@ -1,6 +1,6 @@
 """The structure engine on the networks that people use: found, cut, exact, fast.
 
-``python -m fedprune.simulations.benchmarks.structure [--json FILE] [--check]``
+``python -m fedprune.simulations.benchmarks.structure``
 
 Needs the extra ``vision``; plans are compared with those of torch-pruning where that is
 installed.  Weights are random, so no accuracy is measured here.
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Mask
 from fedprune.common.models.flat import get_weights
@@ -30,7 +32,6 @@ from fedprune.common.structure.tracing.find import Findings, examine
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.latency import LATENCY_GOALS, half, latency
 from fedprune.simulations.benchmarks.kit.networks import NETWORKS, Network
-from torch import nn
 
 _SEEDS = 2
 _EXACT = "<= 1e-12"

@@ -1,6 +1,6 @@
 """Bytes and seconds of a round over TLS, against Flower's own FedAvg, with ResNet-18.
 
-``python -m fedprune.simulations.benchmarks.transport [--json FILE] [--check]``.  Three devices
+``python -m fedprune.simulations.benchmarks.transport``.  Three devices
 on the loopback, digits, one local epoch; the same network, data and local training.
 The rounds of both are those after the first, in which everybody loads.
 """

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fedprune.simulations.engines.worker
 import numpy as np
+
+import fedprune.simulations.engines.worker
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench

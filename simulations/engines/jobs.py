@@ -9,6 +9,8 @@ from typing import Any
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
@@ -20,7 +22,6 @@ from fedprune.common.messages import (
 )
 from fedprune.common.text import told
 from fedprune.server.rounds.engine import Asking, Order, Part
-from numpy.typing import NDArray
 
 
 def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:

@@ -11,14 +11,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.errors import ConfigError, FedPruneError, PayloadError, RoundError
+from fedprune.common.errors import (
+    ConfigError,
+    FedPruneError,
+    PayloadError,
+    Reason,
+    RoundError,
+)
+from fedprune.common.flower.payload import ARRAY, RECORD, STYPE, check_payload
 from fedprune.common.messages import ModelSpec, RoundPlan, Vector
 from fedprune.common.task import Task
+from fedprune.common.text import told
 from fedprune.server.rounds.accept import failure
 from fedprune.server.rounds.engine import Asking, Engine, Order, Part
 from fedprune.simulations.engines.engines import Place, deal
-from fedprune.simulations.engines.flower import from_content, to_content
 from fedprune.simulations.engines.interrupt import ended, interruptible, mortal
 from fedprune.simulations.engines.jobs import (
     decode_job,
@@ -27,10 +39,26 @@ from fedprune.simulations.engines.jobs import (
     encode_part,
 )
 from fedprune.simulations.engines.worker import Worker
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
-from flwr.simulation import run_simulation
+
+
+def to_content(blob: bytes) -> RecordDict:
+    """Wrap bytes as the content of a message: one array with our own stype."""
+    array = Array("uint8", (len(blob),), STYPE, blob)
+    return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+
+
+def from_content(message: Message, max_bytes: int) -> bytes:
+    """Return the bytes of a message.
+
+    Raises:
+        PayloadError: If it holds anything else.
+    """
+    try:
+        array = message.content.array_records[RECORD][ARRAY]
+    except Exception as error:  # the sender decides what it holds
+        raise PayloadError(Reason.BAD_FRAME, "message", told(error)) from error
+    return check_payload(array.stype, array.data, max_bytes)
+
 
 T = TypeVar("T")
 

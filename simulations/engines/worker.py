@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
 from fedprune.client.rounds.measure import validate
 from fedprune.common.messages import Vector
 from fedprune.common.models.flat import get_weights, set_weights
 from fedprune.common.seeding import Use, generator
 from fedprune.common.task import Task
 from fedprune.simulations.export.onnx_int8 import one_thread
-from torch import Tensor, nn
-from torch.func import functional_call
 
 _BATCH = 64
 _STEP = 0.01  # of the root mean square of a tensor's weights

@@ -1,6 +1,7 @@
 """The final network of a run as one file for a device, and whether it is the same.
 
-``safetensors``: one file that ``fedprune.common.artifacts.load.load_model`` rebuilds without the run: it
+``safetensors``: one file that ``fedprune.common.artifacts.load.load_model`` rebuilds
+without the run: it
 holds plan and structure too.  ``onnx``: one file with a free batch size, for any ONNX
 runtime.  ``fpz``: quantised and entropy-coded (``packing.py``).  ``check`` runs
 the written file beside the network that torch runs.
@@ -18,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from fedprune.common.artifacts import (
     read_input_shape,
     read_model_file,
@@ -46,8 +50,6 @@ from fedprune.simulations.export.onnx_int8 import (
     torch_runner,
 )
 from fedprune.simulations.export.packing import accuracies, write_fpz
-from numpy.typing import NDArray
-from torch import nn
 
 FORMATS = ("safetensors", "onnx", "fpz")
 Array = NDArray[np.float32]

@@ -17,6 +17,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
@@ -25,7 +27,6 @@ from fedprune.common.task import Task
 from fedprune.server.runs.trying import structure_of
 from fedprune.simulations.export.export import write_onnx
 from fedprune.simulations.export.onnx_int8 import one_thread
-from torch import Tensor, nn
 
 RUNTIMES = ("torch", "onnxruntime")
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)

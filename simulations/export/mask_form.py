@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.artifacts import read_model_file
 from fedprune.common.errors import IntegrityError
-from numpy.typing import NDArray
 
 Weights = Iterator[tuple[str, NDArray[np.bool_]]]
 

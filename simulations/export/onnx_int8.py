@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
-from numpy.typing import NDArray
-from torch import nn
 
 Array = NDArray[np.float32]
 Runner = Callable[[Array], Array]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common import codec
 from fedprune.common.artifacts import read_input_shape, read_model_file
 from fedprune.common.artifacts.load import (
@@ -27,7 +29,6 @@ from fedprune.common.models.flat import get_statistics, get_weights, model_spec
 from fedprune.common.task import Task
 from fedprune.simulations.export.codebook_tuning import tune_centroids
 from fedprune.simulations.export.onnx_int8 import accuracy, torch_runner
-from torch import nn
 
 Load = Callable[[Path], nn.Module]
 

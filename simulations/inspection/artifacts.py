@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedprune.common.artifacts import (
     read_model_file,
     read_plan_dropped,
@@ -14,7 +15,10 @@ from fedprune.common.artifacts import (
 from fedprune.common.artifacts.packed_file import ENDING
 from fedprune.common.errors import ConfigError
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.inspection.captures import inspect_update, render_update
+from fedprune.simulations.inspection.captures import (
+    inspect_update,
+    render_update,
+)
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
 from fedprune.simulations.report.data import RunData, number, read_run
 from fedprune.simulations.report.text import count, percent, score, seconds, size

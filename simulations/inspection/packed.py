@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedprune.common import codec
 from fedprune.common.artifacts.packed_file import Packed, unpack
 from fedprune.common.codec.frame import Kind, kind_of

@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fedprune.server.runs.events import MAIN
-from fedprune.simulations.report.data import Event, RunData, number
-from fedprune.simulations.report.style import MUTED, PRUNED, STATUS
-from fedprune.simulations.report.svg import draw
-from fedprune.simulations.report.text import Html
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from fedprune.server.runs.events import MAIN
+from fedprune.simulations.report.data import Event, RunData, number
+from fedprune.simulations.report.style import MUTED, PRUNED, STATUS
+from fedprune.simulations.report.svg import draw
+from fedprune.simulations.report.text import Html
 
 _WIDE = 11.4  # inches: a figure as wide as the page
 _HALF = 5.6

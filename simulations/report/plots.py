@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
 from fedprune.server.runs.events import CONTROL
 from fedprune.simulations.report.data import Event, Point, RunData, number
 from fedprune.simulations.report.style import CONTROL as CONTROL_COLOUR
@@ -18,9 +22,6 @@ from fedprune.simulations.report.style import (
 )
 from fedprune.simulations.report.svg import draw
 from fedprune.simulations.report.text import Html, axis_size, percent
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 _HALF = (5.6, 3.5)
 _MAX_POINTS = 60

@@ -7,9 +7,10 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from fedprune.simulations.report.style import FAINT, INK, LINE, MUTED
 from fedprune.simulations.report.text import Html
-from matplotlib.figure import Figure
 
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",

@@ -5,6 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from numpy.typing import ArrayLike
+from torch import nn
+
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.paths import as_path
@@ -12,8 +15,6 @@ from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.runs.run import RunResult, resume, run
-from numpy.typing import ArrayLike
-from torch import nn
 
 Factory: TypeAlias = Callable[[], nn.Module]
 Data: TypeAlias = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from fedprune.client.rounds.measure import batches
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common.structure.structure import Structure

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.npz import NAMES, write_npz
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.messages import digest_of
 from fedprune.common.system.paths import make_folder
-from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[np.generic]]
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from fedprune.simulations.runs.progress import human_bytes
 from rich.console import Console
 from rich.table import Table
+
+from fedprune.simulations.runs.progress import human_bytes
 
 Summary = Mapping[str, object]
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol, Self, TextIO
 
-from fedprune.common.text import printable
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,6 +19,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from typing_extensions import override
+
+from fedprune.common.text import printable
 
 Event = Mapping[str, object]
 

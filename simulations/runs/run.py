@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
 from fedprune.common.config import Config, config_to_toml
 from fedprune.common.data.sources import check_source
@@ -36,7 +38,6 @@ from fedprune.simulations.runs.resumption import (
     warn_unknown,
 )
 from fedprune.simulations.runs.summary import Networks, summarise, write_models
-from torch import nn
 
 Factory = Callable[[], nn.Module]
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common.artifacts import encode_tensors, write_plan_file
-from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.artifacts.load import write_network
 from fedprune.common.pruning.cost import count_cost
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
@@ -18,7 +20,6 @@ from fedprune.server.rounds.state import Snapshot, model_sha256
 from fedprune.server.runs.events import CONTROL, MAIN, number_of
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.evaluate import Evaluator
-from torch import nn
 
 Event = Mapping[str, object]
 

@@ -5,13 +5,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
-from fedprune.client.executor import beat, patience
 from flwr.proto.runtime_pb2 import (
     PullTaskInputRequest,
     SendTaskHeartbeatRequest,
     SendTaskHeartbeatResponse,
 )
 from flwr.supercore.runtime import RuntimeHttpClient
+
+from fedprune.client.executor import beat, patience
 
 
 class Stranger(HTTPServer):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import SparseDelta
-from hypothesis import given
-from hypothesis import strategies as st
 
 SIZE = 12
 LIMITS = Limits(clients=8, max_examples=1000)

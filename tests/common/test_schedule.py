@@ -1,9 +1,10 @@
 """Schedules: where they start, where they end, and that they never turn back."""
 
 import pytest
-from fedprune.common.schedule import density_at, learning_rate
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedprune.common.schedule import density_at, learning_rate
 
 KINDS = ("cubic", "linear", "geometric")
 ENDS = st.floats(0.01, 1.0)

@@ -2,11 +2,13 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common.seeding import (
     Use,
     generator,
@@ -15,8 +17,6 @@ from fedprune.common.seeding import (
     torch_generator,
     torch_seed,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 parts = st.tuples(
     st.integers(-(2**70), 2**70),
@@ -61,7 +61,6 @@ def test_a_stream_does_not_depend_on_the_process():
     )
     other = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONUTF8": "1"},
         capture_output=True,
         check=True,

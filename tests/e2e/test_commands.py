@@ -4,10 +4,11 @@ import contextlib
 import json
 
 import pytest
-from fedprune.server.runs.events import read_events
-from fedprune.server.runs.folder import RunFolder
 from helpers.federation import IDS, Federation
 from helpers.processes import child, fedprune, wait_for
+
+from fedprune.server.runs.events import read_events
+from fedprune.server.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 

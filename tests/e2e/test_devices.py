@@ -3,13 +3,14 @@
 import json
 
 import pytest
+from helpers.federation import IDS, Federation
+from helpers.processes import child, fedprune
+
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.data.sources import load_dataset
 from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.api import simulate
-from helpers.federation import IDS, Federation
-from helpers.processes import child, fedprune
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(700)]
 

@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.federation import IDS, Federation
+from helpers.processes import PATHS, child, fedprune, wait_for
+from helpers.relay import Relay
+
 from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.api import simulate
-from helpers.federation import IDS, Federation
-from helpers.processes import ROOT, child, fedprune, wait_for
-from helpers.relay import Relay
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(2400)]
 
@@ -211,7 +212,7 @@ def stranger(federation, number, keys, skew):
         "--id", FIRST, "--partition", "0/3", *trust,
         "--state", str(federation.folder / f"stranger-{number}"),
     )  # fmt: skip
-    path = os.pathsep.join([str(Path(__file__).with_name("skewed")), str(ROOT)])
+    path = os.pathsep.join([str(Path(__file__).with_name("skewed")), PATHS])
     clock = {"PYTHONPATH": path, "FEDPRUNE_TEST_CLOCK": str(skew)} if skew else None
     return child(command, federation.folder, clock)
 

@@ -1,7 +1,8 @@
 """Whole runs in this process leave no page for people: only its own tests read it."""
 
-import fedprune.simulations.runs.run
 import pytest
+
+import fedprune.simulations.runs.run
 
 
 @pytest.fixture(autouse=True)

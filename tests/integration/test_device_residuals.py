@@ -4,6 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from flwr.app import Context, Error, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from helpers.grids import FakeGrid
+
 from fedprune.client import app
 from fedprune.client.device import node
 from fedprune.common.config import load_config
@@ -15,10 +19,6 @@ from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import try_network
-from flwr.app import Context, Error, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
-
-from tests.server.devices.test_grid_engine import FakeGrid
 
 IDS = ("client-000", "client-001", "client-002")
 CONFIG = """\

@@ -4,11 +4,16 @@ import json
 import signal
 from pathlib import Path
 
-import fedprune.server.rounds.finish
-import fedprune.server.runs.loop
 import numpy as np
 import pytest
 import torch
+from helpers.crash_script import UNDISTURBED
+from helpers.processes import child, module, on_ray
+from helpers.small_runs import events, figures, only_run, read_summary, small_settings
+from torch import nn
+
+import fedprune.server.rounds.finish
+import fedprune.server.runs.loop
 from fedprune.common.artifacts import read_plan_dropped, read_plan_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.errors import IntegrityError, PayloadError
@@ -19,10 +24,6 @@ from fedprune.simulations.export.export import export_run
 from fedprune.simulations.inspection.artifacts import inspect_path, render
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.run import RunResult
-from helpers.crash_script import UNDISTURBED
-from helpers.processes import child, module, on_ray
-from helpers.small_runs import events, figures, only_run, read_summary, small_settings
-from torch import nn
 
 BLOCK = "stages.2.1"
 SETTINGS = {

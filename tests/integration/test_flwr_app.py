@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fedprune.simulations.runs.api import simulate
 from helpers.processes import ROOT, child
 from helpers.small_runs import (
     as_assignments,
@@ -16,6 +15,8 @@ from helpers.small_runs import (
     read_summary,
     small_settings,
 )
+
+from fedprune.simulations.runs.api import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.small_runs import as_options
+from helpers.tiny_federation import BASE, Tiny, make_examples
+
 from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.codec import decode_model, encode_model
@@ -17,11 +20,9 @@ from fedprune.server.devices.run_config import run_config
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.runs.api import simulate
-from helpers.small_runs import as_options
-from helpers.tiny_federation import BASE, Tiny, make_examples
 
 NETWORK = """
-from tests.tiny_federation import Tiny
+from helpers.tiny_federation import Tiny
 
 
 def make():
@@ -32,7 +33,7 @@ from pathlib import Path
 
 Path(__file__).with_name("executed").touch()
 
-from tests.tiny_federation import Tiny, make_examples
+from helpers.tiny_federation import Tiny, make_examples
 
 
 def make():
@@ -68,7 +69,7 @@ def desk(tmp_path_factory):
         patch.setenv("FEDPRUNE_STATE", str(desk / "state"))
         patch.setattr("fedprune.simulations.runs.run._report", lambda folder: None)
         words = ["simulate", *as_options(SETTINGS), "--quiet"]
-        assert run_command_line(words, version="1") == 0
+        assert run_command_line(words) == 0
     return desk
 
 
@@ -105,7 +106,7 @@ def only(folder):
 def call(capsys, *words):
     """Run a command; return its exit code and what it said of errors."""
     capsys.readouterr()
-    code = run_command_line([str(word) for word in words], version="1")
+    code = run_command_line([str(word) for word in words])
     return code, capsys.readouterr().err
 
 
@@ -202,7 +203,7 @@ FOREIGN = {
     "a file and dropped blocks": "payload.py:make[-conv1]",
     "a module": "payload:make",
     "a function of Python's own": "os:abort",
-    "a module in a package": "tests.tiny_federation:Tiny",
+    "a module in a package": "helpers.tiny_federation:Tiny",
 }
 
 

@@ -2,15 +2,16 @@
 
 from contextlib import ExitStack
 
-import fedprune.simulations.engines.worker
 import numpy as np
 import pytest
+from helpers.small_runs import events, figures, run_small
+
+import fedprune.simulations.engines.worker
 from fedprune.client.rounds.round import run_round
 from fedprune.common.codec import Kind, seal, unseal
 from fedprune.common.errors import DataError, RoundError
 from fedprune.simulations.engines.hostile import hostile
 from fedprune.simulations.runs.api import simulate
-from helpers.small_runs import events, figures, run_small
 
 ROUNDS = {"rounds.warmup": 3, "rounds.cuts": 0, "rounds.final": 0}
 MOST = 20000  # bytes of an answer that is read

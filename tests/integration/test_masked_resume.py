@@ -2,9 +2,12 @@
 
 import shutil
 
-import fedprune.server.runs.loop
 import numpy as np
 import pytest
+from helpers.small_runs import events, figures, only_run, run_small, small_settings
+from helpers.tiny_federation import forward_to, make_setting, make_task, start
+
+import fedprune.server.runs.loop
 from fedprune.common.errors import RoundError
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import finish_round, spent
@@ -12,8 +15,6 @@ from fedprune.server.rounds.plan import plan_round
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.worker import Worker
 from fedprune.simulations.runs.api import simulate
-from helpers.small_runs import events, figures, only_run, run_small, small_settings
-from helpers.tiny_federation import forward_to, make_setting, make_task, start
 
 # Masks are chosen at the ends of rounds 3 and 4; rounds 4 to 7 train under one.
 MASKED = {
@@ -130,7 +131,7 @@ class Federation:
         )
         self.setting = make_setting(self.task)
         self.devices = Devices(self.task, root)
-        monkeypatch.setattr("tests.tiny_federation.InProcessEngine", Devices)
+        monkeypatch.setattr("helpers.tiny_federation.InProcessEngine", Devices)
         self.state = forward_to(
             start(self.task, self.setting), self.setting, self.task, root, masked
         )

@@ -1,13 +1,14 @@
 """Whole runs under a weight mask: sent once, kept, and cheaper than positions."""
 
-import fedprune.client.rounds.round
-import fedprune.server.rounds.engine
 import numpy as np
 import pytest
-from fedprune.common.artifacts import read_model_file
-from fedprune.simulations.export.export import export_run
 from helpers.processes import on_ray
 from helpers.small_runs import events, figures, read_summary, run_small
+
+import fedprune.client.rounds.round
+import fedprune.server.rounds.engine
+from fedprune.common.artifacts import read_model_file
+from fedprune.simulations.export.export import export_run
 
 # Deep Compression in small: cut channels, keep a tenth of what is left, 8 bits.
 COMPRESSED = {

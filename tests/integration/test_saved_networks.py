@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from helpers.small_runs import read_summary, run_small
+
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
 from fedprune.common.task import Task
-from helpers.small_runs import read_summary, run_small
 
 NAMES = {
     "final": "accuracy_final",

@@ -2,18 +2,19 @@
 
 from collections import defaultdict
 
+import numpy as np
+import pytest
+from helpers.small_runs import PARTIAL, events, figures, run_small
+
 import fedprune.client.rounds.judge
 import fedprune.simulations.engines.engines
 import fedprune.simulations.engines.worker
-import numpy as np
-import pytest
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.score import score
 from fedprune.common import codec
 from fedprune.common.messages import Phase
 from fedprune.common.sparsity.sparsify import sparsify
-from helpers.small_runs import PARTIAL, events, figures, run_small
 
 BUDGET = {"prune.budget.params": 0.5}
 

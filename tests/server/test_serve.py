@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from flwr.app import Context, RecordDict
+
 from fedprune.common.errors import ConfigError
 from fedprune.server import app
 from fedprune.server.devices.service import Service
@@ -10,7 +12,6 @@ from fedprune.server.devices.superlink import Link
 from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.folder import RunFolder, write_json_atomic
 from fedprune.simulations.cli import run_command_line
-from flwr.app import Context, RecordDict
 
 # A budget that no network meets, on a server without data.
 BAD = ("prune.budget.params=0.0001", "task.outputs=10", "task.input_shape=[1,8,8]")
@@ -47,7 +48,7 @@ def test_serve_tries_the_network_before_it_makes_anything(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(Service, "__enter__", refuse)
-    code = run_command_line(["serve", "--insecure", *SET], version="1")
+    code = run_command_line(["serve", "--insecure", *SET])
     assert code == ConfigError.exit_code
     assert "cannot be met" in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
@@ -60,7 +61,7 @@ def test_submit_tries_the_network_before_it_makes_anything(
     monkeypatch.setattr("fedprune.server.devices.superlink.live_link", lambda _: link)
     for name in ("register", "submit"):
         monkeypatch.setattr(Link, name, refuse)
-    assert run_command_line(["submit", *SET], version="1") == ConfigError.exit_code
+    assert run_command_line(["submit", *SET]) == ConfigError.exit_code
     assert "cannot be met" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -80,13 +81,13 @@ def test_a_run_of_the_flower_app_is_tried_before_it_has_a_folder(tmp_path):
 def test_a_finished_run_stays_exactly_as_it_is(command, finished, tmp_path, capsys):
     before = content(tmp_path)
     words = [*command, "--resume", str(finished.path)]
-    assert run_command_line(words, version="1") == 0
+    assert run_command_line(words) == 0
     said = capsys.readouterr()
     assert said.out == f"{finished.path} has finished already; nothing was changed\n"
     assert said.err == ""
-    assert run_command_line([*words, "--quiet"], version="1") == 0
+    assert run_command_line([*words, "--quiet"]) == 0
     assert capsys.readouterr().out == f"{finished.path}\n"
-    assert run_command_line([*words, "--json"], version="1") == 0
+    assert run_command_line([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"directory": str(finished.path), "rounds": 7}
     assert content(tmp_path) == before
@@ -104,4 +105,4 @@ def test_a_run_that_has_written_its_figures_alone_has_not_ended(finished, monkey
     monkeypatch.setattr(Service, "__enter__", refuse)
     words = ["serve", "--insecure", "--resume", str(finished.path)]
     with pytest.raises(AssertionError):
-        run_command_line(words, version="1")
+        run_command_line(words)

@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 import torch
+
 from fedprune.common.config import Config, load_config, parse_config
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError
@@ -65,12 +66,12 @@ def test_nothing_is_overwritten(name, tmp_path):
 
 def test_a_file_in_the_way_is_an_error_of_one_line(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert run_command_line(["init", str(tmp_path / "file")], version="") == 2
+    assert run_command_line(["init", str(tmp_path / "file")]) == 2
     assert "cannot make the folder" in capsys.readouterr().err
 
 
 def test_init_names_the_files_and_the_next_step(tmp_path, capsys):
-    assert run_command_line(["init", str(tmp_path)], version="") == 0
+    assert run_command_line(["init", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"wrote {tmp_path / 'fedprune.toml'}",
         f"wrote {tmp_path / 'my_task.py'}",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.split import split_data

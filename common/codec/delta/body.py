@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common.codec.delta.levels import (
     Coded,
     Entries,

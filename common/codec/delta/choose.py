@@ -7,6 +7,8 @@ the same choice.  A decoder takes any choice.
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.delta.levels import (
     SIDES,
     Entries,
@@ -23,7 +25,6 @@ from fedprune.common.codec.entropy.contexts import DENSITIES, Class, log2_steps
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.codec.layout import Shape
 from fedprune.common.messages import Indices, Mask, Vector
-from numpy.typing import NDArray
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
 _CELL = 8 * _BIT  # what a symbol costs in a context where it was never seen

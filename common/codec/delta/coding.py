@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.body import (
     Content,

@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.delta.body import Body, Content
 from fedprune.common.codec.delta.header import Fields
 from fedprune.common.codec.delta.levels import Levels
@@ -30,7 +32,6 @@ from fedprune.common.messages import (
     SparseDelta,
     Vector,
 )
-from numpy.typing import NDArray
 
 _TOP = 63  # symbol of the largest exponent of a message of bfloat16
 _LARGEST_EXPONENT = 254

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.body import Header
 from fedprune.common.codec.delta.options import Recipe

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.delta.positions import SCORES
 from fedprune.common.codec.delta.side_information import Known
@@ -22,7 +24,6 @@ from fedprune.common.codec.entropy.rans import WORD, Ints
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Indices, Vector
-from numpy.typing import NDArray
 
 _HALVES = 22  # bits cut off a float, so that halves of an octave are left
 _SAMPLE = 1 << 16  # entries that a median is taken of

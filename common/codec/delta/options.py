@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common.codec.checks import integer
 from fedprune.common.errors import PayloadError, Reason
 

@@ -7,6 +7,8 @@ told by its score and by what is known of its weight.
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.entropy.coder import Coder
@@ -22,7 +24,6 @@ from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.codec.layout import TENSORS, Shape
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Indices, Mask
-from numpy.typing import NDArray
 
 SCORES = 64  # classes of a place by row and column
 _MIDDLE = 8  # score of a row of class 0 in a column of mean class

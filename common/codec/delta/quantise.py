@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.rows import entries_per_row, tensor_of_row
 from fedprune.common.errors import DataError
 from fedprune.common.messages import (
@@ -38,7 +40,6 @@ from fedprune.common.messages import (
     SparseDelta,
     Vector,
 )
-from numpy.typing import NDArray
 
 LARGEST_CODE = 255
 TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the default

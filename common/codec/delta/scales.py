@@ -1,6 +1,7 @@
 """Scales of rows or tensors, and what they make of the shrink."""
 
 import numpy as np
+
 from fedprune.common.codec.delta.levels import Levels
 from fedprune.common.codec.delta.quantise import GRIDS, LADDER
 from fedprune.common.codec.delta.symbols import Alphabet, floats, integers

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.entropy.contexts import COARSE, FLOATS, Class, float_classes
 from fedprune.common.codec.layout import Shape
 from fedprune.common.messages import Mask, ModelSpec, Vector
-from numpy.typing import NDArray
 
 _QUARTERS = 21  # bits cut off a float, so that quarters of an octave are left
 _HALVES = 22

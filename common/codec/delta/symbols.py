@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.entropy.contexts import (
     SIZES,
     Class,
@@ -10,7 +12,6 @@ from fedprune.common.codec.entropy.contexts import (
     size_classes,
 )
 from fedprune.common.codec.entropy.rans import Ints
-from numpy.typing import NDArray
 
 MANTISSA = 7  # bits of a bfloat16
 EXPONENTS = 64  # that one message can hold, zero included

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.entropy.coder import Coder, Writer
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.models import SymbolModel
 from fedprune.common.codec.entropy.stream import close_stream, end_stream, open_stream
 from fedprune.common.errors import PayloadError, Reason
-from numpy.typing import NDArray
 
 PARTS = 64
 

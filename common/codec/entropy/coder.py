@@ -7,6 +7,8 @@ symbol and takes what comes back, so the two ends cannot disagree on the order.
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.entropy.models import (
     BIT_SHARES,
     SYMBOL_SHARES,
@@ -17,7 +19,6 @@ from fedprune.common.codec.entropy.models import (
     cells_of,
 )
 from fedprune.common.codec.entropy.rans import Reader, Run, Words, encode_runs
-from numpy.typing import NDArray
 
 Symbols = NDArray[np.uint8]
 

@@ -7,9 +7,10 @@ bits of a number, floats off their bit patterns.
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.messages import Vector
-from numpy.typing import NDArray
 
 Class = NDArray[np.uint8]
 

@@ -16,8 +16,9 @@ after Giesen 2014, arXiv:1402.3392.
 from dataclasses import dataclass
 
 import numpy as np
-from fedprune.common.errors import PayloadError, Reason
 from numpy.typing import NDArray
+
+from fedprune.common.errors import PayloadError, Reason
 
 LOW = 1 << 16  # the smallest state
 WORD = 16  # bits

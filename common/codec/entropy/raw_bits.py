@@ -1,9 +1,10 @@
 """Bits that no model can shorten: first in the lanes' first states, then as bytes."""
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.entropy.rans import Words
 from fedprune.common.errors import PayloadError, Reason
-from numpy.typing import NDArray
 
 _FIELD = "delta.raw"
 _WORD = np.dtype("<u2")

@@ -1,6 +1,7 @@
 """States and words of a coder as bytes."""
 
 import numpy as np
+
 from fedprune.common.codec.entropy.coder import Taker, Writer
 from fedprune.common.codec.entropy.rans import LOW, Words
 from fedprune.common.errors import PayloadError, Reason

@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
 from fedprune.common.codec.entropy.rans import LOW, WORD
 from fedprune.common.errors import PayloadError, Reason
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.delta.choose import choose, choose_levels
 from fedprune.common.codec.delta.levels import (
     Coded,
@@ -37,7 +39,6 @@ from fedprune.common.codec.grid.quantise import (
 from fedprune.common.codec.layout import TENSORS, Shape
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import GridWeights, Indices, ModelSpec
-from numpy.typing import NDArray
 
 Probe = Callable[[str], None]
 

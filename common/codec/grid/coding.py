@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import Recipe, lanes_for
 from fedprune.common.codec.entropy.coder import Writer

@@ -17,10 +17,11 @@ grid loses stays with the server, whose own weights are exact.
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec.rows import tensor_of_row
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import GridWeights, ModelSpec, Vector
-from numpy.typing import NDArray
 
 CODES = 64
 TOP = 16383  # the largest level: differences of two fit into int16

@@ -21,6 +21,8 @@ value [tensor], of 2 ** bits + 1 symbols, at least 3; lanes and blocks as in
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import lanes_for
 from fedprune.common.codec.entropy.coder import Writer
@@ -30,7 +32,6 @@ from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.messages import ModelSpec, TensorSpec, Vector
-from numpy.typing import NDArray
 
 MOST_BITS = 6
 

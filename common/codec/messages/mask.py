@@ -8,6 +8,7 @@ Of the n bytes of a bitmap byte i has part i * 16 div n.
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.entropy.byte_runs import even_parts, squeeze, unsqueeze
 from fedprune.common.codec.frame import Kind, seal, unseal

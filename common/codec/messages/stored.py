@@ -5,6 +5,7 @@ client would spend twice in every round: to keep a broadcast, and to read it aga
 """
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.fields import plan_fields, read_plan
 from fedprune.common.codec.frame import Kind, seal, unseal

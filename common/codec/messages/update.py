@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
 from fedprune.common.codec.delta.quantise import dequantise_delta

@@ -11,6 +11,8 @@ coder (``grid.py``, ``grid_message.py``).
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.codec import checks
 from fedprune.common.codec.entropy.byte_runs import (
     PARTS,
@@ -26,7 +28,6 @@ from fedprune.common.codec.grid.quantise import exact_grid, grid_values, on_grid
 from fedprune.common.codec.messages.codebook import decode_codebook
 from fedprune.common.errors import ConfigError, DataError, PayloadError, Reason
 from fedprune.common.messages import ModelSpec, TensorSpec, Vector, weights_digest
-from numpy.typing import NDArray
 
 _VALUES = ("int8", "float32")
 _LEVELS = 127

@@ -4,10 +4,11 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, values_in
 from fedprune.common.structure.labels import Labels, Value
-from torch import nn
 
 
 def multihead_attention(call: Call) -> object:

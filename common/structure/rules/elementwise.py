@@ -5,6 +5,7 @@ from math import prod
 from typing import cast
 
 import numpy as np
+
 from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import (

@@ -22,10 +22,11 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, values_in
 from fedprune.common.structure.labels import Follower, Labels
-from torch import nn
 
 _KEYS = frozenset({"inputs", "output", "tensors", "attributes"})
 

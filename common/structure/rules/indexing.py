@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+
 from fedprune.common.structure.calls import Call, values_in
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.sizes import plain

@@ -11,11 +11,12 @@ from math import prod
 from typing import cast
 
 import torch
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, channels_only
 from fedprune.common.structure.labels import Follower, Labels, Value
 from fedprune.common.structure.sizes import follows
-from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, channels_only
 from fedprune.common.structure.labels import Labels
-from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,13 @@ from math import prod
 from typing import cast
 
 import numpy as np
+from torch import nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths
 from fedprune.common.structure.sizes import Length, Setting, follows, plain
-from torch import nn
 
 FREE = -1  # a length that torch works out
 

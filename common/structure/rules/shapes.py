@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import cast
 
+from torch import nn
+
 from fedprune.common.structure.calls import (
     Call,
     Guarded,
@@ -13,7 +15,6 @@ from fedprune.common.structure.calls import (
 from fedprune.common.structure.labels import Value
 from fedprune.common.structure.rules.elementwise import meet
 from fedprune.common.structure.sizes import plain
-from torch import nn
 
 
 def same(call: Call) -> object:

@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import cast
 
 import torch
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
 from fedprune.common.structure.labels import Value

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+
 from fedprune.common.structure.calls import Call, channels_only
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths

@@ -3,8 +3,8 @@
 Adding an operation = writing a function ``Call -> result`` and naming it in
 ``MODULES``, ``FUNCTIONS`` or ``METHODS``.  Modules are matched by their exact type and
 functions by identity, so nothing is ever taken for something it resembles; what is in
-no table is refused by ``fedprune.common.structure.tracing.walk`` unless nothing that it gets can be cut,
-never treated as element-wise.
+no table is refused by ``fedprune.common.structure.tracing.walk`` unless nothing that
+it gets can be cut, never treated as element-wise.
 """
 
 import math
@@ -12,6 +12,9 @@ import operator
 from collections.abc import Callable
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from fedprune.common.structure.calls import Handler
 from fedprune.common.structure.rules.attention import multihead_attention
 from fedprune.common.structure.rules.elementwise import (
@@ -85,8 +88,6 @@ from fedprune.common.structure.rules.splitting import (
     split,
     unbind,
 )
-from torch import nn
-from torch.nn import functional
 
 Functions = tuple[Callable[..., object], ...]
 

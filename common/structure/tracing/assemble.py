@@ -4,6 +4,10 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from fedprune.common.errors import StructureError
 from fedprune.common.messages import TensorSpec
 from fedprune.common.structure.labels import Follower, Labels, Ledger
@@ -15,9 +19,6 @@ from fedprune.common.structure.structure import (
     PruningGroup,
     Structure,
 )
-from numpy.typing import NDArray
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 Rows = dict[tuple[str, int], Labels]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: A005 - "trace" is what torch.fx calls it; imports are absolute here
 """Find the structure of a network: which channels must live and die together.
 
 The network is traced (torch.fx) in eval mode on a copy, run once on an example as it
@@ -12,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
 from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Ledger
@@ -21,8 +23,6 @@ from fedprune.common.structure.tracing.assemble import assemble
 from fedprune.common.structure.tracing.graph import graph_digest
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
-from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 

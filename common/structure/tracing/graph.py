@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 import torch
-from fedprune.common.models.flat import norm_modules
 from torch import Tensor, fx, nn
+
+from fedprune.common.models.flat import norm_modules
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

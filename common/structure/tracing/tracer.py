@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from fedprune.common.errors import StructureError
-from fedprune.common.structure.rules.tables import MODULES
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 from typing_extensions import override
+
+from fedprune.common.errors import StructureError
+from fedprune.common.structure.rules.tables import MODULES
 
 # Modules of torch whose Python code says more about channels than one table entry.
 OPENED: tuple[type[nn.Module], ...] = (

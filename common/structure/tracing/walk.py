@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
+from torch import fx, nn
+
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Handler, values_in
 from fedprune.common.structure.labels import Ledger, Value
@@ -12,7 +14,6 @@ from fedprune.common.structure.rules.hints import hinted
 from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
 from fedprune.common.structure.sizes import plain
-from torch import fx, nn
 
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 WAY_OUT = (

@@ -16,7 +16,7 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.system.processes import end_with_parent
 from fedprune.server.runs.folder import read_json_object
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _POLL_S = 0.5
 
 
@@ -165,13 +165,13 @@ def free_port() -> int:
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, str(_ROOT / "fedprune.py"), *words]
+    return [sys.executable, "-m", "fedprune", *words]
 
 
 def _environment(path: str | None = None) -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONPATH": str(_ROOT) if path is None else path,
+        "PYTHONPATH": str(_ROOT / "src") if path is None else path,
         "OMP_NUM_THREADS": "1",
     }
 

@@ -1,7 +1,8 @@
 """What every benchmark shares: figures with goals, a table, a JSON file, exit codes.
 
 A benchmark is a module with ``main = benchmark("codec", measure)``, run as
-``python -m fedprune.simulations.benchmarks.codec [--json FILE] [--check]``.  It exits 0 when it
+``python -m fedprune.simulations.benchmarks.codec [--json FILE] [--check]``.  It exits
+0 when it
 ran, whether goals are met or not; with ``--check`` a missed goal makes it exit 1.
 """
 
@@ -18,10 +19,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.system.atomic import write_json_atomic
 from rich.console import Console
 from rich.table import Table
+
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.system.atomic import write_json_atomic
 
 Measure = Callable[[], Sequence["Figure"]]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common.messages import Mask
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.choose import choose_keep
@@ -23,7 +25,6 @@ from fedprune.simulations.benchmarks.kit.networks import Network
 from fedprune.simulations.export.export import onnx_runner, write_onnx
 from fedprune.simulations.export.latency_table import profile
 from fedprune.simulations.export.onnx_int8 import quantise_onnx
-from torch import nn
 
 _REPEATS = 30
 _WARM = 3

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from fedprune.common.models.registry import build_model
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
+
+from fedprune.common.models.registry import build_model
 
 IMAGE = (3, 224, 224)
 _CLASSES = 1000

@@ -2,12 +2,13 @@
 
 import tempfile
 
+from torch import nn
+
 from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.engines.hostile import ATTACKS, by, hostile
 from fedprune.simulations.runs.run import run
-from torch import nn
 
 HOSTILE = "client-000"
 MODEL = f"{__name__}:small_net"

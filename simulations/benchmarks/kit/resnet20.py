@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 
 import numpy as np
-from fedprune.common.data.arrays import RawData
-from fedprune.common.data.parquet import DATA_VARIABLE, find_folder, read_parquet
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
+
+from fedprune.common.data.arrays import RawData
+from fedprune.common.data.parquet import DATA_VARIABLE, find_folder, read_parquet
 
 WEIGHTS = Path("pretrained") / "cifar10-resnet20.safetensors"
 TRAIN, TEST = 10_000, 2_000  # the first images of each split

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t as student
+
 from fedprune.common.errors import IntegrityError
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.simulations.benchmarks.kit.harness import commit
-from scipy.stats import t as student
 
 Raw = dict[str, Any]
 

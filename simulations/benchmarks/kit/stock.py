@@ -12,10 +12,10 @@ from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import FedPruneError
 from fedprune.common.system.processes import Keeper, Process, environment, tail
 from fedprune.server.devices.certs import CertFolder, make_certificates
-from fedprune.server.devices.request import flower, request, rows
+from fedprune.server.devices.superlink import flower, request, rows
 from fedprune.simulations.benchmarks.kit.fleet import free_port
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _START_S = 180.0
 _POLL_S = 0.3
 _NAME = "stock"
@@ -120,7 +120,7 @@ class Stock:
         return Process(
             name=name,
             command=tuple(command),
-            environment=surroundings | {"PYTHONPATH": str(_ROOT)},
+            environment=surroundings | {"PYTHONPATH": str(_ROOT / "src")},
             log=self._folder / f"{name}.log",
         )
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
+from torch import nn
+
 from fedprune.client.rounds.measure import measure_statistics, validate
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
@@ -21,9 +25,6 @@ from fedprune.common.task import Task
 from fedprune.server.runs.events import read_events
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.runs.run import run
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
-from torch import nn
 
 _FEWEST = 3  # units of a group that a rank correlation is worth
 

@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 import torch
-from fedprune.common.config import load_config
-from fedprune.common.task import Task
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+
+from fedprune.common.config import load_config
+from fedprune.common.task import Task
 
 app = ClientApp()
 

@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedprune.common.config import load_config
-from fedprune.common.task import Task
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from typing_extensions import override
+
+from fedprune.common.config import load_config
+from fedprune.common.task import Task
 
 app = ServerApp()
 

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from fedprune.client.device import service
 from fedprune.client.device.check import check_key
 from fedprune.client.device.service import Device, DeviceService

@@ -6,6 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from helpers.bundles import zipped
+
 from fedprune.client import app, executor
 from fedprune.client.device import check, node
 from fedprune.client.device.node import parse_share
@@ -27,10 +31,6 @@ from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.common.task import Task
 from fedprune.server.rounds.broadcast import encode_network
-from flwr.app import Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
-
-from tests.common.flower.test_bundle import zipped
 
 EXAMPLES = 60
 CONFIG = """\

@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_archs import encoder
+from helpers.tiny_federation import make_examples, make_task
+from torch import nn
+from torch.nn import functional
+
 from fedprune.client.rounds.score import CRITERIA as CLIENT
 from fedprune.client.rounds.score import score
 from fedprune.common.config.sections import Prune
@@ -15,10 +20,6 @@ from fedprune.common.structure.tracing.find import find_structure
 from fedprune.common.task import Task
 from fedprune.server.rounds.consensus import normalise
 from fedprune.server.rounds.cut import CLIENT_CRITERIA
-from helpers.pruning_archs import encoder
-from helpers.tiny_federation import make_examples, make_task
-from torch import nn
-from torch.nn import functional
 
 ALL = (*CLIENT, *SERVER)
 EXAMPLES = make_examples(20)

@@ -4,6 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import (
+    make_examples,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+)
+from torch import nn
+
 from fedprune.client.rounds.judge import lesson, sample_of
 from fedprune.client.rounds.measure import FEWEST, MEASURED
 from fedprune.client.rounds.opened import open_plan
@@ -18,14 +27,6 @@ from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Snapshot
 from fedprune.server.runs.trying import structure_of
-from helpers.tiny_federation import (
-    make_examples,
-    make_setting,
-    make_task,
-    plan_for,
-    start,
-)
-from torch import nn
 
 SCORING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 TUNING = Cursor(phase=Phase.FINETUNE, index=1)

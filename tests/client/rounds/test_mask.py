@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import make_setting, make_task, plan_for, start
+from torch import nn
+
 from fedprune.client.rounds.mask import Zeros
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
@@ -18,8 +21,6 @@ from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.mask import take_mask
 from fedprune.server.rounds.plan import plan_round
-from helpers.tiny_federation import make_setting, make_task, plan_for, start
-from torch import nn
 
 FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
 

@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
 from fedprune.client.rounds.measure import batches, measure_statistics, validate
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common.errors import PayloadError
@@ -14,10 +19,6 @@ from fedprune.common.models.flat import (
     set_statistics,
 )
 from fedprune.common.structure.structure import Structure
-from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
 
 
 class Dropping(Tiny):

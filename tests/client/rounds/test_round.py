@@ -4,6 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import (
+    make_examples,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+    tiny_structure,
+)
+
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
@@ -15,21 +24,12 @@ from fedprune.common.messages import Phase, PrunePlan
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.rate import sparsify_by_rate
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Snapshot
-from helpers.tiny_federation import (
-    make_examples,
-    make_setting,
-    make_task,
-    plan_for,
-    start,
-    tiny_structure,
-)
 
 SCORING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 

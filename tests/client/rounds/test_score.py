@@ -5,6 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
 from fedprune.client.rounds.measure import balanced
 from fedprune.client.rounds.score import CRITERIA, score
 from fedprune.client.rounds.workbench import Workbench
@@ -12,10 +17,6 @@ from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.common.task import Task
-from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
 
 EXAMPLES = make_examples(20)
 

@@ -5,6 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import (
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+    tiny_structure,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
 from fedprune.client.rounds.broadcasts import Taken
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.send import _residual
@@ -16,16 +27,6 @@ from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import dense
 from fedprune.server.rounds.plan import plan_round
-from helpers.tiny_federation import (
-    make_setting,
-    make_task,
-    plan_for,
-    start,
-    tiny_structure,
-)
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 FLOATS = arrays(
     np.float32,

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
+from torch import nn
+
 from fedprune.client.rounds.train import Lesson, distillation, teach, train
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import get_statistics, get_weights
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.sparsity.penalty import Aim, build_penalty
-from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
-from torch import nn
 
 SETTINGS = TrainSettings(
     epochs=2,

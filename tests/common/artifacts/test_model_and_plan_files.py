@@ -6,10 +6,13 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
 from fedprune.common.artifacts import (
     encode_tensors,
     read_model_file,
@@ -22,9 +25,6 @@ from fedprune.common.artifacts import (
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import PrunePlan, TensorSpec
 from fedprune.common.structure.structure import DimUnits, PruningGroup, Structure
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 META = {
     "plan": "00" * 16,
@@ -123,7 +123,6 @@ def test_the_same_tensors_in_any_order_and_process_make_the_same_bytes():
         capture_output=True,
         check=True,
         text=True,
-        cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     assert done.stdout.strip() == ours

@@ -5,17 +5,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import make_task
+from torch import nn
+
 from fedprune.common.artifacts import read_model_file, write_model_file
-from fedprune.common.artifacts.load import load_model
-from fedprune.common.artifacts.network_file import write_network
+from fedprune.common.artifacts.load import load_model, write_network
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.export.export import onnx_runner, write_onnx
 from fedprune.simulations.export.packing import write_fpz
-from helpers.tiny_federation import make_task
-from torch import nn
 
 SHAPE = (1, 4, 4)
 

@@ -2,8 +2,6 @@
 
 import msgpack
 import pytest
-from fedprune.common import codec
-from fedprune.common.errors import PayloadError, Reason, StaleUpdate
 from helpers.codec.examples import DELTA_ITEM, body_of, edit, make_expected, seal_again
 from helpers.codec.forgery import (
     BASE_ITEM,
@@ -27,6 +25,9 @@ from helpers.codec.forgery import (
     statistics,
     validation,
 )
+
+from fedprune.common import codec
+from fedprune.common.errors import PayloadError, Reason, StaleUpdate
 
 # name -> (message, field that is named, reason)
 ATTACKS = {

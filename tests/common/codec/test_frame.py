@@ -2,12 +2,13 @@ import contextlib
 
 import msgpack
 import pytest
-from fedprune.common.codec import Kind, seal, unseal
-from fedprune.common.codec.frame import pack, unpack
-from fedprune.common.errors import PayloadError, Reason
 from helpers.codec.examples import body_of, seal_again
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedprune.common.codec import Kind, seal, unseal
+from fedprune.common.codec.frame import pack, unpack
+from fedprune.common.errors import PayloadError, Reason
 
 FIELDS = [1, "ä", b"\0\1", None, True, 0.5, [2, [-300, b""]]]
 MESSAGE = seal(Kind.UPDATE, FIELDS)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fedprune.common import codec
 from fedprune.common.codec.frame import pack, unpack
 from fedprune.common.errors import PayloadError

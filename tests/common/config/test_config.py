@@ -1,4 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
 from fedprune.common.config import (
     Budget,
     Client,
@@ -14,9 +18,6 @@ from fedprune.common.config import (
     parse_config,
 )
 from fedprune.common.errors import ConfigError
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel
 
 
 @pytest.fixture(autouse=True)

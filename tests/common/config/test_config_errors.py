@@ -1,6 +1,7 @@
 import re
 
 import pytest
+
 from fedprune.common.config import load_config
 from fedprune.common.config.explain import find_line
 from fedprune.common.errors import ConfigError

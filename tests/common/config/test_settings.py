@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedprune.common.config import (
     DATA_VARIABLE,
     config_to_toml,

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.errors import DataError

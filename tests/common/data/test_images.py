@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
 from fedprune.common.data import images
 from fedprune.common.data.sources import check_source, load_dataset
 from fedprune.common.errors import ConfigError, DataError
-from PIL import Image
 
 
 def load(source, data_dir=""):

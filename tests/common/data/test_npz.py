@@ -3,11 +3,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from fedprune.common.data import npz
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import DataError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 
 def load(source):

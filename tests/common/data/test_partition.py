@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedprune.common.data.partition import (
     KINDS,
     client_ids,
@@ -7,8 +10,6 @@ from fedprune.common.data.partition import (
     split_validation,
 )
 from fedprune.common.errors import ConfigError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 classes = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(np.array)
 values = st.lists(

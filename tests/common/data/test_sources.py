@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedprune.common.data import optional
 from fedprune.common.data.parquet import read_split
 from fedprune.common.data.sources import check_source, load_dataset

@@ -4,11 +4,13 @@ import io
 import zipfile
 
 import pytest
-from fedprune.common.errors import IntegrityError
-from fedprune.common.flower.bundle import APP_TOML, check_app
 from flwr.cli.build import build_fab_from_files
+from helpers.bundles import zipped
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from fedprune.common.errors import IntegrityError
+from fedprune.common.flower.bundle import APP_TOML, check_app
 
 # Flower's own packing uses a name of pathspec that will go.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
@@ -18,14 +20,6 @@ def bundle(**files):
     given_files = {name.replace("__", "/"): text for name, text in files.items()}
     names = {f"{name}.py": text.encode() for name, text in given_files.items()}
     return build_fab_from_files({"pyproject.toml": APP_TOML.encode(), **names})[0]
-
-
-def zipped(**files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return buffer.getvalue()
 
 
 def test_our_own_app_as_flower_packs_it_is_taken():

@@ -1,6 +1,7 @@
 """The run configuration of a Flower app: written by whoever starts a run."""
 
 import pytest
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.flower import run_config
 from fedprune.common.flower.run_config import read_app_config
@@ -54,3 +55,8 @@ def test_a_file_elsewhere_or_in_a_run_folder_names_no_code(app, tmp_path):
     for path in (str(tmp_path / "else.toml"), "../else.toml", "runs/config.toml"):
         with pytest.raises(ConfigError, match=r"cannot set task\.model"):
             read_app_config({"config": path})
+
+
+def test_a_run_of_another_version_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"one of fedprune 9\.9; this machine has"):
+        read_app_config({"version": "9.9"})

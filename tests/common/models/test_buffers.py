@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.buffers import check_buffers
-from torch import nn
 
 
 class Holding(nn.Module):

@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import (
     get_statistics,
@@ -11,9 +15,6 @@ from fedprune.common.models.flat import (
     set_weights,
 )
 from fedprune.common.models.registry import NETWORKS, build_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
 
 torch.set_num_threads(1)
 

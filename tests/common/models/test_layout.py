@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from helpers.tiny_federation import Tiny, make_task
+from torch import nn
+
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.layout import lay_out
 from fedprune.server.runs.trying import try_network
-from helpers.tiny_federation import Tiny, make_task
-from torch import nn
 
 
 class Viewing(nn.Module):

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from fedprune.common.errors import ConfigError
-from fedprune.common.models.registry import NETWORKS, build_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.registry import NETWORKS, build_model
 
 torch.set_num_threads(1)
 

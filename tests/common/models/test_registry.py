@@ -2,13 +2,14 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import NETWORKS, build_model, check_model
 from fedprune.common.task import Task
 from fedprune.common.user_code import load_function
-from torch import nn
 
 FACTORIES = """
 from dataclasses import dataclass

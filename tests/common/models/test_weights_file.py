@@ -5,13 +5,14 @@ import zipfile
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import build_model
 from fedprune.common.models.weights_file import load_weights, save_weights
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 torch.set_num_threads(1)
 

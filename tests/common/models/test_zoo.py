@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.models import zoo
 from fedprune.common.models.registry import build_model, check_model

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from fedprune.common.errors import ConfigError
-from fedprune.common.pruning.choose import choose_keep
-from fedprune.common.pruning.cost import count_cost, is_met, shares
-from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import NETS, build
+from helpers.pruning_nets import NETS, build, choose, scores
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.pruning.cost import count_cost, is_met, shares
+from fedprune.common.structure.tracing.find import find_structure
 
 STRUCTURES = {name: build(name)[2] for name in NETS}
 
@@ -21,18 +21,6 @@ def one_group(width=64):
         nn.Conv2d(3, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).append(nn.Linear(width, 2))
     return find_structure(model, torch.zeros(1, 3, 2, 2))
-
-
-def choose(structure, importance, targets, **settings):
-    given_ = {"floor": 1, "step_cap": 1.0, "width_multiple": 1} | settings
-    keep = given_.pop("keep", structure.full())
-    return choose_keep(
-        structure, keep, np.asarray(importance, np.float32), targets, **given_
-    )
-
-
-def scores(structure, seed=0):
-    return np.random.default_rng(seed).random(structure.units, dtype=np.float32)
 
 
 def widths(structure, keep):

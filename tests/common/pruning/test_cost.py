@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import NETS, build, random_mask
+from torch.utils.flop_counter import FlopCounterMode
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.cost import (
     Cost,
@@ -14,8 +17,6 @@ from fedprune.common.pruning.cost import (
     smallest_mask,
 )
 from fedprune.common.pruning.plan import apply_plan
-from helpers.pruning_nets import NETS, build, random_mask
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def counted(model, example):

@@ -6,6 +6,20 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_archs import encoder
+from helpers.pruning_nets import (
+    Block,
+    Depthwise,
+    LeNet,
+    ResNet,
+    flat,
+    random_mask,
+    randomise,
+    table_of,
+)
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.messages import GridWeights
 from fedprune.common.pruning.choose import choose_keep
@@ -28,20 +42,6 @@ from fedprune.common.pruning.remap import remap, remap_grid, remap_moments
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_archs import encoder
-from helpers.pruning_nets import (
-    Block,
-    Depthwise,
-    LeNet,
-    ResNet,
-    flat,
-    random_mask,
-    randomise,
-)
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from tests.common.pruning.test_latency import table_of
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LAST = "layer2.1"

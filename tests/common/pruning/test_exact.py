@@ -7,10 +7,6 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from fedprune.common.errors import StructureError
-from fedprune.common.pruning.plan import apply_plan
-from fedprune.common.structure.structure import Structure
-from fedprune.common.structure.tracing.find import find_structure
 from helpers.pruning_nets import (
     NETS,
     LeNet,
@@ -21,6 +17,11 @@ from helpers.pruning_nets import (
     random_mask,
 )
 from torch import nn
+
+from fedprune.common.errors import StructureError
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.structure.structure import Structure
+from fedprune.common.structure.tracing.find import find_structure
 
 
 @pytest.mark.parametrize("seed", range(4))

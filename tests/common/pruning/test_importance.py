@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import NETS, build, flat, random_mask
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.importance import (
     gates,
@@ -13,8 +16,6 @@ from fedprune.common.pruning.importance import (
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import NETS, build, flat, random_mask
-from torch import nn
 
 
 def rng(seed=0):

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import build, random_mask, table_of
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.cost import check_budget, count_cost, shares
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency, load_table
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import build, random_mask
-from torch import nn
 
 
 def chain():
@@ -21,29 +22,6 @@ def chain():
         *(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
     )
     return model, find_structure(model, torch.zeros(1, 4))
-
-
-def table_of(structure, ms=lambda tensor, taken, made: taken * made):
-    """Return a table whose layers take ``ms`` at widths 8, 16, ... and the full one."""
-    layers = []
-    for name in structure.multiplies:
-        shape = structure.shapes[name]
-        grids = [
-            (*range(8, full, 8), full) if full > 8 else (full,)
-            for full in (shape[1], shape[0])
-        ]
-        times = [[float(ms(name, a, b)) for b in grids[1]] for a in grids[0]]
-        layers.append(
-            LayerLatency(
-                tensor=name, inputs=grids[0], outputs=grids[1], ms=np.array(times)
-            )
-        )
-    return LatencyTable(
-        structure=structure.digest.hex(),
-        device="a desk",
-        dense_ms=sum(layer.ms[-1, -1] for layer in layers),
-        layers=tuple(layers),
-    )
 
 
 def choose(structure, targets, table, importance=None):

@@ -6,15 +6,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from fedprune.common.models.registry import build_model
-from fedprune.common.pruning.cost import check_budget, is_met, shares, smallest_mask
-from fedprune.common.schedule import density_at
-from fedprune.common.structure.tracing.find import find_structure
+from helpers.pruning_nets import choose, scores
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.common.pruning.test_choose import choose, scores
+from fedprune.common.models.registry import build_model
+from fedprune.common.pruning.cost import check_budget, is_met, shares, smallest_mask
+from fedprune.common.schedule import density_at
+from fedprune.common.structure.tracing.find import find_structure
 
 
 def unmet(structure, keep, targets):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import ResNet
+from torch import nn
+
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.nearest import lowest, step_back
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import ResNet
-from torch import nn
 
 
 @pytest.fixture(scope="module")

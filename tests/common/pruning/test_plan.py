@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.pruning_nets import build, random_mask
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.messages import PrunePlan
 from fedprune.common.pruning.plan import (
@@ -10,9 +14,6 @@ from fedprune.common.pruning.plan import (
     full_plan,
     rollback_plan,
 )
-from helpers.pruning_nets import build, random_mask
-from hypothesis import given
-from hypothesis import strategies as st
 
 _, _, LENET = build("lenet")
 _, _, RESNET = build("resnet")

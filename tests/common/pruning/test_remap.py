@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import NETS, build, flat, random_mask
+
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.remap import remap, remap_moments
-from helpers.pruning_nets import NETS, build, flat, random_mask
 
 
 def numbered(size):

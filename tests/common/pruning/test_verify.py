@@ -6,6 +6,11 @@ from types import MappingProxyType
 
 import pytest
 import torch
+from helpers.pruning_nets import NETS, build
+from torch import nn
+from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention
+
 from fedprune.common.errors import StructureError
 from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.verify import (
@@ -17,10 +22,6 @@ from fedprune.common.pruning.verify import (
 from fedprune.common.structure.rules import elementwise
 from fedprune.common.structure.structure import DimUnits, Structure
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import NETS, build
-from torch import nn
-from torch.nn import functional
-from torch.nn.functional import scaled_dot_product_attention
 
 
 @pytest.mark.parametrize("name", NETS)

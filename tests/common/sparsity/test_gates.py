@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import NETS, build, flat
+
 from fedprune.common.sparsity.gates import GATED, ChannelGates, build_gates
 from fedprune.common.sparsity.penalty import PENALTIES, Aim, build_penalty
-from helpers.pruning_nets import NETS, build, flat
 
 
 def gates_of(structure, name="l0", strength=0.5, targets=None, keep=None):

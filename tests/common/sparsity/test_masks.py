@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.pruning_nets import build, flat, random_mask
+
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.messages import ModelSpec, TensorSpec
 from fedprune.common.pruning.plan import full_plan
@@ -16,7 +18,6 @@ from fedprune.common.sparsity.masks import (
     n_of_m,
     unstructured,
 )
-from helpers.pruning_nets import build, flat, random_mask
 
 PLAN = b"p" * 16
 SPEC = ModelSpec(

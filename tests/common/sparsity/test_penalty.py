@@ -5,6 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import build, flat, random_mask
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.sparsity.gates import GATED
@@ -17,8 +20,6 @@ from fedprune.common.sparsity.penalty import (
     views,
 )
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import build, flat, random_mask
-from torch import nn
 
 
 class OneNorm(nn.Module):

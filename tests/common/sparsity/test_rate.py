@@ -4,13 +4,13 @@ from math import ceil, log2
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedprune.common import codec
 from fedprune.common.codec import Shape
 from fedprune.common.messages import ModelSpec, TensorSpec
-from fedprune.common.sparsity.rate import sparsify_by_rate
-from fedprune.common.sparsity.sparsify import dense, sparsify
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
 
 SPEC = ModelSpec(
     tensors=(

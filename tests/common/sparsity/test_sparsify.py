@@ -4,10 +4,11 @@ from math import ceil
 
 import numpy as np
 import pytest
-from fedprune.common.sparsity.sparsify import dense, sparsify
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
+from fedprune.common.sparsity.sparsify import dense, sparsify
 
 # Few magnitudes, so that most vectors hold ties and zeros.
 TIED = arrays(

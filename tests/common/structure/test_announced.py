@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import Tiny, make_task, tiny_structure
+
 from fedprune.client.device.task import take_final
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
@@ -28,7 +30,6 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.inspection.artifacts import inspect_path
-from helpers.tiny_federation import Tiny, make_task, tiny_structure
 
 SHAPE = (1, 16, 16)
 ALLOWED = 8 << 20
@@ -82,7 +83,7 @@ def test_a_packed_file_that_announces_4_gigabytes_is_refused(packed, tmp_path, c
     with pytest.raises(PayloadError) as caught:
         inspect_path(path)
     assert caught.value.reason is Reason.TOO_LARGE
-    assert run_command_line(["inspect", str(path)], version="1") == 6
+    assert run_command_line(["inspect", str(path)]) == 6
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -4,15 +4,16 @@ import copy
 
 import pytest
 import torch
+from helpers.pruning_archs import ARCHITECTURES, encoder, example_of
+from helpers.pruning_nets import mask_model, random_mask, randomise
+from torch import nn
+from torch.nn import functional
+
 from fedprune.common.errors import StructureError
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.narrow_attention import NarrowAttention
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import examine, find_structure
-from helpers.pruning_archs import ARCHITECTURES, encoder, example_of
-from helpers.pruning_nets import mask_model, random_mask, randomise
-from torch import nn
-from torch.nn import functional
 
 
 def build(name, seed=0):

@@ -4,6 +4,10 @@ import copy
 
 import pytest
 import torch
+from helpers.pruning_archs import encoder
+from helpers.pruning_nets import LeNet, ResNet, randomise
+from torch import nn
+
 from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.models.registry import build_model, check_model
 from fedprune.common.structure.blocks import (
@@ -13,9 +17,6 @@ from fedprune.common.structure.blocks import (
     find_blocks,
 )
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_archs import encoder
-from helpers.pruning_nets import LeNet, ResNet, randomise
-from torch import nn
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -4,14 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fedprune.common
 import pytest
 import torch
-from fedprune.common.structure.tracing.find import find
 from torch import nn
 from torch.nn import functional
 
-ROOT = Path(fedprune.common.__file__).parents[1]
+import fedprune
+from fedprune.common.structure.tracing.find import find
+
+SOURCES = Path(fedprune.__file__).parents[1]
 
 
 class Net(nn.Module):
@@ -83,14 +84,15 @@ def test_heads_count_though_attention_does_not_print_them():
 
 @pytest.mark.slow
 def test_the_name_is_the_same_in_another_process():
-    code = "from tests.common.test_pruning_graph import Net, Attending, named; "
+    code = f"import runpy; here = runpy.run_path({__file__!r}); "
+    code += "Net, Attending, named = (here[x] for x in ('Net', 'Attending', 'named')); "
     code += "print(named(Net()), named(Attending(2), (5, 16)))"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT,
+        cwd=SOURCES,
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)},
+        env={"PYTHONHASHSEED": "7", "PYTHONPATH": str(SOURCES)},
     )
     assert done.stdout.split() == [named(Net()), named(Attending(2), (5, 16))]

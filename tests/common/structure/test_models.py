@@ -5,6 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import mask_model, random_mask, randomise
+from torch.utils.flop_counter import FlopCounterMode
+
 from fedprune.common.models.flat import get_weights, model_spec
 from fedprune.common.models.registry import NETWORKS, build_model
 from fedprune.common.pruning.choose import choose_keep
@@ -14,8 +17,6 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_nets import mask_model, random_mask, randomise
-from torch.utils.flop_counter import FlopCounterMode
 
 # name -> (shape of an example, units counted by hand)
 NETS = {

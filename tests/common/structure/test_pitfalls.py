@@ -11,15 +11,16 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_archs import Shuffle, encoder
+from helpers.pruning_nets import group_norm, mask_model, random_mask
+from torch import nn
+
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.cost import count_cost, shares
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure
-from helpers.pruning_archs import Shuffle, encoder
-from helpers.pruning_nets import group_norm, mask_model, random_mask
-from torch import nn
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 CUT = {"floor": 1, "step_cap": 1.0, "width_multiple": 1}

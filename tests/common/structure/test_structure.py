@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.structure.json_fields import read_runs, to_runs
-from fedprune.common.structure.structure import Structure
-from fedprune.common.structure.tracing.find import find_structure
 from helpers.pruning_nets import NETS, build, random_mask
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+
+from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.structure.json_fields import read_runs, to_runs
+from fedprune.common.structure.structure import Structure
+from fedprune.common.structure.tracing.find import find_structure
 
 SMALL = (
     b'{"attributes":[["0","out_channels",0,1],["1","num_channels",2,1],'

@@ -5,9 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from fedprune.common.errors import ConfigError, StructureError
-from fedprune.common.pruning.plan import apply_plan
-from fedprune.common.structure.tracing.find import examine, find_structure
 from helpers.pruning_nets import (
     NETS,
     Depthwise,
@@ -20,6 +17,10 @@ from helpers.pruning_nets import (
 )
 from torch import nn
 from torch.nn import functional
+
+from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.structure.tracing.find import examine, find_structure
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.lock import hold, holder
 from fedprune.common.system.paths import check_readable, make_private_folder

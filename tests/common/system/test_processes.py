@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.processes import (
     ALIVE,

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
     load_ssh_public_key,
 )
+from flwr.cli.supernode.register import try_load_public_key
+
 from fedprune.client.device.preflight import Reach, try_server
 from fedprune.common.errors import ConfigError
 from fedprune.server.devices.certs import CertFolder, make_certificates
-from flwr.cli.supernode.register import try_load_public_key
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,11 @@ from typing import ClassVar
 import httpx
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from helpers.grids import FakeGrid
+from helpers.tiny_federation import ask_all, make_setting, make_task, start
+
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
@@ -18,47 +23,6 @@ from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.loop import collect
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
-from helpers.tiny_federation import ask_all, make_setting, make_task, start
-
-
-class FakeGrid:
-    """Hands messages to a function of the node, and its replies back.
-
-    Args:
-        nodes: Node ids.
-        answer: (node, message) -> content, an ``Error``, or None for no answer.
-    """
-
-    def __init__(self, nodes, answer):
-        self.nodes, self._answer = list(nodes), answer
-        self._replies, self.sent = {}, []
-
-    def get_node_ids(self):
-        return self.nodes
-
-    def push_messages(self, messages):
-        numbers = []
-        for message in messages:
-            self.sent.append(message)
-            number = f"m{len(self.sent)}"
-            numbers.append(number)
-            found = self._answer(message.metadata.dst_node_id, message)
-            if found is not None:
-                self._replies[number] = self._reply(message, number, found)
-        return numbers
-
-    def pull_messages(self, numbers):
-        return [self._replies.pop(n) for n in numbers if n in self._replies]
-
-    def send_and_receive(self, messages, *, timeout=None):
-        return self.pull_messages(self.push_messages(messages))
-
-    @staticmethod
-    def _reply(message, number, found):
-        message.metadata.__dict__["_message_id"] = number
-        return Message(found, reply_to=message)
 
 
 def names(table):

@@ -1,6 +1,7 @@
 """Figures for Prometheus: those of the run's events, and nothing before the first."""
 
 import pytest
+
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.devices.superlink import CURRENT
 from fedprune.server.runs.events import EventLog

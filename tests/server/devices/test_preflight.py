@@ -5,6 +5,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from fedprune.common.errors import ConfigError
 from fedprune.server.devices import certs, preflight
 from fedprune.server.devices.certs import CertFolder, make_certificates

@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+
 from fedprune.common.errors import FedPruneError
 from fedprune.server.devices import service
-from fedprune.server.devices.follow import Follower
 from fedprune.server.devices.service import Service
+from fedprune.server.devices.status import Follower
 from fedprune.server.runs.folder import RunFolder
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.server.devices.status import lines, survey
 from fedprune.server.devices.superlink import Link, live_link
@@ -53,7 +54,7 @@ def test_commands_say_in_one_line_that_no_server_is_there(
     link, words, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    code = run_command_line([*words, "--state", str(link.state)], version="1")
+    code = run_command_line([*words, "--state", str(link.state)])
     said = capsys.readouterr()
     assert (code, said.out) == (5, "")
     assert said.err.startswith("error: no server answers at 127.0.0.1:1")
@@ -90,7 +91,7 @@ def test_wrong_calls_are_refused_before_anything_starts(
     words, message, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    code = run_command_line(words, version="1")
+    code = run_command_line(words)
     errors = capsys.readouterr().err.strip().splitlines()
     assert code == ConfigError.exit_code
     assert errors[-1].startswith("error: ")

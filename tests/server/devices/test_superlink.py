@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from fedprune.common.errors import (
     ConfigError,
     DataError,
@@ -13,8 +14,8 @@ from fedprune.common.errors import (
     IntegrityError,
     RoundError,
 )
-from fedprune.server.devices.follow import Follower, describe
 from fedprune.server.devices.service import _outcome
+from fedprune.server.devices.status import Follower, describe
 from fedprune.server.devices.superlink import Link, open_link, parse_address
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
@@ -83,7 +84,7 @@ def answering(monkeypatch, text, calls):
         calls.append(command)
         return subprocess.CompletedProcess(command, 0, text, "")
 
-    monkeypatch.setattr("fedprune.server.devices.request.subprocess.run", run)
+    monkeypatch.setattr("fedprune.server.devices.superlink.subprocess.run", run)
 
 
 def test_each_key_is_registered_once(link, monkeypatch):

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import make_setting, make_task, plan_for, start
+
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
@@ -14,7 +16,6 @@ from fedprune.server.rounds.accept import accept_answer, failure
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.plan import plan_round
-from helpers.tiny_federation import make_setting, make_task, plan_for, start
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 

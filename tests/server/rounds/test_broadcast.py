@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import ask_all, make_setting, make_task, plan_for, start
+
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
@@ -18,7 +20,6 @@ from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Known, Sent
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
-from helpers.tiny_federation import ask_all, make_setting, make_task, plan_for, start
 
 LONG = {"rounds__warmup": 12, "rounds__cuts": 0, "rounds__final": 0}
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from fedprune.server.rounds.consensus import consensus, normalise, smooth
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedprune.server.rounds.consensus import consensus, normalise, smooth
 
 RULES = ("mean", "median", "trimmed-mean")
 UNITS = 40

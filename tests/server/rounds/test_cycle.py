@@ -3,6 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common.config import Rounds
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.cycle import (
@@ -16,8 +19,6 @@ from fedprune.server.rounds.cycle import (
     is_previewing,
     may_roll_back,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 DOCUMENTED = Rounds(warmup=3, sparsify=2, finetune=2, cuts=4, final=6)
 LETTERS = {Phase.WARMUP: "W", Phase.SPARSIFY: "S", Phase.FINETUNE: "F"}

@@ -4,6 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import (
+    ask_all,
+    forward_to,
+    make_setting,
+    make_task,
+    start,
+    tiny_structure,
+)
+
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
@@ -27,14 +36,6 @@ from fedprune.server.rounds.state import Known, Snapshot, model_sha256, new_stat
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
-from helpers.tiny_federation import (
-    ask_all,
-    forward_to,
-    make_setting,
-    make_task,
-    start,
-    tiny_structure,
-)
 
 WARM = Cursor(phase=Phase.WARMUP, index=1, step=0.5)
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)

@@ -3,10 +3,11 @@
 from math import inf, isnan, nan
 
 import pytest
-from fedprune.common.messages import ClientRecord, Status, Validation
-from fedprune.server.rounds.guard import is_worse, pooled_score
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedprune.common.messages import ClientRecord, Status, Validation
+from fedprune.server.rounds.guard import is_worse, pooled_score
 
 
 def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):

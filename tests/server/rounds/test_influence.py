@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import ClientRecord, SparseDelta, Statistics, Status
 from fedprune.server.rounds.influence import (
@@ -17,8 +20,6 @@ from fedprune.server.rounds.influence import (
     pooled_moments,
     weight_caps,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 MOMENTS = 3
 

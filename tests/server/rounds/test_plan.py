@@ -4,6 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import (
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+    tiny_structure,
+)
+
 from fedprune.common import codec
 from fedprune.common.config import Update
 from fedprune.common.messages import Phase, Statistics, weights_digest
@@ -19,13 +27,6 @@ from fedprune.server.rounds.cycle import (
 )
 from fedprune.server.rounds.plan import draw_cohort, plan_round, rate_of, update_density
 from fedprune.server.rounds.state import Known, Snapshot
-from helpers.tiny_federation import (
-    make_setting,
-    make_task,
-    plan_for,
-    start,
-    tiny_structure,
-)
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 TUNING = Cursor(phase=Phase.FINETUNE, index=1, cycle=1, progress=0.5, step=0.5)

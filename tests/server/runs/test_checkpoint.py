@@ -5,6 +5,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
 from fedprune.server.rounds.cycle import Cursor
@@ -14,8 +17,6 @@ from fedprune.server.runs.checkpoint import (
     state_from_bytes,
     state_to_bytes,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 IDENTITY = "a" * 32
 

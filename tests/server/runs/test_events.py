@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+
 from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events import (
     COLUMNS,

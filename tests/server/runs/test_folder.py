@@ -5,10 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+import pytest
 
 import fedprune.common.system.atomic
-import pytest
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.server.runs.folder import RunFolder, write_bytes_atomic, write_json_atomic
 
@@ -70,7 +70,6 @@ def test_a_second_process_is_refused_in_one_line_that_names_the_first(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder.path)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
     )
     try:
         assert process.stdout.readline() == b"held\n"

@@ -3,6 +3,8 @@
 from dataclasses import fields, replace
 
 import pytest
+from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
+
 from fedprune.common.errors import RoundError, StructureError
 from fedprune.common.messages import Status
 from fedprune.common.structure.structure import Structure
@@ -11,7 +13,6 @@ from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.loop import Desk, drive
 from fedprune.server.runs.trying import cut_check
 from fedprune.simulations.engines.engines import InProcessEngine
-from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
 
 
 class Faulty:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from fedprune.common.errors import ConfigError, StructureError
-from fedprune.server.runs.trying import try_network
 from helpers.tiny_federation import Tiny, make_task, tiny_structure
 from torch import nn
+
+from fedprune.common.errors import ConfigError, StructureError
+from fedprune.server.runs.trying import try_network
 
 
 class Scaled(Tiny):

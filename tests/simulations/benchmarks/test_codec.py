@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fedprune.common import codec
 from fedprune.common.codec import Known, Shape
 from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec

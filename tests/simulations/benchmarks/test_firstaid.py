@@ -8,6 +8,15 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_federation import (
+    ask_all,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+    tiny_structure,
+)
+
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, Status
@@ -19,14 +28,6 @@ from fedprune.simulations.benchmarks.kit import resnet20
 from fedprune.simulations.benchmarks.kit.rows import RowStore, interval, spread_text
 from fedprune.simulations.benchmarks.kit.votes import loss_rises, spearman
 from fedprune.simulations.engines import hostile as lies
-from helpers.tiny_federation import (
-    ask_all,
-    make_setting,
-    make_task,
-    plan_for,
-    start,
-    tiny_structure,
-)
 
 # Attack -> the fields of the answer that it alters.
 ALTERED = {

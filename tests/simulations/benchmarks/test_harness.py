@@ -4,6 +4,8 @@ import io
 import json
 
 import pytest
+from rich.console import Console
+
 from fedprune.common.errors import ConfigError, DataError, IntegrityError
 from fedprune.simulations.benchmarks import results
 from fedprune.simulations.benchmarks.kit.harness import (
@@ -14,7 +16,6 @@ from fedprune.simulations.benchmarks.kit.harness import (
     print_figures,
     result,
 )
-from rich.console import Console
 
 
 def figures():

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from helpers.codec.examples import BASE, KNOWN, LAST, SPEC, make_update
+
 from fedprune.common import codec
 from fedprune.common.errors import PayloadError
 from fedprune.simulations.inspection.artifacts import inspect_path, render
-from helpers.codec.examples import BASE, KNOWN, LAST, SPEC, make_update
 
 DATA = codec.encode_update(make_update(60), KNOWN)
 

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from helpers.small_runs import SMALL, as_assignments
+
 from fedprune.common.codec import VALUES
 from fedprune.common.config import load_config
 from fedprune.common.task import Task
 from fedprune.simulations.benchmarks import downlink, quantisers
 from fedprune.simulations.benchmarks.quantisers import SHORTER, Ended, ended, figures
-from helpers.small_runs import SMALL, as_assignments
 
 TINY = as_assignments(SMALL | {"task.model": "mlp", "rounds.cuts": 1})
 ONE = Ended(validation=0.98, examples=600, loss=0.1, test=0.97, bytes_up=400, first=0)

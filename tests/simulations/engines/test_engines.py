@@ -5,6 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import ask_all, make_setting, make_task, start
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.client.rounds import round as client_round
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.messages import Status
@@ -23,9 +27,6 @@ from fedprune.simulations.engines.jobs import (
     encode_part,
 )
 from fedprune.simulations.engines.worker import Worker
-from helpers.tiny_federation import ask_all, make_setting, make_task, start
-from hypothesis import given
-from hypothesis import strategies as st
 
 NAMES = st.lists(
     st.text(alphabet="abcdef", min_size=1, max_size=4), max_size=20, unique=True

@@ -1,11 +1,12 @@
 """Simulated clients enrol as devices do: with the examples that they train on."""
 
-import fedprune.simulations.runs.run
 import pytest
+from helpers.small_runs import small_settings
+
+import fedprune.simulations.runs.run
 from fedprune.common.config import load_config
 from fedprune.common.task import Task
 from fedprune.simulations.runs.run import run
-from helpers.small_runs import small_settings
 
 
 class Seen(Exception):  # noqa: N818 - no error: the run has come far enough

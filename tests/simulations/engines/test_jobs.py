@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 import pytest
+
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
@@ -211,8 +212,7 @@ def test_a_part_with_fields_of_another_kind_is_refused(fields):
 
 def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
     pytest.importorskip("ray")
-    from fedprune.simulations.engines.flower import to_content
-    from fedprune.simulations.engines.on_ray import _read
+    from fedprune.simulations.engines.on_ray import _read, to_content
 
     class Reply:
         def __init__(self, blob):

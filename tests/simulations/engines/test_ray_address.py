@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
+
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.engines import ray_address
@@ -136,7 +137,7 @@ def test_the_command_line_ends_with_2_and_one_line_and_makes_no_run_folder(
     with closed_port() as address:
         for more in ([], ["--sweep"], ["--resume", "runs/none"]):
             words = ["simulate", *more, "--ray-address", address]
-            assert run_command_line(words, version="1") == 2
+            assert run_command_line(words) == 2
             said = capsys.readouterr()
             assert address in said.err
             assert len(said.err.splitlines()) == 1

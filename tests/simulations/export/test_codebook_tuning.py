@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.finished_run import a_run
+from torch.func import functional_call
+
 from fedprune.common import codec
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
@@ -14,9 +17,6 @@ from fedprune.common.task import Task
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export.codebook_tuning import _books, tune_centroids
 from fedprune.simulations.export.export import export_run
-from torch.func import functional_call
-
-from tests.simulations.export.test_export import a_run
 
 CONFIG = '[task]\nmodel = "mlp"\ndata = "digits"\n'
 
@@ -123,7 +123,7 @@ def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys)
     export_run(folder.path, format_="fpz", values="codebook3", output=plain)
     words = ["--format", "fpz", "--values", "codebook3", "--output", str(tuned)]
     words = ["export", str(folder.path), *words, "--finetune-codebook", "2", "--json"]
-    assert run_command_line(words, version="1") == 0
+    assert run_command_line(words) == 0
     found = json.loads(capsys.readouterr().out)
     again = get_weights(load_model(tuned))
     task = Task(load_config(folder.config))

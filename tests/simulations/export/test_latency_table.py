@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.pruning_nets import build
+from torch import nn
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.latency import load_table
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export.latency_table import profile
-from helpers.pruning_nets import build
-from torch import nn
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
@@ -49,9 +50,7 @@ def test_an_unknown_runtime_is_refused():
 def test_the_command_writes_a_table_for_the_configured_network(tmp_path, capsys):
     path = tmp_path / "latency.json"
     given = ["--set", "task.model=mlp", "--set", "task.data=digits"]
-    code = run_command_line(
-        ["profile", *given, "--output", str(path), "--json"], version="0"
-    )
+    code = run_command_line(["profile", *given, "--output", str(path), "--json"])
     assert code == 0
     found = json.loads(capsys.readouterr().out)
     assert found["layers"] == 3

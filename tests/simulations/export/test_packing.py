@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.codec.examples import body_of, seal_again
+from helpers.finished_run import a_run, answer, dense
+from torch import nn
+
+import fedprune
 from fedprune.common import codec
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.artifacts.packed_file import (
@@ -20,11 +25,6 @@ from fedprune.common.models.flat import get_statistics, get_weights
 from fedprune.common.pruning.plan import full_plan
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.inspection.artifacts import inspect_path, render
-from helpers.codec.examples import body_of, seal_again
-from torch import nn
-
-import fedprune
-from tests.simulations.export.test_export import a_run, answer, dense
 
 KINDS = ["grid", "int8", "float32", "codebook1", "codebook4", "codebook6"]
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from fedprune.common.artifacts import write_model_file, write_plan_file
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.messages import PrunePlan, TensorSpec

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder, write_json_atomic
@@ -451,7 +452,8 @@ def test_a_broken_summary_is_an_integrity_error(tmp_path):
 
 
 def test_matplotlib_is_loaded_by_a_report_only():
-    code = "import sys, fedprune.simulations.report; sys.exit(int('matplotlib' in sys.modules))"
+    code = "import sys, fedprune.simulations.report\n"
+    code += "sys.exit(int('matplotlib' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+import fedprune
 from fedprune.common.config import Config, load_config
 from fedprune.common.data.npz import read_npz
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, RoundError
 from fedprune.simulations.runs import api
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.handed_data import read_arrays, stored
-from torch import nn
-
-import fedprune
 
 X = np.random.default_rng(0).normal(size=(30, 1, 4, 4)).astype(np.float32)
 Y = np.arange(30) % 3

@@ -6,15 +6,15 @@ import re
 import numpy as np
 import pytest
 import torch
-from fedprune.common.dry_run import Batch, dry_run
-from fedprune.common.errors import DataError, FedPruneError
-from fedprune.server.runs.trying import try_network
-from fedprune.simulations.cli import run_command_line
 from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
 
 import fedprune
 from fedprune import simulate
+from fedprune.common.dry_run import Batch, dry_run
+from fedprune.common.errors import DataError, FedPruneError
+from fedprune.server.runs.trying import try_network
+from fedprune.simulations.cli import run_command_line
 
 EXAMPLES = make_examples(48)
 X, Y = EXAMPLES.inputs, EXAMPLES.targets

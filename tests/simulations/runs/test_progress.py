@@ -1,6 +1,8 @@
 import io
 
 import pytest
+from rich.console import Console
+
 from fedprune.simulations.runs.outcome import print_comparison, print_outcome
 from fedprune.simulations.runs.progress import (
     BarProgress,
@@ -9,7 +11,6 @@ from fedprune.simulations.runs.progress import (
     describe,
     human_bytes,
 )
-from rich.console import Console
 
 ROUND = {
     "event": "round",

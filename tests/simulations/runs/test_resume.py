@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
-from fedprune.server.runs.folder import RunFolder
-from fedprune.server.runs.trying import check_unchanged, try_network
-from fedprune.simulations.cli import run_command_line
 from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
 
 import fedprune
 from fedprune import simulate
+from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.trying import check_unchanged, try_network
+from fedprune.simulations.cli import run_command_line
 
 EXAMPLES = make_examples(96)
 X, Y = EXAMPLES.inputs, EXAMPLES.targets

@@ -1,6 +1,7 @@
 """The figures that a run ends with, out of its events."""
 
 import pytest
+
 from fedprune.common.errors import IntegrityError
 from fedprune.simulations.runs.summary import _rounds, _sum
 

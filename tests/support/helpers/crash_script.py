@@ -1,8 +1,9 @@
 """Runs that kill themselves with SIGKILL at a chosen moment, and their resumption.
 
-    python -m tests.integration.crash_script FOLDER [SETTINGS]
+    python -m helpers.crash_script FOLDER [SETTINGS]
 
-With settings, a JSON object, only the moments of ``fedprune.simulations.engines.faults``.  Runs once
+With settings, a JSON object, only the moments of
+``fedprune.simulations.engines.faults``.  Runs once
 undisturbed, which imports and warms everything, and forks for each of the other runs.
 Writes ``FOLDER/results.json``: for each case the signal that ended the first process,
 and the run folder.
@@ -24,7 +25,6 @@ from fedprune.simulations.engines.faults import (
     nth_call,
 )
 from fedprune.simulations.runs.api import simulate
-
 from helpers.small_runs import only_run, small_settings
 
 UNDISTURBED = "undisturbed"

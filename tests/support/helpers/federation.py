@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedprune.common.config import load_config
-
 from helpers.processes import Child, child, fedprune
 
 IDS = ("client-000", "client-001", "client-002")

@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
+PATHS = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")])
 _MARK = "FEDPRUNE_TEST_CHILD"
 _POLL_S = 0.05
 
@@ -44,7 +45,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **added, _MARK: self.mark},
+                env={**os.environ, "PYTHONPATH": PATHS, **added, _MARK: self.mark},
                 start_new_session=True,
             )
 
@@ -105,12 +106,12 @@ def child(
 
 def fedprune(*arguments: str) -> list[str]:
     """Return the command that runs this checkout's command line."""
-    return [sys.executable, str(ROOT / "fedprune.py"), *arguments]
+    return [sys.executable, "-m", "fedprune", *arguments]
 
 
 def module(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of this folder."""
-    return [sys.executable, "-m", f"tests.integration.{name}", *arguments]
+    return [sys.executable, "-m", f"helpers.{name}", *arguments]
 
 
 def on_ray(folder: Path, workers: int, settings: Mapping[str, object]) -> Path:

@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
+
 from fedprune.common.messages import Mask, Vector
+from fedprune.common.pruning.choose import choose_keep
+from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.pruning.trial import mask_units
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
-from torch import nn
-from torch.nn import functional
 
 torch.set_num_threads(1)
 
@@ -162,3 +165,38 @@ def flat(model: nn.Module) -> Vector:
     """Return the trained weights in model order."""
     parts = [item.detach().reshape(-1) for item in model.parameters()]
     return torch.cat(parts).float().numpy()
+
+
+def table_of(structure, ms=lambda tensor, taken, made: taken * made):
+    """Return a table whose layers take ``ms`` at widths 8, 16, ... and the full one."""
+    layers = []
+    for name in structure.multiplies:
+        shape = structure.shapes[name]
+        grids = [
+            (*range(8, full, 8), full) if full > 8 else (full,)
+            for full in (shape[1], shape[0])
+        ]
+        times = [[float(ms(name, a, b)) for b in grids[1]] for a in grids[0]]
+        layers.append(
+            LayerLatency(
+                tensor=name, inputs=grids[0], outputs=grids[1], ms=np.array(times)
+            )
+        )
+    return LatencyTable(
+        structure=structure.digest.hex(),
+        device="a desk",
+        dense_ms=sum(layer.ms[-1, -1] for layer in layers),
+        layers=tuple(layers),
+    )
+
+
+def choose(structure, importance, targets, **settings):
+    given_ = {"floor": 1, "step_cap": 1.0, "width_multiple": 1} | settings
+    keep = given_.pop("keep", structure.full())
+    return choose_keep(
+        structure, keep, np.asarray(importance, np.float32), targets, **given_
+    )
+
+
+def scores(structure, seed=0):
+    return np.random.default_rng(seed).random(structure.units, dtype=np.float32)

@@ -1,6 +1,6 @@
 """The same small run on Ray with each of some numbers of workers.
 
-    python -m tests.integration.ray_script FOLDER WORKERS... [KEY=JSON...]
+    python -m helpers.ray_script FOLDER WORKERS... [KEY=JSON...]
 
 Writes ``FOLDER/results.json``: number of workers -> run folder.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import fedprune.simulations.runs.run
 from fedprune.simulations.runs.api import simulate
-
 from helpers.small_runs import PARTIAL, small_settings
 
 

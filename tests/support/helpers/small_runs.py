@@ -4,10 +4,11 @@ import json
 import math
 from pathlib import Path
 
+from torch import nn
+
 from fedprune.server.runs.events import read_events
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.run import RunResult
-from torch import nn
 
 HERE = Path(__file__).resolve()
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedprune.common import codec
 from fedprune.common.config import Config, load_config
 from fedprune.common.data.examples import Dataset, Examples
@@ -20,7 +22,6 @@ from fedprune.server.rounds.plan import RoundWork, Setting
 from fedprune.server.rounds.state import ServerState, new_state
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
-from torch import nn
 
 BASE = {
     "task.clients": 4,

@@ -11,7 +11,7 @@ from fedprune.common.config import load_config
 from fedprune.common.messages import ClientUpdate, QuantisedDelta
 from fedprune.simulations.runs.run import run
 
-FILE = Path(__file__).parent.parent / "experiments" / "mnist-lenet5.toml"
+FILE = Path(__file__).parents[3] / "experiments" / "mnist-lenet5.toml"
 Captured = dict[int, list[tuple[QuantisedDelta, Known]]]
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
+
 from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import ModelSpec, QuantisedDelta, Vector
-from numpy.typing import NDArray
 
 NNCODEC = Path("build/nncodec/bin/python")  # made by ``make bench-nncodec``
 _LEVELS = 127

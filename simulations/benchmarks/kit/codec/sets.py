@@ -1,6 +1,7 @@
 """Reference updates of known recipes: LeNet-5 and ResNet-18, trained on digits.
 
-``python -m fedprune.simulations.benchmarks.kit.codec.sets [FIRST LAST]`` lists the LeNet-5 of seeds.
+``python -m fedprune.simulations.benchmarks.kit.codec.sets [FIRST LAST]`` lists the
+LeNet-5 of seeds.
 
 Plain FedAvg of two clients with an L1 proximal step on everything with two or more
 dimensions; the update of client 0 in the last round is what gets coded.  Everything
@@ -18,11 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec, Vector
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
+
+from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec, Vector
 
 _LR, _MOMENTUM, _CLIP = 0.05, 0.9, 5.0
 _SHRINK = _LR * 2e-3  # of the proximal step

@@ -4,10 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fedprune.common import codec
-from fedprune.common.codec.checks import MAX_COUNT
-from fedprune.common.codec.delta.options import Recipe
-from fedprune.common.errors import PayloadError, Reason, StaleUpdate
 from helpers.codec.examples import (
     BASE,
     DELTA_ITEM,
@@ -48,6 +44,11 @@ from helpers.codec.forgery import (
     put_delta,
     refusal,
 )
+
+from fedprune.common import codec
+from fedprune.common.codec.checks import MAX_COUNT
+from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.errors import PayloadError, Reason, StaleUpdate
 
 STREAM_OF_UPDATE = delta_of(UPDATE)[STREAM]
 STREAM_OF_MANY = delta_of(MANY)[STREAM]

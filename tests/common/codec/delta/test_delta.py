@@ -2,13 +2,6 @@
 
 import numpy as np
 import pytest
-from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
-from fedprune.common.codec.delta.header import read_fields
-from fedprune.common.codec.delta.quantise import VALUES, quantise_delta
-from fedprune.common.codec.delta.side_information import Known, hold
-from fedprune.common.codec.layout import Shape
-from fedprune.common.errors import DataError, PayloadError, StaleUpdate
-from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
 from helpers.codec.examples import (
     BASE,
     KNOWN,
@@ -20,6 +13,14 @@ from helpers.codec.examples import (
 from helpers.codec.slow_delta import Slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
+from fedprune.common.codec.delta.header import read_fields
+from fedprune.common.codec.delta.quantise import VALUES, quantise_delta
+from fedprune.common.codec.delta.side_information import Known, hold
+from fedprune.common.codec.layout import Shape
+from fedprune.common.errors import DataError, PayloadError, StaleUpdate
+from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
 
 SHAPES = st.lists(
     st.lists(st.integers(0, 9), min_size=0, max_size=4).map(tuple),

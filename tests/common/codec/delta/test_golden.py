@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+
 from fedprune.common import codec
 from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.delta.options import Recipe

@@ -1,5 +1,9 @@
 import numpy as np
 import pytest
+from helpers.codec.examples import SPEC, sparse_delta
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedprune.common.codec.delta.quantise import (
     LADDER,
     dequantise_delta,
@@ -7,9 +11,6 @@ from fedprune.common.codec.delta.quantise import (
 )
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
-from helpers.codec.examples import SPEC, sparse_delta
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ROW = ModelSpec(
     tensors=(TensorSpec(name="w", shape=(2, 4)), TensorSpec(name="b", shape=(3,))),

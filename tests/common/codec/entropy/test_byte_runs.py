@@ -4,12 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from fedprune.common.codec.entropy.byte_runs import even_parts, squeeze, unsqueeze
-from fedprune.common.codec.entropy.text import CODED, squeeze_text, unsqueeze_text
-from fedprune.common.errors import PayloadError, Reason
 from helpers.codec.slow_byte_runs import SlowSection, SlowText
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedprune.common.codec.entropy.byte_runs import even_parts, squeeze, unsqueeze
+from fedprune.common.codec.entropy.text import CODED, squeeze_text, unsqueeze_text
+from fedprune.common.errors import PayloadError, Reason
 
 # By hand: no generator's stream may change these bytes.
 JSON = b'{"dims":[[0,0,[[0,16,1]]],[1,0,[[0,16,1]]],[2,0,[[16,16,1]]]],"units":32}'

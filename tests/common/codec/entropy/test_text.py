@@ -1,6 +1,7 @@
 """Text from outside: one line, printable, of a bounded length."""
 
 import pytest
+
 from fedprune.common.text import LONGEST, printable, told
 
 HOSTILE = {

@@ -4,15 +4,22 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers.codec.examples import (
+    MATRIX,
+    SPEC,
+    body_of,
+    edit,
+    items_of,
+    message_of,
+    seal_again,
+)
+from helpers.codec.grid_examples import CHANGE, FULL, GRID, NEXT, lie
+
 from fedprune.common import codec
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.grid.quantise import TOP
 from fedprune.common.errors import PayloadError, StaleUpdate
 from fedprune.common.messages import GridWeights
-from helpers.codec.examples import SPEC, body_of, edit, items_of, message_of, seal_again
-from helpers.codec.grid_examples import CHANGE, FULL, GRID, NEXT, lie
-
-from tests.common.codec.messages.test_weights import MATRIX
 
 RECIPE, COUNT, BITS, STREAM, RAW = range(2, 7)  # items of a full message
 ROUND, BASE_ITEM = 2, 3

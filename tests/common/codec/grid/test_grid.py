@@ -2,17 +2,6 @@
 
 import numpy as np
 import pytest
-from fedprune.common import codec
-from fedprune.common.codec.grid.quantise import (
-    CODES,
-    STEPS,
-    TOP,
-    empty_grid,
-    rescaled,
-    tidy,
-)
-from fedprune.common.errors import ConfigError, DataError, PayloadError
-from fedprune.common.messages import GridWeights, ModelSpec, TensorSpec
 from helpers.codec.examples import BASE, SPEC
 from helpers.codec.grid_examples import (
     CHANGE,
@@ -24,11 +13,22 @@ from helpers.codec.grid_examples import (
     moved,
     specs,
 )
+from helpers.codec.grid_golden import MESSAGES, inputs
 from helpers.codec.slow_grid import SlowGrid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.common.codec.grid.test_grid_golden import MESSAGES, inputs
+from fedprune.common import codec
+from fedprune.common.codec.grid.quantise import (
+    CODES,
+    STEPS,
+    TOP,
+    empty_grid,
+    rescaled,
+    tidy,
+)
+from fedprune.common.errors import ConfigError, DataError, PayloadError
+from fedprune.common.messages import GridWeights, ModelSpec, TensorSpec
 
 ROWS = ModelSpec(
     tensors=(

@@ -1,11 +1,12 @@
 """Named attacks on a plan: what is forged -> which field is named."""
 
 import pytest
+from helpers.codec.examples import PLAN, SPEC, edit, items_of, make_plan, message_of
+from helpers.codec.forgery import INF, NAN, UPDATE, floats, poke, put
+
 from fedprune.common import codec
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import weights_digest
-from helpers.codec.examples import PLAN, SPEC, edit, items_of, make_plan, message_of
-from helpers.codec.forgery import INF, NAN, UPDATE, floats, poke, put
 
 PLAN_MESSAGE = codec.encode_plan(make_plan())
 SHARED = items_of(PLAN_MESSAGE)[4]

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from fedprune.common import codec
-from fedprune.common.codec.messages.codebook import make_book
-from fedprune.common.errors import ConfigError, PayloadError
-from fedprune.common.messages import ModelSpec, TensorSpec
 from helpers.codec.examples import BASE, SPEC, edit, items_of
 from helpers.codec.grid_examples import specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedprune.common import codec
+from fedprune.common.codec.messages.codebook import make_book
+from fedprune.common.errors import ConfigError, PayloadError
+from fedprune.common.messages import ModelSpec, TensorSpec
 
 SMALL = ModelSpec(
     tensors=(TensorSpec(name="w", shape=(2, 4)), TensorSpec(name="b", shape=(3,))),

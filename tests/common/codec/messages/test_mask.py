@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.codec.examples import SPEC, edit, items_of, make_plan, message_of
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedprune.common import codec
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import WeightMask
 from fedprune.common.sparsity.masks import without_positions
-from helpers.codec.examples import SPEC, edit, items_of, make_plan, message_of
-from hypothesis import given
-from hypothesis import strategies as st
 
 KEEP = np.random.default_rng(0).random(SPEC.size) < 0.3
 MASK = WeightMask(plan=b"p" * 16, keep=KEEP, parent=b"q" * 16)

@@ -2,10 +2,6 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from fedprune.common import codec
-from fedprune.common.codec.fields import CRITERIA, PENALTIES, SETTINGS
-from fedprune.common.errors import ConfigError, DataError, PayloadError
-from fedprune.common.messages import Phase, PrunePlan, TrainSettings, Validation
 from helpers.codec.examples import (
     KNOWN,
     PLAN,
@@ -21,6 +17,11 @@ from helpers.codec.examples import (
 from helpers.codec.examples import SETTINGS as EXAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedprune.common import codec
+from fedprune.common.codec.fields import CRITERIA, PENALTIES, SETTINGS
+from fedprune.common.errors import ConfigError, DataError, PayloadError
+from fedprune.common.messages import Phase, PrunePlan, TrainSettings, Validation
 
 BIG = 1 << 20
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers.tiny_federation import tiny_structure
+
 from fedprune.common import codec
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import GridWeights
 from fedprune.common.pruning.plan import full_plan
-from helpers.tiny_federation import tiny_structure
 
 
 def held(largest):

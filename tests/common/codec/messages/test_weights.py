@@ -1,18 +1,14 @@
 import numpy as np
 import pytest
-from fedprune.common.codec import check_weights, decode_weights, encode_weights
-from fedprune.common.errors import ConfigError, DataError, PayloadError, Reason
-from fedprune.common.messages import ModelSpec, TensorSpec, weights_digest
-from helpers.codec.examples import BASE, SPEC, edit
+from helpers.codec.examples import BASE, MATRIX, SPEC, edit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedprune.common.codec import check_weights, decode_weights, encode_weights
+from fedprune.common.errors import ConfigError, DataError, PayloadError, Reason
+from fedprune.common.messages import weights_digest
+
 KINDS = ["int8", "float32"]
-MATRIX = ModelSpec(
-    tensors=(TensorSpec(name="w", shape=(2, 2)), TensorSpec(name="b", shape=(1,))),
-    moments=0,
-    units=0,
-)
 
 
 def round_trip(weights, spec=SPEC, values="int8"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+
 from fedprune.common import codec
 from fedprune.common.messages import (
     Broadcast,
@@ -211,3 +212,10 @@ def assert_same_statistics(found: Statistics | None, wanted: Statistics | None) 
         assert found.num_examples == wanted.num_examples
         np.testing.assert_array_equal(found.mean, wanted.mean)
         np.testing.assert_array_equal(found.variance, wanted.variance)
+
+
+MATRIX = ModelSpec(
+    tensors=(TensorSpec(name="w", shape=(2, 2)), TensorSpec(name="b", shape=(1,))),
+    moments=0,
+    units=0,
+)

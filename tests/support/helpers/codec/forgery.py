@@ -8,6 +8,7 @@ from unittest import mock
 import msgpack
 import numpy as np
 import pytest
+
 from fedprune.common import codec
 from fedprune.common.codec.delta import levels, positions
 from fedprune.common.codec.delta.body import Header, code_body
@@ -17,7 +18,6 @@ from fedprune.common.codec.delta.options import Recipe, lanes_for
 from fedprune.common.codec.entropy.coder import Writer
 from fedprune.common.codec.entropy.raw_bits import split_raw
 from fedprune.common.errors import PayloadError
-
 from helpers.codec.examples import (
     DELTA_ITEM,
     KNOWN,

@@ -5,6 +5,8 @@ from dataclasses import replace
 from unittest import mock
 
 import numpy as np
+from hypothesis import strategies as st
+
 from fedprune.common import codec
 from fedprune.common.codec.delta import levels, positions
 from fedprune.common.codec.delta.options import lanes_for
@@ -20,8 +22,6 @@ from fedprune.common.codec.grid.body import (
 )
 from fedprune.common.codec.grid.quantise import TOP, tidy
 from fedprune.common.messages import GridWeights, ModelSpec, TensorSpec
-from hypothesis import strategies as st
-
 from helpers.codec.examples import BASE, SPEC
 from helpers.codec.forgery import Liar, no_change
 

@@ -8,6 +8,7 @@ import struct
 
 import msgpack
 import numpy as np
+
 from fedprune.common.codec.delta.quantise import LADDER
 
 KINDS = {1: "int8", 2: "float32", 3: "int4", 4: "step", 5: "ternary", 6: "bfloat16"}

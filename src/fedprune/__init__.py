@@ -1,0 +1,94 @@
+"""The front door: the public names of FedPrune, and the command line.
+
+``import fedprune`` and ``fedprune --help`` are light: every name is imported when it is
+first asked for, and torch, Flower and Ray by what needs them.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedprune.common.artifacts.load import load_model
+    from fedprune.common.config import Config, load_config
+    from fedprune.common.errors import (
+        ConfigError,
+        DataError,
+        FedPruneError,
+        IntegrityError,
+        PayloadError,
+        RoundError,
+        StaleUpdate,
+        StructureError,
+    )
+    from fedprune.common.version import __version__
+    from fedprune.simulations.runs.api import simulate
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataError",
+    "FedPruneError",
+    "IntegrityError",
+    "PayloadError",
+    "RoundError",
+    "StaleUpdate",
+    "StructureError",
+    "__version__",
+    "load_config",
+    "load_model",
+    "main",
+    "simulate",
+]
+
+_PACKAGES = ("common", "client", "server", "simulations")
+_HOME = Path(__file__).parent
+_MODULES = {
+    "Config": "common.config",
+    "load_config": "common.config",
+    "load_model": "common.artifacts.load",
+    "simulate": "simulations.runs.api",
+    "__version__": "common.version",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for."""
+    if name not in __all__:
+        message = f"module 'fedprune' has no attribute '{name}'"
+        raise AttributeError(message)
+    if problem := _lost_links():
+        raise ImportError(problem)
+    module = import_module(f"fedprune.{_MODULES.get(name, 'common.errors')}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """Name what is public, also what is not imported yet."""
+    return sorted(__all__)
+
+
+def _lost_links() -> str:
+    """Return one line about a checkout without its links, or nothing.
+
+    The four packages are links in a checkout; some file systems and archives turn
+    them into small text files.
+    """
+    lost = [name for name in _PACKAGES if not (_HOME / name / "__init__.py").is_file()]
+    if not lost:
+        return ""
+    return (
+        f"fedprune: {_HOME / lost[0]} is not a folder: this checkout has lost its "
+        "symbolic links; clone it again with `git clone -c core.symlinks=true`, or "
+        "install the wheel"
+    )
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    if problem := _lost_links():
+        sys.stderr.write(problem + "\n")
+        sys.exit(2)
+    cli = import_module("fedprune.simulations.cli")  # typer, which is not for users
+    sys.exit(cli.run_command_line(sys.argv[1:]))
