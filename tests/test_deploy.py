@@ -134,9 +134,10 @@ def test_the_image_runs_the_command_as_a_user_of_the_same_number():
 def test_the_image_is_built_from_all_that_a_package_needs_and_nothing_else():
     root = DEPLOY.parent.parent
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    build = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packages = {link.name for link in (root / "src" / "fedprune").iterdir()}
     wanted = {"pyproject.toml", "constraints.txt", project["project"]["readme"]}
-    wanted |= {*build["only-include"], *project["project"]["license-files"]}
+    wanted |= {"src", *project["project"]["license-files"]}
+    wanted |= {name for name in packages if (root / name).is_dir()}
     text = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines[0] == "*"

@@ -10,7 +10,9 @@ import fedprune.common
 
 MODULES = [
     found.name
-    for found in pkgutil.walk_packages(fedprune.common.__path__, prefix="common.")
+    for found in pkgutil.walk_packages(
+        fedprune.common.__path__, prefix="fedprune.common."
+    )
 ]
 
 

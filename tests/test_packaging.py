@@ -49,6 +49,12 @@ def installed(wheel, tmp_path_factory):
     return folder
 
 
+def test_an_index_would_take_the_archives(wheel):
+    archives = [path for path in wheel.parent.iterdir() if path.is_file()]
+    assert {path.suffix for path in archives} == {".gz", ".whl"}
+    run("-m", "twine", "check", "--strict", *archives, cwd=wheel.parent)
+
+
 def code_of(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     return {name for name in names if ".dist-info/" not in name}

@@ -16,6 +16,7 @@ from helpers.snippets import (
 )
 from torch import nn
 
+import fedprune
 from fedprune.common.config import Config, load_config, parse_config
 from fedprune.common.config.explain import section_of, wanted
 from fedprune.simulations import cli as commands_line
@@ -214,3 +215,21 @@ def test_the_certificates_of_the_devices_page_are_made_as_it_is_written(
     )
     run_line(line, capsys)
     assert (tmp_path / "certs/clients/edge-02").is_dir()
+
+
+def test_user_pages_name_public_names_only():
+    named = {
+        (page.name, found[1])
+        for page in PAGES
+        if page.name not in ("decisions.md", "results.md")
+        for found in re.finditer(
+            r"(?<!-m )\bfedprune\.([A-Za-z_]\w*)",
+            " ".join(page.read_text(encoding="utf-8").split()),
+        )
+    }
+    files = {"toml", "service", "ini"}
+    private = {
+        (page, name) for page, name in named if name not in files | {*fedprune.__all__}
+    }
+    assert private == set()
+    assert len(named) > len(files)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         StaleUpdate,
         StructureError,
     )
+    from fedprune.common.pruning.verify import check_exact
+    from fedprune.common.structure.blocks import find_blocks
+    from fedprune.common.structure.tracing.find import examine
     from fedprune.common.version import __version__
     from fedprune.simulations.runs.api import simulate
 
@@ -36,6 +39,9 @@ __all__ = [
     "StaleUpdate",
     "StructureError",
     "__version__",
+    "check_exact",
+    "examine",
+    "find_blocks",
     "load_config",
     "load_model",
     "main",
@@ -49,6 +55,9 @@ _MODULES = {
     "load_config": "common.config",
     "load_model": "common.artifacts.load",
     "simulate": "simulations.runs.api",
+    "examine": "common.structure.tracing.find",
+    "find_blocks": "common.structure.blocks",
+    "check_exact": "common.pruning.verify",
     "__version__": "common.version",
 }
 

@@ -1,0 +1,167 @@
+"""The house in figures: files in a folder, imports, lines, and the way of one encode.
+
+``python -m fedprune.simulations.benchmarks.house``, in a checkout.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from fedprune.common.errors import ConfigError
+from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.imports import Imports, read_imports
+from fedprune.simulations.benchmarks.kit.walk import Walk, walk_of_an_encode
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("common", "client", "server", "simulations")
+_BENCHMARKS = "simulations/benchmarks"
+_BEFORE = "commit a29d834"
+# Beside files of the user's own that have our folders' names.
+_SCRIPT = """
+import fedprune
+for name in ("client", "common", "server"):
+    __import__(name)
+settings = {
+    "task.clients": 2, "rounds.cohort": 2, "rounds.minimum": 2, "rounds.warmup": 0,
+    "rounds.sparsify": 1, "rounds.finetune": 0, "rounds.cuts": 1, "rounds.final": 0,
+    "client.epochs": 1, "run.engine": "inprocess", "run.control": False,
+}
+print("rounds", fedprune.simulate(config=settings).summary["rounds"])
+"""
+
+
+def measure() -> list[Figure]:
+    """Count what stands in the checkout, follow one encode, build and run a wheel."""
+    if not (_ROOT / "pyproject.toml").is_file():
+        msg = f"{_ROOT} is no checkout; run this benchmark in one"
+        raise ConfigError(msg)
+    found = [p for name in _PACKAGES for p in sorted((_ROOT / name).rglob("*.py"))]
+    return [
+        *_folders(found),
+        *_imports(read_imports(_ROOT, _PACKAGES)),
+        _lines(found),
+        *_walk(walk_of_an_encode()),
+        _wheel(),
+    ]
+
+
+def _folders(files: list[Path]) -> list[Figure]:
+    counts = Counter(p.parent.relative_to(_ROOT).as_posix() for p in files)
+    benchmarks = counts.pop(_BENCHMARKS)
+    fullest = ", ".join(f"{name} {count}" for name, count in counts.most_common(3))
+    return [
+        Figure(
+            name="most files in a folder, benchmarks apart",
+            value=max(counts.values()),
+            reference=f"39 at {_BEFORE}",
+            goal="<= 13",
+            detail=f"with __init__.py; {fullest}",
+        ),
+        Figure(
+            name="files in benchmarks, their kit apart",
+            value=benchmarks,
+            reference=f"27 at {_BEFORE}",
+            goal="<= 22",
+        ),
+    ]
+
+
+def _imports(found: Imports) -> list[Figure]:
+    chain = " > ".join(name.rpartition(".")[2] for name in found.longest)
+    return [
+        Figure(
+            name="import depth",
+            value=len(found.longest),
+            reference=f"25 at {_BEFORE}",
+            goal="<= 20",
+            detail=f"modules in a chain of imports at module level: {chain}",
+        ),
+        Figure(
+            name="import cycles",
+            value=found.cycles,
+            reference=f"0 at {_BEFORE}",
+            goal="== 0",
+            detail="sets of modules that import each other at module level",
+        ),
+    ]
+
+
+def _lines(files: list[Path]) -> Figure:
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+    return Figure(
+        name="product lines",
+        value=lines,
+        reference=f"35 776 at {_BEFORE}, 40 139 when the house was begun",
+        goal="<= 34500",
+        detail="all lines of .py files; what came between the two commits refuses "
+        "wrong input, foreign code and hostile clients",
+    )
+
+
+def _walk(found: Walk) -> list[Figure]:
+    return [
+        Figure(
+            name="files that one encode_update enters",
+            value=found.files,
+            reference=f"21 at {_BEFORE}, traced in the same way",
+            detail="calls traced one by one, values = int8",
+        ),
+        Figure(
+            name="returns of one encode_update to a file already left",
+            value=found.returns,
+            reference=f"88 at {_BEFORE}, traced in the same way",
+            detail="a walk over the code as text counts 22 files and 47 returns there",
+        ),
+    ]
+
+
+def _wheel() -> Figure:
+    """Build the sdist, the wheel from it, and run it beside a ``client.py``."""
+    with tempfile.TemporaryDirectory(prefix="fedprune-house-") as name:
+        folder = Path(name)
+        _run("-m", "hatchling", "build", "-t", "sdist", "-d", name, cwd=_ROOT)
+        with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+            archive.extractall(folder / "source", filter="data")
+        (source,) = (folder / "source").iterdir()
+        _run("-m", "hatchling", "build", "-t", "wheel", "-d", name, cwd=source)
+        wheel = str(next(folder.glob("*.whl")))
+        site, beside = folder / "site", folder / "beside"
+        options = ("--quiet", "--no-deps", "--no-index", "--target", str(site))
+        _run("-m", "pip", "install", *options, wheel, cwd=folder)
+        beside.mkdir()
+        for module in ("client", "common", "server"):
+            (beside / f"{module}.py").touch()
+        (beside / "script.py").write_text(_SCRIPT, encoding="utf-8")
+        said = _run("script.py", cwd=beside, path=str(site))
+    return Figure(
+        name="a wheel built from the sdist runs beside a client.py",
+        value="rounds " in said,
+        reference=f"breaks at {_BEFORE}",
+        goal="== 1",
+        detail="one in-process run outside of the checkout",
+    )
+
+
+def _run(*words: str, cwd: Path, path: str = "") -> str:
+    done = subprocess.run(  # noqa: S603 - our own commands
+        [sys.executable, *words],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        msg = f"{' '.join(words[:4])} failed: {done.stderr.strip()[-300:]}"
+        raise ConfigError(msg)
+    return done.stdout
+
+
+main = benchmark("house", measure)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,45 @@
+"""The files that one encoded update passes, call by call."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from fedprune.common import codec
+from fedprune.common.codec import encode_update
+from fedprune.simulations.benchmarks.kit.codec.subjects import update_and_known
+
+_HOME = str(Path(codec.__file__).resolve().parents[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """The way of one call.
+
+    Attributes:
+        files: Files of ours that were entered.
+        returns: How often a file was entered that had been left before.
+    """
+
+    files: int
+    returns: int
+
+
+def walk_of_an_encode() -> Walk:
+    """Encode one small update and return which files its calls went through."""
+    stays: list[str] = []
+
+    def enter(frame: FrameType, event: str, _: object) -> None:
+        name = frame.f_code.co_filename
+        if event != "call" or "fedprune" not in name:
+            return
+        if not stays or stays[-1] != name:
+            stays.append(name)
+
+    update, known = update_and_known()
+    sys.setprofile(enter)
+    try:
+        encode_update(update, known)
+    finally:
+        sys.setprofile(None)
+    return Walk(files=len(set(stays)), returns=len(stays) - len(set(stays)))
