@@ -9,7 +9,6 @@ import torch
 from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
 
-import fedprune
 from fedprune import simulate
 from fedprune.common.dry_run import Batch, dry_run
 from fedprune.common.errors import DataError, FedPruneError
@@ -200,7 +199,7 @@ def test_the_command_line_says_it_in_one_line_and_makes_no_folder(
     np.savez("own.npz", x_train=X, y_train=Y, x_test=X[:9], y_test=Y[:9])
     words = ["simulate", "--set", "task.model=net.py:make"]
     words += ["--set", "task.data=npz:own.npz"]
-    assert run_command_line(words, version=fedprune.__version__) == CONFIG
+    assert run_command_line(words) == CONFIG
     captured = capsys.readouterr()
     assert captured.err.startswith("error: the network returns a dict with logits; ")
     assert captured.err.count("\n") == 1

@@ -1,6 +1,5 @@
 """A stopped run goes on as itself or not at all; one that has ended stays as it is."""
 
-import functools
 import json
 import re
 import shutil
@@ -12,7 +11,6 @@ import torch
 from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
 
-import fedprune
 from fedprune import simulate
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.server.runs.folder import RunFolder
@@ -232,7 +230,7 @@ def test_a_finished_run_stays_as_it_is_for_python(finished):
 def test_a_finished_run_stays_as_it_is_for_the_command_line(finished, capsys):
     before = contents(finished.directory)
     words = ["simulate", "--resume", str(finished.directory)]
-    call = functools.partial(run_command_line, version=fedprune.__version__)
+    call = run_command_line
     assert call(words) == 0
     shown = capsys.readouterr().out
     assert f"{finished.directory} has finished already; nothing was changed" in shown
