@@ -8,12 +8,16 @@ so most are sent the whole network (``simulations/experiments/mnist-100-clients.
 """
 
 import sys
-from pathlib import Path
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.runs import Summary, ratio, summaries
+from fedprune.simulations.benchmarks.kit.runs import (
+    EXPERIMENTS,
+    Summary,
+    ratio,
+    summaries,
+)
 
-FILE = Path(__file__).parent.parent / "experiments" / "mnist-100-clients.toml"
+FILE = EXPERIMENTS / "mnist-100-clients.toml"
 CLIENTS = 100
 
 

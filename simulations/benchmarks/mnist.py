@@ -4,17 +4,14 @@
 """
 
 import sys
-from pathlib import Path
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.runs import ratio, summaries
-
-FILE = Path(__file__).parent.parent / "experiments" / "mnist-lenet5.toml"
+from fedprune.simulations.benchmarks.kit.runs import LENET, ratio, summaries
 
 
 def measure() -> list[Figure]:
     """Run the experiment with its control, seed 0."""
-    runs = summaries([0], file=FILE)
+    runs = summaries([0], file=LENET)
     one = runs[0]
     return [
         Figure(

@@ -26,7 +26,7 @@ from fedprune.common.messages import ClientUpdate
 from fedprune.common.task import Task
 from fedprune.simulations.benchmarks.kit.codec.rivals import first_codec
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.mnist import FILE
+from fedprune.simulations.benchmarks.kit.runs import LENET
 from fedprune.simulations.runs.run import run
 
 SEEDS = range(3)
@@ -69,7 +69,7 @@ def measure() -> list[Figure]:
     runs: dict[str, list[Ended]] = {kind: [] for kind in VALUES}
     for seed in SEEDS:
         for kind, found in runs.items():
-            found.append(ended(kind, seed, SHORTER, FILE))
+            found.append(ended(kind, seed, SHORTER, LENET))
             print(f"seed {seed}, {kind}: {found[-1]}", flush=True)
     return figures(runs)
 
