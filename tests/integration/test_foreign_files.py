@@ -390,7 +390,7 @@ def test_a_ledger_of_somebody_else_vouches_for_nothing(here, monkeypatch):
 
 def test_a_state_folder_is_the_same_wherever_one_works(here, monkeypatch):
     monkeypatch.setenv("FEDPRUNE_STATE", "state")
-    with pytest.raises(ConfigError, match="FEDPRUNE_STATE is 'state'; want an absolut"):
+    with pytest.raises(ConfigError, match="FEDPRUNE_STATE is 'state'; want an abs"):
         run_config(RunFolder.open(only(here)))
     monkeypatch.delenv("FEDPRUNE_STATE")
     monkeypatch.setenv("XDG_STATE_HOME", "state")
