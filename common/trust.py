@@ -8,12 +8,15 @@ own state folder and nowhere else::
     $FEDPRUNE_STATE, or $XDG_STATE_HOME/fedprune, or ~/.local/state/fedprune     0700
         trusted/<sha256 of the run id>.json                                     0600
             {"run_id": ..., "code": {reference: {"place": ..., "sha256": ...}}}
+        server-<digest of a server's folder>/trusted/...       of what it may carry out
 
 So a run goes on without a question where it was started, as long as its code is what
 and where it was then; anybody else's run id, file or folder leads to a refusal.  What
-is digested: the bytes of ``file.py``; of ``package.module`` the source files of the
-package and of the module, which are looked up without importing either.  What these
-import is not followed: it lies where this user has put it.
+is digested: the bytes of ``file.py``, which are then compiled as they are, never read
+from a ``.pyc``; of ``package.module`` the source files of the package and of the
+module, which are looked up without importing either.  A module is imported as Python
+does it, so the bytecode beside its source counts as installed, and what code imports
+is not followed: both lie where this user has put them.
 """
 
 import hashlib
@@ -35,13 +38,15 @@ from fedprune.common.user_code import (
     MODEL_LIBRARIES,
     RANDOM,
     is_file_reference,
+    split_blocks,
     split_reference,
 )
 
 STATE_VARIABLE = "FEDPRUNE_STATE"
 
-_OTHERS_WRITE = 0o022
+_OTHERS = 0o077  # whatever others than the owner may do
 _SHOWN = 8
+_NAMED = 32  # hex digits that name a server's folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,11 @@ def code_of_model(name: str) -> str:
 
     >>> code_of_model("net.py:make[-blocks.1]"), code_of_model("timm:resnet18")
     ('net.py:make', '')
+
+    Raises:
+        ConfigError: If what it says to drop is no list of blocks.
     """
-    whole = name.partition("[")[0] if name.endswith("]") else name
+    whole, _ = split_blocks(name)
     known = ":" not in whole or whole.partition(":")[0] in MODEL_LIBRARIES
     return "" if known else whole
 
@@ -89,7 +97,7 @@ def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
 
 
 def record_code(
-    run_id: str, named: Mapping[str, str], state: Path | None = None
+    run_id: str, named: Mapping[str, str], server: Path | None = None
 ) -> None:
     """Write down the code of a run that this user's own command starts.
 
@@ -99,15 +107,15 @@ def record_code(
     Args:
         run_id: Name of the run.
         named: What it names, by key.
-        state: The state folder; None = this user's.
+        server: Folder of the server that is to carry it out, or None.
     """
     if not named:
         return
-    path = _entry(run_id, state)
     with suppress(FedPruneError, OSError):
-        make_private_folder(path.parent.parent)
-        make_private_folder(path.parent)
-        code = {reference: asdict(_code(reference)) for reference in named.values()}
+        path = _entry(run_id, server)
+        for folder in (state_folder(), path.parent.parent, path.parent):
+            make_private_folder(folder)
+        code = {name: asdict(_code(key, name)) for key, name in named.items()}
         text = json.dumps({"run_id": run_id, "code": code}, indent=1)
         write_bytes_atomic(path, text.encode(), mode=0o600)
 
@@ -118,7 +126,7 @@ def check_code(
     named: Mapping[str, str],
     *,
     trust_code: bool,
-    state: Path | None = None,
+    server: Path | None = None,
 ) -> None:
     """Refuse code that a file or a run folder names, unless it is this user's own.
 
@@ -127,57 +135,81 @@ def check_code(
         run_id: Name of the run that it says it is of; "" = none.
         named: What it names, by key.
         trust_code: Whether the user asked to run it all the same.
-        state: Where it may be written down besides this user's state folder.
+        server: Folder of a server: what it may carry out counts too.
 
     Raises:
         ConfigError: If it names code that is not known here, or has changed.
     """
-    if trust_code:
+    if trust_code or not named:
         return
-    known: dict[str, Code] = {}
-    for folder in {state or state_folder(), state_folder()} if named else ():
-        known |= _read(_entry(run_id, folder))
+    known = _read(_entry(run_id))
+    if server is not None:
+        known |= _read(_entry(run_id, server))
     for key, reference in named.items():
         mend = "pass --trust-code (in Python trust_code=True"
         mend += ", or your own factory)" if key.endswith("model") else ")"
         if reference not in known:
-            what = "code" if ":" in code_of_model(reference) else "what is fetched"
+            what = "what is fetched" if _is_fetched(key, reference) else "code"
             msg = (
                 f"{where} names {what}: {key} is '{reference}'; files are data, and no "
                 f"command of yours started its run here; to run it, {mend}"
             )
             raise ConfigError(msg)
-        change = _change(known[reference], _code(reference))
+        change = _change(known[reference], _code(key, reference))
         if change:
             msg = f"{where}: {key} '{reference}' {change}; to run it, {mend}"
             raise ConfigError(msg)
 
 
 def state_folder() -> Path:
-    """Return this user's own state folder, which may not exist yet."""
+    """Return this user's own state folder, which may not exist yet.
+
+    Raises:
+        ConfigError: If it would be another one in each working folder.
+    """
     own = os.environ.get(STATE_VARIABLE, "")
     if own:
+        if not Path(own).is_absolute():
+            msg = f"{STATE_VARIABLE} is '{own}'; want an absolute path"
+            raise ConfigError(msg)
         return Path(own)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base else Path.home() / ".local/state") / "fedprune"
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local/state") / "fedprune"
+
+
+def server_ledger(server: Path) -> Path:
+    """Return the state folder of what a server carries out, inside of this user's own.
+
+    A server's own folder may come from anywhere, so nothing in it vouches for code.
+
+    Args:
+        server: The server's folder.
+    """
+    name = hashlib.sha256(os.fsencode(server.resolve())).hexdigest()[:_NAMED]
+    return state_folder() / f"server-{name}"
 
 
 def _fetched(model: str) -> str:
     """Return the network that a library would fetch something for, or ""."""
-    whole = model.partition("[")[0]
+    whole, _ = split_blocks(model)
     library = whole.partition(":")[0]
     # Random weights need no network, but for a configuration from the hub.
     offline = whole.endswith(RANDOM) and library != "hf"
     return whole if library in MODEL_LIBRARIES and not offline else ""
 
 
-def _code(reference: str) -> Code:
-    """Return the code of a reference as it is now; none of it is run.
+def _is_fetched(key: str, reference: str) -> bool:
+    """Say whether a library fetches it; of data only what is code is asked about."""
+    return not key.endswith("data") and not code_of_model(reference)
+
+
+def _code(key: str, reference: str) -> Code:
+    """Return the code of a key's reference as it is now; none of it is run.
 
     Raises:
         ConfigError: If there is no such source file.
     """
-    if not code_of_model(reference):
+    if _is_fetched(key, reference):
         return Code("", "")
     source, _ = split_reference(reference)
     if is_file_reference(reference):
@@ -244,14 +276,15 @@ def _change(then: Code, now: Code) -> str:
     return ""
 
 
-def _entry(run_id: str, state: Path | None = None) -> Path:
+def _entry(run_id: str, server: Path | None = None) -> Path:
+    folder = state_folder() if server is None else server_ledger(server)
     # A run id comes from the file that is judged, so it is no part of a path.
     name = hashlib.sha256(run_id.encode()).hexdigest()
-    return (state or state_folder()) / "trusted" / f"{name}.json"
+    return folder / "trusted" / f"{name}.json"
 
 
 def _read(path: Path) -> dict[str, Code]:
-    """Return what is written down of a run; nothing if others could have written it."""
+    """Return what is written down of a run; nothing unless it is this user's alone."""
     try:
         if not (_is_own(path.parent) and _is_own(path)):
             return {}
@@ -265,5 +298,7 @@ def _read(path: Path) -> dict[str, Code]:
 
 
 def _is_own(path: Path) -> bool:
-    found = path.stat()
-    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
+    """Say whether a file or folder, and no link to one, is this user's alone."""
+    found = path.lstat()
+    alone = found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
+    return alone and not path.is_symlink()

@@ -22,7 +22,7 @@ from fedprune.common.messages import digest_of
 from fedprune.common.models.flat import get_weights, set_statistics, set_weights
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.structure import Structure
-from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.common.trust import named_code, record_code
@@ -77,7 +77,7 @@ def main(grid: Grid, context: Context) -> None:
         try:
             tried = tried or _try(task)
             check_unchanged(folder, tried)
-            folder.structure.write_bytes(tried.structure.to_json())
+            write_bytes_atomic(folder.structure, tried.structure.to_json())
             work = Work(
                 task=task,
                 tried=tried,

@@ -64,6 +64,19 @@ def test_a_unit_starts_a_command_that_exists_with_tls_and_no_root(path):
     assert service["NoNewPrivileges"] == "yes"
 
 
+def test_a_service_has_a_state_folder_of_its_own_that_it_can_write():
+    places = [unit(path)["Service"]["Environment"] for path in UNITS]
+    assert places == ["FEDPRUNE_STATE=/var/lib/fedprune/own"] * 2
+    text = (DEPLOY.parent / "devices.md").read_text(encoding="utf-8")
+    assert places[0] in text
+    for service in SERVICES.values():
+        (volume,) = (
+            v for v in service["volumes"] if v.startswith(tuple(COMPOSE["volumes"]))
+        )
+        place = service["environment"]["FEDPRUNE_STATE"]
+        assert place.startswith(f"{volume.partition(':')[2]}/")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
 def test_systemd_takes_the_unit(path, tmp_path):

@@ -54,8 +54,8 @@ def _check_version(found: str) -> None:
 
 def _is_own(file: Path) -> bool:
     """Say whether a file belongs to the app, and is not that of a run folder in it."""
-    in_run = (file.parent / "manifest.json").exists()
-    return file.is_relative_to(APP_FOLDER) and not in_run
+    inside = [folder for folder in file.parents if folder.is_relative_to(APP_FOLDER)]
+    return bool(inside) and not any((f / "manifest.json").exists() for f in inside)
 
 
 def refuse_code(config: Config, own: Path | None, where: str) -> None:

@@ -22,6 +22,7 @@ from fedprune.common.user_code import (
     check_reference,
     did_you_mean,
     load_function,
+    split_blocks,
 )
 
 Shape = tuple[int, ...]
@@ -70,27 +71,6 @@ def build_model(
             check_blocks(model, blocks, torch.zeros(2, *input_shape))
         drop_blocks(model, blocks)
     return model
-
-
-def split_blocks(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return a model's name without the blocks that it says to drop, and those.
-
-    >>> split_blocks("resnet18[-stages.2.1,-stages.3.1]")
-    ('resnet18', ('stages.2.1', 'stages.3.1'))
-    >>> split_blocks("mlp")
-    ('mlp', ())
-
-    Raises:
-        ConfigError: If what stands in brackets is no list of ``-BLOCK``.
-    """
-    if not name.endswith("]") or "[" not in name:
-        return name, ()
-    whole, _, inside = name[:-1].partition("[")
-    parts = [part.strip() for part in inside.split(",")]
-    if not whole or not all(part.startswith("-") and part[1:] for part in parts):
-        msg = f"model '{name}' drops blocks as 'NAME[-BLOCK,-BLOCK]'"
-        raise ConfigError(msg)
-    return whole, tuple(part[1:] for part in parts)
 
 
 def check_model(name: str) -> None:

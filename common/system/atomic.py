@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO
 
 from fedprune.common.errors import FedPruneError
+from fedprune.common.system.paths import open_no_link
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes_atomic(
-    path: Path, data: bytes, *, durable: bool = True, mode: int | None = None
+    path: Path, data: bytes, *, durable: bool = True, mode: int = 0o666
 ) -> None:
     """Replace the file at ``path`` by ``data`` in one step.
 
@@ -28,8 +29,7 @@ def write_bytes_atomic(
         data: What it shall hold.
         durable: Whether it must survive a loss of power too, and not only the end of
             this process; that costs two waits for the disk.
-        mode: Who may do what with it, set before it holds anything; None = as the
-            process makes files.
+        mode: Who may do what with it, less the umask; set before it holds anything.
 
     Raises:
         FedPruneError: If it cannot be written; what was there before is untouched.
@@ -37,9 +37,7 @@ def write_bytes_atomic(
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if mode is not None:
-            temp.touch(mode=mode)
-        _write_through(temp, data, durable=durable)
+        _write_through(temp, data, durable=durable, mode=mode)
         temp.replace(path)
         if durable:
             sync_folder(path.parent)
@@ -63,7 +61,7 @@ def replacing(path: Path, needed: int) -> Iterator[IO[bytes]]:
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temp.open("wb") as file:
+        with _emptied(temp) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -95,8 +93,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write_through(path: Path, data: bytes, *, durable: bool) -> None:
-    with path.open("wb") as file:
+def _emptied(path: Path, mode: int = 0o666) -> IO[bytes]:
+    handle = open_no_link(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    return os.fdopen(handle, "wb")
+
+
+def _write_through(path: Path, data: bytes, *, durable: bool, mode: int) -> None:
+    with _emptied(path, mode) as file:
         file.write(data)
         if durable:
             file.flush()

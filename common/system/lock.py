@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.system.paths import open_no_link
 
 _TRIES = 5
 _PAUSE_S = 0.05
@@ -26,8 +27,9 @@ def hold(path: Path, *, advice: str) -> Iterator[None]:
 
     Raises:
         ConfigError: If another process holds it; its pid is named.
+        IntegrityError: If it is a link.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = open_no_link(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _take(handle, path, advice)
         os.ftruncate(handle, 0)
@@ -40,9 +42,10 @@ def hold(path: Path, *, advice: str) -> Iterator[None]:
 
 def holder(path: Path) -> int | None:
     """Return the pid of the process that holds a file's lock, None when nobody does."""
-    if not path.exists():
+    try:
+        handle = open_no_link(path, os.O_RDONLY)
+    except FileNotFoundError:
         return None
-    handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

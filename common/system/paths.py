@@ -1,9 +1,12 @@
 """Folders and files that an operator names: usable, or refused in one line."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
+from typing import IO
 
-from fedprune.common.errors import ConfigError
+from fedprune.common.errors import ConfigError, IntegrityError
 
 
 def as_path(value: object, what: str) -> Path:
@@ -51,6 +54,59 @@ def make_private_folder(path: Path) -> None:
     except OSError as error:
         msg = f"cannot use the folder {path}: {error.strerror or error}"
         raise ConfigError(msg) from error
+
+
+def empty_private_folder(path: Path) -> None:
+    """Make a folder for its owner only, without anything that was in it before.
+
+    Args:
+        path: The folder, absolute.
+
+    Raises:
+        ConfigError: If a link leads to it, or it cannot be emptied or made.
+    """
+    if path.resolve() != path:
+        msg = f"{path} leads to {path.resolve()} by a link; remove the link"
+        raise ConfigError(msg)
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        msg = f"cannot empty the folder {path}: {error.strerror or error}"
+        raise ConfigError(msg) from error
+    make_private_folder(path.parent)
+    make_private_folder(path)
+
+
+def open_no_link(path: Path, flags: int, mode: int = 0o666) -> int:
+    """Return a handle of a file that is no link, as ``os.open`` does.
+
+    Args:
+        path: The file.
+        flags: Flags of ``os.open``.
+        mode: Who may do what with it where the flags make it; less the umask.
+
+    Raises:
+        IntegrityError: If it is a link.
+        OSError: What else ``os.open`` raises.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        msg = f"{path} is a link, and what is written would go elsewhere; remove it"
+        raise IntegrityError(msg) from error
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """Open a file to write at its end; made when absent, refused when it is a link.
+
+    Raises:
+        IntegrityError: As for ``open_no_link``.
+    """
+    handle = open_no_link(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return os.fdopen(handle, "ab")
 
 
 def check_readable(path: Path, advice: str) -> None:

@@ -12,7 +12,7 @@ def run_config(
     *,
     trust_code: bool = False,
     factory: bool = False,
-    state: Path | None = None,
+    server: Path | None = None,
 ) -> Config:
     """Return what a run folder says is to be run.
 
@@ -20,26 +20,26 @@ def run_config(
         folder: The run folder, which may come from anywhere.
         trust_code: Let it name code even if no command of this user started it here.
         factory: Whether the caller makes the network, so that its name does not count.
-        state: A server's folder, which also says what its commands have started.
+        server: Folder of a server: what it may carry out counts too.
 
     Raises:
         ConfigError: If it is no configuration, or names code of somebody else's.
     """
     config = load_config(folder.config)
     named = named_code(config, factory=factory)
-    check_code(folder.path, folder.run_id, named, trust_code=trust_code, state=state)
+    check_code(folder.path, folder.run_id, named, trust_code=trust_code, server=server)
     return config
 
 
-def admit(folder: RunFolder, state: Path, *, trust_code: bool) -> RunFolder:
-    """Let a server run a folder that its operator names.
+def admit(folder: RunFolder, server: Path, *, trust_code: bool) -> RunFolder:
+    """Let the server of a folder run what its operator names.
 
     A run is started through Flower, by whoever reaches it; what it would run is
-    written down in the server's own folder by the operator's commands alone.
+    written down in the operator's own state folder, by his commands alone.
 
     Raises:
         ConfigError: If it names code of somebody else's.
     """
-    config = run_config(folder, trust_code=trust_code, state=state)
-    record_code(folder.run_id, named_code(config), state)
+    config = run_config(folder, trust_code=trust_code, server=server)
+    record_code(folder.run_id, named_code(config), server)
     return folder

@@ -204,7 +204,8 @@ class Service:
         return Process(
             name="metrics",
             command=(
-                *(sys.executable, "-m", "fedprune.server.devices.metrics"),
+                # -P: nothing is imported from the folder that one works in.
+                *(sys.executable, "-P", "-m", "fedprune.server.devices.metrics"),
                 *(self._metrics, str(self._link.state)),
             ),
             environment=environment(self._link.home),

@@ -16,9 +16,9 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import APP_TOML, NAMES_KEY, RUN_KEY
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
-from fedprune.common.system.paths import check_readable, make_private_folder
+from fedprune.common.system.paths import check_readable, empty_private_folder
 from fedprune.common.system.processes import Process, environment
-from fedprune.common.trust import STATE_VARIABLE
+from fedprune.common.trust import STATE_VARIABLE, server_ledger
 from fedprune.server.devices.certs import CertFolder
 from fedprune.server.runs.folder import read_json_object
 
@@ -133,8 +133,9 @@ class Link:
         Raises:
             ConfigError: If the state folder cannot be used.
         """
-        for place in (self.home, self.state / "app", self.state / "bin"):
-            make_private_folder(place)
+        # Flower runs what lies here, so nothing stays that somebody may have put here.
+        for place in (self.home / "apps", self.state / "app", self.state / "bin"):
+            empty_private_folder(place)
         write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
         write_bytes_atomic(self.home / "config.toml", self._connection().encode())
         module = "fedprune.server.devices.serverapp"
@@ -268,7 +269,7 @@ class Link:
             name=name,
             command=tuple(command),
             environment=environment(self.home, [self.state / "bin"])
-            | {STATE_VARIABLE: str(self.state)},
+            | {STATE_VARIABLE: str(server_ledger(self.state))},
             log=self.state / "logs" / f"{name}.log",
         )
 

@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import told
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot, Totals
@@ -147,9 +148,9 @@ class Checkpoints:
 
 
 def _append_line(path: Path, line: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with open_to_append(path) as file:
         # On a line of its own, even behind one that a crash has torn.
-        file.write(("\n" if _is_torn(path) else "") + line + "\n")
+        file.write((("\n" if _is_torn(path) else "") + line + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import printable
 
 _LONGEST = 4096  # characters of a path
@@ -72,14 +73,14 @@ class EventLog:
         listeners: Called with every event after it was written.
 
     Raises:
-        IntegrityError: If a line before the last one is not an event.
+        IntegrityError: If a line before the last one is not an event, or it is a link.
     """
 
     def __init__(self, path: Path, listeners: Sequence[Listener] = ()) -> None:
         self.path = path
         self._listeners = tuple(listeners)
         _, whole = _scan(path)
-        self._file = path.open("ab")
+        self._file = open_to_append(path)
         self._file.truncate(whole)
 
     def write(self, event: str, **fields: object) -> None:
@@ -119,7 +120,7 @@ class EventLog:
         ]
         self._file.close()
         write_bytes_atomic(self.path, b"".join(_line(event) for event in kept))
-        self._file = self.path.open("ab")
+        self._file = open_to_append(self.path)
 
     def close(self) -> None:
         """Write everything through to the disk and close."""

@@ -17,7 +17,7 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +51,7 @@ class RunFolder:
         *,
         manifest: Mapping[str, object] | None = None,
         config: str = "",
+        structure: bytes = b"",
     ) -> Self:
         """Make a new folder ``<time>-<name>-<id>`` under ``base``.
 
@@ -61,6 +62,7 @@ class RunFolder:
             manifest: What is known of the run at its start; ``format``, ``run_id``
                 and ``started`` are added.
             config: Text of ``config.toml``.
+            structure: JSON of the original network's structure, where it is known.
 
         Raises:
             ConfigError: If the folder cannot be made.
@@ -80,6 +82,8 @@ class RunFolder:
             msg = f"cannot make the run folder {folder.path}: {error.strerror}"
             raise ConfigError(msg) from error
         write_bytes_atomic(folder.config, config.encode())
+        if structure:
+            write_bytes_atomic(folder.structure, structure)
         head = {"format": RUN_FORMAT, "run_id": run_id, "started": now.isoformat()}
         write_json_atomic(folder.manifest, {**head, **(manifest or {})})
         return folder
@@ -179,6 +183,27 @@ class RunFolder:
             IntegrityError: If it is not a JSON object.
         """
         return read_json_object(self.manifest)
+
+    def check_noted(
+        self, noted: Mapping[str, object], keys: Iterable[str], where: Path
+    ) -> None:
+        """Refuse a started run that lacks what a resume has to be compared with.
+
+        Args:
+            noted: What was noted when it started.
+            keys: What has to stand there.
+            where: The file that it stands in.
+
+        Raises:
+            IntegrityError: If a key or the structure is missing.
+        """
+        gone = [f"'{key}' in {where.name}" for key in keys if key not in noted]
+        gone += [] if self.structure.is_file() else [self.structure.name]
+        if gone:
+            msg = f"{self.path} cannot go on: it lacks {', '.join(gone)}, so nobody can"
+            msg += " tell whether it is still the same run; put back what was there, or"
+            msg += " start a new run"
+            raise IntegrityError(msg)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

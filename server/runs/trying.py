@@ -93,17 +93,17 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
     """Refuse a network that is not the one that a run of devices started with.
 
     Raises:
-        IntegrityError: If its graph or its structure is another.
+        IntegrityError: If its graph or its structure is another, or not there any more.
     """
     started = next(
         (e for e in read_events(folder.events) if e["event"] == "run_started"), None
     )
-    if started is None:
-        return
-    same = started.get("graph", tried.graph) == tried.graph
-    if folder.structure.is_file():
-        same &= folder.structure.read_bytes() == tried.structure.to_json()
-    if not same:
+    if started is None and not any(folder.checkpoints.glob("*.safetensors")):
+        return  # no round has ended yet
+    noted = started or {}
+    folder.check_noted(noted, ("graph",), folder.events)
+    same = noted["graph"] == tried.graph
+    if not same or folder.structure.read_bytes() != tried.structure.to_json():
         msg = f"{folder.path} cannot go on: the network (its operations, settings or"
         msg += " shapes) changed since it started; put it back, or start a new run"
         raise IntegrityError(msg)

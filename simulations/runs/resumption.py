@@ -9,7 +9,7 @@ from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 from fedprune.server.runs import finished
-from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.manifest import identity
 
@@ -29,15 +29,17 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
     """Refuse a configuration that is not the one that the run started with.
 
     Raises:
-        IntegrityError: With the keys that differ, where the events tell them.
+        IntegrityError: With the keys that differ, where the events tell them; or if
+            what it started with is not noted any more.
         ConfigError: If the network was made by Python code that is not passed now.
     """
     if config.task.model == PYTHON_FACTORY and not factory:
         msg = f"the network of {folder.path} was made by Python code: pass the function"
         msg += " that makes it, fedprune.simulate(make_model, resume_from=...)"
         raise ConfigError(msg)
-    then = folder.read_manifest().get("config_digest")
-    if then is None or then == config_digest(config):
+    manifest = folder.read_manifest()
+    folder.check_noted(manifest, ("config_digest",), folder.manifest)
+    if manifest["config_digest"] == config_digest(config):
         return
     first = next((e for e in read_events(folder.events) if "config" in e), {})
     old = first.get("config")
@@ -52,31 +54,19 @@ def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) 
     """Refuse to go on with other data or another network than at the start.
 
     Raises:
-        IntegrityError: With what differs.
+        IntegrityError: With what differs, or is not there any more.
     """
     manifest = folder.read_manifest()
+    folder.check_noted(manifest, _WHAT, folder.manifest)
     now = identity(task, graph)
-    changed = [
-        what
-        for key, what in _WHAT.items()
-        if key in manifest and manifest[key] != now[key]
-    ]
-    if folder.structure.is_file():
-        same = folder.structure.read_bytes() == structure.to_json()
-        if not same and _WHAT["graph"] not in changed:
-            changed.append(_WHAT["graph"])
+    changed = [what for key, what in _WHAT.items() if manifest[key] != now[key]]
+    same = folder.structure.read_bytes() == structure.to_json()
+    if not same and _WHAT["graph"] not in changed:
+        changed.append(_WHAT["graph"])
     if changed:
         msg = f"{folder.path} cannot go on: {' and '.join(changed)} changed since it"
         msg += " started; put back what it was, or start a new run"
         raise IntegrityError(msg)
-
-
-def warn_unknown(folder: RunFolder, log: EventLog) -> None:
-    """Say what an older run did not note, so that it could not be compared."""
-    missing = [key for key in _WHAT if key not in folder.read_manifest()]
-    if missing:
-        text = f"this run did not note {', '.join(missing)} when it started: whether"
-        log.write("warning", run="main", text=f"{text} these are the same is not known")
 
 
 def _differing(old: Mapping[str, object], config: Config) -> list[str]:

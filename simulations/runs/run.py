@@ -35,7 +35,6 @@ from fedprune.simulations.runs.resumption import (
     check_config,
     check_same,
     finished_summary,
-    warn_unknown,
 )
 from fedprune.simulations.runs.summary import Networks, summarise, write_models
 
@@ -100,9 +99,9 @@ def run(
         config.run.name,
         manifest=describe_run(task, tried.graph, sys.argv),
         config=config_to_toml(config),
+        structure=tried.structure.to_json(),
     )
     record_code(folder.run_id, named_code(config, factory=factory is not None))
-    folder.structure.write_bytes(tried.structure.to_json())
     return _go(
         Prepared(
             task=task,
@@ -235,7 +234,6 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
     if read_events(folder.events):
         log.write("resumed", directory=str(folder.path), run_id=folder.run_id)
-        warn_unknown(folder, log)
         return
     structure = prepared.structure
     full = full_plan(structure).keep

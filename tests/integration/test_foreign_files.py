@@ -1,8 +1,12 @@
 """Files and run folders are data: code that they name runs only if it is one's own."""
 
 import json
+import os
+import py_compile
 import shutil
+import sys
 from dataclasses import replace
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +17,12 @@ from helpers.tiny_federation import BASE, Tiny, make_examples
 from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.codec import decode_model, encode_model
+from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models import zoo
-from fedprune.common.trust import check_code, record_code
-from fedprune.server.devices.run_config import run_config
+from fedprune.common.trust import check_code, named_code, record_code, state_folder
+from fedprune.server.devices.run_config import admit, run_config
+from fedprune.server.devices.superlink import Link
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.runs.api import simulate
@@ -307,19 +313,125 @@ def test_who_only_reads_a_run_folder_runs_nothing(words, key, away, capsys):
 
 def test_what_lies_inside_of_a_run_folder_vouches_for_nothing(away, capsys):
     run = poison(away, "task.model", "payload.py:make")
-    record_code(run.name, {"task.model": "payload.py:make"}, run)  # a forged ledger
-    record_code(run.name, {"task.model": "payload.py:make"}, run / "state/fedprune")
-    assert list(run.rglob("trusted/*.json")) != []
+    for folder in (run, run / "state/fedprune"):
+        forge(folder, run)
+    assert len(list(run.rglob("trusted/*.json"))) == 2
     words = ["simulate", "--resume", run, "--quiet"]
     refused(capsys, away, words, "payload.py:make")
 
 
-def test_a_ledger_that_others_can_write_vouches_for_nothing(here):
-    (entry,) = (here / "state/trusted").iterdir()
-    entry.chmod(0o666)
-    folder = RunFolder.open(only(here))
+def forge(state, run):
+    """Write into a folder what vouches for a run where it is a user's state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDPRUNE_STATE", str(state))
+        record_code(run.name, {"task.model": "payload.py:make"})
+        check_code(run, run.name, {"task.model": "payload.py:make"}, trust_code=False)
+
+
+@pytest.mark.parametrize("command", ["serve", "submit"])
+@pytest.mark.parametrize("place", ["", "state", "server-0"])
+def test_what_lies_in_a_server_s_folder_vouches_for_nothing(
+    command, place, away, capsys
+):
+    run = poison(away, "task.model", "payload.py:make")
+    (run / "summary.json").unlink()
+    forge(away / "fedprune-server" / place, run)  # where both look without --state
+    words = COMMANDS[command]
+    words = [word.replace("RUN", str(run)) for word in words]
+    refused(capsys, away, words, "task.model is 'payload.py:make'", "files are data")
+
+
+def test_a_server_s_run_finds_what_its_operator_has_admitted(away, monkeypatch):
+    run = RunFolder.open(poison(away, "task.model", "payload.py:make"))
+    server = away / "fedprune-server"
+    link = Link(state=server, host="127.0.0.1", port=1, tls=None)
+    own = Path(link.executor().environment["FEDPRUNE_STATE"])
+    assert own.is_relative_to(away / "state")
+    forge(away / "state", run.path)  # a simulation of the same user
+    admit(run, server, trust_code=False)
+    assert not server.exists()
+    monkeypatch.setenv("FEDPRUNE_STATE", str(own))  # in the server's own process
+    assert run_config(run).task.model == "payload.py:make"
+    other = Link(state=away / "other", host="127.0.0.1", port=1, tls=None)
+    monkeypatch.setenv("FEDPRUNE_STATE", str(away / "state"))
+    another = other.executor().environment["FEDPRUNE_STATE"]
+    monkeypatch.setenv("FEDPRUNE_STATE", another)
     with pytest.raises(ConfigError, match="files are data"):
-        run_config(folder)
+        run_config(run)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o620, 0o640, 0o604])
+def test_a_ledger_that_is_not_its_owner_s_alone_vouches_for_nothing(here, mode):
+    (entry,) = (here / "state/trusted").iterdir()
+    folder = RunFolder.open(only(here))
+    run_config(folder)
+    for path in (entry, entry.parent):
+        before = path.stat().st_mode
+        path.chmod(mode | (0o100 if path.is_dir() else 0))
+        with pytest.raises(ConfigError, match="files are data"):
+            run_config(folder)
+        path.chmod(before)
+    run_config(folder)
+
+
+def test_a_ledger_that_is_a_link_vouches_for_nothing(here):
+    (entry,) = (here / "state/trusted").iterdir()
+    entry.rename(here / "elsewhere")
+    entry.symlink_to(here / "elsewhere")
+    with pytest.raises(ConfigError, match="files are data"):
+        run_config(RunFolder.open(only(here)))
+
+
+def test_a_ledger_of_somebody_else_vouches_for_nothing(here, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match="files are data"):
+        run_config(RunFolder.open(only(here)))
+
+
+def test_a_state_folder_is_the_same_wherever_one_works(here, monkeypatch):
+    monkeypatch.setenv("FEDPRUNE_STATE", "state")
+    with pytest.raises(ConfigError, match="FEDPRUNE_STATE is 'state'; want an abs"):
+        run_config(RunFolder.open(only(here)))
+    monkeypatch.delenv("FEDPRUNE_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert state_folder() == Path("/home/me/.local/state/fedprune")
+
+
+def test_names_that_only_look_like_dropped_blocks_are_fetched():
+    config = load_config(None, ["task.model=timm:x@random[x"])
+    assert named_code(config) == {"task.model": "timm:x@random[x"}
+    config = load_config(None, ["task.model=timm:x@random[-x]"])
+    assert named_code(config) == {}
+
+
+def test_data_that_are_named_like_a_library_s_network_are_code(away, monkeypatch):
+    (away / "hf.py").write_text("")
+    monkeypatch.syspath_prepend(away)
+    named = {"task.data": "hf:load"}
+    record_code("run", named)
+    check_code(Path("x"), "run", named, trust_code=False)
+    (away / "hf.py").write_text("# changed")
+    with pytest.raises(ConfigError, match="has changed since"):
+        check_code(Path("x"), "run", named, trust_code=False)
+
+
+def test_bytecode_beside_unchanged_code_does_not_run(here, capsys):
+    source = here / "net.py"
+    evil = here / "evil.py"
+    evil.write_text(NETWORK + "\nopen('executed', 'w').close()\n")
+    py_compile.compile(
+        str(evil),
+        cfile=cache_from_source(str(source)),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    path = here / "out.safetensors"
+    words = ["export", only(here), "--format", "safetensors", "--output", path]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in sys.modules if name.startswith("fedprune_user_")]:
+            patch.delitem(sys.modules, name)  # as in a new process
+        assert call(capsys, *words) == (0, "")
+    assert not (here / "executed").exists()
 
 
 def test_a_network_to_be_fetched_is_refused_in_a_foreign_folder(away, capsys):

@@ -2,7 +2,8 @@
 
 The network is traced (torch.fx) in eval mode on a copy, run once on an example as it
 is traced, and walked operation by operation.  The result depends on the architecture
-only: not on weights, on ``requires_grad`` or on the order of unions.
+only: not on weights, on ``requires_grad`` or on the order of unions.  The graph's name
+also says which weights are trained.
 """
 
 import copy
@@ -153,7 +154,7 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
 
 def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.Graph:
     try:
-        with torch.no_grad(), _plain_attention():
+        with torch.no_grad(), _plain_attention(), _same_draws():
             return tracer.trace(model)
     except RunError as error:
         leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
@@ -166,6 +167,14 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
         raise StructureError(msg) from error
+
+
+@contextmanager
+def _same_draws() -> Iterator[None]:
+    """Let what a forward draws be the same in each trace; it is part of the name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 @contextmanager

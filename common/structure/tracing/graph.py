@@ -8,25 +8,44 @@ import torch
 from torch import Tensor, fx, nn
 
 from fedprune.common.models.flat import norm_modules
+from fedprune.common.structure.tracing.code_text import (
+    code_of_class,
+    code_of_function,
+    is_known,
+)
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_INTERNAL = frozenset(vars(nn.Module()))  # every module has these; none is a setting
+_SETTINGS = (
+    *(type(None), bool, int, float, complex, str, bytes, tuple, list, dict),
+    *(set, frozenset, slice, torch.dtype, Tensor),
+)
 
 
 def graph_digest(network: nn.Module, graph: fx.Graph) -> str:
     """Return 32 hex digits that name what a traced network computes, but for weights.
 
     Operations and their arguments, in order; types, settings and shapes of the modules
-    and tensors that they use; constant buffers by their values.  Weights and running
-    moments count by their shapes alone: training changes them.
+    and tensors that they use, and which weights are trained; constants by their
+    values.  A module that is called as one operation counts with all modules in it,
+    and one of the user's with the code of its class.  Weights and running moments
+    count by their shapes alone: training changes them.
 
     Args:
         network: The network that the graph was traced from.
         graph: Its graph.
     """
-    lines = [_line(network, node) for node in graph.nodes]
-    lines += [f"{name} {_tensor(item)}" for name, item in network.named_parameters()]
+    lines = [line for node in graph.nodes for line in _lines(network, node)]
+    lines += [
+        f"{name} {_tensor(item)} {'trained' if item.requires_grad else 'frozen'}"
+        for name, item in network.named_parameters()
+    ]
     lines += [f"{name} {_content(item)}" for name, item in _constants(network)]
-    return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+    return _digest("\n".join(lines).encode())
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()
 
 
 def _constants(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -38,50 +57,77 @@ def _constants(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _content(item: Tensor) -> str:
+    if item.layout != torch.strided or item.is_quantized or item.is_meta:
+        return _tensor(item)
     data = item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f"{_tensor(item)} {blake2b(data.tobytes(), digest_size=16).hexdigest()}"
+    return f"{_tensor(item)} {_digest(data.tobytes())}"
 
 
-def _line(network: nn.Module, node: fx.Node) -> str:
+def _lines(network: nn.Module, node: fx.Node) -> Iterator[str]:
+    """Yield an operation, and each module inside of what it calls."""
     target = _plain(node.target)
+    yield f"{node.name} {node.op} {target} {_plain(node.args)} {_plain(node.kwargs)}"
+    if node.op == "get_attr" and node.target in vars(network):
+        # What the forward made by itself; weights and buffers follow below.
+        yield f"{target} {_plain(vars(network)[str(node.target)])}"
     if node.op == "call_module":
-        module = network.get_submodule(str(node.target))
-        target += f" {type(module).__qualname__}({_settings(module)})"
-    return f"{node.name} {node.op} {target} {_plain(node.args)} {_plain(node.kwargs)}"
+        called = network.get_submodule(str(node.target))
+        for name, module in called.named_modules():
+            kind = type(module).__qualname__
+            yield f"{target}/{name} {kind}({_settings(module)}) {_code(module)}"
 
 
 def _settings(module: nn.Module) -> str:
-    """Return how a module was made: as it prints itself, else its plain attributes."""
+    """Return how a module was made: as it prints itself, and its plain attributes."""
     # Attention, for one, prints nothing of its number of heads.
-    return module.extra_repr() or ", ".join(
-        f"{name}={value!r}"
+    hidden = "_" if is_known(type(module)) else ()  # libraries mark torch's modules
+    found = [
+        f"{name}={_plain(value)}"
         for name, value in sorted(vars(module).items())
-        if isinstance(value, bool | int | float | str | tuple)
-        and name != "training"
-        and not name.startswith("_")
-    )
+        if name not in _INTERNAL and _is_setting(value) and not name.startswith(hidden)
+    ]
+    return ", ".join([_ADDRESS.sub("", module.extra_repr()), *found])
+
+
+def _is_setting(value: object) -> bool:
+    return isinstance(value, _SETTINGS) or callable(value)
+
+
+def _code(module: nn.Module) -> str:
+    """Return the code of a module that is not torch's own, "" for the others."""
+    text = code_of_class(type(module), _plain)
+    own = vars(module).get("forward")
+    return text if own is None else f"{text} {code_of_function(own, _plain)}"
 
 
 def _plain(value: object) -> str:
     """Return a value as text that does not change between processes."""
-    if isinstance(value, slice):
-        value = ["slice", value.start, value.stop, value.step]
-    if isinstance(value, dict):
-        value = ["dict", *value.items()]
+    value = _listed(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_plain, value))}]"
     if isinstance(value, fx.Node):
         return f"%{value.name}"
     if isinstance(value, Tensor):
-        return _tensor(value)
+        return _tensor(value) if isinstance(value, nn.Parameter) else _content(value)
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
-        return f"{getattr(value, '__module__', '')}.{name}"
+        # A file of the user's is a module of another name after each change.
+        code = code_of_function(value, _plain)
+        return f"{code or getattr(value, '__module__', '')}.{name}"
     return _ADDRESS.sub("", repr(value))
 
 
-def _tensor(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__qualname__
+def _listed(value: object) -> object:
+    """Return slices, dicts and sets as lists, other values as they are."""
+    if isinstance(value, slice):
+        return ["slice", value.start, value.stop, value.step]
+    if isinstance(value, dict):
+        return ["dict", *value.items()]
+    if isinstance(value, set | frozenset):
+        return ["set", *sorted(map(_plain, value))]
+    return value
+
+
+def _tensor(value: Tensor) -> str:
     kind = str(value.dtype).removeprefix(f"{torch.__name__}.")
     return f"{kind}{list(value.shape)}"

@@ -52,7 +52,10 @@ def test_a_file_elsewhere_or_in_a_run_folder_names_no_code(app, tmp_path):
     run.mkdir()
     (run / "config.toml").write_text(OWN)
     (run / "manifest.json").write_text("{}")
-    for path in (str(tmp_path / "else.toml"), "../else.toml", "runs/config.toml"):
+    (run / "model/deep").mkdir(parents=True)
+    (run / "model/deep/x.toml").write_text(OWN)
+    outside = (str(tmp_path / "else.toml"), "../else.toml")
+    for path in (*outside, "runs/config.toml", "runs/model/deep/x.toml"):
         with pytest.raises(ConfigError, match=r"cannot set task\.model"):
             read_app_config({"config": path})
 

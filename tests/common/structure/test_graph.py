@@ -82,11 +82,137 @@ def test_heads_count_though_attention_does_not_print_them():
     assert len(names) == 2
 
 
+class Scaled(nn.Module):
+    """A module of the user's that is called as one operation."""
+
+    POWER = 1
+
+    def __init__(self, scale=2.0, kept=(1, 2), act=torch.relu):
+        super().__init__()
+        self._scale = scale
+        self.kept = [*kept]
+        self.constant = torch.ones(1)
+        self.act = act
+        self.inner = nn.Sequential(nn.LeakyReLU(0.1))
+
+    def forward(self, x):
+        return self.act(self.inner(x)) * self._scale + self._more(x)
+
+    def _more(self, x):
+        return x * self.constant
+
+
+class Hinted(nn.Module):
+    """A network with such a module."""
+
+    def __init__(self, middle, **changes):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.middle = middle
+        self.fc = nn.Linear(8, 3)
+        for path, value in changes.items():
+            *owner, name = path.split("__")
+            setattr(self.get_submodule(".".join(owner)), name, value)
+
+    def forward(self, x):
+        return self.fc(self.middle(self.conv(x)).mean((2, 3)))
+
+
+def hinted(**changes):
+    made = {k: v for k, v in changes.items() if "__" not in k}
+    return Hinted(Scaled(**made), **{k: changes[k] for k in changes.keys() - made})
+
+
+def times(factor):
+    return lambda x: x * factor
+
+
+INSIDE = {
+    "a setting of a module in it": {"middle__inner__0__negative_slope": 0.2},
+    "another module in it": {"middle__inner": nn.Sequential(nn.ELU(0.1))},
+    "a hidden setting": {"scale": 3.0},
+    "a list": {"kept": (1, 3)},
+    "a constant": {"middle__constant": torch.zeros(1)},
+    "a function of torch": {"act": torch.tanh},
+    "a function": {"act": times(2)},
+    "a function that holds another number": {"act": times(3)},
+    "an own forward": {"middle__forward": times(2)},
+}
+
+
+KEPT = {"kept": ({"a", "b", "c"}, {"d": torch.float32}), "act": times(2)}
+
+
+def ignored(model):
+    return find(model, torch.zeros(2, 1, 8, 8), ignore=["middle"]).graph
+
+
+def test_what_an_ignored_module_computes_is_part_of_the_name():
+    names = [ignored(hinted(**changes)) for changes in INSIDE.values()]
+    assert len({ignored(hinted()), *names}) == len(INSIDE) + 1
+    assert ignored(hinted()) == ignored(hinted())
+
+
+def test_what_a_module_with_hints_computes_is_part_of_the_name(monkeypatch):
+    monkeypatch.setattr(
+        Scaled,
+        "pruning_hints",
+        {"inputs": [{1: "a"}], "output": {1: "a"}},
+        raising=False,
+    )
+    names = [named(hinted(**changes)) for changes in INSIDE.values()]
+    assert len({named(hinted()), *names}) == len(INSIDE) + 1
+
+
+CLASS = {
+    "its forward": {"forward": lambda self, x: self.act(self.inner(x)) * self._scale},
+    "what its forward calls": {"_more": lambda self, x: 2 * x * self.constant},
+    "a constant of its class": {"POWER": 2},
+}
+
+
+@pytest.mark.parametrize("change", CLASS.values(), ids=CLASS)
+def test_the_code_of_an_ignored_module_is_part_of_the_name(change, monkeypatch):
+    before = ignored(hinted())
+    for name, item in change.items():
+        monkeypatch.setattr(Scaled, name, item)
+    assert ignored(hinted()) != before
+
+
+def test_which_weights_are_trained_is_part_of_the_name():
+    frozen = Net()
+    frozen.conv.weight.requires_grad = False
+    assert named(frozen) != named(Net())
+
+
+class Drawn(Net):
+    """A network that adds constants of its own and noise."""
+
+    def __init__(self, constant):
+        super().__init__()
+        self.own = constant
+
+    def forward(self, x):
+        noise = torch.rand(3)
+        return super().forward(x) * torch.tensor([1.0, 2.0, self.own]) + noise
+
+
+def test_constants_of_the_code_are_part_of_the_name_and_draws_are_not():
+    state = torch.get_rng_state()
+    assert named(Drawn(3.0)) == named(Drawn(3.0)) != named(Drawn(4.0))
+    Net()
+    assert not torch.equal(state, torch.get_rng_state())
+    model, state = Drawn(3.0), torch.get_rng_state()
+    named(model)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 @pytest.mark.slow
 def test_the_name_is_the_same_in_another_process():
     code = f"import runpy; here = runpy.run_path({__file__!r}); "
     code += "Net, Attending, named = (here[x] for x in ('Net', 'Attending', 'named')); "
-    code += "print(named(Net()), named(Attending(2), (5, 16)))"
+    code += "ignored, hinted, kept = (here[x] for x in ('ignored', 'hinted', 'KEPT')); "
+    code += "print(named(Net()), named(Attending(2), (5, 16)), ignored(hinted(**kept)))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=SOURCES,
@@ -95,4 +221,5 @@ def test_the_name_is_the_same_in_another_process():
         check=True,
         env={"PYTHONHASHSEED": "7", "PYTHONPATH": str(SOURCES)},
     )
-    assert done.stdout.split() == [named(Net()), named(Attending(2), (5, 16))]
+    names = [named(Net()), named(Attending(2), (5, 16)), ignored(hinted(**KEPT))]
+    assert done.stdout.split() == names

@@ -1,6 +1,7 @@
 """What a server writes for Flower, how it asks, and what it tells of a run."""
 
 import json
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -66,6 +67,28 @@ def test_the_gate_stands_in_front_of_flower_s_own_command(link):
     gate = link.state / "bin" / "flwr-serverapp"
     assert gate.stat().st_mode & stat.S_IXUSR
     assert link.executor().environment["PATH"].startswith(f"{gate.parent}:")
+
+
+@pytest.mark.parametrize(
+    "place", ["bin/torch.py", "app/x.py", "flower/apps/a/torch.py"]
+)
+def test_nothing_that_flower_would_run_comes_with_a_folder(link, place):
+    path = link.state / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    link.prepare()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("place", ["bin", "app", "flower/apps", "flower"])
+def test_a_folder_of_a_server_that_leads_elsewhere_is_refused(link, place, tmp_path):
+    (tmp_path / "mine/apps").mkdir(parents=True)
+    (tmp_path / "mine/apps/x").touch()
+    shutil.rmtree(link.state / place)
+    (link.state / place).symlink_to(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="by a link"):
+        link.prepare()
+    assert (tmp_path / "mine/apps/x").exists()
 
 
 def test_a_link_is_found_again_by_its_folder(link, tmp_path):

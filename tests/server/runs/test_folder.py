@@ -10,6 +10,8 @@ import pytest
 
 import fedprune.common.system.atomic
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.server.runs.checkpoint import _append_line
+from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder, write_bytes_atomic, write_json_atomic
 
 HOLD = """
@@ -131,6 +133,38 @@ def test_a_full_disk_names_path_and_bytes_and_keeps_the_old_file(tmp_path, monke
 def test_another_failure_names_the_path_and_its_cause(tmp_path):
     with pytest.raises(FedPruneError, match=r"cannot write .*absent"):
         write_bytes_atomic(tmp_path / "absent" / "x", b"1")
+
+
+def hold_it(folder):
+    with folder.locked():
+        pass
+
+
+def journal(folder):
+    _append_line(folder.checkpoints / "main-journal.jsonl", "{}")
+
+
+WRITERS = {
+    ".lock": hold_it,
+    "events.jsonl": lambda folder: EventLog(folder.events),
+    "checkpoints/main-journal.jsonl": journal,
+    f".plan.json.{os.getpid()}.tmp": lambda f: write_json_atomic(f.plan, {}),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_link_that_came_later_is_not_written_through(tmp_path, name):
+    folder = RunFolder.create(tmp_path / "runs")
+    for target in (tmp_path / "mine", tmp_path / "absent"):
+        if target.name == "mine":
+            target.write_text("")
+        (folder.path / name).unlink(missing_ok=True)
+        (folder.path / name).symlink_to(target)
+        with pytest.raises(IntegrityError, match="is a link") as error:
+            WRITERS[name](folder)
+        assert len(str(error.value).splitlines()) == 1
+    assert (tmp_path / "mine").read_text() == ""
+    assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", ".lock", "checkpoints/x", "model"])

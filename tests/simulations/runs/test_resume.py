@@ -210,6 +210,14 @@ def test_a_server_refuses_another_network_too(tmp_path, factory):
     check_unchanged(folder, before)
     with pytest.raises(IntegrityError, match=re.escape(NETWORK)):
         check_unchanged(folder, now)
+    folder.structure.unlink()
+    with pytest.raises(IntegrityError, match=r"it lacks structure\.json"):
+        check_unchanged(folder, before)
+    (folder.checkpoints / "main-round-00001.safetensors").touch()
+    folder.events.unlink()
+    lacks = r"it lacks 'graph' in events\.jsonl, structure\.json"
+    with pytest.raises(IntegrityError, match=lacks):
+        check_unchanged(folder, before)
 
 
 @pytest.fixture(scope="module")
@@ -304,11 +312,20 @@ def test_a_run_that_never_stopped_warns_of_nothing(finished):
     assert '"warning"' not in events
 
 
-def test_an_older_run_goes_on_with_one_warning(folder):
+NOTED = ("config_digest", "data_fingerprint", "graph", "weights_sha256")
+
+
+@pytest.mark.parametrize("key", NOTED)
+def test_a_run_whose_manifest_was_thinned_is_refused(folder, key):
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("data_fingerprint", "graph", "weights_sha256"):
-        del manifest[key]
+    del manifest[key]
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    (warning,) = goes_on(folder)
-    assert "did not note data_fingerprint, graph, weights_sha256" in warning["text"]
+    message = f"cannot go on: it lacks '{key}' in manifest.json, so nobody can tell"
+    refused(folder, Tiny, IntegrityError, message)
+
+
+def test_a_run_without_its_structure_is_refused(folder):
+    (folder / "structure.json").unlink()
+    message = "cannot go on: it lacks structure.json, so nobody can tell"
+    refused(folder, Tiny, IntegrityError, message)
