@@ -2,7 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
 from hashlib import blake2b
+from types import FunctionType
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,7 +22,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _INTERNAL = frozenset(vars(nn.Module()))  # every module has these; none is a setting
 _SETTINGS = (
     *(type(None), bool, int, float, complex, str, bytes, tuple, list, dict),
-    *(set, frozenset, slice, torch.dtype, Tensor),
+    *(set, frozenset, slice, torch.dtype, Tensor, Enum),
 )
 
 
@@ -90,7 +94,7 @@ def _settings(module: nn.Module) -> str:
 
 
 def _is_setting(value: object) -> bool:
-    return isinstance(value, _SETTINGS) or callable(value)
+    return isinstance(value, _SETTINGS) or callable(value) or is_dataclass(value)
 
 
 def _code(module: nn.Module) -> str:
@@ -113,12 +117,35 @@ def _plain(value: object) -> str:
         name = getattr(value, "__qualname__", type(value).__qualname__)
         # A file of the user's is a module of another name after each change.
         code = code_of_function(value, _plain)
-        return f"{code or getattr(value, '__module__', '')}.{name}"
+        return f"{code or getattr(value, '__module__', '')}.{name}{_own(value)}"
     return _ADDRESS.sub("", repr(value))
 
 
+def _own(value: object) -> str:
+    """Return the plain attributes of an object that is called, "" of functions."""
+    if isinstance(value, type | FunctionType | nn.Module):
+        return ""
+    found = getattr(value, "__dict__", {})
+    return "".join(
+        f" {name}={_plain(item)}"
+        for name, item in sorted(found.items())
+        if isinstance(item, _SETTINGS)
+    )
+
+
 def _listed(value: object) -> object:
-    """Return slices, dicts and sets as lists, other values as they are."""
+    """Return what is made of parts as lists, other values as they are."""
+    if isinstance(value, partial):
+        return ["partial", value.func, *value.args, value.keywords]
+    if isinstance(value, Enum):
+        return [type(value).__qualname__, value.name]
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value)]
+        return [type(value).__qualname__, *((n, getattr(value, n)) for n in names)]
+    return _collected(value)
+
+
+def _collected(value: object) -> object:
     if isinstance(value, slice):
         return ["slice", value.start, value.stop, value.step]
     if isinstance(value, dict):

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,30 @@ def times(factor):
     return lambda x: x * factor
 
 
+@dataclass
+class Setting:
+    """A setting in a class of its own."""
+
+    value: float
+
+
+class Kind(Enum):
+    """A setting by name."""
+
+    A = 1
+    B = 2
+
+
+class Times:
+    """An object that is called."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return x * self.factor
+
+
 INSIDE = {
     "a setting of a module in it": {"middle__inner__0__negative_slope": 0.2},
     "another module in it": {"middle__inner": nn.Sequential(nn.ELU(0.1))},
@@ -137,6 +164,14 @@ INSIDE = {
     "a function": {"act": times(2)},
     "a function that holds another number": {"act": times(3)},
     "an own forward": {"middle__forward": times(2)},
+    "a dataclass": {"middle__setting": Setting(2.0)},
+    "the same with another value": {"middle__setting": Setting(3.0)},
+    "an enum": {"middle__kind": Kind.A},
+    "another of it": {"middle__kind": Kind.B},
+    "a partial": {"act": partial(torch.mul, other=2)},
+    "the same with another argument": {"act": partial(torch.mul, other=3)},
+    "an object that is called": {"act": Times(2)},
+    "the same with another attribute": {"act": Times(3)},
 }
 
 
