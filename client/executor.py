@@ -5,7 +5,9 @@ brought along.  This runs the installed code and no other, and keeps torch, data
 networks in memory: less of it, and seconds less for every round.
 
 It speaks the SuperNode's runtime interface of Flower 1.41 as ``flower-superexec`` and
-``flwr-clientapp`` do.
+``flwr-clientapp`` do: names that Flower does not document.  No other file of the client
+imports them; they may move in any minor release, which is why ``flwr`` is held below
+1.42 (the server's are in ``server/devices/serverapp.py``).
 """
 
 import argparse

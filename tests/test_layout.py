@@ -150,3 +150,14 @@ def test_constraints_pin_every_direct_dependency():
     assert names - {name.replace("_", "-") for name in pinned} == set()
     # A local version ("2.13.0+cpu") exists on one index only.
     assert "+" not in re.sub(r"(?m)^#.*", "", text)
+
+
+def test_what_flower_does_not_document_is_imported_by_one_file_a_side():
+    public = {"flwr.app", "flwr.serverapp", "flwr.clientapp", "flwr.simulation"}
+    found = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else ""
+            if (module or "").startswith("flwr") and module not in public:
+                found.add(path.relative_to(ROOT).as_posix())
+    assert found == {"client/executor.py", "server/devices/serverapp.py"}

@@ -2,6 +2,10 @@
 
 Flower runs whatever a submitted run brings along.  This stands in its place on the
 search path of the server's executor, and refuses a run that brings code.
+
+The server's only file that imports what Flower does not document (``flwr.superlink``);
+such names may move in any minor release, so the dependency is ``flwr>=1.41,<1.42``, and
+a new Flower is tried here and in ``client/executor.py`` first.
 """
 
 from importlib import import_module
