@@ -1,4 +1,4 @@
-"""How a run on Ray ends before its time: its server like Ctrl-C, its workers at once."""
+"""Ends of a run on Ray before its time: the server as by Ctrl-C, workers at once."""
 
 import os
 import signal

@@ -123,7 +123,9 @@ class _Flower:
         """Start it and return its grid, once every worker is registered."""
         self._thread.start()
         grid = self._soon(self._grid, "Flower's grid")
-        self._soon(lambda: len(set(grid.get_node_ids())) >= self._workers, "all workers")
+        self._soon(
+            lambda: len(set(grid.get_node_ids())) >= self._workers, "all workers"
+        )
         return grid
 
     def check(self) -> None:

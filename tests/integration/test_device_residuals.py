@@ -53,10 +53,10 @@ class Devices(GridEngine):
         nodes = {name: number for number, name in enumerate(IDS)}
         super().__init__(FakeGrid(nodes.values(), self.answer), nodes)
 
-    def ask(self, asking, *rest):
-        if asking.round == 3:
+    def ask(self, work):
+        if work.plan.round == 3:
             self.harm(self.place / IDS[0])
-        return super().ask(asking, *rest)
+        return super().ask(work)
 
     def answer(self, number, message):
         message.metadata.__dict__["_message_id"] = "m"
