@@ -49,8 +49,9 @@ class Client:
         return answer_to(self.plan if plan is None else plan, self.bench, self.store)
 
     def decode(self, data):
-        work = self.work
-        return codec.decode_update(data, work.expected(work.asking.orders[0]))
+        asked = replace(self.work, plan=self.plan)
+        expected = asked.expected(asked.asking.orders[0])
+        return codec.decode_update(data, expected)
 
     def with_plan(self, prune_plan: PrunePlan, **changes):
         """Return the plan with the network that another prune plan keeps."""

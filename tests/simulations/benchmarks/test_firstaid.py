@@ -18,7 +18,7 @@ from helpers.tiny_federation import (
 
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Phase, Status
+from fedprune.common.messages import ClientUpdate, Phase, Status
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.benchmarks import firstaid
@@ -76,7 +76,7 @@ def answers(tmp_path, attack, phase):
 @pytest.mark.parametrize("attack", lies.ATTACKS)
 def test_a_hostile_answer_is_a_valid_message_that_says_something_else(tmp_path, attack):
     honest, lie, _, records = answers(tmp_path, attack, Phase.FINETUNE)
-    names = [field.name for field in fields(honest)]
+    names = [field.name for field in fields(ClientUpdate)]
     changed = {n for n in names if not same(getattr(honest, n), getattr(lie, n))}
     assert changed == ALTERED[attack]
     assert {r.status for r in records.values()} == {Status.ACCEPTED}

@@ -128,7 +128,7 @@ def test_engines_of_one_configuration_give_the_same_bits(tmp_path):
 def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     one = Round()
     whole = one.ask(tmp_path / "one")
-    work, records = one.work, []
+    work, records, singles = one.work, [], []
     total = Accumulator(work.spec.size, work.asking.limits)
     for hand in deal(work.asking.orders, {"client-002": 50}, workers):
         worker = Worker(one.task, tmp_path / "many")
@@ -136,8 +136,13 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
         part = decode_part(encode_part(worker.play(job)), work)
         total.merge(part.total)
         records += part.records
+        singles += part.singles
     assert bits(total) == bits(whole.total)
     assert without_time(records) == without_time(whole.records)
+    singles.sort(key=lambda single: single.client_id)
+    assert [s.answer for s in singles] == [s.answer for s in whole.singles] != []
+    for mine, theirs in zip(singles, whole.singles, strict=True):
+        assert mine.delta.values.tobytes() == theirs.delta.values.tobytes()
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
