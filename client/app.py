@@ -6,7 +6,7 @@ that from the server.  A simulated node plays the client of its number
 (``partition-id``) with the run's configuration.
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 
 from fedprune.client.device import node
 from fedprune.client.device import task as device
-from fedprune.client.rounds.judge import sample_of
+from fedprune.client.rounds.judge import judged
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
@@ -39,10 +39,29 @@ from fedprune.common.task import Task
 
 app = ClientApp()
 
-# A node may be served by a fresh process for each message; where it is not, networks
-# and data stay built.
-_benches: dict[str, Workbench] = {}
-_plans: dict[Path, bytes] = {}  # state folder -> the plan that was evaluated last
+
+class _Resident:
+    """What stays in this process between messages: of the node that was served last.
+
+    Flower hands a message to a function and takes an answer, so whatever is to outlive
+    a message belongs to the process.  Some processes serve one message only; in those
+    that stay networks and data are built once.
+    """
+
+    def __init__(self) -> None:
+        self.evaluated = b""  # the plan that was evaluated last
+        self._own: dict[str, object] = {}
+        self._bench: Workbench | None = None
+
+    def bench(self, own: Mapping[str, object], *, is_device: bool) -> Workbench:
+        """Return the workbench of a node's configuration."""
+        if self._bench is None or self._own != dict(own):
+            task = device.device_task(own) if is_device else Task(read_app_config(own))
+            self._bench, self._own, self.evaluated = Workbench(task), dict(own), b""
+        return self._bench
+
+
+_resident = _Resident()
 
 
 @app.query(HELLO)
@@ -66,18 +85,18 @@ def train(message: Message, context: Context) -> Message:
     if not (root / plan.run_id).exists():
         device.drop_old_runs(root, plan.run_id)
     store = ClientStore(root / plan.run_id, name)
-    blob = run_round(plan, bench, store)
+    opened = open_plan(plan, bench, store)
+    blob = run_round(opened, bench, store)
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
     content = RecordDict({RECORD: answer})
     if store.has_lost(plan.acknowledged):
         content[NOTES] = ConfigRecord({LOST: True})
         text = f"round {plan.round}: the residual of {name} is missing or damaged under"
         print(f"warning: {text} {root / plan.run_id}; it goes on without", flush=True)  # noqa: T201 - the device's own output
-    if _is_device(context) and _plans.get(root) != plan.broadcast.plan.digest:
-        opened = open_plan(plan, bench, store)
-        sample = sample_of(name, bench.task, bench.data(name).train)
-        device.note_plan(root, bench, opened.structure, opened.broadcast, sample=sample)
-        _plans[root] = plan.broadcast.plan.digest
+    if _is_device(context) and _resident.evaluated != plan.broadcast.plan.digest:
+        model, _ = judged(opened, bench)
+        device.note_plan(root, bench.task, plan.broadcast.plan, model)
+        _resident.evaluated = plan.broadcast.plan.digest
     return Message(content, reply_to=message)
 
 
@@ -111,16 +130,9 @@ def _root(context: Context) -> Path:
 
 
 def _bench(context: Context) -> Workbench:
-    own = context.node_config if _is_device(context) else context.run_config
-    key = json.dumps(dict(own), sort_keys=True)
-    if key not in _benches:
-        task = (
-            device.device_task(own)
-            if _is_device(context)
-            else Task(read_app_config(own))
-        )
-        _benches[key] = Workbench(task)
-    return _benches[key]
+    is_device = _is_device(context)
+    own = context.node_config if is_device else context.run_config
+    return _resident.bench(own, is_device=is_device)
 
 
 def _client_id(context: Context) -> str:

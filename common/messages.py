@@ -409,6 +409,17 @@ class ClientUpdate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedUpdate(ClientUpdate):
+    """An answer that was read and checked.
+
+    Attributes:
+        sparse: What its delta stands for.
+    """
+
+    sparse: SparseDelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """What the server knows of a valid answer before it reads one byte of it.
 

@@ -193,7 +193,8 @@ def _deliver(
     results = deliver(
         work.grid,
         nodes,
-        (work.structure.to_json(), blob),
+        work.structure.to_json(),
+        blob,
         deadline_s=work.task.config.rounds.deadline_s,
     )
     for result in results:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 from typing_extensions import override
 
 from fedprune.client.device.node import (
@@ -20,18 +21,16 @@ from fedprune.client.device.node import (
     SHARE,
     parse_share,
 )
-from fedprune.client.rounds.measure import fit, validate
+from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_config, toml_value
-from fedprune.common.data.examples import Examples
 from fedprune.common.data.partition import partition
 from fedprune.common.dry_run import Batch, check_data, dry_run
 from fedprune.common.errors import DataError
-from fedprune.common.messages import Broadcast, Indices, digest_of
+from fedprune.common.messages import Indices, PrunePlan, digest_of
 from fedprune.common.pruning.plan import check_plan
-from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 from fedprune.common.trust import named_code, record_code
 
@@ -113,35 +112,21 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
     )
 
 
-def note_plan(
-    root: Path,
-    bench: Workbench,
-    structure: Structure,
-    broadcast: Broadcast,
-    *,
-    sample: Examples | None = None,
-) -> Evaluation:
+def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Evaluation:
     """Evaluate a network on the device's own test part; keep one line of it.
 
     Args:
         root: Folder of the device's state.
-        bench: Gives task and networks.
-        structure: The original network.
-        broadcast: The network.
-        sample: What its batch-norm moments are measured on first; None where those
-            that came with it belong to these very weights.
+        task: The device's task.
+        plan: The network's prune plan.
+        model: The network, with batch-norm moments that belong to its weights.
     """
-    spec = structure.spec(broadcast.plan.keep)
-    weights = codec.decode_weights(broadcast.weights, spec)
-    model = bench.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
-    if sample is not None:
-        fit(model, sample)
-    found = validate(model, bench.task.dataset.test, bench.task)
+    found = validate(model, task.dataset.test, task)
     count = max(found.count, 1)
     line = Evaluation(
         time=round(time.time(), 3),
-        plan=broadcast.plan.digest.hex(),
-        params=spec.size,
+        plan=plan.digest.hex(),
+        params=sum(weight.numel() for weight in model.parameters()),
         examples=found.count,
         loss=found.loss_sum / count,
         accuracy=found.correct / count,
@@ -184,7 +169,7 @@ def take_final(
     )
     # This device's own configuration named it; now its own file does.
     record_code(run_id, named_code(bench.task.config))
-    return note_plan(root, bench, structure, broadcast)
+    return note_plan(root, bench.task, broadcast.plan, model)
 
 
 def drop_old_runs(root: Path, current: str) -> None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.codec import BaseName
-from fedprune.common.errors import IntegrityError, PayloadError
+from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import (
     Broadcast,
     GridWeights,
@@ -95,9 +95,9 @@ def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Take
 
 def hold_on(taken: Taken, plan: PrunePlan, round_: int, store: ClientStore) -> None:
     """Keep a broadcast for the changes of later rounds."""
-    if taken.grid is not None:
-        data = codec.encode_held(plan, taken.grid)
-        store.save_held(round_, taken.grid.name, data)
+    grid = taken.grid
+    if grid is not None:
+        store.save_held(round_, grid.name, lambda: codec.encode_held(plan, grid))
 
 
 def _load(base: BaseName, structure: Structure, store: ClientStore) -> _Held:
@@ -106,19 +106,18 @@ def _load(base: BaseName, structure: Structure, store: ClientStore) -> _Held:
     Raises:
         IntegrityError: If it is not, or not whole.
     """
-    which = f"the broadcast of round {base.round} ({base.name.hex()})"
-    data = store.load_held(base.round, base.name)
-    if data is None:
-        msg = f"{which} is not held here: send everything"
-        raise IntegrityError(msg)
-    try:
+
+    def read(data: bytes) -> _Held:
         plan = codec.held_plan(data)
         check_plan(structure, plan)
         grid = codec.decode_held(data, structure.spec(plan.keep))
-    except PayloadError as error:
-        msg = f"{which} is damaged here: send everything ({error})"
-        raise IntegrityError(msg) from error
-    if grid.name != base.name:
-        msg = f"{which} is another one here: send everything"
+        if grid.name != base.name:
+            raise PayloadError(Reason.BAD_DIGEST, "held", f"want {base.name.hex()}")
+        return _Held(grid=grid, keep=plan.keep)
+
+    held = store.load_held(base.round, base.name, read)
+    if held is None:
+        which = f"the broadcast of round {base.round} ({base.name.hex()})"
+        msg = f"{which} is not held here, or not whole: send everything"
         raise IntegrityError(msg)
-    return _Held(grid=grid, keep=plan.keep)
+    return held

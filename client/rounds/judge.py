@@ -7,16 +7,16 @@ moments of the weights in question (``fedprune.client.rounds.measure.fit``).
 import numpy as np
 from torch import Tensor, nn
 
+from fedprune.client.rounds.broadcasts import take
 from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
-from fedprune.client.rounds.opened import Opened, keep_teacher
+from fedprune.client.rounds.opened import Opened, held_teacher, keep_teacher
 from fedprune.client.rounds.score import score
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import teach
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
-from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Vector
+from fedprune.common.messages import Statistics, Vector
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.task import Task
@@ -32,6 +32,19 @@ def sample_of(client_id: str, task: Task, examples: Examples) -> Examples:
     return examples.take(balanced(examples.targets, MEASURED, rng))
 
 
+def judged(opened: Opened, bench: Workbench) -> tuple[nn.Module, Statistics | None]:
+    """Return the broadcast with the moments that this client measured on it, and these.
+
+    The next network of the bench may be the same object.
+    """
+    plan = opened.plan
+    sent = plan.broadcast
+    keep, pooled = sent.plan.keep, sent.statistics
+    model = bench.network(opened.structure, keep, opened.weights, pooled)
+    examples = bench.data(plan.client_id).train
+    return model, fit(model, sample_of(plan.client_id, bench.task, examples))
+
+
 def lesson(
     opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
 ) -> Tensor | None:
@@ -39,8 +52,9 @@ def lesson(
     plan = opened.plan
     if not plan.teacher or plan.settings.distill_weight <= 0.0:
         return None
-    if plan.teacher_broadcast is not None:
-        keep_teacher(plan.teacher_broadcast, store)
+    came = plan.teacher_broadcast
+    if came is not None:
+        keep_teacher(came.digest, lambda: came, store)
     return bench.lesson(
         plan.teacher,
         plan.client_id,
@@ -52,20 +66,13 @@ def _teacher_outputs(
     opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
 ) -> Tensor:
     """Build the teacher and return its outputs, float32[n, outputs]."""
-    plan = opened.plan
-    broadcast = plan.teacher_broadcast
-    if broadcast is None:
-        data = store.load_shared(f"broadcast-{plan.teacher.hex()}.bin")
-        if data is None:
-            msg = f"teacher {plan.teacher.hex()} is not held here: send it again"
-            raise IntegrityError(msg)
-        broadcast = codec.decode_broadcast(data)
-    check_plan(opened.structure, broadcast.plan)
-    spec = opened.structure.spec(broadcast.plan.keep)
-    weights = codec.decode_weights(broadcast.weights, spec)
-    codec.check_weights(weights, plan.teacher)
+    plan, structure = opened.plan, opened.structure
+    broadcast = plan.teacher_broadcast or held_teacher(plan.teacher, store)
+    check_plan(structure, broadcast.plan)
+    taken = bench.taken(broadcast, lambda: take(broadcast, structure, store))
+    codec.check_weights(taken.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
-    model = bench.network(opened.structure, keep, weights, pooled)
+    model = bench.network(structure, keep, taken.weights, pooled)
     fit(model, sample_of(plan.client_id, bench.task, examples))
     return teach(model, examples)
 

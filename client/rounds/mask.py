@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.errors import IntegrityError, PayloadError
+from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Mask, ModelSpec, RoundPlan, WeightMask
 from fedprune.common.sparsity.masks import check_mask
 
@@ -24,22 +24,18 @@ def open_mask(
     if not plan.mask:
         return None
     name = f"mask-{plan.mask.hex()}.bin"
-    mask = plan.weight_mask or _stored(store.load_shared(name))
+    mask = plan.weight_mask or store.load_shared(name, _read)
     if mask is None:
         msg = f"weight mask {plan.mask.hex()} is not held here: send it again"
         raise IntegrityError(msg)
     check_mask(mask, spec, plan.broadcast.plan.digest, plan.mask)
     if plan.weight_mask is not None:
-        store.save_shared(name, codec.encode_mask(mask))
+        store.save_shared(name, _read, lambda: codec.encode_mask(mask))
     return mask
 
 
-def _stored(data: bytes | None) -> WeightMask | None:
-    """Return a stored mask; one that cannot be read counts as not held."""
-    try:
-        return None if data is None else codec.decode_mask(data, _MAX_STORED)
-    except PayloadError:
-        return None
+def _read(data: bytes) -> WeightMask:
+    return codec.decode_mask(data, _MAX_STORED)
 
 
 class Zeros:

@@ -1,5 +1,6 @@
 """One plan opened: its parts read, checked against each other, and kept."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fedprune.client.rounds.broadcasts import Taken, hold_on, take
@@ -8,7 +9,14 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
-from fedprune.common.messages import Broadcast, ModelSpec, RoundPlan, Vector, WeightMask
+from fedprune.common.messages import (
+    Broadcast,
+    ModelSpec,
+    RoundPlan,
+    Vector,
+    WeightMask,
+    digest_of,
+)
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.structure.structure import Structure
 
@@ -43,18 +51,14 @@ class Opened:
 
 
 def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
-    """Read structure, plan and weights; keep what the server will not send again."""
-    name = f"structure-{plan.structure.hex()}.json"
-    text = plan.structure_json or store.load_shared(name)
-    if text is None:
-        msg = f"structure {plan.structure.hex()} is not held here: send it again"
-        raise IntegrityError(msg)
-    structure = bench.structure(plan.structure, text)
-    if structure.digest != plan.structure:
-        detail = f"digest {structure.digest.hex()}; want {plan.structure.hex()}"
-        raise PayloadError(Reason.BAD_DIGEST, "structure", detail)
-    if plan.structure_json:
-        store.save_shared(name, text)
+    """Read structure, plan and weights; keep what the server will not send again.
+
+    Raises:
+        PayloadError: If the plan does not fit itself or what this client knows.
+        IntegrityError: If the server believes that this client holds something that
+            it does not: it must be sent again.
+    """
+    structure = _structure(plan, bench, store)
     check_plan(structure, plan.broadcast.plan)
     if plan.targets is not None and len(plan.targets) != structure.units:
         detail = f"{len(plan.targets)} units; want {structure.units}"
@@ -64,12 +68,56 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
     hold_on(taken, plan.broadcast.plan, plan.round, store)
     mask = open_mask(plan, spec, store)
     opened = Opened(plan=plan, structure=structure, spec=spec, taken=taken, mask=mask)
-    if plan.keep_broadcast:
-        keep_teacher(opened.broadcast, store)
+    if plan.keep_broadcast:  # later rounds are taught by it
+        keep_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
     return opened
 
 
-def keep_teacher(broadcast: Broadcast, store: ClientStore) -> None:
-    """Store a broadcast by its digest: later rounds are taught by it."""
-    name = f"broadcast-{broadcast.digest.hex()}.bin"
-    store.save_shared(name, codec.encode_broadcast(broadcast))
+def keep_teacher(
+    digest: bytes, make: Callable[[], Broadcast], store: ClientStore
+) -> None:
+    """Store a broadcast by its digest, unless it lies there."""
+    store.save_shared(
+        _teacher_file(digest),
+        codec.decode_broadcast,
+        lambda: codec.encode_broadcast(make()),
+    )
+
+
+def held_teacher(digest: bytes, store: ClientStore) -> Broadcast:
+    """Return a broadcast that was kept.
+
+    Raises:
+        IntegrityError: If it is not held here.
+    """
+    found = store.load_shared(_teacher_file(digest), codec.decode_broadcast)
+    if found is None:
+        msg = f"teacher {digest.hex()} is not held here: send it again"
+        raise IntegrityError(msg)
+    return found
+
+
+def _teacher_file(digest: bytes) -> str:
+    return f"broadcast-{digest.hex()}.bin"
+
+
+def _structure(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Structure:
+    """Return the structure that a plan is about, and keep it when it has come."""
+
+    def checked(text: bytes) -> bytes:
+        found = digest_of(text)
+        if found != plan.structure:
+            detail = f"digest {found.hex()}; want {plan.structure.hex()}"
+            raise PayloadError(Reason.BAD_DIGEST, "structure", detail)
+        return text
+
+    name = f"structure-{plan.structure.hex()}.json"
+    came = plan.structure_json
+    text = checked(came) if came else store.load_shared(name, checked)
+    if text is None:
+        msg = f"structure {plan.structure.hex()} is not held here: send it again"
+        raise IntegrityError(msg)
+    structure = bench.structure(plan.structure, text)
+    if came:
+        store.save_shared(name, checked, lambda: came)
+    return structure

@@ -1,8 +1,8 @@
 """The client's half of a round, on one screen: one message in, one message out."""
 
-from fedprune.client.rounds.judge import importance, lesson, sample_of
-from fedprune.client.rounds.measure import fit, validate
-from fedprune.client.rounds.opened import Opened, open_plan
+from fedprune.client.rounds.judge import importance, judged, lesson
+from fedprune.client.rounds.measure import validate
+from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.send import send
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import Lesson, train
@@ -17,26 +17,23 @@ from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.sparsity.penalty import Aim, build_penalty
 
 
-def run_round(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
-    """Answer one plan.
+def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
+    """Answer a plan that was opened.
 
     Raises:
-        PayloadError: If the plan does not fit itself or what this client knows.
+        PayloadError: If the plan does not fit what this client knows.
         DataError: If the client has no example to train on: it abstains.
-        IntegrityError: If the server believes that this client holds something that
+        IntegrityError: If the server believes that this client holds a teacher that
             it does not: it must be sent again.
     """
-    opened = open_plan(plan, bench, store)
     plan = opened.plan
     data = bench.data(plan.client_id)
     if len(data.train) == 0:
         msg = f"client {plan.client_id} holds no training example and abstains"
         raise DataError(msg)
-    keep = plan.broadcast.plan.keep
+    keep, pooled = plan.broadcast.plan.keep, plan.broadcast.statistics
     teacher = lesson(opened, bench, store, data.train)
-    pooled = plan.broadcast.statistics
-    model = bench.network(opened.structure, keep, opened.weights, pooled)
-    own = fit(model, sample_of(plan.client_id, bench.task, data.train))
+    model, own = judged(opened, bench)
     if own is None and plan.settings.measure:
         msg = f"client {plan.client_id} holds one training example and abstains: batch"
         msg += " norm cannot be measured on it"

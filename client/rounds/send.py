@@ -34,8 +34,8 @@ def send(
     quantised = codec.quantise_delta(
         chosen, opened.spec, settings.values, settings.step_error
     )
-    sent = codec.dequantise_delta(quantised, opened.spec)
     if settings.error_feedback:
+        sent = codec.dequantise_delta(quantised, opened.spec)
         left = total - dense(sent)
         store.save_generation(
             Generation(round=opened.plan.round, keep=keep, sent=sent, residual=left)

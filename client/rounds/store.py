@@ -10,9 +10,10 @@ whose digest does not match its content counts as never written.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
+from fedprune.common.errors import PayloadError
 from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
+
+T = TypeVar("T")
 
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
@@ -107,42 +111,51 @@ class ClientStore:
         """
         return self._loaded is not None and self._loaded < acknowledged
 
-    def save_shared(self, name: str, data: bytes) -> None:
-        """Keep a broadcast or a structure by the name of its digest.
+    def save_shared(
+        self, name: str, read: Callable[[bytes], object], make: Callable[[], bytes]
+    ) -> None:
+        """Keep a file that clients of this host share, by the name of its digest.
 
-        A file that has been damaged is written again.
+        Args:
+            name: Its name.
+            read: As for ``load_shared``.
+            make: Makes its bytes; is called only when no whole file is there.
         """
-        if self.load_shared(name) != data:
-            self._shared.mkdir(parents=True, exist_ok=True)
-            path = self._shared / name
-            write_bytes_atomic(path, data, durable=self._durable)
+        if self.load_shared(name, read) is None:
+            self._write(name, make)
 
-    def load_shared(self, name: str) -> bytes | None:
-        """Return a shared file, or None when this host does not hold it."""
+    def load_shared(self, name: str, read: Callable[[bytes], T]) -> T | None:
+        """Return what a shared file holds, or None when this host does not hold it.
+
+        Args:
+            name: Its name.
+            read: Reads its bytes; one that it refuses with PayloadError is not held.
+        """
         try:
-            return (self._shared / name).read_bytes()
-        except OSError:
+            return read((self._shared / name).read_bytes())
+        except (OSError, PayloadError):
             return None
 
-    def save_held(self, round_: int, name: bytes, data: bytes) -> None:
+    def save_held(self, round_: int, name: bytes, make: Callable[[], bytes]) -> None:
         """Keep a broadcast by its round and the digest of its integers.
 
         Clients of one host share it.  All but the newest are removed.
         """
-        path = self._held_path(round_, name)
-        if path.exists():
-            return
-        self._shared.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(path, data, durable=self._durable)
-        for old in sorted(self._shared.glob("held-*.bin"))[:-_KEPT_BROADCASTS]:
-            old.unlink(missing_ok=True)
+        file = _held_name(round_, name)
+        if not (self._shared / file).exists():
+            self._write(file, make)
+            for old in sorted(self._shared.glob("held-*.bin"))[:-_KEPT_BROADCASTS]:
+                old.unlink(missing_ok=True)
 
-    def load_held(self, round_: int, name: bytes) -> bytes | None:
+    def load_held(
+        self, round_: int, name: bytes, read: Callable[[bytes], T]
+    ) -> T | None:
         """Return a broadcast, or None when this host does not hold it."""
-        return self.load_shared(self._held_path(round_, name).name)
+        return self.load_shared(_held_name(round_, name), read)
 
-    def _held_path(self, round_: int, name: bytes) -> Path:
-        return self._shared / f"held-{round_:07d}-{name.hex()}.bin"
+    def _write(self, name: str, make: Callable[[], bytes]) -> None:
+        self._shared.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(self._shared / name, make(), durable=self._durable)
 
     def _generation_path(self, round_: int) -> Path:
         return self._own / f"round-{round_:05d}.safetensors"
@@ -156,6 +169,10 @@ class ClientStore:
         old = sorted(r for r in self._rounds() if r < newest - _KEPT_ROUNDS)
         for number in old[:-1]:
             self._generation_path(number).unlink(missing_ok=True)
+
+
+def _held_name(round_: int, name: bytes) -> str:
+    return f"held-{round_:07d}-{name.hex()}.bin"
 
 
 def _digest(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ from fedprune.common.flower.payload import (
     STYPE,
     check_client_name,
 )
-from fedprune.common.messages import ClientRecord, ModelSpec, RoundPlan, Status, Vector
+from fedprune.common.messages import ClientRecord, Status
 from fedprune.server.devices.replies import (
     UNSENT,
     Reply,
@@ -32,8 +32,8 @@ from fedprune.server.devices.replies import (
     share_of,
     unreadable,
 )
-from fedprune.server.rounds.accept import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import Asking, Order, Part, expect
+from fedprune.server.rounds.answers import accept_answer, failure, refusal
+from fedprune.server.rounds.engine import Order, Part, RoundWork, Single
 from fedprune.server.runs.events import EventLog
 
 _POLL_S = 0.2
@@ -74,13 +74,19 @@ def enrol(
     end = time.monotonic() + _ENROL_S
     found: dict[str, Enrolled] = {}
     refused: dict[int, str] = {}
-    asked: set[int] = set()
     while len(found) < count:
+        # A node that did not answer in time is asked again.
+        asked = {client.node for client in found.values()} | set(refused)
         fresh = sorted(set(grid.get_node_ids()) - asked)
+        for node, reply in _greet(grid, fresh):
+            try:
+                name, client = _client(node, reply, owners)
+            except Exception as error:  # whatever the node has put into it
+                refused[node] = f"node {node}: {unreadable(error)}"
+                continue
+            if found.setdefault(name, client).node != node:
+                refused[node] = f"node {node}: another node is client '{name}' already"
         if fresh:
-            _greet(grid, fresh, owners, (found, refused))
-            # A node that did not answer in time is asked again.
-            asked = {client.node for client in found.values()} | set(refused)
             log.write(
                 "waiting",
                 connected=sorted(found),
@@ -98,42 +104,28 @@ def enrol(
     return found
 
 
-def _greet(
-    grid: Grid,
-    nodes: list[int],
-    owners: Mapping[int, str] | None,
-    book: tuple[dict[str, Enrolled], dict[int, str]],
-) -> None:
-    """Ask nodes who they are; note the clients, and why others are none."""
-    found, refused = book
+def _greet(grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Reply]]:
+    """Ask nodes who they are; yield each with what it said."""
+    if not nodes:
+        return
     messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
     sent = zip(send(grid, messages), nodes, strict=True)
     waiting = {number: node for number, node in sent if number is not None}
     end = time.monotonic() + _HELLO_S
     while waiting and time.monotonic() < end:
         for reply in arrived(grid, waiting):
-            node = waiting.pop(reply.number)
-            try:
-                name, client = _client(node, reply)
-            except Exception as error:  # whatever the node has put into it
-                refused[node] = f"node {node}: {unreadable(error)}"
-                continue
-            if owners is not None and owners.get(node) != name:
-                refused[node] = (
-                    f"node {node} says that it is client '{name}'; "
-                    f"its key is that of {owners.get(node, 'nobody')!r}"
-                )
-            elif found.setdefault(name, client).node != node:
-                refused[node] = f"another node is client '{name}' already"
+            yield waiting.pop(reply.number), reply
         time.sleep(_POLL_S if waiting else 0.0)
 
 
-def _client(node: int, reply: Reply) -> tuple[str, Enrolled]:
+def _client(
+    node: int, reply: Reply, owners: Mapping[int, str] | None
+) -> tuple[str, Enrolled]:
     """Return which client a node says that it is.
 
     Raises:
         ConfigError: If it says none, or no name that a client may have, or not how
-            many examples it holds.
+            many examples it holds, or if its key is that of another.
     """
     if reply.message is None:
         raise ConfigError(reply.reason)
@@ -146,13 +138,18 @@ def _client(node: int, reply: Reply) -> tuple[str, Enrolled]:
     if type(examples) is not int or examples < 0:
         msg = f"client '{name}' does not say how many examples it holds"
         raise ConfigError(msg)
+    if owners is not None and owners.get(node) != name:
+        key = owners.get(node, "nobody")
+        msg = f"it says that it is client '{name}'; its key is that of {key!r}"
+        raise ConfigError(msg)
     return name, Enrolled(node=node, examples=examples)
 
 
 def deliver(
     grid: Grid,
     nodes: Mapping[str, int],
-    parts: tuple[bytes, bytes],
+    structure_json: bytes,
+    blob: bytes,
     *,
     deadline_s: float,
 ) -> list[dict[str, object]]:
@@ -161,14 +158,14 @@ def deliver(
     Args:
         grid: Flower's grid.
         nodes: Client id -> node id.
-        parts: The structure as JSON and the encoded broadcast.
+        structure_json: The structure.
+        blob: The encoded broadcast.
         deadline_s: Seconds in which a client may take them.
 
     Returns:
         For each client ``client, bytes_down, examples, accuracy``, or ``client,
         bytes_down, reason`` of one that could not take it.
     """
-    structure_json, blob = parts
     arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
     names = {node: name for name, node in nodes.items()}
     messages = [
@@ -225,56 +222,55 @@ class GridEngine:
         self._grid = grid
         self._nodes = nodes
 
-    def ask(
-        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
-    ) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[Part]:
         """Ask every client and yield one part with all that came in time.
 
         Nobody else is waited for once as many answers as the goal are accepted.
         """
-        total = Accumulator(spec.size, asking.limits)
+        asking = work.asking
+        total = Accumulator(work.spec.size, asking.limits)
         records: list[ClientRecord] = []
-        singles: list[tuple[str, bytes]] = []
+        singles: list[Single] = []
         started = time.monotonic()
-        waiting = self._send(asking, records)
-        accepted = 0
-        while waiting and accepted < asking.goal:
-            if time.monotonic() - started > asking.deadline_s:
+        waiting = self._send(work, records)
+        while waiting and total.num_clients < work.goal:
+            if time.monotonic() - started > work.deadline_s:
                 break
             for reply in arrived(self._grid, waiting):
                 order, length = waiting.pop(reply.number)
                 data, lost, record = _payload(reply, order, length, asking.max_bytes)
+                single = None
                 if record is None:
-                    record, _ = accept_answer(
+                    record, single = accept_answer(
                         data,
-                        expect(plan, spec, weights, asking, order),
+                        work.expected(order),
                         total,
                         bytes_down=length,
                         seconds=time.monotonic() - started,
                     )
                 records.append(replace(record, residual_lost=lost))
-                if record.status is Status.ACCEPTED:
-                    accepted += 1
-                    singles += [(order.client_id, data)] if asking.singles else []
+                if asking.singles and single is not None:
+                    singles.append(single)
             time.sleep(_POLL_S if waiting else 0.0)
         records += [_late(order, length, started) for order, length in waiting.values()]
         yield Part(records=tuple(records), total=total, singles=tuple(singles))
 
     def _send(
-        self, asking: Asking, records: list[ClientRecord]
+        self, work: RoundWork, records: list[ClientRecord]
     ) -> dict[str, tuple[Order, int]]:
         """Send each client its plan; return message id -> (order, length).
 
         A client whose message Flower does not take has failed.
         """
         messages, orders = [], []
+        asking, group = work.asking, str(work.plan.round)
         for order in asking.orders:
             blob = codec.address_plan(
                 asking.variants[order.variant], order.client_id, order.acknowledged
             )
             content = RecordDict({RECORD: ArrayRecord({ARRAY: _wrap(blob)})})
             node = self._nodes[order.client_id]
-            messages.append(Message(content, node, "train", group_id=str(asking.round)))
+            messages.append(Message(content, node, "train", group_id=group))
             orders.append((order, len(blob)))
         waiting = {}
         for number, sent in zip(send(self._grid, messages), orders, strict=True):

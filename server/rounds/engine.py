@@ -1,23 +1,27 @@
 """The seam between the server and whatever carries its questions to clients.
 
-The server says whom it asks and what; an engine (in-process, Flower on Ray, Flower on
-SuperLink) delivers, and hands back records and partial sums in any order.
+The server plans a round (``RoundWork``), and the same value goes to an engine and to
+the end of the round.  An engine (in-process, Flower on Ray, Flower on SuperLink)
+delivers, and hands back records and partial sums in any order.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
 from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.config import Robust
 from fedprune.common.messages import (
     ClientRecord,
     Expected,
     ModelSpec,
     RoundPlan,
+    SparseDelta,
     Vector,
 )
 from fedprune.common.sparsity.masks import without_positions
+from fedprune.server.rounds.broadcast import Sending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,30 +43,72 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """One round's questions.
+    """A round's questions: all that one who plays its clients must be told.
 
     Attributes:
-        round: The round.
         variants: Encoded shared parts of the plan; nearly always one.
         orders: Who is sent which.
         limits: Bounds of the sums.
         max_bytes: Largest answer that is read.
-        singles: Whether the single updates are needed, not only their sum.
-        deadline_s: Seconds after which the round goes on without the missing.
-        goal: Answers after which nobody else is waited for.
+        singles: Whether the single deltas are needed, not only their sum.
         max_norm: Largest L2 norm of a delta that is added as it is; inf = not known,
-            so that single updates are asked for.
+            so that single deltas are asked for.
     """
 
-    round: int
     variants: tuple[bytes, ...]
     orders: tuple[Order, ...]
     limits: Limits
     max_bytes: int
     singles: bool
+    max_norm: float = inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundWork:
+    """One planned round.
+
+    Attributes:
+        asking: The questions.
+        plan: The plan that they all carry, without an address; with the weight mask
+            that it names, if it names one.
+        spec: Shapes of the network that is sent.
+        sending: The network that is sent.
+        robust: What limits the influence of one client.
+        deadline_s: Seconds after which the round goes on without the missing.
+        goal: Answers after which nobody else is waited for.
+    """
+
+    asking: Asking
+    plan: RoundPlan
+    spec: ModelSpec
+    sending: Sending
+    robust: Robust
     deadline_s: float
     goal: int
-    max_norm: float = inf
+
+    @property
+    def weights(self) -> Vector:
+        """The decoded broadcast, float32[n]."""
+        return self.sending.weights
+
+    def expected(self, order: Order) -> Expected:
+        """Return what a valid answer of one client looks like."""
+        return expect(self.plan, self.spec, self.weights, self.asking, order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Single:
+    """One accepted answer, for rules that need more than the sum.
+
+    Attributes:
+        client_id: Who answered.
+        answer: The answer as it came: so it travels between processes.
+        delta: What it adds, before it is clipped.
+    """
+
+    client_id: str
+    answer: bytes
+    delta: SparseDelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,26 +118,21 @@ class Part:
     Attributes:
         records: One for each of these clients.
         total: Sum of the accepted deltas.
-        singles: (client id, answer) of accepted answers, when they were asked for.
+        singles: The accepted answers, when they were asked for.
         bytes_simulation: Bytes between worker and driver; 0 without workers.
     """
 
     records: tuple[ClientRecord, ...]
     total: Accumulator
-    singles: tuple[tuple[str, bytes], ...] = field(default=())
+    singles: tuple[Single, ...] = ()
     bytes_simulation: int = 0
 
 
 class Engine(Protocol):
     """Delivers questions and hands back answers."""
 
-    def ask(
-        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
-    ) -> Iterator[Part]:
-        """Ask every client of ``asking.orders`` and yield the answers in parts.
-
-        ``plan``, ``spec`` and ``weights`` (the decoded broadcast) are what a valid
-        answer is judged by.
+    def ask(self, work: RoundWork) -> Iterator[Part]:
+        """Ask every client of the round and yield the answers in parts.
 
         Every client is in exactly one part; one that did not answer has a record
         with status "failed" or "late".

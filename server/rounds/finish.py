@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
-from fedprune.common.messages import ClientRecord, ClientUpdate, Status, Vector
+from fedprune.common.messages import ClientRecord, Status, Vector
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.common.sparsity.penalty import Aim, build_penalty, shrink_weights
-from fedprune.server.rounds.aggregated import aggregate
+from fedprune.server.rounds.answers import Answers, aggregate
 from fedprune.server.rounds.broadcast import decoded_state, remember
 from fedprune.server.rounds.cut import Choice, agree, choose, within_budget
 from fedprune.server.rounds.cycle import (
@@ -23,10 +22,11 @@ from fedprune.server.rounds.cycle import (
     is_previewing,
     may_roll_back,
 )
+from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
 from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
-from fedprune.server.rounds.plan import RoundWork, Setting
+from fedprune.server.rounds.plan import Setting
 from fedprune.server.rounds.state import (
     Known,
     ServerState,
@@ -35,21 +35,6 @@ from fedprune.server.rounds.state import (
     learn,
     spread,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """All that came back in one round, in the order of the clients' ids."""
-
-    records: tuple[ClientRecord, ...]
-    total: Accumulator
-    singles: tuple[ClientUpdate, ...] = ()
-    bytes_simulation: int = 0
-
-    @property
-    def accepted(self) -> tuple[ClientRecord, ...]:
-        """Records of the accepted answers."""
-        return tuple(r for r in self.records if r.status is Status.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +86,7 @@ def finish_round(
     report = RoundReport(
         score=score, loss=_mean_loss(answers, robust.max_weight), measured=sent
     )
-    mean = aggregate(answers.total, answers.singles, answers.accepted, work)
+    mean = aggregate(answers, work)
     weights = under_mask(state, _shrunken(state, work, setting, state.weights + mean))
     moved = replace(
         state,

@@ -45,17 +45,6 @@ def weight_caps(
     return {client: max(min(count, bound), 1) for client, count in counts.items()}
 
 
-def clip_delta(delta: SparseDelta, longest: float) -> tuple[SparseDelta, float]:
-    """Shorten a delta to an L2 norm of at most ``longest``.
-
-    Returns:
-        The delta and the factor on it, 0 <= factor <= 1; the same delta where it is
-        short enough.
-    """
-    factor = clip_factor(delta_norm(delta), longest)
-    return scaled_delta(delta, factor), factor
-
-
 def clip_factor(norm: float, longest: float) -> float:
     """Return what a delta of this norm is multiplied by, 0 <= factor <= 1."""
     return 1.0 if norm <= longest else longest / norm

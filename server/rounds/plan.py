@@ -1,12 +1,12 @@
 """From the state to a round's questions: who is asked, and what they are sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
-from fedprune.common.config import Config, Robust, Update
+from fedprune.common.config import Config, Update
 from fedprune.common.messages import (
     Broadcast,
     Mask,
@@ -14,7 +14,6 @@ from fedprune.common.messages import (
     Phase,
     RoundPlan,
     TrainSettings,
-    Vector,
 )
 from fedprune.common.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
@@ -28,7 +27,7 @@ from fedprune.server.rounds.broadcast import (
 )
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, choose_next
 from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
-from fedprune.server.rounds.engine import Asking, Order
+from fedprune.server.rounds.engine import Asking, Order, RoundWork
 from fedprune.server.rounds.influence import weight_caps
 from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot
 
@@ -51,30 +50,6 @@ class Setting:
     structure: Structure
     clients: tuple[str, ...]
     enrolled: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundWork:
-    """One planned round.
-
-    Attributes:
-        asking: The questions.
-        plan: The plan that they all carry (without an address).
-        spec: Shapes of the network that is sent.
-        sending: The network that is sent.
-        robust: What limits the influence of one client.
-    """
-
-    asking: Asking
-    plan: RoundPlan
-    spec: ModelSpec
-    sending: Sending
-    robust: Robust
-
-    @property
-    def weights(self) -> Vector:
-        """The decoded broadcast, float32[n]."""
-        return self.sending.weights
 
 
 def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundWork:
@@ -105,18 +80,21 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
     )
     variants, orders = _address(base, state, setting, cohort, sending)
     asking = Asking(
-        round=round_,
         variants=variants,
         orders=orders,
         limits=Limits(clients=len(cohort), max_examples=config.robust.max_examples),
         max_bytes=config.update.max_bytes,
         singles=_needs_singles(state, config),
-        deadline_s=config.rounds.deadline_s,
-        goal=config.rounds.cohort,
         max_norm=_longest(state, config),
     )
     return RoundWork(
-        asking=asking, plan=base, spec=spec, sending=sending, robust=config.robust
+        asking=asking,
+        plan=base,
+        spec=spec,
+        sending=sending,
+        robust=config.robust,
+        deadline_s=config.rounds.deadline_s,
+        goal=config.rounds.cohort,
     )
 
 
@@ -282,24 +260,24 @@ def _address(
     Variants differ in what a client lacks (structure, teacher, weight mask) and in the
     broadcast that it holds.
     """
+    spec = setting.structure.spec(state.keep)
+    lacks = {client: _lack(state, client, base.teacher) for client in cohort}
+    whole = _whole(base, state, setting, lacks.values())
     variants: list[bytes] = []
     numbers: dict[tuple[bool, bool, bool, int], int] = {}
     broadcasts: dict[int, Broadcast] = {}
     orders = []
     robust = setting.config.robust
     caps = weight_caps(setting.enrolled, cohort, robust.max_weight, robust.max_examples)
-    for client_id in cohort:
-        lack = _lack(state, client_id, base.teacher)
+    for client_id, lack in lacks.items():
         held = 0 if lack.base is None else lack.base.round
         if held not in broadcasts:
-            spec = setting.structure.spec(state.keep)
             told = told_from(lack.base, sending, setting.structure, spec)
             broadcasts[held] = told
         key = (lack.structure, lack.teacher, lack.mask, held)
         if key not in numbers:
             numbers[key] = len(variants)
-            plan = _variant(base, state, setting, lack)
-            plan = replace(plan, broadcast=broadcasts[held])
+            plan = replace(_lacking(whole, lack), broadcast=broadcasts[held])
             variants.append(codec.encode_shared(plan))
         known = state.known.get(client_id, Known())
         orders.append(
@@ -313,14 +291,13 @@ def _address(
     return tuple(variants), tuple(orders)
 
 
-def _variant(
-    base: RoundPlan, state: ServerState, setting: Setting, lack: _Lack
+def _whole(
+    base: RoundPlan, state: ServerState, setting: Setting, lacks: Collection[_Lack]
 ) -> RoundPlan:
-    """Return the plan with what one kind of client lacks."""
-    text = setting.structure.to_json() if lack.structure else b""
+    """Return the plan with all that anybody lacks, each part encoded once."""
     teacher = None
     snapshot = _teacher(state, setting.config)
-    if lack.teacher and snapshot is not None:
+    if snapshot is not None and any(lack.teacher for lack in lacks):
         spec = setting.structure.spec(snapshot.plan.keep)
         teacher, _ = encode_network(
             snapshot.plan,
@@ -329,9 +306,16 @@ def _variant(
             spec,
             setting.config.broadcast.values,
         )
+    new = any(lack.structure for lack in lacks)
+    text = setting.structure.to_json() if new else b""
+    return replace(base, structure_json=text, teacher_broadcast=teacher)
+
+
+def _lacking(whole: RoundPlan, lack: _Lack) -> RoundPlan:
+    """Return the plan with what one kind of client lacks."""
     return replace(
-        base,
-        structure_json=text,
-        teacher_broadcast=teacher,
-        weight_mask=base.weight_mask if lack.mask else None,
+        whole,
+        structure_json=whole.structure_json if lack.structure else b"",
+        teacher_broadcast=whole.teacher_broadcast if lack.teacher else None,
+        weight_mask=whole.weight_mask if lack.mask else None,
     )

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.messages import ClientRecord, Mask
 from fedprune.common.pruning.cost import count_cost, flops, shares
+from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import encode_state
-from fedprune.server.rounds.cut import CLIENT_CRITERIA, coarse
-from fedprune.server.rounds.engine import Engine, expect
-from fedprune.server.rounds.finish import Answers, RoundReport, finish_round, spent
+from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse
+from fedprune.server.rounds.engine import Engine, RoundWork, Single
+from fedprune.server.rounds.finish import RoundReport, finish_round, spent
 from fedprune.server.rounds.influence import clipped_records
-from fedprune.server.rounds.plan import RoundWork, Setting, plan_round
+from fedprune.server.rounds.plan import Setting, plan_round
 from fedprune.server.rounds.state import ServerState, Snapshot
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog
@@ -52,6 +52,30 @@ class Desk:
     check: Check | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Played:
+    """One round that went well: the states around it and what happened in it.
+
+    Attributes:
+        before: The state before it, and before attempts of it that failed.
+        after: The state after it.
+        work: The round.
+        answers: What came back.
+        report: What it did.
+    """
+
+    before: ServerState
+    after: ServerState
+    work: RoundWork
+    answers: Answers
+    report: RoundReport
+
+    def counted(self, name: str) -> int:
+        """Return by how much a count of ``Totals`` has grown."""
+        before, after = self.before.totals, self.after.totals
+        return int(getattr(after, name)) - int(getattr(before, name))
+
+
 def drive(state: ServerState, desk: Desk) -> ServerState:
     """Run all rounds that are left and return the last state.
 
@@ -84,20 +108,22 @@ def _one_round(state: ServerState, desk: Desk) -> ServerState:
                 raise
             state = spent(state, answers)
             continue
-        _check_cut(desk, before, after, report)
-        _log_steps(desk, before, after, report)
-        _log_round(desk, (before, after), work, answers, report, started)
+        played = _Played(
+            before=before, after=after, work=work, answers=answers, report=report
+        )
+        _check_cut(desk, played)
+        _log_steps(desk, played)
+        _log_round(desk, played, time.monotonic() - started)
         return after
     raise AssertionError  # the loop returns or raises
 
 
-def _check_cut(
-    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
-) -> None:
+def _check_cut(desk: Desk, played: _Played) -> None:
     """Try what a cut keeps before anything of it is written."""
-    cut = report.choice is not None and not np.array_equal(before.keep, after.keep)
+    old, new = played.before.keep, played.after.keep
+    cut = played.report.choice is not None and not np.array_equal(old, new)
     if cut and desk.check is not None:
-        desk.check(after.keep)
+        desk.check(new)
 
 
 def collect(work: RoundWork, engine: Engine) -> Answers:
@@ -109,31 +135,26 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
     """
     total = Accumulator(work.spec.size, work.asking.limits)
     records: list[ClientRecord] = []
-    singles: list[tuple[str, bytes]] = []
+    singles: list[Single] = []
     moved = 0
-    for part in engine.ask(work.asking, work.plan, work.spec, work.weights):
+    for part in engine.ask(work):
         total.merge(part.total)
         records += part.records
         singles += part.singles
         moved += part.bytes_simulation
     records.sort(key=lambda record: record.client_id)
+    singles.sort(key=lambda single: single.client_id)
     if work.asking.singles:
         records = list(clipped_records(records, work.robust.max_norm))
-    asked = {order.client_id: order for order in work.asking.orders}
-    if [record.client_id for record in records] != sorted(asked):
-        got = [record.client_id for record in records]
-        msg = f"round {work.plan.round}: asked {sorted(asked)}, answered for {got}"
+    asked = sorted(order.client_id for order in work.asking.orders)
+    got = [record.client_id for record in records]
+    if got != asked:
+        msg = f"round {work.plan.round}: asked {asked}, answered for {got}"
         raise RoundError(msg)
     return Answers(
         records=tuple(records),
         total=total,
-        singles=tuple(
-            codec.decode_update(
-                data,
-                expect(work.plan, work.spec, work.weights, work.asking, asked[client]),
-            )
-            for client, data in sorted(singles)
-        ),
+        singles=tuple(singles),
         bytes_simulation=moved,
     )
 
@@ -171,13 +192,12 @@ def _warn_lost(desk: Desk, round_: int, answers: Answers) -> None:
         desk.log.write("warning", run=desk.name, round=round_, clients=lost, text=text)
 
 
-def _log_steps(
-    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
-) -> None:
+def _log_steps(desk: Desk, played: _Played) -> None:
     """Log what the round decided: a cut, a mask, a rollback, a warning."""
+    before, after, report = played.before, played.after, played.report
     if report.choice is not None:
-        _warn_unheard(desk, after, report)
-        _log_cut(desk, before, after, report)
+        _warn_unheard(desk, after.round, report.choice)
+        _log_cut(desk, played, report.choice)
         _warn_coarse(desk, after)
     if after.mask is not None and after.mask is not before.mask:
         desk.log.write(
@@ -202,16 +222,15 @@ def _log_steps(
         desk.log.write("warning", run=desk.name, round=after.round, text=report.warning)
 
 
-def _warn_unheard(desk: Desk, after: ServerState, report: RoundReport) -> None:
+def _warn_unheard(desk: Desk, round_: int, choice: Choice) -> None:
     """Say that a criterion of the clients was replaced, because nobody scored."""
     criterion = desk.setting.config.prune.importance
-    choice = report.choice
-    if criterion in CLIENT_CRITERIA and choice is not None and not choice.votes:
+    if criterion in CLIENT_CRITERIA and not choice.votes:
         text = (
-            f"round {after.round}: no client scored (too few examples, or one class), "
+            f"round {round_}: no client scored (too few examples, or one class), "
             f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"
         )
-        desk.log.write("warning", run=desk.name, round=after.round, text=text)
+        desk.log.write("warning", run=desk.name, round=round_, text=text)
 
 
 def _warn_coarse(desk: Desk, after: ServerState) -> None:
@@ -223,11 +242,8 @@ def _warn_coarse(desk: Desk, after: ServerState) -> None:
             desk.log.write("warning", run=desk.name, round=after.round, text=text)
 
 
-def _log_cut(
-    desk: Desk, before: ServerState, after: ServerState, report: RoundReport
-) -> None:
-    choice = report.choice
-    assert choice is not None  # noqa: S101 - the caller asked
+def _log_cut(desk: Desk, played: _Played, choice: Choice) -> None:
+    before, after, report = played.before, played.after, played.report
     old, new = before.keep, after.keep
     desk.log.write(
         "cut",
@@ -275,15 +291,9 @@ def _sizes(desk: Desk, state: ServerState) -> dict[str, object]:
     }
 
 
-def _log_round(
-    desk: Desk,
-    states: tuple[ServerState, ServerState],
-    work: RoundWork,
-    answers: Answers,
-    report: RoundReport,
-    started: float,
-) -> None:
-    before, after = states
+def _log_round(desk: Desk, played: _Played, seconds: float) -> None:
+    before, work = played.before, played.work
+    answers, report = played.answers, played.report
     config = desk.setting.config
     # The first broadcast after a cut is what "accuracy after the cut" is about: its
     # moments are known only now.
@@ -300,19 +310,15 @@ def _log_round(
         accuracy=_accuracy(desk, report.measured) if due else None,
         validation_loss=report.score.loss,
         validation_accuracy=report.score.accuracy,
-        bytes_up=_difference(before, after, "bytes_up"),
-        bytes_down=_difference(before, after, "bytes_down"),
-        bytes_fixed=_difference(before, after, "bytes_fixed"),
+        bytes_up=played.counted("bytes_up"),
+        bytes_down=played.counted("bytes_down"),
+        bytes_fixed=played.counted("bytes_fixed"),
         bytes_simulation=answers.bytes_simulation,
         asked=len(answers.records),
         accepted=len(answers.accepted),
-        refused=_difference(before, after, "refused"),
-        failed=_difference(before, after, "failed"),
+        refused=played.counted("refused"),
+        failed=played.counted("failed"),
         zero_share=report.zero_share,
-        seconds=round(time.monotonic() - started, 4),
+        seconds=round(seconds, 4),
         **_sizes(desk, before),
     )
-
-
-def _difference(before: ServerState, after: ServerState, name: str) -> int:
-    return int(getattr(after.totals, name)) - int(getattr(before.totals, name))

@@ -5,18 +5,15 @@ Flower's delivery loop costs time that grows with the square of their number, an
 driver holds every reply; with one blob per worker and round neither happens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import ModelSpec, RoundPlan, Vector
 from fedprune.common.task import Task
-from fedprune.server.rounds.engine import Asking, Engine, Order, Part
+from fedprune.server.rounds.engine import Engine, Order, Part, RoundWork
 from fedprune.simulations.engines.worker import Worker
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +44,33 @@ class InProcessEngine:
     def __init__(self, task: Task, root: Path) -> None:
         self._worker = Worker(task, root)
 
-    def ask(
-        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
-    ) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[Part]:
         """Ask every client; one part."""
-        del plan, spec, weights  # the worker reads them from the message, as devices do
-        yield self._worker.play(asking, asking.orders)
+        # All else the worker reads from the message, as devices do.
+        yield self._worker.play(work.asking)
 
 
-def with_engine(place: Place, kind: str, body: Callable[[Engine], T]) -> T:
-    """Run ``body`` with an engine and clean up behind it."""
+@contextmanager
+def engine_for(place: Place, kind: str) -> Iterator[Engine]:
+    """Give an engine, and clean up behind it.
+
+    Raises:
+        ConfigError: If there is no Ray here, or none where the place says.
+        FedPruneError: If Flower's simulation ends before the block does.
+    """
     if kind == "inprocess":
-        return body(InProcessEngine(place.task, place.root))
-    return _with_ray(place, body)
+        yield InProcessEngine(place.task, place.root)
+        return
+    try:
+        from fedprune.simulations.engines.on_ray import ray_engine  # noqa: PLC0415 - Ray is heavy
+    except ImportError as error:
+        msg = (
+            f"the Ray engine is not installed ({error.name}): "
+            "pip install 'fedprune[simulation]', or use --engine inprocess"
+        )
+        raise ConfigError(msg) from error
+    with ray_engine(place) as engine:
+        yield engine
 
 
 def deal(
@@ -83,16 +94,3 @@ def deal(
         loads[lightest] += costs.get(order.client_id, 0) + 1
         dealt[lightest].append(order)
     return [tuple(hand) for hand in dealt if hand]
-
-
-def _with_ray(place: Place, body: Callable[[Engine], T]) -> T:
-    """Run ``body`` inside a Flower server app whose nodes are workers on Ray."""
-    try:
-        from fedprune.simulations.engines.on_ray import run_on_ray  # noqa: PLC0415 - Ray is heavy
-    except ImportError as error:
-        msg = (
-            f"the Ray engine is not installed ({error.name}): "
-            "pip install 'fedprune[simulation]', or use --engine inprocess"
-        )
-        raise ConfigError(msg) from error
-    return run_on_ray(place, body)

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 import fedprune.simulations.engines.worker
-from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
 from fedprune.common.messages import (
     ClientUpdate,
+    DecodedUpdate,
     ModelSpec,
     Phase,
     RoundPlan,
@@ -41,14 +42,17 @@ class Scene:
     """What a hostile client knows when it lies.
 
     Attributes:
-        plan: What it was asked.
+        opened: What it was asked.
         bench: The networks and data of its process.
-        store: What it keeps.
     """
 
-    plan: RoundPlan
+    opened: Opened
     bench: Workbench
-    store: ClientStore
+
+    @property
+    def plan(self) -> RoundPlan:
+        """What it was asked, as it came."""
+        return self.opened.plan
 
     @property
     def most(self) -> int:
@@ -57,7 +61,7 @@ class Scene:
 
 
 Forge = Callable[[Scene, bytes], bytes]
-Attack = Callable[[ClientUpdate, ModelSpec, Scene], ClientUpdate]
+Attack = Callable[[DecodedUpdate, ModelSpec, Scene], ClientUpdate]
 
 
 @contextmanager
@@ -66,9 +70,9 @@ def hostile(forge: Forge) -> Iterator[None]:
     module: Any = fedprune.simulations.engines.worker
     honest = module.run_round
 
-    def answer(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
-        scene = Scene(plan=plan, bench=bench, store=store)
-        return forge(scene, honest(plan, bench, store))
+    def answer(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
+        scene = Scene(opened=opened, bench=bench)
+        return forge(scene, honest(opened, bench, store))
 
     module.run_round = answer
     try:
@@ -89,16 +93,13 @@ def by(clients: Collection[str], attack: Attack) -> Forge:
 
 def altered(attack: Attack, scene: Scene, answer: bytes) -> bytes:
     """Return an honest answer as the attack changes it: again a valid message."""
-    opened = open_plan(scene.plan, scene.bench, scene.store)
+    opened = scene.opened
     asking = Asking(
-        round=scene.plan.round,
         variants=(),
         orders=(),
         limits=Limits(clients=1, max_examples=scene.most),
         max_bytes=_MAX_BYTES,
         singles=False,
-        deadline_s=0.0,
-        goal=0,
     )
     held = replace(scene.plan, weight_mask=opened.mask)
     spec, weights = opened.spec, opened.weights
@@ -114,9 +115,9 @@ def altered(attack: Attack, scene: Scene, answer: bytes) -> bytes:
     return codec.encode_update(attack(update, spec, scene), known)
 
 
-def scaled(update: ClientUpdate, spec: ModelSpec, factor: float) -> ClientUpdate:
+def scaled(update: DecodedUpdate, spec: ModelSpec, factor: float) -> ClientUpdate:
     """Return an update whose delta is ``factor`` times as long, on its own grid."""
-    sent = codec.dequantise_delta(update.delta, spec)
+    sent = update.sparse
     longer = SparseDelta(
         size=sent.size,
         indices=sent.indices,
@@ -126,7 +127,9 @@ def scaled(update: ClientUpdate, spec: ModelSpec, factor: float) -> ClientUpdate
     return replace(update, delta=delta)
 
 
-def claim_and_flip(update: ClientUpdate, spec: ModelSpec, scene: Scene) -> ClientUpdate:
+def claim_and_flip(
+    update: DecodedUpdate, spec: ModelSpec, scene: Scene
+) -> ClientUpdate:
     """Claim a thousand times the examples and send the delta with its sign turned."""
     claimed = min(_CLAIM * update.num_examples, scene.most)
     return replace(scaled(update, spec, -1.0), num_examples=claimed)

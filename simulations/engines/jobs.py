@@ -11,17 +11,18 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
     ClientRecord,
-    ModelSpec,
+    Expected,
     Statistics,
     Status,
     Validation,
 )
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import Asking, Order, Part
+from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork, Single
 
 
 def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
@@ -29,7 +30,6 @@ def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
     wanted = sorted({order.variant for order in orders})
     return _pack(
         [
-            asking.round,
             [asking.variants[number] for number in wanted],
             [
                 [o.client_id, wanted.index(o.variant), o.acknowledged, o.max_weight]
@@ -45,22 +45,17 @@ def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
 
 def decode_job(data: bytes) -> Asking:
     """Read the questions of one worker."""
-    round_, variants, rows, limits, max_bytes, singles, max_norm = _unpack(
-        data, "job", 7
-    )
+    variants, rows, limits, max_bytes, singles, max_norm = _unpack(data, "job", 6)
     orders = tuple(
         Order(client_id=name, variant=variant, acknowledged=last, max_weight=weight)
         for name, variant, last, weight in rows
     )
     return Asking(
-        round=round_,
         variants=tuple(variants),
         orders=orders,
         limits=Limits(clients=limits[0], max_examples=limits[1]),
         max_bytes=max_bytes,
         singles=singles,
-        deadline_s=0.0,
-        goal=len(orders),
         max_norm=max_norm,
     )
 
@@ -73,39 +68,50 @@ def encode_part(part: Part) -> bytes:
             [_record_out(record) for record in part.records],
             total.delta_sum.astype("<i8").tobytes(),
             [total.num_examples, total.num_clients],
-            [list(single) for single in part.singles],
+            [[single.client_id, single.answer] for single in part.singles],
         ],
     )
 
 
-def decode_part(data: bytes, asking: Asking, spec: ModelSpec) -> Part:
+def decode_part(data: bytes, work: RoundWork) -> Part:
     """Read what one worker handed back.
 
     Raises:
-        PayloadError: If it is no part, or its sums do not fit the network that was
-            sent.
+        PayloadError: If it is no part, or its sums or single answers do not fit the
+            round.
     """
     fields = _unpack(data, "part", 4)
     try:
-        return _part_in(fields, asking, spec, len(data))
+        return _part_in(fields, work, len(data))
     except PayloadError:
         raise
     except Exception as error:  # a field of another kind
         raise PayloadError(Reason.BAD_FRAME, "part", told(error)) from error
 
 
-def _part_in(fields: list[Any], asking: Asking, spec: ModelSpec, length: int) -> Part:
+def _part_in(fields: list[Any], work: RoundWork, length: int) -> Part:
     rows, deltas, counts, singles = fields
-    total = Accumulator(spec.size, asking.limits)
+    size = work.spec.size
+    total = Accumulator(size, work.asking.limits)
     if counts[1] > 0:
-        total.delta_sum = _integers(deltas, spec.size, "delta_sum")
+        total.delta_sum = _integers(deltas, size, "delta_sum")
         total.num_examples, total.num_clients = counts
+    asked = {order.client_id: order for order in work.asking.orders}
     return Part(
         records=tuple(_record_in(row) for row in rows),
         total=total,
-        singles=tuple((client_id, answer) for client_id, answer in singles),
+        singles=tuple(
+            _single_in(answer, work.expected(asked[client_id]))
+            for client_id, answer in singles
+        ),
         bytes_simulation=length,
     )
+
+
+def _single_in(answer: bytes, expected: Expected) -> Single:
+    """Return an answer that the worker has accepted, read here."""
+    delta = codec.decode_update(answer, expected).sparse
+    return Single(client_id=expected.client_id, answer=answer, delta=delta)
 
 
 def _pack(fields: list[object]) -> bytes:

@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
@@ -25,13 +27,12 @@ from fedprune.common.errors import (
     RoundError,
 )
 from fedprune.common.flower.payload import ARRAY, RECORD, STYPE, check_payload
-from fedprune.common.messages import ModelSpec, RoundPlan, Vector
 from fedprune.common.task import Task
 from fedprune.common.text import told
-from fedprune.server.rounds.accept import failure
-from fedprune.server.rounds.engine import Asking, Engine, Order, Part
+from fedprune.server.rounds.answers import failure
+from fedprune.server.rounds.engine import Engine, Order, Part, RoundWork
 from fedprune.simulations.engines.engines import Place, deal
-from fedprune.simulations.engines.interrupt import ended, interruptible, mortal
+from fedprune.simulations.engines.interrupt import mortal, terminable
 from fedprune.simulations.engines.jobs import (
     decode_job,
     decode_part,
@@ -39,6 +40,8 @@ from fedprune.simulations.engines.jobs import (
     encode_part,
 )
 from fedprune.simulations.engines.worker import Worker
+
+T = TypeVar("T")
 
 
 def to_content(blob: bytes) -> RecordDict:
@@ -60,62 +63,124 @@ def from_content(message: Message, max_bytes: int) -> bytes:
     return check_payload(array.stype, array.data, max_bytes)
 
 
-T = TypeVar("T")
-
 _POLL_S = 0.01
 _START_S = 120.0
 _MAX_BYTES = (1 << 31) - 1
 _OBJECT_STORE = 1_000_000_000
 _STOP = "stop"  # a file that tells workers to end
 
-_workers: dict[str, Worker] = {}  # actors live long: networks and data stay built
 
+@contextmanager
+def ray_engine(place: Place) -> Iterator[Engine]:
+    """Give an engine whose workers are the nodes of a Flower simulation on Ray.
 
-def run_on_ray(place: Place, body: Callable[[Engine], T]) -> T:
-    """Run ``body`` in a Flower server app with one node for each worker.
+    Whatever ends the block, Ctrl-C too, workers, Flower and Ray have ended behind it,
+    in this order: Ray must not go down under threads that still use it.
 
     Raises:
-        FedPruneError: Whatever ``body`` raises, and when Flower ends without it.
-        KeyboardInterrupt: On Ctrl-C; ``body`` has ended and Ray is down by then.
+        FedPruneError: When Flower ends before the block does.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
-    threads: list[threading.Thread] = []
-    server = ServerApp()
-
-    @server.main()
-    def main(grid: Grid, context: Context) -> None:
-        del context
-        threads.append(threading.current_thread())
-        try:
-            results.append(body(RayEngine(grid, place)))
-        except BaseException as error:
-            errors.append(error)
-
     count = place.workers or os.cpu_count() or 1
     stop = place.root / _STOP
     stop.unlink(missing_ok=True)
-    _start_ray(count, place.ray_address)
+    flower = _Flower(place, count)
     try:
-        with ended(threads), interruptible(threads, stop):
-            run_simulation(
-                server_app=server,
-                client_app=_client_app(place.task, place.root),
-                num_supernodes=count,
-                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
-            )
-    except RuntimeError as error:
-        msg = f"Flower's simulation failed: {error}"
-        raise FedPruneError(msg) from error
+        _start_ray(count, place.ray_address)
+        with terminable():
+            try:
+                yield RayEngine(flower, place)
+            except BaseException:
+                # Workers that end look like failures to Flower, which would say so.
+                logging.getLogger("flwr").setLevel(logging.CRITICAL)
+                stop.touch()
+                raise
+            finally:
+                flower.end()
     finally:
         ray.shutdown()
         stop.unlink(missing_ok=True)
-    if errors:
-        raise errors[0]
-    if not results:
-        msg = "Flower's simulation ended before the run did"
-        raise FedPruneError(msg)
-    return results[0]
+
+
+class _Flower:
+    """A Flower simulation in a thread of its own, which lends its grid.
+
+    Flower calls a server app back with the grid and ends when that returns.  So the
+    app hands the grid over and waits, and the run itself stays with its caller.
+
+    Args:
+        place: Task and folder of the workers.
+        workers: Number of nodes.
+    """
+
+    def __init__(self, place: Place, workers: int) -> None:
+        self._place, self._workers = place, workers
+        self._grids: SimpleQueue[Grid] = SimpleQueue()
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> Grid:
+        """Start it and return its grid, once every worker is registered."""
+        self._thread.start()
+        grid = self._soon(self._grid, "Flower's grid")
+        self._soon(
+            lambda: len(set(grid.get_node_ids())) >= self._workers, "all workers"
+        )
+        return grid
+
+    def check(self) -> None:
+        """Notice that it has ended.
+
+        Raises:
+            FedPruneError: If it has.
+        """
+        if not self._thread.is_alive():
+            why = f"failed: {self._error}" if self._error else "ended before the run"
+            msg = f"Flower's simulation {why}"
+            raise FedPruneError(msg) from self._error
+
+    def end(self) -> None:
+        """Let it end, and wait until it has."""
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _grid(self) -> Grid | None:
+        return None if self._grids.empty() else self._grids.get()
+
+    def _soon(self, ready: Callable[[], T | None], what: str) -> T:
+        """Return the first true value.
+
+        Raises:
+            RoundError: If there is none in time.
+        """
+        end = time.monotonic() + _START_S
+        while not (found := ready()):
+            self.check()
+            if time.monotonic() > end:
+                msg = f"{what} did not come up within {_START_S:g} s"
+                raise RoundError(msg)
+            time.sleep(_POLL_S)
+        return found
+
+    def _run(self) -> None:
+        server = ServerApp()
+
+        @server.main()
+        def main(grid: Grid, context: Context) -> None:
+            del context
+            self._grids.put(grid)
+            self._done.wait()
+
+        try:
+            run_simulation(
+                server_app=server,
+                client_app=_client_app(self._place.task, self._place.root),
+                num_supernodes=self._workers,
+                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+            )
+        except BaseException as error:
+            self._error = error
 
 
 def _start_ray(workers: int, address: str) -> None:
@@ -173,93 +238,93 @@ def _client_app(task: Task, root: Path) -> ClientApp:
     return app
 
 
+class _Resident:
+    """The worker of this process: it outlives a message, so networks stay built.
+
+    Ray ships the client app anew with every message, with all that it holds; only what
+    belongs to the process of an actor is there again for the next one.
+    """
+
+    def __init__(self) -> None:
+        self._home = ""
+        self._worker: Worker | None = None
+
+    def worker(self, task: Task, home: str) -> Worker:
+        """Return the worker of a run, by the folder of its clients."""
+        if self._worker is None or self._home != home:
+            self._worker, self._home = Worker(task, Path(home)), home
+        return self._worker
+
+
+_resident = _Resident()
+
+
 def _play(task: Task, home: str, message: Message) -> bytes:
     """Play the clients of one job on the worker of this process."""
-    worker = _workers.get(home)
-    if worker is None:
-        _workers.clear()
-        worker = _workers[home] = Worker(task, Path(home))
+    worker = _resident.worker(task, home)
     asking = decode_job(from_content(message, _MAX_BYTES))
     with mortal(Path(home) / _STOP):
-        return encode_part(worker.play(asking, asking.orders))
+        return encode_part(worker.play(asking))
 
 
 class RayEngine:
     """Asks workers through Flower's grid and reads their parts as they come.
 
     Args:
-        grid: Flower's grid.
-        place: Task and number of workers.
+        flower: The simulation; it is started here.
+        place: The task.
     """
 
-    def __init__(self, grid: Grid, place: Place) -> None:
-        self._grid = grid
+    def __init__(self, flower: _Flower, place: Place) -> None:
+        self._flower = flower
         self._costs = {c: len(part) for c, part in place.task.parts.items()}
-        self._nodes = _wait_for_nodes(grid, place.workers or os.cpu_count() or 1)
+        self._grid = flower.start()
+        self._nodes = sorted(self._grid.get_node_ids())
 
-    def ask(
-        self, asking: Asking, plan: RoundPlan, spec: ModelSpec, weights: Vector
-    ) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[Part]:
         """Ask every client through its worker and yield each worker's part.
 
         A worker that fails or misses the deadline fails all its clients by name.
         """
-        del plan, weights
-        hands = deal(asking.orders, self._costs, len(self._nodes))
-        jobs = [encode_job(asking, hand) for hand in hands]
+        hands = deal(work.asking.orders, self._costs, len(self._nodes))
+        jobs = [encode_job(work.asking, hand) for hand in hands]
         messages = [
-            Message(to_content(job), node, "train", group_id=str(asking.round))
+            Message(to_content(job), node, "train", group_id=str(work.plan.round))
             for node, job in zip(self._nodes, jobs, strict=False)
         ]
         identifiers = list(self._grid.push_messages(messages))
         waiting = dict(zip(identifiers, zip(hands, jobs, strict=True), strict=True))
-        end = time.monotonic() + asking.deadline_s
+        end = time.monotonic() + work.deadline_s
         while waiting and time.monotonic() < end:
+            self._flower.check()
             for reply in self._grid.pull_messages(list(waiting)):
                 hand, job = waiting.pop(reply.metadata.reply_to_message_id)
-                yield _read(reply, hand, len(job), asking, spec)
+                yield _read(reply, hand, len(job), work)
             time.sleep(_POLL_S)
         for hand, job in waiting.values():
-            why = f"its worker did not answer within {asking.deadline_s:g} s"
-            yield _failed(hand, why, asking, spec, len(job))
+            why = f"its worker did not answer within {work.deadline_s:g} s"
+            yield _failed(hand, why, len(job), work)
 
 
-def _read(
-    reply: Message, hand: tuple[Order, ...], sent: int, asking: Asking, spec: ModelSpec
-) -> Part:
+def _read(reply: Message, hand: tuple[Order, ...], sent: int, work: RoundWork) -> Part:
     """Read one worker's reply; a reply that cannot be read fails its clients."""
     if reply.has_error():
         why = f"its worker failed: {reply.error.reason}"
-        return _failed(hand, why, asking, spec, sent)
+        return _failed(hand, why, sent, work)
     try:
-        part = decode_part(from_content(reply, _MAX_BYTES), asking, spec)
+        part = decode_part(from_content(reply, _MAX_BYTES), work)
     except PayloadError as error:
-        return _failed(hand, f"its worker's reply: {error}", asking, spec, sent)
+        return _failed(hand, f"its worker's reply: {error}", sent, work)
     names = sorted(record.client_id for record in part.records)
     if names != sorted(order.client_id for order in hand):
         why = f"its worker answered for {', '.join(names) or 'nobody'}"
-        return _failed(hand, why, asking, spec, sent)
+        return _failed(hand, why, sent, work)
     return replace(part, bytes_simulation=part.bytes_simulation + sent)
 
 
-def _failed(
-    hand: tuple[Order, ...], why: str, asking: Asking, spec: ModelSpec, sent: int
-) -> Part:
+def _failed(hand: tuple[Order, ...], why: str, sent: int, work: RoundWork) -> Part:
     return Part(
         records=tuple(failure(order.client_id, why, 0) for order in hand),
-        total=Accumulator(spec.size, asking.limits),
+        total=Accumulator(work.spec.size, work.asking.limits),
         bytes_simulation=sent,
     )
-
-
-def _wait_for_nodes(grid: Grid, count: int) -> list[int]:
-    """Wait until Flower has registered every worker node."""
-    end = time.monotonic() + _START_S
-    while True:
-        nodes = sorted(grid.get_node_ids())
-        if len(nodes) >= count:
-            return nodes
-        if time.monotonic() > end:
-            msg = f"{len(nodes)} of {count} workers came up within {_START_S:g} s"
-            raise RoundError(msg)
-        time.sleep(_POLL_S)

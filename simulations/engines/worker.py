@@ -6,8 +6,7 @@ partial sum.  Engines differ only in how a worker is reached.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,11 +18,28 @@ from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import FedPruneError, PayloadError
-from fedprune.common.messages import ClientRecord, Status
+from fedprune.common.messages import ClientRecord, Expected
 from fedprune.common.task import Task
 from fedprune.common.text import told
-from fedprune.server.rounds.accept import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import Asking, Order, Part, expect
+from fedprune.server.rounds.answers import accept_answer, failure, refusal
+from fedprune.server.rounds.engine import Asking, Order, Part, Single, expect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """What one client has answered, not read yet.
+
+    Attributes:
+        data: The answer.
+        expected: What a valid one looks like.
+        bytes_down: Length of the message that the client was sent.
+        seconds: Time that it took.
+    """
+
+    data: bytes
+    expected: Expected
+    bytes_down: int
+    seconds: float
 
 
 class Worker:
@@ -38,32 +54,39 @@ class Worker:
         self._bench = Workbench(task)
         self._root = root
 
-    def play(self, asking: Asking, orders: Sequence[Order]) -> Part:
+    def play(self, asking: Asking) -> Part:
         """Let each client answer and add up what is valid."""
         # One thread for each client: more change the order of sums, and so the bits.
         torch.set_num_threads(1)
         total: Accumulator | None = None
         records: list[ClientRecord] = []
-        singles: list[tuple[str, bytes]] = []
-        for order in orders:
+        singles: list[Single] = []
+        for order in asking.orders:
             store = ClientStore(self._root, order.client_id, durable=False)
-            record, answer, total = self._one(asking, order, store, total)
-            if store.has_lost(order.acknowledged):
-                record = replace(record, residual_lost=True)
-            records.append(record)
-            if asking.singles and record.status is Status.ACCEPTED:
-                singles.append((order.client_id, answer))
+            found = self._one(asking, order, store)
+            if isinstance(found, _Answered):
+                if total is None:
+                    total = Accumulator(found.expected.spec.size, asking.limits)
+                record, single = accept_answer(
+                    found.data,
+                    found.expected,
+                    total,
+                    bytes_down=found.bytes_down,
+                    seconds=found.seconds,
+                )
+                if asking.singles and single is not None:
+                    singles.append(single)
+            else:
+                record = found
+            lost = store.has_lost(order.acknowledged)
+            records.append(replace(record, residual_lost=lost))
         if total is None:
             total = Accumulator(0, asking.limits)
         return Part(records=tuple(records), total=total, singles=tuple(singles))
 
     def _one(
-        self,
-        asking: Asking,
-        order: Order,
-        store: ClientStore,
-        total: Accumulator | None,
-    ) -> tuple[ClientRecord, bytes, Accumulator | None]:
+        self, asking: Asking, order: Order, store: ClientStore
+    ) -> _Answered | ClientRecord:
         """Let one client answer; whatever happens to it stays with it."""
         started = time.monotonic()
         message = codec.address_plan(
@@ -72,22 +95,17 @@ class Worker:
         try:
             plan = codec.decode_plan(message, asking.max_bytes)
             opened = open_plan(plan, self._bench, store)
-            if total is None:
-                total = Accumulator(opened.spec.size, asking.limits)
-            answer = run_round(plan, self._bench, store)
+            data = run_round(opened, self._bench, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
-            return refusal(order.client_id, why, b"", len(message)), b"", total
+            return refusal(order.client_id, why, b"", len(message))
         except (Exception, SystemExit) as error:  # user code may raise anything
             why = str(error) if isinstance(error, FedPruneError) else told(error)
-            return failure(order.client_id, why, len(message)), b"", total
+            return failure(order.client_id, why, len(message))
         held = replace(plan, weight_mask=opened.mask)
-        expected = expect(held, opened.spec, opened.weights, asking, order)
-        record, _ = accept_answer(
-            answer,
-            expected,
-            total,
+        return _Answered(
+            data=data,
+            expected=expect(held, opened.spec, opened.weights, asking, order),
             bytes_down=len(message),
             seconds=time.monotonic() - started,
         )
-        return record, answer, total

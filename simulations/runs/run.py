@@ -27,7 +27,7 @@ from fedprune.server.runs.events import EventLog, read_events, write_metrics_csv
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder, write_json_atomic
 from fedprune.server.runs.trying import Tried, cut_check, try_network
-from fedprune.simulations.engines.engines import Place, with_engine
+from fedprune.simulations.engines.engines import Place, engine_for
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
 from fedprune.simulations.runs.progress import Progress
@@ -209,11 +209,8 @@ def _go(prepared: Prepared) -> RunResult:
     listeners = () if prepared.progress is None else (prepared.progress.on_event,)
     with folder.locked(), EventLog(folder.events, listeners) as log:
         _log_start(prepared, log)
-
-        def body(engine: Engine) -> Networks:
-            return _main_and_control(prepared, engine, log)
-
-        networks = with_engine(place, config.run.engine, body)
+        with engine_for(place, config.run.engine) as engine:
+            networks = _main_and_control(prepared, engine, log)
         write_models(prepared.task, prepared.structure, folder, networks)
         summary = summarise(
             prepared.task,

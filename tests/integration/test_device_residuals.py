@@ -1,5 +1,6 @@
 """Devices whose state is lost say so beside their answers, and the server writes it."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from helpers.grids import FakeGrid
 
 from fedprune.client import app
 from fedprune.client.device import node
+from fedprune.client.rounds import opened
 from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
 from fedprune.common.models.flat import get_weights
@@ -53,10 +55,10 @@ class Devices(GridEngine):
         nodes = {name: number for number, name in enumerate(IDS)}
         super().__init__(FakeGrid(nodes.values(), self.answer), nodes)
 
-    def ask(self, asking, *rest):
-        if asking.round == 3:
+    def ask(self, work):
+        if work.plan.round == 3:
             self.harm(self.place / IDS[0])
-        return super().ask(asking, *rest)
+        return super().ask(work)
 
     def answer(self, number, message):
         message.metadata.__dict__["_message_id"] = "m"
@@ -112,6 +114,21 @@ def lost(place, harm):
     warnings = [e for e in events if e["event"] == "warning"]
     assert all("residuals are missing or damaged" in e["text"] for e in warnings)
     return [(e["round"], e["clients"]) for e in warnings]
+
+
+def test_a_device_opens_each_plan_once(place, monkeypatch):
+    seen, real = [], opened.Opened
+
+    def counted(**fields):
+        seen.append((fields["plan"].round, fields["plan"].client_id))
+        return real(**fields)
+
+    monkeypatch.setattr(opened, "Opened", counted)
+    assert lost(place, lambda _: None) == []
+    assert len(seen) == len(set(seen)) >= 4 * len(IDS)
+    for name in IDS:
+        lines = (place / name / node.EVALUATIONS).read_text().splitlines()
+        assert all("accuracy" in json.loads(line) for line in lines)
 
 
 def drop_residuals(state):

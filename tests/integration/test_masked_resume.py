@@ -1,6 +1,7 @@
 """A run under a weight mask that is stopped and resumed, and clients that lose it."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,11 +103,10 @@ class Devices:
     def __init__(self, task, root):
         self.task, self.root = task, root
 
-    def ask(self, asking, plan, spec, weights):
-        del plan, spec, weights
-        for order in asking.orders:
+    def ask(self, work):
+        for order in work.asking.orders:
             worker = Worker(self.task, self.root / order.client_id)
-            yield worker.play(asking, (order,))
+            yield worker.play(replace(work.asking, orders=(order,)))
 
     def lose(self, pattern, clients):
         """Remove files of clients; return how many there were."""

@@ -9,7 +9,6 @@ from helpers.small_runs import PARTIAL, events, figures, run_small
 import fedprune.client.rounds.judge
 import fedprune.simulations.engines.engines
 import fedprune.simulations.engines.worker
-from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.score import score
 from fedprune.common import codec
@@ -100,11 +99,11 @@ def test_the_penalty_makes_exact_zeros_in_the_broadcast(tmp_path):
 
 
 def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypatch):
-    def boosted(plan, bench, store):
-        answer = run_round(plan, bench, store)
-        if plan.client_id != "client-000":
+    def boosted(opened, bench, store):
+        answer = run_round(opened, bench, store)
+        if opened.plan.client_id != "client-000":
             return answer
-        return boost(answer, open_plan(plan, bench, store))
+        return boost(answer, opened)
 
     def boost(answer, opened):
         """Return the answer with every sent entry turned round and made huge."""
@@ -144,9 +143,9 @@ def plans(monkeypatch):
     """Collect every plan that a client is sent, by round and client."""
     seen = {}
 
-    def watched(plan, bench, store):
-        seen[plan.round, plan.client_id] = plan
-        return run_round(plan, bench, store)
+    def watched(opened, bench, store):
+        seen[opened.plan.round, opened.plan.client_id] = opened.plan
+        return run_round(opened, bench, store)
 
     monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", watched)
     return seen

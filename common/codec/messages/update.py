@@ -14,8 +14,10 @@ from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import (
     ClientUpdate,
+    DecodedUpdate,
     Expected,
     QuantisedDelta,
+    SparseDelta,
     Statistics,
     Validation,
     Vector,
@@ -65,7 +67,7 @@ def encode_update(update: ClientUpdate, known: Known) -> bytes:
     )
 
 
-def decode_update(data: bytes, expected: Expected) -> ClientUpdate:
+def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
     """Return the answer in ``data``; trust nothing in it.
 
     The whole message is validated before anything is returned.
@@ -82,21 +84,27 @@ def decode_update(data: bytes, expected: Expected) -> ClientUpdate:
         unseal(data, Kind.UPDATE, expected.max_bytes), "update", _FIELDS
     )
     _check_answers(fields, expected)
-    return ClientUpdate(
+    most = expected.max_examples
+    num_examples = checks.integer(fields[5], "num_examples", 1, most)
+    loss = checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST)
+    importance = _read_importance(fields[8], expected)
+    statistics = _read_statistics(fields[9], expected)
+    validation = _read_validation(fields[10], most)
+    # Last: it costs most to read.
+    delta = _read_delta(checks.blob(fields[7], "delta"), expected)
+    return DecodedUpdate(
         run_id=expected.run_id,
         round=expected.round,
         client_id=expected.client_id,
         plan=expected.plan,
         base=expected.base,
-        num_examples=checks.integer(
-            fields[5], "num_examples", 1, expected.max_examples
-        ),
-        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
-        importance=_read_importance(fields[8], expected),
-        statistics=_read_statistics(fields[9], expected),
-        validation=_read_validation(fields[10], expected.max_examples),
-        # Last: it costs most to read.
-        delta=_read_delta(checks.blob(fields[7], "delta"), expected),
+        num_examples=num_examples,
+        loss=loss,
+        importance=importance,
+        statistics=statistics,
+        validation=validation,
+        delta=delta,
+        sparse=_read_values(delta, expected),
     )
 
 
@@ -216,14 +224,18 @@ def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
     )
     if expected.mask is not None:
         most = int(np.count_nonzero(expected.mask))
-    delta = decode_delta(data, known, values=expected.values, max_entries=most)
-    values = dequantise_delta(delta, spec).values
-    bad = np.flatnonzero(~(np.abs(values) <= expected.max_value))
+    return decode_delta(data, known, values=expected.values, max_entries=most)
+
+
+def _read_values(delta: QuantisedDelta, expected: Expected) -> SparseDelta:
+    sparse = dequantise_delta(delta, expected.spec)
+    bad = np.flatnonzero(~(np.abs(sparse.values) <= expected.max_value))
     if len(bad):
-        tensor = spec.tensor_at(int(delta.indices[bad[0]]))
-        detail = f"{values[bad[0]]}; want at most {expected.max_value} in magnitude"
+        tensor = expected.spec.tensor_at(int(delta.indices[bad[0]]))
+        found = sparse.values[bad[0]]
+        detail = f"{found}; want at most {expected.max_value} in magnitude"
         raise PayloadError(Reason.BAD_VALUE, f"delta.values of '{tensor}'", detail)
-    return delta
+    return sparse
 
 
 def _read_importance(value: object, expected: Expected) -> Vector | None:

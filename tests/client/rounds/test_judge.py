@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.tiny_federation import (
+    answer_to,
     make_examples,
     make_setting,
     make_task,
@@ -16,14 +17,12 @@ from torch import nn
 from fedprune.client.rounds.judge import lesson, sample_of
 from fedprune.client.rounds.measure import FEWEST, MEASURED
 from fedprune.client.rounds.opened import open_plan
-from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Phase, Statistics
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Snapshot
 from fedprune.server.runs.trying import structure_of
@@ -57,10 +56,9 @@ class Client:
 
     def update(self):
         store = ClientStore(self.root / f"{self.shift}", self.plan.client_id)
-        data = run_round(self.plan, Workbench(self.task), store)
+        data = answer_to(self.plan, Workbench(self.task), store)
         work, order = self.work, self.work.asking.orders[0]
-        expected = expect(self.plan, work.spec, work.weights, work.asking, order)
-        return codec.decode_update(data, expected)
+        return codec.decode_update(data, work.expected(order))
 
 
 def pair(root, **changes):
@@ -102,10 +100,9 @@ def test_without_batch_norm_few_examples_are_enough_to_vote(tmp_path):
     state = replace(start(task, setting), cursor=SCORING)
     work = plan_round(state, setting)
     plan = plan_for(work)
-    data = run_round(plan, Workbench(task), ClientStore(tmp_path, plan.client_id))
+    data = answer_to(plan, Workbench(task), ClientStore(tmp_path, plan.client_id))
     order = work.asking.orders[0]
-    expected = expect(plan, work.spec, work.weights, work.asking, order)
-    update = codec.decode_update(data, expected)
+    update = codec.decode_update(data, work.expected(order))
     assert update.num_examples < FEWEST
     assert update.importance is not None
 

@@ -5,12 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_federation import make_setting, make_task, plan_for, start
+from helpers.tiny_federation import (
+    answer_to,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+)
 from torch import nn
 
 from fedprune.client.rounds.mask import Zeros
 from fedprune.client.rounds.opened import open_plan
-from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
@@ -18,7 +23,6 @@ from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.messages import Phase
 from fedprune.common.sparsity.masks import child_mask
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.mask import take_mask
 from fedprune.server.rounds.plan import plan_round
 
@@ -43,11 +47,8 @@ class Client:
     def update(self, plan=None):
         """Return the answer, read as the server does, and its bytes."""
         plan, work = plan or self.plan, self.work
-        data = run_round(plan, self.bench, self.store)
-        held = replace(plan, weight_mask=self.state.mask)
-        expected = expect(
-            held, work.spec, work.weights, work.asking, work.asking.orders[0]
-        )
+        data = answer_to(plan, self.bench, self.store)
+        expected = work.expected(work.asking.orders[0])
         return codec.decode_update(data, expected), data
 
 
@@ -89,7 +90,8 @@ def test_a_mask_is_kept_for_plans_that_only_name_it(tmp_path):
 def test_a_mask_that_is_not_held_is_asked_for_again(tmp_path, damage):
     client = Client(tmp_path)
     if damage is not None:
-        client.store.save_shared(f"mask-{client.plan.mask.hex()}.bin", damage)
+        file = f"mask-{client.plan.mask.hex()}.bin"
+        client.store.save_shared(file, len, lambda: damage)
     with pytest.raises(IntegrityError, match=r"weight mask .* send it again"):
         client.update(replace(client.plan, weight_mask=None))
 
@@ -108,7 +110,7 @@ def test_a_mask_of_another_network_or_digest_is_refused_and_not_kept(tmp_path):
         plan = replace(client.plan, mask=digest, weight_mask=bad)
         with pytest.raises(PayloadError, match=r"mask\."):
             open_plan(plan, client.bench, client.store)
-        assert client.store.load_shared(f"mask-{digest.hex()}.bin") is None
+        assert client.store.load_shared(f"mask-{digest.hex()}.bin", len) is None
 
 
 def test_masked_weights_stay_zero_whatever_the_optimiser_does():

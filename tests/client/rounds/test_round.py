@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.tiny_federation import (
+    answer_to,
     make_examples,
     make_setting,
     make_task,
@@ -13,8 +14,7 @@ from helpers.tiny_federation import (
     tiny_structure,
 )
 
-from fedprune.client.rounds.opened import open_plan
-from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.opened import held_teacher, open_plan
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
@@ -27,7 +27,6 @@ from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Snapshot
 
@@ -47,13 +46,11 @@ class Client:
         self.store = ClientStore(root, self.plan.client_id)
 
     def answer(self, plan=None):
-        return run_round(self.plan if plan is None else plan, self.bench, self.store)
+        return answer_to(self.plan if plan is None else plan, self.bench, self.store)
 
     def decode(self, data):
-        work = self.work
-        expected = expect(
-            self.plan, work.spec, work.weights, work.asking, work.asking.orders[0]
-        )
+        asked = replace(self.work, plan=self.plan)
+        expected = asked.expected(asked.asking.orders[0])
         return codec.decode_update(data, expected)
 
     def with_plan(self, prune_plan: PrunePlan, **changes):
@@ -102,7 +99,7 @@ def test_an_answer_does_not_depend_on_who_was_played_before(tmp_path):
     alone = first.answer()
     other = Client(tmp_path / "two")
     neighbour = plan_for(other.work, 3)
-    run_round(neighbour, other.bench, ClientStore(tmp_path, neighbour.client_id))
+    answer_to(neighbour, other.bench, ClientStore(tmp_path, neighbour.client_id))
     assert other.answer() == alone
 
 
@@ -346,8 +343,6 @@ def test_a_broadcast_that_is_to_be_kept_serves_as_the_next_teacher(tmp_path):
     assert client.plan.keep_broadcast
     client.answer()
     teacher = client.plan.broadcast
-    held = client.store.load_shared(f"broadcast-{teacher.digest.hex()}.bin")
-    assert held is not None
-    found = codec.decode_broadcast(held)
+    found = held_teacher(teacher.digest, client.store)
     assert (found.digest, found.weights) == (teacher.digest, teacher.weights)
     np.testing.assert_array_equal(found.plan.keep, teacher.plan.keep)

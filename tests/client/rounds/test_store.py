@@ -21,7 +21,7 @@ from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.send import _residual
 from fedprune.client.rounds.store import ClientStore, Generation
 from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
-from fedprune.common.errors import PayloadError
+from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import PrunePlan, SparseDelta
 from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
@@ -169,17 +169,31 @@ def test_the_newest_of_the_old_generations_stays_for_a_client_seldom_asked(tmp_p
 
 
 def test_shared_files_are_kept_once_for_all_clients_of_a_host(tmp_path):
-    assert ClientStore(tmp_path, "a").load_shared("x.bin") is None
-    ClientStore(tmp_path, "a").save_shared("x.bin", b"content")
-    assert ClientStore(tmp_path, "b").load_shared("x.bin") == b"content"
+    made = []
+
+    def make():
+        made.append(1)
+        return b"content"
+
+    assert ClientStore(tmp_path, "a").load_shared("x.bin", bytes) is None
+    for name in "aab":
+        ClientStore(tmp_path, name).save_shared("x.bin", bytes, make)
+    assert made == [1]
+    assert ClientStore(tmp_path, "b").load_shared("x.bin", bytes) == b"content"
 
 
 def test_a_damaged_shared_file_is_written_again(tmp_path):
+    def read(data):
+        if data != b"content":
+            raise PayloadError(Reason.BAD_DIGEST, "content", "cut off")
+        return data
+
     store = ClientStore(tmp_path, "a")
-    store.save_shared("x.bin", b"content")
+    store.save_shared("x.bin", read, lambda: b"content")
     (tmp_path / "shared" / "x.bin").write_bytes(b"cont")
-    store.save_shared("x.bin", b"content")
-    assert store.load_shared("x.bin") == b"content"
+    assert store.load_shared("x.bin", read) is None
+    store.save_shared("x.bin", read, lambda: b"content")
+    assert store.load_shared("x.bin", read) == b"content"
 
 
 def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):

@@ -9,9 +9,14 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from helpers.grids import FakeGrid
-from helpers.tiny_federation import ask_all, make_setting, make_task, start
+from helpers.tiny_federation import (
+    answer_to,
+    ask_all,
+    make_setting,
+    make_task,
+    start,
+)
 
-from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
@@ -112,7 +117,7 @@ def test_a_node_cannot_pose_as_the_client_of_another_key(log):
     owners = {1: "a", 2: "b", 3: "c"}
     grid = FakeGrid(table, names(table))
     assert nodes_of(enrol(grid, 2, log, owners)) == {"b": 2, "c": 3}
-    with pytest.raises(RoundError, match=r"node 1 says .* 'b'; its key is that of 'a'"):
+    with pytest.raises(RoundError, match=r"node 1: .* 'b'; its key is that of 'a'"):
         enrol(FakeGrid(table, names(table)), 3, log, owners)
 
 
@@ -153,7 +158,7 @@ class Fleet:
         array = message.content.array_records[RECORD][ARRAY]
         assert array.stype == STYPE
         plan = codec.decode_plan(array.data, 1 << 20)
-        return payload(run_round(plan, self.bench, ClientStore(self.root, name)))
+        return payload(answer_to(plan, self.bench, ClientStore(self.root, name)))
 
     def ask(self):
         grid = FakeGrid(self.nodes.values(), self.answer)
@@ -210,7 +215,7 @@ def test_delivery_tells_of_each_client_what_it_said():
     }
     grid = FakeGrid(table, lambda node, _: table[node])
     nodes = {"a": 1, "b": 2, "c": 3}
-    rows = deliver(grid, nodes, (b"structure", b"blob"), deadline_s=0.3)
+    rows = deliver(grid, nodes, b"structure", b"blob", deadline_s=0.3)
     assert rows == [
         {"client": "a", "bytes_down": 13, "examples": 12, "accuracy": 0.5},
         {"client": "b", "bytes_down": 13, "reason": "disk full"},
@@ -417,7 +422,7 @@ def test_what_a_client_says_of_the_delivery_is_checked_and_can_be_logged(
     good = ConfigRecordDict({"examples": 12, "accuracy": 0.5})
     table = {1: good, 2: ConfigRecordDict(values)}
     grid = FakeGrid(table, lambda node, _: table[node])
-    first, second = deliver(grid, {"a": 1, "b": 2}, (b"", b""), deadline_s=5)
+    first, second = deliver(grid, {"a": 1, "b": 2}, b"", b"", deadline_s=5)
     for row in (first, second):
         log.write("delivered", **row)
     assert first["accuracy"] == 0.5
@@ -433,7 +438,7 @@ def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
     table = {1: {"client-id": "a", "examples": 1, "accuracy": 1.0}, 2: reply}
     trapped = [2] if reply is None else []
     rows = deliver(
-        TrapGrid(table, names(table), trapped), {"a": 1, "b": 2}, (b"", b""),
+        TrapGrid(table, names(table), trapped), {"a": 1, "b": 2}, b"", b"",
         deadline_s=5,
     )  # fmt: skip
     assert "reason" not in rows[0]

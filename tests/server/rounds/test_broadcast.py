@@ -1,13 +1,20 @@
 """Broadcasts as what changed: everybody reads the same bits, whatever they held."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from helpers.tiny_federation import ask_all, make_setting, make_task, plan_for, start
+from helpers.tiny_federation import (
+    answer_to,
+    ask_all,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+)
 
 from fedprune.client.rounds.opened import open_plan
-from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
@@ -184,8 +191,8 @@ def test_a_client_without_its_file_says_so_and_is_sent_everything(tmp_path, harm
             two.write_bytes(data[:60] + bytes([data[60] ^ 4]) + data[61:])
         case "another":
             two.write_bytes(one.read_bytes())
-    with pytest.raises(IntegrityError, match=r"of round 2 .* here: send everything"):
-        run_round(plans[name], Workbench(federation.task), federation.store(name))
+    with pytest.raises(IntegrityError, match=r"of round 2 .* here.* send everything"):
+        answer_to(plans[name], Workbench(federation.task), federation.store(name))
     # The server takes that as a failure, and forgets what the client holds.
     failed = {name: Known(acknowledged=2)}
     known = federation.state.known | failed
@@ -284,8 +291,8 @@ def test_the_same_state_is_on_the_same_grid_and_a_resumed_server_sends_the_same(
 def test_only_the_newest_broadcasts_stay_on_a_client(tmp_path):
     store = ClientStore(tmp_path, "client")
     for round_ in range(1, 30):
-        store.save_held(round_, bytes([round_]) * 16, b"%d" % round_)
-    kept = [n for n in range(1, 30) if store.load_held(n, bytes([n]) * 16)]
+        store.save_held(round_, bytes([round_]) * 16, partial(bytes, round_))
+    kept = [n for n in range(1, 30) if store.load_held(n, bytes([n]) * 16, len)]
     assert kept == list(range(19, 30))
     assert len(kept) >= REMEMBERED + 3
 

@@ -13,12 +13,10 @@ from helpers.tiny_federation import (
     tiny_structure,
 )
 
-from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.messages import (
     ClientRecord,
-    ClientUpdate,
     Phase,
     SparseDelta,
     Statistics,
@@ -29,7 +27,7 @@ from fedprune.common.pruning.importance import weight_scores, zero_units
 from fedprune.common.pruning.plan import check_plan, child_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.server.rounds.cycle import Cursor, is_cutting
-from fedprune.server.rounds.engine import Part
+from fedprune.server.rounds.engine import Part, Single
 from fedprune.server.rounds.finish import Answers, finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Known, Snapshot, model_sha256, new_state
@@ -203,21 +201,8 @@ def median_answers(server, rows):
             indices=np.asarray(sorted(row), dtype=np.int64),
             values=np.float32([row[place] for place in sorted(row)]),
         )
-        singles.append(
-            ClientUpdate(
-                run_id="run-1",
-                round=1,
-                client_id=f"client-{number:03d}",
-                plan=work.plan.broadcast.plan.digest,
-                base=work.plan.broadcast.digest,
-                num_examples=10,
-                loss=1.0,
-                delta=codec.quantise_delta(delta, work.spec, "float32"),
-                importance=None,
-                statistics=None,
-                validation=Validation(loss_sum=0.0, correct=0, count=0),
-            )
-        )
+        name = f"client-{number:03d}"
+        singles.append(Single(client_id=name, answer=b"", delta=delta))
     return replace(answers, singles=tuple(singles))
 
 
@@ -508,8 +493,8 @@ class Losing:
     def __init__(self, engine, change):
         self.engine, self.change = engine, change
 
-    def ask(self, *question):
-        for part in self.engine.ask(*question):
+    def ask(self, work):
+        for part in self.engine.ask(work):
             yield replace(part, records=self.change(part.records))
 
 
@@ -527,7 +512,7 @@ def test_sums_that_miss_or_repeat_a_client_are_not_used(tmp_path, change):
 
 def test_an_engine_that_yields_nothing_is_noticed():
     class Silent:
-        def ask(self, *_):
+        def ask(self, _):
             yield from ()
 
     with pytest.raises(RoundError, match="answered for"):
@@ -541,10 +526,11 @@ def test_parts_are_added_and_records_come_in_the_order_of_their_ids(tmp_path):
     engine = InProcessEngine(server.task, tmp_path / "two")
 
     class Split:
-        def ask(self, asking, *rest):
+        def ask(self, work):
+            asking = work.asking
             for order in reversed(asking.orders):
                 single = replace(asking, orders=(order,))
-                yield from engine.ask(single, *rest)
+                yield from engine.ask(replace(work, asking=single))
             empty = Accumulator(work.spec.size, asking.limits)
             yield Part(records=(), total=empty, bytes_simulation=5)
 

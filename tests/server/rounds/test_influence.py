@@ -13,11 +13,12 @@ from fedprune.server.rounds.influence import (
     Claim,
     bounded,
     check_moments,
-    clip_delta,
+    clip_factor,
     clipped_records,
     delta_norm,
     median_norm,
     pooled_moments,
+    scaled_delta,
     weight_caps,
 )
 
@@ -73,8 +74,13 @@ def delta_of(*values):
     return SparseDelta(size=9, indices=np.arange(len(found)), values=found)
 
 
+def clipped(delta, longest):
+    factor = clip_factor(delta_norm(delta), longest)
+    return scaled_delta(delta, factor), factor
+
+
 def test_a_long_delta_is_shortened_and_keeps_its_direction():
-    found, factor = clip_delta(delta_of(3.0, -4.0), 2.5)
+    found, factor = clipped(delta_of(3.0, -4.0), 2.5)
     assert factor == 0.5
     np.testing.assert_array_equal(found.values, np.float32([1.5, -2.0]))
     np.testing.assert_array_equal(found.indices, [0, 1])
@@ -85,7 +91,7 @@ def test_a_long_delta_is_shortened_and_keeps_its_direction():
 )
 def test_a_short_delta_stays_bit_for_bit(longest):
     delta = delta_of(3.0, -4.0)
-    found, factor = clip_delta(delta, longest)
+    found, factor = clipped(delta, longest)
     assert factor == 1.0
     assert found is delta
 
@@ -95,13 +101,13 @@ def test_a_short_delta_stays_bit_for_bit(longest):
     longest=st.floats(1e-3, 1e4),
 )
 def test_no_delta_is_longer_than_the_longest(values, longest):
-    found, factor = clip_delta(delta_of(*values), longest)
+    found, factor = clipped(delta_of(*values), longest)
     assert delta_norm(found) <= longest * (1 + 1e-6)
     assert 0.0 < factor <= 1.0
 
 
 def test_where_nobody_else_sends_anything_nothing_is_added():
-    found, factor = clip_delta(delta_of(3.0, -4.0), 0.0)
+    found, factor = clipped(delta_of(3.0, -4.0), 0.0)
     assert factor == 0.0
     np.testing.assert_array_equal(found.values, np.float32([0.0, 0.0]))
 

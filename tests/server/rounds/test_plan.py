@@ -71,9 +71,10 @@ def test_more_are_asked_by_the_over_selection_but_never_more_than_there_are(
 def test_over_selection_is_covered_by_the_bounds_of_the_sums():
     task = make_task(task__clients=30, rounds__cohort=8, rounds__over_select=1.5)
     setting = make_setting(task)
-    asking = plan_round(start(task, setting), setting).asking
+    work = plan_round(start(task, setting), setting)
+    asking = work.asking
     assert asking.limits.clients == len(asking.orders) == 12
-    assert asking.goal == 8
+    assert work.goal == 8
 
 
 def teacher_of(state, setting, seed=5):

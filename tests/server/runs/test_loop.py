@@ -21,8 +21,8 @@ class Faulty:
     def __init__(self, inner, failures):
         self.inner, self.failures = inner, failures
 
-    def ask(self, asking, plan, spec, weights):
-        for part in self.inner.ask(asking, plan, spec, weights):
+    def ask(self, work):
+        for part in self.inner.ask(work):
             if self.failures == 0:
                 yield part
                 continue
@@ -170,7 +170,7 @@ def test_a_cut_that_nobody_voted_for_says_what_it_went_by(tmp_path):
 class Unheard(InProcessEngine):
     """Clients that all abstain from votes."""
 
-    def ask(self, *questions):
-        for part in super().ask(*questions):
+    def ask(self, work):
+        for part in super().ask(work):
             records = tuple(replace(r, importance=None) for r in part.records)
             yield replace(part, records=records)

@@ -18,7 +18,7 @@ from fedprune.simulations.engines.engines import (
     InProcessEngine,
     Place,
     deal,
-    with_engine,
+    engine_for,
 )
 from fedprune.simulations.engines.jobs import (
     decode_job,
@@ -128,18 +128,21 @@ def test_engines_of_one_configuration_give_the_same_bits(tmp_path):
 def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     one = Round()
     whole = one.ask(tmp_path / "one")
-    work, records = one.work, []
+    work, records, singles = one.work, [], []
     total = Accumulator(work.spec.size, work.asking.limits)
     for hand in deal(work.asking.orders, {"client-002": 50}, workers):
         worker = Worker(one.task, tmp_path / "many")
         job = decode_job(encode_job(work.asking, hand))
-        part = decode_part(
-            encode_part(worker.play(job, job.orders)), work.asking, work.spec
-        )
+        part = decode_part(encode_part(worker.play(job)), work)
         total.merge(part.total)
         records += part.records
+        singles += part.singles
     assert bits(total) == bits(whole.total)
     assert without_time(records) == without_time(whole.records)
+    singles.sort(key=lambda single: single.client_id)
+    assert [s.answer for s in singles] == [s.answer for s in whole.singles] != []
+    for mine, theirs in zip(singles, whole.singles, strict=True):
+        assert mine.delta.values.tobytes() == theirs.delta.values.tobytes()
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
@@ -148,8 +151,7 @@ def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
     assert [u.client_id for u in answers.singles] == [
         r.client_id for r in answers.records
     ]
-    examples = [r.num_examples for r in answers.records]
-    assert [u.num_examples for u in answers.singles] == examples
+    assert all(len(single.delta.indices) for single in answers.singles)
 
 
 @pytest.mark.parametrize(
@@ -209,5 +211,5 @@ def test_a_client_that_cannot_read_its_plan_refuses_it(tmp_path):
 def test_the_in_process_engine_is_made_for_its_place(tmp_path):
     one = Round()
     place = Place(task=one.task, root=tmp_path, workers=0, ray_address="")
-    kinds = with_engine(place, "inprocess", type)
-    assert kinds is InProcessEngine
+    with engine_for(place, "inprocess") as engine:
+        assert isinstance(engine, InProcessEngine)

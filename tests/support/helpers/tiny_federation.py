@@ -7,6 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.config import Config, load_config
 from fedprune.common.data.examples import Dataset, Examples
@@ -16,9 +20,10 @@ from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.common.task import Task
+from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.cycle import first_cursor
-from fedprune.server.rounds.finish import Answers
-from fedprune.server.rounds.plan import RoundWork, Setting
+from fedprune.server.rounds.engine import RoundWork
+from fedprune.server.rounds.plan import Setting
 from fedprune.server.rounds.state import ServerState, new_state
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
@@ -124,6 +129,11 @@ def start(task: Task, setting: Setting) -> ServerState:
 def ask_all(work: RoundWork, task: Task, root: Path) -> Answers:
     """Return what all clients of a round answer."""
     return collect(work, InProcessEngine(task, root))
+
+
+def answer_to(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
+    """Return what a client answers to a plan."""
+    return run_round(open_plan(plan, bench, store), bench, store)
 
 
 def plan_for(work: RoundWork, number: int = 0) -> RoundPlan:

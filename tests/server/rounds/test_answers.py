@@ -4,17 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.tiny_federation import make_setting, make_task, plan_for, start
+from helpers.tiny_federation import (
+    answer_to,
+    make_setting,
+    make_task,
+    plan_for,
+    start,
+)
 
-from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.messages import Phase, Status
-from fedprune.server.rounds.accept import accept_answer, failure
+from fedprune.server.rounds.answers import accept_answer, failure
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import expect
 from fedprune.server.rounds.plan import plan_round
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
@@ -29,11 +33,9 @@ class Desk:
         self.work = plan_round(replace(start(task, setting), cursor=CUTTING), setting)
         plan = plan_for(self.work)
         self.client_id = plan.client_id
-        self.data = run_round(plan, Workbench(task), ClientStore(root, plan.client_id))
+        self.data = answer_to(plan, Workbench(task), ClientStore(root, plan.client_id))
         work = self.work
-        self.expected = expect(
-            plan, work.spec, work.weights, work.asking, work.asking.orders[0]
-        )
+        self.expected = work.expected(work.asking.orders[0])
         self.update = codec.decode_update(self.data, self.expected)
         self.total = Accumulator(work.spec.size, work.asking.limits)
 
@@ -70,21 +72,26 @@ def desk(answered):
 
 
 def test_an_accepted_answer_is_added_with_its_weight(desk):
-    record, update = desk.accept(desk.data)
-    assert update is not None
+    record, single = desk.accept(desk.data)
+    assert single is not None
+    update = desk.update
     assert record.status is Status.ACCEPTED
     assert record.reason == ""
     assert desk.total.num_clients == 1
     assert desk.total.num_examples == record.num_examples == update.num_examples
-    delta = codec.dequantise_delta(update.delta, desk.work.spec)
+    delta = single.delta
     found = desk.total.mean_delta()
     np.testing.assert_allclose(found[delta.indices], delta.values, atol=2**-24)
     assert np.count_nonzero(found) <= len(delta.indices)
-    assert record.statistics is update.statistics
+    sent = codec.dequantise_delta(update.delta, desk.work.spec)
+    np.testing.assert_array_equal(delta.values, sent.values)
+    assert (single.client_id, single.answer) == (desk.client_id, desk.data)
+    assert record.statistics.mean.tobytes() == update.statistics.mean.tobytes()
 
 
 def test_the_record_holds_what_was_measured(desk):
-    record, update = desk.accept(desk.data)
+    record, single = desk.accept(desk.data)
+    update = desk.update
     assert (record.client_id, record.bytes_down, record.seconds) == (
         desk.client_id,
         77,
@@ -94,9 +101,9 @@ def test_the_record_holds_what_was_measured(desk):
     assert record.bytes_fixed == codec.fixed_bytes(desk.data) < record.bytes_up
     assert record.loss == update.loss
     assert record.validation == update.validation
-    assert record.importance is update.importance
-    values = codec.dequantise_delta(update.delta, desk.work.spec).values
-    assert record.norm == pytest.approx(np.linalg.norm(values), rel=1e-6)
+    assert record.importance.tobytes() == update.importance.tobytes()
+    norm = np.linalg.norm(single.delta.values)
+    assert record.norm == pytest.approx(norm, rel=1e-6)
 
 
 def nan_importance(desk):
@@ -148,8 +155,8 @@ def test_a_refused_answer_names_client_and_field_and_adds_nothing(desk, forge, f
     desk.accept(desk.data)
     before = desk.bits()
     data = forge(desk)
-    record, update = desk.accept(data)
-    assert update is None
+    record, single = desk.accept(data)
+    assert single is None
     assert record.status is Status.REFUSED
     assert record.client_id == desk.client_id
     assert f"client {desk.client_id}" in record.reason
@@ -167,19 +174,19 @@ def test_a_refused_answer_names_client_and_field_and_adds_nothing(desk, forge, f
 def test_an_answer_larger_than_the_cap_is_refused_before_it_is_read(desk):
     desk.expected, whole = replace(desk.expected, max_bytes=100), desk.expected
     try:
-        record, update = desk.accept(desk.data)
+        record, single = desk.accept(desk.data)
     finally:
         desk.expected = whole
-    assert update is None
+    assert single is None
     assert "TOO_LARGE" in record.reason
 
 
 def test_a_delta_beyond_the_bound_is_refused(desk):
     bounded = replace(desk.expected, max_value=1e-6)
-    record, update = accept_answer(
+    record, single = accept_answer(
         desk.data, bounded, desk.total, bytes_down=1, seconds=0.0
     )
-    assert update is None
+    assert single is None
     assert "delta.values" in record.reason
     assert desk.total.num_clients == 0
 

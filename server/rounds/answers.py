@@ -1,0 +1,166 @@
+"""What happens to answers: each is read and judged whole, then all make one delta."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedprune.common import codec
+from fedprune.common.aggregate import Accumulator
+from fedprune.common.errors import FedPruneError
+from fedprune.common.messages import (
+    ClientRecord,
+    Expected,
+    SparseDelta,
+    Status,
+    Vector,
+)
+from fedprune.common.sparsity.sparsify import dense
+from fedprune.common.text import told
+from fedprune.server.rounds.engine import RoundWork, Single
+from fedprune.server.rounds.influence import (
+    check_moments,
+    clip_factor,
+    delta_norm,
+    scaled_delta,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """All that came back in one round, in the order of the clients' ids.
+
+    Attributes:
+        records: What became of each client that was asked.
+        total: Sum of the accepted deltas.
+        singles: The accepted deltas, where the round asked for them; the sum is not
+            used then.
+        bytes_simulation: Bytes between workers and driver.
+    """
+
+    records: tuple[ClientRecord, ...]
+    total: Accumulator
+    singles: tuple[Single, ...] = ()
+    bytes_simulation: int = 0
+
+    @property
+    def accepted(self) -> tuple[ClientRecord, ...]:
+        """Records of the accepted answers."""
+        return tuple(r for r in self.records if r.status is Status.ACCEPTED)
+
+
+def accept_answer(
+    data: bytes,
+    expected: Expected,
+    total: Accumulator,
+    *,
+    bytes_down: int,
+    seconds: float,
+) -> tuple[ClientRecord, Single | None]:
+    """Add one answer to the sum, or refuse it whole and say why.
+
+    Args:
+        data: The answer as it came; nothing in it is trusted.
+        expected: What a valid answer looks like.
+        total: Changed only when the answer is accepted.
+        bytes_down: Length of the message that the client was sent.
+        seconds: Time between question and answer.
+
+    Returns:
+        The client's record, and what was accepted, for rules that need more than the
+        sum.
+    """
+    try:
+        update = codec.decode_update(data, expected)
+        delta = update.sparse
+        if update.statistics is not None:
+            check_moments(update.statistics)
+        weight = min(update.num_examples, expected.max_weight)
+        norm = delta_norm(delta)
+        factor = clip_factor(norm, expected.max_norm)
+        total.add(scaled_delta(delta, factor), weight)
+    except FedPruneError as error:
+        return refusal(expected.client_id, str(error), data, bytes_down), None
+    except Exception as error:  # bytes from outside may find any fault of ours
+        return refusal(expected.client_id, told(error), data, bytes_down), None
+    record = ClientRecord(
+        client_id=expected.client_id,
+        status=Status.ACCEPTED,
+        bytes_down=bytes_down,
+        bytes_up=len(data),
+        bytes_fixed=codec.fixed_bytes(data),
+        num_examples=weight,
+        norm=norm,
+        factor=factor,
+        loss=update.loss,
+        seconds=seconds,
+        importance=update.importance,
+        validation=update.validation,
+        statistics=update.statistics,
+    )
+    return record, Single(client_id=expected.client_id, answer=data, delta=delta)
+
+
+def refusal(client_id: str, why: str, data: bytes, bytes_down: int) -> ClientRecord:
+    """Return the record of a refused answer."""
+    return ClientRecord(
+        client_id=client_id,
+        status=Status.REFUSED,
+        reason=f"refused update of client {client_id}: {why}",
+        bytes_down=bytes_down,
+        bytes_up=len(data),
+    )
+
+
+def failure(client_id: str, why: str, bytes_down: int) -> ClientRecord:
+    """Return the record of a client that could not answer."""
+    return ClientRecord(
+        client_id=client_id,
+        status=Status.FAILED,
+        reason=f"client {client_id} failed: {why}",
+        bytes_down=bytes_down,
+    )
+
+
+def aggregate(answers: Answers, work: RoundWork) -> Vector:
+    """Return one delta out of those of the clients, float32[n].
+
+    It is their mean, or the median over the senders of each entry.
+    """
+    if not answers.singles:
+        return answers.total.mean_delta()
+    if work.robust.aggregate == "median":
+        deltas = [delta for _, delta in _clipped(answers)]
+        return _median(deltas, work.spec.size)
+    fresh = Accumulator(work.spec.size, work.asking.limits)
+    for record, delta in _clipped(answers):
+        fresh.add(delta, record.num_examples)
+    return fresh.mean_delta()
+
+
+def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
+    """Yield each delta as it counts, in the order of the clients' ids."""
+    records = {record.client_id: record for record in answers.accepted}
+    for single in answers.singles:
+        record = records[single.client_id]
+        yield record, scaled_delta(single.delta, record.factor)
+
+
+def _median(deltas: Sequence[SparseDelta], size: int) -> Vector:
+    """Return the median of each coordinate over the clients that sent it, scaled.
+
+    Most clients of a sparse round send nothing at most coordinates, and a median over
+    all would be zero: so it is scaled by the share of the senders (cf.
+    arXiv:2505.01454).
+    """
+    stack = np.stack([dense(delta) for delta in deltas])
+    for row, delta in zip(stack, deltas, strict=True):
+        silent = np.ones(delta.size, dtype=bool)
+        silent[delta.indices] = False
+        row[silent] = np.nan
+    senders = np.isfinite(stack).sum(axis=0)
+    middle = np.zeros(size, dtype=np.float32)
+    heard = senders > 0
+    middle[heard] = np.nanmedian(stack[:, heard], axis=0)
+    scaled: Vector = (middle * (senders / len(stack))).astype(np.float32)
+    return scaled
