@@ -30,9 +30,11 @@ from fedprune.common.flower.payload import (
     LOST,
     NOTES,
     RECORD,
+    RUN,
     STRUCTURE,
     STYPE,
     check_payload,
+    read_about,
 )
 from fedprune.common.flower.run_config import read_app_config
 from fedprune.common.task import Task
@@ -67,8 +69,9 @@ _resident = _Resident()
 @app.query(HELLO)
 def hello(message: Message, context: Context) -> Message:
     """Tell the server which client this node is."""
-    name = _client_id(context)
-    held = len(_bench(context).data(name).train)
+    bench, name = _bench(context), _client_id(context)
+    bench.follow(*_about(message))
+    held = len(bench.data(name).train)
     answer = ConfigRecord({"client-id": name, "examples": held})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
@@ -79,7 +82,7 @@ def train(message: Message, context: Context) -> Message:
     torch.set_num_threads(1)
     bench = _bench(context)
     plan = codec.decode_plan(
-        _read(message, ARRAY, bench.task), bench.task.config.update.max_bytes
+        _read(message, ARRAY, bench.task), bench.task.config.device.max_bytes
     )
     root, name = _root(context), _client_id(context)
     if not (root / plan.run_id).exists():
@@ -105,6 +108,7 @@ def deliver(message: Message, context: Context) -> Message:
     """Keep the network that the run ended with."""
     torch.set_num_threads(1)
     bench = _bench(context)
+    bench.follow(*_about(message))
     found = device.take_final(
         _root(context),
         bench,
@@ -117,7 +121,11 @@ def deliver(message: Message, context: Context) -> Message:
 
 def _read(message: Message, name: str, task: Task) -> bytes:
     array = message.content.array_records[RECORD][name]
-    return check_payload(array.stype, array.data, task.config.update.max_bytes)
+    return check_payload(array.stype, array.data, task.config.device.max_bytes)
+
+
+def _about(message: Message) -> tuple[int, float]:
+    return read_about(dict(message.content.config_records.get(RUN, {})))
 
 
 def _is_device(context: Context) -> bool:

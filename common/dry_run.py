@@ -83,7 +83,7 @@ def check_data(task: Task) -> tuple[str, ...]:
         )
         raise DataError(msg)
     targets = task.dataset.train.targets
-    if task.config.task.loss == "mse":
+    if task.regression:
         return ()
     if targets.dtype.kind == "f":
         raise DataError(_not_classes(task))
@@ -225,7 +225,7 @@ def _check_shape(task: Task, outputs: Tensor, batch: Batch, when: str) -> None:
     count = len(batch.targets)
     whole = outputs.dim() > 0 and len(outputs) == count
     shape = f"the network gives {list(outputs.shape)} for {count} examples{when}"
-    if task.config.task.loss == "mse":
+    if task.regression:
         _check_values(outputs, batch, shape, whole=whole)
         return
     classes = task.num_outputs
@@ -284,7 +284,7 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
 def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
     """Return lines about outputs without a class, or that are probabilities."""
     width, classes = outputs.shape[-1], task.num_outputs
-    if task.config.task.loss == "mse" or width < 2:  # noqa: PLR2004
+    if task.regression or width < 2:  # noqa: PLR2004
         return ()
     spare: tuple[str, ...] = ()
     if width > classes:

@@ -239,6 +239,11 @@ class TrainSettings:
             server needs no scores.
         measure: Whether batch-norm moments of the broadcast are sent back.
         freeze: Whether batch norm runs on the broadcast's statistics while training.
+        clip: Largest L2 norm of a gradient, >= 0; 0 = not clipped.
+        validation: Share of the client's data that only judges the broadcast,
+            0 <= validation < 1.
+        score_examples: Most training examples that importance is measured on, >= 1.
+        seed: Seed of the run's random streams, 0 <= seed < 2**63.
     """
 
     epochs: int
@@ -258,6 +263,10 @@ class TrainSettings:
     importance: str
     measure: bool
     freeze: bool
+    clip: float
+    validation: float
+    score_examples: int
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)

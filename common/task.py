@@ -1,8 +1,9 @@
 """One federated task: the network, the data, and who holds which part of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -65,6 +66,11 @@ class Task:
         return self.config.task.outputs or self.dataset.num_outputs
 
     @property
+    def regression(self) -> bool:
+        """Whether values are learned, by the squared error."""
+        return self.config.task.loss == "mse"
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the batch."""
         return self.config.task.input_shape or self.dataset.input_shape
@@ -101,6 +107,19 @@ class Task:
             train=examples.take(train), validation=examples.take(validation)
         )
 
+    def under(self, seed: int, validation: float) -> Self:
+        """Return the task with the seed and the validation share of a run.
+
+        They say which examples train, validate and test, and what a network starts as.
+        """
+        config = self.config
+        if (config.run.seed, config.client.validation) == (seed, validation):
+            return self
+        run = config.run.model_copy(update={"seed": seed})
+        client = config.client.model_copy(update={"validation": validation})
+        told = config.model_copy(update={"run": run, "client": client})
+        return replace(self, config=told)
+
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""
         if self.factory is not None:
@@ -132,7 +151,7 @@ class Task:
             ConfigError: If the squared error is wanted of outputs that are not as many
                 as the targets.
         """
-        if self.config.task.loss == "mse":
+        if self.regression:
             # One value of each example may be [batch] or [batch, 1] on either side:
             # left to broadcasting, the two would make [batch, batch].
             found, wanted = _rows(outputs), _rows(targets)
@@ -147,7 +166,7 @@ class Task:
 
     def correct(self, outputs: Tensor, targets: Tensor) -> int:
         """Return the number of rightly classified examples; 0 for a regression."""
-        if self.config.task.loss == "mse":
+        if self.regression:
             return 0
         return int((outputs.argmax(dim=1) == targets).sum())
 

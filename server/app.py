@@ -139,7 +139,7 @@ def _run(work: Work) -> None:
     )
     for text in work.tried.remarks if kind == "run_started" else ():
         log.write("warning", run="main", round=0, text=text)
-    enrolled = enrol(work.grid, config.task.clients, log, work.owners)
+    enrolled = enrol(work.grid, config, log, work.owners)
     nodes = {name: client.node for name, client in enrolled.items()}
     state, final = run_federation(
         name="main",
@@ -195,7 +195,7 @@ def _deliver(
         nodes,
         work.structure.to_json(),
         blob,
-        deadline_s=work.task.config.rounds.deadline_s,
+        config=work.task.config,
     )
     for result in results:
         work.log.write("delivered", **result)

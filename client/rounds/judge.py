@@ -16,19 +16,18 @@ from fedprune.client.rounds.train import teach
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
-from fedprune.common.messages import Statistics, Vector
+from fedprune.common.messages import RoundPlan, Statistics, Vector
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.seeding import Use, generator
-from fedprune.common.task import Task
 
 
-def sample_of(client_id: str, task: Task, examples: Examples) -> Examples:
+def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
     """Return the examples that a client measures moments on, in all rounds the same.
 
     At most ``MEASURED``, even over the classes: data that lies in class order would
     otherwise give moments of a few classes.
     """
-    rng = generator(task.config.run.seed, 0, client_id, Use.MEASURE)
+    rng = generator(plan.settings.seed, 0, plan.client_id, Use.MEASURE)
     return examples.take(balanced(examples.targets, MEASURED, rng))
 
 
@@ -42,7 +41,7 @@ def judged(opened: Opened, bench: Workbench) -> tuple[nn.Module, Statistics | No
     keep, pooled = sent.plan.keep, sent.statistics
     model = bench.network(opened.structure, keep, opened.weights, pooled)
     examples = bench.data(plan.client_id).train
-    return model, fit(model, sample_of(plan.client_id, bench.task, examples))
+    return model, fit(model, sample_of(plan, examples))
 
 
 def lesson(
@@ -73,7 +72,7 @@ def _teacher_outputs(
     codec.check_weights(taken.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
     model = bench.network(structure, keep, taken.weights, pooled)
-    fit(model, sample_of(plan.client_id, bench.task, examples))
+    fit(model, sample_of(plan, examples))
     return teach(model, examples)
 
 
@@ -97,15 +96,13 @@ def importance(
     plan = opened.plan
     if not plan.settings.importance:
         return None
-    config = bench.task.config
-    seed = config.run.seed
-    rng = generator(seed, plan.round, plan.client_id, Use.SCORE)
     targets = examples.targets
     if len(np.unique(targets)) < 2:  # noqa: PLR2004 - one class shows no contrast
         return None
     if opened.spec.moments > 0 and len(targets) < FEWEST:
         return None
-    chosen = balanced(targets, config.client.score_examples, rng)
+    rng = generator(plan.settings.seed, plan.round, plan.client_id, Use.SCORE)
+    chosen = balanced(targets, plan.settings.score_examples, rng)
     keep = plan.broadcast.plan.keep
     return score(
         model,
@@ -113,5 +110,5 @@ def importance(
         bench.task,
         opened.structure,
         keep,
-        criterion=plan.settings.importance,
+        plan.settings,
     )

@@ -58,6 +58,7 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
         IntegrityError: If the server believes that this client holds something that
             it does not: it must be sent again.
     """
+    bench.follow(plan.settings.seed, plan.settings.validation)
     structure = _structure(plan, bench, store)
     check_plan(structure, plan.broadcast.plan)
     if plan.targets is not None and len(plan.targets) != structure.units:

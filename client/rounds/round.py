@@ -51,7 +51,7 @@ def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
         teacher=teacher,
         mask=None if opened.mask is None else opened.mask.keep,
     )
-    seed = bench.task.config.run.seed
+    seed = plan.settings.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
     with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
         loss = train(model, work, rng)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Mask, Vector
+from fedprune.common.messages import Mask, TrainSettings, Vector
 from fedprune.common.pruning.importance import Gate, gates, unit_sum
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
@@ -74,10 +74,11 @@ def score(
     task: Task,
     structure: Structure,
     keep: Mask,
-    *,
-    criterion: str,
+    settings: TrainSettings,
 ) -> Vector:
     """Return the importance of each kept unit, float32[kept units], >= 0.
+
+    ``settings.importance`` says which:
 
     * "taylor": first-order change of the loss when a channel is removed,
       ``sum over batches of |sum over examples of (dL/dgamma gamma + dL/dbeta beta)|``
@@ -95,11 +96,11 @@ def score(
         ConfigError: If the criterion needs outputs that no module of the network has.
     """
     model.eval()
-    structure = structure.living(keep)
+    structure, criterion = structure.living(keep), settings.importance
     if criterion == "sensitivity":
-        return _sensitivity(model, examples, task, structure, keep)
+        return _sensitivity(model, examples, task, structure, keep, settings.batch)
     # One example at a time: the square is taken of each example's own product.
-    size = 1 if criterion == "fisher" else task.config.client.batch
+    size = 1 if criterion == "fisher" else settings.batch
     places = gates(structure)
     per_tensor: Scores = {}
     for batch in batches(len(examples), size):
@@ -170,11 +171,12 @@ def _sensitivity(
     task: Task,
     structure: Structure,
     keep: Mask,
+    size: int,
 ) -> Vector:
     """Return |change of the mean loss| without each kept unit, float32[kept]."""
     tensors = dict(model.named_parameters())
     places = gates(structure)
-    before = _mean_loss(model, examples, task)
+    before = _mean_loss(model, examples, task, size)
     found = np.zeros(structure.units)
     for unit in np.flatnonzero(keep).tolist():
         taken: list[tuple[Tensor, Tensor]] = []
@@ -190,16 +192,16 @@ def _sensitivity(
                 for tensor, dim in pairs if len(index) else ():
                     taken.append((tensor, tensor.detach().clone()))
                     tensor.index_fill_(dim, index, 0.0)
-            found[unit] = abs(_mean_loss(model, examples, task) - before)
+            found[unit] = abs(_mean_loss(model, examples, task, size) - before)
             for tensor, value in reversed(taken):
                 tensor.copy_(value)
     return np.nan_to_num(found[keep], nan=0.0, posinf=3e38).astype(np.float32)
 
 
-def _mean_loss(model: nn.Module, examples: Examples, task: Task) -> float:
+def _mean_loss(model: nn.Module, examples: Examples, task: Task, size: int) -> float:
     total = 0.0
     with torch.no_grad():
-        for batch in batches(len(examples), task.config.client.batch):
+        for batch in batches(len(examples), size):
             inputs, targets = examples.batch(batch)
             total += float(task.loss(model(inputs), targets).double().sum())
     return total / max(len(examples), 1)

@@ -145,15 +145,15 @@ def _step(
     loss = lesson.task.loss(outputs, targets).mean()
     if lesson.teacher is not None:
         weight = lesson.settings.distill_weight
-        regression = lesson.task.config.task.loss == "mse"
         wanted = lesson.teacher[torch.from_numpy(batch)]
-        far = distillation(outputs, wanted, lesson.settings, regression=regression)
+        far = distillation(
+            outputs, wanted, lesson.settings, regression=lesson.task.regression
+        )
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]
-    limit = lesson.task.config.client.clip
-    if limit > 0.0:
-        nn.utils.clip_grad_norm_(model.parameters(), limit)
+    if lesson.settings.clip > 0.0:
+        nn.utils.clip_grad_norm_(model.parameters(), lesson.settings.clip)
     optimiser.step()
     if gates is not None:
         gates.step()

@@ -25,7 +25,7 @@ class Workbench:
     A network is built once for each plan; weights are then copied in place.
 
     Args:
-        task: The task that the clients work on.
+        task: The task that the clients work on, before ``follow`` says for which run.
     """
 
     def __init__(self, task: Task) -> None:
@@ -38,6 +38,15 @@ class Workbench:
         self._teacher = b""
         self._lessons: dict[str, Tensor] = {}
         self._taken: OrderedDict[bytes, Taken] = OrderedDict()
+
+    def follow(self, seed: int, validation: float) -> None:
+        """Work for a run: what was made of another seed or validation share goes."""
+        task = self.task.under(seed, validation)
+        if task is not self.task:
+            self.task, self._spare, self._teacher = task, None, b""
+            self._models.clear()
+            self._first.clear()
+            self._data.clear()
 
     def network(
         self,

@@ -32,7 +32,8 @@ two or more dimensions, or one whole tensor of fewer.
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, choice, values, step_error,
                          error_feedback, decay, distill_weight, temperature,
-                         importance, measure, freeze]
+                         importance, measure, freeze, clip, validation,
+                         score_examples, seed]
            broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
                          DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,

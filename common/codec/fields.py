@@ -5,6 +5,7 @@ Each ``x_fields`` returns what ``frame.pack`` takes, and ``read_x`` takes what
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,10 @@ def _one_of(known: tuple[str, ...]) -> Callable[[object, str], str]:
     return lambda value, field: checks.word(value, field, known)
 
 
+# Also told when clients enrol, before there is a plan.
+SEED = _whole(0, 2**63 - 1)
+VALIDATION = _real(0.0, checks.BELOW_ONE)
+
 # Order on the wire, and the range of each setting.
 SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "epochs": _whole(0, 100_000),
@@ -70,11 +75,12 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "importance": _one_of(CRITERIA),
     "measure": checks.boolean,
     "freeze": checks.boolean,
+    "clip": _real(0.0, checks.LARGEST),
+    "validation": VALIDATION,
+    "score_examples": _whole(1, 2**24),
+    "seed": SEED,
 }
-_REAL = {"lr", "momentum", "strength", "update_density", "step_error", "decay"} | {
-    "distill_weight",
-    "temperature",
-}
+_REAL = {field.name for field in fields(TrainSettings) if field.type is float}
 
 
 def settings_fields(settings: TrainSettings) -> list[object]:

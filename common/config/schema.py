@@ -5,6 +5,7 @@ from pydantic import model_validator
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
+    Device,
     Distill,
     Prune,
     Robust,
@@ -22,6 +23,7 @@ class Config(Section):
     task: Task = Task()
     rounds: Rounds = Rounds()
     client: Client = Client()
+    device: Device = Device()
     prune: Prune = Prune()
     update: Update = Update()
     broadcast: Broadcast = Broadcast()

@@ -12,6 +12,8 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Examples = Annotated[int, Field(ge=1, le=2**24)]
+Bytes = Annotated[int, Field(ge=1024)]
 # A list is what TOML has; a tuple is what a frozen section may hold.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -100,12 +102,12 @@ class Rounds(Section):
 
 
 class Client(Section):
-    """How a client trains."""
+    """How a client trains: travels with every plan of the server."""
 
-    epochs: Positive = 2
-    """Passes over the client's training part in a round, 1 <= epochs."""
-    batch: Positive = 32
-    """Examples of one local step, 1 <= batch."""
+    epochs: int = Field(default=2, ge=1, le=100_000)
+    """Passes over the client's training part in a round, 1 <= epochs <= 100000."""
+    batch: Examples = 32
+    """Examples of one local step, 1 <= batch <= 2^24."""
     lr: float = Field(default=0.05, gt=0)
     """Learning rate of SGD, 0 < lr."""
     lr_schedule: Literal["constant", "cosine"] = "cosine"
@@ -128,8 +130,16 @@ class Client(Section):
     of the share of open gates in the loss; "targeted-dropout": probability, < 1."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of a client's data that only judges the broadcast, 0 <= validation < 1."""
-    score_examples: Positive = 256
-    """Most training examples that importance is measured on, 1 <= score_examples."""
+    score_examples: Examples = 256
+    """Most training examples that importance is measured on, 1 <= score_examples <=
+    2^24."""
+
+
+class Device(Section):
+    """What is a device's own: read from its own file, never told by a server."""
+
+    max_bytes: Bytes = 67108864
+    """Largest message that a device reads, in bytes, 1024 <= max_bytes."""
 
 
 class Budget(Section):
@@ -221,8 +231,8 @@ class Update(Section):
     """Whether what was not sent is added to the next delta."""
     decay: Share = 1.0
     """Factor on the residual for each round away, 0 <= decay <= 1."""
-    max_bytes: int = Field(default=67108864, ge=1024)
-    """Largest message that is read, in bytes, 1024 <= max_bytes."""
+    max_bytes: Bytes = 67108864
+    """Largest answer that the server reads, in bytes, 1024 <= max_bytes."""
 
 
 class Broadcast(Section):

@@ -11,6 +11,7 @@ from fedprune.common.config.schema import Config
 # lies in the data folder is the business of the data's own fingerprint.
 _WITHOUT_EFFECT = {
     "task": {"data_dir"},
+    "device": {"max_bytes"},
     "run": {"dir", "name", "engine", "workers", "state_limit_mb", "track"},
 }
 

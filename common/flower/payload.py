@@ -1,7 +1,10 @@
 """What a payload looks like in Flower's transport: names and checks, no Flower here."""
 
 import re
+from collections.abc import Mapping
 
+from fedprune.common.codec.fields import SEED, VALIDATION
+from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 
 STYPE = "fedprune.msgpack/1"
@@ -12,6 +15,22 @@ NOTES = "notes"  # a record beside that of an answer, only where there is one to
 LOST = "residual-lost"  # the note that what the client owed is missing: true
 HELLO = "hello"  # a query action: a node answers with its client id
 DELIVER = "deliver"  # a query action: a node keeps the final network
+RUN = "run"  # beside both: what a client needs of a run's settings without a plan
+
+
+def about_run(config: Config) -> dict[str, int | float]:
+    """Return what says how a client's data is dealt in a run."""
+    return {"seed": config.run.seed, "validation": float(config.client.validation)}
+
+
+def read_about(found: Mapping[str, object]) -> tuple[int, float]:
+    """Return seed and validation share of a run.
+
+    Raises:
+        PayloadError: If one is missing or out of its range.
+    """
+    seed = SEED(found.get("seed"), "seed")
+    return seed, VALIDATION(found.get("validation"), "validation")
 
 
 def check_payload(stype: str, data: object, max_bytes: int) -> bytes:

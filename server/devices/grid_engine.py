@@ -4,19 +4,22 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
+from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, RoundError
 from fedprune.common.flower.payload import (
     ARRAY,
     DELIVER,
     HELLO,
     RECORD,
+    RUN,
     STRUCTURE,
     STYPE,
+    about_run,
     check_client_name,
 )
 from fedprune.common.messages import ClientRecord, Status
@@ -55,13 +58,13 @@ class Enrolled:
 
 
 def enrol(
-    grid: Grid, count: int, log: EventLog, owners: Mapping[int, str] | None = None
+    grid: Grid, config: Config, log: EventLog, owners: Mapping[int, str] | None = None
 ) -> dict[str, Enrolled]:
     """Wait for as many nodes as there are clients; ask each which client it is.
 
     Args:
         grid: Flower's grid.
-        count: Clients of the run.
+        config: Of the run: how many clients, and how they deal their data.
         log: Is told who has come.
         owners: Node id -> client whose key it has; None where nodes have no keys.
 
@@ -71,14 +74,15 @@ def enrol(
     Raises:
         RoundError: If too few nodes come.
     """
-    end = time.monotonic() + _ENROL_S
+    end, count = time.monotonic() + _ENROL_S, config.task.clients
+    about = ConfigRecord({**about_run(config)})
     found: dict[str, Enrolled] = {}
     refused: dict[int, str] = {}
     while len(found) < count:
         # A node that did not answer in time is asked again.
         asked = {client.node for client in found.values()} | set(refused)
         fresh = sorted(set(grid.get_node_ids()) - asked)
-        for node, reply in _greet(grid, fresh):
+        for node, reply in _greet(grid, fresh, about):
             try:
                 name, client = _client(node, reply, owners)
             except Exception as error:  # whatever the node has put into it
@@ -104,11 +108,15 @@ def enrol(
     return found
 
 
-def _greet(grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Reply]]:
+def _greet(
+    grid: Grid, nodes: list[int], about: ConfigRecord
+) -> Iterator[tuple[int, Reply]]:
     """Ask nodes who they are; yield each with what it said."""
     if not nodes:
         return
-    messages = [Message(RecordDict(), node, f"query.{HELLO}") for node in nodes]
+    messages = [
+        Message(RecordDict({RUN: about}), node, f"query.{HELLO}") for node in nodes
+    ]
     sent = zip(send(grid, messages), nodes, strict=True)
     waiting = {number: node for number, node in sent if number is not None}
     end = time.monotonic() + _HELLO_S
@@ -151,7 +159,7 @@ def deliver(
     structure_json: bytes,
     blob: bytes,
     *,
-    deadline_s: float,
+    config: Config,
 ) -> list[dict[str, object]]:
     """Send every client the network that the run ended with.
 
@@ -160,16 +168,17 @@ def deliver(
         nodes: Client id -> node id.
         structure_json: The structure.
         blob: The encoded broadcast.
-        deadline_s: Seconds in which a client may take them.
+        config: Of the run: ``rounds.deadline_s`` and how clients deal their data.
 
     Returns:
         For each client ``client, bytes_down, examples, accuracy``, or ``client,
         bytes_down, reason`` of one that could not take it.
     """
     arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
+    about = ConfigRecord({**about_run(config)})
     names = {node: name for name, node in nodes.items()}
     messages = [
-        Message(RecordDict({RECORD: arrays}), node, f"query.{DELIVER}")
+        Message(RecordDict({RECORD: arrays, RUN: about}), node, f"query.{DELIVER}")
         for node in names
     ]
     size = len(blob) + len(structure_json)
@@ -180,7 +189,7 @@ def deliver(
             results[name] = _undelivered(name, size, UNSENT)
         else:
             waiting[number] = name
-    end = time.monotonic() + deadline_s
+    end = time.monotonic() + config.rounds.deadline_s
     while waiting and time.monotonic() < end:
         for reply in arrived(grid, waiting):
             name = waiting.pop(reply.number)

@@ -152,6 +152,10 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         importance=criterion if scoring and criterion in CLIENT_CRITERIA else "",
         measure=spec.moments > 0 and not frozen,
         freeze=frozen,
+        clip=client.clip,
+        validation=client.validation,
+        score_examples=client.score_examples,
+        seed=config.run.seed,
     )
 
 

@@ -52,6 +52,7 @@ class Worker:
 
     def __init__(self, task: Task, root: Path) -> None:
         self._bench = Workbench(task)
+        self._limit = task.config.device.max_bytes
         self._root = root
 
     def play(self, asking: Asking) -> Part:
@@ -93,7 +94,7 @@ class Worker:
             asking.variants[order.variant], order.client_id, order.acknowledged
         )
         try:
-            plan = codec.decode_plan(message, asking.max_bytes)
+            plan = codec.decode_plan(message, self._limit)
             opened = open_plan(plan, self._bench, store)
             data = run_round(opened, self._bench, store)
         except PayloadError as error:

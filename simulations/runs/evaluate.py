@@ -35,7 +35,7 @@ class Evaluator:
             pairs = [test.batch(b) for b in batches(len(test), 256)]
             outputs = torch.cat([model(inputs) for inputs, _ in pairs])
         targets = torch.cat([targets for _, targets in pairs])
-        if task.config.task.loss == "mse":
+        if task.regression:
             return _r_squared(outputs, targets)
         return float((outputs.argmax(dim=1) == targets).double().mean())
 

@@ -87,7 +87,7 @@ def summarise(
     dense_ms, final_ms = latency(task, structure, final)
     shares = [number_of(event, "zero_share") for event in cuts]
     return {
-        "metric": "r2" if task.config.task.loss == "mse" else "accuracy",
+        "metric": "r2" if task.regression else "accuracy",
         "accuracy_control": evaluate(networks.control) if networks.control else None,
         "accuracy_before_cut": cuts[0].get("accuracy_before") if cuts else None,
         "accuracy_after_cut": _after(cuts, rounds),

@@ -6,7 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    RecordDict,
+)
 from flwr.supercore.task_identity import TaskIdentity
 from helpers.bundles import zipped
 
@@ -26,6 +33,7 @@ from fedprune.common import codec
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.errors import ConfigError, DataError, PayloadError
 from fedprune.common.flower.bundle import APP_TOML
+from fedprune.common.flower.payload import ARRAY, RECORD, RUN, STRUCTURE, STYPE
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.tracing.find import find_structure
@@ -266,8 +274,11 @@ def test_of_earlier_runs_only_the_last_stays(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["logs", "main-c"]
 
 
-def hello(place, **run_config):
-    content = RecordDict()
+ABOUT = {"seed": 0, "validation": 0.1}
+
+
+def hello(place, about=ABOUT, **run_config):
+    content = RecordDict({RUN: ConfigRecord(about)})
     message = Message(content, 5, "query.hello")
     message.metadata.__dict__["_message_id"] = "m1"
     context = Context(
@@ -285,6 +296,45 @@ def test_a_device_says_its_own_name_whatever_the_server_configures(place):
     reply = app.app(message=message, context=context)
     said = dict(reply.content.config_records["fedprune"])
     assert said == {"client-id": "edge-01", "examples": 45}
+
+
+def test_a_device_deals_its_data_as_the_run_says_and_not_its_own_file(place):
+    path = place / "fedprune.toml"
+    path.write_text(f"{CONFIG}[client]\nvalidation = 0.5\n[run]\nseed = 9\n")
+    message, context = hello(place, ABOUT | {"validation": 0.2})
+    said = app.app(message=message, context=context).content.config_records
+    assert said["fedprune"]["examples"] == 40
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": -1}, {"seed": 0.5}, {"validation": 1.0}, {"validation": float("nan")}],
+)
+def test_a_greeting_that_says_what_cannot_be_is_refused(place, change):
+    message, context = hello(place, ABOUT | change)
+    with pytest.raises(PayloadError, match=next(iter(change))):
+        app.app(message=message, context=context)
+    message, context = hello(place, {})
+    with pytest.raises(PayloadError, match="seed"):
+        app.app(message=message, context=context)
+
+
+def test_a_final_network_is_tried_on_the_test_part_of_its_run(place):
+    """The fold that a run tests on follows its seed, and not the device's own."""
+    own = {node.DATA: "digits", node.CONFIG: "", node.STATE: str(place / "digits")}
+    task = device_task(table(place, **own)).under(3, 0.1)
+    wanted = Workbench(task)
+    structure, blob = final_of(task)
+    message, context = hello(place, ABOUT | {"seed": 3})
+    message.metadata.__dict__["_message_type"] = "query.deliver"
+    message.content[RECORD] = ArrayRecord(
+        {name: Array("uint8", (len(data),), STYPE, data)
+         for name, data in ((ARRAY, blob), (STRUCTURE, structure))}
+    )  # fmt: skip
+    context.node_config.update(own)
+    said = app.app(message=message, context=context).content.config_records
+    found = take_final(place / "wanted", wanted, structure, blob)
+    assert said["fedprune"]["accuracy"] == found.accuracy
 
 
 def test_the_executor_runs_installed_code_for_our_app_only(place, capsys):

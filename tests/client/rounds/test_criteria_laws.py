@@ -1,8 +1,11 @@
 """One table of laws for every criterion, measured by clients or by the server."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from helpers.codec.examples import SETTINGS
 from helpers.pruning_archs import encoder
 from helpers.tiny_federation import make_examples, make_task
 from torch import nn
@@ -69,7 +72,7 @@ def measured(model, structure, criterion, task=None):
         make_task() if task is None else task,
         structure,
         structure.full(),
-        criterion=criterion,
+        replace(SETTINGS, importance=criterion, batch=8),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.codec.examples import make_plan
 from helpers.tiny_federation import (
     answer_to,
     make_examples,
@@ -116,12 +117,16 @@ def test_all_clients_train_from_the_moments_that_travel(tmp_path):
     assert one.validation == two.validation
 
 
+def plan_of(client_id):
+    return replace(make_plan(), client_id=client_id)
+
+
 def test_moments_are_measured_on_all_classes_of_data_in_class_order():
     targets = np.repeat(np.arange(10), 100)
     examples = Examples(
         inputs=np.zeros((1000, 1, 4, 4), dtype=np.float32), targets=targets
     )
-    sample = sample_of("client-000", make_task(), examples)
+    sample = sample_of(plan_of("client-000"), examples)
     counts = np.bincount(sample.targets, minlength=10)
     assert counts.sum() == MEASURED
     assert counts.min() >= MEASURED // 10
@@ -129,9 +134,9 @@ def test_moments_are_measured_on_all_classes_of_data_in_class_order():
 
 def test_the_sample_is_the_clients_own_and_the_same_in_every_round():
     examples = make_examples(600)
-    task = make_task()
-    one, again = (sample_of("client-000", task, examples) for _ in range(2))
-    other = sample_of("client-001", task, examples)
+    plan = plan_of("client-000")
+    one, again = (sample_of(replace(plan, round=r), examples) for r in (3, 4))
+    other = sample_of(plan_of("client-001"), examples)
     np.testing.assert_array_equal(one.inputs, again.inputs)
     assert not np.array_equal(one.inputs, other.inputs)
 

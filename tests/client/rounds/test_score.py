@@ -1,10 +1,12 @@
 """Importance of channels: what it equals, and what it must not depend on."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from helpers.codec.examples import SETTINGS
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def score_tiny(model, criterion="taylor", task=None, structure=None, keep=None):
         make_task() if task is None else task,
         structure,
         structure.full() if keep is None else keep,
-        criterion=criterion,
+        replace(SETTINGS, importance=criterion, batch=8),
     )
 
 

@@ -33,6 +33,10 @@ SETTINGS = TrainSettings(
     importance="",
     measure=False,
     freeze=False,
+    clip=5.0,
+    validation=0.1,
+    score_examples=256,
+    seed=7,
 )
 
 
@@ -162,8 +166,8 @@ def test_a_penalty_ends_with_the_weights_in_front_of_the_shrink():
 
 def test_a_gradient_is_clipped_to_its_largest_norm():
     examples = make_examples(16)
-    task = make_task(client__clip=0.01)
-    lesson = make_lesson(examples, task=task, epochs=1, batch=16, lr=0.5, momentum=0.0)
+    changes = {"clip": 0.01, "lr": 0.5, "momentum": 0.0}
+    lesson = make_lesson(examples, epochs=1, batch=16, **changes)
     model = tiny()
     train(model, lesson, rng())
     moved = np.linalg.norm(get_weights(model) - get_weights(tiny()))

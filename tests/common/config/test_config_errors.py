@@ -148,7 +148,7 @@ BAD_FILES = {
     ),
     "two errors": (
         "[client]\nlr = 0\nbatch = 0\n",
-        ":3: client.batch: found 0, want an integer, >= 1 (and 1 more)",
+        ":3: client.batch: found 0, want an integer, >= 1 and <= 16777216 (and 1 more)",
     ),
     "a key given twice": (
         "[client]\nlr = 1\nlr = 2\n",

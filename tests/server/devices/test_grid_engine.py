@@ -12,6 +12,7 @@ from helpers.grids import FakeGrid
 from helpers.tiny_federation import (
     answer_to,
     ask_all,
+    make_config,
     make_setting,
     make_task,
     start,
@@ -21,7 +22,7 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.errors import RoundError
-from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, STYPE
+from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, RUN, STYPE
 from fedprune.common.messages import Status
 from fedprune.server.devices import grid_engine as under_test
 from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
@@ -62,15 +63,33 @@ def log(tmp_path):
         yield opened
 
 
+def run_of(clients, **changes):
+    few = {"task__clients": clients, "rounds__cohort": 1, "rounds__minimum": 1}
+    return make_config(**few, **changes)
+
+
 def nodes_of(enrolled):
     return {name: client.node for name, client in enrolled.items()}
 
 
 def test_nodes_are_enrolled_by_the_names_that_they_say(log):
     table = {7: {"client-id": "b", "examples": 9}, 9: {"client-id": "a", "examples": 9}}
-    assert nodes_of(enrol(FakeGrid(table, names(table)), 2, log)) == {"b": 7, "a": 9}
+    assert nodes_of(enrol(FakeGrid(table, names(table)), run_of(2), log)) == {
+        "b": 7,
+        "a": 9,
+    }
     told = read_events(log.path)[-1]
     assert (told["connected"], told["wanted"]) == (["a", "b"], 2)
+
+
+def test_a_node_is_told_how_the_run_deals_its_data(log):
+    grid = FakeGrid([7], names({7: {"client-id": "b", "examples": 9}}))
+    about = {"seed": 2**63 - 1, "validation": 0.25}
+    config = run_of(1, run__seed=about["seed"], client__validation=0.25)
+    enrol(grid, config, log)
+    deliver(grid, {"b": 7}, (b"structure", b"blob"), config)
+    records = [dict(message.content.config_records[RUN]) for message in grid.sent]
+    assert records == [about, about]
 
 
 def test_a_node_that_does_not_answer_at_first_is_asked_again(log, monkeypatch):
@@ -84,7 +103,10 @@ def test_a_node_that_does_not_answer_at_first_is_asked_again(log, monkeypatch):
             None if late else ConfigRecordDict({"client-id": f"c{node}", "examples": 9})
         )
 
-    assert nodes_of(enrol(FakeGrid([1, 2], answer), 2, log)) == {"c1": 1, "c2": 2}
+    assert nodes_of(enrol(FakeGrid([1, 2], answer), run_of(2), log)) == {
+        "c1": 1,
+        "c2": 2,
+    }
     assert asked.count(1) == 1
 
 
@@ -94,7 +116,7 @@ def test_too_few_clients_end_the_run_with_the_names_that_came(log):
         2: Error(code=0, reason="no such data"),
     }
     with pytest.raises(RoundError, match=r"1 of 3 .*\['a'\]; node 2: no such data"):
-        enrol(FakeGrid(table, names(table)), 3, log)
+        enrol(FakeGrid(table, names(table)), run_of(3), log)
 
 
 def test_the_second_node_of_a_name_is_left_out(log):
@@ -103,9 +125,12 @@ def test_the_second_node_of_a_name_is_left_out(log):
         2: {"client-id": "a", "examples": 9},
         3: {"client-id": "b", "examples": 9},
     }
-    assert nodes_of(enrol(FakeGrid(table, names(table)), 2, log)) == {"a": 1, "b": 3}
+    assert nodes_of(enrol(FakeGrid(table, names(table)), run_of(2), log)) == {
+        "a": 1,
+        "b": 3,
+    }
     with pytest.raises(RoundError, match="another node is client 'a' already"):
-        enrol(FakeGrid(table, names(table)), 3, log)
+        enrol(FakeGrid(table, names(table)), run_of(3), log)
 
 
 def test_a_node_cannot_pose_as_the_client_of_another_key(log):
@@ -116,9 +141,9 @@ def test_a_node_cannot_pose_as_the_client_of_another_key(log):
     }
     owners = {1: "a", 2: "b", 3: "c"}
     grid = FakeGrid(table, names(table))
-    assert nodes_of(enrol(grid, 2, log, owners)) == {"b": 2, "c": 3}
+    assert nodes_of(enrol(grid, run_of(2), log, owners)) == {"b": 2, "c": 3}
     with pytest.raises(RoundError, match=r"node 1: .* 'b'; its key is that of 'a'"):
-        enrol(FakeGrid(table, names(table)), 3, log, owners)
+        enrol(FakeGrid(table, names(table)), run_of(3), log, owners)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +162,7 @@ def test_a_node_without_a_usable_name_does_not_count(log, said):
     with pytest.raises(
         RoundError, match=r"node 2: (it does not say|client .*want 1 to)"
     ):
-        enrol(FakeGrid(table, names(table)), 2, log)
+        enrol(FakeGrid(table, names(table)), run_of(2), log)
 
 
 class Fleet:
@@ -181,7 +206,7 @@ def test_a_round_over_the_grid_is_the_round_of_one_process(tmp_path):
 
 
 def test_bad_answers_stay_with_their_client(tmp_path):
-    fleet = Fleet(tmp_path, rounds__deadline_s=0.5)
+    fleet = Fleet(tmp_path, rounds__config=run_of(3, rounds__deadline_s=0.5))
     first, second, third, fourth = fleet.task.clients
     fleet.spoil = {
         first: Error(code=0, reason="its disk is full"),
@@ -215,7 +240,9 @@ def test_delivery_tells_of_each_client_what_it_said():
     }
     grid = FakeGrid(table, lambda node, _: table[node])
     nodes = {"a": 1, "b": 2, "c": 3}
-    rows = deliver(grid, nodes, b"structure", b"blob", deadline_s=0.3)
+    rows = deliver(
+        grid, nodes, b"structure", b"blob", config=run_of(3, rounds__deadline_s=0.3)
+    )
     assert rows == [
         {"client": "a", "bytes_down": 13, "examples": 12, "accuracy": 0.5},
         {"client": "b", "bytes_down": 13, "reason": "disk full"},
@@ -422,7 +449,9 @@ def test_what_a_client_says_of_the_delivery_is_checked_and_can_be_logged(
     good = ConfigRecordDict({"examples": 12, "accuracy": 0.5})
     table = {1: good, 2: ConfigRecordDict(values)}
     grid = FakeGrid(table, lambda node, _: table[node])
-    first, second = deliver(grid, {"a": 1, "b": 2}, b"", b"", deadline_s=5)
+    first, second = deliver(
+        grid, {"a": 1, "b": 2}, b"", b"", config=run_of(3, rounds__deadline_s=5)
+    )
     for row in (first, second):
         log.write("delivered", **row)
     assert first["accuracy"] == 0.5
@@ -439,11 +468,11 @@ def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
     trapped = [2] if reply is None else []
     rows = deliver(
         TrapGrid(table, names(table), trapped), {"a": 1, "b": 2}, b"", b"",
-        deadline_s=5,
+        config=run_of(3, rounds__deadline_s=5),
     )  # fmt: skip
     assert "reason" not in rows[0]
     assert rows[1]["reason"].isprintable()
-    found = enrol(TrapGrid(table, names(table), trapped), 1, log)
+    found = enrol(TrapGrid(table, names(table), trapped), run_of(1), log)
     assert nodes_of(found) == {"a": 1}
     (said,) = read_events(log.path)[-1]["refused"]
     assert said.startswith("node 2: ")

@@ -166,6 +166,7 @@ def _plan() -> Subject:
         update_density=0.5, choice="rate", values="int8", step_error=0.16,
         error_feedback=True, decay=1.0, distill_weight=0.5, temperature=2.0,
         importance="taylor", measure=True, freeze=False,
+        clip=5.0, validation=0.1, score_examples=256, seed=0,
     )  # fmt: skip
     broadcast = Broadcast(
         plan=PLAN,

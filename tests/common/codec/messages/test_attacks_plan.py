@@ -60,6 +60,23 @@ PLAN_ATTACKS = {
     "epochs below 0": (forge_shared(S_SETTINGS, -1, 0), "settings.epochs"),
     "2^40 epochs": (forge_shared(S_SETTINGS, 2**40, 0), "settings.epochs"),
     "a flag of 1": (forge_shared(S_SETTINGS, 1, 15), "settings.measure"),
+    "a clip below 0": (forge_shared(S_SETTINGS, -0.1, 17), "settings.clip"),
+    "a clip of infinity": (forge_shared(S_SETTINGS, INF, 17), "settings.clip"),
+    "a clip of 5": (forge_shared(S_SETTINGS, 5, 17), "settings.clip"),
+    "a validation share of 1": (
+        forge_shared(S_SETTINGS, 1.0, 18), "settings.validation"),
+    "a validation share below 0": (
+        forge_shared(S_SETTINGS, -0.1, 18), "settings.validation"),
+    "a validation share of NaN": (
+        forge_shared(S_SETTINGS, NAN, 18), "settings.validation"),
+    "scores of no example": (
+        forge_shared(S_SETTINGS, 0, 19), "settings.score_examples"),
+    "scores of 2^40 examples": (
+        forge_shared(S_SETTINGS, 2**40, 19), "settings.score_examples"),
+    "a seed below 0": (forge_shared(S_SETTINGS, -1, 20), "settings.seed"),
+    "a seed of 2^63": (forge_shared(S_SETTINGS, 2**63, 20), "settings.seed"),
+    "a seed of true": (forge_shared(S_SETTINGS, True, 20), "settings.seed"),  # noqa: FBT003
+    "a seed of 0.0": (forge_shared(S_SETTINGS, 0.0, 20), "settings.seed"),
     "a structure digest cut off": (forge_shared(S_STRUCTURE, b"x"), "structure"),
     "a structure of 2^40 bytes": (forge_shared(S_SIZE, 2**40), "structure_json.size"),
     "a structure of another size": (forge_shared(S_SIZE, 5), "structure_json"),

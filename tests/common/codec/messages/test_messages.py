@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from fedprune.common import codec
 from fedprune.common.codec.fields import CRITERIA, PENALTIES, SETTINGS
+from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, DataError, PayloadError
 from fedprune.common.messages import Phase, PrunePlan, TrainSettings, Validation
 
@@ -159,6 +160,31 @@ def test_a_setting_given_as_an_int_travels_as_a_float():
 
 def test_the_settings_on_the_wire_are_all_settings_in_order():
     assert list(SETTINGS) == [field.name for field in fields(TrainSettings)]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    {
+        "client.epochs": (1, 100_000, 100_001),
+        "client.batch": (0, 1, 2**24, 2**24 + 1),
+        "client.clip": (-0.1, 0.0, 1e300),
+        "client.validation": (-0.1, 0.0, 0.999, 1.0),
+        "client.score_examples": (0, 1, 2**24, 2**24 + 1),
+        "run.seed": (-1, 0, 2**63 - 1, 2**63),
+    }.items(),
+)
+def test_a_configuration_and_the_wire_take_the_same_values(key, values):
+    name = key.partition(".")[2]
+    for value in values:
+        plan = replace(make_plan(), settings=replace(EXAMPLE, **{name: value}))
+        try:
+            load_config(None, {key: value})
+        except ConfigError:
+            with pytest.raises(ConfigError, match=f"settings.{name}"):
+                codec.encode_plan(plan)
+        else:
+            found = codec.decode_plan(codec.encode_plan(plan), BIG)
+            assert getattr(found.settings, name) == value
 
 
 def test_the_words_on_the_wire_are_those_that_clients_know():

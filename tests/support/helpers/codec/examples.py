@@ -64,6 +64,10 @@ SETTINGS = TrainSettings(
     importance="taylor",
     measure=True,
     freeze=False,
+    clip=5.0,
+    validation=0.1,
+    score_examples=256,
+    seed=7,
 )
 
 

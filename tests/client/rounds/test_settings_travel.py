@@ -1,0 +1,94 @@
+"""How a client trains is the server's to say: its own file says what it trains on."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedprune.client import rounds
+from fedprune.client.device.task import DeviceTask
+from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.workbench import Workbench
+from fedprune.common import codec
+from fedprune.common.config import load_config
+from fedprune.common.messages import Phase
+from fedprune.common.models.flat import get_weights
+from fedprune.common.pruning.plan import full_plan
+from fedprune.common.task import Task
+from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.plan import Setting, plan_round
+from fedprune.server.rounds.state import new_state
+from fedprune.server.runs.trying import structure_of
+
+TASK = {"task.model": "mlp", "task.data": "digits", "task.clients": 3}
+TASK |= {"task.partition": {"kind": "iid"}, "rounds.cohort": 3, "rounds.minimum": 1}
+SERVER = {
+    "run.seed": 5,
+    "client": {"clip": 0.05, "validation": 0.3, "score_examples": 40, "batch": 16},
+    "update.max_bytes": 1 << 20,
+}
+DEVICE = {
+    "run.seed": 11,
+    "client": {
+        "clip": 0.0, "validation": 0.0, "score_examples": 7, "batch": 3, "epochs": 9,
+        "lr": 3.0, "momentum": 0.0, "penalty": "none",
+    },
+    "update": {"update_density": 1.0, "values": "float32", "max_bytes": 1024},
+    "prune.importance": "fisher",
+}  # fmt: skip
+
+
+def plan_of(config, clients):
+    """Return the plan of a scoring round for the second client."""
+    task = Task(config)
+    model = task.build_model()
+    structure = structure_of(task, model)
+    setting = Setting(
+        run_id="main-1", config=config, structure=structure, clients=clients
+    )
+    cursor = Cursor(phase=Phase.SPARSIFY, index=2, step=0.5)
+    state = new_state(structure, get_weights(model), cursor, full_plan(structure))
+    asking = plan_round(state, setting).asking
+    order = asking.orders[1]
+    shared = asking.variants[order.variant]
+    message = codec.address_plan(shared, order.client_id, order.acknowledged)
+    return codec.decode_plan(message, 1 << 24)
+
+
+def test_no_round_of_a_client_reads_a_configuration():
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(Path(rounds.__file__).parent.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr in {"config", "_config"})
+        or (isinstance(node, ast.ImportFrom) and "config" in (node.module or ""))
+    ]
+    assert found == []
+
+
+def device(changes):
+    return DeviceTask(load_config(None, TASK | changes), client_id="b", share=(1, 3))
+
+
+def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_path):
+    plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))
+    found = []
+    for name, changes in (("same", SERVER), ("other", DEVICE)):
+        bench = Workbench(device(changes))
+        found.append(run_round(plan, bench, ClientStore(tmp_path / name, "b")))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"clip": 1e-3}, {"validation": 0.5}, {"score_examples": 3}, {"seed": 6}]
+)
+def test_each_setting_of_the_plan_acts_on_the_device(tmp_path, change):
+    plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))
+    bench = Workbench(device(DEVICE))
+    first = run_round(plan, bench, ClientStore(tmp_path / "first", "b"))
+    other = replace(plan, settings=replace(plan.settings, **change))
+    assert run_round(other, bench, ClientStore(tmp_path / "other", "b")) != first
+    # What was made for one run is not taken for another.
+    assert run_round(plan, bench, ClientStore(tmp_path / "again", "b")) == first
