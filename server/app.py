@@ -14,7 +14,6 @@ from flwr.serverapp import Grid, ServerApp
 from fedprune.common import codec
 from fedprune.common.artifacts import write_plan_file
 from fedprune.common.artifacts.load import write_network
-from fedprune.common.config import config_to_toml
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
@@ -105,9 +104,11 @@ def _open(context: Context) -> tuple[RunFolder, Task, Tried | None]:
     task = Task(config)
     tried = _try(task)
     base = Path(str(context.run_config.get("run-dir") or config.run.dir))
-    folder = RunFolder.create(base, config.run.name, config=config_to_toml(config))
+    folder = RunFolder.create(
+        base, config.run.name, config=config, latency=tried.latency
+    )
     record_code(folder.run_id, named_code(config))
-    return folder, task, tried
+    return folder, Task(folder.own(config)), tried
 
 
 def _try(task: Task) -> Tried:
@@ -152,6 +153,7 @@ def _run(work: Work) -> None:
         log=log,
         evaluate=None,
         enrolled={name: client.examples for name, client in enrolled.items()},
+        latency=work.tried.latency,
         check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
     )

@@ -31,6 +31,10 @@ from fedprune.common.system.paths import as_path
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]
 DATA_VARIABLE = "FEDPRUNE_DATA"
+_FILES = (
+    *(("task", "model"), ("task", "data"), ("task", "data_dir"), ("task", "weights")),
+    ("prune", "latency_table"),
+)
 _FILE = re.compile(
     r"(?P<kind>npz:|folder:|parquet:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
 )
@@ -135,25 +139,27 @@ def _read(path: Path | str | None, overrides: Overrides) -> tuple[Table, Origin]
     if data_dir and isinstance(task, dict) and not task.get("data_dir"):
         task["data_dir"] = data_dir
         places["task", "data_dir"] = DATA_VARIABLE
-    if path is not None and isinstance(task, dict):
-        _find_files(task, path.parent)
+    if path is not None:
+        _find_files(table, path.parent)
     return table, replace(origin, overrides=places)
 
 
-def _find_files(task: Table, folder: Path) -> None:
+def _find_files(table: Table, folder: Path) -> None:
     """Complete, in place, names of files that lie beside the configuration.
 
     A relative name means the working folder first, as everywhere; only what is not
     there, and is in the configuration's own folder, gets that folder before it.
     """
-    for key in ("model", "data", "weights"):
-        value = task.get(key)
+    for section, key in _FILES:
+        inner = table.get(section)
+        values = inner if isinstance(inner, dict) else Table()
+        value = values.get(key)
         found = _FILE.match(value) if isinstance(value, str) else None
         if not found:
             continue
         name, path = found["name"], folder / found["name"]
         if not Path(name).exists() and path.exists():
-            task[key] = f"{found['kind']}{path.resolve()}{found['function']}"
+            values[key] = f"{found['kind']}{path.resolve()}{found['function']}"
 
 
 def _read_text(path: Path) -> str:

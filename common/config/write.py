@@ -8,10 +8,12 @@ from pydantic import BaseModel
 from fedprune.common.config.schema import Config
 
 # These say where and how fast a run takes place.  Results do not depend on them; what
-# lies in the data folder is the business of the data's own fingerprint.
+# lies in the data folder is the business of the data's own fingerprint, and a run reads
+# the latency table that lies in its folder.
 _WITHOUT_EFFECT = {
     "task": {"data_dir"},
     "device": {"max_bytes"},
+    "prune": {"latency_table"},
     "run": {"dir", "name", "engine", "workers", "state_limit_mb", "track"},
 }
 

@@ -10,13 +10,13 @@ thread count; ``fedprune profile`` measures it.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.messages import Indices
 from fedprune.common.structure.json_fields import (
@@ -89,6 +89,20 @@ class LatencyTable:
         found: Grid = times + rest * shares / max(len(self.layers), 1)
         return found
 
+    def check(self, structure: Structure) -> None:
+        """Refuse the table of another network.
+
+        Raises:
+            ConfigError: If it was not measured for this structure.
+        """
+        names = {tensor.name for tensor in structure.tensors}
+        known = all(layer.tensor in names for layer in self.layers)
+        if self.structure != structure.digest.hex() or not known:
+            msg = f"prune.latency_table was measured for structure {self.structure};"
+            msg += f" this network has {structure.digest.hex()}: run fedprune profile"
+            msg += " again"
+            raise ConfigError(msg)
+
     def save(self, path: Path) -> None:
         """Write the table as JSON, atomically."""
         found = {
@@ -132,28 +146,24 @@ def _place(grid: tuple[int, ...], lengths: Indices) -> tuple[Indices, Grid]:
     return low, share
 
 
-@lru_cache(maxsize=4)
-def load_table(path: Path, structure: Structure) -> LatencyTable:
-    """Read a latency table and check that it is this structure's.
+def load_table(config: Config) -> LatencyTable | None:
+    """Read the table that a latency budget is measured by; None without one.
 
     Raises:
-        ConfigError: If there is no such file, it is no table, or another network's.
+        ConfigError: If the configured file cannot be read, or is no table.
     """
-    if not path.is_file():
-        msg = f"there is no latency table '{path}'; make one: fedprune profile"
-        raise ConfigError(msg)
+    if config.prune.budget.latency is None:
+        return None
+    path = config.prune.latency_table
     try:
-        table = _read(path.read_bytes())
+        return _read(Path(path).read_bytes())
+    except OSError as error:
+        msg = f"cannot read the latency table '{path}': {error.strerror}; make one:"
+        msg += " fedprune profile"
+        raise ConfigError(msg) from error
     except PayloadError as error:
         msg = f"'{path}' is no latency table: {error}"
         raise ConfigError(msg) from error
-    names = {tensor.name for tensor in structure.tensors}
-    unknown = [layer.tensor for layer in table.layers if layer.tensor not in names]
-    if table.structure != structure.digest.hex() or unknown:
-        msg = f"'{path}' was measured for structure {table.structure}; this network"
-        msg += f" has {structure.digest.hex()}: run fedprune profile again"
-        raise ConfigError(msg)
-    return table
 
 
 def _read(data: bytes) -> LatencyTable:

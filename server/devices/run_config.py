@@ -25,7 +25,7 @@ def run_config(
     Raises:
         ConfigError: If it is no configuration, or names code of somebody else's.
     """
-    config = load_config(folder.config)
+    config = folder.own(load_config(folder.config))
     named = named_code(config, factory=factory)
     check_code(folder.path, folder.run_id, named, trust_code=trust_code, server=server)
     return config

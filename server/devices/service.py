@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fedprune.common.config import Config, config_to_toml
+from fedprune.common.config import Config
 from fedprune.common.errors import (
     ConfigError,
     DataError,
@@ -18,6 +18,7 @@ from fedprune.common.errors import (
     IntegrityError,
     RoundError,
 )
+from fedprune.common.pruning.latency import load_table
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.lock import hold
 from fedprune.common.system.paths import make_private_folder
@@ -220,7 +221,10 @@ class Service:
 def new_folder(config: Config, state: Path) -> RunFolder:
     """Make the folder of a run that is to be submitted to the server of ``state``."""
     folder = RunFolder.create(
-        Path(config.run.dir), config.run.name, config=config_to_toml(config)
+        Path(config.run.dir),
+        config.run.name,
+        config=config,
+        latency=load_table(config),
     )
     for where in (None, state):
         record_code(folder.run_id, named_code(config), where)

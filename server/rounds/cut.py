@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
 from fedprune.common.pruning.importance import weight_scores
-from fedprune.common.pruning.latency import LatencyTable, load_table
+from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.nearest import lowest, step_back
 from fedprune.common.pruning.plan import child_plan
 from fedprune.common.schedule import density_at
@@ -63,6 +62,7 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     *,
     structure: Structure,
     config: Config,
+    latency: LatencyTable | None,
     round_: int,
     progress: float,
     plan: PrunePlan,
@@ -76,6 +76,7 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     Args:
         structure: The original network.
         config: Criterion, consensus, budget, floor, steps.
+        latency: What a latency in the budget is measured by, or None.
         round_: The round that scored; keys the random control.
         progress: Position on the schedule that this cut aims at, 0..1.
         plan: The plan that is cut further.
@@ -89,7 +90,7 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     average = smooth(earlier, spread(found.importance, plan.keep), config.prune.ema)
     ranking = average.copy()
     ranking[dead] = 0.0
-    keep = choose_next(structure, config, plan, ranking, progress=progress)
+    keep = choose_next(structure, config, latency, plan, ranking, progress=progress)
     smaller = (
         plan if bool(np.all(keep == plan.keep)) else child_plan(structure, plan, keep)
     )
@@ -104,6 +105,7 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
 def choose_next(
     structure: Structure,
     config: Config,
+    latency: LatencyTable | None,
     plan: PrunePlan,
     importance: Vector,
     *,
@@ -114,7 +116,6 @@ def choose_next(
     Blocks go first, then channels for what is left of the way.
     """
     final = budget_targets(config)
-    latency = latency_table(structure, config)
     # A block has no half: after a rollback smaller steps are what is wanted.
     most = 0 if plan.rollback else ceil(progress * config.prune.blocks - _ROUNDING)
     keep = choose_blocks(
@@ -185,32 +186,27 @@ def budget_targets(config: Config) -> dict[str, float]:
     return {key: float(value) for key, value in given.items() if value is not None}
 
 
-def latency_table(structure: Structure, config: Config) -> LatencyTable | None:
-    """Return the table that a latency budget is measured by, or None.
-
-    Raises:
-        ConfigError: If the configured file is no table of this network.
-    """
-    if config.prune.budget.latency is None:
-        return None
-    return load_table(Path(config.prune.latency_table), structure)
-
-
-def within_budget(structure: Structure, config: Config, keep: Mask) -> bool:
+def within_budget(
+    structure: Structure, config: Config, latency: LatencyTable | None, keep: Mask
+) -> bool:
     """Return whether a network is within its budget."""
-    reached = shares(structure, keep, latency_table(structure, config))
+    reached = shares(structure, keep, latency)
     return all(is_met(reached[k], end) for k, end in budget_targets(config).items())
 
 
-def budget_used(structure: Structure, config: Config, keep: Mask) -> dict[str, float]:
+def budget_used(
+    structure: Structure, config: Config, latency: LatencyTable | None, keep: Mask
+) -> dict[str, float]:
     """Return what is left of the dense network over its target, by kind."""
-    reached = shares(structure, keep, latency_table(structure, config))
+    reached = shares(structure, keep, latency)
     return {k: reached[k] / end for k, end in budget_targets(config).items()}
 
 
-def coarse(structure: Structure, config: Config, keep: Mask) -> str:
+def coarse(
+    structure: Structure, config: Config, latency: LatencyTable | None, keep: Mask
+) -> str:
     """Return what keeps a met budget from being met within 2 %, or nothing."""
-    used = budget_used(structure, config, keep)
+    used = budget_used(structure, config, latency, keep)
     if not used or is_near(max(used.values())):
         return ""
     prune, targets = config.prune, budget_targets(config)
@@ -220,8 +216,7 @@ def coarse(structure: Structure, config: Config, keep: Mask) -> str:
         f"budget {kind} = {targets[kind]:g} ends at {used[kind] * targets[kind]:.4f}, "
         f"{100 * used[kind]:.1f} % of it: nothing nearer was found"
     )
-    table = latency_table(structure, config)
-    back = step_back(structure, keep, targets, **widths, latency=table)
+    back = step_back(structure, keep, targets, **widths, latency=latency)
     if back is not None:
         over = max(targets, key=lambda k: back.shares[k] / targets[k])
         msg += (

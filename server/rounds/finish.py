@@ -107,7 +107,7 @@ def finish_round(
         moved, report = _cut(moved, sent, answers, setting, report)
     if is_previewing(state.cursor, setting.config.rounds):
         moved = _preview(moved, sent, answers, setting)
-    met = within_budget(setting.structure, setting.config, moved.keep)
+    met = within_budget(setting.structure, setting.config, setting.latency, moved.keep)
     cursor = after_round(state.cursor, setting.config.rounds, met=met)
     moved = take_mask(replace(moved, cursor=cursor), setting)
     return replace(moved, norm=_usual_norm(state, moved, answers)), report
@@ -269,6 +269,7 @@ def _cut(
     choice = choose(
         structure=structure,
         config=config,
+        latency=setting.latency,
         round_=moved.round,
         progress=moved.cursor.target,
         plan=moved.plan,

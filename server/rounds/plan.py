@@ -15,6 +15,7 @@ from fedprune.common.messages import (
     RoundPlan,
     TrainSettings,
 )
+from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
 from fedprune.common.structure.structure import Structure
@@ -41,6 +42,7 @@ class Setting:
         config: The configuration.
         structure: The original network.
         clients: Ids of all clients, in order.
+        latency: What a latency in the budget is measured by, or None.
         enrolled: Client id -> examples that it enrolled with: what it claims later
             counts up to that.
     """
@@ -49,6 +51,7 @@ class Setting:
     config: Config
     structure: Structure
     clients: tuple[str, ...]
+    latency: LatencyTable | None = None
     enrolled: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -217,6 +220,7 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
     keep = choose_next(
         setting.structure,
         setting.config,
+        setting.latency,
         state.plan,
         state.importance,
         progress=1.0,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from fedprune.common.config import Config, config_digest
 from fedprune.common.messages import Vector
+from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
@@ -28,6 +29,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     log: EventLog,
     evaluate: Evaluate | None,
     enrolled: Mapping[str, int],
+    latency: LatencyTable | None = None,
     check: Check | None = None,
     token: str = "",
 ) -> tuple[ServerState, Snapshot]:
@@ -43,6 +45,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         engine: Delivers questions.
         log: Where events go; those after the checkpoint are dropped first.
         evaluate: Scores networks for the report, or None.
+        latency: What a latency in the budget is measured by, or None.
         check: Tries what each cut keeps before it becomes the state, or None.
         enrolled: Client id -> examples that it enrolled with.
         token: Tells this run from others of the same configuration; needed where
@@ -64,6 +67,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         config=config,
         structure=structure,
         clients=clients,
+        latency=latency,
         enrolled=enrolled,
     )
     checkpoints = Checkpoints(folder.checkpoints, name, identity)

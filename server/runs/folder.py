@@ -10,6 +10,7 @@
         checkpoints/    safetensors + journal
         clients/        residuals and caches of simulated clients
         structure.json  plan.json
+        latency.json    the latency table that it goes by, if any
         model/          control, before_cut, final (safetensors; onnx on demand)
         summary.json    report.html
 """
@@ -24,7 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from fedprune.common.config import Config, config_to_toml
 from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.system.lock import hold, holder
 
@@ -50,7 +53,8 @@ class RunFolder:
         name: str = "",
         *,
         manifest: Mapping[str, object] | None = None,
-        config: str = "",
+        config: Config | None = None,
+        latency: LatencyTable | None = None,
         structure: bytes = b"",
     ) -> Self:
         """Make a new folder ``<time>-<name>-<id>`` under ``base``.
@@ -61,7 +65,8 @@ class RunFolder:
                 and ``_`` become ``-``; empty leaves it out.
             manifest: What is known of the run at its start; ``format``, ``run_id``
                 and ``started`` are added.
-            config: Text of ``config.toml``.
+            config: What ``config.toml`` says.
+            latency: The table of its latency budget, or None; kept in the folder.
             structure: JSON of the original network's structure, where it is known.
 
         Raises:
@@ -81,7 +86,10 @@ class RunFolder:
         except OSError as error:
             msg = f"cannot make the run folder {folder.path}: {error.strerror}"
             raise ConfigError(msg) from error
-        write_bytes_atomic(folder.config, config.encode())
+        if latency is not None:
+            latency.save(folder.latency)
+        text = "" if config is None else config_to_toml(folder.own(config))
+        write_bytes_atomic(folder.config, text.encode())
         if structure:
             write_bytes_atomic(folder.structure, structure)
         head = {"format": RUN_FORMAT, "run_id": run_id, "started": now.isoformat()}
@@ -110,6 +118,18 @@ class RunFolder:
             msg = f"{folder.manifest}: format is {found!r}; want {RUN_FORMAT!r}"
             raise IntegrityError(msg)
         return folder
+
+    def own(self, config: Config) -> Config:
+        """Return the configuration with the folder's own latency table, if it has one.
+
+        The run goes by that, wherever the folder lies and whatever became of the file
+        that the table was copied from.
+        """
+        if not self.latency.is_file():
+            return config
+        change = {"latency_table": str(self.latency.resolve())}
+        prune = config.prune.model_copy(update=change)
+        return config.model_copy(update={"prune": prune})
 
     @property
     def run_id(self) -> str:
@@ -150,6 +170,11 @@ class RunFolder:
     def structure(self) -> Path:
         """The structure of the original network."""
         return self.path / "structure.json"
+
+    @property
+    def latency(self) -> Path:
+        """The run's copy of its latency table."""
+        return self.path / "latency.json"
 
     @property
     def plan(self) -> Path:

@@ -237,7 +237,7 @@ def _warn_coarse(desk: Desk, after: ServerState) -> None:
     """Say which setting leaves much of the budget unused, once cutting is over."""
     setting = desk.setting
     if after.cursor.progress >= 1.0:
-        text = coarse(setting.structure, setting.config, after.keep)
+        text = coarse(setting.structure, setting.config, setting.latency, after.keep)
         if text:
             desk.log.write("warning", run=desk.name, round=after.round, text=text)
 

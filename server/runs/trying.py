@@ -16,11 +16,12 @@ from fedprune.common.errors import (
 from fedprune.common.messages import Mask
 from fedprune.common.models.buffers import check_buffers
 from fedprune.common.pruning.cost import check_budget
+from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.verify import check_cut, check_exact
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
-from fedprune.server.rounds.cut import budget_targets, latency_table
+from fedprune.server.rounds.cut import budget_targets
 from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
 
@@ -35,11 +36,13 @@ class Tried:
         structure: What can be cut of it.
         graph: Name of what it computes, but for its weights.
         remarks: One line for each thing that is possible and seldom meant.
+        latency: What a latency in the budget is measured by, or None.
     """
 
     structure: Structure
     graph: str
     remarks: tuple[str, ...]
+    latency: LatencyTable | None
 
 
 def structure_of(task: Task, model: nn.Module) -> Structure:
@@ -74,9 +77,15 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     check_buffers(model, task.example())
     found = _found(task, model)
     _check_readable(found.structure)
+    latency = load_table(task.config)
+    if latency is not None:
+        latency.check(found.structure)
+    tried = Tried(
+        structure=found.structure, graph=found.graph, remarks=remarks, latency=latency
+    )
     if task.config.rounds.cuts > 0:
-        _check_cuts(task, model, batch, found)
-    return Tried(structure=found.structure, graph=found.graph, remarks=remarks)
+        _check_cuts(task, model, batch, found, latency)
+    return tried
 
 
 def try_config(config: Config) -> None:
@@ -140,26 +149,34 @@ def _check_readable(structure: Structure) -> None:
         raise StructureError(msg) from error
 
 
-def _check_cuts(task: Task, model: nn.Module, batch: Batch, found: Findings) -> None:
+def _check_cuts(
+    task: Task,
+    model: nn.Module,
+    batch: Batch,
+    found: Findings,
+    latency: LatencyTable | None,
+) -> None:
     """Refuse a network that cannot be cut, or not as far as its budget wants."""
     structure = found.structure
     if structure.units == 0:
         msg = f"nothing of the network can be cut: {_held(model, found.notes)}"
         msg += "; want another network, or rounds.cuts = 0"
         raise ConfigError(msg)
-    _check_budget(task.config, found)
+    _check_budget(task.config, found, latency)
     check_exact(model, structure, task.example())
     dry_run_cut(task, model, batch, structure)
 
 
-def _check_budget(config: Config, found: Findings) -> None:
+def _check_budget(
+    config: Config, found: Findings, latency: LatencyTable | None
+) -> None:
     try:
         check_budget(
             found.structure,
             budget_targets(config),
             floor=config.prune.floor,
             width_multiple=config.prune.width_multiple,
-            latency=latency_table(found.structure, config),
+            latency=latency,
         )
     except ConfigError as error:
         if not found.notes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
-from fedprune.common.config import Config, config_to_toml
+from fedprune.common.config import Config
 from fedprune.common.data.sources import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
@@ -98,7 +98,8 @@ def run(
         Path(config.run.dir),
         config.run.name,
         manifest=describe_run(task, tried.graph, sys.argv),
-        config=config_to_toml(config),
+        config=config,
+        latency=tried.latency,
         structure=tried.structure.to_json(),
     )
     record_code(folder.run_id, named_code(config, factory=factory is not None))
@@ -218,6 +219,7 @@ def _go(prepared: Prepared) -> RunResult:
             folder,
             read_events(folder.events),
             networks,
+            prepared.tried.latency,
         )
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
@@ -239,7 +241,7 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
         "run_started",
         directory=str(folder.path),
         run_id=folder.run_id,
-        config=task.config.model_dump(mode="json"),
+        config=folder.own(task.config).model_dump(mode="json"),
         clients=len(task.clients),
         client_examples={c: len(part) for c, part in task.parts.items()},
         params_dense=dense.params,
@@ -268,6 +270,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             log=log,
             evaluate=evaluate,
             enrolled={c: len(task.client_data(c).train) for c in task.clients},
+            latency=prepared.tried.latency,
             check=cut_check(task, prepared.structure),
         )
 

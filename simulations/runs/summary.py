@@ -12,6 +12,7 @@ from fedprune.client.rounds.workbench import Workbench
 from fedprune.common.artifacts import encode_tensors, write_plan_file
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.pruning.cost import count_cost
+from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
@@ -74,6 +75,7 @@ def summarise(
     folder: RunFolder,
     events: Sequence[Event],
     networks: Networks,
+    table: LatencyTable | None,
 ) -> dict[str, object]:
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
     final = networks.final
@@ -85,6 +87,7 @@ def summarise(
     cost = count_cost(structure, final.plan.keep)
     evaluate = Evaluator(task, structure)
     dense_ms, final_ms = latency(task, structure, final)
+    used = budget_used(structure, task.config, table, final.plan.keep)
     shares = [number_of(event, "zero_share") for event in cuts]
     return {
         "metric": "r2" if task.regression else "accuracy",
@@ -97,7 +100,7 @@ def summarise(
         "flops_dense": 2 * dense_cost.macs,
         "flops_final": 2 * cost.macs,
         "weight_density": round(float(np.mean(final.weights != 0.0)), 6),
-        "budget_used": _budget_used(task, structure, final),
+        "budget_used": {kind: round(share, 4) for kind, share in used.items()},
         "bytes_up": _sum(rounds, "bytes_up"),
         "bytes_down": _sum(rounds, "bytes_down"),
         "bytes_up_control": _sum(control, "bytes_up") if control else None,
@@ -133,12 +136,6 @@ def _after(cuts: Sequence[Event], rounds: Sequence[Event]) -> object:
         return None
     following = int(str(cuts[-1]["round"])) + 1
     return next((e["accuracy"] for e in rounds if e["round"] == following), None)
-
-
-def _budget_used(task: Task, structure: Structure, final: Snapshot) -> dict[str, float]:
-    """Return what is left of the dense network over its target, by kind."""
-    used = budget_used(structure, task.config, final.plan.keep)
-    return {kind: round(share, 4) for kind, share in used.items()}
 
 
 def _sum(rounds: Sequence[Event], key: str) -> int:

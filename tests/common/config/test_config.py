@@ -132,8 +132,14 @@ def test_parsing_a_text_does_not_look_at_the_environment(monkeypatch):
 def test_files_beside_the_configuration_are_found_from_any_folder(tmp_path):
     (tmp_path / "net.py").touch()
     (tmp_path / "data.npz").touch()
-    path = write(tmp_path, '[task]\nmodel = "net.py:make"\ndata = "npz:data.npz"\n')
+    (tmp_path / "fast.json").touch()
+    (tmp_path / "images").mkdir()
+    text = '[task]\nmodel = "net.py:make"\ndata = "npz:data.npz"\n'
+    text += 'data_dir = "images"\n[prune]\nlatency_table = "fast.json"\n'
+    path = write(tmp_path, text)
     task = load_config(path).task
+    assert task.data_dir == str(tmp_path / "images")
+    assert load_config(path).prune.latency_table == str(tmp_path / "fast.json")
     assert task.model == f"{tmp_path / 'net.py'}:make"
     assert task.data == f"npz:{tmp_path / 'data.npz'}"
 
@@ -158,6 +164,8 @@ def test_the_working_folder_comes_before_the_folder_of_the_configuration(
         "run.workers=7",
         "run.state_limit_mb=1",
         "task.data_dir=/other",
+        "device.max_bytes=2048",
+        "prune.latency_table=fast.json",
     ],
 )
 def test_the_digest_ignores_what_cannot_change_a_result(override):

@@ -8,6 +8,7 @@ import torch
 from helpers.pruning_nets import build, random_mask, table_of
 from torch import nn
 
+from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.cost import check_budget, count_cost, shares
@@ -122,12 +123,18 @@ def test_a_budget_of_bytes_is_met():
     assert 0.3 < shares(structure, keep)["bytes"] <= 0.5
 
 
+def load(path):
+    prune = {"budget": {"latency": 0.5}, "latency_table": path}
+    return load_table(load_config(None, {"prune": prune}))
+
+
 def test_a_table_comes_back_from_its_file(tmp_path):
     _, structure = chain()
     table = table_of(structure)
     path = tmp_path / "latency.json"
     table.save(path)
-    found = load_table(path, structure)
+    found = load(path)
+    found.check(structure)
     assert (found.device, found.dense_ms) == (table.device, table.dense_ms)
     for one, other in zip(found.layers, table.layers, strict=True):
         assert (one.tensor, one.inputs, one.outputs) == (
@@ -159,16 +166,20 @@ def _layer(found, **changed):
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-def test_a_bad_table_is_refused_with_its_path(forge, tmp_path):
+def test_a_bad_table_is_refused_with_its_place(forge, tmp_path):
     _, structure = chain()
     path = tmp_path / "latency.json"
     table_of(structure).save(path)
     forged = forge(json.loads(path.read_text()))
     path.write_text(forged if isinstance(forged, str) else json.dumps(forged))
-    with pytest.raises(ConfigError, match=r"latency\.json"):
-        load_table(path, structure)
+    with pytest.raises(ConfigError, match=r"latency\.json|prune\.latency_table"):
+        load(path).check(structure)
 
 
 def test_a_table_that_is_not_there_names_the_command(tmp_path):
-    with pytest.raises(ConfigError, match=r"no latency table .*fedprune profile"):
-        load_table(tmp_path / "none.json", chain()[1])
+    with pytest.raises(ConfigError, match=r"latency table .*none.* fedprune profile"):
+        load(tmp_path / "none.json")
+
+
+def test_a_table_that_no_budget_asks_for_is_not_read():
+    assert load_table(load_config(None, {"prune.latency_table": "none.json"})) is None

@@ -288,7 +288,12 @@ def test_the_penalty_aims_at_what_all_later_cuts_would_take(progress):
     plan = plan_round(replace(state, importance=importance), setting).plan
     next_, last = (
         choose_next(
-            setting.structure, setting.config, state.plan, importance, progress=end
+            setting.structure,
+            setting.config,
+            None,
+            state.plan,
+            importance,
+            progress=end,
         )
         for end in (cursor.target, 1.0)
     )

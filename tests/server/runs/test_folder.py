@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import fedprune.common.system.atomic
+from fedprune.common.config import Config, Run, load_config
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.server.runs.checkpoint import _append_line
 from fedprune.server.runs.events import EventLog
@@ -26,13 +27,14 @@ with RunFolder.open(Path(sys.argv[1])).locked():
 
 def test_a_new_folder_holds_config_and_manifest_and_opens_again(tmp_path):
     made = RunFolder.create(
-        tmp_path, "digits", manifest={"seed": 3}, config="[run]\nseed = 3\n"
+        tmp_path, "digits", manifest={"seed": 3}, config=Config(run=Run(seed=3))
     )
     opened = RunFolder.open(made.path)
     assert opened.read_manifest()["seed"] == 3
     assert opened.run_id == made.path.name
     assert "-digits-" in made.path.name
-    assert opened.config.read_text() == "[run]\nseed = 3\n"
+    assert load_config(opened.config).run.seed == 3
+    assert not opened.latency.exists()
     assert opened.checkpoints.is_dir()
     assert opened.model.is_dir()
 

@@ -8,6 +8,7 @@ import torch
 from helpers.pruning_nets import build
 from torch import nn
 
+from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.latency import load_table
@@ -56,5 +57,7 @@ def test_the_command_writes_a_table_for_the_configured_network(tmp_path, capsys)
     assert found["layers"] == 3
     assert found["path"] == str(path)
     model = nn.Sequential(nn.Linear(2, 2))
+    prune = {"budget": {"latency": 0.5}, "latency_table": path}
+    table = load_table(load_config(None, {"prune": prune}))
     with pytest.raises(ConfigError, match="measured for structure"):
-        load_table(path, find_structure(model, torch.zeros(1, 2)))
+        table.check(find_structure(model, torch.zeros(1, 2)))

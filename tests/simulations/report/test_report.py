@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder, write_json_atomic
@@ -41,7 +42,7 @@ def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0
             "versions": {"torch": "2.13.0", "flwr": "1.41.0"},
             "seed": seed,
         },
-        config=f'[task]\nmodel = "small-resnet"\n\n[run]\nseed = {seed}\n',
+        config=load_config(None, {"run.seed": seed}),
     )
     names = [f"client-{place:03d}" for place in range(clients)]
     with EventLog(folder.events) as log:
@@ -296,8 +297,8 @@ def test_every_string_of_a_run_is_escaped(tmp_path):
         tmp_path,
         "evil",
         manifest={"command": evil, "versions": {evil: evil}, "run_id": evil},
-        config=evil,
     )
+    folder.config.write_text(evil)
     with EventLog(folder.events) as log:
         log.write(
             "run_started",

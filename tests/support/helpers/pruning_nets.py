@@ -167,13 +167,13 @@ def flat(model: nn.Module) -> Vector:
     return torch.cat(parts).float().numpy()
 
 
-def table_of(structure, ms=lambda tensor, taken, made: taken * made):
-    """Return a table whose layers take ``ms`` at widths 8, 16, ... and the full one."""
+def table_of(structure, ms=lambda tensor, taken, made: taken * made, step=8):
+    """Return a table whose layers take ``ms`` at each ``step`` and the full width."""
     layers = []
     for name in structure.multiplies:
         shape = structure.shapes[name]
         grids = [
-            (*range(8, full, 8), full) if full > 8 else (full,)
+            (*range(step, full, step), full) if full > step else (full,)
             for full in (shape[1], shape[0])
         ]
         times = [[float(ms(name, a, b)) for b in grids[1]] for a in grids[0]]
