@@ -199,9 +199,7 @@ def test_a_client_without_data_fails_by_name_and_the_round_goes_on(tmp_path):
 
 
 def test_a_client_that_cannot_read_its_plan_refuses_it(tmp_path):
-    one = Round()
-    asking = replace(one.work.asking, max_bytes=10)
-    one.work = replace(one.work, asking=asking)
+    one = Round(device__max_bytes=1024)
     answers = one.ask(tmp_path)
     assert {r.status for r in answers.records} == {Status.REFUSED}
     assert "the client refused the plan" in answers.records[0].reason
