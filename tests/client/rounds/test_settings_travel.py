@@ -8,6 +8,7 @@ import pytest
 
 from fedprune.client import rounds
 from fedprune.client.device.task import DeviceTask
+from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
@@ -72,12 +73,16 @@ def device(changes):
     return DeviceTask(load_config(None, TASK | changes), client_id="b", share=(1, 3))
 
 
+def answer(plan, bench, store):
+    return run_round(open_plan(plan, bench, store), bench, store)
+
+
 def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_path):
     plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))
     found = []
     for name, changes in (("same", SERVER), ("other", DEVICE)):
         bench = Workbench(device(changes))
-        found.append(run_round(plan, bench, ClientStore(tmp_path / name, "b")))
+        found.append(answer(plan, bench, ClientStore(tmp_path / name, "b")))
     assert found[0] == found[1]
 
 
@@ -87,8 +92,8 @@ def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_p
 def test_each_setting_of_the_plan_acts_on_the_device(tmp_path, change):
     plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))
     bench = Workbench(device(DEVICE))
-    first = run_round(plan, bench, ClientStore(tmp_path / "first", "b"))
+    first = answer(plan, bench, ClientStore(tmp_path / "first", "b"))
     other = replace(plan, settings=replace(plan.settings, **change))
-    assert run_round(other, bench, ClientStore(tmp_path / "other", "b")) != first
+    assert answer(other, bench, ClientStore(tmp_path / "other", "b")) != first
     # What was made for one run is not taken for another.
-    assert run_round(plan, bench, ClientStore(tmp_path / "again", "b")) == first
+    assert answer(plan, bench, ClientStore(tmp_path / "again", "b")) == first
