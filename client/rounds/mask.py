@@ -24,7 +24,7 @@ def open_mask(
     if not plan.mask:
         return None
     name = f"mask-{plan.mask.hex()}.bin"
-    mask = plan.weight_mask or _stored(store.load_shared(name))
+    mask = plan.weight_mask or _stored(store.load_shared(name), spec.size)
     if mask is None:
         msg = f"weight mask {plan.mask.hex()} is not held here: send it again"
         raise IntegrityError(msg)
@@ -34,10 +34,10 @@ def open_mask(
     return mask
 
 
-def _stored(data: bytes | None) -> WeightMask | None:
+def _stored(data: bytes | None, weights: int) -> WeightMask | None:
     """Return a stored mask; one that cannot be read counts as not held."""
     try:
-        return None if data is None else codec.decode_mask(data, _MAX_STORED)
+        return None if data is None else codec.decode_mask(data, _MAX_STORED, weights)
     except PayloadError:
         return None
 

@@ -70,7 +70,8 @@ class Worker:
             asking.variants[order.variant], order.client_id, order.acknowledged
         )
         try:
-            plan = codec.decode_plan(message, asking.max_bytes)
+            most = self._bench.size
+            plan = codec.decode_plan(message, asking.max_bytes, max_weights=most)
             opened = open_plan(plan, self._bench, store)
             if total is None:
                 total = Accumulator(opened.spec.size, asking.limits)
