@@ -7,13 +7,14 @@ in it is refused.
 """
 
 import io
-import lzma
 import struct
 import tomllib
 import zipfile
 import zlib
 
 from fedprune.common.errors import IntegrityError
+from fedprune.common.system.zips import check_method
+from fedprune.common.text import printable
 from fedprune.common.version import __version__
 
 SERVER_APP = "fedprune.server.app:app"
@@ -48,8 +49,8 @@ clientapp = "{CLIENT_APP}"
 
 # All that zipfile and its decompressors raise for bytes that are no archive.
 _UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
-    ValueError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
+    ValueError, RuntimeError, NotImplementedError, RecursionError,
 )  # fmt: skip
 
 
@@ -64,11 +65,14 @@ def check_app(archive: bytes) -> None:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+            for entry in bundle.infolist():
+                check_method(entry)
             sizes = {entry.filename: entry.file_size for entry in bundle.infolist()}
             if set(sizes) != {_APP, _LIST} or max(sizes.values()) > _LARGEST:
                 others = sorted(set(sizes) - {_APP, _LIST})
                 msg = (
-                    f"refused: the run brings code of its own ({', '.join(others[:3])}"
+                    "refused: the run brings code of its own "
+                    f"({printable(', '.join(others[:3]))}"
                     f"{', ...' if len(others) > 3 else ''}); "  # noqa: PLR2004
                     "this machine runs only what is installed on it"
                 )
@@ -81,7 +85,8 @@ def check_app(archive: bytes) -> None:
         theirs = found.get("project")
         theirs = theirs if isinstance(theirs, dict) else {}
         msg = (
-            f"refused: the run is one of {theirs.get('name')} {theirs.get('version')}; "
-            f"this machine has fedprune {__version__}"
+            f"refused: the run is one of {printable(theirs.get('name'))} "
+            f"{printable(theirs.get('version'))}; this machine has fedprune "
+            f"{__version__}"
         )
         raise IntegrityError(msg)
