@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import DIGEST_SIZE, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.text import printable
 
 Tensors = dict[str, NDArray[np.generic]]
 
@@ -178,9 +180,9 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        msg = f"the header names {twice!r} twice"
+        counts = Counter(name for name, _ in pairs)
+        (twice, _), = counts.most_common(1)
+        msg = f"the header names {printable(repr(twice), 80)} twice"
         raise ValueError(msg)
     return out
 
