@@ -8,11 +8,11 @@ in it is refused.
 
 import io
 import struct
-import tomllib
 import zipfile
 import zlib
 
 from fedprune.common.errors import IntegrityError
+from fedprune.common.parsing import parse_toml
 from fedprune.common.system.zips import check_method
 from fedprune.common.text import printable
 from fedprune.common.version import __version__
@@ -50,7 +50,7 @@ clientapp = "{CLIENT_APP}"
 # All that zipfile and its decompressors raise for bytes that are no archive.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
-    ValueError, RuntimeError, NotImplementedError, RecursionError,
+    ValueError, RuntimeError, NotImplementedError,
 )  # fmt: skip
 
 
@@ -77,11 +77,11 @@ def check_app(archive: bytes) -> None:
                     "this machine runs only what is installed on it"
                 )
                 raise IntegrityError(msg)
-            found = tomllib.loads(bundle.read(_APP).decode())
+            found = parse_toml(bundle.read(_APP).decode())
     except _UNREADABLE as error:
         msg = f"refused: the run's app cannot be read: {error}"
         raise IntegrityError(msg) from error
-    if found != tomllib.loads(APP_TOML):
+    if found != parse_toml(APP_TOML):
         theirs = found.get("project")
         theirs = theirs if isinstance(theirs, dict) else {}
         msg = (

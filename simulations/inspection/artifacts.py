@@ -14,6 +14,7 @@ from fedprune.common.artifacts import (
 )
 from fedprune.common.artifacts.packed_file import ENDING
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import fit_to_print, printable
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.captures import (
     inspect_update,
@@ -24,6 +25,8 @@ from fedprune.simulations.report.data import RunData, number, read_run
 from fedprune.simulations.report.text import count, percent, score, seconds, size
 
 Info = dict[str, object]
+
+_PATH = 4096  # characters of the longest path
 
 
 def inspect_path(path: Path) -> Info:
@@ -64,7 +67,9 @@ def render(info: Mapping[str, object]) -> str:
         "update": render_update,
         "packed": render_packed,
     }
-    return "\n".join(parts[str(info["kind"])](dict(info)))
+    # Names in it are what somebody wrote into a file; the path is the caller's.
+    fit = fit_to_print(info) | {"path": printable(info["path"], _PATH)}
+    return "\n".join(parts[str(info["kind"])](fit))
 
 
 def _inspect_run(path: Path) -> Info:
