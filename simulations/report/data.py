@@ -52,6 +52,12 @@ class Cut:
     undone: bool = False
 
     @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks that it dropped."""
+        found = self.event.get("blocks")
+        return [str(name) for name in found] if isinstance(found, list) else []
+
+    @property
     def stands(self) -> bool:
         """Whether it took something away and was not rolled back."""
         return not self.undone and self.after != self.before
