@@ -82,7 +82,9 @@ def train(message: Message, context: Context) -> Message:
     torch.set_num_threads(1)
     bench = _bench(context)
     plan = codec.decode_plan(
-        _read(message, ARRAY, bench.task), bench.task.config.device.max_bytes
+        _read(message, ARRAY, bench.task),
+        bench.task.config.device.max_bytes,
+        max_weights=bench.size,
     )
     root, name = _root(context), _client_id(context)
     if not (root / plan.run_id).exists():

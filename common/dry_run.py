@@ -24,6 +24,7 @@ from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
+from fedprune.common.text import first_line
 
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step; nothing of it is kept
@@ -183,7 +184,7 @@ def _copy(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except (Exception, SystemExit) as error:
-        msg = f"the network cannot be copied: {_first_line(error)}"
+        msg = f"the network cannot be copied: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
 
 
@@ -197,7 +198,7 @@ def _outputs(task: Task, model: nn.Module, batch: Batch, when: str) -> Tensor:
         # The network's own code may raise anything.
         shape = list(batch.inputs.shape)
         msg = f"the network does not run on a batch of shape {shape}{when}: "
-        raise ConfigError(msg + _first_line(error)) from error
+        raise ConfigError(msg + first_line(error, kind=True)) from error
     outputs = _tensor(found, when)
     _check_shape(task, outputs, batch, when)
     return outputs
@@ -277,7 +278,7 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
         torch.optim.SGD(model.parameters(), lr=_RATE).step()
     except (Exception, SystemExit) as error:
         # The network may hold backward code of its own.
-        msg = f"the network cannot be trained: {_first_line(error)}"
+        msg = f"the network cannot be trained: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
 
 
@@ -294,8 +295,3 @@ def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
         text = "the network's outputs look like probabilities; cross-entropy takes"
         return (*spare, f"{text} logits: leave its last softmax out")
     return spare
-
-
-def _first_line(error: BaseException) -> str:
-    kind, text = type(error).__name__, str(error).strip()
-    return f"{kind}: {text.splitlines()[0]}" if text else kind

@@ -1,5 +1,8 @@
 """Text from outside, made fit for a terminal, a log and a report."""
 
+from collections.abc import Mapping
+from typing import Any
+
 LONGEST = 500  # characters of one reason
 
 
@@ -35,6 +38,40 @@ def told(error: BaseException) -> str:
     text = _as_text(error)
     kind = type(error).__name__
     return printable(f"{kind}: {text}" if text else kind)
+
+
+def first_line(error: BaseException, *, kind: bool = False) -> str:
+    r"""Return the first line of what an error says, printable; its class if nothing.
+
+    Args:
+        error: Any error, of foreign code too.
+        kind: Whether its class comes before what it says.
+
+    >>> first_line(ValueError("no such layer\nTraceback ..."))
+    'no such layer'
+    >>> first_line(ValueError("no"), kind=True), first_line(KeyError(), kind=True)
+    ('ValueError: no', 'KeyError')
+    """
+    lines = _as_text(error).strip().splitlines()
+    name = type(error).__name__
+    if not lines:
+        return name
+    return printable(f"{name}: {lines[0]}" if kind else lines[0])
+
+
+def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lists
+    r"""Return a value with each text in it printable and cut to a length.
+
+    >>> fit_to_print({"a\x1b": ["b\n", 2]})
+    {'a\\x1b': ['b\\n', 2]}
+    """
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {fit_to_print(key): fit_to_print(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [fit_to_print(item) for item in value]
+    return value
 
 
 def _as_text(value: object) -> str:

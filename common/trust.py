@@ -31,6 +31,7 @@ from pathlib import Path
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import make_private_folder
 from fedprune.common.user_code import (
@@ -288,7 +289,7 @@ def _read(path: Path) -> dict[str, Code]:
     try:
         if not (_is_own(path.parent) and _is_own(path)):
             return {}
-        code = json.loads(path.read_bytes())["code"]
+        code = parse_json(path.read_bytes())["code"]
         return {
             str(name): Code(str(item["place"]), str(item["sha256"]))
             for name, item in code.items()

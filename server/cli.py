@@ -10,6 +10,7 @@ import typer
 
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.text import printable
 
 if TYPE_CHECKING:
     from fedprune.server.devices.superlink import Link
@@ -114,7 +115,7 @@ def serve(
         print(json.dumps({"directory": str(folder.path), **summary}, indent=2))
         return
     for name, value in ({} if quiet else summary).items():
-        print(f"{name}: {value}")
+        print(f"{name}: {printable(value)}")
     print(folder.path if quiet else f"run: {folder.path}")
 
 
@@ -273,4 +274,4 @@ def status(
         return
     print(f"server {link.address}")
     for line in lines(found):
-        print(f"  {line}")
+        print(f"  {printable(line)}")

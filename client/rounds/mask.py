@@ -24,18 +24,18 @@ def open_mask(
     if not plan.mask:
         return None
     name = f"mask-{plan.mask.hex()}.bin"
-    mask = plan.weight_mask or store.load_shared(name, _read)
+
+    def read(data: bytes) -> WeightMask:
+        return codec.decode_mask(data, _MAX_STORED, spec.size)
+
+    mask = plan.weight_mask or store.load_shared(name, read)
     if mask is None:
         msg = f"weight mask {plan.mask.hex()} is not held here: send it again"
         raise IntegrityError(msg)
     check_mask(mask, spec, plan.broadcast.plan.digest, plan.mask)
     if plan.weight_mask is not None:
-        store.save_shared(name, _read, lambda: codec.encode_mask(mask))
+        store.save_shared(name, read, lambda: codec.encode_mask(mask))
     return mask
-
-
-def _read(data: bytes) -> WeightMask:
-    return codec.decode_mask(data, _MAX_STORED)
 
 
 class Zeros:

@@ -23,6 +23,7 @@ from safetensors.numpy import load, save
 from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
+from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 
 T = TypeVar("T")
@@ -187,7 +188,7 @@ def _read_generation(path: Path) -> Generation | None:
         data = path.read_bytes()
         tensors = load(data)
         header = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + header])["__metadata__"]
+        metadata = parse_json(data[8 : 8 + header])["__metadata__"]
         if metadata.pop("digest") != _digest(tensors, metadata):
             return None
         units = int(metadata["units"])
@@ -202,5 +203,5 @@ def _read_generation(path: Path) -> Generation | None:
             ),
             residual=residual,
         )
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError):
         return None

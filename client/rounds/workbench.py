@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor, nn
@@ -116,6 +117,11 @@ class Workbench:
             self._structures[found.digest] = found
             return found
         return self._structures[digest]
+
+    @cached_property
+    def size(self) -> int:
+        """Weights of the task's own network before any cut."""
+        return sum(weight.numel() for weight in self._uncut().parameters())
 
     def _uncut(self) -> nn.Module:
         if self._spare is None:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from safetensors import SafetensorError
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import DIGEST_SIZE, digest_of
+from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.text import printable
 
 Tensors = dict[str, NDArray[np.generic]]
 
@@ -144,7 +147,8 @@ def read_digest(path: Path, key: str, value: object) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != DIGEST_SIZE:
-        msg = f"{path}: {key} is {value!r}; want {DIGEST_SIZE} bytes as hex"
+        shown = printable(repr(value), 80)
+        msg = f"{path}: {key} is {shown}; want {DIGEST_SIZE} bytes as hex"
         raise IntegrityError(msg)
     return digest
 
@@ -167,10 +171,10 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
     try:
         (length,) = struct.unpack_from("<Q", data)
         # A length beyond the file makes a header that is not JSON: refused below.
-        header = json.loads(data[8 : 8 + length], object_pairs_hook=_without_duplicates)
+        header = parse_json(data[8 : 8 + length], _without_duplicates)
         metadata = header.get("__metadata__", {})
         return {str(key): str(value) for key, value in metadata.items()}
-    except (struct.error, ValueError, AttributeError, RecursionError) as error:
+    except (struct.error, ValueError, AttributeError) as error:
         msg = f"{path}: not a whole safetensors file: {error}"
         raise IntegrityError(msg) from error
 
@@ -178,9 +182,9 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        msg = f"the header names {twice!r} twice"
+        counts = Counter(name for name, _ in pairs)
+        ((twice, _),) = counts.most_common(1)
+        msg = f"the header names {printable(repr(twice), 80)} twice"
         raise ValueError(msg)
     return out
 
@@ -197,8 +201,8 @@ def _check_finite(path: Path, tensors: Mapping[str, NDArray[np.generic]]) -> Non
 
 def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != MODEL_FORMAT:
-        found = metadata.get("format")
-        msg = f"{path}: metadata 'format' is {found!r}; want {MODEL_FORMAT!r}"
+        found = printable(repr(metadata.get("format")), 80)
+        msg = f"{path}: metadata 'format' is {found}; want {MODEL_FORMAT!r}"
         raise IntegrityError(msg)
     missing = [key for key in MODEL_KEYS if key not in metadata]
     if missing:
@@ -220,8 +224,8 @@ def read_input_shape(path: Path, metadata: Mapping[str, str]) -> tuple[int, ...]
         IntegrityError: If the metadata holds none.
     """
     try:
-        shape = json.loads(metadata["input_shape"])
-    except (ValueError, RecursionError):
+        shape = parse_json(metadata["input_shape"])
+    except ValueError:
         shape = None
     if not isinstance(shape, list) or not all(
         type(size) is int and size > 0 for size in shape

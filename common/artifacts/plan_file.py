@@ -1,6 +1,5 @@
 """``plan.json``: which channels of the original network are kept."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Mask, PrunePlan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.system.json_file import read_json
+from fedprune.common.text import printable
 
 PLAN_FORMAT = "fedprune-plan/1"
 
@@ -108,7 +109,11 @@ def read_plan_groups(path: Path) -> tuple[GroupKept, ...]:
     plan, value = read_plan_file(path), _read(path)
     try:
         groups = tuple(
-            GroupKept(name=name, of=int(entry["of"]), channels=tuple(entry["channels"]))
+            GroupKept(
+                name=name,
+                of=_count(entry["of"]),
+                channels=tuple(_count(channel) for channel in entry["channels"]),
+            )
             for name, entry in value["groups"].items()
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -132,17 +137,14 @@ def read_plan_dropped(path: Path) -> tuple[str, ...]:
     """
     found = _read(path).get("dropped", [])
     if not isinstance(found, list) or not all(isinstance(x, str) for x in found):
-        msg = f"{path}: dropped is {found!r}; want a list of module names"
+        shown = printable(repr(found), 80)
+        msg = f"{path}: dropped is {shown}; want a list of module names"
         raise IntegrityError(msg)
     return tuple(found)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        msg = f"{path}: not readable as a plan: {error}"
-        raise IntegrityError(msg) from error
+    value = read_json(path, "a plan")
     if not isinstance(value, dict) or value.get("format") != PLAN_FORMAT:
         msg = f"{path}: not a plan; want a JSON object of format {PLAN_FORMAT!r}"
         raise IntegrityError(msg)
@@ -153,6 +155,13 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        msg = f"found {printable(repr(value), 40)}; want a count"
+        raise ValueError(msg)
+    return value
+
+
 def _keep(path: Path, value: dict[str, Any]) -> Mask:
     units = value["units"]
     try:
@@ -160,7 +169,8 @@ def _keep(path: Path, value: dict[str, Any]) -> Mask:
     except (TypeError, ValueError):
         bits = b""
     if type(units) is not int or len(bits) != (units + 7) // 8:
-        msg = f"{path}: keep holds {len(bits)} bytes for {units!r} units"
+        shown = printable(repr(units), 40)
+        msg = f"{path}: keep holds {len(bits)} bytes for {shown} units"
         raise IntegrityError(msg)
     flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8)).astype(np.bool_)
     if flags[units:].any():

@@ -15,6 +15,7 @@ from fedprune.common.codec.layout import Shape
 from fedprune.common.codec.messages.update import MAX_INSPECTED, message_fields
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import ModelSpec, QuantisedDelta, TensorSpec, Vector
+from fedprune.common.parsing import parse_json
 
 _FIELDS = 5
 
@@ -79,9 +80,9 @@ def _spec(data: bytes) -> ModelSpec:
     try:
         tensors = tuple(
             TensorSpec(name=str(name), shape=tuple(_size(n) for n in shape))
-            for name, shape in json.loads(data)
+            for name, shape in parse_json(data)
         )
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         detail = f"not a list of names and shapes: {error}"
         raise PayloadError(Reason.BAD_FRAME, "capture.tensors", detail) from error
     return ModelSpec(tensors=tensors, moments=0, units=0)

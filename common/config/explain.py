@@ -3,7 +3,6 @@
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import UnionType
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from fedprune.common.config.schema import Config, Conflict
 from fedprune.common.errors import ConfigError
+from fedprune.common.parsing import parse_toml
 
 Path: TypeAlias = tuple[str, ...]
 _WIDTH = 80  # characters of a value that an error shows
@@ -78,8 +78,8 @@ def find_line(text: str, path: Path) -> int:
 def _split_key(key: str) -> Path:
     """Return the parts of a dotted TOML key; a broken key is one part."""
     try:
-        value: object = tomllib.loads(f"{key} = 0")
-    except tomllib.TOMLDecodeError:
+        value: object = parse_toml(f"{key} = 0")
+    except ValueError:
         return (key.strip(),)
     parts: list[str] = []
     while isinstance(value, dict) and value:

@@ -3,7 +3,6 @@
 import itertools
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -26,6 +25,7 @@ from fedprune.common.config.explain import Path as Key
 from fedprune.common.config.schema import Config
 from fedprune.common.config.settings import NOT_UTF8, PYTHON, is_utf8, read_settings
 from fedprune.common.errors import ConfigError
+from fedprune.common.parsing import parse_toml
 from fedprune.common.system.paths import as_path
 
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
@@ -177,8 +177,8 @@ def _read_text(path: Path) -> str:
 def _parse(text: str, name: str) -> Table:
     """Return the table of a TOML text."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         detail = str(error)
         place = re.search(r" \(at line (\d+), column \d+\)", detail)
         line = f":{place.group(1)}" if place else ""
@@ -220,8 +220,8 @@ def _key(name: str, text: str) -> Key:
 def _value(value: str, text: str) -> object:
     """Return the value of an override: a TOML value, or a bare word as a string."""
     try:
-        table = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(f"value = {value}")
+    except ValueError as error:
         if value[:1] in {"[", "{", '"', "'"}:
             message = f"--set {text}: the value is not valid TOML: {error}"
             raise ConfigError(message) from error

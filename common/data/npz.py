@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from fedprune.common.data.arrays import RawData
 from fedprune.common.errors import DataError
 from fedprune.common.system.atomic import replacing
+from fedprune.common.system.zips import check_method
+from fedprune.common.text import printable
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
-# A compressed member may be small and unfold without end.
-MAX_MEMBER_BYTES = 8 << 30
+# A compressed member may be small and unfold without end: the arrays together take no
+# more than so many bytes for each of the file, or FREE_BYTES in a small file.
+BYTES_OF_A_BYTE = 64
+FREE_BYTES = 1 << 28  # 256 MiB
+MAX_BYTES = 32 << 30  # whatever the file's size
 
 _NUMBERS = "buif"
 
@@ -26,11 +31,13 @@ def read_npz(path: Path) -> RawData:
     """Read ``x_train``, ``y_train``, ``x_test`` and ``y_test`` of a file.
 
     Raises:
-        DataError: If the file is no zip, lacks an array, or an array's header is
-            damaged, asks for pickle, or claims another size than there is.
+        DataError: If the file is no zip, lacks an array, unfolds to far more bytes
+            than it has, or an array's header is damaged, asks for pickle, or claims
+            another size than there is.
     """
     try:
         with ZipFile(path) as archive:
+            _check_sizes(archive, path)
             arrays = {name: _read_member(archive, path, name) for name in NAMES}
     except DataError:
         raise
@@ -40,21 +47,28 @@ def read_npz(path: Path) -> RawData:
     return RawData(**arrays)
 
 
+def _check_sizes(archive: ZipFile, path: Path) -> None:
+    """Check that all arrays are there and how large they are, before any is read."""
+    held = archive.namelist()
+    if missing := [name for name in NAMES if f"{name}.npy" not in held]:
+        found = printable(", ".join(entry.removesuffix(".npy") for entry in held))
+        msg = f"{path} holds {found or 'nothing'}, no {', '.join(missing)}; want"
+        msg += f" {', '.join(NAMES)}"
+        raise DataError(msg)
+    size = sum(archive.getinfo(f"{name}.npy").file_size for name in NAMES)
+    most = min(max(FREE_BYTES, BYTES_OF_A_BYTE * path.stat().st_size), MAX_BYTES)
+    if size > most:
+        msg = f"{path}: its arrays unfold to {size} bytes; want at most {most}: write"
+        msg += " the file without compression (np.savez)"
+        raise DataError(msg)
+
+
 def _read_member(archive: ZipFile, path: Path, name: str) -> NDArray[Any]:
     member = f"{name}.npy"
-    if member not in archive.namelist():
-        found = ", ".join(entry.removesuffix(".npy") for entry in archive.namelist())
-        msg = f"{path} holds {found or 'nothing'}; want {', '.join(NAMES)}"
-        raise DataError(msg)
-    size = archive.getinfo(member).file_size
-    if size > MAX_MEMBER_BYTES:
-        msg = (
-            f"{path}: array '{name}' has {size} bytes; want at most {MAX_MEMBER_BYTES}"
-        )
-        raise DataError(msg)
     try:
+        check_method(archive.getinfo(member))
         with archive.open(member) as file:
-            _check_header(file, size)
+            _check_header(file, archive.getinfo(member).file_size)
         with archive.open(member) as file:
             array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     except Exception as error:

@@ -7,13 +7,14 @@ in it is refused.
 """
 
 import io
-import lzma
 import struct
-import tomllib
 import zipfile
 import zlib
 
 from fedprune.common.errors import IntegrityError
+from fedprune.common.parsing import parse_toml
+from fedprune.common.system.zips import check_method
+from fedprune.common.text import printable
 from fedprune.common.version import __version__
 
 SERVER_APP = "fedprune.server.app:app"
@@ -48,7 +49,7 @@ clientapp = "{CLIENT_APP}"
 
 # All that zipfile and its decompressors raise for bytes that are no archive.
 _UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
     ValueError, RuntimeError, NotImplementedError,
 )  # fmt: skip
 
@@ -64,24 +65,28 @@ def check_app(archive: bytes) -> None:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+            for entry in bundle.infolist():
+                check_method(entry)
             sizes = {entry.filename: entry.file_size for entry in bundle.infolist()}
             if set(sizes) != {_APP, _LIST} or max(sizes.values()) > _LARGEST:
                 others = sorted(set(sizes) - {_APP, _LIST})
                 msg = (
-                    f"refused: the run brings code of its own ({', '.join(others[:3])}"
+                    "refused: the run brings code of its own "
+                    f"({printable(', '.join(others[:3]))}"
                     f"{', ...' if len(others) > 3 else ''}); "  # noqa: PLR2004
                     "this machine runs only what is installed on it"
                 )
                 raise IntegrityError(msg)
-            found = tomllib.loads(bundle.read(_APP).decode())
+            found = parse_toml(bundle.read(_APP).decode())
     except _UNREADABLE as error:
         msg = f"refused: the run's app cannot be read: {error}"
         raise IntegrityError(msg) from error
-    if found != tomllib.loads(APP_TOML):
+    if found != parse_toml(APP_TOML):
         theirs = found.get("project")
         theirs = theirs if isinstance(theirs, dict) else {}
         msg = (
-            f"refused: the run is one of {theirs.get('name')} {theirs.get('version')}; "
-            f"this machine has fedprune {__version__}"
+            f"refused: the run is one of {printable(theirs.get('name'))} "
+            f"{printable(theirs.get('version'))}; this machine has fedprune "
+            f"{__version__}"
         )
         raise IntegrityError(msg)

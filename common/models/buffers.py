@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.inputs import without_constants
+from fedprune.common.text import first_line
 
 _POOLED = ("running_mean", "running_var", "num_batches_tracked")
 _NAMED = 5  # buffers in a message
@@ -107,7 +108,7 @@ def _step(network: nn.Module, inputs: tuple[object, ...]) -> None:
                         weight.mul_(1.0 + 0.1 * torch.rand_like(weight))
                 network(*inputs)
     except (Exception, SystemExit) as error:  # the network's own code runs here
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         msg = f"the network does not run in training mode: {text}"
         raise ConfigError(msg) from error
 

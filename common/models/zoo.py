@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.text import first_line
 from fedprune.common.user_code import RANDOM, did_you_mean
 
 Shape = tuple[int, ...]
@@ -72,7 +73,7 @@ def load_foreign(
     except FedPruneError:
         raise
     except Exception as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         msg = f"'{reference}' cannot be built: {text}"
         if not fetch:
             msg += "; nothing is downloaded for what a file names"

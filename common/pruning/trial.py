@@ -22,6 +22,7 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.structure import Structure, positions_kept
 from fedprune.common.structure.tracing.find import Example
+from fedprune.common.text import first_line
 
 SCALES = (0.5, 1.5)  # of vectors
 _TINY = torch.finfo(torch.float64).tiny
@@ -256,7 +257,7 @@ def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object
         return network(*inputs)
     except (Exception, SystemExit) as error:
         # The model's own code runs here, on lengths that it has never seen.
-        msg = f"{why}: {_first_line(error)}"
+        msg = f"{why}: {first_line(error)}"
         raise StructureError(msg) from error
 
 
@@ -272,7 +273,7 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
             total = (outputs * share).sum()
             found = torch.autograd.grad(total, used, allow_unused=True)
         except RuntimeError as error:
-            msg = f"{why}: backward: {_first_line(error)}"
+            msg = f"{why}: backward: {first_line(error)}"
             raise StructureError(msg) from error
         gradients = {id(p): g for p, g in zip(used, found, strict=True)}
     return Run(
@@ -283,10 +284,6 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
             for grad in [gradients.get(id(item))]
         },
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _flat(outputs: object) -> Tensor:

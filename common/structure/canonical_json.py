@@ -68,7 +68,7 @@ MAX_BYTES = 1 << 22
 MAX_UNITS = 1 << 20
 MAX_LENGTH = 1 << 24  # of one dimension
 MAX_WEIGHTS = 1 << 31  # entries of one tensor, and of all together
-MAX_POSITIONS = 1 << 24  # of all unit lists together: 64 MB of int32
+MAX_POSITIONS = 1 << 22  # of all unit lists together: 16 MB of int32
 MAX_DIMS = 8
 MAX_MULTIPLIES = 1 << 40
 

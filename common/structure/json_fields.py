@@ -7,13 +7,13 @@ A unit list travels as runs ``[start, length, repeat]``: the numbers ``start``,
 a list are unique, because each run is taken as long as it can be.
 """
 
-import json
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.parsing import parse_json
 
 MAX_NAME = 512  # characters
 
@@ -33,8 +33,8 @@ def load_object(data: bytes, field: str, max_bytes: int) -> dict[str, object]:
         detail = f"{len(data)} bytes; want at most {max_bytes}"
         raise refuse(field, detail, Reason.TOO_LARGE)
     try:
-        found = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(data)
+    except ValueError as error:
         raise refuse(field, f"no JSON: {error}", Reason.BAD_FRAME) from error
     if not isinstance(found, dict):
         detail = f"a {type(found).__name__}; want an object"

@@ -4,7 +4,8 @@
 the rest of the program imports.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -118,19 +119,24 @@ OUTSIDE = ""
 P = TypeVar("P", bound=Parts)
 
 
-def block_of(name: str, blocks: Sequence[str]) -> str:
+def block_of(name: str, blocks: AbstractSet[str]) -> str:
     """Return the block that a module or tensor belongs to, or "" for none.
 
+    It takes as long as the name, however many blocks there are; of nested ones the
+    outer one is told.
+
     Examples:
-        >>> block_of("layer1.0.bn1.weight", ["layer1.0"])
+        >>> block_of("layer1.0.bn1.weight", {"layer1.0"})
         'layer1.0'
-        >>> block_of("layer1.01.weight", ["layer1.0"])
+        >>> block_of("layer1.01.weight", {"layer1.0"})
         ''
     """
-    for block in blocks:
-        if name == block or name.startswith(f"{block}."):
-            return block
-    return OUTSIDE
+    end = name.find(".")
+    while end >= 0:
+        if name[:end] in blocks:
+            return name[:end]
+        end = name.find(".", end + 1)
+    return name if name in blocks else OUTSIDE
 
 
 def inner_units(parts: Parts) -> dict[str, NDArray[np.int32]]:
@@ -152,7 +158,7 @@ def misfit(parts: Parts) -> str:
     Args:
         parts: Its groups are a partition of the units.
     """
-    inner = inner_units(parts)
+    inner, blocks = inner_units(parts), frozenset(parts.blocks)
     starts = [int(units[0]) if units.size else -1 for units in inner.values()]
     empty = [block for block, units in inner.items() if not units.size]
     if empty:
@@ -160,18 +166,19 @@ def misfit(parts: Parts) -> str:
     if any(a >= b for a, b in pairwise(starts)) or len(starts) < len(parts.blocks):
         return "the blocks are not in order of their first unit"
     for block in parts.blocks:
-        if block_of(block, [other for other in parts.blocks if other != block]):
+        if block_of(block, blocks) != block:
             return f"block '{block}' lies inside of another"
     # What is not a block's own must be made outside, whatever is dropped.
     for group, homes in zip(parts.groups, _homes(parts), strict=True):
-        makers = {block_of(name, parts.blocks) for name in group.producers}
+        makers = {block_of(name, blocks) for name in group.producers}
         if (len(homes) > 1 or OUTSIDE in homes) and OUTSIDE not in makers:
             return f"group '{group.name}' is made inside of a block only"
     return _misplaced(parts)
 
 
-def without_blocks(parts: P, gone: Sequence[str]) -> P:
+def without_blocks(parts: P, blocks: Iterable[str]) -> P:
     """Return the parts without blocks: units keep their numbers, groups their units."""
+    gone = frozenset(blocks)
 
     def stays(name: str) -> bool:
         return block_of(name, gone) == OUTSIDE
@@ -190,7 +197,7 @@ def without_blocks(parts: P, gone: Sequence[str]) -> P:
     )
 
 
-def _outside(group: PruningGroup, gone: Sequence[str]) -> PruningGroup:
+def _outside(group: PruningGroup, gone: AbstractSet[str]) -> PruningGroup:
     return replace(
         group,
         producers=tuple(x for x in group.producers if not block_of(x, gone)),
@@ -204,8 +211,9 @@ def _homes(parts: Parts) -> list[set[str]]:
     for index, group in enumerate(parts.groups):
         number[group.units] = index
     homes: list[set[str]] = [set() for _ in parts.groups]
+    blocks = frozenset(parts.blocks)
     for dim in parts.dims:
-        home = block_of(dim.tensor, parts.blocks)
+        home = block_of(dim.tensor, blocks)
         for index in np.unique(number[dim.units[dim.units != FIXED]]).tolist():
             homes[index].add(home)
     return homes
@@ -213,13 +221,14 @@ def _homes(parts: Parts) -> list[set[str]]:
 
 def _misplaced(parts: Parts) -> str:
     """Return what a dropped block would take away from the rest, or ""."""
+    blocks = frozenset(parts.blocks)
     for item in parts.attributes:
-        home = block_of(item.tensor, parts.blocks)
-        if home and block_of(item.module, parts.blocks) != home:
+        home = block_of(item.tensor, blocks)
+        if home and block_of(item.module, blocks) != home:
             return f"'{item.module}.{item.name}' follows a tensor of block '{home}'"
     shapes = [(item.name, item.shape) for item in (*parts.tensors, *parts.buffers)]
     shapes += [(m.name + last, m.shape) for m in parts.moments for last in STATISTICS]
     for name, shape in shapes:
-        if not shape and block_of(name, parts.blocks):
+        if not shape and block_of(name, blocks):
             return f"'{name}' in a block has no dimension"
     return ""

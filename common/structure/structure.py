@@ -87,8 +87,9 @@ class Structure(Parts):
         for group in self.groups:
             for name in group.producers:
                 units = self.lookup[name, self.made_dim(name)]
-                counts = np.bincount(units[units != FIXED], minlength=self.units)
-                np.maximum(found, counts, out=found, casting="unsafe")
+                # Not bincount, which takes as long as there are units in all groups.
+                own, counts = np.unique(units[units != FIXED], return_counts=True)
+                found[own] = np.maximum(found[own], counts)
         return found
 
     @cached_property

@@ -326,13 +326,13 @@ def open_link(state: Path) -> Link:
     path = state / "link.json"
     check_readable(path, f"{state} is no state folder of fedprune serve")
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json_object(path)
         tls = found["tls"]
         return Link(
             state=state,
             host=str(found["host"]),
-            port=int(found["port"]),
-            tls=None if tls is None else Path(tls),
+            port=int(str(found["port"])),
+            tls=None if tls is None else Path(str(tls)),
         )
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not a link's description: {error}"

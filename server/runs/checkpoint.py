@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
+from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import told
@@ -114,8 +115,8 @@ class Checkpoints:
         seen: set[object] = set()
         for row in reversed(text.splitlines()):
             try:
-                line = json.loads(row)
-            except (ValueError, RecursionError):
+                line = parse_json(row)
+            except ValueError:
                 continue  # A torn last line: its checkpoint was never acknowledged.
             # By its text: what stands for a round may be anything.
             name = str(line.get("round")) if isinstance(line, dict) else row
@@ -195,14 +196,14 @@ def state_from_bytes(data: bytes, identity: str, name: str) -> ServerState:
     try:
         arrays = load(data)
         size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        metadata = parse_json(data[8 : 8 + size]).get("__metadata__", {})
         if metadata.get("format") != _FORMAT:
             msg = f"{name} is no checkpoint of this version ({metadata.get('format')})"
             raise IntegrityError(msg)
         if metadata.get("config") != identity:
             msg = f"{name} belongs to another configuration; resume with that one"
             raise IntegrityError(msg)
-        return _state_in(json.loads(metadata["state"]), arrays)
+        return _state_in(parse_json(metadata["state"]), arrays)
     except _BROKEN as error:
         msg = f"{name} is not a whole checkpoint: {told(error)}"
         raise IntegrityError(msg) from error

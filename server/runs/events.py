@@ -24,6 +24,7 @@ from typing import Self
 import numpy as np
 
 from fedprune.common.errors import IntegrityError
+from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import printable
@@ -162,8 +163,8 @@ def parse_event(line: bytes) -> dict[str, object] | None:
     An event is a JSON object that names its kind under ``event``.
     """
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line)
+    except ValueError:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         return None

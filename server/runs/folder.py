@@ -15,7 +15,6 @@
         summary.json    report.html
 """
 
-import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +28,9 @@ from fedprune.common.config import Config, config_to_toml
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.system.json_file import read_json
 from fedprune.common.system.lock import hold, holder
+from fedprune.common.text import printable
 
 __all__ = ["RUN_FORMAT", "RunFolder", "write_bytes_atomic", "write_json_atomic"]
 
@@ -115,7 +116,8 @@ class RunFolder:
             raise ConfigError(msg)
         found = folder.read_manifest().get("format")
         if found != RUN_FORMAT:
-            msg = f"{folder.manifest}: format is {found!r}; want {RUN_FORMAT!r}"
+            shown = printable(repr(found), 80)
+            msg = f"{folder.manifest}: format is {shown}; want {RUN_FORMAT!r}"
             raise IntegrityError(msg)
         return folder
 
@@ -253,11 +255,7 @@ def read_json_object(path: Path) -> dict[str, object]:
     Raises:
         IntegrityError: If it cannot be read or is something else.
     """
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path}: not readable as JSON: {error}"
-        raise IntegrityError(msg) from error
+    value = read_json(path)
     if not isinstance(value, dict):
         msg = f"{path}: holds a {type(value).__name__}; want a JSON object"
         raise IntegrityError(msg)

@@ -6,7 +6,6 @@ nothing is written, and the exit code is 1 when the page is not what the files s
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.json_file import read_json
 from fedprune.simulations.benchmarks.kit.harness import show_number, verdict
 
 _KEYS = ("benchmark", "commit", "versions", "cpu", "seconds", "figures")
@@ -116,11 +116,7 @@ def _cell(text: object) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        msg = f"{path}: not readable as JSON: {error}"
-        raise IntegrityError(msg) from error
+    value: Any = read_json(path)
     missing = sorted(set(_KEYS) - set(value)) if isinstance(value, dict) else _KEYS
     if missing:
         msg = f"{path}: not a result of a benchmark: lacks {', '.join(missing)}"

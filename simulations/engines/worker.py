@@ -94,7 +94,8 @@ class Worker:
             asking.variants[order.variant], order.client_id, order.acknowledged
         )
         try:
-            plan = codec.decode_plan(message, self._limit)
+            most = self._bench.size
+            plan = codec.decode_plan(message, self._limit, max_weights=most)
             opened = open_plan(plan, self._bench, store)
             data = run_round(opened, self._bench, store)
         except PayloadError as error:

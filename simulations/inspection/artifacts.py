@@ -14,6 +14,7 @@ from fedprune.common.artifacts import (
 )
 from fedprune.common.artifacts.packed_file import ENDING
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import fit_to_print, printable
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.captures import (
     inspect_update,
@@ -24,6 +25,8 @@ from fedprune.simulations.report.data import RunData, number, read_run
 from fedprune.simulations.report.text import count, percent, score, seconds, size
 
 Info = dict[str, object]
+
+_PATH = 4096  # characters of the longest path
 
 
 def inspect_path(path: Path) -> Info:
@@ -64,7 +67,9 @@ def render(info: Mapping[str, object]) -> str:
         "update": render_update,
         "packed": render_packed,
     }
-    return "\n".join(parts[str(info["kind"])](dict(info)))
+    # Names in it are what somebody wrote into a file; the path is the caller's.
+    fit = fit_to_print(info) | {"path": printable(info["path"], _PATH)}
+    return "\n".join(parts[str(info["kind"])](fit))
 
 
 def _inspect_run(path: Path) -> Info:
@@ -86,7 +91,7 @@ def _inspect_run(path: Path) -> Info:
                 "flops": cut.event.get("flops"),
                 "density": cut.event.get("density"),
                 "widths": dict(cut.after),
-                "blocks": list(cut.event.get("blocks") or ()),
+                "blocks": cut.blocks,
                 "undone": cut.undone,
             }
             for cut in run.cuts
@@ -170,15 +175,16 @@ def _render_run(info: dict[str, Any]) -> list[str]:
             ("bytes up", _two(summary, "bytes_up_control", "bytes_up", size)),
             ("bytes down", _two(summary, "bytes_down_control", "bytes_down", size)),
             ("rounds", str(summary.get("rounds") or 0)),
-            ("seconds", seconds(summary.get("seconds"))),
+            ("seconds", seconds(number(summary, "seconds"))),
         )
     ]
     for place, cut in enumerate(info["cuts"], start=1):
         undone = ", rolled back" if cut["undone"] else ""
         blocks = ", without " + ", ".join(cut["blocks"]) if cut["blocks"] else ""
         lines.append(
-            f"  {f'cut {place}':<12}after round {cut['round']}: {count(cut['params'])} "
-            f"parameters, {percent(cut['density'])}{blocks}{undone}"
+            f"  {f'cut {place}':<12}after round {cut['round']}: "
+            f"{count(number(cut, 'params'))} parameters, "
+            f"{percent(number(cut, 'density'))}{blocks}{undone}"
         )
     rows = [
         [name, str(info["widths"].get(name, full)), str(full)]
@@ -235,7 +241,7 @@ def _accuracy(summary: Mapping[str, Any]) -> str:
 
 
 def _two(summary: Mapping[str, Any], dense: str, final: str, form: Any) -> str:  # noqa: ANN401 - a formatter of text.py
-    return f"{form(summary.get(dense))} -> {form(summary.get(final))}"
+    return f"{form(number(summary, dense))} -> {form(number(summary, final))}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -5,14 +5,19 @@ the run folder alone, so it can be made again at any time, of an unfinished run 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from fedprune.common.errors import ConfigError
+from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.text import fit_to_print, told
 from fedprune.simulations.report.data import RunData, read_run
 
 __all__ = ["write_report"]
+
+# Whatever an event that was changed, but is JSON, may make its reader raise.
+_BROKEN = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
@@ -33,13 +38,23 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     if not runs:
         msg = "no run to report on; want at least one run folder"
         raise ConfigError(msg)
-    found = [read_run(path) for path in runs]
+    found = [_fit(read_run(path)) for path in runs]
     place = runs[0] / "report.html"
     if len(runs) > 1:
         place = runs[0].parent / "comparison.html"
     target = output or place
-    write_bytes_atomic(target, _page(found).encode())
+    write_bytes_atomic(target, _page(found).encode(errors="replace"))
     return target
+
+
+def _fit(run: RunData) -> RunData:
+    """Return a run whose texts are printable: fonts and terminals are handed them."""
+    return replace(
+        run,
+        manifest=fit_to_print(run.manifest),
+        events=tuple(fit_to_print(event) for event in run.events),
+        summary=fit_to_print(run.summary),
+    )
 
 
 def _page(runs: Sequence[RunData]) -> str:
@@ -51,5 +66,12 @@ def _page(runs: Sequence[RunData]) -> str:
             raise
         msg = "a report needs matplotlib: pip install 'fedprune[simulation]'"
         raise ConfigError(msg) from error
-    made: str = page.single(runs[0]) if len(runs) == 1 else page.several(runs)
+    try:
+        made: str = page.single(runs[0]) if len(runs) == 1 else page.several(runs)
+    except _BROKEN as error:
+        places = ", ".join(str(run.path) for run in runs)
+        msg = (
+            f"{places}: what its events or figures hold cannot be shown: {told(error)}"
+        )
+        raise IntegrityError(msg) from error
     return made

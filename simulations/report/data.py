@@ -4,6 +4,7 @@ A run that is not finished has fewer events and no summary; nothing here fails f
 that, a figure that is unknown is None.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedprune.common.errors import IntegrityError
+from fedprune.common.text import printable
 from fedprune.server.runs.events import CONTROL, MAIN, read_events
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
@@ -48,6 +50,12 @@ class Cut:
     before: Mapping[str, int]
     after: Mapping[str, int]
     undone: bool = False
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks that it dropped."""
+        found = self.event.get("blocks")
+        return [str(name) for name in found] if isinstance(found, list) else []
 
     @property
     def stands(self) -> bool:
@@ -159,7 +167,9 @@ def read_run(path: Path) -> RunData:
     """
     folder = RunFolder.open(path)
     events = tuple(read_events(folder.events))
-    config = folder.config.read_text(encoding="utf-8") if folder.config.exists() else ""
+    config = ""
+    if folder.config.exists():  # shown, not read: what is no UTF-8 is replaced
+        config = folder.config.read_text(encoding="utf-8", errors="replace")
     summary = _summary(folder, events)
     partial = _partial_summary(events)
     return RunData(
@@ -173,18 +183,29 @@ def read_run(path: Path) -> RunData:
 
 
 def number(source: Mapping[str, Any], key: str) -> float | None:
-    """Return a number of an event or summary, None when absent or no number."""
+    """Return a number of an event or summary, None when absent or no finite number."""
     value = source.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    return value if math.isfinite(value) else None
 
 
 def _widths(event: Event, key: str) -> dict[str, int]:
+    """Return channels by group; nothing where the event has none.
+
+    Raises:
+        IntegrityError: If they are no counts: the log was changed.
+    """
     found = event.get(key)
     if not isinstance(found, Mapping):
         return {}
-    return {str(name): int(width) for name, width in found.items()}
+    for name, width in found.items():
+        if type(width) is not int or width < 0:
+            msg = f"events.jsonl: '{key}' of a '{printable(event['event'])}' event says"
+            msg += f" {printable(repr(width), 60)} for '{printable(name)}'; want a"
+            msg += " count of channels"
+            raise IntegrityError(msg)
+    return dict(found)
 
 
 def _cuts(events: tuple[Event, ...], full: Mapping[str, int]) -> list[Cut]:

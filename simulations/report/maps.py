@@ -17,6 +17,7 @@ from fedprune.simulations.report.style import MUTED, PRUNED, STATUS
 from fedprune.simulations.report.svg import draw
 from fedprune.simulations.report.text import Html
 
+_MOST_CELLS = 1 << 24  # of a map: 128 MB of int64
 _WIDE = 11.4  # inches: a figure as wide as the page
 _HALF = 5.6
 _MAX_NAMES = 40  # rows that still have room for their name
@@ -108,13 +109,15 @@ def votes(run: RunData) -> Html | None:
 
 
 def participation(run: RunData, which: str = MAIN) -> Html | None:
-    """Draw who took part in which round, None when nobody was asked."""
+    """Draw who took part in which round, None when nobody was asked, or too many."""
     events = run.clients(which)
     if not events:
         return None
     states = list(STATUS)
     names = sorted(_names(run, events))
     last = max(int(number(event, "round") or 0) for event in events)
+    if not 0 < len(names) * last <= _MOST_CELLS:
+        return None
     table = np.full((len(names), last), states.index("not asked"))
     row = {name: place for place, name in enumerate(names)}
     for event in events:

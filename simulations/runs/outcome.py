@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from fedprune.common.text import printable
 from fedprune.simulations.runs.progress import human_bytes
 
 Summary = Mapping[str, object]
@@ -25,6 +27,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "model bytes": ("model_bytes_dense", "model_bytes_dense", "", "model_bytes_final"),
     "latency": ("latency_ms_dense", "latency_ms_dense", "", "latency_ms_final"),
 }
+_LONGEST = 40  # characters of the name of a metric
 _WIDTH = 100  # columns of a table that goes to a file or a pipe
 
 
@@ -39,8 +42,10 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, keys in _ROWS.items():
-        label = str(summary.get("metric", name)) if name == "accuracy" else name
-        table.add_row(label, *(_cell(name, summary.get(key)) for key in keys))
+        label = summary.get("metric", name) if name == "accuracy" else name
+        # Text, not markup: a summary may come from somebody else.
+        shown = Text(printable(label, _LONGEST))
+        table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
     _console(console).print(table, highlight=False)
 
 
@@ -56,7 +61,7 @@ def print_comparison(
     table = Table("run", "dense", "final", "parameters", "FLOPs", "bytes up", box=None)
     for label, summary in runs:
         table.add_row(
-            label,
+            Text(printable(label)),
             _cell("accuracy", summary.get("accuracy_control")),
             _cell("accuracy", summary.get("accuracy_final")),
             _share(summary, "params_final", "params_dense"),

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from fedprune.common.config import Config
 from fedprune.common.errors import FedPruneError, RoundError
+from fedprune.common.text import printable
 
 if TYPE_CHECKING:
     from fedprune.simulations.runs.progress import Display
     from fedprune.simulations.runs.run import RunResult
 
+_LONGEST = 4000  # characters of a value, which may be a path
 _RESUMABLE = {FedPruneError.exit_code, RoundError.exit_code}
 
 
@@ -137,12 +139,18 @@ def _with_directory(result: "RunResult") -> dict[str, object]:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Print one JSON document; what is no printable character is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    print("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def print_rows(found: Mapping[str, object], *, quiet: bool) -> None:
     """Print what was made; when quiet, only where it is."""
     for name, value in found.items():
         if not quiet or name == "path":
-            print(value if quiet else f"{name}: {value}")
+            shown = printable(value, _LONGEST)
+            print(shown if quiet else f"{name}: {shown}")

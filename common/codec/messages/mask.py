@@ -16,7 +16,7 @@ from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Mask, RoundPlan, WeightMask
 
 ITEMS = 2  # of a plan under a mask
-MAX_WEIGHTS = 1 << 32
+MAX_WEIGHTS = 1 << 26  # where the receiver does not say how many its network has
 _MASK = 5
 
 
@@ -28,18 +28,21 @@ def mask_items(plan: RoundPlan) -> list[object]:
     return [plan.mask, None if mask is None else _fields(mask)]
 
 
-def read_mask_items(items: Sequence[object]) -> tuple[bytes, WeightMask | None]:
+def read_mask_items(
+    items: Sequence[object], max_weights: int
+) -> tuple[bytes, WeightMask | None]:
     """Return the digest and the mask of such items; they belong together.
 
     Raises:
-        PayloadError: If they are no mask, or it has another digest.
+        PayloadError: If they are no mask, it announces more than ``max_weights``
+            weights, or it has another digest.
     """
     if not items:
         return b"", None
     digest = checks.digest(items[0], "mask")
     if items[1] is None:
         return digest, None
-    mask = _read(items[1])
+    mask = _read(items[1], max_weights)
     if mask.digest != digest:
         detail = f"{mask.digest.hex()}; want {digest.hex()}"
         raise PayloadError(Reason.BAD_DIGEST, "weight_mask", detail)
@@ -51,13 +54,21 @@ def encode_mask(mask: WeightMask) -> bytes:
     return seal(Kind.MASK, _fields(mask))
 
 
-def decode_mask(data: bytes, max_bytes: int) -> WeightMask:
+def decode_mask(
+    data: bytes, max_bytes: int, max_weights: int = MAX_WEIGHTS
+) -> WeightMask:
     """Return a stored mask; trust nothing in ``data``.
 
+    Args:
+        data: The message.
+        max_bytes: Largest message accepted.
+        max_weights: Most weights that it may be about, >= 1.
+
     Raises:
-        PayloadError: If the bytes are not a mask of this version.
+        PayloadError: If the bytes are not a mask of this version, or it announces
+            more weights.
     """
-    return _read(unseal(data, Kind.MASK, max_bytes))
+    return _read(unseal(data, Kind.MASK, max_bytes), max_weights)
 
 
 def _fields(mask: WeightMask) -> list[object]:
@@ -66,10 +77,11 @@ def _fields(mask: WeightMask) -> list[object]:
     return [mask.plan, mask.parent, len(mask.keep), *coded]
 
 
-def _read(value: object) -> WeightMask:
+def _read(value: object, max_weights: int) -> WeightMask:
     field = "weight_mask"
     items = checks.array(value, field, _MASK)
-    count = checks.integer(items[2], f"{field}.weights", 1, MAX_WEIGHTS)
+    # A few bytes can announce billions: refused before any of them is made.
+    count = checks.integer(items[2], f"{field}.weights", 1, max_weights)
     bits = unsqueeze(
         checks.blob(items[4], f"{field}.keep"),
         f"{field}.keep",

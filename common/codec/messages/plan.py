@@ -20,7 +20,12 @@ from fedprune.common.codec.fields import (
     statistics_fields,
 )
 from fedprune.common.codec.frame import Kind, seal, unseal
-from fedprune.common.codec.messages.mask import ITEMS, mask_items, read_mask_items
+from fedprune.common.codec.messages.mask import (
+    ITEMS,
+    MAX_WEIGHTS,
+    mask_items,
+    read_mask_items,
+)
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, Statistics, digest_of
 
@@ -43,11 +48,11 @@ class PlanCache:
     def __init__(self) -> None:
         self._last: tuple[bytes, RoundPlan] | None = None
 
-    def read(self, shared: bytes) -> RoundPlan:
+    def read(self, shared: bytes, max_weights: int = MAX_WEIGHTS) -> RoundPlan:
         """Return the validated shared part; equal bytes are read only once."""
         name = digest_of(shared)
         if self._last is None or self._last[0] != name:
-            self._last = (name, _read_shared(shared))
+            self._last = (name, _read_shared(shared, max_weights))
         return self._last[1]
 
 
@@ -83,7 +88,8 @@ def encode_shared(plan: RoundPlan) -> bytes:
         ],
     )
     try:
-        _read_shared(shared)
+        mask = plan.weight_mask
+        _read_shared(shared, 0 if mask is None else len(mask.keep))
     except PayloadError as error:
         msg = f"the plan of round {plan.round} would be refused: {error}"
         raise ConfigError(msg) from error
@@ -104,7 +110,11 @@ def address_plan(shared: bytes, client_id: str, acknowledged: int) -> bytes:
 
 
 def decode_plan(
-    data: bytes, max_bytes: int, cache: PlanCache | None = None
+    data: bytes,
+    max_bytes: int,
+    cache: PlanCache | None = None,
+    *,
+    max_weights: int = MAX_WEIGHTS,
 ) -> RoundPlan:
     """Return the plan in ``data``; trust nothing in it.
 
@@ -115,6 +125,8 @@ def decode_plan(
         data: The message.
         max_bytes: Largest message accepted.
         cache: Where the shared part is looked up and kept.
+        max_weights: Weights of the receiver's own network, uncut: a weight mask
+            that announces more is refused before it is unpacked.
 
     Raises:
         PayloadError: If the bytes are not a plan of this version.
@@ -122,7 +134,10 @@ def decode_plan(
     fields = checks.array(unseal(data, Kind.PLAN, max_bytes), "plan", _PLAN)
     client_id = checks.name(fields[0], "client_id")
     shared = checks.blob(fields[2], "shared")
-    plan = _read_shared(shared) if cache is None else cache.read(shared)
+    if cache is None:
+        plan = _read_shared(shared, max_weights)
+    else:
+        plan = cache.read(shared, max_weights)
     acknowledged = checks.integer(fields[1], "acknowledged", 0, plan.round - 1)
     return replace(plan, client_id=client_id, acknowledged=acknowledged)
 
@@ -141,13 +156,13 @@ def decode_broadcast(data: bytes, max_bytes: int = MAX_STORED) -> Broadcast:
     return read_broadcast(unseal(data, Kind.BROADCAST, max_bytes), "broadcast")
 
 
-def _read_shared(shared: bytes) -> RoundPlan:
+def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
     """Return the shared part as a plan for nobody."""
     found = unseal(shared, Kind.SHARED, len(shared))
     extra = ITEMS if len(found) > _SHARED else 0
     items = checks.array(found, "shared", _SHARED + extra)
     teacher = checks.digest(items[9], "teacher", optional=True)
-    mask, weight_mask = read_mask_items(items[_SHARED:])
+    mask, weight_mask = read_mask_items(items[_SHARED:], max_weights)
     return RoundPlan(
         run_id=checks.name(items[0], "run_id"),
         round=checks.integer(items[1], "round", 1, checks.MAX_ROUND),

@@ -24,6 +24,7 @@ from fedprune.common.structure.tracing.assemble import assemble
 from fedprune.common.structure.tracing.graph import graph_digest
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
+from fedprune.common.text import first_line
 
 Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
@@ -164,7 +165,7 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
     except (Exception, SystemExit) as error:
         # fx raises whatever the model's own code raises on symbolic values.
         where = f"module '{tracer.where}'" if tracer.where else "the network"
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
         raise StructureError(msg) from error
 

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.rules.tables import MODULES
+from fedprune.common.text import first_line
 
 # Modules of torch whose Python code says more about channels than one table entry.
 OPENED: tuple[type[nn.Module], ...] = (
@@ -232,7 +233,7 @@ class Tracer(fx.Tracer):
             return self._call(node, args, kwargs)
         except (Exception, SystemExit) as error:
             # The model's own code runs here: whatever it raises, the call is wrong.
-            msg = (str(error).strip() or type(error).__name__).splitlines()[0]
+            msg = first_line(error)
             raise RunError(msg) from error
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> object:

@@ -1,6 +1,5 @@
 """Long benchmarks in pieces: each piece is measured once and kept in a folder."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from scipy.stats import t as student
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.system.json_file import read_json
 from fedprune.simulations.benchmarks.kit.harness import commit
 
 Raw = dict[str, Any]
@@ -81,11 +81,7 @@ def origin(found: Sequence[Raw]) -> str:
 
 
 def _read(path: Path) -> Raw:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        msg = f"{path} is no kept result ({error}); delete it to measure it again"
-        raise IntegrityError(msg) from error
+    value = read_json(path, "a kept result")
     if not isinstance(value, dict) or "commit" not in value:
         msg = f"{path} is no kept result; delete it to measure it again"
         raise IntegrityError(msg)

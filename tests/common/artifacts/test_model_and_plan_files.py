@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -199,6 +200,18 @@ def test_a_header_that_names_a_tensor_twice_is_refused(tmp_path):
     place.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(IntegrityError, match="'w' twice"):
         read_tensors_file(place)
+
+
+def test_one_name_twice_among_many_is_found_at_once(tmp_path):
+    entry = '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    names = [f"w{number:05d}" for number in range(60_000)]
+    header = ",".join(f'"{name}":{entry}' for name in [*names, names[-1]])
+    place = tmp_path / "x.safetensors"
+    place.write_bytes(struct.pack("<Q", len(header) + 2) + f"{{{header}}}".encode())
+    started = time.process_time()
+    with pytest.raises(IntegrityError, match=f"'{names[-1]}' twice"):
+        read_tensors_file(place)
+    assert time.process_time() - started < 5.0
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def npy(array, claim=""):
     return start + header + data[10 + length :]
 
 
-def write_zip(path, **members):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def write_zip(path, method=zipfile.ZIP_DEFLATED, **members):
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(f"{name}.npy", data)
     return path
@@ -101,20 +101,45 @@ def test_a_forged_array_is_refused_by_file_and_name(tmp_path, data, message):
     assert "x_train" in str(caught.value)
 
 
-def test_a_member_beyond_the_limit_is_refused_before_it_unfolds(tmp_path, monkeypatch):
-    np.savez_compressed(
-        tmp_path / "a.npz", **{**ARRAYS, "x_train": np.zeros((6, 1000))}
-    )
-    monkeypatch.setattr(npz, "MAX_MEMBER_BYTES", 40_000)
-    with pytest.raises(
-        DataError, match="'x_train' has 48128 bytes; want at most 40000"
-    ):
-        load(f"npz:{tmp_path / 'a.npz'}")
+def zeros(path, save, rows=100_000):
+    save(path, **{**ARRAYS, "x_train": np.zeros((rows, 4))})
+    return path
+
+
+def test_a_file_that_unfolds_to_far_more_than_it_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "FREE_BYTES", 1 << 16)
+    path = zeros(tmp_path / "a.npz", np.savez_compressed)
+    most = max(1 << 16, 64 * path.stat().st_size)
+    with pytest.raises(DataError, match=f"unfold to 3200.*; want at most {most}: "):
+        load(f"npz:{path}")
+    monkeypatch.setattr(npz, "_read_member", lambda archive, path, name: name)
+    npz.read_npz(zeros(path, np.savez))  # as it advises
+    monkeypatch.setattr(npz, "MAX_BYTES", 1 << 20)
+    with pytest.raises(DataError, match="want at most 1048576: "):
+        npz.read_npz(path)
+
+
+def test_many_arrays_of_one_file_count_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "FREE_BYTES", 1 << 20)
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, **dict.fromkeys(ARRAYS, np.zeros(100_000)))
+    with pytest.raises(DataError, match="its arrays unfold to 3200"):
+        load(f"npz:{path}")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_unfolds_without_looking_at_its_size_is_refused(tmp_path, method):
+    good = {name: npy(array) for name, array in ARRAYS.items()}
+    path = write_zip(tmp_path / "a.npz", method, **good)
+    with pytest.raises(DataError, match=r"'x_train'.*want stored or deflated"):
+        load(f"npz:{path}")
 
 
 def test_a_missing_array_is_told_with_what_there_is(tmp_path):
     np.savez(tmp_path / "a.npz", x=ARRAYS["x_train"], y=ARRAYS["y_train"])
-    with pytest.raises(DataError, match="holds x, y; want x_train, y_train"):
+    with pytest.raises(
+        DataError, match="holds x, y, no x_train, y_train, x_test, y_test;"
+    ):
         load(f"npz:{tmp_path / 'a.npz'}")
 
 

@@ -55,6 +55,20 @@ def test_a_file_in_the_list_s_place_that_unfolds_without_end_is_not_unfolded():
         check_app(app)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_app_that_is_packed_by_a_method_without_bounds_is_refused(method):
+    app = zipped(method, **{"pyproject.toml": APP_TOML, ".info/CONTENT": ""})
+    with pytest.raises(IntegrityError, match="want stored or deflated"):
+        check_app(app)
+
+
+def test_an_app_of_nested_lists_is_refused_in_one_line():
+    text = "x = " + "[" * 100_000
+    app = zipped(**{"pyproject.toml": text, ".info/CONTENT": ""})
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        check_app(app)
+
+
 @example(29, b"\x02")  # another length of the first name: EOFError
 @example(519, b"\x08")  # another method: zlib.error
 @example(519, b"\x0c")  # another method: OSError

@@ -146,7 +146,7 @@ NUMBERS = {
     "digits of another script": ({"num_outputs": "\u00b2"}, "num_outputs"),
     "a large input": ({"input_shape": "[65536, 65536]"}, "want at most"),
     "many dimensions": ({"input_shape": str([1] * 5000)}, "want at most"),
-    "a long number": ({"input_shape": f"[{'9' * 4000}]"}, "want at most"),
+    "a long number": ({"input_shape": f"[{'9' * 4000}]"}, "want a JSON list"),
 }
 
 

@@ -4,9 +4,9 @@ import io
 import zipfile
 
 
-def zipped(**files):
+def zipped(method=zipfile.ZIP_STORED, **files):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, text in files.items():
             archive.writestr(name, text)
     return buffer.getvalue()

@@ -1,16 +1,22 @@
 """Weight masks on the wire: the same again, small, and nothing forged gets through."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.codec.examples import SPEC, edit, items_of, make_plan, message_of
+from helpers.tiny_federation import Tiny, make_task
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
+from fedprune.common.codec.entropy.byte_runs import even_parts, squeeze
+from fedprune.common.codec.frame import Kind, seal
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import WeightMask
+from fedprune.common.models.flat import get_weights
 from fedprune.common.sparsity.masks import without_positions
 
 KEEP = np.random.default_rng(0).random(SPEC.size) < 0.3
@@ -96,6 +102,45 @@ def test_a_forged_mask_is_refused_by_name(forged):
     with pytest.raises(PayloadError) as caught:
         codec.decode_plan(bad, 1 << 20)
     assert caught.value.field.startswith(field)
+
+
+def coded_zeros(size):
+    """Return ``size`` zeros, coded: about 1 byte for 250."""
+    coded, data = squeeze(bytes(size), even_parts(size))
+    assert coded
+    return data
+
+
+def test_a_mask_of_more_weights_than_the_receiver_has_is_never_unpacked():
+    weights = 1 << 25
+    bomb = [b"p" * 16, b"", weights, True, coded_zeros(weights // 8)]
+    message = codec.encode_plan(masked_plan())
+    shared = items_of(items_of(message)[4])
+    shared[-1] = bomb
+    plan = edit(message, lambda items: items.__setitem__(4, message_of(shared)))
+    readers = {
+        "plan": lambda: codec.decode_plan(plan, 1 << 20, max_weights=SPEC.size),
+        "cached plan": lambda: codec.decode_plan(
+            plan, 1 << 20, codec.PlanCache(), max_weights=SPEC.size
+        ),
+        "stored": lambda: codec.decode_mask(
+            seal(Kind.MASK, bomb), 1 << 20, max_weights=SPEC.size
+        ),
+    }
+    for read in readers.values():
+        tracemalloc.start()
+        with pytest.raises(PayloadError) as caught:
+            read()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert caught.value.field == "weight_mask.weights"
+        assert most < 1 << 20
+
+
+def test_a_client_knows_how_many_weights_its_own_network_has():
+    bench = Workbench(make_task())
+    assert bench.size == len(get_weights(Tiny()))
+    assert bench._spare is not None  # the round that follows takes it
 
 
 def test_a_stored_mask_of_another_kind_is_refused():

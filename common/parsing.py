@@ -1,0 +1,106 @@
+"""JSON and TOML from outside: read, or refused with a ValueError that says why.
+
+The parsers of the standard library also raise RecursionError, and hand on what later
+fails in the middle of something: halves of surrogate pairs, which no terminal and no
+file takes, whole numbers that are no float, and nests that nothing else can walk.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+MAX_DEPTH = 64  # containers inside of each other
+MAX_TOML = 1 << 18  # characters: a configuration has a few thousand
+_LARGEST = 1 << 256  # of a whole number; floats reach 2 ** 1024
+_MAX_DOTS = 500  # of one line: tomllib takes memory by the square of a key's dots
+
+Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
+
+
+def parse_json(data: bytes | str, pairs: Pairs | None = None) -> Any:  # noqa: ANN401 - as json.loads
+    r"""Return what a JSON text holds.
+
+    Args:
+        data: The text, or its bytes in UTF-8.
+        pairs: Makes an object of its names and values, instead of ``dict``.
+
+    Raises:
+        ValueError: If it is no JSON, nested too deep, or holds a text or a number that
+            cannot be passed on.
+
+    >>> parse_json(b'{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    >>> parse_json(r'"\ud800"')
+    Traceback (most recent call last):
+    ValueError: a text holds half of a surrogate pair
+    """
+    text = data if isinstance(data, str) else data.decode("utf-8-sig")
+    try:
+        found = json.loads(text, object_pairs_hook=pairs)
+    except RecursionError as error:
+        raise ValueError(_too_deep()) from error
+    _check(found)
+    return found
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table of a TOML text.
+
+    Raises:
+        ValueError: If it is no TOML, too long, or nested too deep; the line is told
+            where ``tomllib`` does.
+
+    >>> parse_toml("a.b = 1")
+    {'a': {'b': 1}}
+    """
+    if len(text) > MAX_TOML:
+        msg = f"{len(text)} characters; want at most {MAX_TOML}"
+        raise ValueError(msg)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > _MAX_DOTS:
+            msg = f"more than {_MAX_DOTS} dots in one line (at line {number}, column 1)"
+            raise ValueError(msg)
+    try:
+        found = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(_too_deep()) from error
+    _check(found)
+    return found
+
+
+def _check(value: object) -> None:
+    """Refuse what cannot be passed on, wherever it is inside of ``value``."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, str):
+                _check_text(item)
+            elif isinstance(item, int):
+                _check_whole(item)
+            elif isinstance(item, dict):
+                inner += [*item, *item.values()]
+            elif isinstance(item, list):
+                inner += item
+        level = inner
+    if level:
+        raise ValueError(_too_deep())
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = "a text holds half of a surrogate pair"
+        raise ValueError(msg) from error
+
+
+def _check_whole(number: int) -> None:
+    if not -_LARGEST < number < _LARGEST:
+        msg = "a whole number of more than 256 bits"
+        raise ValueError(msg)
+
+
+def _too_deep() -> str:
+    return f"nested too deep; want at most {MAX_DEPTH} levels"
