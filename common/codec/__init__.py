@@ -18,7 +18,7 @@ and kind, digest, then every field.  The digest finds accidents and mix-ups; the
 behind it stand alone against a sender who computes it anew.
 
 All numbers in a bin are little-endian.  ``section`` and ``text`` are pairs of items,
-bool coded and bin data: ``sections.py`` and ``text.py``.  ``planes(x)`` holds the first
+bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.  ``planes(x)`` holds the first
 bytes of all numbers, then the second bytes, ...  A *row* is one output of a weight of
 two or more dimensions, or one whole tensor of fewer.
 
