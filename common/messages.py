@@ -452,9 +452,6 @@ class Expected:
             count.
         max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
             not known yet.
-        last: The broadcast less the one before, float32[size], or None: context for
-            clients that hold both.
-        last_name: Digest of the broadcast before; empty without.
         mask: Where all entries of the delta are, bool[size]: no positions travel;
             None = they do.
     """
@@ -475,8 +472,6 @@ class Expected:
     max_value: float
     max_weight: int
     max_norm: float = inf
-    last: Vector | None = field(default=None, repr=False)
-    last_name: bytes = b""
     mask: Mask | None = field(default=None, repr=False)
 
 

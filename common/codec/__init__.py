@@ -1,4 +1,4 @@
-"""The wire format, version 1: what travels between server and client, byte by byte.
+"""The wire format, version 2: what travels between server and client, byte by byte.
 
 Needs numpy, hashlib and msgpack only.  Nothing on the wire names a class, a
 function or a file; shapes come from the receiver's own ``ModelSpec``, never from a
@@ -7,7 +7,7 @@ message; only ``PayloadError`` leaves a decoder.
 Every message is ONE msgpack array in its shortest form, of nil, bool, int, float64,
 str, bin and arrays only (no map, ext, timestamp, float32)::
 
-    message    = [version = 1, kind, field, ..., digest]
+    message    = [version = 2, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
     kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
                  | 7 full | 8 change | 9 model | 10 codebook | 11 mask
@@ -18,9 +18,9 @@ and kind, digest, then every field.  The digest finds accidents and mix-ups; the
 behind it stand alone against a sender who computes it anew.
 
 All numbers in a bin are little-endian.  ``section`` and ``text`` are pairs of items,
-bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.  ``planes(x)`` holds the first
-bytes of all numbers, then the second bytes, ...  A *row* is one output of a weight of
-two or more dimensions, or one whole tensor of fewer.
+bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.
+``planes(x)`` holds the first bytes of all numbers, then the second bytes, ...  A *row*
+is one output of a weight of two or more dimensions, or one whole tensor of fewer.
 
 1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,

@@ -14,9 +14,9 @@ from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.layout import Shape
 from fedprune.common.codec.messages.update import MAX_INSPECTED, message_fields
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import ModelSpec, QuantisedDelta, TensorSpec, Vector
+from fedprune.common.messages import ModelSpec, QuantisedDelta, TensorSpec
 
-_FIELDS = 5
+_FIELDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +36,12 @@ def encode_capture(capture: Capture) -> bytes:
     """Return a capture as one message."""
     known = capture.known
     shapes = [[t.name, list(t.shape)] for t in known.shape.spec.tensors]
-    last = None if known.last is None else known.last.astype("<f4").tobytes()
     return seal(
         Kind.CAPTURE,
         [
             capture.update,
             json.dumps(shapes).encode(),
             known.base.astype("<f4").tobytes(),
-            last,
-            known.last_name,
         ],
     )
 
@@ -62,15 +59,7 @@ def decode_capture(data: bytes) -> Capture:
         detail = f"rows and columns of more than the {len(data)} bytes that came"
         raise PayloadError(Reason.TOO_LARGE, "capture.tensors", detail)
     base = checks.floats(items[2], "capture.base", "<f4", spec.size)
-    last: Vector | None = None
-    if items[3] is not None:
-        last = checks.floats(items[3], "capture.last", "<f4", spec.size)
-    known = Known(
-        shape=Shape(spec),
-        base=base,
-        last=last,
-        last_name=checks.digest(items[4], "capture.last_name", optional=True),
-    )
+    known = Known(shape=Shape(spec), base=base)
     return Capture(update=checks.blob(items[0], "capture.update"), known=known)
 
 

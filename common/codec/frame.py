@@ -11,7 +11,7 @@ from fedprune.common.codec.checks import shown
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import DIGEST_SIZE
 
-VERSION = 1
+VERSION = 2
 MAX_ITEMS = 256  # all items of one frame, arrays included; the largest has 67
 MAX_DEPTH = 4
 MAX_TEXT = 512  # bytes of one str: 128 characters of UTF-8

@@ -215,13 +215,7 @@ def _round(value: object) -> int:
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
     spec = expected.spec
     most = ceil(expected.update_density * spec.size)
-    known = hold(
-        spec,
-        expected.base_weights,
-        last=expected.last,
-        last_name=expected.last_name,
-        mask=expected.mask,
-    )
+    known = hold(spec, expected.base_weights, mask=expected.mask)
     if expected.mask is not None:
         most = int(np.count_nonzero(expected.mask))
     return decode_delta(data, known, values=expected.values, max_entries=most)

@@ -35,7 +35,7 @@ ATTACKS = {
     "a kind of another message": (put(1, 1), "kind", Reason.UNKNOWN),
     "an unknown kind": (put(1, 99), "kind", Reason.UNKNOWN),
     "a kind of true": (put(1, value=True), "kind", Reason.UNKNOWN),
-    "another version": (put(0, 2), "version", Reason.UNKNOWN),
+    "another version": (put(0, 3), "version", Reason.UNKNOWN),
     "one field more": (
         edit(UPDATE, lambda items: items.append(0)), "update", Reason.BAD_FRAME),
     "one field less": (

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.codec.examples import BASE, KNOWN, LAST, SPEC, make_update
+from helpers.codec.examples import BASE, KNOWN, SPEC, make_update
 
 from fedprune.common import codec
 from fedprune.common.errors import PayloadError
@@ -29,11 +29,9 @@ def test_a_bare_update_shows_its_fields_and_parts(tmp_path):
     json.dumps(info)
 
 
-@pytest.mark.parametrize("last", [None, LAST])
 @pytest.mark.parametrize("values", codec.VALUES)
-def test_a_captured_update_is_taken_apart_to_the_last_byte(tmp_path, values, last):
-    name = b"n" * 16 if last is not None else b""
-    known = codec.hold(SPEC, BASE, last=last, last_name=name)
+def test_a_captured_update_is_taken_apart_to_the_last_byte(tmp_path, values):
+    known = codec.hold(SPEC, BASE)
     update = codec.encode_update(make_update(60, values), known)
     capture = codec.encode_capture(codec.Capture(update=update, known=known))
     info = inspect_path(write(tmp_path, capture))
@@ -45,13 +43,11 @@ def test_a_captured_update_is_taken_apart_to_the_last_byte(tmp_path, values, las
 
 
 def test_a_capture_comes_back():
-    known = codec.hold(SPEC, BASE, last=LAST, last_name=b"n" * 16)
+    known = codec.hold(SPEC, BASE)
     capture = codec.Capture(update=DATA, known=known)
     found = codec.decode_capture(codec.encode_capture(capture))
     assert found.update == DATA
     assert found.known.base.tobytes() == BASE.tobytes()
-    assert found.known.last.tobytes() == LAST.tobytes()
-    assert found.known.last_name == b"n" * 16
     assert [t.shape for t in found.known.shape.spec.tensors] == [
         t.shape for t in SPEC.tensors
     ]

@@ -8,7 +8,6 @@ from helpers.codec.examples import (
     BASE,
     DELTA_ITEM,
     KNOWN,
-    LAST,
     SPEC,
     items_of,
     make_expected,
@@ -22,7 +21,6 @@ from helpers.codec.forgery import (
     HALF,
     HIGH,
     INF,
-    LAST_NAME,
     LOW,
     MANY,
     MASK,
@@ -121,30 +119,24 @@ ATTACKS = {
         put(DELTA_ITEM, b"\x91\xc6\x80\0\0\0"), "delta", Reason.BAD_FRAME),
     # Header
     "a recipe with an unknown bit": (
-        put_delta({RECIPE: 256}), "delta.recipe", Reason.BAD_VALUE),
+        put_delta({RECIPE: 128}), "delta.recipe", Reason.BAD_VALUE),
     "a recipe with grains of classes that do not travel": (
         put_delta({RECIPE: Recipe(coarse=True, flat=True).pack()}),
         "delta.recipe", Reason.BAD_VALUE),
     "a recipe of -1": (put_delta({RECIPE: -1}), "delta.recipe", Reason.BAD_VALUE),
     "a recipe that is a bool": (
         put_delta({RECIPE: True}), "delta.recipe", Reason.BAD_FRAME),
-    "a last delta without weights": (
-        put_delta({RECIPE: PLAIN | 2}), "delta.recipe", Reason.BAD_VALUE),
     "deep contexts without weights": (
-        put_delta({RECIPE: PLAIN | 32}), "delta.recipe", Reason.BAD_VALUE),
+        put_delta({RECIPE: PLAIN | 16}), "delta.recipe", Reason.BAD_VALUE),
     "an agreed mask with columns": (
-        put_delta({RECIPE: PLAIN | 4 | 8}), "delta.recipe", Reason.BAD_VALUE),
+        put_delta({RECIPE: PLAIN | 2 | 4}), "delta.recipe", Reason.BAD_VALUE),
     "an agreed mask without a digest": (
-        put_delta({RECIPE: PLAIN | 4}), "delta.mask", Reason.MISMATCH),
+        put_delta({RECIPE: PLAIN | 2}), "delta.mask", Reason.MISMATCH),
     "an agreed mask that nobody agreed on": (
-        put_delta({RECIPE: PLAIN | 4, MASK: bytes(16)}),
+        put_delta({RECIPE: PLAIN | 2, MASK: bytes(16)}),
         "delta.recipe", Reason.MISMATCH),
     "a digest of a mask that is not used": (
         put_delta({MASK: bytes(16)}), "delta.mask", Reason.MISMATCH),
-    "a name of a last delta that is not used": (
-        put_delta({LAST_NAME: bytes(16)}), "delta.last", Reason.MISMATCH),
-    "a last delta without a name": (
-        put_delta({RECIPE: PLAIN | 3}), "delta.last", Reason.MISMATCH),
     "an unknown kind of values": (
         put_delta({VALUES: 7}), "delta.values", Reason.BAD_VALUE),
     "another kind of values": (
@@ -308,7 +300,7 @@ def test_an_update_of_another_network_is_refused():
         assert error.field.startswith("delta.")
 
 
-def test_a_mask_or_a_last_delta_of_another_round_is_stale():
+def test_a_mask_of_another_round_is_stale():
     delta = make_update(60).delta
     mask = np.zeros(SPEC.size, bool)
     mask[delta.indices] = True
@@ -316,11 +308,6 @@ def test_a_mask_or_a_last_delta_of_another_round_is_stale():
     other = codec.hold(SPEC, BASE, mask=np.roll(mask, 1))
     with pytest.raises(StaleUpdate, match=r"delta.mask"):
         codec.decode_delta(agreed, other, values="int8", max_entries=SPEC.size)
-    expected = make_expected(last=LAST, last_name=b"n" * 16)
-    forged = put_delta(
-        {RECIPE: Recipe(base=True, last=True).pack(), LAST_NAME: b"o" * 16}, MANY
-    )
-    assert isinstance(refusal(forged, expected), StaleUpdate)
 
 
 def test_an_agreed_mask_of_another_count_is_refused():

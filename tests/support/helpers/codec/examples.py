@@ -44,7 +44,6 @@ PLAN = PrunePlan(
     parent=b"p" * 16,
 )
 BASE: Vector = np.random.default_rng(7).normal(size=SPEC.size).astype(np.float32)
-LAST: Vector = np.random.default_rng(8).normal(size=SPEC.size).astype(np.float32)
 KNOWN = codec.hold(SPEC, BASE)
 SETTINGS = TrainSettings(
     epochs=2,

@@ -1,4 +1,4 @@
-"""A second decoder of deltas, written from ``delta_format.py`` alone.
+"""A second decoder of deltas, written from ``delta/format.py`` alone.
 
 One symbol after another, on Python's integers; it trusts its input.  Only the ladder
 and numpy's float32 and float64 are shared with the product.
@@ -14,7 +14,7 @@ from fedprune.common.codec.delta.quantise import LADDER
 KINDS = {1: "int8", 2: "float32", 3: "int4", 4: "step", 5: "ternary", 6: "bfloat16"}
 TOPS = {"int8": 127, "int4": 7, "step": 127, "ternary": 1}
 BIT = object()
-FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
+FLAGS = ("base", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
 
 
 def log(number, steps):
@@ -66,13 +66,12 @@ class Lanes:
 
 
 class Slow:
-    def __init__(self, data, spec, base, last, mask):
+    def __init__(self, data, spec, base, mask):
         recipe, code, self.count, shrink, *_, stream, raw = msgpack.unpackb(data)
         self.flags = {f for i, f in enumerate(FLAGS) if recipe >> i & 1}
         self.kind, self.raw, self.spec = KINDS[code], raw, spec
         self.shrink = np.frombuffer(shrink, "<f4")[0] if shrink else np.float32(0)
         self.g = [float(v) for v in base]
-        self.p = None if last is None else [float(v) for v in last]
         self.mask = mask
         size = spec.size
         self.lanes = min(max((size // 8 + 4 * self.count) // 3072, 8), 2048)
@@ -227,18 +226,7 @@ class Slow:
     def known_places(self):
         if "base" not in self.flags:
             return [0] * self.spec.size
-        g = self.by_tensor(self.g, lambda v: float_class(v, 21, 32))
-        if "last" not in self.flags:
-            return g
-        moved = [
-            float(np.float32(abs(w)) + np.float32(np.sign(w) * p))
-            for w, p in zip(self.g, self.p, strict=True)
-        ]
-        m = self.by_tensor(moved, lambda v: float_class(v, 22, 16))
-        return [
-            (a + 16 * (x < 0)) * 16 + b // 2
-            for a, x, b in zip(m, moved, g, strict=True)
-        ]
+        return self.by_tensor(self.g, lambda v: float_class(v, 21, 32))
 
     def groups(self, positions):
         """Return the positions that share each scale, and the tensor of each."""
@@ -284,34 +272,15 @@ class Slow:
         if "base" not in self.flags:
             return none, [0] * len(positions)
         g = [self.g[i] for i in positions]
-        parts, start = [], 0
-        bounds = []
+        out, start = [(0,)] * len(g), 0
         for t in self.spec.tensors:
-            bounds.append([n for n, i in enumerate(positions)
-                           if start <= i < start + t.size])  # fmt: skip
+            chosen = [n for n, i in enumerate(positions)
+                      if start <= i < start + t.size]  # fmt: skip
+            found = float_class([g[n] for n in chosen], 22, 16)
+            for n, c in zip(chosen, found, strict=True):
+                out[n] = (c,)
             start += t.size
-
-        def classes(values, shift, number):
-            out = [0] * len(values)
-            for chosen in bounds:
-                found = float_class([values[n] for n in chosen], shift, number)
-                for n, c in zip(chosen, found, strict=True):
-                    out[n] = c
-            return out
-
-        parts = classes(g, 22, 16)
-        sides = [int(w == 0) for w in g]
-        if "last" not in self.flags:
-            return [(v,) for v in parts], sides
-        p = [self.p[i] for i in positions]
-        d = [np.float32(-x if w < 0 else x) for w, x in zip(g, p, strict=True)]
-        both = [x for w, x in zip(g, d, strict=True) if w != 0 and x != 0]
-        both = sorted(both[:: max(1, -(-len(both) // 2**16))])
-        middle = both[len(both) // 2] if both else np.float32(0)
-        d = [x - middle if w != 0 and x != 0 else x for w, x in zip(g, d, strict=True)]
-        moves = classes([float(x) for x in d], 22, 16)
-        sides = [3 * s + int(np.sign(x)) + 1 for s, x in zip(sides, d, strict=True)]
-        return [(a // 2, b // 2) for a, b in zip(moves, parts, strict=True)], sides
+        return out, [int(w == 0) for w in g]
 
     def levels(self, positions, scores, codes):
         known, sides = self.known_entries(positions)
