@@ -70,7 +70,7 @@ def decode_model(data: bytes, max_bytes: int = MAX_STORED) -> PackedModel:
         name=_text(items[0], "model.name"),
         input_shape=_read_shape(items[1]),
         num_outputs=checks.integer(items[2], "model.num_outputs", 0, _LARGEST),
-        structure_json=read_text(*items[3:6], "model.structure_json"),
+        structure_json=read_text("model.structure_json", *items[3:6]),
         network=read_broadcast(items[6], "model"),
         run=_text(items[7], "model.run") if len(items) > _FIELDS else "",
     )

@@ -155,7 +155,7 @@ def _read_shared(shared: bytes) -> RoundPlan:
         acknowledged=0,
         settings=read_settings(items[3]),
         structure=checks.digest(items[4], "structure"),
-        structure_json=read_text(*items[5:8], "structure_json"),
+        structure_json=read_text("structure_json", *items[5:8]),
         broadcast=read_broadcast(items[8], "broadcast"),
         teacher=teacher,
         teacher_broadcast=_read_teacher(items[10], teacher),

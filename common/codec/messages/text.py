@@ -22,7 +22,7 @@ def squeeze_text(text: bytes) -> tuple[bool, bytes]:
     return (True, found) if len(found) < len(text) else (False, text)
 
 
-def read_text(size: object, coded: object, data: object, field: str) -> bytes:
+def read_text(field: str, size: object, coded: object, data: object) -> bytes:
     """Return a text of exactly the announced size; trust nothing in its fields.
 
     Raises:

@@ -22,7 +22,7 @@ GOLDEN = (
 
 def test_a_known_text_has_known_bytes():
     assert squeeze_text(JSON) == (True, bytes.fromhex(GOLDEN))
-    found = read_text(len(JSON), coded=True, data=bytes.fromhex(GOLDEN), field="x")
+    found = read_text("x", len(JSON), coded=True, data=bytes.fromhex(GOLDEN))
     assert found == JSON
 
 
@@ -31,12 +31,12 @@ def test_a_known_text_has_known_bytes():
 def test_a_text_comes_back_and_is_never_longer(text):
     coded, data = squeeze_text(text)
     assert len(data) <= len(text)
-    assert read_text(len(text), coded, data, "x") == text
+    assert read_text("x", len(text), coded, data) == text
 
 
 def refusal(size, coded, data):
     with pytest.raises(PayloadError) as caught:
-        read_text(size, coded, data, "name")
+        read_text("name", size, coded, data)
     return caught.value
 
 
