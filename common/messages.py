@@ -226,8 +226,7 @@ class TrainSettings:
         update_density: Share of entries sent, 0 < update_density <= 1.
         choice: Which entries these are: "rate", those with the most energy for their
             bits, or "magnitude", the largest.
-        values: How values travel: "int8", "float32", "int4", "step", "ternary" or
-            "bfloat16" (``codec.VALUES``).
+        values: How values travel: "int8", "float32" or "step" (``codec.VALUES``).
         step_error: Share of a tensor's energy that "step" may lose,
             0 < step_error <= 1.
         error_feedback: Whether what was not sent is added to the next delta.

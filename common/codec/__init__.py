@@ -19,8 +19,8 @@ behind it stand alone against a sender who computes it anew.
 
 All numbers in a bin are little-endian.  ``section`` and ``text`` are pairs of items,
 bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.
-``planes(x)`` holds the first bytes of all numbers, then the second bytes, ...  A *row*
-is one output of a weight of two or more dimensions, or one whole tensor of fewer.
+A *row* is one output of a weight of two or more dimensions, or one whole tensor of
+fewer.
 
 1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,
@@ -43,12 +43,7 @@ is one output of a weight of two or more dimensions, or one whole tensor of fewe
            num_examples int, loss float, delta bin,
            importance bin float32[units] | nil, statistics as float16 | nil,
            validation = [loss_sum float, correct int, count int]
-4 weights  values int (0 int8 | 1 float32), section
-           float32: float32[size], never coded
-           int8:    planes(float32 scale of each row of all tensors of >= 2
-                    dimensions), int8 level of each of their entries, planes(float16
-                    of all other tensors); weight = level * scale; scale 0 = row of 0s;
-           parts: 0..3 planes of scales, 4 and 5 those of float16, 6..63 tensors
+4 weights  float32[size] bin
 5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
 12 held    plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
            bin: a grid in a client's own store; never sent
@@ -61,7 +56,7 @@ is one output of a weight of two or more dimensions, or one whole tensor of fewe
 
 delta      = what ``delta_format.py`` specifies, on a page of its own
 
-bitmaps: highest bit first, padding bits 0.  A level of weights is -127..127.
+bitmaps: highest bit first, padding bits 0.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 

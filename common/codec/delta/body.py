@@ -47,8 +47,7 @@ class Content:
 
     Attributes:
         mask: bool[size], where the entries are.
-        codes: Scale codes of rows or tensors, uint8; of bfloat16 the largest
-            exponent, uint8[1]; of float32 none.
+        codes: Scale codes of rows or tensors, uint8; of float32 none.
         levels: Signed levels of the entries, int16[count]; of float32 none.
     """
 
@@ -128,10 +127,10 @@ def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Sc
 
 
 def groups_of(indices: Indices, known: Known, values: str) -> Ints:
-    """Return how many entries share each code: of a row, a tensor or all."""
+    """Return how many entries share each code: of a row or a tensor."""
     per = GRIDS[values].per
     if per == "row":
         return known.shape.row_counts(indices)
     if per == "tensor":
         return np.diff(np.searchsorted(indices, known.shape.tensors))
-    return np.array([len(indices)] if values == "bfloat16" else [], dtype=np.int64)
+    return np.zeros(0, dtype=np.int64)

@@ -2,7 +2,7 @@
 
 delta    = msgpack array [recipe, values, count, shrink, mask, stream, raw]
 recipe   bits, lowest first: base, agreed, columns, row_sizes, deep, coarse, flat
-values   1 int8 | 2 float32 | 3 int4 | 4 step | 5 ternary | 6 bfloat16
+values   1 int8 | 2 float32 | 3 step
 shrink   float32 other than 0, or empty for 0 (only with base and levels)
 mask     digest of the agreed bitmap, if recipe has agreed; else empty
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits, or
@@ -40,24 +40,23 @@ Runs, each with the contexts that are in brackets:
            c(x, h, n) = clip(b - mid, 1, n - 1), 0 for x = +-0, with b the bits of |x|
            shifted right by h and mid = sum div number of the b above 0 among every
            ceil(length / 2**14)-th of the tensor, less n div 2 (sum 0: mid = -n div 2)
-4 scales   code >> 3 of 32 [tensor], then code & 7 of 8 [tensor]; of the rows (int8,
-           int4), tensors (step, ternary) [0] or the message (bfloat16: the largest
-           exponent) [0] that have an entry; float32 ends here
+4 scales   code >> 3 of 32 [tensor], then code & 7 of 8 [tensor]; of the rows (int8)
+           or the tensors (step) [0] that have an entry; float32 ends here
 5 sizes    if row_sizes first a class of 32 [tensor] for each row with entries:
            clip(log(sum of the starts of its symbols, 4) - log(number, 4), 0, 31)
-           (a sum of 0 counts as 1); bfloat16: min(sum of symbols div number div 2, 31)
+           (a sum of 0 counts as 1)
            then a symbol for each entry [if deep V; row class | score]
            V = c(g, 22, 16) of the entries alone
 6 signs    a bit for each entry of symbol > 0 but the last r [side, o, V]: rest < 0.
            side = 1 where g is 0, else 0; o = min(7, floor of log2 of the symbol's
-           start), bfloat16: symbol div 8.
+           start).
            r = all without base, else min(all, max(0, 16 K - mantissa bits))
 
-symbol     of a size 0..top (127, 7, 127, 1; twice that with shrink): below 16 itself;
+symbol     of a size 0..127 (0..254 with shrink): below 16 itself;
            above, e = bit length - 1: 16 + 8 (e - 4) + (size >> (e - 3) & 7), and e - 3
-           mantissa bits.  bfloat16: 0 for 0, else exponent - largest + 63, and 7 bits.
+           mantissa bits
 rest       = level * (-1 where g < 0) + shift; shift = shrink / ladder[code] as double,
-           rounded half to even, in -top..top, 0 where g or code is 0; size = |rest|
+           rounded half to even, in -127..127, 0 where g or code is 0; size = |rest|
 raw bits   mantissas of 1 bit, then of 2, ..., then the signs left; high bits first,
            padded with 0 to bytes; the first 2K bytes begin the lanes (uint16, unused
            ones 0), the others are ``raw``

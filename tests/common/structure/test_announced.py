@@ -59,7 +59,7 @@ def packed(tmp_path_factory):
     model = build_model("lenet5", num_outputs=10, input_shape=SHAPE, seed=0).eval()
     structure = find_structure(model, torch.zeros(2, *SHAPE))
     path = tmp_path_factory.mktemp("models") / "whole.fpz"
-    blob = quantise_network(get_weights(model), model_spec(model, units=0), "int8")
+    blob = quantise_network(get_weights(model), model_spec(model, units=0), "grid")
     whole = pack(
         name="lenet5",
         input_shape=SHAPE,

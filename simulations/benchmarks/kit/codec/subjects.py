@@ -52,10 +52,10 @@ class Subject:
 
 def subjects() -> list[Subject]:
     """Return one message of every kind, and of every kind of values and context."""
-    found = [_plan(), _weights("int8"), _weights("float32")]
+    found = [_plan(), _weights("float32")]
     found += [_update(values, BASE) for values in codec.VALUES]
     found.append(_update("int8", np.zeros_like(BASE)))
-    return [*found, _weights("grid"), _change(), _codebook(), _mask(), _many()]
+    return [*found, _weights("grid"), _change(), _codebook(), _mask()]
 
 
 def _update(values: str, base: Vector) -> Subject:
@@ -145,19 +145,8 @@ def _mask() -> Subject:
     )
 
 
-def _many() -> Subject:
-    """Return weights whose levels are worth coding."""
-    tensor = TensorSpec(name="w", shape=(6, 100))
-    spec = ModelSpec(tensors=(tensor,), moments=0, units=0)
-    weights = (np.arange(spec.size) % 7 == 0).astype(np.float32)
-    return Subject(
-        data=codec.encode_weights(weights, spec, "int8"),
-        decode=lambda data: codec.decode_weights(data, spec),
-    )
-
-
 def _plan() -> Subject:
-    weights = codec.encode_weights(BASE, SPEC, "int8")
+    weights = codec.encode_weights(BASE, SPEC, "grid")
     settings = TrainSettings(
         epochs=2, batch=32, lr=0.05, momentum=0.9, penalty="group", strength=0.5,
         update_density=0.5, choice="rate", values="int8", step_error=0.16,

@@ -18,7 +18,6 @@ from helpers.codec.forgery import (
     BITS,
     COUNT,
     EXACT,
-    HALF,
     HIGH,
     INF,
     LOW,
@@ -88,14 +87,6 @@ def drop_row(content):
     return {"codes": codes}
 
 
-def largest_exponent(value):
-    return lambda content: {"codes": np.array([value], np.uint8)}
-
-
-def lower_exponents(content):
-    return {"levels": (content.levels - np.sign(content.levels) * 128).astype(np.int16)}
-
-
 def dirty_lane(first_words, rest):
     words = first_words.copy()
     words[-1] = 1
@@ -138,7 +129,7 @@ ATTACKS = {
     "a digest of a mask that is not used": (
         put_delta({MASK: bytes(16)}), "delta.mask", Reason.MISMATCH),
     "an unknown kind of values": (
-        put_delta({VALUES: 7}), "delta.values", Reason.BAD_VALUE),
+        put_delta({VALUES: 4}), "delta.values", Reason.BAD_VALUE),
     "another kind of values": (
         put_delta({VALUES: 3}), "delta.values", Reason.MISMATCH),
     "a shrink of three bytes": (
@@ -233,23 +224,15 @@ EXACT_ATTACKS = {
     "a value above the largest": (10.1, Reason.BAD_VALUE),
 }
 
-HALF_ATTACKS = {
-    "an exponent of infinity": largest_exponent(255),
-    "exponents below the normal ones": largest_exponent(1),
-    "a largest exponent that is not there": lower_exponents,
-}
-
 
 def test_the_messages_that_are_forged_are_valid():
-    for data, values in (
-        (UPDATE, "int8"), (MANY, "int8"), (EXACT, "float32"), (HALF, "bfloat16")
-    ):  # fmt: skip
+    for data, values in ((UPDATE, "int8"), (MANY, "int8"), (EXACT, "float32")):
         assert codec.decode_update(data, make_expected(values))
         assert message_of(items_of(data)) == data
     assert delta_of(MANY)[RAW]
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4", "step", "ternary", "bfloat16"])
+@pytest.mark.parametrize("kind", ["int8", "step"])
 def test_what_the_liar_writes_is_valid_without_a_lie(kind):
     assert codec.decode_update(lie(kind=kind), make_expected(kind))
 
@@ -282,13 +265,6 @@ def test_a_forged_float32_value_is_refused_with_its_tensor(value, reason):
 def test_other_than_one_float32_value_for_each_entry_is_refused(count):
     forged = put_delta({RAW: floats(*[1] * count)}, EXACT)
     assert refusal(forged, make_expected("float32")).field == "delta.values"
-
-
-@pytest.mark.parametrize("content", HALF_ATTACKS.values(), ids=HALF_ATTACKS)
-def test_a_forged_exponent_is_refused(content):
-    error = refusal(lie(kind="bfloat16", content=content), make_expected("bfloat16"))
-    assert error.reason == Reason.BAD_VALUE
-    assert error.field == "delta.values"
 
 
 def test_an_update_of_another_network_is_refused():

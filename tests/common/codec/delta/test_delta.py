@@ -198,7 +198,7 @@ def test_random_positions_cost_little_more_than_their_entropy():
                 values=np.ones(mask.sum(), np.float32),
             ),
             spec,
-            "ternary",
+            "step",
         )
         data = encode_delta(delta, hold(spec, np.zeros(size, np.float32)))
         signs = mask.sum() / 8

@@ -122,7 +122,7 @@ def make_expected(values: str = "int8", **changes: Any) -> Expected:
     return Expected(**(fields | changes))
 
 
-def make_broadcast(values: str = "int8", seed: int = 1) -> Broadcast:
+def make_broadcast(values: str = "grid", seed: int = 1) -> Broadcast:
     """Return a broadcast of random weights."""
     weights = np.random.default_rng(seed).normal(size=SPEC.size).astype(np.float32)
     data = codec.encode_weights(weights, SPEC, values)

@@ -32,7 +32,6 @@ from helpers.codec.examples import (
 UPDATE = codec.encode_update(make_update(6), KNOWN)
 MANY = codec.encode_update(make_update(60), KNOWN)
 EXACT = codec.encode_update(make_update(6, "float32"), KNOWN)
-HALF = codec.encode_update(make_update(6, "bfloat16"), KNOWN)
 NAN, INF = float("nan"), float("inf")
 
 # Items of an update and of its delta, by name.

@@ -11,8 +11,8 @@ import numpy as np
 
 from fedprune.common.codec.delta.quantise import LADDER
 
-KINDS = {1: "int8", 2: "float32", 3: "int4", 4: "step", 5: "ternary", 6: "bfloat16"}
-TOPS = {"int8": 127, "int4": 7, "step": 127, "ternary": 1}
+KINDS = {1: "int8", 2: "float32", 3: "step"}
+TOP = 127
 BIT = object()
 FLAGS = ("base", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
 
@@ -230,10 +230,8 @@ class Slow:
 
     def groups(self, positions):
         """Return the positions that share each scale, and the tensor of each."""
-        if self.kind in ("int8", "int4"):
+        if self.kind == "int8":
             return [[i for i in positions if i in r] for r in self.rows]
-        if self.kind == "bfloat16":
-            return [positions]
         out, start = [], 0
         for t in self.spec.tensors:
             part = range(start, start + t.size)
@@ -243,7 +241,7 @@ class Slow:
 
     def codes(self, positions):
         groups = self.groups(positions)
-        rows = self.kind in ("int8", "int4")
+        rows = self.kind == "int8"
         tensors = self.tensor_rows if rows else [0] * len(groups)
         filled = [n for n, group in enumerate(groups) if group]
         contexts = [(tensors[n],) for n in filled]
@@ -256,9 +254,7 @@ class Slow:
 
     def alphabet(self):
         """Return (start, raw bits) of each symbol."""
-        if self.kind == "bfloat16":
-            return [(0, 0)] + [(s << 7, 7) for s in range(1, 64)]
-        top = TOPS[self.kind] * (2 if self.shrink else 1)
+        top = TOP * (2 if self.shrink else 1)
         table, size = [], 0
         while size <= top:
             raw = max(size.bit_length() - 4, 0)
@@ -285,7 +281,6 @@ class Slow:
     def levels(self, positions, scores, codes):
         known, sides = self.known_entries(positions)
         table = self.alphabet()
-        floating = self.kind == "bfloat16"
         first = scores
         row_of = {i: n for n, r in enumerate(self.rows) for i in r}
         if "row_sizes" in self.flags:
@@ -304,10 +299,7 @@ class Slow:
         filled = [n for n, s in enumerate(symbols) if s]
         left = min(len(filled), max(16 * self.lanes - sum(widths), 0))
         count = len(filled) - left if "base" in self.flags else 0
-        octave = [
-            min(7, s // 8 if floating else table[s][0].bit_length() - 1)
-            for s in symbols
-        ]
+        octave = [min(7, table[s][0].bit_length() - 1) for s in symbols]
         bits = self.run([(sides[n], octave[n], *known[n]) for n in filled[:count]], BIT)
         assert not self.coder.words
         low, signs = self.raw_bits(widths, len(filled) - count)
@@ -323,11 +315,8 @@ class Slow:
         for row, found in classes.items():
             mine = [s for i, s in zip(positions, symbols, strict=True)
                     if row_of[i] == row]  # fmt: skip
-            if self.kind == "bfloat16":
-                wanted = min(sum(mine) // len(mine) // 2, 31)
-            else:
-                total = max(sum(table[s][0] for s in mine), 1)
-                wanted = clip(log(total, 4) - log(len(mine), 4), 0, 31)
+            total = max(sum(table[s][0] for s in mine), 1)
+            wanted = clip(log(total, 4) - log(len(mine), 4), 0, 31)
             assert found == wanted
 
     def raw_bits(self, widths, signs):
@@ -347,19 +336,10 @@ class Slow:
         return low, bits[:signs]
 
     def value(self, rest, index):
-        if self.kind == "bfloat16":
-            size = abs(rest)
-            if not size:
-                return 0.0
-            pattern = size + ((self.code_at[index] - 63) << 7)
-            found = struct.unpack("<f", struct.pack("<I", pattern << 16))[0]
-            flip = "base" in self.flags and self.g[index] < 0
-            return -found if (rest < 0) != flip else found
         shift = 0
         code = self.code_at[index]
         if self.shrink and code and self.g[index] != 0:
             step = float(LADDER[code])
-            top = TOPS[self.kind]
-            shift = clip(round(float(self.shrink) / step), -top, top)
+            shift = clip(round(float(self.shrink) / step), -TOP, TOP)
         level = rest - shift
         return -level if "base" in self.flags and self.g[index] < 0 else level
