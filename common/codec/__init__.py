@@ -9,9 +9,8 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
 
     message    = [version = 2, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
-    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
+    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 held
                  | 7 full | 8 change | 9 model | 10 codebook | 11 mask
-                 | 12 held
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
@@ -28,7 +27,7 @@ fewer.
            teacher digest | empty, teacher broadcast | nil,
            statistics of the teacher as float32 | nil, keep_broadcast bool,
            targets [units int, bitmap] | nil; under a weight mask two more items:
-           digest, mask | nil (``weight_mask.py``)
+           digest, mask | nil (``messages/mask.py``)
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, choice, values, step_error,
                          error_feedback, decay, distill_weight, temperature,
@@ -45,29 +44,18 @@ fewer.
            validation = [loss_sum float, correct int, count int]
 4 weights  float32[size] bin
 5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
-12 held    plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
+6 held     plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
            bin: a grid in a client's own store; never sent
-6 capture  update bin = message of kind 3, JSON of [name, shape] pairs bin, base
-           float32[size], last delta float32[size] | nil, digest of the broadcast
-           before | empty (an ``.fpu`` file; never sent)
 7 full     weights on a grid of integers, and 8 change, what of them is other than in
-           an earlier broadcast: ``grid_format.py``, a page of its own
-9 model    ``model_message.py``, and 10 codebook: ``codebook.py`` (``.fpz`` files)
+           an earlier broadcast: ``grid/format.py``, a page of its own
+9 model    ``messages/model.py``, and 10 codebook: ``messages/codebook.py`` (``.fpz``)
 
-delta      = what ``delta_format.py`` specifies, on a page of its own
+delta      = what ``delta/format.py`` specifies, on a page of its own
 
 bitmaps: highest bit first, padding bits 0.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 
-from fedprune.common.codec.capture import (
-    Anatomy,
-    Capture,
-    decode_capture,
-    encode_capture,
-    order0_bytes,
-    take_apart,
-)
 from fedprune.common.codec.delta.coding import (
     decode_delta,
     delta_parts,
@@ -119,8 +107,6 @@ from fedprune.common.codec.messages.update import (
     decode_update,
     encode_update,
     fixed_bytes,
-    message_fields,
-    message_parts,
 )
 from fedprune.common.codec.messages.weights import (
     check_finite,
@@ -133,9 +119,7 @@ __all__ = [
     "MOST_BITS",
     "VALUES",
     "VERSION",
-    "Anatomy",
     "BaseName",
-    "Capture",
     "Kind",
     "Known",
     "PackedModel",
@@ -146,7 +130,6 @@ __all__ = [
     "check_finite",
     "check_weights",
     "decode_broadcast",
-    "decode_capture",
     "decode_change",
     "decode_codebook",
     "decode_delta",
@@ -160,7 +143,6 @@ __all__ = [
     "delta_parts",
     "dequantise_delta",
     "encode_broadcast",
-    "encode_capture",
     "encode_change",
     "encode_codebook",
     "encode_delta",
@@ -179,14 +161,10 @@ __all__ = [
     "hold",
     "ideal_bytes",
     "is_grid",
-    "message_fields",
-    "message_parts",
     "model_parts",
     "on_grid",
-    "order0_bytes",
     "quantise_delta",
     "seal",
-    "take_apart",
     "unseal",
     "value_bits",
 ]

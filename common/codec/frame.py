@@ -41,13 +41,12 @@ class Kind(IntEnum):
     UPDATE = 3
     WEIGHTS = 4
     BROADCAST = 5
-    CAPTURE = 6
+    HELD = 6
     FULL = 7
     CHANGE = 8
     MODEL = 9
     CODEBOOK = 10
     MASK = 11
-    HELD = 12
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

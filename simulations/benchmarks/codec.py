@@ -3,10 +3,11 @@
 ``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.codec``
 
 NNCodec is compared with where ``make bench-nncodec`` has built its environment.
-Reference updates are trained anew (``codec_sets.py``); real ones come from a short run
-of ``mnist-lenet5`` (``codec_captures.py``).  The order-0 bound charges positions at the
-density of each tensor and levels at the entropy of their histogram, both known for
-nothing, and no scales.  Every message is decoded and compared before it counts.
+Reference updates are trained anew (``kit/codec/sets.py``); real ones come from a short
+run of ``mnist-lenet5`` (``kit/codec/captures.py``).  The order-0 bound charges
+positions at the density of each tensor and levels at the entropy of their histogram,
+both known for nothing, and no scales.  Every message is decoded and compared before it
+counts.
 
 Rows of the mode "weights" are new with version 2 of the wire.  Version 1 had the mode
 "context", in which a delta was coded by the last aggregate delta, too; no run ever
@@ -27,6 +28,7 @@ from fedprune.common import codec
 from fedprune.common.codec import Known, Shape
 from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import QuantisedDelta, SparseDelta
+from fedprune.simulations.benchmarks.kit.codec.bounds import order0_bytes
 from fedprune.simulations.benchmarks.kit.codec.captures import captures
 from fedprune.simulations.benchmarks.kit.codec.rivals import nncodec, rivals
 from fedprune.simulations.benchmarks.kit.codec.sets import (
@@ -102,7 +104,7 @@ def sizes(draws: Sequence[Case]) -> list[Figure]:
     """Return the bytes of updates of one kind against their bound and their rivals."""
     found = []
     kind = draws[0].name.split()[1]
-    bound = sum(codec.order0_bytes(c.delta, c.known["plain"].shape) for c in draws)
+    bound = sum(order0_bytes(c.delta, c.known["plain"].shape) for c in draws)
     others = _sums([rivals(case.delta) for case in draws])
     entries = sum(len(case.delta.indices) for case in draws)
     for mode in MODES:
@@ -249,7 +251,7 @@ def product() -> list[Figure]:
     ours = old = 0.0
     for number, answers in found.items():
         size = sum(len(_checked(d, k)) for d, k in answers)
-        bound = sum(codec.order0_bytes(d, k.shape) for d, k in answers)
+        bound = sum(order0_bytes(d, k.shape) for d, k in answers)
         ours += size
         old += sum(rivals(d)["deflate"] for d, _ in answers)
         figures.append(

@@ -36,6 +36,7 @@ from fedprune.simulations.runs.run import run
 SEEDS = range(3)
 DEFAULT = "step"
 FIRST = "int8"
+_DELTA = 7  # place of the delta among the fields of an update
 EQUAL = 0.1  # points of accuracy
 SHORTER = ("rounds.warmup=8", "rounds.cuts=4", "rounds.final=12")
 _WITHDRAWN = (  # of commit bf414e8b3c51: validation accuracy, bytes up of a run
@@ -120,7 +121,8 @@ def _coded() -> Iterator[list[int]]:
     def counting(update: ClientUpdate, known: Known) -> bytes:
         data = encode(update, known)
         if update.delta.kind in (FIRST, DEFAULT):
-            rest = len(data) - len(codec.message_fields(data).delta)
+            sent = codec.unseal(data, codec.Kind.UPDATE, len(data))[_DELTA]
+            rest = len(data) - len(sent)
             sizes.append(rest + first_codec(update.delta))
         return data
 

@@ -1,6 +1,5 @@
 """Everything of a delta that goes through the coder, in its order, for both ends."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,15 +74,11 @@ class Body:
     coded: Coded
 
 
-Probe = Callable[[str], None]
-
-
 def code_body(
     coder: Coder,
     header: Header,
     known: Known,
     content: Content | None,
-    probe: Probe = lambda part: None,
 ) -> Body:
     """Write a body, or read one.
 
@@ -92,7 +87,6 @@ def code_body(
         header: What is known of it.
         known: What both ends hold.
         content: What to write, or None to read.
-        probe: Called with the name of each part that has been coded.
     """
     recipe = header.recipe
     if known.mask is not None and recipe.agreed:
@@ -101,19 +95,17 @@ def code_body(
     else:
         mask = None if content is None else content.mask
         indices, scores = code_places(coder, recipe, known, header.count, mask)
-    probe("positions")
     counts = groups_of(indices, known, header.values)
     codes = None if content is None else content.codes
     by_row = GRIDS[header.values].per == "row"
     tensors = known.shape.row_tensors if by_row else np.zeros(len(counts), np.uint8)
     codes = code_scales(coder, counts, tensors, codes)
-    probe("scales")
     entries = look_up(recipe, known, indices, scores)
     scale = scale_of(header, codes, counts, entries)
     coded = Coded(symbols=codes[:0], negative=codes[:0])
     if header.values != "float32":
         levels = None if content is None else content.levels
-        coded = code_levels(coder, recipe, entries, scale, levels, probe)
+        coded = code_levels(coder, recipe, entries, scale, levels)
     return Body(indices=indices, codes=codes, scale=scale, entries=entries, coded=coded)
 
 

@@ -4,7 +4,6 @@
 code; the package docstring gives the format.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -38,11 +37,9 @@ from fedprune.common.codec.delta.quantise import GRIDS, dequantise_delta
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.entropy.coder import Writer
 from fedprune.common.codec.entropy.raw_bits import split_raw
-from fedprune.common.codec.entropy.stream import WORD_BYTES, close_stream, open_stream
+from fedprune.common.codec.entropy.stream import close_stream, open_stream
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
-
-Probe = Callable[[str, int], None]
 
 
 def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
@@ -101,7 +98,6 @@ def decode_delta(
     *,
     values: str,
     max_entries: int,
-    probe: Probe | None = None,
 ) -> QuantisedDelta:
     """Return the delta in ``data``; trust nothing in it.
 
@@ -110,7 +106,6 @@ def decode_delta(
         known: What the receiver holds (``hold``).
         values: Kind of values that was asked for.
         max_entries: Most entries accepted.
-        probe: Told the bytes of the stream up to the end of each part.
 
     Raises:
         PayloadError: If the bytes are no delta of this network and kind.
@@ -127,11 +122,7 @@ def decode_delta(
     lanes = lanes_for(known.shape.size, header.count)
     taker = open_stream(fields.stream, lanes, "delta.stream")
 
-    def passed(part: str) -> None:
-        if probe is not None:
-            probe(part, WORD_BYTES * taker.words_taken)
-
-    body = code_body(taker, header, known, None, passed)
+    body = code_body(taker, header, known, None)
     if len(body.indices) != header.count:
         detail = f"{len(body.indices)} positions; want {header.count}"
         raise PayloadError(Reason.BAD_SIZE, "delta.positions", detail)

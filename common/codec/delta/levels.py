@@ -108,7 +108,7 @@ def code_levels(
     entries: Entries,
     scale: Scale,
     levels: Levels | None,
-    probe: Callable[[str], None],
+    probe: Callable[[str], None] = lambda part: None,
 ) -> Coded:
     """Write levels, or read what of them is not raw.
 

@@ -40,10 +40,6 @@ class Recipe:
         """Half octaves of a class of rows and columns."""
         return 2 if self.coarse else 1
 
-    def names(self) -> list[str]:
-        """Return what is used, in words."""
-        return [flag for flag in _FLAGS if getattr(self, flag)]
-
     def pack(self) -> int:
         """Return the recipe as one number."""
         return sum(getattr(self, flag) << bit for bit, flag in enumerate(_FLAGS))

@@ -9,6 +9,7 @@ from fedprune.common import codec
 from fedprune.common.codec import Known, Shape
 from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
 from fedprune.simulations.benchmarks import codec as benchmark
+from fedprune.simulations.benchmarks.kit.codec.bounds import order0_bytes
 from fedprune.simulations.benchmarks.kit.codec.rivals import rivals
 from fedprune.simulations.benchmarks.kit.codec.sets import Reference
 
@@ -54,7 +55,7 @@ def test_figures_of_a_case_are_bytes_over_bounds():
     case = benchmark.cases("tiny", reference())[0]
     plain, weights = benchmark.sizes([case])
     wanted = len(codec.encode_delta(case.delta, case.known["plain"]))
-    bound = codec.order0_bytes(case.delta, Shape(SPEC))
+    bound = order0_bytes(case.delta, Shape(SPEC))
     assert plain.value == pytest.approx(wanted / bound)
     assert plain.goal == ""
     assert weights.goal == "<= 0.62"
