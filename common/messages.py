@@ -226,8 +226,7 @@ class TrainSettings:
         update_density: Share of entries sent, 0 < update_density <= 1.
         choice: Which entries these are: "rate", those with the most energy for their
             bits, or "magnitude", the largest.
-        values: How values travel: "int8", "float32", "int4", "step", "ternary" or
-            "bfloat16" (``codec.VALUES``).
+        values: How values travel: "int8", "float32" or "step" (``codec.VALUES``).
         step_error: Share of a tensor's energy that "step" may lose,
             0 < step_error <= 1.
         error_feedback: Whether what was not sent is added to the next delta.
@@ -452,9 +451,6 @@ class Expected:
             count.
         max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
             not known yet.
-        last: The broadcast less the one before, float32[size], or None: context for
-            clients that hold both.
-        last_name: Digest of the broadcast before; empty without.
         mask: Where all entries of the delta are, bool[size]: no positions travel;
             None = they do.
     """
@@ -475,8 +471,6 @@ class Expected:
     max_value: float
     max_weight: int
     max_norm: float = inf
-    last: Vector | None = field(default=None, repr=False)
-    last_name: bytes = b""
     mask: Mask | None = field(default=None, repr=False)
 
 

@@ -230,7 +230,7 @@ def export(
         bool, typer.Option("--int8", help="Quantise with the run's training data.")
     ] = False,
     values: Annotated[
-        str, typer.Option(metavar="KIND", help="Of fpz: grid, int8, codebook4.")
+        str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
     ] = "grid",
     finetune_codebook: Annotated[
         int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")

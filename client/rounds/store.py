@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
 from fedprune.common.parsing import parse_json
@@ -205,3 +204,15 @@ def _read_generation(path: Path) -> Generation | None:
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError):
         return None
+
+
+def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
+    """Round float32 to bfloat16 bits, ties to even."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
+
+
+def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:
+    """Return the float32 values of bfloat16 bits."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)

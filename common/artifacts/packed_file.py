@@ -56,20 +56,20 @@ def quantise_network(weights: Vector, spec: ModelSpec, values: str) -> bytes:
     Args:
         weights: float32[spec.size], finite.
         spec: Shapes of the network.
-        values: "grid", "int8", "float32", or "codebookB" with B = 1..6 bits.
+        values: "grid", "float32", or "codebookB" with B = 1..6 bits.
 
     Raises:
         ConfigError: If there is no such kind, or a weight is beyond it.
         DataError: If a weight is not finite.
     """
-    if values in ("grid", "int8", "float32"):
+    if values in ("grid", "float32"):
         return codec.encode_weights(weights, spec, values)
     bits = values.removeprefix(_BOOK)
     if values.startswith(_BOOK) and bits in map(str, range(1, codec.MOST_BITS + 1)):
         codec.check_finite(weights, spec)
         return codec.encode_codebook(weights, spec, int(bits))
     msg = (
-        f'values is "{values}"; want "grid", "int8", "float32" or "codebook1" to '
+        f'values is "{values}"; want "grid", "float32" or "codebook1" to '
         f'"codebook{codec.MOST_BITS}"'
     )
     raise ConfigError(msg)

@@ -1,4 +1,4 @@
-"""The wire format, version 1: what travels between server and client, byte by byte.
+"""The wire format, version 2: what travels between server and client, byte by byte.
 
 Needs numpy, hashlib and msgpack only.  Nothing on the wire names a class, a
 function or a file; shapes come from the receiver's own ``ModelSpec``, never from a
@@ -7,20 +7,19 @@ message; only ``PayloadError`` leaves a decoder.
 Every message is ONE msgpack array in its shortest form, of nil, bool, int, float64,
 str, bin and arrays only (no map, ext, timestamp, float32)::
 
-    message    = [version = 1, kind, field, ..., digest]
+    message    = [version = 2, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
-    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 capture
+    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 held
                  | 7 full | 8 change | 9 model | 10 codebook | 11 mask
-                 | 12 held
 
 Order of the checks: size cap, form of the frame (bounded items and depth), version
 and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
 behind it stand alone against a sender who computes it anew.
 
 All numbers in a bin are little-endian.  ``section`` and ``text`` are pairs of items,
-bool coded and bin data: ``sections.py`` and ``text.py``.  ``planes(x)`` holds the first
-bytes of all numbers, then the second bytes, ...  A *row* is one output of a weight of
-two or more dimensions, or one whole tensor of fewer.
+bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.
+A *row* is one output of a weight of two or more dimensions, or one whole tensor of
+fewer.
 
 1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,
@@ -28,7 +27,7 @@ two or more dimensions, or one whole tensor of fewer.
            teacher digest | empty, teacher broadcast | nil,
            statistics of the teacher as float32 | nil, keep_broadcast bool,
            targets [units int, bitmap] | nil; under a weight mask two more items:
-           digest, mask | nil (``weight_mask.py``)
+           digest, mask | nil (``messages/mask.py``)
            settings   = [epochs, batch, lr, momentum, penalty, strength,
                          update_density, choice, values, step_error,
                          error_feedback, decay, distill_weight, temperature,
@@ -43,36 +42,20 @@ two or more dimensions, or one whole tensor of fewer.
            num_examples int, loss float, delta bin,
            importance bin float32[units] | nil, statistics as float16 | nil,
            validation = [loss_sum float, correct int, count int]
-4 weights  values int (0 int8 | 1 float32), section
-           float32: float32[size], never coded
-           int8:    planes(float32 scale of each row of all tensors of >= 2
-                    dimensions), int8 level of each of their entries, planes(float16
-                    of all other tensors); weight = level * scale; scale 0 = row of 0s;
-           parts: 0..3 planes of scales, 4 and 5 those of float16, 6..63 tensors
+4 weights  float32[size] bin
 5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
-12 held    plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
+6 held     plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
            bin: a grid in a client's own store; never sent
-6 capture  update bin = message of kind 3, JSON of [name, shape] pairs bin, base
-           float32[size], last delta float32[size] | nil, digest of the broadcast
-           before | empty (an ``.fpu`` file; never sent)
 7 full     weights on a grid of integers, and 8 change, what of them is other than in
-           an earlier broadcast: ``grid_format.py``, a page of its own
-9 model    ``model_message.py``, and 10 codebook: ``codebook.py`` (``.fpz`` files)
+           an earlier broadcast: ``grid/format.py``, a page of its own
+9 model    ``messages/model.py``, and 10 codebook: ``messages/codebook.py`` (``.fpz``)
 
-delta      = what ``delta_format.py`` specifies, on a page of its own
+delta      = what ``delta/format.py`` specifies, on a page of its own
 
-bitmaps: highest bit first, padding bits 0.  A level of weights is -127..127.
+bitmaps: highest bit first, padding bits 0.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
 """
 
-from fedprune.common.codec.capture import (
-    Anatomy,
-    Capture,
-    decode_capture,
-    encode_capture,
-    order0_bytes,
-    take_apart,
-)
 from fedprune.common.codec.delta.coding import (
     decode_delta,
     delta_parts,
@@ -124,8 +107,6 @@ from fedprune.common.codec.messages.update import (
     decode_update,
     encode_update,
     fixed_bytes,
-    message_fields,
-    message_parts,
 )
 from fedprune.common.codec.messages.weights import (
     check_finite,
@@ -138,9 +119,7 @@ __all__ = [
     "MOST_BITS",
     "VALUES",
     "VERSION",
-    "Anatomy",
     "BaseName",
-    "Capture",
     "Kind",
     "Known",
     "PackedModel",
@@ -151,7 +130,6 @@ __all__ = [
     "check_finite",
     "check_weights",
     "decode_broadcast",
-    "decode_capture",
     "decode_change",
     "decode_codebook",
     "decode_delta",
@@ -165,7 +143,6 @@ __all__ = [
     "delta_parts",
     "dequantise_delta",
     "encode_broadcast",
-    "encode_capture",
     "encode_change",
     "encode_codebook",
     "encode_delta",
@@ -184,14 +161,10 @@ __all__ = [
     "hold",
     "ideal_bytes",
     "is_grid",
-    "message_fields",
-    "message_parts",
     "model_parts",
     "on_grid",
-    "order0_bytes",
     "quantise_delta",
     "seal",
-    "take_apart",
     "unseal",
     "value_bits",
 ]

@@ -11,7 +11,7 @@ from fedprune.common.codec.checks import shown
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import DIGEST_SIZE
 
-VERSION = 1
+VERSION = 2
 MAX_ITEMS = 256  # all items of one frame, arrays included; the largest has 67
 MAX_DEPTH = 4
 MAX_TEXT = 512  # bytes of one str: 128 characters of UTF-8
@@ -41,13 +41,12 @@ class Kind(IntEnum):
     UPDATE = 3
     WEIGHTS = 4
     BROADCAST = 5
-    CAPTURE = 6
+    HELD = 6
     FULL = 7
     CHANGE = 8
     MODEL = 9
     CODEBOOK = 10
     MASK = 11
-    HELD = 12
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:

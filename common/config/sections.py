@@ -222,9 +222,9 @@ class Update(Section):
     choice: Literal["rate", "magnitude"] = "rate"
     """Which entries are sent: those with the most energy for their bits, or the
     largest."""
-    values: Literal["int8", "float32", "int4", "step", "ternary", "bfloat16"] = "step"
-    """How the values travel: with a scale for each row (int8, int4) or each tensor
-    (step, by the error that it may make, and ternary), or as floats."""
+    values: Literal["int8", "float32", "step"] = "step"
+    """How the values travel: with a scale for each row (int8) or each tensor (step, by
+    the error that it may make), or as floats."""
     step_error: float = Field(default=0.16, gt=0, le=1)
     """Share of a tensor's energy that "step" may lose, 0 < step_error <= 1."""
     error_feedback: bool = True
@@ -238,9 +238,9 @@ class Update(Section):
 class Broadcast(Section):
     """What the server sends."""
 
-    values: Literal["grid", "int8", "float32"] = "grid"
+    values: Literal["grid", "float32"] = "grid"
     """How the values travel: as integers times a step of each row, whole or as what
-    changed since the broadcast that a client holds; as 8 bits an entry; as floats."""
+    changed since the broadcast that a client holds; or as floats."""
 
 
 class Distill(Section):

@@ -25,7 +25,6 @@ PROCESSES = 2
 _BYTES = ("bytes_up", "bytes_down")
 VARIANTS = {
     "defaults": [],
-    "int8 broadcasts": ["broadcast.values=int8"],
     "int8 levels of each row": ["update.values=int8"],
     "the largest entries": ["update.choice=magnitude"],
     "finer steps": ["update.step_error=0.01"],

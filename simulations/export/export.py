@@ -80,7 +80,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         format_: "safetensors", "onnx" or "fpz".
         check: Run the written file too, and compare outputs, latency and throughput.
         int8: Quantise the ONNX file with the run's training examples; needs the data.
-        values: Of "fpz": "grid", "int8", "float32", "codebook1" to "codebook6".
+        values: Of "fpz": "grid", "float32", "codebook1" to "codebook6".
         finetune: Epochs of training examples that the values of a codebook are
             fine-tuned for, >= 0; needs the data.
         output: The file; by default ``model/exported.<ending>`` in the run folder.

@@ -16,10 +16,6 @@ from fedprune.common.artifacts.packed_file import ENDING
 from fedprune.common.errors import ConfigError
 from fedprune.common.text import fit_to_print, printable
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.inspection.captures import (
-    inspect_update,
-    render_update,
-)
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
 from fedprune.simulations.report.data import RunData, number, read_run
 from fedprune.simulations.report.text import count, percent, score, seconds, size
@@ -32,27 +28,24 @@ _PATH = 4096  # characters of the longest path
 def inspect_path(path: Path) -> Info:
     """Return what ``path`` holds.
 
-    Key ``kind`` is "run", "model", "packed", "plan" or "update".
+    Key ``kind`` is "run", "model", "packed" or "plan".
 
     Args:
-        path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, a ``plan.json``, or
-            an ``*.fpu`` update.
+        path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, or a ``plan.json``.
 
     Raises:
         ConfigError: If it is none of these.
         IntegrityError: If it is broken.
-        PayloadError: If it is a broken update or ``.fpz``; names field and reason.
+        PayloadError: If it is a broken ``.fpz``; names field and reason.
     """
     if path.is_dir():
         return _inspect_run(path)
     if not path.is_file():
-        wanted = "a run folder, a model, a plan or an update"
+        wanted = "a run folder, a model or a plan"
         msg = f"{path}: no such file or folder; want {wanted}"
         raise ConfigError(msg)
     if path.suffix == ".json":
         return _inspect_plan(path)
-    if path.suffix == ".fpu":
-        return inspect_update(path)
     if path.suffix == ENDING:
         return inspect_packed(path)
     return _inspect_model(path)
@@ -64,7 +57,6 @@ def render(info: Mapping[str, object]) -> str:
         "run": _render_run,
         "model": _render_model,
         "plan": _render_plan,
-        "update": render_update,
         "packed": render_packed,
     }
     # Names in it are what somebody wrote into a file; the path is the caller's.

@@ -72,8 +72,7 @@ def _values(blob: bytes) -> str:
         return "grid"
     if kind is Kind.CODEBOOK:
         return f"codebook{codec.unseal(blob, Kind.CODEBOOK, len(blob))[0]}"
-    code = codec.unseal(blob, Kind.WEIGHTS, len(blob))[0]
-    return "int8" if code == 0 else "float32"
+    return "float32"
 
 
 def _weights(packed: Packed) -> dict[str, int]:

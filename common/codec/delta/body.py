@@ -1,6 +1,5 @@
 """Everything of a delta that goes through the coder, in its order, for both ends."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +46,7 @@ class Content:
 
     Attributes:
         mask: bool[size], where the entries are.
-        codes: Scale codes of rows or tensors, uint8; of bfloat16 the largest
-            exponent, uint8[1]; of float32 none.
+        codes: Scale codes of rows or tensors, uint8; of float32 none.
         levels: Signed levels of the entries, int16[count]; of float32 none.
     """
 
@@ -76,15 +74,11 @@ class Body:
     coded: Coded
 
 
-Probe = Callable[[str], None]
-
-
 def code_body(
     coder: Coder,
     header: Header,
     known: Known,
     content: Content | None,
-    probe: Probe = lambda part: None,
 ) -> Body:
     """Write a body, or read one.
 
@@ -93,7 +87,6 @@ def code_body(
         header: What is known of it.
         known: What both ends hold.
         content: What to write, or None to read.
-        probe: Called with the name of each part that has been coded.
     """
     recipe = header.recipe
     if known.mask is not None and recipe.agreed:
@@ -102,19 +95,17 @@ def code_body(
     else:
         mask = None if content is None else content.mask
         indices, scores = code_places(coder, recipe, known, header.count, mask)
-    probe("positions")
     counts = groups_of(indices, known, header.values)
     codes = None if content is None else content.codes
     by_row = GRIDS[header.values].per == "row"
     tensors = known.shape.row_tensors if by_row else np.zeros(len(counts), np.uint8)
     codes = code_scales(coder, counts, tensors, codes)
-    probe("scales")
     entries = look_up(recipe, known, indices, scores)
     scale = scale_of(header, codes, counts, entries)
     coded = Coded(symbols=codes[:0], negative=codes[:0])
     if header.values != "float32":
         levels = None if content is None else content.levels
-        coded = code_levels(coder, recipe, entries, scale, levels, probe)
+        coded = code_levels(coder, recipe, entries, scale, levels)
     return Body(indices=indices, codes=codes, scale=scale, entries=entries, coded=coded)
 
 
@@ -128,10 +119,10 @@ def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Sc
 
 
 def groups_of(indices: Indices, known: Known, values: str) -> Ints:
-    """Return how many entries share each code: of a row, a tensor or all."""
+    """Return how many entries share each code: of a row or a tensor."""
     per = GRIDS[values].per
     if per == "row":
         return known.shape.row_counts(indices)
     if per == "tensor":
         return np.diff(np.searchsorted(indices, known.shape.tensors))
-    return np.array([len(indices)] if values == "bfloat16" else [], dtype=np.int64)
+    return np.zeros(0, dtype=np.int64)

@@ -15,7 +15,6 @@ from fedprune.common.codec.delta.levels import (
     Levels,
     Scale,
     look_up,
-    median,
 )
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.delta.positions import SCORES, classes_of, scores_of
@@ -38,7 +37,7 @@ Alphabets = tuple[Alphabet, Alphabet]
 
 
 def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Class]:
-    """Return the contexts of a message: columns, weights, the last delta.
+    """Return the contexts of a message: columns and weights.
 
     The scores of the entries under these contexts come with them.
 
@@ -50,8 +49,6 @@ def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Clas
     options = [Recipe()]
     if known.any_weight and len(levels):
         options.append(Recipe(base=True))
-        if known.last is not None:
-            options.append(Recipe(base=True, last=True))
     costs = {o: _level_cost(known, o, indices, levels) for o in options}
     if known.mask is not None:
         best = min(options, key=lambda option: costs[option])
@@ -66,7 +63,7 @@ def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Clas
     for way in ways:
         fixed, scores = _scores(known.shape, mask, way)
         for option, cost in _place_costs(known, options, mask, scores).items():
-            recipe = replace(way, base=option.base, last=option.last)
+            recipe = replace(way, base=option.base)
             found.append((costs[option] + fixed + cost, recipe, scores))
     _, recipe, scores = min(found, key=lambda one: one[0])
     return recipe, scores[indices]
@@ -113,7 +110,7 @@ def _level_cost(known: Known, option: Recipe, indices: Indices, levels: Levels) 
         return step * (entropy(none, octaves, _OCTAVES) + len(some) * _BIT)
     entries = look_up(option, known, some, none)
     signed = octaves * 2 + (level * entries.signs < 0)
-    contexts = entries.contexts * SIDES + entries.sides
+    contexts = entries.contexts * SIDES + ~entries.alive
     return step * entropy(contexts, signed, 2 * _OCTAVES)
 
 
@@ -150,7 +147,16 @@ def choose_shrink(known: Known, indices: Indices, values: Vector) -> np.float32:
     step = max(1, -(-len(indices) // _ENTRIES))
     weights = known.base[indices[::step]]
     alive = weights != 0
-    return -median(values[::step][alive] * np.sign(weights[alive]))
+    return -_median(values[::step][alive] * np.sign(weights[alive]))
+
+
+def _median(values: Vector) -> np.float32:
+    """Return the upper median of at most 2**16 values, evenly taken; 0 of none."""
+    sample = values[:: max(1, -(-len(values) // _ENTRIES))]
+    if not len(sample):
+        return np.float32(0)
+    middle = len(sample) // 2
+    return np.float32(np.partition(sample, middle)[middle])
 
 
 def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) -> bool:

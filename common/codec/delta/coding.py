@@ -4,7 +4,6 @@
 code; the package docstring gives the format.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -38,11 +37,9 @@ from fedprune.common.codec.delta.quantise import GRIDS, dequantise_delta
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.entropy.coder import Writer
 from fedprune.common.codec.entropy.raw_bits import split_raw
-from fedprune.common.codec.entropy.stream import WORD_BYTES, close_stream, open_stream
+from fedprune.common.codec.entropy.stream import close_stream, open_stream
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
-
-Probe = Callable[[str, int], None]
 
 
 def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
@@ -71,8 +68,7 @@ def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
     return write_fields(
         Fields(
             header=header,
-            last=known.last_name if header.recipe.last else b"",
-            mask=_mask_digest(known.mask),
+            mask=b"" if known.mask is None else _mask_digest(known.mask),
             stream=stream,
             raw=rest,
         )
@@ -102,7 +98,6 @@ def decode_delta(
     *,
     values: str,
     max_entries: int,
-    probe: Probe | None = None,
 ) -> QuantisedDelta:
     """Return the delta in ``data``; trust nothing in it.
 
@@ -111,7 +106,6 @@ def decode_delta(
         known: What the receiver holds (``hold``).
         values: Kind of values that was asked for.
         max_entries: Most entries accepted.
-        probe: Told the bytes of the stream up to the end of each part.
 
     Raises:
         PayloadError: If the bytes are no delta of this network and kind.
@@ -128,11 +122,7 @@ def decode_delta(
     lanes = lanes_for(known.shape.size, header.count)
     taker = open_stream(fields.stream, lanes, "delta.stream")
 
-    def passed(part: str) -> None:
-        if probe is not None:
-            probe(part, WORD_BYTES * taker.words_taken)
-
-    body = code_body(taker, header, known, None, passed)
+    body = code_body(taker, header, known, None)
     if len(body.indices) != header.count:
         detail = f"{len(body.indices)} positions; want {header.count}"
         raise PayloadError(Reason.BAD_SIZE, "delta.positions", detail)
@@ -177,14 +167,14 @@ def delta_parts(data: bytes) -> dict[str, int]:
     return {"entries": entries, "header": len(data) - entries}
 
 
-def _mask_digest(mask: Mask | None) -> bytes:
-    return b"" if mask is None else digest_of(np.packbits(mask).tobytes())
+def _mask_digest(mask: Mask) -> bytes:
+    return digest_of(np.packbits(mask).tobytes())
 
 
 def _no_fields(values: str) -> Fields:
     """Return the only form of a delta without entries."""
     header = Header(recipe=Recipe(), values=values, count=0, shrink=np.float32(0))
-    return Fields(header=header, last=b"", mask=b"", stream=b"", raw=b"")
+    return Fields(header=header, mask=b"", stream=b"", raw=b"")
 
 
 def _nothing(data: bytes, values: str, spec: ModelSpec) -> QuantisedDelta:
@@ -200,7 +190,6 @@ def _check_sizes(delta: QuantisedDelta, known: Known) -> None:
     for name, found in (
         ("a delta", delta.size),
         ("a base", len(known.base)),
-        ("a last delta", size if known.last is None else len(known.last)),
         ("a mask", size if known.mask is None else len(known.mask)),
     ):
         if found != size:
@@ -221,14 +210,11 @@ def _check_known(fields: Fields, known: Known) -> None:
     if (known.mask is not None) != recipe.agreed and fields.header.count:
         detail = "want positions by the agreed mask, or without one"
         raise PayloadError(Reason.MISMATCH, "delta.recipe", detail)
-    for name, found, wanted in (
-        ("last", fields.last, known.last_name if recipe.last else b""),
-        ("mask", fields.mask, _mask_digest(known.mask) if recipe.agreed else b""),
-    ):
-        if found != wanted:
-            detail = f"{found.hex()!r}; want {wanted.hex()!r}"
-            raise StaleUpdate(Reason.MISMATCH, f"delta.{name}", detail)
     if recipe.agreed and known.mask is not None:
+        wanted = _mask_digest(known.mask)
+        if fields.mask != wanted:
+            detail = f"{fields.mask.hex()!r}; want {wanted.hex()!r}"
+            raise StaleUpdate(Reason.MISMATCH, "delta.mask", detail)
         wanted_count = int(np.count_nonzero(known.mask))
         if fields.header.count != wanted_count:
             detail = f"{fields.header.count}; the agreed mask has {wanted_count}"

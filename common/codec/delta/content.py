@@ -8,14 +8,7 @@ from numpy.typing import NDArray
 from fedprune.common.codec.delta.body import Body, Content
 from fedprune.common.codec.delta.header import Fields
 from fedprune.common.codec.delta.levels import Levels
-from fedprune.common.codec.delta.quantise import (
-    GRIDS,
-    check_levels,
-    from_bfloat16,
-    to_bfloat16,
-)
-from fedprune.common.codec.delta.symbols import MANTISSA
-from fedprune.common.codec.entropy.contexts import Class
+from fedprune.common.codec.delta.quantise import GRIDS, check_levels
 from fedprune.common.codec.entropy.rans import Words
 from fedprune.common.codec.entropy.raw_bits import (
     join_raw,
@@ -33,8 +26,6 @@ from fedprune.common.messages import (
     Vector,
 )
 
-_TOP = 63  # symbol of the largest exponent of a message of bfloat16
-_LARGEST_EXPONENT = 254
 _FLOAT = 4  # bytes
 
 
@@ -43,9 +34,7 @@ def content_of(delta: QuantisedDelta, places: Indices) -> Content:
     mask = np.zeros(delta.size, dtype=bool)
     mask[places] = True
     codes, levels = delta.scales, np.zeros(0, dtype=np.int16)
-    if delta.kind == "bfloat16":
-        codes, levels = _to_exponents(dense_at(delta, places))
-    elif delta.kind != "float32":
+    if delta.kind != "float32":
         levels = dense_at(delta, places).astype(np.int16)
     return Content(mask=mask, codes=codes, levels=levels)
 
@@ -57,19 +46,6 @@ def dense_at(delta: QuantisedDelta | SparseDelta, places: Indices) -> NDArray[An
     out = np.zeros(len(places), dtype=delta.values.dtype)
     out[np.searchsorted(places, delta.indices)] = delta.values
     return out
-
-
-def _to_exponents(values: Vector) -> tuple[Class, Levels]:
-    """Return the largest exponent of bfloat16 values, and their levels.
-
-    A level is ``(exponent - largest + 63) << 7 | mantissa``, with the value's sign.
-    """
-    bits = to_bfloat16(np.abs(values)).astype(np.int16)
-    largest = int(bits.max(initial=0)) >> MANTISSA
-    levels = bits - np.int16((largest - _TOP) << MANTISSA)
-    levels = np.where(bits == 0, np.int16(0), levels)
-    levels = np.where(values < 0, -levels, levels).astype(np.int16)
-    return np.array([largest], dtype=np.uint8), levels
 
 
 def raw_bytes(body: Body, content: Content) -> bytes:
@@ -95,8 +71,6 @@ def from_levels(
     """
     levels = _join(fields, body, first)
     indices, values = body.indices, fields.header.values
-    if values == "bfloat16":
-        return _from_exponents(levels, body, fields, spec)
     top = GRIDS[values].top
     if len(levels) and int(np.abs(levels).max()) > top:
         detail = f"level {np.abs(levels).max()}; want at most {top}"
@@ -134,25 +108,6 @@ def _join(fields: Fields, body: Body, first: Words) -> Levels:
     return (rest - body.scale.shift) * body.entries.signs
 
 
-def _from_exponents(
-    levels: Levels, body: Body, fields: Fields, spec: ModelSpec
-) -> QuantisedDelta:
-    """Return bfloat16 values; refuse exponents that no encoder writes."""
-    largest = int(body.codes[0])
-    sizes = np.abs(levels)
-    found = int(sizes.max(initial=0)) >> MANTISSA
-    bits = sizes.astype(np.int32) + ((largest - _TOP) << MANTISSA)
-    least = 1 << MANTISSA
-    agreed = fields.header.recipe.agreed
-    wrong = np.any(bits[levels != 0] < least) or largest > _LARGEST_EXPONENT
-    if wrong or (found != _TOP and not (agreed and found == largest == 0)):
-        detail = f"exponents of {largest} and below; want normal ones, that one too"
-        raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
-    values = from_bfloat16(np.where(levels == 0, 0, bits).astype(np.uint16))
-    signed: Vector = np.where(levels < 0, -values, values)
-    return _of_floats(signed, body, fields, spec)
-
-
 def from_floats(
     fields: Fields, body: Body, first: Words, spec: ModelSpec
 ) -> QuantisedDelta:
@@ -167,27 +122,6 @@ def from_floats(
         detail = f"{len(data)} bytes; want {_FLOAT * count}"
         raise PayloadError(Reason.BAD_SIZE, "delta.values", detail)
     values = np.frombuffer(data, dtype="<f4").astype(np.float32)
-    return _of_floats(values, body, fields, spec)
-
-
-def empty_delta(spec: ModelSpec, values: str) -> QuantisedDelta:
-    """Return a delta without entries."""
-    sizes = {"row": spec.rows, "tensor": len(spec.tensors), "nothing": 0}
-    none: NDArray[np.int8] | Vector = np.zeros(0, dtype=np.int8)
-    if not GRIDS[values].top:
-        none = np.zeros(0, dtype=np.float32)
-    return QuantisedDelta(
-        size=spec.size,
-        indices=np.zeros(0, dtype=np.int64),
-        values=none,
-        scales=np.zeros(sizes[GRIDS[values].per], dtype=np.uint8),
-        kind=values,
-    )
-
-
-def _of_floats(
-    values: Vector, body: Body, fields: Fields, spec: ModelSpec
-) -> QuantisedDelta:
     indices, agreed = body.indices, fields.header.recipe.agreed
     negative_zero = values.view(np.uint32) == np.uint32(1 << 31)
     bad = np.flatnonzero(
@@ -207,4 +141,19 @@ def _of_floats(
         values=kept,
         scales=np.zeros(0, dtype=np.uint8),
         kind=fields.header.values,
+    )
+
+
+def empty_delta(spec: ModelSpec, values: str) -> QuantisedDelta:
+    """Return a delta without entries."""
+    sizes = {"row": spec.rows, "tensor": len(spec.tensors), "nothing": 0}
+    none: NDArray[np.int8] | Vector = np.zeros(0, dtype=np.int8)
+    if not GRIDS[values].top:
+        none = np.zeros(0, dtype=np.float32)
+    return QuantisedDelta(
+        size=spec.size,
+        indices=np.zeros(0, dtype=np.int64),
+        values=none,
+        scales=np.zeros(sizes[GRIDS[values].per], dtype=np.uint8),
+        kind=values,
     )

@@ -1,25 +1,23 @@
-"""The format of a delta, version 1: how the entries of an update become bytes.
+"""The format of a delta, version 2: how the entries of an update become bytes.
 
-delta    = msgpack array [recipe, values, count, shrink, last, mask, stream, raw]
-recipe   bits, lowest first: base, last, agreed, columns, row_sizes, deep, coarse, flat
-values   1 int8 | 2 float32 | 3 int4 | 4 step | 5 ternary | 6 bfloat16
+delta    = msgpack array [recipe, values, count, shrink, mask, stream, raw]
+recipe   bits, lowest first: base, agreed, columns, row_sizes, deep, coarse, flat
+values   1 int8 | 2 float32 | 3 step
 shrink   float32 other than 0, or empty for 0 (only with base and levels)
-last     digest of the broadcast before, if recipe has last; mask: digest of the
-         agreed bitmap, if recipe has agreed; else empty
+mask     digest of the agreed bitmap, if recipe has agreed; else empty
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits, or
          float32[count] for float32.  count 0: every field 0 or empty but values.
 
-Both ends hold g (base weights), P (g less the broadcast before, 0 where a cut or a
-first broadcast leaves none), mask.  Row, tensor: see the package.  Column: one index
-of the second dimension of one tensor; other tensors are one column.  Tensor numbers
-end at 63.  ``a div b`` rounds down.  log(n, s) = s * e + ((n * 256 >> e) - 256) * s
-div 256 with e = bit length of n less 1.
+Both ends hold g (base weights) and the mask.  Row, tensor: see the package.  Column:
+one index of the second dimension of one tensor; other tensors are one column.  Tensor
+numbers end at 63.  ``a div b`` rounds down.  log(n, s) = s * e + ((n * 256 >> e) - 256)
+* s div 256 with e = bit length of n less 1.
 
 Lanes    K = min(max((size div 8 + 4 * count) div 3072, 8), 2048).  ``rans.py`` says
          how a symbol leaves a state; shares are of 2**15 for bits, 2**13 for others.
 Blocks   A run of n symbols is cut: b = max(K, start div 16, 16), down to a multiple
          of K (at least K), at most 2**19.  A block begins at lane 0.  Its shares come
-         from the counts of the blocks of this run before it (``adaptive.py``):
+         from the counts of the blocks of this run before it (``models.py``):
          s = floor((count * 2**24 + w * parent) / (total + w)), w = 4 for bits, else
          A div 2 for A symbols, from the whole run down its contexts, part by part; the
          first parent is count * 2**24 div size for a bit of the mask, else uniform.
@@ -38,31 +36,27 @@ Runs, each with the contexts that are in brackets:
            score = 0 if agreed or flat; row class without columns; else row + column
            - mean + 8 in 1..63 (mean = sum div number of the tensor's column classes
            above 0), 0 where one of the two is 0.                     not if agreed
-           R = 0 without base; c(g, 21, 32) per tensor with base; with last
-           (c(m, 22, 16) + 16 * (m < 0)) * 16 + c(g, 21, 32) div 2, m = |g| + sgn(g) P
+           R = 0 without base; c(g, 21, 32) per tensor with base
            c(x, h, n) = clip(b - mid, 1, n - 1), 0 for x = +-0, with b the bits of |x|
            shifted right by h and mid = sum div number of the b above 0 among every
            ceil(length / 2**14)-th of the tensor, less n div 2 (sum 0: mid = -n div 2)
-4 scales   code >> 3 of 32 [tensor], then code & 7 of 8 [tensor]; of the rows (int8,
-           int4), tensors (step, ternary) [0] or the message (bfloat16: the largest
-           exponent) [0] that have an entry; float32 ends here
+4 scales   code >> 3 of 32 [tensor], then code & 7 of 8 [tensor]; of the rows (int8)
+           or the tensors (step) [0] that have an entry; float32 ends here
 5 sizes    if row_sizes first a class of 32 [tensor] for each row with entries:
            clip(log(sum of the starts of its symbols, 4) - log(number, 4), 0, 31)
-           (a sum of 0 counts as 1); bfloat16: min(sum of symbols div number div 2, 31)
+           (a sum of 0 counts as 1)
            then a symbol for each entry [if deep V; row class | score]
-           V = c(g, 22, 16); with last c(d, 22, 16) div 2 * 8 + c(g, 22, 16) div 2
-           of the entries alone; d = P (-P where g < 0), less the upper median of such
-           d over entries with g, P != 0, of every ceil(n / 2**16)-th of these
+           V = c(g, 22, 16) of the entries alone
 6 signs    a bit for each entry of symbol > 0 but the last r [side, o, V]: rest < 0.
-           side = g is 0 (0..1); with last 3 * that + sgn(d) + 1; o = min(7, floor of
-           log2 of the symbol's start), bfloat16: symbol div 8.
+           side = 1 where g is 0, else 0; o = min(7, floor of log2 of the symbol's
+           start).
            r = all without base, else min(all, max(0, 16 K - mantissa bits))
 
-symbol     of a size 0..top (127, 7, 127, 1; twice that with shrink): below 16 itself;
+symbol     of a size 0..127 (0..254 with shrink): below 16 itself;
            above, e = bit length - 1: 16 + 8 (e - 4) + (size >> (e - 3) & 7), and e - 3
-           mantissa bits.  bfloat16: 0 for 0, else exponent - largest + 63, and 7 bits.
+           mantissa bits
 rest       = level * (-1 where g < 0) + shift; shift = shrink / ladder[code] as double,
-           rounded half to even, in -top..top, 0 where g or code is 0; size = |rest|
+           rounded half to even, in -127..127, 0 where g or code is 0; size = |rest|
 raw bits   mantissas of 1 bit, then of 2, ..., then the signs left; high bits first,
            padded with 0 to bytes; the first 2K bytes begin the lanes (uint16, unused
            ones 0), the others are ``raw``

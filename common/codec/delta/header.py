@@ -11,7 +11,7 @@ from fedprune.common.codec.delta.quantise import GRIDS
 from fedprune.common.codec.frame import pack, unpack
 from fedprune.common.errors import PayloadError, Reason
 
-_COUNT = 8
+_COUNT = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +20,12 @@ class Fields:
 
     Attributes:
         header: What is known of its body.
-        last: Digest of the last aggregate delta, empty without.
         mask: Digest of the agreed mask, empty without.
         stream: States, then words, little-endian.
         raw: Raw bits that did not fit into the states; or floats.
     """
 
     header: Header
-    last: bytes
     mask: bytes
     stream: bytes
     raw: bytes
@@ -43,7 +41,6 @@ def write_fields(fields: Fields) -> bytes:
             GRIDS[header.values].code,
             header.count,
             bits,
-            fields.last,
             fields.mask,
             fields.stream,
             fields.raw,
@@ -67,10 +64,9 @@ def read_fields(data: bytes) -> Fields:
     )
     found = Fields(
         header=header,
-        last=checks.digest(items[4], "delta.last", optional=True),
-        mask=checks.digest(items[5], "delta.mask", optional=True),
-        stream=checks.blob(items[6], "delta.stream"),
-        raw=checks.blob(items[7], "delta.raw"),
+        mask=checks.digest(items[4], "delta.mask", optional=True),
+        stream=checks.blob(items[5], "delta.stream"),
+        raw=checks.blob(items[6], "delta.raw"),
     )
     _check_header(found)
     return found
@@ -90,13 +86,10 @@ def _shrink(value: object) -> np.float32:
 def _check_header(fields: Fields) -> None:
     """Refuse a header whose fields contradict each other."""
     header, recipe = fields.header, fields.header.recipe
-    for name, found, wanted in (
-        ("last", bool(fields.last), recipe.last),
-        ("mask", bool(fields.mask), recipe.agreed),
-    ):
-        if found != wanted:
-            detail = f"{'present' if found else 'missing'}; the recipe says otherwise"
-            raise PayloadError(Reason.MISMATCH, f"delta.{name}", detail)
+    if bool(fields.mask) != recipe.agreed:
+        found = "present" if fields.mask else "missing"
+        detail = f"{found}; the recipe says otherwise"
+        raise PayloadError(Reason.MISMATCH, "delta.mask", detail)
     if header.shrink and not (recipe.base and GRIDS[header.values].top):
         detail = f"{header.shrink} without weights or levels that it shifts"
         raise PayloadError(Reason.BAD_VALUE, "delta.shrink", detail)

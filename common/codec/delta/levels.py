@@ -2,13 +2,12 @@
 
 A level travels relative to what the shrink of the sparsifier would have made of it:
 ``rest = level * sign(weight) + shrink / scale``, rounded.  Its size is told by the
-mean size in its row or the score of its place, and by the classes of the weight and
-of what the weight did in the round before; its sign by all of these.
+mean size in its row or the score of its place, and by the class of the weight; its
+sign by the weight and by its size.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,10 @@ from fedprune.common.codec.entropy.models import BitModel, SymbolModel
 from fedprune.common.codec.entropy.rans import WORD, Ints
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import Indices, Vector
+from fedprune.common.messages import Indices
 
 _HALVES = 22  # bits cut off a float, so that halves of an octave are left
-_SAMPLE = 1 << 16  # entries that a median is taken of
-SIDES = 6
+SIDES = 2  # the weight is alive or 0
 OCTAVES = 8  # classes of a level's size that signs are told apart by
 
 Levels = NDArray[np.int16]
@@ -43,9 +41,7 @@ class Entries:
         scores: Score of its place, uint8[count].
         signs: 1, or -1 where the weight is negative, int16[count].
         alive: Whether the weight is other than 0, bool[count].
-        contexts: Class by weight and last delta, int64[count].
-        sizes: Sizes of the parts of these contexts.
-        sides: Which side of zero the last delta was on, seen from the weight, 0..5.
+        contexts: Class of its weight, int64[count]; 0 without weights.
     """
 
     rows: Ints
@@ -54,16 +50,13 @@ class Entries:
     signs: Levels
     alive: NDArray[np.bool_]
     contexts: Ints
-    sizes: tuple[int, ...]
-    sides: Ints
 
 
 def look_up(recipe: Recipe, known: Known, indices: Indices, scores: Class) -> Entries:
     """Return what is known of the entries at ``indices``."""
     shape = known.shape
     counts = shape.row_counts(indices)
-    contexts = sides = np.zeros(len(indices), dtype=np.int64)
-    sizes: tuple[int, ...] = ()
+    contexts = np.zeros(len(indices), dtype=np.int64)
     signs = np.ones(len(indices), dtype=np.int16)
     alive = np.zeros(len(indices), dtype=bool)
     if recipe.base:
@@ -72,13 +65,7 @@ def look_up(recipe: Recipe, known: Known, indices: Indices, scores: Class) -> En
         signs[weights < 0] = -1
         bounds = np.searchsorted(indices, shape.tensors)
         parts = float_classes(weights, bounds, shift=_HALVES, classes=COARSE)
-        contexts, sizes, sides = parts.astype(np.int64), (COARSE,), sides + ~alive
-        if recipe.last and known.last is not None:
-            moved = _moves(weights, known.last[indices])
-            moves = float_classes(moved, bounds, shift=_HALVES, classes=COARSE)
-            contexts = (moves >> 1).astype(np.int64) * (COARSE // 2) + (parts >> 1)
-            sizes = (COARSE // 2, COARSE // 2)
-            sides = sides * 3 + np.sign(moved).astype(np.int64) + 1
+        contexts = parts.astype(np.int64)
     return Entries(
         rows=np.repeat(np.arange(len(counts)), counts),
         tensors=shape.row_tensors,
@@ -86,26 +73,7 @@ def look_up(recipe: Recipe, known: Known, indices: Indices, scores: Class) -> En
         signs=signs,
         alive=alive,
         contexts=contexts,
-        sizes=sizes,
-        sides=sides,
     )
-
-
-def _moves(weights: Vector, last: Vector) -> Vector:
-    """Return the last delta, seen from the weight, less the median of all of them."""
-    moves: Vector = last * np.where(weights < 0, np.float32(-1), np.float32(1))
-    alive = (weights != 0) & (last != 0)
-    moves[alive] -= median(moves[alive])
-    return moves
-
-
-def median(values: Vector) -> np.float32:
-    """Return the upper median of at most 2**16 values, evenly taken; 0 of none."""
-    sample = values[:: max(1, -(-len(values) // _SAMPLE))]
-    if not len(sample):
-        return np.float32(0)
-    middle = len(sample) // 2
-    return np.float32(np.partition(sample, middle)[middle])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +108,7 @@ def code_levels(
     entries: Entries,
     scale: Scale,
     levels: Levels | None,
-    probe: Callable[[str], None],
+    probe: Callable[[str], None] = lambda part: None,
 ) -> Coded:
     """Write levels, or read what of them is not raw.
 
@@ -160,7 +128,7 @@ def code_levels(
     filled = np.flatnonzero(symbols)
     modelled = filled[: num_modelled(recipe, coder.lanes, symbols, alphabet)]
     bits = None if rest is None else (rest[modelled] < 0).view(np.uint8)
-    model = BitModel((SIDES, OCTAVES, *entries.sizes))
+    model = BitModel((SIDES, OCTAVES, COARSE))
     octaves = alphabet.octaves(symbols[modelled])
     contexts = sign_contexts(entries, octaves, modelled)
     negative = coder.code(model, contexts, bits)
@@ -169,15 +137,15 @@ def code_levels(
 
 
 def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
-    """Return the context of each sign: side, size, and what is known of the weight.
+    """Return the context of each sign: whether the weight is 0, size, class of it.
 
     Args:
         entries: What is known of all entries.
         octaves: Size class of those whose sign is coded.
         chosen: Their numbers.
     """
-    found = entries.sides[chosen] * OCTAVES + np.minimum(octaves, OCTAVES - 1)
-    return found * prod(entries.sizes) + entries.contexts[chosen]
+    found = ~entries.alive[chosen] * OCTAVES + np.minimum(octaves, OCTAVES - 1)
+    return found * COARSE + entries.contexts[chosen]
 
 
 def num_modelled(recipe: Recipe, lanes: int, symbols: Class, alphabet: Alphabet) -> int:
@@ -240,5 +208,5 @@ def _code_symbols(
     sizes: tuple[int, ...] = (number,)
     if recipe.deep:  # the weight tells more than the place, so it comes first
         contexts += number * entries.contexts
-        sizes = (*entries.sizes, number)
+        sizes = (COARSE, number)
     return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)

@@ -8,7 +8,7 @@ from fedprune.common.codec.checks import integer
 from fedprune.common.errors import PayloadError, Reason
 
 _FIELD = "delta.recipe"
-_FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
+_FLAGS = ("base", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,6 @@ class Recipe:
 
     Attributes:
         base: Whether the broadcast weights are context.
-        last: Whether the last aggregate delta is, too.
         agreed: Whether the mask is known, so that no positions travel.
         columns: Whether columns have classes.
         row_sizes: Whether rows have classes by mean level; else levels are told apart
@@ -29,7 +28,6 @@ class Recipe:
     """
 
     base: bool = False
-    last: bool = False
     agreed: bool = False
     columns: bool = False
     row_sizes: bool = False
@@ -42,10 +40,6 @@ class Recipe:
         """Half octaves of a class of rows and columns."""
         return 2 if self.coarse else 1
 
-    def names(self) -> list[str]:
-        """Return what is used, in words."""
-        return [flag for flag in _FLAGS if getattr(self, flag)]
-
     def pack(self) -> int:
         """Return the recipe as one number."""
         return sum(getattr(self, flag) << bit for bit, flag in enumerate(_FLAGS))
@@ -56,7 +50,7 @@ class Recipe:
         number = integer(value, _FIELD, 0, (1 << len(_FLAGS)) - 1)
         flags = {flag: bool(number >> bit & 1) for bit, flag in enumerate(_FLAGS)}
         recipe = Recipe(**flags)
-        if (recipe.last or recipe.deep) and not recipe.base:
+        if recipe.deep and not recipe.base:
             detail = f"{number}: a context on top of weights that are none"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
         classes = recipe.columns or recipe.coarse

@@ -1,15 +1,12 @@
 """A sparse delta on the grid on which it travels.
 
-========  ==============================  ==========================================
-values    grid                            error of an entry
-========  ==============================  ==========================================
-float32   none                            0
-bfloat16  8 bits of mantissa              2**-9 of it; 0 below 2**-62 of the largest
-int8      127 levels, a scale for a row   half a step: 0.0043 of the row's largest
-int4      7 levels, a scale for a row     half a step: 0.078 of the row's largest
-step      a step for a tensor, by error   ``target_error`` of the tensor's energy
-ternary   sign times mean of the tensor   all but the sign and the mean
-========  ==============================  ==========================================
+=======  ==============================  =========================================
+values   grid                            error of an entry
+=======  ==============================  =========================================
+float32  none                            0
+int8     127 levels, a scale for a row   half a step: 0.0043 of the row's largest
+step     a step for a tensor, by error   ``target_error`` of the tensor's energy
+=======  ==============================  =========================================
 
 Scales come out of a fixed ladder of 255 steps, ``ladder[c] = 2 ** ((c - 225) / 8)``
 for codes c = 1..255, from 2**-28 to 2**3.75.  They are built from eight float32
@@ -65,14 +62,10 @@ class Grid:
 GRIDS = {
     "int8": Grid(code=1, top=127, per="row", bits=7.0),
     "float32": Grid(code=2, top=0, per="nothing", bits=32.0),
-    "int4": Grid(code=3, top=7, per="row", bits=4.0),
-    "step": Grid(code=4, top=127, per="tensor", bits=1.0),
-    "ternary": Grid(code=5, top=1, per="tensor", bits=1.0),
-    "bfloat16": Grid(code=6, top=0, per="nothing", bits=9.0),
+    "step": Grid(code=3, top=127, per="tensor", bits=1.0),
 }
 VALUES = tuple(GRIDS)
 
-_DEEPEST = 62  # octaves below the largest entry that bfloat16 still sends
 _STEPS = 8  # a doubling of the scale
 _CODE_OF_ONE = 225
 # round(2 ** (j / 8) * 2 ** 23) for j = 0..7: the float32 mantissas, as integers.
@@ -92,7 +85,6 @@ def _make_ladder() -> Vector:
 
 
 LADDER = _make_ladder()
-_LARGEST_BFLOAT16 = np.float32(2.0**127 * (2.0 - 2.0**-7))
 
 
 def quantise_delta(
@@ -123,12 +115,12 @@ def quantise_delta(
         raise DataError(msg)
     grid = GRIDS[values]
     if grid.per == "nothing":
-        return _floats(delta, values)
+        return _floats(delta)
     counts = scale_counts(delta.indices, spec, values)
     if grid.per == "row":
         codes = _row_codes(np.abs(delta.values), counts, grid.top)
     else:
-        codes = _tensor_codes(np.abs(delta.values), counts, values, target_error)
+        codes = _tensor_codes(np.abs(delta.values), counts, grid.top, target_error)
     scales = np.repeat(LADDER[codes], counts)
     levels = np.clip(np.rint(delta.values / scales), -grid.top, grid.top)
     sent = levels != 0
@@ -188,32 +180,14 @@ def scale_counts(indices: Indices, spec: ModelSpec, values: str) -> Indices:
     return np.diff(np.searchsorted(indices, np.cumsum(sizes)))
 
 
-def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
-    """Round float32 to bfloat16 bits, ties to even."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
-
-
-def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:
-    """Return the float32 values of bfloat16 bits."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def _floats(delta: SparseDelta, values: str) -> QuantisedDelta:
-    found = delta.values
-    if values == "bfloat16":
-        bits = to_bfloat16(np.clip(found, -_LARGEST_BFLOAT16, _LARGEST_BFLOAT16))
-        exponents = (bits >> 7) & 0xFF
-        least = max(int(exponents.max(initial=0)) - _DEEPEST, 1)
-        found = np.where(exponents >= least, from_bfloat16(bits), np.float32(0))
-    sent = found != 0
+def _floats(delta: SparseDelta) -> QuantisedDelta:
+    sent = delta.values != 0
     return QuantisedDelta(
         size=delta.size,
         indices=delta.indices[sent],
-        values=found[sent],
+        values=delta.values[sent],
         scales=np.zeros(0, dtype=np.uint8),
-        kind=values,
+        kind="float32",
     )
 
 
@@ -229,21 +203,17 @@ def _row_codes(magnitudes: Vector, counts: Indices, top: int) -> NDArray[np.uint
 
 
 def _tensor_codes(
-    magnitudes: Vector, counts: Indices, values: str, target_error: float
+    magnitudes: Vector, counts: Indices, top: int, target_error: float
 ) -> NDArray[np.uint8]:
-    """Return the scale code of each tensor: its mean, or the step of its error."""
+    """Return the scale code of each tensor: the step of its error."""
     codes = np.zeros(len(counts), dtype=np.uint8)
     filled, starts = _parts(counts)
     if not len(filled):
         return codes
     exact = magnitudes.astype(np.float64)
-    if values == "ternary":
-        wanted = np.add.reduceat(exact, starts) / counts[filled]
-        codes[filled] = _codes_nearest(wanted)
-        return codes
     squares = np.add.reduceat(exact * exact, starts) / counts[filled]
     wanted = np.sqrt(squares * 12.0 * target_error)
-    most = np.maximum.reduceat(exact, starts) / GRIDS[values].top
+    most = np.maximum.reduceat(exact, starts) / top
     codes[filled] = np.maximum(_codes_nearest(wanted), _codes_above(most))
     return codes
 

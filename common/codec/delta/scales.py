@@ -4,7 +4,7 @@ import numpy as np
 
 from fedprune.common.codec.delta.levels import Levels
 from fedprune.common.codec.delta.quantise import GRIDS, LADDER
-from fedprune.common.codec.delta.symbols import Alphabet, floats, integers
+from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.models import SymbolModel
@@ -18,7 +18,7 @@ _LOW_BITS = 3
 def alphabet_of(values: str, *, shifted: bool) -> Alphabet:
     """Return the alphabet of sizes; a shift makes them up to twice as large."""
     top = GRIDS[values].top
-    return integers(top * 2 if shifted else top) if top else floats()
+    return integers(top * 2 if shifted else top)
 
 
 def code_scales(

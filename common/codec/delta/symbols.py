@@ -5,16 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec.entropy.contexts import (
-    SIZES,
-    Class,
-    log2_steps,
-    size_classes,
-)
+from fedprune.common.codec.entropy.contexts import Class, log2_steps, size_classes
 from fedprune.common.codec.entropy.rans import Ints
-
-MANTISSA = 7  # bits of a bfloat16
-EXPONENTS = 64  # that one message can hold, zero included
 
 _SIZES = 256  # sizes of integers are below
 _EXACT = 16  # sizes below have a symbol of their own
@@ -28,12 +20,10 @@ class Alphabet:
     Attributes:
         starts: Smallest size of each symbol, int64[symbols].
         raw: Raw bits of each symbol, uint8[symbols].
-        floating: Whether symbols are exponents, so that they are logarithms already.
     """
 
     starts: Ints
     raw: Class
-    floating: bool
 
     @property
     def symbols(self) -> int:
@@ -42,16 +32,12 @@ class Alphabet:
 
     def split(self, sizes: NDArray[np.integer]) -> Class:
         """Return the symbol of each size."""
-        if self.floating:
-            return (sizes >> MANTISSA).astype(np.uint8)
         every = np.arange(max(_SIZES, int(self.starts[-1]) + (1 << int(self.raw[-1]))))
         table = np.searchsorted(self.starts, every, side="right") - 1
         return np.take(table.astype(np.uint8), sizes)
 
     def octaves(self, symbols: Class) -> Class:
         """Return the size class of each symbol > 0 that signs are told apart by."""
-        if self.floating:
-            return symbols >> np.uint8(3)
         octaves: Class = log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
         return octaves[symbols]
 
@@ -62,17 +48,12 @@ class Alphabet:
             symbols: Symbol of each entry, row by row.
             counts: Entries of each row.
         """
-        sizes = np.arange(self.symbols) if self.floating else self.starts
         sums = np.zeros(len(counts), dtype=np.int64)
         filled = np.flatnonzero(counts)
         if len(filled):
             starts = (np.cumsum(counts) - counts)[filled]
-            of_entries = np.take(sizes.astype(np.int32), symbols)
+            of_entries = np.take(self.starts.astype(np.int32), symbols)
             sums[filled] = np.add.reduceat(of_entries, starts, dtype=np.int64)
-        if self.floating:
-            means = sums // np.maximum(counts, 1)
-            halves: Class = np.minimum(means >> 1, SIZES - 1).astype(np.uint8)
-            return halves
         return size_classes(sums, counts)
 
 
@@ -93,18 +74,5 @@ def integers(top: int) -> Alphabet:
         raw.append(bits)
         size += 1 << bits
     return Alphabet(
-        starts=np.array(starts, dtype=np.int64),
-        raw=np.array(raw, dtype=np.uint8),
-        floating=False,
+        starts=np.array(starts, dtype=np.int64), raw=np.array(raw, dtype=np.uint8)
     )
-
-
-def floats() -> Alphabet:
-    """Return the alphabet of bfloat16 bit patterns, less those of the least exponent.
-
-    Symbol 0 is zero; every other one is an exponent with seven raw bits of mantissa.
-    """
-    raw = np.full(EXPONENTS, MANTISSA, dtype=np.uint8)
-    raw[0] = 0
-    starts = np.arange(EXPONENTS, dtype=np.int64) << MANTISSA
-    return Alphabet(starts=starts, raw=raw, floating=True)

@@ -200,7 +200,7 @@ def _decode(items: tuple[object, ...], base: Base, probe: Probe | None) -> GridW
 
 def _header(items: tuple[object, ...], size: int) -> GridHeader:
     recipe = Recipe.unpack(items[0])
-    if recipe.last or recipe.agreed:
+    if recipe.agreed:
         detail = f"{recipe.pack()}: contexts that no broadcast has"
         raise PayloadError(Reason.BAD_VALUE, "grid.recipe", detail)
     count = checks.integer(items[1], "grid.count", 0, size)

@@ -6,7 +6,7 @@
 round    number of the round that sent the base, >= 1
 base     digest of the base as it was sent: of its steps (uint8, one a row) and its
          levels (int16), each framed by its length (uint64); not that of the weights
-recipe   as in ``delta_format.py``, without last and agreed; full has no base, and so
+recipe   as in ``delta/format.py``, without agreed; full has no base, and so
          neither base nor deep
 count    number of levels that are other than those of the base
 bits     bit length of the largest difference, 1..15; 0 with count 0
@@ -27,7 +27,7 @@ before     = the base's level at the new step: 0 where one of the two steps is 0
              -16383..16383; d > 0: (level + (1 << d >> 1)) >> d with d at most 17
 difference = level - before; g = the base's weights (as float32 with the base's steps)
 
-Lanes, blocks, shares, classes and scores are those of ``delta_format.py``, with
+Lanes, blocks, shares, classes and scores are those of ``delta/format.py``, with
 ``count`` as it stands there.  Runs, with the contexts that are in brackets:
 1 steps     a bit for each row, 1 = other than in the base [tensor]; then each of these
             steps, of 64 [tensor]

@@ -1,8 +1,8 @@
 """A weight mask in a message, or in the store of a client.
 
 A plan under a mask ends with two more items: its digest, and the mask or nil where the
-client holds it: ``[plan digest, parent digest | empty, weights int, section bitmap]``.
-Of the n bytes of a bitmap byte i has part i * 16 div n.
+client holds it: ``[plan digest, parent digest | empty, weights int, section bitmap]``
+(``entropy/byte_runs.py``).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.entropy.byte_runs import even_parts, squeeze, unsqueeze
+from fedprune.common.codec.entropy.byte_runs import squeeze, unsqueeze
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Mask, RoundPlan, WeightMask
@@ -73,8 +73,7 @@ def decode_mask(
 
 def _fields(mask: WeightMask) -> list[object]:
     bits = np.packbits(mask.keep).tobytes()
-    coded = squeeze(bits, even_parts(len(bits)))
-    return [mask.plan, mask.parent, len(mask.keep), *coded]
+    return [mask.plan, mask.parent, len(mask.keep), *squeeze(bits)]
 
 
 def _read(value: object, max_weights: int) -> WeightMask:

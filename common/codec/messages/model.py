@@ -10,10 +10,10 @@ from math import prod
 from typing import Any
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.entropy.text import squeeze_text, unsqueeze_text
 from fedprune.common.codec.fields import broadcast_fields, read_broadcast
 from fedprune.common.codec.frame import Kind, seal, unseal
-from fedprune.common.codec.messages.plan import MAX_STORED, MAX_STRUCTURE
+from fedprune.common.codec.messages.plan import MAX_STORED
+from fedprune.common.codec.messages.text import read_text, squeeze_text
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Broadcast
 
@@ -70,12 +70,7 @@ def decode_model(data: bytes, max_bytes: int = MAX_STORED) -> PackedModel:
         name=_text(items[0], "model.name"),
         input_shape=_read_shape(items[1]),
         num_outputs=checks.integer(items[2], "model.num_outputs", 0, _LARGEST),
-        structure_json=unsqueeze_text(
-            checks.blob(items[5], "model.structure_json"),
-            "model.structure_json",
-            checks.integer(items[3], "model.structure_json.size", 0, MAX_STRUCTURE),
-            coded=checks.boolean(items[4], "model.structure_json.coded"),
-        ),
+        structure_json=read_text("model.structure_json", *items[3:6]),
         network=read_broadcast(items[6], "model"),
         run=_text(items[7], "model.run") if len(items) > _FIELDS else "",
     )

@@ -7,7 +7,6 @@ once (``encode_shared``) and addressed to each client (``address_plan``).
 from dataclasses import replace
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.entropy.text import squeeze_text, unsqueeze_text
 from fedprune.common.codec.fields import (
     MOMENTS,
     broadcast_fields,
@@ -26,10 +25,10 @@ from fedprune.common.codec.messages.mask import (
     mask_items,
     read_mask_items,
 )
+from fedprune.common.codec.messages.text import read_text, squeeze_text
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, Statistics, digest_of
 
-MAX_STRUCTURE = 1 << 25  # bytes of structure JSON; ResNet-152 has 0.3 MB
 MAX_STORED = 1 << 31  # bytes of a broadcast in a client's own store
 
 _PLAN = 3
@@ -171,7 +170,7 @@ def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
         acknowledged=0,
         settings=read_settings(items[3]),
         structure=checks.digest(items[4], "structure"),
-        structure_json=_read_structure(items[5], items[6], items[7]),
+        structure_json=read_text("structure_json", *items[5:8]),
         broadcast=read_broadcast(items[8], "broadcast"),
         teacher=teacher,
         teacher_broadcast=_read_teacher(items[10], teacher),
@@ -180,16 +179,6 @@ def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
         targets=read_mask(items[13], "targets"),
         mask=mask,
         weight_mask=weight_mask,
-    )
-
-
-def _read_structure(size: object, coded: object, data: object) -> bytes:
-    field = "structure_json"
-    return unsqueeze_text(
-        checks.blob(data, field),
-        field,
-        checks.integer(size, f"{field}.size", 0, MAX_STRUCTURE),
-        coded=checks.boolean(coded, f"{field}.coded"),
     )
 
 

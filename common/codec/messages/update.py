@@ -1,6 +1,5 @@
 """The message up: a client's whole answer to one round."""
 
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -108,86 +107,14 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
     )
 
 
-def message_parts(data: bytes) -> dict[str, int]:
-    """Return how many bytes of an update each part takes; they sum to its length.
-
-    Only the form of the message is checked, so any client's update can be inspected
-    without knowing what it answers.
-
-    Returns:
-        Bytes of ``entries`` (positions, values, scales and signs of the delta),
-        ``statistics``, ``importance`` and ``header`` (all that is left).
-
-    Raises:
-        PayloadError: If the bytes have not the form of an update.
-    """
-    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
-    parts = {"entries": delta_parts(checks.blob(fields[7], "delta"))["entries"]}
-    parts["statistics"] = 0
-    if fields[9] is not None:
-        moments = checks.array(fields[9], "statistics", 3)[1:]
-        parts["statistics"] = sum(
-            len(checks.blob(moment, "statistics")) for moment in moments
-        )
-    parts["importance"] = 0
-    if fields[8] is not None:
-        parts["importance"] = len(checks.blob(fields[8], "importance"))
-    parts["header"] = len(data) - sum(parts.values())
-    return parts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """What an answer says of itself; only its form has been checked.
-
-    Attributes:
-        run_id: The run that it answers.
-        round: The round that it answers.
-        client_id: Who answers.
-        plan: Digest of the prune plan.
-        base: Digest of the broadcast.
-        num_examples: Examples trained on.
-        loss: Mean training loss.
-        delta: The encoded delta.
-    """
-
-    run_id: str
-    round: int
-    client_id: str
-    plan: bytes
-    base: bytes
-    num_examples: int
-    loss: float
-    delta: bytes
-
-
-def message_fields(data: bytes) -> Sent:
-    """Return what an answer says of itself, without knowing what it answers.
-
-    Raises:
-        PayloadError: If the bytes have not the form of an update.
-    """
-    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
-    return Sent(
-        run_id=checks.name(fields[0], "run_id"),
-        round=_round(fields[1]),
-        client_id=checks.name(fields[2], "client_id"),
-        plan=checks.digest(fields[3], "plan"),
-        base=checks.digest(fields[4], "base"),
-        num_examples=checks.integer(fields[5], "num_examples", 1, checks.MAX_COUNT),
-        loss=checks.number(fields[6], "loss", -checks.LARGEST, checks.LARGEST),
-        delta=checks.blob(fields[7], "delta"),
-    )
-
-
 def fixed_bytes(data: bytes) -> int:
     """Return the bytes of an update that do not grow with its number of entries.
 
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
-    entries = message_parts(data)["entries"]
-    return len(data) - entries
+    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
+    return len(data) - delta_parts(checks.blob(fields[7], "delta"))["entries"]
 
 
 def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:
@@ -215,13 +142,7 @@ def _round(value: object) -> int:
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
     spec = expected.spec
     most = ceil(expected.update_density * spec.size)
-    known = hold(
-        spec,
-        expected.base_weights,
-        last=expected.last,
-        last_name=expected.last_name,
-        mask=expected.mask,
-    )
+    known = hold(spec, expected.base_weights, mask=expected.mask)
     if expected.mask is not None:
         most = int(np.count_nonzero(expected.mask))
     return decode_delta(data, known, values=expected.values, max_entries=most)

@@ -223,7 +223,7 @@ def final_of(task):
     structure = find_structure(model, task.example())
     plan = full_plan(structure)
     spec = structure.spec(plan.keep)
-    broadcast, _ = encode_network(plan, get_weights(model), None, spec, "int8")
+    broadcast, _ = encode_network(plan, get_weights(model), None, spec, "float32")
     return structure.to_json(), codec.encode_broadcast(broadcast)
 
 

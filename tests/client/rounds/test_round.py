@@ -60,7 +60,7 @@ class Client:
             self.state.weights, structure, structure.full(), prune_plan.keep
         )
         spec = structure.spec(prune_plan.keep)
-        broadcast, _ = encode_network(prune_plan, weights, None, spec, "int8")
+        broadcast, _ = encode_network(prune_plan, weights, None, spec, "float32")
         return replace(self.plan, broadcast=broadcast, **changes)
 
 

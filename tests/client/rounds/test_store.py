@@ -19,8 +19,12 @@ from hypothesis.extra.numpy import arrays
 from fedprune.client.rounds.broadcasts import Taken
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.send import _residual
-from fedprune.client.rounds.store import ClientStore, Generation
-from fedprune.common.codec.delta.quantise import from_bfloat16, to_bfloat16
+from fedprune.client.rounds.store import (
+    ClientStore,
+    Generation,
+    from_bfloat16,
+    to_bfloat16,
+)
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import PrunePlan, SparseDelta
 from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan

@@ -268,7 +268,7 @@ def test_a_change_gives_back_what_a_rollback_gives_back(tmp_path):
 
 
 def test_other_kinds_of_broadcasts_are_not_remembered(tmp_path):
-    federation = Federation(tmp_path, broadcast__values="int8")
+    federation = Federation(tmp_path, broadcast__values="float32")
     kinds = [federation.round() for _ in range(2)]
     assert {held for one in kinds for held in one.values()} == {0}
     assert federation.state.sent == ()

@@ -1,5 +1,7 @@
 """The codec benchmark on a tiny network: rivals by hand, figures by their names."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from fedprune.common import codec
 from fedprune.common.codec import Known, Shape
 from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
 from fedprune.simulations.benchmarks import codec as benchmark
+from fedprune.simulations.benchmarks.kit.codec.bounds import order0_bytes
 from fedprune.simulations.benchmarks.kit.codec.rivals import rivals
 from fedprune.simulations.benchmarks.kit.codec.sets import Reference
 
@@ -19,11 +22,9 @@ SPEC = ModelSpec(
 
 def reference():
     rng = np.random.default_rng(3)
-    base, last = rng.normal(size=(2, SPEC.size)).astype(np.float32)
-    weights = (base + 0.1 * last) * (rng.random(SPEC.size) < 0.3)
-    return Reference(
-        spec=SPEC, base=base, last=last, weights=weights.astype(np.float32)
-    )
+    base, moved = rng.normal(size=(2, SPEC.size)).astype(np.float32)
+    weights = (base + 0.1 * moved) * (rng.random(SPEC.size) < 0.3)
+    return Reference(spec=SPEC, base=base, weights=weights.astype(np.float32))
 
 
 def test_rivals_pay_for_positions_levels_and_scales():
@@ -52,12 +53,18 @@ def test_a_reference_gives_its_update_and_its_largest_entries():
 
 def test_figures_of_a_case_are_bytes_over_bounds():
     case = benchmark.cases("tiny", reference())[0]
-    plain, context = benchmark.sizes([case])
+    plain, weights = benchmark.sizes([case])
     wanted = len(codec.encode_delta(case.delta, case.known["plain"]))
-    bound = codec.order0_bytes(case.delta, Shape(SPEC))
+    bound = order0_bytes(case.delta, Shape(SPEC))
     assert plain.value == pytest.approx(wanted / bound)
     assert plain.goal == ""
-    assert context.goal == "<= 0.62"
+    assert weights.goal == "<= 0.62"
+    assert "withdrawn" not in weights.detail
+    was = benchmark.sizes([replace(case, name="resnet update")])[1]
+    assert was.name == "resnet update, weights: bytes / order-0 bound"
+    assert was.detail.endswith(
+        "withdrawn: context, by the last delta too, 0.5444, 2400564 B"
+    )
     several = benchmark.sizes([case, case])[0]
     assert several.value == pytest.approx(plain.value)
     assert f"{2 * wanted} B in 2 draws" in several.detail

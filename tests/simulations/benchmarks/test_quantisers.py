@@ -17,7 +17,7 @@ ONE = Ended(validation=0.98, examples=600, loss=0.1, test=0.97, bytes_up=400, fi
 
 @pytest.fixture(scope="module")
 def runs():
-    return {kind: ended(kind, 3, TINY, None) for kind in ("int8", "ternary")}
+    return {kind: ended(kind, 3, TINY, None) for kind in ("int8", "float32")}
 
 
 def test_a_run_is_judged_by_the_validation_parts_of_all_clients(runs):
@@ -32,8 +32,8 @@ def test_a_run_is_judged_by_the_validation_parts_of_all_clients(runs):
 
 def test_the_first_codec_is_charged_for_every_answer_of_int8_levels(runs):
     assert 0.6 < runs["int8"].bytes_up / runs["int8"].first < 1.0
-    assert runs["ternary"].first == 0
-    assert runs["ternary"].bytes_up < runs["int8"].bytes_up
+    assert runs["float32"].first == 0
+    assert runs["float32"].bytes_up > runs["int8"].bytes_up
 
 
 def test_nothing_is_counted_when_a_run_has_ended(runs):
@@ -54,21 +54,21 @@ def some(**changes):
 
 
 def test_rows_of_a_kind_are_means_over_seeds():
-    found = some(int4={"validation": 0.97, "bytes_up": 100})
-    assert found["int4: validation accuracy"].value == pytest.approx(97)
-    assert "97.00, 97.00, 97.00 of 600" in found["int4: validation accuracy"].detail
-    assert found["int4: bytes up of a run"].value == pytest.approx(0.1)
-    assert found["int4: bytes up of a run"].detail.startswith("0.25 of int8")
+    found = some(float32={"validation": 0.97, "bytes_up": 100})
+    assert found["float32: validation accuracy"].value == pytest.approx(97)
+    assert "97.00, 97.00, 97.00 of 600" in found["float32: validation accuracy"].detail
+    assert found["float32: bytes up of a run"].value == pytest.approx(0.1)
+    assert found["float32: bytes up of a run"].detail.startswith("0.25 of int8")
     assert len(found) == 2 * len(VALUES) + 5
 
 
 def test_the_choice_is_the_shortest_of_the_kinds_that_are_as_accurate():
     name = "bytes up, step / shortest other kind as accurate as int8"
     good = {"bytes_up": 300}
-    worse = some(step=good, int4={"bytes_up": 100, "validation": 0.9785})[name]
+    worse = some(step=good, float32={"bytes_up": 100, "validation": 0.9785})[name]
     assert (worse.value, worse.reference, worse.met) == (0.75, "int8", True)
-    equal = some(step=good, int4={"bytes_up": 100, "validation": 0.9795})[name]
-    assert (equal.value, equal.reference, equal.met) == (3, "int4", False)
+    equal = some(step=good, float32={"bytes_up": 100, "validation": 0.9795})[name]
+    assert (equal.value, equal.reference, equal.met) == (3, "float32", False)
 
 
 def test_the_default_and_int8_stand_against_the_first_codec():

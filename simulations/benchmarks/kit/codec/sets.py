@@ -41,13 +41,11 @@ class Reference:
     Attributes:
         spec: Tensors with two or more dimensions.
         base: Weights that it received, float32[size].
-        last: These less the weights of the round before.
         weights: Weights that it found.
     """
 
     spec: ModelSpec
     base: Vector
-    last: Vector
     weights: Vector
 
     def update(self) -> SparseDelta:
@@ -167,8 +165,8 @@ def _train(recipe: _Recipe, seed: int) -> Reference:
         moments=0,
         units=0,
     )
-    before, base, weights = (_flat(s, chosen) for s in (*shared[-3:-1], first))
-    return Reference(spec=spec, base=base, last=base - before, weights=weights)
+    base, weights = (_flat(s, chosen) for s in (shared[-2], first))
+    return Reference(spec=spec, base=base, weights=weights)
 
 
 def _digits(side: int) -> tuple[Tensor, Tensor]:

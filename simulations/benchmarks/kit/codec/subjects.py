@@ -35,7 +35,7 @@ SPEC = ModelSpec(
 )
 _RNG = np.random.default_rng(7)
 BASE: Vector = _RNG.normal(size=SPEC.size).astype(np.float32)
-LAST: Vector = (0.1 * _RNG.normal(size=SPEC.size)).astype(np.float32)
+MOVED: Vector = (0.1 * _RNG.normal(size=SPEC.size)).astype(np.float32)
 NAME = bytes(range(16))
 PLAN = PrunePlan(structure=bytes(16), keep=np.array([1, 1, 0, 1], dtype=bool))
 _CAP = 1 << 14
@@ -52,21 +52,20 @@ class Subject:
 
 def subjects() -> list[Subject]:
     """Return one message of every kind, and of every kind of values and context."""
-    found = [_plan(), _weights("int8"), _weights("float32")]
-    found += [_update(values, BASE, None) for values in codec.VALUES]
-    found += [_update("int8", BASE, LAST), _update("int8", np.zeros_like(BASE), None)]
-    return [*found, _weights("grid"), _change(), _codebook(), _mask(), _many()]
+    found = [_plan(), _weights("float32")]
+    found += [_update(values, BASE) for values in codec.VALUES]
+    found.append(_update("int8", np.zeros_like(BASE)))
+    return [*found, _weights("grid"), _change(), _codebook(), _mask()]
 
 
-def _update(values: str, base: Vector, last: Vector | None) -> Subject:
+def _update(values: str, base: Vector) -> Subject:
     """Return an answer with every optional field."""
     rng = np.random.default_rng(1)
     indices = np.flatnonzero(rng.random(SPEC.size) < 0.4)  # noqa: PLR2004 - of all
     sent = (0.02 * rng.normal(size=len(indices))).astype(np.float32)
     sent -= np.float32(0.1) * np.sign(base[indices])
     delta = SparseDelta(size=SPEC.size, indices=indices, values=sent)
-    name = NAME if last is not None else b""
-    known = codec.Known(shape=codec.Shape(SPEC), base=base, last=last, last_name=name)
+    known = codec.Known(shape=codec.Shape(SPEC), base=base)
     update = ClientUpdate(
         run_id="run-1",
         round=3,
@@ -96,8 +95,6 @@ def _update(values: str, base: Vector, last: Vector | None) -> Subject:
         max_examples=1000,
         max_value=10.0,
         max_weight=1000,
-        last=last,
-        last_name=name,
     )
     return Subject(
         data=codec.encode_update(update, known),
@@ -123,7 +120,7 @@ def _weights(values: str) -> Subject:
 def _change() -> Subject:
     """Return what a broadcast on a grid changes."""
     base = codec.on_grid(BASE, SPEC, None)
-    grid = codec.on_grid(BASE + LAST, SPEC, base)
+    grid = codec.on_grid(BASE + MOVED, SPEC, base)
     name = codec.BaseName(round=2, name=base.name)
     return Subject(
         data=codec.encode_change(grid, SPEC, name, base),
@@ -148,19 +145,8 @@ def _mask() -> Subject:
     )
 
 
-def _many() -> Subject:
-    """Return weights whose levels are worth coding."""
-    tensor = TensorSpec(name="w", shape=(6, 100))
-    spec = ModelSpec(tensors=(tensor,), moments=0, units=0)
-    weights = (np.arange(spec.size) % 7 == 0).astype(np.float32)
-    return Subject(
-        data=codec.encode_weights(weights, spec, "int8"),
-        decode=lambda data: codec.decode_weights(data, spec),
-    )
-
-
 def _plan() -> Subject:
-    weights = codec.encode_weights(BASE, SPEC, "int8")
+    weights = codec.encode_weights(BASE, SPEC, "grid")
     settings = TrainSettings(
         epochs=2, batch=32, lr=0.05, momentum=0.9, penalty="group", strength=0.5,
         update_density=0.5, choice="rate", values="int8", step_error=0.16,

@@ -5,7 +5,6 @@ import pytest
 from helpers.codec.examples import (
     BASE,
     KNOWN,
-    LAST,
     SPEC,
     assert_same_delta,
     sparse_delta,
@@ -19,7 +18,7 @@ from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.delta.quantise import VALUES, quantise_delta
 from fedprune.common.codec.delta.side_information import Known, hold
 from fedprune.common.codec.layout import Shape
-from fedprune.common.errors import DataError, PayloadError, StaleUpdate
+from fedprune.common.errors import DataError, PayloadError
 from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
 
 SHAPES = st.lists(
@@ -27,7 +26,6 @@ SHAPES = st.lists(
     min_size=1,
     max_size=5,
 )
-NAME = b"n" * 16
 
 
 @st.composite
@@ -39,7 +37,6 @@ def examples(draw):
     spec = ModelSpec(tensors=tensors, moments=0, units=0)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     base = rng.normal(size=spec.size) * (rng.random(spec.size) < draw(SHARES))
-    last = rng.normal(size=spec.size) * (rng.random(spec.size) < draw(SHARES)) * 0.1
     mask = rng.random(spec.size) < draw(st.sampled_from([0.0, 0.01, 0.1, 0.9, 1.0]))
     values = rng.normal(size=spec.size)
     if draw(st.booleans()):  # as a proximal step leaves it
@@ -51,8 +48,6 @@ def examples(draw):
     known = Known(
         shape=Shape(spec),
         base=base.astype(np.float32),
-        last=last.astype(np.float32) if draw(st.booleans()) else None,
-        last_name=NAME,
         mask=mask if agreed else None,
     )
     sent = mask & (rng.random(spec.size) < 0.8) if agreed else mask
@@ -82,9 +77,7 @@ def test_a_second_decoder_agrees(example, values):
     spec = known.shape.spec
     wanted = quantise_delta(delta, spec, values)
     data = encode_delta(wanted, known)
-    positions, found, codes = Slow(
-        data, spec, known.base, known.last, known.mask
-    ).decode()
+    positions, found, codes = Slow(data, spec, known.base, known.mask).decode()
     pairs = [(i, v) for i, v in zip(positions, found, strict=True) if v]
     assert [i for i, _ in pairs] == wanted.indices.tolist()
     assert [v for _, v in pairs] == wanted.values.tolist()
@@ -103,16 +96,15 @@ def test_a_second_decoder_agrees_on_many_lanes_and_blocks():
     )
     rng = np.random.default_rng(0)
     base = rng.normal(size=spec.size).astype(np.float32)
-    last = (0.1 * rng.normal(size=spec.size)).astype(np.float32)
     chosen = np.flatnonzero(rng.random(spec.size) < 0.4 * (np.abs(base) > 0.5) + 0.4)
     noise = rng.normal(size=len(chosen)) * 0.03
-    values = (noise - 0.2 * np.sign(base[chosen]) + last[chosen]).astype(np.float32)
+    values = (noise - 0.2 * np.sign(base[chosen])).astype(np.float32)
     delta = SparseDelta(size=spec.size, indices=chosen, values=values)
-    known = hold(spec, base, last=last, last_name=NAME)
+    known = hold(spec, base)
     for kind in VALUES:
         wanted = quantise_delta(delta, spec, kind)
         data = encode_delta(wanted, known)
-        positions, found, _ = Slow(data, spec, base, last, None).decode()
+        positions, found, _ = Slow(data, spec, base, None).decode()
         assert positions == wanted.indices.tolist()
         assert found == wanted.values.tolist()
 
@@ -144,24 +136,21 @@ def structured():
     rng = np.random.default_rng(0)
     alive = rng.random(spec.size) < 0.3
     base = np.where(alive, rng.normal(size=spec.size), 0).astype(np.float32)
-    last = np.where(alive, 0.1 * rng.normal(size=spec.size), 0).astype(np.float32)
     indices = np.flatnonzero(alive & (np.abs(base) > 0.2))
-    noise = 0.01 * rng.normal(size=len(indices))
-    values = (noise - 0.3 * np.sign(base[indices]) + last[indices]).astype(np.float32)
+    noise = 0.1 * rng.normal(size=len(indices))
+    values = (noise - 0.3 * np.sign(base[indices])).astype(np.float32)
     delta = SparseDelta(size=spec.size, indices=indices, values=values)
-    return spec, base, last, quantise_delta(delta, spec, "int8")
+    return spec, base, quantise_delta(delta, spec, "int8")
 
 
 def test_what_both_ends_hold_makes_the_message_shorter():
-    spec, base, last, delta = structured()
+    spec, base, delta = structured()
     mask = np.zeros(spec.size, bool)
     mask[delta.indices] = True
     plain = len(encode_delta(delta, hold(spec, np.zeros_like(base))))
     context = len(encode_delta(delta, hold(spec, base)))
-    both = len(encode_delta(delta, hold(spec, base, last=last, last_name=NAME)))
     agreed = len(encode_delta(delta, hold(spec, base, mask=mask)))
     assert context < 0.8 * plain
-    assert both < 0.95 * context
     assert agreed < context
 
 
@@ -186,7 +175,7 @@ def test_the_shrink_of_the_sparsifier_is_predicted():
 
 
 def test_unrelated_weights_are_not_used():
-    spec, base, _, delta = structured()
+    spec, base, delta = structured()
     other = np.random.default_rng(1).permutation(base)
     header = read_fields(encode_delta(delta, hold(spec, other))).header
     assert not header.recipe.base
@@ -209,7 +198,7 @@ def test_random_positions_cost_little_more_than_their_entropy():
                 values=np.ones(mask.sum(), np.float32),
             ),
             spec,
-            "ternary",
+            "step",
         )
         data = encode_delta(delta, hold(spec, np.zeros(size, np.float32)))
         signs = mask.sum() / 8
@@ -248,12 +237,3 @@ def test_another_kind_of_value_is_refused():
     with pytest.raises(PayloadError) as caught:
         decode_delta(data, KNOWN, values="float32", max_entries=6)
     assert caught.value.field == "delta.values"
-
-
-def test_a_last_delta_that_the_receiver_does_not_hold_is_stale():
-    spec, base, last, delta = structured()
-    data = encode_delta(delta, hold(spec, base, last=last, last_name=NAME))
-    for known in (hold(spec, base), hold(spec, base, last=last, last_name=b"o" * 16)):
-        with pytest.raises(StaleUpdate, match=r"delta.last"):
-            decode_delta(data, known, values="int8", max_entries=spec.size)
-    assert LAST.shape == BASE.shape

@@ -121,13 +121,13 @@ def test_a_bias_beyond_float16_is_refused_by_name():
 
 
 GOLDEN = (
-    "98010a02c40103c40c000010c05555953f00000041c42028e60400de0c0500de"
+    "98020a02c40103c40c000010c05555953f00000041c42028e60400de0c0500de"
     "0c0500780605007806050028e60400de0c050044130500c406003400bc0042c4"
-    "10cfe8fb931241b7b87d8183ce15acec48"
+    "10689daffddcaeb3b55056d26e7400de03"
 )
 
 
-def test_a_codebook_of_version_1_is_read_and_written_as_ever():
+def test_a_codebook_of_version_2_is_read_and_written_as_ever():
     wanted = [0, 3.5 / 3, 3.5 / 3, -2.25, -2.25, 0, 3.5 / 3, 8, 0.25, -1, 3]
     found = codec.decode_weights(bytes.fromhex(GOLDEN), SMALL)
     assert found.tolist() == np.float32(wanted).tolist()

@@ -44,7 +44,6 @@ PLAN = PrunePlan(
     parent=b"p" * 16,
 )
 BASE: Vector = np.random.default_rng(7).normal(size=SPEC.size).astype(np.float32)
-LAST: Vector = np.random.default_rng(8).normal(size=SPEC.size).astype(np.float32)
 KNOWN = codec.hold(SPEC, BASE)
 SETTINGS = TrainSettings(
     epochs=2,
@@ -123,7 +122,7 @@ def make_expected(values: str = "int8", **changes: Any) -> Expected:
     return Expected(**(fields | changes))
 
 
-def make_broadcast(values: str = "int8", seed: int = 1) -> Broadcast:
+def make_broadcast(values: str = "grid", seed: int = 1) -> Broadcast:
     """Return a broadcast of random weights."""
     weights = np.random.default_rng(seed).normal(size=SPEC.size).astype(np.float32)
     data = codec.encode_weights(weights, SPEC, values)

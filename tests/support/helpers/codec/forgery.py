@@ -32,15 +32,14 @@ from helpers.codec.examples import (
 UPDATE = codec.encode_update(make_update(6), KNOWN)
 MANY = codec.encode_update(make_update(60), KNOWN)
 EXACT = codec.encode_update(make_update(6, "float32"), KNOWN)
-HALF = codec.encode_update(make_update(6, "bfloat16"), KNOWN)
 NAN, INF = float("nan"), float("inf")
 
 # Items of an update and of its delta, by name.
 RUN, ROUND, CLIENT, PLAN_ITEM, BASE_ITEM, EXAMPLES, LOSS = range(2, 9)
 IMPORTANCE, STATISTICS, VALIDATION = range(10, 13)
-RECIPE, VALUES, COUNT, SHRINK, LAST_NAME, MASK, STREAM, RAW = range(8)
+RECIPE, VALUES, COUNT, SHRINK, MASK, STREAM, RAW = range(7)
 
-# Which run of a body holds what, without columns; see ``delta_format.py``.
+# Which run of a body holds what, without columns; see ``delta/format.py``.
 ROWS, BITS, HIGH, LOW, SIZES, SYMBOLS, SIGNS = range(7)
 
 
@@ -143,7 +142,6 @@ def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
     states, words = writer.finish(first)
     fields = Fields(
         header=header,
-        last=b"",
         mask=b"",
         stream=states.astype("<u4").tobytes() + words.astype("<u2").tobytes(),
         raw=rest,

@@ -1,6 +1,6 @@
-"""Second decoders of texts and sections, written from their format pages alone.
+"""A second decoder of sections, written from its format page alone.
 
-Bit after bit on Python's integers; they trust their input.
+Symbol after symbol on Python's integers; it trusts its input.
 """
 
 import struct
@@ -11,62 +11,6 @@ def words_of(data, lanes):
     states = list(struct.unpack(f"<{lanes}I", data[: 4 * lanes]))
     rest = data[4 * lanes :]
     return states, list(struct.unpack(f"<{len(rest) // 2}H", rest))
-
-
-class SlowText:
-    """Takes the tokens of a coded text."""
-
-    def __init__(self, data):
-        (self.x,), self.words = words_of(data, 1)
-        self.ones, self.seen = Counter(), Counter()
-
-    def bit(self, *context):
-        one = 1 + (2 * self.ones[context] + 1) * 32766 // (2 * self.seen[context] + 2)
-        slot, high = self.x % 32768, self.x // 32768
-        found = slot < one
-        self.x = one * high + slot if found else (32768 - one) * high + slot - one
-        if self.x < 65536:
-            self.x = self.x * 65536 + self.words.pop(0)
-        self.ones[context] += found
-        self.seen[context] += 1
-        if self.seen[context] == 128:
-            self.ones[context] //= 2
-            self.seen[context] //= 2
-        return int(found)
-
-    def number(self, table):
-        so_far = ""
-        for _ in range(5):
-            so_far += str(self.bit("length", table, so_far))
-        b = int(so_far, 2) + 1
-        so_far = ""
-        for place in range(b - 1):
-            if place < 3:
-                bit = self.bit("first", table, b, so_far)
-            else:
-                bit = self.bit("rest", table, b, b - 1 - place)
-            so_far += str(bit)
-        return int("1" + so_far, 2)
-
-    def text(self, size):
-        out, kinds, distance = [], [0, 0], 1
-        while len(out) < size:
-            repeat = self.bit("kind", *kinds)
-            if repeat:
-                same = self.bit("same", kinds[0])
-                if not same:
-                    distance = self.number(0)
-                for _ in range(self.number(1 + same) + 1):
-                    out.append(out[-distance])
-            else:
-                before, so_far = out[-1] >> 5 if out else 0, ""
-                for _ in range(8):
-                    so_far += str(self.bit("byte", before, so_far))
-                out.append(int(so_far, 2))
-            kinds = [repeat, kinds[0]]
-        assert len(out) == size
-        assert (self.x, self.words) == (65536, [])
-        return bytes(out)
 
 
 def shares(counts, path):

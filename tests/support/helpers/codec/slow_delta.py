@@ -1,4 +1,4 @@
-"""A second decoder of deltas, written from ``delta_format.py`` alone.
+"""A second decoder of deltas, written from ``delta/format.py`` alone.
 
 One symbol after another, on Python's integers; it trusts its input.  Only the ladder
 and numpy's float32 and float64 are shared with the product.
@@ -11,10 +11,10 @@ import numpy as np
 
 from fedprune.common.codec.delta.quantise import LADDER
 
-KINDS = {1: "int8", 2: "float32", 3: "int4", 4: "step", 5: "ternary", 6: "bfloat16"}
-TOPS = {"int8": 127, "int4": 7, "step": 127, "ternary": 1}
+KINDS = {1: "int8", 2: "float32", 3: "step"}
+TOP = 127
 BIT = object()
-FLAGS = ("base", "last", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
+FLAGS = ("base", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
 
 
 def log(number, steps):
@@ -66,13 +66,12 @@ class Lanes:
 
 
 class Slow:
-    def __init__(self, data, spec, base, last, mask):
+    def __init__(self, data, spec, base, mask):
         recipe, code, self.count, shrink, *_, stream, raw = msgpack.unpackb(data)
         self.flags = {f for i, f in enumerate(FLAGS) if recipe >> i & 1}
         self.kind, self.raw, self.spec = KINDS[code], raw, spec
         self.shrink = np.frombuffer(shrink, "<f4")[0] if shrink else np.float32(0)
         self.g = [float(v) for v in base]
-        self.p = None if last is None else [float(v) for v in last]
         self.mask = mask
         size = spec.size
         self.lanes = min(max((size // 8 + 4 * self.count) // 3072, 8), 2048)
@@ -227,25 +226,12 @@ class Slow:
     def known_places(self):
         if "base" not in self.flags:
             return [0] * self.spec.size
-        g = self.by_tensor(self.g, lambda v: float_class(v, 21, 32))
-        if "last" not in self.flags:
-            return g
-        moved = [
-            float(np.float32(abs(w)) + np.float32(np.sign(w) * p))
-            for w, p in zip(self.g, self.p, strict=True)
-        ]
-        m = self.by_tensor(moved, lambda v: float_class(v, 22, 16))
-        return [
-            (a + 16 * (x < 0)) * 16 + b // 2
-            for a, x, b in zip(m, moved, g, strict=True)
-        ]
+        return self.by_tensor(self.g, lambda v: float_class(v, 21, 32))
 
     def groups(self, positions):
         """Return the positions that share each scale, and the tensor of each."""
-        if self.kind in ("int8", "int4"):
+        if self.kind == "int8":
             return [[i for i in positions if i in r] for r in self.rows]
-        if self.kind == "bfloat16":
-            return [positions]
         out, start = [], 0
         for t in self.spec.tensors:
             part = range(start, start + t.size)
@@ -255,7 +241,7 @@ class Slow:
 
     def codes(self, positions):
         groups = self.groups(positions)
-        rows = self.kind in ("int8", "int4")
+        rows = self.kind == "int8"
         tensors = self.tensor_rows if rows else [0] * len(groups)
         filled = [n for n, group in enumerate(groups) if group]
         contexts = [(tensors[n],) for n in filled]
@@ -268,9 +254,7 @@ class Slow:
 
     def alphabet(self):
         """Return (start, raw bits) of each symbol."""
-        if self.kind == "bfloat16":
-            return [(0, 0)] + [(s << 7, 7) for s in range(1, 64)]
-        top = TOPS[self.kind] * (2 if self.shrink else 1)
+        top = TOP * (2 if self.shrink else 1)
         table, size = [], 0
         while size <= top:
             raw = max(size.bit_length() - 4, 0)
@@ -284,39 +268,19 @@ class Slow:
         if "base" not in self.flags:
             return none, [0] * len(positions)
         g = [self.g[i] for i in positions]
-        parts, start = [], 0
-        bounds = []
+        out, start = [(0,)] * len(g), 0
         for t in self.spec.tensors:
-            bounds.append([n for n, i in enumerate(positions)
-                           if start <= i < start + t.size])  # fmt: skip
+            chosen = [n for n, i in enumerate(positions)
+                      if start <= i < start + t.size]  # fmt: skip
+            found = float_class([g[n] for n in chosen], 22, 16)
+            for n, c in zip(chosen, found, strict=True):
+                out[n] = (c,)
             start += t.size
-
-        def classes(values, shift, number):
-            out = [0] * len(values)
-            for chosen in bounds:
-                found = float_class([values[n] for n in chosen], shift, number)
-                for n, c in zip(chosen, found, strict=True):
-                    out[n] = c
-            return out
-
-        parts = classes(g, 22, 16)
-        sides = [int(w == 0) for w in g]
-        if "last" not in self.flags:
-            return [(v,) for v in parts], sides
-        p = [self.p[i] for i in positions]
-        d = [np.float32(-x if w < 0 else x) for w, x in zip(g, p, strict=True)]
-        both = [x for w, x in zip(g, d, strict=True) if w != 0 and x != 0]
-        both = sorted(both[:: max(1, -(-len(both) // 2**16))])
-        middle = both[len(both) // 2] if both else np.float32(0)
-        d = [x - middle if w != 0 and x != 0 else x for w, x in zip(g, d, strict=True)]
-        moves = classes([float(x) for x in d], 22, 16)
-        sides = [3 * s + int(np.sign(x)) + 1 for s, x in zip(sides, d, strict=True)]
-        return [(a // 2, b // 2) for a, b in zip(moves, parts, strict=True)], sides
+        return out, [int(w == 0) for w in g]
 
     def levels(self, positions, scores, codes):
         known, sides = self.known_entries(positions)
         table = self.alphabet()
-        floating = self.kind == "bfloat16"
         first = scores
         row_of = {i: n for n, r in enumerate(self.rows) for i in r}
         if "row_sizes" in self.flags:
@@ -335,10 +299,7 @@ class Slow:
         filled = [n for n, s in enumerate(symbols) if s]
         left = min(len(filled), max(16 * self.lanes - sum(widths), 0))
         count = len(filled) - left if "base" in self.flags else 0
-        octave = [
-            min(7, s // 8 if floating else table[s][0].bit_length() - 1)
-            for s in symbols
-        ]
+        octave = [min(7, table[s][0].bit_length() - 1) for s in symbols]
         bits = self.run([(sides[n], octave[n], *known[n]) for n in filled[:count]], BIT)
         assert not self.coder.words
         low, signs = self.raw_bits(widths, len(filled) - count)
@@ -354,11 +315,8 @@ class Slow:
         for row, found in classes.items():
             mine = [s for i, s in zip(positions, symbols, strict=True)
                     if row_of[i] == row]  # fmt: skip
-            if self.kind == "bfloat16":
-                wanted = min(sum(mine) // len(mine) // 2, 31)
-            else:
-                total = max(sum(table[s][0] for s in mine), 1)
-                wanted = clip(log(total, 4) - log(len(mine), 4), 0, 31)
+            total = max(sum(table[s][0] for s in mine), 1)
+            wanted = clip(log(total, 4) - log(len(mine), 4), 0, 31)
             assert found == wanted
 
     def raw_bits(self, widths, signs):
@@ -378,19 +336,10 @@ class Slow:
         return low, bits[:signs]
 
     def value(self, rest, index):
-        if self.kind == "bfloat16":
-            size = abs(rest)
-            if not size:
-                return 0.0
-            pattern = size + ((self.code_at[index] - 63) << 7)
-            found = struct.unpack("<f", struct.pack("<I", pattern << 16))[0]
-            flip = "base" in self.flags and self.g[index] < 0
-            return -found if (rest < 0) != flip else found
         shift = 0
         code = self.code_at[index]
         if self.shrink and code and self.g[index] != 0:
             step = float(LADDER[code])
-            top = TOPS[self.kind]
-            shift = clip(round(float(self.shrink) / step), -top, top)
+            shift = clip(round(float(self.shrink) / step), -TOP, TOP)
         level = rest - shift
         return -level if "base" in self.flags and self.g[index] < 0 else level

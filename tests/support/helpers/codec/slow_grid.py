@@ -1,4 +1,4 @@
-"""A second decoder of grids, from ``grid_format.py`` alone; it trusts its input.
+"""A second decoder of grids, from ``grid/format.py`` alone; it trusts its input.
 
 Only the runs that the page takes over from deltas are those of ``slow_delta.py``.
 """
@@ -16,8 +16,8 @@ class SlowGrid(Slow):
     def __init__(self, data, spec, base=None):
         items = msgpack.unpackb(data)
         recipe, count, self.bits, stream, raw = items[-6:-1]
-        empty = msgpack.packb([0, 2, 0, b"", b"", b"", b"", b""])
-        super().__init__(empty, spec, [0] * spec.size, None, None)
+        empty = msgpack.packb([0, 2, 0, b"", b"", b"", b""])
+        super().__init__(empty, spec, [0] * spec.size, None)
         self.count = count
         self.flags = {f for i, f in enumerate(FLAGS) if recipe >> i & 1}
         self.kind, self.raw, self.empty = "grid", raw, not stream
