@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 500  # characters of one reason
+LONGEST_LINE = 4000  # characters of a line that may hold a path
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
@@ -25,6 +26,15 @@ def printable(text: object, longest: int = LONGEST) -> str:
     whole = _as_text(text)
     shown = "".join(map(_shown, whole[: longest + 1]))
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def one_line(message: object) -> str:
+    r"""Return a message as one printable line; its white space becomes single spaces.
+
+    >>> one_line("no such file;\n  want \x1b[31mone")
+    'no such file; want \\x1b[31mone'
+    """
+    return printable(" ".join(_as_text(message).split()), LONGEST_LINE)
 
 
 def told(error: BaseException) -> str:

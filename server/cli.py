@@ -170,7 +170,7 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
     host, port = parse_address("--listen", listen)
     if tls is not None:
         for line in check_certificates(CertFolder(tls)):
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {printable(line)}", file=sys.stderr)
         tls = tls.resolve()
     else:
         print(

@@ -22,7 +22,7 @@ from typer.utils import get_params_from_function
 from fedprune.client.cli import app as device_commands
 from fedprune.common.config import expand_sweep, load_config
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.text import printable
+from fedprune.common.text import one_line
 from fedprune.common.version import __version__
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
@@ -60,7 +60,6 @@ _NO_CALLS_HOME = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _INTERRUPTED = 130
-_LONGEST = 4000  # characters of an error
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
@@ -96,8 +95,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 def _fail(message: str, code: int) -> int:
     # Names and reasons in it may come from a file that somebody else has written.
-    line = printable(" ".join(message.split()), _LONGEST)
-    print("error: " + line, file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return code
 
 

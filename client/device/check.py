@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from fedprune.client.device.node import REMARK
 from fedprune.client.device.task import device_task, try_device
 from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.text import one_line
 
 
 def check_key(path: Path) -> None:
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _say(text: str) -> None:
     # The network's own code may have left a line there without its end.
-    sys.stderr.write(f"\n{text}\n")
+    sys.stderr.write(f"\n{one_line(text)}\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from fedprune.common.system.processes import (
     environment,
     tail,
 )
-from fedprune.common.text import printable
+from fedprune.common.text import one_line
 
 _AGAIN_S = 5.0
 _REMIND_S = 60.0
@@ -93,7 +93,7 @@ class Device:
             raise kind(lines[-1] if lines else "the check of the data failed")
         for line in lines:
             if line.startswith(node.REMARK):
-                _say(printable(line))
+                _say(line)
 
     def _check_keys(self, tls: Path) -> None:
         source = f"clients/{self.client_id} of the folder that fedprune certs made"
@@ -282,4 +282,4 @@ def _changed(path: Path) -> float:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - the device's own output
+    print(one_line(text), flush=True)  # noqa: T201 - the device's own output

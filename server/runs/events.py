@@ -97,7 +97,7 @@ class EventLog:
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "event": event,
         }
-        record.update({name: _plain(value) for name, value in fields.items()})
+        record.update(_fields(fields))
         self._file.write(_line(record))
         self._file.flush()
         if event in _SYNCED:
@@ -120,7 +120,7 @@ class EventLog:
             if not _is_after(event, round_, run)
         ]
         self._file.close()
-        write_bytes_atomic(self.path, b"".join(_line(event) for event in kept))
+        write_bytes_atomic(self.path, b"".join(_line(_fields(event)) for event in kept))
         self._file = open_to_append(self.path)
 
     def close(self) -> None:
@@ -230,8 +230,12 @@ def _line(record: Mapping[str, object]) -> bytes:
     text = json.dumps(
         record, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    # Half of a surrogate pair has no bytes; JSON writes it as an escape.
-    return f"{text}\n".encode(errors="backslashreplace")
+    # Half of a surrogate pair has no bytes, and as an escape it would not be read back.
+    return f"{text}\n".encode(errors="replace")
+
+
+def _fields(event: Mapping[str, object]) -> dict[str, object]:
+    return {name: _plain(value) for name, value in event.items()}
 
 
 def _plain(value: object) -> object:

@@ -192,3 +192,11 @@ def test_a_figure_that_is_no_number_is_refused_by_its_name(value):
     assert number_of({"event": "round", "bytes_up": 7}, "bytes_up") == 7
     with pytest.raises(IntegrityError, match=r"'round' event holds .* 'bytes_up'"):
         number_of({"event": "round", "bytes_up": value}, "bytes_up")
+
+
+def test_a_log_with_numbers_that_are_not_finite_can_be_cut_back(path):
+    path.write_bytes(b'{"event":"round","round":1,"loss":NaN,"accuracy":1e999}\n')
+    with EventLog(path) as log:
+        log.drop_after(1)
+    (event,) = read_events(path)
+    assert (event["loss"], event["accuracy"]) == (None, None)
