@@ -42,6 +42,20 @@ dir = "{runs}"
 control = false
 """
 
+# What devices say of it does not count: the server's values travel.
+OWN = """\
+[task]
+data = "digits"
+
+[client]
+epochs = 7
+clip = 0.001
+validation = 0.5
+
+[run]
+seed = 99
+"""
+
 
 class Federation:
     """Folders, names and commands of one federation under test.
@@ -57,11 +71,13 @@ class Federation:
         self.file = folder / "fedprune.toml"
         fields = {"minimum": 3, "deadline": 150.0, "epochs": 1, "runs": folder / "runs"}
         self.file.write_text(TEXT.format(**(fields | settings)), encoding="utf-8")
+        self.own = folder / "device.toml"
+        self.own.write_text(OWN, encoding="utf-8")
         self.certs = folder / "certs"
 
     @property
     def config(self):
-        """The configuration as both sides read it."""
+        """The configuration as the server reads it."""
         return load_config(self.file)
 
     @property
@@ -91,7 +107,7 @@ class Federation:
     def client(self, name: str, *options: str, port: int = 0) -> Iterator[Child]:
         number = IDS.index(name)
         command = fedprune(
-            "client", str(self.file), "--server", f"127.0.0.1:{port or self.port}",
+            "client", str(self.own), "--server", f"127.0.0.1:{port or self.port}",
             "--id", name, "--partition", f"{number}/{len(IDS)}",
             "--tls", str(self.certs / "clients" / name),
             "--state", str(self.device(name)), "--once", *options,
