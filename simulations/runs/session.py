@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fedprune.common.config import Config
 from fedprune.common.errors import FedPruneError, RoundError
+from fedprune.common.text import as_json
 
 if TYPE_CHECKING:
     from fedprune.simulations.runs.progress import Display
@@ -138,7 +139,7 @@ def _with_directory(result: "RunResult") -> dict[str, object]:
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
 
 
 def print_rows(found: Mapping[str, object], *, quiet: bool) -> None:
