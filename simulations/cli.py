@@ -227,7 +227,7 @@ def export(
     ] = False,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, int8, codebook4.")
-    ] = "grid",
+    ] = "",
     finetune_codebook: Annotated[
         int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")
     ] = 0,
