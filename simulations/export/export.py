@@ -170,9 +170,7 @@ def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> N
         msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
         raise ConfigError(msg)
     if values and format_ != "fpz":
-        msg = (
-            f"values are of fpz, the format is {format_!r}; leave --values out"
-        )
+        msg = f"values are of fpz, the format is {format_!r}; leave --values out"
         raise ConfigError(msg)
     if finetune and (format_, values[:8]) != ("fpz", "codebook"):
         msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"

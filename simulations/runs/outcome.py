@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from fedprune.common.text import printable
 from fedprune.simulations.runs.progress import human_bytes
 
 Summary = Mapping[str, object]
@@ -25,11 +26,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "model bytes": ("model_bytes_dense", "model_bytes_dense", "", "model_bytes_final"),
     "latency": ("latency_ms_dense", "latency_ms_dense", "", "latency_ms_final"),
 }
+_WARNINGS = 5  # that are printed; the report has all
 _WIDTH = 100  # columns of a table that goes to a file or a pipe
 
 
 def print_outcome(summary: Summary, console: Console | None = None) -> None:
-    """Print the table of one run.
+    """Print the table of one run, and what should be known beside it.
 
     Args:
         summary: The figures of ``summary.json``; a missing one is shown as "-".
@@ -41,7 +43,11 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
     for name, keys in _ROWS.items():
         label = str(summary.get("metric", name)) if name == "accuracy" else name
         table.add_row(label, *(_cell(name, summary.get(key)) for key in keys))
-    _console(console).print(table, highlight=False)
+    console = _console(console)
+    console.print(table, highlight=False)
+    warnings = summary.get("warnings")
+    for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():
+        console.print(f"warning: {printable(text)}", markup=False, highlight=False)
 
 
 def print_comparison(
