@@ -39,10 +39,8 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
         return []
     named = [f"{name}: {counted[name]} of {asked[name]}" for name in seldom[:_NAMED]]
     more = f" and {len(seldom) - _NAMED} more" if len(seldom) > _NAMED else ""
-    return [
-        f"{len(seldom)} of {len(asked)} clients counted in few or none of their rounds "
-        f"({', '.join(named)}{more}); {reasons[seldom[0]]}"
-    ]
+    text = f"{len(seldom)} of {len(asked)} clients counted in few or none of their"
+    return [f"{text} rounds ({', '.join(named)}{more}); {reasons[seldom[0]]}"]
 
 
 def _is(event: Event, kind: str) -> bool:
