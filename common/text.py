@@ -1,10 +1,13 @@
 """Text from outside, made fit for a terminal, a log and a report."""
 
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 500  # characters of one reason
 LONGEST_LINE = 4000  # characters of a line that may hold a path
+_LONGEST_PATH = 4096
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
@@ -82,6 +85,30 @@ def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lis
     if isinstance(value, list | tuple):
         return [fit_to_print(item) for item in value]
     return value
+
+
+def as_json(value: object) -> object:
+    """Return a value as JSON knows it.
+
+    NumPy values become lists and numbers, a number that is not finite becomes None,
+    because JSON has none, and what JSON has no name for becomes its ``repr``.
+
+    >>> as_json({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    if hasattr(value, "tolist"):  # an array or a number of NumPy or torch
+        return as_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    # What cannot be written would end a run.
+    shown = os.fspath(value) if isinstance(value, os.PathLike) else repr(value)
+    return printable(shown, _LONGEST_PATH)
 
 
 def _as_text(value: object) -> str:

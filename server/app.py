@@ -33,6 +33,7 @@ from fedprune.server.runs.events import EventLog, read_events, write_metrics_csv
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
+from fedprune.server.runs.remarks import remarks_of
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 
 app = ServerApp()
@@ -211,7 +212,8 @@ def _summary(
     delivered: list[dict[str, object]],
 ) -> dict[str, object]:
     """Return the figures of ``summary.json``; bytes are lengths of messages."""
-    rounds = [e for e in read_events(work.folder.events) if e["event"] == "round"]
+    events = read_events(work.folder.events)
+    rounds = [event for event in events if event["event"] == "round"]
     last = rounds[-1] if rounds else {}
     full = work.structure.spec(work.structure.full()).size
     return {
@@ -226,6 +228,7 @@ def _summary(
         "delivered": sum("reason" not in result for result in delivered),
         "refused": state.totals.refused,
         "failed": state.totals.failed,
+        "warnings": remarks_of(events),
         "rollbacks": state.totals.rollbacks,
         "model_sha256": model_sha256(final),
     }

@@ -229,7 +229,7 @@ def export(
     ] = False,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
-    ] = "grid",
+    ] = "",
     finetune_codebook: Annotated[
         int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")
     ] = 0,

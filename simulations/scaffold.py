@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedprune.common.config import Config, toml_value, wanted
-from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.errors import ConfigError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import make_folder
 
 _CONFIG, _TASK = "fedprune.toml", "my_task.py"
 _SET = {
@@ -89,15 +90,9 @@ def write_project(directory: Path) -> list[Path]:
         if path.exists():
             message = f"{path} exists and is not overwritten; want another folder"
             raise ConfigError(message)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            write_bytes_atomic(path, text.encode())
-    except OSError as error:
-        message = f"cannot make the folder {directory}: {error.strerror}"
-        raise ConfigError(message) from error
-    except FedPruneError as error:
-        raise ConfigError(str(error)) from error
+    make_folder(directory)
+    for path, text in files.items():
+        write_bytes_atomic(path, text.encode())
     return list(files)
 
 

@@ -112,6 +112,14 @@ USAGE = {
         ["export", "run", "--format", "pt"],
         '--format: found "pt", want one of "safetensors", "onnx"',
     ),
+    "values without fpz": (
+        ["export", "run", "--format", "onnx", "--values", "int8"],
+        "values are of fpz, the format is 'onnx'; leave --values out",
+    ),
+    "a folder for a table": (
+        ["profile", "--output", "."],
+        ".: a folder; want a file, such as name.json",
+    ),
     "an unknown key": (
         ["simulate", "--set", "rounds.warmpu=1"],
         'rounds.warmpu: unknown key; did you mean "rounds.warmup"?',

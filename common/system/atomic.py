@@ -15,6 +15,7 @@ from typing import IO
 
 from fedprune.common.errors import FedPruneError
 from fedprune.common.system.paths import open_no_link
+from fedprune.common.text import as_json
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -78,9 +79,9 @@ def write_json_atomic(path: Path, value: object) -> None:
 
     Raises:
         FedPruneError: If it cannot be written.
-        ValueError: If ``value`` holds NaN or an infinity, which JSON has not.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    plain = as_json(value)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes_atomic(path, f"{text}\n".encode())
 
 

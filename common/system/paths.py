@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from fedprune.common.errors import ConfigError, IntegrityError
@@ -31,12 +32,44 @@ def make_folder(path: Path) -> None:
     """Make a folder with its parents; one that is there stays.
 
     Raises:
-        ConfigError: If it cannot be made.
+        ConfigError: If it cannot be made, or this user cannot write into it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"cannot make the folder {path}: {error.strerror or error}"
+        raise ConfigError(msg) from error
+    _check_writable(path)
+
+
+def check_output(path: Path, ending: str) -> None:
+    """Refuse the path of a file that a command cannot write, before it works for it.
+
+    Args:
+        path: The file; one that is there is replaced.
+        ending: What its name must end in, for example ".html".
+
+    Raises:
+        ConfigError: If it is a folder, is called otherwise, or its folder is missing
+            or cannot be written into.
+    """
+    if path.is_dir():
+        msg = f"{path}: a folder; want a file, such as {path / f'name{ending}'}"
+        raise ConfigError(msg)
+    if path.suffix != ending or (path.exists() and not path.is_file()):
+        msg = f"{path}: want a file whose name ends in {ending}"
+        raise ConfigError(msg)
+    if not path.parent.is_dir():
+        msg = f"{path}: there is no folder {path.parent}; make it first"
+        raise ConfigError(msg)
+    _check_writable(path.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        msg = f"cannot write into the folder {folder}: {error.strerror or error}"
         raise ConfigError(msg) from error
 
 
@@ -48,12 +81,10 @@ def make_private_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = path / ".probe"
-        probe.touch()
-        probe.unlink(missing_ok=True)
     except OSError as error:
         msg = f"cannot use the folder {path}: {error.strerror or error}"
         raise ConfigError(msg) from error
+    _check_writable(path)
 
 
 def empty_private_folder(path: Path) -> None:

@@ -13,7 +13,6 @@ the log is opened again; a broken line before the last is an error.
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,15 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
-from fedprune.common.text import printable
-
-_LONGEST = 4096  # characters of a path
+from fedprune.common.text import as_json, printable
 
 Listener = Callable[[Mapping[str, object]], None]
 
@@ -89,9 +84,7 @@ class EventLog:
 
         Args:
             event: Its kind.
-            fields: Its fields; numpy values become lists and numbers, a number that
-                is not finite becomes null, because JSON has none, and a value that
-                JSON has no name for becomes its ``repr``.
+            fields: Its fields, as ``as_json`` writes them.
         """
         record: dict[str, object] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -235,21 +228,4 @@ def _line(record: Mapping[str, object]) -> bytes:
 
 
 def _fields(event: Mapping[str, object]) -> dict[str, object]:
-    return {name: _plain(value) for name, value in event.items()}
-
-
-def _plain(value: object) -> object:
-    """Return ``value`` as JSON knows it."""
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | int):
-        return value
-    # Paths, and what JSON has no name for: a log that cannot be written ends the run.
-    shown = os.fspath(value) if isinstance(value, os.PathLike) else repr(value)
-    return printable(shown, _LONGEST)
+    return {name: as_json(value) for name, value in event.items()}

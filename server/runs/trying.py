@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fedprune.common.config import Config
+from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import Batch, check_data, dry_run, dry_run_cut
 from fedprune.common.errors import (
     ConfigError,
@@ -71,7 +72,7 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
             structure, or a cut network does not compute or learn what the dense one
             does.
     """
-    remarks = check_data(task) if data else ()
+    remarks = _check_examples(task) if data else ()
     batch = Batch.first(task) if data else Batch.declared(task)
     remarks += dry_run(task, model, batch)
     check_buffers(model, task.example())
@@ -86,6 +87,11 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     if task.config.rounds.cuts > 0:
         _check_cuts(task, model, batch, found, latency)
     return tried
+
+
+def _check_examples(task: Task) -> tuple[str, ...]:
+    classes = task.config.task.loss == "cross-entropy"
+    return (*check_data(task), *check_held_out(task.dataset, classes=classes))
 
 
 def try_config(config: Config) -> None:

@@ -37,6 +37,7 @@ from fedprune.common.artifacts.load import (
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import check_output
 from fedprune.common.task import Task
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.runs.folder import RunFolder
@@ -67,7 +68,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     format_: str,
     check: bool = False,
     int8: bool = False,
-    values: str = "grid",
+    values: str = "",
     finetune: int = 0,
     output: Path | None = None,
     factory: Callable[[], nn.Module] | None = None,
@@ -80,7 +81,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         format_: "safetensors", "onnx" or "fpz".
         check: Run the written file too, and compare outputs, latency and throughput.
         int8: Quantise the ONNX file with the run's training examples; needs the data.
-        values: Of "fpz": "grid", "float32", "codebook1" to "codebook6".
+        values: Of "fpz": "grid" (also if empty), "float32", "codebook1" to
+            "codebook6".
         finetune: Epochs of training examples that the values of a codebook are
             fine-tuned for, >= 0; needs the data.
         output: The file; by default ``model/exported.<ending>`` in the run folder.
@@ -101,8 +103,9 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         ``mask`` (in how many tensors the file has its form).
 
     Raises:
-        ConfigError: If the format is unknown, an extra is missing, the run has no
-            final network yet, or names code of somebody else's.
+        ConfigError: If options do not go together, an extra is missing, the file
+            cannot be written there, the run has no final network yet, or names code
+            of somebody else's.
         IntegrityError: If a file of the run is broken.
         FedPruneError: If it cannot be exported.
     """
@@ -113,9 +116,10 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         msg = f"{run} holds no final network yet; finish it: fedprune simulate --resume"
         raise ConfigError(msg)
     load = partial(load_model, factory=factory, trust_code=trust_code)
-    model = load(source)
     ending = f"int8.{format_}" if int8 else format_
     target = output or source.with_name(f"exported.{ending}")
+    check_output(target, f".{format_}")
+    model = load(source)
     measured: dict[str, object] = {}
 
     def task() -> Task:
@@ -128,7 +132,12 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     elif format_ == "fpz":
         whole = task()
         measured = write_fpz(
-            source, target, values=values, task=whole, finetune=finetune, load=load
+            source,
+            target,
+            values=values or "grid",
+            task=whole,
+            finetune=finetune,
+            load=load,
         )
         measured |= accuracies(source, target, task=whole, load=load)
     else:
@@ -159,6 +168,9 @@ def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> N
         raise ConfigError(msg)
     if int8 and format_ != "onnx":
         msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
+        raise ConfigError(msg)
+    if values and format_ != "fpz":
+        msg = f"values are of fpz, the format is {format_!r}; leave --values out"
         raise ConfigError(msg)
     if finetune and (format_, values[:8]) != ("fpz", "codebook"):
         msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"

@@ -23,6 +23,7 @@ from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.paths import check_output
 from fedprune.common.task import Task
 from fedprune.server.runs.trying import structure_of
 from fedprune.simulations.export.export import write_onnx
@@ -252,8 +253,10 @@ def profile_task(config: Config, output: Path, runtime: str) -> dict[str, object
         of widths in the table.
 
     Raises:
-        ConfigError: If the runtime is unknown or not installed.
+        ConfigError: If the runtime is unknown or not installed, or the file cannot be
+            written there.
     """
+    check_output(output, ".json")
     task = Task(config)
     model, example = task.build_model(), task.example()
     structure = structure_of(task, model)

@@ -59,9 +59,6 @@ def write_fpz(
     Raises:
         ConfigError: If the network holds what such a file cannot.
     """
-    if target.suffix != ENDING:
-        msg = f"{target}: want a name that ends in {ENDING}"
-        raise ConfigError(msg)
     model = load(source)
     weights = get_weights(model)
     blob, measured = _coded(model, values, task, finetune)

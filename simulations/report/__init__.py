@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import check_output
 from fedprune.common.text import fit_to_print, told
 from fedprune.simulations.report.data import RunData, read_run
 
@@ -32,7 +33,8 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
         The file that was written.
 
     Raises:
-        ConfigError: If no run is given, one is no run folder, or matplotlib lacks.
+        ConfigError: If no run is given, one is no run folder, the file cannot be
+            written there, or matplotlib lacks.
         IntegrityError: If a file of a run is broken.
     """
     if not runs:
@@ -43,6 +45,7 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     if len(runs) > 1:
         place = runs[0].parent / "comparison.html"
     target = output or place
+    check_output(target, ".html")
     write_bytes_atomic(target, _page(found).encode(errors="replace"))
     return target
 

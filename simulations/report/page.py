@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedprune.server.runs.remarks import remarks_of
 from fedprune.simulations.report import comparison, sections, tables
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import CSS
@@ -68,7 +69,7 @@ def _counted(run: RunData, what: str) -> str:
 
 
 def _warnings(run: RunData) -> str:
-    texts = dict.fromkeys(str(event.get("text", "")) for event in run.of("warning"))
+    texts = remarks_of(run.events)
     return "".join(f'<p class="note">{show(text)}</p>' for text in texts)
 
 

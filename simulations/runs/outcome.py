@@ -28,11 +28,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "latency": ("latency_ms_dense", "latency_ms_dense", "", "latency_ms_final"),
 }
 _LONGEST = 40  # characters of the name of a metric
+_WARNINGS = 5  # that are printed; the report has all
 _WIDTH = 100  # columns of a table that goes to a file or a pipe
 
 
 def print_outcome(summary: Summary, console: Console | None = None) -> None:
-    """Print the table of one run.
+    """Print the table of one run, and what should be known beside it.
 
     Args:
         summary: The figures of ``summary.json``; a missing one is shown as "-".
@@ -46,7 +47,11 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
         # Text, not markup: a summary may come from somebody else.
         shown = Text(printable(label, _LONGEST))
         table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
-    _console(console).print(table, highlight=False)
+    console = _console(console)
+    console.print(table, highlight=False)
+    warnings = summary.get("warnings")
+    for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():
+        console.print(f"warning: {printable(text)}", markup=False, highlight=False)
 
 
 def print_comparison(

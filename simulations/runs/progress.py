@@ -194,9 +194,10 @@ def _rollback_line(event: Event) -> str:
 
 
 def _refused_line(event: Event) -> str:
-    client, what = event.get("client", "-"), event.get("status", "refused")
-    reason = event.get("reason", "-")
-    return f"round {event.get('round', '-')}: client {client} {what}: {reason}"
+    who, reason = f"client {event.get('client', '-')}", str(event.get("reason", "-"))
+    if who not in reason:
+        reason = f"{who} {event.get('status', 'refused')}: {reason}"
+    return f"round {event.get('round', '-')}: {reason}"
 
 
 def _resumed_line(event: Event) -> str:

@@ -18,6 +18,7 @@ from fedprune.common.pruning.cost import count_cost
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
+from fedprune.common.text import as_json
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
@@ -213,7 +214,7 @@ def _go(prepared: Prepared) -> RunResult:
         with engine_for(place, config.run.engine) as engine:
             networks = _main_and_control(prepared, engine, log)
         write_models(prepared.task, prepared.structure, folder, networks)
-        summary = summarise(
+        figures = summarise(
             prepared.task,
             prepared.structure,
             folder,
@@ -221,6 +222,7 @@ def _go(prepared: Prepared) -> RunResult:
             networks,
             prepared.tried.latency,
         )
+        summary = {name: as_json(value) for name, value in figures.items()}
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
         log.write("run_finished", summary=summary)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fedprune.common.config import Config
 from fedprune.common.errors import FedPruneError, RoundError
-from fedprune.common.text import printable
+from fedprune.common.text import as_json, printable
 
 if TYPE_CHECKING:
     from fedprune.simulations.runs.progress import Display
@@ -140,7 +140,7 @@ def _with_directory(result: "RunResult") -> dict[str, object]:
 
 def print_json(value: object) -> None:
     """Print one JSON document; what is no printable character is escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    text = json.dumps(as_json(value), indent=2, ensure_ascii=False)
     print("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
 
 

@@ -20,6 +20,7 @@ from fedprune.server.rounds.cut import budget_used
 from fedprune.server.rounds.state import Snapshot, model_sha256
 from fedprune.server.runs.events import CONTROL, MAIN, number_of
 from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.remarks import remarks_of
 from fedprune.simulations.runs.evaluate import Evaluator
 
 Event = Mapping[str, object]
@@ -122,6 +123,8 @@ def summarise(
         "clients": len(task.clients),
         "seed": task.config.run.seed,
         "refused": _sum(rounds, "refused"),
+        "failed": _sum(rounds, "failed"),
+        "warnings": remarks_of(events),
         "model_sha256": model_sha256(final),
         "seconds": 0.0,
     }

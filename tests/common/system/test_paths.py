@@ -2,12 +2,18 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.lock import hold, holder
-from fedprune.common.system.paths import check_readable, make_private_folder
+from fedprune.common.system.paths import (
+    check_output,
+    check_readable,
+    make_folder,
+    make_private_folder,
+)
 from fedprune.common.system.processes import is_alive
 from fedprune.server.devices.superlink import open_link
 
@@ -70,3 +76,34 @@ def test_a_state_folder_of_somebody_else_is_told_as_such(tmp_path):
         is_alive(tmp_path / "theirs")
     with pytest.raises(ConfigError, match="cannot read"):
         open_link(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", r"a folder; want a file, such as .*name\.html$"),
+        ("folder.html", "a folder; want a file"),
+        ("x.txt", r"want a file whose name ends in \.html$"),
+        ("nodir/x.html", "there is no folder .*nodir; make it first$"),
+        ("pipe.html", "want a file"),
+        ("/proc/x.html", "cannot write into the folder /proc: "),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, name, message):
+    (tmp_path / "folder.html").mkdir()
+    os.mkfifo(tmp_path / "pipe.html")
+    with pytest.raises(ConfigError, match=message):
+        check_output(tmp_path / name, ".html")
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_a_file_that_is_there_may_be_replaced_and_nothing_is_left(tmp_path):
+    (tmp_path / "x.html").write_text("old")
+    for name in ("x.html", "new.html"):
+        check_output(tmp_path / name, ".html")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
+
+
+def test_a_folder_that_takes_no_file_is_told_as_such():
+    with pytest.raises(ConfigError, match="cannot write into the folder /proc: "):
+        make_folder(Path("/proc"))

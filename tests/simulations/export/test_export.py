@@ -204,6 +204,13 @@ def test_int8_is_smaller_close_to_float32_and_says_its_accuracy(digits, tmp_path
         assert min(rates.values()) > 0.0
 
 
+@pytest.mark.parametrize("format_", ["onnx", "safetensors"])
+@pytest.mark.parametrize("values", ["grid", "int8"])
+def test_values_are_refused_for_a_format_that_has_none(run, format_, values):
+    with pytest.raises(ConfigError, match=r"values are of fpz, .*leave --values out"):
+        export_run(run[0].path, format_=format_, values=values)
+
+
 def test_int8_is_refused_for_another_format_and_without_data(digits, tmp_path):
     with pytest.raises(ConfigError, match="int8 is a form of ONNX"):
         export_run(digits.path, format_="safetensors", int8=True)

@@ -99,7 +99,7 @@ def test_an_export_says_how_accurate_the_quantised_network_is(tmp_path, monkeypa
         assert 0.0 <= float(str(found[key])) <= 1.0
 
 
-@pytest.mark.parametrize("values", ["", "codebook", "codebook0", "codebook7", "int8"])
+@pytest.mark.parametrize("values", ["codebook", "codebook0", "codebook7", "int8"])
 def test_an_unknown_quantiser_is_refused(run, values, tmp_path):
     folder, _ = run
     with pytest.raises(ConfigError, match='want "grid", "float32"'):

@@ -60,6 +60,16 @@ def test_a_round_is_one_line_with_its_figures():
             },
             "round 2: client c7 refused: field 'delta': no",
         ),
+        (
+            {
+                "event": "client",
+                "round": 2,
+                "client": "c7",
+                "status": "failed",
+                "reason": "client c7 failed: it diverged",
+            },
+            "round 2: client c7 failed: it diverged",
+        ),
         ({"event": "client", "round": 2, "client": "c7", "status": "accepted"}, ""),
         ({"event": "warning", "text": "slow"}, "warning: slow"),
         ({"event": "run_started", "directory": "runs/x"}, "run runs/x"),
@@ -146,6 +156,14 @@ def test_the_table_shows_known_figures_and_dashes():
     assert ["parameters", "1,234,567", "1,234,567", "-", "456,789"] in rows
     assert ["bytes", "up", "-", "-", "-", "2.0", "kB"] in rows
     assert ["latency", "-", "-", "-", "0.500", "ms"] in rows
+
+
+def test_what_should_be_known_stands_under_the_table():
+    stream = io.StringIO()
+    summary = {"accuracy_final": 0.9, "warnings": ["[a] client", *"bcdefg"]}
+    print_outcome(summary, Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    assert lines[-5:] == [f"warning: {text}" for text in ("[a] client", *"bcde")]
 
 
 def test_the_comparison_shows_shares_of_the_dense_network():

@@ -1,0 +1,47 @@
+"""What whoever reads the figures of a run should know beside them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from fedprune.common.messages import Status
+from fedprune.server.runs.events import MAIN
+
+Event = Mapping[str, object]
+
+_NAMED = 3  # clients that a line names
+_SELDOM = 0.5  # share of its rounds that a client should count in
+
+
+def remarks_of(events: Sequence[Event]) -> list[str]:
+    """Return each warning of a run once, and a line about clients that do not count."""
+    texts = [str(event.get("text", "")) for event in events if _is(event, "warning")]
+    return list(dict.fromkeys([*texts, *_seldom_counted(events)]))
+
+
+def _seldom_counted(events: Sequence[Event]) -> list[str]:
+    """Return a line about clients whose answers were mostly not accepted.
+
+    The network has hardly learned from them, however well it does for the others.
+    """
+    asked, counted = Counter[str](), Counter[str]()
+    reasons: dict[str, str] = {}
+    for event in events:
+        if not _is(event, "client") or event.get("run", MAIN) != MAIN:
+            continue
+        client = str(event.get("client"))
+        asked[client] += 1
+        if event.get("status") == Status.ACCEPTED:
+            counted[client] += 1
+        else:
+            reasons[client] = str(event.get("reason", ""))
+    seldom = [name for name in sorted(asked) if counted[name] < _SELDOM * asked[name]]
+    if not seldom:
+        return []
+    named = [f"{name}: {counted[name]} of {asked[name]}" for name in seldom[:_NAMED]]
+    more = f" and {len(seldom) - _NAMED} more" if len(seldom) > _NAMED else ""
+    text = f"{len(seldom)} of {len(asked)} clients counted in few or none of their"
+    return [f"{text} rounds ({', '.join(named)}{more}); {reasons[seldom[0]]}"]
+
+
+def _is(event: Event, kind: str) -> bool:
+    return event.get("event") == kind

@@ -1,0 +1,35 @@
+"""What should be known beside the figures of a run."""
+
+from fedprune.server.runs.remarks import remarks_of
+
+
+def client(name, status="accepted", run="main"):
+    reason = "" if status == "accepted" else f"client {name} failed: NaN"
+    fields = {"client": name, "status": status, "reason": reason, "run": run}
+    return {"event": "client", "round": 1, **fields}
+
+
+def test_each_warning_is_told_once():
+    event = {"event": "warning", "text": "look"}
+    assert remarks_of([event, client("a"), event]) == ["look"]
+
+
+def test_clients_that_seldom_or_never_counted_are_named_with_a_reason():
+    events = [client("a"), client("c", "late"), client("c")]
+    events += [client("b", "failed")] * 2 + [client("b")]
+    events += [client("d", "refused")]
+    (line,) = remarks_of(events)
+    assert line == (
+        "2 of 4 clients counted in few or none of their rounds (b: 1 of 3, d: 0 of 1); "
+        "client b failed: NaN"
+    )
+
+
+def test_what_a_client_did_in_the_control_alone_is_no_remark():
+    assert remarks_of([client("a"), client("a", "failed", "control")]) == []
+
+
+def test_many_are_not_all_named():
+    (line,) = remarks_of([client(f"c{number}", "refused") for number in range(5)])
+    assert "5 of 5 clients" in line
+    assert "(c0: 0 of 1, c1: 0 of 1, c2: 0 of 1 and 2 more); client c0" in line
