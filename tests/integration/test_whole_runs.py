@@ -1,6 +1,7 @@
 """Laws of a whole run in this process: guard, penalty, median, participation, order."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,8 +205,8 @@ def test_the_teacher_that_is_sent_is_the_broadcast_that_others_kept(tmp_path, pl
 class Shuffled(fedprune.simulations.engines.worker.Worker):
     """Plays the clients in the opposite order, as other workers would."""
 
-    def play(self, asking, orders):
-        return super().play(asking, orders[::-1])
+    def play(self, asking):
+        return super().play(replace(asking, orders=asking.orders[::-1]))
 
 
 @pytest.mark.parametrize("changes", [{}, PARTIAL], ids=["all", "partial"])
