@@ -26,10 +26,10 @@ from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
 from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
-from fedprune.server.rounds.plan import Setting
 from fedprune.server.rounds.state import (
     Known,
     ServerState,
+    Setting,
     Snapshot,
     Totals,
     learn,

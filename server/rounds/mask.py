@@ -13,8 +13,7 @@ from fedprune.common.sparsity.masks import (
     n_of_m,
     unstructured,
 )
-from fedprune.server.rounds.plan import Setting
-from fedprune.server.rounds.state import ServerState
+from fedprune.server.rounds.state import ServerState, Setting
 
 
 def take_mask(state: ServerState, setting: Setting) -> ServerState:

@@ -1,7 +1,7 @@
 """From the state to a round's questions: who is asked, and what they are sent."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from fedprune.common import codec
@@ -15,10 +15,8 @@ from fedprune.common.messages import (
     RoundPlan,
     TrainSettings,
 )
-from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
-from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.broadcast import (
     Sending,
     encode_network,
@@ -30,29 +28,7 @@ from fedprune.server.rounds.cut import CLIENT_CRITERIA, choose_next
 from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
 from fedprune.server.rounds.engine import Asking, Order, RoundWork
 from fedprune.server.rounds.influence import weight_caps
-from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What stays the same in all rounds of a run.
-
-    Attributes:
-        run_id: Name of the run; a message of another run is refused.
-        config: The configuration.
-        structure: The original network.
-        clients: Ids of all clients, in order.
-        latency: What a latency in the budget is measured by, or None.
-        enrolled: Client id -> examples that it enrolled with: what it claims later
-            counts up to that.
-    """
-
-    run_id: str
-    config: Config
-    structure: Structure
-    clients: tuple[str, ...]
-    latency: LatencyTable | None = None
-    enrolled: Mapping[str, int] = field(default_factory=dict)
+from fedprune.server.rounds.state import Known, Sent, ServerState, Setting, Snapshot
 
 
 def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundWork:

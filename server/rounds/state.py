@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fedprune.common.config import Config
 from fedprune.common.messages import (
     GridWeights,
     Mask,
@@ -14,8 +15,31 @@ from fedprune.common.messages import (
     Vector,
     WeightMask,
 )
+from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import Cursor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What stays the same in all rounds of a run.
+
+    Attributes:
+        run_id: Name of the run; a message of another run is refused.
+        config: The configuration.
+        structure: The original network.
+        clients: Ids of all clients, in order.
+        latency: What a latency in the budget is measured by, or None.
+        enrolled: Client id -> examples that it enrolled with: what it claims later
+            counts up to that.
+    """
+
+    run_id: str
+    config: Config
+    structure: Structure
+    clients: tuple[str, ...]
+    latency: LatencyTable | None = None
+    enrolled: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

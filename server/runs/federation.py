@@ -9,8 +9,7 @@ from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
-from fedprune.server.rounds.plan import Setting
-from fedprune.server.rounds.state import ServerState, Snapshot, new_state
+from fedprune.server.rounds.state import ServerState, Setting, Snapshot, new_state
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder

@@ -19,8 +19,8 @@ from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.task import Task
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.plan import Setting, plan_round
-from fedprune.server.rounds.state import new_state
+from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.state import Setting, new_state
 from fedprune.server.runs.trying import structure_of
 
 TASK = {"task.model": "mlp", "task.data": "digits", "task.clients": 3}

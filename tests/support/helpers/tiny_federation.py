@@ -23,8 +23,7 @@ from fedprune.common.task import Task
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import RoundWork
-from fedprune.server.rounds.plan import Setting
-from fedprune.server.rounds.state import ServerState, new_state
+from fedprune.server.rounds.state import ServerState, Setting, new_state
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
 
