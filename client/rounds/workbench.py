@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from fedprune.client.rounds.broadcasts import Taken
 from fedprune.common.messages import Broadcast, Mask, Statistics, Vector, digest_of
 from fedprune.common.models.flat import get_statistics, set_statistics, set_weights
 from fedprune.common.models.layout import lay_out
@@ -15,6 +15,8 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.structure.announced import Check, same_as
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import ClientData, Task
+
+T = TypeVar("T")
 
 _KEPT = 3  # the current network, its teacher, and the one before a rollback
 _READ = 4  # broadcasts of one round: whole, and told from those of a few others
@@ -38,7 +40,7 @@ class Workbench:
         self._spare: nn.Module | None = None  # built to compare, not cut yet
         self._teacher = b""
         self._lessons: dict[str, Tensor] = {}
-        self._taken: OrderedDict[bytes, Taken] = OrderedDict()
+        self._taken: OrderedDict[bytes, Any] = OrderedDict()
 
     def follow(self, seed: int, validation: float) -> None:
         """Work for a run: what was made of another seed or validation share goes."""
@@ -95,10 +97,10 @@ class Workbench:
             self._lessons[client_id] = teach()
         return self._lessons[client_id]
 
-    def taken(self, broadcast: Broadcast, read: Callable[[], Taken]) -> Taken:
-        """Return a broadcast that was read; equal bytes are read once."""
+    def taken(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
+        """Return what reading a broadcast gave; equal bytes are read once."""
         key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
-        found = self._taken.pop(key, None) or read()
+        found: T = self._taken.pop(key, None) or read()
         self._taken[key] = found
         while len(self._taken) > _READ:
             self._taken.popitem(last=False)
