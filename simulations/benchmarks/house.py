@@ -14,6 +14,7 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.imports import Imports, read_imports
+from fedprune.simulations.benchmarks.kit.repeats import most_repeats
 from fedprune.simulations.benchmarks.kit.walk import Walk, walk_of_an_encode
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,7 @@ def measure() -> list[Figure]:
         *_folders(found),
         *_imports(read_imports(_ROOT, _PACKAGES)),
         _lines(found),
+        _repeats(most_repeats()),
         *_walk(walk_of_an_encode()),
         _wheel(),
     ]
@@ -99,6 +101,17 @@ def _lines(files: list[Path]) -> Figure:
         goal="<= 34500",
         detail="all lines of .py files; what came between the two commits refuses "
         "wrong input, foreign code and hostile clients",
+    )
+
+
+def _repeats(found: dict[str, int]) -> Figure:
+    return Figure(
+        name="kinds of work that a round does twice to one object",
+        value=sum(times > 1 for times in found.values()),
+        reference=f"5 at {_BEFORE}",
+        goal="== 0",
+        detail=", ".join(f"{kind} {times}" for kind, times in sorted(found.items()))
+        + "; at most in a run of four clients",
     )
 
 
