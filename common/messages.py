@@ -8,11 +8,11 @@ Vocabulary: a *unit* is one prunable channel of the ORIGINAL network, numbered
 blake2b.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
-from math import inf, prod
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +25,11 @@ Indices: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 
 DIGEST_SIZE = 16
+
+# Bounds of a network from outside, in a structure, a plan or a mask.
+MAX_UNITS = 1 << 20
+MAX_WEIGHTS = 1 << 31  # entries of one tensor, and of all together
+MAX_STRUCTURE = 1 << 22  # bytes of structure JSON; ResNet-152 has 0.3 MB
 
 
 def digest_of(*parts: bytes) -> bytes:
@@ -267,6 +272,11 @@ class TrainSettings:
     score_examples: int
     seed: int
 
+    @property
+    def density_sent(self) -> float:
+        """Largest share of entries of an answer: 0 where nothing is trained."""
+        return self.update_density if self.epochs else 0.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class GridWeights:
@@ -425,53 +435,6 @@ class DecodedUpdate(ClientUpdate):
     """
 
     sparse: SparseDelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What the server knows of a valid answer before it reads one byte of it.
-
-    Attributes:
-        run_id: The run that is going on.
-        round: The round that is going on.
-        client_id: The client that was asked.
-        plan: Digest of the current prune plan.
-        base: Digest of the decoded broadcast.
-        base_weights: The decoded broadcast, float32[size]; both ends hold it, so a
-            coder may use it as context.
-        spec: Shapes of the network that was sent.
-        values: How values travel, as in ``TrainSettings.values``.
-        update_density: Largest share of entries that an answer may send.
-        scored: Whether an importance may be present.
-        measured: Whether statistics must be present.
-        max_bytes: Largest message accepted.
-        max_examples: Largest ``num_examples`` accepted.
-        max_value: Largest magnitude of one entry of the delta.
-        max_weight: Largest weight in the mean; what is claimed beyond it does not
-            count.
-        max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
-            not known yet.
-        mask: Where all entries of the delta are, bool[size]: no positions travel;
-            None = they do.
-    """
-
-    run_id: str
-    round: int
-    client_id: str
-    plan: bytes
-    base: bytes
-    base_weights: Vector = field(repr=False)
-    spec: ModelSpec
-    values: str
-    update_density: float
-    scored: bool
-    measured: bool
-    max_bytes: int
-    max_examples: int
-    max_value: float
-    max_weight: int
-    max_norm: float = inf
-    mask: Mask | None = field(default=None, repr=False)
 
 
 class Status(StrEnum):

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.codec import BaseName
+from fedprune.common.codec import BaseName, Known
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import (
     Broadcast,
@@ -41,6 +41,11 @@ class Taken:
     spec: ModelSpec
     weights: Vector
     grid: GridWeights | None = None
+
+    @cached_property
+    def known(self) -> Known:
+        """What server and client hold of it, without a mask."""
+        return Known.of(self.spec, self.weights)
 
     @cached_property
     def full(self) -> bytes:

@@ -9,8 +9,6 @@ from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Mask, ModelSpec, RoundPlan, WeightMask
 from fedprune.common.sparsity.masks import check_mask
 
-_MAX_STORED = 1 << 31
-
 
 def open_mask(
     plan: RoundPlan, spec: ModelSpec, store: ClientStore
@@ -26,7 +24,7 @@ def open_mask(
     name = f"mask-{plan.mask.hex()}.bin"
 
     def read(data: bytes) -> WeightMask:
-        return codec.decode_mask(data, _MAX_STORED, spec.size)
+        return codec.decode_mask(data, max_weights=spec.size)
 
     mask = plan.weight_mask or store.load_shared(name, read)
     if mask is None:

@@ -8,16 +8,19 @@ from fedprune.client.rounds.mask import open_mask
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
+from fedprune.common.codec import Known
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import (
     Broadcast,
     ModelSpec,
     RoundPlan,
+    TrainSettings,
     Vector,
     WeightMask,
     digest_of,
 )
 from fedprune.common.pruning.plan import check_plan
+from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.structure.structure import Structure
 
 
@@ -28,16 +31,21 @@ class Opened:
     Attributes:
         plan: The plan.
         structure: The original network.
-        spec: Shapes of the network that was sent.
         taken: Its broadcast, read.
+        known: What server and client hold of it, by which the answer is coded.
         mask: The weight mask that it is under, or None.
     """
 
     plan: RoundPlan
     structure: Structure
-    spec: ModelSpec
     taken: Taken
+    known: Known
     mask: WeightMask | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Shapes of the network that was sent."""
+        return self.taken.spec
 
     @property
     def weights(self) -> Vector:
@@ -68,10 +76,22 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
     taken = bench.taken(plan.broadcast, lambda: take(plan.broadcast, structure, store))
     hold_on(taken, plan.broadcast.plan, plan.round, store)
     mask = open_mask(plan, spec, store)
-    opened = Opened(plan=plan, structure=structure, spec=spec, taken=taken, mask=mask)
+    opened = Opened(
+        plan=plan,
+        structure=structure,
+        taken=taken,
+        known=_known(taken, mask, plan.settings),
+        mask=mask,
+    )
     if plan.keep_broadcast:  # later rounds are taught by it
         keep_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
     return opened
+
+
+def _known(taken: Taken, mask: WeightMask | None, settings: TrainSettings) -> Known:
+    """Return what both ends hold, with the mask if no positions travel."""
+    places = without_positions(mask, settings.density_sent)
+    return taken.known if places is None else replace(taken.known, mask=places)
 
 
 def keep_teacher(

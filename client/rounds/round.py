@@ -9,11 +9,10 @@ from fedprune.client.rounds.train import Lesson, train
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.errors import DataError
-from fedprune.common.messages import ClientUpdate, Mask, RoundPlan
+from fedprune.common.messages import ClientUpdate, RoundPlan
 from fedprune.common.models.flat import get_weights
 from fedprune.common.seeding import Use, generator, seed_torch
 from fedprune.common.sparsity.gates import build_gates
-from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.sparsity.penalty import Aim, build_penalty
 
 
@@ -55,8 +54,7 @@ def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
     with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
         loss = train(model, work, rng)
-    known = codec.hold(opened.spec, opened.weights, mask=_agreed(opened))
-    delta = send(opened, known, store, get_weights(model) - opened.weights)
+    delta = send(opened, store, get_weights(model) - opened.weights)
     update = ClientUpdate(
         run_id=plan.run_id,
         round=plan.round,
@@ -70,14 +68,7 @@ def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
         statistics=own if plan.settings.measure else None,
         validation=validation,
     )
-    return codec.encode_update(update, known)
-
-
-def _agreed(opened: Opened) -> Mask | None:
-    """Return where all entries of the update are, if no positions travel."""
-    settings = opened.plan.settings
-    density = settings.update_density if settings.epochs else 0.0
-    return without_positions(opened.mask, density)
+    return codec.encode_update(update, opened.known)
 
 
 def _aim(plan: RoundPlan) -> Aim:

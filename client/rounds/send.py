@@ -12,9 +12,7 @@ from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
 
 
-def send(
-    opened: Opened, known: Known, store: ClientStore, delta: Vector
-) -> QuantisedDelta:
+def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
     """Choose what is sent, keep the rest for later, and return what travels."""
     settings = opened.plan.settings
     keep = opened.plan.broadcast.plan.keep
@@ -30,7 +28,7 @@ def send(
         # Kept back, it would spoil every later round of this client.
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite"
         raise DataError(msg)
-    chosen = _choose(total, settings, known)
+    chosen = _choose(total, settings, opened.known)
     quantised = codec.quantise_delta(
         chosen, opened.spec, settings.values, settings.step_error
     )

@@ -68,7 +68,7 @@ from fedprune.common.codec.delta.quantise import (
     quantise_delta,
     value_bits,
 )
-from fedprune.common.codec.delta.side_information import Known, hold
+from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.frame import VERSION, Kind, seal, unseal
 from fedprune.common.codec.grid.coding import (
     BaseName,
@@ -94,7 +94,6 @@ from fedprune.common.codec.messages.model import (
     model_parts,
 )
 from fedprune.common.codec.messages.plan import (
-    PlanCache,
     address_plan,
     decode_broadcast,
     decode_plan,
@@ -104,6 +103,7 @@ from fedprune.common.codec.messages.plan import (
 )
 from fedprune.common.codec.messages.stored import decode_held, encode_held, held_plan
 from fedprune.common.codec.messages.update import (
+    Expected,
     decode_update,
     encode_update,
     fixed_bytes,
@@ -120,10 +120,10 @@ __all__ = [
     "VALUES",
     "VERSION",
     "BaseName",
+    "Expected",
     "Kind",
     "Known",
     "PackedModel",
-    "PlanCache",
     "Shape",
     "address_plan",
     "base_name",
@@ -158,7 +158,6 @@ __all__ = [
     "fixed_bytes",
     "grid_values",
     "held_plan",
-    "hold",
     "ideal_bytes",
     "is_grid",
     "model_parts",

@@ -19,6 +19,7 @@ LARGEST = sys.float_info.max
 
 MAX_NAME = 128
 MAX_ROUND = 2**31 - 1
+MAX_STORED = 1 << 31  # bytes of a message in a store of the reader's own
 MAX_COUNT = 2**48  # counts stay exact in float64, also after a few additions
 
 _SHOWN = 60

@@ -14,6 +14,7 @@ from fedprune.common.codec import checks
 from fedprune.common.codec.delta.quantise import VALUES
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
+    MAX_UNITS,
     Broadcast,
     Mask,
     PrunePlan,
@@ -21,7 +22,6 @@ from fedprune.common.messages import (
     TrainSettings,
 )
 
-MAX_UNITS = 2**24
 CHOICES = ("rate", "magnitude")
 
 PENALTIES = (

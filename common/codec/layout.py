@@ -1,4 +1,4 @@
-"""Rows and columns of a network, as the contexts of the update coder see them."""
+"""Rows and columns of a network, as scales and the contexts of the coder see them."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.rows import row_bounds
 from fedprune.common.messages import Indices, Mask, ModelSpec
 
 TENSORS = 64  # tensors that are told apart; later ones share the last number
@@ -109,3 +108,23 @@ class Shape:
 def _numbered(counts: list[int]) -> Class:
     numbers = np.minimum(np.arange(len(counts)), TENSORS - 1).astype(np.uint8)
     return np.repeat(numbers, np.array(counts, dtype=np.int64))
+
+
+def row_bounds(spec: ModelSpec) -> Indices:
+    """Return where each row starts, and at last the size, int64[rows + 1]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(spec.row_lengths)])
+
+
+def entries_per_row(indices: Indices, spec: ModelSpec) -> Indices:
+    """Return how many of the rising positions lie in each row, int64[rows]."""
+    return np.diff(np.searchsorted(indices, row_bounds(spec)))
+
+
+def tensor_of_row(spec: ModelSpec, row: int) -> str:
+    """Return the name of the tensor that row ``row`` belongs to."""
+    end = 0
+    for tensor in spec.tensors:
+        end += tensor.rows
+        if row < end:
+            return tensor.name
+    return "?"

@@ -28,10 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import Reason
-from fedprune.common.messages import TensorSpec
+from fedprune.common.messages import (
+    MAX_STRUCTURE,
+    MAX_UNITS,
+    MAX_WEIGHTS,
+    TensorSpec,
+)
 from fedprune.common.structure.announced import Announced, Check
 from fedprune.common.structure.json_fields import (
-    MAX_NAME,
+    MAX_PATH,
     load_object,
     read_int,
     read_keys,
@@ -64,10 +69,7 @@ ATTRIBUTE_NAMES = frozenset(
     | {"num_features", "num_channels", "num_groups"}
 )
 _FREE_NAMES = 2
-MAX_BYTES = 1 << 22
-MAX_UNITS = 1 << 20
 MAX_LENGTH = 1 << 24  # of one dimension
-MAX_WEIGHTS = 1 << 31  # entries of one tensor, and of all together
 MAX_POSITIONS = 1 << 22  # of all unit lists together: 16 MB of int32
 MAX_DIMS = 8
 MAX_MULTIPLIES = 1 << 40
@@ -124,7 +126,7 @@ def decode(data: bytes, check: Check | None = None) -> Parts:
         PayloadError: If it is too long, malformed, inconsistent, not the bytes
             that ``encode`` writes for its meaning, or ``check`` refuses it.
     """
-    found = load_object(data, "structure", MAX_BYTES)
+    found = load_object(data, "structure", MAX_STRUCTURE)
     read_keys(found, KEYS | (LATER_KEYS & found.keys()), "structure")
     read_int(found["version"], "structure.version", 1, VERSION)
     tensors = _read_tensors(found["tensors"])
@@ -291,7 +293,7 @@ def _read_attributes(
 
 
 def _is_public(name: str) -> bool:
-    return len(name) <= MAX_NAME and name.isidentifier() and not name.startswith("_")
+    return len(name) <= MAX_PATH and name.isidentifier() and not name.startswith("_")
 
 
 def _read_made(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.parsing import parse_json
 
-MAX_NAME = 512  # characters
+MAX_PATH = 512  # characters of the dotted name of a tensor or a module
 
 
 def refuse(field: str, detail: str, reason: Reason = Reason.BAD_VALUE) -> PayloadError:
@@ -59,7 +59,7 @@ def read_int(found: object, field: str, low: int, high: int) -> int:
 
 def read_name(found: object, field: str) -> str:
     """Return ``found`` as a non-empty printable string, or refuse it."""
-    fits = isinstance(found, str) and 0 < len(found) <= MAX_NAME
+    fits = isinstance(found, str) and 0 < len(found) <= MAX_PATH
     if not isinstance(found, str) or not fits or not found.isprintable():
         raise refuse(field, f"found {repr(found)[:40]}; want a printable name")
     return found

@@ -7,10 +7,10 @@ import numpy as np
 
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
+from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import (
     ClientRecord,
-    Expected,
     SparseDelta,
     Status,
     Vector,

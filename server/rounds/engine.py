@@ -11,16 +11,15 @@ from math import inf
 from typing import Protocol
 
 from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.codec import Expected, Known
 from fedprune.common.config import Robust
 from fedprune.common.messages import (
     ClientRecord,
-    Expected,
     ModelSpec,
     RoundPlan,
     SparseDelta,
     Vector,
 )
-from fedprune.common.sparsity.masks import without_positions
 from fedprune.server.rounds.broadcast import Sending
 
 
@@ -71,7 +70,7 @@ class RoundWork:
         asking: The questions.
         plan: The plan that they all carry, without an address; with the weight mask
             that it names, if it names one.
-        spec: Shapes of the network that is sent.
+        known: What server and clients hold of it, by which answers are coded.
         sending: The network that is sent.
         robust: What limits the influence of one client.
         deadline_s: Seconds after which the round goes on without the missing.
@@ -80,11 +79,16 @@ class RoundWork:
 
     asking: Asking
     plan: RoundPlan
-    spec: ModelSpec
+    known: Known
     sending: Sending
     robust: Robust
     deadline_s: float
     goal: int
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Shapes of the network that is sent."""
+        return self.known.shape.spec
 
     @property
     def weights(self) -> Vector:
@@ -93,7 +97,7 @@ class RoundWork:
 
     def expected(self, order: Order) -> Expected:
         """Return what a valid answer of one client looks like."""
-        return expect(self.plan, self.spec, self.weights, self.asking, order)
+        return expect(self.plan, self.known, self.asking, order)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,25 +144,17 @@ class Engine(Protocol):
         ...
 
 
-def expect(
-    plan: RoundPlan, spec: ModelSpec, weights: Vector, asking: Asking, order: Order
-) -> Expected:
-    """Return what a valid answer of one client to this plan looks like.
-
-    ``plan.weight_mask`` is the mask that the client holds, whatever it was sent.
-    """
-    # The closing round trains nothing, so an entry there is no honest change.
-    density = plan.settings.update_density if plan.settings.epochs else 0.0
+def expect(plan: RoundPlan, known: Known, asking: Asking, order: Order) -> Expected:
+    """Return what a valid answer of one client to this plan looks like."""
     return Expected(
         run_id=plan.run_id,
         round=plan.round,
         client_id=order.client_id,
         plan=plan.broadcast.plan.digest,
         base=plan.broadcast.digest,
-        base_weights=weights,
-        spec=spec,
+        known=known,
         values=plan.settings.values,
-        update_density=density,
+        update_density=plan.settings.density_sent,
         scored=bool(plan.settings.importance),
         measured=plan.settings.measure,
         max_bytes=asking.max_bytes,
@@ -166,5 +162,4 @@ def expect(
         max_value=asking.limits.max_value,
         max_weight=order.max_weight,
         max_norm=asking.max_norm,
-        mask=without_positions(plan.weight_mask, density),
     )

@@ -17,6 +17,7 @@ from fedprune.common.messages import (
 )
 from fedprune.common.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
+from fedprune.common.sparsity.masks import without_positions
 from fedprune.server.rounds.broadcast import (
     Sending,
     encode_network,
@@ -66,10 +67,11 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         singles=_needs_singles(state, config),
         max_norm=_longest(state, config),
     )
+    mask = without_positions(state.mask, base.settings.density_sent)
     return RoundWork(
         asking=asking,
         plan=base,
-        spec=spec,
+        known=codec.Known.of(spec, sending.weights, mask=mask),
         sending=sending,
         robust=config.robust,
         deadline_s=config.rounds.deadline_s,

@@ -101,18 +101,16 @@ def altered(attack: Attack, scene: Scene, answer: bytes) -> bytes:
         max_bytes=_MAX_BYTES,
         singles=False,
     )
-    held = replace(scene.plan, weight_mask=opened.mask)
-    spec, weights = opened.spec, opened.weights
     order = Order(
         client_id=scene.plan.client_id,
         variant=0,
         acknowledged=0,
         max_weight=scene.most,
     )
-    expected = expect(held, spec, weights, asking, order)
+    expected = expect(scene.plan, opened.known, asking, order)
     update = codec.decode_update(answer, expected)
-    known = codec.hold(spec, weights, mask=expected.mask)
-    return codec.encode_update(attack(update, spec, scene), known)
+    forged = attack(update, opened.spec, scene)
+    return codec.encode_update(forged, opened.known)
 
 
 def scaled(update: DecodedUpdate, spec: ModelSpec, factor: float) -> ClientUpdate:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
     ClientRecord,
-    Expected,
     Statistics,
     Status,
     Validation,

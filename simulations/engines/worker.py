@@ -17,8 +17,9 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
+from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
-from fedprune.common.messages import ClientRecord, Expected
+from fedprune.common.messages import ClientRecord
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
@@ -104,10 +105,9 @@ class Worker:
         except (Exception, SystemExit) as error:  # user code may raise anything
             why = str(error) if isinstance(error, FedPruneError) else told(error)
             return failure(order.client_id, why, len(message))
-        held = replace(plan, weight_mask=opened.mask)
         return _Answered(
             data=data,
-            expected=expect(held, opened.spec, opened.weights, asking, order),
+            expected=expect(plan, opened.known, asking, order),
             bytes_down=len(message),
             seconds=time.monotonic() - started,
         )

@@ -5,8 +5,8 @@ import pytest
 from helpers.processes import on_ray
 from helpers.small_runs import events, figures, read_summary, run_small
 
-import fedprune.client.rounds.round
-import fedprune.server.rounds.engine
+import fedprune.client.rounds.opened
+import fedprune.server.rounds.plan
 from fedprune.common.artifacts import read_model_file
 from fedprune.simulations.export.export import export_run
 
@@ -58,7 +58,7 @@ def test_the_mask_is_sent_once(compressed):
 def test_an_update_without_positions_is_smaller_than_with_them(
     compressed, tmp_path, monkeypatch
 ):
-    for place in (fedprune.client.rounds.round, fedprune.server.rounds.engine):
+    for place in (fedprune.client.rounds.opened, fedprune.server.rounds.plan):
         monkeypatch.setattr(place, "without_positions", lambda mask, density: None)
     other = run_small(tmp_path, COMPRESSED)
     up = [

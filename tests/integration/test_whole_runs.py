@@ -109,14 +109,14 @@ def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypa
     def boost(answer, opened):
         """Return the answer with every sent entry turned round and made huge."""
         fields = list(codec.unseal(answer, codec.Kind.UPDATE, len(answer)))
-        plan, spec, base = opened.plan, opened.spec, opened.weights
+        plan, spec = opened.plan, opened.spec
         rng = np.random.default_rng(plan.round)
         chosen = sparsify(
             rng.normal(scale=3.0, size=spec.size).astype(np.float32),
             plan.settings.update_density,
         )
         forged = codec.quantise_delta(chosen, spec, plan.settings.values)
-        fields[7] = codec.encode_delta(forged, codec.hold(spec, base))
+        fields[7] = codec.encode_delta(forged, opened.known)
         return codec.seal(codec.Kind.UPDATE, fields)
 
     monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", boosted)

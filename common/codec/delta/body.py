@@ -9,13 +9,15 @@ from fedprune.common.codec.delta.levels import (
     Entries,
     Levels,
     Scale,
+    alphabet_of,
     code_levels,
+    code_scales,
     look_up,
+    shifts,
 )
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.delta.positions import code_places
 from fedprune.common.codec.delta.quantise import GRIDS
-from fedprune.common.codec.delta.scales import alphabet_of, code_scales, shifts
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class

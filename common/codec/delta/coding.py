@@ -35,9 +35,8 @@ from fedprune.common.codec.delta.levels import look_up
 from fedprune.common.codec.delta.options import Recipe, lanes_for
 from fedprune.common.codec.delta.quantise import GRIDS, dequantise_delta
 from fedprune.common.codec.delta.side_information import Known
-from fedprune.common.codec.entropy.coder import Writer
+from fedprune.common.codec.entropy.coder import Writer, close_stream, open_stream
 from fedprune.common.codec.entropy.raw_bits import split_raw
-from fedprune.common.codec.entropy.stream import close_stream, open_stream
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
 

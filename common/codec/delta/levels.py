@@ -1,4 +1,4 @@
-"""What a delta holds at its places: levels and signs.
+"""What a delta holds at its places: scales, levels and signs.
 
 A level travels relative to what the shrink of the sparsifier would have made of it:
 ``rest = level * sign(weight) + shrink / scale``, rounded.  Its size is told by the
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.delta.positions import SCORES
+from fedprune.common.codec.delta.quantise import GRIDS, LADDER
 from fedprune.common.codec.delta.side_information import Known
-from fedprune.common.codec.delta.symbols import Alphabet
+from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import COARSE, SIZES, Class, float_classes
 from fedprune.common.codec.entropy.models import BitModel, SymbolModel
@@ -26,6 +27,8 @@ from fedprune.common.messages import Indices
 
 _HALVES = 22  # bits cut off a float, so that halves of an octave are left
 SIDES = 2  # the weight is alive or 0
+_HIGH, _LOW = 32, 8  # a code is an octave and an eighth of it
+_LOW_BITS = 3
 OCTAVES = 8  # classes of a level's size that signs are told apart by
 
 Levels = NDArray[np.int16]
@@ -210,3 +213,48 @@ def _code_symbols(
         contexts += number * entries.contexts
         sizes = (COARSE, number)
     return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
+
+
+def alphabet_of(values: str, *, shifted: bool) -> Alphabet:
+    """Return the alphabet of sizes; a shift makes them up to twice as large."""
+    top = GRIDS[values].top
+    return integers(top * 2 if shifted else top)
+
+
+def code_scales(
+    coder: Coder, counts: Ints, tensors: Class, codes: Class | None
+) -> Class:
+    """Write or read the code of every row or tensor that has an entry.
+
+    Args:
+        coder: Either end.
+        counts: Entries that share each scale.
+        tensors: Context of each scale, uint8[len(counts)].
+        codes: uint8[len(counts)], or None to read.
+
+    Returns:
+        The codes; 0 where there is no entry.
+    """
+    filled = np.flatnonzero(counts)
+    contexts = tensors[filled]
+    high: Class | None = None
+    low: Class | None = None
+    if codes is not None:
+        high = codes[filled] >> np.uint8(_LOW_BITS)
+        low = codes[filled] & np.uint8(_LOW - 1)
+    high = coder.code(SymbolModel(_HIGH, (TENSORS,)), contexts, high)
+    low = coder.code(SymbolModel(_LOW, (TENSORS,)), contexts, low)
+    found = np.zeros(len(counts), dtype=np.uint8)
+    found[filled] = high << np.uint8(_LOW_BITS) | low
+    return found
+
+
+def shifts(shrink: np.float32, codes: Class, counts: Ints, values: str) -> Levels:
+    """Return ``shrink / scale`` of each entry, rounded to a level, int16[entries].
+
+    Doubles: one division and one rounding, which every platform does alike.
+    """
+    top = GRIDS[values].top
+    steps = np.where(codes > 0, LADDER[codes], np.float32(np.inf)).astype(np.float64)
+    levels = np.clip(np.rint(np.float64(shrink) / steps), -top, top)
+    return np.repeat(levels.astype(np.int16), counts)

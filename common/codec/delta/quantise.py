@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec.rows import entries_per_row, tensor_of_row
+from fedprune.common.codec.layout import entries_per_row, tensor_of_row
 from fedprune.common.errors import DataError
 from fedprune.common.messages import (
     Indices,

@@ -1,6 +1,6 @@
 """What both ends hold before a message is read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,9 @@ _QUARTERS = 21  # bits cut off a float, so that quarters of an octave are left
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What server and client both hold; classes of it are found once.
+    """What server and client both hold; who codes many messages by it keeps it.
+
+    Classes of it are found once.
 
     Attributes:
         shape: Rows and columns of the network.
@@ -24,8 +26,13 @@ class Known:
     """
 
     shape: Shape
-    base: Vector
-    mask: Mask | None = None
+    base: Vector = field(repr=False)
+    mask: Mask | None = field(default=None, repr=False)
+
+    @staticmethod
+    def of(spec: ModelSpec, base: Vector, *, mask: Mask | None = None) -> "Known":
+        """Return what is held by the shapes of a network."""
+        return Known(shape=Shape(spec), base=base, mask=mask)
 
     def places(self, recipe: Recipe) -> tuple[Class | None, int]:
         """Return the class of each place by what is known of it, and their number.
@@ -45,23 +52,3 @@ class Known:
     def _weights(self) -> Class:
         bounds = self.shape.tensors
         return float_classes(self.base, bounds, shift=_QUARTERS, classes=FLOATS)
-
-
-_held: list[Known] = []
-
-
-def hold(spec: ModelSpec, base: Vector, *, mask: Mask | None = None) -> Known:
-    """Return what a receiver of many messages holds, the same object for each.
-
-    Args:
-        spec: Shapes of the network.
-        base: The decoded broadcast, float32[spec.size]; not written to later.
-        mask: The agreed weight mask, or None.
-    """
-    for known in _held:
-        same = known.base is base and known.mask is mask
-        if same and known.shape.spec is spec:
-            return known
-    known = Known(shape=Shape(spec), base=base, mask=mask)
-    _held[:] = [known]
-    return known

@@ -10,10 +10,15 @@ max(n div 1024, 8) lanes; blocks and shares are those of ``delta/format.py``.
 
 import numpy as np
 
-from fedprune.common.codec.entropy.coder import Coder, Writer
+from fedprune.common.codec.entropy.coder import (
+    Coder,
+    Writer,
+    close_stream,
+    end_stream,
+    open_stream,
+)
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.models import SymbolModel
-from fedprune.common.codec.entropy.stream import close_stream, end_stream, open_stream
 from fedprune.common.errors import PayloadError, Reason
 
 _NIBBLE, _HALF = 16, 4  # values, and bits, of half a byte

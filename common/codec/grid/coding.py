@@ -10,9 +10,13 @@ import numpy as np
 
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import Recipe, lanes_for
-from fedprune.common.codec.entropy.coder import Writer
+from fedprune.common.codec.entropy.coder import (
+    WORD_BYTES,
+    Writer,
+    close_stream,
+    open_stream,
+)
 from fedprune.common.codec.entropy.raw_bits import join_raw, split_raw, to_bits
-from fedprune.common.codec.entropy.stream import WORD_BYTES, close_stream, open_stream
 from fedprune.common.codec.frame import Kind, kind_of, seal, unseal
 from fedprune.common.codec.grid.body import (
     BITS,

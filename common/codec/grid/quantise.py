@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec.rows import tensor_of_row
+from fedprune.common.codec.layout import tensor_of_row
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import GridWeights, ModelSpec, Vector
 

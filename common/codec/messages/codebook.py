@@ -25,9 +25,13 @@ from numpy.typing import NDArray
 
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import lanes_for
-from fedprune.common.codec.entropy.coder import Writer
+from fedprune.common.codec.entropy.coder import (
+    Writer,
+    close_stream,
+    end_stream,
+    open_stream,
+)
 from fedprune.common.codec.entropy.models import SymbolModel
-from fedprune.common.codec.entropy.stream import close_stream, end_stream, open_stream
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import ConfigError, PayloadError, Reason

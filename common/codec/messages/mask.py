@@ -16,7 +16,7 @@ from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Mask, RoundPlan, WeightMask
 
 ITEMS = 2  # of a plan under a mask
-MAX_WEIGHTS = 1 << 26  # where the receiver does not say how many its network has
+UNTOLD = 1 << 26  # weights, where the receiver does not say how many its network has
 _MASK = 5
 
 
@@ -55,7 +55,7 @@ def encode_mask(mask: WeightMask) -> bytes:
 
 
 def decode_mask(
-    data: bytes, max_bytes: int, max_weights: int = MAX_WEIGHTS
+    data: bytes, max_bytes: int = checks.MAX_STORED, *, max_weights: int = UNTOLD
 ) -> WeightMask:
     """Return a stored mask; trust nothing in ``data``.
 

@@ -12,7 +12,6 @@ from typing import Any
 from fedprune.common.codec import checks
 from fedprune.common.codec.fields import broadcast_fields, read_broadcast
 from fedprune.common.codec.frame import Kind, seal, unseal
-from fedprune.common.codec.messages.plan import MAX_STORED
 from fedprune.common.codec.messages.text import read_text, squeeze_text
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Broadcast
@@ -59,7 +58,7 @@ def encode_model(model: PackedModel) -> bytes:
     )
 
 
-def decode_model(data: bytes, max_bytes: int = MAX_STORED) -> PackedModel:
+def decode_model(data: bytes, max_bytes: int = checks.MAX_STORED) -> PackedModel:
     """Return a network whose weights are still encoded; trust nothing in ``data``.
 
     Raises:

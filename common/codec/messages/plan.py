@@ -21,38 +21,18 @@ from fedprune.common.codec.fields import (
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.messages.mask import (
     ITEMS,
-    MAX_WEIGHTS,
+    UNTOLD,
     mask_items,
     read_mask_items,
 )
 from fedprune.common.codec.messages.text import read_text, squeeze_text
 from fedprune.common.errors import ConfigError, PayloadError, Reason
-from fedprune.common.messages import Broadcast, Phase, RoundPlan, Statistics, digest_of
-
-MAX_STORED = 1 << 31  # bytes of a broadcast in a client's own store
+from fedprune.common.messages import Broadcast, Phase, RoundPlan, Statistics
 
 _PLAN = 3
 _SHARED = 14
 _PHASES = tuple(phase.value for phase in Phase)
 _NOBODY = "nobody"
-
-
-class PlanCache:
-    """Holds the last shared part that was read, so a worker reads it once a round.
-
-    The arrays of the plans that it returns are the same objects; as everywhere, a
-    receiver does not write to them.
-    """
-
-    def __init__(self) -> None:
-        self._last: tuple[bytes, RoundPlan] | None = None
-
-    def read(self, shared: bytes, max_weights: int = MAX_WEIGHTS) -> RoundPlan:
-        """Return the validated shared part; equal bytes are read only once."""
-        name = digest_of(shared)
-        if self._last is None or self._last[0] != name:
-            self._last = (name, _read_shared(shared, max_weights))
-        return self._last[1]
 
 
 def encode_plan(plan: RoundPlan) -> bytes:
@@ -111,9 +91,8 @@ def address_plan(shared: bytes, client_id: str, acknowledged: int) -> bytes:
 def decode_plan(
     data: bytes,
     max_bytes: int,
-    cache: PlanCache | None = None,
     *,
-    max_weights: int = MAX_WEIGHTS,
+    max_weights: int = UNTOLD,
 ) -> RoundPlan:
     """Return the plan in ``data``; trust nothing in it.
 
@@ -123,7 +102,6 @@ def decode_plan(
     Args:
         data: The message.
         max_bytes: Largest message accepted.
-        cache: Where the shared part is looked up and kept.
         max_weights: Weights of the receiver's own network, uncut: a weight mask
             that announces more is refused before it is unpacked.
 
@@ -132,11 +110,7 @@ def decode_plan(
     """
     fields = checks.array(unseal(data, Kind.PLAN, max_bytes), "plan", _PLAN)
     client_id = checks.name(fields[0], "client_id")
-    shared = checks.blob(fields[2], "shared")
-    if cache is None:
-        plan = _read_shared(shared, max_weights)
-    else:
-        plan = cache.read(shared, max_weights)
+    plan = _read_shared(checks.blob(fields[2], "shared"), max_weights)
     acknowledged = checks.integer(fields[1], "acknowledged", 0, plan.round - 1)
     return replace(plan, client_id=client_id, acknowledged=acknowledged)
 
@@ -146,7 +120,7 @@ def encode_broadcast(broadcast: Broadcast) -> bytes:
     return seal(Kind.BROADCAST, broadcast_fields(broadcast))
 
 
-def decode_broadcast(data: bytes, max_bytes: int = MAX_STORED) -> Broadcast:
+def decode_broadcast(data: bytes, max_bytes: int = checks.MAX_STORED) -> Broadcast:
     """Return a stored broadcast; trust nothing in ``data``.
 
     Raises:

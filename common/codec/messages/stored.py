@@ -9,7 +9,6 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.fields import plan_fields, read_plan
 from fedprune.common.codec.frame import Kind, seal, unseal
-from fedprune.common.codec.messages.update import MAX_INSPECTED
 from fedprune.common.messages import GridWeights, ModelSpec, PrunePlan
 
 _FIELDS = 4
@@ -53,4 +52,4 @@ def decode_held(data: bytes, spec: ModelSpec) -> GridWeights:
 
 
 def _items(data: bytes) -> tuple[object, ...]:
-    return checks.array(unseal(data, Kind.HELD, MAX_INSPECTED), "held", _FIELDS)
+    return checks.array(unseal(data, Kind.HELD, checks.MAX_STORED), "held", _FIELDS)

@@ -10,8 +10,7 @@ import bz2
 
 from fedprune.common.codec import checks
 from fedprune.common.errors import PayloadError, Reason
-
-MAX_STRUCTURE = 1 << 25  # bytes of structure JSON; ResNet-152 has 0.3 MB
+from fedprune.common.messages import MAX_STRUCTURE
 
 _LEVEL = 9  # blocks of 900 kB
 

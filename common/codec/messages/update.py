@@ -1,20 +1,21 @@
 """The message up: a client's whole answer to one round."""
 
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, inf
 
 import numpy as np
 
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
 from fedprune.common.codec.delta.quantise import dequantise_delta
-from fedprune.common.codec.delta.side_information import Known, hold
+from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.fields import read_statistics, statistics_fields
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import (
     ClientUpdate,
     DecodedUpdate,
-    Expected,
+    ModelSpec,
     QuantisedDelta,
     SparseDelta,
     Statistics,
@@ -22,11 +23,56 @@ from fedprune.common.messages import (
     Vector,
 )
 
-MAX_INSPECTED = 1 << 31  # bytes of a message whose sender nobody set a cap for
-
 _FIELDS = 11
 _HALF = "<f2"
 _VALIDATION = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the server knows of a valid answer before it reads one byte of it.
+
+    Attributes:
+        run_id: The run that is going on.
+        round: The round that is going on.
+        client_id: The client that was asked.
+        plan: Digest of the current prune plan.
+        base: Digest of the decoded broadcast.
+        known: What both ends hold: the decoded broadcast, and with a mask where all
+            entries of the delta are, so that no positions travel.
+        values: How values travel, as in ``TrainSettings.values``.
+        update_density: Largest share of entries that an answer may send.
+        scored: Whether an importance may be present.
+        measured: Whether statistics must be present.
+        max_bytes: Largest message accepted.
+        max_examples: Largest ``num_examples`` accepted.
+        max_value: Largest magnitude of one entry of the delta.
+        max_weight: Largest weight in the mean; what is claimed beyond it does not
+            count.
+        max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
+            not known yet.
+    """
+
+    run_id: str
+    round: int
+    client_id: str
+    plan: bytes
+    base: bytes
+    known: Known
+    values: str
+    update_density: float
+    scored: bool
+    measured: bool
+    max_bytes: int
+    max_examples: int
+    max_value: float
+    max_weight: int
+    max_norm: float = inf
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Shapes of the network that was sent."""
+        return self.known.shape.spec
 
 
 def encode_update(update: ClientUpdate, known: Known) -> bytes:
@@ -37,7 +83,7 @@ def encode_update(update: ClientUpdate, known: Known) -> bytes:
 
     Args:
         update: The answer.
-        known: What client and server hold (``hold``): the broadcast that it answers.
+        known: What client and server hold: the broadcast that it answers.
 
     Raises:
         DataError: If a moment does not fit float16, or sizes do not fit.
@@ -113,7 +159,9 @@ def fixed_bytes(data: bytes) -> int:
     Raises:
         PayloadError: If the bytes have not the form of an update.
     """
-    fields = checks.array(unseal(data, Kind.UPDATE, MAX_INSPECTED), "update", _FIELDS)
+    fields = checks.array(
+        unseal(data, Kind.UPDATE, checks.MAX_STORED), "update", _FIELDS
+    )
     return len(data) - delta_parts(checks.blob(fields[7], "delta"))["entries"]
 
 
@@ -140,11 +188,10 @@ def _round(value: object) -> int:
 
 
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
-    spec = expected.spec
-    most = ceil(expected.update_density * spec.size)
-    known = hold(spec, expected.base_weights, mask=expected.mask)
-    if expected.mask is not None:
-        most = int(np.count_nonzero(expected.mask))
+    known = expected.known
+    most = ceil(expected.update_density * known.shape.size)
+    if known.mask is not None:
+        most = int(np.count_nonzero(known.mask))
     return decode_delta(data, known, values=expected.values, max_entries=most)
 
 

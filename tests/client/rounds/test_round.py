@@ -231,8 +231,7 @@ def test_a_client_that_missed_cuts_needs_only_the_newest_plan(tmp_path):
     client.plan = client.with_plan(twice, round=5, acknowledged=1)
     spec = tiny_structure().spec(twice.keep)
     weights = codec.decode_weights(client.plan.broadcast.weights, spec)
-    sending = replace(client.work.sending, weights=weights)
-    client.work = replace(client.work, spec=spec, sending=sending)
+    client.work = replace(client.work, known=codec.Known.of(spec, weights))
     assert client.decode(client.answer()).delta.size == spec.size
 
 

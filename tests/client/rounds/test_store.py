@@ -218,7 +218,7 @@ def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
         store.save_generation(generation)
     spec = structure.spec(plan.keep)
     taken = Taken(came=asked.broadcast.weights, spec=spec, weights=work.weights)
-    opened = Opened(plan=asked, structure=structure, spec=spec, taken=taken)
+    opened = Opened(plan=asked, structure=structure, taken=taken, known=taken.known)
     return _residual(opened, store)
 
 

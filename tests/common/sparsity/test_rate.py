@@ -147,7 +147,7 @@ def test_messages_are_shorter_than_their_loss_of_energy():
     rng = np.random.default_rng(3)
     scales = np.outer(rng.gamma(2, size=200), rng.gamma(2, size=300))
     total = (rng.laplace(size=(200, 300)) * scales).astype(np.float32).reshape(-1)
-    known = codec.hold(spec, np.zeros(spec.size, np.float32))
+    known = codec.Known.of(spec, np.zeros(spec.size, np.float32))
     by_rate = sparsify_by_rate(total, 0.05, known.shape, 1.0)
     largest = sparsify(total, 0.05)
 

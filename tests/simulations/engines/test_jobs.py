@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.codec import Known
 from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
@@ -50,7 +51,7 @@ def work_of(spec):
     return RoundWork(
         asking=ASKING,
         plan=None,
-        spec=spec,
+        known=Known.of(spec, np.zeros(spec.size, np.float32)),
         sending=None,
         robust=Robust(),
         deadline_s=60.0,

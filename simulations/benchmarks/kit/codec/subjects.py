@@ -9,7 +9,6 @@ from fedprune.common import codec
 from fedprune.common.messages import (
     Broadcast,
     ClientUpdate,
-    Expected,
     ModelSpec,
     Phase,
     PrunePlan,
@@ -60,33 +59,14 @@ def subjects() -> list[Subject]:
 
 def _update(values: str, base: Vector) -> Subject:
     """Return an answer with every optional field."""
-    rng = np.random.default_rng(1)
-    indices = np.flatnonzero(rng.random(SPEC.size) < 0.4)  # noqa: PLR2004 - of all
-    sent = (0.02 * rng.normal(size=len(indices))).astype(np.float32)
-    sent -= np.float32(0.1) * np.sign(base[indices])
-    delta = SparseDelta(size=SPEC.size, indices=indices, values=sent)
-    known = codec.Known(shape=codec.Shape(SPEC), base=base)
-    update = ClientUpdate(
+    update, known = update_and_known(values, base)
+    expected = codec.Expected(
         run_id="run-1",
         round=3,
         client_id="edge-03",
         plan=PLAN.digest,
         base=weights_digest(base),
-        num_examples=100,
-        loss=0.5,
-        delta=codec.quantise_delta(delta, SPEC, values),
-        importance=np.ones(SPEC.units, np.float32),
-        statistics=_statistics(),
-        validation=Validation(loss_sum=4.5, correct=7, count=10),
-    )
-    expected = Expected(
-        run_id="run-1",
-        round=3,
-        client_id="edge-03",
-        plan=PLAN.digest,
-        base=weights_digest(base),
-        base_weights=base,
-        spec=SPEC,
+        known=known,
         values=values,
         update_density=0.6,
         scored=True,
@@ -100,6 +80,31 @@ def _update(values: str, base: Vector) -> Subject:
         data=codec.encode_update(update, known),
         decode=lambda data: codec.decode_update(data, expected),
     )
+
+
+def update_and_known(
+    values: str = "step", base: Vector = BASE
+) -> tuple[ClientUpdate, codec.Known]:
+    """Return an answer with every optional field, and what both ends hold."""
+    rng = np.random.default_rng(1)
+    indices = np.flatnonzero(rng.random(SPEC.size) < 0.4)  # noqa: PLR2004 - of all
+    sent = (0.02 * rng.normal(size=len(indices))).astype(np.float32)
+    sent -= np.float32(0.1) * np.sign(base[indices])
+    delta = SparseDelta(size=SPEC.size, indices=indices, values=sent)
+    update = ClientUpdate(
+        run_id="run-1",
+        round=3,
+        client_id="edge-03",
+        plan=PLAN.digest,
+        base=weights_digest(base),
+        num_examples=100,
+        loss=0.5,
+        delta=codec.quantise_delta(delta, SPEC, values),
+        importance=np.ones(SPEC.units, np.float32),
+        statistics=_statistics(),
+        validation=Validation(loss_sum=4.5, correct=7, count=10),
+    )
+    return update, codec.Known.of(SPEC, base)
 
 
 def _statistics() -> Statistics:

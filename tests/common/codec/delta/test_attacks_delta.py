@@ -272,7 +272,7 @@ def test_an_update_of_another_network_is_refused():
     spec = replace(SPEC, tensors=tensors)
     base = np.zeros(spec.size, np.float32)
     for data in (UPDATE, MANY):
-        error = refusal(data, make_expected(spec=spec, base_weights=base))
+        error = refusal(data, make_expected(known=codec.Known.of(spec, base)))
         assert error.field.startswith("delta.")
 
 
@@ -280,8 +280,8 @@ def test_a_mask_of_another_round_is_stale():
     delta = make_update(60).delta
     mask = np.zeros(SPEC.size, bool)
     mask[delta.indices] = True
-    agreed = codec.encode_delta(delta, codec.hold(SPEC, BASE, mask=mask))
-    other = codec.hold(SPEC, BASE, mask=np.roll(mask, 1))
+    agreed = codec.encode_delta(delta, codec.Known.of(SPEC, BASE, mask=mask))
+    other = codec.Known.of(SPEC, BASE, mask=np.roll(mask, 1))
     with pytest.raises(StaleUpdate, match=r"delta.mask"):
         codec.decode_delta(agreed, other, values="int8", max_entries=SPEC.size)
 
@@ -290,7 +290,7 @@ def test_an_agreed_mask_of_another_count_is_refused():
     delta = make_update(60).delta
     mask = np.zeros(SPEC.size, bool)
     mask[delta.indices] = True
-    known = codec.hold(SPEC, BASE, mask=mask)
+    known = codec.Known.of(SPEC, BASE, mask=mask)
     items = delta_of(put(DELTA_ITEM, codec.encode_delta(delta, known)))
     forged = delta_of(put_delta({COUNT: items[COUNT] - 1}, put(
         DELTA_ITEM, codec.encode_delta(delta, known))))  # fmt: skip

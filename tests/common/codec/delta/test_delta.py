@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
 from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.delta.quantise import VALUES, quantise_delta
-from fedprune.common.codec.delta.side_information import Known, hold
+from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.layout import Shape
 from fedprune.common.errors import DataError, PayloadError
 from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
@@ -100,7 +100,7 @@ def test_a_second_decoder_agrees_on_many_lanes_and_blocks():
     noise = rng.normal(size=len(chosen)) * 0.03
     values = (noise - 0.2 * np.sign(base[chosen])).astype(np.float32)
     delta = SparseDelta(size=spec.size, indices=chosen, values=values)
-    known = hold(spec, base)
+    known = Known.of(spec, base)
     for kind in VALUES:
         wanted = quantise_delta(delta, spec, kind)
         data = encode_delta(wanted, known)
@@ -121,7 +121,7 @@ def test_empty_and_full_masks_travel(count, values):
 @pytest.mark.parametrize("values", VALUES)
 def test_a_network_of_one_weight_travels(values):
     spec = ModelSpec(tensors=(TensorSpec(name="w", shape=()),), moments=0, units=0)
-    known = hold(spec, np.float32([0.5]))
+    known = Known.of(spec, np.float32([0.5]))
     delta = SparseDelta(size=1, indices=np.array([0]), values=np.float32([-0.25]))
     wanted = quantise_delta(delta, spec, values)
     data = encode_delta(wanted, known)
@@ -147,9 +147,9 @@ def test_what_both_ends_hold_makes_the_message_shorter():
     spec, base, delta = structured()
     mask = np.zeros(spec.size, bool)
     mask[delta.indices] = True
-    plain = len(encode_delta(delta, hold(spec, np.zeros_like(base))))
-    context = len(encode_delta(delta, hold(spec, base)))
-    agreed = len(encode_delta(delta, hold(spec, base, mask=mask)))
+    plain = len(encode_delta(delta, Known.of(spec, np.zeros_like(base))))
+    context = len(encode_delta(delta, Known.of(spec, base)))
+    agreed = len(encode_delta(delta, Known.of(spec, base, mask=mask)))
     assert context < 0.8 * plain
     assert agreed < context
 
@@ -167,7 +167,7 @@ def test_the_shrink_of_the_sparsifier_is_predicted():
         indices=np.arange(spec.size),
         values=values.reshape(-1).astype(np.float32),
     )
-    known = hold(spec, base.reshape(-1))
+    known = Known.of(spec, base.reshape(-1))
     header = read_fields(
         encode_delta(quantise_delta(delta, spec, "int8"), known)
     ).header
@@ -177,7 +177,7 @@ def test_the_shrink_of_the_sparsifier_is_predicted():
 def test_unrelated_weights_are_not_used():
     spec, base, delta = structured()
     other = np.random.default_rng(1).permutation(base)
-    header = read_fields(encode_delta(delta, hold(spec, other))).header
+    header = read_fields(encode_delta(delta, Known.of(spec, other))).header
     assert not header.recipe.base
     assert not header.shrink
 
@@ -200,7 +200,7 @@ def test_random_positions_cost_little_more_than_their_entropy():
             spec,
             "step",
         )
-        data = encode_delta(delta, hold(spec, np.zeros(size, np.float32)))
+        data = encode_delta(delta, Known.of(spec, np.zeros(size, np.float32)))
         signs = mask.sum() / 8
         assert len(data) <= 1.02 * (entropy * size / 8 + signs) + 200
 
@@ -221,7 +221,7 @@ def test_a_delta_of_another_network_is_not_encoded():
 
 def test_entries_outside_the_agreed_mask_are_not_encoded():
     delta = quantise_delta(sparse_delta(6), SPEC, "int8")
-    known = hold(SPEC, BASE, mask=np.zeros(SPEC.size, bool))
+    known = Known.of(SPEC, BASE, mask=np.zeros(SPEC.size, bool))
     with pytest.raises(DataError, match="outside the agreed mask"):
         encode_delta(delta, known)
 

@@ -9,7 +9,6 @@ from fedprune.common import codec
 from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.messages import (
-    Expected,
     ModelSpec,
     Phase,
     SparseDelta,
@@ -388,14 +387,13 @@ def test_the_golden_deltas_use_every_context():
 
 
 def test_an_update_of_version_2_decodes_to_the_same_values():
-    expected = Expected(
+    expected = codec.Expected(
         run_id="run-1",
         round=3,
         client_id="edge-03",
         plan=b"P" * 16,
         base=b"B" * 16,
-        base_weights=np.zeros(SMALL.size, np.float32),
-        spec=SMALL,
+        known=codec.Known.of(SMALL, np.zeros(SMALL.size, np.float32)),
         values="int8",
         update_density=1.0,
         scored=True,
@@ -418,8 +416,7 @@ def test_an_update_of_version_2_decodes_to_the_same_values():
     assert update.delta.indices.tolist() == [0, 2, 10]
     assert update.delta.values.tolist() == [125, -63, 117]
     assert update.delta.scales.tolist() == [172, 0, 194]
-    known = codec.hold(SMALL, expected.base_weights)
-    assert codec.encode_update(update, known).hex() == UPDATE
+    assert codec.encode_update(update, expected.known).hex() == UPDATE
 
 
 WEIGHTS = [127, -63.4, 0, 1, 0, 0, 0, 0, 1 / 3, -2, 0]

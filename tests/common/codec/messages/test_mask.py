@@ -120,9 +120,6 @@ def test_a_mask_of_more_weights_than_the_receiver_has_is_never_unpacked():
     plan = edit(message, lambda items: items.__setitem__(4, message_of(shared)))
     readers = {
         "plan": lambda: codec.decode_plan(plan, 1 << 20, max_weights=SPEC.size),
-        "cached plan": lambda: codec.decode_plan(
-            plan, 1 << 20, codec.PlanCache(), max_weights=SPEC.size
-        ),
         "stored": lambda: codec.decode_mask(
             seal(Kind.MASK, bomb), 1 << 20, max_weights=SPEC.size
         ),

@@ -118,26 +118,6 @@ def test_the_shared_part_is_encoded_once_and_addressed_to_each_client():
         assert_same_round(codec.decode_plan(data, BIG), wanted)
 
 
-def test_a_cache_reads_equal_shared_parts_once_and_others_anew():
-    plan, cache = make_plan(), codec.PlanCache()
-    first = codec.decode_plan(codec.encode_plan(plan), BIG, cache)
-    second = replace(plan, client_id="b", acknowledged=0)
-    again = codec.decode_plan(codec.encode_plan(second), BIG, cache)
-    assert again.broadcast is first.broadcast
-    assert_same_round(again, second)
-    later = replace(plan, round=4)
-    assert_same_round(codec.decode_plan(codec.encode_plan(later), BIG, cache), later)
-
-
-def test_a_cache_does_not_hide_a_damaged_shared_part():
-    plan, cache = make_plan(), codec.PlanCache()
-    codec.decode_plan(codec.encode_plan(plan), BIG, cache)
-    shared = bytearray(codec.encode_shared(plan))
-    shared[40] ^= 1
-    with pytest.raises(PayloadError):
-        codec.decode_plan(codec.address_plan(bytes(shared), "b", 0), BIG, cache)
-
-
 def test_a_plan_that_clients_would_refuse_is_not_encoded():
     for change in ({"lr": 0.0}, {"penalty": "l3"}, {"batch": 0}):
         plan = replace(make_plan(), settings=replace(EXAMPLE, **change))

@@ -11,7 +11,6 @@ from fedprune.common import codec
 from fedprune.common.messages import (
     Broadcast,
     ClientUpdate,
-    Expected,
     ModelSpec,
     Phase,
     PrunePlan,
@@ -44,7 +43,7 @@ PLAN = PrunePlan(
     parent=b"p" * 16,
 )
 BASE: Vector = np.random.default_rng(7).normal(size=SPEC.size).astype(np.float32)
-KNOWN = codec.hold(SPEC, BASE)
+KNOWN = codec.Known.of(SPEC, BASE)
 SETTINGS = TrainSettings(
     epochs=2,
     batch=32,
@@ -100,7 +99,7 @@ def make_update(count: int, values: str = "int8", seed: int = 0) -> ClientUpdate
     )
 
 
-def make_expected(values: str = "int8", **changes: Any) -> Expected:
+def make_expected(values: str = "int8", **changes: Any) -> codec.Expected:
     """Return what the server expects of ``make_update``."""
     fields: dict[str, Any] = {
         "run_id": "run-1",
@@ -108,8 +107,7 @@ def make_expected(values: str = "int8", **changes: Any) -> Expected:
         "client_id": "edge-03",
         "plan": PLAN.digest,
         "base": weights_digest(BASE),
-        "base_weights": BASE,
-        "spec": SPEC,
+        "known": KNOWN,
         "values": values,
         "update_density": 0.5,
         "scored": True,
@@ -119,7 +117,7 @@ def make_expected(values: str = "int8", **changes: Any) -> Expected:
         "max_value": 10.0,
         "max_weight": 1000,
     }
-    return Expected(**(fields | changes))
+    return codec.Expected(**(fields | changes))
 
 
 def make_broadcast(values: str = "grid", seed: int = 1) -> Broadcast:
