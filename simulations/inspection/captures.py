@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprune.common import codec
+from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.frame import Kind, kind_of
 
@@ -20,7 +21,7 @@ def inspect_update(path: Path) -> Info:
     Raises:
         PayloadError: If it is broken; names the field and the reason.
     """
-    data = path.read_bytes()
+    data = read_whole(path)
     captured = kind_of(data) == Kind.CAPTURE
     capture = codec.decode_capture(data) if captured else None
     update = capture.update if capture is not None else data

@@ -1,22 +1,21 @@
 """``fedprune.simulate``: a federation from Python, with the caller's own objects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
-from torch import nn
 
 from fedprune.common.config import Config, load_config
-from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.system.paths import as_path
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.runs.run import RunResult, resume, run
 
-Factory: TypeAlias = Callable[[], nn.Module]
 Data: TypeAlias = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
 Settings: TypeAlias = Config | Path | str | Mapping[str, object]
 
@@ -56,7 +55,7 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         DataError: If the data is not usable.
         FedPruneError: If the run fails; its folder can be resumed.
     """
-    factory = _factory(model)
+    factory = as_factory(model, "model")
     if progress is not None and not callable(getattr(progress, "on_event", None)):
         message = f"progress: found {type(progress).__name__}, want a method on_event"
         raise ConfigError(message)
@@ -85,44 +84,6 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         return start(chosen)
     with stored(data, Path(chosen.run.dir)) as path:
         return start(_with_task(chosen, data=f"npz:{path}"))
-
-
-def _factory(model: object) -> Factory | None:
-    """Return a factory whose results are checked.
-
-    Raises:
-        ConfigError: If it is a network or cannot be called.
-    """
-    if model is None:
-        return None
-    if isinstance(model, nn.Module) or not callable(model):
-        message = (
-            f"model: found {type(model).__name__}, want a function without arguments "
-            "that returns a new network, for example: lambda: Net()"
-        )
-        raise ConfigError(message)
-    return partial(_made, model)
-
-
-def _made(factory: Callable[[], object]) -> nn.Module:
-    """Return the network that a factory of the user makes.
-
-    Raises:
-        ConfigError: If it fails, or returns something else.
-    """
-    name = getattr(factory, "__name__", type(factory).__name__)
-    try:
-        model = factory()
-    except FedPruneError:
-        raise
-    except Exception as error:
-        message = f"the factory '{name}' failed: {type(error).__name__}: {error}"
-        raise ConfigError(message) from error
-    if not isinstance(model, nn.Module):
-        found = type(model).__name__
-        message = f"the factory '{name}' returned {found}; want nn.Module"
-        raise ConfigError(message)
-    return model
 
 
 def _config(config: object) -> Config:
