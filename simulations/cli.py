@@ -334,6 +334,9 @@ def plain_command(app: typer.Typer) -> click.Command:
     typer.core.HAS_RICH = False
     root = get_command(app)
     for command in _commands(root):
+        # Click lists arguments and names near commands itself, and so does typer.
+        vars(command)["format_arguments"] = lambda _context, _formatter: None
+        vars(command)["suggest_commands"] = False
         written = _argument_help(command)
         for param in command.params:
             if isinstance(param, typer.core.TyperArgument):

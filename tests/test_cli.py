@@ -92,6 +92,11 @@ def test_a_checkout_that_has_lost_its_links_says_so_in_one_line(tmp_path):
         assert done.returncode == (2 if code == "fedprune.main()" else 1)
 
 
+def test_a_command_that_is_near_is_named_once(capsys):
+    assert call("simulat") == 2
+    assert capsys.readouterr().err.lower().count("did you mean") == 1
+
+
 def test_no_arguments_print_the_help(capsys):
     assert call() == 0
     assert capsys.readouterr().out.startswith("Usage: fedprune ")
