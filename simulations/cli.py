@@ -148,6 +148,12 @@ def simulate(
         session.resume_one(resume, address, show, trust_code=trust_code)
     elif sweep:
         configs = expand_sweep(file, overrides)
+        if not configs[0][0]:
+            message = (
+                "--sweep: no key has a list of values; want one, such as --set "
+                '"run.seed=[0, 1]", or no --sweep'
+            )
+            raise ConfigError(message)
         session.run_sweep(configs, reachable(ray_address), show)
     else:
         config = load_config(file, overrides)

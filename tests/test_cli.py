@@ -139,6 +139,10 @@ USAGE = {
         ["simulate", "--set", "run.seed=[1, 2]"],
         "several values are a sweep: use --sweep",
     ),
+    "a sweep of nothing": (
+        ["simulate", "--sweep", "--set", "run.seed=1"],
+        "--sweep: no key has a list of values; want one, such as",
+    ),
     "a resumed run with another configuration": (
         ["simulate", "--resume", "runs/x", "--seed", "1"],
         "--resume goes on with the run's own configuration",
@@ -226,6 +230,15 @@ def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
     assert capsys.readouterr().err == (
         "error: 2 of 5 answered; go on with: fedprune simulate --resume runs/x\n"
     )
+
+
+def test_a_learning_rate_that_is_too_high_is_not_resumed(capsys, monkeypatch):
+    events = [{"event": "run_started", "directory": "runs/x"}]
+    fail_with(
+        monkeypatch, RoundError("client diverged; want a lower client.lr"), events
+    )
+    assert call("simulate") == 4
+    assert "--resume" not in capsys.readouterr().err
 
 
 def test_control_c_says_how_to_resume(capsys, monkeypatch):

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
+from fedprune.common.artifacts.load import PYTHON_FACTORY
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.factory import Factory, as_factory
@@ -76,8 +77,9 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
             trust_code=trust_code,
         )
     chosen = _config(config)
+    _check_once(chosen, model=factory is not None, data=data is not None)
     if factory is not None:
-        chosen = _with_task(chosen, model="python")
+        chosen = _with_task(chosen, model=PYTHON_FACTORY)
     address = reachable(ray_address)
     start = partial(run, ray_address=address, progress=progress, factory=factory)
     if data is None:
@@ -94,6 +96,21 @@ def _config(config: object) -> Config:
     return load_config(
         as_path(config, "a configuration (or a Config, or a mapping of settings)")
     )
+
+
+def _check_once(config: Config, **handed: bool) -> None:
+    """Refuse a network or data that is handed over and set too: one would be ignored.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    for key, given in handed.items():
+        found = getattr(config.task, key)
+        named = key in config.task.model_fields_set and found != PYTHON_FACTORY
+        if given and named:
+            message = f"{key} is handed over and task.{key} is '{found}'; want one of"
+            message += " the two"
+            raise ConfigError(message)
 
 
 def _with_task(config: Config, **changes: Any) -> Config:  # noqa: ANN401 - of any key
