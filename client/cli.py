@@ -10,7 +10,7 @@ import typer
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.flower.payload import check_client_name
-from fedprune.common.system.paths import check_readable
+from fedprune.common.system.paths import check_model_path, check_readable
 
 app = typer.Typer()
 
@@ -103,6 +103,7 @@ def run_model(
     """Run a network on the test part of a data source."""
     from fedprune.client.device.predict import predict
 
+    check_model_path(model)
     check_readable(model, "want a file such as the final.safetensors of a client")
     rows = list(
         predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)

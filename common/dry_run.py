@@ -28,6 +28,7 @@ from fedprune.common.text import first_line
 
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step; nothing of it is kept
+_SAME = 1e-4  # how far two runs of one network may be apart
 _SUM = 1e-4  # how far the sum of probabilities in float32 or bfloat16 may be from 1
 
 
@@ -146,6 +147,24 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
             task.correct(outputs, batch.targets)
         _train_step(task, trial, batch)
     return _remarks(task, outputs)
+
+
+def check_steady(task: Task, model: nn.Module, batch: Batch) -> None:
+    """Refuse a network that is random in eval mode: no cut of it can be checked.
+
+    Raises:
+        ConfigError: If it gives two answers for the same inputs.
+    """
+    with _sealed(task.config.run.seed), torch.no_grad():
+        trial = lay_out(_copy(model), batch.inputs).eval()
+        one, two = (_outputs(task, trial, batch, "") for _ in range(2))
+    if not torch.allclose(one, two, rtol=_SAME, atol=_SAME, equal_nan=True):
+        msg = (
+            "the network gives two answers for the same inputs in eval mode: it draws "
+            "random numbers there; want F.dropout(..., training=self.training), or "
+            "nn.Dropout"
+        )
+        raise ConfigError(msg)
 
 
 def dry_run_cut(

@@ -150,6 +150,12 @@ def simulate(
         session.resume_one(resume, address, show, trust_code=trust_code)
     elif sweep:
         configs = expand_sweep(file, overrides)
+        if not configs[0][0]:
+            message = (
+                "--sweep: no key has a list of values; want one, such as --set "
+                '"run.seed=[0, 1]", or no --sweep'
+            )
+            raise ConfigError(message)
         session.run_sweep(configs, reachable(ray_address), show)
     else:
         config = load_config(file, overrides)
@@ -336,6 +342,9 @@ def plain_command(app: typer.Typer) -> click.Command:
     typer.core.HAS_RICH = False
     root = get_command(app)
     for command in _commands(root):
+        # Click lists arguments and names near commands itself, and so does typer.
+        vars(command)["format_arguments"] = lambda _context, _formatter: None
+        vars(command)["suggest_commands"] = False
         written = _argument_help(command)
         for param in command.params:
             if isinstance(param, typer.core.TyperArgument):

@@ -92,6 +92,11 @@ def test_a_checkout_that_has_lost_its_links_says_so_in_one_line(tmp_path):
         assert done.returncode == (2 if code == "fedprune.main()" else 1)
 
 
+def test_a_command_that_is_near_is_named_once(capsys):
+    assert call("simulat") == 2
+    assert capsys.readouterr().err.lower().count("did you mean") == 1
+
+
 def test_no_arguments_print_the_help(capsys):
     assert call() == 0
     assert capsys.readouterr().out.startswith("Usage: fedprune ")
@@ -133,6 +138,10 @@ USAGE = {
     "a sweep without --sweep": (
         ["simulate", "--set", "run.seed=[1, 2]"],
         "several values are a sweep: use --sweep",
+    ),
+    "a sweep of nothing": (
+        ["simulate", "--sweep", "--set", "run.seed=1"],
+        "--sweep: no key has a list of values; want one, such as",
     ),
     "a resumed run with another configuration": (
         ["simulate", "--resume", "runs/x", "--seed", "1"],
@@ -221,6 +230,15 @@ def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
     assert capsys.readouterr().err == (
         "error: 2 of 5 answered; go on with: fedprune simulate --resume runs/x\n"
     )
+
+
+def test_a_learning_rate_that_is_too_high_is_not_resumed(capsys, monkeypatch):
+    events = [{"event": "run_started", "directory": "runs/x"}]
+    fail_with(
+        monkeypatch, RoundError("client diverged; want a lower client.lr"), events
+    )
+    assert call("simulate") == 4
+    assert "--resume" not in capsys.readouterr().err
 
 
 def test_control_c_says_how_to_resume(capsys, monkeypatch):

@@ -26,7 +26,8 @@ def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
         total = opened.mask.apply(total)  # what was owed to masked weights is dropped
     if not np.all(np.isfinite(total)):
         # Kept back, it would spoil every later round of this client.
-        msg = f"client {opened.plan.client_id} diverged: its weights are not finite"
+        msg = f"client {opened.plan.client_id} diverged: its weights are not finite;"
+        msg += f" want a lower client.lr (it is {settings.lr:g})"
         raise DataError(msg)
     chosen = _choose(total, settings, opened.known)
     quantised = codec.quantise_delta(

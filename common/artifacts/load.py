@@ -10,7 +10,7 @@ or one folder above.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,14 @@ from fedprune.common.errors import (
 )
 from fedprune.common.messages import Mask, PrunePlan
 from fedprune.common.models.capped import ByteLimit
+from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.plan import apply_plan, full_plan
 from fedprune.common.structure.announced import at_most, size_limit
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.paths import as_path, check_model_path
 from fedprune.common.task import Task
+from fedprune.common.text import printable
 from fedprune.common.trust import check_code, code_of_model
 from fedprune.common.user_code import call_factory
 
@@ -114,7 +117,7 @@ class _Origin:
     """
 
     path: Path
-    factory: Callable[[], nn.Module] | None
+    factory: Factory | None
     trust_code: bool
     limit: int
 
@@ -122,7 +125,7 @@ class _Origin:
 def load_model(
     path: Path | str,
     *,
-    factory: Callable[[], nn.Module] | None = None,
+    factory: Factory | None = None,
     trust_code: bool = False,
     max_bytes: int | None = None,
 ) -> nn.Module:
@@ -139,18 +142,19 @@ def load_model(
             each byte of a larger file.
 
     Raises:
-        ConfigError: If the architecture is not known here, or is code of somebody
-            else's, or its code has changed.
+        ConfigError: If an argument is of another kind, or the architecture is not
+            known here, or is code of somebody else's, or its code has changed.
         IntegrityError: If a file is broken, the files do not belong together, or
             announce a larger network.
     """
-    path = Path(path)
+    path = as_path(path, "a model file")
+    check_model_path(path)
     held = path.stat().st_size if path.is_file() else 0
     origin = _Origin(
         path=path,
-        factory=factory,
+        factory=as_factory(factory, "factory"),
         trust_code=trust_code,
-        limit=size_limit(held, max_bytes),
+        limit=size_limit(held, _checked_limit(max_bytes)),
     )
     if path.suffix == ENDING:
         packed = read_packed(path, max_bytes)
@@ -162,6 +166,14 @@ def load_model(
     apply_plan(model, structure, keep)
     _fill(path, model, tensors)
     return model.eval()
+
+
+def _checked_limit(max_bytes: object) -> int | None:
+    if max_bytes is None or (type(max_bytes) is int and max_bytes > 0):
+        return max_bytes
+    found = printable(repr(max_bytes), 40)
+    msg = f"max_bytes: found {found}; want bytes, an int above 0, or None"
+    raise ConfigError(msg)
 
 
 def read_structure(

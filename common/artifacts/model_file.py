@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,8 @@ MODEL_KEYS = ("plan", "structure", "model", "input_shape", "num_outputs")
 _LARGEST = 1 << 24  # outputs, and entries of an example
 _DIMS = 8
 _NUMBER = re.compile(r"[0-9]{1,8}")
+_HEAD = 8  # bytes that tell the length of the header
+_ARRAYS = (".npz", ".npy")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -41,13 +42,13 @@ def encode_tensors(
     """
     plain = {name: _in_order(tensors[name]) for name in sorted(tensors)}
     data = safetensors.numpy.save(plain)
-    (length,) = struct.unpack_from("<Q", data)
-    header: dict[str, object] = json.loads(data[8 : 8 + length])
+    length = int.from_bytes(data[:_HEAD], "little")
+    header: dict[str, object] = json.loads(data[_HEAD : _HEAD + length])
     header.pop("__metadata__", None)
     whole = {"__metadata__": dict(sorted(metadata.items())), **header}
     text = json.dumps(whole, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+    return len(text).to_bytes(_HEAD, "little") + text + data[_HEAD + length :]
 
 
 def write_model_file(
@@ -97,7 +98,7 @@ def read_tensors_file(path: Path) -> tuple[Tensors, dict[str, str]]:
         IntegrityError: If the file is a pickle, truncated, not safetensors, names a
             tensor twice, or holds numbers that are not finite.
     """
-    data = _read(path)
+    data = read_whole(path)
     refuse_pickle(path, data)
     metadata = _read_metadata(path, data)
     try:
@@ -110,11 +111,14 @@ def read_tensors_file(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def refuse_pickle(path: Path, data: bytes) -> None:
-    """Refuse a pickled model and say how to convert it.
+    """Refuse a pickled model and say how to convert it, and data in its place.
 
     Raises:
-        IntegrityError: If name or first bytes are those of a pickle.
+        IntegrityError: If name or first bytes are those of a pickle, or of arrays.
     """
+    if path.suffix.lower() in _ARRAYS:
+        msg = f"{path} holds data (NumPy arrays), no model; as data: task.data=npz:FILE"
+        raise IntegrityError(msg)
     # A safetensors header of 640 bytes begins like a pickle; its ninth byte tells.
     pickled = data.startswith(_PICKLE_STARTS) and data[8:9] != b"{"
     if pickled or path.suffix.lower() in _PICKLE_SUFFIXES:
@@ -158,23 +162,35 @@ def _in_order(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.asarray(array, order="C")
 
 
-def _read(path: Path) -> bytes:
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        IntegrityError: If it is empty or cannot be read.
+    """
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise IntegrityError(msg) from error
+    if not data:
+        msg = f"{path}: the file is empty"
+        raise IntegrityError(msg)
+    return data
 
 
 def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
     """Return the header's text metadata; the library does not look at duplicates."""
+    if len(data) < _HEAD:
+        msg = f"{path}: not a whole safetensors file: {len(data)} bytes"
+        raise IntegrityError(msg)
+    length = int.from_bytes(data[:_HEAD], "little")
     try:
-        (length,) = struct.unpack_from("<Q", data)
         # A length beyond the file makes a header that is not JSON: refused below.
-        header = parse_json(data[8 : 8 + length], _without_duplicates)
+        header = parse_json(data[_HEAD : _HEAD + length], _without_duplicates)
         metadata = header.get("__metadata__", {})
         return {str(key): str(value) for key, value in metadata.items()}
-    except (struct.error, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         msg = f"{path}: not a whole safetensors file: {error}"
         raise IntegrityError(msg) from error
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from fedprune.common import codec
+from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError, Reason
 from fedprune.common.messages import (
@@ -138,11 +139,7 @@ def read_packed(path: Path, max_bytes: int | None = None) -> Packed:
     Raises:
         IntegrityError: If it is broken, or its parts do not belong together.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
-        raise IntegrityError(msg) from error
+    data = read_whole(path)
     try:
         return unpack(data, max_bytes)
     except PayloadError as error:

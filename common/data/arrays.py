@@ -61,22 +61,24 @@ def make_dataset(
         DataError: If an array is empty, has another type or shape, holds a value that
             is not finite, or a class is negative or too great.
     """
-    train, test = _inputs(raw.x_train, name), _inputs(raw.x_test, name)
+    train = _inputs(raw.x_train, f"'{name}': x_train")
+    test = _inputs(raw.x_test, f"'{name}': x_test")
     if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
         msg = (
             f"'{name}': training inputs are {train.dtype}{list(train.shape[1:])}, "
             f"test inputs {test.dtype}{list(test.shape[1:])}; want the same"
         )
         raise DataError(msg)
-    y_train, y_test = _targets(raw.y_train, name), _targets(raw.y_test, name)
+    y_train = _targets(raw.y_train, f"'{name}': y_train")
+    y_test = _targets(raw.y_test, f"'{name}': y_test")
     regression = y_train.dtype.kind == "f"
     outputs = _outputs(y_train, y_test, num_outputs, name)
     pixels = train.dtype == np.uint8
     offset = (PIXEL_OFFSET if pixels else 0.0) if offset is None else offset
     scale = (PIXEL_SCALE if pixels else 1.0) if scale is None else scale
     return Dataset(
-        train=_examples(train, y_train, offset, scale, name),
-        test=_examples(test, y_test, offset, scale, name),
+        train=_examples(train, y_train, offset, scale, f"'{name}', training part"),
+        test=_examples(test, y_test, offset, scale, f"'{name}', test part"),
         num_outputs=outputs,
         input_shape=train.shape[1:],
         regression=regression,
@@ -85,27 +87,27 @@ def make_dataset(
 
 
 def _examples(
-    inputs: Inputs, targets: Targets, offset: float, scale: float, name: str
+    inputs: Inputs, targets: Targets, offset: float, scale: float, what: str
 ) -> Examples:
     try:
         return Examples(inputs=inputs, targets=targets, offset=offset, scale=scale)
     except DataError as error:
-        msg = f"'{name}': {error}"
+        msg = f"{what}: {error}"
         raise DataError(msg) from error
 
 
-def _inputs(array: NDArray[np.generic], name: str) -> Inputs:
+def _inputs(array: NDArray[np.generic], what: str) -> Inputs:
     """Return inputs as uint8 or float32 [n, ...], images as [n, channels, h, w]."""
     if array.ndim not in (2, 3, 4) or array.size == 0:
         msg = (
-            f"'{name}': inputs have shape {array.shape}; want [n, features], "
-            f"[n, height, width] or [n, channels, height, width], none of them 0"
+            f"{what} has shape {array.shape}; want [n, features], "
+            "[n, height, width] or [n, channels, height, width], none of them 0"
         )
         raise DataError(msg)
     array = _channels_first(array)
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array, dtype=np.uint8)
-    return _finite(array, f"'{name}': inputs")
+    return _finite(array, what)
 
 
 def _channels_first(array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -119,28 +121,33 @@ def _channels_first(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _finite(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
     if array.dtype.kind not in "buif":
-        msg = f"{what} have type {array.dtype}; want numbers"
+        msg = f"{what} has type {array.dtype}; want numbers"
         raise DataError(msg)
     with np.errstate(over="ignore"):
         numbers = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(numbers).all():
-        msg = f"{what} hold a value that is not finite in float32"
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
+        msg = f"{what} holds a value that is not finite in float32, in {len(bad)} of "
+        msg += f"{len(finite)} examples, first in {what.rpartition(' ')[2]}[{bad[0]}]"
         raise DataError(msg)
     return numbers
 
 
-def _targets(array: NDArray[np.generic], name: str) -> Targets:
+def _targets(array: NDArray[np.generic], what: str) -> Targets:
     """Return classes as int64[n], values as float32[n, k]."""
     if array.ndim not in (1, 2) or array.size == 0:
-        msg = f"'{name}': targets have shape {array.shape}; want [n] or [n, k]"
+        msg = f"{what} has shape {array.shape}; want [n] or [n, k], none of them 0"
         raise DataError(msg)
     if array.dtype.kind == "f":
-        return _finite(array.reshape(len(array), -1), f"'{name}': targets")
+        return _finite(array.reshape(len(array), -1), what)
     if array.dtype.kind not in "bui" or array.size != len(array):
         msg = (
-            f"'{name}': targets are {array.dtype}{list(array.shape)}; "
-            f"want integer classes [n] or floating values [n, k]"
+            f"{what} is {array.dtype}{list(array.shape)}; want integer classes [n] or "
+            "floating values [n, k]"
         )
+        if array.ndim == 2 and np.isin(array, (0, 1)).all():  # noqa: PLR2004
+            msg += "; of one-hot rows the classes are targets.argmax(axis=1)"
         raise DataError(msg)
     return array.reshape(-1).astype(np.int64)
 

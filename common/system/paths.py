@@ -28,6 +28,19 @@ def as_path(value: object, what: str) -> Path:
     raise ConfigError(message)
 
 
+def check_model_path(path: Path) -> None:
+    """Refuse a folder where a model file is wanted; that of a run is named.
+
+    Raises:
+        ConfigError: If it is a folder.
+    """
+    if path.is_dir():
+        inside = path / "model" / "final.safetensors"
+        hint = inside if inside.is_file() else "a .safetensors or .fpz file"
+        msg = f"{path} is a folder; want a model file: {hint}"
+        raise ConfigError(msg)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder with its parents; one that is there stays.
 

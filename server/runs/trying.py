@@ -7,7 +7,13 @@ from torch import nn
 
 from fedprune.common.config import Config
 from fedprune.common.data.held_out import check_held_out
-from fedprune.common.dry_run import Batch, check_data, dry_run, dry_run_cut
+from fedprune.common.dry_run import (
+    Batch,
+    check_data,
+    check_steady,
+    dry_run,
+    dry_run_cut,
+)
 from fedprune.common.errors import (
     ConfigError,
     IntegrityError,
@@ -72,6 +78,7 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
             structure, or a cut network does not compute or learn what the dense one
             does.
     """
+    _check_new(task, model)
     remarks = _check_examples(task) if data else ()
     batch = Batch.first(task) if data else Batch.declared(task)
     remarks += dry_run(task, model, batch)
@@ -85,8 +92,18 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
         structure=found.structure, graph=found.graph, remarks=remarks, latency=latency
     )
     if task.config.rounds.cuts > 0:
+        check_steady(task, model, batch)
         _check_cuts(task, model, batch, found, latency)
     return tried
+
+
+def _check_new(task: Task, model: nn.Module) -> None:
+    """Refuse code that returns one network again and again: clients would share it."""
+    known = {id(weight) for weight in model.parameters()}
+    if any(id(weight) in known for weight in task.build_model().parameters()):
+        msg = "what makes the network returned the same weights twice; want a new"
+        msg += " network every time, for example: lambda: Net()"
+        raise ConfigError(msg)
 
 
 def _check_examples(task: Task) -> tuple[str, ...]:

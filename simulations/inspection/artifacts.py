@@ -13,7 +13,7 @@ from fedprune.common.artifacts import (
     read_plan_groups,
 )
 from fedprune.common.artifacts.packed_file import ENDING
-from fedprune.common.errors import ConfigError
+from fedprune.common.errors import ConfigError, IntegrityError, PayloadError
 from fedprune.common.text import fit_to_print, printable
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
@@ -36,14 +36,21 @@ def inspect_path(path: Path) -> Info:
     Raises:
         ConfigError: If it is none of these.
         IntegrityError: If it is broken.
-        PayloadError: If it is a broken ``.fpz``; names field and reason.
     """
     if path.is_dir():
         return _inspect_run(path)
     if not path.is_file():
-        wanted = "a run folder, a model or a plan"
-        msg = f"{path}: no such file or folder; want {wanted}"
+        found = "no plain file" if path.exists() else "no such file or folder"
+        msg = f"{path}: {found}; want a run folder, a model or a plan"
         raise ConfigError(msg)
+    try:
+        return _inspect_file(path)
+    except PayloadError as error:
+        msg = f"{path}: {error}"
+        raise IntegrityError(msg) from error
+
+
+def _inspect_file(path: Path) -> Info:
     if path.suffix == ".json":
         return _inspect_plan(path)
     if path.suffix == ENDING:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from fedprune.common import codec
+from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.artifacts.packed_file import Packed, unpack
 from fedprune.common.codec.frame import Kind, kind_of
-from fedprune.common.errors import IntegrityError
 
 Info = dict[str, object]
 
@@ -20,11 +20,7 @@ def inspect_packed(path: Path) -> Info:
         IntegrityError: If it cannot be read.
         PayloadError: If it is broken; names the field and the reason.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
-        raise IntegrityError(msg) from error
+    data = read_whole(path)
     packed = unpack(data)
     blob = packed.model.network.weights
     keep = packed.model.network.plan.keep

@@ -1,22 +1,22 @@
 """``fedprune.simulate``: a federation from Python, with the caller's own objects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
-from torch import nn
 
+from fedprune.common.artifacts.load import PYTHON_FACTORY
 from fedprune.common.config import Config, load_config
-from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.errors import ConfigError
+from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.system.paths import as_path
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.runs.run import RunResult, resume, run
 
-Factory: TypeAlias = Callable[[], nn.Module]
 Data: TypeAlias = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
 Settings: TypeAlias = Config | Path | str | Mapping[str, object]
 
@@ -56,7 +56,7 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         DataError: If the data is not usable.
         FedPruneError: If the run fails; its folder can be resumed.
     """
-    factory = _factory(model)
+    factory = as_factory(model, "model")
     if progress is not None and not callable(getattr(progress, "on_event", None)):
         message = f"progress: found {type(progress).__name__}, want a method on_event"
         raise ConfigError(message)
@@ -77,52 +77,15 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
             trust_code=trust_code,
         )
     chosen = _config(config)
+    _check_once(chosen, model=factory is not None, data=data is not None)
     if factory is not None:
-        chosen = _with_task(chosen, model="python")
+        chosen = _with_task(chosen, model=PYTHON_FACTORY)
     address = reachable(ray_address)
     start = partial(run, ray_address=address, progress=progress, factory=factory)
     if data is None:
         return start(chosen)
     with stored(data, Path(chosen.run.dir)) as path:
         return start(_with_task(chosen, data=f"npz:{path}"))
-
-
-def _factory(model: object) -> Factory | None:
-    """Return a factory whose results are checked.
-
-    Raises:
-        ConfigError: If it is a network or cannot be called.
-    """
-    if model is None:
-        return None
-    if isinstance(model, nn.Module) or not callable(model):
-        message = (
-            f"model: found {type(model).__name__}, want a function without arguments "
-            "that returns a new network, for example: lambda: Net()"
-        )
-        raise ConfigError(message)
-    return partial(_made, model)
-
-
-def _made(factory: Callable[[], object]) -> nn.Module:
-    """Return the network that a factory of the user makes.
-
-    Raises:
-        ConfigError: If it fails, or returns something else.
-    """
-    name = getattr(factory, "__name__", type(factory).__name__)
-    try:
-        model = factory()
-    except FedPruneError:
-        raise
-    except Exception as error:
-        message = f"the factory '{name}' failed: {type(error).__name__}: {error}"
-        raise ConfigError(message) from error
-    if not isinstance(model, nn.Module):
-        found = type(model).__name__
-        message = f"the factory '{name}' returned {found}; want nn.Module"
-        raise ConfigError(message)
-    return model
 
 
 def _config(config: object) -> Config:
@@ -133,6 +96,21 @@ def _config(config: object) -> Config:
     return load_config(
         as_path(config, "a configuration (or a Config, or a mapping of settings)")
     )
+
+
+def _check_once(config: Config, **handed: bool) -> None:
+    """Refuse a network or data that is handed over and set too: one would be ignored.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    for key, given in handed.items():
+        found = getattr(config.task, key)
+        named = key in config.task.model_fields_set and found != PYTHON_FACTORY
+        if given and named:
+            message = f"{key} is handed over and task.{key} is '{found}'; want one of"
+            message += " the two"
+            raise ConfigError(message)
 
 
 def _with_task(config: Config, **changes: Any) -> Config:  # noqa: ANN401 - of any key

@@ -89,7 +89,9 @@ def _with_hint(error: BaseException, directory: str) -> FedPruneError:
     hint = f"; go on with: fedprune simulate --resume {directory}" if directory else ""
     if not isinstance(error, FedPruneError):
         return Interrupted(f"interrupted{hint}")
-    if error.exit_code not in _RESUMABLE or "--resume" in str(error) or not hint:
+    # What a lower learning rate mends fails in the same way when it is resumed.
+    told = any(word in str(error) for word in ("--resume", "client.lr"))
+    if error.exit_code not in _RESUMABLE or told or not hint:
         return error
     hinted = FedPruneError(f"{error}{hint}")
     hinted.exit_code = error.exit_code

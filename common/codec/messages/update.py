@@ -250,7 +250,7 @@ def _representable(statistics: Statistics | None) -> Statistics | None:
             largest = float(np.abs(moments).max())
             msg = (
                 f"statistics: {bad} entries of {field} do not fit float16 (largest "
-                f"{largest:g}; want at most 65504): scale the inputs of the network"
+                f"{largest:g}; want at most 65504): lower client.lr or scale the data"
             )
             raise DataError(msg)
     return statistics

@@ -217,7 +217,7 @@ def test_one_name_twice_among_many_is_found_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("m.pt", b""),
+        ("m.pt", b"x"),
         ("m.bin", b"anything"),
         ("m.safetensors", b"PK\x03\x04 a torch zip"),
         ("m.safetensors", b"\x80\x04\x95 a pickle"),
@@ -240,9 +240,7 @@ def test_a_header_whose_length_looks_like_a_pickle_is_none(tmp_path, length):
     assert np.array_equal(found["x"], one["x"])
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\0", b"\xff" * 16, bytes(8) + b"{}", b"a" * 99]
-)
+@pytest.mark.parametrize("data", [b"\0", b"\xff" * 16, bytes(8) + b"{}", b"a" * 99])
 def test_any_other_bytes_are_refused(tmp_path, data):
     (tmp_path / "x.safetensors").write_bytes(data)
     with pytest.raises(IntegrityError, match="not a whole safetensors file"):

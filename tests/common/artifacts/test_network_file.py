@@ -1,5 +1,6 @@
 """A network that was written is the same again: weights and every kind of buffer."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
+from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export.export import onnx_runner, write_onnx
 from fedprune.simulations.export.packing import write_fpz
 
@@ -154,3 +156,36 @@ def test_a_structure_with_a_buffer_that_makes_channels_can_be_read_back(way, uni
     assert Structure.from_json(structure.to_json()) == structure
     assert structure.units == units
     assert "table" not in {n for g in structure.groups for n in g.producers}
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        (5, {}, "found int, want the path of a model file: a str or a Path"),
+        (None, {}, "found NoneType, want the path of a model file"),
+        ("x.fpz", {"factory": nn.Linear(1, 1)}, "factory: found Linear, want a func"),
+        ("x.fpz", {"max_bytes": "1 GB"}, "max_bytes: found '1 GB'; want bytes"),
+        ("x.fpz", {"max_bytes": 0}, "max_bytes: found 0; want bytes"),
+        ("x.fpz", {"max_bytes": True}, "max_bytes: found True; want bytes"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_its_name(path, options, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        load_model(path, **options)
+
+
+def test_a_folder_in_the_place_of_a_model_leads_to_the_file_inside(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a folder; .* a \.safetensors or \.fpz"):
+        load_model(tmp_path)
+    (tmp_path / "model").mkdir()
+    inside = tmp_path / "model" / "final.safetensors"
+    inside.touch()
+    with pytest.raises(ConfigError, match=rf"want a model file: {inside}$"):
+        load_model(str(tmp_path))
+    assert run_command_line(["run-model", str(tmp_path), "--data", "digits"]) == 2
+
+
+def test_arrays_are_told_as_data_and_not_as_a_pickle(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros(3))
+    with pytest.raises(IntegrityError, match=r"holds data .*task\.data=npz:FILE"):
+        load_model(tmp_path / "d.npz")

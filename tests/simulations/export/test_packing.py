@@ -195,7 +195,9 @@ def test_forged_files_are_refused_by_name(data, tmp_path):
     path = tmp_path / "forged.fpz"
     for name, forged in attacks(data).items():
         path.write_bytes(forged)
-        with pytest.raises(IntegrityError, match=r"forged\.fpz: field '"):
+        with pytest.raises(
+            IntegrityError, match=r"forged\.fpz: (field '|the file is empty)"
+        ):
             read_packed(path)
         with pytest.raises(PayloadError):
             inspect_path(path)

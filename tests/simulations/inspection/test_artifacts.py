@@ -1,6 +1,7 @@
 """Inspection: a run, a model, a plan, and what is none of them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +158,20 @@ def test_what_is_none_of_them_is_refused(tmp_path, name, data, error):
 def test_a_folder_that_is_no_run_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="not a run folder"):
         inspect_path(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.fpz", "x.fpu", "x.safetensors"])
+@pytest.mark.parametrize("data", [b"x", bytes(300)])
+def test_a_broken_file_is_named_in_one_line(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(IntegrityError, match=rf"^{tmp_path / name}: (?!.*unpack)"):
+        inspect_path(tmp_path / name)
+
+
+def test_an_empty_file_and_what_is_no_file_are_told_as_such(tmp_path):
+    for name in ("x.fpz", "x.fpu", "x.safetensors"):
+        (tmp_path / name).touch()
+        with pytest.raises(IntegrityError, match=f"{name}: the file is empty$"):
+            inspect_path(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"^/dev/null: no plain file; want a run"):
+        inspect_path(Path("/dev/null"))

@@ -66,7 +66,7 @@ BAD_DATA = {
     "other lengths": ((X, Y[:5], X, Y), "30 inputs but 5 targets"),
     "a negative class": ((X, Y - 1, X, Y), "classes run from -1"),
     "numbers that are not finite": (with_first(X * np.nan), "not finite"),
-    "no examples": (with_first(X[:0]), "inputs have shape"),
+    "no examples": (with_first(X[:0]), "x_train has shape"),
 }
 NOT_FOUR = {
     "three arrays": (DATA[:3], "data holds 3 arrays; want a tuple x_train, y_train, x"),
@@ -253,3 +253,13 @@ def test_a_model_file_may_be_named_by_a_string(tmp_path):
     for name in ("model.fpz", "model.safetensors"):
         with pytest.raises(FedPruneError, match=f"{name}: cannot be read"):
             fedprune.load_model(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"task.model": "mlp"}, "model"), ({"task.data": "digits"}, "data")],
+)
+def test_what_is_handed_over_and_set_too_is_refused(settings, key, tmp_path):
+    with pytest.raises(ConfigError, match=rf"^{key} is handed over and task\.{key} is"):
+        simulate(net, DATA, settings | {"run.dir": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []

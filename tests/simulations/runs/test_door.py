@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
+from torch.nn import functional
 
 from fedprune import simulate
 from fedprune.common.dry_run import Batch, dry_run
@@ -139,7 +140,7 @@ REFUSED = {
     ),
     "one-hot rows of integers": (
         Net, of(ONE_HOT.astype(int)), {}, DATA,
-        "want integer classes [n] or floating values [n, k]",
+        "values [n, k]; of one-hot rows the classes are targets.argmax(axis=1)",
     ),
     "squared error of classes": (
         Net, of(Y), MSE, DATA,
@@ -160,6 +161,14 @@ REFUSED = {
     "no class in common": (
         lambda: Net(6), (X, Y, X[:12], Y[:12] + 3), {}, DATA,
         "classes 0 to 2 in training, 3 to 5 in test; want the same numbering",
+    ),
+    "one network again and again": (
+        lambda shared=Net(): shared, of(Y), {}, CONFIG,  # noqa: B008 - that is the fault
+        "returned the same weights twice; want a new network every time",
+    ),
+    "dropout that is never off": (
+        returning(functional.dropout), of(Y), {}, CONFIG,
+        "two answers for the same inputs in eval mode: it draws random numbers there",
     ),
     "an unknown module that keeps all": (
         Recurrent, of(Y), {}, CONFIG,
@@ -189,6 +198,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(
 
 NET = """\
 from torch import nn
+from torch.nn import functional
 
 class Two(nn.Sequential):
     def forward(self, x):

@@ -1,0 +1,54 @@
+"""A network that the caller's own function makes, checked where it is handed over."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from torch import nn
+
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.text import told
+
+Factory: TypeAlias = Callable[[], nn.Module]
+
+
+def as_factory(given: object, name: str) -> Factory | None:
+    """Return a factory whose results are checked; None stays None.
+
+    Args:
+        given: What the caller handed over.
+        name: The argument, for the error.
+
+    Raises:
+        ConfigError: If it is a network or cannot be called.
+    """
+    if given is None:
+        return None
+    if isinstance(given, nn.Module) or not callable(given):
+        message = (
+            f"{name}: found {type(given).__name__}, want a function without arguments "
+            "that returns a new network, for example: lambda: Net()"
+        )
+        raise ConfigError(message)
+    return partial(_made, given)
+
+
+def _made(factory: Callable[[], object]) -> nn.Module:
+    """Return the network that a factory of the user makes.
+
+    Raises:
+        ConfigError: If it fails, or returns something else.
+    """
+    name = getattr(factory, "__name__", type(factory).__name__)
+    try:
+        model = factory()
+    except FedPruneError:
+        raise
+    except Exception as error:
+        message = f"the factory '{name}' failed: {told(error)}"
+        raise ConfigError(message) from error
+    if not isinstance(model, nn.Module):
+        found = type(model).__name__
+        message = f"the factory '{name}' returned {found}; want nn.Module"
+        raise ConfigError(message)
+    return model
