@@ -224,7 +224,13 @@ def _cuts(events: tuple[Event, ...], full: Mapping[str, int]) -> list[Cut]:
 
 def _summary(folder: RunFolder, events: tuple[Event, ...]) -> Mapping[str, Any]:
     if folder.summary.exists():
-        return read_json_object(folder.summary)
+        summary = read_json_object(folder.summary)
+        for path, held in ((folder.events, events), (folder.summary, summary)):
+            if not held:
+                msg = f"{path} is missing or holds nothing, and the run has finished: "
+                msg += "the file was damaged; put it back"
+                raise IntegrityError(msg)
+        return summary
     ends = [event for event in events if event["event"] == "run_finished"]
     summary = ends[-1].get("summary", {}) if ends else {}
     if not isinstance(summary, Mapping):

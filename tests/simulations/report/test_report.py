@@ -475,3 +475,16 @@ def test_without_matplotlib_the_error_names_the_extra(run):
 def test_the_manifest_is_shown_as_it_is(run, page):
     started = json.loads(run.manifest.read_text())["started"]
     assert started in page
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("events.jsonl", b""), ("events.jsonl", b"garbage"), ("summary.json", b"{}")],
+)
+def test_a_damaged_run_is_refused_and_its_report_stays(tmp_path, name, data):
+    folder = a_run(tmp_path, upto=2)
+    folder.report.write_text("good")
+    (folder.path / name).write_bytes(data)
+    with pytest.raises(IntegrityError, match=f"{name} is missing or holds nothing"):
+        write_report([folder.path])
+    assert folder.report.read_text() == "good"

@@ -19,7 +19,8 @@ from fedprune.simulations.cli import run_command_line
 
 EXAMPLES = make_examples(96)
 X, Y = EXAMPLES.inputs, EXAMPLES.targets
-DATA = (X, Y, X[:12], Y[:12])
+TEST = make_examples(12, seed=1)
+DATA = (X, Y, TEST.inputs, TEST.targets)
 SETTINGS = BASE | {
     "task.clients": 8,
     "rounds.cohort": 3,
