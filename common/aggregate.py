@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import SparseDelta, Vector
+from fedprune.common.messages import SparseDelta
+from fedprune.common.spec import Vector
 
 _HEADROOM_BITS = 62  # one bit below int64's 63, so a rounded bound cannot touch it
 _DELTA_BITS = 24  # 2**-24 is below float32's step for weights of magnitude 1

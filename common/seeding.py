@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 import torch
 
-from fedprune.common.messages import digest_of
+from fedprune.common.spec import digest_of
 
 # torch takes seeds below 2**64; 63 bits keep them valid as signed integers too.
 _TORCH_SEED_BITS = 63

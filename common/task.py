@@ -15,10 +15,10 @@ from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.data.partition import client_ids, partition, split_validation
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError, DataError
-from fedprune.common.messages import Indices
 from fedprune.common.models.registry import build_model
 from fedprune.common.models.weights_file import load_weights
-from fedprune.common.user_code import call_factory
+from fedprune.common.named_code.user_code import call_factory
+from fedprune.common.spec import Indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

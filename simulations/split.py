@@ -12,7 +12,7 @@ from fedprune.common.data.npz import NAMES, write_npz
 from fedprune.common.data.partition import client_ids, partition
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Indices
+from fedprune.common.spec import Indices
 from fedprune.common.system.paths import make_folder
 
 _IMAGE_DIMENSIONS = 3

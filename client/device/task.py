@@ -29,10 +29,10 @@ from fedprune.common.config import load_config, toml_value
 from fedprune.common.data.partition import partition
 from fedprune.common.dry_run import Batch, check_data, dry_run
 from fedprune.common.errors import DataError
-from fedprune.common.messages import Indices, PrunePlan, digest_of
+from fedprune.common.named_code.trust import named_code, record_code
 from fedprune.common.pruning.plan import check_plan
+from fedprune.common.spec import Indices, PrunePlan, digest_of
 from fedprune.common.task import Task
-from fedprune.common.trust import named_code, record_code
 
 _KEPT_RUNS = 2
 

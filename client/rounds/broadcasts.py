@@ -13,16 +13,10 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.codec import BaseName, Known
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
-from fedprune.common.messages import (
-    Broadcast,
-    GridWeights,
-    Mask,
-    ModelSpec,
-    PrunePlan,
-    Vector,
-)
+from fedprune.common.messages import Broadcast, GridWeights
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.pruning.remap import remap_grid
+from fedprune.common.spec import Mask, ModelSpec, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 
 

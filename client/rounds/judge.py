@@ -16,9 +16,10 @@ from fedprune.client.rounds.train import teach
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
-from fedprune.common.messages import RoundPlan, Statistics, Vector
+from fedprune.common.messages import RoundPlan, Statistics
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.seeding import Use, generator
+from fedprune.common.spec import Vector
 
 
 def sample_of(plan: RoundPlan, examples: Examples) -> Examples:

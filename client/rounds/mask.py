@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Mask, ModelSpec, RoundPlan, WeightMask
+from fedprune.common.messages import RoundPlan
 from fedprune.common.sparsity.masks import check_mask
+from fedprune.common.spec import Mask, ModelSpec, WeightMask
 
 
 def open_mask(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedprune.common.data.examples import Examples
-from fedprune.common.messages import Indices, Statistics, Validation
+from fedprune.common.messages import Statistics, Validation
 from fedprune.common.models.flat import norm_modules, set_statistics
+from fedprune.common.spec import Indices
 from fedprune.common.task import Task
 
 _BATCH = 256

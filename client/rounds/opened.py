@@ -10,17 +10,10 @@ from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.codec import Known
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
-from fedprune.common.messages import (
-    Broadcast,
-    ModelSpec,
-    RoundPlan,
-    TrainSettings,
-    Vector,
-    WeightMask,
-    digest_of,
-)
+from fedprune.common.messages import Broadcast, RoundPlan, TrainSettings
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.spec import ModelSpec, Vector, WeightMask, digest_of
 from fedprune.common.structure.structure import Structure
 
 

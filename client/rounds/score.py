@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Mask, TrainSettings, Vector
+from fedprune.common.messages import TrainSettings
 from fedprune.common.pruning.importance import Gate, gates, unit_sum
+from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 

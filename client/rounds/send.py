@@ -7,9 +7,10 @@ from fedprune.client.rounds.store import ClientStore, Generation
 from fedprune.common import codec
 from fedprune.common.codec import Known
 from fedprune.common.errors import DataError, PayloadError, Reason
-from fedprune.common.messages import QuantisedDelta, SparseDelta, TrainSettings, Vector
+from fedprune.common.messages import QuantisedDelta, SparseDelta, TrainSettings
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.spec import Vector
 
 
 def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:

@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedprune.common.errors import PayloadError
-from fedprune.common.messages import Mask, SparseDelta, Vector, digest_of
+from fedprune.common.messages import SparseDelta
 from fedprune.common.parsing import parse_json
+from fedprune.common.spec import Mask, Vector, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
 
 T = TypeVar("T")

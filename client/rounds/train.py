@@ -11,10 +11,11 @@ from torch.nn import functional
 from fedprune.client.rounds.mask import Zeros
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
-from fedprune.common.messages import Indices, Mask, TrainSettings
+from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
+from fedprune.common.spec import Indices, Mask
 from fedprune.common.task import Task
 
 

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from fedprune.common.messages import Broadcast, Mask, Statistics, Vector, digest_of
+from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.flat import get_statistics, set_statistics, set_weights
 from fedprune.common.models.layout import lay_out
 from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.spec import Mask, Vector, digest_of
 from fedprune.common.structure.announced import Check, same_as
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import ClientData, Task

@@ -3,8 +3,8 @@
 ``load_model("run/model/final.safetensors")`` builds the uncut architecture by its
 registered name, cuts it by the plan and writes the tensors into it.  Nothing is
 unpickled, code that the file names runs only if it is this user's own
-(``fedprune.common.trust``), and nothing is downloaded.  Plan and structure come from
-the file
+(``fedprune.common.named_code.trust``), and nothing is downloaded.  Plan and structure
+come from the file
 itself (an export holds both), else from ``plan.json`` and ``structure.json`` beside it
 or one folder above.
 """
@@ -33,18 +33,18 @@ from fedprune.common.errors import (
     IntegrityError,
     PayloadError,
 )
-from fedprune.common.messages import Mask, PrunePlan
 from fedprune.common.models.capped import ByteLimit
 from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.models.registry import build_model
+from fedprune.common.named_code.trust import check_code, code_of_model
+from fedprune.common.named_code.user_code import call_factory
 from fedprune.common.pruning.plan import apply_plan, full_plan
+from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.announced import at_most, size_limit
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import as_path, check_model_path
 from fedprune.common.task import Task
 from fedprune.common.text import printable
-from fedprune.common.trust import check_code, code_of_model
-from fedprune.common.user_code import call_factory
 
 
 def write_network(  # noqa: PLR0913 - what a file holds, by name

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import DIGEST_SIZE, digest_of
 from fedprune.common.parsing import parse_json
+from fedprune.common.spec import DIGEST_SIZE, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import printable
 

@@ -15,16 +15,10 @@ from fedprune.common import codec
 from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError, Reason
-from fedprune.common.messages import (
-    Broadcast,
-    ModelSpec,
-    PrunePlan,
-    Statistics,
-    Vector,
-    weights_digest,
-)
+from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.flat import model_spec, set_statistics, set_weights
 from fedprune.common.pruning.plan import apply_plan, check_plan
+from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.announced import at_most, size_limit
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic
@@ -106,7 +100,8 @@ def pack(  # noqa: PLR0913 - what a file holds, by name
         plan: What the network was cut by.
         blob: Its weights (``quantise_network``).
         moments: Running means and variances, float32[moments].
-        run: Name of the run, where ``name`` is code (``fedprune.common.trust``).
+        run: Name of the run, where ``name`` is code
+        (``fedprune.common.named_code.trust``).
     """
     weights = codec.decode_weights(blob, structure.spec(plan.keep))
     mean, variance = moments

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedprune.common.artifacts.model_file import read_digest
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Mask, PrunePlan
+from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.json_file import read_json

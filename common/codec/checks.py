@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import DIGEST_SIZE, Vector
+from fedprune.common.spec import DIGEST_SIZE, Vector
 
 POSITIVE = sys.float_info.min  # "> 0" as an inclusive bound
 BELOW_ONE = nextafter(1.0, 0.0)

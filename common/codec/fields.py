@@ -13,14 +13,8 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.quantise import VALUES
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import (
-    MAX_UNITS,
-    Broadcast,
-    Mask,
-    PrunePlan,
-    Statistics,
-    TrainSettings,
-)
+from fedprune.common.messages import Broadcast, Statistics, TrainSettings
+from fedprune.common.spec import MAX_UNITS, Mask, PrunePlan
 
 CHOICES = ("rate", "magnitude")
 

@@ -9,7 +9,7 @@ import msgpack
 
 from fedprune.common.codec.checks import shown
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import DIGEST_SIZE
+from fedprune.common.spec import DIGEST_SIZE
 
 VERSION = 2
 MAX_ITEMS = 256  # all items of one frame, arrays included; the largest has 67

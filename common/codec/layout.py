@@ -6,7 +6,7 @@ import numpy as np
 
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.messages import Indices, Mask, ModelSpec
+from fedprune.common.spec import Indices, Mask, ModelSpec
 
 TENSORS = 64  # tensors that are told apart; later ones share the last number
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedprune.common.errors import DataError
-from fedprune.common.messages import DIGEST_SIZE, Indices
+from fedprune.common.spec import DIGEST_SIZE, Indices
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32]
 Targets = NDArray[np.int64] | NDArray[np.float32]

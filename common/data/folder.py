@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedprune.common.data.arrays import RawData
 from fedprune.common.data.images import decode_images
 from fedprune.common.errors import DataError
-from fedprune.common.messages import digest_of
+from fedprune.common.spec import digest_of
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 # Without a test folder, one image in five of each class is a test image.

@@ -3,9 +3,9 @@
 import numpy as np
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Indices
+from fedprune.common.named_code.user_code import did_you_mean
 from fedprune.common.seeding import Use, generator
-from fedprune.common.user_code import did_you_mean
+from fedprune.common.spec import Indices
 
 KINDS = ("iid", "dirichlet", "shards")
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import ModelSpec, TensorSpec, Vector
+from fedprune.common.spec import ModelSpec, TensorSpec, Vector
 
 NormModule = _BatchNorm
 

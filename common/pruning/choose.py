@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Indices, Mask, Vector
 from fedprune.common.pruning.cost import (
     CostTable,
     check_targets,
@@ -18,6 +17,7 @@ from fedprune.common.pruning.cost import (
 )
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.search import State, Step, descend
+from fedprune.common.spec import Indices, Mask, Vector
 from fedprune.common.structure.structure import PruningGroup, Structure
 
 

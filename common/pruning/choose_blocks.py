@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 
-from fedprune.common.messages import Mask, Vector
 from fedprune.common.pruning.cost import is_near, shares
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.search import MACS_WEIGHT
+from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Indices, Mask, TensorSpec
 from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.spec import Indices, Mask, TensorSpec
 from fedprune.common.structure.structure import FIXED, MEAN, Structure
 
 KINDS = ("params", "flops", "channel_density", "bytes", "latency")

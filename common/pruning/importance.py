@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Mask, Vector
+from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import FIXED, Structure
 
 CRITERIA = ("l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp", "random")

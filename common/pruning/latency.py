@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError
-from fedprune.common.messages import Indices
+from fedprune.common.spec import Indices
 from fedprune.common.structure.json_fields import (
     load_object,
     read_keys,

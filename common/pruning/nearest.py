@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedprune.common.messages import Mask
 from fedprune.common.pruning.cost import legal_cuts, shares
 from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import PruningGroup, Structure
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
-from fedprune.common.messages import Mask, PrunePlan
+from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.narrow_attention import narrow
 from fedprune.common.structure.structure import Structure

@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.messages import GridWeights, Indices, Mask, Vector
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import Indices, Mask, Vector
 from fedprune.common.structure.structure import MEAN, Structure, positions_kept
 
 T = TypeVar("T", bound=np.generic)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.messages import Indices, Mask
 from fedprune.common.pruning.cost import CostTable, cost_table, is_met, is_near
 from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.spec import Indices, Mask
 from fedprune.common.structure.structure import Structure
 
 # A budget is first of all bytes and memory; MACs count a little, so that early layers,

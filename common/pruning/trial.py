@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
-from fedprune.common.messages import Mask
 from fedprune.common.models.inputs import without_constants
 from fedprune.common.pruning.calm import calm
 from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.spec import Mask
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.structure import Structure, positions_kept
 from fedprune.common.structure.tracing.find import Example

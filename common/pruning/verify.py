@@ -12,7 +12,6 @@ import numpy as np
 from torch import nn
 
 from fedprune.common.errors import StructureError
-from fedprune.common.messages import Mask
 from fedprune.common.pruning.trial import (
     ONLY_TRAINING,
     Pair,
@@ -24,6 +23,7 @@ from fedprune.common.pruning.trial import (
     pair,
     prepare,
 )
+from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Example
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedprune.common.messages import Mask
 from fedprune.common.pruning.importance import gates as measuring_places
 from fedprune.common.sparsity.penalty import Aim
+from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import FIXED, Structure
 
 GATED = ("l0", "targeted-dropout")

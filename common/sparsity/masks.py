@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import ConfigError, PayloadError, Reason
-from fedprune.common.messages import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from fedprune.common.pruning.remap import remap
+from fedprune.common.spec import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
 
 Scores = NDArray[np.float64]

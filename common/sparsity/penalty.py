@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Mask, ModelSpec, Vector
+from fedprune.common.spec import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
 
 PENALTIES = (

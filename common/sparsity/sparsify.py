@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.codec import Shape
-from fedprune.common.messages import Indices, Mask, SparseDelta, Vector
+from fedprune.common.messages import SparseDelta
+from fedprune.common.spec import Indices, Mask, Vector
 
 
 def sparsify(total: Vector, density: float) -> SparseDelta:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import TensorSpec
+from fedprune.common.spec import TensorSpec
 
 MAX_BYTES = 1 << 28  # 256 MiB: 67 million weights of float32
 BYTES_OF_A_BYTE = 64  # of network for each byte of a file that is larger

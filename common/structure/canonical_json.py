@@ -28,12 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import Reason
-from fedprune.common.messages import (
-    MAX_STRUCTURE,
-    MAX_UNITS,
-    MAX_WEIGHTS,
-    TensorSpec,
-)
+from fedprune.common.spec import MAX_STRUCTURE, MAX_UNITS, MAX_WEIGHTS, TensorSpec
 from fedprune.common.structure.announced import Announced, Check
 from fedprune.common.structure.json_fields import (
     MAX_PATH,

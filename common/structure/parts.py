@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.messages import TensorSpec
+from fedprune.common.spec import TensorSpec
 
 FIXED = -1
 MEAN = ".running_mean"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from fedprune.common.messages import Indices, Mask, ModelSpec, TensorSpec, digest_of
+from fedprune.common.spec import Indices, Mask, ModelSpec, TensorSpec, digest_of
 from fedprune.common.structure.announced import Check
 from fedprune.common.structure.canonical_json import decode, encode
 from fedprune.common.structure.parts import (

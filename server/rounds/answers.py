@@ -9,13 +9,9 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError
-from fedprune.common.messages import (
-    ClientRecord,
-    SparseDelta,
-    Status,
-    Vector,
-)
+from fedprune.common.messages import ClientRecord, SparseDelta, Status
 from fedprune.common.sparsity.sparsify import dense
+from fedprune.common.spec import Vector
 from fedprune.common.text import told
 from fedprune.server.rounds.engine import RoundWork, Single
 from fedprune.server.rounds.influence import (

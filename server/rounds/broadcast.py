@@ -11,16 +11,9 @@ from functools import lru_cache
 
 from fedprune.common import codec
 from fedprune.common.config import Config
-from fedprune.common.messages import (
-    Broadcast,
-    GridWeights,
-    ModelSpec,
-    PrunePlan,
-    Statistics,
-    Vector,
-    weights_digest,
-)
+from fedprune.common.messages import Broadcast, GridWeights, Statistics
 from fedprune.common.pruning.remap import remap_grid
+from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.state import Known, Sent, ServerState
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.messages import Vector
+from fedprune.common.spec import Vector
 
 # Share cut off at each end: holds against 3 of 10 colluders, the median against 4.
 _TRIM = 0.25

@@ -13,13 +13,8 @@ from typing import Protocol
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected, Known
 from fedprune.common.config import Robust
-from fedprune.common.messages import (
-    ClientRecord,
-    ModelSpec,
-    RoundPlan,
-    SparseDelta,
-    Vector,
-)
+from fedprune.common.messages import ClientRecord, RoundPlan, SparseDelta
+from fedprune.common.spec import ModelSpec, Vector
 from fedprune.server.rounds.broadcast import Sending
 
 

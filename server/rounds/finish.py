@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedprune.common.errors import RoundError
-from fedprune.common.messages import ClientRecord, Status, Vector
+from fedprune.common.messages import ClientRecord, Status
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.common.sparsity.penalty import Aim, build_penalty, shrink_weights
+from fedprune.common.spec import Vector
 from fedprune.server.rounds.answers import Answers, aggregate
 from fedprune.server.rounds.broadcast import decoded_state, remember
 from fedprune.server.rounds.cut import Choice, agree, choose, within_budget

@@ -7,17 +7,11 @@ from math import ceil, inf
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
 from fedprune.common.config import Config, Update
-from fedprune.common.messages import (
-    Broadcast,
-    Mask,
-    ModelSpec,
-    Phase,
-    RoundPlan,
-    TrainSettings,
-)
+from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
 from fedprune.common.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.spec import Mask, ModelSpec
 from fedprune.server.rounds.broadcast import (
     Sending,
     encode_network,

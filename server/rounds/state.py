@@ -7,15 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedprune.common.config import Config
-from fedprune.common.messages import (
-    GridWeights,
-    Mask,
-    PrunePlan,
-    Statistics,
-    Vector,
-    WeightMask,
-)
+from fedprune.common.messages import GridWeights, Statistics
 from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import Cursor
 

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
+from fedprune.common.messages import Phase, Statistics
 from fedprune.common.parsing import parse_json
+from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import told

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from fedprune.common.config import Config, config_digest
-from fedprune.common.messages import Vector
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
+from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine

@@ -8,8 +8,9 @@ import numpy as np
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
-from fedprune.common.messages import ClientRecord, Mask
+from fedprune.common.messages import ClientRecord
 from fedprune.common.pruning.cost import count_cost, flops, shares
+from fedprune.common.spec import Mask
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import encode_state
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse

@@ -20,11 +20,11 @@ from fedprune.common.errors import (
     PayloadError,
     StructureError,
 )
-from fedprune.common.messages import Mask
 from fedprune.common.models.buffers import check_buffers
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.verify import check_cut, check_exact
+from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task

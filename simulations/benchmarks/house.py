@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.imports import Imports, read_imports
-from fedprune.simulations.benchmarks.kit.repeats import most_repeats
-from fedprune.simulations.benchmarks.kit.walk import Walk, walk_of_an_encode
+from fedprune.simulations.benchmarks.kit.house.imports import Imports, read_imports
+from fedprune.simulations.benchmarks.kit.house.repeats import most_repeats
+from fedprune.simulations.benchmarks.kit.house.walk import Walk, walk_of_an_encode
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("common", "client", "server", "simulations")

@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import Mask
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.cost import check_budget, shares
 from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import check_exact
+from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import FIXED, Structure
 from fedprune.common.structure.tracing.find import Findings, examine
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark

@@ -21,13 +21,13 @@ from fedprune.common.aggregate import Limits
 from fedprune.common.messages import (
     ClientUpdate,
     DecodedUpdate,
-    ModelSpec,
     Phase,
     RoundPlan,
     SparseDelta,
     Statistics,
     Validation,
 )
+from fedprune.common.spec import ModelSpec
 from fedprune.server.rounds.engine import Asking, Order, expect
 
 MEAN, VARIANCE = 50.0, 1e-3  # moments that no layer of an honest client has

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedprune.client.rounds.measure import validate
-from fedprune.common.messages import Vector
 from fedprune.common.models.flat import get_weights, set_weights
 from fedprune.common.seeding import Use, generator
+from fedprune.common.spec import Vector
 from fedprune.common.task import Task
 from fedprune.simulations.export.onnx_int8 import one_thread
 

@@ -24,8 +24,8 @@ from fedprune.common.artifacts.packed_file import (
 )
 from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, DataError
-from fedprune.common.messages import PrunePlan
 from fedprune.common.models.flat import get_statistics, get_weights, model_spec
+from fedprune.common.spec import PrunePlan
 from fedprune.common.task import Task
 from fedprune.simulations.export.codebook_tuning import tune_centroids
 from fedprune.simulations.export.onnx_int8 import accuracy, torch_runner

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.npz import NAMES, write_npz
 from fedprune.common.errors import ConfigError, DataError
-from fedprune.common.messages import digest_of
+from fedprune.common.spec import digest_of
 from fedprune.common.system.paths import make_folder
 
 Arrays = dict[str, NDArray[np.generic]]

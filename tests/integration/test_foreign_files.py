@@ -20,7 +20,12 @@ from fedprune.common.codec import decode_model, encode_model
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models import zoo
-from fedprune.common.trust import check_code, named_code, record_code, state_folder
+from fedprune.common.named_code.trust import (
+    check_code,
+    named_code,
+    record_code,
+    state_folder,
+)
 from fedprune.server.devices.run_config import admit, run_config
 from fedprune.server.devices.superlink import Link
 from fedprune.server.runs.folder import RunFolder

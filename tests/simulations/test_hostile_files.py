@@ -6,7 +6,7 @@ import pytest
 from helpers.tiny_federation import tiny_structure
 
 from fedprune.common.artifacts import write_plan_file
-from fedprune.common.messages import PrunePlan
+from fedprune.common.spec import PrunePlan
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.report import page

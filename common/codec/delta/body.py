@@ -15,31 +15,14 @@ from fedprune.common.codec.delta.levels import (
     look_up,
     shifts,
 )
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import Header
 from fedprune.common.codec.delta.positions import code_places
 from fedprune.common.codec.delta.quantise import GRIDS
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.messages import Indices, Mask
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What is known of a body before its first symbol.
-
-    Attributes:
-        recipe: Contexts to use.
-        values: Kind of values.
-        count: Number of entries.
-        shrink: What the sparsifier took off every weight, or 0.
-    """
-
-    recipe: Recipe
-    values: str
-    count: int
-    shrink: np.float32
+from fedprune.common.spec import Indices, Mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from fedprune.common.codec.delta.symbols import Alphabet
 from fedprune.common.codec.entropy.contexts import DENSITIES, Class, log2_steps
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.codec.layout import Shape
-from fedprune.common.messages import Indices, Mask, Vector
+from fedprune.common.spec import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
 _CELL = 8 * _BIT  # what a symbol costs in a context where it was never seen

@@ -11,7 +11,6 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.body import (
     Content,
-    Header,
     code_body,
     groups_of,
     scale_of,
@@ -32,13 +31,14 @@ from fedprune.common.codec.delta.content import (
 )
 from fedprune.common.codec.delta.header import Fields, read_fields, write_fields
 from fedprune.common.codec.delta.levels import look_up
-from fedprune.common.codec.delta.options import Recipe, lanes_for
+from fedprune.common.codec.delta.options import Header, Recipe, lanes_for
 from fedprune.common.codec.delta.quantise import GRIDS, dequantise_delta
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.entropy.coder import Writer, close_stream, open_stream
 from fedprune.common.codec.entropy.raw_bits import split_raw
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
-from fedprune.common.messages import Indices, Mask, ModelSpec, QuantisedDelta, digest_of
+from fedprune.common.messages import QuantisedDelta
+from fedprune.common.spec import Indices, Mask, ModelSpec, digest_of
 
 
 def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:

@@ -18,13 +18,8 @@ from fedprune.common.codec.entropy.raw_bits import (
     unpack_fields,
 )
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import (
-    Indices,
-    ModelSpec,
-    QuantisedDelta,
-    SparseDelta,
-    Vector,
-)
+from fedprune.common.messages import QuantisedDelta, SparseDelta
+from fedprune.common.spec import Indices, ModelSpec, Vector
 
 _FLOAT = 4  # bytes
 

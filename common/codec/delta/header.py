@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.delta.body import Header
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import Header, Recipe
 from fedprune.common.codec.delta.quantise import GRIDS
 from fedprune.common.codec.frame import pack, unpack
 from fedprune.common.errors import PayloadError, Reason

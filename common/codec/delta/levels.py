@@ -23,7 +23,7 @@ from fedprune.common.codec.entropy.models import BitModel, SymbolModel
 from fedprune.common.codec.entropy.rans import WORD, Ints
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import Indices
+from fedprune.common.spec import Indices
 
 _HALVES = 22  # bits cut off a float, so that halves of an octave are left
 SIDES = 2  # the weight is alive or 0

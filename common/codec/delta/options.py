@@ -61,6 +61,23 @@ class Recipe:
         return recipe
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What is known of a body before its first symbol.
+
+    Attributes:
+        recipe: Contexts to use.
+        values: Kind of values.
+        count: Number of entries.
+        shrink: What the sparsifier took off every weight, or 0.
+    """
+
+    recipe: Recipe
+    values: str
+    count: int
+    shrink: np.float32
+
+
 def lanes_for(size: int, count: int) -> int:
     """Return the number of lanes of a message: about one for 750 bytes.
 

@@ -23,7 +23,7 @@ from fedprune.common.codec.entropy.models import BitModel, SymbolModel
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.codec.layout import TENSORS, Shape
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import Indices, Mask
+from fedprune.common.spec import Indices, Mask
 
 SCORES = 64  # classes of a place by row and column
 _MIDDLE = 8  # score of a row of class 0 in a column of mean class

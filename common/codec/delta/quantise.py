@@ -30,13 +30,8 @@ from numpy.typing import NDArray
 
 from fedprune.common.codec.layout import entries_per_row, tensor_of_row
 from fedprune.common.errors import DataError
-from fedprune.common.messages import (
-    Indices,
-    ModelSpec,
-    QuantisedDelta,
-    SparseDelta,
-    Vector,
-)
+from fedprune.common.messages import QuantisedDelta, SparseDelta
+from fedprune.common.spec import Indices, ModelSpec, Vector
 
 LARGEST_CODE = 255
 TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the default

@@ -8,7 +8,7 @@ import numpy as np
 from fedprune.common.codec.delta.options import Recipe
 from fedprune.common.codec.entropy.contexts import FLOATS, Class, float_classes
 from fedprune.common.codec.layout import Shape
-from fedprune.common.messages import Mask, ModelSpec, Vector
+from fedprune.common.spec import Mask, ModelSpec, Vector
 
 _QUARTERS = 21  # bits cut off a float, so that quarters of an octave are left
 

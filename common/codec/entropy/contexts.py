@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.messages import Vector
+from fedprune.common.spec import Indices, Vector
 
 Class = NDArray[np.uint8]
 
@@ -25,7 +24,7 @@ FLOATS = 32  # classes of a float, steps of a quarter of an octave
 COARSE = 16  # the same in steps of half an octave
 
 
-def log2_steps(numbers: NDArray[np.integer], steps: int) -> Ints:
+def log2_steps(numbers: NDArray[np.integer], steps: int) -> Indices:
     """Return ``floor(steps * log2(n))`` of n >= 1, by straight lines between powers.
 
     >>> log2_steps(np.array([1, 2, 3, 4, 1000]), 2).tolist()
@@ -38,7 +37,7 @@ def log2_steps(numbers: NDArray[np.integer], steps: int) -> Ints:
         whole += large * shift
         rest = np.where(large, rest >> shift, rest)
     fraction = ((numbers.astype(np.int64) << _FINE) >> whole) - (1 << _FINE)
-    found: Ints = whole * steps + (fraction * steps >> _FINE)
+    found: Indices = whole * steps + (fraction * steps >> _FINE)
     return found
 
 
@@ -47,7 +46,7 @@ def full_class(grain: int) -> int:
     return -(-(DENSITIES - 2) // grain) + 1
 
 
-def density_classes(counts: Ints, lengths: Ints, grain: int) -> Class:
+def density_classes(counts: Indices, lengths: Indices, grain: int) -> Class:
     """Return the class of each row: 0 empty, the largest full, else by the odds.
 
     Args:
@@ -62,14 +61,16 @@ def density_classes(counts: Ints, lengths: Ints, grain: int) -> Class:
     return found
 
 
-def size_classes(sums: Ints, counts: Ints) -> Class:
+def size_classes(sums: Indices, counts: Indices) -> Class:
     """Return the class of each row by its mean size, in quarters of an octave."""
     mean = log2_steps(np.maximum(sums, 1), 4) - log2_steps(np.maximum(counts, 1), 4)
     found: Class = np.clip(mean, 0, SIZES - 1).astype(np.uint8)
     return found
 
 
-def float_classes(values: Vector, bounds: Ints, *, shift: int, classes: int) -> Class:
+def float_classes(
+    values: Vector, bounds: Indices, *, shift: int, classes: int
+) -> Class:
     """Return the class of each float: 0 for zero, else its size against its part.
 
     The bit pattern of a float, cut below ``shift`` bits, is a logarithm in steps of

@@ -38,7 +38,8 @@ from fedprune.common.codec.grid.quantise import (
 )
 from fedprune.common.codec.layout import TENSORS, Shape
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import GridWeights, Indices, ModelSpec
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import Indices, ModelSpec
 
 Probe = Callable[[str], None]
 

@@ -33,7 +33,8 @@ from fedprune.common.codec.grid.body import (
 )
 from fedprune.common.codec.grid.quantise import TOP, filled_rows, rescaled
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
-from fedprune.common.messages import GridWeights, ModelSpec
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec
 
 Probe = Callable[[str, int], None]
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from fedprune.common.codec.layout import tensor_of_row
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import GridWeights, ModelSpec, Vector
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec, Vector
 
 CODES = 64
 TOP = 16383  # the largest level: differences of two fit into int16

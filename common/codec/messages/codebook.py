@@ -35,7 +35,7 @@ from fedprune.common.codec.entropy.models import SymbolModel
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import ConfigError, PayloadError, Reason
-from fedprune.common.messages import ModelSpec, TensorSpec, Vector
+from fedprune.common.spec import ModelSpec, TensorSpec, Vector
 
 MOST_BITS = 6
 

@@ -13,7 +13,8 @@ from fedprune.common.codec import checks
 from fedprune.common.codec.entropy.byte_runs import squeeze, unsqueeze
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import Mask, RoundPlan, WeightMask
+from fedprune.common.messages import RoundPlan
+from fedprune.common.spec import Mask, WeightMask
 
 ITEMS = 2  # of a plan under a mask
 UNTOLD = 1 << 26  # weights, where the receiver does not say how many its network has

@@ -9,7 +9,8 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.fields import plan_fields, read_plan
 from fedprune.common.codec.frame import Kind, seal, unseal
-from fedprune.common.messages import GridWeights, ModelSpec, PrunePlan
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec, PrunePlan
 
 _FIELDS = 4
 _NARROW = 127  # levels up to this fit into a byte

@@ -10,7 +10,7 @@ import bz2
 
 from fedprune.common.codec import checks
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import MAX_STRUCTURE
+from fedprune.common.spec import MAX_STRUCTURE
 
 _LEVEL = 9  # blocks of 900 kB
 

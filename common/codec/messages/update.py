@@ -15,13 +15,12 @@ from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import (
     ClientUpdate,
     DecodedUpdate,
-    ModelSpec,
     QuantisedDelta,
     SparseDelta,
     Statistics,
     Validation,
-    Vector,
 )
+from fedprune.common.spec import ModelSpec, Vector
 
 _FIELDS = 11
 _HALF = "<f2"

@@ -13,7 +13,7 @@ from fedprune.common.codec.grid.coding import decode_full, encode_full, is_grid
 from fedprune.common.codec.grid.quantise import exact_grid, grid_values, on_grid
 from fedprune.common.codec.messages.codebook import decode_codebook
 from fedprune.common.errors import DataError, PayloadError, Reason
-from fedprune.common.messages import ModelSpec, Vector, weights_digest
+from fedprune.common.spec import ModelSpec, Vector, weights_digest
 
 _FRAME = 64  # more than the frame of the weights needs
 _FLOAT = 4  # bytes

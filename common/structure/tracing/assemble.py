@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.errors import StructureError
-from fedprune.common.messages import TensorSpec
+from fedprune.common.spec import TensorSpec
 from fedprune.common.structure.labels import Follower, Labels, Ledger
 from fedprune.common.structure.structure import (
     FIXED,

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprune.common.messages import Mask
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.benchmarks.kit.harness import Figure

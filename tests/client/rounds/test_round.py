@@ -20,11 +20,12 @@ from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError, IntegrityError, PayloadError
-from fedprune.common.messages import Phase, PrunePlan
+from fedprune.common.messages import Phase
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.spec import PrunePlan
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.plan import plan_round

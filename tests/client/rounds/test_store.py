@@ -26,10 +26,11 @@ from fedprune.client.rounds.store import (
     to_bfloat16,
 )
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import PrunePlan, SparseDelta
+from fedprune.common.messages import SparseDelta
 from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import dense
+from fedprune.common.spec import PrunePlan
 from fedprune.server.rounds.plan import plan_round
 
 FLOATS = arrays(

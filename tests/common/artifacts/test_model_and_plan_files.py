@@ -24,7 +24,7 @@ from fedprune.common.artifacts import (
     write_plan_file,
 )
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import PrunePlan, TensorSpec
+from fedprune.common.spec import PrunePlan, TensorSpec
 from fedprune.common.structure.structure import DimUnits, PruningGroup, Structure
 
 META = {

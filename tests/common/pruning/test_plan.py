@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.errors import ConfigError, PayloadError, Reason
-from fedprune.common.messages import PrunePlan
 from fedprune.common.pruning.plan import (
     check_plan,
     child_plan,
     full_plan,
     rollback_plan,
 )
+from fedprune.common.spec import PrunePlan
 
 _, _, LENET = build("lenet")
 _, _, RESNET = build("resnet")

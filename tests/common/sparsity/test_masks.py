@@ -5,7 +5,6 @@ import pytest
 from helpers.pruning_nets import build, flat, random_mask
 
 from fedprune.common.errors import ConfigError, PayloadError
-from fedprune.common.messages import ModelSpec, TensorSpec
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.masks import (
@@ -18,6 +17,7 @@ from fedprune.common.sparsity.masks import (
     n_of_m,
     unstructured,
 )
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 PLAN = b"p" * 16
 SPEC = ModelSpec(

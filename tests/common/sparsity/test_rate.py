@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fedprune.common import codec
 from fedprune.common.codec import Shape
-from fedprune.common.messages import ModelSpec, TensorSpec
 from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 SPEC = ModelSpec(
     tensors=(

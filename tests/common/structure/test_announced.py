@@ -22,10 +22,10 @@ from fedprune.common.artifacts.packed_file import (
 )
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
-from fedprune.common.messages import PrunePlan, digest_of
 from fedprune.common.models.capped import ByteLimit
 from fedprune.common.models.flat import get_statistics, get_weights, model_spec
 from fedprune.common.models.registry import build_model
+from fedprune.common.spec import PrunePlan, digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.cli import run_command_line

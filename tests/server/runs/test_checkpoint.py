@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Phase, PrunePlan, Statistics, WeightMask
+from fedprune.common.messages import Phase, Statistics
+from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot, Totals
 from fedprune.server.runs.checkpoint import (

@@ -7,7 +7,8 @@ import pytest
 
 from fedprune.common import codec
 from fedprune.common.codec import Known, Shape
-from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
+from fedprune.common.messages import SparseDelta
+from fedprune.common.spec import ModelSpec, TensorSpec
 from fedprune.simulations.benchmarks import codec as benchmark
 from fedprune.simulations.benchmarks.kit.codec.bounds import order0_bytes
 from fedprune.simulations.benchmarks.kit.codec.rivals import rivals

@@ -12,13 +12,12 @@ from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
     ClientRecord,
-    ModelSpec,
     SparseDelta,
     Statistics,
     Status,
-    TensorSpec,
     Validation,
 )
+from fedprune.common.spec import ModelSpec, TensorSpec
 from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork
 from fedprune.simulations.engines.jobs import (
     decode_job,

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprune.common.messages import Mask, Vector
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.pruning.trial import mask_units
+from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 

@@ -16,7 +16,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from fedprune.common.errors import FedPruneError
-from fedprune.common.messages import ModelSpec, QuantisedDelta, Vector
+from fedprune.common.messages import QuantisedDelta
+from fedprune.common.spec import ModelSpec, Vector
 
 NNCODEC = Path("build/nncodec/bin/python")  # made by ``make bench-nncodec``
 _LEVELS = 127

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec, Vector
+from fedprune.common.messages import SparseDelta
+from fedprune.common.spec import ModelSpec, TensorSpec, Vector
 
 _LR, _MOMENTUM, _CLIP = 0.05, 0.9, 5.0
 _SHRINK = _LR * 2e-3  # of the proximal step

@@ -9,15 +9,17 @@ from fedprune.common import codec
 from fedprune.common.messages import (
     Broadcast,
     ClientUpdate,
-    ModelSpec,
     Phase,
-    PrunePlan,
     RoundPlan,
     SparseDelta,
     Statistics,
-    TensorSpec,
     TrainSettings,
     Validation,
+)
+from fedprune.common.spec import (
+    ModelSpec,
+    PrunePlan,
+    TensorSpec,
     Vector,
     WeightMask,
     weights_digest,

@@ -19,7 +19,8 @@ from fedprune.common.codec.delta.quantise import VALUES, quantise_delta
 from fedprune.common.codec.delta.side_information import Known
 from fedprune.common.codec.layout import Shape
 from fedprune.common.errors import DataError, PayloadError
-from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
+from fedprune.common.messages import SparseDelta
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 SHAPES = st.lists(
     st.lists(st.integers(0, 9), min_size=0, max_size=4).map(tuple),

@@ -8,13 +8,8 @@ import pytest
 from fedprune.common import codec
 from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.delta.options import Recipe
-from fedprune.common.messages import (
-    ModelSpec,
-    Phase,
-    SparseDelta,
-    TensorSpec,
-    digest_of,
-)
+from fedprune.common.messages import Phase, SparseDelta
+from fedprune.common.spec import ModelSpec, TensorSpec, digest_of
 
 SMALL = ModelSpec(
     tensors=(TensorSpec(name="w", shape=(2, 4)), TensorSpec(name="b", shape=(3,))),

@@ -10,7 +10,8 @@ from fedprune.common.codec.delta.quantise import (
     quantise_delta,
 )
 from fedprune.common.errors import DataError
-from fedprune.common.messages import ModelSpec, SparseDelta, TensorSpec
+from fedprune.common.messages import SparseDelta
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 ROW = ModelSpec(
     tensors=(TensorSpec(name="w", shape=(2, 4)), TensorSpec(name="b", shape=(3,))),

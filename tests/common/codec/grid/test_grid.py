@@ -28,7 +28,8 @@ from fedprune.common.codec.grid.quantise import (
     tidy,
 )
 from fedprune.common.errors import ConfigError, DataError, PayloadError
-from fedprune.common.messages import GridWeights, ModelSpec, TensorSpec
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 ROWS = ModelSpec(
     tensors=(

@@ -4,7 +4,8 @@ import pytest
 from helpers.codec.grid_golden import MESSAGES, inputs
 
 from fedprune.common import codec
-from fedprune.common.messages import GridWeights, ModelSpec
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec
 
 
 def encode(spec: ModelSpec, grid: GridWeights, base: GridWeights | None) -> bytes:

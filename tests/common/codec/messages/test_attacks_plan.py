@@ -6,7 +6,7 @@ from helpers.codec.forgery import INF, NAN, UPDATE, floats, poke, put
 
 from fedprune.common import codec
 from fedprune.common.errors import PayloadError
-from fedprune.common.messages import weights_digest
+from fedprune.common.spec import weights_digest
 
 PLAN_MESSAGE = codec.encode_plan(make_plan())
 SHARED = items_of(PLAN_MESSAGE)[4]

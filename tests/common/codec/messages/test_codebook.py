@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedprune.common import codec
 from fedprune.common.codec.messages.codebook import make_book
 from fedprune.common.errors import ConfigError, PayloadError
-from fedprune.common.messages import ModelSpec, TensorSpec
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 SMALL = ModelSpec(
     tensors=(TensorSpec(name="w", shape=(2, 4)), TensorSpec(name="b", shape=(3,))),

@@ -15,9 +15,9 @@ from fedprune.common import codec
 from fedprune.common.codec.entropy.byte_runs import squeeze
 from fedprune.common.codec.frame import Kind, seal
 from fedprune.common.errors import PayloadError
-from fedprune.common.messages import WeightMask
 from fedprune.common.models.flat import get_weights
 from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.spec import WeightMask
 
 KEEP = np.random.default_rng(0).random(SPEC.size) < 0.3
 MASK = WeightMask(plan=b"p" * 16, keep=KEEP, parent=b"q" * 16)

@@ -22,7 +22,8 @@ from fedprune.common import codec
 from fedprune.common.codec.fields import CRITERIA, PENALTIES, SETTINGS
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, DataError, PayloadError
-from fedprune.common.messages import Phase, PrunePlan, TrainSettings, Validation
+from fedprune.common.messages import Phase, TrainSettings, Validation
+from fedprune.common.spec import PrunePlan
 
 BIG = 1 << 20
 

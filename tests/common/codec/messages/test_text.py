@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedprune.common.codec.messages.text import read_text, squeeze_text
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import MAX_STRUCTURE
+from fedprune.common.spec import MAX_STRUCTURE
 
 JSON = b'{"dims":[[0,0,[[0,16,1]]],[1,0,[[0,16,1]]],[2,0,[[16,16,1]]]]}' * 4
 TEXT = bz2.compress(JSON, 9)

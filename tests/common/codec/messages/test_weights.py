@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fedprune.common.codec import check_weights, decode_weights, encode_weights
 from fedprune.common.errors import DataError, PayloadError, Reason
-from fedprune.common.messages import weights_digest
+from fedprune.common.spec import weights_digest
 
 KINDS = ["grid", "float32"]
 

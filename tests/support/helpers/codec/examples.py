@@ -11,16 +11,18 @@ from fedprune.common import codec
 from fedprune.common.messages import (
     Broadcast,
     ClientUpdate,
-    ModelSpec,
     Phase,
-    PrunePlan,
     QuantisedDelta,
     RoundPlan,
     SparseDelta,
     Statistics,
-    TensorSpec,
     TrainSettings,
     Validation,
+)
+from fedprune.common.spec import (
+    ModelSpec,
+    PrunePlan,
+    TensorSpec,
     Vector,
     weights_digest,
 )

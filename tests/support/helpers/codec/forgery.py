@@ -11,10 +11,10 @@ import pytest
 
 from fedprune.common import codec
 from fedprune.common.codec.delta import levels, positions
-from fedprune.common.codec.delta.body import Header, code_body
+from fedprune.common.codec.delta.body import code_body
 from fedprune.common.codec.delta.content import content_of, raw_bytes
 from fedprune.common.codec.delta.header import Fields, write_fields
-from fedprune.common.codec.delta.options import Recipe, lanes_for
+from fedprune.common.codec.delta.options import Header, Recipe, lanes_for
 from fedprune.common.codec.entropy.coder import Writer
 from fedprune.common.codec.entropy.raw_bits import split_raw
 from fedprune.common.errors import PayloadError

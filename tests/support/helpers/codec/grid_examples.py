@@ -21,7 +21,8 @@ from fedprune.common.codec.grid.body import (
     raw_of,
 )
 from fedprune.common.codec.grid.quantise import TOP, tidy
-from fedprune.common.messages import GridWeights, ModelSpec, TensorSpec
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec, TensorSpec
 from helpers.codec.examples import BASE, SPEC
 from helpers.codec.forgery import Liar, no_change
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from fedprune.common.codec.grid.quantise import TOP, empty_grid, tidy
-from fedprune.common.messages import GridWeights, ModelSpec, TensorSpec
+from fedprune.common.messages import GridWeights
+from fedprune.common.spec import ModelSpec, TensorSpec
 
 SPEC = ModelSpec(
     tensors=(

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.messages import digest_of
+from fedprune.common.spec import digest_of
 
 T = TypeVar("T")
 

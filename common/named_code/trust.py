@@ -31,10 +31,7 @@ from pathlib import Path
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.parsing import parse_json
-from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.system.paths import make_private_folder
-from fedprune.common.user_code import (
+from fedprune.common.named_code.user_code import (
     DATA_KINDS,
     MODEL_LIBRARIES,
     RANDOM,
@@ -42,6 +39,9 @@ from fedprune.common.user_code import (
     split_blocks,
     split_reference,
 )
+from fedprune.common.parsing import parse_json
+from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import make_private_folder
 
 STATE_VARIABLE = "FEDPRUNE_STATE"
 

@@ -1,0 +1,1 @@
+"""What the benchmark of the house measures with: imports, walks, repeats."""
