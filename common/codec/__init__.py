@@ -111,6 +111,7 @@ from fedprune.common.codec.messages.plan import (
 )
 from fedprune.common.codec.messages.stored import decode_held, encode_held, held_plan
 from fedprune.common.codec.messages.update import (
+    DecodedUpdate,
     Expected,
     decode_update,
     encode_update,
@@ -128,6 +129,7 @@ __all__ = [
     "VALUES",
     "VERSION",
     "BaseName",
+    "DecodedUpdate",
     "Expected",
     "Kind",
     "Known",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedprune.common.config import MaskRule
-from fedprune.common.messages import ClientRecord, ModelSpec, Status, Vector, WeightMask
+from fedprune.common.messages import ModelSpec, Vector, WeightMask
 from fedprune.common.schedule import density_at
 from fedprune.common.sparsity.masks import (
     blocks,
@@ -13,6 +13,7 @@ from fedprune.common.sparsity.masks import (
     n_of_m,
     unstructured,
 )
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.state import ServerState, Setting
 
 

@@ -18,8 +18,9 @@ from helpers.tiny_federation import (
 
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import ClientUpdate, Phase, Status
+from fedprune.common.messages import ClientUpdate, Phase
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.benchmarks import firstaid
 from fedprune.simulations.benchmarks.kit import resnet20

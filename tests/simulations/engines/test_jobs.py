@@ -11,15 +11,20 @@ from fedprune.common.codec import Known
 from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import (
-    ClientRecord,
     ModelSpec,
     SparseDelta,
     Statistics,
-    Status,
     TensorSpec,
     Validation,
 )
-from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork
+from fedprune.server.rounds.engine import (
+    Asking,
+    ClientRecord,
+    Order,
+    Part,
+    RoundWork,
+    Status,
+)
 from fedprune.simulations.engines.jobs import (
     decode_job,
     decode_part,
