@@ -54,6 +54,14 @@ delta      = what ``delta/format.py`` specifies, on a page of its own
 
 bitmaps: highest bit first, padding bits 0.
 A change of these bytes needs a new version; the golden messages in the tests keep it.
+
+Example: the weights 1, -0.5, 0, 2 as float32::
+
+    94 02 04                              array of 4: version 2, kind 4
+    c4 10  00 00 80 3f  00 00 00 bf       bin of 16 bytes: 1.0, -0.5
+           00 00 00 00  00 00 00 40       0.0, 2.0
+    c4 10  ab 14 30 70 c0 94 7d e4        bin of 16 bytes: digest of all
+           6e 97 2b 90 c8 0b 77 e9        that is in front of this c4 10
 """
 
 from fedprune.common.codec.delta.coding import (
@@ -103,6 +111,7 @@ from fedprune.common.codec.messages.plan import (
 )
 from fedprune.common.codec.messages.stored import decode_held, encode_held, held_plan
 from fedprune.common.codec.messages.update import (
+    DecodedUpdate,
     Expected,
     decode_update,
     encode_update,
@@ -120,6 +129,7 @@ __all__ = [
     "VALUES",
     "VERSION",
     "BaseName",
+    "DecodedUpdate",
     "Expected",
     "Kind",
     "Known",

@@ -22,7 +22,6 @@ from fedprune.common.flower.payload import (
     about_run,
     check_client_name,
 )
-from fedprune.common.messages import ClientRecord, Status
 from fedprune.server.devices.replies import (
     UNSENT,
     Reply,
@@ -36,7 +35,14 @@ from fedprune.server.devices.replies import (
     unreadable,
 )
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import Order, Part, RoundWork, Single
+from fedprune.server.rounds.engine import (
+    ClientRecord,
+    Order,
+    Part,
+    RoundWork,
+    Single,
+    Status,
+)
 from fedprune.server.runs.events import EventLog
 
 _POLL_S = 0.2

@@ -9,11 +9,11 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError
-from fedprune.common.messages import ClientRecord, SparseDelta, Status
+from fedprune.common.messages import SparseDelta
 from fedprune.common.sparsity.sparsify import dense
 from fedprune.common.spec import Vector
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import RoundWork, Single
+from fedprune.server.rounds.engine import ClientRecord, RoundWork, Single, Status
 from fedprune.server.rounds.influence import (
     check_moments,
     clip_factor,

@@ -7,7 +7,6 @@ from math import ceil
 import numpy as np
 
 from fedprune.common.config import Config
-from fedprune.common.messages import ClientRecord, Status
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
@@ -20,6 +19,7 @@ from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.consensus import consensus, normalise, smooth
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.state import spread
 
 _ROUNDING = 1e-9

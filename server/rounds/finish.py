@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedprune.common.errors import RoundError
-from fedprune.common.messages import ClientRecord, Status
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments
@@ -23,7 +22,7 @@ from fedprune.server.rounds.cycle import (
     is_previewing,
     may_roll_back,
 )
-from fedprune.server.rounds.engine import RoundWork
+from fedprune.server.rounds.engine import ClientRecord, RoundWork, Status
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
 from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
 from fedprune.server.rounds.mask import holders, take_mask, under_mask

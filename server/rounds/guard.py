@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedprune.common.messages import ClientRecord, Status
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.influence import Claim, bounded
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import ClientRecord, SparseDelta, Statistics, Status
+from fedprune.common.messages import SparseDelta, Statistics
+from fedprune.server.rounds.engine import ClientRecord, Status
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
 _SLACK = 0.1  # losses this near to the median are never moved

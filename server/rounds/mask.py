@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedprune.common.config import MaskRule
-from fedprune.common.messages import ClientRecord, Status
 from fedprune.common.schedule import density_at
 from fedprune.common.sparsity.masks import (
     blocks,
@@ -14,6 +13,7 @@ from fedprune.common.sparsity.masks import (
     unstructured,
 )
 from fedprune.common.spec import ModelSpec, Vector, WeightMask
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.state import ServerState, Setting
 
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
-from fedprune.common.messages import ClientRecord
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.spec import Mask
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import encode_state
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse
-from fedprune.server.rounds.engine import Engine, RoundWork, Single
+from fedprune.server.rounds.engine import ClientRecord, Engine, RoundWork, Single
 from fedprune.server.rounds.finish import RoundReport, finish_round, spent
 from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round

@@ -18,9 +18,9 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
+from fedprune.common.codec import DecodedUpdate
 from fedprune.common.messages import (
     ClientUpdate,
-    DecodedUpdate,
     Phase,
     RoundPlan,
     SparseDelta,

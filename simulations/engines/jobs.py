@@ -15,9 +15,17 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import ClientRecord, Statistics, Status, Validation
+from fedprune.common.messages import Statistics, Validation
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork, Single
+from fedprune.server.rounds.engine import (
+    Asking,
+    ClientRecord,
+    Order,
+    Part,
+    RoundWork,
+    Single,
+    Status,
+)
 
 
 def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:

@@ -19,11 +19,17 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
-from fedprune.common.messages import ClientRecord
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import Asking, Order, Part, Single, expect
+from fedprune.server.rounds.engine import (
+    Asking,
+    ClientRecord,
+    Order,
+    Part,
+    Single,
+    expect,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,4 +64,21 @@ value      = level * ladder[code], ladder[c] = 2 ** ((c - 225) / 8) as float32
 
 Canonical: classes are those of what they stand for; levels are not 0 (agreed: those
 that are 0 are not sent); a code is 0 exactly for rows or tensors without a level.
+
+Example: of a network of one tensor [2, 2] the second entry, 0.25, as int8, without
+weights::
+
+    97 40 01 01                  array of 7: recipe flat, int8, one entry
+    c4 00  c4 00                 no shrink, no mask
+    c4 20  70 d3 d1 35           bin of 32 bytes: states of the lanes 0
+           00 00 04 00           to 7, and no word
+           00 60 01 00  00 60 01 00
+           00 00 01 00  00 00 01 00
+           00 00 01 00  00 00 01 00
+    c4 00                        raw: nothing is left over
+
+    mask     0 1 0 0
+    scales   19, 2: code 154 of row 0, a step of 2 ** (-71 / 8) = 0.00213
+    sizes    38 = 16 + 8 * (6 - 4) + 6: of level 117 the bits above its last three
+    raw      101, these three, and 0, the sign: a0, so lane 0 begins as 0x000100a0
 """

@@ -2,7 +2,7 @@
 
 A grid is coded as what changed since a base; for a message that stands alone the base
 is a network of zeros.  Places, sizes and signs are coded as those of an update
-(``places.py``, ``levels.py``), steps in front of them.
+(``delta/positions.py``, ``delta/levels.py``), steps in front of them.
 """
 
 from collections.abc import Callable

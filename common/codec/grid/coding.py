@@ -1,6 +1,6 @@
 """A grid as one message: whole, or what changed since an earlier broadcast.
 
-``grid_format.py`` gives the format; both kinds are read to the same integers.
+``grid/format.py`` gives the format; both kinds are read to the same integers.
 """
 
 from collections.abc import Callable

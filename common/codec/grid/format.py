@@ -42,4 +42,23 @@ raw bits   of mantissas of more than 8 bits what is above these 8, of 1 bit, the
 Canonical: a step is 0 exactly for rows of zeros (in the result, not in the base cut to
 its shapes, whose rows may have lost all that was not 0); a step that changes is
 another one; a message in which nothing changes has an empty stream.
+
+Example: the weights [[1, -0.5], [0, 2]] as a message that stands alone, of steps 47
+(a half) and 49 (two) and the levels 2, -1, 0, 1::
+
+    98 02 07                     array of 8: version 2, kind 7
+    40 03 02                     recipe flat, three levels other than 0, of 2 bits
+    c4 20  ca 17 a8 02           bin of 32 bytes: states of the lanes 0
+           8a 18 a4 02           to 7, and no word
+           df 67 10 00  02 40 01 00
+           00 00 01 00  00 00 01 00
+           00 00 01 00  00 00 01 00
+    c4 00                        raw: nothing is left over
+    c4 10  a8 a6 45 4e b8 ae 55 11
+           eb 52 59 f7 2e f1 8c e0
+
+    steps    1 1, then 47, 49
+    mask     1 1 0 1
+    sizes    2, 1, 1
+    raw      0 1 0, the signs: 40, so lane 0 begins as 0x00010040
 """

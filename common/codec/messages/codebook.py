@@ -15,7 +15,7 @@ the coder of updates, adaptively for each tensor.
 
 The stream holds one run: for each weight of these tensors 0, or 1 + the number of its
 value [tensor], of 2 ** bits + 1 symbols, at least 3; lanes and blocks as in
-``delta_format.py`` with count = size = their weights.  Every value is used.
+``delta/format.py`` with count = size = their weights.  Every value is used.
 """
 
 from dataclasses import dataclass

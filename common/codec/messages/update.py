@@ -14,7 +14,6 @@ from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import (
     ClientUpdate,
-    DecodedUpdate,
     QuantisedDelta,
     SparseDelta,
     Statistics,
@@ -25,6 +24,17 @@ from fedprune.common.spec import ModelSpec, Vector
 _FIELDS = 11
 _HALF = "<f2"
 _VALIDATION = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedUpdate(ClientUpdate):
+    """An answer that was read and checked.
+
+    Attributes:
+        sparse: What its delta stands for.
+    """
+
+    sparse: SparseDelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,10 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.messages import Phase, Status
+from fedprune.common.messages import Phase
 from fedprune.server.rounds.answers import accept_answer, failure
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.plan import plan_round
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)

@@ -19,10 +19,10 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError, RoundError
-from fedprune.common.messages import Status
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.server.rounds.broadcast import REMEMBERED, as_sent, held_by, remember
+from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import Known, Sent

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedprune.common.messages import ClientRecord, Status, Validation
+from fedprune.common.messages import Validation
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.guard import is_worse, pooled_score
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import ClientRecord, SparseDelta, Statistics, Status
+from fedprune.common.messages import SparseDelta, Statistics
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.influence import (
     Claim,
     bounded,

@@ -7,8 +7,9 @@ import pytest
 from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
 
 from fedprune.common.config import MaskRule
-from fedprune.common.messages import ClientRecord, Phase, Status
+from fedprune.common.messages import Phase
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.mask import holders, mask_steps, take_mask, under_mask
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.runs.control import control_config

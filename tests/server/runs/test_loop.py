@@ -6,8 +6,8 @@ import pytest
 from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
 
 from fedprune.common.errors import RoundError, StructureError
-from fedprune.common.messages import Status
 from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.engine import Status
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.loop import Desk, drive

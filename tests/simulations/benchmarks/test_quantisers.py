@@ -9,6 +9,7 @@ from fedprune.common.codec import VALUES
 from fedprune.common.config import load_config
 from fedprune.common.task import Task
 from fedprune.simulations.benchmarks import downlink, quantisers
+from fedprune.simulations.benchmarks.kit.runs import LENET
 from fedprune.simulations.benchmarks.quantisers import SHORTER, Ended, ended, figures
 
 TINY = as_assignments(SMALL | {"task.model": "mlp", "rounds.cuts": 1})
@@ -84,9 +85,9 @@ def test_the_default_and_int8_stand_against_the_first_codec():
 
 def test_the_default_is_the_one_of_the_configuration():
     assert load_config(None, []).update.values == quantisers.DEFAULT
-    experiment = load_config(quantisers.FILE, SHORTER)
+    experiment = load_config(LENET, SHORTER)
     assert experiment.update.values == quantisers.DEFAULT
-    assert experiment.rounds.total < load_config(quantisers.FILE, []).rounds.total
+    assert experiment.rounds.total < load_config(LENET, []).rounds.total
 
 
 def test_rows_of_the_downlink_compare_a_run_with_its_control():

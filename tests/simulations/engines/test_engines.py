@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from fedprune.client.rounds import round as client_round
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.messages import Status
-from fedprune.server.rounds.engine import Order
+from fedprune.server.rounds.engine import Order, Status
 from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.engines.engines import (
     InProcessEngine,

@@ -10,15 +10,16 @@ from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Known
 from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import (
-    ClientRecord,
-    SparseDelta,
-    Statistics,
-    Status,
-    Validation,
-)
+from fedprune.common.messages import SparseDelta, Statistics, Validation
 from fedprune.common.spec import ModelSpec, TensorSpec
-from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork
+from fedprune.server.rounds.engine import (
+    Asking,
+    ClientRecord,
+    Order,
+    Part,
+    RoundWork,
+    Status,
+)
 from fedprune.simulations.engines.jobs import (
     decode_job,
     decode_part,

@@ -3,15 +3,14 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from fedprune.common import codec
 from fedprune.common.codec import Known
 from fedprune.common.config import load_config
 from fedprune.common.messages import ClientUpdate, QuantisedDelta
+from fedprune.simulations.benchmarks.kit.runs import LENET
 from fedprune.simulations.runs.run import run
 
-_FILE = Path(__file__).parents[3] / "experiments" / "mnist-lenet5.toml"
 Captured = dict[int, list[tuple[QuantisedDelta, Known]]]
 
 
@@ -41,7 +40,7 @@ def captures(rounds: tuple[int, ...], clients: int) -> Captured:
         ]
         with _kept(found, clients):
             try:
-                run(load_config(_FILE, settings))
+                run(load_config(LENET, settings))
             except _Enough:
                 return found
     return found
