@@ -35,14 +35,8 @@ from fedprune.server.devices.replies import (
     unreadable,
 )
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import (
-    ClientRecord,
-    Order,
-    Part,
-    RoundWork,
-    Single,
-    Status,
-)
+from fedprune.server.rounds.engine import Order, Part, RoundWork, Single
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.runs.events import EventLog
 
 _POLL_S = 0.2

@@ -13,13 +13,14 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.sparsity.sparsify import dense
 from fedprune.common.spec import Vector
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import ClientRecord, RoundWork, Single, Status
+from fedprune.server.rounds.engine import RoundWork, Single
 from fedprune.server.rounds.influence import (
     check_moments,
     clip_factor,
     delta_norm,
     scaled_delta,
 )
+from fedprune.server.rounds.records import ClientRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

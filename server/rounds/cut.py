@@ -1,10 +1,11 @@
 """Agree and choose: from many importances to one smaller plan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedprune.common.config import Config
 from fedprune.common.pruning.choose import choose_keep
@@ -18,9 +19,76 @@ from fedprune.common.schedule import density_at
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
-from fedprune.server.rounds.consensus import consensus, normalise, smooth
-from fedprune.server.rounds.engine import ClientRecord, Status
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import spread
+
+# Share cut off at each end: holds against 3 of 10 colluders, the median against 4.
+_TRIM = 0.25
+
+
+def normalise(importance: Vector) -> NDArray[np.float64]:
+    """Clamp at 0 and scale to sum 1 over ALL units.
+
+    Loss-based scores are comparable across layers, so that one scale per client keeps
+    what they say of layers; it also makes the scale of a client's loss irrelevant.
+    All-zero scores stay zero: the client says nothing.
+    """
+    clamped = np.maximum(importance.astype(np.float64), 0.0)
+    total = float(clamped.sum())
+    return clamped / total if total > 0.0 else clamped
+
+
+def consensus(
+    importances: Mapping[str, Vector], weights: Mapping[str, int], rule: str
+) -> Vector | None:
+    """Return one importance for the kept units, or None when nobody scored.
+
+    Non-finite scores never get here (the decoder refuses them).  Clients are taken in
+    the order of their ids, so that the order of arrival does not matter.
+
+    Args:
+        importances: Client id -> float32[kept units].
+        weights: Client id -> number of examples; used by "mean" only.
+        rule: "mean" (weighted by examples), "median", or "trimmed-mean" (the mean of
+            the middle half, at least one client cut off at each end of three).
+
+    Returns:
+        float32[kept units], summing to about 1.
+    """
+    informative = [
+        c for c in sorted(importances) if float(importances[c].max(initial=0.0)) > 0.0
+    ]
+    if not informative:
+        return None
+    scores = np.stack([normalise(importances[c]) for c in informative])
+    if rule == "mean":
+        share = np.asarray([weights[c] for c in informative], dtype=np.float64)
+        # Not by BLAS, whose sums depend on its number of threads.
+        total = (share[:, None] * scores).sum(axis=0)
+        weighted: Vector = (total / share.sum()).astype(np.float32)
+        return weighted
+    if rule == "median":
+        return np.median(scores, axis=0).astype(np.float32)
+    cut = int(np.ceil(_TRIM * len(scores))) if len(scores) > 2 else 0  # noqa: PLR2004
+    cut = min(cut, (len(scores) - 1) // 2)
+    ordered = np.sort(scores, axis=0)
+    middle: NDArray[np.float64] = ordered[cut : len(scores) - cut]
+    trimmed: Vector = middle.mean(axis=0).astype(np.float32)
+    return trimmed
+
+
+def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:
+    """Return the moving average of importances over cycles, float32[units].
+
+    Args:
+        earlier: Average so far over the ORIGINAL units, or None.
+        fresh: This cycle's consensus over the original units.
+        weight: Share of the earlier average, 0 <= weight < 1.
+    """
+    if earlier is None:
+        return fresh
+    return (weight * earlier + (1.0 - weight) * fresh).astype(np.float32)
+
 
 _ROUNDING = 1e-9
 CLIENT_CRITERIA = (

@@ -22,10 +22,11 @@ from fedprune.server.rounds.cycle import (
     is_previewing,
     may_roll_back,
 )
-from fedprune.server.rounds.engine import ClientRecord, RoundWork, Status
+from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
 from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import (
     Known,
     ServerState,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.influence import Claim, bounded
+from fedprune.server.rounds.records import ClientRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics
-from fedprune.server.rounds.engine import ClientRecord, Status
+from fedprune.server.rounds.records import ClientRecord, Status
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
 _SLACK = 0.1  # losses this near to the median are never moved

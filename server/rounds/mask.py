@@ -13,7 +13,7 @@ from fedprune.common.sparsity.masks import (
     unstructured,
 )
 from fedprune.common.spec import ModelSpec, Vector, WeightMask
-from fedprune.server.rounds.engine import ClientRecord, Status
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import ServerState, Setting
 
 

@@ -13,10 +13,11 @@ from fedprune.common.spec import Mask
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import encode_state
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse
-from fedprune.server.rounds.engine import ClientRecord, Engine, RoundWork, Single
+from fedprune.server.rounds.engine import Engine, RoundWork, Single
 from fedprune.server.rounds.finish import RoundReport, finish_round, spent
 from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import ServerState, Setting, Snapshot
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fedprune.server.rounds.engine import Status
+from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import MAIN
 
 Event = Mapping[str, object]

@@ -11,19 +11,18 @@ import sys
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.runs import (
-    EXPERIMENTS,
     Summary,
     ratio,
     summaries,
 )
+from fedprune.simulations.experiments import MANY_CLIENTS
 
-FILE = EXPERIMENTS / "mnist-100-clients.toml"
 CLIENTS = 100
 
 
 def measure() -> list[Figure]:
     """Run the experiment with its control, seed 0, in process."""
-    return figures(summaries([0], ['run.engine="inprocess"'], FILE)[0])
+    return figures(summaries([0], ['run.engine="inprocess"'], MANY_CLIENTS)[0])
 
 
 def figures(one: Summary) -> list[Figure]:

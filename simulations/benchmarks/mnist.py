@@ -6,7 +6,8 @@
 import sys
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.runs import LENET, ratio, summaries
+from fedprune.simulations.benchmarks.kit.runs import ratio, summaries
+from fedprune.simulations.experiments import LENET
 
 
 def measure() -> list[Figure]:

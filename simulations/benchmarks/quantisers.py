@@ -30,7 +30,7 @@ from fedprune.common.messages import ClientUpdate
 from fedprune.common.task import Task
 from fedprune.simulations.benchmarks.kit.codec.rivals import first_codec
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.runs import LENET
+from fedprune.simulations.experiments import LENET
 from fedprune.simulations.runs.run import run
 
 SEEDS = range(3)

@@ -17,15 +17,8 @@ from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Statistics, Validation
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import (
-    Asking,
-    ClientRecord,
-    Order,
-    Part,
-    RoundWork,
-    Single,
-    Status,
-)
+from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork, Single
+from fedprune.server.rounds.records import ClientRecord, Status
 
 
 def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:

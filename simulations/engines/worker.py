@@ -22,14 +22,8 @@ from fedprune.common.errors import FedPruneError, PayloadError
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import (
-    Asking,
-    ClientRecord,
-    Order,
-    Part,
-    Single,
-    expect,
-)
+from fedprune.server.rounds.engine import Asking, Order, Part, Single, expect
+from fedprune.server.rounds.records import ClientRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

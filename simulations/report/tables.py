@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from fedprune.server.rounds.engine import Status
+from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import MAIN
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import STATUS

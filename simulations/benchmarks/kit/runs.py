@@ -10,9 +10,6 @@ from fedprune.simulations.runs.run import run
 
 Summary = Mapping[str, Any]
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-LENET = EXPERIMENTS / "mnist-lenet5.toml"
-
 
 def summaries(
     seeds: Iterable[int], settings: Sequence[str] = (), file: Path | None = None

@@ -21,8 +21,7 @@ from fedprune.common.pruning.importance import CRITERIA as SERVER
 from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.common.task import Task
-from fedprune.server.rounds.consensus import normalise
-from fedprune.server.rounds.cut import CLIENT_CRITERIA
+from fedprune.server.rounds.cut import CLIENT_CRITERIA, normalise
 
 ALL = (*CLIENT, *SERVER)
 EXAMPLES = make_examples(20)

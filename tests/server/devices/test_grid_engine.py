@@ -25,8 +25,8 @@ from fedprune.common.errors import RoundError
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, RUN, STYPE
 from fedprune.server.devices import grid_engine as under_test
 from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
-from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.loop import collect
 

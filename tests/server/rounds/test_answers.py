@@ -19,8 +19,8 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.answers import accept_answer, failure
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import Status
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 

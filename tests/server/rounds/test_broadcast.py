@@ -22,9 +22,9 @@ from fedprune.common.errors import IntegrityError, RoundError
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.server.rounds.broadcast import REMEMBERED, as_sent, held_by, remember
-from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.state import Known, Sent
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 

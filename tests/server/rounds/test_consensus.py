@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedprune.server.rounds.consensus import consensus, normalise, smooth
+from fedprune.server.rounds.cut import consensus, normalise, smooth
 
 RULES = ("mean", "median", "trimmed-mean")
 UNITS = 40

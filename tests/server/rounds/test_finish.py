@@ -20,9 +20,10 @@ from fedprune.common.pruning.importance import weight_scores, zero_units
 from fedprune.common.pruning.plan import check_plan, child_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.server.rounds.cycle import Cursor, is_cutting
-from fedprune.server.rounds.engine import ClientRecord, Part, Single, Status
+from fedprune.server.rounds.engine import Part, Single
 from fedprune.server.rounds.finish import Answers, finish_round
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import Known, Snapshot, model_sha256, new_state
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 from fedprune.server.runs.loop import collect

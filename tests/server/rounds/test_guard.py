@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.messages import Validation
-from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.guard import is_worse, pooled_score
+from fedprune.server.rounds.records import ClientRecord, Status
 
 
 def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics
-from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.influence import (
     Claim,
     bounded,
@@ -22,6 +21,7 @@ from fedprune.server.rounds.influence import (
     scaled_delta,
     weight_caps,
 )
+from fedprune.server.rounds.records import ClientRecord, Status
 
 MOMENTS = 3
 

@@ -9,9 +9,9 @@ from helpers.tiny_federation import make_setting, make_task, start, tiny_structu
 from fedprune.common.config import MaskRule
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import ClientRecord, Status
 from fedprune.server.rounds.mask import holders, mask_steps, take_mask, under_mask
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.runs.control import control_config
 
 FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)

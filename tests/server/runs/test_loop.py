@@ -7,7 +7,7 @@ from helpers.tiny_federation import make_setting, make_task, start, tiny_structu
 
 from fedprune.common.errors import RoundError, StructureError
 from fedprune.common.structure.structure import Structure
-from fedprune.server.rounds.engine import Status
+from fedprune.server.rounds.records import Status
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.loop import Desk, drive

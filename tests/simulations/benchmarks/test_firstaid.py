@@ -20,8 +20,8 @@ from fedprune.common import codec
 from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import ClientUpdate, Phase
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.engine import Status
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import Status
 from fedprune.simulations.benchmarks import firstaid
 from fedprune.simulations.benchmarks.kit import resnet20
 from fedprune.simulations.benchmarks.kit.rows import RowStore, interval, spread_text

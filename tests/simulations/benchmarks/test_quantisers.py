@@ -9,8 +9,8 @@ from fedprune.common.codec import VALUES
 from fedprune.common.config import load_config
 from fedprune.common.task import Task
 from fedprune.simulations.benchmarks import downlink, quantisers
-from fedprune.simulations.benchmarks.kit.runs import LENET
 from fedprune.simulations.benchmarks.quantisers import SHORTER, Ended, ended, figures
+from fedprune.simulations.experiments import LENET
 
 TINY = as_assignments(SMALL | {"task.model": "mlp", "rounds.cuts": 1})
 ONE = Ended(validation=0.98, examples=600, loss=0.1, test=0.97, bytes_up=400, first=0)
@@ -107,4 +107,4 @@ def test_rows_of_the_downlink_compare_a_run_with_its_control():
     assert up.value == 50
     assert accuracy.value == pytest.approx(-1)
     assert params.value == pytest.approx(0.04)
-    assert load_config(downlink.FILE, []).task.clients == downlink.CLIENTS
+    assert load_config(downlink.MANY_CLIENTS, []).task.clients == downlink.CLIENTS

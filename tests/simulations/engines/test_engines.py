@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fedprune.client.rounds import round as client_round
 from fedprune.common.aggregate import Accumulator
-from fedprune.server.rounds.engine import Order, Status
+from fedprune.server.rounds.engine import Order
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.records import Status
 from fedprune.simulations.engines.engines import (
     InProcessEngine,
     Place,

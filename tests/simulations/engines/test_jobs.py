@@ -12,14 +12,8 @@ from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics, Validation
 from fedprune.common.spec import ModelSpec, TensorSpec
-from fedprune.server.rounds.engine import (
-    Asking,
-    ClientRecord,
-    Order,
-    Part,
-    RoundWork,
-    Status,
-)
+from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.simulations.engines.jobs import (
     decode_job,
     decode_part,

@@ -8,7 +8,7 @@ from fedprune.common import codec
 from fedprune.common.codec import Known
 from fedprune.common.config import load_config
 from fedprune.common.messages import ClientUpdate, QuantisedDelta
-from fedprune.simulations.benchmarks.kit.runs import LENET
+from fedprune.simulations.experiments import LENET
 from fedprune.simulations.runs.run import run
 
 Captured = dict[int, list[tuple[QuantisedDelta, Known]]]
