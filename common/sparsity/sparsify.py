@@ -82,7 +82,7 @@ def sparsify_by_rate(
         The sent entries, at most k; exact zeros are never sent.
 
     Examples:
-        >>> from fedprune.common.messages import ModelSpec, TensorSpec
+        >>> from fedprune.common.spec import ModelSpec, TensorSpec
         >>> tensor = TensorSpec(name="w", shape=(3, 4))
         >>> shape = Shape(ModelSpec(tensors=(tensor,), moments=0, units=0))
         >>> total = np.float32([9, 9, 9, 8, 0, 0, 0, 0, 0, 0, 0, 8.1])

@@ -87,7 +87,7 @@ def test_a_node_is_told_how_the_run_deals_its_data(log):
     about = {"seed": 2**63 - 1, "validation": 0.25}
     config = run_of(1, run__seed=about["seed"], client__validation=0.25)
     enrol(grid, config, log)
-    deliver(grid, {"b": 7}, (b"structure", b"blob"), config)
+    deliver(grid, {"b": 7}, b"structure", b"blob", config=config)
     records = [dict(message.content.config_records[RUN]) for message in grid.sent]
     assert records == [about, about]
 
@@ -206,7 +206,7 @@ def test_a_round_over_the_grid_is_the_round_of_one_process(tmp_path):
 
 
 def test_bad_answers_stay_with_their_client(tmp_path):
-    fleet = Fleet(tmp_path, rounds__config=run_of(3, rounds__deadline_s=0.5))
+    fleet = Fleet(tmp_path, rounds__deadline_s=0.5)
     first, second, third, fourth = fleet.task.clients
     fleet.spoil = {
         first: Error(code=0, reason="its disk is full"),

@@ -135,7 +135,11 @@ def test_the_command_line_ends_with_2_and_one_line_and_makes_no_run_folder(
 ):
     monkeypatch.chdir(tmp_path)
     with closed_port() as address:
-        for more in ([], ["--sweep"], ["--resume", "runs/none"]):
+        for more in (
+            [],
+            ["--sweep", "--set", "run.seed=[0, 1]"],
+            ["--resume", "runs/none"],
+        ):
             words = ["simulate", *more, "--ray-address", address]
             assert run_command_line(words) == 2
             said = capsys.readouterr()

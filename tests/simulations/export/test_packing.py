@@ -199,7 +199,7 @@ def test_forged_files_are_refused_by_name(data, tmp_path):
             IntegrityError, match=r"forged\.fpz: (field '|the file is empty)"
         ):
             read_packed(path)
-        with pytest.raises(PayloadError):
+        with pytest.raises(IntegrityError, match=r"forged\.fpz"):
             inspect_path(path)
         assert name
 
