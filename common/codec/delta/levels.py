@@ -181,15 +181,14 @@ def _code_sizes(
         model = SymbolModel(SIZES, (TENSORS,))
         of_rows = coder.code(model, entries.tensors[filled], of_rows)
         classes = np.repeat(of_rows, counts[filled])
-        found = _code_symbols(
-            coder, recipe, entries, (alphabet, classes, SIZES), symbols
-        )
+        contexts, sizes = _contexts(recipe, entries, classes, SIZES)
+        found = coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
         if symbols is None:
             wanted = alphabet.row_classes(found, counts)[filled]
             _check_sizes(of_rows, wanted)
         return found
-    parts = (alphabet, entries.scores, SCORES)
-    return _code_symbols(coder, recipe, entries, parts, symbols)
+    contexts, sizes = _contexts(recipe, entries, entries.scores, SCORES)
+    return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
 
 
 def _check_sizes(found: Class, wanted: Class) -> None:
@@ -199,20 +198,22 @@ def _check_sizes(found: Class, wanted: Class) -> None:
         raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
 
 
-def _code_symbols(
-    coder: Coder,
-    recipe: Recipe,
-    entries: Entries,
-    parts: tuple[Alphabet, Class, int],
-    symbols: Class | None,
-) -> Class:
-    alphabet, classes, number = parts
+def _contexts(
+    recipe: Recipe, entries: Entries, classes: Class, number: int
+) -> tuple[Ints, tuple[int, ...]]:
+    """Return the context of each entry's size, and how many there are of each part.
+
+    Args:
+        recipe: Whether the weight is a context, too.
+        entries: What is known of each.
+        classes: Class of each by its row or its place.
+        number: How many such classes there are.
+    """
     contexts = classes.astype(np.int64)
-    sizes: tuple[int, ...] = (number,)
-    if recipe.deep:  # the weight tells more than the place, so it comes first
-        contexts += number * entries.contexts
-        sizes = (COARSE, number)
-    return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
+    if not recipe.deep:
+        return contexts, (number,)
+    # The weight tells more than the place, so it comes first.
+    return contexts + number * entries.contexts, (COARSE, number)
 
 
 def alphabet_of(values: str, *, shifted: bool) -> Alphabet:

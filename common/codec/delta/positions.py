@@ -6,6 +6,8 @@ of its column over those of its tensor: the *score* adds their logarithms.  A pl
 told by its score and by what is known of its weight.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,8 @@ def code_places(
     if recipe.flat:
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
-        bits = _code_bits(coder, recipe, known, (any_row, scores, count), mask)
+        layout = _Layout(rows=any_row, scores=scores, count=count)
+        bits = _code_bits(coder, recipe, known, layout, mask)
         indices = np.flatnonzero(bits)
         return indices, scores[indices]
     rows, columns = classes_of(mask, shape, recipe)
@@ -60,12 +63,28 @@ def code_places(
     else:
         columns = np.zeros(0, dtype=np.uint8)
     scores = scores_of(rows, columns, shape)
-    bits = _code_bits(coder, recipe, known, (rows, scores, count), mask)
+    layout = _Layout(rows=rows, scores=scores, count=count)
+    bits = _code_bits(coder, recipe, known, layout, mask)
     indices = np.flatnonzero(bits)
     _check_rows(shape.row_counts(indices), rows, shape, recipe.grain)
     if recipe.columns:
         _check_columns(bits, columns, shape, recipe.grain)
     return indices, scores[indices]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """How entries lie, as far as both ends know before their bits.
+
+    Attributes:
+        rows: Class of each row by its share of entries, uint8[rows].
+        scores: Score of each place, uint8[size].
+        count: Number of entries.
+    """
+
+    rows: Class
+    scores: Class
+    count: int
 
 
 def classes_of(
@@ -115,12 +134,11 @@ def _code_bits(
     coder: Coder,
     recipe: Recipe,
     known: Known,
-    classes: tuple[Class, Class, int],
+    layout: _Layout,
     mask: Mask | None,
 ) -> Mask:
     """Code a bit for each place of the rows that are neither empty nor full."""
-    rows, scores, count = classes
-    shape = known.shape
+    shape, rows, scores = known.shape, layout.rows, layout.scores
     full = rows == full_class(recipe.grain)
     open_rows = (rows != EMPTY) & ~full
     reference, number = known.places(recipe)
@@ -129,7 +147,7 @@ def _code_bits(
         contexts = reference.astype(np.uint32)
         contexts *= np.uint32(SCORES)
         contexts += scores
-    model = BitModel((number, SCORES), ones=(count, shape.size))
+    model = BitModel((number, SCORES), ones=(layout.count, shape.size))
     if np.all(open_rows):
         bits = None if mask is None else mask.view(np.uint8)
         return coder.code(model, contexts, bits).view(np.bool_)
