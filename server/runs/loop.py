@@ -9,9 +9,9 @@ import numpy as np
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.pruning.cost import count_cost, flops, shares
-from fedprune.common.spec import Mask
+from fedprune.common.spec import Mask, weights_digest
 from fedprune.server.rounds.answers import Answers
-from fedprune.server.rounds.broadcast import encode_state
+from fedprune.server.rounds.broadcast import decoded_state
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse
 from fedprune.server.rounds.engine import Engine, RoundWork, Single
 from fedprune.server.rounds.finish import RoundReport, finish_round, spent
@@ -266,12 +266,12 @@ def _log_cut(desk: Desk, played: _Played, choice: Choice) -> None:
 def sendable(state: ServerState, setting: Setting) -> Snapshot:
     """Return a state's network as a client would receive it now."""
     spec = setting.structure.spec(state.keep)
-    sending = encode_state(state, setting.structure, spec, setting.config)
+    weights = decoded_state(state, setting.structure, spec, setting.config)
     return Snapshot(
         round=state.round,
         plan=state.plan,
-        weights=sending.weights,
-        digest=sending.broadcast.digest,
+        weights=weights,
+        digest=weights_digest(weights),
         statistics=state.statistics,
         loss=float("nan"),
     )
