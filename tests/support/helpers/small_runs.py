@@ -38,8 +38,11 @@ PARTIAL = {
     "rounds.cuts": 1,
     "rounds.final": 2,
 }
-# What depends on the clock or on the engine, and not on the run.
-_TIMES = ("seconds", "latency_ms_dense", "latency_ms_final", "bytes_simulation")
+# What depends on the clock or on the engine, or tells of a resumption.
+_TIMES = (
+    *("seconds", "latency_ms_dense", "latency_ms_final", "bytes_simulation"),
+    "warnings",
+)
 
 
 def small_net(num_outputs, input_shape):
