@@ -51,7 +51,7 @@ class _Resident:
     """
 
     def __init__(self) -> None:
-        self.evaluated = b""  # the plan that was evaluated last
+        self.evaluated = ("", b"")  # the run and the plan that were evaluated last
         self._own: dict[str, object] = {}
         self._bench: Workbench | None = None
 
@@ -59,7 +59,8 @@ class _Resident:
         """Return the workbench of a node's configuration."""
         if self._bench is None or self._own != dict(own):
             task = device.device_task(own) if is_device else Task(read_app_config(own))
-            self._bench, self._own, self.evaluated = Workbench(task), dict(own), b""
+            self._bench, self._own = Workbench(task), dict(own)
+            self.evaluated = ("", b"")
         return self._bench
 
 
@@ -98,10 +99,11 @@ def train(message: Message, context: Context) -> Message:
         content[NOTES] = ConfigRecord({LOST: True})
         text = f"round {plan.round}: the residual of {name} is missing or damaged under"
         print(f"warning: {text} {root / plan.run_id}; it goes on without", flush=True)  # noqa: T201 - the device's own output
-    if _is_device(context) and _resident.evaluated != plan.broadcast.plan.digest:
+    which = (plan.run_id, plan.broadcast.plan.digest)
+    if _is_device(context) and _resident.evaluated != which:
         model, _ = judged(opened, bench)
         device.note_plan(root, bench.task, plan.broadcast.plan, model)
-        _resident.evaluated = plan.broadcast.plan.digest
+        _resident.evaluated = which
     return Message(content, reply_to=message)
 
 

@@ -118,7 +118,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GridWeights:
-    """Weights as integers: level times the step of its row (``codec/grid.py``).
+    """Weights as integers: level times the step of its row (``codec/grid/format.py``).
 
     Attributes:
         codes: Step of each row of the model spec as an octave, uint8[rows], 0..63;

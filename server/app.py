@@ -29,7 +29,12 @@ from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
-from fedprune.server.runs.events import EventLog, read_events, write_metrics_csv
+from fedprune.server.runs.events import (
+    EventLog,
+    has_started,
+    read_events,
+    write_metrics_csv,
+)
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
@@ -130,7 +135,7 @@ def _owners(path: str) -> dict[int, str] | None:
 
 def _run(work: Work) -> None:
     config, log, folder = work.task.config, work.log, work.folder
-    kind = "resumed" if read_events(folder.events) else "run_started"
+    kind = "resumed" if has_started(folder.events) else "run_started"
     log.write(
         kind,
         run_id=folder.run_id,

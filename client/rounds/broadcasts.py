@@ -1,9 +1,9 @@
 """Broadcasts that a client holds: what changes are told from.
 
 A message may hold only what changed since an earlier broadcast.  Each one that was read
-is kept, as plain integers, by round and by the digest of these:
-a file that is lost, damaged or of another run can never lead to another network, only
-to the request to be sent everything.
+is kept, as plain integers, by round and by the digest of these: a file that is
+lost, damaged or of another run can never lead to another network, only to the request
+to be sent everything.
 """
 
 from dataclasses import dataclass

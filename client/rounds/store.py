@@ -31,8 +31,8 @@ T = TypeVar("T")
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
 # Changes are told from the last 8 broadcasts (``server/rounds/broadcast.py``), by a
-# server that
-# may have been resumed from two checkpoints earlier; the current one lies there too.
+# server that may have been resumed from two checkpoints earlier; the current one lies
+# there too.
 _KEPT_BROADCASTS = 11
 # A residual is bfloat16; the rounds above, the current one and one older lie there.
 BYTES_OF_A_WEIGHT = 2 * (_KEPT_ROUNDS + 2)

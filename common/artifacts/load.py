@@ -4,9 +4,8 @@
 registered name, cuts it by the plan and writes the tensors into it.  Nothing is
 unpickled, code that the file names runs only if it is this user's own
 (``fedprune.common.named_code.trust``), and nothing is downloaded.  Plan and structure
-come from the file
-itself (an export holds both), else from ``plan.json`` and ``structure.json`` beside it
-or one folder above.
+come from the file itself (an export holds both), else from ``plan.json`` and
+``structure.json`` beside it or one folder above.
 """
 
 import json
@@ -45,6 +44,13 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import as_path, check_model_path
 from fedprune.common.task import Task
 from fedprune.common.text import printable
+
+KEEP_KEY = "keep"
+STRUCTURE_KEY = "structure_json"
+RUN_KEY = "run"
+PYTHON_FACTORY = "python"
+
+_COUNTER = "num_batches_tracked"
 
 
 def write_network(  # noqa: PLR0913 - what a file holds, by name
@@ -95,14 +101,6 @@ def write_network(  # noqa: PLR0913 - what a file holds, by name
         if not is_counter(name)
     }
     write_model_file(path, tensors, metadata)
-
-
-KEEP_KEY = "keep"
-STRUCTURE_KEY = "structure_json"
-RUN_KEY = "run"
-PYTHON_FACTORY = "python"
-
-_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

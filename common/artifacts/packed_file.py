@@ -1,6 +1,6 @@
 """``*.fpz``: a pruned, quantised, entropy-coded network in one file.
 
-Written with the project's own coder (``codec/model_message.py``): plan and structure
+Written with the project's own coder (``codec/messages/model.py``): plan and structure
 are inside, so a network is rebuilt from its architecture's code and this file alone,
 with exactly the weights that were written.
 """

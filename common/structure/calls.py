@@ -1,4 +1,4 @@
-"""One operation of a network with its operands, as the functions in ops.py see it."""
+"""One operation of a network with its operands, as the functions in rules/ see it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -219,6 +219,11 @@ def _is_after(event: Mapping[str, object], round_: int, run: str | None) -> bool
     return run is None or event.get("run", MAIN) == run
 
 
+def has_started(path: Path) -> bool:
+    """Return whether a log says that its run has started, not only that it failed."""
+    return any(event["event"] == "run_started" for event in read_events(path))
+
+
 def _line(record: Mapping[str, object]) -> bytes:
     text = json.dumps(
         record, separators=(",", ":"), ensure_ascii=False, allow_nan=False

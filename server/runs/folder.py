@@ -32,8 +32,6 @@ from fedprune.common.system.json_file import read_json
 from fedprune.common.system.lock import hold, holder
 from fedprune.common.text import printable
 
-__all__ = ["RUN_FORMAT", "RunFolder", "write_bytes_atomic", "write_json_atomic"]
-
 RUN_FORMAT = "fedprune-run/1"
 
 

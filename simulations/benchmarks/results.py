@@ -1,8 +1,8 @@
 """``docs/results.md`` from ``docs/results/*.json``: every number with its command.
 
 ``python -m fedprune.simulations.benchmarks.results [FOLDER] [--check]``; with
-``--check``
-nothing is written, and the exit code is 1 when the page is not what the files say.
+``--check`` nothing is written, and the exit code is 1 when the page is not what the
+files say.
 """
 
 import argparse

@@ -43,6 +43,12 @@ from fedprune.simulations.engines.worker import Worker
 
 T = TypeVar("T")
 
+_POLL_S = 0.01
+_START_S = 120.0
+_MAX_BYTES = (1 << 31) - 1
+_OBJECT_STORE = 1_000_000_000
+_STOP = "stop"  # a file that tells workers to end
+
 
 def to_content(blob: bytes) -> RecordDict:
     """Wrap bytes as the content of a message: one array with our own stype."""
@@ -61,13 +67,6 @@ def from_content(message: Message, max_bytes: int) -> bytes:
     except Exception as error:  # the sender decides what it holds
         raise PayloadError(Reason.BAD_FRAME, "message", told(error)) from error
     return check_payload(array.stype, array.data, max_bytes)
-
-
-_POLL_S = 0.01
-_START_S = 120.0
-_MAX_BYTES = (1 << 31) - 1
-_OBJECT_STORE = 1_000_000_000
-_STOP = "stop"  # a file that tells workers to end
 
 
 @contextmanager

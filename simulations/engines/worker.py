@@ -80,7 +80,9 @@ class Worker:
                     singles.append(single)
             else:
                 record = found
-            lost = store.has_lost(order.acknowledged)
+            # As on devices, whose note travels beside an answer.
+            came = isinstance(found, _Answered)
+            lost = came and store.has_lost(order.acknowledged)
             records.append(replace(record, residual_lost=lost))
         if total is None:
             total = Accumulator(0, asking.limits)

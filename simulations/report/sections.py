@@ -27,8 +27,6 @@ from fedprune.simulations.report.text import (
     times,
 )
 
-_MAX_ROWS = 200
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:

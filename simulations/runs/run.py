@@ -18,15 +18,21 @@ from fedprune.common.named_code.trust import named_code, record_code
 from fedprune.common.pruning.cost import count_cost
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.task import Task
 from fedprune.common.text import as_json
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
 from fedprune.server.runs.control import control_config
-from fedprune.server.runs.events import EventLog, read_events, write_metrics_csv
+from fedprune.server.runs.events import (
+    EventLog,
+    has_started,
+    read_events,
+    write_metrics_csv,
+)
 from fedprune.server.runs.federation import run_federation
-from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import Place, engine_for
 from fedprune.simulations.runs.evaluate import Evaluator
@@ -233,7 +239,7 @@ def _go(prepared: Prepared) -> RunResult:
 
 def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
-    if read_events(folder.events):
+    if has_started(folder.events):
         log.write("resumed", directory=str(folder.path), run_id=folder.run_id)
         return
     structure = prepared.structure

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from fedprune.common.config import Config
 from fedprune.common.errors import FedPruneError, RoundError
-from fedprune.common.text import as_json, printable
+from fedprune.common.text import LONGEST_LINE, as_json, printable
 
 if TYPE_CHECKING:
     from fedprune.simulations.runs.progress import Display
     from fedprune.simulations.runs.run import RunResult
 
-_LONGEST = 4000  # characters of a value, which may be a path
+# characters of a value, which may be a path
 _RESUMABLE = {FedPruneError.exit_code, RoundError.exit_code}
 
 
@@ -154,5 +154,5 @@ def print_rows(found: Mapping[str, object], *, quiet: bool) -> None:
     """Print what was made; when quiet, only where it is."""
     for name, value in found.items():
         if not quiet or name == "path":
-            shown = printable(value, _LONGEST)
+            shown = printable(value, LONGEST_LINE)
             print(shown if quiet else f"{name}: {shown}")

@@ -6,11 +6,12 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server import app
 from fedprune.server.devices.service import Service
 from fedprune.server.devices.superlink import Link
 from fedprune.server.runs.events import EventLog, read_events
-from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 
 # A budget that no network meets, on a server without data.

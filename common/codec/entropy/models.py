@@ -17,7 +17,6 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
 Shares = NDArray[np.uint16]
 
 BIT_SHARES = 15  # bits of precision for an alphabet of two

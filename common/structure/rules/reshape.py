@@ -104,7 +104,7 @@ def _split(
     call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
 ) -> tuple[int, Labels | None]:
     """Return which part carries the labels of a split dimension, and the labels."""
-    place = _carrier(call, row, shape, lengths)
+    place = _carrier(call, shape, lengths)
     if place is None:
         call.fix(row, f"it writes the length {len(row)} down as {_text(lengths)}")
         return 0, None
@@ -120,9 +120,7 @@ def _split(
     return place, kept
 
 
-def _carrier(
-    call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
-) -> int | None:
+def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int | None:
     """Return the part whose length changes with the channels, or None."""
     free = [place for place, length in enumerate(lengths) if _is_free(length)]
     if free and (len(shape) == 1 or shape[free[0]] > 1):

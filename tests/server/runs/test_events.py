@@ -11,6 +11,7 @@ from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events import (
     COLUMNS,
     EventLog,
+    has_started,
     number_of,
     read_events,
     write_metrics_csv,
@@ -200,3 +201,14 @@ def test_a_log_with_numbers_that_are_not_finite_can_be_cut_back(path):
         log.drop_after(1)
     (event,) = read_events(path)
     assert (event["loss"], event["accuracy"]) == (None, None)
+
+
+def test_a_start_that_failed_is_no_start(tmp_path):
+    path = tmp_path / "events.jsonl"
+    assert not has_started(path)
+    with EventLog(path) as log:
+        log.write("run_failed", text="no such data", exit_code=3)
+    assert not has_started(path)
+    with EventLog(path) as log:
+        log.write("run_started", run_id="a")
+    assert has_started(path)

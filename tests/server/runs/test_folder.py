@@ -11,9 +11,10 @@ import pytest
 import fedprune.common.system.atomic
 from fedprune.common.config import Config, Run, load_config
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.server.runs.checkpoint import _append_line
 from fedprune.server.runs.events import EventLog
-from fedprune.server.runs.folder import RunFolder, write_bytes_atomic, write_json_atomic
+from fedprune.server.runs.folder import RunFolder
 
 HOLD = """
 import sys, time

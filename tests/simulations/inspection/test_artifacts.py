@@ -10,8 +10,9 @@ from fedprune.common.artifacts import write_model_file, write_plan_file
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.spec import PrunePlan, TensorSpec
 from fedprune.common.structure.structure import DimUnits, PruningGroup, Structure
+from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.runs.events import EventLog
-from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.artifacts import inspect_path, render
 
 

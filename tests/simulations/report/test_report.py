@@ -12,8 +12,9 @@ import pytest
 
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.runs.events import EventLog
-from fedprune.server.runs.folder import RunFolder, write_json_atomic
+from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.report import write_report
 from fedprune.simulations.report.data import read_run
 from fedprune.simulations.report.text import TIMES
