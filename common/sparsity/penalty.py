@@ -15,7 +15,7 @@ Which channels: those that later cuts would take by the importance agreed on
 (Zou 2006) and in growing regularisation (Wang et al. 2021, arXiv:2012.09243).  An L1
 norm over ALL channels of a batch-norm network finds nothing within a few rounds: the
 layer behind divides the common scale out again, gammas stay within 5 % of each other,
-and a uniform shrink moves them all (measured; docs/decisions.md).
+and a uniform shrink moves them all (measured: docs/decisions/0004).
 
 Units and ranges: a strength is a share of the median channel of the pruning group
 (root mean square) that one round takes away, >= 0: it means the same in every layer.

@@ -1,8 +1,9 @@
 """How far one client can move a round: its weight, its delta, its moments, its losses.
 
-Honest clients stay inside of every bound here (docs/decisions.md has the measurement);
-a valid message that lies is cut down to what an honest client could have said.  What
-is cut is lost: the client still believes that all of it arrived.
+Honest clients stay inside of every bound here, as measured in
+docs/notebook/trust-and-judging.md; a valid message that lies is cut down to what an
+honest client could have said.  What is cut is lost: the client still believes that all
+of it arrived.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -133,7 +133,7 @@ def quantise_delta(
 def value_bits(values: str) -> float:
     """Return about how many bits an entry of this kind costs besides its place.
 
-    1.5 would be nearer for "step": docs/decisions.md, "Entries are chosen by energy".
+    1.5 would be nearer for "step": docs/notebook/updates.md, "Choice of entries".
     """
     return GRIDS[values].bits
 
