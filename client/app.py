@@ -16,10 +16,10 @@ from flwr.clientapp import ClientApp
 from fedprune.client.device import node
 from fedprune.client.device import task as device
 from fedprune.client.rounds.judge import judged
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import ConfigError
@@ -53,13 +53,13 @@ class _Resident:
     def __init__(self) -> None:
         self.evaluated = ("", b"")  # the run and the plan that were evaluated last
         self._own: dict[str, object] = {}
-        self._bench: Workbench | None = None
+        self._bench: ModelCache | None = None
 
-    def bench(self, own: Mapping[str, object], *, is_device: bool) -> Workbench:
+    def cache(self, own: Mapping[str, object], *, is_device: bool) -> ModelCache:
         """Return the workbench of a node's configuration."""
         if self._bench is None or self._own != dict(own):
             task = device.device_task(own) if is_device else Task(read_app_config(own))
-            self._bench, self._own = Workbench(task), dict(own)
+            self._bench, self._own = ModelCache(task), dict(own)
             self.evaluated = ("", b"")
         return self._bench
 
@@ -70,9 +70,9 @@ _resident = _Resident()
 @app.query(HELLO)
 def hello(message: Message, context: Context) -> Message:
     """Tell the server which client this node is."""
-    bench, name = _bench(context), _client_id(context)
-    bench.follow(*_about(message))
-    held = len(bench.data(name).train)
+    cache, name = _bench(context), _client_id(context)
+    cache.follow(*_about(message))
+    held = len(cache.data(name).train)
     answer = ConfigRecord({"client-id": name, "examples": held})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
@@ -81,18 +81,18 @@ def hello(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Answer one plan."""
     torch.set_num_threads(1)
-    bench = _bench(context)
+    cache = _bench(context)
     plan = codec.decode_plan(
-        _read(message, ARRAY, bench.task),
-        bench.task.config.device.max_bytes,
-        max_weights=bench.size,
+        _read(message, ARRAY, cache.task),
+        cache.task.config.device.max_bytes,
+        max_weights=cache.size,
     )
     root, name = _root(context), _client_id(context)
     if not (root / plan.run_id).exists():
         device.drop_old_runs(root, plan.run_id)
     store = ClientStore(root / plan.run_id, name)
-    opened = open_plan(plan, bench, store)
-    blob = run_round(opened, bench, store)
+    opened = open_plan(plan, cache, store)
+    blob = run_round(opened, cache, store)
     answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
     content = RecordDict({RECORD: answer})
     if store.has_lost(plan.acknowledged):
@@ -101,8 +101,8 @@ def train(message: Message, context: Context) -> Message:
         print(f"warning: {text} {root / plan.run_id}; it goes on without", flush=True)  # noqa: T201 - the device's own output
     which = (plan.run_id, plan.broadcast.plan.digest)
     if _is_device(context) and _resident.evaluated != which:
-        model, _ = judged(opened, bench)
-        device.note_plan(root, bench.task, plan.broadcast.plan, model)
+        model, _ = judged(opened, cache)
+        device.note_plan(root, cache.task, plan.broadcast.plan, model)
         _resident.evaluated = which
     return Message(content, reply_to=message)
 
@@ -111,13 +111,13 @@ def train(message: Message, context: Context) -> Message:
 def deliver(message: Message, context: Context) -> Message:
     """Keep the network that the run ended with."""
     torch.set_num_threads(1)
-    bench = _bench(context)
-    bench.follow(*_about(message))
+    cache = _bench(context)
+    cache.follow(*_about(message))
     found = device.take_final(
         _root(context),
-        bench,
-        _read(message, STRUCTURE, bench.task),
-        _read(message, ARRAY, bench.task),
+        cache,
+        _read(message, STRUCTURE, cache.task),
+        _read(message, ARRAY, cache.task),
     )
     answer = ConfigRecord({"examples": found.examples, "accuracy": found.accuracy})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
@@ -141,10 +141,10 @@ def _root(context: Context) -> Path:
     return Path(str(where.get(node.STATE) or "fedprune-state"))
 
 
-def _bench(context: Context) -> Workbench:
+def _bench(context: Context) -> ModelCache:
     is_device = _is_device(context)
     own = context.node_config if is_device else context.run_config
-    return _resident.bench(own, is_device=is_device)
+    return _resident.cache(own, is_device=is_device)
 
 
 def _client_id(context: Context) -> str:

@@ -25,7 +25,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.task import Task
 from fedprune.common.text import told
-from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
+from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
@@ -155,7 +155,7 @@ def _run(work: Work) -> None:
         structure=work.structure,
         weights=get_weights(work.task.build_model()),
         folder=folder,
-        engine=GridEngine(work.grid, nodes),
+        engine=FlowerEngine(work.grid, nodes),
         log=log,
         evaluate=None,
         enrolled={name: client.examples for name, client in enrolled.items()},

@@ -21,8 +21,8 @@ from fedprune.common.system.paths import check_readable, make_private_folder
 from fedprune.common.system.processes import (
     ALIVE,
     LOCK,
-    Keeper,
     Process,
+    Supervisor,
     environment,
     tail,
 )
@@ -159,7 +159,7 @@ class DeviceService:
     def __init__(self, device: Device, *, once: bool) -> None:
         self._device = device
         self._once = once
-        self._keeper = Keeper(self._judge, device.state / ALIVE)
+        self._supervisor = Supervisor(self._policy, device.state / ALIVE)
         self._reminded, self._said = 0.0, ""
         self._knocking = 0.0
         self._looked, self._last = 0.0, ""
@@ -183,17 +183,17 @@ class DeviceService:
         own = self._device
         final = own.state / node.FINAL
         before = _changed(final)
-        with self._keeper:
+        with self._supervisor:
             self._wait_for_server()
             port = _free_port()
-            self._keeper.start(own.executor(port))
-            self._keeper.start(own.supernode(port))
+            self._supervisor.start(own.executor(port))
+            self._supervisor.start(own.supernode(port))
             _say(f"client {own.client_id} works for {own.host}:{own.port}")
-            self._keeper.run(lambda: self._done(final, before))
+            self._supervisor.run(lambda: self._done(final, before))
             _say(f"final network: {final}")
             # The answer to the delivery is still on its way.
             end = time.monotonic() + _AGAIN_S
-            self._keeper.run(lambda: time.monotonic() > end)
+            self._supervisor.run(lambda: time.monotonic() > end)
 
     def _done(self, final: Path, before: float) -> bool:
         """Return whether the work is over; end a SuperNode that only seems to run."""
@@ -202,7 +202,7 @@ class DeviceService:
             self._looked = now
             said = _last_line(self._device.state / "logs" / "supernode.log")
             if _FAILED in said and said == self._last:
-                self._keeper.end("supernode")
+                self._supervisor.end("supernode")
             self._last = said
         return self._once and _changed(final) != before
 
@@ -216,7 +216,7 @@ class DeviceService:
             self._remind(f"no server yet, trying every {_AGAIN_S:g} s: {why}")
             time.sleep(_AGAIN_S)
 
-    def _judge(self, process: Process, code: int) -> float:
+    def _policy(self, process: Process, code: int) -> float:
         """Say why a process ended, and when it is started again.
 
         Raises:

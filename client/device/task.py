@@ -22,7 +22,7 @@ from fedprune.client.device.node import (
     parse_share,
 )
 from fedprune.client.rounds.measure import validate
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_config, toml_value
@@ -138,7 +138,7 @@ def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Eval
 
 
 def take_final(
-    root: Path, bench: Workbench, structure_json: bytes, blob: bytes
+    root: Path, cache: ModelCache, structure_json: bytes, blob: bytes
 ) -> Evaluation:
     """Keep the network that a run ended with, ready to run.
 
@@ -149,27 +149,27 @@ def take_final(
         PayloadError: If structure and network do not fit each other.
         FedPruneError: If the file cannot be written.
     """
-    structure = bench.structure(digest_of(structure_json), structure_json)
+    structure = cache.structure(digest_of(structure_json), structure_json)
     broadcast = codec.decode_broadcast(blob)
     check_plan(structure, broadcast.plan)
     spec = structure.spec(broadcast.plan.keep)
     weights = codec.decode_weights(broadcast.weights, spec)
     codec.check_weights(weights, broadcast.digest)
-    model = bench.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
+    model = cache.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
     root.mkdir(parents=True, exist_ok=True)
-    run_id = f"client-{bench.task.clients[0]}"
+    run_id = f"client-{cache.task.clients[0]}"
     write_network(
         root / FINAL,
         model.eval(),
-        bench.task,
+        cache.task,
         structure=structure,
         plan=broadcast.plan,
         run_id=run_id,
         alone=True,
     )
     # This device's own configuration named it; now its own file does.
-    record_code(run_id, named_code(bench.task.config))
-    return note_plan(root, bench.task, broadcast.plan, model)
+    record_code(run_id, named_code(cache.task.config))
+    return note_plan(root, cache.task, broadcast.plan, model)
 
 
 def drop_old_runs(root: Path, current: str) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.codec import BaseName, Known
+from fedprune.common.codec import BaseName, SideInformation
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, GridWeights
 from fedprune.common.pruning.plan import check_plan
@@ -21,7 +21,7 @@ from fedprune.common.structure.structure import Structure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class DecodedBroadcast:
     """A broadcast that has been read.
 
     Attributes:
@@ -37,9 +37,9 @@ class Taken:
     grid: GridWeights | None = None
 
     @cached_property
-    def known(self) -> Known:
+    def side_info(self) -> SideInformation:
         """What server and client hold of it, without a mask."""
-        return Known.of(self.spec, self.weights)
+        return SideInformation.of(self.spec, self.weights)
 
     @cached_property
     def full(self) -> bytes:
@@ -50,7 +50,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class _StoredBroadcast:
     """An earlier broadcast.
 
     Attributes:
@@ -62,7 +62,9 @@ class _Held:
     keep: Mask
 
 
-def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Taken:
+def receive_broadcast(
+    broadcast: Broadcast, structure: Structure, store: ClientStore
+) -> DecodedBroadcast:
     """Read a broadcast, whole or as what changed.
 
     Args:
@@ -79,7 +81,7 @@ def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Take
     if not codec.is_grid(broadcast.weights):
         weights = codec.decode_weights(broadcast.weights, spec)
         codec.check_weights(weights, broadcast.digest)
-        return Taken(came=broadcast.weights, spec=spec, weights=weights)
+        return DecodedBroadcast(came=broadcast.weights, spec=spec, weights=weights)
     base = codec.base_name(broadcast.weights, spec)
     if base is None:
         grid = codec.decode_full(broadcast.weights, spec)
@@ -89,32 +91,36 @@ def take(broadcast: Broadcast, structure: Structure, store: ClientStore) -> Take
         grid = codec.decode_change(broadcast.weights, spec, held.grid, cut)
     weights = codec.grid_values(grid, spec)
     codec.check_weights(weights, broadcast.digest)
-    return Taken(came=broadcast.weights, spec=spec, weights=weights, grid=grid)
+    return DecodedBroadcast(
+        came=broadcast.weights, spec=spec, weights=weights, grid=grid
+    )
 
 
-def hold_on(taken: Taken, plan: PrunePlan, round_: int, store: ClientStore) -> None:
+def store_broadcast(
+    taken: DecodedBroadcast, plan: PrunePlan, round_: int, store: ClientStore
+) -> None:
     """Keep a broadcast for the changes of later rounds."""
     grid = taken.grid
     if grid is not None:
-        store.save_held(round_, grid.name, lambda: codec.encode_held(plan, grid))
+        store.save_broadcast(round_, grid.name, lambda: codec.encode_stored(plan, grid))
 
 
-def _load(base: BaseName, structure: Structure, store: ClientStore) -> _Held:
+def _load(base: BaseName, structure: Structure, store: ClientStore) -> _StoredBroadcast:
     """Return a broadcast that is held here.
 
     Raises:
         IntegrityError: If it is not, or not whole.
     """
 
-    def read(data: bytes) -> _Held:
-        plan = codec.held_plan(data)
+    def read(data: bytes) -> _StoredBroadcast:
+        plan = codec.stored_plan(data)
         check_plan(structure, plan)
-        grid = codec.decode_held(data, structure.spec(plan.keep))
+        grid = codec.decode_stored(data, structure.spec(plan.keep))
         if grid.name != base.name:
             raise PayloadError(Reason.BAD_DIGEST, "held", f"want {base.name.hex()}")
-        return _Held(grid=grid, keep=plan.keep)
+        return _StoredBroadcast(grid=grid, keep=plan.keep)
 
-    held = store.load_held(base.round, base.name, read)
+    held = store.load_broadcast(base.round, base.name, read)
     if held is None:
         which = f"the broadcast of round {base.round} ({base.name.hex()})"
         msg = f"{which} is not held here, or not whole: send everything"

@@ -7,13 +7,13 @@ moments of the weights in question (``fedprune.client.rounds.measure.fit``).
 import numpy as np
 from torch import Tensor, nn
 
-from fedprune.client.rounds.broadcasts import take
+from fedprune.client.rounds.broadcasts import receive_broadcast
 from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
-from fedprune.client.rounds.opened import Opened, held_teacher, keep_teacher
+from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.client.rounds.opened import Opened, store_teacher, stored_teacher
 from fedprune.client.rounds.score import score
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.train import teach
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.train import outputs_on
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import RoundPlan, Statistics
@@ -32,7 +32,7 @@ def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
     return examples.take(balanced(examples.targets, MEASURED, rng))
 
 
-def judged(opened: Opened, bench: Workbench) -> tuple[nn.Module, Statistics | None]:
+def judged(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | None]:
     """Return the broadcast with the moments that this client measured on it, and these.
 
     The next network of the bench may be the same object.
@@ -40,13 +40,13 @@ def judged(opened: Opened, bench: Workbench) -> tuple[nn.Module, Statistics | No
     plan = opened.plan
     sent = plan.broadcast
     keep, pooled = sent.plan.keep, sent.statistics
-    model = bench.network(opened.structure, keep, opened.weights, pooled)
-    examples = bench.data(plan.client_id).train
+    model = cache.network(opened.structure, keep, opened.weights, pooled)
+    examples = cache.data(plan.client_id).train
     return model, fit(model, sample_of(plan, examples))
 
 
-def lesson(
-    opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
+def teacher_outputs(
+    opened: Opened, cache: ModelCache, store: ClientStore, examples: Examples
 ) -> Tensor | None:
     """Return the teacher's outputs on the client's examples, or None without one."""
     plan = opened.plan
@@ -54,31 +54,33 @@ def lesson(
         return None
     came = plan.teacher_broadcast
     if came is not None:
-        keep_teacher(came.digest, lambda: came, store)
-    return bench.lesson(
+        store_teacher(came.digest, lambda: came, store)
+    return cache.teacher_outputs(
         plan.teacher,
         plan.client_id,
-        lambda: _teacher_outputs(opened, bench, store, examples),
+        lambda: _teacher_outputs(opened, cache, store, examples),
     )
 
 
 def _teacher_outputs(
-    opened: Opened, bench: Workbench, store: ClientStore, examples: Examples
+    opened: Opened, cache: ModelCache, store: ClientStore, examples: Examples
 ) -> Tensor:
     """Build the teacher and return its outputs, float32[n, outputs]."""
     plan, structure = opened.plan, opened.structure
-    broadcast = plan.teacher_broadcast or held_teacher(plan.teacher, store)
+    broadcast = plan.teacher_broadcast or stored_teacher(plan.teacher, store)
     check_plan(structure, broadcast.plan)
-    taken = bench.taken(broadcast, lambda: take(broadcast, structure, store))
+    taken = cache.taken(
+        broadcast, lambda: receive_broadcast(broadcast, structure, store)
+    )
     codec.check_weights(taken.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
-    model = bench.network(structure, keep, taken.weights, pooled)
+    model = cache.network(structure, keep, taken.weights, pooled)
     fit(model, sample_of(plan, examples))
-    return teach(model, examples)
+    return outputs_on(model, examples)
 
 
 def importance(
-    model: nn.Module, opened: Opened, bench: Workbench, examples: Examples
+    model: nn.Module, opened: Opened, cache: ModelCache, examples: Examples
 ) -> Vector | None:
     """Score the broadcast, or abstain.
 
@@ -88,7 +90,7 @@ def importance(
     Args:
         model: The broadcast, with the moments that it is judged with.
         opened: The plan.
-        bench: Gives the task.
+        cache: Gives the task.
         examples: The client's training examples.
 
     Returns:
@@ -108,7 +110,7 @@ def importance(
     return score(
         model,
         examples.take(chosen),
-        bench.task,
+        cache.task,
         opened.structure,
         keep,
         plan.settings,

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fedprune.client.rounds.broadcasts import Taken, hold_on, take
+from fedprune.client.rounds.broadcasts import (
+    DecodedBroadcast,
+    receive_broadcast,
+    store_broadcast,
+)
 from fedprune.client.rounds.mask import open_mask
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
-from fedprune.common.codec import Known
+from fedprune.common.codec import SideInformation
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, RoundPlan, TrainSettings
 from fedprune.common.pruning.plan import check_plan
@@ -25,14 +29,14 @@ class Opened:
         plan: The plan.
         structure: The original network.
         taken: Its broadcast, read.
-        known: What server and client hold of it, by which the answer is coded.
+        side_info: What server and client hold of it, by which the answer is coded.
         mask: The weight mask that it is under, or None.
     """
 
     plan: RoundPlan
     structure: Structure
-    taken: Taken
-    known: Known
+    taken: DecodedBroadcast
+    side_info: SideInformation
     mask: WeightMask | None = None
 
     @property
@@ -51,7 +55,7 @@ class Opened:
         return replace(self.plan.broadcast, weights=self.taken.full)
 
 
-def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
+def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
     """Read structure, plan and weights; keep what the server will not send again.
 
     Raises:
@@ -59,35 +63,39 @@ def open_plan(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Opened:
         IntegrityError: If the server believes that this client holds something that
             it does not: it must be sent again.
     """
-    bench.follow(plan.settings.seed, plan.settings.validation)
-    structure = _structure(plan, bench, store)
+    cache.follow(plan.settings.seed, plan.settings.validation)
+    structure = _structure(plan, cache, store)
     check_plan(structure, plan.broadcast.plan)
     if plan.targets is not None and len(plan.targets) != structure.units:
         detail = f"{len(plan.targets)} units; want {structure.units}"
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
-    taken = bench.taken(plan.broadcast, lambda: take(plan.broadcast, structure, store))
-    hold_on(taken, plan.broadcast.plan, plan.round, store)
+    taken = cache.taken(
+        plan.broadcast, lambda: receive_broadcast(plan.broadcast, structure, store)
+    )
+    store_broadcast(taken, plan.broadcast.plan, plan.round, store)
     mask = open_mask(plan, spec, store)
     opened = Opened(
         plan=plan,
         structure=structure,
         taken=taken,
-        known=_known(taken, mask, plan.settings),
+        side_info=_side_information(taken, mask, plan.settings),
         mask=mask,
     )
     if plan.keep_broadcast:  # later rounds are taught by it
-        keep_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
+        store_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
     return opened
 
 
-def _known(taken: Taken, mask: WeightMask | None, settings: TrainSettings) -> Known:
+def _side_information(
+    taken: DecodedBroadcast, mask: WeightMask | None, settings: TrainSettings
+) -> SideInformation:
     """Return what both ends hold, with the mask if no positions travel."""
     places = without_positions(mask, settings.density_sent)
-    return taken.known if places is None else replace(taken.known, mask=places)
+    return taken.side_info if places is None else replace(taken.side_info, mask=places)
 
 
-def keep_teacher(
+def store_teacher(
     digest: bytes, make: Callable[[], Broadcast], store: ClientStore
 ) -> None:
     """Store a broadcast by its digest, unless it lies there."""
@@ -98,7 +106,7 @@ def keep_teacher(
     )
 
 
-def held_teacher(digest: bytes, store: ClientStore) -> Broadcast:
+def stored_teacher(digest: bytes, store: ClientStore) -> Broadcast:
     """Return a broadcast that was kept.
 
     Raises:
@@ -115,7 +123,7 @@ def _teacher_file(digest: bytes) -> str:
     return f"broadcast-{digest.hex()}.bin"
 
 
-def _structure(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Structure:
+def _structure(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Structure:
     """Return the structure that a plan is about, and keep it when it has come."""
 
     def checked(text: bytes) -> bytes:
@@ -131,7 +139,7 @@ def _structure(plan: RoundPlan, bench: Workbench, store: ClientStore) -> Structu
     if text is None:
         msg = f"structure {plan.structure.hex()} is not held here: send it again"
         raise IntegrityError(msg)
-    structure = bench.structure(plan.structure, text)
+    structure = cache.structure(plan.structure, text)
     if came:
         store.save_shared(name, checked, lambda: came)
     return structure

@@ -1,22 +1,22 @@
 """The client's half of a round, on one screen: one message in, one message out."""
 
-from fedprune.client.rounds.judge import importance, judged, lesson
+from fedprune.client.rounds.judge import importance, judged, teacher_outputs
 from fedprune.client.rounds.measure import validate
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.send import send
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.train import Lesson, train
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.train import LocalTraining, train
 from fedprune.common import codec
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ClientUpdate, RoundPlan
 from fedprune.common.models.flat import get_weights
 from fedprune.common.seeding import Use, generator, seed_torch
 from fedprune.common.sparsity.gates import build_gates
-from fedprune.common.sparsity.penalty import Aim, build_penalty
+from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 
 
-def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
+def run_round(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
     """Answer a plan that was opened.
 
     Raises:
@@ -26,24 +26,24 @@ def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
             it does not: it must be sent again.
     """
     plan = opened.plan
-    data = bench.data(plan.client_id)
+    data = cache.data(plan.client_id)
     if len(data.train) == 0:
         msg = f"client {plan.client_id} holds no training example and abstains"
         raise DataError(msg)
     keep, pooled = plan.broadcast.plan.keep, plan.broadcast.statistics
-    teacher = lesson(opened, bench, store, data.train)
-    model, own = judged(opened, bench)
+    teacher = teacher_outputs(opened, cache, store, data.train)
+    model, own = judged(opened, cache)
     if own is None and plan.settings.measure:
         msg = f"client {plan.client_id} holds one training example and abstains: batch"
         msg += " norm cannot be measured on it"
         raise DataError(msg)
-    validation = validate(model, data.validation, bench.task)
-    scores = importance(model, opened, bench, data.train)
+    validation = validate(model, data.validation, cache.task)
+    scores = importance(model, opened, cache, data.train)
     # Clients that train from other moments would each train another network.
-    model = bench.network(opened.structure, keep, opened.weights, pooled)
-    work = Lesson(
+    model = cache.network(opened.structure, keep, opened.weights, pooled)
+    work = LocalTraining(
         examples=data.train,
-        task=bench.task,
+        task=cache.task,
         settings=plan.settings,
         penalty=build_penalty(opened.structure, keep, opened.weights, _aim(plan)),
         gates=build_gates(opened.structure, keep, _aim(plan)),
@@ -68,9 +68,11 @@ def run_round(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
         statistics=own if plan.settings.measure else None,
         validation=validation,
     )
-    return codec.encode_update(update, opened.known)
+    return codec.encode_update(update, opened.side_info)
 
 
-def _aim(plan: RoundPlan) -> Aim:
+def _aim(plan: RoundPlan) -> PenaltySpec:
     settings = plan.settings
-    return Aim(name=settings.penalty, strength=settings.strength, targets=plan.targets)
+    return PenaltySpec(
+        name=settings.penalty, strength=settings.strength, targets=plan.targets
+    )

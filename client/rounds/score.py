@@ -12,7 +12,7 @@ from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import TrainSettings
-from fedprune.common.pruning.importance import Gate, gates, unit_sum
+from fedprune.common.pruning.importance import MeasurePoint, measure_points, unit_sum
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
@@ -102,7 +102,7 @@ def score(
         return _sensitivity(model, examples, task, structure, keep, settings.batch)
     # One example at a time: the square is taken of each example's own product.
     size = 1 if criterion == "fisher" else settings.batch
-    places = gates(structure)
+    places = measure_points(structure)
     per_tensor: Scores = {}
     for batch in batches(len(examples), size):
         inputs, targets = examples.batch(batch)
@@ -120,7 +120,9 @@ def score(
     return np.nan_to_num(per_unit, nan=0.0, posinf=3e38).astype(np.float32)
 
 
-def _gradients(model: nn.Module, places: tuple[Gate, ...], power: int) -> Scores:
+def _gradients(
+    model: nn.Module, places: tuple[MeasurePoint, ...], power: int
+) -> Scores:
     """Return |sum of gradient * value| ** power of each gate's channels."""
     tensors = dict(model.named_parameters())
     out = {}
@@ -149,7 +151,7 @@ def _products(parameter: nn.Parameter, dim: int) -> Tensor:
 
 
 def _summaries(
-    model: nn.Module, inputs: Tensor, places: tuple[Gate, ...], criterion: str
+    model: nn.Module, inputs: Tensor, places: tuple[MeasurePoint, ...], criterion: str
 ) -> Scores:
     """Return a summary of the outputs of the gates on one batch, times its size."""
     hidden = [gate.tensor for gate in places if not gate.module]
@@ -176,7 +178,7 @@ def _sensitivity(
 ) -> Vector:
     """Return |change of the mean loss| without each kept unit, float32[kept]."""
     tensors = dict(model.named_parameters())
-    places = gates(structure)
+    places = measure_points(structure)
     before = _mean_loss(model, examples, task, size)
     found = np.zeros(structure.units)
     for unit in np.flatnonzero(keep).tolist():

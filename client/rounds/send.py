@@ -5,7 +5,7 @@ import numpy as np
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.store import ClientStore, Generation
 from fedprune.common import codec
-from fedprune.common.codec import Known
+from fedprune.common.codec import SideInformation
 from fedprune.common.errors import DataError, PayloadError, Reason
 from fedprune.common.messages import QuantisedDelta, SparseDelta, TrainSettings
 from fedprune.common.pruning.remap import remap
@@ -30,7 +30,7 @@ def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite;"
         msg += f" want a lower client.lr (it is {settings.lr:g})"
         raise DataError(msg)
-    chosen = _choose(total, settings, opened.known)
+    chosen = _choose(total, settings, opened.side_info)
     quantised = codec.quantise_delta(
         chosen, opened.spec, settings.values, settings.step_error
     )
@@ -43,14 +43,16 @@ def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
     return quantised
 
 
-def _choose(total: Vector, settings: TrainSettings, known: Known) -> SparseDelta:
+def _choose(
+    total: Vector, settings: TrainSettings, side_info: SideInformation
+) -> SparseDelta:
     """Return the entries that are sent, before they are quantised."""
-    if known.mask is not None:  # it has chosen already, and no positions travel
+    if side_info.mask is not None:  # it has chosen already, and no positions travel
         return sparsify(total, 1.0)
     if settings.choice == "magnitude":
         return sparsify(total, settings.update_density)
     bits = codec.value_bits(settings.values)
-    return sparsify_by_rate(total, settings.update_density, known.shape, bits)
+    return sparsify_by_rate(total, settings.update_density, side_info.layout, bits)
 
 
 def _residual(opened: Opened, store: ClientStore) -> Vector:

@@ -137,7 +137,9 @@ class ClientStore:
         except (OSError, PayloadError):
             return None
 
-    def save_held(self, round_: int, name: bytes, make: Callable[[], bytes]) -> None:
+    def save_broadcast(
+        self, round_: int, name: bytes, make: Callable[[], bytes]
+    ) -> None:
         """Keep a broadcast by its round and the digest of its integers.
 
         Clients of one host share it.  All but the newest are removed.
@@ -148,7 +150,7 @@ class ClientStore:
             for old in sorted(self._shared.glob("held-*.bin"))[:-_KEPT_BROADCASTS]:
                 old.unlink(missing_ok=True)
 
-    def load_held(
+    def load_broadcast(
         self, round_: int, name: bytes, read: Callable[[bytes], T]
     ) -> T | None:
         """Return a broadcast, or None when this host does not hold it."""

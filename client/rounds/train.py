@@ -20,7 +20,7 @@ from fedprune.common.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class LocalTraining:
     """What a network is trained on, and towards.
 
     Attributes:
@@ -43,41 +43,41 @@ class Lesson:
     mask: Mask | None = None
 
 
-def train(model: nn.Module, lesson: Lesson, rng: np.random.Generator) -> float:
+def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -> float:
     """Train in place; return the mean loss of the last epoch.
 
     With a penalty the network ends with its pre-prox weights (see
     ``fedprune.common.sparsity.penalty``).
     """
-    settings = lesson.settings
+    settings = training.settings
     plans = [
-        _shuffled(len(lesson.examples), settings.batch, rng)
+        _shuffled(len(training.examples), settings.batch, rng)
         for _ in range(settings.epochs)
     ]
     steps = sum(len(plan) for plan in plans)
-    dual = _dual_steps(model, lesson, steps)
+    dual = _dual_steps(model, training, steps)
     optimiser = torch.optim.SGD(
         model.parameters(), lr=settings.lr, momentum=settings.momentum
     )
-    _set_mode(model, lesson)
+    _set_mode(model, training)
     loss = 0.0
-    gates = lesson.gates
-    zeros = None if lesson.mask is None else Zeros(model, lesson.mask)
+    gates = training.gates
+    zeros = None if training.mask is None else Zeros(model, training.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
             loss = 0.0
             for batch in plan:
-                loss += _step(model, lesson, optimiser, batch) * len(batch)
+                loss += _step(model, training, optimiser, batch) * len(batch)
                 if dual is not None:
                     dual.after_step()
                 if zeros is not None:
                     zeros.after_step()
     if dual is not None:
         dual.restore()
-    return loss / len(lesson.examples)
+    return loss / len(training.examples)
 
 
-def teach(model: nn.Module, examples: Examples) -> Tensor:
+def outputs_on(model: nn.Module, examples: Examples) -> Tensor:
     """Return a teacher's outputs on all examples, batch norm in eval mode."""
     model.eval()
     with torch.no_grad():
@@ -117,44 +117,49 @@ def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
     return parts
 
 
-def _dual_steps(model: nn.Module, lesson: Lesson, steps: int) -> DualSteps | None:
-    if lesson.penalty is None:
+def _dual_steps(
+    model: nn.Module, training: LocalTraining, steps: int
+) -> DualSteps | None:
+    if training.penalty is None:
         return None
     parameters = dict(model.named_parameters())
-    return DualSteps(lesson.penalty, parameters, steps)
+    return DualSteps(training.penalty, parameters, steps)
 
 
-def _set_mode(model: nn.Module, lesson: Lesson) -> None:
+def _set_mode(model: nn.Module, training: LocalTraining) -> None:
     """Train mode; batch norm in eval mode where statistics are frozen or unusable."""
     model.train()
-    smallest = min(lesson.settings.batch, len(lesson.examples))
-    if lesson.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one
+    smallest = min(training.settings.batch, len(training.examples))
+    if training.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
             module.eval()
 
 
 def _step(
-    model: nn.Module, lesson: Lesson, optimiser: torch.optim.Optimizer, batch: Indices
+    model: nn.Module,
+    training: LocalTraining,
+    optimiser: torch.optim.Optimizer,
+    batch: Indices,
 ) -> float:
     """Take one local step; return its mean loss."""
-    inputs, targets = lesson.examples.batch(batch)
+    inputs, targets = training.examples.batch(batch)
     optimiser.zero_grad(set_to_none=True)
-    gates = lesson.gates
+    gates = training.gates
     if gates is not None:
         gates.draw()
     outputs = model(inputs)
-    loss = lesson.task.loss(outputs, targets).mean()
-    if lesson.teacher is not None:
-        weight = lesson.settings.distill_weight
-        wanted = lesson.teacher[torch.from_numpy(batch)]
+    loss = training.task.loss(outputs, targets).mean()
+    if training.teacher is not None:
+        weight = training.settings.distill_weight
+        wanted = training.teacher[torch.from_numpy(batch)]
         far = distillation(
-            outputs, wanted, lesson.settings, regression=lesson.task.regression
+            outputs, wanted, training.settings, regression=training.task.regression
         )
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]
-    if lesson.settings.clip > 0.0:
-        nn.utils.clip_grad_norm_(model.parameters(), lesson.settings.clip)
+    if training.settings.clip > 0.0:
+        nn.utils.clip_grad_norm_(model.parameters(), training.settings.clip)
     optimiser.step()
     if gates is not None:
         gates.step()

@@ -76,7 +76,7 @@ from fedprune.common.codec.delta.quantise import (
     quantise_delta,
     value_bits,
 )
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.frame import VERSION, Kind, seal, unseal
 from fedprune.common.codec.grid.coding import (
     BaseName,
@@ -88,7 +88,7 @@ from fedprune.common.codec.grid.coding import (
     is_grid,
 )
 from fedprune.common.codec.grid.quantise import exact_grid, grid_values, on_grid
-from fedprune.common.codec.layout import Shape
+from fedprune.common.codec.layout import Layout
 from fedprune.common.codec.messages.codebook import (
     MOST_BITS,
     decode_codebook,
@@ -109,7 +109,11 @@ from fedprune.common.codec.messages.plan import (
     encode_plan,
     encode_shared,
 )
-from fedprune.common.codec.messages.stored import decode_held, encode_held, held_plan
+from fedprune.common.codec.messages.stored import (
+    decode_stored,
+    encode_stored,
+    stored_plan,
+)
 from fedprune.common.codec.messages.update import (
     DecodedUpdate,
     Expected,
@@ -132,9 +136,9 @@ __all__ = [
     "DecodedUpdate",
     "Expected",
     "Kind",
-    "Known",
+    "Layout",
     "PackedModel",
-    "Shape",
+    "SideInformation",
     "address_plan",
     "base_name",
     "check_finite",
@@ -144,10 +148,10 @@ __all__ = [
     "decode_codebook",
     "decode_delta",
     "decode_full",
-    "decode_held",
     "decode_mask",
     "decode_model",
     "decode_plan",
+    "decode_stored",
     "decode_update",
     "decode_weights",
     "delta_parts",
@@ -157,23 +161,23 @@ __all__ = [
     "encode_codebook",
     "encode_delta",
     "encode_full",
-    "encode_held",
     "encode_mask",
     "encode_model",
     "encode_plan",
     "encode_shared",
+    "encode_stored",
     "encode_update",
     "encode_weights",
     "exact_grid",
     "fixed_bytes",
     "grid_values",
-    "held_plan",
     "ideal_bytes",
     "is_grid",
     "model_parts",
     "on_grid",
     "quantise_delta",
     "seal",
+    "stored_plan",
     "unseal",
     "value_bits",
 ]

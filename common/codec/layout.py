@@ -12,7 +12,7 @@ TENSORS = 64  # tensors that are told apart; later ones share the last number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class TensorLayout:
     """One tensor: rows of columns of ``depth`` places.
 
     Attributes:
@@ -35,13 +35,13 @@ class Grid:
         return slice(self.start, self.start + self.rows * self.columns * self.depth)
 
 
-class Shape:
+class Layout:
     """Where rows and columns lie.
 
     Attributes:
         spec: Names and shapes of the tensors.
         size: Number of weights.
-        grids: Tensors that hold a weight.
+        tensor_layouts: Tensors that hold a weight.
         tensors: Where each tensor starts, and the end, int64[tensors + 1].
         bounds: Where each row starts, and the end, int64[rows + 1].
         lengths: Places of each row, int64[rows].
@@ -51,14 +51,14 @@ class Shape:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        grids = []
+        tensor_layouts = []
         start = row = 0
         for tensor in spec.tensors:
             if tensor.size:
                 columns = tensor.shape[1] if len(tensor.shape) > 1 else 1
                 depth = tensor.size // (tensor.rows * columns)
-                grids.append(
-                    Grid(
+                tensor_layouts.append(
+                    TensorLayout(
                         start=start,
                         row=row,
                         rows=tensor.rows,
@@ -69,15 +69,15 @@ class Shape:
             start, row = start + tensor.size, row + tensor.rows
         self.spec = spec
         self.size = spec.size
-        self.grids = tuple(grids)
+        self.tensor_layouts = tuple(tensor_layouts)
         sizes = np.array([0, *(t.size for t in spec.tensors)], dtype=np.int64)
         self.tensors: Ints = np.cumsum(sizes)
         self.bounds: Ints = row_bounds(spec)
         self.lengths: Ints = np.diff(self.bounds)
         self.row_tensors = _numbered([t.rows for t in spec.tensors])
-        self.column_tensors = _numbered([g.columns for g in grids])
-        deep = [g.rows * g.depth for g in grids]
-        widths = [g.columns for g in grids]
+        self.column_tensors = _numbered([g.columns for g in tensor_layouts])
+        deep = [g.rows * g.depth for g in tensor_layouts]
+        widths = [g.columns for g in tensor_layouts]
         self.column_lengths: Ints = np.repeat(np.array(deep, dtype=np.int64), widths)
 
     def row_counts(self, indices: Indices) -> Ints:
@@ -88,20 +88,30 @@ class Shape:
         """Return the number of the column of each rising position, int64[n]."""
         found = np.empty(len(indices), dtype=np.int64)
         before = 0
-        for grid in self.grids:
-            size = grid.part.stop - grid.start
-            low, high = np.searchsorted(indices, [grid.start, grid.start + size])
-            within = (indices[low:high] - grid.start) % (grid.columns * grid.depth)
-            found[low:high] = before + within // grid.depth
-            before += grid.columns
+        for tensor_layout in self.tensor_layouts:
+            size = tensor_layout.part.stop - tensor_layout.start
+            low, high = np.searchsorted(
+                indices, [tensor_layout.start, tensor_layout.start + size]
+            )
+            within = (indices[low:high] - tensor_layout.start) % (
+                tensor_layout.columns * tensor_layout.depth
+            )
+            found[low:high] = before + within // tensor_layout.depth
+            before += tensor_layout.columns
         return found
 
     def column_counts(self, mask: Mask) -> Ints:
         """Return how many places of a mask are set in each column, int64[columns]."""
         counts = [np.zeros(0, dtype=np.int64)]
-        for grid in self.grids:
-            flat = mask[grid.part].reshape(grid.rows, -1).sum(axis=0, dtype=np.int64)
-            counts.append(flat.reshape(grid.columns, grid.depth).sum(axis=1))
+        for tensor_layout in self.tensor_layouts:
+            flat = (
+                mask[tensor_layout.part]
+                .reshape(tensor_layout.rows, -1)
+                .sum(axis=0, dtype=np.int64)
+            )
+            counts.append(
+                flat.reshape(tensor_layout.columns, tensor_layout.depth).sum(axis=1)
+            )
         return np.concatenate(counts)
 
 

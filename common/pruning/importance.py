@@ -19,7 +19,7 @@ PER_GROUP = "-group"  # the same score over its mean in the group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class MeasurePoint:
     """A tensor whose channels are the place to measure units.
 
     Attributes:
@@ -129,7 +129,7 @@ def unit_sum(
     return found.astype(np.float32)
 
 
-def gates(structure: Structure) -> tuple[Gate, ...]:
+def measure_points(structure: Structure) -> tuple[MeasurePoint, ...]:
     """Return where data-driven importance is measured, in model order.
 
     Units that have norms are measured at all their norms, others at their producers.
@@ -149,7 +149,7 @@ def gates(structure: Structure) -> tuple[Gate, ...]:
         if (units != FIXED).any():
             title, _, last = dim.tensor.rpartition(".")
             found.append(
-                Gate(
+                MeasurePoint(
                     tensor=dim.tensor,
                     dim=dim.dim,
                     module=title if last == "weight" else "",
@@ -168,7 +168,7 @@ def zero_units(structure: Structure, keep: Mask, weights: Vector) -> Mask:
     """
     tensors = dict(_split(structure, keep, weights))
     living = np.zeros(structure.units)
-    for gate in gates(structure.living(keep)):
+    for gate in measure_points(structure.living(keep)):
         rows = _rows(tensors[gate.tensor], gate.dim)
         units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]
         alive = (rows != 0.0).any(axis=1).astype(np.float64)

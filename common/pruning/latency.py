@@ -35,7 +35,7 @@ MAX_BYTES = 1 << 24
 MAX_MS = 1e7
 _LAYER_KEYS = frozenset({"tensor", "inputs", "outputs", "ms"})
 _KEYS = frozenset({"version", "structure", "device", "dense_ms", "layers"})
-Grid = NDArray[np.float64]
+Times = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ class LayerLatency:
     tensor: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    ms: Grid
+    ms: Times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ class LatencyTable:
     dense_ms: float
     layers: tuple[LayerLatency, ...]
 
-    def milliseconds(self, widths: Sequence[tuple[Indices, Indices]]) -> Grid:
+    def milliseconds(self, widths: Sequence[tuple[Indices, Indices]]) -> Times:
         """Return milliseconds for (input, output) lengths of each layer, float64[...].
 
         Args:
@@ -86,7 +86,7 @@ class LatencyTable:
             measured = _bilinear(layer, inputs, outputs)
             times = times + np.where(outputs > 0, measured, 0.0)
             shares = shares + outputs / layer.outputs[-1]
-        found: Grid = times + rest * shares / max(len(self.layers), 1)
+        found: Times = times + rest * shares / max(len(self.layers), 1)
         return found
 
     def check(self, structure: Structure) -> None:
@@ -123,7 +123,7 @@ class LatencyTable:
         write_bytes_atomic(path, json.dumps(found, indent=1).encode() + b"\n")
 
 
-def _bilinear(layer: LayerLatency, inputs: Indices, outputs: Indices) -> Grid:
+def _bilinear(layer: LayerLatency, inputs: Indices, outputs: Indices) -> Times:
     """Return milliseconds between grid points; outside, those of the nearest edge."""
     row, in_share = _place(layer.inputs, inputs)
     column, out_share = _place(layer.outputs, outputs)
@@ -131,11 +131,11 @@ def _bilinear(layer: LayerLatency, inputs: Indices, outputs: Indices) -> Grid:
     right = np.minimum(column + 1, len(layer.outputs) - 1)
     first = after[row, column] * (1 - out_share) + after[row, right] * out_share
     second = after[below, column] * (1 - out_share) + after[below, right] * out_share
-    found: Grid = first * (1 - in_share) + second * in_share
+    found: Times = first * (1 - in_share) + second * in_share
     return found
 
 
-def _place(grid: tuple[int, ...], lengths: Indices) -> tuple[Indices, Grid]:
+def _place(grid: tuple[int, ...], lengths: Indices) -> tuple[Indices, Times]:
     """Return the grid point at or below each length, and how far it is to the next."""
     points = np.asarray(grid, np.float64)
     inside = np.clip(np.asarray(lengths, np.float64), points[0], points[-1])

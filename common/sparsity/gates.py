@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedprune.common.pruning.importance import gates as measuring_places
-from fedprune.common.sparsity.penalty import Aim
+from fedprune.common.pruning.importance import measure_points
+from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import FIXED, Structure
 
@@ -61,7 +61,7 @@ class ChannelGates:
         aim: "l0" or "targeted-dropout", its strength and the targets.
     """
 
-    def __init__(self, structure: Structure, keep: Mask, aim: Aim) -> None:
+    def __init__(self, structure: Structure, keep: Mask, aim: PenaltySpec) -> None:
         wanted = keep if aim.targets is None else keep & aim.targets
         self.kind, self.strength = aim.name, aim.strength
         self.places = tuple(_places(structure, keep, wanted))
@@ -151,7 +151,9 @@ class ChannelGates:
         return gate
 
 
-def build_gates(structure: Structure, keep: Mask, aim: Aim) -> ChannelGates | None:
+def build_gates(
+    structure: Structure, keep: Mask, aim: PenaltySpec
+) -> ChannelGates | None:
     """Return the factors that an aim asks for, or None when it asks for none."""
     if aim.name not in GATED or aim.strength <= 0.0:
         return None
@@ -165,7 +167,7 @@ def _stretched(share: Tensor) -> Tensor:
 def _places(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Place]:
     """Yield the modules whose outputs show wanted units."""
     numbers = np.cumsum(keep) - 1
-    for gate in measuring_places(structure.living(keep)):
+    for gate in measure_points(structure.living(keep)):
         if not gate.module:
             continue  # heads inside nn.MultiheadAttention show no output of their own
         units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]

@@ -131,7 +131,7 @@ def _magnitudes(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aim:
+class PenaltySpec:
     """What a penalty shrinks, and how much.
 
     Attributes:
@@ -146,7 +146,7 @@ class Aim:
 
 
 def build_penalty(
-    structure: Structure, keep: Mask, weights: Vector, aim: Aim
+    structure: Structure, keep: Mask, weights: Vector, aim: PenaltySpec
 ) -> Penalty | None:
     """Lay a penalty out for a broadcast; None when it would change nothing.
 

@@ -5,7 +5,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec import Shape
+from fedprune.common.codec import Layout
 from fedprune.common.messages import SparseDelta
 from fedprune.common.spec import Indices, Mask, Vector
 
@@ -62,7 +62,7 @@ Bits = NDArray[np.float64]
 
 
 def sparsify_by_rate(
-    total: Vector, density: float, shape: Shape, bits: float
+    total: Vector, density: float, shape: Layout, bits: float
 ) -> SparseDelta:
     """Return the entries that are worth their bits: what is sent now.
 
@@ -84,9 +84,9 @@ def sparsify_by_rate(
     Examples:
         >>> from fedprune.common.spec import ModelSpec, TensorSpec
         >>> tensor = TensorSpec(name="w", shape=(3, 4))
-        >>> shape = Shape(ModelSpec(tensors=(tensor,), moments=0, units=0))
+        >>> layout = Layout(ModelSpec(tensors=(tensor,), moments=0, units=0))
         >>> total = np.float32([9, 9, 9, 8, 0, 0, 0, 0, 0, 0, 0, 8.1])
-        >>> sparsify_by_rate(total, 1 / 3, shape, 1.0).indices.tolist()
+        >>> sparsify_by_rate(total, 1 / 3, layout, 1.0).indices.tolist()
         [0, 1, 2, 3]
     """
     count = min(ceil(density * len(total)), len(total))
@@ -106,7 +106,7 @@ def sparsify_by_rate(
 class _Places:
     """The rows, columns and tensors in which some positions lie."""
 
-    def __init__(self, shape: Shape, pool: Indices) -> None:
+    def __init__(self, shape: Layout, pool: Indices) -> None:
         """Look up the rising positions ``pool``, int64[m]."""
         self._rows = _numbered(np.diff(np.searchsorted(pool, shape.bounds)))
         self._columns = shape.columns_of(pool)

@@ -50,7 +50,7 @@ class _Source:
     ratio: Fraction
 
 
-class Setting(int):
+class AttributeSize(int):
     """An integer attribute of a module, or a product of such.
 
     It is an int in every way.  What is calculated from it otherwise than by products
@@ -62,7 +62,7 @@ class Setting(int):
 
     def __new__(
         cls, value: int, sources: Iterable[_Source], marks: set[tuple[str, str]]
-    ) -> "Setting":
+    ) -> "AttributeSize":
         """Return ``value`` with a memory of its sources."""
         found = super().__new__(cls, value)
         found.sources = tuple(sources)
@@ -73,18 +73,20 @@ class Setting(int):
         """Never change the attributes that this number comes from."""
         self.marks.update((item.module, item.name) for item in self.sources)
 
-    def _times(self, factor: Fraction) -> "Setting":
+    def _times(self, factor: Fraction) -> "AttributeSize":
         sources = [_Source(s.module, s.name, s.ratio * factor) for s in self.sources]
-        return Setting(int(int(self) * factor), sources, self.marks)
+        return AttributeSize(int(int(self) * factor), sources, self.marks)
 
     @override
     def __mul__(self, other: Any) -> Any:
         if not isinstance(other, int) or isinstance(other, bool) or int(other) < 1:
             return self._marked("__mul__", other)
         found = self._times(Fraction(int(other)))
-        if isinstance(other, Setting):  # each of the two may be the one that changes
+        if isinstance(
+            other, AttributeSize
+        ):  # each of the two may be the one that changes
             more = other._times(Fraction(int(self))).sources
-            return Setting(int(found), (*found.sources, *more), self.marks)
+            return AttributeSize(int(found), (*found.sources, *more), self.marks)
         return found
 
     __rmul__ = __mul__
@@ -94,7 +96,7 @@ class Setting(int):
         fits = type(other) is int and other > 0 and int(self) % other == 0
         if fits:
             return self._times(Fraction(1, other))
-        if isinstance(other, Setting):
+        if isinstance(other, AttributeSize):
             other.mark()
         return self._marked("__floordiv__", other)
 
@@ -109,7 +111,7 @@ class Setting(int):
 
 
 def _forget(name: str) -> Any:
-    def calculate(self: Setting, *others: Any) -> Any:
+    def calculate(self: AttributeSize, *others: Any) -> Any:
         return self._marked(name, *others)
 
     calculate.__name__ = name
@@ -121,7 +123,7 @@ for _name in (
     *("pow", "rpow", "neg", "eq", "ne", "lt", "le", "gt", "ge", "divmod", "rdivmod"),
     *("float", "lshift", "rshift", "and", "or", "xor"),
 ):
-    setattr(Setting, f"__{_name}__", _forget(f"__{_name}__"))
+    setattr(AttributeSize, f"__{_name}__", _forget(f"__{_name}__"))
 
 
 def remember_settings(
@@ -144,7 +146,7 @@ def remember_settings(
             # 1 is no count of channels, and is compared with everywhere.
             if type(value) is int and value > 1 and not name.startswith("_"):
                 source = _Source(title, name, Fraction(1))
-                vars(module)[name] = Setting(value, [source], marks)
+                vars(module)[name] = AttributeSize(value, [source], marks)
     return marks
 
 
@@ -160,7 +162,7 @@ def plain(ledger: Ledger, found: Any) -> Any:
     if isinstance(found, Length):
         ledger.fix(found.labels, f"the network calculates with a size, {found.number}")
         return found.number
-    if isinstance(found, Setting):
+    if isinstance(found, AttributeSize):
         found.mark()
         return int(found)
     if isinstance(found, slice):
@@ -180,7 +182,7 @@ def follows(ledger: Ledger, length: object, labels: Labels) -> bool:
     """
     if isinstance(length, Length):
         return _same_fate(ledger, length, labels)
-    if isinstance(length, Setting) and int.__eq__(length, len(labels)):
+    if isinstance(length, AttributeSize) and int.__eq__(length, len(labels)):
         source = _source_for(ledger, length, labels)
         ledger.follow_labels(
             Follower(
@@ -200,7 +202,7 @@ def _same_fate(ledger: Ledger, length: Length, labels: Labels) -> bool:
     )
 
 
-def _source_for(ledger: Ledger, setting: Setting, labels: Labels) -> _Source:
+def _source_for(ledger: Ledger, setting: AttributeSize, labels: Labels) -> _Source:
     """Return the source that follows these labels already, or else the first."""
     for source in setting.sources:
         known = ledger.followers.get((source.module, source.name))

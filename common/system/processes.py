@@ -44,28 +44,28 @@ class Process:
 
 
 # What to do about an exit: seconds to wait before another start.  Raises to give up.
-Judge = Callable[[Process, int], float]
+RestartPolicy = Callable[[Process, int], float]
 
 
 @dataclass(slots=True)
-class Keeper:
+class Supervisor:
     """Starts processes, starts them again when they end, and ends them at last.
 
     Use it as a context: leaving it ends everything.  SIGTERM counts as Ctrl-C.
 
     Attributes:
-        judge: Is asked about each exit.
+        policy: Is asked about each exit.
         alive: A file whose time says that every process was up, or None.
     """
 
-    judge: Judge
+    policy: RestartPolicy
     alive: Path | None = None
     _looked: float = 0.0
     _wanted: dict[str, Process] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _due: dict[str, float] = field(default_factory=dict)
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "Supervisor":
         """Let SIGTERM end the block, as Ctrl-C does."""
         signal.signal(signal.SIGTERM, _interrupt)
         return self
@@ -94,7 +94,7 @@ class Keeper:
             code = process.poll()
             if code is not None:
                 del self._running[name]
-                self._due[name] = now + self.judge(self._wanted[name], code)
+                self._due[name] = now + self.policy(self._wanted[name], code)
         for name, due in list(self._due.items()):
             if due <= now:
                 del self._due[name]

@@ -26,8 +26,8 @@ from fedprune.common.system.paths import make_private_folder
 from fedprune.common.system.processes import (
     ALIVE,
     LOCK,
-    Keeper,
     Process,
+    Supervisor,
     environment,
     tail,
 )
@@ -63,7 +63,7 @@ class Service:
         self._metrics = metrics
         self._quiet = quiet
         self._started = 0.0
-        self._keeper = Keeper(self._judge, link.state / ALIVE)
+        self._supervisor = Supervisor(self._policy, link.state / ALIVE)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -79,13 +79,13 @@ class Service:
             lock = self._link.state / LOCK
             stack.enter_context(hold(lock, advice="want another --state"))
             self._link.prepare()
-            stack.enter_context(self._keeper)
+            stack.enter_context(self._supervisor)
             self._started = time.monotonic()
-            self._keeper.start(self._link.superlink())
+            self._supervisor.start(self._link.superlink())
             self._wait_for_link()
-            self._keeper.start(self._link.executor())
+            self._supervisor.start(self._link.executor())
             if self._metrics:
-                self._keeper.start(self._endpoint())
+                self._supervisor.start(self._endpoint())
             fresh = self._link.register()
             self._say(f"serving at {self._link.host}:{self._link.port}")
             if fresh:
@@ -116,7 +116,7 @@ class Service:
         """Serve until Ctrl-C or SIGTERM; new keys are let in on SIGHUP."""
         signal.signal(signal.SIGHUP, lambda *_: self._let_in())
         self._say("waiting for fedprune submit")
-        self._keeper.run(lambda: False)
+        self._supervisor.run(lambda: False)
 
     def _let_in(self) -> None:
         """Let in new keys; a key that is refused ends nothing."""
@@ -167,7 +167,7 @@ class Service:
         """Tell what a run does; return its last event, None when it just ended."""
         started, held = time.monotonic(), False
         while True:
-            self._keeper.check()
+            self._supervisor.check()
             alive = folder.holder() is not None
             for event in follower.new():
                 if line := describe(event):
@@ -187,13 +187,13 @@ class Service:
     def _wait_for_link(self) -> None:
         end = time.monotonic() + _START_S
         while not self._link.answers():
-            self._keeper.check()
+            self._supervisor.check()
             if time.monotonic() > end:
                 msg = f"the SuperLink did not come up within {_START_S:g} s"
                 raise FedPruneError(msg)
             time.sleep(_POLL_S)
 
-    def _judge(self, process: Process, code: int) -> float:
+    def _policy(self, process: Process, code: int) -> float:
         """Start a process again, unless it never came up."""
         if time.monotonic() - self._started < _QUICK_S and process.name == "superlink":
             msg = f"{process.name} ended with {code}: {_last_line(process.log)}"

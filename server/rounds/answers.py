@@ -13,7 +13,7 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.sparsity.sparsify import dense
 from fedprune.common.spec import Vector
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import RoundWork, Single
+from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
 from fedprune.server.rounds.influence import (
     check_moments,
     clip_factor,
@@ -30,14 +30,14 @@ class Answers:
     Attributes:
         records: What became of each client that was asked.
         total: Sum of the accepted deltas.
-        singles: The accepted deltas, where the round asked for them; the sum is not
-            used then.
+        individual_updates: The accepted deltas, where the round asked for them; the
+            sum is not used then.
         bytes_simulation: Bytes between workers and driver.
     """
 
     records: tuple[ClientRecord, ...]
     total: Accumulator
-    singles: tuple[Single, ...] = ()
+    individual_updates: tuple[IndividualUpdate, ...] = ()
     bytes_simulation: int = 0
 
     @property
@@ -53,7 +53,7 @@ def accept_answer(
     *,
     bytes_down: int,
     seconds: float,
-) -> tuple[ClientRecord, Single | None]:
+) -> tuple[ClientRecord, IndividualUpdate | None]:
     """Add one answer to the sum, or refuse it whole and say why.
 
     Args:
@@ -95,7 +95,9 @@ def accept_answer(
         validation=update.validation,
         statistics=update.statistics,
     )
-    return record, Single(client_id=expected.client_id, answer=data, delta=delta)
+    return record, IndividualUpdate(
+        client_id=expected.client_id, answer=data, delta=delta
+    )
 
 
 def refusal(client_id: str, why: str, data: bytes, bytes_down: int) -> ClientRecord:
@@ -124,12 +126,12 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
 
     It is their mean, or the median over the senders of each entry.
     """
-    if not answers.singles:
+    if not answers.individual_updates:
         return answers.total.mean_delta()
     if work.robust.aggregate == "median":
         deltas = [delta for _, delta in _clipped(answers)]
         return _median(deltas, work.spec.size)
-    fresh = Accumulator(work.spec.size, work.asking.limits)
+    fresh = Accumulator(work.spec.size, work.request.limits)
     for record, delta in _clipped(answers):
         fresh.add(delta, record.num_examples)
     return fresh.mean_delta()
@@ -138,9 +140,9 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
 def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
     """Yield each delta as it counts, in the order of the clients' ids."""
     records = {record.client_id: record for record in answers.accepted}
-    for single in answers.singles:
-        record = records[single.client_id]
-        yield record, scaled_delta(single.delta, record.factor)
+    for individual in answers.individual_updates:
+        record = records[individual.client_id]
+        yield record, scaled_delta(individual.delta, record.factor)
 
 
 def _median(deltas: Sequence[SparseDelta], size: int) -> Vector:

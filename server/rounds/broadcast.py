@@ -15,7 +15,7 @@ from fedprune.common.messages import Broadcast, GridWeights, Statistics
 from fedprune.common.pruning.remap import remap_grid
 from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.structure import Structure
-from fedprune.server.rounds.state import Known, Sent, ServerState
+from fedprune.server.rounds.state import ClientLedger, SentBroadcast, ServerState
 
 REMEMBERED = 8  # broadcasts that changes can be told from
 
@@ -99,14 +99,16 @@ def encode_network(
     return broadcast, decoded
 
 
-def held_by(known: Known, sent: Iterable[Sent]) -> Sent | None:
+def base_for(
+    ledger: ClientLedger, sent: Iterable[SentBroadcast]
+) -> SentBroadcast | None:
     """Return the remembered broadcast that a client holds, or None."""
-    found = [one for one in sent if one.round == known.held]
+    found = [one for one in sent if one.round == ledger.held]
     return found[-1] if found else None
 
 
-def told_from(
-    base: Sent | None, sending: Sending, structure: Structure, spec: ModelSpec
+def encode_against(
+    base: SentBroadcast | None, sending: Sending, structure: Structure, spec: ModelSpec
 ) -> Broadcast:
     """Return the shortest broadcast that a client can read that holds ``base``."""
     if base is None or sending.grid is None:
@@ -121,16 +123,18 @@ def told_from(
     return replace(sending.broadcast, weights=change)
 
 
-def remember(sent: tuple[Sent, ...], round_: int, sending: Sending) -> tuple[Sent, ...]:
+def remember(
+    sent: tuple[SentBroadcast, ...], round_: int, sending: Sending
+) -> tuple[SentBroadcast, ...]:
     """Return the remembered broadcasts after a round."""
     if sending.grid is None:
         return ()
     keep, full = sending.broadcast.plan.keep, sending.broadcast.weights
-    new = Sent(round=round_, keep=keep, full=full, grid=sending.grid)
+    new = SentBroadcast(round=round_, keep=keep, full=full, grid=sending.grid)
     return (*sent, new)[-REMEMBERED:]
 
 
-def as_sent(sent: Sent, structure: Structure) -> GridWeights:
+def as_sent(sent: SentBroadcast, structure: Structure) -> GridWeights:
     """Return the integers of an earlier broadcast, in the shapes that it had."""
     if sent.grid is not None:
         return sent.grid

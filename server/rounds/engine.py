@@ -11,7 +11,7 @@ from math import inf
 from typing import Protocol
 
 from fedprune.common.aggregate import Accumulator, Limits
-from fedprune.common.codec import Expected, Known
+from fedprune.common.codec import Expected, SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.messages import RoundPlan, SparseDelta
 from fedprune.common.spec import ModelSpec, Vector
@@ -20,7 +20,7 @@ from fedprune.server.rounds.records import ClientRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Assignment:
     """One client that is asked.
 
     Attributes:
@@ -37,24 +37,24 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class RoundRequest:
     """A round's questions: all that one who plays its clients must be told.
 
     Attributes:
         variants: Encoded shared parts of the plan; nearly always one.
-        orders: Who is sent which.
+        assignments: Who is sent which.
         limits: Bounds of the sums.
         max_bytes: Largest answer that is read.
-        singles: Whether the single deltas are needed, not only their sum.
+        individual_updates: Whether the single deltas are needed, not only their sum.
         max_norm: Largest L2 norm of a delta that is added as it is; inf = not known,
             so that single deltas are asked for.
     """
 
     variants: tuple[bytes, ...]
-    orders: tuple[Order, ...]
+    assignments: tuple[Assignment, ...]
     limits: Limits
     max_bytes: int
-    singles: bool
+    individual_updates: bool
     max_norm: float = inf
 
 
@@ -63,19 +63,19 @@ class RoundWork:
     """One planned round.
 
     Attributes:
-        asking: The questions.
+        request: The questions.
         plan: The plan that they all carry, without an address; with the weight mask
             that it names, if it names one.
-        known: What server and clients hold of it, by which answers are coded.
+        side_info: What server and clients hold of it, by which answers are coded.
         sending: The network that is sent.
         robust: What limits the influence of one client.
         deadline_s: Seconds after which the round goes on without the missing.
         goal: Answers after which nobody else is waited for.
     """
 
-    asking: Asking
+    request: RoundRequest
     plan: RoundPlan
-    known: Known
+    side_info: SideInformation
     sending: Sending
     robust: Robust
     deadline_s: float
@@ -84,20 +84,20 @@ class RoundWork:
     @property
     def spec(self) -> ModelSpec:
         """Shapes of the network that is sent."""
-        return self.known.shape.spec
+        return self.side_info.layout.spec
 
     @property
     def weights(self) -> Vector:
         """The decoded broadcast, float32[n]."""
         return self.sending.weights
 
-    def expected(self, order: Order) -> Expected:
+    def expected(self, assignment: Assignment) -> Expected:
         """Return what a valid answer of one client looks like."""
-        return expect(self.plan, self.known, self.asking, order)
+        return expect(self.plan, self.side_info, self.request, assignment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Single:
+class IndividualUpdate:
     """One accepted answer, for rules that need more than the sum.
 
     Attributes:
@@ -112,26 +112,26 @@ class Single:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PartialAggregate:
     """What an engine hands back for some of the clients.
 
     Attributes:
         records: One for each of these clients.
         total: Sum of the accepted deltas.
-        singles: The accepted answers, when they were asked for.
+        individual_updates: The accepted answers, when they were asked for.
         bytes_simulation: Bytes between worker and driver; 0 without workers.
     """
 
     records: tuple[ClientRecord, ...]
     total: Accumulator
-    singles: tuple[Single, ...] = ()
+    individual_updates: tuple[IndividualUpdate, ...] = ()
     bytes_simulation: int = 0
 
 
 class Engine(Protocol):
     """Delivers questions and hands back answers."""
 
-    def ask(self, work: RoundWork) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client of the round and yield the answers in parts.
 
         Every client is in exactly one part; one that did not answer has a record
@@ -140,22 +140,27 @@ class Engine(Protocol):
         ...
 
 
-def expect(plan: RoundPlan, known: Known, asking: Asking, order: Order) -> Expected:
+def expect(
+    plan: RoundPlan,
+    side_info: SideInformation,
+    request: RoundRequest,
+    assignment: Assignment,
+) -> Expected:
     """Return what a valid answer of one client to this plan looks like."""
     return Expected(
         run_id=plan.run_id,
         round=plan.round,
-        client_id=order.client_id,
+        client_id=assignment.client_id,
         plan=plan.broadcast.plan.digest,
         base=plan.broadcast.digest,
-        known=known,
+        side_info=side_info,
         values=plan.settings.values,
         update_density=plan.settings.density_sent,
         scored=bool(plan.settings.importance),
         measured=plan.settings.measure,
-        max_bytes=asking.max_bytes,
-        max_examples=asking.limits.max_examples,
-        max_value=asking.limits.max_value,
-        max_weight=order.max_weight,
-        max_norm=asking.max_norm,
+        max_bytes=request.max_bytes,
+        max_examples=request.limits.max_examples,
+        max_value=request.limits.max_value,
+        max_weight=assignment.max_weight,
+        max_norm=request.max_norm,
     )

@@ -9,7 +9,7 @@ from fedprune.common.errors import RoundError
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments
-from fedprune.common.sparsity.penalty import Aim, build_penalty, shrink_weights
+from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
 from fedprune.common.spec import Vector
 from fedprune.server.rounds.answers import Answers, aggregate
 from fedprune.server.rounds.broadcast import decoded_state, remember
@@ -28,12 +28,12 @@ from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import (
-    Known,
+    ClientLedger,
+    RunSpec,
     ServerState,
-    Setting,
     Snapshot,
     Totals,
-    learn,
+    note_accepted,
     spread,
 )
 
@@ -63,7 +63,7 @@ class RoundReport:
 
 
 def finish_round(
-    state: ServerState, work: RoundWork, answers: Answers, setting: Setting
+    state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
 ) -> tuple[ServerState, RoundReport]:
     """Aggregate the answers and take the steps that end the round.
 
@@ -71,8 +71,8 @@ def finish_round(
         RoundError: If fewer than ``rounds.minimum`` answers were accepted; the state
             is unchanged then.
     """
-    _check_quorum(work, answers, setting)
-    robust = setting.config.robust
+    _check_quorum(work, answers, run_spec)
+    robust = run_spec.config.robust
     score = pooled_score(answers.accepted, robust.max_weight)
     measured = pooled_moments(answers.accepted, robust.max_moment)
     statistics = measured or state.statistics
@@ -88,34 +88,36 @@ def finish_round(
         score=score, loss=_mean_loss(answers, robust.max_weight), measured=sent
     )
     mean = aggregate(answers, work)
-    weights = under_mask(state, _shrunken(state, work, setting, state.weights + mean))
+    weights = under_mask(state, _shrunken(state, work, run_spec, state.weights + mean))
     moved = replace(
         state,
         round=work.plan.round,
         weights=weights,
         statistics=statistics,
-        known=_ledger(state, work, answers),
+        ledgers=_ledgers(state, work, answers),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.sending),
         mask_holders=holders(state, answers.records),
     )
-    if is_guarded(state.cursor, setting.config.rounds):
-        back = _guard(moved, score, setting)
+    if is_guarded(state.cursor, run_spec.config.rounds):
+        back = _guard(moved, score, run_spec)
         if isinstance(back, ServerState) and state.previous is not None:
             return back, replace(report, rolled_back=(state.previous.loss, score.loss))
         report = replace(report, warning=back if isinstance(back, str) else "")
-    if is_cutting(state.cursor, setting.config.rounds):
-        moved, report = _cut(moved, sent, answers, setting, report)
-    if is_previewing(state.cursor, setting.config.rounds):
-        moved = _preview(moved, sent, answers, setting)
-    met = within_budget(setting.structure, setting.config, setting.latency, moved.keep)
-    cursor = after_round(state.cursor, setting.config.rounds, met=met)
-    moved = take_mask(replace(moved, cursor=cursor), setting)
+    if is_cutting(state.cursor, run_spec.config.rounds):
+        moved, report = _cut(moved, sent, answers, run_spec, report)
+    if is_previewing(state.cursor, run_spec.config.rounds):
+        moved = _preview(moved, sent, answers, run_spec)
+    met = within_budget(
+        run_spec.structure, run_spec.config, run_spec.latency, moved.keep
+    )
+    cursor = after_round(state.cursor, run_spec.config.rounds, met=met)
+    moved = take_mask(replace(moved, cursor=cursor), run_spec)
     return replace(moved, norm=_usual_norm(state, moved, answers)), report
 
 
-def _check_quorum(work: RoundWork, answers: Answers, setting: Setting) -> None:
-    need = setting.config.rounds.minimum
+def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
+    need = run_spec.config.rounds.minimum
     count = len(answers.accepted)
     if count < need:
         why = next((r.reason for r in answers.records if r.reason), "no answer")
@@ -153,24 +155,24 @@ def _usual_norm(
 
 
 def _shrunken(
-    state: ServerState, work: RoundWork, setting: Setting, weights: Vector
+    state: ServerState, work: RoundWork, run_spec: RunSpec, weights: Vector
 ) -> Vector:
     """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
     settings = work.plan.settings
-    aim = Aim(
+    aim = PenaltySpec(
         name=settings.penalty, strength=settings.strength, targets=work.plan.targets
     )
-    penalty = build_penalty(setting.structure, state.keep, work.weights, aim)
+    penalty = build_penalty(run_spec.structure, state.keep, work.weights, aim)
     return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
 
 
 def _preview(
-    moved: ServerState, sent: Snapshot, answers: Answers, setting: Setting
+    moved: ServerState, sent: Snapshot, answers: Answers, run_spec: RunSpec
 ) -> ServerState:
     """Take up a first importance, so that the first penalty has its targets."""
     found = agree(
-        setting.structure,
-        setting.config,
+        run_spec.structure,
+        run_spec.config,
         moved.plan,
         sent.weights,
         moved.round,
@@ -179,34 +181,36 @@ def _preview(
     return replace(moved, importance=spread(found.importance, moved.keep))
 
 
-def _ledger(state: ServerState, work: RoundWork, answers: Answers) -> dict[str, Known]:
+def _ledgers(
+    state: ServerState, work: RoundWork, answers: Answers
+) -> dict[str, ClientLedger]:
     """Note what each client holds now; one that did not answer is sent all again."""
     teacher = (
         work.plan.broadcast.digest if work.plan.keep_broadcast else work.plan.teacher
     )
-    known = dict(state.known)
+    ledgers = dict(state.ledgers)
     for record in answers.records:
         if record.status is Status.ACCEPTED:
-            known = learn(known, record.client_id, work.plan.round, teacher)
-        elif record.client_id in known:
-            old = known[record.client_id]
-            known[record.client_id] = Known(acknowledged=old.acknowledged)
-    return known
+            ledgers = note_accepted(ledgers, record.client_id, work.plan.round, teacher)
+        elif record.client_id in ledgers:
+            old = ledgers[record.client_id]
+            ledgers[record.client_id] = ClientLedger(acknowledged=old.acknowledged)
+    return ledgers
 
 
-def spent(state: ServerState, answers: Answers) -> ServerState:
+def count_failed_attempt(state: ServerState, answers: Answers) -> ServerState:
     """Count an attempt that failed: its bytes were sent all the same.
 
     Who failed in it is sent everything again: it may have failed for what it lacks.
     """
     lost = {r.client_id for r in answers.records if r.status is not Status.ACCEPTED}
-    known = {
-        client: Known(acknowledged=old.acknowledged) if client in lost else old
-        for client, old in state.known.items()
+    ledgers = {
+        client: ClientLedger(acknowledged=old.acknowledged) if client in lost else old
+        for client, old in state.ledgers.items()
     }
     return replace(
         state,
-        known=known,
+        ledgers=ledgers,
         mask_holders=state.mask_holders - lost,
         totals=_totals(state.totals, answers),
     )
@@ -230,22 +234,22 @@ def _count(records: Sequence[ClientRecord], status: Status) -> int:
     return sum(r.status is status for r in records)
 
 
-def _guard(moved: ServerState, score: Score, setting: Setting) -> ServerState | str:
+def _guard(moved: ServerState, score: Score, run_spec: RunSpec) -> ServerState | str:
     """Undo the last cut if it cost too much; warn if it cannot be undone."""
     before = moved.previous
     if before is None or np.all(before.plan.keep == moved.keep):
         return ""
-    allowed = setting.config.prune.max_loss_increase
+    allowed = run_spec.config.prune.max_loss_increase
     if not is_worse(before.loss, score.loss, allowed):
         return ""
-    if not may_roll_back(moved.cursor, setting.config.rounds):
+    if not may_roll_back(moved.cursor, run_spec.config.rounds):
         return (
             f"round {moved.round}: validation loss {score.loss:.4f} after the cut, "
             f"{before.loss:.4f} before it; the smallest step is reached, so it stays"
         )
     return replace(
         moved,
-        plan=rollback_plan(setting.structure, moved.plan, before.plan),
+        plan=rollback_plan(run_spec.structure, moved.plan, before.plan),
         weights=before.weights,
         statistics=before.statistics,
         previous=None,
@@ -259,18 +263,18 @@ def _cut(
     moved: ServerState,
     sent: Snapshot,
     answers: Answers,
-    setting: Setting,
+    run_spec: RunSpec,
     report: RoundReport,
 ) -> tuple[ServerState, RoundReport]:
     """Agree, choose, and slice everything that follows the weights."""
-    structure, config = setting.structure, setting.config
+    structure, config = run_spec.structure, run_spec.config
     spec = structure.spec(moved.keep)
     decoded = decoded_state(moved, structure, spec, config)
     dead = zero_units(structure, moved.keep, decoded)
     choice = choose(
         structure=structure,
         config=config,
-        latency=setting.latency,
+        latency=run_spec.latency,
         round_=moved.round,
         progress=moved.cursor.target,
         plan=moved.plan,

@@ -14,20 +14,20 @@ from fedprune.common.sparsity.masks import (
 )
 from fedprune.common.spec import ModelSpec, Vector, WeightMask
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.rounds.state import ServerState, Setting
+from fedprune.server.rounds.state import RunSpec, ServerState
 
 
-def take_mask(state: ServerState, setting: Setting) -> ServerState:
+def take_mask(state: ServerState, run_spec: RunSpec) -> ServerState:
     """Choose the next mask where one is due, and set to zero what it leaves out.
 
     It is due before each of the first final rounds, when no cut and no rollback comes
     any more.  Each is nested in the one before; its density falls by a cubic schedule.
     """
-    rule, cursor = setting.config.prune.mask, state.cursor
-    steps = mask_steps(rule, setting.config.rounds.final)
+    rule, cursor = run_spec.config.prune.mask, state.cursor
+    steps = mask_steps(rule, run_spec.config.rounds.final)
     if rule.kind == "none" or cursor.done or not cursor.final or cursor.index > steps:
         return state
-    spec = setting.structure.spec(state.keep)
+    spec = run_spec.structure.spec(state.keep)
     parent = state.mask or full_mask(spec, state.plan.digest)
     density = density_at("cubic", rule.density, cursor.index / steps)
     mask = _chosen(parent, spec, state.weights, rule, density)

@@ -14,28 +14,34 @@ from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import Mask, ModelSpec
 from fedprune.server.rounds.broadcast import (
     Sending,
+    base_for,
+    encode_against,
     encode_network,
     encode_state,
-    held_by,
-    told_from,
 )
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, choose_next
 from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
-from fedprune.server.rounds.engine import Asking, Order, RoundWork
+from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
-from fedprune.server.rounds.state import Known, Sent, ServerState, Setting, Snapshot
+from fedprune.server.rounds.state import (
+    ClientLedger,
+    RunSpec,
+    SentBroadcast,
+    ServerState,
+    Snapshot,
+)
 
 
-def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundWork:
+def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> RoundWork:
     """Plan the next round; ``attempt`` > 0 draws another cohort after a failure."""
-    config, structure = setting.config, setting.structure
+    config, structure = run_spec.config, run_spec.structure
     round_ = state.round + 1
     spec = structure.spec(state.keep)
     sending = encode_state(state, structure, spec, config)
-    cohort = draw_cohort(setting, round_, attempt)
+    cohort = draw_cohort(run_spec, round_, attempt)
     teacher = _teacher(state, config)
     base = RoundPlan(
-        run_id=setting.run_id,
+        run_id=run_spec.run_id,
         round=round_,
         phase=state.cursor.phase,
         client_id="",
@@ -48,24 +54,24 @@ def plan_round(state: ServerState, setting: Setting, attempt: int = 0) -> RoundW
         teacher_broadcast=None,
         teacher_statistics=None if teacher is None else teacher.statistics,
         keep_broadcast=_is_teacher(state, config),
-        targets=_targets(state, setting),
+        targets=_targets(state, run_spec),
         mask=b"" if state.mask is None else state.mask.digest,
         weight_mask=state.mask,
     )
-    variants, orders = _address(base, state, setting, cohort, sending)
-    asking = Asking(
+    variants, assignments = _address(base, state, run_spec, cohort, sending)
+    request = RoundRequest(
         variants=variants,
-        orders=orders,
+        assignments=assignments,
         limits=Limits(clients=len(cohort), max_examples=config.robust.max_examples),
         max_bytes=config.update.max_bytes,
-        singles=_needs_singles(state, config),
+        individual_updates=_needs_singles(state, config),
         max_norm=_longest(state, config),
     )
     mask = without_positions(state.mask, base.settings.density_sent)
     return RoundWork(
-        asking=asking,
+        request=request,
         plan=base,
-        known=codec.Known.of(spec, sending.weights, mask=mask),
+        side_info=codec.SideInformation.of(spec, sending.weights, mask=mask),
         sending=sending,
         robust=config.robust,
         deadline_s=config.rounds.deadline_s,
@@ -90,14 +96,14 @@ def _longest(state: ServerState, config: Config) -> float:
     return inf if multiple == 0.0 or state.norm is None else multiple * state.norm
 
 
-def draw_cohort(setting: Setting, round_: int, attempt: int) -> tuple[str, ...]:
+def draw_cohort(run_spec: RunSpec, round_: int, attempt: int) -> tuple[str, ...]:
     """Draw who is asked, without replacement, by seed and round alone."""
-    rounds = setting.config.rounds
-    count = min(ceil(rounds.cohort * rounds.over_select), len(setting.clients))
-    seed = setting.config.run.seed
+    rounds = run_spec.config.rounds
+    count = min(ceil(rounds.cohort * rounds.over_select), len(run_spec.clients))
+    seed = run_spec.config.run.seed
     rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)
-    chosen = rng.choice(len(setting.clients), size=count, replace=False)
-    return tuple(setting.clients[i] for i in sorted(chosen))
+    chosen = rng.choice(len(run_spec.clients), size=count, replace=False)
+    return tuple(run_spec.clients[i] for i in sorted(chosen))
 
 
 def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
@@ -181,7 +187,7 @@ def _is_teacher(state: ServerState, config: Config) -> bool:
     return teaches and is_cutting(state.cursor, config.rounds)
 
 
-def _targets(state: ServerState, setting: Setting) -> Mask | None:
+def _targets(state: ServerState, run_spec: RunSpec) -> Mask | None:
     """Return what the penalty of the next round shrinks: what all later cuts take.
 
     A channel fades over several cycles, and the importance may change its mind.  The
@@ -190,9 +196,9 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
     if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
         return None
     keep = choose_next(
-        setting.structure,
-        setting.config,
-        setting.latency,
+        run_spec.structure,
+        run_spec.config,
+        run_spec.latency,
         state.plan,
         state.importance,
         progress=1.0,
@@ -202,7 +208,7 @@ def _targets(state: ServerState, setting: Setting) -> Mask | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lack:
+class _MissingItems:
     """What the server must tell one kind of client.
 
     Attributes:
@@ -215,83 +221,88 @@ class _Lack:
     structure: bool
     teacher: bool
     mask: bool
-    base: Sent | None
+    base: SentBroadcast | None
 
 
-def _lack(state: ServerState, client_id: str, teacher: bytes) -> _Lack:
-    known = state.known.get(client_id, Known())
-    return _Lack(
-        structure=not known.structure,
-        teacher=bool(teacher) and known.teacher != teacher,
+def _missing_items(state: ServerState, client_id: str, teacher: bytes) -> _MissingItems:
+    ledger = state.ledgers.get(client_id, ClientLedger())
+    return _MissingItems(
+        structure=not ledger.structure,
+        teacher=bool(teacher) and ledger.teacher != teacher,
         mask=client_id not in state.mask_holders,
-        base=held_by(known, state.sent),
+        base=base_for(ledger, state.sent),
     )
 
 
 def _address(
     base: RoundPlan,
     state: ServerState,
-    setting: Setting,
+    run_spec: RunSpec,
     cohort: Sequence[str],
     sending: Sending,
-) -> tuple[tuple[bytes, ...], tuple[Order, ...]]:
+) -> tuple[tuple[bytes, ...], tuple[Assignment, ...]]:
     """Encode each needed variant once and say who is sent which.
 
     Variants differ in what a client lacks (structure, teacher, weight mask) and in the
     broadcast that it holds.
     """
-    spec = setting.structure.spec(state.keep)
-    lacks = {client: _lack(state, client, base.teacher) for client in cohort}
-    whole = _whole(base, state, setting, lacks.values())
+    spec = run_spec.structure.spec(state.keep)
+    lacks = {client: _missing_items(state, client, base.teacher) for client in cohort}
+    whole = _whole(base, state, run_spec, lacks.values())
     variants: list[bytes] = []
     numbers: dict[tuple[bool, bool, bool, int], int] = {}
     broadcasts: dict[int, Broadcast] = {}
-    orders = []
-    robust = setting.config.robust
-    caps = weight_caps(setting.enrolled, cohort, robust.max_weight, robust.max_examples)
+    assignments = []
+    robust = run_spec.config.robust
+    caps = weight_caps(
+        run_spec.enrolled, cohort, robust.max_weight, robust.max_examples
+    )
     for client_id, lack in lacks.items():
         held = 0 if lack.base is None else lack.base.round
         if held not in broadcasts:
-            told = told_from(lack.base, sending, setting.structure, spec)
+            told = encode_against(lack.base, sending, run_spec.structure, spec)
             broadcasts[held] = told
         key = (lack.structure, lack.teacher, lack.mask, held)
         if key not in numbers:
             numbers[key] = len(variants)
-            plan = replace(_lacking(whole, lack), broadcast=broadcasts[held])
+            plan = replace(_only_missing(whole, lack), broadcast=broadcasts[held])
             variants.append(codec.encode_shared(plan))
-        known = state.known.get(client_id, Known())
-        orders.append(
-            Order(
+        ledger = state.ledgers.get(client_id, ClientLedger())
+        assignments.append(
+            Assignment(
                 client_id=client_id,
                 variant=numbers[key],
-                acknowledged=known.acknowledged,
+                acknowledged=ledger.acknowledged,
                 max_weight=caps[client_id],
             )
         )
-    return tuple(variants), tuple(orders)
+    return tuple(variants), tuple(assignments)
 
 
 def _whole(
-    base: RoundPlan, state: ServerState, setting: Setting, lacks: Collection[_Lack]
+    base: RoundPlan,
+    state: ServerState,
+    run_spec: RunSpec,
+    lacks: Collection[_MissingItems],
 ) -> RoundPlan:
     """Return the plan with all that anybody lacks, each part encoded once."""
     teacher = None
-    snapshot = _teacher(state, setting.config)
+    snapshot = _teacher(state, run_spec.config)
     if snapshot is not None and any(lack.teacher for lack in lacks):
-        spec = setting.structure.spec(snapshot.plan.keep)
+        spec = run_spec.structure.spec(snapshot.plan.keep)
         teacher, _ = encode_network(
             snapshot.plan,
             snapshot.weights,
             None,  # they travel beside it, to those that hold it as well
             spec,
-            setting.config.broadcast.values,
+            run_spec.config.broadcast.values,
         )
     new = any(lack.structure for lack in lacks)
-    text = setting.structure.to_json() if new else b""
+    text = run_spec.structure.to_json() if new else b""
     return replace(base, structure_json=text, teacher_broadcast=teacher)
 
 
-def _lacking(whole: RoundPlan, lack: _Lack) -> RoundPlan:
+def _only_missing(whole: RoundPlan, lack: _MissingItems) -> RoundPlan:
     """Return the plan with what one kind of client lacks."""
     return replace(
         whole,

@@ -15,7 +15,7 @@ from fedprune.server.rounds.cycle import Cursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class RunSpec:
     """What stays the same in all rounds of a run.
 
     Attributes:
@@ -58,7 +58,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class ClientLedger:
     """What the server knows that one client holds.
 
     Attributes:
@@ -75,7 +75,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SentBroadcast:
     """An earlier broadcast, as clients hold it.
 
     Attributes:
@@ -122,7 +122,7 @@ class ServerState:
             compares with and goes back to.
         zero_shares: Share of exactly zero units in the broadcast at the end of each
             sparsify phase.
-        known: What each client holds.
+        ledgers: What each client holds.
         totals: Counts so far.
         sent: The last broadcasts on a grid, the newest last: what the next one is put
             near to, and what clients are told changes from.
@@ -141,9 +141,9 @@ class ServerState:
     dense: Snapshot | None = None
     previous: Snapshot | None = None
     zero_shares: tuple[float, ...] = ()
-    known: Mapping[str, Known] = field(default_factory=dict)
+    ledgers: Mapping[str, ClientLedger] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
-    sent: tuple[Sent, ...] = ()
+    sent: tuple[SentBroadcast, ...] = ()
     mask: WeightMask | None = None
     mask_holders: frozenset[str] = frozenset()
     norm: float | None = None
@@ -172,11 +172,11 @@ def spread(values: Vector, keep: Mask) -> Vector:
     return out
 
 
-def learn(
-    known: Mapping[str, Known], client_id: str, round_: int, teacher: bytes
-) -> dict[str, Known]:
+def note_accepted(
+    ledgers: Mapping[str, ClientLedger], client_id: str, round_: int, teacher: bytes
+) -> dict[str, ClientLedger]:
     """Return the ledger after a client's answer was accepted."""
-    old = known.get(client_id, Known())
+    old = ledgers.get(client_id, ClientLedger())
     fresh = replace(
         old,
         acknowledged=round_,
@@ -184,7 +184,7 @@ def learn(
         teacher=teacher or old.teacher,
         held=round_,
     )
-    return {**known, client_id: fresh}
+    return {**ledgers, client_id: fresh}
 
 
 def model_sha256(snapshot: Snapshot) -> str:

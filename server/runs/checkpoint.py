@@ -26,7 +26,13 @@ from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import told
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot, Totals
+from fedprune.server.rounds.state import (
+    ClientLedger,
+    SentBroadcast,
+    ServerState,
+    Snapshot,
+    Totals,
+)
 
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
 _FORMAT = "fedprune-checkpoint/3"
@@ -172,7 +178,7 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
         "zero_shares": list(state.zero_shares),
         "known": {
             c: [k.acknowledged, k.structure, k.teacher.hex(), k.held]
-            for c, k in state.known.items()
+            for c, k in state.ledgers.items()
         },
         "totals": asdict(state.totals),
         "norm": state.norm,
@@ -212,8 +218,8 @@ def state_from_bytes(data: bytes, identity: str, name: str) -> ServerState:
 
 def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
     cursor = {**header["cursor"], "phase": Phase(header["cursor"]["phase"])}
-    known = {
-        c: Known(acknowledged=a, structure=s, teacher=bytes.fromhex(t), held=h)
+    ledgers = {
+        c: ClientLedger(acknowledged=a, structure=s, teacher=bytes.fromhex(t), held=h)
         for c, (a, s, t, h) in header["known"].items()
     }
     return ServerState(
@@ -226,7 +232,7 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         dense=_snapshot_in(header["dense"], "dense", arrays),
         previous=_snapshot_in(header["previous"], "previous", arrays),
         zero_shares=tuple(header["zero_shares"]),
-        known=known,
+        ledgers=ledgers,
         totals=Totals(**header["totals"]),
         norm=None if header["norm"] is None else float(header["norm"]),
         sent=_sent_in(header["sent"], arrays),
@@ -235,16 +241,16 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
     )
 
 
-def _sent_out(sent: tuple[Sent, ...], arrays: Arrays) -> list[int]:
+def _sent_out(sent: tuple[SentBroadcast, ...], arrays: Arrays) -> list[int]:
     for one in sent:
         arrays[f"sent.{one.round}.keep"] = one.keep.astype(np.uint8)
         arrays[f"sent.{one.round}.full"] = np.frombuffer(one.full, dtype=np.uint8)
     return [one.round for one in sent]
 
 
-def _sent_in(rounds: list[int], arrays: Arrays) -> tuple[Sent, ...]:
+def _sent_in(rounds: list[int], arrays: Arrays) -> tuple[SentBroadcast, ...]:
     return tuple(
-        Sent(
+        SentBroadcast(
             round=number,
             keep=arrays[f"sent.{number}.keep"].astype(bool),
             full=arrays[f"sent.{number}.full"].tobytes(),

@@ -9,11 +9,11 @@ from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
-from fedprune.server.rounds.state import ServerState, Setting, Snapshot, new_state
+from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot, new_state
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
-from fedprune.server.runs.loop import Check, Desk, Evaluate, drive, sendable
+from fedprune.server.runs.loop import Check, Evaluate, RunContext, drive, sendable
 
 
 def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by name
@@ -60,7 +60,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         IntegrityError: If there are checkpoints and none can be used.
     """
     identity = config_digest(config)
-    setting = Setting(
+    run_spec = RunSpec(
         # Main and control must not accept each other's answers.
         run_id=f"{name}-{token or identity[:16]}",
         config=config,
@@ -78,14 +78,14 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
         cursor = first_cursor(config.rounds)
         state = new_state(structure, weights, cursor, full_plan(structure))
     log.drop_after(state.round, run=name)
-    desk = Desk(
+    context = RunContext(
         name=name,
-        setting=setting,
+        run_spec=run_spec,
         engine=engine,
         log=log,
         checkpoints=checkpoints,
         evaluate=evaluate,
         check=check,
     )
-    last = drive(state, desk)
-    return last, sendable(last, setting)
+    last = drive(state, context)
+    return last, sendable(last, run_spec)

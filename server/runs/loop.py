@@ -13,12 +13,16 @@ from fedprune.common.spec import Mask, weights_digest
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
 from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse
-from fedprune.server.rounds.engine import Engine, RoundWork, Single
-from fedprune.server.rounds.finish import RoundReport, finish_round, spent
+from fedprune.server.rounds.engine import Engine, IndividualUpdate, RoundWork
+from fedprune.server.rounds.finish import (
+    RoundReport,
+    count_failed_attempt,
+    finish_round,
+)
 from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord
-from fedprune.server.rounds.state import ServerState, Setting, Snapshot
+from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog
 
@@ -29,12 +33,12 @@ _NAMED = 3  # clients that a warning names; its event holds all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class RunContext:
     """What the loop works with beside the state.
 
     Attributes:
         name: "main" or "control".
-        setting: Configuration, structure, clients.
+        run_spec: Configuration, structure, clients.
         engine: Delivers questions.
         log: Where events go.
         checkpoints: Where states go.
@@ -45,7 +49,7 @@ class Desk:
     """
 
     name: str
-    setting: Setting
+    run_spec: RunSpec
     engine: Engine
     log: EventLog
     checkpoints: Checkpoints
@@ -77,7 +81,7 @@ class _Played:
         return int(getattr(after, name)) - int(getattr(before, name))
 
 
-def drive(state: ServerState, desk: Desk) -> ServerState:
+def drive(state: ServerState, context: RunContext) -> ServerState:
     """Run all rounds that are left and return the last state.
 
     Raises:
@@ -86,45 +90,45 @@ def drive(state: ServerState, desk: Desk) -> ServerState:
             that was written.
     """
     while not state.cursor.done:
-        state = _one_round(state, desk)
-        desk.checkpoints.write(state)
+        state = _one_round(state, context)
+        context.checkpoints.write(state)
     return state
 
 
-def _one_round(state: ServerState, desk: Desk) -> ServerState:
+def _one_round(state: ServerState, context: RunContext) -> ServerState:
     before = state
     for attempt in range(_ATTEMPTS):
         started = time.monotonic()
-        work = plan_round(state, desk.setting, attempt)
-        answers = collect(work, desk.engine)
+        work = plan_round(state, context.run_spec, attempt)
+        answers = collect(work, context.engine)
         # First: whatever ends the run now, its events say what clients did.
-        _log_clients(desk, work, answers)
+        _log_clients(context, work, answers)
         try:
-            after, report = finish_round(state, work, answers, desk.setting)
+            after, report = finish_round(state, work, answers, context.run_spec)
         except RoundError as error:
-            desk.log.write(
-                "warning", run=desk.name, round=work.plan.round, text=str(error)
+            context.log.write(
+                "warning", run=context.name, round=work.plan.round, text=str(error)
             )
             if attempt == _ATTEMPTS - 1:
                 raise
-            state = spent(state, answers)
+            state = count_failed_attempt(state, answers)
             continue
         played = _Played(
             before=before, after=after, work=work, answers=answers, report=report
         )
-        _check_cut(desk, played)
-        _log_steps(desk, played)
-        _log_round(desk, played, time.monotonic() - started)
+        _check_cut(context, played)
+        _log_steps(context, played)
+        _log_round(context, played, time.monotonic() - started)
         return after
     raise AssertionError  # the loop returns or raises
 
 
-def _check_cut(desk: Desk, played: _Played) -> None:
+def _check_cut(context: RunContext, played: _Played) -> None:
     """Try what a cut keeps before anything of it is written."""
     old, new = played.before.keep, played.after.keep
     cut = played.report.choice is not None and not np.array_equal(old, new)
-    if cut and desk.check is not None:
-        desk.check(new)
+    if cut and context.check is not None:
+        context.check(new)
 
 
 def collect(work: RoundWork, engine: Engine) -> Answers:
@@ -134,20 +138,20 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         RoundError: If the engine lost a client or answered for one twice: sums that
             miss or repeat somebody must not be used.
     """
-    total = Accumulator(work.spec.size, work.asking.limits)
+    total = Accumulator(work.spec.size, work.request.limits)
     records: list[ClientRecord] = []
-    singles: list[Single] = []
+    individual_updates: list[IndividualUpdate] = []
     moved = 0
     for part in engine.ask(work):
         total.merge(part.total)
         records += part.records
-        singles += part.singles
+        individual_updates += part.individual_updates
         moved += part.bytes_simulation
     records.sort(key=lambda record: record.client_id)
-    singles.sort(key=lambda single: single.client_id)
-    if work.asking.singles:
+    individual_updates.sort(key=lambda individual: individual.client_id)
+    if work.request.individual_updates:
         records = list(clipped_records(records, work.robust.max_norm))
-    asked = sorted(order.client_id for order in work.asking.orders)
+    asked = sorted(assignment.client_id for assignment in work.request.assignments)
     got = [record.client_id for record in records]
     if got != asked:
         msg = f"round {work.plan.round}: asked {asked}, answered for {got}"
@@ -155,16 +159,16 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
     return Answers(
         records=tuple(records),
         total=total,
-        singles=tuple(singles),
+        individual_updates=tuple(individual_updates),
         bytes_simulation=moved,
     )
 
 
-def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
+def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:
     for record in answers.records:
-        desk.log.write(
+        context.log.write(
             "client",
-            run=desk.name,
+            run=context.name,
             round=work.plan.round,
             client=record.client_id,
             status=record.status.value,
@@ -177,10 +181,10 @@ def _log_clients(desk: Desk, work: RoundWork, answers: Answers) -> None:
             loss=record.loss,
             seconds=round(record.seconds, 4),
         )
-    _warn_lost(desk, work.plan.round, answers)
+    _warn_lost(context, work.plan.round, answers)
 
 
-def _warn_lost(desk: Desk, round_: int, answers: Answers) -> None:
+def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
     """Name the clients that go on without what they owed."""
     lost = [r.client_id for r in answers.records if r.residual_lost]
     if lost:
@@ -190,29 +194,31 @@ def _warn_lost(desk: Desk, round_: int, answers: Answers) -> None:
             f"round {round_}: residuals are missing or damaged, of {named}: they go on "
             "without, so the run ends with another network than one that lost nothing"
         )
-        desk.log.write("warning", run=desk.name, round=round_, clients=lost, text=text)
+        context.log.write(
+            "warning", run=context.name, round=round_, clients=lost, text=text
+        )
 
 
-def _log_steps(desk: Desk, played: _Played) -> None:
+def _log_steps(context: RunContext, played: _Played) -> None:
     """Log what the round decided: a cut, a mask, a rollback, a warning."""
     before, after, report = played.before, played.after, played.report
     if report.choice is not None:
-        _warn_unheard(desk, after.round, report.choice)
-        _log_cut(desk, played, report.choice)
-        _warn_coarse(desk, after)
+        _warn_unheard(context, after.round, report.choice)
+        _log_cut(context, played, report.choice)
+        _warn_coarse(context, after)
     if after.mask is not None and after.mask is not before.mask:
-        desk.log.write(
+        context.log.write(
             "mask",
-            run=desk.name,
+            run=context.name,
             round=after.round,
             digest=after.mask.digest.hex(),
             weight_density=after.mask.density,
         )
     if report.rolled_back is not None:
         loss_before, loss_after = report.rolled_back
-        desk.log.write(
+        context.log.write(
             "rollback",
-            run=desk.name,
+            run=context.name,
             round=after.round,
             cycle=before.cursor.cycle,
             loss_before=loss_before,
@@ -220,53 +226,55 @@ def _log_steps(desk: Desk, played: _Played) -> None:
             step=after.cursor.step,
         )
     if report.warning:
-        desk.log.write("warning", run=desk.name, round=after.round, text=report.warning)
+        context.log.write(
+            "warning", run=context.name, round=after.round, text=report.warning
+        )
 
 
-def _warn_unheard(desk: Desk, round_: int, choice: Choice) -> None:
+def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
     """Say that a criterion of the clients was replaced, because nobody scored."""
-    criterion = desk.setting.config.prune.importance
+    criterion = context.run_spec.config.prune.importance
     if criterion in CLIENT_CRITERIA and not choice.votes:
         text = (
             f"round {round_}: no client scored (too few examples, or one class), "
             f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"
         )
-        desk.log.write("warning", run=desk.name, round=round_, text=text)
+        context.log.write("warning", run=context.name, round=round_, text=text)
 
 
-def _warn_coarse(desk: Desk, after: ServerState) -> None:
+def _warn_coarse(context: RunContext, after: ServerState) -> None:
     """Say which setting leaves much of the budget unused, once cutting is over."""
-    setting = desk.setting
+    run_spec = context.run_spec
     if after.cursor.progress >= 1.0:
-        text = coarse(setting.structure, setting.config, setting.latency, after.keep)
+        text = coarse(run_spec.structure, run_spec.config, run_spec.latency, after.keep)
         if text:
-            desk.log.write("warning", run=desk.name, round=after.round, text=text)
+            context.log.write("warning", run=context.name, round=after.round, text=text)
 
 
-def _log_cut(desk: Desk, played: _Played, choice: Choice) -> None:
+def _log_cut(context: RunContext, played: _Played, choice: Choice) -> None:
     before, after, report = played.before, played.after, played.report
     old, new = before.keep, after.keep
-    desk.log.write(
+    context.log.write(
         "cut",
-        run=desk.name,
+        run=context.name,
         round=after.round,
         cycle=after.cursor.cycle,
-        widths=desk.setting.structure.widths(new),
+        widths=context.run_spec.structure.widths(new),
         step=before.cursor.step,
         votes={c: np.round(v, 6) for c, v in choice.votes.items()},
         consensus=np.round(choice.consensus, 6),
         kept=new[old].astype(int),
-        blocks=desk.setting.structure.dropped(new),
+        blocks=context.run_spec.structure.dropped(new),
         zero_share=report.zero_share,
-        accuracy_before=_accuracy(desk, report.measured),
-        **_sizes(desk, after),
+        accuracy_before=_accuracy(context, report.measured),
+        **_sizes(context, after),
     )
 
 
-def sendable(state: ServerState, setting: Setting) -> Snapshot:
+def sendable(state: ServerState, run_spec: RunSpec) -> Snapshot:
     """Return a state's network as a client would receive it now."""
-    spec = setting.structure.spec(state.keep)
-    weights = decoded_state(state, setting.structure, spec, setting.config)
+    spec = run_spec.structure.spec(state.keep)
+    weights = decoded_state(state, run_spec.structure, spec, run_spec.config)
     return Snapshot(
         round=state.round,
         plan=state.plan,
@@ -277,12 +285,12 @@ def sendable(state: ServerState, setting: Setting) -> Snapshot:
     )
 
 
-def _accuracy(desk: Desk, snapshot: Snapshot) -> float | None:
-    return None if desk.evaluate is None else desk.evaluate(snapshot)
+def _accuracy(context: RunContext, snapshot: Snapshot) -> float | None:
+    return None if context.evaluate is None else context.evaluate(snapshot)
 
 
-def _sizes(desk: Desk, state: ServerState) -> dict[str, object]:
-    structure = desk.setting.structure
+def _sizes(context: RunContext, state: ServerState) -> dict[str, object]:
+    structure = context.run_spec.structure
     now, reached = count_cost(structure, state.keep), shares(structure, state.keep)
     return {
         "params": now.params,
@@ -292,23 +300,23 @@ def _sizes(desk: Desk, state: ServerState) -> dict[str, object]:
     }
 
 
-def _log_round(desk: Desk, played: _Played, seconds: float) -> None:
+def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
     before, work = played.before, played.work
     answers, report = played.answers, played.report
-    config = desk.setting.config
+    config = context.run_spec.config
     # The first broadcast after a cut is what "accuracy after the cut" is about: its
     # moments are known only now.
     cut = before.previous is not None and before.previous.round == before.round
     due = cut or work.plan.round % config.run.evaluate_every == 0
-    desk.log.write(
+    context.log.write(
         "round",
-        run=desk.name,
+        run=context.name,
         round=work.plan.round,
         rounds=max(config.rounds.total + 1, work.plan.round),
         cycle=before.cursor.cycle,
         phase=work.plan.phase.value,
         loss=report.loss,
-        accuracy=_accuracy(desk, report.measured) if due else None,
+        accuracy=_accuracy(context, report.measured) if due else None,
         validation_loss=report.score.loss,
         validation_accuracy=report.score.accuracy,
         bytes_up=played.counted("bytes_up"),
@@ -321,5 +329,5 @@ def _log_round(desk: Desk, played: _Played, seconds: float) -> None:
         failed=played.counted("failed"),
         zero_share=report.zero_share,
         seconds=round(seconds, 4),
-        **_sizes(desk, before),
+        **_sizes(context, before),
     )

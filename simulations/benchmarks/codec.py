@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from fedprune.common import codec
-from fedprune.common.codec import Known, Shape
+from fedprune.common.codec import Layout, SideInformation
 from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import QuantisedDelta, SparseDelta
 from fedprune.simulations.benchmarks.kit.codec.bounds import order0_bytes
@@ -67,7 +67,7 @@ class Case:
 
     name: str
     delta: QuantisedDelta
-    known: dict[str, Known]
+    side_info: dict[str, SideInformation]
 
 
 def measure() -> list[Figure]:
@@ -79,15 +79,15 @@ def measure() -> list[Figure]:
     found += [f for draws in small + large for f in against_nncodec(draws)]
     update = large[0][0]
     found += [agreed(update), coder(update), *speeds(update)]
-    return [*found, fixed(small[0][0].known["plain"].shape), *product()]
+    return [*found, fixed(small[0][0].side_info["plain"].layout), *product()]
 
 
 def cases(name: str, reference: Reference) -> list[Case]:
     """Return the updates of a reference run, its own first."""
-    shape = Shape(reference.spec)
+    shape = Layout(reference.spec)
     base = reference.base
-    plain = Known(shape=shape, base=np.zeros_like(base))
-    weights = Known(shape=shape, base=base)
+    plain = SideInformation(layout=shape, base=np.zeros_like(base))
+    weights = SideInformation(layout=shape, base=base)
     found = []
     for kind, sparse in (
         (_UPDATE, reference.update()),
@@ -95,8 +95,8 @@ def cases(name: str, reference: Reference) -> list[Case]:
         ("top 10 %", reference.top(0.1)),
     ):
         delta = codec.quantise_delta(sparse, reference.spec, _KIND)
-        known = dict(zip(MODES, (plain, weights), strict=True))
-        found.append(Case(name=f"{name} {kind}", delta=delta, known=known))
+        side_info = dict(zip(MODES, (plain, weights), strict=True))
+        found.append(Case(name=f"{name} {kind}", delta=delta, side_info=side_info))
     return found
 
 
@@ -104,7 +104,7 @@ def sizes(draws: Sequence[Case]) -> list[Figure]:
     """Return the bytes of updates of one kind against their bound and their rivals."""
     found = []
     kind = draws[0].name.split()[1]
-    bound = sum(order0_bytes(c.delta, c.known["plain"].shape) for c in draws)
+    bound = sum(order0_bytes(c.delta, c.side_info["plain"].layout) for c in draws)
     others = _sums([rivals(case.delta) for case in draws])
     entries = sum(len(case.delta.indices) for case in draws)
     for mode in MODES:
@@ -133,7 +133,9 @@ def against_nncodec(draws: Sequence[Case]) -> list[Figure]:
     name = draws[0].name
     theirs = _sums(
         [
-            nncodec(c.delta, c.known["plain"].shape.spec, c.known["weights"].base)
+            nncodec(
+                c.delta, c.side_info["plain"].layout.spec, c.side_info["weights"].base
+            )
             for c in draws
         ]
     )
@@ -161,11 +163,11 @@ def against_nncodec(draws: Sequence[Case]) -> list[Figure]:
 
 def agreed(case: Case) -> Figure:
     """Return the bytes of an update whose mask both ends hold."""
-    weights = case.known["weights"]
+    weights = case.side_info["weights"]
     mask = np.zeros(case.delta.size, dtype=bool)
     mask[case.delta.indices] = True
-    known = Known(shape=weights.shape, base=weights.base, mask=mask)
-    size = len(_checked(case.delta, known))
+    side_info = SideInformation(layout=weights.layout, base=weights.base, mask=mask)
+    size = len(_checked(case.delta, side_info))
     _, counts = np.unique(case.delta.values, return_counts=True)
     shares = counts / counts.sum()
     bound = -float((counts * np.log2(shares)).sum()) / _BITS
@@ -181,9 +183,11 @@ def agreed(case: Case) -> Figure:
 def coder(case: Case) -> Figure:
     """Return how close the coder comes to its own shares."""
     found = []
-    for known in case.known.values():
-        payload = codec.delta_parts(codec.encode_delta(case.delta, known))["entries"]
-        found.append(payload / codec.ideal_bytes(case.delta, known))
+    for side_info in case.side_info.values():
+        payload = codec.delta_parts(codec.encode_delta(case.delta, side_info))[
+            "entries"
+        ]
+        found.append(payload / codec.ideal_bytes(case.delta, side_info))
     return Figure(
         name=f"{case.name}: payload / ideal code length",
         value=max(found),
@@ -197,12 +201,12 @@ def speeds(case: Case) -> list[Figure]:
     """Return MB of dense float32 a second of CPU time, the best of some turns."""
     found = []
     goals = {"plain": (">= 100", ">= 100"), "weights": (">= 45", ">= 54")}
-    for mode, known in case.known.items():
+    for mode, side_info in case.side_info.items():
         delta = case.delta
-        data = codec.encode_delta(delta, known)
+        data = codec.encode_delta(delta, side_info)
         ends: dict[str, Callable[[], object]] = {
-            "encode": partial(codec.encode_delta, delta, known),
-            "decode": partial(_decode, data, known),
+            "encode": partial(codec.encode_delta, delta, side_info),
+            "decode": partial(_decode, data, side_info),
         }
         least = dict.fromkeys(ends, float("inf"))
         for _ in range(_REPEATS):
@@ -223,16 +227,16 @@ def speeds(case: Case) -> list[Figure]:
     return found
 
 
-def fixed(shape: Shape) -> Figure:
+def fixed(shape: Layout) -> Figure:
     """Return the bytes of an update of one entry."""
     one = SparseDelta(
         size=shape.size, indices=np.array([7]), values=np.array([0.1], np.float32)
     )
     delta = codec.quantise_delta(one, shape.spec, _KIND)
-    known = Known(shape=shape, base=np.zeros(shape.size, np.float32))
+    side_info = SideInformation(layout=shape, base=np.zeros(shape.size, np.float32))
     return Figure(
         name="a delta of one entry, LeNet-5",
-        value=len(_checked(delta, known)),
+        value=len(_checked(delta, side_info)),
         unit="B",
         goal="<= 1000",
         reference="prototype: 1.4 kB of tables",
@@ -251,7 +255,7 @@ def product() -> list[Figure]:
     ours = old = 0.0
     for number, answers in found.items():
         size = sum(len(_checked(d, k)) for d, k in answers)
-        bound = sum(order0_bytes(d, k.shape) for d, k in answers)
+        bound = sum(order0_bytes(d, k.layout) for d, k in answers)
         ours += size
         old += sum(rivals(d)["deflate"] for d, _ in answers)
         figures.append(
@@ -283,17 +287,17 @@ def _withdrawn(figure: str, mode: str) -> str:
 
 
 def _bytes(draws: Sequence[Case], mode: str) -> int:
-    return sum(len(_checked(case.delta, case.known[mode])) for case in draws)
+    return sum(len(_checked(case.delta, case.side_info[mode])) for case in draws)
 
 
 def _sums(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(one[name] for one in found) for name in found[0]}
 
 
-def _checked(delta: QuantisedDelta, known: Known) -> bytes:
+def _checked(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
     """Return a delta as bytes that decode to it."""
-    data = codec.encode_delta(delta, known)
-    found = _decode(data, known, delta.kind)
+    data = codec.encode_delta(delta, side_info)
+    found = _decode(data, side_info, delta.kind)
     same = np.array_equal(found.indices, delta.indices)
     if not (same and np.array_equal(found.values, delta.values)):
         msg = "a delta that does not decode to itself"
@@ -301,8 +305,12 @@ def _checked(delta: QuantisedDelta, known: Known) -> bytes:
     return data
 
 
-def _decode(data: bytes, known: Known, values: str = _KIND) -> QuantisedDelta:
-    return codec.decode_delta(data, known, values=values, max_entries=known.shape.size)
+def _decode(
+    data: bytes, side_info: SideInformation, values: str = _KIND
+) -> QuantisedDelta:
+    return codec.decode_delta(
+        data, side_info, values=values, max_entries=side_info.layout.size
+    )
 
 
 def _cpu_seconds(action: Callable[[], object]) -> float:

@@ -24,7 +24,7 @@ from pathlib import Path
 from fedprune.client.rounds.measure import validate
 from fedprune.common import codec
 from fedprune.common.artifacts.load import load_model
-from fedprune.common.codec import VALUES, Known
+from fedprune.common.codec import VALUES, SideInformation
 from fedprune.common.config import load_config
 from fedprune.common.messages import ClientUpdate
 from fedprune.common.task import Task
@@ -118,8 +118,8 @@ def _coded() -> Iterator[list[int]]:
     encode = codec.encode_update
     sizes: list[int] = []
 
-    def counting(update: ClientUpdate, known: Known) -> bytes:
-        data = encode(update, known)
+    def counting(update: ClientUpdate, side_info: SideInformation) -> bytes:
+        data = encode(update, side_info)
         if update.delta.kind in (FIRST, DEFAULT):
             sent = codec.unseal(data, codec.Kind.UPDATE, len(data))[_DELTA]
             rest = len(data) - len(sent)

@@ -12,12 +12,17 @@ from pathlib import Path
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.task import Task
-from fedprune.server.rounds.engine import Engine, Order, Part, RoundWork
+from fedprune.server.rounds.engine import (
+    Assignment,
+    Engine,
+    PartialAggregate,
+    RoundWork,
+)
 from fedprune.simulations.engines.worker import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class EngineSpec:
     """Where the clients of a run are played.
 
     Attributes:
@@ -44,14 +49,14 @@ class InProcessEngine:
     def __init__(self, task: Task, root: Path) -> None:
         self._worker = Worker(task, root)
 
-    def ask(self, work: RoundWork) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client; one part."""
         # All else the worker reads from the message, as devices do.
-        yield self._worker.play(work.asking)
+        yield self._worker.play(work.request)
 
 
 @contextmanager
-def engine_for(place: Place, kind: str) -> Iterator[Engine]:
+def engine_for(engine_spec: EngineSpec, kind: str) -> Iterator[Engine]:
     """Give an engine, and clean up behind it.
 
     Raises:
@@ -59,7 +64,7 @@ def engine_for(place: Place, kind: str) -> Iterator[Engine]:
         FedPruneError: If Flower's simulation ends before the block does.
     """
     if kind == "inprocess":
-        yield InProcessEngine(place.task, place.root)
+        yield InProcessEngine(engine_spec.task, engine_spec.root)
         return
     try:
         from fedprune.simulations.engines.on_ray import ray_engine  # noqa: PLC0415 - Ray is heavy
@@ -69,28 +74,30 @@ def engine_for(place: Place, kind: str) -> Iterator[Engine]:
             "pip install 'fedprune[simulation]', or use --engine inprocess"
         )
         raise ConfigError(msg) from error
-    with ray_engine(place) as engine:
+    with ray_engine(engine_spec) as engine:
         yield engine
 
 
-def deal(
-    orders: tuple[Order, ...], costs: dict[str, int], hands: int
-) -> list[tuple[Order, ...]]:
+def assign(
+    assignments: tuple[Assignment, ...], costs: dict[str, int], workers: int
+) -> list[tuple[Assignment, ...]]:
     """Deal orders to workers: longest first onto the lightest, everyone exactly once.
 
     Args:
-        orders: Who is asked.
+        assignments: Who is asked.
         costs: Client id -> estimated cost, for example its number of examples.
-        hands: Number of workers.
+        workers: Number of workers.
 
     Returns:
-        At most ``hands`` non-empty lists.
+        At most ``workers`` non-empty lists.
     """
-    loads = [0] * hands
-    dealt: list[list[Order]] = [[] for _ in range(hands)]
-    ranked = sorted(orders, key=lambda o: (-costs.get(o.client_id, 0), o.client_id))
-    for order in ranked:
+    loads = [0] * workers
+    dealt: list[list[Assignment]] = [[] for _ in range(workers)]
+    ranked = sorted(
+        assignments, key=lambda o: (-costs.get(o.client_id, 0), o.client_id)
+    )
+    for assignment in ranked:
         lightest = loads.index(min(loads))
-        loads[lightest] += costs.get(order.client_id, 0) + 1
-        dealt[lightest].append(order)
+        loads[lightest] += costs.get(assignment.client_id, 0) + 1
+        dealt[lightest].append(assignment)
     return [tuple(hand) for hand in dealt if hand]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 import fedprune.simulations.engines.worker
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
 from fedprune.common.codec import DecodedUpdate
@@ -28,7 +28,7 @@ from fedprune.common.messages import (
     Validation,
 )
 from fedprune.common.spec import ModelSpec
-from fedprune.server.rounds.engine import Asking, Order, expect
+from fedprune.server.rounds.engine import Assignment, RoundRequest, expect
 
 MEAN, VARIANCE = 50.0, 1e-3  # moments that no layer of an honest client has
 LOSS = 1e30
@@ -43,11 +43,11 @@ class Scene:
 
     Attributes:
         opened: What it was asked.
-        bench: The networks and data of its process.
+        cache: The networks and data of its process.
     """
 
     opened: Opened
-    bench: Workbench
+    cache: ModelCache
 
     @property
     def plan(self) -> RoundPlan:
@@ -57,7 +57,7 @@ class Scene:
     @property
     def most(self) -> int:
         """The largest number of examples that a message may claim."""
-        return self.bench.task.config.robust.max_examples
+        return self.cache.task.config.robust.max_examples
 
 
 Forge = Callable[[Scene, bytes], bytes]
@@ -70,9 +70,9 @@ def hostile(forge: Forge) -> Iterator[None]:
     module: Any = fedprune.simulations.engines.worker
     honest = module.run_round
 
-    def answer(opened: Opened, bench: Workbench, store: ClientStore) -> bytes:
-        scene = Scene(opened=opened, bench=bench)
-        return forge(scene, honest(opened, bench, store))
+    def answer(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
+        scene = Scene(opened=opened, cache=cache)
+        return forge(scene, honest(opened, cache, store))
 
     module.run_round = answer
     try:
@@ -94,23 +94,23 @@ def by(clients: Collection[str], attack: Attack) -> Forge:
 def altered(attack: Attack, scene: Scene, answer: bytes) -> bytes:
     """Return an honest answer as the attack changes it: again a valid message."""
     opened = scene.opened
-    asking = Asking(
+    request = RoundRequest(
         variants=(),
-        orders=(),
+        assignments=(),
         limits=Limits(clients=1, max_examples=scene.most),
         max_bytes=_MAX_BYTES,
-        singles=False,
+        individual_updates=False,
     )
-    order = Order(
+    assignment = Assignment(
         client_id=scene.plan.client_id,
         variant=0,
         acknowledged=0,
         max_weight=scene.most,
     )
-    expected = expect(scene.plan, opened.known, asking, order)
+    expected = expect(scene.plan, opened.side_info, request, assignment)
     update = codec.decode_update(answer, expected)
     forged = attack(update, opened.spec, scene)
-    return codec.encode_update(forged, opened.known)
+    return codec.encode_update(forged, opened.side_info)
 
 
 def scaled(update: DecodedUpdate, spec: ModelSpec, factor: float) -> ClientUpdate:

@@ -17,46 +17,56 @@ from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Statistics, Validation
 from fedprune.common.text import told
-from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork, Single
+from fedprune.server.rounds.engine import (
+    Assignment,
+    IndividualUpdate,
+    PartialAggregate,
+    RoundRequest,
+    RoundWork,
+)
 from fedprune.server.rounds.records import ClientRecord, Status
 
 
-def encode_job(asking: Asking, orders: tuple[Order, ...]) -> bytes:
+def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> bytes:
     """Encode the questions of one worker."""
-    wanted = sorted({order.variant for order in orders})
+    wanted = sorted({assignment.variant for assignment in assignments})
     return _pack(
         [
-            [asking.variants[number] for number in wanted],
+            [request.variants[number] for number in wanted],
             [
                 [o.client_id, wanted.index(o.variant), o.acknowledged, o.max_weight]
-                for o in orders
+                for o in assignments
             ],
-            [asking.limits.clients, asking.limits.max_examples],
-            asking.max_bytes,
-            asking.singles,
-            asking.max_norm,
+            [request.limits.clients, request.limits.max_examples],
+            request.max_bytes,
+            request.individual_updates,
+            request.max_norm,
         ],
     )
 
 
-def decode_job(data: bytes) -> Asking:
+def decode_job(data: bytes) -> RoundRequest:
     """Read the questions of one worker."""
-    variants, rows, limits, max_bytes, singles, max_norm = _unpack(data, "job", 6)
-    orders = tuple(
-        Order(client_id=name, variant=variant, acknowledged=last, max_weight=weight)
+    variants, rows, limits, max_bytes, individual_updates, max_norm = _unpack(
+        data, "job", 6
+    )
+    assignments = tuple(
+        Assignment(
+            client_id=name, variant=variant, acknowledged=last, max_weight=weight
+        )
         for name, variant, last, weight in rows
     )
-    return Asking(
+    return RoundRequest(
         variants=tuple(variants),
-        orders=orders,
+        assignments=assignments,
         limits=Limits(clients=limits[0], max_examples=limits[1]),
         max_bytes=max_bytes,
-        singles=singles,
+        individual_updates=individual_updates,
         max_norm=max_norm,
     )
 
 
-def encode_part(part: Part) -> bytes:
+def encode_part(part: PartialAggregate) -> bytes:
     """Encode what one worker hands back."""
     total = part.total
     return _pack(
@@ -64,12 +74,15 @@ def encode_part(part: Part) -> bytes:
             [_record_out(record) for record in part.records],
             total.delta_sum.astype("<i8").tobytes(),
             [total.num_examples, total.num_clients],
-            [[single.client_id, single.answer] for single in part.singles],
+            [
+                [individual.client_id, individual.answer]
+                for individual in part.individual_updates
+            ],
         ],
     )
 
 
-def decode_part(data: bytes, work: RoundWork) -> Part:
+def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
     """Read what one worker handed back.
 
     Raises:
@@ -85,29 +98,31 @@ def decode_part(data: bytes, work: RoundWork) -> Part:
         raise PayloadError(Reason.BAD_FRAME, "part", told(error)) from error
 
 
-def _part_in(fields: list[Any], work: RoundWork, length: int) -> Part:
-    rows, deltas, counts, singles = fields
+def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregate:
+    rows, deltas, counts, individual_updates = fields
     size = work.spec.size
-    total = Accumulator(size, work.asking.limits)
+    total = Accumulator(size, work.request.limits)
     if counts[1] > 0:
         total.delta_sum = _integers(deltas, size, "delta_sum")
         total.num_examples, total.num_clients = counts
-    asked = {order.client_id: order for order in work.asking.orders}
-    return Part(
+    asked = {
+        assignment.client_id: assignment for assignment in work.request.assignments
+    }
+    return PartialAggregate(
         records=tuple(_record_in(row) for row in rows),
         total=total,
-        singles=tuple(
+        individual_updates=tuple(
             _single_in(answer, work.expected(asked[client_id]))
-            for client_id, answer in singles
+            for client_id, answer in individual_updates
         ),
         bytes_simulation=length,
     )
 
 
-def _single_in(answer: bytes, expected: Expected) -> Single:
+def _single_in(answer: bytes, expected: Expected) -> IndividualUpdate:
     """Return an answer that the worker has accepted, read here."""
     delta = codec.decode_update(answer, expected).sparse
-    return Single(client_id=expected.client_id, answer=answer, delta=delta)
+    return IndividualUpdate(client_id=expected.client_id, answer=answer, delta=delta)
 
 
 def _pack(fields: list[object]) -> bytes:

@@ -30,8 +30,13 @@ from fedprune.common.flower.payload import ARRAY, RECORD, STYPE, check_payload
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import failure
-from fedprune.server.rounds.engine import Engine, Order, Part, RoundWork
-from fedprune.simulations.engines.engines import Place, deal
+from fedprune.server.rounds.engine import (
+    Assignment,
+    Engine,
+    PartialAggregate,
+    RoundWork,
+)
+from fedprune.simulations.engines.engines import EngineSpec, assign
 from fedprune.simulations.engines.interrupt import mortal, terminable
 from fedprune.simulations.engines.jobs import (
     decode_job,
@@ -70,7 +75,7 @@ def from_content(message: Message, max_bytes: int) -> bytes:
 
 
 @contextmanager
-def ray_engine(place: Place) -> Iterator[Engine]:
+def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     """Give an engine whose workers are the nodes of a Flower simulation on Ray.
 
     Whatever ends the block, Ctrl-C too, workers, Flower and Ray have ended behind it,
@@ -79,15 +84,15 @@ def ray_engine(place: Place) -> Iterator[Engine]:
     Raises:
         FedPruneError: When Flower ends before the block does.
     """
-    count = place.workers or os.cpu_count() or 1
-    stop = place.root / _STOP
+    count = engine_spec.workers or os.cpu_count() or 1
+    stop = engine_spec.root / _STOP
     stop.unlink(missing_ok=True)
-    flower = _Flower(place, count)
+    flower = _Flower(engine_spec, count)
     try:
-        _start_ray(count, place.ray_address)
+        _start_ray(count, engine_spec.ray_address)
         with terminable():
             try:
-                yield RayEngine(flower, place)
+                yield RayEngine(flower, engine_spec)
             except BaseException:
                 # Workers that end look like failures to Flower, which would say so.
                 logging.getLogger("flwr").setLevel(logging.CRITICAL)
@@ -107,12 +112,12 @@ class _Flower:
     app hands the grid over and waits, and the run itself stays with its caller.
 
     Args:
-        place: Task and folder of the workers.
+        engine_spec: Task and folder of the workers.
         workers: Number of nodes.
     """
 
-    def __init__(self, place: Place, workers: int) -> None:
-        self._place, self._workers = place, workers
+    def __init__(self, engine_spec: EngineSpec, workers: int) -> None:
+        self._place, self._workers = engine_spec, workers
         self._grids: SimpleQueue[Grid] = SimpleQueue()
         self._done = threading.Event()
         self._error: BaseException | None = None
@@ -261,9 +266,9 @@ _resident = _Resident()
 def _play(task: Task, home: str, message: Message) -> bytes:
     """Play the clients of one job on the worker of this process."""
     worker = _resident.worker(task, home)
-    asking = decode_job(from_content(message, _MAX_BYTES))
+    request = decode_job(from_content(message, _MAX_BYTES))
     with mortal(Path(home) / _STOP):
-        return encode_part(worker.play(asking))
+        return encode_part(worker.play(request))
 
 
 class RayEngine:
@@ -271,28 +276,28 @@ class RayEngine:
 
     Args:
         flower: The simulation; it is started here.
-        place: The task.
+        engine_spec: The task.
     """
 
-    def __init__(self, flower: _Flower, place: Place) -> None:
+    def __init__(self, flower: _Flower, engine_spec: EngineSpec) -> None:
         self._flower = flower
-        self._costs = {c: len(part) for c, part in place.task.parts.items()}
+        self._costs = {c: len(part) for c, part in engine_spec.task.parts.items()}
         self._grid = flower.start()
         self._nodes = sorted(self._grid.get_node_ids())
 
-    def ask(self, work: RoundWork) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client through its worker and yield each worker's part.
 
         A worker that fails or misses the deadline fails all its clients by name.
         """
-        hands = deal(work.asking.orders, self._costs, len(self._nodes))
-        jobs = [encode_job(work.asking, hand) for hand in hands]
+        workers = assign(work.request.assignments, self._costs, len(self._nodes))
+        jobs = [encode_job(work.request, hand) for hand in workers]
         messages = [
             Message(to_content(job), node, "train", group_id=str(work.plan.round))
             for node, job in zip(self._nodes, jobs, strict=False)
         ]
         identifiers = list(self._grid.push_messages(messages))
-        waiting = dict(zip(identifiers, zip(hands, jobs, strict=True), strict=True))
+        waiting = dict(zip(identifiers, zip(workers, jobs, strict=True), strict=True))
         end = time.monotonic() + work.deadline_s
         while waiting and time.monotonic() < end:
             self._flower.check()
@@ -305,7 +310,9 @@ class RayEngine:
             yield _failed(hand, why, len(job), work)
 
 
-def _read(reply: Message, hand: tuple[Order, ...], sent: int, work: RoundWork) -> Part:
+def _read(
+    reply: Message, hand: tuple[Assignment, ...], sent: int, work: RoundWork
+) -> PartialAggregate:
     """Read one worker's reply; a reply that cannot be read fails its clients."""
     if reply.has_error():
         why = f"its worker failed: {reply.error.reason}"
@@ -315,15 +322,17 @@ def _read(reply: Message, hand: tuple[Order, ...], sent: int, work: RoundWork) -
     except PayloadError as error:
         return _failed(hand, f"its worker's reply: {error}", sent, work)
     names = sorted(record.client_id for record in part.records)
-    if names != sorted(order.client_id for order in hand):
+    if names != sorted(assignment.client_id for assignment in hand):
         why = f"its worker answered for {', '.join(names) or 'nobody'}"
         return _failed(hand, why, sent, work)
     return replace(part, bytes_simulation=part.bytes_simulation + sent)
 
 
-def _failed(hand: tuple[Order, ...], why: str, sent: int, work: RoundWork) -> Part:
-    return Part(
-        records=tuple(failure(order.client_id, why, 0) for order in hand),
-        total=Accumulator(work.spec.size, work.asking.limits),
+def _failed(
+    hand: tuple[Assignment, ...], why: str, sent: int, work: RoundWork
+) -> PartialAggregate:
+    return PartialAggregate(
+        records=tuple(failure(assignment.client_id, why, 0) for assignment in hand),
+        total=Accumulator(work.spec.size, work.request.limits),
         bytes_simulation=sent,
     )

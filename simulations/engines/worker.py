@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
@@ -22,7 +22,13 @@ from fedprune.common.errors import FedPruneError, PayloadError
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import Asking, Order, Part, Single, expect
+from fedprune.server.rounds.engine import (
+    Assignment,
+    IndividualUpdate,
+    PartialAggregate,
+    RoundRequest,
+    expect,
+)
 from fedprune.server.rounds.records import ClientRecord
 
 
@@ -52,49 +58,55 @@ class Worker:
     """
 
     def __init__(self, task: Task, root: Path) -> None:
-        self._bench = Workbench(task)
+        self._bench = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
 
-    def play(self, asking: Asking) -> Part:
+    def play(self, request: RoundRequest) -> PartialAggregate:
         """Let each client answer and add up what is valid."""
         # One thread for each client: more change the order of sums, and so the bits.
         torch.set_num_threads(1)
         total: Accumulator | None = None
         records: list[ClientRecord] = []
-        singles: list[Single] = []
-        for order in asking.orders:
-            store = ClientStore(self._root, order.client_id, durable=False)
-            found = self._one(asking, order, store)
+        individual_updates: list[IndividualUpdate] = []
+        for assignment in request.assignments:
+            store = ClientStore(self._root, assignment.client_id, durable=False)
+            found = self._one(request, assignment, store)
             if isinstance(found, _Answered):
                 if total is None:
-                    total = Accumulator(found.expected.spec.size, asking.limits)
-                record, single = accept_answer(
+                    total = Accumulator(found.expected.spec.size, request.limits)
+                record, individual = accept_answer(
                     found.data,
                     found.expected,
                     total,
                     bytes_down=found.bytes_down,
                     seconds=found.seconds,
                 )
-                if asking.singles and single is not None:
-                    singles.append(single)
+                if request.individual_updates and individual is not None:
+                    individual_updates.append(individual)
             else:
                 record = found
             # As on devices, whose note travels beside an answer.
             came = isinstance(found, _Answered)
-            lost = came and store.has_lost(order.acknowledged)
+            lost = came and store.has_lost(assignment.acknowledged)
             records.append(replace(record, residual_lost=lost))
         if total is None:
-            total = Accumulator(0, asking.limits)
-        return Part(records=tuple(records), total=total, singles=tuple(singles))
+            total = Accumulator(0, request.limits)
+        return PartialAggregate(
+            records=tuple(records),
+            total=total,
+            individual_updates=tuple(individual_updates),
+        )
 
     def _one(
-        self, asking: Asking, order: Order, store: ClientStore
+        self, request: RoundRequest, assignment: Assignment, store: ClientStore
     ) -> _Answered | ClientRecord:
         """Let one client answer; whatever happens to it stays with it."""
         started = time.monotonic()
         message = codec.address_plan(
-            asking.variants[order.variant], order.client_id, order.acknowledged
+            request.variants[assignment.variant],
+            assignment.client_id,
+            assignment.acknowledged,
         )
         try:
             most = self._bench.size
@@ -103,13 +115,13 @@ class Worker:
             data = run_round(opened, self._bench, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
-            return refusal(order.client_id, why, b"", len(message))
+            return refusal(assignment.client_id, why, b"", len(message))
         except (Exception, SystemExit) as error:  # user code may raise anything
             why = str(error) if isinstance(error, FedPruneError) else told(error)
-            return failure(order.client_id, why, len(message))
+            return failure(assignment.client_id, why, len(message))
         return _Answered(
             data=data,
-            expected=expect(plan, opened.known, asking, order),
+            expected=expect(plan, opened.side_info, request, assignment),
             bytes_down=len(message),
             seconds=time.monotonic() - started,
         )

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fedprune.client.rounds.measure import batches
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 from fedprune.server.rounds.state import Snapshot
@@ -19,7 +19,7 @@ class Evaluator:
     """
 
     def __init__(self, task: Task, structure: Structure) -> None:
-        self._bench = Workbench(task)
+        self._bench = ModelCache(task)
         self._structure = structure
 
     def __call__(self, snapshot: Snapshot) -> float:

@@ -34,7 +34,7 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import Tried, cut_check, try_network
-from fedprune.simulations.engines.engines import Place, engine_for
+from fedprune.simulations.engines.engines import EngineSpec, engine_for
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
 from fedprune.simulations.runs.progress import Progress
@@ -208,7 +208,7 @@ def _go(prepared: Prepared) -> RunResult:
     """Run what is left of a run, and its control, on one engine."""
     started = time.monotonic()
     folder, config = prepared.folder, prepared.task.config
-    place = Place(
+    place = EngineSpec(
         task=prepared.task,
         root=folder.clients.resolve(),
         workers=config.run.workers,

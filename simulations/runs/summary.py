@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.artifacts import encode_tensors, write_plan_file
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.pruning.cost import count_cost
@@ -45,7 +45,7 @@ class Networks:
 
 def build(task: Task, structure: Structure, snapshot: Snapshot) -> nn.Module:
     """Return the network of a snapshot in eval mode."""
-    model = Workbench(task).network(
+    model = ModelCache(task).network(
         structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
     )
     return model.eval()

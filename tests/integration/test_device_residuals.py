@@ -16,7 +16,7 @@ from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.task import Task
-from fedprune.server.devices.grid_engine import GridEngine
+from fedprune.server.devices.flower_engine import FlowerEngine
 from fedprune.server.runs.events import EventLog, read_events
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
@@ -42,7 +42,7 @@ control = false
 """
 
 
-class Devices(GridEngine):
+class Devices(FlowerEngine):
     """Three devices that run the installed app, each with a state folder of its own.
 
     Args:

@@ -122,10 +122,10 @@ def test_a_run_stopped_after_a_cut_is_resumed_to_the_same_bits(
 ):
     plan_round = fedprune.server.runs.loop.plan_round
 
-    def stopping(state, setting, attempt=0):
+    def stopping(state, run_spec, attempt=0):
         if state.round == after:
             raise Stop
-        return plan_round(state, setting, attempt)
+        return plan_round(state, run_spec, attempt)
 
     monkeypatch.setattr(fedprune.server.runs.loop, "plan_round", stopping)
     with pytest.raises(Stop):

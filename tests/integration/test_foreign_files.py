@@ -67,40 +67,40 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory):
+def context(tmp_path_factory):
     """A folder where one run with a network of one's own has been made."""
-    desk = tmp_path_factory.mktemp("desk")
-    (desk / "net.py").write_text(NETWORK)
+    context = tmp_path_factory.mktemp("desk")
+    (context / "net.py").write_text(NETWORK)
     train, test = make_examples(120), make_examples(30, seed=1)
     arrays = {"x_train": train.inputs, "y_train": train.targets}
     arrays |= {"x_test": test.inputs, "y_test": test.targets}
-    np.savez(desk / "data.npz", **arrays)
+    np.savez(context / "data.npz", **arrays)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(desk)
-        patch.setenv("FEDPRUNE_STATE", str(desk / "state"))
+        patch.chdir(context)
+        patch.setenv("FEDPRUNE_STATE", str(context / "state"))
         patch.setattr("fedprune.simulations.runs.run._report", lambda folder: None)
         words = ["simulate", *as_options(SETTINGS), "--quiet"]
         assert run_command_line(words) == 0
-    return desk
+    return context
 
 
 @pytest.fixture
-def here(desk, tmp_path, monkeypatch):
+def here(context, tmp_path, monkeypatch):
     """A copy of it, in which one works: the same user, the same places."""
     kept = tmp_path / "kept"
-    shutil.copytree(desk, kept)
-    monkeypatch.chdir(desk)
-    monkeypatch.setenv("FEDPRUNE_STATE", str(desk / "state"))
-    yield desk
-    shutil.rmtree(desk)
-    shutil.copytree(kept, desk)
+    shutil.copytree(context, kept)
+    monkeypatch.chdir(context)
+    monkeypatch.setenv("FEDPRUNE_STATE", str(context / "state"))
+    yield context
+    shutil.rmtree(context)
+    shutil.copytree(kept, context)
 
 
 @pytest.fixture
-def away(desk, tmp_path, monkeypatch):
+def away(context, tmp_path, monkeypatch):
     """Another user's machine, to which the run folder has been copied."""
-    shutil.copytree(desk / "runs", tmp_path / "runs")
-    shutil.copy(desk / "data.npz", tmp_path)
+    shutil.copytree(context / "runs", tmp_path / "runs")
+    shutil.copy(context / "data.npz", tmp_path)
     (tmp_path / "payload.py").write_text(PAYLOAD)
     shutil.copy(tmp_path / "payload.py", tmp_path / "net.py")
     monkeypatch.chdir(tmp_path)

@@ -124,11 +124,11 @@ def test_a_round_of_hostile_answers_only_ends_the_run_and_leaves_the_model(
 def test_a_client_whose_code_raises_fails_alone_and_with_its_reason(
     tmp_path, monkeypatch
 ):
-    def raises(opened, bench, store):
+    def raises(opened, cache, store):
         if opened.plan.client_id == "client-002":
             message = "boom"
             raise ZeroDivisionError(message)
-        return run_round(opened, bench, store)
+        return run_round(opened, cache, store)
 
     monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", raises)
     result = run_small(tmp_path, ROUNDS)

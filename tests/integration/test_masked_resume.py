@@ -11,7 +11,7 @@ from helpers.tiny_federation import forward_to, make_setting, make_task, start
 import fedprune.server.runs.loop
 from fedprune.common.errors import RoundError
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.finish import finish_round, spent
+from fedprune.server.rounds.finish import count_failed_attempt, finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.worker import Worker
@@ -35,10 +35,10 @@ class Stop(Exception):  # noqa: N818 - not an error of the program
 def stop_after(round_, monkeypatch):
     """Let the next run end before it plans the round after this one."""
 
-    def stopping(state, setting, attempt=0):
+    def stopping(state, run_spec, attempt=0):
         if state.round == round_:
             raise Stop
-        return plan_round(state, setting, attempt)
+        return plan_round(state, run_spec, attempt)
 
     monkeypatch.setattr(fedprune.server.runs.loop, "plan_round", stopping)
 
@@ -104,9 +104,9 @@ class Devices:
         self.task, self.root = task, root
 
     def ask(self, work):
-        for order in work.asking.orders:
-            worker = Worker(self.task, self.root / order.client_id)
-            yield worker.play(replace(work.asking, orders=(order,)))
+        for assignment in work.request.assignments:
+            worker = Worker(self.task, self.root / assignment.client_id)
+            yield worker.play(replace(work.request, assignments=(assignment,)))
 
     def lose(self, pattern, clients):
         """Remove files of clients; return how many there were."""
@@ -129,16 +129,16 @@ class Federation:
             prune__mask={"kind": "unstructured", "density": 0.3, "steps": 1},
             rounds__final=5,
         )
-        self.setting = make_setting(self.task)
+        self.run_spec = make_setting(self.task)
         self.devices = Devices(self.task, root)
         monkeypatch.setattr("helpers.tiny_federation.InProcessEngine", Devices)
         self.state = forward_to(
-            start(self.task, self.setting), self.setting, self.task, root, masked
+            start(self.task, self.run_spec), self.run_spec, self.task, root, masked
         )
 
     def ask(self):
         """Return a round, its answers, who failed and why, and who was sent what."""
-        work = plan_round(self.state, self.setting)
+        work = plan_round(self.state, self.run_spec)
         answers = collect(work, self.devices)
         failed = {r.client_id: r.reason for r in answers.records if r.reason}
         sizes = {r.client_id: r.bytes_down for r in answers.records}
@@ -147,7 +147,7 @@ class Federation:
     def round(self):
         """Play one round; return who failed and why, and who was sent what."""
         work, answers, failed, sizes = self.ask()
-        self.state, _ = finish_round(self.state, work, answers, self.setting)
+        self.state, _ = finish_round(self.state, work, answers, self.run_spec)
         return failed, sizes
 
 
@@ -193,9 +193,11 @@ def test_when_all_devices_lost_it_the_next_attempt_of_the_round_sends_it(federat
     work, answers, failed, _ = federation.ask()
     assert {*failed} == {*everyone}
     with pytest.raises(RoundError, match="send it again"):
-        finish_round(federation.state, work, answers, federation.setting)
-    federation.state = spent(federation.state, answers)
+        finish_round(federation.state, work, answers, federation.run_spec)
+    federation.state = count_failed_attempt(federation.state, answers)
     assert federation.state.mask_holders == frozenset()
-    assert all(not known.structure for known in federation.state.known.values())
+    assert all(
+        not side_info.structure for side_info in federation.state.side_info.values()
+    )
     failed, _ = federation.round()
     assert failed == {}

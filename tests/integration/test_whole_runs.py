@@ -100,8 +100,8 @@ def test_the_penalty_makes_exact_zeros_in_the_broadcast(tmp_path):
 
 
 def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypatch):
-    def boosted(opened, bench, store):
-        answer = run_round(opened, bench, store)
+    def boosted(opened, cache, store):
+        answer = run_round(opened, cache, store)
         if opened.plan.client_id != "client-000":
             return answer
         return boost(answer, opened)
@@ -116,7 +116,7 @@ def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypa
             plan.settings.update_density,
         )
         forged = codec.quantise_delta(chosen, spec, plan.settings.values)
-        fields[7] = codec.encode_delta(forged, opened.known)
+        fields[7] = codec.encode_delta(forged, opened.side_info)
         return codec.seal(codec.Kind.UPDATE, fields)
 
     monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", boosted)
@@ -144,9 +144,9 @@ def plans(monkeypatch):
     """Collect every plan that a client is sent, by round and client."""
     seen = {}
 
-    def watched(opened, bench, store):
+    def watched(opened, cache, store):
         seen[opened.plan.round, opened.plan.client_id] = opened.plan
-        return run_round(opened, bench, store)
+        return run_round(opened, cache, store)
 
     monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", watched)
     return seen
@@ -205,8 +205,8 @@ def test_the_teacher_that_is_sent_is_the_broadcast_that_others_kept(tmp_path, pl
 class Shuffled(fedprune.simulations.engines.worker.Worker):
     """Plays the clients in the opposite order, as other workers would."""
 
-    def play(self, asking):
-        return super().play(replace(asking, orders=asking.orders[::-1]))
+    def play(self, request):
+        return super().play(replace(request, assignments=request.assignments[::-1]))
 
 
 @pytest.mark.parametrize("changes", [{}, PARTIAL], ids=["all", "partial"])

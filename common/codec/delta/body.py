@@ -16,9 +16,9 @@ from fedprune.common.codec.delta.levels import (
     shifts,
 )
 from fedprune.common.codec.delta.options import Header
-from fedprune.common.codec.delta.positions import code_places
-from fedprune.common.codec.delta.quantise import GRIDS
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.positions import code_positions
+from fedprune.common.codec.delta.quantise import VALUE_FORMATS
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
@@ -62,7 +62,7 @@ class Body:
 def code_body(
     coder: Coder,
     header: Header,
-    known: Known,
+    side_info: SideInformation,
     content: Content | None,
 ) -> Body:
     """Write a body, or read one.
@@ -70,27 +70,29 @@ def code_body(
     Args:
         coder: Either end.
         header: What is known of it.
-        known: What both ends hold.
+        side_info: What both ends hold.
         content: What to write, or None to read.
     """
-    recipe = header.recipe
-    if known.mask is not None and recipe.agreed:
-        indices = np.flatnonzero(known.mask)
+    flags = header.flags
+    if side_info.mask is not None and flags.known_positions:
+        indices = np.flatnonzero(side_info.mask)
         scores = np.zeros(len(indices), dtype=np.uint8)
     else:
         mask = None if content is None else content.mask
-        indices, scores = code_places(coder, recipe, known, header.count, mask)
-    counts = groups_of(indices, known, header.values)
+        indices, scores = code_positions(coder, flags, side_info, header.count, mask)
+    counts = groups_of(indices, side_info, header.values)
     codes = None if content is None else content.codes
-    by_row = GRIDS[header.values].per == "row"
-    tensors = known.shape.row_tensors if by_row else np.zeros(len(counts), np.uint8)
+    by_row = VALUE_FORMATS[header.values].per == "row"
+    tensors = (
+        side_info.layout.row_tensors if by_row else np.zeros(len(counts), np.uint8)
+    )
     codes = code_scales(coder, counts, tensors, codes)
-    entries = look_up(recipe, known, indices, scores)
+    entries = look_up(flags, side_info, indices, scores)
     scale = scale_of(header, codes, counts, entries)
     coded = Coded(symbols=codes[:0], negative=codes[:0])
     if header.values != "float32":
         levels = None if content is None else content.levels
-        coded = code_levels(coder, recipe, entries, scale, levels)
+        coded = code_levels(coder, flags, entries, scale, levels)
     return Body(indices=indices, codes=codes, scale=scale, entries=entries, coded=coded)
 
 
@@ -103,11 +105,11 @@ def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Sc
     return Scale(alphabet=alphabet, shift=shift)
 
 
-def groups_of(indices: Indices, known: Known, values: str) -> Ints:
+def groups_of(indices: Indices, side_info: SideInformation, values: str) -> Ints:
     """Return how many entries share each code: of a row or a tensor."""
-    per = GRIDS[values].per
+    per = VALUE_FORMATS[values].per
     if per == "row":
-        return known.shape.row_counts(indices)
+        return side_info.layout.row_counts(indices)
     if per == "tensor":
-        return np.diff(np.searchsorted(indices, known.shape.tensors))
+        return np.diff(np.searchsorted(indices, side_info.layout.tensors))
     return np.zeros(0, dtype=np.int64)

@@ -16,13 +16,13 @@ from fedprune.common.codec.delta.levels import (
     Scale,
     look_up,
 )
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.positions import SCORES, classes_of, scores_of
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet
 from fedprune.common.codec.entropy.contexts import DENSITIES, Class, log2_steps
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import Shape
+from fedprune.common.codec.layout import Layout
 from fedprune.common.spec import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
@@ -36,48 +36,52 @@ _EARNED = 1 << 14  # and from which on rows surely earn their classes
 Alphabets = tuple[Alphabet, Alphabet]
 
 
-def choose(known: Known, indices: Indices, levels: Levels) -> tuple[Recipe, Class]:
+def choose(
+    side_info: SideInformation, indices: Indices, levels: Levels
+) -> tuple[CodingFlags, Class]:
     """Return the contexts of a message: columns and weights.
 
     The scores of the entries under these contexts come with them.
 
     Args:
-        known: What both ends hold.
+        side_info: What both ends hold.
         indices: Positions of its entries.
         levels: Their levels, int16[count]; empty when values are plain floats.
     """
-    options = [Recipe()]
-    if known.any_weight and len(levels):
-        options.append(Recipe(base=True))
-    costs = {o: _level_cost(known, o, indices, levels) for o in options}
-    if known.mask is not None:
+    options = [CodingFlags()]
+    if side_info.any_weight and len(levels):
+        options.append(CodingFlags(base=True))
+    costs = {o: _level_cost(side_info, o, indices, levels) for o in options}
+    if side_info.mask is not None:
         best = min(options, key=lambda option: costs[option])
-        return replace(best, agreed=True), np.zeros(len(indices), dtype=np.uint8)
-    mask = np.zeros(known.shape.size, dtype=bool)
+        return replace(best, known_positions=True), np.zeros(
+            len(indices), dtype=np.uint8
+        )
+    mask = np.zeros(side_info.layout.size, dtype=bool)
     mask[indices] = True
     coarse = len(indices) < _FINE
-    ways = [Recipe(coarse=coarse), Recipe(columns=True, coarse=coarse)]
+    ways = [CodingFlags(coarse=coarse), CodingFlags(columns=True, coarse=coarse)]
     if len(indices) < _EARNED:
-        ways.append(Recipe(flat=True))
+        ways.append(CodingFlags(no_classes=True))
     found = []
     for way in ways:
-        fixed, scores = _scores(known.shape, mask, way)
-        for option, cost in _place_costs(known, options, mask, scores).items():
-            recipe = replace(way, base=option.base)
-            found.append((costs[option] + fixed + cost, recipe, scores))
-    _, recipe, scores = min(found, key=lambda one: one[0])
-    return recipe, scores[indices]
+        fixed, scores = _scores(side_info.layout, mask, way)
+        for option, cost in _place_costs(side_info, options, mask, scores).items():
+            flags = replace(way, base=option.base)
+            found.append((costs[option] + fixed + cost, flags, scores))
+    _, flags, scores = min(found, key=lambda one: one[0])
+    return flags, scores[indices]
 
 
 def _place_costs(
-    known: Known, options: list[Recipe], mask: Mask, scores: Class
-) -> dict[Recipe, int]:
+    side_info: SideInformation, options: list[CodingFlags], mask: Mask, scores: Class
+) -> dict[CodingFlags, int]:
     """Return what a bit for each place costs with each option."""
-    step = max(1, -(-known.shape.size // _PLACES))
+    step = max(1, -(-side_info.layout.size // _PLACES))
     bits, some = mask[::step].view(np.uint8), scores[::step]
     costs = {}
     for option in options:
-        reference, _ = known.places(option)
+        reference, _ = side_info.places(option)
         contexts = some.astype(np.int64)
         if reference is not None:
             contexts += reference[::step].astype(np.int64) * SCORES
@@ -85,11 +89,11 @@ def _place_costs(
     return costs
 
 
-def _scores(shape: Shape, mask: Mask, recipe: Recipe) -> tuple[int, Class]:
+def _scores(shape: Layout, mask: Mask, flags: CodingFlags) -> tuple[int, Class]:
     """Return what classes of rows and columns cost, and the score of each place."""
-    if recipe.flat:
+    if flags.no_classes:
         return 0, np.zeros(shape.size, dtype=np.uint8)
-    rows, columns = classes_of(mask, shape, recipe)
+    rows, columns = classes_of(mask, shape, flags)
     assert rows is not None  # noqa: S101 - there is a mask
     fixed = entropy(shape.row_tensors, rows, DENSITIES)
     if columns is None:
@@ -98,7 +102,9 @@ def _scores(shape: Shape, mask: Mask, recipe: Recipe) -> tuple[int, Class]:
     return fixed, scores_of(rows, columns, shape)
 
 
-def _level_cost(known: Known, option: Recipe, indices: Indices, levels: Levels) -> int:
+def _level_cost(
+    side_info: SideInformation, option: CodingFlags, indices: Indices, levels: Levels
+) -> int:
     """Return what octaves and signs of levels cost with an option."""
     step = max(1, -(-len(levels) // _ENTRIES))
     some, level = indices[::step], levels[::step]
@@ -108,16 +114,16 @@ def _level_cost(known: Known, option: Recipe, indices: Indices, levels: Levels) 
     octaves = log2_steps(np.abs(level) + 1, 1)
     if not option.base:
         return step * (entropy(none, octaves, _OCTAVES) + len(some) * _BIT)
-    entries = look_up(option, known, some, none)
+    entries = look_up(option, side_info, some, none)
     signed = octaves * 2 + (level * entries.signs < 0)
     contexts = entries.contexts * SIDES + ~entries.alive
     return step * entropy(contexts, signed, 2 * _OCTAVES)
 
 
 def choose_levels(
-    recipe: Recipe, entries: Entries, scale: Scale, levels: Levels
-) -> Recipe:
-    """Return the recipe with the contexts of levels."""
+    flags: CodingFlags, entries: Entries, scale: Scale, levels: Levels
+) -> CodingFlags:
+    """Return the flags with the contexts of levels."""
     rest = np.abs(levels * entries.signs + scale.shift)
     symbols = scale.alphabet.split(rest)
     width = scale.alphabet.symbols
@@ -129,23 +135,27 @@ def choose_levels(
         + 3 * _BIT * int(np.count_nonzero(counts)),
         False: entropy(entries.scores.astype(np.int64), symbols, width),
     }
-    recipe = replace(recipe, row_sizes=min(costs, key=lambda key: costs[key]))
-    if not recipe.base:
-        return recipe
+    flags = replace(flags, row_sizes=min(costs, key=lambda key: costs[key]))
+    if not flags.base:
+        return flags
     alone = entropy(np.zeros_like(classes), symbols, width)
-    return replace(recipe, deep=entropy(entries.contexts, symbols, width) < alone)
+    return replace(
+        flags, weight_context=entropy(entries.contexts, symbols, width) < alone
+    )
 
 
-def choose_shrink(known: Known, indices: Indices, values: Vector) -> np.float32:
+def choose_shrink(
+    side_info: SideInformation, indices: Indices, values: Vector
+) -> np.float32:
     """Return by how much the sparsifier may have shrunk every weight.
 
     Args:
-        known: What both ends hold.
+        side_info: What both ends hold.
         indices: Positions of the delta.
         values: What it holds there, float32[count].
     """
     step = max(1, -(-len(indices) // _ENTRIES))
-    weights = known.base[indices[::step]]
+    weights = side_info.base[indices[::step]]
     alive = weights != 0
     return -_median(values[::step][alive] * np.sign(weights[alive]))
 

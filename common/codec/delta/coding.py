@@ -31,35 +31,35 @@ from fedprune.common.codec.delta.content import (
 )
 from fedprune.common.codec.delta.header import Fields, read_fields, write_fields
 from fedprune.common.codec.delta.levels import look_up
-from fedprune.common.codec.delta.options import Header, Recipe, lanes_for
-from fedprune.common.codec.delta.quantise import GRIDS, dequantise_delta
-from fedprune.common.codec.delta.side_information import Known
-from fedprune.common.codec.entropy.coder import Writer, close_stream, open_stream
+from fedprune.common.codec.delta.options import CodingFlags, Header, lanes_for
+from fedprune.common.codec.delta.quantise import VALUE_FORMATS, dequantise_delta
+from fedprune.common.codec.delta.side_information import SideInformation
+from fedprune.common.codec.entropy.coder import Encoder, close_stream, open_stream
 from fedprune.common.codec.entropy.raw_bits import split_raw
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import QuantisedDelta
 from fedprune.common.spec import Indices, Mask, ModelSpec, digest_of
 
 
-def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
+def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
     """Return a quantised delta as bytes; equal arguments give equal bytes.
 
     Args:
         delta: What ``quantise_delta`` returned.
-        known: What both ends hold (``hold``); with an agreed mask the delta has no
+        side_info: What both ends hold (``hold``); with an agreed mask the delta has no
             entry outside.
 
     Raises:
         DataError: If delta, weights and mask do not belong together.
     """
-    _check_sizes(delta, known)
-    places = delta.indices if known.mask is None else np.flatnonzero(known.mask)
+    _check_sizes(delta, side_info)
+    places = delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
     if not len(places):
         return write_fields(_no_fields(delta.kind))
     content = content_of(delta, places)
-    header = _choose(delta, known, places, content)
-    writer = Writer(lanes_for(delta.size, len(places)))
-    body = code_body(writer, header, known, content)
+    header = _choose(delta, side_info, places, content)
+    writer = Encoder(lanes_for(delta.size, len(places)))
+    body = code_body(writer, header, side_info, content)
     first, rest = split_raw(raw_bytes(body, content), writer.lanes)
     stream = close_stream(writer, first)
     if delta.kind == "float32":
@@ -67,33 +67,33 @@ def encode_delta(delta: QuantisedDelta, known: Known) -> bytes:
     return write_fields(
         Fields(
             header=header,
-            mask=b"" if known.mask is None else _mask_digest(known.mask),
+            mask=b"" if side_info.mask is None else _mask_digest(side_info.mask),
             stream=stream,
             raw=rest,
         )
     )
 
 
-def ideal_bytes(delta: QuantisedDelta, known: Known) -> float:
+def ideal_bytes(delta: QuantisedDelta, side_info: SideInformation) -> float:
     """Return the code length of a delta under the shares that it is coded with.
 
     Raw bits and floats count as they are; states, rounding and fields do not count.
 
     Args:
         delta: A delta of at least one entry, not of kind float32.
-        known: What both ends hold.
+        side_info: What both ends hold.
     """
-    places = delta.indices if known.mask is None else np.flatnonzero(known.mask)
+    places = delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
     content = content_of(delta, places)
-    header = _choose(delta, known, places, content)
-    writer = Writer(lanes_for(delta.size, len(places)))
-    body = code_body(writer, header, known, content)
+    header = _choose(delta, side_info, places, content)
+    writer = Encoder(lanes_for(delta.size, len(places)))
+    body = code_body(writer, header, side_info, content)
     return writer.ideal_bits() / 8 + len(raw_bytes(body, content))
 
 
 def decode_delta(
     data: bytes,
-    known: Known,
+    side_info: SideInformation,
     *,
     values: str,
     max_entries: int,
@@ -102,7 +102,7 @@ def decode_delta(
 
     Args:
         data: What ``encode_delta`` returned.
-        known: What the receiver holds (``hold``).
+        side_info: What the receiver holds (``hold``).
         values: Kind of values that was asked for.
         max_entries: Most entries accepted.
 
@@ -114,45 +114,47 @@ def decode_delta(
     if header.values != values:
         detail = f"{header.values}; want {values}"
         raise PayloadError(Reason.MISMATCH, "delta.values", detail)
-    checks.integer(header.count, "delta.count", 0, min(max_entries, known.shape.size))
-    _check_known(fields, known)
+    checks.integer(
+        header.count, "delta.count", 0, min(max_entries, side_info.layout.size)
+    )
+    _check_known(fields, side_info)
     if header.count == 0:
-        return _nothing(data, values, known.shape.spec)
-    lanes = lanes_for(known.shape.size, header.count)
-    taker = open_stream(fields.stream, lanes, "delta.stream")
+        return _nothing(data, values, side_info.layout.spec)
+    lanes = lanes_for(side_info.layout.size, header.count)
+    decoder = open_stream(fields.stream, lanes, "delta.stream")
 
-    body = code_body(taker, header, known, None)
+    body = code_body(decoder, header, side_info, None)
     if len(body.indices) != header.count:
         detail = f"{len(body.indices)} positions; want {header.count}"
         raise PayloadError(Reason.BAD_SIZE, "delta.positions", detail)
-    first = taker.finish()
+    first = decoder.finish()
     if values == "float32":
-        return from_floats(fields, body, first, known.shape.spec)
-    return from_levels(fields, body, first, known.shape.spec)
+        return from_floats(fields, body, first, side_info.layout.spec)
+    return from_levels(fields, body, first, side_info.layout.spec)
 
 
 def _choose(
-    delta: QuantisedDelta, known: Known, places: Indices, content: Content
+    delta: QuantisedDelta, side_info: SideInformation, places: Indices, content: Content
 ) -> Header:
     """Return the contexts that leave the shortest message."""
-    recipe, scores = choose(known, places, content.levels)
+    flags, scores = choose(side_info, places, content.levels)
     header = Header(
-        recipe=recipe, values=delta.kind, count=len(places), shrink=np.float32(0)
+        flags=flags, values=delta.kind, count=len(places), shrink=np.float32(0)
     )
     if not len(content.levels):
         return header
-    counts = groups_of(places, known, delta.kind)
-    entries = look_up(recipe, known, places, scores)
+    counts = groups_of(places, side_info, delta.kind)
+    entries = look_up(flags, side_info, places, scores)
     scale = scale_of(header, content.codes, counts, entries)
-    if recipe.base and GRIDS[delta.kind].top:
-        values = dense_at(dequantise_delta(delta, known.shape.spec), places)
-        shrunk = replace(header, shrink=choose_shrink(known, places, values))
+    if flags.base and VALUE_FORMATS[delta.kind].top:
+        values = dense_at(dequantise_delta(delta, side_info.layout.spec), places)
+        shrunk = replace(header, shrink=choose_shrink(side_info, places, values))
         shifted = scale_of(shrunk, content.codes, counts, entries)
         alphabets = (scale.alphabet, shifted.alphabet)
         if shrunk.shrink and pays(shifted.shift, entries, alphabets, content.levels):
             header, scale = shrunk, shifted
-    recipe = choose_levels(recipe, entries, scale, content.levels)
-    return replace(header, recipe=recipe)
+    flags = choose_levels(flags, entries, scale, content.levels)
+    return replace(header, flags=flags)
 
 
 def delta_parts(data: bytes) -> dict[str, int]:
@@ -172,7 +174,7 @@ def _mask_digest(mask: Mask) -> bytes:
 
 def _no_fields(values: str) -> Fields:
     """Return the only form of a delta without entries."""
-    header = Header(recipe=Recipe(), values=values, count=0, shrink=np.float32(0))
+    header = Header(flags=CodingFlags(), values=values, count=0, shrink=np.float32(0))
     return Fields(header=header, mask=b"", stream=b"", raw=b"")
 
 
@@ -183,38 +185,38 @@ def _nothing(data: bytes, values: str, spec: ModelSpec) -> QuantisedDelta:
     return empty_delta(spec, values)
 
 
-def _check_sizes(delta: QuantisedDelta, known: Known) -> None:
+def _check_sizes(delta: QuantisedDelta, side_info: SideInformation) -> None:
     """Refuse what does not belong together."""
-    size = known.shape.size
+    size = side_info.layout.size
     for name, found in (
         ("a delta", delta.size),
-        ("a base", len(known.base)),
-        ("a mask", size if known.mask is None else len(known.mask)),
+        ("a base", len(side_info.base)),
+        ("a mask", size if side_info.mask is None else len(side_info.mask)),
     ):
         if found != size:
             msg = f"{name} of {found} entries; want {size}"
             raise DataError(msg)
-    if known.mask is not None and not np.all(known.mask[delta.indices]):
+    if side_info.mask is not None and not np.all(side_info.mask[delta.indices]):
         msg = "the delta has entries outside the agreed mask"
         raise DataError(msg)
 
 
-def _check_known(fields: Fields, known: Known) -> None:
+def _check_known(fields: Fields, side_info: SideInformation) -> None:
     """Refuse a delta whose contexts the receiver does not hold.
 
     Raises:
         StaleUpdate: If it holds others.
     """
-    recipe = fields.header.recipe
-    if (known.mask is not None) != recipe.agreed and fields.header.count:
+    flags = fields.header.flags
+    if (side_info.mask is not None) != flags.known_positions and fields.header.count:
         detail = "want positions by the agreed mask, or without one"
-        raise PayloadError(Reason.MISMATCH, "delta.recipe", detail)
-    if recipe.agreed and known.mask is not None:
-        wanted = _mask_digest(known.mask)
+        raise PayloadError(Reason.MISMATCH, "delta.flags", detail)
+    if flags.known_positions and side_info.mask is not None:
+        wanted = _mask_digest(side_info.mask)
         if fields.mask != wanted:
             detail = f"{fields.mask.hex()!r}; want {wanted.hex()!r}"
             raise StaleUpdate(Reason.MISMATCH, "delta.mask", detail)
-        wanted_count = int(np.count_nonzero(known.mask))
+        wanted_count = int(np.count_nonzero(side_info.mask))
         if fields.header.count != wanted_count:
             detail = f"{fields.header.count}; the agreed mask has {wanted_count}"
             raise PayloadError(Reason.MISMATCH, "delta.count", detail)

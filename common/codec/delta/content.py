@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedprune.common.codec.delta.body import Body, Content
 from fedprune.common.codec.delta.header import Fields
 from fedprune.common.codec.delta.levels import Levels
-from fedprune.common.codec.delta.quantise import GRIDS, check_levels
+from fedprune.common.codec.delta.quantise import VALUE_FORMATS, check_levels
 from fedprune.common.codec.entropy.rans import Words
 from fedprune.common.codec.entropy.raw_bits import (
     join_raw,
@@ -66,11 +66,11 @@ def from_levels(
     """
     levels = _join(fields, body, first)
     indices, values = body.indices, fields.header.values
-    top = GRIDS[values].top
+    top = VALUE_FORMATS[values].top
     if len(levels) and int(np.abs(levels).max()) > top:
         detail = f"level {np.abs(levels).max()}; want at most {top}"
         raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
-    if fields.header.recipe.agreed:
+    if fields.header.flags.known_positions:
         indices, levels = indices[levels != 0], levels[levels != 0]
     narrow: NDArray[np.int8] = levels.astype(np.int8)
     delta = QuantisedDelta(
@@ -117,10 +117,10 @@ def from_floats(
         detail = f"{len(data)} bytes; want {_FLOAT * count}"
         raise PayloadError(Reason.BAD_SIZE, "delta.values", detail)
     values = np.frombuffer(data, dtype="<f4").astype(np.float32)
-    indices, agreed = body.indices, fields.header.recipe.agreed
+    indices, known_positions = body.indices, fields.header.flags.known_positions
     negative_zero = values.view(np.uint32) == np.uint32(1 << 31)
     bad = np.flatnonzero(
-        ~np.isfinite(values) | negative_zero | ((values == 0) & (not agreed))
+        ~np.isfinite(values) | negative_zero | ((values == 0) & (not known_positions))
     )
     if len(bad):
         value = values[bad[0]]
@@ -143,12 +143,12 @@ def empty_delta(spec: ModelSpec, values: str) -> QuantisedDelta:
     """Return a delta without entries."""
     sizes = {"row": spec.rows, "tensor": len(spec.tensors), "nothing": 0}
     none: NDArray[np.int8] | Vector = np.zeros(0, dtype=np.int8)
-    if not GRIDS[values].top:
+    if not VALUE_FORMATS[values].top:
         none = np.zeros(0, dtype=np.float32)
     return QuantisedDelta(
         size=spec.size,
         indices=np.zeros(0, dtype=np.int64),
         values=none,
-        scales=np.zeros(sizes[GRIDS[values].per], dtype=np.uint8),
+        scales=np.zeros(sizes[VALUE_FORMATS[values].per], dtype=np.uint8),
         kind=values,
     )

@@ -1,10 +1,11 @@
 """The format of a delta, version 2: how the entries of an update become bytes.
 
-delta    = msgpack array [recipe, values, count, shrink, mask, stream, raw]
-recipe   bits, lowest first: base, agreed, columns, row_sizes, deep, coarse, flat
+delta    = msgpack array [flags, values, count, shrink, mask, stream, raw]
+flags    bits, lowest first: base, known_positions, columns, row_sizes, weight_context,
+         coarse, no_classes
 values   1 int8 | 2 float32 | 3 step
 shrink   float32 other than 0, or empty for 0 (only with base and levels)
-mask     digest of the agreed bitmap, if recipe has agreed; else empty
+mask     digest of the agreed bitmap, if known_positions; else empty
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits, or
          float32[count] for float32.  count 0: every field 0 or empty but values.
 
@@ -25,17 +26,19 @@ Blocks   A run of n symbols is cut: b = max(K, start div 16, 16), down to a mult
          what is missing; a bit 1 has 1 + s * (2**15 - 2) div 2**24, and is before 0.
 
 Runs, each with the contexts that are in brackets:
-1 rows     of all: class of 25 [tensor]: 0 empty; 2 + 22 div grain full; else
-           (clip(20 + log(2k+1, 2) - log(2(n-k)+1, 2), 1, 23) + grain - 1) div grain
-           for k entries of n places; grain 2 if coarse, else 1.
-                                                            not if agreed or flat
+1 rows     of all: class of 25 [tensor]: 0 empty; 2 + 22 div resolution full;
+           else (clip(20 + log(2k+1, 2) - log(2(n-k)+1, 2), 1, 23)
+           + resolution - 1) div resolution
+           for k entries of n places; resolution 2 if coarse, else 1.
+                                              not if known_positions or no_classes
 2 columns  of tensors with places: the same [tensor, numbered among these]
                                                                     only if columns
-3 mask     a bit for each place of rows neither empty nor full (if flat, of all)
+3 mask     a bit for each place of rows neither empty nor full (if no_classes, of all)
            [R, score].
-           score = 0 if agreed or flat; row class without columns; else row + column
-           - mean + 8 in 1..63 (mean = sum div number of the tensor's column classes
-           above 0), 0 where one of the two is 0.                     not if agreed
+           score = 0 if known_positions or no_classes; row class without columns; else
+           row + column - mean + 8 in 1..63 (mean = sum div number of the tensor's
+           column classes above 0), 0 where one of the two is 0.
+                                                            not if known_positions
            R = 0 without base; c(g, 21, 32) per tensor with base
            c(x, h, n) = clip(b - mid, 1, n - 1), 0 for x = +-0, with b the bits of |x|
            shifted right by h and mid = sum div number of the b above 0 among every
@@ -45,7 +48,7 @@ Runs, each with the contexts that are in brackets:
 5 sizes    if row_sizes first a class of 32 [tensor] for each row with entries:
            clip(log(sum of the starts of its symbols, 4) - log(number, 4), 0, 31)
            (a sum of 0 counts as 1)
-           then a symbol for each entry [if deep V; row class | score]
+           then a symbol for each entry [if weight_context V; row class | score]
            V = c(g, 22, 16) of the entries alone
 6 signs    a bit for each entry of symbol > 0 but the last r [side, o, V]: rest < 0.
            side = 1 where g is 0, else 0; o = min(7, floor of log2 of the symbol's
@@ -62,13 +65,14 @@ raw bits   mantissas of 1 bit, then of 2, ..., then the signs left; high bits fi
            ones 0), the others are ``raw``
 value      = level * ladder[code], ladder[c] = 2 ** ((c - 225) / 8) as float32
 
-Canonical: classes are those of what they stand for; levels are not 0 (agreed: those
-that are 0 are not sent); a code is 0 exactly for rows or tensors without a level.
+Canonical: classes are those of what they stand for; levels are not 0 (with
+known_positions those that are 0 are not sent); a code is 0 exactly for rows or tensors
+without a level.
 
 Example: of a network of one tensor [2, 2] the second entry, 0.25, as int8, without
 weights::
 
-    97 40 01 01                  array of 7: recipe flat, int8, one entry
+    97 40 01 01                  array of 7: flags no_classes, int8, one entry
     c4 00  c4 00                 no shrink, no mask
     c4 20  70 d3 d1 35           bin of 32 bytes: states of the lanes 0
            00 00 04 00           to 7, and no word

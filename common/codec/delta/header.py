@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.delta.options import Header, Recipe
-from fedprune.common.codec.delta.quantise import GRIDS
+from fedprune.common.codec.delta.options import CodingFlags, Header
+from fedprune.common.codec.delta.quantise import VALUE_FORMATS
 from fedprune.common.codec.frame import pack, unpack
 from fedprune.common.errors import PayloadError, Reason
 
@@ -36,8 +36,8 @@ def write_fields(fields: Fields) -> bytes:
     bits = np.float32(header.shrink).astype("<f4").tobytes() if header.shrink else b""
     return pack(
         [
-            header.recipe.pack(),
-            GRIDS[header.values].code,
+            header.flags.pack(),
+            VALUE_FORMATS[header.values].code,
             header.count,
             bits,
             fields.mask,
@@ -54,10 +54,10 @@ def read_fields(data: bytes) -> Fields:
         PayloadError: If the bytes have not the form of a delta.
     """
     items = checks.array(unpack(data, "delta"), "delta", _COUNT)
-    code = checks.integer(items[1], "delta.values", 1, len(GRIDS))
+    code = checks.integer(items[1], "delta.values", 1, len(VALUE_FORMATS))
     header = Header(
-        recipe=Recipe.unpack(items[0]),
-        values=next(name for name, grid in GRIDS.items() if grid.code == code),
+        flags=CodingFlags.unpack(items[0]),
+        values=next(name for name, grid in VALUE_FORMATS.items() if grid.code == code),
         count=checks.integer(items[2], "delta.count", 0, checks.MAX_COUNT),
         shrink=_shrink(items[3]),
     )
@@ -84,11 +84,11 @@ def _shrink(value: object) -> np.float32:
 
 def _check_header(fields: Fields) -> None:
     """Refuse a header whose fields contradict each other."""
-    header, recipe = fields.header, fields.header.recipe
-    if bool(fields.mask) != recipe.agreed:
+    header, flags = fields.header, fields.header.flags
+    if bool(fields.mask) != flags.known_positions:
         found = "present" if fields.mask else "missing"
-        detail = f"{found}; the recipe says otherwise"
+        detail = f"{found}; the flags say otherwise"
         raise PayloadError(Reason.MISMATCH, "delta.mask", detail)
-    if header.shrink and not (recipe.base and GRIDS[header.values].top):
+    if header.shrink and not (flags.base and VALUE_FORMATS[header.values].top):
         detail = f"{header.shrink} without weights or levels that it shifts"
         raise PayloadError(Reason.BAD_VALUE, "delta.shrink", detail)

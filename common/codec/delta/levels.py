@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.positions import SCORES
-from fedprune.common.codec.delta.quantise import GRIDS, LADDER
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.quantise import LADDER, VALUE_FORMATS
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import COARSE, SIZES, Class, float_classes
@@ -55,15 +55,17 @@ class Entries:
     contexts: Ints
 
 
-def look_up(recipe: Recipe, known: Known, indices: Indices, scores: Class) -> Entries:
+def look_up(
+    flags: CodingFlags, side_info: SideInformation, indices: Indices, scores: Class
+) -> Entries:
     """Return what is known of the entries at ``indices``."""
-    shape = known.shape
+    shape = side_info.layout
     counts = shape.row_counts(indices)
     contexts = np.zeros(len(indices), dtype=np.int64)
     signs = np.ones(len(indices), dtype=np.int16)
     alive = np.zeros(len(indices), dtype=bool)
-    if recipe.base:
-        weights = known.base[indices]
+    if flags.base:
+        weights = side_info.base[indices]
         alive = weights != 0
         signs[weights < 0] = -1
         bounds = np.searchsorted(indices, shape.tensors)
@@ -107,35 +109,35 @@ class Scale:
 
 def code_levels(
     coder: Coder,
-    recipe: Recipe,
+    flags: CodingFlags,
     entries: Entries,
     scale: Scale,
     levels: Levels | None,
-    probe: Callable[[str], None] = lambda part: None,
+    observer: Callable[[str], None] = lambda part: None,
 ) -> Coded:
     """Write levels, or read what of them is not raw.
 
     Args:
         coder: Either end.
-        recipe: Contexts to use.
+        flags: Contexts to use.
         entries: What is known of each.
         scale: How a level becomes a symbol.
         levels: int16[count] to write, or None to read.
-        probe: Called with the name of each part that has been coded.
+        observer: Called with the name of each part that has been coded.
     """
     alphabet = scale.alphabet
     rest = None if levels is None else levels * entries.signs + scale.shift
     symbols = None if rest is None else alphabet.split(np.abs(rest))
-    symbols = _code_sizes(coder, recipe, entries, alphabet, symbols)
-    probe("values")
+    symbols = _code_sizes(coder, flags, entries, alphabet, symbols)
+    observer("values")
     filled = np.flatnonzero(symbols)
-    modelled = filled[: num_modelled(recipe, coder.lanes, symbols, alphabet)]
+    modelled = filled[: num_modelled(flags, coder.lanes, symbols, alphabet)]
     bits = None if rest is None else (rest[modelled] < 0).view(np.uint8)
     model = BitModel((SIDES, OCTAVES, COARSE))
     octaves = alphabet.octaves(symbols[modelled])
     contexts = sign_contexts(entries, octaves, modelled)
     negative = coder.code(model, contexts, bits)
-    probe("signs")
+    observer("signs")
     return Coded(symbols=symbols, negative=negative)
 
 
@@ -151,13 +153,15 @@ def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
     return found * COARSE + entries.contexts[chosen]
 
 
-def num_modelled(recipe: Recipe, lanes: int, symbols: Class, alphabet: Alphabet) -> int:
+def num_modelled(
+    flags: CodingFlags, lanes: int, symbols: Class, alphabet: Alphabet
+) -> int:
     """Return how many signs are coded: none without context, else all but a few.
 
     The first states of the lanes hold bits for nothing, so as many of the last signs
     travel raw as are needed to fill them.
     """
-    if not recipe.base:
+    if not flags.base:
         return 0
     raw = int(alphabet.raw[symbols].sum(dtype=np.int64))
     signs = int(np.count_nonzero(symbols))
@@ -166,13 +170,13 @@ def num_modelled(recipe: Recipe, lanes: int, symbols: Class, alphabet: Alphabet)
 
 def _code_sizes(
     coder: Coder,
-    recipe: Recipe,
+    flags: CodingFlags,
     entries: Entries,
     alphabet: Alphabet,
     symbols: Class | None,
 ) -> Class:
     """Code a symbol for each entry, after the classes of rows if they have some."""
-    if recipe.row_sizes:
+    if flags.row_sizes:
         counts = np.bincount(entries.rows, minlength=len(entries.tensors))
         filled = np.flatnonzero(counts)
         of_rows = None
@@ -181,13 +185,13 @@ def _code_sizes(
         model = SymbolModel(SIZES, (TENSORS,))
         of_rows = coder.code(model, entries.tensors[filled], of_rows)
         classes = np.repeat(of_rows, counts[filled])
-        contexts, sizes = _contexts(recipe, entries, classes, SIZES)
+        contexts, sizes = _contexts(flags, entries, classes, SIZES)
         found = coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
         if symbols is None:
             wanted = alphabet.row_classes(found, counts)[filled]
             _check_sizes(of_rows, wanted)
         return found
-    contexts, sizes = _contexts(recipe, entries, entries.scores, SCORES)
+    contexts, sizes = _contexts(flags, entries, entries.scores, SCORES)
     return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
 
 
@@ -199,18 +203,18 @@ def _check_sizes(found: Class, wanted: Class) -> None:
 
 
 def _contexts(
-    recipe: Recipe, entries: Entries, classes: Class, number: int
+    flags: CodingFlags, entries: Entries, classes: Class, number: int
 ) -> tuple[Ints, tuple[int, ...]]:
     """Return the context of each entry's size, and how many there are of each part.
 
     Args:
-        recipe: Whether the weight is a context, too.
+        flags: Whether the weight is a context, too.
         entries: What is known of each.
         classes: Class of each by its row or its place.
         number: How many such classes there are.
     """
     contexts = classes.astype(np.int64)
-    if not recipe.deep:
+    if not flags.weight_context:
         return contexts, (number,)
     # The weight tells more than the place, so it comes first.
     return contexts + number * entries.contexts, (COARSE, number)
@@ -218,7 +222,7 @@ def _contexts(
 
 def alphabet_of(values: str, *, shifted: bool) -> Alphabet:
     """Return the alphabet of sizes; a shift makes them up to twice as large."""
-    top = GRIDS[values].top
+    top = VALUE_FORMATS[values].top
     return integers(top * 2 if shifted else top)
 
 
@@ -255,7 +259,7 @@ def shifts(shrink: np.float32, codes: Class, counts: Ints, values: str) -> Level
 
     Doubles: one division and one rounding, which every platform does alike.
     """
-    top = GRIDS[values].top
+    top = VALUE_FORMATS[values].top
     steps = np.where(codes > 0, LADDER[codes], np.float32(np.inf)).astype(np.float64)
     levels = np.clip(np.rint(np.float64(shrink) / steps), -top, top)
     return np.repeat(levels.astype(np.int16), counts)

@@ -7,58 +7,66 @@ import numpy as np
 from fedprune.common.codec.checks import integer
 from fedprune.common.errors import PayloadError, Reason
 
-_FIELD = "delta.recipe"
-_FLAGS = ("base", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
+_FIELD = "delta.flags"
+_FLAGS = (
+    "base",
+    "known_positions",
+    "columns",
+    "row_sizes",
+    "weight_context",
+    "coarse",
+    "no_classes",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class CodingFlags:
     """What a delta is coded with; on the wire one bit each, in this order.
 
     Attributes:
         base: Whether the broadcast weights are context.
-        agreed: Whether the mask is known, so that no positions travel.
+        known_positions: Whether the mask is known, so that no positions travel.
         columns: Whether columns have classes.
         row_sizes: Whether rows have classes by mean level; else levels are told apart
             by the score of their place.
-        deep: Whether levels use what is known of the weight, too.
+        weight_context: Whether levels use what is known of the weight, too.
         coarse: Whether classes of rows and columns are whole octaves, not halves.
-        flat: Whether neither rows nor columns have classes, which small messages do
-            not earn.
+        no_classes: Whether neither rows nor columns have classes, which do not pay in
+            small messages.
     """
 
     base: bool = False
-    agreed: bool = False
+    known_positions: bool = False
     columns: bool = False
     row_sizes: bool = False
-    deep: bool = False
+    weight_context: bool = False
     coarse: bool = False
-    flat: bool = False
+    no_classes: bool = False
 
     @property
-    def grain(self) -> int:
+    def resolution(self) -> int:
         """Half octaves of a class of rows and columns."""
         return 2 if self.coarse else 1
 
     def pack(self) -> int:
-        """Return the recipe as one number."""
+        """Return the flags as one number."""
         return sum(getattr(self, flag) << bit for bit, flag in enumerate(_FLAGS))
 
     @staticmethod
-    def unpack(value: object) -> "Recipe":
-        """Return the recipe of a number; refuse what contradicts itself."""
+    def unpack(value: object) -> "CodingFlags":
+        """Return the flags of a number; refuse what contradicts itself."""
         number = integer(value, _FIELD, 0, (1 << len(_FLAGS)) - 1)
-        flags = {flag: bool(number >> bit & 1) for bit, flag in enumerate(_FLAGS)}
-        recipe = Recipe(**flags)
-        if recipe.deep and not recipe.base:
+        given = {flag: bool(number >> bit & 1) for bit, flag in enumerate(_FLAGS)}
+        flags = CodingFlags(**given)
+        if flags.weight_context and not flags.base:
             detail = f"{number}: a context on top of weights that are none"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
-        classes = recipe.columns or recipe.coarse
-        without = recipe.agreed or recipe.flat
-        if (without and classes) or (recipe.agreed and recipe.flat):
+        classes = flags.columns or flags.coarse
+        without = flags.known_positions or flags.no_classes
+        if (without and classes) or (flags.known_positions and flags.no_classes):
             detail = f"{number}: classes of positions that do not travel"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
-        return recipe
+        return flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +74,13 @@ class Header:
     """What is known of a body before its first symbol.
 
     Attributes:
-        recipe: Contexts to use.
+        flags: Contexts to use.
         values: Kind of values.
         count: Number of entries.
         shrink: What the sparsifier took off every weight, or 0.
     """
 
-    recipe: Recipe
+    flags: CodingFlags
     values: str
     count: int
     shrink: np.float32

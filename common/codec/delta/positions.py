@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec.delta.options import Recipe
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.options import CodingFlags
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import (
     DENSITIES,
@@ -23,7 +23,7 @@ from fedprune.common.codec.entropy.contexts import (
 )
 from fedprune.common.codec.entropy.models import BitModel, SymbolModel
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import TENSORS, Shape
+from fedprune.common.codec.layout import TENSORS, Layout
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.spec import Indices, Mask
 
@@ -33,42 +33,46 @@ _MIDDLE = 8  # score of a row of class 0 in a column of mean class
 _FIELD = "delta.positions"
 
 
-def code_places(
-    coder: Coder, recipe: Recipe, known: Known, count: int, mask: Mask | None
+def code_positions(
+    coder: Coder,
+    flags: CodingFlags,
+    side_info: SideInformation,
+    count: int,
+    mask: Mask | None,
 ) -> tuple[Indices, Class]:
     """Write the positions of a mask, or read them.
 
     Args:
         coder: Either end.
-        recipe: Contexts to use.
-        known: What both ends hold.
+        flags: Contexts to use.
+        side_info: What both ends hold.
         count: Number of entries.
         mask: bool[size] to write, or None to read.
 
     Returns:
         The positions, int64[count], strictly rising, and the score of each.
     """
-    shape = known.shape
-    if recipe.flat:
+    shape = side_info.layout
+    if flags.no_classes:
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
         layout = _Layout(rows=any_row, scores=scores, count=count)
-        bits = _code_bits(coder, recipe, known, layout, mask)
+        bits = _code_bits(coder, flags, side_info, layout, mask)
         indices = np.flatnonzero(bits)
         return indices, scores[indices]
-    rows, columns = classes_of(mask, shape, recipe)
+    rows, columns = classes_of(mask, shape, flags)
     rows = _code_classes(coder, shape.row_tensors, rows)
-    if recipe.columns:
+    if flags.columns:
         columns = _code_classes(coder, shape.column_tensors, columns)
     else:
         columns = np.zeros(0, dtype=np.uint8)
     scores = scores_of(rows, columns, shape)
     layout = _Layout(rows=rows, scores=scores, count=count)
-    bits = _code_bits(coder, recipe, known, layout, mask)
+    bits = _code_bits(coder, flags, side_info, layout, mask)
     indices = np.flatnonzero(bits)
-    _check_rows(shape.row_counts(indices), rows, shape, recipe.grain)
-    if recipe.columns:
-        _check_columns(bits, columns, shape, recipe.grain)
+    _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
+    if flags.columns:
+        _check_columns(bits, columns, shape, flags.resolution)
     return indices, scores[indices]
 
 
@@ -88,20 +92,20 @@ class _Layout:
 
 
 def classes_of(
-    mask: Mask | None, shape: Shape, recipe: Recipe
+    mask: Mask | None, shape: Layout, flags: CodingFlags
 ) -> tuple[Class | None, Class | None]:
     """Return the classes of rows and columns of a mask, if there is one."""
     if mask is None:
         return None, None
     counts = shape.row_counts(np.flatnonzero(mask))
-    rows = density_classes(counts, shape.lengths, recipe.grain)
-    if not recipe.columns:
+    rows = density_classes(counts, shape.lengths, flags.resolution)
+    if not flags.columns:
         return rows, None
     counts = shape.column_counts(mask)
-    return rows, density_classes(counts, shape.column_lengths, recipe.grain)
+    return rows, density_classes(counts, shape.column_lengths, flags.resolution)
 
 
-def scores_of(rows: Class, columns: Class, shape: Shape) -> Class:
+def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
     """Return the score of each place, uint8[size]: 0 in an empty row or column.
 
     Else ``row + column - mean column of the tensor + 8``, within 1..63, all classes;
@@ -109,7 +113,7 @@ def scores_of(rows: Class, columns: Class, shape: Shape) -> Class:
     """
     out = np.empty(shape.size, dtype=np.uint8)
     at = 0
-    for grid in shape.grids:
+    for grid in shape.tensor_layouts:
         height = rows[grid.row : grid.row + grid.rows].astype(np.int16)
         part = out[grid.part].reshape(grid.rows, grid.columns, grid.depth)
         if not len(columns):
@@ -132,16 +136,16 @@ def _code_classes(coder: Coder, tensors: Class, classes: Class | None) -> Class:
 
 def _code_bits(
     coder: Coder,
-    recipe: Recipe,
-    known: Known,
+    flags: CodingFlags,
+    side_info: SideInformation,
     layout: _Layout,
     mask: Mask | None,
 ) -> Mask:
     """Code a bit for each place of the rows that are neither empty nor full."""
-    shape, rows, scores = known.shape, layout.rows, layout.scores
-    full = rows == full_class(recipe.grain)
+    shape, rows, scores = side_info.layout, layout.rows, layout.scores
+    full = rows == full_class(flags.resolution)
     open_rows = (rows != EMPTY) & ~full
-    reference, number = known.places(recipe)
+    reference, number = side_info.places(flags)
     contexts: NDArray[np.integer] = scores
     if reference is not None:
         contexts = reference.astype(np.uint32)
@@ -158,16 +162,16 @@ def _code_bits(
     return out
 
 
-def _check_rows(counts: Ints, rows: Class, shape: Shape, grain: int) -> None:
+def _check_rows(counts: Ints, rows: Class, shape: Layout, resolution: int) -> None:
     """Refuse classes that the mask does not have: equal masks have equal bytes."""
-    if not np.array_equal(density_classes(counts, shape.lengths, grain), rows):
+    if not np.array_equal(density_classes(counts, shape.lengths, resolution), rows):
         detail = "the class of a row is not that of its entries"
         raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
 
 
-def _check_columns(bits: Mask, columns: Class, shape: Shape, grain: int) -> None:
+def _check_columns(bits: Mask, columns: Class, shape: Layout, resolution: int) -> None:
     counts = shape.column_counts(bits)
-    found = density_classes(counts, shape.column_lengths, grain)
+    found = density_classes(counts, shape.column_lengths, resolution)
     if not np.array_equal(found, columns):
         detail = "the class of a column is not that of its entries"
         raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)

@@ -38,7 +38,7 @@ TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the defa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class ValueFormat:
     """One kind of values.
 
     Attributes:
@@ -54,12 +54,12 @@ class Grid:
     bits: float
 
 
-GRIDS = {
-    "int8": Grid(code=1, top=127, per="row", bits=7.0),
-    "float32": Grid(code=2, top=0, per="nothing", bits=32.0),
-    "step": Grid(code=3, top=127, per="tensor", bits=1.0),
+VALUE_FORMATS = {
+    "int8": ValueFormat(code=1, top=127, per="row", bits=7.0),
+    "float32": ValueFormat(code=2, top=0, per="nothing", bits=32.0),
+    "step": ValueFormat(code=3, top=127, per="tensor", bits=1.0),
 }
-VALUES = tuple(GRIDS)
+VALUES = tuple(VALUE_FORMATS)
 
 _STEPS = 8  # a doubling of the scale
 _CODE_OF_ONE = 225
@@ -108,7 +108,7 @@ def quantise_delta(
             f"the delta holds {len(bad)} values that are not finite, first in {tensor}"
         )
         raise DataError(msg)
-    grid = GRIDS[values]
+    grid = VALUE_FORMATS[values]
     if grid.per == "nothing":
         return _floats(delta)
     counts = scale_counts(delta.indices, spec, values)
@@ -135,12 +135,12 @@ def value_bits(values: str) -> float:
 
     1.5 would be nearer for "step": docs/notebook/updates.md, "Choice of entries".
     """
-    return GRIDS[values].bits
+    return VALUE_FORMATS[values].bits
 
 
 def dequantise_delta(q: QuantisedDelta, spec: ModelSpec) -> SparseDelta:
     """Return the delta that a quantised one stands for: level times scale, float32."""
-    if GRIDS[q.kind].per == "nothing":
+    if VALUE_FORMATS[q.kind].per == "nothing":
         values = q.values.astype(np.float32)
     else:
         counts = scale_counts(q.indices, spec, q.kind)
@@ -150,7 +150,7 @@ def dequantise_delta(q: QuantisedDelta, spec: ModelSpec) -> SparseDelta:
 
 def check_levels(q: QuantisedDelta, spec: ModelSpec) -> tuple[str, str] | None:
     """Return (tensor, what is wrong) of a delta of levels, or None if canonical."""
-    top = GRIDS[q.kind].top
+    top = VALUE_FORMATS[q.kind].top
     bad = np.flatnonzero((q.values == 0) | (q.values < -top) | (q.values > top))
     if len(bad):
         tensor = spec.tensor_at(int(q.indices[bad[0]]))
@@ -159,7 +159,7 @@ def check_levels(q: QuantisedDelta, spec: ModelSpec) -> tuple[str, str] | None:
     odd = np.flatnonzero(filled != (q.scales > 0))
     if len(odd):
         place = int(odd[0])
-        by_row = GRIDS[q.kind].per == "row"
+        by_row = VALUE_FORMATS[q.kind].per == "row"
         tensor = tensor_of_row(spec, place) if by_row else spec.tensors[place].name
         entries = "entries" if filled[place] else "no entries"
         what = "row" if by_row else "tensor"
@@ -169,7 +169,7 @@ def check_levels(q: QuantisedDelta, spec: ModelSpec) -> tuple[str, str] | None:
 
 def scale_counts(indices: Indices, spec: ModelSpec, values: str) -> Indices:
     """Return how many of the positions share each scale, int64[rows or tensors]."""
-    if GRIDS[values].per == "row":
+    if VALUE_FORMATS[values].per == "row":
         return entries_per_row(indices, spec)
     sizes = np.array([0, *(tensor.size for tensor in spec.tensors)], dtype=np.int64)
     return np.diff(np.searchsorted(indices, np.cumsum(sizes)))

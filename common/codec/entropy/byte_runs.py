@@ -12,7 +12,7 @@ import numpy as np
 
 from fedprune.common.codec.entropy.coder import (
     Coder,
-    Writer,
+    Encoder,
     close_stream,
     end_stream,
     open_stream,
@@ -29,7 +29,7 @@ _LEAST = 8  # lanes
 
 def squeeze(raw: bytes) -> tuple[bool, bytes]:
     """Return whether coding made some bytes shorter, and the shorter ones."""
-    writer = Writer(_lanes(len(raw)))
+    writer = Encoder(_lanes(len(raw)))
     _code(writer, _parts(len(raw)), np.frombuffer(raw, dtype=np.uint8))
     found = close_stream(writer)
     return (True, found) if len(found) < len(raw) else (False, raw)
@@ -56,10 +56,10 @@ def unsqueeze(data: bytes, field: str, expected: int, *, coded: bool) -> bytes:
         detail = f"{len(data)} coded bytes for {expected}; want fewer"
         raise PayloadError(Reason.BAD_SIZE, field, detail)
     # Refuses a size that is a lie before anything of that size is made.
-    taker = open_stream(data, _lanes(expected), field)
+    decoder = open_stream(data, _lanes(expected), field)
     try:
-        found = _code(taker, _parts(expected), None)
-        end_stream(taker, field)
+        found = _code(decoder, _parts(expected), None)
+        end_stream(decoder, field)
     except PayloadError as error:
         detail = "not a stream of its coder"
         raise PayloadError(error.reason, field, detail) from error

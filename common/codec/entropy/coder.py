@@ -47,7 +47,7 @@ class Coder(Protocol):
         ...
 
 
-class Writer:
+class Encoder:
     """Collects the symbols of a message and the shares that they are coded with."""
 
     def __init__(self, lanes: int) -> None:
@@ -78,7 +78,7 @@ class Writer:
         )
 
 
-class Taker:
+class Decoder:
     """Takes the symbols of a message off its states and words."""
 
     def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
@@ -117,7 +117,7 @@ class Taker:
         return self._reader.symbols(contexts.astype(np.int64), before, SYMBOL_SHARES)
 
 
-def close_stream(writer: Writer, first: Words | None = None) -> bytes:
+def close_stream(writer: Encoder, first: Words | None = None) -> bytes:
     """Return what a writer collected.
 
     Args:
@@ -130,7 +130,7 @@ def close_stream(writer: Writer, first: Words | None = None) -> bytes:
     return states.astype(_STATE).tobytes() + words.astype(_WORD).tobytes()
 
 
-def open_stream(data: bytes, lanes: int, field: str) -> Taker:
+def open_stream(data: bytes, lanes: int, field: str) -> Decoder:
     """Return a coder on a stream, whose number of lanes the receiver knows.
 
     Raises:
@@ -145,15 +145,15 @@ def open_stream(data: bytes, lanes: int, field: str) -> Taker:
         detail = f"a state of {states.min()}; want at least {LOW}"
         raise PayloadError(Reason.BAD_VALUE, field, detail)
     words = np.frombuffer(data[head:], dtype=_WORD)
-    return Taker(states.astype(np.uint32), words.astype(np.uint16))
+    return Decoder(states.astype(np.uint32), words.astype(np.uint16))
 
 
-def end_stream(taker: Taker, field: str) -> None:
+def end_stream(decoder: Decoder, field: str) -> None:
     """Refuse words that are left over, and lanes that did not begin with zeros.
 
     Raises:
         PayloadError: If there are some.
     """
-    if np.any(taker.finish()):
+    if np.any(decoder.finish()):
         detail = "a lane begins with bits that mean nothing"
         raise PayloadError(Reason.BAD_VALUE, field, detail)

@@ -41,22 +41,22 @@ def log2_steps(numbers: NDArray[np.integer], steps: int) -> Indices:
     return found
 
 
-def full_class(grain: int) -> int:
+def full_class(resolution: int) -> int:
     """Return the class of a full row: one above the others of this grain."""
-    return -(-(DENSITIES - 2) // grain) + 1
+    return -(-(DENSITIES - 2) // resolution) + 1
 
 
-def density_classes(counts: Indices, lengths: Indices, grain: int) -> Class:
+def density_classes(counts: Indices, lengths: Indices, resolution: int) -> Class:
     """Return the class of each row: 0 empty, the largest full, else by the odds.
 
     Args:
         counts: Entries of each row.
         lengths: Places of each row.
-        grain: Half octaves of a class, >= 1.
+        resolution: Half octaves of a class, >= 1.
     """
     odds = log2_steps(2 * counts + 1, 2) - log2_steps(2 * (lengths - counts) + 1, 2)
-    middle = (np.clip(_EVEN + odds, 1, DENSITIES - 2) + grain - 1) // grain
-    ends = np.where(counts == lengths, full_class(grain), middle)
+    middle = (np.clip(_EVEN + odds, 1, DENSITIES - 2) + resolution - 1) // resolution
+    ends = np.where(counts == lengths, full_class(resolution), middle)
     found: Class = np.where(counts == 0, EMPTY, ends).astype(np.uint8)
     return found
 

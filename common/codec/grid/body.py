@@ -21,9 +21,9 @@ from fedprune.common.codec.delta.levels import (
     code_levels,
     look_up,
 )
-from fedprune.common.codec.delta.options import Recipe
-from fedprune.common.codec.delta.positions import code_places
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.options import CodingFlags
+from fedprune.common.codec.delta.positions import code_positions
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class
@@ -36,12 +36,12 @@ from fedprune.common.codec.grid.quantise import (
     grid_values,
     rescaled,
 )
-from fedprune.common.codec.layout import TENSORS, Shape
+from fedprune.common.codec.layout import TENSORS, Layout
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import GridWeights
 from fedprune.common.spec import Indices, ModelSpec
 
-Probe = Callable[[str], None]
+Observer = Callable[[str], None]
 
 BITS = 15  # of the largest difference of two levels
 _BYTE = 8
@@ -60,9 +60,11 @@ class Base:
     spec: ModelSpec
 
     @cached_property
-    def known(self) -> Known:
+    def side_info(self) -> SideInformation:
         """Contexts: the weights of the base."""
-        return Known(shape=Shape(self.spec), base=grid_values(self.grid, self.spec))
+        return SideInformation(
+            layout=Layout(self.spec), base=grid_values(self.grid, self.spec)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +87,12 @@ class GridHeader:
     """What is known of a body before its first symbol.
 
     Attributes:
-        recipe: Contexts to use.
+        flags: Contexts to use.
         count: Number of levels that differ.
         bits: Bits of the largest difference, 0..15; 0 without any.
     """
 
-    recipe: Recipe
+    flags: CodingFlags
     count: int
     bits: int
 
@@ -137,14 +139,14 @@ def choose_header(base: Base, change: Change) -> GridHeader:
     """Return the contexts that leave the shortest message."""
     count = len(change.places)
     if not count:
-        return GridHeader(recipe=Recipe(), count=0, bits=0)
+        return GridHeader(flags=CodingFlags(), count=0, bits=0)
     bits = int(np.abs(change.levels).max()).bit_length()
-    recipe, scores = choose(base.known, change.places, change.levels)
-    entries = look_up(recipe, base.known, change.places, scores)
-    header = GridHeader(recipe=recipe, count=count, bits=bits)
+    flags, scores = choose(base.side_info, change.places, change.levels)
+    entries = look_up(flags, base.side_info, change.places, scores)
+    header = GridHeader(flags=flags, count=count, bits=bits)
     scale = _scale(header, change.places)
-    recipe = choose_levels(recipe, entries, scale, change.levels)
-    return GridHeader(recipe=recipe, count=count, bits=bits)
+    flags = choose_levels(flags, entries, scale, change.levels)
+    return GridHeader(flags=flags, count=count, bits=bits)
 
 
 def code_grid(
@@ -152,7 +154,7 @@ def code_grid(
     header: GridHeader,
     base: Base,
     change: Change | None,
-    probe: Probe = lambda part: None,
+    observer: Observer = lambda part: None,
 ) -> GridBody:
     """Write a grid, or read one.
 
@@ -161,21 +163,21 @@ def code_grid(
         header: What is known of it.
         base: What both ends hold.
         change: What to write, or None to read.
-        probe: Called with the name of each part that has been coded.
+        observer: Called with the name of each part that has been coded.
     """
-    known, recipe = base.known, header.recipe
+    side_info, flags = base.side_info, header.flags
     codes = _code_steps(coder, base, None if change is None else change.codes)
-    probe("steps")
+    observer("steps")
     mask = None
     if change is not None:
-        mask = np.zeros(known.shape.size, dtype=bool)
+        mask = np.zeros(side_info.layout.size, dtype=bool)
         mask[change.places] = True
-    places, scores = code_places(coder, recipe, known, header.count, mask)
-    probe("positions")
-    entries = look_up(recipe, known, places, scores)
+    places, scores = code_positions(coder, flags, side_info, header.count, mask)
+    observer("positions")
+    entries = look_up(flags, side_info, places, scores)
     levels = None if change is None else change.levels
     scale = _scale(header, places)
-    coded = code_levels(coder, recipe, entries, scale, levels, probe)
+    coded = code_levels(coder, flags, entries, scale, levels, observer)
     return GridBody(
         alphabet=scale.alphabet,
         codes=codes,
@@ -192,7 +194,7 @@ def _scale(header: GridHeader, places: Indices) -> Scale:
 
 def _code_steps(coder: Coder, base: Base, codes: Codes | None) -> Codes:
     """Code which rows have another step than in the base, and which."""
-    tensors = base.known.shape.row_tensors
+    tensors = base.side_info.layout.row_tensors
     old = base.grid.codes
     bits = None if codes is None else (codes != old).view(np.uint8)
     changed = coder.code(BitModel((TENSORS,)), tensors, bits).view(np.bool_)

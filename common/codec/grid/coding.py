@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.delta.options import Recipe, lanes_for
+from fedprune.common.codec.delta.options import CodingFlags, lanes_for
 from fedprune.common.codec.entropy.coder import (
     WORD_BYTES,
-    Writer,
+    Encoder,
     close_stream,
     open_stream,
 )
@@ -36,9 +36,9 @@ from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import GridWeights
 from fedprune.common.spec import ModelSpec
 
-Probe = Callable[[str, int], None]
+Observer = Callable[[str, int], None]
 
-_BODY = 5  # recipe, count, bits, stream, raw
+_BODY = 5  # flags, count, bits, stream, raw
 _BASE = 2  # round and name of the base
 _ENTRY = 8  # bytes, more than a place and its level can take
 _FRAME = 1 << 14  # more than the lanes and fields of a small network
@@ -105,7 +105,7 @@ def base_name(data: bytes, spec: ModelSpec) -> BaseName | None:
 
 
 def decode_full(
-    data: bytes, spec: ModelSpec, probe: Probe | None = None
+    data: bytes, spec: ModelSpec, observer: Observer | None = None
 ) -> GridWeights:
     """Return the grid of a message of kind "full"; trust nothing in ``data``.
 
@@ -113,7 +113,7 @@ def decode_full(
         PayloadError: If the bytes are no grid of this network.
     """
     items = checks.array(unseal(data, Kind.FULL, _cap(spec)), "grid", _BODY)
-    return _decode(items, nothing(spec), probe)
+    return _decode(items, nothing(spec), observer)
 
 
 def decode_change(
@@ -121,7 +121,7 @@ def decode_change(
     spec: ModelSpec,
     held: GridWeights,
     base: GridWeights,
-    probe: Probe | None = None,
+    observer: Observer | None = None,
 ) -> GridWeights:
     """Return the grid of a message of kind "change"; trust nothing in ``data``.
 
@@ -130,7 +130,7 @@ def decode_change(
         spec: Shapes of the network that is sent.
         held: The broadcast that the receiver holds, as it came.
         base: The same in the shapes of ``spec``.
-        probe: Told the bytes of the stream up to the end of each part.
+        observer: Told the bytes of the stream up to the end of each part.
 
     Raises:
         StaleUpdate: If the message starts from another broadcast.
@@ -143,7 +143,7 @@ def decode_change(
         detail = f"{name.name.hex()}; {held.name.hex()} is held"
         raise StaleUpdate(Reason.MISMATCH, "grid.base", detail)
     items = unseal(data, Kind.CHANGE, _cap(spec))[_BASE:]
-    return _decode(items, Base(grid=base, spec=spec), probe)
+    return _decode(items, Base(grid=base, spec=spec), observer)
 
 
 def _cap(spec: ModelSpec) -> int:
@@ -157,11 +157,11 @@ def _encode(base: Base, grid: GridWeights) -> list[object]:
     if not len(change.places) and np.array_equal(grid.codes, base.grid.codes):
         return [0, 0, 0, b"", b""]
     header = choose_header(base, change)
-    writer = Writer(lanes_for(base.spec.size, header.count))
+    writer = Encoder(lanes_for(base.spec.size, header.count))
     body = code_grid(writer, header, base, change)
     first, rest = split_raw(raw_of(body, change), writer.lanes)
     stream = close_stream(writer, first)
-    return [header.recipe.pack(), header.count, header.bits, stream, rest]
+    return [header.flags.pack(), header.count, header.bits, stream, rest]
 
 
 def _check_shapes(spec: ModelSpec, *grids: GridWeights) -> None:
@@ -174,28 +174,32 @@ def _check_shapes(spec: ModelSpec, *grids: GridWeights) -> None:
             raise DataError(msg)
 
 
-def _decode(items: tuple[object, ...], base: Base, probe: Probe | None) -> GridWeights:
+def _decode(
+    items: tuple[object, ...], base: Base, observer: Observer | None
+) -> GridWeights:
     header = _header(items, base.spec.size)
     stream = checks.blob(items[3], "grid.stream")
     raw = checks.blob(items[4], "grid.raw")
     if not stream:
-        if header.recipe.pack() or header.count or header.bits or raw:
+        if header.flags.pack() or header.count or header.bits or raw:
             detail = "no stream, but fields of one; want none"
             raise PayloadError(Reason.BAD_VALUE, "grid.stream", detail)
         _check_canonical(base.grid, base)
         return base.grid
-    taker = open_stream(stream, lanes_for(base.spec.size, header.count), "grid.stream")
+    decoder = open_stream(
+        stream, lanes_for(base.spec.size, header.count), "grid.stream"
+    )
 
     def passed(part: str) -> None:
-        if probe is not None:
-            probe(part, WORD_BYTES * taker.words_taken)
+        if observer is not None:
+            observer(part, WORD_BYTES * decoder.words_taken)
 
-    body = code_grid(taker, header, base, None, passed)
+    body = code_grid(decoder, header, base, None, passed)
     if len(body.places) != header.count:
         detail = f"{len(body.places)} positions; want {header.count}"
         raise PayloadError(Reason.BAD_SIZE, "grid.positions", detail)
     count = raw_bits(body)
-    bits = to_bits(join_raw(taker.finish(), raw, (count + 7) // 8), count)
+    bits = to_bits(join_raw(decoder.finish(), raw, (count + 7) // 8), count)
     grid = _assemble(body, levels_of(body, bits), header, base)
     if not header.count and np.array_equal(grid.codes, base.grid.codes):
         detail = "a stream in which nothing changes"
@@ -204,16 +208,16 @@ def _decode(items: tuple[object, ...], base: Base, probe: Probe | None) -> GridW
 
 
 def _header(items: tuple[object, ...], size: int) -> GridHeader:
-    recipe = Recipe.unpack(items[0])
-    if recipe.agreed:
-        detail = f"{recipe.pack()}: contexts that no broadcast has"
-        raise PayloadError(Reason.BAD_VALUE, "grid.recipe", detail)
+    flags = CodingFlags.unpack(items[0])
+    if flags.known_positions:
+        detail = f"{flags.pack()}: contexts that no broadcast has"
+        raise PayloadError(Reason.BAD_VALUE, "grid.flags", detail)
     count = checks.integer(items[1], "grid.count", 0, size)
     bits = checks.integer(items[2], "grid.bits", 1 if count else 0, BITS)
     if bits and not count:
         detail = f"{bits} bits of the largest of no levels"
         raise PayloadError(Reason.BAD_VALUE, "grid.bits", detail)
-    return GridHeader(recipe=recipe, count=count, bits=bits)
+    return GridHeader(flags=flags, count=count, bits=bits)
 
 
 def _assemble(
@@ -240,6 +244,8 @@ def _check_canonical(grid: GridWeights, base: Base) -> None:
     """Refuse a grid whose rows of zeros are not those of code 0."""
     odd = np.flatnonzero(filled_rows(grid.levels, base.spec) != (grid.codes > 0))
     if len(odd):
-        tensor = base.known.shape.spec.tensor_at(int(base.known.shape.bounds[odd[0]]))
+        tensor = base.side_info.layout.spec.tensor_at(
+            int(base.side_info.layout.bounds[odd[0]])
+        )
         detail = f"row {odd[0]} has step {grid.codes[odd[0]]}"
         raise PayloadError(Reason.BAD_VALUE, f"grid.steps of '{tensor}'", detail)

@@ -1,17 +1,17 @@
 """The format of weights on a grid, version 1: how a broadcast becomes bytes.
 
-7 full     recipe, count, bits, stream, raw
-8 change   round, base, recipe, count, bits, stream, raw
+7 full     flags, count, bits, stream, raw
+8 change   round, base, flags, count, bits, stream, raw
 
 round    number of the round that sent the base, >= 1
 base     digest of the base as it was sent: of its steps (uint8, one a row) and its
          levels (int16), each framed by its length (uint64); not that of the weights
-recipe   as in ``delta/format.py``, without agreed; full has no base, and so
-         neither base nor deep
+flags    as in ``delta/format.py``, without known_positions; full has no base, so
+         neither base nor weight_context
 count    number of levels that are other than those of the base
 bits     bit length of the largest difference, 1..15; 0 with count 0
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits.
-         A change of nothing: recipe, count and bits 0, stream and raw empty.
+         A change of nothing: flags, count and bits 0, stream and raw empty.
 
 A grid is a step for each row and a level for each weight.  Rows and tensors are those
 of the package.  step = 0 a row of zeros | 1..63; weight = level * 2 ** (step - 48) as
@@ -47,7 +47,7 @@ Example: the weights [[1, -0.5], [0, 2]] as a message that stands alone, of step
 (a half) and 49 (two) and the levels 2, -1, 0, 1::
 
     98 02 07                     array of 8: version 2, kind 7
-    40 03 02                     recipe flat, three levels other than 0, of 2 bits
+    40 03 02                     flags no_classes, three levels other than 0, of 2 bits
     c4 20  ca 17 a8 02           bin of 32 bytes: states of the lanes 0
            8a 18 a4 02           to 7, and no word
            df 67 10 00  02 40 01 00

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import lanes_for
 from fedprune.common.codec.entropy.coder import (
-    Writer,
+    Encoder,
     close_stream,
     end_stream,
     open_stream,
@@ -48,7 +48,7 @@ Symbols = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Book:
+class Codebook:
     """The codebook of one tensor, and which value each weight has.
 
     Attributes:
@@ -60,7 +60,7 @@ class Book:
     symbols: Symbols
 
 
-def make_book(weights: Vector, bits: int) -> Book:
+def make_book(weights: Vector, bits: int) -> Codebook:
     """Return the codebook of a tensor.
 
     Where the weights have no more than ``2**bits`` values, these are the book.  Ties of
@@ -111,7 +111,7 @@ def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
         else:
             halves.append(_to_half(part, tensor.name))
     symbols = np.concatenate([np.zeros(0, np.uint8), *(b.symbols for b in books)])
-    writer = Writer(lanes_for(len(symbols), len(symbols)))
+    writer = Encoder(lanes_for(len(symbols), len(symbols)))
     writer.code(_model(bits), _contexts(spec), symbols)
     values = np.concatenate([np.zeros(0, np.float32), *(b.values for b in books)])
     return seal(
@@ -167,7 +167,7 @@ def _bounds(
     return np.concatenate([[0], inner, [len(order)]])
 
 
-def _assign(weights: Vector, values: Vector) -> Book:
+def _assign(weights: Vector, values: Vector) -> Codebook:
     """Return each weight's nearest value, and only the values that have one."""
     exact = values.astype(np.float64)
     middles = (exact[1:] + exact[:-1]) / 2
@@ -175,7 +175,7 @@ def _assign(weights: Vector, values: Vector) -> Book:
     filled = np.bincount(nearest[weights != 0], minlength=len(values)) > 0
     number = np.cumsum(filled)
     symbols = np.where(weights == 0, 0, number[nearest] if len(number) else 0)
-    return Book(values=values[filled], symbols=symbols.astype(np.uint8))
+    return Codebook(values=values[filled], symbols=symbols.astype(np.uint8))
 
 
 def _look_up(values: Vector, symbols: Symbols, tensor: str) -> Vector:
@@ -195,9 +195,9 @@ def _look_up(values: Vector, symbols: Symbols, tensor: str) -> Vector:
 def _read_symbols(stream: bytes, spec: ModelSpec, bits: int) -> Symbols:
     contexts = _contexts(spec)
     lanes = lanes_for(len(contexts), len(contexts))
-    taker = open_stream(stream, lanes, "codebook.stream")
-    symbols = taker.code(_model(bits), contexts, None)
-    end_stream(taker, "codebook.stream")
+    decoder = open_stream(stream, lanes, "codebook.stream")
+    symbols = decoder.code(_model(bits), contexts, None)
+    end_stream(decoder, "codebook.stream")
     return symbols
 
 

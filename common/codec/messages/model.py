@@ -12,7 +12,7 @@ from typing import Any
 from fedprune.common.codec import checks
 from fedprune.common.codec.fields import broadcast_fields, read_broadcast
 from fedprune.common.codec.frame import Kind, seal, unseal
-from fedprune.common.codec.messages.text import read_text, squeeze_text
+from fedprune.common.codec.messages.text import compress_text, read_text
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Broadcast
 
@@ -51,7 +51,7 @@ def encode_model(model: PackedModel) -> bytes:
             [int(size) for size in model.input_shape],
             int(model.num_outputs),
             len(model.structure_json),
-            *squeeze_text(model.structure_json),
+            *compress_text(model.structure_json),
             broadcast_fields(model.network),
             *([model.run] if model.run else []),
         ],

@@ -25,7 +25,7 @@ from fedprune.common.codec.messages.mask import (
     mask_items,
     read_mask_items,
 )
-from fedprune.common.codec.messages.text import read_text, squeeze_text
+from fedprune.common.codec.messages.text import compress_text, read_text
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, Statistics
 
@@ -56,7 +56,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
             settings_fields(plan.settings),
             plan.structure,
             len(plan.structure_json),
-            *squeeze_text(plan.structure_json),
+            *compress_text(plan.structure_json),
             broadcast_fields(plan.broadcast),
             plan.teacher,
             None if teacher is None else broadcast_fields(teacher),

@@ -16,14 +16,14 @@ _FIELDS = 4
 _NARROW = 127  # levels up to this fit into a byte
 
 
-def encode_held(plan: PrunePlan, grid: GridWeights) -> bytes:
+def encode_stored(plan: PrunePlan, grid: GridWeights) -> bytes:
     """Return a grid and the prune plan that it belongs to as one message."""
     wide = int(np.abs(grid.levels).max(initial=0)) > _NARROW
     levels = grid.levels.astype("<i2" if wide else np.int8).tobytes()
     return seal(Kind.HELD, [plan_fields(plan), wide, grid.codes.tobytes(), levels])
 
 
-def held_plan(data: bytes) -> PrunePlan:
+def stored_plan(data: bytes) -> PrunePlan:
     """Return the prune plan of a held broadcast; whether it fits is not checked.
 
     Raises:
@@ -32,11 +32,11 @@ def held_plan(data: bytes) -> PrunePlan:
     return read_plan(_items(data)[0], "held.plan")
 
 
-def decode_held(data: bytes, spec: ModelSpec) -> GridWeights:
+def decode_stored(data: bytes, spec: ModelSpec) -> GridWeights:
     """Return the grid of a held broadcast.
 
     Args:
-        data: What ``encode_held`` returned.
+        data: What ``encode_stored`` returned.
         spec: Shapes of the network of its plan.
 
     Raises:

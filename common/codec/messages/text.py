@@ -15,7 +15,7 @@ from fedprune.common.spec import MAX_STRUCTURE
 _LEVEL = 9  # blocks of 900 kB
 
 
-def squeeze_text(text: bytes) -> tuple[bool, bytes]:
+def compress_text(text: bytes) -> tuple[bool, bytes]:
     """Return whether a text is coded, and the shorter bytes."""
     found = bz2.compress(text, _LEVEL)
     return (True, found) if len(found) < len(text) else (False, text)

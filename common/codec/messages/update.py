@@ -8,7 +8,7 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
 from fedprune.common.codec.delta.quantise import dequantise_delta
-from fedprune.common.codec.delta.side_information import Known
+from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.fields import read_statistics, statistics_fields
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
@@ -47,7 +47,7 @@ class Expected:
         client_id: The client that was asked.
         plan: Digest of the current prune plan.
         base: Digest of the decoded broadcast.
-        known: What both ends hold: the decoded broadcast, and with a mask where all
+        side_info: What both ends hold: the decoded broadcast, and with a mask where all
             entries of the delta are, so that no positions travel.
         values: How values travel, as in ``TrainSettings.values``.
         update_density: Largest share of entries that an answer may send.
@@ -67,7 +67,7 @@ class Expected:
     client_id: str
     plan: bytes
     base: bytes
-    known: Known
+    side_info: SideInformation
     values: str
     update_density: float
     scored: bool
@@ -81,10 +81,10 @@ class Expected:
     @property
     def spec(self) -> ModelSpec:
         """Shapes of the network that was sent."""
-        return self.known.shape.spec
+        return self.side_info.layout.spec
 
 
-def encode_update(update: ClientUpdate, known: Known) -> bytes:
+def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
     """Return an answer as one message; equal answers give equal bytes.
 
     Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
@@ -92,7 +92,7 @@ def encode_update(update: ClientUpdate, known: Known) -> bytes:
 
     Args:
         update: The answer.
-        known: What client and server hold: the broadcast that it answers.
+        side_info: What client and server hold: the broadcast that it answers.
 
     Raises:
         DataError: If a moment does not fit float16, or sizes do not fit.
@@ -109,7 +109,7 @@ def encode_update(update: ClientUpdate, known: Known) -> bytes:
             update.base,
             int(update.num_examples),
             float(update.loss),
-            encode_delta(update.delta, known),
+            encode_delta(update.delta, side_info),
             None if importance is None else importance.astype("<f4").tobytes(),
             statistics_fields(_representable(update.statistics), _HALF),
             [
@@ -197,11 +197,11 @@ def _round(value: object) -> int:
 
 
 def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
-    known = expected.known
-    most = ceil(expected.update_density * known.shape.size)
-    if known.mask is not None:
-        most = int(np.count_nonzero(known.mask))
-    return decode_delta(data, known, values=expected.values, max_entries=most)
+    side_info = expected.side_info
+    most = ceil(expected.update_density * side_info.layout.size)
+    if side_info.mask is not None:
+        most = int(np.count_nonzero(side_info.mask))
+    return decode_delta(data, side_info, values=expected.values, max_entries=most)
 
 
 def _read_values(delta: QuantisedDelta, expected: Expected) -> SparseDelta:

@@ -19,7 +19,7 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths
-from fedprune.common.structure.sizes import Length, Setting, follows, plain
+from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
 
 FREE = -1  # a length that torch works out
 
@@ -129,7 +129,7 @@ def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int
         if isinstance(length, Length) and not call.ledger.is_fixed(length.labels):
             return place
     for place, length in enumerate(lengths):
-        if isinstance(length, Setting):
+        if isinstance(length, AttributeSize):
             return place
     return None
 

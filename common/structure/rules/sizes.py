@@ -9,7 +9,7 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
 from fedprune.common.structure.labels import Value
 from fedprune.common.structure.rules.indexing import index
-from fedprune.common.structure.sizes import Length, Setting, plain
+from fedprune.common.structure.sizes import AttributeSize, Length, plain
 
 
 def read_attribute(call: Call) -> object:
@@ -86,7 +86,7 @@ def divide_sizes(call: Call) -> object:
     if isinstance(left, Length) and type(right) is int:
         found = left.scaled(Fraction(1, right))
         return found or plain(call.ledger, left) // right
-    if isinstance(left, Setting) and type(right) is int:
+    if isinstance(left, AttributeSize) and type(right) is int:
         return left // right
     return plain(call.ledger, left) // plain(call.ledger, right)
 

@@ -8,7 +8,7 @@ import numpy as np
 from fedprune.common.structure.calls import Call, channels_only
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths
-from fedprune.common.structure.sizes import Length, Setting, follows, plain
+from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
 
 
 def expand(call: Call) -> object:
@@ -118,7 +118,9 @@ def _sections(call: Call, value: Value, place: int, sizes: list[object]) -> obje
         part = labels.pop(place, None)
         if row is not None:
             part = row[start:end]
-            if isinstance(size, Length | Setting) and follows(call.ledger, size, part):
+            if isinstance(size, Length | AttributeSize) and follows(
+                call.ledger, size, part
+            ):
                 labels[place] = part
             else:
                 call.fix(part, f"it splits off {len(part)} channels by a number")

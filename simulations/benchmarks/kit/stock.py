@@ -10,7 +10,7 @@ from typing import Self
 
 from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import FedPruneError
-from fedprune.common.system.processes import Keeper, Process, environment, tail
+from fedprune.common.system.processes import Process, Supervisor, environment, tail
 from fedprune.server.devices.certs import CertFolder, make_certificates
 from fedprune.server.devices.superlink import flower, request, rows
 from fedprune.simulations.benchmarks.kit.fleet import free_port
@@ -35,7 +35,7 @@ class Stock:
         self._clients = clients
         self._address = f"127.0.0.1:{free_port()}"
         self._certs = CertFolder(folder / "certs")
-        self._keeper = Keeper(_never)
+        self._supervisor = Supervisor(_never)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -48,12 +48,12 @@ class Stock:
             encoding="utf-8",
         )
         with ExitStack() as stack:
-            stack.enter_context(self._keeper)
-            self._keeper.start(self._link())
+            stack.enter_context(self._supervisor)
+            self._supervisor.start(self._link())
             self._wait_for_link()
             for number, path in enumerate(self._certs.public_keys().values()):
                 self._ask("supernode", "register", str(path), _NAME)
-                self._keeper.start(self._node(number, path.with_name("node.key")))
+                self._supervisor.start(self._node(number, path.with_name("node.key")))
             self._stack = stack.pop_all()
         return self
 
@@ -80,7 +80,7 @@ class Stock:
         """
         number = str(self._ask("run", str(app), _NAME, "--run-config", given)["run-id"])
         end = time.monotonic() + limit_s
-        self._keeper.run(lambda: result.exists() or time.monotonic() > end)
+        self._supervisor.run(lambda: result.exists() or time.monotonic() > end)
         if not result.exists():
             msg = f"{app.name} took more than {limit_s:g} s"
             raise FedPruneError(msg)
@@ -131,7 +131,7 @@ class Stock:
             try:
                 socket.create_connection((host, int(port)), timeout=1.0).close()
             except OSError:
-                self._keeper.check()
+                self._supervisor.check()
                 if time.monotonic() > end:
                     raise
                 time.sleep(_POLL_S)

@@ -53,26 +53,26 @@ def test_a_node_that_is_not_let_in_tries_for_as_long_as_the_trap_lasts(
 ):
     made = DeviceService(device, once=False)
     for _ in range(17):
-        assert made._judge(ended(REFUSED), 1) == 5.0
+        assert made._policy(ended(REFUSED), 1) == 5.0
         clock[0] += 5.0
     assert capsys.readouterr().out.count("still connected") == 2  # once a minute
     clock[0] += 10.0
     with pytest.raises(ConfigError, match="refuses client edge-01: Failed"):
-        made._judge(ended(REFUSED), 1)
+        made._policy(ended(REFUSED), 1)
 
 
 def test_a_node_that_was_in_for_a_while_gets_all_of_the_time_again(
     device, ended, clock
 ):
     made = DeviceService(device, once=False)
-    made._judge(ended(REFUSED), 1)
+    made._policy(ended(REFUSED), 1)
     clock[0] += 4000.0
-    assert made._judge(ended(REFUSED), 1) == 5.0
+    assert made._policy(ended(REFUSED), 1) == 5.0
 
 
 def test_another_refusal_ends_it_at_once(device, ended, clock):
     with pytest.raises(ConfigError, match="no such thing"):
-        DeviceService(device, once=False)._judge(
+        DeviceService(device, once=False)._policy(
             ended("[code: 1999] no such thing\n"), 1
         )
 
@@ -80,13 +80,13 @@ def test_another_refusal_ends_it_at_once(device, ended, clock):
 def test_a_lost_connection_waits_for_the_server(device, ended, monkeypatch):
     reached = []
     monkeypatch.setattr(DeviceService, "_wait_for_server", lambda _: reached.append(1))
-    assert DeviceService(device, once=False)._judge(ended("Bye\n"), -9) == 5.0
+    assert DeviceService(device, once=False)._policy(ended("Bye\n"), -9) == 5.0
     assert len(reached) == 1
 
 
 def test_a_node_that_only_seems_to_run_is_killed(device, monkeypatch, clock):
     made, killed = DeviceService(device, once=True), []
-    monkeypatch.setattr(service.Keeper, "end", lambda _, name: killed.append(name))
+    monkeypatch.setattr(service.Supervisor, "end", lambda _, name: killed.append(name))
     log = device.state / "logs" / "supernode.log"
     log.parent.mkdir(parents=True)
     final = device.state / "final.safetensors"

@@ -28,7 +28,7 @@ from fedprune.client.device.task import (
     take_final,
     try_device,
 )
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.errors import ConfigError, DataError, PayloadError
@@ -230,7 +230,7 @@ def final_of(task):
 def test_the_final_network_stands_alone_and_predicts(place):
     task = device_task(table(place))
     structure, blob = final_of(task)
-    found = take_final(place / "state", Workbench(task), structure, blob)
+    found = take_final(place / "state", ModelCache(task), structure, blob)
     assert found.examples == 10
     path = place / "state" / node.FINAL
     model = load_model(path)
@@ -247,13 +247,13 @@ def test_a_changed_final_network_is_refused_and_nothing_is_written(place):
     task = device_task(table(place))
     structure, blob = final_of(task)
     with pytest.raises(PayloadError):
-        take_final(place / "new", Workbench(task), structure, blob[:-20] + bytes(20))
+        take_final(place / "new", ModelCache(task), structure, blob[:-20] + bytes(20))
     assert not (place / "new").exists()
 
 
 def test_predictions_need_inputs_of_the_network(place):
     task = device_task(table(place))
-    take_final(place / "state", Workbench(task), *final_of(task))
+    take_final(place / "state", ModelCache(task), *final_of(task))
     np.savez(
         place / "other.npz",
         x_train=np.zeros((4, 5)), y_train=np.zeros(4, int),
@@ -323,7 +323,7 @@ def test_a_final_network_is_tried_on_the_test_part_of_its_run(place):
     """The fold that a run tests on follows its seed, and not the device's own."""
     own = {node.DATA: "digits", node.CONFIG: "", node.STATE: str(place / "digits")}
     task = device_task(table(place, **own)).under(3, 0.1)
-    wanted = Workbench(task)
+    wanted = ModelCache(task)
     structure, blob = final_of(task)
     message, context = hello(place, ABOUT | {"seed": 3})
     message.metadata.__dict__["_message_type"] = "query.deliver"

@@ -15,11 +15,11 @@ from helpers.tiny_federation import (
 )
 from torch import nn
 
-from fedprune.client.rounds.judge import lesson, sample_of
+from fedprune.client.rounds.judge import sample_of, teacher_outputs
 from fedprune.client.rounds.measure import FEWEST, MEASURED
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Phase, Statistics
@@ -48,17 +48,17 @@ class Client:
     def __init__(self, root, *, shift, count=200, cursor=SCORING, **changes):
         self.root, self.shift = root, shift
         self.task = make_task(examples=make_examples(count), **changes)
-        self.setting = make_setting(self.task)
-        state = start(self.task, self.setting)
-        size = self.setting.structure.spec(state.keep).moments
+        self.run_spec = make_setting(self.task)
+        state = start(self.task, self.run_spec)
+        size = self.run_spec.structure.spec(state.keep).moments
         self.state = replace(state, cursor=cursor, statistics=moments(shift, size))
-        self.work = plan_round(self.state, self.setting)
+        self.work = plan_round(self.state, self.run_spec)
         self.plan = plan_for(self.work)
 
     def update(self):
         store = ClientStore(self.root / f"{self.shift}", self.plan.client_id)
-        data = answer_to(self.plan, Workbench(self.task), store)
-        work, order = self.work, self.work.asking.orders[0]
+        data = answer_to(self.plan, ModelCache(self.task), store)
+        work, order = self.work, self.work.request.assignments[0]
         return codec.decode_update(data, work.expected(order))
 
 
@@ -97,12 +97,12 @@ def plain():
 
 def test_without_batch_norm_few_examples_are_enough_to_vote(tmp_path):
     task = make_task(plain, make_examples(80), client__validation=0.5)
-    setting = make_setting(task, structure_of(task, task.build_model()))
-    state = replace(start(task, setting), cursor=SCORING)
-    work = plan_round(state, setting)
+    run_spec = make_setting(task, structure_of(task, task.build_model()))
+    state = replace(start(task, run_spec), cursor=SCORING)
+    work = plan_round(state, run_spec)
     plan = plan_for(work)
-    data = answer_to(plan, Workbench(task), ClientStore(tmp_path, plan.client_id))
-    order = work.asking.orders[0]
+    data = answer_to(plan, ModelCache(task), ClientStore(tmp_path, plan.client_id))
+    order = work.request.assignments[0]
     update = codec.decode_update(data, work.expected(order))
     assert update.num_examples < FEWEST
     assert update.importance is not None
@@ -156,19 +156,19 @@ def test_a_held_and_a_sent_teacher_teach_the_same(tmp_path, sizes):
     state = replace(
         client.state, round=1, cursor=TUNING, dense=teacher, previous=teacher
     )
-    plan = plan_for(plan_round(state, client.setting))
+    plan = plan_for(plan_round(state, client.run_spec))
     assert plan.teacher_broadcast is not None
     # Somebody else keeps the broadcast as it came, with the moments of that round.
     store = ClientStore(tmp_path / "holds", plan.client_id)
     kept = replace(client.plan, keep_broadcast=True)
-    open_plan(kept, Workbench(client.task), store)
+    open_plan(kept, ModelCache(client.task), store)
     found = []
     for one, where in (
         (plan, ClientStore(tmp_path / "is-sent", plan.client_id)),
         (replace(plan, teacher_broadcast=None), store),
     ):
-        bench = Workbench(client.task)
-        opened = open_plan(one, bench, where)
-        train = bench.data(plan.client_id).train
-        found.append(lesson(opened, bench, where, train))
+        cache = ModelCache(client.task)
+        opened = open_plan(one, cache, where)
+        train = cache.data(plan.client_id).train
+        found.append(teacher_outputs(opened, cache, where, train))
     np.testing.assert_array_equal(found[0], found[1])

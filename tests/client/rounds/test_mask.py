@@ -15,9 +15,9 @@ from helpers.tiny_federation import (
 from torch import nn
 
 from fedprune.client.rounds.mask import Zeros
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.messages import Phase
@@ -36,19 +36,19 @@ class Client:
         changes = {"prune__mask__kind": "unstructured"} | changes
         changes |= {"prune__mask__steps": 1}
         self.task = make_task(**{"prune__mask__density": 0.2} | changes)
-        setting = make_setting(self.task)
-        state = replace(start(self.task, setting), cursor=FINAL)
-        self.state = take_mask(state, setting)
-        self.work = plan_round(self.state, setting)
+        run_spec = make_setting(self.task)
+        state = replace(start(self.task, run_spec), cursor=FINAL)
+        self.state = take_mask(state, run_spec)
+        self.work = plan_round(self.state, run_spec)
         self.plan = plan_for(self.work)
-        self.bench = Workbench(self.task)
+        self.cache = ModelCache(self.task)
         self.store = ClientStore(root, self.plan.client_id)
 
     def update(self, plan=None):
         """Return the answer, read as the server does, and its bytes."""
         plan, work = plan or self.plan, self.work
-        data = answer_to(plan, self.bench, self.store)
-        expected = work.expected(work.asking.orders[0])
+        data = answer_to(plan, self.cache, self.store)
+        expected = work.expected(work.request.assignments[0])
         return codec.decode_update(data, expected), data
 
 
@@ -109,7 +109,7 @@ def test_a_mask_of_another_network_or_digest_is_refused_and_not_kept(tmp_path):
     ):
         plan = replace(client.plan, mask=digest, weight_mask=bad)
         with pytest.raises(PayloadError, match=r"mask\."):
-            open_plan(plan, client.bench, client.store)
+            open_plan(plan, client.cache, client.store)
         assert client.store.load_shared(f"mask-{digest.hex()}.bin", len) is None
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedprune.client.rounds.measure import batches, measure_statistics, validate
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import Statistics
 from fedprune.common.models.flat import (
@@ -139,21 +139,21 @@ def test_a_network_without_norms_has_no_moments():
 
 def test_a_resident_network_never_shows_the_statistics_of_the_client_before():
     task = make_task()
-    structure, bench = tiny_structure(), Workbench(task)
+    structure, cache = tiny_structure(), ModelCache(task)
     weights = get_weights(task.build_model())
-    first = bench.network(structure, structure.full(), weights, None)
+    first = cache.network(structure, structure.full(), weights, None)
     before = get_statistics(first)
     first.train()
     first(torch.randn(8, 1, 4, 4) + 5.0)
     assert not np.array_equal(get_statistics(first), before)
-    second = bench.network(structure, structure.full(), weights, None)
+    second = cache.network(structure, structure.full(), weights, None)
     assert second is first
     np.testing.assert_array_equal(get_statistics(second), before)
 
 
 def test_a_resident_network_holds_the_given_weights_and_statistics():
     task = make_task()
-    structure, bench = tiny_structure(), Workbench(task)
+    structure, cache = tiny_structure(), ModelCache(task)
     keep = structure.full()
     keep[[2, 11]] = False
     spec = structure.spec(keep)
@@ -162,29 +162,29 @@ def test_a_resident_network_holds_the_given_weights_and_statistics():
         weights = rng.normal(size=spec.size).astype(np.float32)
         mean = rng.normal(size=spec.moments).astype(np.float32)
         statistics = Statistics(num_examples=5, mean=mean, variance=mean**2)
-        model = bench.network(structure, keep, weights, statistics)
+        model = cache.network(structure, keep, weights, statistics)
         np.testing.assert_array_equal(get_weights(model), weights)
         np.testing.assert_array_equal(get_statistics(model), (mean, mean**2))
 
 
 def test_only_a_few_networks_stay_built():
     task = make_task()
-    structure, bench = tiny_structure(), Workbench(task)
+    structure, cache = tiny_structure(), ModelCache(task)
     weights = get_weights(task.build_model())
-    full = bench.network(structure, structure.full(), weights, None)
+    full = cache.network(structure, structure.full(), weights, None)
     for unit in range(4):
         keep = structure.full()
         keep[unit] = False
         small = np.zeros(structure.spec(keep).size, dtype=np.float32)
-        bench.network(structure, keep, small, None)
-    assert bench.network(structure, structure.full(), weights, None) is not full
+        cache.network(structure, keep, small, None)
+    assert cache.network(structure, structure.full(), weights, None) is not full
 
 
 def test_a_wrong_structure_does_not_stand_for_the_right_one():
-    bench, right = Workbench(make_task()), tiny_structure()
+    cache, right = ModelCache(make_task()), tiny_structure()
     other = Structure.from_json(right.to_json().replace(b'"conv1"', b'"convX"'))
     assert other.digest != right.digest
-    assert bench.structure(right.digest, other.to_json()).digest == other.digest
-    assert bench.structure(right.digest, right.to_json()).digest == right.digest
+    assert cache.structure(right.digest, other.to_json()).digest == other.digest
+    assert cache.structure(right.digest, right.to_json()).digest == right.digest
     with pytest.raises(PayloadError):
-        bench.structure(b"0" * 16, b"no structure")
+        cache.structure(b"0" * 16, b"no structure")

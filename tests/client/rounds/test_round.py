@@ -14,9 +14,9 @@ from helpers.tiny_federation import (
     tiny_structure,
 )
 
-from fedprune.client.rounds.opened import held_teacher, open_plan
+from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.client.rounds.opened import open_plan, stored_teacher
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError, IntegrityError, PayloadError
@@ -39,24 +39,24 @@ class Client:
 
     def __init__(self, root, examples=None, cursor=SCORING, **changes):
         self.task = make_task(examples=examples, **changes)
-        self.setting = make_setting(self.task)
-        self.state = replace(start(self.task, self.setting), cursor=cursor)
-        self.work = plan_round(self.state, self.setting)
+        self.run_spec = make_setting(self.task)
+        self.state = replace(start(self.task, self.run_spec), cursor=cursor)
+        self.work = plan_round(self.state, self.run_spec)
         self.plan = plan_for(self.work)
-        self.bench = Workbench(self.task)
+        self.cache = ModelCache(self.task)
         self.store = ClientStore(root, self.plan.client_id)
 
     def answer(self, plan=None):
-        return answer_to(self.plan if plan is None else plan, self.bench, self.store)
+        return answer_to(self.plan if plan is None else plan, self.cache, self.store)
 
     def decode(self, data):
         asked = replace(self.work, plan=self.plan)
-        expected = asked.expected(asked.asking.orders[0])
+        expected = asked.expected(asked.request.assignments[0])
         return codec.decode_update(data, expected)
 
     def with_plan(self, prune_plan: PrunePlan, **changes):
         """Return the plan with the network that another prune plan keeps."""
-        structure = self.setting.structure
+        structure = self.run_spec.structure
         weights = remap(
             self.state.weights, structure, structure.full(), prune_plan.keep
         )
@@ -100,7 +100,7 @@ def test_an_answer_does_not_depend_on_who_was_played_before(tmp_path):
     alone = first.answer()
     other = Client(tmp_path / "two")
     neighbour = plan_for(other.work, 3)
-    answer_to(neighbour, other.bench, ClientStore(tmp_path, neighbour.client_id))
+    answer_to(neighbour, other.cache, ClientStore(tmp_path, neighbour.client_id))
     assert other.answer() == alone
 
 
@@ -138,7 +138,7 @@ def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choic
 
     monkeypatch.setattr("fedprune.client.rounds.round.get_weights", remember)
     found = client.decode(client.answer()).delta
-    total, shape = trained[0] - client.work.weights, codec.Shape(client.work.spec)
+    total, shape = trained[0] - client.work.weights, codec.Layout(client.work.spec)
     wanted = {
         "rate": sparsify_by_rate(total, 0.25, shape, codec.value_bits("step")),
         "magnitude": sparsify(total, 0.25),
@@ -232,7 +232,9 @@ def test_a_client_that_missed_cuts_needs_only_the_newest_plan(tmp_path):
     client.plan = client.with_plan(twice, round=5, acknowledged=1)
     spec = tiny_structure().spec(twice.keep)
     weights = codec.decode_weights(client.plan.broadcast.weights, spec)
-    client.work = replace(client.work, known=codec.Known.of(spec, weights))
+    client.work = replace(
+        client.work, side_info=codec.SideInformation.of(spec, weights)
+    )
     assert client.decode(client.answer()).delta.size == spec.size
 
 
@@ -289,7 +291,7 @@ def test_targets_of_another_network_are_refused(tmp_path):
     client = Client(tmp_path)
     targets = np.zeros(15, dtype=bool)
     with pytest.raises(PayloadError) as caught:
-        open_plan(replace(client.plan, targets=targets), client.bench, client.store)
+        open_plan(replace(client.plan, targets=targets), client.cache, client.store)
     assert caught.value.field == "targets"
 
 
@@ -309,7 +311,7 @@ def taught(root, **changes):
     client.state = replace(
         client.state, round=1, cursor=cursor, dense=teacher, previous=teacher
     )
-    client.work = plan_round(client.state, client.setting)
+    client.work = plan_round(client.state, client.run_spec)
     client.plan = plan_for(client.work)
     return client
 
@@ -343,6 +345,6 @@ def test_a_broadcast_that_is_to_be_kept_serves_as_the_next_teacher(tmp_path):
     assert client.plan.keep_broadcast
     client.answer()
     teacher = client.plan.broadcast
-    found = held_teacher(teacher.digest, client.store)
+    found = stored_teacher(teacher.digest, client.store)
     assert (found.digest, found.weights) == (teacher.digest, teacher.weights)
     np.testing.assert_array_equal(found.plan.keep, teacher.plan.keep)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedprune.client.rounds.measure import balanced
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.score import CRITERIA, score
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure
@@ -48,18 +48,20 @@ def score_tiny(model, criterion="taylor", task=None, structure=None, keep=None):
 
 def gate_gradients(model, inputs, targets):
     """Return dL/dg of a factor g on each channel of each norm's output."""
-    gates = {name: torch.ones(8, requires_grad=True) for name in ("bn", "bn1", "bn2")}
+    measure_points = {
+        name: torch.ones(8, requires_grad=True) for name in ("bn", "bn1", "bn2")
+    }
     handles = [
         getattr(model, name).register_forward_hook(
             lambda _, __, out, gate=gate: out * gate[None, :, None, None]
         )
-        for name, gate in gates.items()
+        for name, gate in measure_points.items()
     ]
     loss = nn.functional.cross_entropy(model(inputs), targets, reduction="sum")
-    found = torch.autograd.grad(loss, list(gates.values()))
+    found = torch.autograd.grad(loss, list(measure_points.values()))
     for handle in handles:
         handle.remove()
-    return dict(zip(gates, (one.numpy() for one in found), strict=True))
+    return dict(zip(measure_points, (one.numpy() for one in found), strict=True))
 
 
 def test_taylor_is_the_gradient_of_a_gate_on_each_channel_summed_over_batches():
@@ -121,7 +123,7 @@ def test_scores_of_a_cut_network_are_one_finite_number_for_each_kept_unit(criter
     keep = structure.full()
     keep[[0, 7, 8, 9]] = False
     weights = remap(get_weights(tiny()), structure, structure.full(), keep)
-    model = Workbench(task).network(structure, keep, weights, None)
+    model = ModelCache(task).network(structure, keep, weights, None)
     found = score_tiny(model, criterion, keep=keep)
     assert found.dtype == np.float32
     assert found.shape == (12,)

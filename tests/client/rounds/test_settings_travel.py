@@ -8,10 +8,10 @@ import pytest
 
 from fedprune.client import rounds
 from fedprune.client.device.task import DeviceTask
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.config import load_config
 from fedprune.common.messages import Phase
@@ -20,7 +20,7 @@ from fedprune.common.pruning.plan import full_plan
 from fedprune.common.task import Task
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.rounds.state import Setting, new_state
+from fedprune.server.rounds.state import RunSpec, new_state
 from fedprune.server.runs.trying import structure_of
 
 TASK = {"task.model": "mlp", "task.data": "digits", "task.clients": 3}
@@ -46,14 +46,14 @@ def plan_of(config, clients):
     task = Task(config)
     model = task.build_model()
     structure = structure_of(task, model)
-    setting = Setting(
+    setting = RunSpec(
         run_id="main-1", config=config, structure=structure, clients=clients
     )
     cursor = Cursor(phase=Phase.SPARSIFY, index=2, step=0.5)
     state = new_state(structure, get_weights(model), cursor, full_plan(structure))
-    asking = plan_round(state, setting).asking
-    order = asking.orders[1]
-    shared = asking.variants[order.variant]
+    request = plan_round(state, setting).request
+    order = request.assignments[1]
+    shared = request.variants[order.variant]
     message = codec.address_plan(shared, order.client_id, order.acknowledged)
     return codec.decode_plan(message, 1 << 24)
 
@@ -73,16 +73,16 @@ def device(changes):
     return DeviceTask(load_config(None, TASK | changes), client_id="b", share=(1, 3))
 
 
-def answer(plan, bench, store):
-    return run_round(open_plan(plan, bench, store), bench, store)
+def answer(plan, cache, store):
+    return run_round(open_plan(plan, cache, store), cache, store)
 
 
 def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_path):
     plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))
     found = []
     for name, changes in (("same", SERVER), ("other", DEVICE)):
-        bench = Workbench(device(changes))
-        found.append(answer(plan, bench, ClientStore(tmp_path / name, "b")))
+        cache = ModelCache(device(changes))
+        found.append(answer(plan, cache, ClientStore(tmp_path / name, "b")))
     assert found[0] == found[1]
 
 
@@ -91,9 +91,9 @@ def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_p
 )
 def test_each_setting_of_the_plan_acts_on_the_device(tmp_path, change):
     plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))
-    bench = Workbench(device(DEVICE))
-    first = answer(plan, bench, ClientStore(tmp_path / "first", "b"))
+    cache = ModelCache(device(DEVICE))
+    first = answer(plan, cache, ClientStore(tmp_path / "first", "b"))
     other = replace(plan, settings=replace(plan.settings, **change))
-    assert answer(other, bench, ClientStore(tmp_path / "other", "b")) != first
+    assert answer(other, cache, ClientStore(tmp_path / "other", "b")) != first
     # What was made for one run is not taken for another.
-    assert answer(plan, bench, ClientStore(tmp_path / "again", "b")) == first
+    assert answer(plan, cache, ClientStore(tmp_path / "again", "b")) == first

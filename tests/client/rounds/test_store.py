@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedprune.client.rounds.broadcasts import Taken
+from fedprune.client.rounds.broadcasts import DecodedBroadcast
 from fedprune.client.rounds.opened import Opened
 from fedprune.client.rounds.send import _residual
 from fedprune.client.rounds.store import (
@@ -204,9 +204,9 @@ def test_a_damaged_shared_file_is_written_again(tmp_path):
 def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
     """Return what earlier rounds owe to a plan of ``round_``."""
     task = make_task(update__decay=decay)
-    setting = make_setting(task)
-    work = plan_round(start(task, setting), setting)
-    structure = setting.structure
+    run_spec = make_setting(task)
+    work = plan_round(start(task, run_spec), run_spec)
+    structure = run_spec.structure
     plan = full_plan(structure) if plan is None else plan
     asked = replace(
         plan_for(work),
@@ -218,8 +218,12 @@ def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
     for generation in generations:
         store.save_generation(generation)
     spec = structure.spec(plan.keep)
-    taken = Taken(came=asked.broadcast.weights, spec=spec, weights=work.weights)
-    opened = Opened(plan=asked, structure=structure, taken=taken, known=taken.known)
+    taken = DecodedBroadcast(
+        came=asked.broadcast.weights, spec=spec, weights=work.weights
+    )
+    opened = Opened(
+        plan=asked, structure=structure, taken=taken, side_info=taken.side_info
+    )
     return _residual(opened, store)
 
 
@@ -241,9 +245,9 @@ def test_a_round_that_was_not_acknowledged_owes_what_it_sent_too(
 
 
 def test_generations_of_the_asked_round_and_later_ones_are_ignored(tmp_path):
-    known, *unknown = (make_generation(round_) for round_ in (3, 4, 5))
-    found = owed(tmp_path, [known, *unknown], round_=4, acknowledged=3)
-    np.testing.assert_array_equal(found, known.residual)
+    side_info, *unknown = (make_generation(round_) for round_ in (3, 4, 5))
+    found = owed(tmp_path, [side_info, *unknown], round_=4, acknowledged=3)
+    np.testing.assert_array_equal(found, side_info.residual)
 
 
 def test_a_client_without_a_generation_owes_nothing(tmp_path):

@@ -8,12 +8,12 @@ import torch
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from torch import nn
 
-from fedprune.client.rounds.train import Lesson, distillation, teach, train
+from fedprune.client.rounds.train import LocalTraining, distillation, outputs_on, train
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import get_statistics, get_weights
 from fedprune.common.pruning.importance import zero_units
-from fedprune.common.sparsity.penalty import Aim, build_penalty
+from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 
 SETTINGS = TrainSettings(
     epochs=2,
@@ -47,7 +47,7 @@ def tiny(seed=0):
 
 
 def make_lesson(examples, *, task=None, penalty=None, teacher=None, **changes):
-    return Lesson(
+    return LocalTraining(
         examples=examples,
         task=make_task() if task is None else task,
         settings=replace(SETTINGS, **changes),
@@ -61,11 +61,11 @@ def rng(seed=0):
 
 
 def test_training_is_the_same_for_the_same_seed_and_another_for_another():
-    lesson = make_lesson(make_examples(30))
+    training = make_lesson(make_examples(30))
     found = []
     for seed in (1, 1, 2):
         model = tiny()
-        loss = train(model, lesson, rng(seed))
+        loss = train(model, training, rng(seed))
         found.append((loss, get_weights(model).tobytes()))
     assert found[0] == found[1]
     assert found[0] != found[2]
@@ -73,10 +73,12 @@ def test_training_is_the_same_for_the_same_seed_and_another_for_another():
 
 def test_training_learns():
     model, examples = tiny(), make_examples(60)
-    lesson = make_lesson(examples, epochs=20)
+    training = make_lesson(examples, epochs=20)
     first = train(tiny(), make_lesson(examples, epochs=1), rng())
-    assert train(model, lesson, rng()) < first / 2
-    assert (teach(model, examples).argmax(1).numpy() == examples.targets).mean() > 0.8
+    assert train(model, training, rng()) < first / 2
+    assert (
+        outputs_on(model, examples).argmax(1).numpy() == examples.targets
+    ).mean() > 0.8
 
 
 class Recorder(nn.Module):
@@ -146,14 +148,14 @@ def test_the_loss_is_the_mean_over_the_examples_of_the_last_epoch():
     inputs, targets = examples.batch(np.arange(21))
     with torch.no_grad():
         wanted = float(task.loss(model(inputs), targets).mean())
-    lesson = make_lesson(examples, task=task, lr=1e-9)
-    assert train(model, lesson, rng()) == pytest.approx(wanted, rel=1e-5)
+    training = make_lesson(examples, task=task, lr=1e-9)
+    assert train(model, training, rng()) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_penalty_ends_with_the_weights_in_front_of_the_shrink():
     structure, model = tiny_structure(), tiny()
     weights, full = get_weights(model), structure.full()
-    aim = Aim(name="bn-l1", strength=50.0)
+    aim = PenaltySpec(name="bn-l1", strength=50.0)
     penalty = build_penalty(structure, full, weights, aim)
     train(model, make_lesson(make_examples(20), penalty=penalty), rng())
     # The network was trained with every gamma at zero, and answers with none.
@@ -167,9 +169,9 @@ def test_a_penalty_ends_with_the_weights_in_front_of_the_shrink():
 def test_a_gradient_is_clipped_to_its_largest_norm():
     examples = make_examples(16)
     changes = {"clip": 0.01, "lr": 0.5, "momentum": 0.0}
-    lesson = make_lesson(examples, epochs=1, batch=16, **changes)
+    training = make_lesson(examples, epochs=1, batch=16, **changes)
     model = tiny()
-    train(model, lesson, rng())
+    train(model, training, rng())
     moved = np.linalg.norm(get_weights(model) - get_weights(tiny()))
     assert moved == pytest.approx(0.5 * 0.01, rel=1e-3)
 
@@ -212,30 +214,34 @@ def test_distillation_ignores_a_shift_of_all_outputs_of_an_example():
 def test_a_student_with_only_its_teacher_learns_nothing_from_targets():
     examples = make_examples(20)
     wrong = Examples(inputs=examples.inputs, targets=(examples.targets + 1) % 3)
-    teacher = teach(tiny(1), examples)
+    teacher = outputs_on(tiny(1), examples)
     found = []
-    for lesson in (examples, wrong):
+    for training in (examples, wrong):
         model = tiny()
-        train(model, make_lesson(lesson, teacher=teacher, distill_weight=1.0), rng())
+        train(model, make_lesson(training, teacher=teacher, distill_weight=1.0), rng())
         found.append(get_weights(model))
     np.testing.assert_array_equal(*found)
 
 
 def test_a_student_comes_nearer_to_its_teacher():
     examples = make_examples(40)
-    teacher = teach(tiny(1), examples)
+    teacher = outputs_on(tiny(1), examples)
     model = tiny()
-    lesson = make_lesson(examples, teacher=teacher, distill_weight=1.0, epochs=10)
-    before = distillation(teach(model, examples), teacher, SETTINGS, regression=False)
-    train(model, lesson, rng())
-    after = distillation(teach(model, examples), teacher, SETTINGS, regression=False)
+    training = make_lesson(examples, teacher=teacher, distill_weight=1.0, epochs=10)
+    before = distillation(
+        outputs_on(model, examples), teacher, SETTINGS, regression=False
+    )
+    train(model, training, rng())
+    after = distillation(
+        outputs_on(model, examples), teacher, SETTINGS, regression=False
+    )
     assert float(after) < 0.5 * float(before)
 
 
 def test_a_teacher_is_asked_in_eval_mode_and_in_order():
     model, examples = tiny().train(), make_examples(300)
     before = get_statistics(model)
-    together = teach(model, examples)
+    together = outputs_on(model, examples)
     np.testing.assert_array_equal(get_statistics(model), before)
-    alone = teach(model, examples.take(np.array([299])))
+    alone = outputs_on(model, examples.take(np.array([299])))
     torch.testing.assert_close(together[299:], alone)

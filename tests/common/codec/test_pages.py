@@ -36,7 +36,7 @@ def test_the_example_of_a_grid():
 
 def test_the_example_of_a_delta():
     one = SparseDelta(size=4, indices=np.array([1]), values=np.float32([0.25]))
-    known = codec.Known.of(SPEC, np.zeros(4, np.float32))
+    known = codec.SideInformation.of(SPEC, np.zeros(4, np.float32))
     data = codec.encode_delta(codec.quantise_delta(one, SPEC, "int8"), known)
     assert data == example(delta_page)
     found = codec.decode_delta(data, known, values="int8", max_entries=1)

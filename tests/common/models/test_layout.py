@@ -5,7 +5,7 @@ import torch
 from helpers.tiny_federation import Tiny, make_task
 from torch import nn
 
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.layout import lay_out
 from fedprune.server.runs.trying import try_network
@@ -79,7 +79,7 @@ def test_a_network_that_views_its_channels_passes_the_door_and_trains_when_cut()
     model = task.build_model()
     structure = try_network(task, model).structure
     assert structure.units == 16
-    bench, keep = Workbench(task), structure.full()
+    bench, keep = ModelCache(task), structure.full()
     keep[[0, 3, 9]] = False
     weights = get_weights(model)[: structure.spec(keep).size]
     for kept, values in ((structure.full(), get_weights(model)), (keep, weights)):
@@ -93,6 +93,6 @@ def test_what_clients_train_has_its_channels_last_wherever_that_works():
     task = make_task()
     structure = try_network(task, task.build_model()).structure
     weights = get_weights(task.build_model())
-    built = Workbench(task).network(structure, structure.full(), weights, None)
+    built = ModelCache(task).network(structure, structure.full(), weights, None)
     assert is_last(built.conv1.weight)
     assert not built.conv1.weight.is_contiguous()

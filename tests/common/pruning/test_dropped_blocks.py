@@ -27,7 +27,7 @@ from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.pruning.importance import (
     CRITERIA,
-    gates,
+    measure_points,
     weight_scores,
     zero_units,
 )
@@ -289,7 +289,7 @@ def test_every_criterion_of_weights_works_without_a_block(structure, criterion):
     assert not scores[~keep].any()
     assert scores[keep].any()
     assert not zero_units(structure, keep, weights).any()
-    places = {gate.tensor for gate in gates(structure.living(keep))}
+    places = {gate.tensor for gate in measure_points(structure.living(keep))}
     assert places
     assert not any(name.startswith(LAST) for name in places)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.importance import (
-    gates,
+    measure_points,
     unit_sum,
     weight_scores,
     zero_units,
@@ -117,7 +117,7 @@ def test_weights_of_another_network_are_refused():
 def test_scores_of_channels_are_added_onto_their_units():
     _, _, structure = build("groupnorm")
     full = structure.full()
-    norms = [gate for gate in gates(structure) if gate.kind == "norm"]
+    norms = [gate for gate in measure_points(structure) if gate.kind == "norm"]
     scores = {f"{gate.module}.weight": np.ones(len(gate.units)) for gate in norms}
     found = unit_sum(structure, full, scores)
     # Units of the residual stream have three norms, of the inner ones one.
@@ -142,7 +142,7 @@ def test_a_sum_does_not_depend_on_the_order_in_which_scores_are_given():
     full = structure.full()
     drawn = {
         f"{gate.module}.weight": rng(number).random(len(gate.units))
-        for number, gate in enumerate(gates(structure))
+        for number, gate in enumerate(measure_points(structure))
     }
     backwards = dict(reversed(drawn.items()))
     np.testing.assert_array_equal(
@@ -158,14 +158,14 @@ def test_scores_of_another_length_are_refused():
 
 def test_units_with_norms_are_measured_at_the_norms_others_at_the_producers():
     _, _, structure = build("depthwise")
-    found = [(gate.module, gate.kind) for gate in gates(structure)]
+    found = [(gate.module, gate.kind) for gate in measure_points(structure)]
     # The stem is added to a projection with a norm: its units have one.
     assert found == [("expand.1", "norm"), ("depth.1", "norm"), ("project.1", "norm")]
     _, _, lenet = build("lenet")
-    found = [(gate.module, gate.kind) for gate in gates(lenet)]
+    found = [(gate.module, gate.kind) for gate in measure_points(lenet)]
     assert found == [(name, "producer") for name in ("conv1", "conv2", "fc1", "fc2")]
     _, _, signal = build("signal")
-    found = [(gate.module, gate.kind) for gate in gates(signal)]
+    found = [(gate.module, gate.kind) for gate in measure_points(signal)]
     assert found == [("bn", "norm"), ("conv2", "producer"), ("bn2", "norm")]
 
 
@@ -173,7 +173,7 @@ def test_units_with_norms_are_measured_at_the_norms_others_at_the_producers():
 def test_every_unit_is_measured_and_every_gate_has_one_unit_a_channel(name):
     model, _, structure = build(name)
     seen = set()
-    for gate in gates(structure):
+    for gate in measure_points(structure):
         assert len(gate.units) == len(model.get_submodule(gate.module).weight)
         seen |= set(gate.units.tolist())
     assert seen - {-1} == set(range(structure.units))

@@ -8,11 +8,11 @@ import torch
 from helpers.pruning_nets import NETS, build, flat
 
 from fedprune.common.sparsity.gates import GATED, ChannelGates, build_gates
-from fedprune.common.sparsity.penalty import PENALTIES, Aim, build_penalty
+from fedprune.common.sparsity.penalty import PENALTIES, PenaltySpec, build_penalty
 
 
 def gates_of(structure, name="l0", strength=0.5, targets=None, keep=None):
-    aim = Aim(name=name, strength=strength, targets=targets)
+    aim = PenaltySpec(name=name, strength=strength, targets=targets)
     return build_gates(structure, structure.full() if keep is None else keep, aim)
 
 
@@ -20,7 +20,7 @@ def test_the_names_are_those_that_the_penalties_leave_to_gates():
     assert set(GATED) < set(PENALTIES)
     model, _, structure = build("resnet")
     for name in GATED:
-        aim = Aim(name=name, strength=0.5)
+        aim = PenaltySpec(name=name, strength=0.5)
         full = structure.full()
         assert build_penalty(structure, full, flat(model), aim) is None
     assert gates_of(structure, "bn-l1") is None

@@ -13,8 +13,8 @@ from fedprune.common.pruning.importance import zero_units
 from fedprune.common.sparsity.gates import GATED
 from fedprune.common.sparsity.penalty import (
     PENALTIES,
-    Aim,
     DualSteps,
+    PenaltySpec,
     build_penalty,
     shrink_weights,
     views,
@@ -79,7 +79,7 @@ def one_norm(gamma, beta, name, *, strength=0.5, targets=None):
     structure = structure_of(OneNorm)
     keep = structure.full()
     weights = weights_of(structure.spec(keep), bn__weight=gamma, bn__bias=beta)
-    aim = Aim(name=name, strength=strength, targets=targets)
+    aim = PenaltySpec(name=name, strength=strength, targets=targets)
     _, after = shrunken(structure, keep, weights, aim)
     return after["bn.weight"].tolist(), after["bn.bias"].tolist()
 
@@ -124,7 +124,7 @@ def test_a_unit_dies_in_all_tensors_of_its_norms_at_once(name, net):
     spec = structure.spec(keep)
     rng = np.random.default_rng(0)
     cut = rng.uniform(0.1, 2.0, spec.size).astype(np.float32)
-    _, after = shrunken(structure, keep, cut, Aim(name=name, strength=1.0))
+    _, after = shrunken(structure, keep, cut, PenaltySpec(name=name, strength=1.0))
     dead = zero_units(
         structure, keep, torch.cat([t.reshape(-1) for t in after.values()]).numpy()
     )
@@ -151,7 +151,7 @@ def test_units_shared_by_several_norms_die_in_all_of_them():
         tensors[norm][0] = 1e-3
         tensors[norm][1] = 1e-3 if number == 0 else 1.0
     _, after = shrunken(
-        structure, structure.full(), weights, Aim(name="bn-l1", strength=0.3)
+        structure, structure.full(), weights, PenaltySpec(name="bn-l1", strength=0.3)
     )
     for norm in shared.norms:
         assert after[norm][0] == 0.0
@@ -164,7 +164,7 @@ def test_tensors_that_are_not_named_do_not_change_a_bit(name, net):
     weights, structure = example(net)
     spec = structure.spec(structure.full())
     penalty = build_penalty(
-        structure, structure.full(), weights, Aim(name=name, strength=0.5)
+        structure, structure.full(), weights, PenaltySpec(name=name, strength=0.5)
     )
     before = weights.copy()
     after = views(spec, shrink_weights(penalty, spec, weights))
@@ -182,7 +182,7 @@ def test_tensors_that_are_not_named_do_not_change_a_bit(name, net):
 @pytest.mark.parametrize("name", ["group", "bn-l1", "bn-l1+group"])
 def test_weights_in_front_of_a_norm_are_never_changed(name):
     weights, structure = example("resnet")
-    aim = Aim(name=name, strength=0.5)
+    aim = PenaltySpec(name=name, strength=0.5)
     penalty = build_penalty(structure, structure.full(), weights, aim)
     assert penalty.tensors
     shapes = structure.shapes
@@ -198,7 +198,9 @@ def test_without_norms_group_shrinks_every_tensor_of_the_unit():
         fc1__bias=[0.1, 1.0, 1.0, 1.0],
         fc2__weight=[[0.1, 1.0, 1.0, 1.0]] * 2,
     )
-    _, after = shrunken(structure, keep, weights, Aim(name="group", strength=0.5))
+    _, after = shrunken(
+        structure, keep, weights, PenaltySpec(name="group", strength=0.5)
+    )
     assert after["fc1.weight"][0].tolist() == [0.0] * 3
     assert after["fc1.bias"].tolist() == [0.0, 0.5, 0.5, 0.5]
     assert after["fc2.weight"].tolist() == [[0.0, 0.5, 0.5, 0.5]] * 2
@@ -213,7 +215,7 @@ def test_l1_takes_a_share_of_the_median_from_every_weight_and_from_no_bias():
         fc2__weight=[[-4.0, 1.0, 2.0, -2.0], [0.5, 2.0, 2.0, 2.0]],
         fc1__bias=[0.1, 0.1, 0.1, 0.1],
     )
-    _, after = shrunken(structure, keep, weights, Aim(name="l1", strength=0.5))
+    _, after = shrunken(structure, keep, weights, PenaltySpec(name="l1", strength=0.5))
     wanted = [[-3.0, 0.0, 1.0, -1.0], [0.0, 1.0, 1.0, 1.0]]
     assert np.abs(after["fc2.weight"].numpy() - wanted).max() == 0.0
     assert after["fc1.weight"].tolist() == [[0.5] * 3] * 4
@@ -223,7 +225,7 @@ def test_l1_takes_a_share_of_the_median_from_every_weight_and_from_no_bias():
 @pytest.mark.parametrize(("name", "strength"), [("none", 1.0), ("group", 0.0)])
 def test_a_penalty_that_changes_nothing_is_none(name, strength):
     weights, structure = example("resnet")
-    aim = Aim(name=name, strength=strength)
+    aim = PenaltySpec(name=name, strength=strength)
     assert build_penalty(structure, structure.full(), weights, aim) is None
 
 
@@ -231,7 +233,10 @@ def test_an_unknown_penalty_is_refused_by_name():
     weights, structure = example("resnet")
     with pytest.raises(ConfigError, match=r"client\.penalty is 'lasso'; want one of"):
         build_penalty(
-            structure, structure.full(), weights, Aim(name="lasso", strength=1.0)
+            structure,
+            structure.full(),
+            weights,
+            PenaltySpec(name="lasso", strength=1.0),
         )
 
 
@@ -243,7 +248,7 @@ def parameters_of(structure, weights):
 @pytest.mark.parametrize("steps", [2, 3, 10])
 def test_the_shrink_of_a_round_does_not_depend_on_the_number_of_steps(steps):
     weights, structure = example("resnet")
-    aim = Aim(name="bn-l1+group", strength=0.8)
+    aim = PenaltySpec(name="bn-l1+group", strength=0.8)
     penalty = build_penalty(structure, structure.full(), weights, aim)
 
     def shrink_in(count):
@@ -263,7 +268,7 @@ def test_the_shrink_of_a_round_does_not_depend_on_the_number_of_steps(steps):
 
 def test_every_step_adds_an_equal_part_of_the_shrink():
     weights, structure = example("resnet")
-    aim = Aim(name="bn-l1", strength=0.8)
+    aim = PenaltySpec(name="bn-l1", strength=0.8)
     penalty = build_penalty(structure, structure.full(), weights, aim)
     parameters = parameters_of(structure, weights)
     dual = DualSteps(penalty, parameters, 4)
@@ -277,7 +282,7 @@ def test_every_step_adds_an_equal_part_of_the_shrink():
 
 def test_the_answer_holds_the_weights_before_the_shrink():
     weights, structure = example("resnet")
-    aim = Aim(name="bn-l1+group", strength=5.0)
+    aim = PenaltySpec(name="bn-l1+group", strength=5.0)
     penalty = build_penalty(structure, structure.full(), weights, aim)
     parameters = parameters_of(structure, weights)
     dual = DualSteps(penalty, parameters, 2)
@@ -307,7 +312,7 @@ def descend(structure, weights, penalty, steps=5):
 def test_a_threshold_of_zero_is_plain_training():
     weights, structure = example("resnet")
     nobody = np.zeros(structure.units, dtype=bool)
-    aim = Aim(name="bn-l1+group", strength=0.5, targets=nobody)
+    aim = PenaltySpec(name="bn-l1+group", strength=0.5, targets=nobody)
     penalty = build_penalty(structure, structure.full(), weights, aim)
     plain = descend(structure, weights, None)
     for name, value in descend(structure, weights, penalty).items():
@@ -316,7 +321,7 @@ def test_a_threshold_of_zero_is_plain_training():
 
 def test_gradients_are_taken_at_the_shrunken_weights():
     weights, structure = example("resnet")
-    aim = Aim(name="bn-l1", strength=5.0)
+    aim = PenaltySpec(name="bn-l1", strength=5.0)
     penalty = build_penalty(structure, structure.full(), weights, aim)
     plain = descend(structure, weights, None)
     dual = descend(structure, weights, penalty)

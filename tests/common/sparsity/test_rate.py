@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprune.common import codec
-from fedprune.common.codec import Shape
+from fedprune.common.codec import Layout
 from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
 from fedprune.common.spec import ModelSpec, TensorSpec
 
@@ -22,7 +22,7 @@ SPEC = ModelSpec(
     moments=0,
     units=0,
 )
-SHAPE = Shape(SPEC)
+SHAPE = Layout(SPEC)
 
 
 def matrix(*shape):
@@ -107,7 +107,7 @@ def test_an_entry_that_stands_alone_waits_until_it_has_grown():
     lonely = 7 * 50 + 45
     for value, sent in ((1.2, False), (5.0, True)):
         total[lonely] = value
-        found = sparsify_by_rate(total, 40 / 400, Shape(spec), 1.0)
+        found = sparsify_by_rate(total, 40 / 400, Layout(spec), 1.0)
         assert (lonely in found.indices) is sent
 
 
@@ -138,7 +138,7 @@ def test_nothing_is_lost_and_the_input_is_not_changed():
 def test_zeros_and_empty_networks_send_nothing():
     nothing = sparsify_by_rate(np.zeros(SPEC.size, np.float32), 0.5, SHAPE, 1.0)
     assert (nothing.size, len(nothing.indices)) == (SPEC.size, 0)
-    empty = Shape(ModelSpec(tensors=(), moments=0, units=0))
+    empty = Layout(ModelSpec(tensors=(), moments=0, units=0))
     assert sparsify_by_rate(np.zeros(0, np.float32), 0.5, empty, 1.0).size == 0
 
 
@@ -147,8 +147,8 @@ def test_messages_are_shorter_than_their_loss_of_energy():
     rng = np.random.default_rng(3)
     scales = np.outer(rng.gamma(2, size=200), rng.gamma(2, size=300))
     total = (rng.laplace(size=(200, 300)) * scales).astype(np.float32).reshape(-1)
-    known = codec.Known.of(spec, np.zeros(spec.size, np.float32))
-    by_rate = sparsify_by_rate(total, 0.05, known.shape, 1.0)
+    known = codec.SideInformation.of(spec, np.zeros(spec.size, np.float32))
+    by_rate = sparsify_by_rate(total, 0.05, known.layout, 1.0)
     largest = sparsify(total, 0.05)
 
     def size(delta):

@@ -10,7 +10,7 @@ import torch
 from helpers.tiny_federation import Tiny, make_task, tiny_structure
 
 from fedprune.client.device.task import take_final
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.artifacts.load import KEEP_KEY, STRUCTURE_KEY, load_model
@@ -272,7 +272,7 @@ STRUCTURES = {
 
 @pytest.mark.parametrize("text", STRUCTURES.values(), ids=STRUCTURES)
 def test_a_device_compares_a_structure_with_its_own_network_first(text, tmp_path):
-    bench = Workbench(make_task())
+    bench = ModelCache(make_task())
     with pytest.raises(PayloadError, match="not this client's network") as caught:
         bench.structure(digest_of(text), text)
     assert caught.value.reason is Reason.MISMATCH

@@ -131,7 +131,7 @@ def times(factor):
 
 
 @dataclass
-class Setting:
+class AttributeSize:
     """A setting in a class of its own."""
 
     value: float
@@ -164,8 +164,8 @@ INSIDE = {
     "a function": {"act": times(2)},
     "a function that holds another number": {"act": times(3)},
     "an own forward": {"middle__forward": times(2)},
-    "a dataclass": {"middle__setting": Setting(2.0)},
-    "the same with another value": {"middle__setting": Setting(3.0)},
+    "a dataclass": {"middle__setting": AttributeSize(2.0)},
+    "the same with another value": {"middle__setting": AttributeSize(3.0)},
     "an enum": {"middle__kind": Kind.A},
     "another of it": {"middle__kind": Kind.B},
     "a partial": {"act": partial(torch.mul, other=2)},

@@ -452,7 +452,7 @@ def test_a_size_that_is_calculated_with_is_never_cut():
 
 
 def test_adding_one_channel_to_all_keeps_that_channel():
-    class Gate(nn.Module):
+    class MeasurePoint(nn.Module):
         def __init__(self):
             super().__init__()
             self.gate = nn.Conv2d(8, 1, 1)
@@ -460,7 +460,7 @@ def test_adding_one_channel_to_all_keeps_that_channel():
         def forward(self, x):
             return x + self.gate(x)
 
-    structure = find_structure(Net(Gate()), IMAGE)
+    structure = find_structure(Net(MeasurePoint()), IMAGE)
     assert structure.widths(structure.full()) == {"conv": 8, "conv2": 6}
 
 

@@ -10,8 +10,8 @@ import pytest
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.processes import (
     ALIVE,
-    Keeper,
     Process,
+    Supervisor,
     environment,
     is_alive,
     tail,
@@ -48,13 +48,13 @@ def test_leaving_ends_every_process_also_one_that_does_not_want_to(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr("fedprune.common.system.processes._GRACE_S", 1.0)
-    with Keeper(never) as keeper:
-        keeper.start(process(tmp_path, SLEEP, "a"))
-        keeper.start(process(tmp_path, STUBBORN, "b"))
+    with Supervisor(never) as supervisor:
+        supervisor.start(process(tmp_path, SLEEP, "a"))
+        supervisor.start(process(tmp_path, STUBBORN, "b"))
         for name in "ab":
             until(lambda name=name: "up" in tail(tmp_path / f"{name}.log"))
-        numbers = [p.pid for p in keeper._running.values()]
-    codes = [p.returncode for p in keeper._running.values()]
+        numbers = [p.pid for p in supervisor._running.values()]
+    codes = [p.returncode for p in supervisor._running.values()]
     assert codes == [-signal.SIGTERM, -signal.SIGKILL]
     for number in numbers:
         with pytest.raises(ProcessLookupError):
@@ -64,57 +64,57 @@ def test_leaving_ends_every_process_also_one_that_does_not_want_to(
 def test_a_process_that_ends_is_started_again_after_its_pause(tmp_path):
     seen = []
 
-    def judge(ended, code):
+    def policy(ended, code):
         seen.append((ended.name, code))
         return 0.0
 
     code = "print('up', flush=True); raise SystemExit(3)"
-    with Keeper(judge) as keeper:
-        keeper.start(process(tmp_path, code))
-        keeper.run(lambda: len(seen) >= 2)
+    with Supervisor(policy) as supervisor:
+        supervisor.start(process(tmp_path, code))
+        supervisor.run(lambda: len(seen) >= 2)
     assert seen[:2] == [("one", 3), ("one", 3)]
     assert tail(tmp_path / "one.log").count("up") >= 2
 
 
 def test_a_judge_that_gives_up_ends_the_service(tmp_path):
-    def judge(ended, code):
+    def policy(ended, code):
         msg = "no use"
         raise ConfigError(msg)
 
-    keeper = Keeper(judge)
+    supervisor = Supervisor(policy)
 
     def serve():
-        with keeper:
-            keeper.start(process(tmp_path, SLEEP, "other"))
-            keeper.start(process(tmp_path, "pass"))
-            keeper.run(lambda: False)
+        with supervisor:
+            supervisor.start(process(tmp_path, SLEEP, "other"))
+            supervisor.start(process(tmp_path, "pass"))
+            supervisor.run(lambda: False)
 
     with pytest.raises(ConfigError, match="no use"):
         serve()
-    assert keeper._running["other"].poll() is not None
+    assert supervisor._running["other"].poll() is not None
 
 
 def test_sigterm_ends_the_block_as_ctrl_c_does(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
-    keeper = Keeper(never)
+    supervisor = Supervisor(never)
 
     def serve():
-        with keeper:
-            keeper.start(process(tmp_path, SLEEP))
+        with supervisor:
+            supervisor.start(process(tmp_path, SLEEP))
             os.kill(os.getpid(), signal.SIGTERM)
             until(lambda: False)
 
     with pytest.raises(KeyboardInterrupt):
         serve()
-    assert keeper._running["one"].poll() is not None
+    assert supervisor._running["one"].poll() is not None
     signal.signal(signal.SIGTERM, before)
 
 
 def test_a_service_is_alive_while_all_its_processes_are(tmp_path):
     assert not is_alive(tmp_path)
-    with Keeper(lambda *_: 100.0, tmp_path / ALIVE) as keeper:
-        keeper.start(process(tmp_path, SLEEP))
-        keeper.check()
+    with Supervisor(lambda *_: 100.0, tmp_path / ALIVE) as supervisor:
+        supervisor.start(process(tmp_path, SLEEP))
+        supervisor.check()
         assert is_alive(tmp_path)
         os.utime(tmp_path / ALIVE, (0, 0))
         assert not is_alive(tmp_path)
@@ -126,9 +126,9 @@ def test_a_log_that_grows_is_emptied_while_its_process_writes_on(tmp_path, monke
     monkeypatch.setattr("fedprune.common.system.processes._LOOK_S", 0.0)
     code = "import time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.002)"
     log = tmp_path / "one.log"
-    with Keeper(never) as keeper:
-        keeper.start(process(tmp_path, code))
-        until(lambda: keeper.check() or (tmp_path / "one.log.1").exists())
+    with Supervisor(never) as supervisor:
+        supervisor.start(process(tmp_path, code))
+        until(lambda: supervisor.check() or (tmp_path / "one.log.1").exists())
         until(lambda: log.stat().st_size > 100)
         before = (tmp_path / "one.log.1").read_bytes().split()
         assert b"\0" not in log.read_bytes()
@@ -140,8 +140,8 @@ def test_a_child_ends_when_the_service_is_killed(tmp_path):
 
     code = (
         "import sys, os, signal; from pathlib import Path; "
-        "from fedprune.common.system.processes import Keeper, Process; "
-        "k = Keeper(lambda *_: 1.0).__enter__(); "
+        "from fedprune.common.system.processes import Supervisor, Process; "
+        "k = Supervisor(lambda *_: 1.0).__enter__(); "
         "k.start(Process(name='c', command=(sys.executable, '-c', "
         "'import time; time.sleep(60)'), environment=dict(os.environ), log=None)); "
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -20,11 +20,11 @@ from fedprune.common.pruning.importance import weight_scores, zero_units
 from fedprune.common.pruning.plan import check_plan, child_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.server.rounds.cycle import Cursor, is_cutting
-from fedprune.server.rounds.engine import Part, Single
+from fedprune.server.rounds.engine import IndividualUpdate, PartialAggregate
 from fedprune.server.rounds.finish import Answers, finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.rounds.state import Known, Snapshot, model_sha256, new_state
+from fedprune.server.rounds.state import ClientLedger, Snapshot, model_sha256, new_state
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
@@ -41,17 +41,17 @@ class Server:
 
     def __init__(self, cursor=WARM, **changes):
         self.task = make_task(**changes)
-        self.setting = make_setting(self.task)
-        self.state = replace(start(self.task, self.setting), cursor=cursor)
+        self.run_spec = make_setting(self.task)
+        self.state = replace(start(self.task, self.run_spec), cursor=cursor)
 
     @property
     def work(self):
-        return plan_round(self.state, self.setting)
+        return plan_round(self.state, self.run_spec)
 
     def answers(self, deltas, **fields):
         """Return answers whose deltas, each float[size], carry ten examples each."""
         work = self.work
-        total = Accumulator(work.spec.size, work.asking.limits)
+        total = Accumulator(work.spec.size, work.request.limits)
         records = []
         for number, dense in enumerate(deltas):
             indices = np.flatnonzero(dense)
@@ -70,7 +70,7 @@ class Server:
         return Answers(records=tuple(records), total=total)
 
     def finish(self, answers):
-        return finish_round(self.state, self.work, answers, self.setting)
+        return finish_round(self.state, self.work, answers, self.run_spec)
 
     def noise(self, count=4, seed=0):
         rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def test_too_few_answers_leave_the_state_as_it_was():
         server.finish(answers)
     kept = state_from_bytes(before, "x", "before")
     assert kept.weights.tobytes() == server.state.weights.tobytes()
-    assert (server.state.round, dict(server.state.known)) == (0, {})
+    assert (server.state.round, dict(server.state.ledgers)) == (0, {})
     after, _ = server.finish(refused(server.answers(server.noise()), 1))
     assert after.round == 1
 
@@ -142,29 +142,33 @@ def test_totals_count_the_bytes_of_everybody_and_the_messages_of_the_accepted():
 
 def test_the_ledger_notes_who_holds_what_and_sends_all_again_to_who_failed():
     server = Server(cursor=CUTTING)
-    old = Known(acknowledged=4, structure=True, teacher=b"t" * 16, held=4)
-    known = {f"client-00{n}": old for n in (0, 1, 2)}
-    server.state = replace(server.state, round=5, known=known)
+    old = ClientLedger(acknowledged=4, structure=True, teacher=b"t" * 16, held=4)
+    ledgers = {f"client-00{n}": old for n in (0, 1, 2)}
+    server.state = replace(server.state, round=5, ledgers=ledgers)
     answers = server.answers(server.noise(), importance=np.ones(16, np.float32))
     records = list(refused(answers, 1).records)
     records[2] = replace(records[2], status=Status.LATE)
     answers = replace(answers, records=tuple(records))
     kept = server.work.plan.broadcast.digest
     after, _ = server.finish(answers)
-    assert dict(after.known) == {
-        "client-000": Known(acknowledged=6, structure=True, teacher=kept, held=6),
-        "client-001": Known(acknowledged=4),
-        "client-002": Known(acknowledged=4),
-        "client-003": Known(acknowledged=6, structure=True, teacher=kept, held=6),
+    assert dict(after.ledgers) == {
+        "client-000": ClientLedger(
+            acknowledged=6, structure=True, teacher=kept, held=6
+        ),
+        "client-001": ClientLedger(acknowledged=4),
+        "client-002": ClientLedger(acknowledged=4),
+        "client-003": ClientLedger(
+            acknowledged=6, structure=True, teacher=kept, held=6
+        ),
     }
 
 
 def test_a_client_that_was_not_asked_keeps_its_line_in_the_ledger():
     server = Server()
-    line = Known(acknowledged=1, structure=True, teacher=b"t" * 16)
-    server.state = replace(server.state, round=3, known={"client-009": line})
+    line = ClientLedger(acknowledged=1, structure=True, teacher=b"t" * 16)
+    server.state = replace(server.state, round=3, ledgers={"client-009": line})
     after, _ = server.finish(server.answers(server.noise()))
-    assert after.known["client-009"] == line
+    assert after.ledgers["client-009"] == line
 
 
 def test_statistics_are_pooled_and_stay_when_nobody_measured():
@@ -188,7 +192,7 @@ def median_answers(server, rows):
     """Return answers for the median: rows of {position: value}."""
     work = server.work
     answers = server.answers(server.noise(len(rows)))
-    singles = []
+    individual_updates = []
     for number, row in enumerate(rows):
         delta = SparseDelta(
             size=work.spec.size,
@@ -196,8 +200,10 @@ def median_answers(server, rows):
             values=np.float32([row[place] for place in sorted(row)]),
         )
         name = f"client-{number:03d}"
-        singles.append(Single(client_id=name, answer=b"", delta=delta))
-    return replace(answers, singles=tuple(singles))
+        individual_updates.append(
+            IndividualUpdate(client_id=name, answer=b"", delta=delta)
+        )
+    return replace(answers, individual_updates=tuple(individual_updates))
 
 
 def median_server(cursor=WARM):
@@ -224,7 +230,7 @@ def test_the_median_does_not_depend_on_the_order_of_the_answers():
         for _ in range(4)
     ]
     answers = median_answers(server, rows)
-    turned = replace(answers, singles=answers.singles[::-1])
+    turned = replace(answers, individual_updates=answers.individual_updates[::-1])
     one, two = (server.finish(a)[0].weights.tobytes() for a in (answers, turned))
     assert one == two
 
@@ -243,7 +249,7 @@ def test_a_sparsify_round_ends_with_exact_zeros_in_what_is_sent_next():
     targets = server.work.plan.targets
     assert targets.any()
     after, _ = server.finish(server.answers(server.noise()))
-    sent = plan_round(after, server.setting).weights
+    sent = plan_round(after, server.run_spec).weights
     structure = tiny_structure()
     assert zero_units(structure, after.keep, sent).tolist() == targets.tolist()
 
@@ -292,7 +298,7 @@ def test_a_cut_slices_weights_and_statistics_alike():
     )
     np.testing.assert_allclose(after.statistics.variance, after.statistics.mean + 1)
     # The next plan can be made: everything has the size of the smaller network.
-    assert plan_round(after, server.setting).spec.size == len(after.weights)
+    assert plan_round(after, server.run_spec).spec.size == len(after.weights)
 
 
 def test_a_cut_takes_the_least_important_units_and_makes_a_child_plan():
@@ -374,7 +380,7 @@ def test_one_hostile_scorer_does_not_change_what_is_cut():
 def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes):
     """Return a server whose last cut is judged now, and its answers."""
     server = Server(cursor, prune__max_loss_increase=0.2, **changes)
-    structure, full = server.setting.structure, server.state.plan
+    structure, full = server.run_spec.structure, server.state.plan
     keep = full.keep.copy()
     keep[[0, 9]] = False
     before = Snapshot(
@@ -417,7 +423,7 @@ def test_a_cut_that_cost_too_much_is_undone():
         GUARDED, phase=Phase.SPARSIFY, cycle=0, progress=0.0, step=0.25
     )
     # The next plan can be made, and says that units come back.
-    plan = plan_round(after, server.setting).plan
+    plan = plan_round(after, server.run_spec).plan
     assert plan.broadcast.plan.rollback
 
 
@@ -425,7 +431,7 @@ def test_a_rollback_still_counts_the_round_and_its_answers():
     server, answers = guarded(1.5)
     after, _ = server.finish(answers)
     assert after.round == 5
-    assert after.known["client-000"].acknowledged == 5
+    assert after.ledgers["client-000"].acknowledged == 5
     assert after.totals.messages_up == 4
 
 
@@ -521,32 +527,32 @@ def test_parts_are_added_and_records_come_in_the_order_of_their_ids(tmp_path):
 
     class Split:
         def ask(self, work):
-            asking = work.asking
-            for order in reversed(asking.orders):
-                single = replace(asking, orders=(order,))
-                yield from engine.ask(replace(work, asking=single))
-            empty = Accumulator(work.spec.size, asking.limits)
-            yield Part(records=(), total=empty, bytes_simulation=5)
+            request = work.request
+            for assignment in reversed(request.assignments):
+                individual = replace(request, assignments=(assignment,))
+                yield from engine.ask(replace(work, request=individual))
+            empty = Accumulator(work.spec.size, request.limits)
+            yield PartialAggregate(records=(), total=empty, bytes_simulation=5)
 
     parts = collect(work, Split())
     assert parts.total.delta_sum.tobytes() == whole.total.delta_sum.tobytes()
-    assert [r.client_id for r in parts.records] == list(server.setting.clients)
+    assert [r.client_id for r in parts.records] == list(server.run_spec.clients)
     assert parts.bytes_simulation == 5
 
 
 def test_a_whole_run_meets_its_budget_and_ends(tmp_path):
     task = make_task()
-    setting = make_setting(task)
+    run_spec = make_setting(task)
     cuts = []
 
     def is_done(cursor):
         cuts.append(is_cutting(cursor, task.config.rounds))
         return cursor.done
 
-    state = forward_to(start(task, setting), setting, task, tmp_path, is_done)
+    state = forward_to(start(task, run_spec), run_spec, task, tmp_path, is_done)
     assert state.round == len(cuts) - 1
     assert sum(cuts) - state.totals.rollbacks >= 1
-    size = setting.structure.spec(setting.structure.full()).size
+    size = run_spec.structure.spec(run_spec.structure.full()).size
     assert len(state.weights) <= 0.5 * size
     assert state.statistics is not None
     assert state.totals.refused == state.totals.failed == 0

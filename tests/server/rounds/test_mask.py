@@ -25,12 +25,12 @@ UNSTRUCTURED = {
 def federation(cursor=FINAL, **changes):
     """Return setting and state of the tiny federation, its cuts over."""
     task = make_task(**UNSTRUCTURED | changes)
-    setting = make_setting(task)
-    return setting, replace(start(task, setting), cursor=cursor)
+    run_spec = make_setting(task)
+    return run_spec, replace(start(task, run_spec), cursor=cursor)
 
 
-def taken(state, setting):
-    return take_mask(state, setting)
+def taken(state, run_spec):
+    return take_mask(state, run_spec)
 
 
 def matrices(spec):
@@ -40,9 +40,9 @@ def matrices(spec):
 
 
 def test_the_mask_zeroes_all_but_its_share_of_the_matrices():
-    setting, state = federation()
-    after = taken(state, setting)
-    inside = matrices(setting.structure.spec(state.keep))
+    run_spec, state = federation()
+    after = taken(state, run_spec)
+    inside = matrices(run_spec.structure.spec(state.keep))
     assert np.count_nonzero(after.mask.keep[inside]) == np.ceil(0.25 * inside.sum())
     assert after.mask.keep[~inside].all()
     np.testing.assert_array_equal(after.weights, after.mask.apply(state.weights))
@@ -50,14 +50,14 @@ def test_the_mask_zeroes_all_but_its_share_of_the_matrices():
 
 
 def test_entries_are_ranked_by_magnitude_unless_told_otherwise():
-    setting, state = federation()
-    mask = taken(state, setting).mask
-    inside = matrices(setting.structure.spec(state.keep))
+    run_spec, state = federation()
+    mask = taken(state, run_spec).mask
+    inside = matrices(run_spec.structure.spec(state.keep))
     size = np.abs(state.weights)
     least, best = size[inside & mask.keep].min(), size[inside & ~mask.keep].max()
     assert least >= best
-    setting, _ = federation(prune__mask__kind="sensitivity")
-    other = taken(state, setting).mask
+    run_spec, _ = federation(prune__mask__kind="sensitivity")
+    other = taken(state, run_spec).mask
     assert np.count_nonzero(other.keep) == np.count_nonzero(mask.keep)
     assert (other.keep != mask.keep).any()
 
@@ -74,24 +74,24 @@ def test_entries_are_ranked_by_magnitude_unless_told_otherwise():
     ],
 )
 def test_no_mask_is_chosen_before_the_cuts_are_over_or_twice(cursor):
-    setting, state = federation(cursor)
-    assert taken(state, setting) is state
+    run_spec, state = federation(cursor)
+    assert taken(state, run_spec) is state
 
 
 def test_without_final_rounds_the_closing_round_is_sent_masked():
-    setting, state = federation(replace(FINAL, closing=True), rounds__final=0)
-    assert taken(state, setting).mask is not None
+    run_spec, state = federation(replace(FINAL, closing=True), rounds__final=0)
+    assert taken(state, run_spec).mask is not None
 
 
 def test_a_mask_of_several_steps_thins_out_and_stays_nested():
-    setting, state = federation(prune__mask__steps=2)
-    first = taken(state, setting)
-    second = taken(replace(first, cursor=replace(FINAL, index=2)), setting)
+    run_spec, state = federation(prune__mask__steps=2)
+    first = taken(state, run_spec)
+    second = taken(replace(first, cursor=replace(FINAL, index=2)), run_spec)
     assert second.mask.parent == first.mask.digest
     assert not (second.mask.keep & ~first.mask.keep).any()
     assert second.mask.density < first.mask.density
     third = replace(second, cursor=replace(FINAL, index=3))
-    assert taken(third, setting) is third
+    assert taken(third, run_spec) is third
 
 
 @pytest.mark.parametrize(("final", "steps"), [(0, 1), (1, 1), (2, 1), (3, 2), (6, 4)])
@@ -101,24 +101,24 @@ def test_a_mask_takes_two_thirds_of_the_final_rounds_unless_told_otherwise(
     assert mask_steps(MaskRule(kind="unstructured"), final) == steps
     assert mask_steps(MaskRule(kind="blocks", steps=5), final) == 5
     assert mask_steps(MaskRule(kind="n:m"), final) == 1
-    setting, state = federation(rounds__final=final, prune__mask__steps=0)
+    run_spec, state = federation(rounds__final=final, prune__mask__steps=0)
     closing = replace(FINAL, index=final + 1, closing=True)
     cursors = [replace(FINAL, index=i + 1) for i in range(final)] + [closing]
     densities = []
     for cursor in cursors:
-        before, state = state, taken(replace(state, cursor=cursor), setting)
+        before, state = state, taken(replace(state, cursor=cursor), run_spec)
         if state.mask is not before.mask:
             densities.append(state.mask.density)
     assert len(densities) == steps
     assert densities == sorted(densities, reverse=True)
-    inside = matrices(setting.structure.spec(state.keep))
+    inside = matrices(run_spec.structure.spec(state.keep))
     assert np.count_nonzero(state.mask.keep[inside]) == np.ceil(0.25 * inside.sum())
 
 
 def test_n_of_m_is_one_step_and_has_its_form():
-    setting, state = federation(prune__mask__kind="n:m", prune__mask__steps=2)
-    mask = taken(state, setting).mask
-    spec, start_ = setting.structure.spec(state.keep), 0
+    run_spec, state = federation(prune__mask__kind="n:m", prune__mask__steps=2)
+    mask = taken(state, run_spec).mask
+    spec, start_ = run_spec.structure.spec(state.keep), 0
     for tensor in spec.tensors:
         part = mask.keep[start_ : start_ + tensor.size].reshape(tensor.shape)
         start_ += tensor.size
@@ -126,14 +126,14 @@ def test_n_of_m_is_one_step_and_has_its_form():
             groups = np.moveaxis(part, 1, -1).reshape(-1, 4)
             assert (groups.sum(axis=1) == 2).all()
     again = replace(state, cursor=replace(FINAL, index=2), mask=mask)
-    assert taken(again, setting) is again
+    assert taken(again, run_spec) is again
 
 
 def test_the_mask_travels_only_to_those_who_lack_it():
-    setting, state = federation()
-    after = replace(taken(state, setting), mask_holders=frozenset(["client-001"]))
-    asking = plan_round(after, setting).asking
-    sizes = {o.client_id: len(asking.variants[o.variant]) for o in asking.orders}
+    run_spec, state = federation()
+    after = replace(taken(state, run_spec), mask_holders=frozenset(["client-001"]))
+    request = plan_round(after, run_spec).request
+    sizes = {o.client_id: len(request.variants[o.variant]) for o in request.assignments}
     assert len({size for c, size in sizes.items() if c != "client-001"}) == 1
     assert sizes["client-001"] < sizes["client-000"]
 
@@ -143,16 +143,16 @@ def record(name, status):
 
 
 def test_who_answered_holds_the_mask_and_who_failed_is_sent_it_again():
-    setting, state = federation()
-    held = replace(taken(state, setting), mask_holders=frozenset(["a", "b", "c"]))
+    run_spec, state = federation()
+    held = replace(taken(state, run_spec), mask_holders=frozenset(["a", "b", "c"]))
     records = [record("b", Status.FAILED), record("d", Status.ACCEPTED)]
     assert holders(held, records) == {"a", "c", "d"}
     assert holders(state, records) == frozenset()
 
 
 def test_what_clients_send_outside_of_the_mask_changes_nothing():
-    setting, state = federation()
-    after = taken(state, setting)
+    run_spec, state = federation()
+    after = taken(state, run_spec)
     moved = under_mask(after, after.weights + np.float32(1.0))
     assert (moved[~after.mask.keep] == 0.0).all()
     assert (moved[after.mask.keep] != 0.0).any()
@@ -160,6 +160,6 @@ def test_what_clients_send_outside_of_the_mask_changes_nothing():
 
 
 def test_the_control_run_has_no_mask():
-    setting, _ = federation()
-    assert control_config(setting.config, 5).prune.mask == MaskRule()
+    run_spec, _ = federation()
+    assert control_config(run_spec.config, 5).prune.mask == MaskRule()
     assert tiny_structure().units == 16

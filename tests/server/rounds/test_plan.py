@@ -27,7 +27,7 @@ from fedprune.server.rounds.cycle import (
     is_previewing,
 )
 from fedprune.server.rounds.plan import draw_cohort, plan_round, rate_of, update_density
-from fedprune.server.rounds.state import Known, Snapshot
+from fedprune.server.rounds.state import ClientLedger, Snapshot
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 TUNING = Cursor(phase=Phase.FINETUNE, index=1, cycle=1, progress=0.5, step=0.5)
@@ -35,8 +35,8 @@ TUNING = Cursor(phase=Phase.FINETUNE, index=1, cycle=1, progress=0.5, step=0.5)
 
 def prepare(cursor=CUTTING, **changes):
     task = make_task(**changes)
-    setting = make_setting(task)
-    return replace(start(task, setting), cursor=cursor), setting
+    run_spec = make_setting(task)
+    return replace(start(task, run_spec), cursor=cursor), run_spec
 
 
 def many(**changes):
@@ -44,10 +44,10 @@ def many(**changes):
 
 
 def test_a_cohort_is_drawn_without_replacement_from_all_clients():
-    setting = many()
-    cohorts = [draw_cohort(setting, round_, 0) for round_ in range(1, 40)]
+    run_spec = many()
+    cohorts = [draw_cohort(run_spec, round_, 0) for round_ in range(1, 40)]
     assert all(len(set(cohort)) == 8 for cohort in cohorts)
-    assert {c for cohort in cohorts for c in cohort} == set(setting.clients)
+    assert {c for cohort in cohorts for c in cohort} == set(run_spec.clients)
     assert len(set(cohorts)) > 30
 
 
@@ -65,25 +65,25 @@ def test_a_cohort_depends_on_seed_round_and_attempt_alone():
 def test_more_are_asked_by_the_over_selection_but_never_more_than_there_are(
     over_select, asked
 ):
-    setting = many(rounds__over_select=over_select)
-    assert len(draw_cohort(setting, 1, 0)) == asked
+    run_spec = many(rounds__over_select=over_select)
+    assert len(draw_cohort(run_spec, 1, 0)) == asked
 
 
 def test_over_selection_is_covered_by_the_bounds_of_the_sums():
     task = make_task(task__clients=30, rounds__cohort=8, rounds__over_select=1.5)
-    setting = make_setting(task)
-    work = plan_round(start(task, setting), setting)
-    asking = work.asking
-    assert asking.limits.clients == len(asking.orders) == 12
+    run_spec = make_setting(task)
+    work = plan_round(start(task, run_spec), run_spec)
+    request = work.request
+    assert request.limits.clients == len(request.assignments) == 12
     assert work.goal == 8
 
 
-def teacher_of(state, setting, seed=5):
+def teacher_of(state, run_spec, seed=5):
     """Return a snapshot as the server keeps it: decoded weights of a broadcast."""
-    spec = setting.structure.spec(state.keep)
+    spec = run_spec.structure.spec(state.keep)
     weights = np.random.default_rng(seed).normal(size=spec.size).astype(np.float32)
     broadcast, decoded = encode_network(
-        state.plan, weights, None, spec, setting.config.broadcast.values
+        state.plan, weights, None, spec, run_spec.config.broadcast.values
     )
     return Snapshot(
         round=1,
@@ -96,18 +96,18 @@ def teacher_of(state, setting, seed=5):
 
 
 def test_each_client_is_sent_what_it_lacks_and_nothing_else():
-    state, setting = prepare(TUNING)
-    teacher = teacher_of(state, setting)
-    a, b, c, d = setting.clients
+    state, run_spec = prepare(TUNING)
+    teacher = teacher_of(state, run_spec)
+    a, b, c, d = run_spec.clients
     known = {
-        a: Known(acknowledged=3, structure=True, teacher=teacher.digest),
-        b: Known(acknowledged=2, structure=True, teacher=b"0" * 16),
-        c: Known(acknowledged=0, structure=False, teacher=teacher.digest),
+        a: ClientLedger(acknowledged=3, structure=True, teacher=teacher.digest),
+        b: ClientLedger(acknowledged=2, structure=True, teacher=b"0" * 16),
+        c: ClientLedger(acknowledged=0, structure=False, teacher=teacher.digest),
     }
-    state = replace(state, round=3, dense=teacher, previous=teacher, known=known)
-    work = plan_round(state, setting)
-    plans = {name: plan_for(work, n) for n, name in enumerate(setting.clients)}
-    text = setting.structure.to_json()
+    state = replace(state, round=3, dense=teacher, previous=teacher, ledgers=known)
+    work = plan_round(state, run_spec)
+    plans = {name: plan_for(work, n) for n, name in enumerate(run_spec.clients)}
+    text = run_spec.structure.to_json()
     held = {
         name: (plan.structure_json == text, plan.teacher_broadcast is not None)
         for name, plan in plans.items()
@@ -124,25 +124,25 @@ def test_each_client_is_sent_what_it_lacks_and_nothing_else():
     for name, plan in plans.items():
         assert (plan.client_id, plan.round) == (name, 4)
         assert (plan.structure, plan.teacher) == (
-            setting.structure.digest,
+            run_spec.structure.digest,
             teacher.digest,
         )
-    assert len(work.asking.variants) == 4
+    assert len(work.request.variants) == 4
 
 
 def test_clients_that_lack_the_same_share_one_encoded_plan():
-    state, setting = prepare()
-    work = plan_round(state, setting)
-    assert len(work.asking.variants) == 1
-    assert {order.variant for order in work.asking.orders} == {0}
+    state, run_spec = prepare()
+    work = plan_round(state, run_spec)
+    assert len(work.request.variants) == 1
+    assert {assignment.variant for assignment in work.request.assignments} == {0}
 
 
 @pytest.mark.parametrize("values", ["grid", "float32"])
 def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises(values):
-    state, setting = prepare(TUNING, broadcast__values=values)
+    state, run_spec = prepare(TUNING, broadcast__values=values)
     for seed in range(5):
-        teacher = teacher_of(state, setting, seed)
-        work = plan_round(replace(state, dense=teacher, previous=teacher), setting)
+        teacher = teacher_of(state, run_spec, seed)
+        work = plan_round(replace(state, dense=teacher, previous=teacher), run_spec)
         sent = plan_for(work).teacher_broadcast
         assert sent is not None
         decoded = codec.decode_weights(sent.weights, work.spec)
@@ -150,19 +150,19 @@ def test_a_teacher_that_is_sent_again_decodes_to_the_bits_that_it_promises(value
 
 
 def test_without_distillation_no_teacher_is_kept_or_sent():
-    state, setting = prepare(TUNING, distill__weight=0.0)
-    teacher = teacher_of(state, setting)
+    state, run_spec = prepare(TUNING, distill__weight=0.0)
+    teacher = teacher_of(state, run_spec)
     state = replace(state, dense=teacher, previous=teacher)
-    plan = plan_for(plan_round(state, setting))
+    plan = plan_for(plan_round(state, run_spec))
     assert (plan.teacher, plan.teacher_broadcast) == (b"", None)
     assert plan.settings.distill_weight == 0.0
-    cutting = plan_round(replace(state, cursor=CUTTING), setting)
+    cutting = plan_round(replace(state, cursor=CUTTING), run_spec)
     assert not plan_for(cutting).keep_broadcast
 
 
 def test_only_a_fine_tune_round_has_a_teacher_and_only_the_first_cut_keeps_one():
-    state, setting = prepare(distill__teacher="dense")
-    taught = teacher_of(state, setting)
+    state, run_spec = prepare(distill__teacher="dense")
+    taught = teacher_of(state, run_spec)
     taught = replace(state, dense=taught, previous=taught)
     cases = {
         "first cut": replace(state, cursor=CUTTING),
@@ -172,7 +172,7 @@ def test_only_a_fine_tune_round_has_a_teacher_and_only_the_first_cut_keeps_one()
     }
     found = {}
     for name, state in cases.items():
-        plan = plan_for(plan_round(state, setting))
+        plan = plan_for(plan_round(state, run_spec))
         found[name] = (
             bool(plan.teacher),
             plan.settings.distill_weight,
@@ -187,18 +187,18 @@ def test_only_a_fine_tune_round_has_a_teacher_and_only_the_first_cut_keeps_one()
 
 
 def test_the_previous_network_teaches_where_that_is_asked_for():
-    state, setting = prepare(TUNING, distill__teacher="previous")
-    dense, previous = teacher_of(state, setting), teacher_of(state, setting, 6)
+    state, run_spec = prepare(TUNING, distill__teacher="previous")
+    dense, previous = teacher_of(state, run_spec), teacher_of(state, run_spec, 6)
     state = replace(state, dense=dense, previous=previous)
-    assert plan_for(plan_round(state, setting)).teacher == previous.digest
-    cutting = plan_round(replace(state, cursor=CUTTING), setting)
+    assert plan_for(plan_round(state, run_spec)).teacher == previous.digest
+    cutting = plan_round(replace(state, cursor=CUTTING), run_spec)
     assert plan_for(cutting).keep_broadcast
 
 
 def test_the_broadcast_is_on_its_grid_and_the_server_keeps_what_the_grid_loses():
-    state, setting = prepare()
+    state, run_spec = prepare()
     before = state.weights.copy()
-    work = plan_round(state, setting)
+    work = plan_round(state, run_spec)
     plan = plan_for(work)
     decoded = codec.decode_weights(plan.broadcast.weights, work.spec)
     assert decoded.tobytes() == work.weights.tobytes()
@@ -209,37 +209,37 @@ def test_the_broadcast_is_on_its_grid_and_the_server_keeps_what_the_grid_loses()
 
 
 def test_a_float32_broadcast_loses_nothing():
-    state, setting = prepare(broadcast__values="float32")
-    assert plan_round(state, setting).weights.tobytes() == state.weights.tobytes()
+    state, run_spec = prepare(broadcast__values="float32")
+    assert plan_round(state, run_spec).weights.tobytes() == state.weights.tobytes()
 
 
 def test_the_same_state_is_planned_to_the_same_bytes():
-    state, setting = prepare()
-    one, two = (plan_round(state, setting).asking for _ in range(2))
+    state, run_spec = prepare()
+    one, two = (plan_round(state, run_spec).request for _ in range(2))
     assert one == two
 
 
 def phases(**changes):
     """Return the settings of each round of a run without clients."""
-    state, setting = prepare(**changes)
-    rounds = setting.config.rounds
+    state, run_spec = prepare(**changes)
+    rounds = run_spec.config.rounds
     cursor = Cursor(phase=Phase.WARMUP, step=0.5)
-    teacher = teacher_of(state, setting)
+    teacher = teacher_of(state, run_spec)
     state = replace(state, dense=teacher, previous=teacher)
     state = replace(
-        state, statistics=plan_statistics(setting), importance=np.ones(16, np.float32)
+        state, statistics=plan_statistics(run_spec), importance=np.ones(16, np.float32)
     )
     found, cuts = [], 0
     while not cursor.done:
-        work = plan_round(replace(state, round=len(found), cursor=cursor), setting)
+        work = plan_round(replace(state, round=len(found), cursor=cursor), run_spec)
         found.append((cursor, work.plan))
         cuts += is_cutting(cursor, rounds)
         cursor = after_round(cursor, rounds, met=cuts == rounds.cuts)
     return found, rounds
 
 
-def plan_statistics(setting):
-    moments = setting.structure.spec(setting.structure.full()).moments
+def plan_statistics(run_spec):
+    moments = run_spec.structure.spec(run_spec.structure.full()).moments
     mean = np.zeros(moments, dtype=np.float32)
     return Statistics(num_examples=10, mean=mean, variance=mean + 1)
 
@@ -271,11 +271,11 @@ def test_a_criterion_of_the_server_asks_clients_for_no_scores(criterion):
 
 
 def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
-    state, setting = prepare()
+    state, run_spec = prepare()
     importance = np.arange(16, 0, -1, dtype=np.float32)
-    plan = plan_round(replace(state, importance=importance), setting).plan
+    plan = plan_round(replace(state, importance=importance), run_spec).plan
     assert plan.targets is not None
-    for group in setting.structure.groups:
+    for group in run_spec.structure.groups:
         aimed = plan.targets[group.units]
         # Importance falls with the number: what is aimed at lies at the end.
         assert aimed.tolist() == sorted(aimed.tolist())
@@ -284,13 +284,13 @@ def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
 @pytest.mark.parametrize("progress", [0.0, 0.125])
 def test_the_penalty_aims_at_what_all_later_cuts_would_take(progress):
     cursor = Cursor(phase=Phase.SPARSIFY, index=1, step=0.125, progress=progress)
-    state, setting = prepare(cursor=cursor, rounds__cuts=8)
+    state, run_spec = prepare(cursor=cursor, rounds__cuts=8)
     importance = np.arange(16, 0, -1, dtype=np.float32)
-    plan = plan_round(replace(state, importance=importance), setting).plan
+    plan = plan_round(replace(state, importance=importance), run_spec).plan
     next_, last = (
         choose_next(
-            setting.structure,
-            setting.config,
+            run_spec.structure,
+            run_spec.config,
             None,
             state.plan,
             importance,
@@ -304,9 +304,9 @@ def test_the_penalty_aims_at_what_all_later_cuts_would_take(progress):
 
 
 def test_without_an_importance_the_penalty_aims_at_all_channels():
-    state, setting = prepare()
+    state, run_spec = prepare()
     assert state.importance is None
-    assert plan_round(state, setting).plan.targets is None
+    assert plan_round(state, run_spec).plan.targets is None
 
 
 def test_the_learning_rate_falls_over_the_whole_run():
@@ -317,8 +317,8 @@ def test_the_learning_rate_falls_over_the_whole_run():
 
 
 def test_a_rewound_rate_falls_over_the_warmup_and_again_over_the_rest():
-    _, setting = prepare(client__lr=0.1, client__lr_rewind=0.04, rounds__warmup=4)
-    config = setting.config
+    _, run_spec = prepare(client__lr=0.1, client__lr_rewind=0.04, rounds__warmup=4)
+    config = run_spec.config
     total = config.rounds.total
     rates = [rate_of(round_, config) for round_ in range(1, total + 1)]
     assert rates[:4] == [learning_rate("cosine", 0.1, r, 4) for r in range(1, 5)]

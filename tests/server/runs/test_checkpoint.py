@@ -12,7 +12,13 @@ from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, Statistics
 from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.state import Known, Sent, ServerState, Snapshot, Totals
+from fedprune.server.rounds.state import (
+    ClientLedger,
+    SentBroadcast,
+    ServerState,
+    Snapshot,
+    Totals,
+)
 from fedprune.server.runs.checkpoint import (
     Checkpoints,
     state_from_bytes,
@@ -73,13 +79,15 @@ def make_state(round_):
             loss=0.1,
         ),
         zero_shares=(0.1, 0.25),
-        known={
-            "b": Known(acknowledged=3, structure=True, teacher=b"t" * 16, held=2),
-            "a": Known(acknowledged=0, structure=False, teacher=b"", held=0),
+        ledgers={
+            "b": ClientLedger(
+                acknowledged=3, structure=True, teacher=b"t" * 16, held=2
+            ),
+            "a": ClientLedger(acknowledged=0, structure=False, teacher=b"", held=0),
         },
         sent=(
-            Sent(round=3, keep=make_plan(5).keep, full=b"\0\xff whole"),
-            Sent(round=5, keep=make_plan(1).keep, full=bytes(range(256))),
+            SentBroadcast(round=3, keep=make_plan(5).keep, full=b"\0\xff whole"),
+            SentBroadcast(round=5, keep=make_plan(1).keep, full=bytes(range(256))),
         ),
         totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
         mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),

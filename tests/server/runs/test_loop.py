@@ -10,7 +10,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog, read_events
-from fedprune.server.runs.loop import Desk, drive
+from fedprune.server.runs.loop import RunContext, drive
 from fedprune.server.runs.trying import cut_check
 from fedprune.simulations.engines.engines import InProcessEngine
 
@@ -36,17 +36,17 @@ class Faulty:
 def drive_small(folder, failures):
     folder.mkdir(exist_ok=True)
     task = make_task(rounds__warmup=2, rounds__cuts=0, rounds__final=0)
-    setting = make_setting(task)
+    run_spec = make_setting(task)
     with EventLog(folder / "events.jsonl") as log:
-        desk = Desk(
+        context = RunContext(
             name="main",
-            setting=setting,
+            run_spec=run_spec,
             engine=Faulty(InProcessEngine(task, folder / "clients"), failures),
             log=log,
             checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
             evaluate=None,
         )
-        state = drive(start(task, setting), desk)
+        state = drive(start(task, run_spec), context)
     return state, read_events(folder / "events.jsonl")
 
 
@@ -78,12 +78,12 @@ def drive_cuts(folder, check):
     """Run all rounds, or those that a stopped run left; return the last state."""
     folder.mkdir(exist_ok=True)
     task = make_task()
-    setting = make_setting(task)
+    run_spec = make_setting(task)
     checkpoints = Checkpoints(folder / "checkpoints", "main", "x")
     with EventLog(folder / "events.jsonl") as log:
-        desk = Desk(
+        context = RunContext(
             name="main",
-            setting=setting,
+            run_spec=run_spec,
             engine=InProcessEngine(task, folder / "clients"),
             log=log,
             checkpoints=checkpoints,
@@ -91,7 +91,7 @@ def drive_cuts(folder, check):
             check=check,
         )
         state = checkpoints.restore().state
-        return drive(start(task, setting) if state is None else state, desk)
+        return drive(start(task, run_spec) if state is None else state, context)
 
 
 def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
@@ -152,17 +152,17 @@ def test_a_structure_that_pairs_channels_wrongly_is_stopped_at_its_cut(tmp_path)
 
 def test_a_cut_that_nobody_voted_for_says_what_it_went_by(tmp_path):
     task = make_task(rounds__warmup=1, rounds__sparsify=1, rounds__cuts=1)
-    setting = make_setting(task)
+    run_spec = make_setting(task)
     with EventLog(tmp_path / "events.jsonl") as log:
-        desk = Desk(
+        context = RunContext(
             name="main",
-            setting=setting,
+            run_spec=run_spec,
             engine=Unheard(task, tmp_path / "clients"),
             log=log,
             checkpoints=Checkpoints(tmp_path / "checkpoints", "main", "same"),
             evaluate=None,
         )
-        drive(start(task, setting), desk)
+        drive(start(task, run_spec), context)
     said = [e["text"] for e in read_events(log.path) if e["event"] == "warning"]
     assert any("no client scored" in text and "'taylor'" in text for text in said)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedprune.common import codec
-from fedprune.common.codec import Known, Shape
+from fedprune.common.codec import Layout, SideInformation
 from fedprune.common.messages import SparseDelta
 from fedprune.common.spec import ModelSpec, TensorSpec
 from fedprune.simulations.benchmarks import codec as benchmark
@@ -55,8 +55,8 @@ def test_a_reference_gives_its_update_and_its_largest_entries():
 def test_figures_of_a_case_are_bytes_over_bounds():
     case = benchmark.cases("tiny", reference())[0]
     plain, weights = benchmark.sizes([case])
-    wanted = len(codec.encode_delta(case.delta, case.known["plain"]))
-    bound = order0_bytes(case.delta, Shape(SPEC))
+    wanted = len(codec.encode_delta(case.delta, case.side_info["plain"]))
+    bound = order0_bytes(case.delta, Layout(SPEC))
     assert plain.value == pytest.approx(wanted / bound)
     assert plain.goal == ""
     assert weights.goal == "<= 0.62"
@@ -71,14 +71,14 @@ def test_figures_of_a_case_are_bytes_over_bounds():
     assert f"{2 * wanted} B in 2 draws" in several.detail
     assert 0.9 < benchmark.coder(case).value < 1.3
     assert benchmark.agreed(case).value > 0.5
-    assert benchmark.fixed(Shape(SPEC)).value < 200
+    assert benchmark.fixed(Layout(SPEC)).value < 200
 
 
 def test_the_ideal_length_is_below_the_bytes_and_counts_an_agreed_mask_out():
     case = benchmark.cases("tiny", reference())[0]
-    known = case.known["plain"]
+    known = case.side_info["plain"]
     mask = np.isin(np.arange(SPEC.size), case.delta.indices)
-    held = Known(shape=known.shape, base=known.base, mask=mask)
+    held = SideInformation(layout=known.layout, base=known.base, mask=mask)
     ideal = codec.ideal_bytes(case.delta, known)
     payload = codec.delta_parts(codec.encode_delta(case.delta, known))["entries"]
     assert 0.9 * payload < ideal < payload

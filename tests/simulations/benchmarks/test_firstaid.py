@@ -52,9 +52,9 @@ def same(first, second):
 def answers(tmp_path, attack, phase):
     """Return the honest and the altered answer of one client, and its record."""
     task = make_task()
-    setting = make_setting(task)
-    state = replace(start(task, setting), cursor=Cursor(phase=phase))
-    work = plan_round(state, setting)
+    run_spec = make_setting(task)
+    state = replace(start(task, run_spec), cursor=Cursor(phase=phase))
+    work = plan_round(state, run_spec)
     liar = task.clients[1]
     kept = {}
 
@@ -67,7 +67,7 @@ def answers(tmp_path, attack, phase):
 
     with lies.hostile(forge):
         found = ask_all(work, task, tmp_path)
-    order = work.asking.orders[1]
+    order = work.request.assignments[1]
     judged = work.expected(order)
     read = {name: codec.decode_update(data, judged) for name, data in kept.items()}
     records = {record.client_id: record for record in found.records}

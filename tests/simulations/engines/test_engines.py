@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from fedprune.client.rounds import round as client_round
 from fedprune.common.aggregate import Accumulator
-from fedprune.server.rounds.engine import Order
+from fedprune.server.rounds.engine import Assignment
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 from fedprune.simulations.engines.engines import (
+    EngineSpec,
     InProcessEngine,
-    Place,
-    deal,
+    assign,
     engine_for,
 )
 from fedprune.simulations.engines.jobs import (
@@ -35,27 +35,28 @@ NAMES = st.lists(
 
 def orders_of(names):
     return tuple(
-        Order(client_id=name, variant=0, acknowledged=0, max_weight=9) for name in names
+        Assignment(client_id=name, variant=0, acknowledged=0, max_weight=9)
+        for name in names
     )
 
 
-@given(names=NAMES, hands=st.integers(1, 6), data=st.data())
-def test_everyone_is_dealt_exactly_once_to_at_most_all_hands(names, hands, data):
+@given(names=NAMES, workers=st.integers(1, 6), data=st.data())
+def test_everyone_is_dealt_exactly_once_to_at_most_all_hands(names, workers, data):
     costs = {name: data.draw(st.integers(0, 100)) for name in names}
-    dealt = deal(orders_of(names), costs, hands)
+    dealt = assign(orders_of(names), costs, workers)
     assert Counter(o.client_id for hand in dealt for o in hand) == Counter(names)
-    assert len(dealt) == min(hands, len(names))
+    assert len(dealt) == min(workers, len(names))
     assert all(dealt)
 
 
-@given(names=NAMES, hands=st.integers(1, 6), data=st.data())
+@given(names=NAMES, workers=st.integers(1, 6), data=st.data())
 def test_no_hand_is_heavier_than_the_lightest_by_more_than_one_client(
-    names, hands, data
+    names, workers, data
 ):
     costs = {name: data.draw(st.integers(0, 100)) for name in names}
-    dealt = deal(orders_of(names), costs, hands)
+    dealt = assign(orders_of(names), costs, workers)
     loads = [sum(costs[o.client_id] + 1 for o in hand) for hand in dealt]
-    loads += [0] * (hands - len(loads))
+    loads += [0] * (workers - len(loads))
     for hand, load in zip(dealt, loads, strict=False):
         last = min(costs[o.client_id] for o in hand) + 1
         assert load - last <= min(loads)
@@ -63,7 +64,7 @@ def test_no_hand_is_heavier_than_the_lightest_by_more_than_one_client(
 
 def test_the_longest_are_dealt_first_and_equals_by_their_names():
     costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
-    dealt = deal(orders_of("edcba"), costs, 2)
+    dealt = assign(orders_of("edcba"), costs, 2)
     # b = 9 | c = 5, d = 5 | a to the first (10 against 12), e to the first (12, 12).
     assert [[o.client_id for o in hand] for hand in dealt] == [
         ["b", "a", "e"],
@@ -73,11 +74,11 @@ def test_the_longest_are_dealt_first_and_equals_by_their_names():
 
 def test_the_deal_does_not_depend_on_the_order_of_the_orders():
     costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
-    assert deal(orders_of("abcde"), costs, 3) == deal(orders_of("ecdab"), costs, 3)
+    assert assign(orders_of("abcde"), costs, 3) == assign(orders_of("ecdab"), costs, 3)
 
 
 def test_a_client_of_unknown_cost_is_dealt_too():
-    assert len(deal(orders_of("ab"), {}, 1)[0]) == 2
+    assert len(assign(orders_of("ab"), {}, 1)[0]) == 2
 
 
 class Round:
@@ -85,8 +86,8 @@ class Round:
 
     def __init__(self, **changes):
         self.task = make_task(**changes)
-        self.setting = make_setting(self.task)
-        self.work = plan_round(start(self.task, self.setting), self.setting)
+        self.run_spec = make_setting(self.task)
+        self.work = plan_round(start(self.task, self.run_spec), self.run_spec)
 
     def ask(self, root):
         return ask_all(self.work, self.task, root)
@@ -109,7 +110,7 @@ def without_time(records):
 def test_all_clients_answer_and_are_accepted(tmp_path):
     one = Round()
     answers = one.ask(tmp_path)
-    assert [r.client_id for r in answers.records] == list(one.setting.clients)
+    assert [r.client_id for r in answers.records] == list(one.run_spec.clients)
     assert {r.status for r in answers.records} == {Status.ACCEPTED}
     assert all(r.bytes_up > r.bytes_fixed > 0 for r in answers.records)
     assert all(r.bytes_down > 1000 for r in answers.records)
@@ -128,30 +129,36 @@ def test_engines_of_one_configuration_give_the_same_bits(tmp_path):
 def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     one = Round()
     whole = one.ask(tmp_path / "one")
-    work, records, singles = one.work, [], []
-    total = Accumulator(work.spec.size, work.asking.limits)
-    for hand in deal(work.asking.orders, {"client-002": 50}, workers):
+    work, records, individual_updates = one.work, [], []
+    total = Accumulator(work.spec.size, work.request.limits)
+    for hand in assign(work.request.assignments, {"client-002": 50}, workers):
         worker = Worker(one.task, tmp_path / "many")
-        job = decode_job(encode_job(work.asking, hand))
+        job = decode_job(encode_job(work.request, hand))
         part = decode_part(encode_part(worker.play(job)), work)
         total.merge(part.total)
         records += part.records
-        singles += part.singles
+        individual_updates += part.individual_updates
     assert bits(total) == bits(whole.total)
     assert without_time(records) == without_time(whole.records)
-    singles.sort(key=lambda single: single.client_id)
-    assert [s.answer for s in singles] == [s.answer for s in whole.singles] != []
-    for mine, theirs in zip(singles, whole.singles, strict=True):
+    individual_updates.sort(key=lambda individual: individual.client_id)
+    assert (
+        [s.answer for s in individual_updates]
+        == [s.answer for s in whole.individual_updates]
+        != []
+    )
+    for mine, theirs in zip(individual_updates, whole.individual_updates, strict=True):
         assert mine.delta.values.tobytes() == theirs.delta.values.tobytes()
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
-    assert Round(robust__max_norm=0.0).ask(tmp_path / "mean").singles == ()
+    assert Round(robust__max_norm=0.0).ask(tmp_path / "mean").individual_updates == ()
     answers = Round(robust__aggregate="median").ask(tmp_path / "median")
-    assert [u.client_id for u in answers.singles] == [
+    assert [u.client_id for u in answers.individual_updates] == [
         r.client_id for r in answers.records
     ]
-    assert all(len(single.delta.indices) for single in answers.singles)
+    assert all(
+        len(individual.delta.indices) for individual in answers.individual_updates
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,6 +215,6 @@ def test_a_client_that_cannot_read_its_plan_refuses_it(tmp_path):
 
 def test_the_in_process_engine_is_made_for_its_place(tmp_path):
     one = Round()
-    place = Place(task=one.task, root=tmp_path, workers=0, ray_address="")
-    with engine_for(place, "inprocess") as engine:
+    engine_spec = EngineSpec(task=one.task, root=tmp_path, workers=0, ray_address="")
+    with engine_for(engine_spec, "inprocess") as engine:
         assert isinstance(engine, InProcessEngine)

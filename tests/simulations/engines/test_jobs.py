@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 
 from fedprune.common.aggregate import Accumulator, Limits
-from fedprune.common.codec import Known
+from fedprune.common.codec import SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics, Validation
 from fedprune.common.spec import ModelSpec, TensorSpec
-from fedprune.server.rounds.engine import Asking, Order, Part, RoundWork
+from fedprune.server.rounds.engine import (
+    Assignment,
+    PartialAggregate,
+    RoundRequest,
+    RoundWork,
+)
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.simulations.engines.jobs import (
     decode_job,
@@ -26,16 +31,16 @@ SPEC = ModelSpec(
 )
 LIMITS = Limits(clients=7, max_examples=500)
 ORDERS = (
-    Order(client_id="a", variant=2, acknowledged=0, max_weight=5),
-    Order(client_id="b", variant=0, acknowledged=4, max_weight=1),
-    Order(client_id="ç ü", variant=2, acknowledged=9, max_weight=500),
+    Assignment(client_id="a", variant=2, acknowledged=0, max_weight=5),
+    Assignment(client_id="b", variant=0, acknowledged=4, max_weight=1),
+    Assignment(client_id="ç ü", variant=2, acknowledged=9, max_weight=500),
 )
-ASKING = Asking(
+ASKING = RoundRequest(
     variants=(b"zero", b"one", b"two"),
-    orders=ORDERS,
+    assignments=ORDERS,
     limits=LIMITS,
     max_bytes=1000,
-    singles=True,
+    individual_updates=True,
     max_norm=2.5,
 )
 
@@ -43,9 +48,9 @@ ASKING = Asking(
 def work_of(spec):
     """Return a round, as far as a worker's part is judged by it."""
     return RoundWork(
-        asking=ASKING,
+        request=ASKING,
         plan=None,
-        known=Known.of(spec, np.zeros(spec.size, np.float32)),
+        side_info=SideInformation.of(spec, np.zeros(spec.size, np.float32)),
         sending=None,
         robust=Robust(),
         deadline_s=60.0,
@@ -89,7 +94,7 @@ def make_total():
     return total
 
 
-PART = Part(records=RECORDS, total=make_total())
+PART = PartialAggregate(records=RECORDS, total=make_total())
 
 
 def assert_same_record(found, wanted):
@@ -109,11 +114,11 @@ def assert_same_record(found, wanted):
 
 def test_a_job_comes_back_with_the_variants_that_it_needs():
     found = decode_job(encode_job(ASKING, ORDERS))
-    for name in ("limits", "max_bytes", "singles", "max_norm"):
+    for name in ("limits", "max_bytes", "individual_updates", "max_norm"):
         assert getattr(found, name) == getattr(ASKING, name)
     sent = [
         (o.client_id, found.variants[o.variant], o.acknowledged, o.max_weight)
-        for o in found.orders
+        for o in found.assignments
     ]
     wanted = [("a", b"two", 0, 5), ("b", b"zero", 4, 1), ("ç ü", b"two", 9, 500)]
     assert sent == wanted
@@ -122,7 +127,7 @@ def test_a_job_comes_back_with_the_variants_that_it_needs():
 
 def test_a_worker_gets_only_its_own_orders():
     found = decode_job(encode_job(ASKING, ORDERS[1:2]))
-    assert [order.client_id for order in found.orders] == ["b"]
+    assert [assignment.client_id for assignment in found.assignments] == ["b"]
     assert found.variants == (b"zero",)
 
 
@@ -138,7 +143,7 @@ def test_a_part_comes_back_bit_by_bit():
     assert one.tobytes() == other.tobytes()
     for name in ("num_examples", "num_clients", "limits"):
         assert getattr(found.total, name) == getattr(PART.total, name)
-    assert found.singles == ()
+    assert found.individual_updates == ()
     assert found.bytes_simulation == len(data)
 
 
@@ -150,7 +155,7 @@ def test_a_decoded_sum_can_be_added_to():
 
 
 def test_a_part_in_which_everybody_failed_is_an_empty_sum():
-    nobody = Part(records=RECORDS[1:], total=Accumulator(0, LIMITS))
+    nobody = PartialAggregate(records=RECORDS[1:], total=Accumulator(0, LIMITS))
     found = decode_part(encode_part(nobody), WORK)
     assert [record.client_id for record in found.records] == ["b", "c", "d"]
     assert found.total.num_clients == 0
@@ -227,7 +232,9 @@ def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
 
     def part(*names):
         records = tuple(ClientRecord(client_id=n, status=Status.LATE) for n in names)
-        return encode_part(Part(records=records, total=Accumulator(12, LIMITS)))
+        return encode_part(
+            PartialAggregate(records=records, total=Accumulator(12, LIMITS))
+        )
 
     hand = ORDERS[:2]
     replies = {"a, c": part("a", "c"), "a": part("a"), "nobody": part()}

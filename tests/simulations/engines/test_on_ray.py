@@ -6,7 +6,7 @@ import pytest
 from helpers.tiny_federation import make_task
 
 from fedprune.common.errors import FedPruneError
-from fedprune.simulations.engines.engines import Place
+from fedprune.simulations.engines.engines import EngineSpec
 
 pytest.importorskip("ray")
 from fedprune.simulations.engines import on_ray
@@ -21,8 +21,8 @@ class Grid:
 
 def flower_of(monkeypatch, tmp_path, simulate):
     monkeypatch.setattr(on_ray, "run_simulation", simulate)
-    place = Place(task=make_task(), root=tmp_path, workers=2, ray_address="")
-    return on_ray._Flower(place, 2)
+    engine_spec = EngineSpec(task=make_task(), root=tmp_path, workers=2, ray_address="")
+    return on_ray._Flower(engine_spec, 2)
 
 
 def lend(server_app, **_):
@@ -62,17 +62,17 @@ def test_a_simulation_without_a_grid_ends_the_run(monkeypatch, tmp_path):
 def test_workers_are_told_to_end_and_ray_goes_down_when_a_block_fails(
     monkeypatch, tmp_path
 ):
-    place = Place(task=make_task(), root=tmp_path, workers=2, ray_address="")
+    engine_spec = EngineSpec(task=make_task(), root=tmp_path, workers=2, ray_address="")
     monkeypatch.setattr(on_ray, "run_simulation", lend)
     monkeypatch.setattr(on_ray, "_start_ray", lambda *_: None)
     seen = []
     stop = tmp_path / "stop"
     monkeypatch.setattr(on_ray.ray, "shutdown", lambda: seen.append(stop.exists()))
-    with pytest.raises(KeyboardInterrupt), on_ray.ray_engine(place):
+    with pytest.raises(KeyboardInterrupt), on_ray.ray_engine(engine_spec):
         raise KeyboardInterrupt
     assert seen == [True]
     assert not stop.exists()
-    with on_ray.ray_engine(place) as engine:
+    with on_ray.ray_engine(engine_spec) as engine:
         assert engine._nodes == [5, 8]
     assert seen == [True, False]
 

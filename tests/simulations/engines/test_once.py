@@ -13,7 +13,7 @@ from fedprune.common.messages import Phase
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.rounds.state import Known
+from fedprune.server.rounds.state import ClientLedger
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 
@@ -49,7 +49,7 @@ def watch(monkeypatch):
     found.count(codec, "decode_update", lambda data, _: data)
     found.count(codec, "encode_full", lambda grid, _: grid.name)
     found.count(codec, "encode_weights", lambda weights, *_: weights.tobytes())
-    found.count(codec, "encode_held", lambda _, grid: grid.name)
+    found.count(codec, "encode_stored", lambda _, grid: grid.name)
     found.count(codec, "encode_broadcast", lambda broadcast: broadcast.digest)
     return found
 
@@ -59,14 +59,14 @@ class Federation:
 
     def __init__(self, root, **changes):
         self.root, self.task = root, make_task(**changes)
-        self.setting = make_setting(self.task)
-        self.state = replace(start(self.task, self.setting), cursor=CUTTING)
+        self.run_spec = make_setting(self.task)
+        self.state = replace(start(self.task, self.run_spec), cursor=CUTTING)
 
     def round(self):
-        work = plan_round(self.state, self.setting)
+        work = plan_round(self.state, self.run_spec)
         answers = ask_all(work, self.task, self.root)
         assert len(answers.accepted) == 4
-        self.state, _ = finish_round(self.state, work, answers, self.setting)
+        self.state, _ = finish_round(self.state, work, answers, self.run_spec)
         return work
 
 
@@ -76,13 +76,13 @@ def test_a_round_does_each_thing_once(tmp_path, watch, rule, max_norm):
     robust = {"robust__aggregate": rule, "robust__max_norm": max_norm}
     work = Federation(tmp_path, **robust).round()
     assert work.plan.keep_broadcast
-    assert work.asking.singles == (rule == "median" or max_norm > 0)
+    assert work.request.individual_updates == (rule == "median" or max_norm > 0)
     assert watch.times("Opened") == [1] * 4
     assert watch.times("decode_update") == [1] * 4
     # Four that clients have quantised, and four that the server has decoded.
     assert watch.times("dequantise_delta") == [1] * 8
     assert watch.times("encode_full") == [1]
-    assert watch.times("encode_held") == [1]
+    assert watch.times("encode_stored") == [1]
     assert watch.times("encode_broadcast") == [1]
     written = [path for (name, path) in watch.seen if name == "write_bytes_atomic"]
     # Structure, broadcast to tell changes from and to be taught by; four residuals.
@@ -93,15 +93,15 @@ def test_a_round_does_each_thing_once(tmp_path, watch, rule, max_norm):
 def test_what_several_variants_of_a_plan_hold_is_encoded_once(tmp_path, watch):
     federation = Federation(tmp_path)
     federation.round()
-    first, second, *_ = federation.setting.clients
-    known = dict(federation.state.known)
-    known |= {first: Known(), second: replace(known[second], teacher=b"")}
-    federation.state = replace(federation.state, known=known)
+    first, second, *_ = federation.run_spec.clients
+    ledgers = dict(federation.state.ledgers)
+    ledgers |= {first: ClientLedger(), second: replace(ledgers[second], teacher=b"")}
+    federation.state = replace(federation.state, ledgers=ledgers)
     watch.seen.clear()
     work = federation.round()
     assert work.plan.teacher
-    assert len(work.asking.variants) == 3
+    assert len(work.request.variants) == 3
     assert watch.times("encode_weights") == [1]
     assert watch.times("encode_full") == [1]
-    assert watch.times("encode_held") == [1]
+    assert watch.times("encode_stored") == [1]
     assert watch.times("encode_broadcast") == []

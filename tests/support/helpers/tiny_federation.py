@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.config import Config, load_config
 from fedprune.common.data.examples import Dataset, Examples
@@ -23,7 +23,7 @@ from fedprune.common.task import Task
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import RoundWork
-from fedprune.server.rounds.state import ServerState, Setting, new_state
+from fedprune.server.rounds.state import RunSpec, ServerState, new_state
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
 
@@ -108,9 +108,9 @@ def tiny_structure() -> Structure:
     return find_structure(Tiny().eval(), torch.zeros(2, 1, 4, 4))
 
 
-def make_setting(task: Task, structure: Structure | None = None) -> Setting:
+def make_setting(task: Task, structure: Structure | None = None) -> RunSpec:
     """Return what stays the same in all rounds."""
-    return Setting(
+    return RunSpec(
         run_id="run-1",
         config=task.config,
         structure=tiny_structure() if structure is None else structure,
@@ -118,11 +118,11 @@ def make_setting(task: Task, structure: Structure | None = None) -> Setting:
     )
 
 
-def start(task: Task, setting: Setting) -> ServerState:
+def start(task: Task, run_spec: RunSpec) -> ServerState:
     """Return the state before round 1."""
     weights = get_weights(task.build_model())
     cursor = first_cursor(task.config.rounds)
-    return new_state(setting.structure, weights, cursor, full_plan(setting.structure))
+    return new_state(run_spec.structure, weights, cursor, full_plan(run_spec.structure))
 
 
 def ask_all(work: RoundWork, task: Task, root: Path) -> Answers:
@@ -130,25 +130,25 @@ def ask_all(work: RoundWork, task: Task, root: Path) -> Answers:
     return collect(work, InProcessEngine(task, root))
 
 
-def answer_to(plan: RoundPlan, bench: Workbench, store: ClientStore) -> bytes:
+def answer_to(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> bytes:
     """Return what a client answers to a plan."""
-    return run_round(open_plan(plan, bench, store), bench, store)
+    return run_round(open_plan(plan, cache, store), cache, store)
 
 
 def plan_for(work: RoundWork, number: int = 0) -> RoundPlan:
     """Return the plan that one client of the cohort receives."""
-    order = work.asking.orders[number]
-    shared = work.asking.variants[order.variant]
-    message = codec.address_plan(shared, order.client_id, order.acknowledged)
-    return codec.decode_plan(message, work.asking.max_bytes)
+    assignment = work.request.assignments[number]
+    shared = work.request.variants[assignment.variant]
+    message = codec.address_plan(shared, assignment.client_id, assignment.acknowledged)
+    return codec.decode_plan(message, work.request.max_bytes)
 
 
-def forward_to(state: ServerState, setting: Setting, task: Task, root: Path, stop):
+def forward_to(state: ServerState, run_spec: RunSpec, task: Task, root: Path, stop):
     """Run rounds until ``stop(cursor)`` holds; return the state."""
     from fedprune.server.rounds.finish import finish_round
     from fedprune.server.rounds.plan import plan_round
 
     while not stop(state.cursor):
-        work = plan_round(state, setting)
-        state, _ = finish_round(state, work, ask_all(work, task, root), setting)
+        work = plan_round(state, run_spec)
+        state, _ = finish_round(state, work, ask_all(work, task, root), run_spec)
     return state

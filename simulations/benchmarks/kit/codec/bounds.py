@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.codec import Shape
+from fedprune.common.codec import Layout
 from fedprune.common.messages import QuantisedDelta
 
 
-def order0_bytes(delta: QuantisedDelta, shape: Shape) -> float:
+def order0_bytes(delta: QuantisedDelta, shape: Layout) -> float:
     """Return the order-0 bound of a delta, in bytes.
 
     Sum over tensors of ``size * h(density)``, plus entries times the entropy of

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedprune.common import codec
-from fedprune.common.codec import Known
+from fedprune.common.codec import SideInformation
 from fedprune.common.config import load_config
 from fedprune.common.messages import ClientUpdate, QuantisedDelta
 from fedprune.simulations.experiments import LENET
 from fedprune.simulations.runs.run import run
 
-Captured = dict[int, list[tuple[QuantisedDelta, Known]]]
+Captured = dict[int, list[tuple[QuantisedDelta, SideInformation]]]
 
 
 class _Enough(BaseException):
@@ -51,12 +51,12 @@ def _kept(found: Captured, clients: int) -> Iterator[None]:
     """Keep what ``encode_update`` is given."""
     encode = codec.encode_update
 
-    def keeping(update: ClientUpdate, known: Known) -> bytes:
+    def keeping(update: ClientUpdate, side_info: SideInformation) -> bytes:
         if update.round in found:
-            found[update.round].append((update.delta, known))
+            found[update.round].append((update.delta, side_info))
             if update.round == max(found) and len(found[update.round]) == clients:
                 raise _Enough
-        return encode(update, known)
+        return encode(update, side_info)
 
     codec.encode_update = keeping
     try:

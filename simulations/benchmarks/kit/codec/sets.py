@@ -73,14 +73,14 @@ class _Recipe:
 
 def lenet(seed: int) -> Reference:
     """Return a LeNet-5 of 430 500 weights; some 5 seconds."""
-    recipe = _Recipe(make=LeNet, side=28, batch=32, warmup=8, rounds=4, epochs=2)
-    return _train(recipe, seed)
+    flags = _Recipe(make=LeNet, side=28, batch=32, warmup=8, rounds=4, epochs=2)
+    return _train(flags, seed)
 
 
 def resnet() -> Reference:
     """Return the ResNet-18 of 11 163 200 weights; a minute or two."""
-    recipe = _Recipe(make=ResNet, side=16, batch=64, warmup=4, rounds=3, epochs=1)
-    return _train(recipe, 0)
+    flags = _Recipe(make=ResNet, side=16, batch=64, warmup=4, rounds=3, epochs=1)
+    return _train(flags, 0)
 
 
 class LeNet(nn.Module):
@@ -143,20 +143,20 @@ class ResNet(nn.Module):
         return found
 
 
-def _train(recipe: _Recipe, seed: int) -> Reference:
+def _train(flags: _Recipe, seed: int) -> Reference:
     """Train two clients for some rounds; keep the last round of the first."""
     torch.manual_seed(seed)
-    images, labels = _digits(recipe.side)
-    model = recipe.make()
-    _fit(model, images, labels, recipe.warmup, recipe.batch)
+    images, labels = _digits(flags.side)
+    model = flags.make()
+    _fit(model, images, labels, flags.warmup, flags.batch)
     shared = [_copy(model)]
     first: State = {}
-    for _ in range(recipe.rounds):
+    for _ in range(flags.rounds):
         answers = []
         for client in range(2):
             model.load_state_dict(shared[-1])
             part = (images[client::2], labels[client::2])
-            _fit(model, *part, recipe.epochs, recipe.batch)
+            _fit(model, *part, flags.epochs, flags.batch)
             answers.append(_copy(model))
         first = answers[0]
         shared.append({k: (first[k] + answers[1][k]) / 2 for k in first})

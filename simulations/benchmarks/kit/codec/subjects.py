@@ -61,14 +61,14 @@ def subjects() -> list[Subject]:
 
 def _update(values: str, base: Vector) -> Subject:
     """Return an answer with every optional field."""
-    update, known = update_and_known(values, base)
+    update, side_info = update_and_known(values, base)
     expected = codec.Expected(
         run_id="run-1",
         round=3,
         client_id="edge-03",
         plan=PLAN.digest,
         base=weights_digest(base),
-        known=known,
+        side_info=side_info,
         values=values,
         update_density=0.6,
         scored=True,
@@ -79,14 +79,14 @@ def _update(values: str, base: Vector) -> Subject:
         max_weight=1000,
     )
     return Subject(
-        data=codec.encode_update(update, known),
+        data=codec.encode_update(update, side_info),
         decode=lambda data: codec.decode_update(data, expected),
     )
 
 
 def update_and_known(
     values: str = "step", base: Vector = BASE
-) -> tuple[ClientUpdate, codec.Known]:
+) -> tuple[ClientUpdate, codec.SideInformation]:
     """Return an answer with every optional field, and what both ends hold."""
     rng = np.random.default_rng(1)
     indices = np.flatnonzero(rng.random(SPEC.size) < 0.4)  # noqa: PLR2004 - of all
@@ -106,7 +106,7 @@ def update_and_known(
         statistics=_statistics(),
         validation=Validation(loss_sum=4.5, correct=7, count=10),
     )
-    return update, codec.Known.of(SPEC, base)
+    return update, codec.SideInformation.of(SPEC, base)
 
 
 def _statistics() -> Statistics:

@@ -55,7 +55,7 @@ def most_repeats() -> dict[str, int]:
 
         watch("plan opened", opened, "Opened", _who)
         watch("broadcast encoded", codec, "encode_full", lambda grid, _: grid.name)
-        watch("broadcast stored", codec, "encode_held", lambda _, grid: grid.name)
+        watch("broadcast stored", codec, "encode_stored", lambda _, grid: grid.name)
         watch("answer decoded", codec, "decode_update", lambda data, _: data)
         watch("delta dequantised", update, "dequantise_delta", lambda d, _: id(d))
         watch("delta dequantised", codec, "dequantise_delta", lambda d, _: id(d))

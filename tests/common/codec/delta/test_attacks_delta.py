@@ -18,6 +18,7 @@ from helpers.codec.forgery import (
     BITS,
     COUNT,
     EXACT,
+    FLAGS,
     HIGH,
     INF,
     LOW,
@@ -25,7 +26,6 @@ from helpers.codec.forgery import (
     MASK,
     NAN,
     RAW,
-    RECIPE,
     ROWS,
     SHRINK,
     SIZES,
@@ -44,14 +44,14 @@ from helpers.codec.forgery import (
 
 from fedprune.common import codec
 from fedprune.common.codec.checks import MAX_COUNT
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.errors import PayloadError, Reason, StaleUpdate
 
 STREAM_OF_UPDATE = delta_of(UPDATE)[STREAM]
 STREAM_OF_MANY = delta_of(MANY)[STREAM]
-PLAIN = Recipe(row_sizes=True).pack()
-BASED = Recipe(base=True, row_sizes=True)
-COLUMNS = Recipe(columns=True, row_sizes=True)
+PLAIN = CodingFlags(row_sizes=True).pack()
+BASED = CodingFlags(base=True, row_sizes=True)
+COLUMNS = CodingFlags(columns=True, row_sizes=True)
 
 
 def first(value):
@@ -109,23 +109,23 @@ ATTACKS = {
     "bytes of 2^31": (
         put(DELTA_ITEM, b"\x91\xc6\x80\0\0\0"), "delta", Reason.BAD_FRAME),
     # Header
-    "a recipe with an unknown bit": (
-        put_delta({RECIPE: 128}), "delta.recipe", Reason.BAD_VALUE),
-    "a recipe with grains of classes that do not travel": (
-        put_delta({RECIPE: Recipe(coarse=True, flat=True).pack()}),
-        "delta.recipe", Reason.BAD_VALUE),
-    "a recipe of -1": (put_delta({RECIPE: -1}), "delta.recipe", Reason.BAD_VALUE),
-    "a recipe that is a bool": (
-        put_delta({RECIPE: True}), "delta.recipe", Reason.BAD_FRAME),
+    "flags with an unknown bit": (
+        put_delta({FLAGS: 128}), "delta.flags", Reason.BAD_VALUE),
+    "flags with grains of classes that do not travel": (
+        put_delta({FLAGS: CodingFlags(coarse=True, no_classes=True).pack()}),
+        "delta.flags", Reason.BAD_VALUE),
+    "flags of -1": (put_delta({FLAGS: -1}), "delta.flags", Reason.BAD_VALUE),
+    "flags that is a bool": (
+        put_delta({FLAGS: True}), "delta.flags", Reason.BAD_FRAME),
     "deep contexts without weights": (
-        put_delta({RECIPE: PLAIN | 16}), "delta.recipe", Reason.BAD_VALUE),
+        put_delta({FLAGS: PLAIN | 16}), "delta.flags", Reason.BAD_VALUE),
     "an agreed mask with columns": (
-        put_delta({RECIPE: PLAIN | 2 | 4}), "delta.recipe", Reason.BAD_VALUE),
+        put_delta({FLAGS: PLAIN | 2 | 4}), "delta.flags", Reason.BAD_VALUE),
     "an agreed mask without a digest": (
-        put_delta({RECIPE: PLAIN | 2}), "delta.mask", Reason.MISMATCH),
+        put_delta({FLAGS: PLAIN | 2}), "delta.mask", Reason.MISMATCH),
     "an agreed mask that nobody agreed on": (
-        put_delta({RECIPE: PLAIN | 2, MASK: bytes(16)}),
-        "delta.recipe", Reason.MISMATCH),
+        put_delta({FLAGS: PLAIN | 2, MASK: bytes(16)}),
+        "delta.flags", Reason.MISMATCH),
     "a digest of a mask that is not used": (
         put_delta({MASK: bytes(16)}), "delta.mask", Reason.MISMATCH),
     "an unknown kind of values": (
@@ -135,16 +135,16 @@ ATTACKS = {
     "a shrink of three bytes": (
         put_delta({SHRINK: b"abc"}), "delta.shrink", Reason.BAD_SIZE),
     "a shrink of NaN": (
-        put_delta({RECIPE: PLAIN | 1, SHRINK: floats(NAN)}),
+        put_delta({FLAGS: PLAIN | 1, SHRINK: floats(NAN)}),
         "delta.shrink", Reason.NON_FINITE),
     "a shrink of infinity": (
-        put_delta({RECIPE: PLAIN | 1, SHRINK: floats(INF)}),
+        put_delta({FLAGS: PLAIN | 1, SHRINK: floats(INF)}),
         "delta.shrink", Reason.NON_FINITE),
     "a shrink of 0": (
-        put_delta({RECIPE: PLAIN | 1, SHRINK: floats(0)}),
+        put_delta({FLAGS: PLAIN | 1, SHRINK: floats(0)}),
         "delta.shrink", Reason.BAD_VALUE),
     "a shrink without weights": (
-        put_delta({RECIPE: PLAIN, SHRINK: floats(0.1)}),
+        put_delta({FLAGS: PLAIN, SHRINK: floats(0.1)}),
         "delta.shrink", Reason.BAD_VALUE),
     "a count of -1": (put_delta({COUNT: -1}), "delta.count", Reason.BAD_VALUE),
     "a count of 2^64-1": (
@@ -182,14 +182,14 @@ ATTACKS = {
     # Positions
     "a row of another class": (lie(ROWS, more), "delta.positions", Reason.BAD_VALUE),
     "a row of a class beyond the full one": (
-        lie(ROWS, first(24), recipe=replace(Recipe(row_sizes=True), coarse=True)),
+        lie(ROWS, first(24), flags=replace(CodingFlags(row_sizes=True), coarse=True)),
         "delta.positions", Reason.BAD_VALUE),
     "a full row that is not": (
         lie(ROWS, first(24)), "delta.positions", Reason.BAD_SIZE),
     "an empty row that is not": (
         lie(ROWS, first(0)), "delta.positions", Reason.BAD_SIZE),
     "a column of another class": (
-        lie(1, more, recipe=COLUMNS), "delta.positions", Reason.BAD_VALUE),
+        lie(1, more, flags=COLUMNS), "delta.positions", Reason.BAD_VALUE),
     "a position more than the count": (
         lie(BITS, flip_zero), "delta.positions", Reason.BAD_SIZE),
     "a position less than the count": (
@@ -203,9 +203,9 @@ ATTACKS = {
     "a row of another mean level": (
         lie(SIZES, more), "delta.values", Reason.BAD_VALUE),
     "a level of 0": (
-        lie(SYMBOLS - 1, first(0), recipe=Recipe()), None, Reason.BAD_VALUE),
+        lie(SYMBOLS - 1, first(0), flags=CodingFlags()), None, Reason.BAD_VALUE),
     "a level beyond the grid": (
-        lie(recipe=BASED, shrink=1.0, content=wide), "delta.values", Reason.BAD_VALUE),
+        lie(flags=BASED, shrink=1.0, content=wide), "delta.values", Reason.BAD_VALUE),
     # Raw bits
     "a byte of raw bits too many": (
         put_delta({RAW: delta_of(MANY)[RAW] + b"\0"}, MANY),
@@ -272,7 +272,9 @@ def test_an_update_of_another_network_is_refused():
     spec = replace(SPEC, tensors=tensors)
     base = np.zeros(spec.size, np.float32)
     for data in (UPDATE, MANY):
-        error = refusal(data, make_expected(known=codec.Known.of(spec, base)))
+        error = refusal(
+            data, make_expected(side_info=codec.SideInformation.of(spec, base))
+        )
         assert error.field.startswith("delta.")
 
 
@@ -280,23 +282,25 @@ def test_a_mask_of_another_round_is_stale():
     delta = make_update(60).delta
     mask = np.zeros(SPEC.size, bool)
     mask[delta.indices] = True
-    agreed = codec.encode_delta(delta, codec.Known.of(SPEC, BASE, mask=mask))
-    other = codec.Known.of(SPEC, BASE, mask=np.roll(mask, 1))
+    known_positions = codec.encode_delta(
+        delta, codec.SideInformation.of(SPEC, BASE, mask=mask)
+    )
+    other = codec.SideInformation.of(SPEC, BASE, mask=np.roll(mask, 1))
     with pytest.raises(StaleUpdate, match=r"delta.mask"):
-        codec.decode_delta(agreed, other, values="int8", max_entries=SPEC.size)
+        codec.decode_delta(known_positions, other, values="int8", max_entries=SPEC.size)
 
 
 def test_an_agreed_mask_of_another_count_is_refused():
     delta = make_update(60).delta
     mask = np.zeros(SPEC.size, bool)
     mask[delta.indices] = True
-    known = codec.Known.of(SPEC, BASE, mask=mask)
-    items = delta_of(put(DELTA_ITEM, codec.encode_delta(delta, known)))
+    side_info = codec.SideInformation.of(SPEC, BASE, mask=mask)
+    items = delta_of(put(DELTA_ITEM, codec.encode_delta(delta, side_info)))
     forged = delta_of(put_delta({COUNT: items[COUNT] - 1}, put(
-        DELTA_ITEM, codec.encode_delta(delta, known))))  # fmt: skip
+        DELTA_ITEM, codec.encode_delta(delta, side_info))))  # fmt: skip
     data = items_of(put_delta(dict(enumerate(forged))))[DELTA_ITEM]
     with pytest.raises(PayloadError, match=r"delta.count.*the agreed mask has"):
-        codec.decode_delta(data, known, values="int8", max_entries=SPEC.size)
+        codec.decode_delta(data, side_info, values="int8", max_entries=SPEC.size)
 
 
 def test_a_refusal_names_value_and_tensor_in_one_line():

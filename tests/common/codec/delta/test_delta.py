@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
 from fedprune.common.codec.delta.header import read_fields
 from fedprune.common.codec.delta.quantise import VALUES, quantise_delta
-from fedprune.common.codec.delta.side_information import Known
-from fedprune.common.codec.layout import Shape
+from fedprune.common.codec.delta.side_information import SideInformation
+from fedprune.common.codec.layout import Layout
 from fedprune.common.errors import DataError, PayloadError
 from fedprune.common.messages import SparseDelta
 from fedprune.common.spec import ModelSpec, TensorSpec
@@ -45,15 +45,17 @@ def examples(draw):
     if draw(st.booleans()):  # odds by row and column
         mask &= (np.arange(spec.size) % 7 < 3) | (rng.random(spec.size) < 0.1)
     values = (values * draw(st.sampled_from([1e-3, 1.0]))).astype(np.float32)
-    agreed = draw(st.booleans())
-    known = Known(
-        shape=Shape(spec),
+    known_positions = draw(st.booleans())
+    side_info = SideInformation(
+        layout=Layout(spec),
         base=base.astype(np.float32),
-        mask=mask if agreed else None,
+        mask=mask if known_positions else None,
     )
-    sent = mask & (rng.random(spec.size) < 0.8) if agreed else mask
+    sent = mask & (rng.random(spec.size) < 0.8) if known_positions else mask
     indices = np.flatnonzero(sent)
-    return known, SparseDelta(size=spec.size, indices=indices, values=values[indices])
+    return side_info, SparseDelta(
+        size=spec.size, indices=indices, values=values[indices]
+    )
 
 
 SHARES = st.sampled_from([0.0, 0.3, 1.0])
@@ -62,23 +64,23 @@ SHARES = st.sampled_from([0.0, 0.3, 1.0])
 @settings(max_examples=60, deadline=None)
 @given(examples(), st.sampled_from(VALUES))
 def test_decode_undoes_encode(example, values):
-    known, delta = example
-    spec = known.shape.spec
+    side_info, delta = example
+    spec = side_info.layout.spec
     wanted = quantise_delta(delta, spec, values)
-    data = encode_delta(wanted, known)
-    found = decode_delta(data, known, values=values, max_entries=spec.size)
+    data = encode_delta(wanted, side_info)
+    found = decode_delta(data, side_info, values=values, max_entries=spec.size)
     assert_same_delta(found, wanted)
-    assert encode_delta(found, known) == data
+    assert encode_delta(found, side_info) == data
 
 
 @settings(max_examples=25, deadline=None)
 @given(examples(), st.sampled_from(VALUES))
 def test_a_second_decoder_agrees(example, values):
-    known, delta = example
-    spec = known.shape.spec
+    side_info, delta = example
+    spec = side_info.layout.spec
     wanted = quantise_delta(delta, spec, values)
-    data = encode_delta(wanted, known)
-    positions, found, codes = Slow(data, spec, known.base, known.mask).decode()
+    data = encode_delta(wanted, side_info)
+    positions, found, codes = Slow(data, spec, side_info.base, side_info.mask).decode()
     pairs = [(i, v) for i, v in zip(positions, found, strict=True) if v]
     assert [i for i, _ in pairs] == wanted.indices.tolist()
     assert [v for _, v in pairs] == wanted.values.tolist()
@@ -101,10 +103,10 @@ def test_a_second_decoder_agrees_on_many_lanes_and_blocks():
     noise = rng.normal(size=len(chosen)) * 0.03
     values = (noise - 0.2 * np.sign(base[chosen])).astype(np.float32)
     delta = SparseDelta(size=spec.size, indices=chosen, values=values)
-    known = Known.of(spec, base)
+    side_info = SideInformation.of(spec, base)
     for kind in VALUES:
         wanted = quantise_delta(delta, spec, kind)
-        data = encode_delta(wanted, known)
+        data = encode_delta(wanted, side_info)
         positions, found, _ = Slow(data, spec, base, None).decode()
         assert positions == wanted.indices.tolist()
         assert found == wanted.values.tolist()
@@ -122,11 +124,11 @@ def test_empty_and_full_masks_travel(count, values):
 @pytest.mark.parametrize("values", VALUES)
 def test_a_network_of_one_weight_travels(values):
     spec = ModelSpec(tensors=(TensorSpec(name="w", shape=()),), moments=0, units=0)
-    known = Known.of(spec, np.float32([0.5]))
+    side_info = SideInformation.of(spec, np.float32([0.5]))
     delta = SparseDelta(size=1, indices=np.array([0]), values=np.float32([-0.25]))
     wanted = quantise_delta(delta, spec, values)
-    data = encode_delta(wanted, known)
-    found = decode_delta(data, known, values=values, max_entries=1)
+    data = encode_delta(wanted, side_info)
+    found = decode_delta(data, side_info, values=values, max_entries=1)
     assert_same_delta(found, wanted)
 
 
@@ -148,11 +150,13 @@ def test_what_both_ends_hold_makes_the_message_shorter():
     spec, base, delta = structured()
     mask = np.zeros(spec.size, bool)
     mask[delta.indices] = True
-    plain = len(encode_delta(delta, Known.of(spec, np.zeros_like(base))))
-    context = len(encode_delta(delta, Known.of(spec, base)))
-    agreed = len(encode_delta(delta, Known.of(spec, base, mask=mask)))
+    plain = len(encode_delta(delta, SideInformation.of(spec, np.zeros_like(base))))
+    context = len(encode_delta(delta, SideInformation.of(spec, base)))
+    known_positions = len(
+        encode_delta(delta, SideInformation.of(spec, base, mask=mask))
+    )
     assert context < 0.8 * plain
-    assert agreed < context
+    assert known_positions < context
 
 
 def test_the_shrink_of_the_sparsifier_is_predicted():
@@ -168,9 +172,9 @@ def test_the_shrink_of_the_sparsifier_is_predicted():
         indices=np.arange(spec.size),
         values=values.reshape(-1).astype(np.float32),
     )
-    known = Known.of(spec, base.reshape(-1))
+    side_info = SideInformation.of(spec, base.reshape(-1))
     header = read_fields(
-        encode_delta(quantise_delta(delta, spec, "int8"), known)
+        encode_delta(quantise_delta(delta, spec, "int8"), side_info)
     ).header
     assert header.shrink == pytest.approx(0.3, rel=0.05)
 
@@ -178,8 +182,8 @@ def test_the_shrink_of_the_sparsifier_is_predicted():
 def test_unrelated_weights_are_not_used():
     spec, base, delta = structured()
     other = np.random.default_rng(1).permutation(base)
-    header = read_fields(encode_delta(delta, Known.of(spec, other))).header
-    assert not header.recipe.base
+    header = read_fields(encode_delta(delta, SideInformation.of(spec, other))).header
+    assert not header.flags.base
     assert not header.shrink
 
 
@@ -201,7 +205,7 @@ def test_random_positions_cost_little_more_than_their_entropy():
             spec,
             "step",
         )
-        data = encode_delta(delta, Known.of(spec, np.zeros(size, np.float32)))
+        data = encode_delta(delta, SideInformation.of(spec, np.zeros(size, np.float32)))
         signs = mask.sum() / 8
         assert len(data) <= 1.02 * (entropy * size / 8 + signs) + 200
 
@@ -215,16 +219,16 @@ def test_the_parts_of_a_delta_sum_to_its_length():
 
 def test_a_delta_of_another_network_is_not_encoded():
     delta = quantise_delta(sparse_delta(6), SPEC, "int8")
-    known = Known(shape=Shape(SPEC), base=BASE[:3])
+    side_info = SideInformation(layout=Layout(SPEC), base=BASE[:3])
     with pytest.raises(DataError, match=f"a base of 3 entries; want {SPEC.size}"):
-        encode_delta(delta, known)
+        encode_delta(delta, side_info)
 
 
 def test_entries_outside_the_agreed_mask_are_not_encoded():
     delta = quantise_delta(sparse_delta(6), SPEC, "int8")
-    known = Known.of(SPEC, BASE, mask=np.zeros(SPEC.size, bool))
+    side_info = SideInformation.of(SPEC, BASE, mask=np.zeros(SPEC.size, bool))
     with pytest.raises(DataError, match="outside the agreed mask"):
-        encode_delta(delta, known)
+        encode_delta(delta, side_info)
 
 
 def test_more_entries_than_allowed_are_refused():

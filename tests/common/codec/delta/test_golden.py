@@ -7,7 +7,7 @@ import pytest
 
 from fedprune.common import codec
 from fedprune.common.codec.delta.header import read_fields
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.messages import Phase, SparseDelta
 from fedprune.common.spec import ModelSpec, TensorSpec, digest_of
 
@@ -35,7 +35,7 @@ CHANGE = ((_NUMBERS * 53 % 61 - 30) / 512 - np.sign(BASE) / 16).astype(np.float3
 
 def golden_inputs():
     """Return what both ends hold, the delta and the kind of values of each message."""
-    shape = codec.Shape(GRID)
+    shape = codec.Layout(GRID)
     sets = {
         "nothing": [],
         "one": [7],
@@ -43,11 +43,13 @@ def golden_inputs():
         "rows": [*range(20, 60), *range(120, 126)],
         "all": list(range(GRID.size)),
     }
-    plain = codec.Known(shape=shape, base=np.zeros_like(BASE))
-    weights = codec.Known(shape=shape, base=BASE)
+    plain = codec.SideInformation(layout=shape, base=np.zeros_like(BASE))
+    weights = codec.SideInformation(layout=shape, base=BASE)
     mask = np.zeros(GRID.size, bool)
     mask[sets["some"] + [3, 118]] = True
-    agreed = codec.Known(shape=shape, base=BASE, mask=np.sort(mask)[::-1] | mask)
+    known_positions = codec.SideInformation(
+        layout=shape, base=BASE, mask=np.sort(mask)[::-1] | mask
+    )
     found = {}
     for name, indices in sets.items():
         positions = np.array(indices, dtype=np.int64)
@@ -59,18 +61,18 @@ def golden_inputs():
             found[f"context, int8, {name}"] = (weights, delta, "int8")
             found[f"context, step, {name}"] = (weights, delta, "step")
         if name in ("nothing", "some"):
-            found[f"agreed, int8, {name}"] = (agreed, delta, "int8")
+            found[f"agreed, int8, {name}"] = (known_positions, delta, "int8")
     numbers = np.arange(WIDE.size)
     base = (((numbers * 37 % 41) - 20.5) / 64).astype(np.float32)
     positions = np.flatnonzero((abs(base) > 0.1) & (numbers % 13 > 1))
     moved = base * (numbers * 29 % 31 - 20) / 256 - np.sign(base) / 16
     moved = moved[positions].astype(np.float32)
     delta = SparseDelta(size=WIDE.size, indices=positions, values=moved)
-    weights = codec.Known(shape=codec.Shape(WIDE), base=base)
+    weights = codec.SideInformation(layout=codec.Layout(WIDE), base=base)
     rows, columns = numbers // 60, numbers % 60
     block = np.flatnonzero((rows * 7 % 60 < 24) & (columns * 11 % 60 < 18))
     delta_of_block = SparseDelta(size=WIDE.size, indices=block, values=base[block] / 8)
-    plain = codec.Known(shape=codec.Shape(WIDE), base=np.zeros_like(base))
+    plain = codec.SideInformation(layout=codec.Layout(WIDE), base=np.zeros_like(base))
     found["plain, step, block"] = (plain, delta_of_block, "step")
     for kind in ("int8", "step"):
         found[f"context, {kind}, wide"] = (weights, delta, kind)
@@ -357,26 +359,26 @@ PLAN = (
 
 @pytest.mark.parametrize("name", golden_inputs())
 def test_a_delta_of_version_2_decodes_to_the_same_values(name):
-    known, _, kind = golden_inputs()[name]
+    side_info, _, kind = golden_inputs()[name]
     data, digest = DELTAS[name]
     found = codec.decode_delta(
-        bytes.fromhex(data), known, values=kind, max_entries=known.shape.size
+        bytes.fromhex(data), side_info, values=kind, max_entries=side_info.layout.size
     )
     assert delta_digest(found) == digest
 
 
 @pytest.mark.parametrize("name", golden_inputs())
 def test_the_bytes_of_a_delta_of_version_2_never_change(name):
-    known, delta, kind = golden_inputs()[name]
-    wanted = codec.quantise_delta(delta, known.shape.spec, kind, 0.01)
-    assert codec.encode_delta(wanted, known).hex() == DELTAS[name][0]
+    side_info, delta, kind = golden_inputs()[name]
+    wanted = codec.quantise_delta(delta, side_info.layout.spec, kind, 0.01)
+    assert codec.encode_delta(wanted, side_info).hex() == DELTAS[name][0]
 
 
 def test_the_golden_deltas_use_every_context():
     found = [read_fields(bytes.fromhex(data)) for data, _ in DELTAS.values()]
     headers = [one.header for one in found]
-    for flag in [field.name for field in fields(Recipe)]:
-        used = {getattr(header.recipe, flag) for header in headers}
+    for flag in [field.name for field in fields(CodingFlags)]:
+        used = {getattr(header.flags, flag) for header in headers}
         assert used == {False, True}, flag
     assert {header.values for header in headers} == set(codec.VALUES)
 
@@ -388,7 +390,7 @@ def test_an_update_of_version_2_decodes_to_the_same_values():
         client_id="edge-03",
         plan=b"P" * 16,
         base=b"B" * 16,
-        known=codec.Known.of(SMALL, np.zeros(SMALL.size, np.float32)),
+        side_info=codec.SideInformation.of(SMALL, np.zeros(SMALL.size, np.float32)),
         values="int8",
         update_density=1.0,
         scored=True,
@@ -411,7 +413,7 @@ def test_an_update_of_version_2_decodes_to_the_same_values():
     assert update.delta.indices.tolist() == [0, 2, 10]
     assert update.delta.values.tolist() == [125, -63, 117]
     assert update.delta.scales.tolist() == [172, 0, 194]
-    assert codec.encode_update(update, expected.known).hex() == UPDATE
+    assert codec.encode_update(update, expected.side_info).hex() == UPDATE
 
 
 WEIGHTS = [127, -63.4, 0, 1, 0, 0, 0, 0, 1 / 3, -2, 0]

@@ -16,12 +16,12 @@ from helpers.codec.examples import (
 from helpers.codec.grid_examples import CHANGE, FULL, GRID, NEXT, lie
 
 from fedprune.common import codec
-from fedprune.common.codec.delta.options import Recipe
+from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.grid.quantise import TOP
 from fedprune.common.errors import PayloadError, StaleUpdate
 from fedprune.common.messages import GridWeights
 
-RECIPE, COUNT, BITS, STREAM, RAW = range(2, 7)  # items of a full message
+FLAGS, COUNT, BITS, STREAM, RAW = range(2, 7)  # items of a full message
 ROUND, BASE_ITEM = 2, 3
 SHIFT = 2  # items that a change has in front of them
 
@@ -81,8 +81,8 @@ FULLS = {
     "bits of 0": (put({BITS: 0}), "grid.bits"),
     "bits of 16": (put({BITS: 16}), "grid.bits"),
     "bits of a larger level": (lie(header={"bits": 12}), "grid.levels"),
-    "a recipe with an agreed mask": (put({RECIPE: 2}), "grid.recipe"),
-    "a recipe of 128": (put({RECIPE: 128}), "delta.recipe"),
+    "flags with an agreed mask": (put({FLAGS: 2}), "grid.flags"),
+    "flags of 128": (put({FLAGS: 128}), "delta.flags"),
     "a stream of text": (put({STREAM: "x"}), "grid.stream"),
     "a stream of less than the states": (put({STREAM: bytes(31)}), "grid.stream"),
     "a stream of half a word": (put({STREAM: stream(lambda s: s[:-1])}), "grid.stream"),
@@ -100,11 +100,11 @@ FULLS = {
     "raw bits missing": (put({RAW: items_of(FULL)[RAW][:-1]}), "delta.raw"),
     "raw bits too many": (put({RAW: items_of(FULL)[RAW] + b"\0"}), "delta.raw"),
     "a class that a row has not": (
-        lie(2, less, header={"recipe": Recipe(row_sizes=True)}),
+        lie(2, less, header={"flags": CodingFlags(row_sizes=True)}),
         "delta.positions",
     ),
     "a class that its levels have not": (
-        lie(3, less, header={"recipe": Recipe(row_sizes=True, flat=True)}),
+        lie(3, less, header={"flags": CodingFlags(row_sizes=True, no_classes=True)}),
         "delta.values",
     ),
     "a step of a row of zeros": (
@@ -181,7 +181,7 @@ def test_a_level_out_of_range_is_refused_by_its_tensor():
     forged = lie(
         grid=far,
         base=far,
-        header={"count": 1, "bits": 15, "recipe": Recipe()},
+        header={"count": 1, "bits": 15, "flags": CodingFlags()},
         content=lambda found: {
             "places": np.flatnonzero(far.levels == 16000)[:1],
             "levels": np.array([20000], np.int16),

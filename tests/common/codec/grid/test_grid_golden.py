@@ -31,8 +31,8 @@ def test_a_broadcast_of_version_2_is_read_and_written_as_ever(name):
 
 def test_the_golden_broadcasts_use_all_contexts_of_small_messages():
     heads = [codec.unseal(bytes.fromhex(m), k, 1 << 20) for m, k in _kinds()]
-    recipes = [head[-5] for head in heads]
-    used = {bit for recipe in recipes for bit in range(7) if recipe >> bit & 1}
+    flags_of_heads = [head[-5] for head in heads]
+    used = {bit for flags in flags_of_heads for bit in range(7) if flags >> bit & 1}
     assert {0, 2, 3, 5, 6} <= used  # base, columns, row_sizes, coarse, flat
     assert 1 not in used  # agreed
     assert {head[-3] for head in heads} >= {0, 1, 15}

@@ -10,7 +10,7 @@ from helpers.tiny_federation import Tiny, make_task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedprune.client.rounds.workbench import Workbench
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.codec.entropy.byte_runs import squeeze
 from fedprune.common.codec.frame import Kind, seal
@@ -135,7 +135,7 @@ def test_a_mask_of_more_weights_than_the_receiver_has_is_never_unpacked():
 
 
 def test_a_client_knows_how_many_weights_its_own_network_has():
-    bench = Workbench(make_task())
+    bench = ModelCache(make_task())
     assert bench.size == len(get_weights(Tiny()))
     assert bench._spare is not None  # the round that follows takes it
 

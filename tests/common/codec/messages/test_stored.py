@@ -23,9 +23,9 @@ def held(largest):
 @pytest.mark.parametrize("largest", [0, 1, 127, 128, 16383])
 def test_a_held_broadcast_comes_back(largest):
     plan, spec, grid = held(largest)
-    data = codec.encode_held(plan, grid)
-    assert codec.held_plan(data).digest == plan.digest
-    found = codec.decode_held(data, spec)
+    data = codec.encode_stored(plan, grid)
+    assert codec.stored_plan(data).digest == plan.digest
+    found = codec.decode_stored(data, spec)
     assert found.name == grid.name
     assert found.levels.dtype == np.int16
     assert len(data) < spec.size * (1 if largest < 128 else 2) + spec.rows + 200
@@ -33,13 +33,13 @@ def test_a_held_broadcast_comes_back(largest):
 
 def test_a_held_broadcast_of_other_shapes_or_damaged_is_refused():
     plan, spec, grid = held(100)
-    data = codec.encode_held(plan, grid)
+    data = codec.encode_stored(plan, grid)
     keep = plan.keep.copy()
     keep[0] = False
     with pytest.raises(PayloadError, match=r"held\.codes|held\.levels"):
-        codec.decode_held(data, tiny_structure().spec(keep))
+        codec.decode_stored(data, tiny_structure().spec(keep))
     for bad in (data[:-1], data[:50] + bytes([data[50] ^ 1]) + data[51:], b""):
         with pytest.raises(PayloadError):
-            codec.decode_held(bad, spec)
+            codec.decode_stored(bad, spec)
         with pytest.raises(PayloadError):
-            codec.held_plan(bad)
+            codec.stored_plan(bad)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprune.common.codec.messages.text import read_text, squeeze_text
+from fedprune.common.codec.messages.text import compress_text, read_text
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.spec import MAX_STRUCTURE
 
@@ -22,7 +22,7 @@ GOLDEN = (
 
 
 def test_a_known_text_has_known_bytes():
-    assert squeeze_text(JSON) == (True, bytes.fromhex(GOLDEN))
+    assert compress_text(JSON) == (True, bytes.fromhex(GOLDEN))
     found = read_text("x", len(JSON), coded=True, data=bytes.fromhex(GOLDEN))
     assert found == JSON
 
@@ -30,7 +30,7 @@ def test_a_known_text_has_known_bytes():
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(WORDS.map(b"".join), st.binary(max_size=60)))
 def test_a_text_comes_back_and_is_never_longer(text):
-    coded, data = squeeze_text(text)
+    coded, data = compress_text(text)
     assert len(data) <= len(text)
     assert read_text("x", len(text), coded, data) == text
 

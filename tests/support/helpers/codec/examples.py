@@ -45,7 +45,7 @@ PLAN = PrunePlan(
     parent=b"p" * 16,
 )
 BASE: Vector = np.random.default_rng(7).normal(size=SPEC.size).astype(np.float32)
-KNOWN = codec.Known.of(SPEC, BASE)
+KNOWN = codec.SideInformation.of(SPEC, BASE)
 SETTINGS = TrainSettings(
     epochs=2,
     batch=32,
@@ -109,7 +109,7 @@ def make_expected(values: str = "int8", **changes: Any) -> codec.Expected:
         "client_id": "edge-03",
         "plan": PLAN.digest,
         "base": weights_digest(BASE),
-        "known": KNOWN,
+        "side_info": KNOWN,
         "values": values,
         "update_density": 0.5,
         "scored": True,

@@ -14,8 +14,8 @@ from fedprune.common.codec.delta import levels, positions
 from fedprune.common.codec.delta.body import code_body
 from fedprune.common.codec.delta.content import content_of, raw_bytes
 from fedprune.common.codec.delta.header import Fields, write_fields
-from fedprune.common.codec.delta.options import Header, Recipe, lanes_for
-from fedprune.common.codec.entropy.coder import Writer
+from fedprune.common.codec.delta.options import CodingFlags, Header, lanes_for
+from fedprune.common.codec.entropy.coder import Encoder
 from fedprune.common.codec.entropy.raw_bits import split_raw
 from fedprune.common.errors import PayloadError
 from helpers.codec.examples import (
@@ -37,7 +37,7 @@ NAN, INF = float("nan"), float("inf")
 # Items of an update and of its delta, by name.
 RUN, ROUND, CLIENT, PLAN_ITEM, BASE_ITEM, EXAMPLES, LOSS = range(2, 9)
 IMPORTANCE, STATISTICS, VALIDATION = range(10, 13)
-RECIPE, VALUES, COUNT, SHRINK, MASK, STREAM, RAW = range(7)
+FLAGS, VALUES, COUNT, SHRINK, MASK, STREAM, RAW = range(7)
 
 # Which run of a body holds what, without columns; see ``delta/format.py``.
 ROWS, BITS, HIGH, LOW, SIZES, SYMBOLS, SIGNS = range(7)
@@ -84,7 +84,7 @@ def validation(loss_sum=4.5, correct=7, count=10):
     return put(VALIDATION, [loss_sum, correct, count])
 
 
-class Liar(Writer):
+class Liar(Encoder):
     """Changes the symbols of one run before it writes them."""
 
     def __init__(self, lanes, run, change):
@@ -104,13 +104,13 @@ def no_change(symbols):
 
 
 def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
-    run=-1, change=no_change, *, kind="int8", count=60, recipe=None, shrink=0.0,
-    content=None, raw=None, known=KNOWN,
+    run=-1, change=no_change, *, kind="int8", count=60, flags=None, shrink=0.0,
+    content=None, raw=None, side_info=KNOWN,
 ):  # fmt: skip
     """Return an update whose body holds what no encoder writes."""
     delta = make_update(count, kind).delta
     header = Header(
-        recipe=recipe or Recipe(row_sizes=True),
+        flags=flags or CodingFlags(row_sizes=True),
         values=kind,
         count=len(delta.indices),
         shrink=np.float32(shrink),
@@ -125,8 +125,8 @@ def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
         for name, module in (checks | {"_check_sizes": levels}).items():
             stack.enter_context(mock.patch.object(module, name))
         dry = Liar(lanes, run, change)
-        indices, _ = positions.code_places(
-            dry, header.recipe, known, header.count, found.mask
+        indices, _ = positions.code_positions(
+            dry, header.flags, side_info, header.count, found.mask
         )
         if len(indices) != header.count:  # other positions than there are levels
             found = replace(
@@ -134,7 +134,7 @@ def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
                 levels=np.resize(found.levels, len(indices)),
                 codes=np.maximum(found.codes, 100),
             )
-        body = code_body(writer, header, known, found)
+        body = code_body(writer, header, side_info, found)
     bits = raw_bytes(body, found)
     first, rest = split_raw(bits, writer.lanes)
     if raw is not None:

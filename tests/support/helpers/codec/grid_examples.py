@@ -92,7 +92,7 @@ def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
         first, rest = raw(first, rest)
     states, words = writer.finish(first)
     stream = states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
-    fields = [head.recipe.pack(), head.count, head.bits, stream, rest]
+    fields = [head.flags.pack(), head.count, head.bits, stream, rest]
     if base is None:
         return seal(Kind.FULL, fields)
     return seal(Kind.CHANGE, [3, base.name, *fields])

@@ -45,8 +45,8 @@ class SlowSection:
         while start < len(paths):
             length = max(self.lanes, start // 16, 16) // self.lanes * self.lanes
             block = paths[start:][: min(max(length, self.lanes), 2**19)]
-            known = {path: shares(counts, path) for path in set(block)}
-            found = [self.take(at, known[path]) for at, path in enumerate(block)]
+            side_info = {path: shares(counts, path) for path in set(block)}
+            found = [self.take(at, side_info[path]) for at, path in enumerate(block)]
             for at, path in enumerate(block):
                 for depth in range(len(path) + 1):
                     counts[path[:depth], found[at]] += 1
@@ -54,12 +54,12 @@ class SlowSection:
             start += len(block)
         return out
 
-    def take(self, at, known):
+    def take(self, at, side_info):
         lane, before, symbol = at % self.lanes, 0, 0
         x = self.states[lane]
-        while x % 8192 >= before + known[symbol]:
-            before += known[symbol]
+        while x % 8192 >= before + side_info[symbol]:
+            before += side_info[symbol]
             symbol += 1
-        x = known[symbol] * (x // 8192) + x % 8192 - before
+        x = side_info[symbol] * (x // 8192) + x % 8192 - before
         self.states[lane] = x * 65536 + self.words.pop(0) if x < 65536 else x
         return symbol

@@ -14,7 +14,15 @@ from fedprune.common.codec.delta.quantise import LADDER
 KINDS = {1: "int8", 2: "float32", 3: "step"}
 TOP = 127
 BIT = object()
-FLAGS = ("base", "agreed", "columns", "row_sizes", "deep", "coarse", "flat")
+FLAGS = (
+    "base",
+    "known_positions",
+    "columns",
+    "row_sizes",
+    "weight_context",
+    "coarse",
+    "no_classes",
+)
 
 
 def log(number, steps):
@@ -67,8 +75,8 @@ class Lanes:
 
 class Slow:
     def __init__(self, data, spec, base, mask):
-        recipe, code, self.count, shrink, *_, stream, raw = msgpack.unpackb(data)
-        self.flags = {f for i, f in enumerate(FLAGS) if recipe >> i & 1}
+        flags, code, self.count, shrink, *_, stream, raw = msgpack.unpackb(data)
+        self.flags = {f for i, f in enumerate(FLAGS) if flags >> i & 1}
         self.kind, self.raw, self.spec = KINDS[code], raw, spec
         self.shrink = np.frombuffer(shrink, "<f4")[0] if shrink else np.float32(0)
         self.g = [float(v) for v in base]
@@ -154,7 +162,7 @@ class Slow:
         if not self.count:
             return [], [], None
         self.grain = 2 if "coarse" in self.flags else 1
-        if "agreed" in self.flags:
+        if "known_positions" in self.flags:
             positions = [i for i, m in enumerate(self.mask) if m]
             scores = [0] * len(positions)
         else:
@@ -166,7 +174,7 @@ class Slow:
 
     def positions(self):
         one = self.count * 2**24 // self.spec.size
-        if "flat" in self.flags:
+        if "no_classes" in self.flags:
             contexts = [(r, 0) for r in self.known_places()]
             bits = self.run(contexts, BIT, [2**24 - one, one])
             positions = [i for i, bit in enumerate(bits) if bit]
@@ -288,7 +296,7 @@ class Slow:
             found = self.run([(self.tensor_rows[n],) for n in filled], 32)
             classes = dict(zip(filled, found, strict=True))
             first = [classes[row_of[i]] for i in positions]
-        deep = "deep" in self.flags
+        deep = "weight_context" in self.flags
         contexts = [
             (*(v if deep else ()), f) for f, v in zip(first, known, strict=True)
         ]

@@ -15,11 +15,11 @@ class SlowGrid(Slow):
 
     def __init__(self, data, spec, base=None):
         items = msgpack.unpackb(data)
-        recipe, count, self.bits, stream, raw = items[-6:-1]
+        flags, count, self.bits, stream, raw = items[-6:-1]
         empty = msgpack.packb([0, 2, 0, b"", b"", b"", b""])
         super().__init__(empty, spec, [0] * spec.size, None)
         self.count = count
-        self.flags = {f for i, f in enumerate(FLAGS) if recipe >> i & 1}
+        self.flags = {f for i, f in enumerate(FLAGS) if flags >> i & 1}
         self.kind, self.raw, self.empty = "grid", raw, not stream
         self.lanes = min(max((spec.size // 8 + 4 * self.count) // 3072, 8), 2048)
         self.coder = Lanes(stream, self.lanes)

@@ -18,13 +18,13 @@ from helpers.tiny_federation import (
     start,
 )
 
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.workbench import Workbench
 from fedprune.common import codec
 from fedprune.common.errors import RoundError
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, RUN, STYPE
-from fedprune.server.devices import grid_engine as under_test
-from fedprune.server.devices.grid_engine import GridEngine, deliver, enrol
+from fedprune.server.devices import flower_engine as under_test
+from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import EventLog, read_events
@@ -170,10 +170,10 @@ class Fleet:
 
     def __init__(self, root, **changes):
         self.task = make_task(**changes)
-        self.setting = make_setting(self.task)
-        self.work = plan_round(start(self.task, self.setting), self.setting)
+        self.run_spec = make_setting(self.task)
+        self.work = plan_round(start(self.task, self.run_spec), self.run_spec)
         self.nodes = {name: 10 + i for i, name in enumerate(self.task.clients)}
-        self.bench, self.root = Workbench(self.task), root
+        self.bench, self.root = ModelCache(self.task), root
         self.spoil = {}
 
     def answer(self, node, message):
@@ -187,7 +187,7 @@ class Fleet:
 
     def ask(self):
         grid = FakeGrid(self.nodes.values(), self.answer)
-        return collect(self.work, GridEngine(grid, self.nodes))
+        return collect(self.work, FlowerEngine(grid, self.nodes))
 
 
 def payload(blob, stype=STYPE):
@@ -225,7 +225,7 @@ def test_bad_answers_stay_with_their_client(tmp_path):
 
 def test_nobody_is_waited_for_once_the_goal_is_reached(tmp_path):
     fleet = Fleet(tmp_path, rounds__cohort=3, rounds__over_select=1.4)
-    assert len(fleet.work.asking.orders) == 4
+    assert len(fleet.work.request.assignments) == 4
     fleet.spoil = {fleet.task.clients[0]: None}
     records = fleet.ask().records  # the deadline is ten minutes
     assert sum(r.status is Status.ACCEPTED for r in records) == 3
@@ -386,7 +386,7 @@ def test_whatever_a_client_answers_it_is_refused_by_name_and_the_others_count(
     fleet.spoil = {bad: reply}
     trapped = [fleet.nodes[bad]] if reply is None else []
     grid = TrapGrid(fleet.nodes.values(), fleet.answer, trapped)
-    found = collect(fleet.work, GridEngine(grid, fleet.nodes))
+    found = collect(fleet.work, FlowerEngine(grid, fleet.nodes))
     records = {record.client_id: record for record in found.records}
     assert {records[name].status for name in others} == {Status.ACCEPTED}
     assert records[bad].status in {Status.REFUSED, Status.FAILED}

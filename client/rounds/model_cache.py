@@ -23,7 +23,7 @@ _KEPT = 3  # the current network, its teacher, and the one before a rollback
 _READ = 4  # broadcasts of one round: whole, and told from those of a few others
 
 
-class Workbench:
+class ModelCache:
     """The resident networks and data of one process that plays clients.
 
     A network is built once for each plan; weights are then copied in place.
@@ -40,7 +40,7 @@ class Workbench:
         self._structures: dict[bytes, Structure] = {}
         self._spare: nn.Module | None = None  # built to compare, not cut yet
         self._teacher = b""
-        self._lessons: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
         self._taken: OrderedDict[bytes, Any] = OrderedDict()
 
     def follow(self, seed: int, validation: float) -> None:
@@ -85,18 +85,18 @@ class Workbench:
             self._data[client_id] = self.task.client_data(client_id)
         return self._data[client_id]
 
-    def lesson(
-        self, teacher: bytes, client_id: str, teach: Callable[[], Tensor]
+    def teacher_outputs(
+        self, teacher: bytes, client_id: str, outputs_on: Callable[[], Tensor]
     ) -> Tensor:
         """Return a teacher's outputs on a client's examples, worked out once.
 
         Those of the newest teacher stay: float32[n, outputs] for each client.
         """
         if teacher != self._teacher:
-            self._teacher, self._lessons = teacher, {}
-        if client_id not in self._lessons:
-            self._lessons[client_id] = teach()
-        return self._lessons[client_id]
+            self._teacher, self._outputs = teacher, {}
+        if client_id not in self._outputs:
+            self._outputs[client_id] = outputs_on()
+        return self._outputs[client_id]
 
     def taken(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
         """Return what reading a broadcast gave; equal bytes are read once."""

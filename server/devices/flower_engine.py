@@ -35,7 +35,12 @@ from fedprune.server.devices.replies import (
     unreadable,
 )
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
-from fedprune.server.rounds.engine import Order, Part, RoundWork, Single
+from fedprune.server.rounds.engine import (
+    Assignment,
+    IndividualUpdate,
+    PartialAggregate,
+    RoundWork,
+)
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.runs.events import EventLog
 
@@ -219,7 +224,7 @@ def _undelivered(name: str, size: int, why: str) -> dict[str, object]:
     return {"client": name, "bytes_down": size, "reason": why}
 
 
-class GridEngine:
+class FlowerEngine:
     """Asks one client through each Flower node; answers are added as they come.
 
     Args:
@@ -231,58 +236,69 @@ class GridEngine:
         self._grid = grid
         self._nodes = nodes
 
-    def ask(self, work: RoundWork) -> Iterator[Part]:
+    def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client and yield one part with all that came in time.
 
         Nobody else is waited for once as many answers as the goal are accepted.
         """
-        asking = work.asking
-        total = Accumulator(work.spec.size, asking.limits)
+        request = work.request
+        total = Accumulator(work.spec.size, request.limits)
         records: list[ClientRecord] = []
-        singles: list[Single] = []
+        individual_updates: list[IndividualUpdate] = []
         started = time.monotonic()
         waiting = self._send(work, records)
         while waiting and total.num_clients < work.goal:
             if time.monotonic() - started > work.deadline_s:
                 break
             for reply in arrived(self._grid, waiting):
-                order, length = waiting.pop(reply.number)
-                data, lost, record = _payload(reply, order, length, asking.max_bytes)
-                single = None
+                assignment, length = waiting.pop(reply.number)
+                data, lost, record = _payload(
+                    reply, assignment, length, request.max_bytes
+                )
+                individual = None
                 if record is None:
-                    record, single = accept_answer(
+                    record, individual = accept_answer(
                         data,
-                        work.expected(order),
+                        work.expected(assignment),
                         total,
                         bytes_down=length,
                         seconds=time.monotonic() - started,
                     )
                 records.append(replace(record, residual_lost=lost))
-                if asking.singles and single is not None:
-                    singles.append(single)
+                if request.individual_updates and individual is not None:
+                    individual_updates.append(individual)
             time.sleep(_POLL_S if waiting else 0.0)
-        records += [_late(order, length, started) for order, length in waiting.values()]
-        yield Part(records=tuple(records), total=total, singles=tuple(singles))
+        records += [
+            _late(assignment, length, started)
+            for assignment, length in waiting.values()
+        ]
+        yield PartialAggregate(
+            records=tuple(records),
+            total=total,
+            individual_updates=tuple(individual_updates),
+        )
 
     def _send(
         self, work: RoundWork, records: list[ClientRecord]
-    ) -> dict[str, tuple[Order, int]]:
+    ) -> dict[str, tuple[Assignment, int]]:
         """Send each client its plan; return message id -> (order, length).
 
         A client whose message Flower does not take has failed.
         """
-        messages, orders = [], []
-        asking, group = work.asking, str(work.plan.round)
-        for order in asking.orders:
+        messages, assignments = [], []
+        request, group = work.request, str(work.plan.round)
+        for assignment in request.assignments:
             blob = codec.address_plan(
-                asking.variants[order.variant], order.client_id, order.acknowledged
+                request.variants[assignment.variant],
+                assignment.client_id,
+                assignment.acknowledged,
             )
             content = RecordDict({RECORD: ArrayRecord({ARRAY: _wrap(blob)})})
-            node = self._nodes[order.client_id]
+            node = self._nodes[assignment.client_id]
             messages.append(Message(content, node, "train", group_id=group))
-            orders.append((order, len(blob)))
+            assignments.append((assignment, len(blob)))
         waiting = {}
-        for number, sent in zip(send(self._grid, messages), orders, strict=True):
+        for number, sent in zip(send(self._grid, messages), assignments, strict=True):
             if number is None:
                 records.append(failure(sent[0].client_id, UNSENT, 0))
             else:
@@ -294,29 +310,29 @@ def _wrap(blob: bytes) -> Array:
     return Array("uint8", (len(blob),), STYPE, blob)
 
 
-def _late(order: Order, length: int, started: float) -> ClientRecord:
+def _late(assignment: Assignment, length: int, started: float) -> ClientRecord:
     waited = time.monotonic() - started
     return ClientRecord(
-        client_id=order.client_id,
+        client_id=assignment.client_id,
         status=Status.LATE,
-        reason=f"client {order.client_id}: no answer within {waited:.0f} s",
+        reason=f"client {assignment.client_id}: no answer within {waited:.0f} s",
         bytes_down=length,
     )
 
 
 def _payload(
-    reply: Reply, order: Order, length: int, max_bytes: int
+    reply: Reply, assignment: Assignment, length: int, max_bytes: int
 ) -> tuple[bytes, bool, ClientRecord | None]:
     """Return the bytes of a reply, whether what the client owed is lost, and no record.
 
     The record says why there are no bytes, where there are none.
     """
     if reply.failed:
-        return b"", False, failure(order.client_id, reply.reason, length)
+        return b"", False, failure(assignment.client_id, reply.reason, length)
     if reply.message is None:
-        return b"", False, refusal(order.client_id, reply.reason, b"", length)
+        return b"", False, refusal(assignment.client_id, reply.reason, b"", length)
     try:
         data = payload(reply.message, max_bytes)
-        return data, has_lost(reply.message, order.acknowledged), None
+        return data, has_lost(reply.message, assignment.acknowledged), None
     except Exception as error:  # whatever the client has put into it
-        return b"", False, refusal(order.client_id, unreadable(error), b"", length)
+        return b"", False, refusal(assignment.client_id, unreadable(error), b"", length)
