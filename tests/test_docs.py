@@ -12,6 +12,11 @@ RECORDS = sorted(DECISIONS.glob("[0-9]*.md"))
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 PARTS = ["Context", "Decision", "Consequence"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+SOURCES = [
+    path.relative_to(ROOT).as_posix()
+    for name in ("client", "common", "server", "simulations", "src", "tests")
+    for path in (ROOT / name).rglob("*.py")
+]
 
 
 def text_of(path: Path) -> str:
@@ -97,3 +102,17 @@ def test_the_table_of_decisions_is_that_of_the_files() -> None:
             f"| {record.name[:4]} | {date} | [{title}]({record.name}) | {status} |"
         )
     assert rows == wanted
+
+
+def test_architecture_names_files_and_functions_that_exist() -> None:
+    named = set()
+    for line in text_of(ROOT / "docs" / "architecture.md").splitlines():
+        named |= set(re.findall(r"([\w/]+\.py)(?:: (\w+))?", line))
+    assert len(named) > len(PARTS)
+    lost = []
+    for name, function in named - {("file.py", "")}:  # a file of the user's own
+        found = [path for path in SOURCES if f"/{path}".endswith(f"/{name}")]
+        defined = any(f"def {function}(" in text_of(ROOT / path) for path in found)
+        if not found or (function and not defined):
+            lost.append(f"{name}: {function}")
+    assert lost == []

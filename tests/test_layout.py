@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 import fedprune
 
@@ -17,9 +18,12 @@ TOP_LEVEL = {
     ".gitignore",
     ".pre-commit-config.yaml",
     "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "client",
     "common",
     "constraints.txt",
@@ -114,6 +118,9 @@ def test_the_version_is_the_same_everywhere():
     app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     assert released[0] == project["version"] == fedprune.__version__
     assert app["config"]["version"] == fedprune.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == fedprune.__version__
+    assert citation["license"] == project["license"]
 
 
 def test_nothing_reads_a_format_that_can_run_code():
