@@ -9,13 +9,12 @@ import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedprune.common.data.examples import Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.layout import lay_out
@@ -32,39 +31,25 @@ _SAME = 1e-4  # how far two runs of one network may be apart
 _SUM = 1e-4  # how far the sum of probabilities in float32 or bfloat16 may be from 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """A few examples as tensors.
+def first_batch(task: Task) -> Batch:
+    """Return the first training examples of a task."""
+    count = min(_EXAMPLES, len(task.dataset.train))
+    return task.dataset.train.batch(np.arange(count))
 
-    Attributes:
-        inputs: float32[b, ...].
-        targets: int64[b] or float32[b, k].
+
+def declared_batch(task: Task) -> Batch:
+    """Return zeros of the shape that a task declares: a server holds no data.
+
+    Without ``task.outputs`` or ``task.input_shape`` the first examples.
     """
-
-    inputs: Tensor
-    targets: Tensor
-
-    @classmethod
-    def first(cls, task: Task) -> Self:
-        """Return the first training examples of a task."""
-        count = min(_EXAMPLES, len(task.dataset.train))
-        inputs, targets = task.dataset.train.batch(np.arange(count))
-        return cls(inputs=inputs, targets=targets)
-
-    @classmethod
-    def declared(cls, task: Task) -> Self:
-        """Return zeros of the shape that a task declares: a server holds no data.
-
-        Without ``task.outputs`` or ``task.input_shape`` the first examples.
-        """
-        chosen = task.config.task
-        if not chosen.outputs or not chosen.input_shape:
-            return cls.first(task)
-        inputs = task.example()
-        targets = torch.zeros(len(inputs), dtype=torch.int64)
-        if chosen.loss == "mse":
-            targets = torch.zeros(len(inputs), chosen.outputs)
-        return cls(inputs=inputs, targets=targets)
+    chosen = task.config.task
+    if not chosen.outputs or not chosen.input_shape:
+        return first_batch(task)
+    inputs = task.example()
+    targets = torch.zeros(len(inputs), dtype=torch.int64)
+    if chosen.loss == "mse":
+        targets = torch.zeros(len(inputs), chosen.outputs)
+    return Batch(inputs=inputs, targets=targets)
 
 
 def check_data(task: Task) -> tuple[str, ...]:
@@ -285,7 +270,7 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
         for _, module in norm_modules(model):
             module.eval()
     outputs = _outputs(task, model, batch, " in train mode")
-    loss = task.loss(outputs, batch.targets).mean()
+    loss = task.loss(outputs, batch).mean()
     if not loss.requires_grad:
         msg = (
             "the loss does not depend on any weight that is trained: forward must not "

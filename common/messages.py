@@ -62,13 +62,12 @@ class TrainSettings:
         batch: Examples of one local step, >= 1.
         lr: Learning rate of SGD, > 0.
         momentum: 0 <= momentum < 1; fresh in every round.
-        penalty: Name of the sparsifier: "none", "l1", "group", "bn-l1" or
-            "bn-l1+group".
+        penalty: Name of the penalty (``fedprune.common.methods``), "a+b" for several,
+            "none", or "own:function" for one of the sender's own.
         strength: Share of a group's median channel that one round takes away, >= 0;
             0 = no penalty.
         update_density: Share of entries sent, 0 < update_density <= 1.
-        choice: Which entries these are: "rate", those with the most energy for their
-            bits, or "magnitude", the largest.
+        choice: Name of the choice of entries, or "own:function".
         values: How values travel: "int8", "float32" or "step" (``codec.VALUES``).
         step_error: Share of a tensor's energy that "step" may lose,
             0 < step_error <= 1.
@@ -76,9 +75,8 @@ class TrainSettings:
         decay: Factor on the residual for each round away, 0 <= decay <= 1.
         distill_weight: Weight of the teacher in the loss, 0 <= weight <= 1.
         temperature: Temperature of the distillation, > 0.
-        importance: Criterion that clients score: "taylor", "activation-mean",
-            "activation-variance", "apoz", "fisher", "sensitivity", or "" when the
-            server needs no scores.
+        importance: Name of the criterion that clients score by, "own:function", or
+            "" when the server needs no scores.
         measure: Whether batch-norm moments of the broadcast are sent back.
         freeze: Whether batch norm runs on the broadcast's statistics while training.
         clip: Largest L2 norm of a gradient, >= 0; 0 = not clipped.

@@ -25,14 +25,14 @@ from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.artifacts.load import write_network
-from fedprune.common.config import load_config, toml_value
+from fedprune.common.config import load_config, load_methods, toml_value
 from fedprune.common.data.partition import partition
-from fedprune.common.dry_run import Batch, check_data, dry_run
+from fedprune.common.dry_run import check_data, dry_run, first_batch
 from fedprune.common.errors import DataError
-from fedprune.common.named_code.trust import named_code, record_code
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
 from fedprune.common.task import Task
+from fedprune.common.trust import named_code, record_code
 
 _KEPT_RUNS = 2
 
@@ -196,5 +196,6 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
     if len(task.parts[task.client_id]) == 0:
         msg = f"client {task.client_id} holds no example of {task.config.task.data}"
         raise DataError(msg)
+    load_methods(task.config)
     check_data(task)  # that one device holds a single class is usual
-    return dry_run(task, task.build_model(), Batch.first(task))
+    return dry_run(task, task.build_model(), first_batch(task))

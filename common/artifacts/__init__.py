@@ -5,7 +5,7 @@ metadata ``format, plan, structure, model, input_shape, num_outputs, digest``, w
 plan and structure are hex digests, ``input_shape`` is a JSON list, and ``digest``
 names the tensors (blake2b over names, types, shapes, bytes), so that a flipped bit
 is seen; ``run``, the name of the run, only where ``model`` is code
-(``fedprune.common.named_code.trust``).
+(``fedprune.common.trust``).
 
 ``plan.json``, format ``fedprune-plan/1``: ``structure, digest, parent`` (hex),
 ``rollback``, ``units`` and ``keep`` (hex bitmap, first unit = highest bit), and for

@@ -3,7 +3,7 @@
 ``load_model("run/model/final.safetensors")`` builds the uncut architecture by its
 registered name, cuts it by the plan and writes the tensors into it.  Nothing is
 unpickled, code that the file names runs only if it is this user's own
-(``fedprune.common.named_code.trust``), and nothing is downloaded.  Plan and structure
+(``fedprune.common.trust``), and nothing is downloaded.  Plan and structure
 come from the file itself (an export holds both), else from ``plan.json`` and
 ``structure.json`` beside it or one folder above.
 """
@@ -35,8 +35,6 @@ from fedprune.common.errors import (
 from fedprune.common.models.capped import ByteLimit
 from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.models.registry import build_model
-from fedprune.common.named_code.trust import check_code, code_of_model
-from fedprune.common.named_code.user_code import call_factory
 from fedprune.common.pruning.plan import apply_plan, full_plan
 from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.announced import at_most, size_limit
@@ -44,6 +42,8 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import as_path, check_model_path
 from fedprune.common.task import Task
 from fedprune.common.text import printable
+from fedprune.common.trust import check_code, code_of_model
+from fedprune.common.user_code import call_factory
 
 KEEP_KEY = "keep"
 STRUCTURE_KEY = "structure_json"

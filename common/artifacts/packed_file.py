@@ -101,7 +101,7 @@ def pack(  # noqa: PLR0913 - what a file holds, by name
         blob: Its weights (``quantise_network``).
         moments: Running means and variances, float32[moments].
         run: Name of the run, where ``name`` is code
-        (``fedprune.common.named_code.trust``).
+        (``fedprune.common.trust``).
     """
     weights = codec.decode_weights(blob, structure.spec(plan.keep))
     mean, variance = moments

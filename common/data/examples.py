@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,18 @@ from fedprune.common.spec import DIGEST_SIZE, Indices
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32]
 Targets = NDArray[np.int64] | NDArray[np.float32]
+
+
+class Batch(NamedTuple):
+    """Some examples as tensors: what a network and a loss are given.
+
+    Attributes:
+        inputs: float32[b, ...].
+        targets: int64[b] classes, or float32[b] or float32[b, k] values.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +64,7 @@ class Examples:
             scale=self.scale,
         )
 
-    def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, indices: Indices) -> Batch:
         """Return inputs and targets at ``indices`` as tensors on the CPU.
 
         Args:
@@ -64,7 +77,8 @@ class Examples:
         inputs = self.inputs[indices].astype(np.float32)
         inputs -= np.float32(self.offset)
         inputs *= np.float32(self.scale)
-        return torch.from_numpy(inputs), torch.from_numpy(self.targets[indices])
+        targets = torch.from_numpy(self.targets[indices])
+        return Batch(inputs=torch.from_numpy(inputs), targets=targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

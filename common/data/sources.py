@@ -13,13 +13,13 @@ from fedprune.common.data.npz import read_npz
 from fedprune.common.data.optional import check_optional, optional_module
 from fedprune.common.data.parquet import find_folder, read_parquet
 from fedprune.common.errors import ConfigError, DataError
-from fedprune.common.named_code.user_code import (
+from fedprune.common.seeding import Use, generator
+from fedprune.common.user_code import (
     DATA_KINDS,
     check_reference,
     did_you_mean,
     load_function,
 )
-from fedprune.common.seeding import Use, generator
 
 FOLDS = 5
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError
-from fedprune.common.named_code.trust import named_code
+from fedprune.common.trust import named_code
 from fedprune.common.version import __version__
 
 APP_FOLDER = Path(__file__).resolve().parents[2]

@@ -16,14 +16,14 @@ from fedprune.common.models.networks import (
     small_resnet,
 )
 from fedprune.common.models.zoo import LOADERS, check_foreign, load_foreign
-from fedprune.common.named_code.user_code import (
+from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.structure.blocks import check_blocks, drop_blocks
+from fedprune.common.user_code import (
     check_reference,
     did_you_mean,
     load_function,
     split_blocks,
 )
-from fedprune.common.seeding import Use, seed_torch
-from fedprune.common.structure.blocks import check_blocks, drop_blocks
 
 Shape = tuple[int, ...]
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.named_code.user_code import RANDOM, did_you_mean
 from fedprune.common.text import first_line
+from fedprune.common.user_code import RANDOM, did_you_mean
 
 Shape = tuple[int, ...]
 # "local": random weights, and nothing is fetched, not even a configuration.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedprune.common.config import Config, load_config
-from fedprune.common.named_code.trust import check_code, named_code, record_code
+from fedprune.common.trust import check_code, named_code, record_code
 from fedprune.server.runs.folder import RunFolder
 
 

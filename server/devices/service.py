@@ -18,7 +18,6 @@ from fedprune.common.errors import (
     IntegrityError,
     RoundError,
 )
-from fedprune.common.named_code.trust import named_code, record_code
 from fedprune.common.pruning.latency import load_table
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.lock import hold
@@ -32,6 +31,7 @@ from fedprune.common.system.processes import (
     tail,
 )
 from fedprune.common.text import printable
+from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
 from fedprune.server.devices.status import Follower, describe
 from fedprune.server.devices.superlink import Link, parse_address

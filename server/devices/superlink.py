@@ -15,10 +15,10 @@ from pathlib import Path
 
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import APP_TOML, NAMES_KEY, RUN_KEY
-from fedprune.common.named_code.trust import STATE_VARIABLE, server_ledger
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.system.paths import check_readable, empty_private_folder
 from fedprune.common.system.processes import Process, environment
+from fedprune.common.trust import STATE_VARIABLE, server_ledger
 from fedprune.server.devices.certs import CertFolder
 from fedprune.server.runs.folder import read_json_object
 

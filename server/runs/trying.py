@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedprune.common.config import Config
+from fedprune.common.config import Config, load_methods
+from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
-    Batch,
     check_data,
     check_steady,
+    declared_batch,
     dry_run,
     dry_run_cut,
+    first_batch,
 )
 from fedprune.common.errors import (
     ConfigError,
@@ -78,9 +80,10 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
             structure, or a cut network does not compute or learn what the dense one
             does.
     """
+    load_methods(task.config)
     _check_new(task, model)
     remarks = _check_examples(task) if data else ()
-    batch = Batch.first(task) if data else Batch.declared(task)
+    batch = first_batch(task) if data else declared_batch(task)
     remarks += dry_run(task, model, batch)
     check_buffers(model, task.example())
     found = _found(task, model)

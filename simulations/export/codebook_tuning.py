@@ -121,11 +121,11 @@ def _pass(
     rng = generator(task.config.run.seed, epoch, _STREAM, Use.SHUFFLE)
     order = rng.permutation(len(examples))
     for batch in np.array_split(order, -(-len(order) // _BATCH)):
-        inputs, targets = examples.batch(batch)
+        found = examples.batch(batch)
         optimiser.zero_grad()
         matrices = {name: book.matrix() for name, book in books.items()}
-        outputs = functional_call(model, matrices, (inputs,))
-        task.loss(outputs, targets).mean().backward()  # type: ignore[no-untyped-call]
+        outputs = functional_call(model, matrices, (found.inputs,))
+        task.loss(outputs, found).mean().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 

@@ -88,7 +88,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
         trust_code: Run the code that the folder names even if no command of this user
-            started the run here (``fedprune.common.named_code.trust``).
+            started the run here (``fedprune.common.trust``).
 
     Returns:
         ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to

@@ -20,7 +20,7 @@ from fedprune.common.codec import decode_model, encode_model
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models import zoo
-from fedprune.common.named_code.trust import (
+from fedprune.common.trust import (
     check_code,
     named_code,
     record_code,

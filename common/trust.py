@@ -29,9 +29,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from fedprune.common.config import Config
+from fedprune.common.config import Config, own_methods
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.named_code.user_code import (
+from fedprune.common.parsing import parse_json
+from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import make_private_folder
+from fedprune.common.user_code import (
     DATA_KINDS,
     MODEL_LIBRARIES,
     RANDOM,
@@ -39,9 +42,6 @@ from fedprune.common.named_code.user_code import (
     split_blocks,
     split_reference,
 )
-from fedprune.common.parsing import parse_json
-from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.system.paths import make_private_folder
 
 STATE_VARIABLE = "FEDPRUNE_STATE"
 
@@ -94,7 +94,8 @@ def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
     found = {"task.model": code_of_model(model) or _fetched(model)}
     if factory:
         found = {}
-    return {k: v for k, v in {**found, "task.data": code_of_data(data)}.items() if v}
+    found |= {"task.data": code_of_data(data), **own_methods(config)}
+    return {key: name for key, name in found.items() if name}
 
 
 def record_code(
