@@ -291,6 +291,28 @@ def profile(
 
 
 @app.command()
+def methods(
+    kind: Annotated[
+        str, typer.Argument(metavar="[KIND]", help="One kind, or its key.")
+    ] = "",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of the guide.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what a configuration can choose by name, and what your own may ask for."""
+    from fedprune.simulations.inspection import methods as listing
+
+    kinds = listing.kinds_of(kind)
+    if as_json:
+        print_json(listing.as_data(kinds))
+        return
+    lines = listing.as_markdown(kinds) if markdown else listing.as_text(kinds)
+    for line in lines:
+        print(line)
+
+
+@app.command()
 def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Check that this machine can run FedPrune, and say what is missing."""
     from fedprune.simulations.doctor import examine, render, usable
