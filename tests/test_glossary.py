@@ -70,9 +70,10 @@ BANNED = [word for row in rows("Not here") for word in ticked(row[0])]
 
 
 def pattern(word: str) -> re.Pattern[str]:
-    """Return the pattern of a word, also of its plural or over the end of a line."""
-    parts = map(re.escape, word.split())
-    return re.compile(EDGE + r"[\s#]+".join(parts) + "s?" + END, re.IGNORECASE)
+    """Return the pattern of a word or its plural, or of a phrase over line ends."""
+    parts = [re.escape(part) for part in word.split()]
+    plural = "s?" if len(parts) == 1 else ""
+    return re.compile(EDGE + r"[\s#]+".join(parts) + plural + END, re.IGNORECASE)
 
 
 PATTERNS = {word: pattern(word) for word in BANNED}

@@ -1,8 +1,8 @@
 """The canonical JSON of a structure, and its strict reader.
 
-One object, sorted keys, no white space, ASCII.  Tensors are named once and referred
-to by number afterwards: number ``i < len(tensors)`` is a trained tensor; the running mean
-and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
+One object, sorted keys, no white space, ASCII.  Tensors are named once and numbered:
+number ``i < len(tensors)`` is a trained tensor; the running mean and variance of moment
+``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
     version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks
     units       number of units

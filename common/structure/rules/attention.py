@@ -44,7 +44,7 @@ def multihead_attention(call: Call) -> object:
 def _fix_positions(
     call: Call, inputs: tuple[Value, Value, Value], heads: Labels
 ) -> None:
-    """Fix the positions that attention runs along, and heads with masks of their own."""
+    """Fix the positions that attention runs along, and heads with their own masks."""
     for item in inputs:
         for dim in item.labels.keys() - {2}:
             call.fix(item.labels[dim], "it runs along the positions")
