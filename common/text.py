@@ -15,10 +15,10 @@ def printable(text: object, longest: int = LONGEST) -> str:
 
     Control and format characters (line ends, terminal escapes, marks that turn the
     direction of writing, halves of surrogate pairs) are written as Python escapes, so
-    that nobody who names a client or a reason can write on the screen of a server.
+    that the name of a client or a reason cannot control the terminal of a server.
 
     Args:
-        text: A text, or what ``str`` makes one of; that may fail.
+        text: A text, or a value for ``str``, which may fail.
         longest: Most characters returned, >= 1; a cut text ends in an ellipsis.
 
     >>> printable("no\nsuch \x1b[31mfile")
@@ -41,7 +41,7 @@ def one_line(message: object) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Return one printable line about an error: its class, and what it says.
+    """Return one printable line about an error: its class, and its text.
 
     >>> told(KeyError("name"))
     "KeyError: 'name'"
@@ -54,11 +54,11 @@ def told(error: BaseException) -> str:
 
 
 def first_line(error: BaseException, *, kind: bool = False) -> str:
-    r"""Return the first line of what an error says, printable; its class if nothing.
+    r"""Return the first line of an error's text, printable; its class if it has none.
 
     Args:
         error: Any error, of foreign code too.
-        kind: Whether its class comes before what it says.
+        kind: Whether its class comes before its text.
 
     >>> first_line(ValueError("no such layer\nTraceback ..."))
     'no such layer'
@@ -88,10 +88,10 @@ def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lis
 
 
 def as_json(value: object) -> object:
-    """Return a value as JSON knows it.
+    """Return a value as one that JSON can represent.
 
     NumPy values become lists and numbers, a number that is not finite becomes None,
-    because JSON has none, and what JSON has no name for becomes its ``repr``.
+    because JSON has no such number, and any other value becomes its ``repr``.
 
     >>> as_json({"a": (1, float("nan"))})
     {'a': [1, None]}
@@ -106,7 +106,7 @@ def as_json(value: object) -> object:
         return [as_json(item) for item in value]
     if value is None or isinstance(value, str | int):
         return value
-    # What cannot be written would end a run.
+    # A value that cannot be written would end a run.
     shown = os.fspath(value) if isinstance(value, os.PathLike) else repr(value)
     return printable(shown, _LONGEST_PATH)
 
@@ -116,7 +116,7 @@ def _as_text(value: object) -> str:
         return value
     try:
         return str(value)
-    except Exception:  # what came from outside may raise anything
+    except Exception:  # an object from outside may raise anything
         return f"({type(value).__name__} without a text)"
 
 
