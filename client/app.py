@@ -32,8 +32,8 @@ from fedprune.common.flower.payload import (
     RECORD,
     RUN,
     STRUCTURE,
-    STYPE,
     check_payload,
+    payload_array,
     read_about,
 )
 from fedprune.common.flower.run_config import read_app_config
@@ -93,7 +93,7 @@ def train(message: Message, context: Context) -> Message:
     store = ClientStore(root / plan.run_id, name)
     opened = open_plan(plan, cache, store)
     blob = run_round(opened, cache, store)
-    answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
+    answer = ArrayRecord({ARRAY: payload_array(blob, Array)})
     content = RecordDict({RECORD: answer})
     if store.has_lost(plan.acknowledged):
         content[NOTES] = ConfigRecord({LOST: True})

@@ -40,7 +40,7 @@ from flwr.supernode.runtime.run_clientapp import (
 from fedprune.client import app as client_app
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import check_app
-from fedprune.common.text import one_line
+from fedprune.common.text import say
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
@@ -189,11 +189,6 @@ def patience() -> RetryInvoker:
         max_tries=None,
         max_time=_PUSH_S,
     )
-
-
-def say(text: str) -> None:
-    """Print one line for the operator; a server may have written what it says."""
-    print(one_line(text), flush=True)  # noqa: T201 - the client's own output
 
 
 def main(arguments: list[str] | None = None) -> None:

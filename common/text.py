@@ -1,8 +1,8 @@
-"""Text from outside, made fit for a terminal, a log and a report."""
+"""Text from outside, made printable for a terminal, a log and a report."""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 500  # characters of one reason
@@ -70,6 +70,29 @@ def first_line(error: BaseException, *, kind: bool = False) -> str:
     if not lines:
         return name
     return printable(f"{name}: {lines[0]}" if kind else lines[0])
+
+
+def say(text: object) -> None:
+    """Print a text as one printable line to standard output, unbuffered."""
+    print(one_line(text), flush=True)  # noqa: T201 - the operator's terminal
+
+
+def and_more(names: Sequence[object], most: int, separator: str = ", ") -> str:
+    """Return the first names of a list, and the count of those left out.
+
+    Args:
+        names: The names; of none the text is empty.
+        most: Most names that are written out, >= 1.
+        separator: Text between two names.
+
+    >>> and_more(["a", "b", "c", "d"], 2)
+    'a, b and 2 more'
+    >>> and_more(["a", "b"], 2)
+    'a, b'
+    """
+    shown = separator.join(map(str, names[:most]))
+    more = len(names) - most
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lists

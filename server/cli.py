@@ -124,7 +124,7 @@ def _check_resume(
 ) -> None:
     if resume is not None and (file is not None or set_):
         message = (
-            "--resume goes on with the run's own configuration; want no FILE.toml and "
+            "--resume uses the run's own configuration; want no FILE.toml and "
             "no --set beside it"
         )
         raise ConfigError(message)

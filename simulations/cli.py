@@ -142,7 +142,7 @@ def simulate(
     if resume is not None:
         if file is not None or overrides or sweep:
             message = (
-                "--resume goes on with the run's own configuration; want no FILE.toml, "
+                "--resume uses the run's own configuration; want no FILE.toml, "
                 "--set, --sweep, --engine, --workers or --seed beside it"
             )
             raise ConfigError(message)

@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.lock import hold
 from fedprune.common.system.paths import check_readable, make_private_folder
+from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import (
     ALIVE,
     LOCK,
@@ -26,7 +26,7 @@ from fedprune.common.system.processes import (
     environment,
     tail,
 )
-from fedprune.common.text import one_line
+from fedprune.common.text import say
 
 _AGAIN_S = 5.0
 _REMIND_S = 60.0
@@ -93,7 +93,7 @@ class Device:
             raise kind(lines[-1] if lines else "the check of the data failed")
         for line in lines:
             if line.startswith(node.REMARK):
-                _say(line)
+                say(line)
 
     def _check_keys(self, tls: Path) -> None:
         source = f"clients/{self.client_id} of the folder that fedprune certs made"
@@ -185,12 +185,12 @@ class DeviceService:
         before = _changed(final)
         with self._supervisor:
             self._wait_for_server()
-            port = _free_port()
+            port = free_port()
             self._supervisor.start(own.executor(port))
             self._supervisor.start(own.supernode(port))
-            _say(f"client {own.client_id} works for {own.host}:{own.port}")
+            say(f"client {own.client_id} works for {own.host}:{own.port}")
             self._supervisor.run(lambda: self._done(final, before))
-            _say(f"final network: {final}")
+            say(f"final network: {final}")
             # The answer to the delivery is still on its way.
             end = time.monotonic() + _AGAIN_S
             self._supervisor.run(lambda: time.monotonic() > end)
@@ -223,7 +223,7 @@ class DeviceService:
             ConfigError: If another attempt would end the same way.
         """
         if process.name == "executor":
-            _say(f"the executor ended with {code}; it is started again")
+            say(f"the executor ended with {code}; it is started again")
             return _EXECUTOR_S
         said = _REFUSED.findall(tail(process.log))
         number, text = said[-1] if said else ("", "")
@@ -262,7 +262,7 @@ class DeviceService:
         now = time.monotonic()
         if text != self._said or now - self._reminded > _REMIND_S:
             self._said, self._reminded = text, now
-            _say(text)
+            say(text)
 
 
 def _last_line(log: Path) -> str:
@@ -270,16 +270,5 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else ""
 
 
-def _free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _changed(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
-
-
-def _say(text: str) -> None:
-    print(one_line(text), flush=True)  # noqa: T201 - the device's own output

@@ -6,6 +6,7 @@ import numpy as np
 
 from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.errors import DataError
+from fedprune.common.text import and_more
 
 _LISTED = 5  # classes that a line names
 _DIGEST = 16  # bytes for each example
@@ -53,10 +54,9 @@ def _unseen(dataset: Dataset) -> tuple[str, ...]:
         msg = f"no test example is of a class that is trained: classes {_span(trained)}"
         msg += f" in training, {_span(tested)} in test; want the same numbering in both"
         raise DataError(msg)
-    named = ", ".join(map(str, unseen[:_LISTED]))
-    more = f" and {len(unseen) - _LISTED} more" if len(unseen) > _LISTED else ""
     text = f"{len(unseen)} of {len(tested)} classes of the test data do not occur in"
-    return (f"{text} the training data: {named}{more}; are both numbered alike?",)
+    text += f" the training data: {and_more(list(unseen), _LISTED)}"
+    return (f"{text}; are both numbered alike?",)
 
 
 def _span(classes: np.ndarray) -> str:

@@ -1,11 +1,14 @@
 """What a payload looks like in Flower's transport: names and checks, no Flower here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from fedprune.common.codec.fields import SEED, VALIDATION
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError, Reason
+
+T = TypeVar("T")
 
 STYPE = "fedprune.msgpack/1"
 RECORD = "fedprune"
@@ -31,6 +34,18 @@ def read_about(found: Mapping[str, object]) -> tuple[int, float]:
     """
     seed = SEED(found.get("seed"), "seed")
     return seed, VALIDATION(found.get("validation"), "validation")
+
+
+def payload_array(
+    blob: bytes, array: Callable[[str, tuple[int, ...], str, bytes], T]
+) -> T:
+    """Return bytes as an array of Flower's transport, with our serialisation type.
+
+    Args:
+        blob: The payload.
+        array: ``flwr.app.Array``, which the caller imports: this module does not.
+    """
+    return array("uint8", (len(blob),), STYPE, blob)
 
 
 def check_payload(stype: str, data: object, max_bytes: int) -> bytes:

@@ -18,9 +18,9 @@ from fedprune.common.flower.payload import (
     RECORD,
     RUN,
     STRUCTURE,
-    STYPE,
     about_run,
     check_client_name,
+    payload_array,
 )
 from fedprune.server.devices.replies import (
     UNSENT,
@@ -179,7 +179,12 @@ def deliver(
         For each client ``client, bytes_down, examples, accuracy``, or ``client,
         bytes_down, reason`` of one that could not take it.
     """
-    arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
+    arrays = ArrayRecord(
+        {
+            ARRAY: payload_array(blob, Array),
+            STRUCTURE: payload_array(structure_json, Array),
+        }
+    )
     about = ConfigRecord({**about_run(config)})
     names = {node: name for name, node in nodes.items()}
     messages = [
@@ -293,7 +298,9 @@ class FlowerEngine:
                 assignment.client_id,
                 assignment.acknowledged,
             )
-            content = RecordDict({RECORD: ArrayRecord({ARRAY: _wrap(blob)})})
+            content = RecordDict(
+                {RECORD: ArrayRecord({ARRAY: payload_array(blob, Array)})}
+            )
             node = self._nodes[assignment.client_id]
             messages.append(Message(content, node, "train", group_id=group))
             assignments.append((assignment, len(blob)))
@@ -304,10 +311,6 @@ class FlowerEngine:
             else:
                 waiting[number] = sent
         return waiting
-
-
-def _wrap(blob: bytes) -> Array:
-    return Array("uint8", (len(blob),), STYPE, blob)
 
 
 def _late(assignment: Assignment, length: int, started: float) -> ClientRecord:

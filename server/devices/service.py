@@ -148,7 +148,7 @@ class Service:
                 return self._with_traffic(folder, number, summary)
         msg = (
             f"the run's process ended {_ATTEMPTS} times; see "
-            f"{self._link.state / 'logs'}; go on with: --resume {folder.path}"
+            f"{self._link.state / 'logs'}; resume with: --resume {folder.path}"
         )
         raise FedPruneError(msg)
 
@@ -237,7 +237,7 @@ def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]
     kind = _EXIT_CODES.get(last.get("exit_code"), FedPruneError)
     why = printable(last.get("text", "the run failed"))
     if kind in {FedPruneError, RoundError}:  # what else is wrong stays wrong
-        why += f"; go on with: fedprune serve --resume {folder.path}"
+        why += f"; resume with: fedprune serve --resume {folder.path}"
     raise kind(why)
 
 

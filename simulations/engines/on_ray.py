@@ -26,7 +26,7 @@ from fedprune.common.errors import (
     Reason,
     RoundError,
 )
-from fedprune.common.flower.payload import ARRAY, RECORD, STYPE, check_payload
+from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import failure
@@ -57,8 +57,7 @@ _STOP = "stop"  # a file that tells workers to end
 
 def to_content(blob: bytes) -> RecordDict:
     """Wrap bytes as the content of a message: one array with our own stype."""
-    array = Array("uint8", (len(blob),), STYPE, blob)
-    return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+    return RecordDict({RECORD: ArrayRecord({ARRAY: payload_array(blob, Array)})})
 
 
 def from_content(message: Message, max_bytes: int) -> bytes:

@@ -162,7 +162,7 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     if info["pid"] is not None:
         state += f" (process {info['pid']})"
     elif info["status"] == "resumable":
-        state += f"; go on with: fedprune simulate --resume {info['path']}"
+        state += f"; resume with: fedprune simulate --resume {info['path']}"
     lines = [f"run {info['run_id']}", f"  status      {state}"]
     lines.append("              dense FedAvg -> pruned")
     lines += [

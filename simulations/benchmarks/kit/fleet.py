@@ -1,7 +1,6 @@
 """A server and its devices on this machine, for benchmarks: start, watch, end."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Self
 
 from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import FedPruneError
+from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import end_with_parent
 from fedprune.server.runs.folder import read_json_object
 
@@ -155,13 +155,6 @@ def descendants(number: int) -> list[int]:
         for child in children:
             found += [child, *descendants(child)]
     return found
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _command(*words: str) -> list[str]:

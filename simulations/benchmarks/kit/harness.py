@@ -24,12 +24,13 @@ from rich.table import Table
 
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.atomic import write_json_atomic
+from fedprune.simulations.runs.outcome import table_console
 
 Measure = Callable[[], Sequence["Figure"]]
 
 _PACKAGES = ("fedprune", "torch", "numpy", "flwr", "ray", "msgpack", "safetensors")
 _GOAL = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
-_WIDTH = 110
+_WIDTH = 110  # columns of a table that goes to a file or a pipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,7 @@ def print_figures(
             figure.reference,
             figure.detail,
         )
-    _console(console).print(table, highlight=False, markup=False)
+    table_console(console, _WIDTH).print(table, highlight=False, markup=False)
 
 
 def verdict(met: bool | None) -> str:  # noqa: FBT001 - a value to show, not a flag
@@ -217,10 +218,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _console(console: Console | None) -> Console:
-    if console is not None:
-        return console
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=_WIDTH)

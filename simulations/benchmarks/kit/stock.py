@@ -10,10 +10,10 @@ from typing import Self
 
 from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import FedPruneError
+from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import Process, Supervisor, environment, tail
 from fedprune.server.devices.certs import CertFolder, make_certificates
 from fedprune.server.devices.superlink import flower, request, rows
-from fedprune.simulations.benchmarks.kit.fleet import free_port
 
 _ROOT = Path(__file__).resolve().parents[3]
 _START_S = 180.0

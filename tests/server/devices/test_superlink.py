@@ -221,7 +221,7 @@ def test_a_line_that_is_no_event_is_refused_where_a_run_is_followed(tmp_path):
 def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
     folder = RunFolder(Path(tmp_path))
     event = {"event": "run_failed", "text": "1 of 3 clients", "exit_code": 4}
-    with pytest.raises(RoundError, match="1 of 3 clients; go on with"):
+    with pytest.raises(RoundError, match="1 of 3 clients; resume with"):
         _outcome(folder, event)
 
 
