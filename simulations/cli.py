@@ -128,7 +128,7 @@ def simulate(
         int | None, typer.Option(metavar="S", help="Replaces run.seed.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+        Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
     trust_code: TrustCode = False,
     as_json: AsJson = False,

@@ -1,1 +1,1 @@
-"""Code that users name: found, loaded, and run only if it is this user's own."""
+"""User code named in configurations and files: its loading and its trust check."""

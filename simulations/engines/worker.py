@@ -58,7 +58,7 @@ class Worker:
     """
 
     def __init__(self, task: Task, root: Path) -> None:
-        self._bench = ModelCache(task)
+        self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
 
@@ -109,10 +109,10 @@ class Worker:
             assignment.acknowledged,
         )
         try:
-            most = self._bench.size
+            most = self._cache.size
             plan = codec.decode_plan(message, self._limit, max_weights=most)
-            opened = open_plan(plan, self._bench, store)
-            data = run_round(opened, self._bench, store)
+            opened = open_plan(plan, self._cache, store)
+            data = run_round(opened, self._cache, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))

@@ -110,7 +110,7 @@ def test_a_file_that_unfolds_to_far_more_than_it_has_is_refused(tmp_path, monkey
     monkeypatch.setattr(npz, "FREE_BYTES", 1 << 16)
     path = zeros(tmp_path / "a.npz", np.savez_compressed)
     most = max(1 << 16, 64 * path.stat().st_size)
-    with pytest.raises(DataError, match=f"unfold to 3200.*; want at most {most}: "):
+    with pytest.raises(DataError, match=f"decompress to 3200.*; want at most {most}: "):
         load(f"npz:{path}")
     monkeypatch.setattr(npz, "_read_member", lambda archive, path, name: name)
     npz.read_npz(zeros(path, np.savez))  # as it advises
@@ -123,7 +123,7 @@ def test_many_arrays_of_one_file_count_together(tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "FREE_BYTES", 1 << 20)
     path = tmp_path / "a.npz"
     np.savez_compressed(path, **dict.fromkeys(ARRAYS, np.zeros(100_000)))
-    with pytest.raises(DataError, match="its arrays unfold to 3200"):
+    with pytest.raises(DataError, match="its arrays decompress to 3200"):
         load(f"npz:{path}")
 
 
@@ -138,7 +138,7 @@ def test_a_member_that_unfolds_without_looking_at_its_size_is_refused(tmp_path, 
 def test_a_missing_array_is_told_with_what_there_is(tmp_path):
     np.savez(tmp_path / "a.npz", x=ARRAYS["x_train"], y=ARRAYS["y_train"])
     with pytest.raises(
-        DataError, match="holds x, y, no x_train, y_train, x_test, y_test;"
+        DataError, match="has x, y, but no x_train, y_train, x_test, y_test;"
     ):
         load(f"npz:{tmp_path / 'a.npz'}")
 

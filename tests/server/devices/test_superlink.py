@@ -95,7 +95,7 @@ def test_a_link_is_found_again_by_its_folder(link, tmp_path):
     assert open_link(link.state) == Link(
         state=link.state, host=link.host, port=link.port, tls=link.tls.resolve()
     )
-    with pytest.raises(ConfigError, match="no state folder of"):
+    with pytest.raises(ConfigError, match="not a state folder of"):
         open_link(tmp_path)
     (link.state / "link.json").write_text("{}")
     with pytest.raises(IntegrityError, match="not a link"):
