@@ -196,5 +196,5 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
     if len(task.parts[task.client_id]) == 0:
         msg = f"client {task.client_id} has no example of {task.config.task.data}"
         raise DataError(msg)
-    check_data(task)  # that one device holds a single class is usual
+    check_data(task)  # a single class on one device is usual
     return dry_run(task, task.build_model(), Batch.first(task))

@@ -44,7 +44,7 @@ def read_folder(folder: Path) -> RawData:
             f"some of both, as .png or .jpg (5 in a class give one test image)"
         )
         raise DataError(msg)
-    # Decoded together, so that both parts have the form of the first image.
+    # Decoded together, so that both parts have the format of the first image.
     pixels = decode_images(_encoded(train + test), len(train) + len(test))
     return RawData(
         x_train=pixels[: len(train)],
@@ -63,7 +63,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _listed(folder: Path, classes: list[str]) -> Labelled:
-    """Return (path, class) of each image, by class, then by name."""
+    """Return (path, class) of each image, by class, then file name."""
     unknown = sorted(set(_class_names(folder)) - set(classes))
     if unknown:
         msg = f"{folder} has the classes {', '.join(unknown)}, which train/ lacks"

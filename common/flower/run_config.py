@@ -20,7 +20,7 @@ def read_app_config(table: Mapping[str, object]) -> Config:
 
     Args:
         table: ``config`` is the path of a TOML file, a relative one inside the app's
-            folder; empty = the defaults.  ``set`` holds ``key=value`` texts between
+            folder; empty = the defaults.  ``set`` has ``key=value`` texts between
             semicolons, which replace single keys.  ``version`` is that of the FedPrune
             that the app was made with.
 

@@ -139,9 +139,9 @@ class Link:
         write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
         write_bytes_atomic(self.home / "config.toml", self._connection().encode())
         module = "fedprune.server.devices.serverapp"
-        command = f"#!{sys.executable}\nfrom {module} import main\n\nmain()\n"
+        script = f"#!{sys.executable}\nfrom {module} import main\n\nmain()\n"
         write_bytes_atomic(
-            self.state / "bin/flwr-serverapp", command.encode(), mode=0o700
+            self.state / "bin/flwr-serverapp", script.encode(), mode=0o700
         )
         if not self._secret.exists():
             secret = secrets.token_bytes(_SECRET_BYTES)
