@@ -42,7 +42,7 @@ def test_defaults_and_what_is_required_stand_in_brackets(capsys):
 def test_arguments_have_their_help(capsys):
     assert help_of(capsys, "serve").lower().count("arguments:") == 1
     assert "[FILE.toml]  Run this, then end." in help_of(capsys, "serve")
-    assert "[NUMBER]  None = all that run." in help_of(capsys, "stop")
+    assert "[NUMBER]  Default: all runs." in help_of(capsys, "stop")
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

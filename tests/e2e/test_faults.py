@@ -98,7 +98,7 @@ def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
         wait_for(lambda: "round 3/" in server.output, PATIENCE_S, "three rounds")
         kill(server, "flwr-serverapp")
         assert server.wait(RUN_S) == 0, server.output
-        assert "it is resumed" in server.output
+        assert "the run is resumed" in server.output
     assert_undisturbed(federation, expected)
 
 

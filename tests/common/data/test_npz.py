@@ -69,24 +69,24 @@ FORGED = {
     "a huge shape": (npy(ARRAYS["x_train"], claim(shape="(6, 1 << 60)")), "cannot be"),
     "more than there is": (
         npy(ARRAYS["x_train"], claim(shape="(6, 9999999999)")),
-        "claims",
+        "states",
     ),
     "less than there is": (
         npy(ARRAYS["x_train"], claim(shape="(5, 4)")),
-        "claims 160 ",
+        "states 160 ",
     ),
-    "negative lengths": (npy(ARRAYS["x_train"], claim(shape="(-6, -4)")), "claims"),
+    "negative lengths": (npy(ARRAYS["x_train"], claim(shape="(-6, -4)")), "states"),
     "items without size": (
         npy(ARRAYS["x_train"], claim(descr="|V0", shape="(9999999999,)")),
         "want plain numbers",
     ),
-    "a wider type": (npy(ARRAYS["x_train"], claim(descr="<f16")), "claims 384 bytes"),
+    "a wider type": (npy(ARRAYS["x_train"], claim(descr="<f16")), "states 384 bytes"),
     "no header": (b"", "cannot be read"),
     "another magic": (b"PICKLE" + npy(ARRAYS["x_train"])[6:], "cannot be read"),
     "version 3": (b"\x93NUMPY\x03\x00" + npy(ARRAYS["x_train"])[8:], "3, 0"),
     "half an array": (
         npy(ARRAYS["x_train"])[:-9],
-        "claims 192 bytes of data, there are",
+        "states 192 bytes of data; found",
     ),
 }
 

@@ -98,7 +98,7 @@ def test_a_link_is_found_again_by_its_folder(link, tmp_path):
     with pytest.raises(ConfigError, match="not a state folder of"):
         open_link(tmp_path)
     (link.state / "link.json").write_text("{}")
-    with pytest.raises(IntegrityError, match="not a link"):
+    with pytest.raises(IntegrityError, match="not the description of a SuperLink"):
         open_link(link.state)
 
 
