@@ -71,7 +71,7 @@ def _network(name: str, network: Network) -> Iterator[Figure]:
         value=max(differences),
         goal=_EXACT,
         detail=f"{structure.units} units, {len(structure.groups)} groups, "
-        f"{len(findings.notes)} notes on what is not cut",
+        f"{len(findings.notes)} notes on uncut parts",
     )
     limit = _TIMES.get(name)
     yield Figure(
@@ -215,7 +215,7 @@ def _cut_by_oracle(model: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 def _kept(structure: Structure, numbered: nn.Module, cut: nn.Module) -> Mask:
-    """Return the units whose rows are still there, by the numbers in them."""
+    """Return the mask of units whose numbered rows are still in the cut network."""
     keep = np.zeros(structure.units, dtype=np.bool_)
     dense, left = numbered.state_dict(), cut.state_dict()
     for group in structure.groups:

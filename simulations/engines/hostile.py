@@ -141,12 +141,12 @@ def moments(update: ClientUpdate, scene: Scene, *, claim: bool) -> ClientUpdate:
     honest = update.statistics
     if honest is None:
         return update
-    lie = Statistics(
+    forged = Statistics(
         num_examples=scene.most if claim else honest.num_examples,
         mean=np.full_like(honest.mean, MEAN),
         variance=np.full_like(honest.variance, VARIANCE),
     )
-    return replace(update, statistics=lie)
+    return replace(update, statistics=forged)
 
 
 def validates_bad_after_cuts(update: ClientUpdate, scene: Scene) -> ClientUpdate:

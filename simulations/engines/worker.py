@@ -86,7 +86,7 @@ class Worker:
                     individual_updates.append(individual)
             else:
                 record = found
-            # As on devices, whose note travels beside an answer.
+            # As on devices, which send this note beside an answer.
             came = isinstance(found, _Answered)
             lost = came and store.has_lost(assignment.acknowledged)
             records.append(replace(record, residual_lost=lost))
