@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.inputs import without_constants
-from fedprune.common.text import first_line
+from fedprune.common.text import and_more, first_line
 
 _POOLED = ("running_mean", "running_var", "num_batches_tracked")
 _NAMED = 5  # buffers in a message
@@ -52,10 +52,9 @@ def check_buffers(model: nn.Module, example: object) -> None:
     changed = [name for name in names if not _same(before.get(name), after.get(name))]
     if not changed:
         return
-    listed = ", ".join(f"'{name}'" for name in changed[:_NAMED])
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    listed = and_more([f"'{name}'" for name in changed], _NAMED)
     msg = (
-        f"training changes {listed}{more}, which no client sends, so the final network "
+        f"training changes {listed}, which no client sends, so the final network "
         "would not have it; want buffers that stay constant: track_running_stats=False "
         "for instance norms, BatchNorm for running statistics, or persistent=False for "
         "what is only a cache"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.text import and_more
 
 _PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # Zip (torch since 1.6) and pickle protocols 2 to 5 (torch before it).
@@ -113,10 +114,7 @@ def _check_names(path: Path, names: set[str], wanted: dict[str, Tensor]) -> None
 
 
 def _listed(names: list[str]) -> str:
-    if not names:
-        return "nothing"
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return and_more(names, _NAMES_SHOWN) or "nothing"
 
 
 def _check_shapes(
