@@ -97,10 +97,10 @@ def receive_broadcast(
 
 
 def store_broadcast(
-    taken: DecodedBroadcast, plan: PrunePlan, round_: int, store: ClientStore
+    decoded: DecodedBroadcast, plan: PrunePlan, round_: int, store: ClientStore
 ) -> None:
     """Keep a broadcast for the changes of later rounds."""
-    grid = taken.grid
+    grid = decoded.grid
     if grid is not None:
         store.save_broadcast(round_, grid.name, lambda: codec.encode_stored(plan, grid))
 

@@ -37,7 +37,7 @@ def open_mask(
     return mask
 
 
-class Zeros:
+class MaskedWeights:
     """Holds the masked weights of a network at zero while it trains.
 
     Args:

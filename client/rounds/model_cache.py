@@ -41,7 +41,7 @@ class ModelCache:
         self._spare: nn.Module | None = None  # built to compare, not cut yet
         self._teacher = b""
         self._outputs: dict[str, Tensor] = {}
-        self._taken: OrderedDict[bytes, Any] = OrderedDict()
+        self._decoded: OrderedDict[bytes, Any] = OrderedDict()
 
     def follow(self, seed: int, validation: float) -> None:
         """Work for a run: what was made of another seed or validation share goes."""
@@ -98,13 +98,13 @@ class ModelCache:
             self._outputs[client_id] = outputs_on()
         return self._outputs[client_id]
 
-    def taken(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
+    def decoded(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
         """Return what reading a broadcast gave; equal bytes are read once."""
         key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
-        found: T = self._taken.pop(key, None) or read()
-        self._taken[key] = found
-        while len(self._taken) > _READ:
-            self._taken.popitem(last=False)
+        found: T = self._decoded.pop(key, None) or read()
+        self._decoded[key] = found
+        while len(self._decoded) > _READ:
+            self._decoded.popitem(last=False)
         return found
 
     def structure(self, digest: bytes, text: bytes) -> Structure:

@@ -25,40 +25,40 @@ from fedprune.common.structure.structure import Structure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenedPlan:
     """A plan whose parts have been read and checked against each other.
 
     Attributes:
         plan: The plan.
         structure: The original network.
-        taken: Its broadcast, read.
+        decoded: Its broadcast, read.
         side_info: What server and client hold of it, by which the answer is coded.
         mask: The weight mask that it is under, or None.
     """
 
     plan: RoundPlan
     structure: Structure
-    taken: DecodedBroadcast
+    decoded: DecodedBroadcast
     side_info: SideInformation
     mask: WeightMask | None = None
 
     @property
     def spec(self) -> ModelSpec:
         """Shapes of the network that was sent."""
-        return self.taken.spec
+        return self.decoded.spec
 
     @property
     def weights(self) -> Vector:
         """The decoded broadcast, float32[n]."""
-        return self.taken.weights
+        return self.decoded.weights
 
     @property
     def broadcast(self) -> Broadcast:
         """The broadcast in an encoding that stands alone, whichever way it came."""
-        return replace(self.plan.broadcast, weights=self.taken.full)
+        return replace(self.plan.broadcast, weights=self.decoded.full)
 
 
-def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
+def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedPlan:
     """Read structure, plan and weights; keep what the server will not send again.
 
     Raises:
@@ -74,16 +74,16 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
         detail = f"{len(plan.targets)} units; want {structure.units}"
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
-    taken = cache.taken(
+    decoded = cache.decoded(
         plan.broadcast, lambda: receive_broadcast(plan.broadcast, structure, store)
     )
-    store_broadcast(taken, plan.broadcast.plan, plan.round, store)
+    store_broadcast(decoded, plan.broadcast.plan, plan.round, store)
     mask = open_mask(plan, spec, store)
-    opened = Opened(
+    opened = OpenedPlan(
         plan=plan,
         structure=structure,
-        taken=taken,
-        side_info=_side_information(taken, mask, plan.settings),
+        decoded=decoded,
+        side_info=_side_information(decoded, mask, plan.settings),
         mask=mask,
     )
     if plan.keep_broadcast:  # later rounds are taught by it
@@ -106,11 +106,13 @@ def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:
 
 
 def _side_information(
-    taken: DecodedBroadcast, mask: WeightMask | None, settings: TrainSettings
+    decoded: DecodedBroadcast, mask: WeightMask | None, settings: TrainSettings
 ) -> SideInformation:
     """Return what both ends hold, with the mask if no positions travel."""
     places = without_positions(mask, settings.density_sent)
-    return taken.side_info if places is None else replace(taken.side_info, mask=places)
+    return (
+        decoded.side_info if places is None else replace(decoded.side_info, mask=places)
+    )
 
 
 def store_teacher(

@@ -2,10 +2,14 @@
 
 from torch import Tensor, nn
 
-from fedprune.client.rounds.judge import importance, judged, teacher_outputs
+from fedprune.client.rounds.evaluate import (
+    importance,
+    teacher_outputs,
+    with_own_moments,
+)
 from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import send
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import LocalTraining, train
@@ -21,7 +25,7 @@ from fedprune.common.spec import Vector
 from fedprune.common.task import ClientData
 
 
-def run_round(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
+def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> bytes:
     """Answer a plan that was opened.
 
     Raises:
@@ -60,7 +64,7 @@ def run_round(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
     return codec.encode_update(update, opened.side_info)
 
 
-def _examples(opened: Opened, cache: ModelCache) -> ClientData:
+def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
     """Return the client's examples.
 
     Raises:
@@ -74,14 +78,16 @@ def _examples(opened: Opened, cache: ModelCache) -> ClientData:
     return data
 
 
-def _measured(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | None]:
+def _measured(
+    opened: OpenedPlan, cache: ModelCache
+) -> tuple[nn.Module, Statistics | None]:
     """Return the broadcast with this client's moments of it, and these.
 
     Raises:
         DataError: If the plan asks for moments that one example cannot give.
     """
     plan = opened.plan
-    model, own = judged(opened, cache)
+    model, own = with_own_moments(opened, cache)
     if own is None and plan.settings.measure:
         msg = f"client {plan.client_id} holds one training example and abstains: batch"
         msg += " norm cannot be measured on it"
@@ -90,20 +96,20 @@ def _measured(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics 
 
 
 def _train(
-    opened: Opened, cache: ModelCache, examples: Examples, teacher: Tensor | None
+    opened: OpenedPlan, cache: ModelCache, examples: Examples, teacher: Tensor | None
 ) -> tuple[nn.Module, float]:
     """Return the broadcast network after the local epochs, and its training loss."""
     plan = opened.plan
     keep, pooled = plan.broadcast.plan.keep, plan.broadcast.statistics
     # Clients that train from other moments would each train another network.
     model = cache.network(opened.structure, keep, opened.weights, pooled)
-    aim = _aim(plan)
+    penalty_spec = _penalty_spec(plan)
     work = LocalTraining(
         examples=examples,
         task=cache.task,
         settings=plan.settings,
-        penalty=build_penalty(opened.structure, keep, opened.weights, aim),
-        gates=build_gates(opened.structure, keep, aim),
+        penalty=build_penalty(opened.structure, keep, opened.weights, penalty_spec),
+        gates=build_gates(opened.structure, keep, penalty_spec),
         teacher=teacher,
         mask=None if opened.mask is None else opened.mask.keep,
     )
@@ -113,13 +119,13 @@ def _train(
         return model, train(model, work, rng)
 
 
-def _change(model: nn.Module, opened: Opened) -> Vector:
+def _change(model: nn.Module, opened: OpenedPlan) -> Vector:
     """Return the trained weights minus those of the broadcast, float32[n]."""
     change: Vector = get_weights(model) - opened.weights
     return change
 
 
-def _aim(plan: RoundPlan) -> PenaltySpec:
+def _penalty_spec(plan: RoundPlan) -> PenaltySpec:
     settings = plan.settings
     return PenaltySpec(
         name=settings.penalty, strength=settings.strength, targets=plan.targets

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.store import ClientStore, Generation
 from fedprune.common import codec
 from fedprune.common.codec import SideInformation
@@ -15,7 +15,7 @@ from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import Vector
 
 
-def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
+def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelta:
     """Choose what is sent, keep the rest for later, and return what travels."""
     settings = opened.plan.settings
     keep = opened.plan.broadcast.plan.keep
@@ -60,7 +60,7 @@ def _choose(
     )
 
 
-def _residual(opened: Opened, store: ClientStore) -> Vector:
+def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
     """Return what earlier rounds owe, cut or regrown to the current plan.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedprune.client.rounds.mask import Zeros
+from fedprune.client.rounds.mask import MaskedWeights
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
@@ -62,7 +62,7 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     _set_mode(model, training)
     loss = 0.0
     gates = training.gates
-    zeros = None if training.mask is None else Zeros(model, training.mask)
+    zeros = None if training.mask is None else MaskedWeights(model, training.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
             loss = 0.0

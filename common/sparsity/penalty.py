@@ -45,7 +45,7 @@ class _Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
+class _ProximalStep:
     """One group-wise proximal operator.
 
     Attributes:
@@ -85,7 +85,7 @@ class Penalty:
         entries: Operators on single entries, applied first.
     """
 
-    passes: tuple[_Pass, ...]
+    passes: tuple[_ProximalStep, ...]
     entries: tuple[_Entries, ...] = ()
 
     @property
@@ -112,7 +112,9 @@ class Penalty:
                 _shrink_units(one, tensors, share)
 
 
-def _shrink_units(one: _Pass, tensors: Mapping[str, Tensor], share: float) -> None:
+def _shrink_units(
+    one: _ProximalStep, tensors: Mapping[str, Tensor], share: float
+) -> None:
     """Multiply each unit by the factor that the method gives for its magnitude."""
     magnitude = _magnitudes(one.measured, tensors, len(one.levels) - 1)
     threshold = share * one.levels
@@ -207,7 +209,7 @@ def build_penalty(
     strength = spec.strength / len(proximal)
     return Penalty(
         passes=tuple(
-            _Pass(
+            _ProximalStep(
                 measured=measured,
                 changed=changed,
                 levels=strength

@@ -13,7 +13,7 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import AGGREGATION
 from fedprune.common.methods.registry import Method, find
 from fedprune.common.spec import Vector
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
 from fedprune.server.rounds.influence import (
     check_moments,
@@ -80,7 +80,7 @@ def accept_answer(
     except FedPruneError as error:
         return refusal(expected.client_id, str(error), data, bytes_down), None
     except Exception as error:  # bytes from outside may find any fault of ours
-        return refusal(expected.client_id, told(error), data, bytes_down), None
+        return refusal(expected.client_id, error_line(error), data, bytes_down), None
     record = ClientRecord(
         client_id=expected.client_id,
         status=Status.ACCEPTED,

@@ -21,7 +21,7 @@ REMEMBERED = 8  # broadcasts that changes can be told from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
+class EncodedBroadcast:
     """A network as it is sent.
 
     Attributes:
@@ -37,14 +37,14 @@ class Sending:
 
 def encode_state(
     state: ServerState, structure: Structure, spec: ModelSpec, config: Config
-) -> Sending:
+) -> EncodedBroadcast:
     """Return the broadcast of a state, and what its readers decode."""
     values = config.broadcast.values
     if values != "grid":
         broadcast, weights = encode_network(
             state.plan, state.weights, state.statistics, spec, values
         )
-        return Sending(broadcast=broadcast, weights=weights, grid=None)
+        return EncodedBroadcast(broadcast=broadcast, weights=weights, grid=None)
     grid, weights = put_on_grid(state, structure, spec)
     broadcast = Broadcast(
         plan=state.plan,
@@ -52,7 +52,7 @@ def encode_state(
         digest=weights_digest(weights),
         statistics=state.statistics,
     )
-    return Sending(broadcast=broadcast, weights=weights, grid=grid)
+    return EncodedBroadcast(broadcast=broadcast, weights=weights, grid=grid)
 
 
 def decoded_state(
@@ -108,29 +108,32 @@ def base_for(
 
 
 def encode_against(
-    base: SentBroadcast | None, sending: Sending, structure: Structure, spec: ModelSpec
+    base: SentBroadcast | None,
+    encoded: EncodedBroadcast,
+    structure: Structure,
+    spec: ModelSpec,
 ) -> Broadcast:
     """Return the shortest broadcast that a client can read that holds ``base``."""
-    if base is None or sending.grid is None:
-        return sending.broadcast
+    if base is None or encoded.grid is None:
+        return encoded.broadcast
     before = as_sent(base, structure)
     name = codec.BaseName(round=base.round, name=before.name)
-    keep = sending.broadcast.plan.keep
+    keep = encoded.broadcast.plan.keep
     cut = remap_grid(before, structure, base.keep, keep)
-    change = codec.encode_change(sending.grid, spec, name, cut)
-    if len(change) >= len(sending.broadcast.weights):
-        return sending.broadcast
-    return replace(sending.broadcast, weights=change)
+    change = codec.encode_change(encoded.grid, spec, name, cut)
+    if len(change) >= len(encoded.broadcast.weights):
+        return encoded.broadcast
+    return replace(encoded.broadcast, weights=change)
 
 
 def remember(
-    sent: tuple[SentBroadcast, ...], round_: int, sending: Sending
+    sent: tuple[SentBroadcast, ...], round_: int, encoded: EncodedBroadcast
 ) -> tuple[SentBroadcast, ...]:
     """Return the remembered broadcasts after a round."""
-    if sending.grid is None:
+    if encoded.grid is None:
         return ()
-    keep, full = sending.broadcast.plan.keep, sending.broadcast.weights
-    new = SentBroadcast(round=round_, keep=keep, full=full, grid=sending.grid)
+    keep, full = encoded.broadcast.plan.keep, encoded.broadcast.weights
+    new = SentBroadcast(round=round_, keep=keep, full=full, grid=encoded.grid)
     return (*sent, new)[-REMEMBERED:]
 
 

@@ -15,7 +15,7 @@ from fedprune.common.codec import Expected, SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.messages import RoundPlan, SparseDelta
 from fedprune.common.spec import ModelSpec, Vector
-from fedprune.server.rounds.broadcast import Sending
+from fedprune.server.rounds.broadcast import EncodedBroadcast
 from fedprune.server.rounds.records import ClientRecord
 
 
@@ -67,7 +67,7 @@ class RoundWork:
         plan: The plan that they all carry, without an address; with the weight mask
             that it names, if it names one.
         side_info: What server and clients hold of it, by which answers are coded.
-        sending: The network that is sent.
+        encoded: The network that is sent.
         robust: What limits the influence of one client.
         deadline_s: Seconds after which the round goes on without the missing.
         goal: Answers after which nobody else is waited for.
@@ -76,7 +76,7 @@ class RoundWork:
     request: RoundRequest
     plan: RoundPlan
     side_info: SideInformation
-    sending: Sending
+    encoded: EncodedBroadcast
     robust: Robust
     deadline_s: float
     goal: int
@@ -89,7 +89,7 @@ class RoundWork:
     @property
     def weights(self) -> Vector:
         """The decoded broadcast, float32[n]."""
-        return self.sending.weights
+        return self.encoded.weights
 
     def expected(self, assignment: Assignment) -> Expected:
         """Return what a valid answer of one client looks like."""

@@ -28,7 +28,12 @@ from fedprune.server.rounds.cycle import (
 )
 from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
-from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
+from fedprune.server.rounds.influence import (
+    ReportedLoss,
+    bounded,
+    median_norm,
+    pooled_moments,
+)
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import (
@@ -78,7 +83,7 @@ def finish_round(
     # 1. Refuse the round when too few answers were accepted.
     _check_quorum(work, answers, run_spec)
     # 2. Judge the network that was sent: its statistics and its validation loss.
-    judged = _judge(state, work, answers, run_spec)
+    judged = _score_broadcast(state, work, answers, run_spec)
     # 3. Add the mean delta and record what each client holds now.
     averaged = _average(state, work, answers, run_spec, judged)
     # 4. Undo the last cut when it cost too much: that ends the round.
@@ -107,7 +112,7 @@ def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
         raise RoundError(msg)
 
 
-def _judge(
+def _score_broadcast(
     state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
 ) -> RoundReport:
     """Pool what the clients measured on the broadcast: moments, losses."""
@@ -142,21 +147,21 @@ def _average(
         statistics=judged.measured.statistics,
         ledgers=_ledgers(state, work, answers),
         totals=_totals(state.totals, answers),
-        sent=remember(state.sent, work.plan.round, work.sending),
+        sent=remember(state.sent, work.plan.round, work.encoded),
         mask_holders=holders(state, answers.records),
     )
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
-    claims = bounded(
+    reported = bounded(
         [
-            Claim(loss=record.loss, correct=0.0, count=record.num_examples)
+            ReportedLoss(loss=record.loss, correct=0.0, count=record.num_examples)
             for record in sorted(answers.accepted, key=lambda r: r.client_id)
         ],
         multiple,
     )
-    examples = sum(claim.count for claim in claims)
-    return sum(claim.loss * claim.count for claim in claims) / max(examples, 1)
+    examples = sum(one.count for one in reported)
+    return sum(one.loss * one.count for one in reported) / max(examples, 1)
 
 
 def _usual_norm(
@@ -178,12 +183,12 @@ def _shrunken(
 ) -> Vector:
     """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
     settings = work.plan.settings
-    aim = PenaltySpec(
+    penalty_spec = PenaltySpec(
         name=resolve(PENALTY, settings.penalty, run_spec.config.client.penalty),
         strength=settings.strength,
         targets=work.plan.targets,
     )
-    penalty = build_penalty(run_spec.structure, state.keep, work.weights, aim)
+    penalty = build_penalty(run_spec.structure, state.keep, work.weights, penalty_spec)
     return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
 
 

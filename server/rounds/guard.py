@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedprune.server.rounds.influence import Claim, bounded
+from fedprune.server.rounds.influence import ReportedLoss, bounded
 from fedprune.server.rounds.records import ClientRecord, Status
 
 
@@ -29,9 +29,11 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
         records: Answers; those without a validation part do not count.
         multiple: ``robust.max_weight``: bounds the count of one client.
     """
-    claims = bounded(
+    reported = bounded(
         [
-            Claim(loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count)
+            ReportedLoss(
+                loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count
+            )
             for record in sorted(records, key=lambda r: r.client_id)
             if record.status is Status.ACCEPTED
             and (v := record.validation) is not None
@@ -39,12 +41,12 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
         ],
         multiple,
     )
-    count = sum(claim.count for claim in claims)
+    count = sum(one.count for one in reported)
     if count == 0:
         return Score(loss=float("nan"), accuracy=float("nan"), count=0)
     return Score(
-        loss=sum(claim.loss * claim.count for claim in claims) / count,
-        accuracy=sum(claim.correct * claim.count for claim in claims) / count,
+        loss=sum(one.loss * one.count for one in reported) / count,
+        accuracy=sum(one.correct * one.count for one in reported) / count,
         count=count,
     )
 

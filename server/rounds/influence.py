@@ -152,7 +152,7 @@ def _shares(weights: Sequence[int]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ReportedLoss:
     """A mean loss that one client reports.
 
     Attributes:
@@ -166,7 +166,7 @@ class Claim:
     count: int
 
 
-def bounded(claims: Sequence[Claim], multiple: float) -> list[Claim]:
+def bounded(claims: Sequence[ReportedLoss], multiple: float) -> list[ReportedLoss]:
     """Return the claims, none of them far from the median one.
 
     Losses lie within twice the median (and a slack of 0.1) of it, counts at most
@@ -178,7 +178,7 @@ def bounded(claims: Sequence[Claim], multiple: float) -> list[Claim]:
     reach = 2.0 * abs(usual) + _SLACK
     most = max(int(multiple * median_low(claim.count for claim in claims)), 1)
     return [
-        Claim(
+        ReportedLoss(
             loss=min(max(claim.loss, usual - reach), usual + reach),
             correct=claim.correct,
             count=min(claim.count, most),

@@ -15,7 +15,7 @@ from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import Mask, ModelSpec
 from fedprune.server.rounds.broadcast import (
-    Sending,
+    EncodedBroadcast,
     base_for,
     encode_against,
     encode_network,
@@ -39,7 +39,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
     config, structure = run_spec.config, run_spec.structure
     round_ = state.round + 1
     spec = structure.spec(state.keep)
-    sending = encode_state(state, structure, spec, config)
+    encoded = encode_state(state, structure, spec, config)
     cohort = draw_cohort(run_spec, round_, attempt)
     teacher = _teacher(state, config)
     base = RoundPlan(
@@ -51,7 +51,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         settings=settings_for(state, config, spec),
         structure=structure.digest,
         structure_json=b"",
-        broadcast=sending.broadcast,
+        broadcast=encoded.broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
         teacher_statistics=None if teacher is None else teacher.statistics,
@@ -60,7 +60,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         mask=b"" if state.mask is None else state.mask.digest,
         weight_mask=state.mask,
     )
-    variants, assignments = _address(base, state, run_spec, cohort, sending)
+    variants, assignments = _address(base, state, run_spec, cohort, encoded)
     request = RoundRequest(
         variants=variants,
         assignments=assignments,
@@ -73,8 +73,8 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
     return RoundWork(
         request=request,
         plan=base,
-        side_info=codec.SideInformation.of(spec, sending.weights, mask=mask),
-        sending=sending,
+        side_info=codec.SideInformation.of(spec, encoded.weights, mask=mask),
+        encoded=encoded,
         robust=config.robust,
         deadline_s=config.rounds.deadline_s,
         goal=config.rounds.cohort,
@@ -241,7 +241,7 @@ def _address(
     state: ServerState,
     run_spec: RunSpec,
     cohort: Sequence[str],
-    sending: Sending,
+    encoded: EncodedBroadcast,
 ) -> tuple[tuple[bytes, ...], tuple[Assignment, ...]]:
     """Encode each needed variant once and say who is sent which.
 
@@ -262,7 +262,7 @@ def _address(
     for client_id, lack in lacks.items():
         held = 0 if lack.base is None else lack.base.round
         if held not in broadcasts:
-            told = encode_against(lack.base, sending, run_spec.structure, spec)
+            told = encode_against(lack.base, encoded, run_spec.structure, spec)
             broadcasts[held] = told
         key = (lack.structure, lack.teacher, lack.mask, held)
         if key not in numbers:

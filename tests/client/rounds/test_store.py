@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedprune.client.rounds.broadcasts import DecodedBroadcast
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import _residual
 from fedprune.client.rounds.store import (
     ClientStore,
@@ -221,7 +221,7 @@ def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
     taken = DecodedBroadcast(
         came=asked.broadcast.weights, spec=spec, weights=work.weights
     )
-    opened = Opened(
+    opened = OpenedPlan(
         plan=asked, structure=structure, taken=taken, side_info=taken.side_info
     )
     return _residual(opened, store)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.broadcasts import receive_broadcast
 from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.opened import Opened, store_teacher, stored_teacher
+from fedprune.client.rounds.opened import OpenedPlan, store_teacher, stored_teacher
 from fedprune.client.rounds.score import score
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import outputs_on
@@ -32,7 +32,9 @@ def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
     return examples.take(balanced(examples.targets, MEASURED, rng))
 
 
-def judged(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | None]:
+def with_own_moments(
+    opened: OpenedPlan, cache: ModelCache
+) -> tuple[nn.Module, Statistics | None]:
     """Return the broadcast with the moments that this client measured on it, and these.
 
     The next network of the bench may be the same object.
@@ -46,7 +48,7 @@ def judged(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | N
 
 
 def teacher_outputs(
-    opened: Opened, cache: ModelCache, store: ClientStore, examples: Examples
+    opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
 ) -> Tensor | None:
     """Return the teacher's outputs on the client's examples, or None without one."""
     plan = opened.plan
@@ -63,24 +65,24 @@ def teacher_outputs(
 
 
 def _teacher_outputs(
-    opened: Opened, cache: ModelCache, store: ClientStore, examples: Examples
+    opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
 ) -> Tensor:
     """Build the teacher and return its outputs, float32[n, outputs]."""
     plan, structure = opened.plan, opened.structure
     broadcast = plan.teacher_broadcast or stored_teacher(plan.teacher, store)
     check_plan(structure, broadcast.plan)
-    taken = cache.taken(
+    decoded = cache.decoded(
         broadcast, lambda: receive_broadcast(broadcast, structure, store)
     )
-    codec.check_weights(taken.weights, plan.teacher)
+    codec.check_weights(decoded.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
-    model = cache.network(structure, keep, taken.weights, pooled)
+    model = cache.network(structure, keep, decoded.weights, pooled)
     fit(model, sample_of(plan, examples))
     return outputs_on(model, examples)
 
 
 def importance(
-    model: nn.Module, opened: Opened, cache: ModelCache, examples: Examples
+    model: nn.Module, opened: OpenedPlan, cache: ModelCache, examples: Examples
 ) -> Vector | None:
     """Score the broadcast, or abstain.
 
@@ -88,7 +90,7 @@ def importance(
     batch-norm moments of these weights.
 
     Args:
-        model: The broadcast, with the moments that it is judged with.
+        model: The broadcast, with the moments that it is scored with.
         opened: The plan.
         cache: Gives the task.
         examples: The client's training examples.
