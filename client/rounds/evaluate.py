@@ -1,7 +1,7 @@
-"""What a client thinks of networks: scores of the broadcast, a teacher's outputs.
+"""Evaluation of networks on a client: importance, and the outputs of a teacher.
 
-Both are seen by this client alone, so both are worked out with its own batch-norm
-moments of the weights in question (``fedprune.client.rounds.measure.fit``).
+Only this client uses either, so both are computed with its own batch-norm moments of
+the network's weights (``fedprune.client.rounds.measure.fit``).
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from fedprune.common.spec import Vector
 
 
 def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
-    """Return the examples that a client measures moments on, in all rounds the same.
+    """Return the examples that a client measures moments on, the same in all rounds.
 
     At most ``MEASURED``, even over the classes: data that lies in class order would
     otherwise give moments of a few classes.
@@ -35,9 +35,9 @@ def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
 def with_own_moments(
     opened: OpenedPlan, cache: ModelCache
 ) -> tuple[nn.Module, Statistics | None]:
-    """Return the broadcast with the moments that this client measured on it, and these.
+    """Return the broadcast network with this client's own moments, and these moments.
 
-    The next network of the bench may be the same object.
+    The next network of the model cache may be the same object.
     """
     plan = opened.plan
     sent = plan.broadcast
@@ -84,15 +84,15 @@ def _teacher_outputs(
 def importance(
     model: nn.Module, opened: OpenedPlan, cache: ModelCache, examples: Examples
 ) -> Vector | None:
-    """Score the broadcast, or abstain.
+    """Return the importance of the broadcast's units, or None to abstain.
 
-    A client of one class abstains, and one with too few examples to know the
-    batch-norm moments of these weights.
+    A client of one class abstains, and so does one with too few examples to measure
+    the batch-norm moments of these weights.
 
     Args:
-        model: The broadcast, with the moments that it is scored with.
+        model: The broadcast network, with this client's own moments.
         opened: The plan.
-        cache: Gives the task.
+        cache: Has the task.
         examples: The client's training examples.
 
     Returns:

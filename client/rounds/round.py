@@ -1,4 +1,4 @@
-"""The client's half of a round, on one screen: one message in, one message out."""
+"""The client's half of a round, step by step: one message in, one message out."""
 
 from torch import Tensor, nn
 
@@ -26,28 +26,28 @@ from fedprune.common.task import ClientData
 
 
 def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> bytes:
-    """Answer a plan that was opened.
+    """Return the encoded answer to an opened plan.
 
     Raises:
-        PayloadError: If the plan does not fit what this client knows.
+        PayloadError: If the plan contradicts what this client has stored.
         DataError: If the client has no example to train on: it abstains.
-        IntegrityError: If the server believes that this client holds a teacher that
-            it does not: it must be sent again.
+        IntegrityError: If the plan leaves out a teacher that is not stored here: it
+            must be sent again.
     """
     plan = opened.plan
-    # 1. Take this client's examples; without any it abstains.
+    # 1. Load this client's examples; without any it abstains.
     data = _examples(opened, cache)
-    # 2. Take the teacher's outputs on them, where the plan names a teacher.
+    # 2. Compute the teacher's outputs on them, where the plan names a teacher.
     teacher = teacher_outputs(opened, cache, store, data.train)
-    # 3. Judge the broadcast with this client's own moments: validation, importance.
+    # 3. Evaluate the broadcast with this client's own moments: validation, importance.
     model, statistics = _measured(opened, cache)
     validation = validate(model, data.validation, cache.task)
     scores = importance(model, opened, cache, data.train)
     # 4. Train from the weights and the moments that all clients were sent.
     trained, loss = _train(opened, cache, data.train, teacher)
-    # 5. Choose what is sent of the change, and keep the rest for later rounds.
-    delta = send(opened, store, _change(trained, opened))
-    # 6. Answer in one message.
+    # 5. Choose the entries of the delta that are sent, and store the residual.
+    delta = send(opened, store, _delta(trained, opened))
+    # 6. Encode the answer as one message.
     update = ClientUpdate(
         run_id=plan.run_id,
         round=plan.round,
@@ -68,12 +68,12 @@ def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
     """Return the client's examples.
 
     Raises:
-        DataError: If none is left to train on.
+        DataError: If there is no training example.
     """
     client = opened.plan.client_id
     data = cache.data(client)
     if len(data.train) == 0:
-        msg = f"client {client} holds no training example and abstains"
+        msg = f"client {client} has no training example and abstains"
         raise DataError(msg)
     return data
 
@@ -81,7 +81,7 @@ def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
 def _measured(
     opened: OpenedPlan, cache: ModelCache
 ) -> tuple[nn.Module, Statistics | None]:
-    """Return the broadcast with this client's moments of it, and these.
+    """Return the broadcast network with this client's own moments, and these moments.
 
     Raises:
         DataError: If the plan asks for moments that one example cannot give.
@@ -89,7 +89,7 @@ def _measured(
     plan = opened.plan
     model, own = with_own_moments(opened, cache)
     if own is None and plan.settings.measure:
-        msg = f"client {plan.client_id} holds one training example and abstains: batch"
+        msg = f"client {plan.client_id} has one training example and abstains: batch"
         msg += " norm cannot be measured on it"
         raise DataError(msg)
     return model, own
@@ -101,7 +101,7 @@ def _train(
     """Return the broadcast network after the local epochs, and its training loss."""
     plan = opened.plan
     keep, pooled = plan.broadcast.plan.keep, plan.broadcast.statistics
-    # Clients that train from other moments would each train another network.
+    # Each client's own moments would make the clients train different networks.
     model = cache.network(opened.structure, keep, opened.weights, pooled)
     penalty_spec = _penalty_spec(plan)
     work = LocalTraining(
@@ -119,10 +119,10 @@ def _train(
         return model, train(model, work, rng)
 
 
-def _change(model: nn.Module, opened: OpenedPlan) -> Vector:
+def _delta(model: nn.Module, opened: OpenedPlan) -> Vector:
     """Return the trained weights minus those of the broadcast, float32[n]."""
-    change: Vector = get_weights(model) - opened.weights
-    return change
+    delta: Vector = get_weights(model) - opened.weights
+    return delta
 
 
 def _penalty_spec(plan: RoundPlan) -> PenaltySpec:
