@@ -1,4 +1,4 @@
-"""Answers of a round: each is accepted or refused whole, then aggregated to one delta."""
+"""Answers of a round: each is accepted or refused whole; aggregation to one delta."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

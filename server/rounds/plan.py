@@ -183,7 +183,7 @@ def _teacher(state: ServerState, config: Config) -> Snapshot | None:
 
 
 def _is_teacher(state: ServerState, config: Config) -> bool:
-    """Return whether clients store the next broadcast as the teacher of later rounds."""
+    """Return whether clients store the next broadcast as a teacher of later rounds."""
     wanted = config.distill.teacher == "previous" or state.dense is None
     teaches = config.distill.weight > 0.0 and wanted
     return teaches and is_cutting(state.cursor, config.rounds)
