@@ -1,4 +1,4 @@
-"""Forged broadcasts on a grid: each is refused by name, none costs memory."""
+"""Forged broadcasts on a grid: each is refused with its field, none costs memory."""
 
 import tracemalloc
 

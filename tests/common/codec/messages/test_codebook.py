@@ -49,7 +49,7 @@ def test_centroids_are_those_of_plain_k_means_from_even_starts(weights, bits):
     assert set(found.values.tolist()) == wanted - {0.0}
 
 
-def test_known_weights_have_a_known_book():
+def test_known_weights_have_a_known_codebook():
     codebook = make_codebook(WEIGHTS[:8], 2)
     assert codebook.values.tolist() == [-2.25, np.float32(3.5 / 3), 8]
     assert codebook.symbols.tolist() == [0, 2, 2, 1, 1, 0, 2, 3]
@@ -165,7 +165,7 @@ ATTACKS = {
     "a value twice": (values(1, 1, 8), "codebook.values of 'w'"),
     "a value of 0": (values(-1, 0, 8), "codebook.values of 'w'"),
     "a value of -0": (values(-1, -0.0, 8), "codebook.values of 'w'"),
-    "a value that nobody has": (
+    "a value that no weight has": (
         edit(
             GOOD,
             lambda items: items.__setitem__(

@@ -135,9 +135,9 @@ def test_a_mask_of_more_weights_than_the_receiver_has_is_never_unpacked():
 
 
 def test_a_client_knows_how_many_weights_its_own_network_has():
-    bench = ModelCache(make_task())
-    assert bench.size == len(get_weights(Tiny()))
-    assert bench._spare is not None  # the round that follows takes it
+    cache = ModelCache(make_task())
+    assert cache.size == len(get_weights(Tiny()))
+    assert cache._spare is not None  # the round that follows takes it
 
 
 def test_a_stored_mask_of_another_kind_is_refused():
