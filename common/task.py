@@ -67,7 +67,7 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        """Whether the targets are values, learned by the squared error."""
+        """True for a regression: values are learned by the squared error."""
         return self.config.task.loss == "mse"
 
     @property

@@ -44,7 +44,7 @@ class Section(BaseModel):
 
 
 class Partition(Section):
-    """How the training data is split over the clients."""
+    """Partition of the training data over the clients."""
 
     kind: Annotated[str, MethodKey(PARTITION)] = "dirichlet"
     """Equal random parts, parts with skewed labels, few classes a client, or your
