@@ -1,4 +1,7 @@
-"""Values of schedules: the density that a cut aims at, the learning rate of a round."""
+"""Values of schedules: the density that a cut aims at, the learning rate of a round.
+
+Density is the share kept, 0 < density <= 1; sparsity is 1 - density, in prose only.
+"""
 
 from fedprune.common.methods.kinds import RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.registry import find
@@ -9,7 +12,7 @@ def density_at(name: str, end: float, progress: float, *, power: float = 3.0) ->
 
     Args:
         name: A registered schedule (``fedprune.common.methods.schedule``), or a
-            user's own; what that returns is kept within ``end`` and 1.
+            user's own, whose value is clamped to ``end``..1.
         end: Density at the end, 0 < end <= 1.
         progress: Position, 0 <= progress <= 1.
         power: Power of "polynomial", > 0.
@@ -27,7 +30,7 @@ def density_at(name: str, end: float, progress: float, *, power: float = 3.0) ->
 def learning_rate(name: str, start: float, round_: int, rounds: int) -> float:
     """Return the learning rate of a round, from 1 to ``rounds``.
 
-    Rounds beyond the plan keep the last value; a run of one round has the first.
+    Later rounds have the last value; a run of one round has the first.
 
     Examples:
         >>> [round(learning_rate("cosine", 0.1, r, 3), 4) for r in (1, 2, 3, 9)]

@@ -40,15 +40,15 @@ _LARGEST = 3e38  # of a float32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """What is scored, and on what.
+    """A network to score, and the examples that it is scored on.
 
     Attributes:
         model: The cut network, in eval mode.
         examples: Examples to measure on.
-        task: Gives the loss.
+        task: Has the loss.
         structure: The living part of the original structure.
-        keep: What the network keeps.
-        batch_size: Examples that are measured at once, >= 1.
+        keep: The units that the network keeps.
+        batch_size: Examples of one forward, >= 1.
     """
 
     model: nn.Module
@@ -59,12 +59,12 @@ class _Work:
     batch_size: int
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the examples, some at a time."""
+        """Yield the examples in batches."""
         for chosen in batches(len(self.examples), self.batch_size):
             yield self.examples.batch(chosen)
 
     def mean_loss(self) -> float:
-        """Return the mean loss of the network as it is now."""
+        """Return the mean loss of the network with its current weights."""
         total = 0.0
         with torch.no_grad():
             for batch in self.batches():
@@ -86,15 +86,15 @@ def score(
     Args:
         model: The cut network; put into eval mode.
         examples: Examples to measure on, at least one.
-        task: Gives the loss.
+        task: Has the loss.
         structure: The original structure.
-        keep: What the network keeps.
+        keep: The units that the network keeps.
         settings: Names the criterion: one of ``fedprune.common.methods.importance``,
-            or this user's own.
+            or this user's own function.
 
     Raises:
         ConfigError: If the criterion needs outputs that no module of the network has,
-            or returns something else than a number for each channel.
+            or does not return one number for each channel.
     """
     criterion = find(IMPORTANCE, settings.importance)
     model.eval()
@@ -135,7 +135,7 @@ def _measured(work: _Work, criterion: Method) -> Vector:
 def _inputs(
     work: _Work, points: Sequence[MeasurePoint], criterion: Method
 ) -> Iterator[tuple[Products, Activations]]:
-    """Yield products and activations of each batch, where they are asked for."""
+    """Yield products and activations of each batch, where the criterion needs them."""
     meter = ProductMeter(work.model, points, work.task)
     fast = "products" in criterion.needs and meter.can_use_factors(work.examples)
     for batch in work.batches():
@@ -171,8 +171,8 @@ def _activations(
         return {}
     hidden = [point.tensor for point in points if not point.module]
     if hidden:
-        msg = f"importance '{criterion.name}' needs outputs, which '{hidden[0]}' does "
-        msg += "not show; want taylor, fisher or sensitivity"
+        msg = f"importance '{criterion.name}' needs outputs, and no module outputs "
+        msg += f"those of '{hidden[0]}'; want taylor, fisher or sensitivity"
         raise ConfigError(msg)
     with torch.no_grad(), outputs(model, [point.module for point in points]) as seen:
         model(batch.inputs)
@@ -192,7 +192,7 @@ def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
     def recorder(name: str) -> object:
         def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            # A copy: an activation behind it may work in place.
+            # A copy, because the next layer may work in place.
             seen[name] = output.clone()
 
         return record
@@ -209,7 +209,7 @@ def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
 
 def _ablated(work: _Work, criterion: Method) -> Vector:
-    """Return a criterion of the change of the loss without each kept unit."""
+    """Return a criterion of the change of the loss when a kept unit is zero."""
     kept = np.flatnonzero(work.keep)
     before = work.mean_loss()
     changes = [_loss_without(work, int(unit)) - before for unit in kept]

@@ -5,7 +5,7 @@ from math import cos, pi
 from fedprune.common.methods.kinds import RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.registry import method
 
-_LAST = 20.0  # the first rate over the last one of "cosine"
+_LAST = 20.0  # first learning rate over the last one of "cosine"
 
 
 @method(SCHEDULE)
@@ -22,7 +22,7 @@ def cubic(progress: float, end: float) -> float:
 
 @method(SCHEDULE)
 def polynomial(progress: float, end: float, power: float) -> float:
-    """Any power of what is left of the way: ``end + (1 - end) * (1 - t)**power``.
+    """Any power of the remaining progress: ``end + (1 - end) * (1 - t)**power``.
 
     TensorFlow Model Optimization's ``PolynomialDecay``; 3 is cubic, 1 linear.
     """
@@ -37,7 +37,7 @@ def linear(progress: float, end: float) -> float:
 
 @method(SCHEDULE)
 def geometric(progress: float, end: float) -> float:
-    """Equal shares of what is left: ``end**t``.
+    """Equal factors from step to step: ``end**t``.
 
     >>> [round(geometric(t / 4, 0.25), 3) for t in range(5)]
     [1.0, 0.707, 0.5, 0.354, 0.25]
@@ -47,10 +47,10 @@ def geometric(progress: float, end: float) -> float:
 
 @method(SCHEDULE)
 def constant(progress: float, end: float) -> float:
-    """The end at once: TensorFlow Model Optimization's ``ConstantSparsity``.
+    """The end density at once: TensorFlow Model Optimization's ``ConstantSparsity``.
 
-    A cut removes at most ``prune.step_cap`` of a group, so the first cuts may stop
-    short of it.
+    A cut removes at most ``prune.step_cap`` of a group, so the first cuts may not reach
+    it.
     """
     return end if progress > 0.0 else 1.0
 

@@ -1,4 +1,4 @@
-"""Why a network ends where it does: the smallest step back, and who can go no lower."""
+"""The end of a budget search: smallest step back, and groups at their lowest width."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from fedprune.common.structure.structure import PruningGroup, Structure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepBack:
-    """One group, one legal width up.
+    """A step back: one group at its next higher legal width.
 
     Attributes:
         group: Its name.
         before: Channels that it has.
         after: Channels that it would have.
-        shares: What would be left of the dense network then, by kind.
+        shares: Kind -> share of the dense network that would be left, 0 < share <= 1.
     """
 
     group: str
@@ -37,17 +37,17 @@ def step_back(
     width_multiple: int,
     latency: LatencyTable | None = None,
 ) -> StepBack | None:
-    """Return the step to a next legal width that adds least to its target.
+    """Return the step back that uses least of its target, None without a cut.
 
-    None where no group has lost anything.  Ties: the earlier group.
+    Ties: the earlier group.
 
     Args:
         structure: The original network.
-        keep: What is left of it.
+        keep: Keep mask, bool[units].
         targets: Shares of the dense network by kind.
         floor: Fewest channels of a group, >= 1.
         width_multiple: Legal widths are multiples of it, and the original width.
-        latency: What a "latency" target is measured by.
+        latency: Table for a "latency" target.
     """
     found: list[StepBack] = []
     for group in _living_groups(structure, keep):
@@ -73,7 +73,7 @@ def step_back(
 def lowest(
     structure: Structure, keep: Mask, *, floor: int, width_multiple: int
 ) -> tuple[str, ...]:
-    """Return the groups that have their lowest legal width, by name."""
+    """Return the names of the groups that have their lowest legal width."""
     names = []
     for group in _living_groups(structure, keep):
         channels = structure.channels[group.units[keep[group.units]]].astype(np.int64)
@@ -83,7 +83,7 @@ def lowest(
 
 
 def _living_groups(structure: Structure, keep: Mask) -> tuple[PruningGroup, ...]:
-    """Return the groups that have a unit: not those of dropped blocks."""
+    """Return the groups that have a kept unit, without those of dropped blocks."""
     return tuple(group for group in structure.groups if keep[group.units].any())
 
 
@@ -95,7 +95,7 @@ def _wider(
     floor: int,
     width_multiple: int,
 ) -> Mask | None:
-    """Return the mask with the next legal width of a group, None where it is full."""
+    """Return the keep mask with a group's next higher legal width, None if full."""
     gone = group.units[~keep[group.units]]
     if not gone.size:
         return None

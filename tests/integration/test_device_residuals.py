@@ -117,13 +117,13 @@ def lost(place, harm):
 
 
 def test_a_device_opens_each_plan_once(place, monkeypatch):
-    seen, real = [], opened.Opened
+    seen, real = [], opened.OpenedPlan
 
     def counted(**fields):
         seen.append((fields["plan"].round, fields["plan"].client_id))
         return real(**fields)
 
-    monkeypatch.setattr(opened, "Opened", counted)
+    monkeypatch.setattr(opened, "OpenedPlan", counted)
     assert lost(place, lambda _: None) == []
     assert len(seen) == len(set(seen)) >= 4 * len(IDS)
     for name in IDS:

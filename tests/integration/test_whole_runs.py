@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.small_runs import PARTIAL, events, figures, run_small
 
-import fedprune.client.rounds.judge
+import fedprune.client.rounds.evaluate
 import fedprune.simulations.engines.engines
 import fedprune.simulations.engines.worker
 from fedprune.client.rounds.round import run_round
@@ -64,7 +64,7 @@ def inverted(*arguments, **options):
 def test_hostile_scores_are_rolled_back_and_the_budget_is_met_all_the_same(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(fedprune.client.rounds.judge, "score", inverted)
+    monkeypatch.setattr(fedprune.client.rounds.evaluate, "score", inverted)
     well_trained = {
         "rounds.warmup": 8,
         "client.epochs": 2,

@@ -167,7 +167,7 @@ def test_without_error_feedback_nothing_is_kept(tmp_path):
 def test_a_client_without_data_abstains_by_name(tmp_path):
     client = Client(tmp_path)
     client.task.__dict__["parts"][client.plan.client_id] = np.zeros(0, dtype=np.int64)
-    with pytest.raises(DataError, match="client-000 holds no training example"):
+    with pytest.raises(DataError, match="client-000 has no training example"):
         client.answer()
     assert generations(tmp_path) == []
 
@@ -241,7 +241,7 @@ def test_a_client_that_missed_cuts_needs_only_the_newest_plan(tmp_path):
 def test_a_structure_is_asked_for_when_it_is_not_held_and_kept_when_it_is(tmp_path):
     client = Client(tmp_path)
     without = replace(client.plan, structure_json=b"")
-    with pytest.raises(IntegrityError, match=r"structure .* is not held here"):
+    with pytest.raises(IntegrityError, match=r"structure .* is not stored here"):
         client.answer(without)
     first = client.answer()
     assert client.answer(without) == first
@@ -336,7 +336,7 @@ def test_a_teacher_changes_what_is_learned(tmp_path):
 
 def test_a_teacher_that_is_not_held_is_asked_for(tmp_path):
     client = taught(tmp_path)
-    with pytest.raises(IntegrityError, match=r"teacher .* is not held here"):
+    with pytest.raises(IntegrityError, match=r"teacher .* is not stored here"):
         client.answer(replace(client.plan, teacher_broadcast=None))
 
 
