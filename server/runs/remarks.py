@@ -1,12 +1,16 @@
 """What whoever reads the figures of a run should know beside them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import MAIN
-
-Event = Mapping[str, object]
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    Event,
+    WarningGiven,
+    of_kind,
+    of_run,
+)
 
 _NAMED = 3  # clients that a line names
 _SELDOM = 0.5  # share of its rounds that a client should count in
@@ -14,7 +18,7 @@ _SELDOM = 0.5  # share of its rounds that a client should count in
 
 def remarks_of(events: Sequence[Event]) -> list[str]:
     """Return each warning of a run once, and a line about clients that do not count."""
-    texts = [str(event.get("text", "")) for event in events if _is(event, "warning")]
+    texts = [event.text for event in of_kind(events, WarningGiven)]
     return list(dict.fromkeys([*texts, *_seldom_counted(events)]))
 
 
@@ -25,15 +29,12 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
     """
     asked, counted = Counter[str](), Counter[str]()
     reasons: dict[str, str] = {}
-    for event in events:
-        if not _is(event, "client") or event.get("run", MAIN) != MAIN:
-            continue
-        client = str(event.get("client"))
-        asked[client] += 1
-        if event.get("status") == Status.ACCEPTED:
-            counted[client] += 1
+    for event in of_run(events, ClientAnswered):
+        asked[event.client] += 1
+        if event.status is Status.ACCEPTED:
+            counted[event.client] += 1
         else:
-            reasons[client] = str(event.get("reason", ""))
+            reasons[event.client] = event.reason
     seldom = [name for name in sorted(asked) if counted[name] < _SELDOM * asked[name]]
     if not seldom:
         return []
@@ -41,7 +42,3 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
     more = f" and {len(seldom) - _NAMED} more" if len(seldom) > _NAMED else ""
     text = f"{len(seldom)} of {len(asked)} clients counted in few or none of their"
     return [f"{text} rounds ({', '.join(named)}{more}); {reasons[seldom[0]]}"]
-
-
-def _is(event: Event, kind: str) -> bool:
-    return event.get("event") == kind

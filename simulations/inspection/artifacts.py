@@ -85,12 +85,12 @@ def _inspect_run(path: Path) -> Info:
         "groups": dict(run.groups),
         "cuts": [
             {
-                "round": cut.event.get("round"),
-                "params": cut.event.get("params"),
-                "flops": cut.event.get("flops"),
-                "density": cut.event.get("density"),
+                "round": cut.event.round,
+                "params": cut.event.params,
+                "flops": cut.event.flops,
+                "density": cut.event.density,
                 "widths": dict(cut.after),
-                "blocks": cut.blocks,
+                "blocks": list(cut.event.blocks),
                 "undone": cut.undone,
             }
             for cut in run.cuts
