@@ -7,8 +7,9 @@ run's events, so it costs the run nothing.  Needs ``fedprune[ops]``.
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,15 +29,26 @@ from fedprune.server.runs.events import (
 )
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
-# Fields of a finished round.
-_GAUGES = {
-    "validation_accuracy": "Share of validation examples classified rightly",
-    "validation_loss": "Mean loss on the clients' validation parts",
-    "density": "Share of the dense network's parameters that is left",
-    "channel_density": "Share of the prunable channels that is left",
-    "seconds": "Length of the last round",
+_Figure: TypeAlias = Callable[[RoundFinished], float | None]
+_GAUGES: dict[str, tuple[str, _Figure]] = {
+    "validation_accuracy": (
+        "Share of validation examples classified rightly",
+        lambda last: last.validation_accuracy,
+    ),
+    "validation_loss": (
+        "Mean loss on the clients' validation parts",
+        lambda last: last.validation_loss,
+    ),
+    "density": (
+        "Share of the dense network's parameters that is left",
+        lambda last: last.density,
+    ),
+    "channel_density": (
+        "Share of the prunable channels that is left",
+        lambda last: last.channel_density,
+    ),
+    "seconds": ("Length of the last round", lambda last: last.seconds),
 }
-_TOTALS = {"bytes_up": "Bytes from clients", "bytes_down": "Bytes to clients"}
 
 
 class RunCollector(Collector):
@@ -75,10 +87,12 @@ def figures(events: Sequence[Event]) -> Iterator[Metric]:
     for status in Status:
         family.add_metric([status.value], answers[status])
     yield family
-    for name, text in _TOTALS.items():
-        yield _counter(name, text, sum(getattr(event, name) for event in rounds))
-    for name, text in _GAUGES.items():
-        value = getattr(rounds[-1], name) if rounds else None
+    up = sum(event.bytes_up for event in rounds)
+    yield _counter("bytes_up", "Bytes from clients", up)
+    down = sum(event.bytes_down for event in rounds)
+    yield _counter("bytes_down", "Bytes to clients", down)
+    for name, (text, figure) in _GAUGES.items():
+        value = figure(rounds[-1]) if rounds else None
         if value is not None:
             yield _gauge(name, text, value)
 

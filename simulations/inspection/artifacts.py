@@ -177,13 +177,13 @@ def _render_run(info: dict[str, Any]) -> list[str]:
             ("seconds", seconds(number(summary, "seconds"))),
         )
     ]
-    for place, cut in enumerate(info["cuts"], start=1):
-        undone = ", rolled back" if cut["undone"] else ""
-        blocks = ", without " + ", ".join(cut["blocks"]) if cut["blocks"] else ""
+    for place, row in enumerate(info["cuts"], start=1):
+        undone = ", rolled back" if row["undone"] else ""
+        blocks = ", without " + ", ".join(row["blocks"]) if row["blocks"] else ""
         lines.append(
-            f"  {f'cut {place}':<12}after round {cut['round']}: "
-            f"{count(number(cut, 'params'))} parameters, "
-            f"{percent(number(cut, 'density'))}{blocks}{undone}"
+            f"  {f'cut {place}':<12}after round {row['round']}: "
+            f"{count(number(row, 'params'))} parameters, "
+            f"{percent(number(row, 'density'))}{blocks}{undone}"
         )
     rows = [
         [name, str(info["widths"].get(name, full)), str(full)]

@@ -121,14 +121,13 @@ class RunData:
         return self.started.groups if self.started else {}
 
     @cached_property
-    def measure(self) -> str:
-        """Which accuracy the run measured by round: that on test data or validation.
+    def tested(self) -> bool:
+        """Whether the accuracy of its rounds is that on test data.
 
-        The name of the field of a finished round.
+        Otherwise it is that of the clients' validation.
         """
-        rounds = [*self.rounds(MAIN), *self.rounds(CONTROL)]
-        tested = any(event.accuracy is not None for event in rounds)
-        return "accuracy" if tested else "validation_accuracy"
+        rounds = of_kind(self.events, RoundFinished)
+        return any(event.accuracy is not None for event in rounds)
 
     @property
     def metric(self) -> str:
@@ -151,8 +150,7 @@ class RunData:
 
     def accuracy(self, event: RoundFinished) -> float | None:
         """Return the accuracy of a round that the run is judged by."""
-        tested = self.measure == "accuracy"
-        return event.accuracy if tested else event.validation_accuracy
+        return event.accuracy if self.tested else event.validation_accuracy
 
     def curve(self, run: RunName = MAIN) -> list[Point]:
         """Return accuracy by rounds and by bytes.
@@ -170,7 +168,7 @@ class RunData:
         final = number(
             self.summary, "accuracy_final" if run == MAIN else "accuracy_control"
         )
-        if self.finished and final is not None and last and self.measure == "accuracy":
+        if self.finished and final is not None and last and self.tested:
             points.append(Point(rounds=last, accuracy=final, bytes_up=sent))
         return points
 

@@ -171,7 +171,7 @@ def headline(run: RunData) -> str:
 def figures(run: RunData) -> Iterator[str]:
     """Yield the parts that are pictures."""
     lines = plots.lines_of(run)
-    measure = "test" if run.measure == "accuracy" else "the clients' validation"
+    measure = "test" if run.tested else "the clients' validation"
     left = section(
         "Accuracy by round",
         plots.accuracy_by_round(lines, run).text,
