@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedprune.common.config import Config
-from fedprune.common.data.examples import Dataset, Examples
+from fedprune.common.data.examples import Batch, Dataset, Examples
 from fedprune.common.data.partition import client_ids, partition, split_validation
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.models.registry import build_model
 from fedprune.common.models.weights_file import load_weights
-from fedprune.common.named_code.user_code import call_factory
 from fedprune.common.spec import Indices
+from fedprune.common.user_code import call_factory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,12 @@ class Task:
         inputs, _ = self.dataset.train.batch(np.arange(min(2, len(self.dataset.train))))
         return inputs
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each example, float32[batch].
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each example, float32[b].
+
+        Args:
+            outputs: What the network gives for ``batch.inputs``.
+            batch: The examples.
 
         Raises:
             ConfigError: If the squared error is wanted of outputs that are not as many
@@ -154,7 +158,7 @@ class Task:
         if self.regression:
             # One value of each example may be [batch] or [batch, 1] on either side:
             # left to broadcasting, the two would make [batch, batch].
-            found, wanted = _rows(outputs), _rows(targets)
+            found, wanted = _rows(outputs), _rows(batch.targets)
             if found.shape != wanted.shape:
                 msg = (
                     f"the network gives {found.shape[1]} values for each example; the "
@@ -162,7 +166,7 @@ class Task:
                 )
                 raise ConfigError(msg)
             return ((found - wanted) ** 2).mean(dim=1)
-        return functional.cross_entropy(outputs, targets, reduction="none")
+        return functional.cross_entropy(outputs, batch.targets, reduction="none")
 
     def correct(self, outputs: Tensor, targets: Tensor) -> int:
         """Return the number of rightly classified examples; 0 for a regression."""

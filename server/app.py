@@ -18,13 +18,13 @@ from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
 from fedprune.common.models.flat import get_weights, set_statistics, set_weights
-from fedprune.common.named_code.trust import named_code, record_code
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.task import Task
 from fedprune.common.text import told
+from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.broadcast import encode_network

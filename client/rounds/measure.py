@@ -77,10 +77,10 @@ def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
     loss_sum, correct = 0.0, 0
     with torch.no_grad():
         for batch in batches(len(examples), _BATCH):
-            inputs, targets = examples.batch(batch)
-            outputs = model(inputs)
-            loss_sum += float(task.loss(outputs, targets).double().sum())
-            correct += task.correct(outputs, targets)
+            found = examples.batch(batch)
+            outputs = model(found.inputs)
+            loss_sum += float(task.loss(outputs, found).double().sum())
+            correct += task.correct(outputs, found.targets)
     if not np.isfinite(loss_sum):
         loss_sum = 1e30  # A diverged broadcast must look bad, not unreadable.
     return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))

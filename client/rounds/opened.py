@@ -13,8 +13,11 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.codec import SideInformation
+from fedprune.common.config import Config
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, RoundPlan, TrainSettings
+from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
+from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import ModelSpec, Vector, WeightMask, digest_of
@@ -64,6 +67,7 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
             it does not: it must be sent again.
     """
     cache.follow(plan.settings.seed, plan.settings.validation)
+    plan = replace(plan, settings=_own_methods(plan.settings, cache.task.config))
     structure = _structure(plan, cache, store)
     check_plan(structure, plan.broadcast.plan)
     if plan.targets is not None and len(plan.targets) != structure.units:
@@ -85,6 +89,20 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
     if plan.keep_broadcast:  # later rounds are taught by it
         store_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
     return opened
+
+
+def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:
+    """Return the settings with code as this client's own configuration names it.
+
+    Raises:
+        PayloadError: If the plan asks for code that it does not name.
+    """
+    return replace(
+        settings,
+        importance=resolve(IMPORTANCE, settings.importance, own.prune.importance),
+        penalty=resolve(PENALTY, settings.penalty, own.client.penalty),
+        choice=resolve(CHOICE, settings.choice, own.update.choice),
+    )
 
 
 def _side_information(

@@ -1,7 +1,8 @@
 """Data-driven importance of channels, measured on the broadcast before training."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,64 +10,67 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedprune.client.rounds.measure import batches
-from fedprune.common.data.examples import Examples
+from fedprune.client.rounds.products import (
+    ProductMeter,
+    Products,
+    bias_of,
+    channel_axis,
+)
+from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import TrainSettings
-from fedprune.common.pruning.importance import MeasurePoint, measure_points, unit_sum
+from fedprune.common.methods.channel_weights import ChannelWeights
+from fedprune.common.methods.kinds import IMPORTANCE
+from fedprune.common.methods.registry import Method, find
+from fedprune.common.pruning.importance import (
+    MeasurePoint,
+    channel_weights,
+    checked_scores,
+    measure_points,
+    unit_sum,
+)
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 
-SUMMARIES = ("activation-mean", "activation-variance", "apoz")
-
-
-def summary(
-    model: nn.Module, name: str, seen: Mapping[str, Tensor], criterion: str
-) -> NDArray[np.float64]:
-    """Return one of ``SUMMARIES`` of each channel of a module's output, float64.
-
-    Args:
-        model: The network.
-        name: The module.
-        seen: Outputs by module, as ``outputs`` records them.
-        criterion: Mean magnitude, variance, or share of positive entries.
-    """
-    value = seen[name].double()
-    last = isinstance(model.get_submodule(name), nn.Linear | nn.Embedding)
-    axis = value.dim() - 1 if last else 1
-    dims = [dim for dim in range(value.dim()) if dim != axis]
-    if criterion == "activation-mean":
-        return value.abs().mean(dim=dims).numpy()
-    if criterion == "apoz":
-        return (value > 0.0).double().mean(dim=dims).numpy()
-    return value.var(dim=dims, correction=0).numpy()
-
-
-@contextmanager
-def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of modules while the block runs."""
-    seen: dict[str, Tensor] = {}
-
-    def recorder(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            # A copy: an activation behind it may work in place.
-            seen[name] = output.clone()
-
-        return record
-
-    handles = [
-        model.get_submodule(name).register_forward_hook(recorder(name))
-        for name in names
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-CRITERIA = ("taylor", *SUMMARIES, "fisher", "sensitivity")
 Scores = dict[str, NDArray[np.float64]]
+Activations = dict[str, NDArray[np.float32]]
+_LARGEST = 3e38  # of a float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is scored, and on what.
+
+    Attributes:
+        model: The cut network, in eval mode.
+        examples: Examples to measure on.
+        task: Gives the loss.
+        structure: The living part of the original structure.
+        keep: What the network keeps.
+        batch_size: Examples that are measured at once, >= 1.
+    """
+
+    model: nn.Module
+    examples: Examples
+    task: Task
+    structure: Structure
+    keep: Mask
+    batch_size: int
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the examples, some at a time."""
+        for chosen in batches(len(self.examples), self.batch_size):
+            yield self.examples.batch(chosen)
+
+    def mean_loss(self) -> float:
+        """Return the mean loss of the network as it is now."""
+        total = 0.0
+        with torch.no_grad():
+            for batch in self.batches():
+                loss = self.task.loss(self.model(batch.inputs), batch)
+                total += float(loss.double().sum())
+        return total / max(len(self.examples), 1)
 
 
 def score(
@@ -79,132 +83,167 @@ def score(
 ) -> Vector:
     """Return the importance of each kept unit, float32[kept units], >= 0.
 
-    ``settings.importance`` says which:
-
-    * "taylor": first-order change of the loss when a channel is removed,
-      ``sum over batches of |sum over examples of (dL/dgamma gamma + dL/dbeta beta)|``
-      at the batch-norm output (Molchanov et al. 2019, arXiv:1906.10771, with a gate
-      per channel); without batch norm at the producer, ``|sum (dL/dw w) + dL/db b|``.
-    * "fisher": the same product of each example, squared, and summed over examples
-      (Theis et al. 2018, arXiv:1801.05787).
-    * "activation-mean", "activation-variance": mean magnitude and variance of the
-      channel's output over examples and positions; "apoz": share of its outputs that
-      a ReLU lets through (Hu et al. 2016, arXiv:1607.03250, one minus their APoZ).
-    * "sensitivity": change of the loss when the channel is set to zero, measured: one
-      run over the examples for each unit.
+    Args:
+        model: The cut network; put into eval mode.
+        examples: Examples to measure on, at least one.
+        task: Gives the loss.
+        structure: The original structure.
+        keep: What the network keeps.
+        settings: Names the criterion: one of ``fedprune.common.methods.importance``,
+            or this user's own.
 
     Raises:
-        ConfigError: If the criterion needs outputs that no module of the network has.
+        ConfigError: If the criterion needs outputs that no module of the network has,
+            or returns something else than a number for each channel.
     """
+    criterion = find(IMPORTANCE, settings.importance)
     model.eval()
-    structure, criterion = structure.living(keep), settings.importance
-    if criterion == "sensitivity":
-        return _sensitivity(model, examples, task, structure, keep, settings.batch)
-    # One example at a time: the square is taken of each example's own product.
-    size = 1 if criterion == "fisher" else settings.batch
-    places = measure_points(structure)
-    per_tensor: Scores = {}
-    for batch in batches(len(examples), size):
-        inputs, targets = examples.batch(batch)
-        if criterion in SUMMARIES:
-            found = _summaries(model, inputs, places, criterion)
-        else:
-            model.zero_grad(set_to_none=True)
-            loss = task.loss(model(inputs), targets).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            found = _gradients(model, places, 2 if criterion == "fisher" else 1)
-        for name, value in found.items():
-            per_tensor[name] = per_tensor.get(name, 0.0) + value
-    model.zero_grad(set_to_none=True)
-    per_unit = unit_sum(structure, keep, per_tensor)[keep]
-    return np.nan_to_num(per_unit, nan=0.0, posinf=3e38).astype(np.float32)
-
-
-def _gradients(
-    model: nn.Module, places: tuple[MeasurePoint, ...], power: int
-) -> Scores:
-    """Return |sum of gradient * value| ** power of each gate's channels."""
-    tensors = dict(model.named_parameters())
-    out = {}
-    for gate in places:
-        total = _products(tensors[gate.tensor], gate.dim)
-        bias = _bias(gate.tensor, tensors)
-        if bias is not None and len(bias) == len(total):
-            total = total + _products(bias, 0)
-        out[gate.tensor] = (total.abs() ** power).numpy()
-    return out
-
-
-def _bias(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
-    """Return the shift or bias that goes with a weight."""
-    return tensors.get(tensor.removesuffix("weight") + "bias")
-
-
-def _products(parameter: nn.Parameter, dim: int) -> Tensor:
-    """Return the sum of gradient * value along each entry of ``dim``, float64."""
-    if parameter.grad is None:
-        return torch.zeros(parameter.shape[dim], dtype=torch.float64)
-    product = parameter.grad.double() * parameter.detach().double()
-    return (
-        product.movedim(dim, 0).flatten(1).sum(dim=1) if product.dim() > 1 else product
+    work = _Work(
+        model=model,
+        examples=examples,
+        task=task,
+        structure=structure.living(keep),
+        keep=keep,
+        batch_size=settings.batch,
     )
+    measure = _ablated if "loss_changes" in criterion.needs else _measured
+    found = np.nan_to_num(measure(work, criterion), nan=0.0, posinf=_LARGEST)
+    return np.clip(found, 0.0, _LARGEST).astype(np.float32)
 
 
-def _summaries(
-    model: nn.Module, inputs: Tensor, places: tuple[MeasurePoint, ...], criterion: str
-) -> Scores:
-    """Return a summary of the outputs of the gates on one batch, times its size."""
-    hidden = [gate.tensor for gate in places if not gate.module]
-    if hidden:
-        msg = f"importance '{criterion}' needs outputs, which '{hidden[0]}' does not"
-        msg += " show; want taylor, fisher or sensitivity"
-        raise ConfigError(msg)
-    with torch.no_grad(), outputs(model, [gate.module for gate in places]) as seen:
-        model(inputs)
+def _measured(work: _Work, criterion: Method) -> Vector:
+    """Return the sum of a criterion over batches and measuring points."""
+    points = measure_points(work.structure)
+    weights = _weights(work, points) if "weights" in criterion.needs else {}
+    draws = np.random.default_rng(len(work.examples))
+    per_tensor: Scores = {}
+    for products, seen in _inputs(work, points, criterion):
+        for point in points:
+            name = point.tensor
+            count = len(work.structure.kept_index(name, point.dim, work.keep))
+            found = criterion(
+                products=products.get(name),
+                activations=seen.get(name),
+                weights=weights.get(name),
+                draws=draws.random(count),
+            )
+            value = checked_scores(criterion, found, count)
+            per_tensor[name] = per_tensor.get(name, 0.0) + value
+    return unit_sum(work.structure, work.keep, per_tensor)[work.keep]
+
+
+def _inputs(
+    work: _Work, points: Sequence[MeasurePoint], criterion: Method
+) -> Iterator[tuple[Products, Activations]]:
+    """Yield products and activations of each batch, where they are asked for."""
+    meter = ProductMeter(work.model, points, work.task)
+    fast = "products" in criterion.needs and meter.can_use_factors(work.examples)
+    for batch in work.batches():
+        products: Products = {}
+        if "products" in criterion.needs:
+            products = meter.measure(batch, fast=fast)
+        yield products, _activations(work.model, batch, points, criterion)
+
+
+def _weights(work: _Work, points: Sequence[MeasurePoint]) -> dict[str, ChannelWeights]:
+    """Return the weights behind the channels of each measuring point."""
+    tensors, structure, keep = _tensors(work.model), work.structure, work.keep
     return {
-        gate.tensor: len(inputs) * summary(model, gate.module, seen, criterion)
-        for gate in places
-        if gate.module in seen
+        point.tensor: channel_weights(
+            structure,
+            keep,
+            tensors,
+            point.units[structure.kept_index(point.tensor, point.dim, keep)],
+        )
+        for point in points
     }
 
 
-def _sensitivity(
-    model: nn.Module,
-    examples: Examples,
-    task: Task,
-    structure: Structure,
-    keep: Mask,
-    size: int,
-) -> Vector:
-    """Return |change of the mean loss| without each kept unit, float32[kept]."""
-    tensors = dict(model.named_parameters())
-    places = measure_points(structure)
-    before = _mean_loss(model, examples, task, size)
-    found = np.zeros(structure.units)
-    for unit in np.flatnonzero(keep).tolist():
-        taken: list[tuple[Tensor, Tensor]] = []
-        with torch.no_grad():
-            for gate in places:
-                kept = structure.kept_index(gate.tensor, gate.dim, keep)
-                index = torch.from_numpy(np.flatnonzero(gate.units[kept] == unit))
-                weight = tensors[gate.tensor]
-                bias = _bias(gate.tensor, tensors)
-                pairs: list[tuple[Tensor, int]] = [(weight, gate.dim)]
-                if bias is not None and len(bias) == weight.shape[gate.dim]:
-                    pairs.append((bias, 0))
-                for tensor, dim in pairs if len(index) else ():
-                    taken.append((tensor, tensor.detach().clone()))
-                    tensor.index_fill_(dim, index, 0.0)
-            found[unit] = abs(_mean_loss(model, examples, task, size) - before)
-            for tensor, value in reversed(taken):
-                tensor.copy_(value)
-    return np.nan_to_num(found[keep], nan=0.0, posinf=3e38).astype(np.float32)
+def _tensors(model: nn.Module) -> dict[str, Vector]:
+    return {name: p.detach().float().numpy() for name, p in model.named_parameters()}
 
 
-def _mean_loss(model: nn.Module, examples: Examples, task: Task, size: int) -> float:
-    total = 0.0
+def _activations(
+    model: nn.Module, batch: Batch, points: Sequence[MeasurePoint], criterion: Method
+) -> Activations:
+    """Return the outputs at the points, float32[examples, channels, positions]."""
+    if "activations" not in criterion.needs:
+        return {}
+    hidden = [point.tensor for point in points if not point.module]
+    if hidden:
+        msg = f"importance '{criterion.name}' needs outputs, which '{hidden[0]}' does "
+        msg += "not show; want taylor, fisher or sensitivity"
+        raise ConfigError(msg)
+    with torch.no_grad(), outputs(model, [point.module for point in points]) as seen:
+        model(batch.inputs)
+    found = {}
+    for point in points:
+        axis = channel_axis(model.get_submodule(point.module))
+        last = seen[point.module].movedim(axis, -1)
+        split = last.reshape(len(batch.targets), -1, last.shape[-1])
+        found[point.tensor] = split.transpose(1, 2).float().numpy()
+    return found
+
+
+@contextmanager
+def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of modules while the block runs."""
+    seen: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> object:
+        def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            # A copy: an activation behind it may work in place.
+            seen[name] = output.clone()
+
+        return record
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(recorder(name))  # type: ignore[arg-type]
+        for name in names
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _ablated(work: _Work, criterion: Method) -> Vector:
+    """Return a criterion of the change of the loss without each kept unit."""
+    kept = np.flatnonzero(work.keep)
+    before = work.mean_loss()
+    changes = [_loss_without(work, int(unit)) - before for unit in kept]
+    weights = None
+    if "weights" in criterion.needs:
+        tensors = _tensors(work.model)
+        weights = channel_weights(work.structure, work.keep, tensors, kept)
+    found = criterion(
+        loss_changes=np.array(changes, dtype=np.float64),
+        weights=weights,
+        draws=np.random.default_rng(len(work.examples)).random(len(kept)),
+        products=None,
+        activations=None,
+    )
+    return checked_scores(criterion, found, len(kept)).astype(np.float32)
+
+
+def _loss_without(work: _Work, unit: int) -> float:
+    """Return the mean loss with the weights of one unit at zero."""
+    tensors = dict(work.model.named_parameters())
+    saved: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        for batch in batches(len(examples), size):
-            inputs, targets = examples.batch(batch)
-            total += float(task.loss(model(inputs), targets).double().sum())
-    return total / max(len(examples), 1)
+        for point in measure_points(work.structure):
+            kept = work.structure.kept_index(point.tensor, point.dim, work.keep)
+            index = torch.from_numpy(np.flatnonzero(point.units[kept] == unit))
+            weight = tensors[point.tensor]
+            bias = bias_of(point.tensor, tensors)
+            pairs: list[tuple[Tensor, int]] = [(weight, point.dim)]
+            if bias is not None and len(bias) == weight.shape[point.dim]:
+                pairs.append((bias, 0))
+            for tensor, dim in pairs if len(index) else ():
+                saved.append((tensor, tensor.detach().clone()))
+                tensor.index_fill_(dim, index, 0.0)
+        loss = work.mean_loss()
+        for tensor, value in reversed(saved):
+            tensor.copy_(value)
+    return loss

@@ -8,8 +8,10 @@ from fedprune.common import codec
 from fedprune.common.codec import SideInformation
 from fedprune.common.errors import DataError, PayloadError, Reason
 from fedprune.common.messages import QuantisedDelta, SparseDelta, TrainSettings
+from fedprune.common.methods.kinds import CHOICE
+from fedprune.common.methods.registry import find
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import Vector
 
 
@@ -49,10 +51,13 @@ def _choose(
     """Return the entries that are sent, before they are quantised."""
     if side_info.mask is not None:  # it has chosen already, and no positions travel
         return sparsify(total, 1.0)
-    if settings.choice == "magnitude":
-        return sparsify(total, settings.update_density)
-    bits = codec.value_bits(settings.values)
-    return sparsify_by_rate(total, settings.update_density, side_info.layout, bits)
+    return sparsify(
+        total,
+        settings.update_density,
+        find(CHOICE, settings.choice),
+        layout=side_info.layout,
+        value_bits=codec.value_bits(settings.values),
+    )
 
 
 def _residual(opened: Opened, store: ClientStore) -> Vector:

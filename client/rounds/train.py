@@ -142,13 +142,13 @@ def _step(
     batch: Indices,
 ) -> float:
     """Take one local step; return its mean loss."""
-    inputs, targets = training.examples.batch(batch)
+    found = training.examples.batch(batch)
     optimiser.zero_grad(set_to_none=True)
     gates = training.gates
     if gates is not None:
         gates.draw()
-    outputs = model(inputs)
-    loss = training.task.loss(outputs, targets).mean()
+    outputs = model(found.inputs)
+    loss = training.task.loss(outputs, found).mean()
     if training.teacher is not None:
         weight = training.settings.distill_weight
         wanted = training.teacher[torch.from_numpy(batch)]

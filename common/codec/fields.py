@@ -14,18 +14,9 @@ from fedprune.common.codec import checks
 from fedprune.common.codec.delta.quantise import VALUES
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Broadcast, Statistics, TrainSettings
+from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
+from fedprune.common.methods.registry import OWN, Kind, names, parts
 from fedprune.common.spec import MAX_UNITS, Mask, PrunePlan
-
-CHOICES = ("rate", "magnitude")
-
-PENALTIES = (
-    *("none", "l1", "group", "bn-l1", "bn-l1+group"),
-    *("l0", "targeted-dropout"),
-)
-CRITERIA = (
-    *("", "taylor", "activation-mean", "activation-variance", "apoz"),
-    *("fisher", "sensitivity"),
-)
 
 MOMENTS = "<f4"  # of broadcasts and teachers
 _STATISTICS = 3
@@ -42,6 +33,22 @@ def _real(low: float, high: float) -> Callable[[object, str], float]:
     return lambda value, field: checks.number(value, field, low, high)
 
 
+def _method(kind: Kind, *, empty: bool = False) -> Callable[[object, str], str]:
+    """Return a check of a method's name: registered, or the sender's own function."""
+
+    def check(value: object, field: str) -> str:
+        if empty and value == "" and type(value) is str:
+            return value
+        name = checks.name(value, field)
+        known = names(kind)
+        own = name.startswith(OWN) and name.removeprefix(OWN).isidentifier()
+        if own or name in known or set(parts(kind, name)) <= set(known):
+            return name
+        return checks.word(name, field, known)
+
+    return check
+
+
 def _one_of(known: tuple[str, ...]) -> Callable[[object, str], str]:
     return lambda value, field: checks.word(value, field, known)
 
@@ -56,17 +63,17 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "batch": _whole(1, 2**24),
     "lr": _real(checks.POSITIVE, checks.LARGEST),
     "momentum": _real(0.0, checks.BELOW_ONE),
-    "penalty": _one_of(PENALTIES),
+    "penalty": _method(PENALTY),
     "strength": _real(0.0, checks.LARGEST),
     "update_density": _real(checks.POSITIVE, 1.0),
-    "choice": _one_of(CHOICES),
+    "choice": _method(CHOICE),
     "values": _one_of(VALUES),
     "step_error": _real(checks.POSITIVE, 1.0),
     "error_feedback": checks.boolean,
     "decay": _real(0.0, 1.0),
     "distill_weight": _real(0.0, 1.0),
     "temperature": _real(checks.POSITIVE, checks.LARGEST),
-    "importance": _one_of(CRITERIA),
+    "importance": _method(IMPORTANCE, empty=True),
     "measure": checks.boolean,
     "freeze": checks.boolean,
     "clip": _real(0.0, checks.LARGEST),

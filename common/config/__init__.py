@@ -8,6 +8,7 @@ from fedprune.common.config.load import (
     load_config,
     parse_config,
 )
+from fedprune.common.config.method_key import load_methods, own_methods
 from fedprune.common.config.schema import Config
 from fedprune.common.config.sections import (
     Broadcast,
@@ -45,6 +46,8 @@ __all__ = [
     "config_to_toml",
     "expand_sweep",
     "load_config",
+    "load_methods",
+    "own_methods",
     "parse_config",
     "toml_value",
     "wanted",

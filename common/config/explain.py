@@ -12,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from fedprune.common.config.method_key import MethodKey, NoMethod
 from fedprune.common.config.schema import Config, Conflict
 from fedprune.common.errors import ConfigError
+from fedprune.common.methods.registry import names
 from fedprune.common.parsing import parse_toml
 
 Path: TypeAlias = tuple[str, ...]
@@ -140,6 +142,9 @@ def wanted(path: Path) -> str:
 def _describe(kind: object, metadata: Sequence[object]) -> str:
     """Return kind and range of an annotation in words."""
     origin, arguments = get_origin(kind), get_args(kind)
+    for item in metadata:
+        if isinstance(item, MethodKey):
+            return item.describe()
     if origin is Literal:
         return "one of " + ", ".join(show(choice) for choice in arguments)
     if origin in {Union, UnionType}:
@@ -201,19 +206,35 @@ def _explain_one(failure: ErrorDetails, origin: Origin) -> ConfigError:
     if failure["type"] == "extra_forbidden":
         return unknown_key(origin, path)
     found, want = show(failure["input"]), wanted(path)
-    if failure["type"] == "finite_number":
-        want += ", finite"
-    elif failure["type"] == "string_pattern_mismatch":
-        want += ' of letters, digits, ".", "_", "-", 100 at most'
-    elif failure["type"] == "string_too_short":
-        want += ", not empty"
-    elif failure["type"] == "too_long":
-        want = "[]: this version has none"
-    elif failure["type"] == "literal_error":
-        want += _meant(failure["input"], path)
+    want = _wanted_of(failure, path, want)
     return ConfigError(
         f"{origin.place(path)}{'.'.join(path)}: found {found}, want {want}"
     )
+
+
+def _wanted_of(failure: ErrorDetails, path: Path, want: str) -> str:
+    """Return what is wanted, with what a kind of failure adds."""
+    cause = failure.get("ctx", {}).get("error")
+    if isinstance(cause, NoMethod):
+        return want + _meant_method(failure["input"], path)
+    added = {
+        "finite_number": ", finite",
+        "string_pattern_mismatch": ' of letters, digits, ".", "_", "-", 100 at most',
+        "string_too_short": ", not empty",
+        "literal_error": _meant(failure["input"], path),
+    }
+    if failure["type"] == "too_long":
+        return "[]: this version has none"
+    return want + added.get(failure["type"], "")
+
+
+def _meant_method(value: object, path: Path) -> str:
+    """Return a hint at the method that was meant, or nothing."""
+    info = field_at(path)
+    keys = [one for one in info.metadata if isinstance(one, MethodKey)] if info else []
+    known = names(keys[0].kind) if keys else ()
+    close = difflib.get_close_matches(str(value), known, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def _meant(value: object, path: Path) -> str:

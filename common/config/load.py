@@ -25,6 +25,7 @@ from fedprune.common.config.explain import Path as Key
 from fedprune.common.config.schema import Config
 from fedprune.common.config.settings import NOT_UTF8, PYTHON, is_utf8, read_settings
 from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import KINDS
 from fedprune.common.parsing import parse_toml
 from fedprune.common.system.paths import as_path
 
@@ -34,6 +35,7 @@ DATA_VARIABLE = "FEDPRUNE_DATA"
 _FILES = (
     *(("task", "model"), ("task", "data"), ("task", "data_dir"), ("task", "weights")),
     ("prune", "latency_table"),
+    *(tuple(kind.key.split(".")) for kind in KINDS),
 )
 _FILE = re.compile(
     r"(?P<kind>npz:|folder:|parquet:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
@@ -150,9 +152,8 @@ def _find_files(table: Table, folder: Path) -> None:
     A relative name means the working folder first, as everywhere; only what is not
     there, and is in the configuration's own folder, gets that folder before it.
     """
-    for section, key in _FILES:
-        inner = table.get(section)
-        values = inner if isinstance(inner, dict) else Table()
+    for *sections, key in _FILES:
+        values = _section(table, sections)
         value = values.get(key)
         found = _FILE.match(value) if isinstance(value, str) else None
         if not found:
@@ -160,6 +161,14 @@ def _find_files(table: Table, folder: Path) -> None:
         name, path = found["name"], folder / found["name"]
         if not Path(name).exists() and path.exists():
             values[key] = f"{found['kind']}{path.resolve()}{found['function']}"
+
+
+def _section(table: Table, names: Sequence[str]) -> Table:
+    """Return an inner table, or an empty one where there is none."""
+    for name in names:
+        inner = table.get(name)
+        table = inner if isinstance(inner, dict) else Table()
+    return table
 
 
 def _read_text(path: Path) -> str:

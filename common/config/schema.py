@@ -104,9 +104,19 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             f"found {prune.mask.n}, want < prune.mask.m = {prune.mask.m}",
         ),
         (
-            "prune.mask.steps",
-            prune.mask.steps > max(rounds.final, 1),
-            f"found {prune.mask.steps}, want <= rounds.final = {rounds.final}",
+            "prune.mask.begin",
+            prune.mask.begin > max(rounds.final, 1),
+            f"found {prune.mask.begin}, want <= rounds.final = {rounds.final}",
+        ),
+        (
+            "prune.mask.end",
+            prune.mask.end > max(rounds.final, 1),
+            f"found {prune.mask.end}, want <= rounds.final = {rounds.final}",
+        ),
+        (
+            "prune.mask.end",
+            0 < prune.mask.end < prune.mask.begin,
+            f"found {prune.mask.end}, want >= prune.mask.begin = {prune.mask.begin}",
         ),
         (
             "prune.latency_table",

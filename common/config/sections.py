@@ -8,6 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fedprune.common.config.method_key import MethodKey
+from fedprune.common.methods.kinds import (
+    AGGREGATION,
+    CHOICE,
+    CONSENSUS,
+    IMPORTANCE,
+    MASK,
+    PARTITION,
+    PENALTY,
+    RATE_SCHEDULE,
+    SCHEDULE,
+)
+
 Density = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -33,8 +46,9 @@ class Section(BaseModel):
 class Partition(Section):
     """How the training data is split over the clients."""
 
-    kind: Literal["iid", "dirichlet", "shards"] = "dirichlet"
-    """Equal random parts, parts with skewed labels, or few classes a client."""
+    kind: Annotated[str, MethodKey(PARTITION)] = "dirichlet"
+    """Equal random parts, parts with skewed labels, few classes a client, or your
+    own."""
     alpha: float = Field(default=0.5, gt=0)
     """Concentration of the Dirichlet split, 0 < alpha; smaller = more skew."""
     classes: Positive = 2
@@ -110,7 +124,7 @@ class Client(Section):
     """Examples of one local step, 1 <= batch <= 2^24."""
     lr: float = Field(default=0.05, gt=0)
     """Learning rate of SGD, 0 < lr."""
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    lr_schedule: Annotated[str, MethodKey(RATE_SCHEDULE)] = "cosine"
     """How the learning rate changes over the rounds of the run."""
     lr_rewind: float = Field(default=0.0, ge=0)
     """Learning rate that the schedule starts with again after the warmup, which ends
@@ -119,9 +133,7 @@ class Client(Section):
     """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
     clip: float = Field(default=5.0, ge=0)
     """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
-    penalty: Literal[
-        "none", "l1", "group", "bn-l1", "bn-l1+group", "l0", "targeted-dropout",
-    ] = "bn-l1+group"  # fmt: skip
+    penalty: Annotated[str, MethodKey(PENALTY)] = "bn-l1+group"
     """What pulls channels to zero in the sparsify rounds; "l0" trains gates on them,
     "targeted-dropout" drops those that later cuts would remove."""
     strength: float = Field(default=0.6, ge=0)
@@ -160,7 +172,7 @@ class Budget(Section):
 class MaskRule(Section):
     """Which weights of the final network stay, inside its tensors."""
 
-    kind: Literal["none", "unstructured", "sensitivity", "n:m", "blocks"] = "none"
+    kind: Annotated[str, MethodKey(MASK)] = "none"
     """Single entries by magnitude, or by that over the deviation of their tensor; n of
     each m neighbouring input channels; whole blocks."""
     density: Density = 0.1
@@ -171,9 +183,17 @@ class MaskRule(Section):
     """Length of a group of input channels (n:m)."""
     block: Positive = 8
     """Rows and columns of a block."""
-    steps: Count = 0
-    """Final rounds over which the mask thins out, 0 <= steps; 0 = two thirds of them;
-    n:m takes one."""
+    schedule: Annotated[str, MethodKey(SCHEDULE)] = "cubic"
+    """How the density falls over the masks."""
+    power: float = Field(default=3.0, gt=0)
+    """Power of "polynomial", 0 < power."""
+    begin: Positive = 1
+    """Final round before which the first mask is chosen, 1 <= begin <= rounds.final."""
+    end: Count = 0
+    """Final round before which the last mask may be chosen, begin <= end <=
+    rounds.final; 0 = two thirds of them; n:m takes one mask."""
+    frequency: Positive = 1
+    """Final rounds between two masks, 1 <= frequency."""
 
 
 class Prune(Section):
@@ -184,15 +204,14 @@ class Prune(Section):
     bytes, each in (0, 1]; a budget that is given replaces the default as a whole."""
     latency_table: str = ""
     """JSON file of "fedprune profile", for a latency budget."""
-    schedule: Literal["cubic", "linear", "geometric"] = "cubic"
+    schedule: Annotated[str, MethodKey(SCHEDULE)] = "cubic"
     """How the budget falls from 1 to its end over the cuts."""
-    importance: Literal[
-        "taylor", "activation-mean", "activation-variance", "apoz", "fisher",
-        "sensitivity", "l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp",
-        "random",
-    ] = "taylor"  # fmt: skip
-    """What a channel is worth; the first six are measured by the clients."""
-    consensus: Literal["mean", "median", "trimmed-mean"] = "trimmed-mean"
+    power: float = Field(default=3.0, gt=0)
+    """Power of "polynomial", 0 < power; 3 = "cubic", 1 = "linear"."""
+    importance: Annotated[str, MethodKey(IMPORTANCE)] = "taylor"
+    """What a channel is worth: "fedprune methods" says which are measured by the
+    clients, and which the server works out from the weights."""
+    consensus: Annotated[str, MethodKey(CONSENSUS)] = "trimmed-mean"
     """How one importance is made out of those of the clients."""
     ema: float = Field(default=0.5, ge=0, lt=1)
     """Weight of the earlier cycles' importance, 0 <= ema < 1."""
@@ -219,7 +238,7 @@ class Update(Section):
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     min_entries: Count = 0
     """Fewest entries sent, however small the network has become: 0 <= min_entries."""
-    choice: Literal["rate", "magnitude"] = "rate"
+    choice: Annotated[str, MethodKey(CHOICE)] = "rate"
     """Which entries are sent: those with the most energy for their bits, or the
     largest."""
     values: Literal["int8", "float32", "step"] = "step"
@@ -259,7 +278,7 @@ class Distill(Section):
 class Robust(Section):
     """What limits the influence of one client."""
 
-    aggregate: Literal["mean", "median"] = "mean"
+    aggregate: Annotated[str, MethodKey(AGGREGATION)] = "mean"
     """How one delta is made out of those of the clients."""
     max_examples: Positive = 100000
     """Largest number of examples that a client may claim, 1 <= max_examples."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +15,23 @@ Inputs = NDArray[np.uint8] | NDArray[np.float32]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
 
+class Batch(NamedTuple):
+    """Some examples as tensors: what a network and a loss are given.
+
+    Attributes:
+        inputs: float32[b, ...].
+        targets: int64[b] classes, or float32[b] or float32[b, k] values.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
     """Inputs and targets of some examples.
 
-    Inputs stay as small as they came (uint8 for images); a batch is converted when
+    Inputs keep their stored type (uint8 for images); a batch is converted when
     it is used: ``float = (input - offset) * scale``.
 
     Attributes:
@@ -51,7 +64,7 @@ class Examples:
             scale=self.scale,
         )
 
-    def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, indices: Indices) -> Batch:
         """Return inputs and targets at ``indices`` as tensors on the CPU.
 
         Args:
@@ -64,20 +77,21 @@ class Examples:
         inputs = self.inputs[indices].astype(np.float32)
         inputs -= np.float32(self.offset)
         inputs *= np.float32(self.scale)
-        return torch.from_numpy(inputs), torch.from_numpy(self.targets[indices])
+        targets = torch.from_numpy(self.targets[indices])
+        return Batch(inputs=torch.from_numpy(inputs), targets=targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """What a run trains on and is judged on.
+    """The training and test examples of a run.
 
     Attributes:
-        train: Examples that are dealt to the clients.
-        test: Examples that no decision sees.
+        train: Examples that are partitioned among the clients.
+        test: Examples for the final figures only; no decision of a run uses them.
         num_outputs: Entries of the network's output: classes, or target values.
         input_shape: Shape of one input, without the batch.
         regression: Whether targets are values rather than classes.
-        name: Where they come from.
+        name: Source of the examples.
     """
 
     train: Examples
@@ -88,7 +102,7 @@ class Dataset:
     name: str
 
     def fingerprint(self) -> str:
-        """Return 32 hex digits that name the content: types, shapes, bytes, scaling."""
+        """Return the digest of types, shapes, bytes and scaling, 32 hex digits."""
         state = blake2b(digest_size=DIGEST_SIZE)
         for part in (self.train, self.test):
             state.update(f"{part.offset!r} {part.scale!r}\n".encode())

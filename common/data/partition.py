@@ -3,14 +3,11 @@
 import numpy as np
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.named_code.user_code import did_you_mean
+from fedprune.common.methods.kinds import PARTITION
+from fedprune.common.methods.registry import find, wire_name
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Indices
 
-KINDS = ("iid", "dirichlet", "shards")
-
-# A regression is split by the rank of its target: this many bins of equal count.
-_BINS = 10
 _MIN_WIDTH = 3
 
 
@@ -33,38 +30,43 @@ def partition(
     alpha: float = 0.5,
     classes_per_client: int = 2,
 ) -> list[Indices]:
-    """Deal every example to exactly one client.
-
-    ``iid``: at random, sizes differ by at most one.  ``dirichlet``: the shares of each
-    class over the clients are drawn from Dirichlet(alpha) (Hsu et al. 2019,
-    arXiv:1909.06335); a regression is split by bins of its targets' ranks; a client
-    may end up with no examples.  ``shards``: each client holds at most
-    ``classes_per_client`` classes, and each class is dealt evenly to the clients that
-    hold it, as in McMahan et al. 2017, arXiv:1602.05629, but with pure classes.
+    """Give every example to exactly one client.
 
     Args:
         targets: int64[n] classes, or float32[n] or float32[n, k] values.
-        kind: One of ``KINDS``.
+        kind: A registered partition (``fedprune.common.methods.partition``), or a
+            user's own.
         clients: Number of clients, 1 <= clients <= n.
         seed: Seed of the run; equal arguments give equal parts.
-        alpha: Evenness of ``dirichlet``, > 0; small = each class at few clients.
-        classes_per_client: Classes of a client under ``shards``, >= 1.
+        alpha: Evenness of "dirichlet", > 0; small = each class at few clients.
+        classes_per_client: Classes of a client under "shards", >= 1.
 
     Returns:
         One int64[k] for each client, rising.
 
     Raises:
-        ConfigError: If an argument is out of its range or does not fit the data.
+        ConfigError: If an argument is out of its range or does not fit the data, or
+            the partition does not give each example to one client.
     """
-    _check(targets, kind, clients, alpha)
-    rng = generator(seed, 0, f"{kind}/{clients}", Use.PARTITION)
-    if kind == "iid":
-        parts = np.array_split(rng.permutation(len(targets)), clients)
-    elif kind == "dirichlet":
-        parts = _dirichlet(_labels(targets), clients, alpha, rng)
-    else:
-        parts = _shards(targets, clients, classes_per_client, rng)
-    return [np.sort(part).astype(np.int64) for part in parts]
+    _check(targets, clients, alpha)
+    method = find(PARTITION, kind)
+    rng = generator(seed, 0, f"{wire_name(PARTITION, kind)}/{clients}", Use.PARTITION)
+    found = method(
+        targets=targets,
+        clients=clients,
+        rng=rng,
+        alpha=alpha,
+        classes=classes_per_client,
+    )
+    parts = [np.sort(np.asarray(part)).astype(np.int64) for part in found]
+    given = np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+    if len(parts) != clients or not np.array_equal(given, np.arange(len(targets))):
+        msg = (
+            f"partition '{kind}' gives {len(given)} examples to {len(parts)} clients; "
+            f"want each of {len(targets)} at exactly one of {clients}"
+        )
+        raise ConfigError(msg)
+    return parts
 
 
 def split_validation(
@@ -108,11 +110,7 @@ def split_validation(
     return np.sort(indices[order[count:]]), np.sort(indices[order[:count]])
 
 
-def _check(targets: np.ndarray, kind: str, clients: int, alpha: float) -> None:
-    if kind not in KINDS:
-        near = did_you_mean(kind, KINDS)
-        msg = f"there is no partition '{kind}'{near} (known: {', '.join(KINDS)})"
-        raise ConfigError(msg)
+def _check(targets: np.ndarray, clients: int, alpha: float) -> None:
     if not 1 <= clients <= len(targets):
         count = len(targets)
         msg = f"{clients} clients for {count} examples; want 1 <= clients <= examples"
@@ -120,72 +118,3 @@ def _check(targets: np.ndarray, kind: str, clients: int, alpha: float) -> None:
     if not (alpha > 0.0 and np.isfinite(alpha)):
         msg = f"alpha is {alpha}; want a finite alpha > 0"
         raise ConfigError(msg)
-
-
-def _labels(targets: np.ndarray) -> Indices:
-    """Return classes as they are, and values as bins of their rank, int64[n]."""
-    if np.issubdtype(targets.dtype, np.integer):
-        return targets.astype(np.int64)
-    values = targets.reshape(len(targets), -1)[:, 0]
-    order = np.argsort(values, kind="stable")
-    labels = np.empty(len(values), dtype=np.int64)
-    labels[order] = np.arange(len(values)) * _BINS // len(values)
-    return labels
-
-
-def _dirichlet(
-    labels: Indices, clients: int, alpha: float, rng: np.random.Generator
-) -> list[Indices]:
-    pieces: list[list[Indices]] = [[] for _ in range(clients)]
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        shares = rng.dirichlet(np.full(clients, alpha))
-        ends = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
-        for owned, piece in zip(pieces, np.split(members, ends), strict=True):
-            owned.append(piece)
-    return [np.concatenate(owned) for owned in pieces]
-
-
-def _shards(
-    targets: np.ndarray, clients: int, per_client: int, rng: np.random.Generator
-) -> list[Indices]:
-    if not np.issubdtype(targets.dtype, np.integer):
-        msg = "partition 'shards' deals classes, the targets are values; want 'iid'"
-        raise ConfigError(msg)
-    classes = np.unique(targets)
-    if not 1 <= per_client <= len(classes) <= clients * per_client:
-        msg = (
-            f"{clients} clients of {per_client} classes cannot hold {len(classes)} "
-            f"classes; want 1 <= classes_per_client <= classes <= "
-            f"clients * classes_per_client"
-        )
-        raise ConfigError(msg)
-    holders = _deal_classes(len(classes), clients, per_client, rng)
-    pieces: list[list[Indices]] = [[] for _ in range(clients)]
-    for label, owners in zip(classes, holders, strict=True):
-        members = rng.permutation(np.flatnonzero(targets == label))
-        for owner, piece in zip(
-            owners, np.array_split(members, len(owners)), strict=True
-        ):
-            pieces[owner].append(piece)
-    return [np.concatenate(owned) for owned in pieces]
-
-
-def _deal_classes(
-    classes: int, clients: int, per_client: int, rng: np.random.Generator
-) -> list[list[int]]:
-    """Return the clients that hold each class.
-
-    Every class has floor or ceil of clients * per_client / classes holders.  Each
-    client in turn takes the classes with most holders still wanted, which always
-    comes out even; ties at random.
-    """
-    wanted = np.full(classes, clients * per_client // classes)
-    wanted[rng.permutation(classes)[: clients * per_client % classes]] += 1
-    holders: list[list[int]] = [[] for _ in range(classes)]
-    for client in rng.permutation(clients).tolist():
-        taken = np.lexsort((rng.random(classes), -wanted))[:per_client]
-        wanted[taken] -= 1
-        for label in taken.tolist():
-            holders[label].append(client)
-    return holders

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.methods.channel_weights import ChannelWeights, Rows
+from fedprune.common.methods.kinds import IMPORTANCE
+from fedprune.common.methods.registry import Method, Side, find
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import FIXED, Structure
-
-CRITERIA = ("l1", "l2", "l1-group", "l2-group", "gamma", "fpgm", "lamp", "random")
-PER_GROUP = "-group"  # the same score over its mean in the group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,61 +46,83 @@ def weight_scores(
     criterion: str,
     rng: np.random.Generator,
 ) -> Vector:
-    """Return a magnitude (or random) importance of each unit, float32[units].
-
-    * ``l1``, ``l2``: mean magnitude, root mean square, of all entries in the rows that
-      produce the unit.  Per entry, so that wide layers do not win by their width.
-      Source: Li et al. 2017, arXiv:1608.08710, per entry instead of per filter.
-    * ``gamma``: sum of the magnitudes of its norm weights; ``l2`` for units without
-      norms.  Source: Liu et al. 2017, arXiv:1708.06519.
-    * ``l1-group``, ``l2-group``: l1 and l2 over their mean in the group, so that
-      groups with small weights are not cut first.
-    * ``fpgm``: mean distance to the other rows of the same weight, per entry: what the
-      others can replace goes first.  Source: He et al. 2019, arXiv:1811.00250.
-    * ``lamp``: energy of the unit over that of all units of its group that are not
-      below it.  Source: Lee et al. 2021, arXiv:2010.07611, Eq. 4, by unit.
-    * ``random``: uniform in [0, 1), drawn for every unit of the original, so that a
-      draw does not depend on what is kept.
+    """Return an importance of each unit that needs no data, float32[units].
 
     Args:
         structure: The structure of the original network.
         keep: What the weights' network keeps.
         weights: Flat weights, float32[size of that network].
-        criterion: One of ``CRITERIA``.
-        rng: Used by ``random`` only.
+        criterion: One that the server can work out: it asks for weights and draws.
+        rng: Makes the draws: one for every unit of the original network, so that they
+            do not depend on what is kept.
 
     Raises:
-        ConfigError: If the criterion is unknown.
+        ConfigError: If the criterion is unknown, or needs what clients measure.
     """
-    if criterion not in CRITERIA:
-        msg = f"importance '{criterion}' is unknown; want one of {[*CRITERIA]}"
+    method = find(IMPORTANCE, criterion)
+    if method.side is not Side.SERVER:
+        msg = f"importance '{criterion}' is measured by clients; want one of weights"
         raise ConfigError(msg)
-    if criterion == "random":
-        found = rng.random(structure.units)
-    else:
-        tensors = dict(_split(structure, keep, weights))
-        found = _measured(structure.living(keep), keep, tensors, criterion)
+    tensors = dict(_split(structure, keep, weights))
+    draws = rng.random(structure.units)
+    living = structure.living(keep)
+    found = np.zeros(structure.units)
+    for group in living.groups:
+        kept = group.units[keep[group.units]]
+        view = channel_weights(living, keep, tensors, kept)
+        found[kept] = checked_scores(
+            method, method(weights=view, draws=draws[kept]), len(kept)
+        )
     return np.where(keep, found, 0.0).astype(np.float32)
 
 
-def _measured(
-    structure: Structure, keep: Mask, tensors: Mapping[str, Vector], criterion: str
-) -> NDArray[np.float64]:
-    """Return a criterion of weights, float64[units]."""
-    if criterion == "fpgm":
-        return _distances(structure, keep, tensors)
-    if criterion == "lamp":
-        return _layer_adaptive(structure, keep, tensors)
-    power = 1 if criterion.startswith("l1") else 2
-    found = _row_means(structure, keep, tensors, power)
-    if criterion == "gamma":
-        return _gammas(structure, keep, tensors, otherwise=found)
-    if criterion.endswith(PER_GROUP):
-        for group in structure.groups:
-            kept = group.units[keep[group.units]]
-            mean = found[kept].mean() if len(kept) else 0.0
-            found[kept] /= mean if mean > 0.0 else 1.0
-    return found
+def checked_scores(method: Method, found: object, channels: int) -> NDArray[np.float64]:
+    """Return what a criterion returned, float64[channels].
+
+    Raises:
+        ConfigError: If it is no number for each channel.
+    """
+    scores = np.asarray(found)
+    if scores.shape != (channels,) or not np.issubdtype(scores.dtype, np.number):
+        msg = (
+            f"importance '{method.name}' returned {scores.dtype}{list(scores.shape)}; "
+            f"want float64[{channels}], one number for each channel"
+        )
+        raise ConfigError(msg)
+    return scores.astype(np.float64)
+
+
+def channel_weights(
+    structure: Structure,
+    keep: Mask,
+    tensors: Mapping[str, Vector],
+    units: NDArray[np.int64] | NDArray[np.int32],
+) -> ChannelWeights:
+    """Return the weights that produce and scale some kept units.
+
+    Args:
+        structure: The living part of the original structure.
+        keep: What the tensors' network keeps, bool[units].
+        tensors: The tensors of the cut network, by name.
+        units: Unit of each channel; -1 = one without weights.
+    """
+    numbers = np.full(len(keep) + 1, FIXED, dtype=np.int64)  # the last: of FIXED
+    free = units != FIXED
+    numbers[units[free]] = np.flatnonzero(free)
+    wanted = set(units[free].tolist())
+
+    def rows(name: str, dim: int) -> Rows:
+        found = structure.lookup[name, dim][structure.kept_index(name, dim, keep)]
+        return Rows(channel=numbers[found], values=_rows(tensors[name], dim))
+
+    producers, norms = [], []
+    for group in structure.groups:
+        if wanted.intersection(group.units.tolist()):
+            producers += [rows(n, structure.made_dim(n)) for n in group.producers]
+            norms += [rows(name, 0) for name in group.norms]
+    return ChannelWeights(
+        channels=len(units), producers=tuple(producers), norms=tuple(norms)
+    )
 
 
 def unit_sum(
@@ -209,73 +231,6 @@ def _rows(tensor: Vector, dim: int) -> NDArray[np.float64]:
     """Return one row for each position along ``dim``, float64[shape[dim], k]."""
     first = np.moveaxis(tensor.astype(np.float64), dim, 0)
     return first.reshape(len(first), -1)
-
-
-def _distances(
-    structure: Structure, keep: Mask, tensors: Mapping[str, Vector]
-) -> NDArray[np.float64]:
-    """Return the mean distance of each unit's rows to all rows, float64[units]."""
-    total = np.zeros(structure.units)
-    count = np.zeros(structure.units)
-    for group in structure.groups:
-        for name in group.producers:
-            rows = _rows(tensors[name], structure.made_dim(name))
-            square = (rows**2).sum(axis=1)
-            gram = square[:, None] + square - 2.0 * rows @ rows.T
-            far = np.sqrt(np.maximum(gram, 0.0)).mean(axis=1)
-            units = _units(structure, keep, name)
-            total += _add(units, far / np.sqrt(rows.shape[1]), structure.units)
-            count += _add(units, np.ones(len(rows)), structure.units)
-    found: NDArray[np.float64] = total / np.maximum(count, 1.0)
-    return found
-
-
-def _layer_adaptive(
-    structure: Structure, keep: Mask, tensors: Mapping[str, Vector]
-) -> NDArray[np.float64]:
-    """Return energy over the energy that is not below it, float64[units]."""
-    energy = _row_means(structure, keep, tensors, 2) ** 2
-    found = np.zeros(structure.units)
-    for group in structure.groups:
-        kept = group.units[keep[group.units]]
-        order = kept[np.argsort(energy[kept], kind="stable")]
-        above = np.cumsum(energy[order][::-1])[::-1]
-        found[order] = energy[order] / np.where(above > 0.0, above, 1.0)
-    return found
-
-
-def _row_means(
-    structure: Structure, keep: Mask, tensors: Mapping[str, Vector], power: int
-) -> NDArray[np.float64]:
-    """Return the power mean of the entries that produce each unit, float64[units]."""
-    total = np.zeros(structure.units)
-    entries = np.zeros(structure.units)
-    for group in structure.groups:
-        for name in group.producers:
-            rows = _rows(tensors[name], structure.made_dim(name))
-            rows = np.abs(rows) if power == 1 else rows * rows
-            units = _units(structure, keep, name)
-            total += _add(units, rows.sum(axis=1), structure.units)
-            widths = np.full(len(rows), float(rows.shape[1]))
-            entries += _add(units, widths, structure.units)
-    found: NDArray[np.float64] = (total / np.maximum(entries, 1.0)) ** (1.0 / power)
-    return found
-
-
-def _gammas(
-    structure: Structure,
-    keep: Mask,
-    tensors: Mapping[str, Vector],
-    *,
-    otherwise: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the sum of norm weight magnitudes, or ``otherwise`` without norms."""
-    total = np.zeros(structure.units)
-    for group in structure.groups:
-        for name in group.norms:
-            scale = np.abs(tensors[name].astype(np.float64))
-            total += _add(_units(structure, keep, name), scale, structure.units)
-    return np.where(_normed(structure), total, otherwise)
 
 
 def _normed(structure: Structure) -> Mask:

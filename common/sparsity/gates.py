@@ -1,8 +1,8 @@
 """Factors on whole channels while a client trains: L0 gates and targeted dropout.
 
-Both act on the channels that later cuts would take (``targets``), at the places
+Both act on the channels that later cuts would take (``targets``), at the points
 where importance is measured: the outputs of the norms that scale a unit, or else of the
-layers that make it.  One factor serves a unit in all of its places.
+layers that make it.  One factor serves a unit in all of its points.
 
 ``l0``: a hard-concrete gate for each unit, trained beside the weights (Louizos et al.
 2018, arXiv:1712.01312).  When the training ends the gates are folded into scales and
@@ -21,21 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
+from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import FIXED, Structure
 
-GATED = ("l0", "targeted-dropout")
-BETA = 2.0 / 3.0  # temperature of the concrete distribution
-GAMMA, ZETA = -0.1, 1.1  # the stretched interval; outside of 0..1 it is cut off
 LOG_ALPHA = 2.0  # a fresh gate is nearly open
 RATE = 0.05  # of Adam, for the gates alone
-_EDGE = 1e-6  # of the uniform noise
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Point:
     """One module whose output channels get factors.
 
     Attributes:
@@ -58,20 +57,26 @@ class ChannelGates:
     Args:
         structure: The original network.
         keep: What the trained network keeps.
-        aim: "l0" or "targeted-dropout", its strength and the targets.
+        spec: Strength and targets of the penalty.
+        method: Draws the factors of a step; one that asks for ``log_alpha`` has gates
+            that are trained.
     """
 
-    def __init__(self, structure: Structure, keep: Mask, aim: PenaltySpec) -> None:
-        wanted = keep if aim.targets is None else keep & aim.targets
-        self.kind, self.strength = aim.name, aim.strength
-        self.places = tuple(_places(structure, keep, wanted))
+    def __init__(
+        self, structure: Structure, keep: Mask, spec: PenaltySpec, method: Method
+    ) -> None:
+        wanted = keep if spec.targets is None else keep & spec.targets
+        self.strength = spec.strength
+        self.trained = "log_alpha" in method.needs
+        self.points = tuple(_points(structure, keep, wanted))
+        self._method = method
         touched = np.zeros(int(keep.sum()) + 1, dtype=np.bool_)
-        for place in self.places:
-            touched[place.units.numpy()] = True
+        for point in self.points:
+            touched[point.units.numpy()] = True
         touched[-1] = False
         self.targets = torch.from_numpy(touched)
         start = torch.full((len(touched),), LOG_ALPHA)
-        self.log_alpha = nn.Parameter(start, requires_grad=aim.name == "l0")
+        self.log_alpha = nn.Parameter(start, requires_grad=self.trained)
         self._factors: Tensor | None = None
         self._optimiser = torch.optim.Adam([self.log_alpha], lr=RATE)
 
@@ -79,8 +84,8 @@ class ChannelGates:
     def attached(self, model: nn.Module) -> Iterator[None]:
         """Multiply outputs by the factors while the block runs; fold them after it."""
         handles = [
-            model.get_submodule(place.module).register_forward_hook(self._hook(place))
-            for place in self.places
+            model.get_submodule(point.module).register_forward_hook(self._hook(point))
+            for point in self.points
         ]
         try:
             yield
@@ -91,17 +96,16 @@ class ChannelGates:
 
     def draw(self) -> None:
         """Draw the factors of the next step from torch's generator."""
-        if self.kind == "l0":
-            noise = torch.rand(len(self.log_alpha)) * (1.0 - 2 * _EDGE) + _EDGE
-            odds = torch.log(noise) - torch.log1p(-noise)
-            drawn = _stretched(torch.sigmoid((odds + self.log_alpha) / BETA))
-        else:
-            drawn = (torch.rand(len(self.log_alpha)) >= self.strength).float()
+        drawn = self._method(
+            uniform=torch.rand(len(self.log_alpha)),
+            strength=self.strength,
+            log_alpha=self.log_alpha,
+        )
         self._factors = torch.where(self.targets, drawn, torch.ones_like(drawn))
 
     def cost(self) -> Tensor:
         """Return what is added to the loss: the expected share of open gates."""
-        if self.kind != "l0" or not bool(self.targets.any()):
+        if not self.trained or not bool(self.targets.any()):
             return torch.zeros(())
         open_ = torch.sigmoid(self.log_alpha - BETA * math.log(-GAMMA / ZETA))
         return self.strength * open_[self.targets].mean()
@@ -114,10 +118,10 @@ class ChannelGates:
 
     def settled(self) -> Tensor:
         """Return the factors of evaluation, float32[kept units + 1], in 0..1."""
-        if self.kind != "l0":
+        if not self.trained:
             return torch.ones(len(self.log_alpha))
         with torch.no_grad():
-            found = _stretched(torch.sigmoid(self.log_alpha))
+            found = stretched(torch.sigmoid(self.log_alpha))
         return torch.where(self.targets, found, torch.ones_like(found))
 
     def fold(self, model: nn.Module) -> None:
@@ -125,46 +129,48 @@ class ChannelGates:
 
         Law: the folded network computes what the gated one does in evaluation.
         """
-        if self.kind != "l0":
+        if not self.trained:
             return
         tensors = dict(model.named_parameters())
         settled = self.settled()
         with torch.no_grad():
-            for place in self.places:
-                weight = tensors[place.tensor]
-                factor = settled[place.units].to(weight.dtype)
+            for point in self.points:
+                weight = tensors[point.tensor]
+                factor = settled[point.units].to(weight.dtype)
                 shape = [1] * weight.dim()
-                shape[place.dim] = -1
+                shape[point.dim] = -1
                 weight.mul_(factor.reshape(shape))
-                bias = tensors.get(f"{place.module}.bias")
+                bias = tensors.get(f"{point.module}.bias")
                 if bias is not None:
                     bias.mul_(factor)
 
-    def _hook(self, place: _Place) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def _hook(self, point: _Point) -> Callable[[nn.Module, object, Tensor], Tensor]:
         def gate(module: nn.Module, _: object, output: Tensor) -> Tensor:
             factors = self.settled() if self._factors is None else self._factors
             shape = [1] * output.dim()
             last = isinstance(module, nn.Linear | nn.Embedding)
             shape[-1 if last else 1] = -1
-            return output * factors[place.units].to(output.dtype).reshape(shape)
+            return output * factors[point.units].to(output.dtype).reshape(shape)
 
         return gate
 
 
 def build_gates(
-    structure: Structure, keep: Mask, aim: PenaltySpec
+    structure: Structure, keep: Mask, spec: PenaltySpec
 ) -> ChannelGates | None:
-    """Return the factors that an aim asks for, or None when it asks for none."""
-    if aim.name not in GATED or aim.strength <= 0.0:
-        return None
-    return ChannelGates(structure, keep, aim)
+    """Return the gates that a penalty asks for, or None when it asks for none.
+
+    Raises:
+        ConfigError: If it asks for several.
+    """
+    found = [one for one in spec.methods if "threshold" not in one.needs]
+    if len(found) > 1:
+        msg = f"client.penalty is '{spec.name}'; want one gate at most"
+        raise ConfigError(msg)
+    return ChannelGates(structure, keep, spec, found[0]) if found else None
 
 
-def _stretched(share: Tensor) -> Tensor:
-    return torch.clamp(share * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
-
-
-def _places(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Place]:
+def _points(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Point]:
     """Yield the modules whose outputs show wanted units."""
     numbers = np.cumsum(keep) - 1
     for gate in measure_points(structure.living(keep)):
@@ -174,4 +180,4 @@ def _places(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Place]:
         free = (units != FIXED) & wanted[units]
         if free.any():
             found = np.where(free, numbers[units], int(keep.sum()))
-            yield _Place(gate.module, gate.tensor, gate.dim, torch.from_numpy(found))
+            yield _Point(gate.module, gate.tensor, gate.dim, torch.from_numpy(found))

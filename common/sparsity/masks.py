@@ -8,13 +8,16 @@ Like a plan, a mask names what it belongs to and what it was made from: it is ne
 its parent, and its digest covers both.
 """
 
-from collections.abc import Callable, Iterator
-from math import ceil, prod
+from collections.abc import Iterator
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common.config import MaskRule
 from fedprune.common.errors import ConfigError, PayloadError, Reason
+from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.remap import remap
 from fedprune.common.spec import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
@@ -97,167 +100,103 @@ def cut_mask(
     return WeightMask(plan=plan, keep=kept > 0.0, parent=mask.digest)
 
 
-def unstructured(
+def next_mask(
     parent: WeightMask,
     spec: ModelSpec,
     weights: Vector,
+    kind: Method,
+    rule: MaskRule,
     density: float,
-    *,
-    by: str = "sensitivity",
 ) -> WeightMask:
-    """Keep the entries of greatest magnitude, over all tensors together.
+    """Return the mask that a kind of masks makes out of its parent.
 
-    "magnitude" ranks ``|w|``.  "sensitivity" ranks ``|w| / std`` of the tensor, as a
-    threshold of a multiple of each layer's standard deviation does (Han et al. 2016,
-    arXiv:1510.00149): a layer of small weights is not emptied first.  At least one
-    entry of each tensor stays.  Ties: the lower position stays.
+    A kind that ranks entries keeps the ``ceil`` of the density times the entries of
+    matrices, over all of them together, and at least one entry of each; of equals the
+    lower position, or, where entries of equal rank stay or go together, all of them.
 
     Args:
         parent: The mask before.
         spec: The network.
         weights: float32[weights].
-        density: Share of the entries of matrices kept, 0 < density <= 1; exactly
-            ``ceil`` of it, and never more than the parent keeps.
-        by: "sensitivity" or "magnitude".
+        kind: A method of ``fedprune.common.methods.mask``, or a user's own.
+        rule: Its settings: n, m, block.
+        density: Share of the entries of matrices kept, 0 < density <= 1; never more
+            than the parent keeps.
 
     Raises:
-        ConfigError: If a setting is out of its range.
-    """
-    if by not in {"sensitivity", "magnitude"}:
-        msg = f"masks are made by '{by}'; want 'sensitivity' or 'magnitude'"
-        raise ConfigError(msg)
-
-    def rank(part: Scores) -> Scores:
-        spread = float(part.std()) if by == "sensitivity" else 1.0
-        return np.abs(part) / (spread if spread > 0.0 else 1.0)
-
-    return _ranked(parent, spec, weights, density, rank)
-
-
-def blocks(
-    parent: WeightMask,
-    spec: ModelSpec,
-    weights: Vector,
-    density: float,
-    *,
-    shape: tuple[int, int] = (8, 8),
-) -> WeightMask:
-    """Keep whole blocks of rows x columns by their mean square.
-
-    A weight counts as a matrix of outputs by inputs and places; the blocks at its
-    ends may be smaller.  A block that is cut in part by the parent is judged by what
-    is left.  Source: Gray et al. 2017, block-sparse kernels.
-
-    Args:
-        parent: The mask before.
-        spec: The network.
-        weights: float32[weights].
-        density: Share of the entries kept, 0 < density <= 1.
-        shape: Rows and columns of a block, >= 1.
-
-    Raises:
-        ConfigError: If a setting is out of its range.
-    """
-    if min(shape) < 1:
-        msg = f"blocks are {shape[0]} x {shape[1]}; want both >= 1"
-        raise ConfigError(msg)
-
-    def rank(part: Scores) -> Scores:
-        matrix = part.reshape(len(part), -1)
-        rows, columns = (
-            np.arange(n) // s for n, s in zip(matrix.shape, shape, strict=True)
-        )
-        across = columns[-1] + 1
-        number = rows[:, None] * across + columns
-        total = np.bincount(number.ravel(), (matrix**2).ravel())
-        mean: Scores = total / np.bincount(number.ravel())
-        found: Scores = mean[number].reshape(part.shape)
-        return found
-
-    return _ranked(parent, spec, weights, density, rank, whole=True)
-
-
-def n_of_m(
-    parent: WeightMask, spec: ModelSpec, weights: Vector, *, n: int = 2, m: int = 4
-) -> WeightMask:
-    """Keep the ``n`` greatest of each ``m`` neighbouring input channels.
-
-    That is the 2:4 form that sparse tensor cores run (Mishra et al. 2021,
-    arXiv:2104.08378).  Tensors whose input channels are no multiple of ``m`` stay as
-    they are.  Ties: the lower channel stays.
-
-    Raises:
-        ConfigError: Unless 1 <= n < m.
-    """
-    if not 1 <= n < m:
-        msg = f"a mask of {n}:{m}; want 1 <= n < m"
-        raise ConfigError(msg)
-    keep = parent.keep.copy()
-    for tensor, part in _parts(spec, keep):
-        if len(tensor.shape) < 2 or tensor.shape[1] % m:  # noqa: PLR2004 - matrices
-            continue
-        size = np.abs(_weights_of(spec, weights, tensor)).astype(np.float64)
-        size = np.where(part.reshape(tensor.shape), size, -1.0)
-        groups = np.moveaxis(size, 1, -1)
-        grouped = groups.reshape(*groups.shape[:-1], -1, m)
-        order = np.argsort(-grouped, axis=-1, kind="stable")
-        best = np.zeros(grouped.shape, dtype=np.bool_)
-        np.put_along_axis(best, order[..., :n], values=True, axis=-1)
-        chosen = np.moveaxis(best.reshape(groups.shape), -1, 1)
-        part[:] = part & chosen.reshape(-1)
-    return child_mask(parent, keep)
-
-
-def _ranked(
-    parent: WeightMask,
-    spec: ModelSpec,
-    weights: Vector,
-    density: float,
-    rank: Callable[[Scores], Scores],
-    *,
-    whole: bool = False,
-) -> WeightMask:
-    """Return the mask that keeps the entries of greatest rank in matrices.
-
-    With ``whole`` entries of equal rank stay or go together, as those of a block.
+        ConfigError: If a setting is out of its range, or the kind returns what it
+            should not.
     """
     if not 0.0 < density <= 1.0:
         msg = f"density is {density}; want 0 < density <= 1"
         raise ConfigError(msg)
-    scores = np.full(spec.size, np.inf)
-    matrices = np.zeros(spec.size, dtype=np.bool_)
-    for (tensor, part), (_, inside) in zip(
-        _parts(spec, scores), _parts(spec, matrices), strict=True
+    keep = parent.keep.copy()
+    ranks = np.full(spec.size, np.inf)
+    ranked = np.zeros(spec.size, dtype=np.bool_)
+    stays = parent.apply(weights)
+    whole = "whole" in kind.laws
+    for (tensor, values), (_, kept), (_, rank), (_, inside) in zip(
+        _parts(spec, stays),
+        _parts(spec, keep),
+        _parts(spec, ranks),
+        _parts(spec, ranked),
+        strict=True,
     ):
-        if len(tensor.shape) > 1:
-            values = _weights_of(spec, parent.apply(weights), tensor)
-            part[:] = rank(values.astype(np.float64)).reshape(-1)
+        if len(tensor.shape) < 2:  # noqa: PLR2004 - vectors are never masked
+            continue
+        found = _asked(kind, rule, tensor, values, kept)
+        if found.dtype == np.bool_:
+            np.logical_and(kept, found.reshape(-1), out=kept)
+        else:
+            rank[:] = found.reshape(-1)
             inside[:] = True
             # Of each tensor something stays: its best entry, or its best block.
-            part[part >= part.max() if whole else int(part.argmax())] = np.inf
-    scores[~parent.keep] = -1.0
-    count = ceil(density * int(matrices.sum()))
-    order = np.flatnonzero(matrices)
-    order = order[np.argsort(-scores[order], kind="stable")]
-    keep = parent.keep & ~matrices
+            rank[rank >= rank.max() if whole else int(rank.argmax())] = np.inf
+    ranks[~parent.keep] = -1.0
+    return child_mask(parent, keep & _greatest(ranks, ranked, density, whole=whole))
+
+
+def _asked(
+    kind: Method, rule: MaskRule, tensor: TensorSpec, values: Vector, kept: Mask
+) -> NDArray[Any]:
+    """Return what a kind of masks says of one matrix."""
+    found = np.asarray(
+        kind(
+            matrix=values.reshape(tensor.shape).astype(np.float64),
+            kept=kept.reshape(tensor.shape),
+            n=rule.n,
+            m=rule.m,
+            block=rule.block,
+        )
+    )
+    known = found.dtype == np.bool_ or np.issubdtype(found.dtype, np.floating)
+    if not known or found.shape != tensor.shape or bool(np.isnan(found).any()):
+        msg = (
+            f"prune.mask.kind '{kind.name}' returned {found.dtype}{list(found.shape)} "
+            f"for '{tensor.name}'; want bool or finite floats of {list(tensor.shape)}"
+        )
+        raise ConfigError(msg)
+    return found
+
+
+def _greatest(ranks: Scores, ranked: Mask, density: float, *, whole: bool) -> Mask:
+    """Return which entries stay by their rank; those without one stay."""
+    count = ceil(density * int(ranked.sum()))
+    order = np.flatnonzero(ranked)
+    order = order[np.argsort(-ranks[order], kind="stable")]
+    keep: Mask = ~ranked
     if whole and count < len(order):
-        keep[order[scores[order] >= scores[order[count - 1]]]] = True
+        keep[order[ranks[order] >= ranks[order[count - 1]]]] = True
     else:
         keep[order[:count]] = True
-    return child_mask(parent, keep & parent.keep)
+    return keep
 
 
-def _parts(spec: ModelSpec, flat: NDArray) -> Iterator[tuple[TensorSpec, NDArray]]:  # type: ignore[type-arg]
+def _parts(
+    spec: ModelSpec, flat: NDArray[Any]
+) -> Iterator[tuple[TensorSpec, NDArray[Any]]]:
     """Yield each tensor with its part of a flat vector, as a view."""
     start = 0
     for tensor in spec.tensors:
         yield tensor, flat[start : start + tensor.size]
         start += tensor.size
-
-
-def _weights_of(spec: ModelSpec, weights: Vector, tensor: TensorSpec) -> Vector:
-    for found, part in _parts(spec, weights):
-        if found is tensor:
-            return part.reshape(tensor.shape)
-    msg = f"no tensor '{tensor.name}' of {prod(tensor.shape)} entries"
-    raise KeyError(msg)

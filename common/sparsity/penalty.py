@@ -29,14 +29,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import PENALTY
+from fedprune.common.methods.registry import Method, find_all
 from fedprune.common.spec import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
-
-PENALTIES = (
-    *("none", "l1", "group", "bn-l1", "bn-l1+group"),
-    *("l0", "targeted-dropout"),  # fedprune.common.sparsity.gates
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +52,28 @@ class _Pass:
         measured: Tensors whose root mean square is a unit's magnitude.
         changed: Tensors that shrink with it.
         levels: Threshold of each kept unit for a whole round, float64[units + 1].
+        input: What the method calls the magnitudes that it is given.
+        method: Gives the factor on each unit.
     """
 
     measured: tuple[_Slice, ...]
     changed: tuple[_Slice, ...]
     levels: Tensor
+    input: str
+    method: Method
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """One proximal operator on the entries of matrices.
+
+    Attributes:
+        levels: Tensor name -> threshold for a whole round.
+        method: Gives the factor on each entry.
+    """
+
+    levels: Mapping[str, float]
+    method: Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +81,19 @@ class Penalty:
     """A penalty laid out for one broadcast.
 
     Attributes:
-        passes: Group-wise operators, applied in order.
-        weights: Tensor name -> threshold of plain L1 for a whole round.
+        passes: Operators on whole units, applied in order.
+        entries: Operators on single entries, applied first.
     """
 
     passes: tuple[_Pass, ...]
-    weights: Mapping[str, float]
+    entries: tuple[_Entries, ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that the penalty may change, without repeats."""
         names = [part.tensor for one in self.passes for part in one.changed]
-        return tuple(dict.fromkeys([*names, *self.weights]))
+        names += [name for one in self.entries for name in one.levels]
+        return tuple(dict.fromkeys(names))
 
     def shrink(self, tensors: Mapping[str, Tensor], share: float) -> None:
         """Apply one proximal step in place.
@@ -89,23 +103,20 @@ class Penalty:
             share: Share of the round's threshold, 0..1; 0 changes nothing.
         """
         with torch.no_grad():
-            for name, level in self.weights.items():
-                value = tensors[name]
-                shrunk = torch.clamp(value.abs() - share * level, min=0.0)
-                value.copy_(torch.copysign(shrunk, value))
+            for entries in self.entries:
+                for name, level in entries.levels.items():
+                    value = tensors[name]
+                    threshold = share * level
+                    value.mul_(entries.method(entries=value.abs(), threshold=threshold))
             for one in self.passes:
                 _shrink_units(one, tensors, share)
 
 
 def _shrink_units(one: _Pass, tensors: Mapping[str, Tensor], share: float) -> None:
-    """Multiply each unit by max(0, 1 - threshold / its root mean square).
-
-    Source: the proximal operator of the group lasso, Yuan & Lin 2006; the root mean
-    square is the norm over the square root of the group's size.
-    """
+    """Multiply each unit by the factor that the method gives for its magnitude."""
     magnitude = _magnitudes(one.measured, tensors, len(one.levels) - 1)
-    ratio = share * one.levels / torch.clamp(magnitude, min=1e-30)
-    factor = torch.clamp(1.0 - ratio, min=0.0)
+    threshold = share * one.levels
+    factor = one.method(**{one.input: magnitude, "threshold": threshold})
     for part in one.changed:
         value = tensors[part.tensor]
         shape = [1] * value.dim()
@@ -135,7 +146,7 @@ class PenaltySpec:
     """What a penalty shrinks, and how much.
 
     Attributes:
-        name: One of ``PENALTIES``.
+        name: A registered penalty, "a+b", "none", or a user's own function.
         strength: Share of the group's median channel that one round takes, >= 0.
         targets: bool[units], the channels that shrink; None = all of them.
     """
@@ -144,40 +155,44 @@ class PenaltySpec:
     strength: float
     targets: Mask | None = None
 
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The penalty's methods; none where it changes nothing.
+
+        Raises:
+            ConfigError: If the name is unknown.
+        """
+        return find_all(PENALTY, self.name) if self.strength > 0.0 else ()
+
 
 def build_penalty(
-    structure: Structure, keep: Mask, weights: Vector, aim: PenaltySpec
+    structure: Structure, keep: Mask, weights: Vector, spec: PenaltySpec
 ) -> Penalty | None:
     """Lay a penalty out for a broadcast; None when it would change nothing.
 
-    With batch norm: "bn-l1" is L1 on gamma, shared by the pruning group (the root
-    mean square of the unit's gammas); "group" is group lasso on the root mean square
-    of the normalised output, ``sqrt(mean(gamma**2 + beta**2))``: the norm of the
-    BN-folded channel, whatever scale the convolution in front has.  Both change
-    gamma and beta together, so a dead unit is dead in every tensor of its norms, and
-    share the threshold when both are on.  Raw convolution weights in front of batch
-    norm are never shrunken: their scale is divided out again.
-
-    Without batch norm: "group" is group lasso over all tensors of the unit; "l1" is L1
-    on every weight of two or more dimensions, with the strength as a share of the
-    tensor's median magnitude.
+    The name of a method's first parameter says what it shrinks.  "scales": the gammas
+    of batch norm, measured as their root mean square in the unit.  "channels": with
+    batch norm the root mean square of the normalised output, ``sqrt(mean(gamma**2 +
+    beta**2))``, the norm of the BN-folded channel, whatever scale the convolution in
+    front has; without it all tensors of the unit.  Both change gamma and beta together,
+    so a dead unit is dead in every tensor of its norms.  Raw convolution weights in
+    front of batch norm are never shrunken: their scale is divided out again.
+    "entries": every weight of two or more dimensions, with the strength as a share of
+    the tensor's median magnitude.  Several methods share the strength on channels.
 
     Args:
         structure: The original network.
         keep: What the broadcast keeps.
         weights: The decoded broadcast, float32[n]: thresholds are measured on it, so
             that every client and the server use the same.
-        aim: Name, strength and targets.
+        spec: Name, strength and targets.
 
     Raises:
         ConfigError: If the name is unknown.
     """
-    if aim.name not in PENALTIES:
-        msg = f"client.penalty is '{aim.name}'; want one of {', '.join(PENALTIES)}"
-        raise ConfigError(msg)
-    if aim.name in {"none", "l0", "targeted-dropout"} or aim.strength <= 0.0:
+    proximal = [one for one in spec.methods if "threshold" in one.needs]
+    if not proximal:
         return None
-    parts = aim.name.split("+")
     tensors = views(structure.spec(keep), weights.copy())
     structure = structure.living(keep)
     slices = tuple(_slices(structure, keep, tensors))
@@ -185,20 +200,34 @@ def build_penalty(
     shifts = {norm.removesuffix("weight") + "bias" for norm in scales}
     norms = tuple(s for s in slices if s.tensor in scales | shifts)
     gammas = tuple(s for s in norms if s.tensor in scales)
-    measures = {"bn-l1": (gammas, norms), "group": (norms or slices, norms or slices)}
-    layout = [measures[part] for part in parts if part in measures]
-    strength = aim.strength / max(len(parts), 1)
+    measures = {
+        "scales": (gammas, norms),
+        "channels": (norms or slices, norms or slices),
+    }
+    strength = spec.strength / len(proximal)
     return Penalty(
         passes=tuple(
-            _Pass(m, c, strength * _medians(structure, keep, m, tensors, aim.targets))
-            for m, c in layout
-            if m
+            _Pass(
+                measured=measured,
+                changed=changed,
+                levels=strength
+                * _medians(structure, keep, measured, tensors, spec.targets),
+                input=name,
+                method=one,
+            )
+            for one in proximal
+            for name, (measured, changed) in measures.items()
+            if name in one.needs and measured
         ),
-        weights=_plain_l1(tensors, aim.strength) if "l1" in parts else {},
+        entries=tuple(
+            _Entries(levels=_entry_levels(tensors, spec.strength), method=one)
+            for one in proximal
+            if "entries" in one.needs
+        ),
     )
 
 
-def _plain_l1(tensors: Mapping[str, Tensor], strength: float) -> dict[str, float]:
+def _entry_levels(tensors: Mapping[str, Tensor], strength: float) -> dict[str, float]:
     return {
         name: strength * float(value.abs().median())
         for name, value in tensors.items()
@@ -210,20 +239,20 @@ def _slices(
     structure: Structure, keep: Mask, tensors: Mapping[str, Tensor]
 ) -> Iterator[_Slice]:
     """Yield every trained tensor dimension with its kept units."""
-    places = _places(keep)
+    numbers = _numbers(keep)
     for dim in structure.dims:
         if dim.tensor in tensors:
             kept = structure.kept_index(dim.tensor, dim.dim, keep)
-            units = torch.from_numpy(places[dim.units[kept]])
+            units = torch.from_numpy(numbers[dim.units[kept]])
             yield _Slice(dim.tensor, dim.dim, units)
 
 
-def _places(keep: Mask) -> NDArray[np.int64]:
+def _numbers(keep: Mask) -> NDArray[np.int64]:
     """Return the kept-unit number of each unit; the last entry (fixed = -1) = count."""
     count = int(keep.sum())
-    places = np.full(len(keep) + 1, count, dtype=np.int64)
-    places[:-1][keep] = np.arange(count)
-    return places
+    numbers = np.full(len(keep) + 1, count, dtype=np.int64)
+    numbers[:-1][keep] = np.arange(count)
+    return numbers
 
 
 def _medians(
@@ -240,15 +269,15 @@ def _medians(
     count = int(keep.sum())
     magnitude = _magnitudes(measured, tensors, count)
     wanted = keep if targets is None else keep & targets
-    places = _places(keep)
+    numbers = _numbers(keep)
     levels = torch.zeros(count + 1, dtype=torch.float64)
     for group in structure.groups:
         alive = group.units[keep[group.units]]
         chosen = alive[wanted[alive]]
         staying = alive[~wanted[alive]] if len(chosen) < len(alive) else alive
         if len(chosen):
-            middle = magnitude[torch.from_numpy(places[staying])].median()
-            levels[torch.from_numpy(places[chosen])] = middle
+            middle = magnitude[torch.from_numpy(numbers[staying])].median()
+            levels[torch.from_numpy(numbers[chosen])] = middle
     return levels
 
 

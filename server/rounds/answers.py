@@ -1,6 +1,6 @@
 """What happens to answers: each is read and judged whole, then all make one delta."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,10 @@ import numpy as np
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.messages import SparseDelta
-from fedprune.common.sparsity.sparsify import dense
+from fedprune.common.methods.kinds import AGGREGATION
+from fedprune.common.methods.registry import Method, find
 from fedprune.common.spec import Vector
 from fedprune.common.text import told
 from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
@@ -124,17 +125,42 @@ def failure(client_id: str, why: str, bytes_down: int) -> ClientRecord:
 def aggregate(answers: Answers, work: RoundWork) -> Vector:
     """Return one delta out of those of the clients, float32[n].
 
-    It is their mean, or the median over the senders of each entry.
+    Raises:
+        ConfigError: If the rule does not return a finite number for each weight.
     """
-    if not answers.individual_updates:
-        return answers.total.mean_delta()
-    if work.robust.aggregate == "median":
-        deltas = [delta for _, delta in _clipped(answers)]
-        return _median(deltas, work.spec.size)
-    fresh = Accumulator(work.spec.size, work.request.limits)
-    for record, delta in _clipped(answers):
-        fresh.add(delta, record.num_examples)
-    return fresh.mean_delta()
+    rule = find(AGGREGATION, work.robust.aggregate)
+    if "deltas" in rule.needs:
+        return _checked(rule, _of_deltas(rule, answers, work.spec.size), work.spec.size)
+    total = answers.total
+    if answers.individual_updates:
+        total = Accumulator(work.spec.size, work.request.limits)
+        for record, delta in _clipped(answers):
+            total.add(delta, record.num_examples)
+    return _checked(rule, rule(total=total), work.spec.size)
+
+
+def _of_deltas(rule: Method, answers: Answers, size: int) -> object:
+    """Apply a rule that asks for each client's delta."""
+    found = list(_clipped(answers))
+    deltas = np.zeros((len(found), size), dtype=np.float32)
+    sent = np.zeros((len(found), size), dtype=np.bool_)
+    for number, (_, delta) in enumerate(found):
+        deltas[number, delta.indices] = delta.values
+        sent[number, delta.indices] = True
+    examples = np.array([record.num_examples for record, _ in found], dtype=np.float64)
+    one: object = rule(deltas=deltas, sent=sent, num_examples=examples)
+    return one
+
+
+def _checked(rule: Method, found: object, size: int) -> Vector:
+    delta = np.asarray(found)
+    if delta.shape != (size,) or not np.all(np.isfinite(delta)):
+        msg = (
+            f"robust.aggregate '{rule.name}' returned {delta.dtype}"
+            f"{list(delta.shape)}; want {size} finite numbers, one for each weight"
+        )
+        raise ConfigError(msg)
+    return delta.astype(np.float32, copy=False)
 
 
 def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
@@ -143,23 +169,3 @@ def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
     for individual in answers.individual_updates:
         record = records[individual.client_id]
         yield record, scaled_delta(individual.delta, record.factor)
-
-
-def _median(deltas: Sequence[SparseDelta], size: int) -> Vector:
-    """Return the median of each coordinate over the clients that sent it, scaled.
-
-    Most clients of a sparse round send nothing at most coordinates, and a median over
-    all would be zero: so it is scaled by the share of the senders (cf.
-    arXiv:2505.01454).
-    """
-    stack = np.stack([dense(delta) for delta in deltas])
-    for row, delta in zip(stack, deltas, strict=True):
-        silent = np.ones(delta.size, dtype=bool)
-        silent[delta.indices] = False
-        row[silent] = np.nan
-    senders = np.isfinite(stack).sum(axis=0)
-    middle = np.zeros(size, dtype=np.float32)
-    heard = senders > 0
-    middle[heard] = np.nanmedian(stack[:, heard], axis=0)
-    scaled: Vector = (middle * (senders / len(stack))).astype(np.float32)
-    return scaled

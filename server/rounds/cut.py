@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.config import Config
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
+from fedprune.common.methods.registry import Side, find
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
@@ -21,9 +24,6 @@ from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import spread
-
-# Share cut off at each end: holds against 3 of 10 colluders, the median against 4.
-_TRIM = 0.25
 
 
 def normalise(importance: Vector) -> NDArray[np.float64]:
@@ -41,19 +41,21 @@ def normalise(importance: Vector) -> NDArray[np.float64]:
 def consensus(
     importances: Mapping[str, Vector], weights: Mapping[str, int], rule: str
 ) -> Vector | None:
-    """Return one importance for the kept units, or None when nobody scored.
+    """Return one importance for the kept units, or None when no client scored.
 
     Non-finite scores never get here (the decoder refuses them).  Clients are taken in
     the order of their ids, so that the order of arrival does not matter.
 
     Args:
         importances: Client id -> float32[kept units].
-        weights: Client id -> number of examples; used by "mean" only.
-        rule: "mean" (weighted by examples), "median", or "trimmed-mean" (the mean of
-            the middle half, at least one client cut off at each end of three).
+        weights: Client id -> number of examples.
+        rule: A method of ``fedprune.common.methods.consensus``, or a user's own.
 
     Returns:
-        float32[kept units], summing to about 1.
+        float32[kept units], of clients' scores that each sum to 1.
+
+    Raises:
+        ConfigError: If the rule does not return a finite number for each unit.
     """
     informative = [
         c for c in sorted(importances) if float(importances[c].max(initial=0.0)) > 0.0
@@ -61,20 +63,20 @@ def consensus(
     if not informative:
         return None
     scores = np.stack([normalise(importances[c]) for c in informative])
-    if rule == "mean":
-        share = np.asarray([weights[c] for c in informative], dtype=np.float64)
-        # Not by BLAS, whose sums depend on its number of threads.
-        total = (share[:, None] * scores).sum(axis=0)
-        weighted: Vector = (total / share.sum()).astype(np.float32)
-        return weighted
-    if rule == "median":
-        return np.median(scores, axis=0).astype(np.float32)
-    cut = int(np.ceil(_TRIM * len(scores))) if len(scores) > 2 else 0  # noqa: PLR2004
-    cut = min(cut, (len(scores) - 1) // 2)
-    ordered = np.sort(scores, axis=0)
-    middle: NDArray[np.float64] = ordered[cut : len(scores) - cut]
-    trimmed: Vector = middle.mean(axis=0).astype(np.float32)
-    return trimmed
+    examples = np.asarray([weights[c] for c in informative], dtype=np.float64)
+    found = np.asarray(find(CONSENSUS, rule)(scores=scores, num_examples=examples))
+    if found.shape != scores.shape[1:] or not np.all(np.isfinite(found)):
+        msg = (
+            f"prune.consensus '{rule}' returned {found.dtype}{list(found.shape)}; want "
+            f"{scores.shape[1]} finite numbers, one for each channel"
+        )
+        raise ConfigError(msg)
+    return found.astype(np.float32)
+
+
+def asks_clients(config: Config) -> bool:
+    """Return whether clients measure the configured importance."""
+    return find(IMPORTANCE, config.prune.importance).side is Side.CLIENT
 
 
 def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:
@@ -91,10 +93,6 @@ def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:
 
 
 _ROUNDING = 1e-9
-CLIENT_CRITERIA = (
-    *("taylor", "activation-mean", "activation-variance", "apoz"),
-    *("fisher", "sensitivity"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +189,7 @@ def choose_next(
         structure, plan.keep, importance, final, most=most, latency=latency
     )
     targets = {
-        key: density_at(config.prune.schedule, end, progress)
+        key: density_at(config.prune.schedule, end, progress, power=config.prune.power)
         for key, end in final.items()
     }
     return choose_keep(
@@ -226,7 +224,7 @@ def agree(
         if r.status is Status.ACCEPTED and r.importance is not None
     }
     agreed = None
-    if config.prune.importance in CLIENT_CRITERIA:
+    if asks_clients(config):
         examples = {r.client_id: r.num_examples for r in records}
         agreed = consensus(votes, examples, config.prune.consensus)
     if agreed is None:
@@ -242,7 +240,7 @@ def _own_scores(
 ) -> Vector:
     """Score the broadcast at the server: its own criterion, or L2 when all abstain."""
     criterion = config.prune.importance
-    if criterion in CLIENT_CRITERIA:
+    if asks_clients(config):
         criterion = "l2"
     rng = generator(config.run.seed, round_, "server", Use.RANDOM_SCORE)
     scores = weight_scores(structure, plan.keep, weights, criterion, rng)

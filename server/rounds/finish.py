@@ -7,6 +7,8 @@ import numpy as np
 
 from fedprune.common.errors import RoundError
 from fedprune.common.messages import Statistics
+from fedprune.common.methods.kinds import PENALTY
+from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments
@@ -177,7 +179,9 @@ def _shrunken(
     """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
     settings = work.plan.settings
     aim = PenaltySpec(
-        name=settings.penalty, strength=settings.strength, targets=work.plan.targets
+        name=resolve(PENALTY, settings.penalty, run_spec.config.client.penalty),
+        strength=settings.strength,
+        targets=work.plan.targets,
     )
     penalty = build_penalty(run_spec.structure, state.keep, work.weights, aim)
     return weights if penalty is None else shrink_weights(penalty, work.spec, weights)

@@ -4,15 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedprune.common.config import MaskRule
+from fedprune.common.methods.kinds import MASK
+from fedprune.common.methods.registry import OFF, Method, find
 from fedprune.common.schedule import density_at
-from fedprune.common.sparsity.masks import (
-    blocks,
-    check_mask,
-    full_mask,
-    n_of_m,
-    unstructured,
-)
-from fedprune.common.spec import ModelSpec, Vector, WeightMask
+from fedprune.common.sparsity.masks import check_mask, full_mask, next_mask
+from fedprune.common.spec import Vector
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import RunSpec, ServerState
 
@@ -20,50 +16,46 @@ from fedprune.server.rounds.state import RunSpec, ServerState
 def take_mask(state: ServerState, run_spec: RunSpec) -> ServerState:
     """Choose the next mask where one is due, and set to zero what it leaves out.
 
-    It is due before each of the first final rounds, when no cut and no rollback comes
-    any more.  Each is nested in the one before; its density falls by a cubic schedule.
+    It is due before some of the final rounds (``mask_rounds``), when no cut and no
+    rollback comes any more.  Each is nested in the one before; its density follows
+    ``prune.mask.schedule``.
     """
     rule, cursor = run_spec.config.prune.mask, state.cursor
-    steps = mask_steps(rule, run_spec.config.rounds.final)
-    if rule.kind == "none" or cursor.done or not cursor.final or cursor.index > steps:
+    if rule.kind == OFF or cursor.done or not cursor.final:
+        return state
+    kind = find(MASK, rule.kind)
+    rounds = mask_rounds(rule, run_spec.config.rounds.final, kind)
+    if cursor.index not in rounds:
         return state
     spec = run_spec.structure.spec(state.keep)
     parent = state.mask or full_mask(spec, state.plan.digest)
-    density = density_at("cubic", rule.density, cursor.index / steps)
-    mask = _chosen(parent, spec, state.weights, rule, density)
+    progress = (rounds.index(cursor.index) + 1) / len(rounds)
+    density = density_at(rule.schedule, rule.density, progress, power=rule.power)
+    mask = next_mask(parent, spec, state.weights, kind, rule, density)
     check_mask(mask, spec, state.plan.digest, mask.digest)
     return replace(
         state, mask=mask, mask_holders=frozenset(), weights=mask.apply(state.weights)
     )
 
 
-def mask_steps(rule: MaskRule, final: int) -> int:
-    """Return how many masks a run has, one after another, >= 1.
+def mask_rounds(rule: MaskRule, final: int, kind: Method) -> list[int]:
+    """Return before which final rounds, from 1, a mask is chosen.
 
-    Unless told otherwise two thirds of the final rounds, rounded down: the rest is for
-    the network to recover under the last one.
+    Every ``frequency`` rounds from ``begin`` to ``end``; unless said otherwise up to
+    two thirds of the final rounds, rounded down: the rest is for the network to recover
+    under the last mask.
 
     Examples:
-        >>> mask_steps(MaskRule(kind="unstructured"), 14)
-        9
-        >>> mask_steps(MaskRule(kind="unstructured", steps=1), 14)
-        1
+        >>> kind = find(MASK, "unstructured")
+        >>> mask_rounds(MaskRule(kind="unstructured"), 14, kind)
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        >>> mask_rounds(MaskRule(begin=2, end=9, frequency=3), 14, kind)
+        [2, 5, 8]
     """
-    if rule.kind == "n:m":
-        return 1
-    return rule.steps or max(2 * final // 3, 1)
-
-
-def _chosen(
-    parent: WeightMask, spec: ModelSpec, weights: Vector, rule: MaskRule, density: float
-) -> WeightMask:
-    if rule.kind == "n:m":
-        return n_of_m(parent, spec, weights, n=rule.n, m=rule.m)
-    if rule.kind == "blocks":
-        shape = (rule.block, rule.block)
-        return blocks(parent, spec, weights, density, shape=shape)
-    by = "sensitivity" if rule.kind == "sensitivity" else "magnitude"
-    return unstructured(parent, spec, weights, density, by=by)
+    if "one step" in kind.laws:
+        return [rule.begin]
+    end = rule.end or max(2 * final // 3, rule.begin)
+    return list(range(rule.begin, end + 1, rule.frequency))
 
 
 def under_mask(state: ServerState, weights: Vector) -> Vector:

@@ -8,6 +8,8 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Limits
 from fedprune.common.config import Config, Update
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
+from fedprune.common.methods.kinds import AGGREGATION, CHOICE, IMPORTANCE, PENALTY
+from fedprune.common.methods.registry import OFF, find, wire_name
 from fedprune.common.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
@@ -19,7 +21,7 @@ from fedprune.server.rounds.broadcast import (
     encode_network,
     encode_state,
 )
-from fedprune.server.rounds.cut import CLIENT_CRITERIA, choose_next
+from fedprune.server.rounds.cut import asks_clients, choose_next
 from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
 from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
@@ -82,12 +84,12 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
 def _needs_singles(state: ServerState, config: Config) -> bool:
     """Return whether the next round needs each update, not only their sum.
 
-    The median does; so does the first round of its kind, whose deltas can only be
-    clipped by their own median norm, once all of them are there.
+    A rule that asks for deltas does; so does the first round of its kind, whose deltas
+    can only be clipped by their own median norm, once all of them are there.
     """
     robust = config.robust
     unknown = robust.max_norm > 0.0 and state.norm is None and not state.cursor.closing
-    return robust.aggregate == "median" or unknown
+    return "deltas" in find(AGGREGATION, robust.aggregate).needs or unknown
 
 
 def _longest(state: ServerState, config: Config) -> float:
@@ -112,7 +114,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     sparsifying = cursor.phase is Phase.SPARSIFY
     tuning = _teacher(state, config) is not None
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
-    criterion = config.prune.importance
+    criterion = wire_name(IMPORTANCE, config.prune.importance)
     frozen = is_frozen(cursor, rounds) and state.statistics is not None
     client, update = config.client, config.update
     return TrainSettings(
@@ -120,17 +122,17 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         batch=client.batch,
         lr=rate_of(state.round + 1, config),
         momentum=client.momentum,
-        penalty=client.penalty if sparsifying else "none",
+        penalty=wire_name(PENALTY, client.penalty) if sparsifying else OFF,
         strength=client.strength if sparsifying else 0.0,
         update_density=update_density(update, spec.size),
-        choice=update.choice,
+        choice=wire_name(CHOICE, update.choice),
         values=update.values,
         step_error=update.step_error,
         error_feedback=update.error_feedback,
         decay=update.decay,
         distill_weight=config.distill.weight if tuning else 0.0,
         temperature=config.distill.temperature,
-        importance=criterion if scoring and criterion in CLIENT_CRITERIA else "",
+        importance=criterion if scoring and asks_clients(config) else "",
         measure=spec.moments > 0 and not frozen,
         freeze=frozen,
         clip=client.clip,

@@ -10,9 +10,10 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.spec import Mask, Vector, weights_digest
+from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
-from fedprune.server.rounds.cut import CLIENT_CRITERIA, Choice, coarse
+from fedprune.server.rounds.cut import Choice, asks_clients, coarse
 from fedprune.server.rounds.engine import Engine, IndividualUpdate, RoundWork
 from fedprune.server.rounds.finish import (
     RoundReport,
@@ -219,11 +220,10 @@ def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
     """Name the clients that go on without what they owed."""
     lost = [r.client_id for r in answers.records if r.residual_lost]
     if lost:
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        named = ", ".join(lost[:_NAMED]) + more
         text = (
-            f"round {round_}: residuals are missing or damaged, of {named}: they go on "
-            "without, so the run ends with another network than one that lost nothing"
+            f"round {round_}: residuals are missing or damaged, of "
+            f"{and_more(lost, _NAMED)}: they continue without, so the run ends "
+            "with another network than one that lost nothing"
         )
         context.warn(round_, text, lost)
 
@@ -262,8 +262,9 @@ def _log_steps(context: RunContext, played: _Played) -> None:
 
 def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
     """Say that a criterion of the clients was replaced, because nobody scored."""
-    criterion = context.run_spec.config.prune.importance
-    if criterion in CLIENT_CRITERIA and not choice.votes:
+    config = context.run_spec.config
+    criterion = config.prune.importance
+    if asks_clients(config) and not choice.votes:
         text = (
             f"round {round_}: no client scored (too few examples, or one class), "
             f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedprune.common.config import Config
+from fedprune.common.config import Config, load_methods
+from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
-    Batch,
     check_data,
     check_steady,
+    declared_batch,
     dry_run,
     dry_run_cut,
+    first_batch,
 )
 from fedprune.common.errors import (
     ConfigError,
@@ -28,6 +30,7 @@ from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
+from fedprune.common.text import and_more
 from fedprune.server.rounds.cut import budget_targets
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
@@ -79,9 +82,10 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
             structure, or a cut network does not compute or learn what the dense one
             does.
     """
+    load_methods(task.config)
     _check_new(task, model)
     remarks = _check_examples(task) if data else ()
-    batch = Batch.first(task) if data else Batch.declared(task)
+    batch = first_batch(task) if data else declared_batch(task)
     remarks += dry_run(task, model, batch)
     check_buffers(model, task.example())
     found = _found(task, model)
@@ -220,5 +224,4 @@ def _held(model: nn.Module, notes: tuple[str, ...]) -> str:
 
 
 def _listed(texts: tuple[str, ...]) -> str:
-    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return f"{'; '.join(texts[:_NAMED])}{more}"
+    return and_more(texts, _NAMED, "; ")

@@ -14,11 +14,11 @@ from fedprune.common.data.sources import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
-from fedprune.common.named_code.trust import named_code, record_code
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.task import Task
 from fedprune.common.text import as_json
+from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
@@ -141,7 +141,7 @@ def resume(
         progress: As for ``run``.
         factory: As for ``run``.
         trust_code: Run the code that the folder names even if no command of this user
-            started the run here (``fedprune.common.named_code.trust``).
+            started the run here (``fedprune.common.trust``).
 
     Raises:
         ConfigError: If the folder is no run, or names code of somebody else's.

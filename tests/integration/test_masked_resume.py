@@ -22,7 +22,7 @@ from fedprune.simulations.runs.api import simulate
 MASKED = {
     "prune.mask.kind": "unstructured",
     "prune.mask.density": 0.3,
-    "prune.mask.steps": 2,
+    "prune.mask.end": 2,
     "prune.width_multiple": 4,
     "rounds.final": 4,
     "update.update_density": 0.3,

@@ -31,9 +31,9 @@ def train(message: Message, context: Context) -> Message:
     for _ in range(settings.epochs):
         order = torch.randperm(len(examples)).numpy()
         for start in range(0, len(order), settings.batch):
-            inputs, targets = examples.batch(order[start : start + settings.batch])
+            batch = examples.batch(order[start : start + settings.batch])
             optimizer.zero_grad()
-            loss = task.loss(model(inputs), targets).mean()
+            loss = task.loss(model(batch.inputs), batch).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     metrics = MetricRecord(

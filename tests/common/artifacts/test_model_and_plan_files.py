@@ -164,7 +164,7 @@ def test_every_flipped_bit_of_a_model_is_refused(path):
             found, metadata = read_model_file(path)
         except IntegrityError:
             continue
-        # Only text that nobody checks here may change: the name of the model, and
+        # Only text that is not checked here may change: the name of the model, and
         # which plan, structure, shape and outputs (their readers check those).
         assert all(np.array_equal(found[name], tensors()[name]) for name in found)
         assert len(found) == len(tensors())

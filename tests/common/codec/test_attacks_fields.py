@@ -156,12 +156,12 @@ def test_an_answer_to_something_else_is_stale(data, field):
     assert (error.reason, error.field) == (Reason.MISMATCH, field)
 
 
-def test_an_importance_that_nobody_asked_for_is_refused():
+def test_an_importance_that_was_not_asked_for_is_refused():
     error = refusal(UPDATE, make_expected(scored=False))
     assert (error.field, error.reason) == ("importance", Reason.MISMATCH)
 
 
-def test_statistics_that_nobody_asked_for_are_refused():
+def test_statistics_that_were_not_asked_for_are_refused():
     error = refusal(UPDATE, make_expected(measured=False))
     assert (error.field, error.reason) == ("statistics", Reason.MISMATCH)
 

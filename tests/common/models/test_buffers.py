@@ -1,4 +1,4 @@
-"""Buffers that a federation cannot keep are refused by name, the others are kept."""
+"""Buffers that a federation would lose are refused, the others are kept."""
 
 import pytest
 import torch

@@ -79,11 +79,11 @@ def test_a_network_that_views_its_channels_passes_the_door_and_trains_when_cut()
     model = task.build_model()
     structure = try_network(task, model).structure
     assert structure.units == 16
-    bench, keep = ModelCache(task), structure.full()
+    cache, keep = ModelCache(task), structure.full()
     keep[[0, 3, 9]] = False
     weights = get_weights(model)[: structure.spec(keep).size]
     for kept, values in ((structure.full(), get_weights(model)), (keep, weights)):
-        built = bench.network(structure, kept, values, None)
+        built = cache.network(structure, kept, values, None)
         outputs = built.train()(task.example())
         outputs.sum().backward()
         assert outputs.shape == (2, 3)

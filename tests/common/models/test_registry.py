@@ -8,8 +8,8 @@ from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import NETWORKS, build_model, check_model
-from fedprune.common.named_code.user_code import load_function
 from fedprune.common.task import Task
+from fedprune.common.user_code import load_function
 
 FACTORIES = """
 from dataclasses import dataclass

@@ -272,16 +272,16 @@ STRUCTURES = {
 
 @pytest.mark.parametrize("text", STRUCTURES.values(), ids=STRUCTURES)
 def test_a_device_compares_a_structure_with_its_own_network_first(text, tmp_path):
-    bench = ModelCache(make_task())
+    cache = ModelCache(make_task())
     with pytest.raises(PayloadError, match="not this client's network") as caught:
-        bench.structure(digest_of(text), text)
+        cache.structure(digest_of(text), text)
     assert caught.value.reason is Reason.MISMATCH
     with pytest.raises(PayloadError, match="want the same task"):
-        take_final(tmp_path, bench, text, b"")
+        take_final(tmp_path, cache, text, b"")
     # What was built to compare is what is cut afterwards.
     own = tiny_structure()
-    bench.structure(own.digest, own.to_json())
-    spare = bench._spare
+    cache.structure(own.digest, own.to_json())
+    spare = cache._spare
     weights = get_weights(Tiny())
-    assert bench.network(own, own.full(), weights, None) is spare
-    assert bench.network(own, own.full(), weights, None) is spare
+    assert cache.network(own, own.full(), weights, None) is spare
+    assert cache.network(own, own.full(), weights, None) is spare

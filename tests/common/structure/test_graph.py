@@ -138,7 +138,7 @@ class AttributeSize:
 
 
 class Kind(Enum):
-    """A setting by name."""
+    """A setting with a name."""
 
     A = 1
     B = 2

@@ -190,7 +190,7 @@ ATTACKS = {
     "a divisor that cuts units": (["attributes", 2, 3], 3),
     "no positions": (["multiplies", 0, 1], 0),
     "a weight twice": (["multiplies", 1, 0], 0),
-    "a moment nobody has": (["moments"], [["5", 0]]),
+    "a moment without a module": (["moments"], [["5", 0]]),
     "infinity": (["units"], float("inf")),
 }
 

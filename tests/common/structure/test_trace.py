@@ -1,4 +1,4 @@
-"""What is found in a network, and what is refused by name."""
+"""Structures that are found in networks, and operations that are refused."""
 
 import copy
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedprune import simulate
-from fedprune.common.dry_run import Batch, dry_run
+from fedprune.common.dry_run import dry_run, first_batch
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.server.runs.trying import try_network
 from fedprune.simulations.cli import run_command_line
@@ -156,7 +156,7 @@ REFUSED = {
     ),
     "values that are all equal": (
         lambda: Net(1), (X, VALUES, X[:12], 0 * VALUES[:12]), MSE, DATA,
-        "the test data hold 12 equal targets, and R squared has no value",
+        "the test data are 12 equal targets, for which R squared is undefined",
     ),
     "no class in common": (
         lambda: Net(6), (X, Y, X[:12], Y[:12] + 3), {}, DATA,
@@ -230,11 +230,11 @@ def squares(factory, targets):
     data = make_examples(48)
     examples = type(data)(inputs=data.inputs, targets=targets)
     task = make_task(factory, examples, task__loss="mse")
-    batch = Batch.first(task)
+    batch = first_batch(task)
     model = task.build_model().eval()
     assert dry_run(task, model, batch) == ()
     with torch.no_grad():
-        return model, batch, task.loss(model(batch.inputs), batch.targets)
+        return model, batch, task.loss(model(batch.inputs), batch)
 
 
 @pytest.mark.parametrize("targets", [VALUES, VALUES[:, None]], ids=["[n]", "[n, 1]"])
@@ -292,7 +292,7 @@ def test_a_trial_changes_neither_network_nor_random_state():
     model = task.build_model()
     weights = {name: item.clone() for name, item in model.state_dict().items()}
     mode, before = model.training, everything()
-    dry_run(task, model, Batch.first(task))
+    dry_run(task, model, first_batch(task))
     assert everything() == before
     assert model.training == mode
     for name, item in model.state_dict().items():

@@ -66,7 +66,7 @@ def test_a_run_reads_its_table_once_and_keeps_it(place, monkeypatch):
     folder = RunFolder.open(result.directory)
     named = load_config(folder.config).prune.latency_table
     assert named == str(folder.latency.resolve())
-    assert latency.load_table(load_config(folder.config)).device == "a desk"
+    assert latency.load_table(load_config(folder.config)).device == "a board"
 
 
 def forget(place, folder):
@@ -107,7 +107,7 @@ def test_a_run_that_is_submitted_takes_its_table_along(place):
     (place / "fast.json").unlink()
     os.chdir("/")
     found = run_config(RunFolder(place / folder.path))
-    assert latency.load_table(found).device == "a desk"
+    assert latency.load_table(found).device == "a board"
 
 
 def test_a_table_that_cannot_be_read_leaves_no_folder(place):

@@ -256,7 +256,7 @@ class Decoder(nn.Module):
 
 
 class Bag(nn.Module):
-    """Embedded words are summed and judged: the embedding itself is cut."""
+    """Embedded words are summed and classified: the embedding itself is cut."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -184,7 +184,7 @@ def table_of(structure, ms=lambda tensor, taken, made: taken * made, step=8):
         )
     return LatencyTable(
         structure=structure.digest.hex(),
-        device="a desk",
+        device="a board",
         dense_ms=sum(layer.ms[-1, -1] for layer in layers),
         layers=tuple(layers),
     )

@@ -111,7 +111,7 @@ ATTACKS = {
     # Header
     "flags with an unknown bit": (
         put_delta({FLAGS: 128}), "delta.flags", Reason.BAD_VALUE),
-    "flags with grains of classes that do not travel": (
+    "flags with resolutions of classes that are not coded": (
         put_delta({FLAGS: CodingFlags(coarse=True, no_classes=True).pack()}),
         "delta.flags", Reason.BAD_VALUE),
     "flags of -1": (put_delta({FLAGS: -1}), "delta.flags", Reason.BAD_VALUE),
@@ -123,7 +123,7 @@ ATTACKS = {
         put_delta({FLAGS: PLAIN | 2 | 4}), "delta.flags", Reason.BAD_VALUE),
     "an agreed mask without a digest": (
         put_delta({FLAGS: PLAIN | 2}), "delta.mask", Reason.MISMATCH),
-    "an agreed mask that nobody agreed on": (
+    "a mask that was not agreed on": (
         put_delta({FLAGS: PLAIN | 2, MASK: bytes(16)}),
         "delta.flags", Reason.MISMATCH),
     "a digest of a mask that is not used": (

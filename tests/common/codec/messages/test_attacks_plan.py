@@ -110,7 +110,7 @@ PLAN_ATTACKS = {
         forge_shared(S_BROADCAST, floats(0, 0, 1, 0, 0), 3, 2), "statistics.variance"),
     "a teacher of another digest": (
         forge_shared(S_TEACHER, bytes(16)), "teacher_broadcast.digest"),
-    "a teacher that nobody names": (
+    "a teacher without a digest": (
         forge_shared(S_TEACHER, b""), "teacher_broadcast.digest"),
     "targets of text": (forge_shared(S_TARGETS, "x"), "targets"),
     "targets of 2^40 units": (forge_shared(S_TARGETS, 2**40, 0), "targets.units"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
-from fedprune.common.codec.entropy.byte_runs import squeeze
+from fedprune.common.codec.entropy.byte_runs import encode_section
 from fedprune.common.codec.frame import Kind, seal
 from fedprune.common.errors import PayloadError
 from fedprune.common.models.flat import get_weights
@@ -106,7 +106,7 @@ def test_a_forged_mask_is_refused_by_name(forged):
 
 def coded_zeros(size):
     """Return ``size`` zeros, coded: about 1 byte for 250."""
-    coded, data = squeeze(bytes(size))
+    coded, data = encode_section(bytes(size))
     assert coded
     return data
 
@@ -135,9 +135,9 @@ def test_a_mask_of_more_weights_than_the_receiver_has_is_never_unpacked():
 
 
 def test_a_client_knows_how_many_weights_its_own_network_has():
-    bench = ModelCache(make_task())
-    assert bench.size == len(get_weights(Tiny()))
-    assert bench._spare is not None  # the round that follows takes it
+    cache = ModelCache(make_task())
+    assert cache.size == len(get_weights(Tiny()))
+    assert cache._spare is not None  # the round that follows takes it
 
 
 def test_a_stored_mask_of_another_kind_is_refused():

@@ -34,7 +34,7 @@ MANY = codec.encode_update(make_update(60), KNOWN)
 EXACT = codec.encode_update(make_update(6, "float32"), KNOWN)
 NAN, INF = float("nan"), float("inf")
 
-# Items of an update and of its delta, by name.
+# Names of the items of an update and of its delta.
 RUN, ROUND, CLIENT, PLAN_ITEM, BASE_ITEM, EXAMPLES, LOSS = range(2, 9)
 IMPORTANCE, STATISTICS, VALIDATION = range(10, 13)
 FLAGS, VALUES, COUNT, SHRINK, MASK, STREAM, RAW = range(7)

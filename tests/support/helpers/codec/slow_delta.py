@@ -149,19 +149,23 @@ class Slow:
         return shares
 
     def density(self, places, chosen):
-        k, n, grain = sum(p in chosen for p in places), len(places), self.grain
+        k, n, resolution = (
+            sum(p in chosen for p in places),
+            len(places),
+            self.resolution,
+        )
         if k == 0:
             return 0
         if k == n:
-            return 2 + 22 // grain
+            return 2 + 22 // resolution
         odds = log(2 * k + 1, 2) - log(2 * (n - k) + 1, 2)
-        return (clip(20 + odds, 1, 23) + grain - 1) // grain
+        return (clip(20 + odds, 1, 23) + resolution - 1) // resolution
 
     def decode(self):
         """Return (positions, levels or floats, scale codes by row or tensor)."""
         if not self.count:
             return [], [], None
-        self.grain = 2 if "coarse" in self.flags else 1
+        self.resolution = 2 if "coarse" in self.flags else 1
         if "known_positions" in self.flags:
             positions = [i for i, m in enumerate(self.mask) if m]
             scores = [0] * len(positions)
@@ -185,7 +189,7 @@ class Slow:
             columns = self.run([(t,) for _, t in self.columns], 25)
         score = self.scores(rows, columns)
         known = self.known_places()
-        full = 2 + 22 // self.grain
+        full = 2 + 22 // self.resolution
         places = [i for r, c in zip(self.rows, rows, strict=True)
                   if 0 < c < full for i in r]  # fmt: skip
         bits = self.run([(known[i], score[i]) for i in places], BIT, [2**24 - one, one])

@@ -43,7 +43,7 @@ class SlowGrid(Slow):
         found = self.run([contexts[n] for n in changed], 64)
         for row, step in zip(changed, found, strict=True):
             steps[row] = step
-        self.grain = 2 if "coarse" in self.flags else 1
+        self.resolution = 2 if "coarse" in self.flags else 1
         positions, scores = self.positions()
         levels = [self.before(i, steps) for i in range(self.spec.size)]
         moved = self.levels(positions, scores, None)

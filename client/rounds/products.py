@@ -1,0 +1,167 @@
+"""Gate products: first-order change of each example's loss without a channel.
+
+A factor of 1 on a channel's output at a measuring point, one for each example: the
+gradient of an example's loss with respect to it is the sum over positions of gradient
+times value.  One backward gives those of a whole batch (cf. Theis et al. 2018,
+arXiv:1801.05787, Eq. 7).  Where a layer's output is not the channel's own (heads inside
+an attention, a leading dimension that is not the batch) the same number comes from the
+gradients of its weights, one example at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedprune.common.data.examples import Batch, Examples
+from fedprune.common.pruning.importance import MeasurePoint
+from fedprune.common.task import Task
+
+Products = dict[str, NDArray[np.float64]]  # tensor -> float64[examples, channels]
+
+_CLOSE = 1e-3  # of the largest product: float32 sums in another order
+
+
+def channel_axis(module: nn.Module) -> int:
+    """Return the dimension of a module's output that holds the channels."""
+    return -1 if isinstance(module, nn.Linear | nn.Embedding) else 1
+
+
+class ProductMeter:
+    """Measures gate products of one network, in eval mode.
+
+    Args:
+        model: The network.
+        points: Where to measure.
+        task: Gives the loss.
+    """
+
+    def __init__(
+        self, model: nn.Module, points: Sequence[MeasurePoint], task: Task
+    ) -> None:
+        self._model = model
+        self._points = points
+        self._task = task
+
+    def can_use_factors(self, examples: Examples) -> bool:
+        """Return whether factors on outputs give what the weights' gradients give.
+
+        Tried on two examples: the products of the first, alone and beside the second.
+        """
+        if not all(point.module for point in self._points) or not len(examples):
+            return False
+        pair = self.by_factors(examples.batch(np.arange(min(2, len(examples)))))
+        if pair is None:
+            return False
+        alone = self.by_weights(examples.batch(np.arange(1)))
+        far = [np.abs(pair[name][0] - alone[name][0]).max() for name in alone]
+        size = max(np.abs(value).max(initial=0.0) for value in alone.values())
+        return bool(max(far, default=0.0) <= _CLOSE * size)
+
+    def measure(self, batch: Batch, *, fast: bool) -> Products:
+        """Return the products of a batch.
+
+        Args:
+            batch: The examples.
+            fast: Whether factors can be used (``can_use_factors``).
+        """
+        found = self.by_factors(batch) if fast else None
+        return self.by_weights(batch) if found is None else found
+
+    def by_factors(self, batch: Batch) -> Products | None:
+        """Return the products of a batch in one backward, or None if impossible."""
+        with self._factors(len(batch.targets)) as factors:
+            outputs = self._model(batch.inputs)
+        if len(factors) < len(self._points):
+            return None
+        loss = self._task.loss(outputs, batch).sum()
+        found = torch.autograd.grad(
+            loss, list(factors.values()), allow_unused=True, materialize_grads=True
+        )
+        return {
+            name: _as_array(part) for name, part in zip(factors, found, strict=True)
+        }
+
+    def by_weights(self, batch: Batch) -> Products:
+        """Return the products of a batch, one example at a time."""
+        rows: list[Products] = []
+        tensors = dict(self._model.named_parameters())
+        for number in range(len(batch.targets)):
+            self._model.zero_grad(set_to_none=True)
+            one = Batch(
+                inputs=batch.inputs[number : number + 1],
+                targets=batch.targets[number : number + 1],
+            )
+            loss = self._task.loss(self._model(one.inputs), one).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            rows.append({p.tensor: _of_weights(p, tensors) for p in self._points})
+        self._model.zero_grad(set_to_none=True)
+        return {p.tensor: np.stack([r[p.tensor] for r in rows]) for p in self._points}
+
+    @contextmanager
+    def _factors(self, count: int) -> Iterator[dict[str, Tensor]]:
+        """Multiply the outputs at the points by ones, which are recorded."""
+        factors: dict[str, Tensor] = {}
+
+        def hook(point: MeasurePoint, module: nn.Module) -> object:
+            def scale(_: nn.Module, __: object, output: object) -> object:
+                if not isinstance(output, Tensor) or output.shape[0] % count:
+                    return output
+                axis = channel_axis(module) % output.dim()
+                wanted = (count, output.shape[axis])
+                factor = factors.setdefault(
+                    point.tensor,
+                    torch.ones(wanted, dtype=output.dtype, requires_grad=True),
+                )
+                shape = [1] * output.dim()
+                shape[0], shape[axis] = output.shape[0], output.shape[axis]
+                # Windows of one example follow each other.
+                repeated = factor.repeat_interleave(output.shape[0] // count, dim=0)
+                return output * repeated.reshape(shape)
+
+            return scale
+
+        modules = [(p, self._model.get_submodule(p.module)) for p in self._points]
+        handles = [
+            module.register_forward_hook(hook(point, module))  # type: ignore[arg-type]
+            for point, module in modules
+        ]
+        try:
+            yield factors
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _of_weights(
+    point: MeasurePoint, tensors: dict[str, nn.Parameter]
+) -> NDArray[np.float64]:
+    """Return gradient times value of a point's weight and bias, float64[channels]."""
+    total = _products(tensors[point.tensor], point.dim)
+    bias = bias_of(point.tensor, tensors)
+    if bias is not None and len(bias) == len(total):
+        total = total + _products(bias, 0)
+    return total.numpy()
+
+
+def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
+    """Return the shift or bias that goes with a weight."""
+    return tensors.get(tensor.removesuffix("weight") + "bias")
+
+
+def _products(parameter: nn.Parameter, dim: int) -> Tensor:
+    """Return the sum of gradient * value along each entry of ``dim``, float64."""
+    if parameter.grad is None:
+        return torch.zeros(parameter.shape[dim], dtype=torch.float64)
+    product = parameter.grad.double() * parameter.detach().double()
+    return (
+        product.movedim(dim, 0).flatten(1).sum(dim=1) if product.dim() > 1 else product
+    )
+
+
+def _as_array(value: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = value.double().numpy()
+    return found

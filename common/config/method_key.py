@@ -1,0 +1,73 @@
+"""Keys of the configuration whose values name methods."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import KINDS
+from fedprune.common.methods.registry import Kind, check_name, find_all, names, own_code
+
+if TYPE_CHECKING:
+    from fedprune.common.config.schema import Config
+
+
+class NoMethod(ValueError):  # noqa: N818 - pydantic turns a ValueError into its own
+    """A value that names no method of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodKey:
+    """Annotation of a key that chooses a method of a kind."""
+
+    kind: Kind
+
+    def __get_pydantic_core_schema__(
+        self,
+        source: Any,  # noqa: ANN401 - pydantic's own signature
+        handler: GetCoreSchemaHandler,
+    ) -> CoreSchema:
+        """Let pydantic check the name behind the type."""
+        return core_schema.no_info_after_validator_function(
+            self._checked, handler(source)
+        )
+
+    def describe(self) -> str:
+        """Return what the key takes, in words."""
+        known = ", ".join(f'"{name}"' for name in names(self.kind))
+        return f'one of {known}, or your own "file.py:function"'
+
+    def _checked(self, name: str) -> str:
+        try:
+            check_name(self.kind, name)
+        except ConfigError as error:
+            raise NoMethod(str(error)) from error
+        return name
+
+
+def named_methods(config: "Config") -> Iterator[tuple[Kind, str]]:
+    """Yield each kind of methods with the value of its key."""
+    for kind in KINDS:
+        value: Any = config
+        for name in kind.key.split("."):
+            value = getattr(value, name)
+        yield kind, str(value)
+
+
+def own_methods(config: "Config") -> dict[str, str]:
+    """Return the user's own functions that a configuration names, by key."""
+    found = {kind.key: own_code(kind, value) for kind, value in named_methods(config)}
+    return {key: reference for key, reference in found.items() if reference}
+
+
+def load_methods(config: "Config") -> None:
+    """Load what a configuration names, so that what does not fit is said at the door.
+
+    Raises:
+        ConfigError: If a function is missing, or asks for what its kind does not give.
+    """
+    for kind, value in named_methods(config):
+        find_all(kind, value)

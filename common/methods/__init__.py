@@ -1,0 +1,1 @@
+"""Methods that a configuration chooses by name, one file a kind; see ``registry``."""

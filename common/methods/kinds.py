@@ -1,0 +1,205 @@
+"""The kinds of methods: which key chooses one, what it may ask for, what it returns.
+
+A method names what it needs by its parameters.  The names below are the whole
+vocabulary; arrays are numpy's unless torch is named, and are not to be written to.
+"""
+
+from fedprune.common.methods.registry import Input, Kind, Side
+
+
+def _form(
+    *required: str, besides: tuple[str, ...] = ()
+) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(required), frozenset(besides)
+
+
+IMPORTANCE = Kind(
+    name="importance",
+    key="prune.importance",
+    side=Side.SERVER,
+    inputs={
+        "products": Input(
+            text="float64[examples, channels]: gradient of an example's loss with "
+            "respect to a factor on a channel's output at 1, at one measuring point "
+            "and for one batch",
+            side=Side.CLIENT,
+        ),
+        "activations": Input(
+            text="float32[examples, channels, positions]: outputs at that measuring "
+            "point for that batch",
+            side=Side.CLIENT,
+        ),
+        "loss_changes": Input(
+            text="float64[channels]: measured rise of the mean loss when a channel is "
+            "set to zero; all channels at once, without products and activations",
+            side=Side.CLIENT,
+        ),
+        "weights": Input(
+            text="ChannelWeights: the weights that produce and scale these channels; "
+            "alone, those of a whole pruning group"
+        ),
+        "draws": Input(text="float64[channels]: uniform in [0, 1), new in each round"),
+    },
+    returns="float64[channels], >= 0, greater = keep; those of batches and of "
+    "measuring points are added",
+    forms=(
+        _form("products", besides=("activations", "weights", "draws")),
+        _form("activations", besides=("weights", "draws")),
+        _form("loss_changes", besides=("weights", "draws")),
+        _form("weights", besides=("draws",)),
+        _form("draws"),
+    ),
+)
+
+PENALTY = Kind(
+    name="penalty",
+    key="client.penalty",
+    side=Side.CLIENT,
+    optional=True,
+    sums=True,
+    inputs={
+        "channels": Input(
+            text="torch float64[channels]: root mean square of a channel: of its "
+            "scales and shifts with batch norm, else of all its weights"
+        ),
+        "scales": Input(
+            text="torch float64[channels]: root mean square of a channel's batch-norm "
+            "scales; without batch norm the penalty does nothing"
+        ),
+        "entries": Input(text="torch float32[...]: magnitudes of a matrix's entries"),
+        "threshold": Input(
+            text="torch float64[channels] or float: how much this step takes away, in "
+            "the unit of what is shrunk, >= 0"
+        ),
+        "uniform": Input(
+            text="torch float32[channels]: uniform in [0, 1), drawn for each step"
+        ),
+        "strength": Input(text="float: client.strength, > 0"),
+        "log_alpha": Input(
+            text="torch float32[channels]: location of a hard-concrete gate, trained"
+        ),
+    },
+    returns="torch, as the first of its inputs: factor on each channel or entry, 0..1",
+    forms=(
+        _form("channels", "threshold"),
+        _form("scales", "threshold"),
+        _form("entries", "threshold"),
+        _form("uniform", besides=("strength", "log_alpha")),
+    ),
+)
+
+CONSENSUS = Kind(
+    name="consensus",
+    key="prune.consensus",
+    side=Side.SERVER,
+    inputs={
+        "scores": Input(
+            text="float64[clients, channels], >= 0, each row of sum 1: importance as "
+            "each client scored it, clients by id"
+        ),
+        "num_examples": Input(text="float64[clients]: examples of each client, >= 1"),
+    },
+    returns="float64[channels]: one importance",
+)
+
+AGGREGATION = Kind(
+    name="aggregation",
+    key="robust.aggregate",
+    side=Side.SERVER,
+    inputs={
+        "total": Input(
+            text="Accumulator: weighted sum of the deltas in fixed point; a rule that "
+            "asks for nothing else has them added as they come"
+        ),
+        "deltas": Input(
+            text="float32[clients, weights]: the delta of each client, clipped, zero "
+            "where nothing was sent, clients by id"
+        ),
+        "sent": Input(text="bool[clients, weights]: where something was sent"),
+        "num_examples": Input(text="float64[clients]: weight of each client, >= 1"),
+    },
+    returns="float32[weights]: one delta",
+    forms=(_form("total"), _form("deltas", besides=("sent", "num_examples"))),
+)
+
+SCHEDULE = Kind(
+    name="schedule",
+    key="prune.schedule",
+    side=Side.SERVER,
+    inputs={
+        "progress": Input(text="float: share of the cuts or mask steps done, 0..1"),
+        "end": Input(text="float: density at the end, 0 < end <= 1"),
+        "power": Input(text="float: prune.power, > 0"),
+    },
+    returns="float: density, 1 at progress 0 and end at progress 1, never rising",
+)
+
+RATE_SCHEDULE = Kind(
+    name="rate schedule",
+    key="client.lr_schedule",
+    side=Side.SERVER,
+    inputs={
+        "progress": Input(text="float: share of the rounds done, 0..1"),
+        "start": Input(text="float: learning rate at progress 0, > 0"),
+    },
+    returns="float: learning rate, > 0",
+)
+
+CHOICE = Kind(
+    name="choice",
+    key="update.choice",
+    side=Side.CLIENT,
+    inputs={
+        "total": Input(text="float32[weights]: delta and residual, finite"),
+        "count": Input(text="int: most entries that may be sent, >= 0"),
+        "layout": Input(text="Layout: rows and columns of the network's tensors"),
+        "value_bits": Input(text="float: about what a value costs on the wire, > 0"),
+    },
+    returns="bool[weights]: what is sent, at most count; zeros are left out",
+)
+
+PARTITION = Kind(
+    name="partition",
+    key="task.partition.kind",
+    side=Side.SERVER,
+    inputs={
+        "targets": Input(
+            text="int64[n] classes, or float32[n] or float32[n, k] values"
+        ),
+        "clients": Input(text="int: number of clients, 1 <= clients <= n"),
+        "rng": Input(text="numpy Generator, keyed by run.seed"),
+        "alpha": Input(text="float: task.partition.alpha, > 0"),
+        "classes": Input(text="int: task.partition.classes, >= 1"),
+    },
+    returns="a list with int64[k] for each client: each example at exactly one client",
+)
+
+MASK = Kind(
+    name="mask",
+    key="prune.mask.kind",
+    side=Side.SERVER,
+    optional=True,
+    inputs={
+        "matrix": Input(
+            text="float64[outputs, inputs, ...]: a weight; masked entries are 0"
+        ),
+        "kept": Input(text="bool[outputs, inputs, ...]: entries not masked so far"),
+        "n": Input(text="int: prune.mask.n, 1 <= n < m"),
+        "m": Input(text="int: prune.mask.m"),
+        "block": Input(text="int: prune.mask.block, rows and columns of a block"),
+    },
+    returns="float64 of the same shape: rank of each entry, the greatest stay, over "
+    "all matrices together; or bool: what stays, whatever prune.mask.density says",
+)
+
+KINDS = (
+    IMPORTANCE,
+    PENALTY,
+    CONSENSUS,
+    AGGREGATION,
+    SCHEDULE,
+    RATE_SCHEDULE,
+    CHOICE,
+    PARTITION,
+    MASK,
+)

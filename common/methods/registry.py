@@ -1,0 +1,311 @@
+"""The registry of methods: functions that a configuration chooses by their name.
+
+A method is registered where it is written, by a decorator::
+
+    @method(IMPORTANCE, "l1", laws=("scales",))
+    def mean_magnitude(weights: ChannelWeights) -> Scores:
+        "The mean magnitude of the weights that produce each channel."
+
+The names of its parameters say what it needs, out of the inputs of its kind
+(``fedprune.common.methods.kinds``); it is called with these and nothing else.  Every
+module of this package is searched, so a new file in it is a new method: configuration,
+wire, help and tables are made from what is found.
+
+A key takes the user's own function as well, ``module:function`` or
+``file.py:function``, from this user's command line or TOML file only.  A message never
+names code: it says ``own:function``, and a receiver runs what its own configuration
+names for that key, if that is a function of this name (``resolve``).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, TypeVar
+
+from fedprune.common.errors import ConfigError, PayloadError, Reason
+from fedprune.common.user_code import (
+    did_you_mean,
+    load_function,
+    split_reference,
+)
+
+PACKAGE = "fedprune.common.methods"
+OFF = "none"
+OWN = "own:"  # in messages, before the name of a user's own function
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Side(StrEnum):
+    """The side that runs a method."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A value that methods of a kind may ask for by a parameter of this name.
+
+    Attributes:
+        text: Type, shape, unit and range, for people who write a method.
+        side: The side that has it, where the sides of the kind differ; else None.
+    """
+
+    text: str
+    side: Side | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of methods: one key of the configuration.
+
+    Attributes:
+        name: Its name, such as "importance".
+        key: The key, such as "prune.importance".
+        side: The side that runs it, unless an input of a method says otherwise.
+        inputs: What its methods may ask for, by parameter name.
+        returns: What they return, for people who write a method.
+        forms: Inputs that go together, each set as (required, besides); empty = any.
+        optional: Whether the key may be "none".
+        sums: Whether "a+b" applies one method after another.
+    """
+
+    name: str
+    key: str
+    side: Side
+    inputs: Mapping[str, Input]
+    returns: str
+    forms: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()
+    optional: bool = False
+    sums: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A function that does the work of a key.
+
+    Attributes:
+        kind: Its kind.
+        name: What a configuration calls it: a registered name or a reference to code.
+        function: The function.
+        needs: Names of its parameters without a default, all of them inputs of the
+            kind.
+        laws: Names of the laws that the tests hold it to.
+        own: Whether it is a user's own.
+    """
+
+    kind: Kind
+    name: str
+    function: Callable[..., Any] = field(repr=False)
+    needs: frozenset[str]
+    laws: tuple[str, ...] = ()
+    own: bool = False
+
+    @property
+    def side(self) -> Side:
+        """The side that runs it."""
+        sides = {self.kind.inputs[need].side for need in self.needs} - {None}
+        return Side.CLIENT if Side.CLIENT in sides else self.kind.side
+
+    @property
+    def summary(self) -> str:
+        """First line of its docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401 - each kind has its own
+        """Call it with what it needs of the inputs."""
+        return self.function(**{need: inputs[need] for need in self.needs})
+
+
+_registered: dict[str, dict[str, Method]] = {}
+
+
+def method(
+    kind: Kind, name: str = "", *, laws: tuple[str, ...] = ()
+) -> Callable[[F], F]:
+    """Register a function as a method.
+
+    Args:
+        kind: Its kind.
+        name: Its name; "" = the function's, with dashes.
+        laws: Names of laws that it keeps beyond those of its kind.
+
+    Raises:
+        ValueError: If another function has this name.
+        ConfigError: If it asks for what its kind does not give.
+    """
+
+    def register(function: F) -> F:
+        called = name or function.__name__.replace("_", "-")
+        known = _registered.setdefault(kind.name, {})
+        found = known.get(called)
+        if found is not None and found.function.__module__ != function.__module__:
+            msg = f"{kind.name} '{called}' is registered twice"
+            raise ValueError(msg)
+        known[called] = _made(kind, called, function, laws=laws)
+        return function
+
+    return register
+
+
+def methods(kind: Kind) -> dict[str, Method]:
+    """Return the registered methods of a kind, by name, in alphabetic order."""
+    _discover(tuple(import_module(PACKAGE).__path__))
+    return dict(sorted(_registered.get(kind.name, {}).items()))
+
+
+@cache
+def _discover(folders: tuple[str, ...]) -> None:
+    """Import every module of the package, which registers its methods."""
+    for module in iter_modules(folders):
+        import_module(f"{PACKAGE}.{module.name}")
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """Return the names that a key takes beside a user's own functions."""
+    first = (OFF,) if kind.optional else ()
+    return (*first, *methods(kind))
+
+
+def parts(kind: Kind, name: str) -> tuple[str, ...]:
+    """Return the names that a value is made of: itself, or the terms of "a+b".
+
+    >>> from fedprune.common.methods.kinds import PENALTY
+    >>> parts(PENALTY, "bn-l1+group"), parts(PENALTY, "none")
+    (('bn-l1', 'group'), ())
+    """
+    if kind.optional and name == OFF:
+        return ()
+    known = methods(kind)
+    terms = tuple(name.split("+"))
+    if kind.sums and len(terms) > 1 and all(term in known for term in terms):
+        return terms
+    return (name,)
+
+
+def own_code(kind: Kind, name: str) -> str:
+    """Return the reference to a user's own code that a value is, or ""."""
+    known = methods(kind)
+    return next((part for part in parts(kind, name) if part not in known), "")
+
+
+def check_name(kind: Kind, name: str) -> None:
+    """Refuse a value that is no method's name and no reference to code.
+
+    Code is not looked for: a configuration may be read where its code is not.
+
+    Raises:
+        ConfigError: With the names that there are.
+    """
+    reference = own_code(kind, name)
+    if not reference:
+        return
+    if ":" not in reference:
+        known = names(kind)
+        msg = f"{kind.key} is '{name}'; want one of {', '.join(known)}, or your own "
+        msg += f"'file.py:function'{did_you_mean(name, known)}"
+        raise ConfigError(msg)
+    split_reference(reference)
+
+
+def find(kind: Kind, name: str) -> Method:
+    """Return one method; a user's own is loaded, which runs its file.
+
+    Only for names from this user's own configuration.
+
+    Raises:
+        ConfigError: If there is none of this name, or its parameters do not fit.
+    """
+    found = methods(kind).get(name)
+    if found is not None:
+        return found
+    check_name(kind, name)
+    return _made(kind, name, load_function(name), own=True)
+
+
+def find_all(kind: Kind, name: str) -> tuple[Method, ...]:
+    """Return the methods of a value: none of "none", several of "a+b"."""
+    return tuple(find(kind, part) for part in parts(kind, name))
+
+
+def resolve(kind: Kind, told: str, own: str) -> str:
+    """Return the value that a message means, in this side's own configuration.
+
+    Args:
+        kind: The kind.
+        told: What the message says.
+        own: What this side's own configuration says.
+
+    Raises:
+        PayloadError: If it means code that the own configuration does not name.
+    """
+    if not told.startswith(OWN):
+        return told
+    function = told.removeprefix(OWN)
+    if own_code(kind, own).rpartition(":")[2] != function:
+        detail = (
+            f"the sender's own function '{function}', and {kind.key} is '{own}' here; "
+            f"want 'file.py:{function}' in this device's configuration"
+        )
+        raise PayloadError(Reason.UNKNOWN, kind.key, detail)
+    return own
+
+
+def wire_name(kind: Kind, name: str) -> str:
+    """Return what a message calls the value of a key."""
+    reference = own_code(kind, name)
+    return f"{OWN}{split_reference(reference)[1]}" if reference else name
+
+
+def _made(
+    kind: Kind,
+    name: str,
+    function: Callable[..., Any],
+    *,
+    laws: tuple[str, ...] = (),
+    own: bool = False,
+) -> Method:
+    """Return a function as a method of a kind, its parameters checked."""
+    needs = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is not parameter.empty:
+            continue
+        if parameter.name not in kind.inputs:
+            near = did_you_mean(parameter.name, kind.inputs)
+            msg = f"{kind.name} '{name}' asks for '{parameter.name}'{near}; a function "
+            msg += f"for {kind.key} may ask for {', '.join(kind.inputs)}"
+            raise ConfigError(msg)
+        needs.append(parameter.name)
+    _check_form(kind, name, frozenset(needs))
+    return Method(
+        kind=kind,
+        name=name,
+        function=function,
+        needs=frozenset(needs),
+        laws=laws,
+        own=own,
+    )
+
+
+def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
+    """Refuse inputs that do not go together.
+
+    Raises:
+        ConfigError: With the sets that do.
+    """
+    fits = [must <= needs <= must | besides for must, besides in kind.forms]
+    if kind.forms and not any(fits):
+        sets = "; or ".join(_form(must, besides) for must, besides in kind.forms)
+        msg = f"{kind.name} '{name}' asks for {', '.join(sorted(needs)) or 'nothing'}; "
+        msg += f"want {sets}"
+        raise ConfigError(msg)
+
+
+def _form(must: frozenset[str], besides: frozenset[str]) -> str:
+    more = f" and maybe {', '.join(sorted(besides))}" if besides else ""
+    return f"{', '.join(sorted(must))}{more}"
