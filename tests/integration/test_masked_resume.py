@@ -21,7 +21,7 @@ from fedprune.simulations.runs.api import simulate
 MASKED = {
     "prune.mask.kind": "unstructured",
     "prune.mask.density": 0.3,
-    "prune.mask.steps": 2,
+    "prune.mask.end": 2,
     "prune.width_multiple": 4,
     "rounds.final": 4,
     "update.update_density": 0.3,
@@ -126,7 +126,7 @@ class Federation:
 
     def __init__(self, root, monkeypatch):
         self.task = make_task(
-            prune__mask={"kind": "unstructured", "density": 0.3, "steps": 1},
+            prune__mask={"kind": "unstructured", "density": 0.3, "end": 1},
             rounds__final=5,
         )
         self.run_spec = make_setting(self.task)

@@ -14,7 +14,7 @@ from fedprune.simulations.export.export import export_run
 COMPRESSED = {
     "prune.mask.kind": "unstructured",
     "prune.mask.density": 0.1,
-    "prune.mask.steps": 1,
+    "prune.mask.end": 1,
     "prune.width_multiple": 4,
     "rounds.final": 4,
     "update.update_density": 0.12,

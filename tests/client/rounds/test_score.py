@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.codec.examples import SETTINGS
+from helpers.methods import names_on
+from helpers.scores import Scaled
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +16,15 @@ from torch import nn
 
 from fedprune.client.rounds.measure import balanced
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.score import CRITERIA, score
+from fedprune.client.rounds.score import score
+from fedprune.common.methods.kinds import IMPORTANCE
+from fedprune.common.methods.registry import Side
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure
-from fedprune.common.task import Task
 
 EXAMPLES = make_examples(20)
+CRITERIA = names_on(IMPORTANCE, Side.CLIENT)
 
 
 def tiny():
@@ -92,13 +96,6 @@ def test_without_norms_taylor_is_gradient_times_weight_of_each_row():
     np.testing.assert_allclose(
         score_tiny(model, structure=structure), wanted, rtol=1e-4
     )
-
-
-class Scaled(Task):
-    """A task whose loss is seven times as large."""
-
-    def loss(self, outputs, targets):
-        return 7.0 * super().loss(outputs, targets)
 
 
 def test_scaling_the_loss_scales_the_score():
