@@ -1,9 +1,9 @@
 """The Flower app of one client: bytes out of a message, a round, bytes into a message.
 
-A device says in its own node configuration who it is and where its data is
-(``client-id``, ``config``, ``data``, ``share``, ``state-dir``), and takes nothing of
-that from the server.  A simulated node plays the client of its number
-(``partition-id``) with the run's configuration.
+A device's own node configuration states its client id and data (``client-id``,
+``config``, ``data``, ``share``, ``state-dir``); the server sets none of these.
+A simulated node plays the client of its number (``partition-id``) with the run's
+configuration.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ from fedprune.common.flower.payload import (
     RECORD,
     RUN,
     STRUCTURE,
-    STYPE,
     check_payload,
+    payload_array,
     read_about,
 )
 from fedprune.common.flower.run_config import read_app_config
@@ -43,25 +43,25 @@ app = ClientApp()
 
 
 class _Resident:
-    """What stays in this process between messages: of the node that was served last.
+    """Model cache of this process, for the node that was served last.
 
-    Flower hands a message to a function and takes an answer, so whatever is to outlive
-    a message belongs to the process.  Some processes serve one message only; in those
-    that stay networks and data are built once.
+    Flower calls a function for each message, so objects that outlive a message belong
+    to the process.  Some processes serve one message only; in those that stay, networks
+    and data are built once.
     """
 
     def __init__(self) -> None:
         self.evaluated = ("", b"")  # the run and the plan that were evaluated last
         self._own: dict[str, object] = {}
-        self._bench: ModelCache | None = None
+        self._cache: ModelCache | None = None
 
     def cache(self, own: Mapping[str, object], *, is_device: bool) -> ModelCache:
-        """Return the workbench of a node's configuration."""
-        if self._bench is None or self._own != dict(own):
+        """Return the model cache for a node's configuration."""
+        if self._cache is None or self._own != dict(own):
             task = device.device_task(own) if is_device else Task(read_app_config(own))
-            self._bench, self._own = ModelCache(task), dict(own)
+            self._cache, self._own = ModelCache(task), dict(own)
             self.evaluated = ("", b"")
-        return self._bench
+        return self._cache
 
 
 _resident = _Resident()
@@ -69,11 +69,11 @@ _resident = _Resident()
 
 @app.query(HELLO)
 def hello(message: Message, context: Context) -> Message:
-    """Tell the server which client this node is."""
-    cache, name = _bench(context), _client_id(context)
+    """Answer with this node's client id and number of examples."""
+    cache, name = _cache(context), _client_id(context)
     cache.follow(*_about(message))
-    held = len(cache.data(name).train)
-    answer = ConfigRecord({"client-id": name, "examples": held})
+    count = len(cache.data(name).train)
+    answer = ConfigRecord({"client-id": name, "examples": count})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
 
@@ -81,7 +81,7 @@ def hello(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Answer one plan."""
     torch.set_num_threads(1)
-    cache = _bench(context)
+    cache = _cache(context)
     plan = codec.decode_plan(
         _read(message, ARRAY, cache.task),
         cache.task.config.device.max_bytes,
@@ -93,12 +93,12 @@ def train(message: Message, context: Context) -> Message:
     store = ClientStore(root / plan.run_id, name)
     opened = open_plan(plan, cache, store)
     blob = run_round(opened, cache, store)
-    answer = ArrayRecord({ARRAY: Array("uint8", (len(blob),), STYPE, blob)})
+    answer = ArrayRecord({ARRAY: payload_array(blob, Array)})
     content = RecordDict({RECORD: answer})
     if store.has_lost(plan.acknowledged):
         content[NOTES] = ConfigRecord({LOST: True})
         text = f"round {plan.round}: the residual of {name} is missing or damaged under"
-        print(f"warning: {text} {root / plan.run_id}; it goes on without", flush=True)  # noqa: T201 - the device's own output
+        print(f"warning: {text} {root / plan.run_id}; it continues without", flush=True)  # noqa: T201 - the device's own output
     which = (plan.run_id, plan.broadcast.plan.digest)
     if _is_device(context) and _resident.evaluated != which:
         model, _ = judged(opened, cache)
@@ -109,9 +109,9 @@ def train(message: Message, context: Context) -> Message:
 
 @app.query(DELIVER)
 def deliver(message: Message, context: Context) -> Message:
-    """Keep the network that the run ended with."""
+    """Store the final network of the run."""
     torch.set_num_threads(1)
-    cache = _bench(context)
+    cache = _cache(context)
     cache.follow(*_about(message))
     found = device.take_final(
         _root(context),
@@ -141,7 +141,7 @@ def _root(context: Context) -> Path:
     return Path(str(where.get(node.STATE) or "fedprune-state"))
 
 
-def _bench(context: Context) -> ModelCache:
+def _cache(context: Context) -> ModelCache:
     is_device = _is_device(context)
     own = context.node_config if is_device else context.run_config
     return _resident.cache(own, is_device=is_device)
@@ -151,7 +151,7 @@ def _client_id(context: Context) -> str:
     if _is_device(context):
         return str(context.node_config[node.CLIENT_ID])
     number = int(context.node_config.get("partition-id", 0))
-    count = _bench(context).task.config.task.clients
+    count = _cache(context).task.config.task.clients
     if number >= count:
         msg = f"there is no client for node {number}: task.clients is {count}"
         raise ConfigError(msg)

@@ -20,10 +20,11 @@ _PORTS = 65536
 @app.command()
 def client(
     server: Annotated[
-        str, typer.Option("--server", metavar="HOST:PORT", help="Where the server is.")
+        str,
+        typer.Option("--server", metavar="HOST:PORT", help="The server's address."),
     ],
     id_: Annotated[
-        str, typer.Option("--id", metavar="NAME", help="Which client this is.")
+        str, typer.Option("--id", metavar="NAME", help="Client id of this device.")
     ],
     file: Annotated[
         Path | None,
@@ -33,7 +34,7 @@ def client(
         str, typer.Option(metavar="SOURCE", help="Replaces task.data.")
     ] = "",
     partition: Annotated[
-        str, typer.Option(metavar="K/N", help="Play part K of N of the data.")
+        str, typer.Option(metavar="K/N", help="Train on part K of N of the data.")
     ] = "",
     tls: Annotated[
         Path | None,

@@ -1,12 +1,12 @@
-"""Runs what a SuperNode has received, in one process that stays.
+"""Executor of a SuperNode's messages, in one process that stays.
 
-Flower starts a new Python for every message, and runs the code that the message's run
-brought along.  This runs the installed code and no other, and keeps torch, data and
-networks in memory: less of it, and seconds less for every round.
+Flower starts a new Python for every message, and runs the code in the message's app
+bundle.  This process runs installed code only, and keeps torch, data and networks in
+memory, which saves memory, and seconds in every round.
 
-It speaks the SuperNode's runtime interface of Flower 1.41 as ``flower-superexec`` and
+It uses the SuperNode's runtime interface of Flower 1.41 as ``flower-superexec`` and
 ``flwr-clientapp`` do: names that Flower does not document.  No other file of the client
-imports them; they may move in any minor release, which is why ``flwr`` is held below
+imports them; they may move in any minor release, so ``flwr`` is pinned below
 1.42 (the server's are in ``server/devices/serverapp.py``).
 """
 
@@ -40,21 +40,21 @@ from flwr.supernode.runtime.run_clientapp import (
 from fedprune.client import app as client_app
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import check_app
-from fedprune.common.text import one_line
+from fedprune.common.text import say
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
-_INPUT_S = 300.0  # a task whose message has not come by then is given up
+_INPUT_S = 300.0  # time limit for the message of a task
 _PUSH_S = 30.0
 _GUARDED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 
 class Executor:
-    """Takes one task after another from a SuperNode.
+    """Executes one task of a SuperNode after another.
 
     Args:
         address: The SuperNode's runtime interface, on this machine.
-        secret: What both have in common, so that no other user takes tasks.
+        secret: Shared with the SuperNode, so that no other user can pull tasks.
     """
 
     def __init__(self, address: str, secret: bytes) -> None:
@@ -76,7 +76,7 @@ class Executor:
         """Work until the process that started this one has ended.
 
         Every task has a thread, since one whose run has ended waits for its message
-        for ever; the work itself is done one task after another.
+        for ever; messages are answered one after another.
         """
         parent = os.getppid()
         while os.getppid() == parent:
@@ -85,7 +85,7 @@ class Executor:
                 threading.Thread(target=self._task, args=(token,), daemon=True).start()
 
     def _next(self) -> str:
-        """Return the token of the next task; after a pause nothing."""
+        """Return the token of the next task, "" after a pause without one."""
         wanted = AcquireTaskRequest(supported_task_types={TaskType.CLIENT_APP})
         try:
             found = self._node.AcquireTask(wanted)
@@ -98,7 +98,7 @@ class Executor:
         return ""
 
     def _task(self, token: str) -> None:
-        """Take the input of one task, answer it, hand the answer over."""
+        """Pull the input of one task, answer it, push the answer."""
         client = RuntimeHttpClient.from_server_address(
             server_address=self._address,
             insecure=True,
@@ -135,7 +135,7 @@ class Executor:
 
 
 def answer(message: Message, context: Context, fab: bytes) -> tuple[Message, str]:
-    """Return the reply to a message, and why it failed, if it did."""
+    """Return the reply to a message, and the reason of a failure, else ""."""
     started = time.monotonic()
     say(f"{_name(message)}: received")
     try:
@@ -163,25 +163,25 @@ def _name(message: Message) -> str:
 
 
 def beat(client: RuntimeHttpClient) -> bool:
-    """Tell the SuperNode that a task is worked on; return whether it was reached.
+    """Send the SuperNode a heartbeat of a task; return whether it was reached.
 
-    A SuperNode that was started again knows nothing of the task.  Flower's own beat
-    ends the process then, and the next tasks with it; here the answer is lost alone.
+    A restarted SuperNode does not know the task.  Flower's own heartbeat then ends the
+    process, and the next tasks with it; here only the answer is lost.
     """
     try:
         client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
     except httpx.TransportError:
         return False
     except httpx.HTTPStatusError:
-        pass  # it is there
+        pass  # it was reached
     return True
 
 
 def patience() -> RetryInvoker:
-    """Return how requests are retried: not for long, the node is on this machine.
+    """Return the retry policy of requests: short, as the node is on this machine.
 
-    What the SuperNode refuses is not asked again; Flower's own retrying ends the
-    process when a token is no longer known.
+    A refused request is not retried; Flower's own policy ends the process when a token
+    is no longer known.
     """
     return RetryInvoker(
         wait_gen_factory=exponential,
@@ -189,11 +189,6 @@ def patience() -> RetryInvoker:
         max_tries=None,
         max_time=_PUSH_S,
     )
-
-
-def say(text: str) -> None:
-    """Print one line for the operator; a server may have written what it says."""
-    print(one_line(text), flush=True)  # noqa: T201 - the client's own output
 
 
 def main(arguments: list[str] | None = None) -> None:

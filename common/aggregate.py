@@ -1,7 +1,7 @@
-"""Sums that do not depend on order, so engine and worker count do not matter.
+"""Aggregation: weighted sums of deltas that do not depend on the order of clients.
 
-Each contribution is rounded once to int64 fixed point and then added; integer
-addition is associative, so any split over workers gives the same bits.  The bound on
+Each delta is rounded once to int64 fixed point and then added; integer addition is
+associative, so any engine and any split over workers gives the same bits.  The bound on
 one entry is proven from the size of the cohort, so that no sum can overflow.
 """
 
@@ -24,7 +24,7 @@ class Limits:
     """Bounds that keep every sum inside int64.
 
     Attributes:
-        clients: Most updates that are ever added, >= 1.
+        clients: Most updates that are added, >= 1.
         max_examples: Largest weight of one update, >= 1.
     """
 

@@ -1,8 +1,8 @@
-"""One batch through the whole of local training, before a run or a device starts.
+"""Dry run: one batch through all of local training, before a run or a device starts.
 
-Data, network, loss and metric are tried together: what does not fit is said at the door
-in one line, and not by every client of the first round.  Everything happens on copies
-and on a random stream of its own, so nothing that follows is changed by it.
+Data, network, loss and metric are tried together: a mismatch is reported before the
+start in one line, and not by every client of the first round.  It works on copies and
+on its own random stream, so it does not change the results of the run.
 """
 
 import copy
@@ -26,9 +26,9 @@ from fedprune.common.task import Task
 from fedprune.common.text import first_line
 
 _EXAMPLES = 8
-_RATE = 1e-3  # of the one step; nothing of it is kept
-_SAME = 1e-4  # how far two runs of one network may be apart
-_SUM = 1e-4  # how far the sum of probabilities in float32 or bfloat16 may be from 1
+_RATE = 1e-3  # of the one step, whose weights are discarded
+_SAME = 1e-4  # largest difference of two runs of one network
+_SUM = 1e-4  # largest difference from 1 of a sum of probabilities in bfloat16
 
 
 def first_batch(task: Task) -> Batch:
@@ -53,14 +53,14 @@ def declared_batch(task: Task) -> Batch:
 
 
 def check_data(task: Task) -> tuple[str, ...]:
-    """Refuse data that do not fit what the configuration says of them.
+    """Refuse data that contradict the configuration.
 
     Returns:
-        One line for each thing that is possible and seldom meant.
+        One line for each valid but unusual finding.
 
     Raises:
         DataError: If inputs have another shape than declared, or targets are not of
-            the kind that the loss takes.
+            the kind that the loss needs.
     """
     declared, found = task.config.task.input_shape, task.dataset.input_shape
     if declared and tuple(declared) != tuple(found):
@@ -81,7 +81,7 @@ def check_data(task: Task) -> tuple[str, ...]:
 
 
 def _not_classes(task: Task) -> str:
-    """Return what is wrong with floating targets under cross-entropy."""
+    """Return the message about floating targets under cross-entropy."""
     targets = task.dataset.train.targets.reshape(len(task.dataset.train), -1)
     width = targets.shape[1]
     one_hot = width > 1 and bool(np.isin(targets, (0, 1)).all())
@@ -113,12 +113,12 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
     """Take a batch through network, loss, metric and one step of training.
 
     Args:
-        task: Gives loss and metric.
+        task: Loss and metric.
         model: The dense network; left as it was.
         batch: Examples of the task.
 
     Returns:
-        One line for each thing that is possible and seldom meant.
+        One line for each valid but unusual finding.
 
     Raises:
         ConfigError: If the network does not fit the task.
@@ -135,10 +135,10 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
 
 
 def check_steady(task: Task, model: nn.Module, batch: Batch) -> None:
-    """Refuse a network that is random in eval mode: no cut of it can be checked.
+    """Refuse a network that is random in eval mode: its cuts could not be checked.
 
     Raises:
-        ConfigError: If it gives two answers for the same inputs.
+        ConfigError: If two runs on the same inputs differ.
     """
     with _sealed(task.config.run.seed), torch.no_grad():
         trial = lay_out(_copy(model), batch.inputs).eval()
@@ -173,7 +173,7 @@ def dry_run_cut(
 
 @contextmanager
 def _sealed(seed: int) -> Iterator[None]:
-    """Run a block on a random stream of its own and leave every global one alone."""
+    """Run a block on its own random stream and restore every global one."""
     # The network's own code may draw from any of them.
     python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
@@ -193,7 +193,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _outputs(task: Task, model: nn.Module, batch: Batch, when: str) -> Tensor:
-    """Return what a network gives for a batch, once it is of the right form."""
+    """Return the outputs of a network for a batch, checked against the task."""
     try:
         found: object = model(batch.inputs)
     except FedPruneError:
@@ -248,7 +248,7 @@ def _check_shape(task: Task, outputs: Tensor, batch: Batch, when: str) -> None:
 
 
 def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> None:
-    """Refuse outputs that are not as many as the values of the targets."""
+    """Refuse outputs of another number than the values of the targets."""
     count = len(batch.targets)
     wanted = batch.targets[0].numel()
     if whole and outputs[0].numel() == wanted:

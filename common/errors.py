@@ -1,4 +1,4 @@
-"""Every error that FedPrune raises on purpose, and the exit code each one ends with.
+"""Errors: every class that FedPrune raises on purpose, with its exit code.
 
 The tree::
 
@@ -11,8 +11,8 @@ The tree::
     +-- RoundError           4  too few clients answered
     +-- IntegrityError       6  a file is truncated, changed or foreign
 
-A message says what was found, what was wanted, and where; foreign errors are
-translated at the edge with ``from``.
+A message gives the value found, the value wanted, and the location; errors of other
+libraries are translated where they are called, with ``from``.
 """
 
 from enum import StrEnum
@@ -31,17 +31,17 @@ class ConfigError(FedPruneError):
 
 
 class StructureError(ConfigError):
-    """The network holds an operation whose channels cannot be followed safely."""
+    """The network has an operation whose channels cannot be followed safely."""
 
 
 class DataError(FedPruneError):
-    """Data is missing, empty or of the wrong form."""
+    """Data is missing, empty or of the wrong shape or type."""
 
     exit_code = 3
 
 
 class Reason(StrEnum):
-    """Why a message was refused: one code for each family of checks."""
+    """Reason of a refusal: one code for each family of checks."""
 
     TOO_LARGE = "TOO_LARGE"
     BAD_FRAME = "BAD_FRAME"
@@ -70,7 +70,7 @@ class PayloadError(FedPruneError):
         self.field = field
 
 
-class StaleUpdate(PayloadError):  # noqa: N818 - it names what came, not a fault
+class StaleUpdate(PayloadError):  # noqa: N818 - it names the message, not a fault
     """A valid message that answers another run, round, plan or model."""
 
 
@@ -81,6 +81,6 @@ class RoundError(FedPruneError):
 
 
 class IntegrityError(FedPruneError):
-    """A file of a run is truncated, changed, or belongs to something else."""
+    """A file is truncated, changed, or belongs to another run or network."""
 
     exit_code = 6

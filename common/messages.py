@@ -1,7 +1,7 @@
-"""The values that cross a boundary: between server and client, and between modules.
+"""Messages as values: data between server and client, and between modules.
 
 Everything here is a frozen dataclass of plain values and numpy arrays; no torch,
-no Flower.  Arrays are C-contiguous and are not written to by whoever receives them.
+no Flower.  Arrays are C-contiguous, and a receiver does not write to them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from fedprune.common.spec import Indices, Mask, PrunePlan, Vector, WeightMask, d
 
 
 class Phase(StrEnum):
-    """What a round is for."""
+    """The phase of a run that a round belongs to."""
 
     WARMUP = "warmup"
     SPARSIFY = "sparsify"
@@ -39,11 +39,11 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What the broadcast scored on a client's own validation part.
+    """Loss and accuracy of the broadcast on a client's own validation part.
 
     Attributes:
         loss_sum: Sum of the losses of the examples, finite, >= 0.
-        correct: Examples classified rightly, 0 <= correct <= count; for a
+        correct: Examples classified correctly, 0 <= correct <= count; for a
             regression 0.
         count: Number of examples, >= 0.
     """
@@ -55,10 +55,10 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How a client trains in one round; travels with every plan.
+    """Settings of local training in one round; part of every plan.
 
     Attributes:
-        epochs: Passes over the client's training part, >= 0; 0 = only measure.
+        epochs: Passes over the client's training part, >= 0; 0 = measure only.
         batch: Examples of one local step, >= 1.
         lr: Learning rate of SGD, > 0.
         momentum: 0 <= momentum < 1; fresh in every round.
@@ -71,8 +71,8 @@ class TrainSettings:
         values: How values travel: "int8", "float32" or "step" (``codec.VALUES``).
         step_error: Share of a tensor's energy that "step" may lose,
             0 < step_error <= 1.
-        error_feedback: Whether what was not sent is added to the next delta.
-        decay: Factor on the residual for each round away, 0 <= decay <= 1.
+        error_feedback: Whether the residual is added to the next delta.
+        decay: Factor on the residual for each missed round, 0 <= decay <= 1.
         distill_weight: Weight of the teacher in the loss, 0 <= weight <= 1.
         temperature: Temperature of the distillation, > 0.
         importance: Name of the criterion that clients score by, "own:function", or
@@ -80,8 +80,8 @@ class TrainSettings:
         measure: Whether batch-norm moments of the broadcast are sent back.
         freeze: Whether batch norm runs on the broadcast's statistics while training.
         clip: Largest L2 norm of a gradient, >= 0; 0 = not clipped.
-        validation: Share of the client's data that only judges the broadcast,
-            0 <= validation < 1.
+        validation: Share of the client's data that is kept for validation of the
+            broadcast, 0 <= validation < 1.
         score_examples: Most training examples that importance is measured on, >= 1.
         seed: Seed of the run's random streams, 0 <= seed < 2**63.
     """
@@ -116,7 +116,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GridWeights:
-    """Weights as integers: level times the step of its row (``codec/grid/format.py``).
+    """Weights on a quantisation grid: level times step (``codec/grid/format.py``).
 
     Attributes:
         codes: Step of each row of the model spec as an octave, uint8[rows], 0..63;
@@ -129,7 +129,7 @@ class GridWeights:
 
     @cached_property
     def name(self) -> bytes:
-        """Digest of codes and levels: which broadcast a change starts from."""
+        """Digest of codes and levels: identifies the base of a change."""
         return digest_of(self.codes.tobytes(), self.levels.astype("<i2").tobytes())
 
 
@@ -139,8 +139,8 @@ class Broadcast:
 
     Attributes:
         plan: The plan that they belong to.
-        weights: Encoded weights: whole (``codec.decode_weights`` reads them), or what
-            changed since an earlier broadcast (``codec.decode_change``).
+        weights: Encoded weights: whole (``codec.decode_weights``), or the change
+            since an earlier broadcast (``codec.decode_change``).
         digest: Digest of the DECODED weights.
         statistics: Batch-norm moments that belong to them, or None.
     """
@@ -153,24 +153,24 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundPlan:
-    """What the server asks of a client in one round: one message down.
+    """The plan of one round for a client: one message down.
 
     Attributes:
         run_id: Name of the run.
         round: Number of the round, from 1.
-        phase: What the round is for.
+        phase: Phase of the round.
         client_id: The client that is asked.
         acknowledged: The last round in which this client's answer was accepted, 0
             for none.
-        settings: How to train.
+        settings: Settings of local training.
         structure: Digest of the structure of the original network.
-        structure_json: The structure itself, or empty when the client holds it.
+        structure_json: The structure itself, or empty when the client has stored it.
         broadcast: The current network.
         targets: bool[units], the channels that the penalty shrinks; None = all.
         mask: Digest of the weight mask that the broadcast is under, or empty.
-        weight_mask: That mask, or None when the client holds it.
+        weight_mask: That mask, or None when the client has stored it.
         teacher: Digest of the teacher's decoded weights, or empty for none.
-        teacher_broadcast: The teacher, or None when the client holds it.
+        teacher_broadcast: The teacher, or None when the client has stored it.
         teacher_statistics: Pooled batch-norm moments of the teacher's own weights, or
             None without batch norm: they were measured after it was first sent.
         keep_broadcast: Whether this broadcast will be the next teacher, so that the
@@ -212,15 +212,16 @@ class SparseDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantisedDelta:
-    """A sparse delta on the grid on which it travels.
+    """A sparse delta after quantisation, as it is encoded.
 
     Attributes:
         size: Length of the dense vector.
         indices: Positions sent, int64[k], strictly rising.
-        values: Levels, int8[k], none of them 0; float32[k] for kinds of floats.
+        values: Levels, int8[k], none of them 0; float32[k] for value formats of
+            floats.
         scales: Scale code of each row or tensor of the model spec, uint8; 0 = one
-            without entries.  Empty for kinds of floats.
-        kind: How values travel, as in ``TrainSettings.values``.
+            without entries.  Empty for value formats of floats.
+        kind: Value format, as in ``TrainSettings.values``.
     """
 
     size: int
@@ -232,21 +233,21 @@ class QuantisedDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientUpdate:
-    """The whole answer of a client: one message up.
+    """The update of a client, its whole answer to a round: one message up.
 
     Attributes:
         run_id: Name of the run that it answers.
         round: The round that it answers.
-        client_id: Who answers.
+        client_id: The client that answers.
         plan: Digest of the prune plan that it was trained under.
-        base: Digest of the broadcast weights that the delta starts from.
+        base: Digest of the broadcast weights that the delta is encoded against.
         num_examples: Examples trained on, >= 1; the weight in the mean.
         loss: Mean training loss of the last local epoch, finite.
-        delta: What changed.
+        delta: The quantised delta.
         importance: float32[kept units], finite, >= 0, or None when not asked for or
-            abstained.
+            not measured.
         statistics: Batch-norm moments of the broadcast, or None when not asked for.
-        validation: What the broadcast scored on the client's validation part.
+        validation: Validation of the broadcast on the client's validation part.
     """
 
     run_id: str

@@ -1,8 +1,8 @@
-"""JSON and TOML from outside: read, or refused with a ValueError that says why.
+"""Parsing of untrusted JSON and TOML: the content, or a ValueError with the reason.
 
-The parsers of the standard library also raise RecursionError, and hand on what later
-fails in the middle of something: halves of surrogate pairs, which no terminal and no
-file takes, whole numbers that are no float, and nests that nothing else can walk.
+The parsers of the standard library also raise RecursionError, and accept values that
+cause errors later: halves of surrogate pairs, which no terminal and no file can encode,
+whole numbers too large for a float, and nesting too deep for other code.
 """
 
 import json
@@ -19,15 +19,15 @@ Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
 
 
 def parse_json(data: bytes | str, pairs: Pairs | None = None) -> Any:  # noqa: ANN401 - as json.loads
-    r"""Return what a JSON text holds.
+    r"""Return the content of a JSON text.
 
     Args:
         data: The text, or its bytes in UTF-8.
         pairs: Makes an object of its names and values, instead of ``dict``.
 
     Raises:
-        ValueError: If it is no JSON, nested too deep, or holds a text or a number that
-            cannot be passed on.
+        ValueError: If it is not JSON, nested too deep, or has a text or a number that
+            other code cannot use.
 
     >>> parse_json(b'{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -48,8 +48,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Return the table of a TOML text.
 
     Raises:
-        ValueError: If it is no TOML, too long, or nested too deep; the line is told
-            where ``tomllib`` does.
+        ValueError: If it is not TOML, too long, or nested too deep; with the line
+            where ``tomllib`` gives one.
 
     >>> parse_toml("a.b = 1")
     {'a': {'b': 1}}
@@ -70,7 +70,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _check(value: object) -> None:
-    """Refuse what cannot be passed on, wherever it is inside of ``value``."""
+    """Refuse texts and numbers inside of ``value`` that other code cannot use."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         inner: list[object] = []

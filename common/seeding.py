@@ -19,7 +19,7 @@ _TORCH_SEED_BITS = 63
 
 
 class Use(StrEnum):
-    """What a random stream is for; two uses never share numbers."""
+    """Purpose of a random stream; two uses never share numbers."""
 
     INIT = "init"
     PARTITION = "partition"
@@ -40,9 +40,9 @@ def stream_seed(seed: int, round_: int, key: str, use: Use) -> int:
 
     Args:
         seed: Seed of the run.
-        round_: Round of the stream, from 1; 0 for what happens before the rounds.
-        key: Whose stream it is: a client id, or a name such as ``"server"``.
-        use: What the numbers are for.
+        round_: Round of the stream, from 1; 0 before the rounds.
+        key: Owner of the stream: a client id, or a name such as ``"server"``.
+        use: Purpose of the numbers.
 
     Returns:
         An integer, 0 <= value < 2**128; equal parts give equal seeds on every
@@ -62,7 +62,7 @@ def generator(seed: int, round_: int, key: str, use: Use) -> np.random.Generator
     >>> bool(first == second)
     True
     """
-    # PCG64 by name: default_rng may choose another bit generator one day.
+    # PCG64 explicitly: default_rng may choose another bit generator one day.
     return np.random.Generator(np.random.PCG64(stream_seed(seed, round_, key, use)))
 
 

@@ -1,10 +1,10 @@
-"""What a network is on the wire: names and shapes, prune plan, weight mask, digests.
+"""Specification of a network on the wire: shapes, prune plan, weight mask, digests.
 
 Frozen dataclasses of plain values and numpy arrays; no torch, no Flower.
 
-Vocabulary: a *unit* is one prunable channel of the ORIGINAL network, numbered
-0..units-1; a *keep mask* is bool[units], True = kept; *digest* is 16 bytes of
-blake2b.
+Vocabulary (``docs/glossary.md``): a *unit* is the smallest part of the ORIGINAL network
+that a plan keeps or cuts, numbered 0..units-1; a *keep mask* is bool[units], True =
+kept; a *digest* is 16 bytes of blake2b.
 """
 
 from dataclasses import dataclass
@@ -80,10 +80,10 @@ class ModelSpec:
     """Names and shapes of the network that a round trains: the receiver's schema.
 
     Attributes:
-        tensors: Trained tensors in model order; weights travel flat in this order.
+        tensors: Trained tensors in model order; flat weights are in this order.
         moments: Number of batch-norm channels, all layers together; statistics
-            travel as float[moments].
-        units: Number of kept units; importances travel as float32[units].
+            are float[moments].
+        units: Number of kept units; importances are float32[units].
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -122,14 +122,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PrunePlan:
-    """Which units of the original network are kept.
+    """A prune plan: the units of the original network that are kept.
 
     Attributes:
-        structure: Digest of the structure whose units are meant.
+        structure: Digest of the structure that the units belong to.
         keep: bool[units of the original], True = kept.
         parent: Digest of the plan that this one was cut from; empty for the first.
-        rollback: True when this plan, or one that it was cut from, gave units back.
-            The ``parent`` of a plan that does is the ancestor that it restores.
+        rollback: True when this plan, or one that it was cut from, is a rollback.
+            The ``parent`` of a rollback is the plan that it restores.
     """
 
     structure: bytes
@@ -148,7 +148,7 @@ class PrunePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMask:
-    """Which entries of a network's flat weights may be other than zero.
+    """A weight mask: the entries of the flat weights that may be other than zero.
 
     Attributes:
         plan: Digest of the prune plan whose network is masked.
@@ -174,7 +174,7 @@ class WeightMask:
 
     @property
     def positions(self) -> Indices:
-        """Kept positions, int64[k], rising: what an update under this mask sends."""
+        """Kept positions, int64[k], rising: the entries of an update under the mask."""
         return np.flatnonzero(self.keep).astype(np.int64)
 
     def apply(self, weights: Vector) -> Vector:

@@ -1,8 +1,8 @@
-"""Text from outside, made fit for a terminal, a log and a report."""
+"""Text from outside, made printable for a terminal, a log and a report."""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 500  # characters of one reason
@@ -15,10 +15,10 @@ def printable(text: object, longest: int = LONGEST) -> str:
 
     Control and format characters (line ends, terminal escapes, marks that turn the
     direction of writing, halves of surrogate pairs) are written as Python escapes, so
-    that nobody who names a client or a reason can write on the screen of a server.
+    that a remote client's name or reason cannot control the terminal of a server.
 
     Args:
-        text: A text, or what ``str`` makes one of; that may fail.
+        text: A text, or an object for ``str``, which may fail.
         longest: Most characters returned, >= 1; a cut text ends in an ellipsis.
 
     >>> printable("no\nsuch \x1b[31mfile")
@@ -41,7 +41,7 @@ def one_line(message: object) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Return one printable line about an error: its class, and what it says.
+    """Return one printable line about an error: its class and its message.
 
     >>> told(KeyError("name"))
     "KeyError: 'name'"
@@ -54,11 +54,11 @@ def told(error: BaseException) -> str:
 
 
 def first_line(error: BaseException, *, kind: bool = False) -> str:
-    r"""Return the first line of what an error says, printable; its class if nothing.
+    r"""Return the first line of an error's message, printable; its class if empty.
 
     Args:
         error: Any error, of foreign code too.
-        kind: Whether its class comes before what it says.
+        kind: Whether its class comes before the message.
 
     >>> first_line(ValueError("no such layer\nTraceback ..."))
     'no such layer'
@@ -70,6 +70,29 @@ def first_line(error: BaseException, *, kind: bool = False) -> str:
     if not lines:
         return name
     return printable(f"{name}: {lines[0]}" if kind else lines[0])
+
+
+def say(text: object) -> None:
+    """Print a text as one printable line to standard output, unbuffered."""
+    print(one_line(text), flush=True)  # noqa: T201 - the operator's terminal
+
+
+def and_more(names: Sequence[object], most: int, separator: str = ", ") -> str:
+    """Return the first names of a list, and the count of those left out.
+
+    Args:
+        names: The names; of none the text is empty.
+        most: Most names that are written out, >= 1.
+        separator: Text between two names.
+
+    >>> and_more(["a", "b", "c", "d"], 2)
+    'a, b and 2 more'
+    >>> and_more(["a", "b"], 2)
+    'a, b'
+    """
+    shown = separator.join(map(str, names[:most]))
+    more = len(names) - most
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lists
@@ -88,10 +111,10 @@ def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lis
 
 
 def as_json(value: object) -> object:
-    """Return a value as JSON knows it.
+    """Return a value as JSON types.
 
     NumPy values become lists and numbers, a number that is not finite becomes None,
-    because JSON has none, and what JSON has no name for becomes its ``repr``.
+    because JSON has none, and an object of any other type becomes its ``repr``.
 
     >>> as_json({"a": (1, float("nan"))})
     {'a': [1, None]}
@@ -106,7 +129,7 @@ def as_json(value: object) -> object:
         return [as_json(item) for item in value]
     if value is None or isinstance(value, str | int):
         return value
-    # What cannot be written would end a run.
+    # An object that JSON cannot write would end a run.
     shown = os.fspath(value) if isinstance(value, os.PathLike) else repr(value)
     return printable(shown, _LONGEST_PATH)
 
@@ -116,7 +139,7 @@ def _as_text(value: object) -> str:
         return value
     try:
         return str(value)
-    except Exception:  # what came from outside may raise anything
+    except Exception:  # an object from outside may raise any error
         return f"({type(value).__name__} without a text)"
 
 

@@ -1,22 +1,22 @@
-"""Whose code runs: files and run folders are data, and what they name is not obeyed.
+"""Trust in named code: files and run folders are data, and their code runs on consent.
 
 A model file and a run folder's configuration may *name* code: ``module:function``,
-``file.py:function``, or a network that a library would fetch.  Such a name is obeyed
-only if this user's own command started the run, which is written down in this user's
-own state folder and nowhere else::
+``file.py:function``, or a network that a library would fetch.  Such code runs only if a
+command of this user started the run, which is recorded in this user's own state folder
+and nowhere else::
 
     $FEDPRUNE_STATE, or $XDG_STATE_HOME/fedprune, or ~/.local/state/fedprune     0700
         trusted/<sha256 of the run id>.json                                     0600
             {"run_id": ..., "code": {reference: {"place": ..., "sha256": ...}}}
-        server-<digest of a server's folder>/trusted/...       of what it may carry out
+        server-<digest of a server's folder>/trusted/...       of runs it may execute
 
-So a run goes on without a question where it was started, as long as its code is what
-and where it was then; anybody else's run id, file or folder leads to a refusal.  What
-is digested: the bytes of ``file.py``, which are then compiled as they are, never read
+So a run is resumed without a question where it was started, while its code has the same
+place and content; a run id, file or folder of any other user is refused.  Digested are
+the bytes of ``file.py``, which are then compiled as they are, never read
 from a ``.pyc``; of ``package.module`` the source files of the package and of the
-module, which are looked up without importing either.  A module is imported as Python
-does it, so the bytecode beside its source counts as installed, and what code imports
-is not followed: both lie where this user has put them.
+module, which are located without importing either.  A module is imported as Python
+does it, so the bytecode beside its source counts as installed, and the imports of that
+code are not followed: this user has installed both.
 """
 
 import hashlib
@@ -45,14 +45,14 @@ from fedprune.common.user_code import (
 
 STATE_VARIABLE = "FEDPRUNE_STATE"
 
-_OTHERS = 0o077  # whatever others than the owner may do
+_OTHERS = 0o077  # all permissions of others than the owner
 _SHOWN = 8
 _NAMED = 32  # hex digits that name a server's folder
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Code as it is on this machine.
+    """A piece of code on this machine: its source file and digest.
 
     Attributes:
         place: Its source file; "" for a network that a library fetches.
@@ -64,13 +64,13 @@ class Code:
 
 
 def code_of_model(name: str) -> str:
-    """Return the code that a model's name stands for, "" for other networks.
+    """Return the code reference in a model's name, "" for other networks.
 
     >>> code_of_model("net.py:make[-blocks.1]"), code_of_model("timm:resnet18")
     ('net.py:make', '')
 
     Raises:
-        ConfigError: If what it says to drop is no list of blocks.
+        ConfigError: If the part in brackets is not a list of blocks.
     """
     whole, _ = split_blocks(name)
     known = ":" not in whole or whole.partition(":")[0] in MODEL_LIBRARIES
@@ -78,13 +78,13 @@ def code_of_model(name: str) -> str:
 
 
 def code_of_data(source: str) -> str:
-    """Return the code that a data source stands for, "" for names, files, folders."""
+    """Return the code reference in a data source, "" for names, files, folders."""
     known = ":" not in source or source.partition(":")[0] in DATA_KINDS
     return "" if known else source
 
 
 def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
-    """Return what a configuration would run or fetch, by key.
+    """Return the code that a configuration would run or fetch, by key.
 
     Args:
         config: The configuration.
@@ -101,15 +101,15 @@ def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
 def record_code(
     run_id: str, named: Mapping[str, str], server: Path | None = None
 ) -> None:
-    """Write down the code of a run that this user's own command starts.
+    """Record the code of a run that a command of this user starts.
 
-    Where it cannot be written, the run starts all the same, and going on with it asks
-    for ``--trust-code``.
+    If it cannot be written, the run starts all the same, and resuming it needs
+    ``--trust-code``.
 
     Args:
         run_id: Name of the run.
-        named: What it names, by key.
-        server: Folder of the server that is to carry it out, or None.
+        named: Code references by key.
+        server: Folder of the server that is to execute it, or None.
     """
     if not named:
         return
@@ -130,17 +130,17 @@ def check_code(
     trust_code: bool,
     server: Path | None = None,
 ) -> None:
-    """Refuse code that a file or a run folder names, unless it is this user's own.
+    """Refuse code that a file or a run folder names, unless this user has recorded it.
 
     Args:
         where: The file or folder, for messages.
-        run_id: Name of the run that it says it is of; "" = none.
-        named: What it names, by key.
+        run_id: Name of the run that it states; "" = none.
+        named: Code references by key.
         trust_code: Whether the user asked to run it all the same.
-        server: Folder of a server: what it may carry out counts too.
+        server: Folder of a server: code recorded for it counts too.
 
     Raises:
-        ConfigError: If it names code that is not known here, or has changed.
+        ConfigError: If it names code that is not recorded here, or has changed.
     """
     if trust_code or not named:
         return
@@ -164,10 +164,10 @@ def check_code(
 
 
 def state_folder() -> Path:
-    """Return this user's own state folder, which may not exist yet.
+    """Return the path of this user's state folder, which may not exist yet.
 
     Raises:
-        ConfigError: If it would be another one in each working folder.
+        ConfigError: If the variable is a relative path.
     """
     own = os.environ.get(STATE_VARIABLE, "")
     if own:
@@ -180,9 +180,9 @@ def state_folder() -> Path:
 
 
 def server_ledger(server: Path) -> Path:
-    """Return the state folder of what a server carries out, inside of this user's own.
+    """Return the folder of code recorded for a server, inside this user's state folder.
 
-    A server's own folder may come from anywhere, so nothing in it vouches for code.
+    A server's own folder may come from anywhere, so no file in it makes code trusted.
 
     Args:
         server: The server's folder.
@@ -192,7 +192,7 @@ def server_ledger(server: Path) -> Path:
 
 
 def _fetched(model: str) -> str:
-    """Return the network that a library would fetch something for, or ""."""
+    """Return the name of a network for which a library would fetch files, or ""."""
     whole, _ = split_blocks(model)
     library = whole.partition(":")[0]
     # Random weights need no network, but for a configuration from the hub.
@@ -201,12 +201,12 @@ def _fetched(model: str) -> str:
 
 
 def _is_fetched(key: str, reference: str) -> bool:
-    """Say whether a library fetches it; of data only what is code is asked about."""
+    """Return whether a library fetches it; references to data are always code."""
     return not key.endswith("data") and not code_of_model(reference)
 
 
 def _code(key: str, reference: str) -> Code:
-    """Return the code of a key's reference as it is now; none of it is run.
+    """Return the current code of a key's reference; none of it is run.
 
     Raises:
         ConfigError: If there is no such source file.
@@ -236,7 +236,7 @@ def _sources(module: str) -> list[Path]:
     """Return the source files of a module's packages and its own, without importing.
 
     ``find_spec`` of a dotted name imports its parents, so only the first part is
-    looked up by it, and what follows in the folders that its parent says.
+    located by it, and the rest in the search folders of its parent.
     """
     names = module.split(".")
     if not all(name.isidentifier() for name in names):
@@ -267,7 +267,7 @@ def _top(name: str) -> ModuleSpec | None:
 
 
 def _change(then: Code, now: Code) -> str:
-    """Return how code differs from what was written down, "" if it does not."""
+    """Return how code differs from the recorded code, "" if it does not."""
     if then.place != now.place:
         return f"was {then.place} when its run was started, and is {now.place} now"
     if then.sha256 != now.sha256:
@@ -280,13 +280,13 @@ def _change(then: Code, now: Code) -> str:
 
 def _entry(run_id: str, server: Path | None = None) -> Path:
     folder = state_folder() if server is None else server_ledger(server)
-    # A run id comes from the file that is judged, so it is no part of a path.
+    # A run id comes from the file under check, so it may not be part of a path.
     name = hashlib.sha256(run_id.encode()).hexdigest()
     return folder / "trusted" / f"{name}.json"
 
 
 def _read(path: Path) -> dict[str, Code]:
-    """Return what is written down of a run; nothing unless it is this user's alone."""
+    """Return the recorded code of a run; empty unless only this user can write it."""
     try:
         if not (_is_own(path.parent) and _is_own(path)):
             return {}
@@ -300,7 +300,7 @@ def _read(path: Path) -> dict[str, Code]:
 
 
 def _is_own(path: Path) -> bool:
-    """Say whether a file or folder, and no link to one, is this user's alone."""
+    """Return whether a file or folder, and not a link, belongs to this user alone."""
     found = path.lstat()
     alone = found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
     return alone and not path.is_symlink()

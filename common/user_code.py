@@ -14,14 +14,14 @@ from fedprune.common.spec import digest_of
 
 T = TypeVar("T")
 
-# What a name with a colon stands for when it is no code: networks and data.
+# Prefixes of names with a colon that are not code: networks and data.
 MODEL_LIBRARIES = ("timm", "torchvision", "hf")
 DATA_KINDS = ("npz", "folder", "parquet")
 RANDOM = "@random"  # behind the name of a library's network: no weights of its own
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"``, or an empty string when nothing is near.
+    """Return ``"; did you mean 'x'?"``, or an empty string without a similar name.
 
     >>> did_you_mean("lenet", ["lenet5", "mlp"])
     "; did you mean 'lenet5'?"
@@ -33,7 +33,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def split_blocks(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return a model's name without the blocks that it says to drop, and those.
+    """Return a model's name without its list of dropped blocks, and that list.
 
     >>> split_blocks("resnet18[-stages.2.1,-stages.3.1]")
     ('resnet18', ('stages.2.1', 'stages.3.1'))
@@ -41,7 +41,7 @@ def split_blocks(name: str) -> tuple[str, tuple[str, ...]]:
     ('mlp', ())
 
     Raises:
-        ConfigError: If what stands in brackets is no list of ``-BLOCK``.
+        ConfigError: If the part in brackets is not a list of ``-BLOCK``.
     """
     if not name.endswith("]") or "[" not in name:
         return name, ()
@@ -57,7 +57,7 @@ def split_reference(reference: str) -> tuple[str, str]:
     """Split ``module:function`` or ``file.py:function`` at the last colon.
 
     Raises:
-        ConfigError: If one of the two halves is empty or no identifier.
+        ConfigError: If one of the two halves is empty or not an identifier.
     """
     source, _, name = reference.rpartition(":")
     if not source or not name.isidentifier():
@@ -67,7 +67,7 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 def is_file_reference(reference: str) -> bool:
-    """Say whether the code lies in a file rather than in an installed module."""
+    """Return whether the code is in a file rather than in an installed module."""
     return reference.rpartition(":")[0].endswith(".py")
 
 
@@ -91,11 +91,11 @@ def check_reference(reference: str) -> None:
 
 
 def load_function(reference: str) -> Callable[..., Any]:
-    """Load the function that a reference names, running its module once.
+    """Load the function of a reference, running its module once.
 
-    A file is loaded by its location, relative to the working folder; its folder is
+    A file is loaded from its location, relative to the working folder; its folder is
     appended to ``sys.path``, never put first, so that it cannot shadow an installed
-    module.  What runs are the bytes of the file, never bytecode that lies beside it.
+    module.  The bytes of the file are run, never bytecode beside it.
 
     Args:
         reference: ``module:function`` or ``file.py:function``.
@@ -113,15 +113,15 @@ def load_function(reference: str) -> Callable[..., Any]:
         return function
     known = [key for key, value in vars(module).items() if callable(value)]
     what = "no function" if found is None else "something not callable"
-    msg = f"'{source}' holds {what} named '{name}'{did_you_mean(name, known)}"
+    msg = f"'{source}' has {what} named '{name}'{did_you_mean(name, known)}"
     raise ConfigError(msg)
 
 
 def call_factory(factory: Callable[[], T]) -> T:
-    """Return what a factory of the caller's returns; its own errors pass unchanged.
+    """Return the result of a caller's factory; its own errors pass unchanged.
 
     Raises:
-        ConfigError: If it ends the program: that would end it without a word.
+        ConfigError: If it exits: the program would end without a message.
     """
     try:
         return factory()
@@ -149,7 +149,7 @@ def _file_path(source: str) -> Path:
 def _load_file(source: str) -> ModuleType:
     path = _file_path(source)
     source_bytes = path.read_bytes()
-    # Named by its place and content: the same file runs once, an edited one again.
+    # Named after path and content: the same file runs once, an edited one again.
     digest = digest_of(str(path).encode(), source_bytes).hex()
     name = f"fedprune_user_{path.stem}_{digest}"
     if name in sys.modules:
@@ -160,7 +160,7 @@ def _load_file(source: str) -> ModuleType:
 
 
 def _execute(path: Path, source: bytes, name: str) -> ModuleType:
-    """Run a file's bytes as a module; its loader would take a .pyc for the source."""
+    """Run a file's bytes as a module; its loader might use a .pyc instead."""
     spec = spec_from_file_location(name, path)
     if spec is None:
         msg = f"'{path}' cannot be loaded as Python code"
@@ -170,7 +170,7 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         code = compile(source, str(path), "exec", dont_inherit=True)
-        exec(code, vars(module))  # noqa: S102 - the user's own code, by his own word
+        exec(code, vars(module))  # noqa: S102 - the user's own code, on the user's request
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         msg = f"the code in '{path}' failed: {type(error).__name__}: {error}"

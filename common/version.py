@@ -1,3 +1,3 @@
-"""The version of this installation, known also where only a checkout is on the path."""
+"""The version of this installation, also of a checkout that is not installed."""
 
 __version__ = "0.1.0"

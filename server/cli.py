@@ -35,7 +35,7 @@ STATE = Path("fedprune-server")
 
 @app.command()
 def certs(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where they go.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Their folder.")],
     host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="The server's name or address; repeatable."),
@@ -70,19 +70,19 @@ def serve(
     ] = None,
     set_: Set = None,
     tls: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="What fedprune certs made.")
+        Path | None, typer.Option(metavar="DIR", help="Folder made by fedprune certs.")
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="No encryption, no node keys.")
     ] = False,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where clients connect.")
+        str, typer.Option(metavar="HOST:PORT", help="Address for clients.")
     ] = "0.0.0.0:8000",
     metrics: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Prometheus endpoint.")
     ] = "",
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+        Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
     trust_code: TrustCode = False,
     state: State = STATE,
@@ -96,7 +96,7 @@ def serve(
     _check_resume(resume, file, set_)
     if _show_finished(resume, as_json=as_json, quiet=quiet):
         return
-    goes_on = _goes_on(resume, state.resolve(), trust_code=trust_code)
+    goes_on = _resumed(resume, state.resolve(), trust_code=trust_code)
     link = _link(tls, insecure=insecure, listen=listen, state=state)
     config = None
     if file is not None or set_:
@@ -124,14 +124,14 @@ def _check_resume(
 ) -> None:
     if resume is not None and (file is not None or set_):
         message = (
-            "--resume goes on with the run's own configuration; want no FILE.toml and "
+            "--resume uses the run's own configuration; want no FILE.toml and "
             "no --set beside it"
         )
         raise ConfigError(message)
 
 
 def _show_finished(resume: Path | None, *, as_json: bool, quiet: bool) -> bool:
-    """Say that a run has finished, if it has: it stays exactly as it is."""
+    """Print the result of a finished run and return True, else return False."""
     from fedprune.server.runs.finished import finished_summary
     from fedprune.server.runs.folder import RunFolder
 
@@ -146,10 +146,10 @@ def _show_finished(resume: Path | None, *, as_json: bool, quiet: bool) -> bool:
     return True
 
 
-def _goes_on(
+def _resumed(
     resume: Path | None, state: Path, *, trust_code: bool
 ) -> "RunFolder | None":
-    """Return the stopped run that is to go on, admitted to the server of ``state``."""
+    """Return the stopped run to resume, admitted to the server of ``state``."""
     from fedprune.server.devices.run_config import admit
     from fedprune.server.runs.folder import RunFolder
 
@@ -174,8 +174,8 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
         tls = tls.resolve()
     else:
         print(
-            "warning: --insecure: whoever reaches this port reads and changes all "
-            "messages and may pose as any client",
+            "warning: --insecure: anyone who reaches this port can read and change all "
+            "messages and pose as any client",
             file=sys.stderr,
         )
     return Link(state=state.resolve(), host=host, port=port, tls=tls)
@@ -188,14 +188,14 @@ def submit(
     ] = None,
     set_: Set = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+        Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
     trust_code: TrustCode = False,
     state: State = STATE,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Start a run on a server that is up; also lets in clients with new keys."""
+    """Start a run on a running server; also registers new client keys."""
     from fedprune.common.flower.run_config import refuse_code
     from fedprune.server.devices.service import new_folder
     from fedprune.server.devices.superlink import live_link
@@ -206,7 +206,7 @@ def submit(
         return
     config = load_config(file, set_ or [])
     refuse_code(config, file, "submit --set")
-    goes_on = _goes_on(resume, state.resolve(), trust_code=trust_code)
+    goes_on = _resumed(resume, state.resolve(), trust_code=trust_code)
     link = live_link(state.resolve())
     if goes_on is None:
         try_config(config)
@@ -222,13 +222,13 @@ def submit(
 @app.command()
 def stop(
     number: Annotated[
-        int | None, typer.Argument(metavar="[NUMBER]", help="None = all that run.")
+        int | None, typer.Argument(metavar="[NUMBER]", help="Default: all runs.")
     ] = None,
     state: State = STATE,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Stop a run; its checkpoints stay, and submit --resume goes on."""
+    """Stop a run; its checkpoints stay for submit --resume."""
     from fedprune.server.devices.superlink import live_link
 
     link = live_link(state.resolve())
@@ -246,7 +246,7 @@ def status(
     state: State = STATE,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Only whether a server or client is whole."),
+        typer.Option("--check", help="Check the health of a server or client."),
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -259,7 +259,7 @@ def status(
     if check:
         if not is_alive(state):
             message = (
-                f"the service of {state} does not run, or not all of it; its "
+                f"the service of {state} is not running, or not completely; its "
                 f"logs: {state / 'logs'}"
             )
             raise FedPruneError(message)

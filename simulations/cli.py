@@ -53,7 +53,7 @@ TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run code that a file or folder names.")
 ]
 
-# Flower reports its use and looks for updates unless told otherwise.
+# By default Flower reports its use and looks for updates.
 _NO_CALLS_HOME = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -66,7 +66,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors become one line.
 
     Args:
-        arguments: What follows the program's name.
+        arguments: The words after the program's name.
     """
     for name, value in _NO_CALLS_HOME.items():
         os.environ.setdefault(name, value)
@@ -80,7 +80,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except FedPruneError as error:
         return _fail(str(error), error.exit_code)
     except PermissionError as error:
-        # Services have users of their own; whoever asks is often another.
+        # Services run as users of their own, often not the one of this command.
         return _fail(
             f"not allowed to this user: {error.filename}", ConfigError.exit_code
         )
@@ -94,13 +94,13 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    # Names and reasons in it may come from a file that somebody else has written.
+    # It may contain names and reasons from a file of another user.
     print(f"error: {one_line(message)}", file=sys.stderr)
     return code
 
 
 def _usage(error: click.ClickException) -> str:
-    """Return what is wrong with the call, and where its help is."""
+    """Return the error of the call, and the command for its help."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "fedprune"
     return f"{error.format_message().rstrip('.')}; see {command} --help"
@@ -128,7 +128,7 @@ def simulate(
         int | None, typer.Option(metavar="S", help="Replaces run.seed.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")
+        Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
@@ -142,7 +142,7 @@ def simulate(
     if resume is not None:
         if file is not None or overrides or sweep:
             message = (
-                "--resume goes on with the run's own configuration; want no FILE.toml, "
+                "--resume uses the run's own configuration; want no FILE.toml, "
                 "--set, --sweep, --engine, --workers or --seed beside it"
             )
             raise ConfigError(message)
@@ -170,7 +170,7 @@ def init(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write fedprune.toml and my_task.py: a project of your own to start from."""
+    """Write fedprune.toml and my_task.py: a project to start from."""
     from fedprune.simulations.scaffold import write_project
 
     files = write_project(directory)
@@ -191,7 +191,7 @@ def inspect(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a run, a model or a prune plan holds."""
+    """Show the content of a run, a model or a prune plan."""
     from fedprune.simulations.inspection.artifacts import inspect_path, render
 
     found = inspect_path(path)
@@ -205,7 +205,7 @@ def inspect(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the report goes.")
+        Path | None, typer.Option(metavar="FILE", help="File of the report.")
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -240,7 +240,7 @@ def export(
         int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")
     ] = 0,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the model goes.")
+        Path | None, typer.Option(metavar="FILE", help="File of the model.")
     ] = None,
     trust_code: TrustCode = False,
     as_json: AsJson = False,
@@ -272,10 +272,10 @@ def profile(
     ] = None,
     set_: Set = None,
     output: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the table goes.")
+        Path, typer.Option(metavar="FILE", help="File of the table.")
     ] = Path("latency.json"),
     runtime: Annotated[
-        str, typer.Option(metavar="torch|onnxruntime", help="What runs the layers.")
+        str, typer.Option(metavar="torch|onnxruntime", help="Runtime of the layers.")
     ] = "torch",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -291,8 +291,30 @@ def profile(
 
 
 @app.command()
+def methods(
+    kind: Annotated[
+        str, typer.Argument(metavar="[KIND]", help="One kind, or its key.")
+    ] = "",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of the guide.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what a configuration can choose by name, and what your own may ask for."""
+    from fedprune.simulations.inspection import methods as listing
+
+    kinds = listing.kinds_of(kind)
+    if as_json:
+        print_json(listing.as_data(kinds))
+        return
+    lines = listing.as_markdown(kinds) if markdown else listing.as_text(kinds)
+    for line in lines:
+        print(line)
+
+
+@app.command()
 def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Check that this machine can run FedPrune, and say what is missing."""
+    """Check that this machine can run FedPrune, and print what is missing."""
     from fedprune.simulations.doctor import examine, render, usable
 
     checks = examine()
@@ -315,7 +337,7 @@ def split(
         int, typer.Option(min=0, metavar="PIXELS", help="Resize images; 0 = do not.")
     ] = 0,
     partition: Annotated[
-        str, typer.Option(metavar="iid|dirichlet|shards", help="Who gets what.")
+        str, typer.Option(metavar="iid|dirichlet|shards", help="Kind of partition.")
     ] = "dirichlet",
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the split.")] = 0,
     as_json: AsJson = False,
@@ -334,7 +356,7 @@ def split(
         print(path)
     if not quiet:
         print("next, on each device: fedprune client FILE.toml --data npz:FILE ...")
-        print("a device may not hold every class: set task.outputs, task.input_shape")
+        print("a device may not have every class: set task.outputs, task.input_shape")
 
 
 def plain_command(app: typer.Typer) -> click.Command:

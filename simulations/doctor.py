@@ -1,7 +1,7 @@
-"""What this machine has: versions, packages, cores, memory, folders.
+"""Checks of this machine: versions, packages, cores, memory, folders.
 
-Works in an edge install: what is not installed is said to be so, and only what every
-install needs makes the machine unusable.
+Works in an edge install: missing extras are reported, and only a missing part of every
+install makes the machine unusable.
 """
 
 import importlib
@@ -37,7 +37,7 @@ _LOW_DISK = 1 * _GIB  # bytes; a run with checkpoints of large models needs more
 
 
 class Level(StrEnum):
-    """How a check came out; only an error makes the machine unusable."""
+    """Level of a check's result; only an error makes the machine unusable."""
 
     OK = "ok"
     NOTE = "note"
@@ -46,12 +46,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: What.
-        level: How it came out.
-        detail: What was found and, unless it is well, what was wanted.
+        name: Name of the check.
+        level: Level of the result.
+        detail: Found and, unless it is fine, wanted.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything and return what was found; never raises."""
+    """Run all checks and return their results; never raises."""
     checks = [_python(), _origin()]
     checks += [_package(name, "") for name in _NEEDED]
     checks += [_package(name, purpose) for name, purpose in _OPTIONAL.items()]
@@ -73,7 +73,7 @@ def examine() -> list[Check]:
 
 
 def usable(checks: Sequence[Check]) -> bool:
-    """Return whether nothing that every install needs is wrong."""
+    """Return whether no check has an error."""
     return all(check.level is not Level.ERROR for check in checks)
 
 
@@ -99,13 +99,13 @@ def _python() -> Check:
 
 
 def _origin() -> Check:
-    """Say which FedPrune this is: its version, and the folder it runs from."""
+    """Return the version of FedPrune, and the folder it runs from."""
     home = Path(__file__).parents[1]
     return _check("fedprune", f"{_version('fedprune')} in {home}", fine=True)
 
 
 def _version(module: str) -> str:
-    """Return the version of what a module was installed from."""
+    """Return the version of a module's package."""
     try:
         return importlib.metadata.version(_DISTRIBUTIONS.get(module, module))
     except importlib.metadata.PackageNotFoundError:
@@ -113,7 +113,7 @@ def _version(module: str) -> str:
 
 
 def _package(name: str, purpose: str) -> Check:
-    """Check that a package is there and can be imported."""
+    """Check that a package is installed and can be imported."""
     needed = not purpose
     if importlib.util.find_spec(name) is None:
         detail = "not installed" + (f": needed for {purpose}" if purpose else "")
@@ -128,7 +128,7 @@ def _package(name: str, purpose: str) -> Check:
 
 
 def _accelerator() -> Iterator[Check]:
-    """Say whether torch sees a GPU."""
+    """Yield the GPU that torch finds, if any."""
     try:
         import torch
     except Exception:
@@ -167,13 +167,13 @@ def _data_dir() -> Check:
         detail = f"{DATA_VARIABLE} is not set: parquet data needs it or task.data_dir"
         return _check("data", detail, fine=False, needed=False)
     if not Path(text).is_dir():
-        detail = f"{DATA_VARIABLE} is {text}, which is no folder"
+        detail = f"{DATA_VARIABLE} is {text}, which is not a folder"
         return _check("data", detail, fine=False, needed=False)
     return _check("data", text, fine=True)
 
 
 def _run_dir(path: Path) -> Iterator[Check]:
-    """Check that a run could write its folder here, and how much."""
+    """Check that a run could write its folder here, and the free space."""
     place = path.resolve()
     while not place.exists():
         place = place.parent

@@ -1,4 +1,4 @@
-"""``fedprune init``: a configuration with every key, and a task of one's own."""
+"""``fedprune init``: a configuration with every key, and a user's own task."""
 
 import textwrap
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _HEAD = """\
 """
 
 _MY_TASK = '''\
-"""A task of my own: what is learned, and from which data.
+"""A task of my own: its network and its data.
 
 ``fedprune.toml`` names the two functions; both run on this machine, offline.
 """
@@ -111,7 +111,7 @@ def commented_config() -> str:
 
 
 def _entry(key: tuple[str, str], value: object, help_: str) -> Iterator[str]:
-    """Yield the lines of one key: its help, and its default or what is set."""
+    """Yield the lines of one key: its help, and its default or set value."""
     choices = wanted(key)
     if choices.startswith("one of"):
         help_ += f" {choices[0].upper()}{choices[1:]}."

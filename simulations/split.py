@@ -1,4 +1,4 @@
-"""One data set as a file for each of several devices, for trying devices out."""
+"""Split of one data set into a file for each device, for trials of devices."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +29,12 @@ def split_data(
 ) -> list[Path]:
     """Write ``<client id>.npz`` for each client: its part of the training data.
 
-    Values are float32, shifted and scaled as the source asks for; the test data is
-    dealt evenly, in order.
+    Values are float32, shifted and scaled as the source specifies; the test data is
+    divided evenly, in order.
 
     Args:
         source: As ``task.data``; parquet data in FEDPRUNE_DATA.
-        directory: Where the files go; made when absent.
+        directory: Folder of the files; made when absent.
         clients: Number of files, 1 <= clients <= test examples.
         size: Height and width that images are resized to; 0 = as they are.
         kind: As ``task.partition.kind``.
@@ -44,7 +44,7 @@ def split_data(
         The files, in order of the clients.
 
     Raises:
-        ConfigError: If source, partition or size cannot work.
+        ConfigError: If source, partition or size is not usable.
     """
     dataset = load_dataset(source, data_dir="", fold=seed % 5)
     parts = partition(dataset.train.targets, kind=kind, clients=clients, seed=seed)

@@ -145,7 +145,7 @@ USAGE = {
     ),
     "a resumed run with another configuration": (
         ["simulate", "--resume", "runs/x", "--seed", "1"],
-        "--resume goes on with the run's own configuration",
+        "--resume uses the run's own configuration",
     ),
 }
 
@@ -228,7 +228,7 @@ def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
     fail_with(monkeypatch, RoundError("2 of 5 answered"), [started])
     assert call("simulate", "--quiet") == 4
     assert capsys.readouterr().err == (
-        "error: 2 of 5 answered; go on with: fedprune simulate --resume runs/x\n"
+        "error: 2 of 5 answered; resume with: fedprune simulate --resume runs/x\n"
     )
 
 
@@ -246,7 +246,7 @@ def test_control_c_says_how_to_resume(capsys, monkeypatch):
     fail_with(monkeypatch, KeyboardInterrupt(), [started])
     assert call("simulate") == 130
     assert capsys.readouterr().err == (
-        "error: interrupted; go on with: fedprune simulate --resume runs/x\n"
+        "error: interrupted; resume with: fedprune simulate --resume runs/x\n"
     )
 
 

@@ -35,14 +35,14 @@ def test_no_help_has_an_escaped_bracket(capsys, words):
 
 def test_defaults_and_what_is_required_stand_in_brackets(capsys):
     assert "[default: 0.0.0.0:8000]" in help_of(capsys, "serve")
-    assert "Which client this is.  [required]" in help_of(capsys, "client")
+    assert "Client id of this device.  [required]" in help_of(capsys, "client")
     assert "[required]" in help_of(capsys, "data", "split")
 
 
 def test_arguments_have_their_help(capsys):
     assert help_of(capsys, "serve").lower().count("arguments:") == 1
     assert "[FILE.toml]  Run this, then end." in help_of(capsys, "serve")
-    assert "[NUMBER]  None = all that run." in help_of(capsys, "stop")
+    assert "[NUMBER]  Default: all runs." in help_of(capsys, "stop")
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -1,6 +1,6 @@
-"""Whether a device's key, configuration and data can work, in a process that then ends.
+"""Check of a device's key, configuration and data, in a process of its own.
 
-What watches over a device stays small: torch and the data are loaded here instead.
+The supervisor of a device stays small: torch and the data are loaded here instead.
 """
 
 import json
@@ -18,10 +18,10 @@ from fedprune.common.text import one_line
 
 
 def check_key(path: Path) -> None:
-    """Refuse a file that is no key of a node.
+    """Refuse a file that is not the key of a node.
 
     Raises:
-        ConfigError: If it holds no elliptic-curve key in OpenSSH's form.
+        ConfigError: If it has no elliptic-curve key in OpenSSH's format.
     """
     why = "another kind of key"
     try:
@@ -29,7 +29,7 @@ def check_key(path: Path) -> None:
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         key, why = None, str(error)
     if not isinstance(key, EllipticCurvePrivateKey):
-        msg = f"{path} is no node key of fedprune certs ({why}); copy it again"
+        msg = f"{path} is not a node key of fedprune certs ({why}); copy it again"
         raise ConfigError(msg)
 
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    # The network's own code may have left a line there without its end.
+    # Code of the network may have printed a line without its end.
     sys.stderr.write(f"\n{one_line(text)}\n")
 
 

@@ -1,4 +1,4 @@
-"""What a device's own configuration names, light enough for what only watches."""
+"""Keys of a device's node configuration; no heavy imports, for the supervisor."""
 
 from fedprune.common.errors import ConfigError
 
@@ -11,7 +11,7 @@ STATE = "state-dir"
 FINAL = "final.safetensors"  # files in the state folder
 EVALUATIONS = "evaluations.jsonl"
 
-REMARK = "warning: "  # begins a line that the check of a device leaves for its user
+REMARK = "warning: "  # prefix of a warning that the check of a device prints
 
 
 def parse_share(text: str) -> tuple[int, int] | None:

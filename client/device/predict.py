@@ -1,4 +1,4 @@
-"""Predictions of a network that a device has on its disk."""
+"""Predictions of a network stored on a device's disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def predict(
     """Run a network on the test part of a data source.
 
     Args:
-        path: A model file that stands alone.
+        path: A model file with plan and structure.
         source: As ``task.data``.
         data_dir: As ``task.data_dir``.
         limit: Most examples, >= 1.
@@ -43,7 +43,7 @@ def predict(
     dataset = load_dataset(source, data_dir=data_dir, fold=0)
     wanted = read_input_shape(path, metadata)
     if dataset.input_shape != wanted:
-        msg = f"'{source}' has inputs of {dataset.input_shape}; {path} takes {wanted}"
+        msg = f"'{source}' has inputs of {dataset.input_shape}; {path} wants {wanted}"
         raise DataError(msg)
     inputs, targets = dataset.test.batch(np.arange(min(limit, len(dataset.test))))
     with torch.no_grad():

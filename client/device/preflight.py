@@ -1,4 +1,4 @@
-"""Whether the server can be reached and is the right one, told before Flower tries."""
+"""Check that the server is reachable and the right one, before Flower connects."""
 
 import re
 import socket
@@ -13,14 +13,14 @@ from fedprune.common.errors import ConfigError
 
 _TIMEOUT_S = 5.0
 _ANSWER = 4096
-# Flower signs the time into every request of a node with a key, and takes what is up to
-# 5 s ahead and 305 s behind; a second is what an HTTP date leaves open.
+# Flower signs the time into every request of a node with a key, and accepts up to 5 s
+# ahead and 305 s behind; an HTTP date is exact to a second.
 _AHEAD_S = 4.0
 _BEHIND_S = 300.0
 
 
 class Reach(Enum):
-    """What came of an attempt."""
+    """Result of an attempt."""
 
     READY = "ready"
     AWAY = "away"
@@ -35,7 +35,7 @@ def try_server(host: str, port: int, authority: Path | None) -> tuple[Reach, str
         authority: Certificate that must have signed the server's; None = no TLS.
 
     Returns:
-        Whether it is there, and what is wrong when it is not there yet.
+        The result, and the reason when the server is not reachable yet.
 
     Raises:
         ConfigError: If waiting does not help: another certificate, another name,
@@ -43,7 +43,7 @@ def try_server(host: str, port: int, authority: Path | None) -> tuple[Reach, str
     """
     context = ssl.create_default_context(cafile=authority)
     if authority is None:
-        # Only to find out whether the server speaks TLS; nothing is sent.
+        # Only detects whether the server uses TLS; nothing is sent.
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with (
@@ -104,7 +104,7 @@ def _check_clock(host: str, secure: ssl.SSLSocket) -> None:
 def _explain(
     host: str, port: int, authority: Path | None, error: ssl.SSLCertVerificationError
 ) -> str:
-    """Return what is wrong with a certificate and what to do about it."""
+    """Return the error of a certificate and its remedy."""
     found = error.verify_message
     if "not yet valid" in found or "expired" in found:
         hint = "set this machine's clock, or make a new one: fedprune certs DIR --host"

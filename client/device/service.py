@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.lock import hold
 from fedprune.common.system.paths import check_readable, make_private_folder
+from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import (
     ALIVE,
     LOCK,
@@ -26,19 +26,19 @@ from fedprune.common.system.processes import (
     environment,
     tail,
 )
-from fedprune.common.text import one_line
+from fedprune.common.text import say
 
 _AGAIN_S = 5.0
 _REMIND_S = 60.0
 _EXECUTOR_S = 1.0
 _SECRET_BYTES = 32
 _REFUSED = re.compile(r"\[code: (\d+)\] *(.*)")
-# Said of an unknown key, and of a node that died: the SuperLink takes it for alive
-# until it has missed two heartbeats, 60 s.
+# Flower's answer for an unknown key and for a node that died: the SuperLink treats a
+# node as alive until it has missed two heartbeats, 60 s.
 _NOT_ACTIVATED = "2004"
 _TRAP_S = 90.0
-# After a connection that was reset in a TLS handshake the process of Flower 1.41 stays
-# and does nothing more; an error is the last that it says.
+# After a connection that was reset in a TLS handshake the process of Flower 1.41 hangs;
+# the last line of its log is an error.
 _FAILED = "ERROR"
 _LOOK_S = 10.0
 _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
@@ -46,15 +46,15 @@ _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What one device is told.
+    """Settings of one device: its client id, data, server and folders.
 
     Attributes:
-        client_id: Who it is.
+        client_id: Its client id.
         config: Configuration file, or None for the defaults.
         data: Replaces ``task.data``, or "".
-        share: "k/n": it plays part k of n of the data; "" = all is its own.
-        host: Where the server is.
-        port: Its port.
+        share: "k/n": it trains on part k of n of the data; "" = on all of it.
+        host: Address of the server.
+        port: Port of the server.
         tls: Folder with ca.crt, node.key; None = plain connections.
         state: The device's own folder.
     """
@@ -69,7 +69,7 @@ class Device:
     state: Path
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is started.
+        """Refuse unusable settings, before anything is started.
 
         Raises:
             ConfigError: If files or data are missing or wrong.
@@ -93,7 +93,7 @@ class Device:
             raise kind(lines[-1] if lines else "the check of the data failed")
         for line in lines:
             if line.startswith(node.REMARK):
-                _say(line)
+                say(line)
 
     def _check_keys(self, tls: Path) -> None:
         source = f"clients/{self.client_id} of the folder that fedprune certs made"
@@ -102,11 +102,11 @@ class Device:
         try:
             ssl.create_default_context(cafile=tls / "ca.crt")
         except ssl.SSLError as error:
-            msg = f"{tls / 'ca.crt'} holds no certificate; copy {source}"
+            msg = f"{tls / 'ca.crt'} has no certificate; copy {source}"
             raise ConfigError(msg) from error
 
     def supernode(self, port: int) -> Process:
-        """Return the process that talks to the server."""
+        """Return the SuperNode, the process connected to the server."""
         table = " ".join(f"{k}={toml_value(v)}" for k, v in self._node().items())
         command = [
             str(Path(sys.executable).parent / "flower-supernode"),
@@ -122,14 +122,14 @@ class Device:
         return self._process("supernode", command, self.state / "logs/supernode.log")
 
     def executor(self, port: int) -> Process:
-        """Return the process that does the work; its lines are ours."""
+        """Return the executor, the process that trains; it prints to our output."""
         command = [sys.executable, "-m", "fedprune.client.executor"]
         command += [f"127.0.0.1:{port}", str(self.secret)]
         return self._process("executor", command, None)
 
     @property
     def secret(self) -> Path:
-        """What both processes have in common."""
+        """File of the secret that both processes share."""
         return self.state / "secret"
 
     def _node(self) -> dict[str, str]:
@@ -149,10 +149,10 @@ class Device:
 
 
 class DeviceService:
-    """Keeps a device in its federation.
+    """Supervises a device's processes and keeps it connected to its federation.
 
     Args:
-        device: What it is told.
+        device: Its settings.
         once: Whether it ends when a run's final network has arrived.
     """
 
@@ -168,8 +168,8 @@ class DeviceService:
         """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
 
         Raises:
-            ConfigError: If the server refuses this device or is another one, or the
-                state folder is another's.
+            ConfigError: If the server refuses this device or is the wrong one, or the
+                state folder is in use.
         """
         own = self._device
         make_private_folder(own.state)
@@ -185,18 +185,18 @@ class DeviceService:
         before = _changed(final)
         with self._supervisor:
             self._wait_for_server()
-            port = _free_port()
+            port = free_port()
             self._supervisor.start(own.executor(port))
             self._supervisor.start(own.supernode(port))
-            _say(f"client {own.client_id} works for {own.host}:{own.port}")
+            say(f"client {own.client_id} works for {own.host}:{own.port}")
             self._supervisor.run(lambda: self._done(final, before))
-            _say(f"final network: {final}")
-            # The answer to the delivery is still on its way.
+            say(f"final network: {final}")
+            # The answer to the delivery is still being sent.
             end = time.monotonic() + _AGAIN_S
             self._supervisor.run(lambda: time.monotonic() > end)
 
     def _done(self, final: Path, before: float) -> bool:
-        """Return whether the work is over; end a SuperNode that only seems to run."""
+        """Return whether the work is done; end a SuperNode that hangs."""
         now = time.monotonic()
         if now - self._looked > _LOOK_S:
             self._looked = now
@@ -217,13 +217,13 @@ class DeviceService:
             time.sleep(_AGAIN_S)
 
     def _policy(self, process: Process, code: int) -> float:
-        """Say why a process ended, and when it is started again.
+        """Print why a process ended; return the seconds until its restart.
 
         Raises:
             ConfigError: If another attempt would end the same way.
         """
         if process.name == "executor":
-            _say(f"the executor ended with {code}; it is started again")
+            say(f"the executor ended with {code}; it is restarted")
             return _EXECUTOR_S
         said = _REFUSED.findall(tail(process.log))
         number, text = said[-1] if said else ("", "")
@@ -236,17 +236,17 @@ class DeviceService:
         return _AGAIN_S
 
     def _refused(self, number: str, text: str) -> None:
-        """Try again while the server may only take this client for still connected.
+        """Retry while the server may treat this client as still connected.
 
         Raises:
-            ConfigError: If it goes on for longer than that, or says something else.
+            ConfigError: If it still refuses after that time, or for another reason.
         """
         now = time.monotonic()
         if not self._knocking or now - self._knocking > 2 * _TRAP_S:
             self._knocking = now
         if number == _NOT_ACTIVATED and now - self._knocking < _TRAP_S:
             self._remind(
-                "the server does not let this client in yet: it takes it for still "
+                "the server does not accept this client yet: it treats it as still "
                 f"connected, or does not know its key; trying for {_TRAP_S:g} s"
             )
             return
@@ -258,11 +258,11 @@ class DeviceService:
         raise ConfigError(msg)
 
     def _remind(self, text: str) -> None:
-        """Say something that may go on for long: at once, then once a minute."""
+        """Print a lasting state at once, then once a minute."""
         now = time.monotonic()
         if text != self._said or now - self._reminded > _REMIND_S:
             self._said, self._reminded = text, now
-            _say(text)
+            say(text)
 
 
 def _last_line(log: Path) -> str:
@@ -270,16 +270,5 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else ""
 
 
-def _free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _changed(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
-
-
-def _say(text: str) -> None:
-    print(one_line(text), flush=True)  # noqa: T201 - the device's own output

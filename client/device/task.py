@@ -1,4 +1,4 @@
-"""What a real device works on: its own data, and the network that it ends with."""
+"""The task of a real device: its own data, evaluations, and the final network."""
 
 import json
 import shutil
@@ -39,11 +39,11 @@ _KEPT_RUNS = 2
 
 @dataclass(frozen=True)
 class DeviceTask(Task):
-    """The task as one device sees it: it holds one client's data.
+    """The task of one device: the data of one client.
 
     Attributes:
-        client_id: Who it is.
-        share: (k, n): it plays part k of n of its data source; None = all is its own.
+        client_id: Its client id.
+        share: (k, n): it trains on part k of n of its data source; None = on all.
     """
 
     client_id: str = ""
@@ -58,7 +58,7 @@ class DeviceTask(Task):
     @override
     @cached_property
     def parts(self) -> dict[str, Indices]:
-        """Which training examples it holds."""
+        """Indices of its training examples."""
         targets = self.dataset.train.targets
         if self.share is None:
             return {self.client_id: np.arange(len(targets))}
@@ -77,15 +77,15 @@ class DeviceTask(Task):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How one network did on the device's own test part.
+    """The evaluation of a network on the device's own test part.
 
     Attributes:
-        time: When, in seconds since 1970.
-        plan: Digest of its prune plan.
-        params: Its weights.
+        time: Seconds since 1970.
+        plan: Digest of the network's prune plan.
+        params: Number of its weights.
         examples: Examples of the test part.
         loss: Mean loss.
-        accuracy: Share classified rightly; 0 for a regression.
+        accuracy: Share classified correctly; 0 for a regression.
     """
 
     time: float
@@ -100,7 +100,7 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
     """Return the task of a node from its own configuration; the server sends none.
 
     Raises:
-        ConfigError: If its configuration cannot work.
+        ConfigError: If its configuration is not usable.
     """
     data = str(node.get(DATA) or "")
     overrides = [f"task.data={toml_value(data)}"] if data else []
@@ -113,7 +113,7 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
 
 
 def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Evaluation:
-    """Evaluate a network on the device's own test part; keep one line of it.
+    """Evaluate a network on the device's own test part; append one line to its log.
 
     Args:
         root: Folder of the device's state.
@@ -140,10 +140,10 @@ def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Eval
 def take_final(
     root: Path, cache: ModelCache, structure_json: bytes, blob: bytes
 ) -> Evaluation:
-    """Keep the network that a run ended with, ready to run.
+    """Store the final network of a run as a model file with plan and structure.
 
     Returns:
-        How it does on the device's own test part.
+        Its evaluation on the device's own test part.
 
     Raises:
         PayloadError: If structure and network do not fit each other.
@@ -173,7 +173,7 @@ def take_final(
 
 
 def drop_old_runs(root: Path, current: str) -> None:
-    """Remove what earlier runs left, but for the last; a resume may still want it."""
+    """Remove the state of earlier runs but the last, which may still be resumed."""
     others = sorted(
         (path for path in root.glob("main-*") if path.name != current),
         key=lambda path: path.stat().st_mtime,
@@ -183,19 +183,19 @@ def drop_old_runs(root: Path, current: str) -> None:
 
 
 def try_device(task: DeviceTask) -> tuple[str, ...]:
-    """Take a batch of the device's data through its network, before it joins.
+    """Train a batch of the device's data in a dry run, before it joins.
 
     Returns:
-        One line for each thing that is possible and seldom meant.
+        One warning a line for each allowed but unusual property.
 
     Raises:
-        DataError: If it holds no example for this client, or they do not fit what its
-            configuration says of them.
+        DataError: If it has no example for this client, or the examples do not fit
+            its configuration.
         ConfigError: If the source does not exist, or the network does not fit.
     """
     if len(task.parts[task.client_id]) == 0:
-        msg = f"client {task.client_id} holds no example of {task.config.task.data}"
+        msg = f"client {task.client_id} has no example of {task.config.task.data}"
         raise DataError(msg)
     load_methods(task.config)
-    check_data(task)  # that one device holds a single class is usual
+    check_data(task)  # a single class on one device is usual
     return dry_run(task, task.build_model(), first_batch(task))

@@ -1,16 +1,16 @@
-"""The two files that a pruned network lives in: its tensors and its plan.
+"""The two files of a pruned network: its tensors and its prune plan.
 
-``*.safetensors``, format ``fedprune-model/1``: tensors by name, and text
+``*.safetensors``, format ``fedprune-model/1``: named tensors, and text
 metadata ``format, plan, structure, model, input_shape, num_outputs, digest``, where
 plan and structure are hex digests, ``input_shape`` is a JSON list, and ``digest``
-names the tensors (blake2b over names, types, shapes, bytes), so that a flipped bit
-is seen; ``run``, the name of the run, only where ``model`` is code
+identifies the tensors (blake2b over names, types, shapes, bytes), so that a flipped
+bit is detected; ``run``, the name of the run, only where ``model`` is code
 (``fedprune.common.trust``).
 
 ``plan.json``, format ``fedprune-plan/1``: ``structure, digest, parent`` (hex),
-``rollback``, ``units`` and ``keep`` (hex bitmap, first unit = highest bit), and for
-people ``groups``: name -> ``{"kept", "of", "channels"}``, and ``dropped``, the names of
-dropped blocks, where there are any.
+``rollback``, ``units`` and ``keep`` (hex bitmap, first unit = highest bit), and the
+human-readable ``groups``: name -> ``{"kept", "of", "channels"}``, and ``dropped``, the
+names of dropped blocks, where there are any.
 
 Equal values make equal bytes.  No pickle, ever: it can run code when it is read.
 """

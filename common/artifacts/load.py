@@ -1,10 +1,10 @@
-"""A network from its files: tensors, plan and structure make a module again.
+"""Loading a network from its files: tensors, plan and structure.
 
 ``load_model("run/model/final.safetensors")`` builds the uncut architecture by its
 registered name, cuts it by the plan and writes the tensors into it.  Nothing is
 unpickled, code that the file names runs only if it is this user's own
 (``fedprune.common.trust``), and nothing is downloaded.  Plan and structure
-come from the file itself (an export holds both), else from ``plan.json`` and
+come from the file itself (an export has both), else from ``plan.json`` and
 ``structure.json`` beside it or one folder above.
 """
 
@@ -53,7 +53,7 @@ PYTHON_FACTORY = "python"
 _COUNTER = "num_batches_tracked"
 
 
-def write_network(  # noqa: PLR0913 - what a file holds, by name
+def write_network(  # noqa: PLR0913 - the parts of a file
     path: Path,
     model: nn.Module,
     task: Task,
@@ -65,19 +65,19 @@ def write_network(  # noqa: PLR0913 - what a file holds, by name
 ) -> None:
     """Write a cut network: weights, moments, and every other buffer of its state.
 
-    Law: ``load_model`` gives the same ``state_dict`` bit for bit, but for the batches
+    Law: ``load_model`` returns the same ``state_dict`` bit for bit, except the batches
     that batch norms have counted.
 
     Args:
         path: The file, conventionally ``*.safetensors``.
         model: The network, already cut.
-        task: What it was trained for.
+        task: The task that it was trained for.
         structure: The original network.
-        plan: What it was cut by.
-        run_id: Name of the run; it is written only where the network is code, so
-            that equal networks are equal files.
-        alone: Whether the file holds plan and structure too, as a device needs it;
-            in a run folder they lie beside it.
+        plan: The plan that it was cut by.
+        run_id: Name of the run; written only where the network is code, so that
+            equal networks are equal files.
+        alone: Whether the file contains plan and structure too, as a device needs
+            it; in a run folder they are files beside it.
 
     Raises:
         FedPruneError: If it cannot be written.
@@ -105,12 +105,12 @@ def write_network(  # noqa: PLR0913 - what a file holds, by name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Origin:
-    """Where an uncut network comes from, and what it may take.
+    """Origin of an uncut network, and the limit on its size.
 
     Attributes:
         path: The file.
         factory: The caller's own, or None.
-        trust_code: Whether code that the file names runs though it is not this user's.
+        trust_code: Whether code that the file names runs even if not this user's.
         limit: Most bytes of the network.
     """
 
@@ -127,11 +127,11 @@ def load_model(
     trust_code: bool = False,
     max_bytes: int | None = None,
 ) -> nn.Module:
-    """Return the network that ``path`` holds, in eval mode.
+    """Return the network in the file ``path``, in eval mode.
 
     Args:
         path: A model file of a run, or one that ``fedprune export`` wrote: also a
-            ``.fpz``, which comes back with exactly the weights that it was given.
+            ``.fpz``, whose weights are exactly those that were written.
         factory: Makes the uncut network; needed when the run's network was made by
             Python code instead of a registered name.
         trust_code: Run the code that the file names even if no command of this user
@@ -140,19 +140,19 @@ def load_model(
             each byte of a larger file.
 
     Raises:
-        ConfigError: If an argument is of another kind, or the architecture is not
-            known here, or is code of somebody else's, or its code has changed.
-        IntegrityError: If a file is broken, the files do not belong together, or
+        ConfigError: If an argument has a wrong type, or the architecture is unknown
+            here, or is another user's code, or its code has changed.
+        IntegrityError: If a file is damaged, the files contradict each other, or
             announce a larger network.
     """
     path = as_path(path, "a model file")
     check_model_path(path)
-    held = path.stat().st_size if path.is_file() else 0
+    file_bytes = path.stat().st_size if path.is_file() else 0
     origin = _Origin(
         path=path,
         factory=as_factory(factory, "factory"),
         trust_code=trust_code,
-        limit=size_limit(held, _checked_limit(max_bytes)),
+        limit=size_limit(file_bytes, _checked_limit(max_bytes)),
     )
     if path.suffix == ENDING:
         packed = read_packed(path, max_bytes)
@@ -177,7 +177,7 @@ def _checked_limit(max_bytes: object) -> int | None:
 def read_structure(
     path: Path, metadata: Mapping[str, str], max_bytes: int | None = None
 ) -> Structure:
-    """Return the structure that a model file belongs to.
+    """Return the structure of a model file.
 
     Args:
         path: The file.
@@ -185,20 +185,22 @@ def read_structure(
         max_bytes: As for ``load_model``.
 
     Raises:
-        IntegrityError: If it is not to be found, broken, or another one.
+        IntegrityError: If it is missing, damaged, or another structure.
     """
     text = metadata.get(STRUCTURE_KEY)
-    place = path if text is not None else _beside(path, "structure.json")
+    source = path if text is not None else _beside(path, "structure.json")
     try:
-        data = place.read_bytes() if text is None else text.encode()
-        held = path.stat().st_size
-        structure = Structure.from_json(data, at_most(size_limit(held, max_bytes)))
+        data = source.read_bytes() if text is None else text.encode()
+        file_bytes = path.stat().st_size
+        structure = Structure.from_json(
+            data, at_most(size_limit(file_bytes, max_bytes))
+        )
     except PayloadError as error:
-        msg = f"{place}: not a structure: {error}"
+        msg = f"{source}: not a structure: {error}"
         raise IntegrityError(msg) from error
     if structure.digest.hex() != metadata["structure"]:
         msg = (
-            f"{place}: structure {structure.digest.hex()}; "
+            f"{source}: structure {structure.digest.hex()}; "
             f"{path.name} wants {metadata['structure']}"
         )
         raise IntegrityError(msg)
@@ -206,20 +208,22 @@ def read_structure(
 
 
 def read_keep(path: Path, metadata: Mapping[str, str], structure: Structure) -> Mask:
-    """Return which units a model file keeps, bool[units].
+    """Return the keep mask of a model file, bool[units].
 
     Raises:
-        IntegrityError: If the plan is not to be found, broken, or another one.
+        IntegrityError: If the plan is missing, damaged, or another plan.
     """
     if KEEP_KEY in metadata:
         return _embedded(path, metadata[KEEP_KEY], structure)
     full = full_plan(structure)
     if metadata["plan"] == full.digest.hex():
         return full.keep  # an uncut network needs no plan
-    place = _beside(path, "plan.json")
-    plan: PrunePlan = read_plan_file(place)
+    source = _beside(path, "plan.json")
+    plan: PrunePlan = read_plan_file(source)
     if plan.digest.hex() != metadata["plan"] or len(plan.keep) != structure.units:
-        msg = f"{place}: plan {plan.digest.hex()}; {path.name} wants {metadata['plan']}"
+        msg = (
+            f"{source}: plan {plan.digest.hex()}; {path.name} wants {metadata['plan']}"
+        )
         raise IntegrityError(msg)
     return plan.keep
 
@@ -278,7 +282,7 @@ def _uncut(
 def is_counter(name: str) -> bool:
     """Return whether a tensor counts the batches that a norm has seen.
 
-    That differs from device to device and says nothing: no file needs it.
+    It differs from device to device without effect, so no file has it.
     """
     return name.rpartition(".")[2] == _COUNTER
 

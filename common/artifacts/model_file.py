@@ -1,4 +1,4 @@
-"""``*.safetensors``: the tensors of a network and what they belong to."""
+"""``*.safetensors``: the tensors of a network, and its metadata."""
 
 import json
 import math
@@ -26,7 +26,7 @@ MODEL_KEYS = ("plan", "structure", "model", "input_shape", "num_outputs")
 _LARGEST = 1 << 24  # outputs, and entries of an example
 _DIMS = 8
 _NUMBER = re.compile(r"[0-9]{1,8}")
-_HEAD = 8  # bytes that tell the length of the header
+_HEAD = 8  # bytes of the length of the header
 _ARRAYS = (".npz", ".npy")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -60,11 +60,11 @@ def write_model_file(
 
     Args:
         path: The file, conventionally ``*.safetensors``.
-        tensors: Weights and running statistics by name, finite.
+        tensors: Weights and running statistics with their names, finite.
         metadata: At least ``MODEL_KEYS``, all text.
 
     Raises:
-        IntegrityError: If a key is missing or a tensor holds a NaN or an infinity.
+        IntegrityError: If a key is missing or a tensor has a NaN or an infinity.
         FedPruneError: If the file cannot be written.
     """
     whole = {**metadata, "format": MODEL_FORMAT, "digest": tensors_digest(tensors)}
@@ -77,11 +77,11 @@ def read_model_file(path: Path) -> tuple[Tensors, dict[str, str]]:
     """Read what ``write_model_file`` wrote; trust nothing in it.
 
     Returns:
-        The tensors by name, and the metadata.
+        The named tensors, and the metadata.
 
     Raises:
-        IntegrityError: If the file is a pickle, truncated, changed, foreign, or
-            holds numbers that are not finite.
+        IntegrityError: If the file is a pickle, truncated, changed, foreign, or has
+            numbers that are not finite.
     """
     tensors, metadata = read_tensors_file(path)
     _check_metadata(path, metadata)
@@ -92,11 +92,11 @@ def read_model_file(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def read_tensors_file(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Read any safetensors file: tensors by name, and its text metadata.
+    """Read any safetensors file: named tensors, and its text metadata.
 
     Raises:
         IntegrityError: If the file is a pickle, truncated, not safetensors, names a
-            tensor twice, or holds numbers that are not finite.
+            tensor twice, or has numbers that are not finite.
     """
     data = read_whole(path)
     refuse_pickle(path, data)
@@ -111,7 +111,7 @@ def read_tensors_file(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def refuse_pickle(path: Path, data: bytes) -> None:
-    """Refuse a pickled model and say how to convert it, and data in its place.
+    """Refuse a pickled model, with how to convert it, and arrays of data.
 
     Raises:
         IntegrityError: If name or first bytes are those of a pickle, or of arrays.
@@ -119,7 +119,7 @@ def refuse_pickle(path: Path, data: bytes) -> None:
     if path.suffix.lower() in _ARRAYS:
         msg = f"{path} holds data (NumPy arrays), no model; as data: task.data=npz:FILE"
         raise IntegrityError(msg)
-    # A safetensors header of 640 bytes begins like a pickle; its ninth byte tells.
+    # A safetensors header of 640 bytes begins like a pickle, but its ninth byte is {.
     pickled = data.startswith(_PICKLE_STARTS) and data[8:9] != b"{"
     if pickled or path.suffix.lower() in _PICKLE_SUFFIXES:
         msg = (
@@ -131,7 +131,7 @@ def refuse_pickle(path: Path, data: bytes) -> None:
 
 
 def tensors_digest(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """Return the hex digest of names, types, shapes and bytes, by rising name."""
+    """Return the hex digest of names, types, shapes and bytes, sorted by names."""
     parts: list[bytes] = []
     for name in sorted(tensors):
         array = _in_order(tensors[name])
@@ -144,7 +144,7 @@ def read_digest(path: Path, key: str, value: object) -> bytes:
     """Return a 16-byte digest written as hex.
 
     Raises:
-        IntegrityError: If ``value`` is none; file and key are named.
+        IntegrityError: If ``value`` is not a digest; names file and key.
     """
     try:
         digest = bytes.fromhex(str(value))
@@ -180,7 +180,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
-    """Return the header's text metadata; the library does not look at duplicates."""
+    """Return the header's text metadata; the library does not refuse duplicates."""
     if len(data) < _HEAD:
         msg = f"{path}: not a whole safetensors file: {len(data)} bytes"
         raise IntegrityError(msg)
@@ -237,7 +237,7 @@ def read_input_shape(path: Path, metadata: Mapping[str, str]) -> tuple[int, ...]
     """Return the shape of one example, without the batch.
 
     Raises:
-        IntegrityError: If the metadata holds none.
+        IntegrityError: If the metadata has none.
     """
     try:
         shape = parse_json(metadata["input_shape"])

@@ -1,8 +1,8 @@
 """``*.fpz``: a pruned, quantised, entropy-coded network in one file.
 
-Written with the project's own coder (``codec/messages/model.py``): plan and structure
-are inside, so a network is rebuilt from its architecture's code and this file alone,
-with exactly the weights that were written.
+Written with the project's entropy coder (``codec/messages/model.py``): plan and
+structure are inside, so a network is rebuilt from its architecture's code and this file
+alone, with exactly the weights that were written.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from fedprune.common.system.atomic import write_bytes_atomic
 
 ENDING = ".fpz"
 
-_BOOK = "codebook"
+_CODEBOOK = "codebook"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What a file holds, read and checked.
+    """The content of a file, decoded and checked.
 
     Attributes:
         model: The message; its weights are still encoded.
@@ -54,13 +54,13 @@ def quantise_network(weights: Vector, spec: ModelSpec, values: str) -> bytes:
         values: "grid", "float32", or "codebookB" with B = 1..6 bits.
 
     Raises:
-        ConfigError: If there is no such kind, or a weight is beyond it.
+        ConfigError: If there is no such kind, or it cannot represent a weight.
         DataError: If a weight is not finite.
     """
     if values in ("grid", "float32"):
         return codec.encode_weights(weights, spec, values)
-    bits = values.removeprefix(_BOOK)
-    if values.startswith(_BOOK) and bits in map(str, range(1, codec.MOST_BITS + 1)):
+    bits = values.removeprefix(_CODEBOOK)
+    if values.startswith(_CODEBOOK) and bits in map(str, range(1, codec.MOST_BITS + 1)):
         codec.check_finite(weights, spec)
         return codec.encode_codebook(weights, spec, int(bits))
     msg = (
@@ -79,7 +79,7 @@ def write_packed(path: Path, model: PackedModel) -> None:
     write_bytes_atomic(path, codec.encode_model(model))
 
 
-def pack(  # noqa: PLR0913 - what a file holds, by name
+def pack(  # noqa: PLR0913 - the parts of a file
     *,
     name: str,
     input_shape: tuple[int, ...],
@@ -97,7 +97,7 @@ def pack(  # noqa: PLR0913 - what a file holds, by name
         input_shape: Shape of one example.
         num_outputs: Outputs that it was built with.
         structure: The original network.
-        plan: What the network was cut by.
+        plan: The plan that the network was cut by.
         blob: Its weights (``quantise_network``).
         moments: Running means and variances, float32[moments].
         run: Name of the run, where ``name`` is code
@@ -132,7 +132,7 @@ def read_packed(path: Path, max_bytes: int | None = None) -> Packed:
             each byte of a larger file.
 
     Raises:
-        IntegrityError: If it is broken, or its parts do not belong together.
+        IntegrityError: If it is damaged, or its parts contradict each other.
     """
     data = read_whole(path)
     try:
@@ -143,10 +143,10 @@ def read_packed(path: Path, max_bytes: int | None = None) -> Packed:
 
 
 def unpack(data: bytes, max_bytes: int | None = None) -> Packed:
-    """Return what the bytes of a file hold; ``max_bytes`` as for ``read_packed``.
+    """Return the content of a file's bytes; ``max_bytes`` as for ``read_packed``.
 
     Raises:
-        PayloadError: If they are broken, or the parts do not belong together.
+        PayloadError: If they are damaged, or the parts contradict each other.
     """
     model = codec.decode_model(data)
     limit = at_most(size_limit(len(data), max_bytes))
@@ -172,11 +172,11 @@ def build_packed(path: Path, packed: Packed, network: nn.Module) -> nn.Module:
 
     Args:
         path: The file, for messages.
-        packed: What it holds.
+        packed: Its content.
         network: The uncut network that its architecture's code makes.
 
     Raises:
-        IntegrityError: If the architecture's code makes another network today.
+        IntegrityError: If the architecture's code makes another network now.
     """
     apply_plan(network, packed.structure, packed.model.network.plan.keep)
     found = model_spec(network, packed.spec.units)

@@ -1,4 +1,4 @@
-"""``plan.json``: which channels of the original network are kept."""
+"""``plan.json``: the prune plan of a network, with the kept units of each group."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ _KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupKept:
-    """What a plan keeps of one group.
+    """The units that a plan keeps of one pruning group.
 
     Attributes:
         name: Name of the group.
@@ -49,9 +49,9 @@ class GroupKept:
 
 
 def write_plan_file(path: Path, plan: PrunePlan, structure: Structure) -> None:
-    """Write a plan, with what it keeps of each group for people to read.
+    """Write a plan, with a human-readable list of the kept units of each group.
 
-    The blocks that it drops are named as ``dropped``, where there are any.
+    ``dropped`` names the blocks that it drops, where there are any.
 
     Raises:
         FedPruneError: If the file cannot be written.
@@ -84,7 +84,7 @@ def read_plan_file(path: Path) -> PrunePlan:
     """Read the plan that ``write_plan_file`` wrote.
 
     Raises:
-        IntegrityError: If the file is no plan, or its digest is not that of its
+        IntegrityError: If the file is not a plan, or its digest is not that of its
             content.
     """
     value = _read(path)
@@ -101,10 +101,11 @@ def read_plan_file(path: Path) -> PrunePlan:
 
 
 def read_plan_groups(path: Path) -> tuple[GroupKept, ...]:
-    """Return what a plan file keeps of each group.
+    """Return the units that a plan file keeps of each group.
 
     Raises:
-        IntegrityError: If the file is no plan, or its groups contradict its bitmap.
+        IntegrityError: If the file is not a plan, or its groups contradict its
+            bitmap.
     """
     plan, value = read_plan_file(path), _read(path)
     try:
@@ -130,10 +131,10 @@ def read_plan_groups(path: Path) -> tuple[GroupKept, ...]:
 
 
 def read_plan_dropped(path: Path) -> tuple[str, ...]:
-    """Return the blocks that a plan file drops, as its writer noted them.
+    """Return the blocks that a plan file drops, as noted in it.
 
     Raises:
-        IntegrityError: If the file is no plan, or they are no list of names.
+        IntegrityError: If the file is not a plan, or they are not a list of names.
     """
     found = _read(path).get("dropped", [])
     if not isinstance(found, list) or not all(isinstance(x, str) for x in found):

@@ -1,20 +1,20 @@
-"""The wire format, version 2: what travels between server and client, byte by byte.
+"""The wire format, version 2: messages between server and client, byte by byte.
 
 Needs numpy, hashlib and msgpack only.  Nothing on the wire names a class, a
 function or a file; shapes come from the receiver's own ``ModelSpec``, never from a
-message; only ``PayloadError`` leaves a decoder.
+message; a decoder raises ``PayloadError`` and nothing else.
 
 Every message is ONE msgpack array in its shortest form, of nil, bool, int, float64,
 str, bin and arrays only (no map, ext, timestamp, float32)::
 
     message    = [version = 2, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
-    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 held
+    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 stored
                  | 7 full | 8 change | 9 model | 10 codebook | 11 mask
 
-Order of the checks: size cap, form of the frame (bounded items and depth), version
-and kind, digest, then every field.  The digest finds accidents and mix-ups; the checks
-behind it stand alone against a sender who computes it anew.
+Order of the checks: size cap, structure of the frame (bounded items and depth),
+version and kind, digest, then every field.  The digest detects damage and mix-ups; the
+checks after it do not rely on it, because a hostile sender computes it anew.
 
 All numbers in a bin are little-endian.  ``section`` and ``text`` are pairs of items,
 bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.
@@ -43,14 +43,14 @@ fewer.
            importance bin float32[units] | nil, statistics as float16 | nil,
            validation = [loss_sum float, correct int, count int]
 4 weights  float32[size] bin
-5 broadcast  the four items of a broadcast (a client's own store); weights stand alone
-6 held     plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
-           bin: a grid in a client's own store; never sent
-7 full     weights on a grid of integers, and 8 change, what of them is other than in
-           an earlier broadcast: ``grid/format.py``, a page of its own
+5 broadcast  the four items of a broadcast (client store); weights stand alone
+6 stored   plan, wide bool, codes uint8[rows] bin, levels int8 (int16 if wide)[size]
+           bin: a grid in a client store; never sent
+7 full     weights on a quantisation grid, and 8 change, their difference from an
+           earlier broadcast, the base: ``grid/format.py``
 9 model    ``messages/model.py``, and 10 codebook: ``messages/codebook.py`` (``.fpz``)
 
-delta      = what ``delta/format.py`` specifies, on a page of its own
+delta      = as ``delta/format.py`` specifies
 
 bitmaps: highest bit first, padding bits 0.
 A change of these bytes needs a new version; the golden messages in the tests keep it.

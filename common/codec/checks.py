@@ -1,4 +1,4 @@
-"""One check for each kind of field: what is not exactly right is refused by name.
+"""Checks of message fields: a wrong type or value is refused, naming the field.
 
 Types are compared exactly, because ``True`` is an ``int`` to ``isinstance``.
 """
@@ -19,7 +19,7 @@ LARGEST = sys.float_info.max
 
 MAX_NAME = 128
 MAX_ROUND = 2**31 - 1
-MAX_STORED = 1 << 31  # bytes of a message in a store of the reader's own
+MAX_STORED = 1 << 31  # bytes of a message in the client store
 MAX_COUNT = 2**48  # counts stay exact in float64, also after a few additions
 
 _SHOWN = 60
@@ -43,7 +43,7 @@ def array(value: object, field: str, count: int) -> tuple[Any, ...]:
 
 
 def integer(value: object, field: str, low: int, high: int) -> int:
-    """Return a field that is an int in ``low..high``; a bool is none."""
+    """Return a field that is an int in ``low..high``; a bool is not an int here."""
     if type(value) is not int:
         raise PayloadError(Reason.BAD_FRAME, field, f"{shown(value)}; want an int")
     if not low <= value <= high:
@@ -84,8 +84,8 @@ def word(value: object, field: str, known: Sequence[str]) -> str:
 def name(value: object, field: str) -> str:
     """Return a field that names a run or a client.
 
-    A name becomes part of paths and log lines, so it holds 1..128 printable
-    characters, no path separator, and no dot in front.
+    A name becomes part of paths and log lines, so it has 1..128 printable characters,
+    no path separator, and no dot in front.
     """
     if type(value) is not str:
         raise PayloadError(Reason.BAD_FRAME, field, f"{shown(value)}; want a str")
@@ -110,7 +110,7 @@ def blob(value: object, field: str, size: int | None = None) -> bytes:
 
 
 def digest(value: object, field: str, *, optional: bool = False) -> bytes:
-    """Return a field of exactly 16 bytes; or of none, if optional."""
+    """Return a field of exactly 16 bytes; or of 0 bytes, if optional."""
     if optional and value == b"" and type(value) is bytes:
         return b""
     return blob(value, field, DIGEST_SIZE)

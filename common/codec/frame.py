@@ -34,14 +34,14 @@ _NUMBERS = _RUNS | _ARRAYS | _SIGNED | {
 
 
 class Kind(IntEnum):
-    """What a frame holds."""
+    """Kinds of messages; the values are on the wire."""
 
     PLAN = 1
     SHARED = 2
     UPDATE = 3
     WEIGHTS = 4
     BROADCAST = 5
-    HELD = 6
+    STORED = 6
     FULL = 7
     CHANGE = 8
     MODEL = 9
@@ -59,8 +59,8 @@ def seal(kind: Kind, fields: Sequence[object]) -> bytes:
 def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
     """Return the fields of a message, which are not validated yet.
 
-    Checked in this order: size, form of the frame, version and kind, digest.  The
-    digest finds accidents; it is no protection against whoever made the message.
+    Checked in this order: size, structure of the frame, version and kind, digest.  The
+    digest detects damage; it does not protect against a hostile sender.
 
     Raises:
         PayloadError: If the bytes are not a message of this version and kind.
@@ -82,7 +82,7 @@ def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
 
 
 def kind_of(data: bytes) -> Kind | None:
-    """Return the kind that a message says it is, or None; nothing else is checked."""
+    """Return the kind that a message declares, or None; nothing else is checked."""
     head = data[2:3] if data[:1] < b"\xdc" else data[4:5]
     known = {bytes([kind]): kind for kind in Kind}
     return known.get(head)
@@ -98,7 +98,7 @@ def unpack(data: bytes, field: str) -> tuple[Any, ...]:
     """Return the items of one canonical msgpack array, arrays as tuples.
 
     Raises:
-        PayloadError: If the bytes hold anything else, or the same in other bytes.
+        PayloadError: If the bytes are anything else, or not in the shortest form.
     """
     if type(data) is not bytes:
         _refuse(field, f"{shown(data)}; want bytes")
@@ -127,9 +127,9 @@ def _walk(data: bytes, field: str) -> None:
     """Follow the headers once; msgpack itself bounds neither depth nor items.
 
     Without it, 10 kB of nested array headers make msgpack allocate 34 MB.  It also
-    refuses what no message holds (maps, ext types, timestamps, float32) and all but
-    the shortest form of a number or length, so equal values have one form only: what
-    passes is what ``pack`` writes, without the copy that packing it again would cost.
+    refuses types that no message uses (maps, ext types, timestamps, float32) and all
+    but the shortest form of a number or length, so equal values have equal bytes: a
+    frame that passes is one that ``pack`` writes, without the cost of packing it again.
     """
     position, items, pending = 0, 0, [1]
     while pending:
@@ -148,7 +148,7 @@ def _walk(data: bytes, field: str) -> None:
 
 
 def _step(data: bytes, position: int, field: str) -> tuple[int, int]:
-    """Return where the item at ``position`` ends, and how many items it holds."""
+    """Return the end of the item at ``position``, and the number of its items."""
     if position >= len(data):
         _refuse(field, f"ends after {len(data)} bytes, before its last item")
     head = data[position]
@@ -170,7 +170,7 @@ def _step(data: bytes, position: int, field: str) -> tuple[int, int]:
 
 
 def _number(data: bytes, position: int, field: str) -> tuple[int, int]:
-    """Return the number at ``position``, behind its type byte, and where it ends."""
+    """Return the number at ``position``, after its type byte, and its end."""
     head = data[position - 1]
     width, least = _NUMBERS[head]
     end = position + width

@@ -1,4 +1,4 @@
-"""Rows and columns of a network, as scales and the contexts of the coder see them."""
+"""Rows and columns of a network, as quantisation and entropy coding see them."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.spec import Indices, Mask, ModelSpec
 
-TENSORS = 64  # tensors that are told apart; later ones share the last number
+TENSORS = 64  # tensors with a number of their own; later ones share the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorLayout:
-    """One tensor: rows of columns of ``depth`` places.
+    """One tensor: rows of columns of ``depth`` positions.
 
     Attributes:
-        start: Its first place in the flat vector.
+        start: Its first position in the flat vector.
         row: Its first row among all rows.
         rows: Outputs of a weight, 1 of any other tensor.
         columns: Inputs of a weight, 1 of any other tensor.
-        depth: Places of one row and column, such as the taps of a kernel.
+        depth: Positions of one row and column, such as the taps of a kernel.
     """
 
     start: int
@@ -31,22 +31,22 @@ class TensorLayout:
 
     @property
     def part(self) -> slice:
-        """Its places in the flat vector."""
+        """Its positions in the flat vector."""
         return slice(self.start, self.start + self.rows * self.columns * self.depth)
 
 
 class Layout:
-    """Where rows and columns lie.
+    """Rows and columns of a network in its flat vector of weights.
 
     Attributes:
         spec: Names and shapes of the tensors.
         size: Number of weights.
-        tensor_layouts: Tensors that hold a weight.
-        tensors: Where each tensor starts, and the end, int64[tensors + 1].
-        bounds: Where each row starts, and the end, int64[rows + 1].
-        lengths: Places of each row, int64[rows].
+        tensor_layouts: Layouts of the tensors that are not empty.
+        tensors: Start of each tensor, and the end, int64[tensors + 1].
+        bounds: Start of each row, and the end, int64[rows + 1].
+        lengths: Positions of each row, int64[rows].
         row_tensors: Number of the tensor of each row, uint8[rows].
-        column_lengths: Places of each column, int64[columns].
+        column_lengths: Positions of each column, int64[columns].
         column_tensors: Number of the tensor of each column, uint8[columns].
     """
 
@@ -81,7 +81,7 @@ class Layout:
         self.column_lengths: Ints = np.repeat(np.array(deep, dtype=np.int64), widths)
 
     def row_counts(self, indices: Indices) -> Ints:
-        """Return how many of the rising positions lie in each row, int64[rows]."""
+        """Return the number of rising positions in each row, int64[rows]."""
         return np.diff(np.searchsorted(indices, self.bounds))
 
     def columns_of(self, indices: Indices) -> Ints:
@@ -101,7 +101,7 @@ class Layout:
         return found
 
     def column_counts(self, mask: Mask) -> Ints:
-        """Return how many places of a mask are set in each column, int64[columns]."""
+        """Return the number of kept positions in each column, int64[columns]."""
         counts = [np.zeros(0, dtype=np.int64)]
         for tensor_layout in self.tensor_layouts:
             flat = (
@@ -121,12 +121,12 @@ def _numbered(counts: list[int]) -> Class:
 
 
 def row_bounds(spec: ModelSpec) -> Indices:
-    """Return where each row starts, and at last the size, int64[rows + 1]."""
+    """Return the start of each row, and the end, int64[rows + 1]."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(spec.row_lengths)])
 
 
 def entries_per_row(indices: Indices, spec: ModelSpec) -> Indices:
-    """Return how many of the rising positions lie in each row, int64[rows]."""
+    """Return the number of rising positions in each row, int64[rows]."""
     return np.diff(np.searchsorted(indices, row_bounds(spec)))
 
 

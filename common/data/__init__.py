@@ -1,1 +1,1 @@
-"""Data sources, and who holds which part of them."""
+"""Data sources, and the partition of their examples among clients."""

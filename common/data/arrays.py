@@ -1,4 +1,4 @@
-"""From arrays of any origin to a data set: types, layout, ranges, checked once."""
+"""Arrays of any source as a data set: types, layout and ranges are checked once."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ PIXEL_OFFSET = 127.5
 PIXEL_SCALE = 1 / 127.5
 
 _CHANNELS = (1, 3, 4)
-# A label that is really a number, say a price in cents, would make a huge network.
+# A target that is a quantity, such as a price in cents, would make a huge network.
 _MAX_CLASSES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawData:
-    """Four arrays as a source gave them.
+    """Four arrays as a source returned them.
 
     Attributes:
         x_train: Inputs [n, ...].
@@ -44,21 +44,21 @@ def make_dataset(
 ) -> Dataset:
     """Check four arrays and join them to a data set.
 
-    uint8 inputs stay uint8 and are scaled to -1..1 unless told otherwise; other
-    numbers become float32 and are taken as they are.  Images are [n, height, width],
+    uint8 inputs stay uint8 and are scaled to -1..1 by default; other
+    numbers become float32 and keep their values.  Images are [n, height, width],
     [n, channels, height, width], or [n, height, width, channels], which is reordered
     when only its last length can be a number of channels.  Integer targets are
     classes; floating ones are values, stored as float32[n, k] also for k = 1.
 
     Args:
         raw: The arrays.
-        name: Named in errors and kept in the data set.
-        offset: Subtracted from every input, or None for the default of its type.
-        scale: Multiplied after that, or None for the default of its type.
+        name: Name in errors and of the data set.
+        offset: Subtracted from every input; None = the default of its type.
+        scale: Factor applied after that; None = the default of its type.
         num_outputs: Number of classes, or 0 for the greatest class + 1.
 
     Raises:
-        DataError: If an array is empty, has another type or shape, holds a value that
+        DataError: If an array is empty, has another type or shape, has a value that
             is not finite, or a class is negative or too great.
     """
     train = _inputs(raw.x_train, f"'{name}': x_train")
@@ -128,7 +128,7 @@ def _finite(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
     finite = np.isfinite(numbers)
     if not finite.all():
         bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
-        msg = f"{what} holds a value that is not finite in float32, in {len(bad)} of "
+        msg = f"{what} has a value that is not finite in float32, in {len(bad)} of "
         msg += f"{len(finite)} examples, first in {what.rpartition(' ')[2]}[{bad[0]}]"
         raise DataError(msg)
     return numbers

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 class Examples:
     """Inputs and targets of some examples.
 
-    Inputs stay as small as they came (uint8 for images); a batch is converted when
+    Inputs keep their stored type (uint8 for images); a batch is converted when
     it is used: ``float = (input - offset) * scale``.
 
     Attributes:
@@ -83,15 +83,15 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """What a run trains on and is judged on.
+    """The training and test examples of a run.
 
     Attributes:
-        train: Examples that are dealt to the clients.
-        test: Examples that no decision sees.
+        train: Examples that are partitioned among the clients.
+        test: Examples for the final figures only; no decision of a run uses them.
         num_outputs: Entries of the network's output: classes, or target values.
         input_shape: Shape of one input, without the batch.
         regression: Whether targets are values rather than classes.
-        name: Where they come from.
+        name: Source of the examples.
     """
 
     train: Examples
@@ -102,7 +102,7 @@ class Dataset:
     name: str
 
     def fingerprint(self) -> str:
-        """Return 32 hex digits that name the content: types, shapes, bytes, scaling."""
+        """Return the digest of types, shapes, bytes and scaling, 32 hex digits."""
         state = blake2b(digest_size=DIGEST_SIZE)
         for part in (self.train, self.test):
             state.update(f"{part.offset!r} {part.scale!r}\n".encode())

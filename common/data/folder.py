@@ -24,7 +24,7 @@ def read_folder(folder: Path) -> RawData:
     """Read ``train/<class>/*`` and ``test/<class>/*``, or ``<class>/*`` split 80 to 20.
 
     Classes are numbered in the order of their folders' names.  The split is by the
-    digest of class and file name: it depends on neither seed nor machine.
+    digest of class and file name: it is the same for every seed and machine.
 
     Raises:
         ConfigError: If pillow is not installed.
@@ -40,11 +40,11 @@ def read_folder(folder: Path) -> RawData:
         train, test = _split(_listed(folder, classes))
     if not train or not test:
         msg = (
-            f"{folder} holds {len(train)} training and {len(test)} test images; want "
+            f"{folder} has {len(train)} training and {len(test)} test images; want "
             f"some of both, as .png or .jpg (5 in a class give one test image)"
         )
         raise DataError(msg)
-    # Decoded together, so that both parts have the form of the first training image.
+    # Decoded together, so that both parts have the format of the first image.
     pixels = decode_images(_encoded(train + test), len(train) + len(test))
     return RawData(
         x_train=pixels[: len(train)],
@@ -63,10 +63,10 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _listed(folder: Path, classes: list[str]) -> Labelled:
-    """Return (path, class) of each image, by class, then by name."""
+    """Return (path, class) of each image, by class, then file name."""
     unknown = sorted(set(_class_names(folder)) - set(classes))
     if unknown:
-        msg = f"{folder} holds the classes {', '.join(unknown)}, which train/ lacks"
+        msg = f"{folder} has the classes {', '.join(unknown)}, which train/ lacks"
         raise DataError(msg)
     return [
         (path, number)

@@ -1,4 +1,4 @@
-"""Whether the test part of a data set can judge what its training part taught."""
+"""Checks of a data set's test part: spread, unseen classes, repeated examples."""
 
 from hashlib import blake2b
 
@@ -6,22 +6,23 @@ import numpy as np
 
 from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.errors import DataError
+from fedprune.common.text import and_more
 
 _LISTED = 5  # classes that a line names
 _DIGEST = 16  # bytes for each example
-_SHARED = 0.5  # share of test examples that may be training examples without a word
+_SHARED = 0.5  # share of test examples that may be training examples without a warning
 
 
 def check_held_out(dataset: Dataset, *, classes: bool) -> tuple[str, ...]:
-    """Refuse a test part that no network can be judged by.
+    """Refuse a test part on which no network can be scored.
 
     Args:
         dataset: The data.
-        classes: Whether the targets are classes, judged by accuracy, or values,
-            judged by R squared.
+        classes: Whether the targets are classes, scored by accuracy, or values,
+            scored by R squared.
 
     Returns:
-        One line for each thing that is possible and seldom meant.
+        One warning a line for each allowed but unusual property.
 
     Raises:
         DataError: If values are all equal, or no class that is tested is trained.
@@ -33,16 +34,16 @@ def check_held_out(dataset: Dataset, *, classes: bool) -> tuple[str, ...]:
 
 
 def _check_spread(test: Examples) -> None:
-    """Refuse targets without a spread: R squared divides by it."""
+    """Refuse targets without variance: R squared divides by it."""
     if (test.targets == test.targets[0]).all():
-        held = "1 example" if len(test) == 1 else f"{len(test)} equal targets"
-        msg = f"the test data hold {held}, and R squared has no value for that; want"
+        found = "1 example" if len(test) == 1 else f"{len(test)} equal targets"
+        msg = f"the test data are {found}, for which R squared is undefined; want"
         msg += " test targets (y_test) that differ"
         raise DataError(msg)
 
 
 def _unseen(dataset: Dataset) -> tuple[str, ...]:
-    """Return a line about classes that are tested and never trained."""
+    """Return a warning about classes that are tested and never trained."""
     trained, tested = (
         np.unique(part.targets) for part in (dataset.train, dataset.test)
     )
@@ -50,13 +51,13 @@ def _unseen(dataset: Dataset) -> tuple[str, ...]:
     if len(unseen) == 0:
         return ()
     if len(unseen) == len(tested):
-        msg = f"no test example is of a class that is trained: classes {_span(trained)}"
-        msg += f" in training, {_span(tested)} in test; want the same numbering in both"
+        msg = "no test example has a class of the training data: classes "
+        msg += f"{_span(trained)} in training, {_span(tested)} in test; want the same"
+        msg += " numbering in both"
         raise DataError(msg)
-    named = ", ".join(map(str, unseen[:_LISTED]))
-    more = f" and {len(unseen) - _LISTED} more" if len(unseen) > _LISTED else ""
     text = f"{len(unseen)} of {len(tested)} classes of the test data do not occur in"
-    return (f"{text} the training data: {named}{more}; are both numbered alike?",)
+    text += f" the training data: {and_more(list(unseen), _LISTED)}"
+    return (f"{text}; are both numbered alike?",)
 
 
 def _span(classes: np.ndarray) -> str:
@@ -64,7 +65,7 @@ def _span(classes: np.ndarray) -> str:
 
 
 def _repeated(dataset: Dataset) -> tuple[str, ...]:
-    """Return a line about test examples that are training examples, byte for byte."""
+    """Return a warning about test examples repeated from the training examples."""
     known, tested = set(_digests(dataset.train)), _digests(dataset.test)
     count = sum(digest in known for digest in tested)
     if count <= _SHARED * len(tested):
@@ -74,7 +75,7 @@ def _repeated(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _digests(part: Examples) -> list[bytes]:
-    """Return what names each example: a digest of its input and its target."""
+    """Return a digest of each example's input and target."""
     return [
         blake2b(x.tobytes() + y.tobytes(), digest_size=_DIGEST).digest()
         for x, y in zip(part.inputs, part.targets, strict=True)

@@ -1,4 +1,4 @@
-"""Encoded images to one uint8 array, decoded once."""
+"""Decoding of PNG and JPEG images to one uint8 array."""
 
 from collections.abc import Iterable
 from io import BytesIO
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 MAX_DECODED_BYTES = 8 << 30
 
 _GREY_MODES = ("1", "L", "LA")
-# More than 8 bits a pixel: a conversion would clip them without a word.
+# More than 8 bits a pixel: a conversion would clip them silently.
 _DEEP_MODES = ("I", "I;16", "I;16B", "F")
 
 
 def decode_images(
     encoded: Iterable[tuple[str, bytes]], count: int
 ) -> NDArray[np.uint8]:
-    """Decode PNG or JPEG images to one array; the first decides the form of all.
+    """Decode PNG or JPEG images to one array; the first sets size and channels of all.
 
     An image of another size is resized to the first one's, bilinearly, and one of
     other channels is converted.
@@ -56,7 +56,7 @@ def _open(name: str, data: bytes) -> "Image":
     try:
         opened: Image = image_module.open(BytesIO(data), formats=("PNG", "JPEG"))
     except Exception as error:
-        msg = f"{name} is no PNG or JPEG image: {error}"
+        msg = f"{name} is not a PNG or JPEG image: {error}"
         raise DataError(msg) from error
     if opened.mode in _DEEP_MODES:
         msg = f"{name} has more than 8 bits a pixel (mode {opened.mode}); want 8"

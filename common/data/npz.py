@@ -1,4 +1,4 @@
-"""Arrays in ``.npz`` files, read without pickle and without trust in their headers."""
+"""Arrays in ``.npz`` files, read without pickle; headers are checked before use."""
 
 from collections.abc import Mapping
 from math import prod
@@ -18,11 +18,11 @@ from fedprune.common.text import printable
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
-# A compressed member may be small and unfold without end: the arrays together take no
-# more than so many bytes for each of the file, or FREE_BYTES in a small file.
+# A small compressed member may decompress without bound: all arrays together take at
+# most this many bytes for each byte of the file, or FREE_BYTES in a small file.
 BYTES_OF_A_BYTE = 64
 FREE_BYTES = 1 << 28  # 256 MiB
-MAX_BYTES = 32 << 30  # whatever the file's size
+MAX_BYTES = 32 << 30  # for a file of any size
 
 _NUMBERS = "buif"
 
@@ -31,9 +31,9 @@ def read_npz(path: Path) -> RawData:
     """Read ``x_train``, ``y_train``, ``x_test`` and ``y_test`` of a file.
 
     Raises:
-        DataError: If the file is no zip, lacks an array, unfolds to far more bytes
-            than it has, or an array's header is damaged, asks for pickle, or claims
-            another size than there is.
+        DataError: If the file is not a zip, lacks an array, decompresses to far
+            more bytes than it has, or an array's header is damaged, needs pickle, or
+            states a wrong size.
     """
     try:
         with ZipFile(path) as archive:
@@ -49,17 +49,17 @@ def read_npz(path: Path) -> RawData:
 
 def _check_sizes(archive: ZipFile, path: Path) -> None:
     """Check that all arrays are there and how large they are, before any is read."""
-    held = archive.namelist()
-    if missing := [name for name in NAMES if f"{name}.npy" not in held]:
-        found = printable(", ".join(entry.removesuffix(".npy") for entry in held))
-        msg = f"{path} holds {found or 'nothing'}, no {', '.join(missing)}; want"
+    members = archive.namelist()
+    if missing := [name for name in NAMES if f"{name}.npy" not in members]:
+        found = printable(", ".join(entry.removesuffix(".npy") for entry in members))
+        msg = f"{path} has {found or 'no arrays'}, but no {', '.join(missing)}; want"
         msg += f" {', '.join(NAMES)}"
         raise DataError(msg)
     size = sum(archive.getinfo(f"{name}.npy").file_size for name in NAMES)
     most = min(max(FREE_BYTES, BYTES_OF_A_BYTE * path.stat().st_size), MAX_BYTES)
     if size > most:
-        msg = f"{path}: its arrays unfold to {size} bytes; want at most {most}: write"
-        msg += " the file without compression (np.savez)"
+        msg = f"{path}: its arrays decompress to {size} bytes; want at most {most}:"
+        msg += " write the file without compression (np.savez)"
         raise DataError(msg)
 
 
@@ -78,10 +78,10 @@ def _read_member(archive: ZipFile, path: Path, name: str) -> NDArray[Any]:
 
 
 def _check_header(file: IO[bytes], size: int) -> None:
-    """Check what a header claims against the member's real size, before allocating.
+    """Check the size in a header against the member's real size, before allocating.
 
     Raises:
-        ValueError: If the two differ or the array holds Python objects.
+        ValueError: If the two differ or the array has Python objects.
     """
     version = npy.read_magic(file)
     if version == (1, 0):
@@ -95,13 +95,13 @@ def _check_header(file: IO[bytes], size: int) -> None:
 
 
 def _check_claim(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
-    # Objects need pickle; text and records are no numbers, and may have no size.
+    # Objects need pickle; text and records are not numbers, and may have no size.
     if dtype.kind not in _NUMBERS:
-        msg = f"it holds {dtype}; want plain numbers, no Python objects and no text"
+        msg = f"its type is {dtype}; want plain numbers, no Python objects and no text"
         raise ValueError(msg)
     claimed = prod(shape) * dtype.itemsize
     if claimed != size or min(shape, default=0) < 0:
-        msg = f"its header claims {claimed} bytes of data, there are {size}"
+        msg = f"its header states {claimed} bytes of data; found {size}"
         raise ValueError(msg)
 
 
@@ -113,12 +113,12 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         arrays: Name -> array.
 
     Raises:
-        DataError: If an array holds Python objects or text; nothing is written then.
+        DataError: If an array has Python objects or text; nothing is written then.
         FedPruneError: If the file cannot be written.
     """
     for name, array in arrays.items():
         if array.dtype.kind not in _NUMBERS:
-            msg = f"{name} holds {array.dtype}; want plain numbers"
+            msg = f"{name} has type {array.dtype}; want plain numbers"
             raise DataError(msg)
     size = sum(array.nbytes for array in arrays.values())
     with replacing(path, size) as file, ZipFile(file, "w") as archive:

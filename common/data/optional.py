@@ -1,4 +1,4 @@
-"""Packages that a data source needs and an edge install does not have."""
+"""Optional packages of data sources; an edge install does not have them."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,10 +13,10 @@ def optional_module(name: str, package: str) -> Any:  # noqa: ANN401 - a module
 
     Args:
         name: The module, for example ``"pyarrow.parquet"``.
-        package: What pip calls it.
+        package: Its name for pip.
 
     Raises:
-        ConfigError: If it is not installed; says how to install it.
+        ConfigError: If it is not installed; the message says how to install it.
     """
     try:
         module: ModuleType = import_module(name)
@@ -30,10 +30,10 @@ def check_optional(name: str, package: str) -> None:
 
     Args:
         name: Its top-level module.
-        package: What pip calls it.
+        package: Its name for pip.
 
     Raises:
-        ConfigError: If it is not installed; says how to install it.
+        ConfigError: If it is not installed; the message says how to install it.
     """
     if find_spec(name) is None:
         raise ConfigError(_missing(package))

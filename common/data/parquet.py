@@ -22,9 +22,9 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 
 
 def find_folder(name: str, data_dir: str) -> Path:
-    """Return the folder that holds ``name``'s parquet files.
+    """Return the folder of ``name``'s parquet files.
 
-    Looked for in ``<data_dir>/<name>`` and ``<data_dir>``, each with and without the
+    Searched in ``<data_dir>/<name>`` and ``<data_dir>``, each with and without the
     hub's ``data`` folder.
 
     Args:
@@ -32,13 +32,13 @@ def find_folder(name: str, data_dir: str) -> Path:
         data_dir: The folder, or empty for the environment's ``FEDPRUNE_DATA``.
 
     Raises:
-        ConfigError: If no folder is given or it holds no such files.
+        ConfigError: If no folder is given or it has no such files.
     """
     root = data_dir or os.environ.get(DATA_VARIABLE, "")
     if not root:
         msg = (
             f"data '{name}' is read from parquet files: set task.data_dir or the "
-            f"environment variable {DATA_VARIABLE} to the folder that holds "
+            f"environment variable {DATA_VARIABLE} to the folder that has "
             f"{name}/train.parquet and {name}/test.parquet"
         )
         raise ConfigError(msg)
@@ -88,7 +88,7 @@ def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.
     tables = [_read_table(path) for path in paths]
     count = sum(len(labels) for _, labels in tables)
     if count == 0:
-        msg = f"{paths[0]} holds no rows"
+        msg = f"{paths[0]} has no rows"
         raise DataError(msg)
 
     def encoded() -> Iterator[tuple[str, bytes]]:
@@ -114,7 +114,7 @@ def _check_complete(paths: list[Path]) -> None:
     total = numbers[0][1] if numbers else 0
     if numbers != [(number, total) for number in range(total)]:
         names = ", ".join(path.name for path in paths)
-        msg = f"{paths[0].parent} holds {names}; want every shard from 0, once"
+        msg = f"{paths[0].parent} has {names}; want every shard from 0, once"
         raise DataError(msg)
 
 

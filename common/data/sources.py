@@ -1,4 +1,4 @@
-"""Data sets by name: ``task.data`` of the configuration."""
+"""Loading of data sets: ``task.data`` of the configuration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,12 +76,12 @@ def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
             ``file.py:function``; a function returns
             ``(x_train, y_train, x_test, y_test)``.
         data_dir: Folder of parquet data, or empty for ``FEDPRUNE_DATA``.
-        fold: Which fifth of ``digits`` is the test part, >= 0, counted modulo 5; the
-            other sources have one fixed split.
+        fold: Number of the fifth of ``digits`` that is the test part, >= 0,
+            counted modulo 5; the other sources have one fixed split.
 
     Raises:
-        ConfigError: If the source is unknown or not there, or a package is missing.
-        DataError: If a file or an array is not usable; names it.
+        ConfigError: If the source is unknown or missing, or a package is not installed.
+        DataError: If a file or an array is not usable; the message names it.
     """
     check_source(source, data_dir)
     prefix, _, rest = source.partition(":")
@@ -118,7 +118,7 @@ def _digits(fold: int) -> Dataset:
         x_test=inputs[test],
         y_test=bunch.target[test],
     )
-    # The mean pixel of all images is 0.305: a fixed number, not measured on a part.
+    # The mean pixel of all images is 0.305: a constant, not a statistic of one part.
     return make_dataset(raw, name="digits", offset=0.305, scale=1.0, num_outputs=10)
 
 
@@ -151,9 +151,7 @@ def _known_images(name: str, data_dir: str) -> Dataset:
         num_outputs=known.classes,
     )
     if dataset.input_shape != known.shape:
-        msg = (
-            f"{folder} holds images of {dataset.input_shape}; {name} has {known.shape}"
-        )
+        msg = f"{folder} has images of {dataset.input_shape}; {name} has {known.shape}"
         raise DataError(msg)
     return dataset
 

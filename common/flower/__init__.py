@@ -1,1 +1,1 @@
-"""What both ends need of Flower: the app bundle, payloads, the run's configuration."""
+"""Flower, for both ends: the app bundle, payloads, the run's configuration."""

@@ -1,9 +1,9 @@
-"""The Flower app that real devices are sent: two names and no code.
+"""The Flower app bundle (FAB) sent to real devices: two names and no code.
 
-Flower hands every node the app of a run as an archive, and runs what is inside.  Ours
-holds one pyproject.toml, and its names are found in what each machine has installed.
-So nobody who may start a run can send code to a device: an archive with anything else
-in it is refused.
+Flower sends every node the app of a run as an archive, and runs the code inside.  Our
+archive has one pyproject.toml, whose names are resolved in the packages that each
+machine has installed.  An archive with any other file is refused, so the right to start
+a run is no right to run code on a device.
 """
 
 import io
@@ -20,7 +20,7 @@ from fedprune.common.version import __version__
 SERVER_APP = "fedprune.server.app:app"
 CLIENT_APP = "fedprune.client.app:app"
 RUN_KEY = "run"  # of the run's configuration: the run folder on the server
-NAMES_KEY = "names"  # the file that says which node has whose key, or ""
+NAMES_KEY = "names"  # file of node number -> client of the key, or ""
 
 _APP = "pyproject.toml"
 _LIST = ".info/CONTENT"
@@ -47,7 +47,7 @@ clientapp = "{CLIENT_APP}"
 """
 
 
-# All that zipfile and its decompressors raise for bytes that are no archive.
+# All errors of zipfile and its decompressors for bytes that are not an archive.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
     ValueError, RuntimeError, NotImplementedError,
@@ -55,13 +55,13 @@ _UNREADABLE = (
 
 
 def check_app(archive: bytes) -> None:
-    """Refuse an app that is not the one of this version.
+    """Refuse an app bundle other than that of this version.
 
     Args:
         archive: The bytes of a Flower app bundle.
 
     Raises:
-        IntegrityError: If it holds any other file, names, or version.
+        IntegrityError: If it has any other file, names, or version.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
@@ -71,7 +71,7 @@ def check_app(archive: bytes) -> None:
             if set(sizes) != {_APP, _LIST} or max(sizes.values()) > _LARGEST:
                 others = sorted(set(sizes) - {_APP, _LIST})
                 msg = (
-                    "refused: the run brings code of its own "
+                    "refused: the run brings its own code "
                     f"({printable(', '.join(others[:3]))}"
                     f"{', ...' if len(others) > 3 else ''}); "  # noqa: PLR2004
                     "this machine runs only what is installed on it"

@@ -1,25 +1,28 @@
-"""What a payload looks like in Flower's transport: names and checks, no Flower here."""
+"""Payloads in Flower's transport: record names, wrapping, checks; no Flower imports."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from fedprune.common.codec.fields import SEED, VALIDATION
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 
+T = TypeVar("T")
+
 STYPE = "fedprune.msgpack/1"
 RECORD = "fedprune"
 ARRAY = "payload"
 STRUCTURE = "structure"  # beside the payload of a delivery
-NOTES = "notes"  # a record beside that of an answer, only where there is one to make
-LOST = "residual-lost"  # the note that what the client owed is missing: true
+NOTES = "notes"  # an optional record beside that of an answer
+LOST = "residual-lost"  # the note that the client's residual is missing: true
 HELLO = "hello"  # a query action: a node answers with its client id
-DELIVER = "deliver"  # a query action: a node keeps the final network
-RUN = "run"  # beside both: what a client needs of a run's settings without a plan
+DELIVER = "deliver"  # a query action: a node stores the final network
+RUN = "run"  # beside both: the settings of a run that a client needs without a plan
 
 
 def about_run(config: Config) -> dict[str, int | float]:
-    """Return what says how a client's data is dealt in a run."""
+    """Return the settings that fix a client's data split in a run."""
     return {"seed": config.run.seed, "validation": float(config.client.validation)}
 
 
@@ -31,6 +34,18 @@ def read_about(found: Mapping[str, object]) -> tuple[int, float]:
     """
     seed = SEED(found.get("seed"), "seed")
     return seed, VALIDATION(found.get("validation"), "validation")
+
+
+def payload_array(
+    blob: bytes, array: Callable[[str, tuple[int, ...], str, bytes], T]
+) -> T:
+    """Return bytes as an array of Flower's transport, with our serialisation type.
+
+    Args:
+        blob: The payload.
+        array: ``flwr.app.Array``, which the caller imports: this module does not.
+    """
+    return array("uint8", (len(blob),), STYPE, blob)
 
 
 def check_payload(stype: str, data: object, max_bytes: int) -> bytes:
@@ -54,7 +69,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_client_name(name: str) -> None:
-    """Refuse a name that cannot be one.
+    """Refuse an invalid client name.
 
     Raises:
         ConfigError: Unless it is 1 to 100 letters, digits, ".", "_", "-".

@@ -1,7 +1,7 @@
-"""The configuration of a Flower app: a TOML file, and single keys over it.
+"""The configuration of a Flower app: a TOML file, and overrides of single keys.
 
-Flower hands both halves of the app one table of texts and numbers (``run_config``),
-whose keys stand under ``[tool.flwr.app.config]`` in pyproject.toml.
+Flower passes both halves of the app one table of texts and numbers (``run_config``),
+whose keys are listed under ``[tool.flwr.app.config]`` in pyproject.toml.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ APP_FOLDER = Path(__file__).resolve().parents[2]
 
 
 def read_app_config(table: Mapping[str, object]) -> Config:
-    """Return the configuration that a run of the app was started with.
+    """Return the configuration of a run of the app.
 
     Args:
         table: ``config`` is the path of a TOML file, a relative one inside the app's
-            folder; empty = the defaults.  ``set`` holds ``key=value`` texts between
+            folder; empty = the defaults.  ``set`` has ``key=value`` texts between
             semicolons, which replace single keys.  ``version`` is that of the FedPrune
             that the app was made with.
 
-    Whoever starts a run writes that table, also from afar; so code is named by the
-    TOML files of the app's own folder alone.
+    The table comes from the user who starts the run, maybe remotely, so only the TOML
+    files of the app's own folder may name code.
 
     Raises:
         ConfigError: If version, file or keys are wrong, or would run code or fetch
@@ -43,7 +43,7 @@ def read_app_config(table: Mapping[str, object]) -> Config:
 
 
 def _check_version(found: str) -> None:
-    """Refuse a run of another version: the app carries names, and no code."""
+    """Refuse a run of another version: the app has names and no code."""
     if found != __version__:
         msg = (
             f"the run is one of fedprune {found}; this machine has {__version__}; "
@@ -53,7 +53,7 @@ def _check_version(found: str) -> None:
 
 
 def _is_own(file: Path) -> bool:
-    """Say whether a file belongs to the app, and is not that of a run folder in it."""
+    """Return whether a file belongs to the app, and not to a run folder in it."""
     inside = [folder for folder in file.parents if folder.is_relative_to(APP_FOLDER)]
     return bool(inside) and not any((f / "manifest.json").exists() for f in inside)
 
@@ -63,8 +63,8 @@ def refuse_code(config: Config, own: Path | None, where: str) -> None:
 
     Args:
         config: The whole configuration.
-        own: The machine's own file; what it names stays allowed.
-        where: What else set keys, for the message.
+        own: The machine's own file; code that it names is allowed.
+        where: The other source of keys, for the message.
 
     Raises:
         ConfigError: If ``config`` names anything else.

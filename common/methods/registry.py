@@ -21,6 +21,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
@@ -154,10 +155,15 @@ def method(
 
 def methods(kind: Kind) -> dict[str, Method]:
     """Return the registered methods of a kind, by name, in alphabetic order."""
-    package = import_module(PACKAGE)
-    for module in iter_modules(package.__path__):
-        import_module(f"{PACKAGE}.{module.name}")
+    _discover(tuple(import_module(PACKAGE).__path__))
     return dict(sorted(_registered.get(kind.name, {}).items()))
+
+
+@cache
+def _discover(folders: tuple[str, ...]) -> None:
+    """Import every module of the package, which registers its methods."""
+    for module in iter_modules(folders):
+        import_module(f"{PACKAGE}.{module.name}")
 
 
 def names(kind: Kind) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Networks: by name, as flat vectors, and in files."""
+"""Networks: registered names, flat vectors, and files."""

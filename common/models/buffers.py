@@ -1,7 +1,7 @@
-"""What a federation cannot keep of a network: refused before a run, by name.
+"""Check of buffers: state that a federation would lose is refused before a run.
 
-Weights are averaged, batch-norm moments are pooled; any other buffer stays what the
-network's code made it, on the server and in the file that a run ends with.
+Weights are averaged, batch-norm moments are pooled; any other buffer stays as the
+network's code made it, on the server and in the final file.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.inputs import without_constants
-from fedprune.common.text import first_line
+from fedprune.common.text import and_more, first_line
 
 _POOLED = ("running_mean", "running_var", "num_batches_tracked")
 _NAMED = 5  # buffers in a message
@@ -27,7 +27,7 @@ _TYPES = frozenset(
 
 
 def check_buffers(model: nn.Module, example: object) -> None:
-    """Refuse state that no file can hold, and buffers that one training step changes.
+    """Refuse state that no file can store, and buffers that a training step changes.
 
     Args:
         model: The network; left as it was.
@@ -35,8 +35,8 @@ def check_buffers(model: nn.Module, example: object) -> None:
 
     Raises:
         ConfigError: If the network does not run in training mode, a buffer that
-            belongs to its state changes and is no batch-norm moment, or something of
-            its state has no place in a file.
+            belongs to its state changes and is no batch-norm moment, or a file cannot
+            store a part of its state.
     """
     _check_files(model)
     network = copy.deepcopy(model).train()
@@ -52,10 +52,9 @@ def check_buffers(model: nn.Module, example: object) -> None:
     changed = [name for name in names if not _same(before.get(name), after.get(name))]
     if not changed:
         return
-    listed = ", ".join(f"'{name}'" for name in changed[:_NAMED])
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    listed = and_more([f"'{name}'" for name in changed], _NAMED)
     msg = (
-        f"training changes {listed}{more}, which no client sends, so the final network "
+        f"training changes {listed}, which no client sends, so the final network "
         "would not have it; want buffers that stay constant: track_running_stats=False "
         "for instance norms, BatchNorm for running statistics, or persistent=False for "
         "what is only a cache"
@@ -64,19 +63,19 @@ def check_buffers(model: nn.Module, example: object) -> None:
 
 
 def _check_files(model: nn.Module) -> None:
-    """Refuse what could not be written when the run has ended."""
+    """Refuse state that could not be written when the run has ended."""
     for name, item in model.state_dict().items():
         if not isinstance(item, Tensor):
             msg = f"'{name}' is a {type(item).__name__} in the network's state; want"
-            msg += " tensors alone, which is what files hold"
+            msg += " tensors only, because files store tensors"
             raise ConfigError(msg)
         if item.dtype not in _TYPES:
-            msg = f"tensor '{name}' has type {item.dtype}, which files cannot hold;"
+            msg = f"tensor '{name}' has type {item.dtype}, which files cannot store;"
             msg += " want float32, an integer type or bool, or persistent=False"
             raise ConfigError(msg)
         if not bool(torch.isfinite(item).all()):
             msg = f"tensor '{name}' holds values that are not finite, which files do"
-            msg += " not hold; want large numbers instead, or persistent=False"
+            msg += " not store; want large numbers instead, or persistent=False"
             raise ConfigError(msg)
 
 
@@ -102,7 +101,7 @@ def _step(network: nn.Module, inputs: tuple[object, ...]) -> None:
             outputs = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
             torch.autograd.backward([item.abs().sum() for item in outputs])
             with torch.no_grad():
-                # Some buffers follow the weights, and stand still while those do.
+                # Some buffers follow the weights, and change only with them.
                 for weight in network.parameters():
                     if weight.is_floating_point():
                         weight.mul_(1.0 + 0.1 * torch.rand_like(weight))

@@ -1,4 +1,4 @@
-"""Networks that a file describes are built within bounds."""
+"""Limit on the memory of a network that a file describes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from fedprune.common.errors import IntegrityError
 
-_PLACED = ("generator", "pin_memory")  # arguments that speak of real memory
+_PLACED = ("generator", "pin_memory")  # arguments that need real memory
 
 Operation = Any  # an overload of torch's operator library, which has no public type
 
@@ -19,18 +19,18 @@ Operation = Any  # an overload of torch's operator library, which has no public 
 class ByteLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside of this, new tensors together take at most ``limit`` bytes.
 
-    What a name, a shape and a number of outputs amount to is known only by building;
-    each operation is asked on torch's meta device, which has shapes and no memory, what
-    it would take, before it takes it.  What is let go again counts all the same.
+    The memory of a network is known only after building it; so each operation runs on
+    torch's meta device first, which has shapes and no memory, to count its bytes.
+    Memory that is freed again counts as well.
 
-    Not seen: memory of Python and NumPy (``torch.tensor`` of a list, ``from_numpy``),
-    storages that are made or resized by hand, what an operation needs while it runs,
-    and other threads.  Seen only when it is there: results whose size depends on values
-    (``nonzero``), or that the meta device cannot compute (of sparse tensors).
+    Not counted: memory of Python and NumPy (``torch.tensor`` of a list,
+    ``from_numpy``), storages that are made or resized by hand, temporary memory of an
+    operation, and other threads.  Counted only afterwards: results whose size depends
+    on values (``nonzero``), or that the meta device cannot compute (of sparse tensors).
 
     Args:
         limit: Bytes, >= 0.
-        where: What is built, for the message.
+        where: Name of the file, for the message.
     """
 
     def __init__(self, limit: int, where: str) -> None:
@@ -84,11 +84,11 @@ def _device(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 def _foreseen(
     func: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> int | None:
-    """Return the bytes that an operation will take, None where that cannot be told."""
+    """Return the bytes that an operation will take, None where that is unknown."""
     twins: dict[int, tuple[Tensor, int]] = {}
 
     def twin(item: object) -> object:
-        """Return a tensor of the same form without memory; of one tensor always one."""
+        """Return a tensor of the same shape without memory, one for each tensor."""
         if not isinstance(item, Tensor):
             return item
         if id(item) not in twins:
@@ -105,7 +105,7 @@ def _foreseen(
         new = sum(_bytes(item) for item in _fresh(func, func(*there, **named)))
         # An output that is given, or a tensor that is resized, may have grown.
         return new + sum(max(0, _bytes(item) - was) for item, was in twins.values())
-    except Exception:  # it cannot be told, or the operation itself is going to fail
+    except Exception:  # it is unknown, or the operation itself is going to fail
         return None
 
 
@@ -115,8 +115,8 @@ def _makes_from_nothing(func: Operation, tensors: dict[int, Any]) -> bool:
 
 
 def _fresh(func: Operation, made: object) -> Iterator[Tensor]:
-    """Yield the results of an operation that are no views of what it was given."""
-    returns = func._schema.returns  # noqa: SLF001 - the one place where that is said
+    """Yield the results of an operation that are no views of its arguments."""
+    returns = func._schema.returns  # noqa: SLF001 - torch has no public list of them
     results = (made,) if len(returns) == 1 else made
     if not isinstance(results, tuple | list):
         return
@@ -128,5 +128,5 @@ def _fresh(func: Operation, made: object) -> Iterator[Tensor]:
 def _bytes(item: Tensor) -> int:
     """Return the bytes of a tensor's memory, which strides may make larger."""
     if item.layout is not torch.strided:
-        return 0  # its parts were counted when they were made
+        return 0  # its parts were counted when they were allocated
     return item.untyped_storage().nbytes()

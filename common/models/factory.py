@@ -1,4 +1,4 @@
-"""A network that the caller's own function makes, checked where it is handed over."""
+"""Factories: networks from the caller's own function, with checked results."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ def as_factory(given: object, name: str) -> Factory | None:
     """Return a factory whose results are checked; None stays None.
 
     Args:
-        given: What the caller handed over.
+        given: The caller's argument.
         name: The argument, for the error.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Example inputs that say something about a network."""
+"""Example inputs without constant values, to test a network with."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def without_constants(leaf: object, generator: torch.Generator) -> object:
     """Return an input; floats that are all equal become noise in (0, 1).
 
-    A batch of zeros, as a server without data has it, passes through anything.
+    A batch of zeros, as a server without data uses, would hide differences.
     """
     if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
         return leaf

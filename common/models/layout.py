@@ -1,7 +1,7 @@
-"""How a network's weights lie in memory: as is fastest, where its code takes that.
+"""Memory format of a network's weights: the fastest that its code runs with.
 
-With ``channels_last`` a convolution leaves its channels last in memory.  A network
-whose code takes the other order for granted (``x.view(len(x), -1)`` right behind a
+With ``channels_last`` the channels of a convolution's output are last in memory.  A
+network whose code assumes the other order (``x.view(len(x), -1)`` right after a
 convolution) raises then.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def lay_out(model: nn.Module, example: Tensor) -> nn.Module:
-    """Lay a network out with channels last, or contiguous where its forward fails so.
+    """Convert a network to channels last, or to contiguous where that fails.
 
     Measured on a CPU: 1.5 times the speed for LeNet-5, 1.1 for small-resnet.
 
@@ -29,7 +29,7 @@ def lay_out(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def _runs_with_channels_last(model: nn.Module, example: Tensor) -> bool:
-    """Try it on a copy and a random stream of its own."""
+    """Return whether a copy runs with channels last, on its own random stream."""
     trial = copy.deepcopy(model).eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):

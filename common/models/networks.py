@@ -19,7 +19,7 @@ _LENET_SIDE = 16
 
 
 def _image_shape(name: str, input_shape: Shape, smallest: int) -> tuple[int, int, int]:
-    """Return (channels, height, width), or say which input the network wants."""
+    """Return (channels, height, width), or refuse an input that does not fit."""
     if len(input_shape) != _IMAGE_DIMS or min(input_shape[1:]) < smallest:
         msg = (
             f"'{name}' takes images (channels, height, width) of at least "
@@ -31,7 +31,7 @@ def _image_shape(name: str, input_shape: Shape, smallest: int) -> tuple[int, int
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    # No bias: the batch norm behind it would subtract it again.
+    # No bias: the batch norm after it would subtract it again.
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
 
 
@@ -43,7 +43,7 @@ def _initialise(model: nn.Module) -> None:
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as in Caffe: no ReLU behind the convolutions.
+    """LeNet-5 as in Caffe: no ReLU after the convolutions.
 
     Source: LeCun et al. 1998, in the form of Caffe's ``lenet.prototxt``; 431 080
     parameters on 28 x 28 x 1 and ten classes.
@@ -61,8 +61,8 @@ class LeNet5(nn.Module):
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.pool2 = nn.MaxPool2d(2)
         self.flatten = nn.Flatten()
-        places = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
-        self.fc1 = nn.Linear(50 * places, 500)
+        positions = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
+        self.fc1 = nn.Linear(50 * positions, 500)
         self.relu = nn.ReLU()
         self.fc2 = nn.Linear(500, num_outputs)
 

@@ -1,4 +1,4 @@
-"""Networks by name: ``task.model`` of the configuration."""
+"""Registry of networks: the names of ``task.model`` in the configuration."""
 
 from collections.abc import Callable
 from inspect import Parameter, signature
@@ -52,8 +52,8 @@ def build_model(
         num_outputs: Entries of the output, >= 1.
         input_shape: Shape of one example, without the batch.
         seed: Seed of the run.
-        fetch: Whether another library may download what a name stands for; where it
-            may not, the weights are random.
+        fetch: Whether another library may download the network of a name; if not,
+            the weights are random.
 
     Raises:
         ConfigError: If the name is unknown, the input does not fit the network, or
@@ -67,7 +67,7 @@ def build_model(
     with seed_torch(seed, 0, "model", Use.INIT):
         model = builder(num_outputs, input_shape)
     if blocks:
-        if fetch:  # a file must not make us run a network on what it announces
+        if fetch:  # a network is not run on sizes that a file announces
             check_blocks(model, blocks, torch.zeros(2, *input_shape))
         drop_blocks(model, blocks)
     return model

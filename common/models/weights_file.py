@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.text import and_more
 
 _PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # Zip (torch since 1.6) and pickle protocols 2 to 5 (torch before it).
@@ -29,9 +30,9 @@ def save_weights(path: str | Path, model: nn.Module, metadata: dict[str, str]) -
     A reader sees the old file or the new one, also after a power cut.
 
     Args:
-        path: Where to write; its folder exists.
+        path: The file; its folder exists.
         model: The network; parameters and buffers are written.
-        metadata: What else the file says, as JSON with sorted keys under the key
+        metadata: Further text in the file, as JSON with sorted keys under the key
             ``fedprune`` of its header: the format keeps no order of several keys.
 
     Raises:
@@ -60,7 +61,7 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     Raises:
         ConfigError: If there is no such file, it is a pickle, or its names or shapes
             are not the network's.
-        IntegrityError: If it is no valid safetensors file or holds a value that is
+        IntegrityError: If it is not a valid safetensors file or has a value that is
             not finite.
     """
     path = Path(path).expanduser()
@@ -113,10 +114,7 @@ def _check_names(path: Path, names: set[str], wanted: dict[str, Tensor]) -> None
 
 
 def _listed(names: list[str]) -> str:
-    if not names:
-        return "nothing"
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return and_more(names, _NAMES_SHOWN) or "nothing"
 
 
 def _check_shapes(
@@ -135,7 +133,7 @@ def _check_values(path: Path, name: str, tensor: Tensor, wanted: Tensor) -> None
     if tensor.is_floating_point() != wanted.is_floating_point():
         msg = f"'{path}': tensor '{name}' has type {tensor.dtype}; want {wanted.dtype}"
         raise ConfigError(msg)
-    # Judged after the conversion: a large float64 overflows in float32.
+    # Checked after the conversion: a large float64 overflows in float32.
     if not bool(torch.isfinite(tensor.to(wanted.dtype)).all()):
         msg = f"'{path}': tensor '{name}' holds a value that is not finite"
         raise IntegrityError(msg)

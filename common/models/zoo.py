@@ -1,8 +1,8 @@
 """Networks of other libraries: ``timm:NAME``, ``torchvision:NAME``, ``hf:NAME``.
 
-Pretrained weights are what these names mean.  ``NAME@random`` asks for random weights,
-for training from scratch and for devices without network: the server's broadcast
-overwrites a device's weights anyhow, and the structure does not depend on them.
+These names mean pretrained weights.  ``NAME@random`` means random weights, for training
+from scratch and for devices without network: the server's broadcast overwrites a
+device's weights anyway, and the structure does not depend on them.
 """
 
 import sys
@@ -56,12 +56,12 @@ def load_foreign(
         num_outputs: Entries of the output, >= 1; the classifier is a new one where the
             pretrained network has another number.
         input_shape: Shape of one example, without the batch.
-        fetch: Whether weights and configurations may be downloaded; where they may
-            not, the weights are random.
+        fetch: Whether weights and configurations may be downloaded; if not, the
+            weights are random.
 
     Raises:
-        ConfigError: If the library is not installed, has no such network, or what it
-            needs cannot be fetched.
+        ConfigError: If the library is not installed, has no such network, or its
+            files cannot be fetched.
     """
     check_foreign(reference)
     library, _, name = reference.partition(":")
@@ -76,7 +76,7 @@ def load_foreign(
         text = first_line(error)
         msg = f"'{reference}' cannot be built: {text}"
         if not fetch:
-            msg += "; nothing is downloaded for what a file names"
+            msg += "; nothing is downloaded for a file's network"
         elif weights == "pretrained":
             msg += f"; without network, '{library}:{name}{RANDOM}' has random weights"
         raise ConfigError(msg) from error
@@ -160,7 +160,7 @@ def _torchvision(
 
 
 def _with_outputs(model: nn.Module, num_outputs: int) -> nn.Module:
-    """Put a new classifier in the place of the last linear layer."""
+    """Replace the last linear layer by a new classifier."""
     last = [name for name, item in model.named_modules() if isinstance(item, nn.Linear)]
     if not last:
         msg = "the network ends in no linear layer, so its outputs cannot be changed"
@@ -182,14 +182,14 @@ def _hf(name: str, num_outputs: int, _: Shape, weights: Weights) -> nn.Module:
         name,
         num_labels=num_outputs,
         local_files_only=weights == "local",
-        trust_remote_code=False,  # else a terminal is asked
+        trust_remote_code=False,  # else the terminal is asked
     )
     kinds = (
         transformers.AutoModelForImageClassification,
         transformers.AutoModelForSequenceClassification,
     )
     for kind in kinds:
-        if type(config) not in kind._model_mapping:  # noqa: SLF001 - no public question
+        if type(config) not in kind._model_mapping:  # noqa: SLF001 - transformers has no public test
             continue
         if weights != "pretrained":
             return Logits(kind.from_config(config))
@@ -206,7 +206,7 @@ def _hf(name: str, num_outputs: int, _: Shape, weights: Weights) -> nn.Module:
     raise ConfigError(msg)
 
 
-# Heads that are used in training only would be cut unseen.
+# Heads that are used in training only would be cut without being traced.
 _TORCHVISION_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
@@ -216,7 +216,7 @@ LOADERS: Mapping[str, Loader] = {
     "torchvision": _torchvision,
     "hf": _hf,
 }
-# What has to be installed for each, and the extra that brings it.
+# The package that each needs, and the extra that installs it.
 _PACKAGES = {
     "timm": ("timm", "vision"),
     "torchvision": ("torchvision", "vision"),

@@ -26,6 +26,7 @@ from fedprune.common.pruning.trial import (
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Example
+from fedprune.common.text import and_more
 
 LIMIT = 1e-12  # of the largest output, float64; a different function is far above it
 # Batch statistics of a few examples divide by small differences.
@@ -188,6 +189,4 @@ def _one_by_one(structure: Structure, keep: Mask) -> Iterator[tuple[str, Mask]]:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:_NAMED])
-    more = len(names) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown
+    return and_more([f"'{name}'" for name in names], _NAMED)

@@ -1,1 +1,1 @@
-"""What must shrink together: groups of channels, blocks, their canonical JSON."""
+"""The structure of a network: units, pruning groups, blocks, canonical JSON."""

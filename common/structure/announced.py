@@ -1,8 +1,8 @@
-"""Sizes that a structure announces, judged before anything of that size is made.
+"""Limits on the sizes that a structure announces, checked before any allocation.
 
-A structure is a few hundred bytes of JSON that can speak of a billion weights.  Who
-receives one compares it with the network that it has; a file, which may be all that
-there is, gets an absolute bound, or one by the bytes that it really holds.
+A few hundred bytes of JSON can announce a billion weights.  A client compares a
+received structure with its own network; for a file, without a network to compare with,
+the bound is absolute, or a multiple of the size of the file.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -43,15 +43,15 @@ Check = Callable[[Announced], None]
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
 
 
-def size_limit(held: int, max_bytes: int | None = None) -> int:
-    """Return how many bytes of network a file of ``held`` bytes may announce.
+def size_limit(file_bytes: int, max_bytes: int | None = None) -> int:
+    """Return the most bytes of network that a file of ``file_bytes`` may announce.
 
     >>> size_limit(818), size_limit(1 << 23), size_limit(818, 1000)
     (268435456, 536870912, 1000)
     """
     if max_bytes is not None:
         return max_bytes
-    return max(MAX_BYTES, BYTES_OF_A_BYTE * held)
+    return max(MAX_BYTES, BYTES_OF_A_BYTE * file_bytes)
 
 
 def at_most(max_bytes: int) -> Check:
@@ -67,7 +67,7 @@ def at_most(max_bytes: int) -> Check:
 
 
 def same_as(weights: Shapes, buffers: Shapes) -> Check:
-    """Return the check that a structure speaks of the receiver's own network.
+    """Return the check that a structure is that of the receiver's own network.
 
     Args:
         weights: Name and shape of its trained tensors, in order.
@@ -75,11 +75,11 @@ def same_as(weights: Shapes, buffers: Shapes) -> Check:
     """
 
     def check(found: Announced) -> None:
-        held = dict(buffers)
+        own_buffers = dict(buffers)
         differing = [
             *_differing([(t.name, t.shape) for t in found.tensors], weights),
-            *_missing(found.moments, held, ".running_mean"),
-            *_missing(found.buffers, held, ""),
+            *_missing(found.moments, own_buffers, ".running_mean"),
+            *_missing(found.buffers, own_buffers, ""),
         ]
         if differing:
             detail = (
@@ -103,13 +103,13 @@ def _differing(found: Shapes, own: Shapes) -> list[str]:
 
 
 def _missing(
-    items: Iterable[TensorSpec], held: dict[str, tuple[int, ...]], end: str
+    items: Iterable[TensorSpec], own: dict[str, tuple[int, ...]], end: str
 ) -> list[str]:
     return [
         f"'{item.name}' is {_shape(item.shape)} there, "
-        f"{_shape(held.get(item.name + end))} here"
+        f"{_shape(own.get(item.name + end))} here"
         for item in items
-        if held.get(item.name + end) != item.shape
+        if own.get(item.name + end) != item.shape
     ]
 
 

@@ -1,11 +1,11 @@
-"""Whole residual blocks: layer pruning, where a block equals identity bit for bit.
+"""Residual blocks that can be dropped as a whole: layer pruning.
 
-Found here by trying; what a plan drops is said by ``fedprune.common.structure.parts``.
+Found by trying here; ``fedprune.common.structure.parts`` says which ones a plan drops.
 
 A block ``act(x + f(x))`` computes the identity on its inputs when the last scale and
-shift of ``f`` are zero and the activation leaves what comes in as it is (a ReLU behind
-a ReLU).  Whether it does is tried, not concluded: the block runs on what it gets in the
-network, with its last layers at zero.
+shift of ``f`` are zero and the activation does not change its input (a ReLU after a
+ReLU).  This is tried, not concluded: the block runs on its inputs in the network, with
+its last layers at zero.
 """
 
 import copy
@@ -19,7 +19,7 @@ from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.structure.parts import inner_units, misfit
 from fedprune.common.structure.structure import Structure
 
-_LEAVES = 2  # a module with fewer layers that hold weights is no block
+_LEAVES = 2  # a module with fewer layers with weights is no block
 
 
 def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
@@ -44,9 +44,9 @@ def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
 def offer_blocks(model: nn.Module, example: Tensor, structure: Structure) -> Structure:
     """Return the structure with the blocks of the network that a plan may drop.
 
-    Such a block is the identity without its last layer, has units that live inside of
-    it alone, and nothing else in the network needs it: with the identity in its place
-    the network computes what it does with that layer at zero, bit for bit.
+    Such a block is the identity without its last layer, has units inside of it alone,
+    and nothing else in the network depends on it: with the identity in its place the
+    outputs equal those with that layer at zero, bit for bit.
 
     Args:
         model: The dense network; left as it was.
@@ -70,11 +70,11 @@ def offer_blocks(model: nn.Module, example: Tensor, structure: Structure) -> Str
 def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
     """Replace modules by the identity, in place; return the model.
 
-    Law: the network computes what it does with the last scale and shift of each of
-    these blocks at zero, bit for bit, where ``find_blocks`` names them.
+    Law: for blocks of ``find_blocks`` the outputs equal those with the last scale and
+    shift of each of these blocks at zero, bit for bit.
 
     Raises:
-        ConfigError: If a name is no module of the network.
+        ConfigError: If the network has no module of a name.
     """
     modules = dict(model.named_modules())
     unknown = sorted(set(names) - modules.keys() | ({""} & set(names)))
@@ -88,7 +88,7 @@ def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
 
 
 def check_blocks(model: nn.Module, names: Sequence[str], example: Tensor) -> None:
-    """Refuse names that are no residual blocks.
+    """Refuse names that are not those of residual blocks.
 
     Raises:
         StructureError: If dropping one would not leave the identity.
@@ -104,7 +104,7 @@ def check_blocks(model: nn.Module, names: Sequence[str], example: Tensor) -> Non
 def block_scores(
     model: nn.Module, names: Sequence[str], loss: Callable[[nn.Module], float]
 ) -> dict[str, float]:
-    """Return how much the loss rises without each block, one at a time.
+    """Return the rise of the loss without each block, one at a time.
 
     Args:
         model: The dense network; left as it was.
@@ -140,11 +140,11 @@ def _stands_alone(model: nn.Module, name: str, example: Tensor) -> bool:
     module = passing.get_submodule(name)
     calls: list[int] = []
 
-    def hand_on(_: nn.Module, given: tuple[Tensor, ...], __: object) -> Tensor:
+    def pass_through(_: nn.Module, given: tuple[Tensor, ...], __: object) -> Tensor:
         calls.append(len(given))
         return given[0]
 
-    module.register_forward_hook(hand_on)
+    module.register_forward_hook(pass_through)
     try:
         with torch.no_grad():
             wanted = passing(example)
@@ -156,7 +156,7 @@ def _stands_alone(model: nn.Module, name: str, example: Tensor) -> bool:
 
 
 def _inputs(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
-    """Return what each module with inner layers got, where that is one tensor."""
+    """Return the input of each module with inner layers, where it is one tensor."""
     seen: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
@@ -190,12 +190,12 @@ def _is_block(module: nn.Module, value: Tensor) -> bool:
 
 
 def _is_identity(module: nn.Module, layer: nn.Module, value: Tensor) -> bool:
-    held = [*layer.parameters(recurse=False)]
-    saved = [item.detach().clone() for item in held]
+    parameters = [*layer.parameters(recurse=False)]
+    saved = [item.detach().clone() for item in parameters]
     with torch.no_grad():
-        for item in held:
+        for item in parameters:
             item.zero_()
         found = module(value.clone())
-        for item, before in zip(held, saved, strict=True):
+        for item, before in zip(parameters, saved, strict=True):
             item.copy_(before)
     return isinstance(found, Tensor) and torch.equal(found, value)

@@ -1,4 +1,4 @@
-"""One operation of a network with its operands, as the functions in rules/ see it."""
+"""One operation of a network with its operands: the argument of the rules."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.labels import Labels, Ledger, Value
+from fedprune.common.structure.labels import Labelling, Labels, Value
 from fedprune.common.structure.parts import Attribute
 
 
@@ -25,8 +25,8 @@ class Guarded:
 
     Attributes:
         value: The value.
-        labels: What its use fixes.
-        why: What the note says then.
+        labels: Labels that its use fixes.
+        why: Reason, for the note.
     """
 
     value: Value
@@ -39,16 +39,16 @@ class Call:
     """One operation of the network, with its operands.
 
     Attributes:
-        ledger: Where labels are recorded.
+        labelling: The labelling of the network so far.
         module: The module that is called, or None for a function.
         module_name: Its dotted name, or that of the module whose code calls.
-        title: How messages name the operation.
+        title: Name of the operation in messages.
         args: Operands: tensors as Value, anything else as it is.
-        kwargs: The same by name.
-        result: What the example gave: a Value without labels, or a plain value.
+        kwargs: Keyword operands.
+        result: Result for the example: a Value without labels, or a plain value.
     """
 
-    ledger: Ledger
+    labelling: Labelling
     module: nn.Module | None
     module_name: str
     title: str
@@ -57,7 +57,7 @@ class Call:
     result: object
 
     def argument(self, index: int, name: str, default: object = None) -> object:
-        """Return an argument given by position or by name."""
+        """Return a positional or keyword argument."""
         if index < len(self.args):
             return self.args[index]
         return self.kwargs.get(name, default)
@@ -112,22 +112,22 @@ class Call:
 
     def fix(self, labels: Labels | None, why: str) -> None:
         """Never cut these labels, because of this operation."""
-        self.ledger.fix(labels, f"{self.title}: {why}")
+        self.labelling.fix(labels, f"{self.title}: {why}")
 
     def join(self, left: Labels | None, right: Labels | None) -> Labels | None:
         """Union two dimensions that meet here; None = never changes."""
         why = f"{self.title}: channels meet what never changes"
-        return self.ledger.join(left, right, why)
+        return self.labelling.join(left, right, why)
 
     def fix_value(self, value: Value, why: str) -> None:
         """Never cut any dimension of a value, because of this operation."""
-        self.ledger.fix_value(value, f"{self.title}: {why}")
+        self.labelling.fix_value(value, f"{self.title}: {why}")
 
     def follow(self, name: str, tensor: str, dim: int, divisor: int = 1) -> None:
         """Let attribute ``name`` of the module follow a tensor dimension."""
         if self.module is None:
             return
-        self.ledger.follow(
+        self.labelling.follow(
             Attribute(
                 module=self.module_name,
                 name=name,

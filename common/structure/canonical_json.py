@@ -1,8 +1,8 @@
 """The canonical JSON of a structure, and its strict reader.
 
-One object, sorted keys, no white space, ASCII.  Tensors are named once and meant by
-number afterwards: number ``i < len(tensors)`` is a trained tensor; the running mean
-and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
+One object, sorted keys, no white space, ASCII.  Tensors are named once and numbered:
+number ``i < len(tensors)`` is a trained tensor; the running mean and variance of moment
+``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
     version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks
     units       number of units
@@ -16,7 +16,7 @@ and variance of moment ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
     made        [[tensor, dim], ...]                 rising; only where there are any
     blocks      [module, ...]                        only where there are any
 
-The buffers are numbered behind the statistics.
+The buffers are numbered after the statistics.
 The runs of a unit list are explained in ``fedprune.common.structure.json_fields``.
 """
 
@@ -115,11 +115,11 @@ def decode(data: bytes, check: Check | None = None) -> Parts:
 
     Args:
         data: The JSON.
-        check: Judges names and sizes before anything of that size is made.
+        check: Checks names and sizes before anything of that size is allocated.
 
     Raises:
-        PayloadError: If it is too long, malformed, inconsistent, not the bytes
-            that ``encode`` writes for its meaning, or ``check`` refuses it.
+        PayloadError: If it is too long, malformed, inconsistent, not canonical, or
+            ``check`` refuses it.
     """
     found = load_object(data, "structure", MAX_STRUCTURE)
     read_keys(found, KEYS | (LATER_KEYS & found.keys()), "structure")
@@ -165,7 +165,7 @@ def _names(parts: Parts) -> list[str]:
 
 
 def _version(parts: Parts) -> int:
-    """Return the lowest version that can say it: old structures keep their digest."""
+    """Return the lowest version that suffices: old structures keep their digest."""
     if parts.blocks:
         return VERSION
     names = {item.name for item in parts.attributes}
@@ -228,7 +228,7 @@ def _read_groups(
 ) -> tuple[PruningGroup, ...]:
     field = "structure.groups"
     groups = []
-    left = units  # a partition: the groups never hold more than all units together
+    left = units  # a partition: the groups never have more than all units together
     for item in read_list(found, field):
         title, runs, producers, norms = read_list(item, field, 4)
         name = read_name(title, field)
@@ -265,7 +265,7 @@ def _read_attributes(
 ) -> tuple[Attribute, ...]:
     field = "structure.attributes"
     attributes = []
-    left = MAX_POSITIONS  # that may be looked at again, for divisors
+    left = MAX_POSITIONS  # read once more, for divisors
     for item in read_list(found, field):
         module, name, row, divisor = read_list(item, field, 4)
         if not isinstance(name, str) or not _is_public(name):
@@ -327,8 +327,8 @@ def check_consistent(parts: Parts) -> None:
 
     Raises:
         PayloadError: If a running mean and variance are cut differently, the groups
-            are no partition of the units, a group is not what its producers make, or
-            a block cannot be dropped by the units inside of it.
+            are not a partition of the units, a group differs from the channels of
+            its producers, or a block cannot be dropped by the units inside of it.
     """
     _check_moments(parts)
     _check_groups(parts)
@@ -354,7 +354,7 @@ def _check_moments(parts: Parts) -> None:
 
 
 def _check_groups(parts: Parts) -> None:
-    """Refuse groups that are no partition of the units, or are not what they make."""
+    """Refuse groups that do not partition the units or fit their producers."""
     field = "structure.groups"
     members = [group.units for group in parts.groups]
     joined = np.concatenate(members) if members else np.zeros(0, dtype=np.int32)

@@ -27,7 +27,7 @@ def load_object(data: bytes, field: str, max_bytes: int) -> dict[str, object]:
     """Return the JSON object in ``data``.
 
     Raises:
-        PayloadError: If it is longer than ``max_bytes`` or no JSON object.
+        PayloadError: If it is longer than ``max_bytes`` or not a JSON object.
     """
     if len(data) > max_bytes:
         detail = f"{len(data)} bytes; want at most {max_bytes}"
@@ -106,7 +106,7 @@ def to_runs(units: NDArray[np.int32]) -> list[list[int]]:
 
 
 def read_runs(found: object, field: str, length: int, units: int) -> NDArray[np.int32]:
-    """Return the unit list of ``length`` positions that the runs in ``found`` mean.
+    """Return the unit list of ``length`` positions of the runs in ``found``.
 
     Nothing longer than ``length`` is ever allocated.
 

@@ -1,7 +1,8 @@
-"""Labels of channel positions, and the ledger of what a walk over a network finds.
+"""Labels of channel positions, and the labelling that a walk over a network makes.
 
 Every channel position of every value carries an integer label.  Positions that must
-live or die together end with the same root; a root that nothing fixes is a unit.
+be cut together end with the same root (union-find); a root that nothing fixes is a
+unit.
 A union always keeps the smaller root, so the result does not depend on the order in
 which unions are made.
 """
@@ -50,8 +51,8 @@ class Follower:
     ratio: Fraction
 
 
-class Ledger:
-    """What is known so far: labels of tensors, unions, fixed labels, attributes.
+class Labelling:
+    """The labelling of a network so far: labels, unions, fixed labels, attributes.
 
     Attributes:
         names: Name of each parameter and floating-point buffer, by identity: tied
@@ -104,7 +105,7 @@ class Ledger:
         return label
 
     def union(self, left: Labels, right: Labels) -> Labels:
-        """Let equal positions share their fate; return the labels of both."""
+        """Tie equal positions, so that they are cut together; return their labels."""
         if len(left) != len(right):
             msg = f"{len(left)} channels meet {len(right)} channels"
             raise StructureError(msg)
@@ -123,7 +124,7 @@ class Ledger:
         return first
 
     def fix(self, labels: Labels | None, why: str = "") -> None:
-        """Never cut these labels; note why when that is news."""
+        """Never cut these labels; note the reason unless they are fixed already."""
         if labels is None:
             return
         if why and not self.is_fixed(labels):
@@ -132,7 +133,7 @@ class Ledger:
             self._fixed[self.find(label)] = True
 
     def is_fixed(self, labels: Labels) -> bool:
-        """Return whether none of the labels can be cut any more."""
+        """Return whether all of the labels are fixed."""
         return all(self._fixed[self.find(label)] for label in labels.tolist())
 
     def fix_value(self, value: Value, why: str = "") -> None:
@@ -151,9 +152,9 @@ class Ledger:
         return self.union(left, right)
 
     def record(self, tensor: torch.Tensor, dim: int, labels: Labels | None) -> str:
-        """Write down the labels along ``dim`` of ``tensor``; return its name.
+        """Record the labels along ``dim`` of ``tensor``; return its name.
 
-        A tensor that is met twice (a shared module, tied tensors) unions both.
+        A tensor that is used twice (a shared module, tied tensors) unions both.
         """
         key = (self.names[id(tensor)], dim)
         if labels is not None and len(labels) != tensor.shape[dim]:
@@ -167,7 +168,7 @@ class Ledger:
     def produce(self, tensor: torch.Tensor, dim: int, labels: Labels | None) -> str:
         """Record a dimension whose positions make channels; return the name.
 
-        What a buffer makes is never cut: only what is trained makes units.
+        Channels of a buffer are never cut: only trained tensors make units.
         """
         name = self.record(tensor, dim, labels)
         if isinstance(tensor, nn.Parameter):
@@ -206,7 +207,7 @@ class Ledger:
         return found
 
     def count(self, weight: str, positions: int) -> None:
-        """Add output positions of one example to what ``weight`` multiplies."""
+        """Add output positions of one example that ``weight`` is multiplied at."""
         self.multiplies[weight] = self.multiplies.get(weight, 0) + positions
 
     def roots(self, labels: Labels) -> Labels:

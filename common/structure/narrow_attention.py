@@ -1,4 +1,4 @@
-"""Modules of torch that cannot run when only some of their channels are left."""
+"""Multi-head attention that runs after some of its heads are cut."""
 
 from typing import Any, cast
 
@@ -69,10 +69,10 @@ class NarrowAttention(nn.MultiheadAttention):
             functional.linear(item, weight, bias)
             for item, weight, bias in zip(inputs, weights, biases, strict=True)
         ]
-        for place, extra in ((1, self.bias_k), (2, self.bias_v)):
+        for number, extra in ((1, self.bias_k), (2, self.bias_v)):
             if extra is not None:
-                rows = extra.expand(len(found[place]), 1, -1)
-                found[place] = torch.cat([found[place], rows], 1)
+                rows = extra.expand(len(found[number]), 1, -1)
+                found[number] = torch.cat([found[number], rows], 1)
         width = self.head_dim
         return [
             item.reshape(*item.shape[:2], -1, width).transpose(1, 2) for item in found
@@ -81,7 +81,7 @@ class NarrowAttention(nn.MultiheadAttention):
     def _mask(
         self, padding: Tensor | None, mask: Tensor | None, queries: Tensor
     ) -> Tensor | None:
-        """Return what is added to the scores, or None."""
+        """Return the summand of the scores, or None."""
         extra = 0 if self.bias_k is None else 1
         found: Tensor | None = None
         for item in (padding, mask):
@@ -110,7 +110,7 @@ def narrow(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.MultiheadAttention and _is_cut(module):
             module.__class__ = NarrowAttention
-            # Keeps torch's fused path, which has the same assumption, away.
+            # Disables torch's fused path, which makes the same assumption.
             module._qkv_same_embed_dim = False  # noqa: SLF001 - torch's own switch
 
 

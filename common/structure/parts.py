@@ -1,7 +1,7 @@
-"""The parts of a structure: plain data, without the questions one asks of it.
+"""The parts of a structure: plain data without methods for masks.
 
-``fedprune.common.structure.structure`` has the vocabulary and the methods; it is what
-the rest of the program imports.
+``fedprune.common.structure.structure`` has the vocabulary and the methods; the rest of
+the program imports that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ class DimUnits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PruningGroup:
-    """Units whose producers were made together: one width of the network.
+    """A pruning group: units with common producers, one width of the network.
 
     A unit may carry several channels: with GroupNorm it carries every channel of one
     normalisation group.
@@ -86,7 +86,7 @@ class Parts:
         moments: Batch-norm modules with running statistics, in model order, as
             (module name, channels): one TensorSpec each, shape ``(channels,)``.
         units: Number of units.
-        dims: Every (tensor, dim) that holds at least one unit, parameters and
+        dims: Every (tensor, dim) that carries at least one unit, parameters and
             running statistics (named ``module.running_mean``) alike, in model order.
         groups: The groups, in order of their first unit; every unit is in one.
         attributes: Module attributes that follow the cut.
@@ -95,8 +95,8 @@ class Parts:
         buffers: Other buffers that are cut, in model order.
         made: Dimension along which a producer makes channels, where it is not 0
             (embeddings, transposed convolutions).
-        blocks: Modules that may be dropped: without the units that live inside one
-            alone it is the identity (``fedprune.common.structure.parts``).
+        blocks: Modules that may be dropped: without the units inside of it alone, one
+            is the identity (``fedprune.common.structure.parts``).
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -122,8 +122,8 @@ P = TypeVar("P", bound=Parts)
 def block_of(name: str, blocks: AbstractSet[str]) -> str:
     """Return the block that a module or tensor belongs to, or "" for none.
 
-    It takes as long as the name, however many blocks there are; of nested ones the
-    outer one is told.
+    The time is linear in the length of the name, for any number of blocks; of nested
+    ones the outer one is returned.
 
     Examples:
         >>> block_of("layer1.0.bn1.weight", {"layer1.0"})
@@ -140,7 +140,7 @@ def block_of(name: str, blocks: AbstractSet[str]) -> str:
 
 
 def inner_units(parts: Parts) -> dict[str, NDArray[np.int32]]:
-    """Return the units that live inside of each block alone, int32[k], rising."""
+    """Return the units inside of each block alone, int32[k], rising."""
     found: dict[str, list[NDArray[np.int32]]] = {block: [] for block in parts.blocks}
     for group, homes in zip(parts.groups, _homes(parts), strict=True):
         if len(homes) == 1 and homes <= found.keys():
@@ -153,7 +153,7 @@ def inner_units(parts: Parts) -> dict[str, NDArray[np.int32]]:
 
 
 def misfit(parts: Parts) -> str:
-    """Return why the blocks of a structure cannot be dropped by its units, or "".
+    """Return the reason why blocks cannot be dropped by their units, or "".
 
     Args:
         parts: Its groups are a partition of the units.
@@ -168,7 +168,7 @@ def misfit(parts: Parts) -> str:
     for block in parts.blocks:
         if block_of(block, blocks) != block:
             return f"block '{block}' lies inside of another"
-    # What is not a block's own must be made outside, whatever is dropped.
+    # Other groups need a producer outside, whichever blocks are dropped.
     for group, homes in zip(parts.groups, _homes(parts), strict=True):
         makers = {block_of(name, blocks) for name in group.producers}
         if (len(homes) > 1 or OUTSIDE in homes) and OUTSIDE not in makers:
@@ -220,7 +220,7 @@ def _homes(parts: Parts) -> list[set[str]]:
 
 
 def _misplaced(parts: Parts) -> str:
-    """Return what a dropped block would take away from the rest, or ""."""
+    """Return the part outside that a dropped block would break, or ""."""
     blocks = frozenset(parts.blocks)
     for item in parts.attributes:
         home = block_of(item.tensor, blocks)

@@ -1,11 +1,11 @@
 # ruff: noqa: ANN401 - torch.fx has no types for what it passes through
-"""Lengths as a network's own code uses them: of values, and from module attributes.
+"""Lengths in a network's own code: sizes of values, and integer module attributes.
 
-A network that reshapes writes lengths down: ``x.view(b, self.num_heads, -1)``.  After
-a cut its own code runs again, so a length is good only where it changes with the
-channels that it stands for.  A size of a value (``x.shape[1]``) and an integer
-attribute of a module remember where they come from, through products and exact
-quotients; any other calculation with them fixes what they measure.
+A network that reshapes names lengths: ``x.view(b, self.num_heads, -1)``.  After a cut
+its own code runs again, so a length is right only if it changes with the channels that
+it counts.  A size of a value (``x.shape[1]``) and an integer attribute of a module
+remember their origin, through products and exact quotients; any other calculation with
+them fixes the channels that they count.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 from typing_extensions import override
 
-from fedprune.common.structure.labels import Follower, Labels, Ledger
+from fedprune.common.structure.labels import Follower, Labelling, Labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,7 +24,7 @@ class Length:
     """A size of a value.
 
     Attributes:
-        number: What it is for the example.
+        number: Its value for the example.
         labels: The labels of the dimension that it measures.
         ratio: ``number / len(labels)``.
     """
@@ -53,8 +53,8 @@ class _Source:
 class AttributeSize(int):
     """An integer attribute of a module, or a product of such.
 
-    It is an int in every way.  What is calculated from it otherwise than by products
-    and exact quotients marks the attribute as one that must not change.
+    It is an int in every way.  A calculation other than a product or an exact quotient
+    marks the attribute as one that must not change.
     """
 
     sources: tuple[_Source, ...]
@@ -101,7 +101,7 @@ class AttributeSize(int):
         return self._marked("__floordiv__", other)
 
     def _marked(self, name: str, *others: Any) -> Any:
-        """Calculate as int does; what comes out follows nothing."""
+        """Calculate as int does; the result follows nothing."""
         if not all(isinstance(item, int | float) for item in others):
             return NotImplemented  # a proxy calculates, and the walk sees it
         self.mark()
@@ -132,11 +132,11 @@ def remember_settings(
     """Replace the public integer attributes of modules by settings.
 
     Args:
-        model: A copy of the network that nobody else holds.
+        model: A copy of the network that no other code uses.
         own: Modules whose code is traced, with their names.
 
     Returns:
-        The set that receives (module, attribute) of what must not change.
+        The set that receives (module, attribute) of attributes that must not change.
     """
     marks: set[tuple[str, str]] = set()
     titles = {id(module): name for name, module in model.named_modules()}
@@ -150,41 +150,45 @@ def remember_settings(
     return marks
 
 
-def settle(ledger: Ledger, marks: set[tuple[str, str]]) -> None:
-    """Fix what follows an attribute that a network calculates with."""
-    for module, name in sorted(marks & ledger.followers.keys()):
+def settle(labelling: Labelling, marks: set[tuple[str, str]]) -> None:
+    """Fix the labels of attributes that a network calculates with."""
+    for module, name in sorted(marks & labelling.followers.keys()):
         why = f"the network calculates with '{name}' of module '{module}'"
-        ledger.fix(ledger.followers[module, name].labels, why)
+        labelling.fix(labelling.followers[module, name].labels, why)
 
 
-def plain(ledger: Ledger, found: Any) -> Any:
-    """Return an argument without memory, having fixed what its lengths measure."""
+def plain(labelling: Labelling, found: Any) -> Any:
+    """Return an argument as plain numbers; fix the channels that they count."""
     if isinstance(found, Length):
-        ledger.fix(found.labels, f"the network calculates with a size, {found.number}")
+        labelling.fix(
+            found.labels, f"the network calculates with a size, {found.number}"
+        )
         return found.number
     if isinstance(found, AttributeSize):
         found.mark()
         return int(found)
     if isinstance(found, slice):
-        parts = (plain(ledger, item) for item in (found.start, found.stop, found.step))
+        parts = (
+            plain(labelling, item) for item in (found.start, found.stop, found.step)
+        )
         return slice(*parts)
     if isinstance(found, dict):
-        return {key: plain(ledger, item) for key, item in found.items()}
+        return {key: plain(labelling, item) for key, item in found.items()}
     if type(found) in {tuple, list}:
-        return type(found)(plain(ledger, item) for item in found)
+        return type(found)(plain(labelling, item) for item in found)
     return found
 
 
-def follows(ledger: Ledger, length: object, labels: Labels) -> bool:
-    """Return whether ``length`` is what is left of ``labels`` after any cut.
+def follows(labelling: Labelling, length: object, labels: Labels) -> bool:
+    """Return whether ``length`` counts what is left of ``labels`` after any cut.
 
     A setting is made to follow them.
     """
     if isinstance(length, Length):
-        return _same_fate(ledger, length, labels)
+        return _same_fate(labelling, length, labels)
     if isinstance(length, AttributeSize) and int.__eq__(length, len(labels)):
-        source = _source_for(ledger, length, labels)
-        ledger.follow_labels(
+        source = _source_for(labelling, length, labels)
+        labelling.follow_labels(
             Follower(
                 module=source.module,
                 name=source.name,
@@ -196,18 +200,20 @@ def follows(ledger: Ledger, length: object, labels: Labels) -> bool:
     return False
 
 
-def _same_fate(ledger: Ledger, length: Length, labels: Labels) -> bool:
-    return ledger.weigh(labels, Fraction(1)) == ledger.weigh(
+def _same_fate(labelling: Labelling, length: Length, labels: Labels) -> bool:
+    return labelling.weigh(labels, Fraction(1)) == labelling.weigh(
         length.labels, length.ratio
     )
 
 
-def _source_for(ledger: Ledger, setting: AttributeSize, labels: Labels) -> _Source:
+def _source_for(
+    labelling: Labelling, setting: AttributeSize, labels: Labels
+) -> _Source:
     """Return the source that follows these labels already, or else the first."""
     for source in setting.sources:
-        known = ledger.followers.get((source.module, source.name))
+        known = labelling.followers.get((source.module, source.name))
         if known is not None:
-            weight = ledger.weigh(known.labels, known.ratio)
-            if weight == ledger.weigh(labels, 1 / source.ratio):
+            weight = labelling.weigh(known.labels, known.ratio)
+            if weight == labelling.weigh(labels, 1 / source.ratio):
                 return source
     return setting.sources[0]

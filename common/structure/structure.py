@@ -1,8 +1,9 @@
-"""What must shrink together: the structure of a network, as plain data.
+"""The structure of a network: its units, and the tensor positions of each.
 
-A *unit* is one prunable channel of the original network.  Every position of every
+A *unit* is one prunable channel of the original network, or one attention head, or one
+normalisation group.  Every position of every
 tensor dimension either belongs to a unit or is fixed (-1).  Removing a unit removes
-every position that carries it, in every tensor: that is the whole of channel pruning.
+every position that carries it, in every tensor: that is all of channel pruning.
 The structure depends on the architecture only, so the server finds it once
 (``fedprune.common.structure.tracing.find``) and clients receive it as canonical JSON.
 """
@@ -44,7 +45,7 @@ __all__ = [
 
 
 class Structure(Parts):
-    """A network as its channels see it: the parts, and what follows from a mask.
+    """The parts of a network, with the shapes and indices that follow from a keep mask.
 
     The attributes are those of ``Parts``.  Two structures are equal when their
     canonical JSON is.
@@ -94,18 +95,18 @@ class Structure(Parts):
 
     @cached_property
     def inner_units(self) -> dict[str, NDArray[np.int32]]:
-        """Units that live inside of each block alone, int32[k], by block."""
+        """Units inside of each block alone, int32[k], by block."""
         return inner_units(self)
 
     def dropped(self, keep: Mask) -> tuple[str, ...]:
-        """Return the blocks that ``keep`` drops: no unit of theirs is left."""
+        """Return the blocks that ``keep`` drops: none of their units is kept."""
         inner = self.inner_units.items()
         return tuple(block for block, units in inner if not keep[units].any())
 
     def living(self, keep: Mask) -> "Structure":
         """Return the structure without the blocks that ``keep`` drops.
 
-        Units keep their numbers, so masks and importances stay what they are.
+        Units keep their numbers, so masks and importances stay valid.
         """
         gone = self.dropped(keep)
         return _living(self, gone) if gone else self
@@ -158,7 +159,7 @@ class Structure(Parts):
     def empty_groups(self, keep: Mask) -> list[str]:
         """Return the names of the groups that ``keep`` leaves without a unit.
 
-        Those of a dropped block are none: they are gone with it.
+        Groups of a dropped block do not count: they are removed with it.
         """
         gone = np.zeros(self.units, dtype=np.bool_)
         for block in self.dropped(keep):
@@ -182,14 +183,14 @@ class Structure(Parts):
 
         Args:
             data: Its canonical JSON.
-            check: Judges the sizes that it announces, before any of them is used
+            check: Checks the announced sizes before any of them is used
                 (``fedprune.common.structure.announced``).
 
         Law: ``Structure.from_json(s.to_json()) == s``, and bytes that ``to_json``
         would not have written are refused.
 
         Raises:
-            PayloadError: If the bytes are no structure, not its canonical form, or
+            PayloadError: If the bytes are not a structure in canonical form, or
                 ``check`` refuses them.
         """
         parts = decode(data, check)
@@ -203,7 +204,7 @@ def _living(structure: Structure, gone: tuple[str, ...]) -> Structure:
 
 
 def positions_kept(units: NDArray[np.int32], keep: Mask) -> Mask:
-    """Return which positions of a dimension stay, bool[len(units)]."""
+    """Return the kept positions of a dimension, bool[len(units)]."""
     # FIXED is -1, so it reads the True that is appended at the end.
     kept: Mask = np.append(keep, True)[units]
     return kept

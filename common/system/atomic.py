@@ -1,4 +1,4 @@
-"""Write a file whole or not at all: temp sibling, flush, fsync, rename, fsync folder.
+"""Atomic write of a file: temp sibling, flush, fsync, rename, fsync folder.
 
 A reader, or a process that starts again after ``kill -9``, sees the old bytes or the
 new ones, never a mixture.
@@ -27,14 +27,14 @@ def write_bytes_atomic(
 
     Args:
         path: The file; its folder must exist.
-        data: What it shall hold.
+        data: The new content.
         durable: Whether it must survive a loss of power too, and not only the end of
             this process; that costs two waits for the disk.
-        mode: Who may do what with it, less the umask; set before it holds anything.
+        mode: Permissions less the umask; set before anything is written.
 
     Raises:
-        FedPruneError: If it cannot be written; what was there before is untouched.
-            A full disk is told with the path and the bytes needed.
+        FedPruneError: If it cannot be written; the old content is untouched.
+            The error of a full disk names the path and the bytes needed.
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,16 +49,16 @@ def write_bytes_atomic(
 
 @contextmanager
 def replacing(path: Path, needed: int) -> Iterator[IO[bytes]]:
-    """Hand out a file whose content replaces that of ``path`` when all is written.
+    """Yield a file whose content replaces that of ``path`` when all is written.
 
-    For what is too large to be put together in memory first.
+    For content too large for memory.
 
     Args:
         path: The file; its folder must exist.
         needed: About how many bytes it will have, for the error.
 
     Raises:
-        FedPruneError: If it cannot be written; what was there before is untouched.
+        FedPruneError: If it cannot be written; the old content is untouched.
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -86,7 +86,7 @@ def write_json_atomic(path: Path, value: object) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a loss of power."""
+    """Make a rename inside ``folder`` durable across a loss of power."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Files of JSON, which anybody may have written."""
+"""JSON files from untrusted sources."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from fedprune.common.parsing import parse_json
 
 
 def read_json(path: Path, what: str = "JSON") -> object:
-    """Return what a file of JSON holds.
+    """Return the value of a JSON file.
 
     Args:
         path: The file.
-        what: What it should be, for the error.
+        what: Kind of file, for the error.
 
     Raises:
         IntegrityError: If it cannot be read, or ``parse_json`` refuses it.

@@ -1,4 +1,4 @@
-"""One process at a time: a file that its holder has locked, with its pid inside.
+"""Lock file of one process at a time, with the holder's pid inside.
 
 The lock ends with the process, however it ends; the file stays.
 """
@@ -23,7 +23,7 @@ def hold(path: Path, *, advice: str) -> Iterator[None]:
 
     Args:
         path: The file; it is made, in a folder that exists.
-        advice: What to do when somebody else holds it.
+        advice: Remedy when another process holds it, for the error.
 
     Raises:
         ConfigError: If another process holds it; its pid is named.
@@ -41,7 +41,7 @@ def hold(path: Path, *, advice: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> int | None:
-    """Return the pid of the process that holds a file's lock, None when nobody does."""
+    """Return the pid of the process that holds a file's lock, None when it is free."""
     try:
         handle = open_no_link(path, os.O_RDONLY)
     except FileNotFoundError:

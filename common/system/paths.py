@@ -1,4 +1,4 @@
-"""Folders and files that an operator names: usable, or refused in one line."""
+"""Checks of folders and files named by an operator, with one line for each error."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from fedprune.common.errors import ConfigError, IntegrityError
 
 
 def as_path(value: object, what: str) -> Path:
-    """Return a path that Python code gave as a string or a path.
+    """Return a string or path from Python code as a path.
 
     Args:
-        value: What was given.
-        what: What the path is of, for the error: "a run folder".
+        value: The string or path.
+        what: Kind of path for the error, for example "a run folder".
 
     Raises:
-        ConfigError: If it is something else.
+        ConfigError: If it is of another type.
     """
     if isinstance(value, str | os.PathLike):
         place = os.fspath(value)
@@ -29,7 +29,7 @@ def as_path(value: object, what: str) -> Path:
 
 
 def check_model_path(path: Path) -> None:
-    """Refuse a folder where a model file is wanted; that of a run is named.
+    """Refuse a folder where a model file is wanted; the error names a run's model file.
 
     Raises:
         ConfigError: If it is a folder.
@@ -42,7 +42,7 @@ def check_model_path(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder with its parents; one that is there stays.
+    """Make a folder with its parents; an existing one is left as it is.
 
     Raises:
         ConfigError: If it cannot be made, or this user cannot write into it.
@@ -56,15 +56,15 @@ def make_folder(path: Path) -> None:
 
 
 def check_output(path: Path, ending: str) -> None:
-    """Refuse the path of a file that a command cannot write, before it works for it.
+    """Refuse the path of a file that cannot be written, before the work for it starts.
 
     Args:
-        path: The file; one that is there is replaced.
-        ending: What its name must end in, for example ".html".
+        path: The file; an existing one is replaced.
+        ending: Wanted end of its name, for example ".html".
 
     Raises:
-        ConfigError: If it is a folder, is called otherwise, or its folder is missing
-            or cannot be written into.
+        ConfigError: If it is a folder, has another ending, or its folder is missing
+            or not writable.
     """
     if path.is_dir():
         msg = f"{path}: a folder; want a file, such as {path / f'name{ending}'}"
@@ -87,7 +87,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder for its owner only, with its parents; one that is there stays.
+    """Make a folder for its owner only, with its parents; an existing one is kept.
 
     Raises:
         ConfigError: If it cannot be made, or this user cannot write into it.
@@ -101,13 +101,13 @@ def make_private_folder(path: Path) -> None:
 
 
 def empty_private_folder(path: Path) -> None:
-    """Make a folder for its owner only, without anything that was in it before.
+    """Make an empty folder for its owner only; old content is removed.
 
     Args:
         path: The folder, absolute.
 
     Raises:
-        ConfigError: If a link leads to it, or it cannot be emptied or made.
+        ConfigError: If its path has a link, or it cannot be emptied or made.
     """
     if path.resolve() != path:
         msg = f"{path} leads to {path.resolve()} by a link; remove the link"
@@ -123,23 +123,23 @@ def empty_private_folder(path: Path) -> None:
 
 
 def open_no_link(path: Path, flags: int, mode: int = 0o666) -> int:
-    """Return a handle of a file that is no link, as ``os.open`` does.
+    """Open a file as ``os.open`` does, refusing a link; return the handle.
 
     Args:
         path: The file.
         flags: Flags of ``os.open``.
-        mode: Who may do what with it where the flags make it; less the umask.
+        mode: Permissions of a file that the flags make, less the umask.
 
     Raises:
         IntegrityError: If it is a link.
-        OSError: What else ``os.open`` raises.
+        OSError: Any other error of ``os.open``.
     """
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        msg = f"{path} is a link, and what is written would go elsewhere; remove it"
+        msg = f"{path} is a link, so the data would be written elsewhere; remove it"
         raise IntegrityError(msg) from error
 
 
@@ -158,7 +158,7 @@ def check_readable(path: Path, advice: str) -> None:
 
     Args:
         path: The file.
-        advice: What to do when it is missing.
+        advice: Remedy when it is missing, for the error.
 
     Raises:
         ConfigError: If it cannot be read.

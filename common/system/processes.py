@@ -1,4 +1,4 @@
-"""Keeps the processes of a service running, and ends all of them with it."""
+"""Supervisor of a service's processes: start, restart policy, heartbeat file, end."""
 
 import ctypes
 import os
@@ -28,13 +28,13 @@ LOCK = "lock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process that shall run.
+    """A process for the supervisor to keep running.
 
     Attributes:
-        name: For people; also the name of its log.
-        command: What to run.
-        environment: All of its environment.
-        log: Where its output goes; None = where ours goes.
+        name: Human-readable name; also that of its log.
+        command: Its command line.
+        environment: Its whole environment.
+        log: File of its output; None = the output of this process.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Process:
     log: Path | None
 
 
-# What to do about an exit: seconds to wait before another start.  Raises to give up.
+# The restart policy: seconds to wait before the restart.  Raises to give up.
 RestartPolicy = Callable[[Process, int], float]
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Starts processes, starts them again when they end, and ends them at last.
+    """Starts processes, restarts them when they exit, and ends them with its block.
 
     Use it as a context: leaving it ends everything.  SIGTERM counts as Ctrl-C.
 
     Attributes:
-        policy: Is asked about each exit.
-        alive: A file whose time says that every process was up, or None.
+        policy: Restart policy, called for each exit.
+        alive: Heartbeat file, touched while every process is up, or None.
     """
 
     policy: RestartPolicy
@@ -71,7 +71,7 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End every process: asked first, killed when it does not."""
+        """End every process: SIGTERM first, SIGKILL after a wait."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self.alive is not None:
             self.alive.unlink(missing_ok=True)
@@ -79,15 +79,15 @@ class Supervisor:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def start(self, process: Process) -> None:
-        """Start a process now and keep it running."""
+        """Start a process now and supervise it."""
         self._wanted[process.name] = process
         self._running[process.name] = _spawn(process)
 
     def check(self) -> None:
-        """Start again what has ended and is due.
+        """Restart the exited processes that are due.
 
         Raises:
-            FedPruneError: What the judge raises.
+            FedPruneError: Raised by the restart policy to give up.
         """
         now = time.monotonic()
         for name, process in list(self._running.items()):
@@ -104,7 +104,7 @@ class Supervisor:
             self._look_after()
 
     def _look_after(self) -> None:
-        """Say that all is well, if it is; keep logs from filling the disk."""
+        """Touch the heartbeat file if all processes are up; trim large logs."""
         if self.alive is not None and not self._due:
             with suppress(OSError):  # a full disk ends no service
                 self.alive.touch()
@@ -113,19 +113,19 @@ class Supervisor:
                 trim(process.log)
 
     def end(self, name: str) -> None:
-        """End a process that does nothing any more; ``check`` starts it again."""
+        """End a process that hangs; ``check`` restarts it."""
         if name in self._running:
             _end([self._running[name]])
 
     def run(self, done: Callable[[], bool]) -> None:
-        """Keep everything running until ``done()``."""
+        """Supervise all processes until ``done()``."""
         while not done():
             self.check()
             time.sleep(_POLL_S)
 
 
 def is_alive(state: Path) -> bool:
-    """Return whether the service of a state folder was whole a moment ago.
+    """Return whether the heartbeat of a service is fresh.
 
     Raises:
         ConfigError: If this user may not look into the folder.
@@ -150,9 +150,9 @@ def tail(path: Path | None) -> str:
 
 
 def trim(log: Path) -> None:
-    """Empty a log of more than 5 MB, with what was in it beside it as ``<log>.1``.
+    """Empty a log of more than 5 MB; its old content becomes ``<log>.1``.
 
-    Who writes appends, so that the writing goes on at the new end.
+    The writer appends, so it continues at the new end.
     """
     with suppress(OSError):
         if log.stat().st_size > _LOG_LIMIT:
@@ -162,11 +162,11 @@ def trim(log: Path) -> None:
 
 
 def environment(home: Path, first: Sequence[Path] = ()) -> dict[str, str]:
-    """Return the environment of Flower's processes: no calls home, a folder of its own.
+    """Return the environment of Flower's processes: no telemetry, its own folder.
 
     Args:
         home: Flower's folder.
-        first: Put before the search path of commands.
+        first: Folders put before the search path of commands.
     """
     path = [*map(str, first), os.environ.get("PATH", "")]
     return {
@@ -182,7 +182,7 @@ def environment(home: Path, first: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes: asked first, killed when they do not."""
+    """End processes: SIGTERM first, SIGKILL after a wait."""
     for process in processes:
         with suppress(ProcessLookupError):
             process.terminate()
@@ -216,7 +216,7 @@ def _spawn(process: Process) -> subprocess.Popen[bytes]:
 
 
 def end_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, however that ends."""
+    """Ask Linux to end this process when its parent ends in any way."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

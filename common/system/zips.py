@@ -1,13 +1,13 @@
-"""Members of zip archives from outside: unpacked only where that can be bounded."""
+"""Members of untrusted zip archives: decompressed only by methods with a size bound."""
 
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipInfo
 
 
 def check_method(entry: ZipInfo) -> None:
-    """Refuse a member that ``zipfile`` unpacks without looking at its size.
+    """Refuse a member that ``zipfile`` decompresses without a size bound.
 
-    Bytes of bzip2 and LZMA are handed to the decompressor block by block, and a block
-    of a few bytes may become gigabytes; what is deflated is read piece by piece.
+    It decompresses bzip2 and LZMA block by block, and a block of a few bytes may become
+    gigabytes; a deflated member is read piece by piece.
 
     Raises:
         ValueError: If the member is neither stored nor deflated.

@@ -2,11 +2,11 @@
 
 ::
 
-    DIR/ca.crt ca.key           who signs; ca.key is needed only to make more
+    DIR/ca.crt ca.key           the authority; ca.key is needed only to sign more
     DIR/server.crt server.key   the server
-    DIR/clients/NAME/           all that one device needs: ca.crt node.key node.pub
+    DIR/clients/NAME/           files of one device: ca.crt node.key node.pub
 
-A second call adds clients, and keeps what is there.
+A second call adds clients and keeps existing files.
 """
 
 import ipaddress
@@ -31,13 +31,13 @@ LOCAL_NAMES = ("localhost", "127.0.0.1")
 _Key = ec.EllipticCurvePrivateKey
 # A clock that is a little behind must not refuse a fresh certificate.
 _BACKDATED = timedelta(hours=1)
-# Each device holds a copy of it, so it must outlive the server's certificates.
+# Each device has a copy of it, so it must outlive the server's certificates.
 _CA_DAYS = 3650
 
 
 @dataclass(frozen=True, slots=True)
 class CertFolder:
-    """Where each file lies.
+    """Paths of the files in a folder of certificates.
 
     Attributes:
         path: The folder.
@@ -52,7 +52,7 @@ class CertFolder:
 
     @property
     def ca_key(self) -> Path:
-        """Its key; belongs off the server."""
+        """The authority's key; keep it off the server."""
         return self.path / "ca.key"
 
     @property
@@ -62,7 +62,7 @@ class CertFolder:
 
     @property
     def server_key(self) -> Path:
-        """Its key."""
+        """The server's key."""
         return self.path / "server.key"
 
     @property
@@ -75,10 +75,10 @@ class CertFolder:
         return {p.parent.name: p for p in sorted(self.clients.glob("*/node.pub"))}
 
     def check(self) -> None:
-        """Refuse a folder that a server cannot start with.
+        """Refuse a folder without the files that a server needs.
 
         Raises:
-            ConfigError: If a file is missing or not readable; it is named.
+            ConfigError: If a file is missing or not readable; the message names it.
         """
         for path in (self.ca, self.server, self.server_key):
             check_readable(path, f"make it: fedprune certs {self.path}")
@@ -87,11 +87,11 @@ class CertFolder:
 def make_certificates(
     path: Path, hosts: Sequence[str], clients: Sequence[str], days: int
 ) -> list[Path]:
-    """Make what is missing in a folder of certificates.
+    """Make the missing files of a folder of certificates.
 
     Args:
         path: The folder.
-        hosts: Names and addresses that clients reach the server by; this machine's
+        hosts: Names and addresses at which clients reach the server; this machine's
             own are added.  None leaves the server's certificate as it is.
         clients: Names of clients.
         days: How long a new server's certificate is valid, >= 1; the authority's is
@@ -101,7 +101,7 @@ def make_certificates(
         The files that were written.
 
     Raises:
-        ConfigError: If a name cannot be one, the folder cannot be used, or its
+        ConfigError: If a name is invalid, the folder cannot be used, or its
             authority has expired.
     """
     for name in clients:
@@ -165,20 +165,20 @@ def _make_server(folder: CertFolder, hosts: Sequence[str], days: int) -> list[Pa
 
 
 def _make_client(folder: CertFolder, name: str) -> list[Path]:
-    """Make a client's folder; a key that is there stays, the server may know it."""
-    place = folder.clients / name
-    private, public = place / "node.key", place / "node.pub"
+    """Make a client's folder; an existing key is kept, as the server may know it."""
+    home = folder.clients / name
+    private, public = home / "node.key", home / "node.pub"
     if private.exists() and public.exists():
         return []
-    make_private_folder(place)
+    make_private_folder(home)
     key = ec.generate_private_key(ec.SECP384R1())
     _write_key(private, key, serialization.PrivateFormat.OpenSSH)
     text = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     _write(public, text + b"\n")
-    _write(place / "ca.crt", folder.ca.read_bytes())
-    return [private, public, place / "ca.crt"]
+    _write(home / "ca.crt", folder.ca.read_bytes())
+    return [private, public, home / "ca.crt"]
 
 
 def _builder(
@@ -213,12 +213,12 @@ def read_certificate(path: Path) -> x509.Certificate:
     """Return the certificate in a file.
 
     Raises:
-        ConfigError: If it holds none.
+        ConfigError: If the file has none.
     """
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
-        msg = f"{path} holds no certificate: {error}"
+        msg = f"{path} has no certificate: {error}"
         raise ConfigError(msg) from error
 
 
@@ -237,7 +237,7 @@ def _read_ca(folder: CertFolder) -> tuple[x509.Certificate, _Key]:
         msg = f"cannot sign with {folder.ca_key}: {error}"
         raise ConfigError(msg) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        msg = f"{folder.ca_key} holds no elliptic-curve key"
+        msg = f"{folder.ca_key} has no elliptic-curve key"
         raise ConfigError(msg)
     return certificate, key
 

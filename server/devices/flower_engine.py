@@ -1,4 +1,4 @@
-"""One client through each node of Flower's grid: who is there, rounds, delivery."""
+"""Engine on Flower's grid, one client a node: enrolment, rounds, delivery."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ from fedprune.common.flower.payload import (
     RECORD,
     RUN,
     STRUCTURE,
-    STYPE,
     about_run,
     check_client_name,
+    payload_array,
 )
 from fedprune.server.devices.replies import (
     UNSENT,
@@ -51,11 +51,12 @@ _HELLO_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A client that has come.
+    """A client that has enrolled.
 
     Attributes:
         node: Its node id.
-        examples: Examples that it says it trains on, >= 0: its weight goes up to that.
+        examples: Number of training examples that it states, >= 0; the upper limit of
+            its weight in the aggregation.
     """
 
     node: int
@@ -69,15 +70,15 @@ def enrol(
 
     Args:
         grid: Flower's grid.
-        config: Of the run: how many clients, and how they deal their data.
-        log: Is told who has come.
+        config: Of the run: number of clients, and their data split.
+        log: Event log; gets an event as clients enrol.
         owners: Node id -> client whose key it has; None where nodes have no keys.
 
     Returns:
         Client id -> node.  A node that poses as another client is left out.
 
     Raises:
-        RoundError: If too few nodes come.
+        RoundError: If too few nodes enrol in time.
     """
     end, count = time.monotonic() + _ENROL_S, config.task.clients
     about = ConfigRecord({**about_run(config)})
@@ -116,7 +117,7 @@ def enrol(
 def _greet(
     grid: Grid, nodes: list[int], about: ConfigRecord
 ) -> Iterator[tuple[int, Reply]]:
-    """Ask nodes who they are; yield each with what it said."""
+    """Ask nodes for their client ids; yield each node with its reply."""
     if not nodes:
         return
     messages = [
@@ -134,26 +135,26 @@ def _greet(
 def _client(
     node: int, reply: Reply, owners: Mapping[int, str] | None
 ) -> tuple[str, Enrolled]:
-    """Return which client a node says that it is.
+    """Return the client id that a node states, and its enrolment.
 
     Raises:
-        ConfigError: If it says none, or no name that a client may have, or not how
-            many examples it holds, or if its key is that of another.
+        ConfigError: If the id is missing or invalid, the number of examples is missing,
+            or the node's key is that of another client.
     """
     if reply.message is None:
         raise ConfigError(reply.reason)
-    told = said(reply.message)
-    name, examples = told.get("client-id"), told.get("examples")
+    values = said(reply.message)
+    name, examples = values.get("client-id"), values.get("examples")
     if not isinstance(name, str):
-        msg = "it does not say which client it is"
+        msg = "it does not state its client id"
         raise ConfigError(msg)
     check_client_name(name)
     if type(examples) is not int or examples < 0:
-        msg = f"client '{name}' does not say how many examples it holds"
+        msg = f"client '{name}' does not state its number of examples"
         raise ConfigError(msg)
     if owners is not None and owners.get(node) != name:
-        key = owners.get(node, "nobody")
-        msg = f"it says that it is client '{name}'; its key is that of {key!r}"
+        key = owners.get(node, "no client")
+        msg = f"it states the client id '{name}'; its key is that of {key!r}"
         raise ConfigError(msg)
     return name, Enrolled(node=node, examples=examples)
 
@@ -166,20 +167,25 @@ def deliver(
     *,
     config: Config,
 ) -> list[dict[str, object]]:
-    """Send every client the network that the run ended with.
+    """Send every client the final network of the run.
 
     Args:
         grid: Flower's grid.
         nodes: Client id -> node id.
         structure_json: The structure.
         blob: The encoded broadcast.
-        config: Of the run: ``rounds.deadline_s`` and how clients deal their data.
+        config: Of the run: ``rounds.deadline_s`` and the clients' data split.
 
     Returns:
         For each client ``client, bytes_down, examples, accuracy``, or ``client,
-        bytes_down, reason`` of one that could not take it.
+        bytes_down, reason`` of one that could not store it.
     """
-    arrays = ArrayRecord({ARRAY: _wrap(blob), STRUCTURE: _wrap(structure_json)})
+    arrays = ArrayRecord(
+        {
+            ARRAY: payload_array(blob, Array),
+            STRUCTURE: payload_array(structure_json, Array),
+        }
+    )
     about = ConfigRecord({**about_run(config)})
     names = {node: name for name, node in nodes.items()}
     messages = [
@@ -204,7 +210,7 @@ def deliver(
 
 
 def _delivered(name: str, size: int, reply: Reply) -> dict[str, object]:
-    """Return what a client says of the network that it was sent."""
+    """Return a client's figures of the delivered network."""
     if reply.message is None:
         return _undelivered(name, size, reply.reason)
     try:
@@ -225,7 +231,7 @@ def _undelivered(name: str, size: int, why: str) -> dict[str, object]:
 
 
 class FlowerEngine:
-    """Asks one client through each Flower node; answers are added as they come.
+    """Asks one client through each Flower node; answers are aggregated as they come.
 
     Args:
         grid: Flower's grid.
@@ -237,9 +243,9 @@ class FlowerEngine:
         self._nodes = nodes
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
-        """Ask every client and yield one part with all that came in time.
+        """Ask every client and yield one partial aggregate of all answers in time.
 
-        Nobody else is waited for once as many answers as the goal are accepted.
+        The round ends early once as many answers as the goal are accepted.
         """
         request = work.request
         total = Accumulator(work.spec.size, request.limits)
@@ -281,9 +287,9 @@ class FlowerEngine:
     def _send(
         self, work: RoundWork, records: list[ClientRecord]
     ) -> dict[str, tuple[Assignment, int]]:
-        """Send each client its plan; return message id -> (order, length).
+        """Send each client its plan; return message id -> (assignment, length).
 
-        A client whose message Flower does not take has failed.
+        A client whose message Flower does not accept has failed.
         """
         messages, assignments = [], []
         request, group = work.request, str(work.plan.round)
@@ -293,7 +299,9 @@ class FlowerEngine:
                 assignment.client_id,
                 assignment.acknowledged,
             )
-            content = RecordDict({RECORD: ArrayRecord({ARRAY: _wrap(blob)})})
+            content = RecordDict(
+                {RECORD: ArrayRecord({ARRAY: payload_array(blob, Array)})}
+            )
             node = self._nodes[assignment.client_id]
             messages.append(Message(content, node, "train", group_id=group))
             assignments.append((assignment, len(blob)))
@@ -304,10 +312,6 @@ class FlowerEngine:
             else:
                 waiting[number] = sent
         return waiting
-
-
-def _wrap(blob: bytes) -> Array:
-    return Array("uint8", (len(blob),), STYPE, blob)
 
 
 def _late(assignment: Assignment, length: int, started: float) -> ClientRecord:
@@ -323,9 +327,9 @@ def _late(assignment: Assignment, length: int, started: float) -> ClientRecord:
 def _payload(
     reply: Reply, assignment: Assignment, length: int, max_bytes: int
 ) -> tuple[bytes, bool, ClientRecord | None]:
-    """Return the bytes of a reply, whether what the client owed is lost, and no record.
+    """Return the bytes of a reply, whether the client's residual is lost, and None.
 
-    The record says why there are no bytes, where there are none.
+    For an unusable reply, return a record with the reason instead of None.
     """
     if reply.failed:
         return b"", False, failure(assignment.client_id, reply.reason, length)

@@ -1,4 +1,4 @@
-"""Whether a server can start at all, told before Flower tries: its port, its keys."""
+"""Checks of a server's port, certificates and keys, before Flower starts."""
 
 import errno
 import socket
@@ -26,22 +26,22 @@ def check_port(option: str, host: str, port: int) -> None:
     """Refuse an address that cannot be listened at.
 
     Args:
-        option: Where it was named.
+        option: Command-line option that names it.
         host: Address of this machine, or "0.0.0.0" or "::" for all.
         port: 1 to 65535.
 
     Raises:
-        ConfigError: If somebody has it already, it is another machine's, or the user
-            may not listen there.
+        ConfigError: If it is in use, belongs to another machine, or the user may not
+            listen there.
     """
     try:
-        family, kind, _, _, place = socket.getaddrinfo(
+        family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind) as probe:
-            # Connections that ended a moment ago hold no port.
+            # Recently closed connections do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+            probe.bind(address)
             probe.listen(1)
     except OSError as error:
         why = _WHY.get(error.errno or 0, error.strerror or str(error))
@@ -50,14 +50,14 @@ def check_port(option: str, host: str, port: int) -> None:
 
 
 def check_certificates(folder: CertFolder) -> Sequence[str]:
-    """Refuse certificates and keys that a server cannot start with.
+    """Refuse unusable certificates and keys of a server.
 
     Returns:
-        What will be wrong soon: one line for each certificate that ends within 30 days.
+        One line for each certificate that expires within 30 days.
 
     Raises:
-        ConfigError: If a file is missing or holds something else, certificate and key
-            do not belong together, or one has expired; it is named.
+        ConfigError: If a file is missing or has other content, certificate and key do
+            not match, or one has expired; the message names it.
     """
     folder.check()
     _check_pair(folder)
@@ -80,7 +80,7 @@ def _check_pair(folder: CertFolder) -> None:
     except OSError as error:
         why: object = error
         if isinstance(error, ssl.SSLError):
-            why = error.reason or "no PEM files"
+            why = error.reason or "not PEM files"
         msg = (
             f"{folder.server} and {folder.server_key} cannot be used: "
             f"{why}; {_remake(folder.path)}"
@@ -93,14 +93,14 @@ def _check_public(path: Path) -> None:
         load_ssh_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         msg = (
-            f"{path} is no public key; remove the client's folder and make another: "
+            f"{path} is not a public key; remove the client's folder and make another: "
             f"fedprune certs {path.parents[2]} --client {path.parent.name}"
         )
         raise ConfigError(msg) from error
 
 
 def _ends(path: Path, found: x509.Certificate) -> str:
-    """Return a line about a certificate that ends soon, or nothing.
+    """Return a warning about a certificate that expires soon, or "".
 
     Raises:
         ConfigError: If it is not valid now.

@@ -1,7 +1,7 @@
-"""Flower's messages on their way: sent, pulled one by one, and read without trust.
+"""Flower's messages: sending, pulling replies one by one, reading untrusted replies.
 
-A node decides what its reply holds, so reading one may raise anything.  It is told here
-as the reason why that node's reply does not count; the others' replies do.
+A node chooses the content of its reply, so reading one may raise any error.  The error
+becomes the reason for which that reply is refused; the other replies are not affected.
 """
 
 import math
@@ -16,18 +16,18 @@ from fedprune.common.errors import FedPruneError, PayloadError, Reason
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, check_payload
 from fedprune.common.text import printable, told
 
-UNSENT = "Flower did not take its message"
+UNSENT = "Flower did not accept its message"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back for one message.
+    """The reply to one message.
 
     Attributes:
         number: Flower's id of the message that was sent.
         message: The reply, or None when it cannot be used.
-        reason: One printable line that says why, or empty.
-        failed: Whether the node itself says that it failed.
+        reason: Why it cannot be used, one printable line, or empty.
+        failed: Whether the node itself reports a failure.
     """
 
     number: str
@@ -37,18 +37,18 @@ class Reply:
 
 
 def send(grid: Grid, messages: Iterable[Message]) -> list[str | None]:
-    """Push messages; return Flower's ids in their order, None for one not taken."""
+    """Push messages; return Flower's ids in their order, None for one not accepted."""
     wanted = list(messages)
     sent: list[str | None] = list(grid.push_messages(wanted))
-    # All are missing when they are larger than Flower takes.
+    # All are missing when they exceed Flower's largest message.
     return [*sent, *[None] * (len(wanted) - len(sent))]
 
 
 def arrived(grid: Grid, numbers: Collection[str]) -> Iterator[Reply]:
-    """Yield the replies that have come to these messages.
+    """Yield the replies that have arrived for these messages.
 
-    Pulled one by one: Flower raises when it cannot put a reply together, and those
-    that it pulled in the same call are lost then.
+    Pulled one by one: Flower raises when it cannot assemble a reply, and all replies
+    pulled in the same call are then lost.
 
     Raises:
         httpx.HTTPError: If Flower's link cannot be reached, which it retries itself.
@@ -67,14 +67,14 @@ def _pull(grid: Grid, number: str) -> Reply | None:
                 return Reply(number=number, message=None, reason=why, failed=True)
             return Reply(number=number, message=message)
     except httpx.HTTPError:
-        raise  # the server's own connection: no node has caused it, the run resumes
+        raise  # the server's own connection: not caused by a node
     except Exception as error:  # whatever the node has put into it
         return Reply(number=number, message=None, reason=unreadable(error))
     return None
 
 
 def unreadable(error: Exception) -> str:
-    """Return why a reply cannot be read, in one printable line."""
+    """Return the reason why a reply cannot be read, one printable line."""
     if isinstance(error, FedPruneError):
         return printable(error)
     return f"its reply cannot be read: {told(error)}"
@@ -84,32 +84,32 @@ def payload(message: Message, max_bytes: int) -> bytes:
     """Return the bytes of a reply.
 
     Raises:
-        Exception: Of any class, if the reply is not as it should be.
+        Exception: Of any class, if the reply is malformed.
     """
     array = message.content.array_records[RECORD][ARRAY]
     return check_payload(array.stype, array.data, max_bytes)
 
 
 def said(message: Message, record: str = RECORD) -> dict[str, object]:
-    """Return the plain values of a reply; nothing in them is trusted.
+    """Return the plain values of a reply, untrusted.
 
     Raises:
-        Exception: Of any class, if the reply is not as it should be.
+        Exception: Of any class, if the reply is malformed.
     """
     records = message.content.config_records
     return dict(records[record]) if record in records else {}
 
 
 def has_lost(message: Message, acknowledged: int) -> bool:
-    """Return whether a client notes that what it owed is missing.
+    """Return whether a client notes that its residual is missing.
 
     Args:
         message: Its answer.
-        acknowledged: The last round whose answer was accepted, 0 for none: who was
-            never heard owes nothing.
+        acknowledged: The last round whose answer was accepted, 0 for none: a
+            client without one has no residual.
 
     Raises:
-        Exception: Of any class, if the notes are not as they should be.
+        Exception: Of any class, if the notes are malformed.
     """
     notes = said(message, NOTES)
     if not notes:
@@ -118,16 +118,16 @@ def has_lost(message: Message, acknowledged: int) -> bool:
     if value is not True or len(notes) > 1:
         raise PayloadError(Reason.BAD_VALUE, LOST, _found(value, "true, alone"))
     if acknowledged == 0:
-        detail = "true of a client that was never heard before"
+        detail = "true of a client without an accepted answer"
         raise PayloadError(Reason.BAD_VALUE, LOST, detail)
     return True
 
 
 def count_of(values: dict[str, object], name: str) -> int:
-    """Return a count that a reply says.
+    """Return a count in a reply.
 
     Raises:
-        PayloadError: If it is no whole number from 0.
+        PayloadError: If it is not a whole number >= 0.
     """
     value = values.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -136,10 +136,10 @@ def count_of(values: dict[str, object], name: str) -> int:
 
 
 def share_of(values: dict[str, object], name: str) -> float:
-    """Return a share that a reply says, or NaN where a device has nothing to judge by.
+    """Return a share in a reply, or NaN from a device without test examples.
 
     Raises:
-        PayloadError: If it is no number, or one outside of 0..1.
+        PayloadError: If it is not a number in 0..1.
     """
     value = values.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)

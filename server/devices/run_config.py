@@ -1,4 +1,4 @@
-"""The configuration of a run folder: its code runs only if it is this user's own."""
+"""The configuration of a run folder, with the trust check of its code."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ def run_config(
     factory: bool = False,
     server: Path | None = None,
 ) -> Config:
-    """Return what a run folder says is to be run.
+    """Return the configuration of a run folder, its code checked.
 
     Args:
-        folder: The run folder, which may come from anywhere.
-        trust_code: Let it name code even if no command of this user started it here.
+        folder: The run folder, from any source.
+        trust_code: Allow its code even if no command of this user started the run.
         factory: Whether the caller makes the network, so that its name does not count.
-        server: Folder of a server: what it may carry out counts too.
+        server: Folder of a server: code recorded for it counts too.
 
     Raises:
-        ConfigError: If it is no configuration, or names code of somebody else's.
+        ConfigError: If it is not a configuration, or names untrusted code.
     """
     config = folder.own(load_config(folder.config))
     named = named_code(config, factory=factory)
@@ -32,13 +32,13 @@ def run_config(
 
 
 def admit(folder: RunFolder, server: Path, *, trust_code: bool) -> RunFolder:
-    """Let the server of a folder run what its operator names.
+    """Record the code of a run for the server of a folder.
 
-    A run is started through Flower, by whoever reaches it; what it would run is
-    written down in the operator's own state folder, by his commands alone.
+    Anyone who reaches Flower can start a run; the code that it may execute is recorded
+    in the operator's own state folder, by the operator's commands alone.
 
     Raises:
-        ConfigError: If it names code of somebody else's.
+        ConfigError: If it names untrusted code.
     """
     config = run_config(folder, trust_code=trust_code, server=server)
     record_code(folder.run_id, named_code(config), server)

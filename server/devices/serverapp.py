@@ -1,10 +1,10 @@
 """``flwr-serverapp`` of a FedPrune server: runs the installed code and no other.
 
-Flower runs whatever a submitted run brings along.  This stands in its place on the
-search path of the server's executor, and refuses a run that brings code.
+Flower runs any code in a submitted run's app bundle.  This command replaces Flower's on
+the search path of the server's executor, and refuses a run that brings code.
 
-The server's only file that imports what Flower does not document (``flwr.superlink``);
-such names may move in any minor release, so the dependency is ``flwr>=1.41,<1.42``, and
+The server's only file that imports undocumented names of Flower (``flwr.superlink``);
+they may move in any minor release, so the dependency is ``flwr>=1.41,<1.42``, and
 a new Flower is tried here and in ``client/executor.py`` first.
 """
 
@@ -20,8 +20,8 @@ from fedprune.common.system.processes import end_with_parent
 def main() -> None:
     """Run the server's app of one run, as Flower's own command does.
 
-    It ends with the server's executor, so that a server that was killed leaves no run
-    behind which holds the run folder and waits for ever.
+    It ends with the server's executor, so that a killed server leaves no process that
+    locks the run folder and waits for ever.
     """
     end_with_parent()
     # Flower's package hides this module behind the function of the same name.

@@ -1,4 +1,4 @@
-"""A server of real devices: Flower's link, its executor, and runs on them."""
+"""A server of real devices: Flower's SuperLink, its executor, and runs on them."""
 
 import signal
 import sys
@@ -40,7 +40,7 @@ from fedprune.server.runs.folder import RunFolder, read_json_object
 _START_S = 180.0  # a busy machine takes long to import Flower
 _POLL_S = 0.3
 _RESTART_S = 2.0
-_PICK_UP_S = 90.0  # until Flower is asked whether it still has a run that is not there
+_PICK_UP_S = 90.0  # until Flower is asked whether a run that has not begun still exists
 _ATTEMPTS = 3
 _QUICK_S = 10.0
 _EXIT_CODES: dict[object, type[FedPruneError]] = {
@@ -50,12 +50,12 @@ _EXIT_CODES: dict[object, type[FedPruneError]] = {
 
 
 class Service:
-    """A server while it is up; use it as a context.
+    """A running server; use it as a context.
 
     Args:
-        link: Where it listens and keeps its state.
+        link: Its SuperLink: address and state folder.
         metrics: "HOST:PORT" of a Prometheus endpoint, or "".
-        quiet: Whether nothing is told while it works.
+        quiet: Whether nothing is printed while it works.
     """
 
     def __init__(self, link: Link, *, metrics: str, quiet: bool) -> None:
@@ -67,11 +67,11 @@ class Service:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start everything and let in the clients.
+        """Start all processes and register the clients.
 
         Raises:
             ConfigError: If address, port or state folder cannot be used.
-            FedPruneError: If it does not come up.
+            FedPruneError: If it does not start in time.
         """
         self._check()
         with ExitStack() as stack:
@@ -89,12 +89,12 @@ class Service:
             fresh = self._link.register()
             self._say(f"serving at {self._link.host}:{self._link.port}")
             if fresh:
-                self._say(f"clients let in: {', '.join(fresh)}")
+                self._say(f"clients registered: {', '.join(fresh)}")
             self._stack = stack.pop_all()
         return self
 
     def _check(self) -> None:
-        """Refuse what cannot work, before anything is started."""
+        """Refuse unusable settings, before anything is started."""
         check_port("--listen", self._link.host, self._link.port)
         if not self._metrics:
             return
@@ -109,38 +109,38 @@ class Service:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End everything."""
+        """End all processes."""
         self._stack.__exit__(kind, error, trace)
 
     def wait(self) -> None:
-        """Serve until Ctrl-C or SIGTERM; new keys are let in on SIGHUP."""
-        signal.signal(signal.SIGHUP, lambda *_: self._let_in())
+        """Serve until Ctrl-C or SIGTERM; SIGHUP registers new keys."""
+        signal.signal(signal.SIGHUP, lambda *_: self._register())
         self._say("waiting for fedprune submit")
         self._supervisor.run(lambda: False)
 
-    def _let_in(self) -> None:
-        """Let in new keys; a key that is refused ends nothing."""
+    def _register(self) -> None:
+        """Register new keys; a refused key does not end the server."""
         try:
             fresh = self._link.register()
         except FedPruneError as error:
-            self._say(f"no key let in: {error}")
+            self._say(f"no key registered: {error}")
         else:
-            self._say(f"clients let in: {', '.join(fresh) or 'no new keys'}")
+            self._say(f"clients registered: {', '.join(fresh) or 'no new keys'}")
 
     def carry_out(self, folder: RunFolder) -> dict[str, object]:
-        """Run what a run folder says, again from its checkpoints when it dies.
+        """Execute the run of a run folder; resume it from its checkpoints when it dies.
 
         Returns:
             The figures of ``summary.json``.
 
         Raises:
-            FedPruneError: If the run fails, with the exit code of the reason.
+            FedPruneError: If the run fails, with the exit code of its cause.
         """
         follower = Follower(folder)
         follower.skip()
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._say("the run's process has ended early; it is resumed")
+                self._say("the run's process ended early; the run is resumed")
             number = self._link.submit(folder.path)
             last = self._follow(folder, follower, number)
             if last is not None:
@@ -148,14 +148,14 @@ class Service:
                 return self._with_traffic(folder, number, summary)
         msg = (
             f"the run's process ended {_ATTEMPTS} times; see "
-            f"{self._link.state / 'logs'}; go on with: --resume {folder.path}"
+            f"{self._link.state / 'logs'}; resume with: --resume {folder.path}"
         )
         raise FedPruneError(msg)
 
     def _with_traffic(
         self, folder: RunFolder, number: int, summary: dict[str, object]
     ) -> dict[str, object]:
-        """Add what the transport counted beside our own counts."""
+        """Add the transport's byte counts beside our own."""
         up, down = self._link.traffic(number)
         whole = {**summary, "transport_bytes_up": up, "transport_bytes_down": down}
         write_json_atomic(folder.summary, whole)
@@ -164,8 +164,8 @@ class Service:
     def _follow(
         self, folder: RunFolder, follower: Follower, number: int
     ) -> Mapping[str, object] | None:
-        """Tell what a run does; return its last event, None when it just ended."""
-        started, held = time.monotonic(), False
+        """Print a run's events; return the last, None when it ended without one."""
+        started, seen = time.monotonic(), False
         while True:
             self._supervisor.check()
             alive = folder.holder() is not None
@@ -174,11 +174,11 @@ class Service:
                     self._say(line)
                 if event["event"] in {"run_finished", "run_failed"}:
                     return event
-            held = held or alive
-            if not alive and held:
+            seen = seen or alive
+            if not alive and seen:
                 return None
-            if not held and time.monotonic() - started > _PICK_UP_S:
-                # A busy machine takes long; a second run would be in the way of this.
+            if not seen and time.monotonic() - started > _PICK_UP_S:
+                # A busy machine is slow; a second run would block this one.
                 if number not in self._link.running():
                     return None
                 started = time.monotonic()
@@ -194,18 +194,18 @@ class Service:
             time.sleep(_POLL_S)
 
     def _policy(self, process: Process, code: int) -> float:
-        """Start a process again, unless it never came up."""
+        """Restart policy: restart a process, unless it never came up."""
         if time.monotonic() - self._started < _QUICK_S and process.name == "superlink":
             msg = f"{process.name} ended with {code}: {_last_line(process.log)}"
             raise FedPruneError(msg)
-        self._say(f"{process.name} ended with {code}; it is started again")
+        self._say(f"{process.name} ended with {code}; it is restarted")
         return _RESTART_S
 
     def _endpoint(self) -> Process:
         return Process(
             name="metrics",
             command=(
-                # -P: nothing is imported from the folder that one works in.
+                # -P: nothing is imported from the working folder.
                 *(sys.executable, "-P", "-m", "fedprune.server.devices.metrics"),
                 *(self._metrics, str(self._link.state)),
             ),
@@ -236,11 +236,11 @@ def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]
         return read_json_object(folder.summary)
     kind = _EXIT_CODES.get(last.get("exit_code"), FedPruneError)
     why = printable(last.get("text", "the run failed"))
-    if kind in {FedPruneError, RoundError}:  # what else is wrong stays wrong
-        why += f"; go on with: fedprune serve --resume {folder.path}"
+    if kind in {FedPruneError, RoundError}:  # a resume cannot mend any other
+        why += f"; resume with: fedprune serve --resume {folder.path}"
     raise kind(why)
 
 
 def _last_line(log: Path | None) -> str:
     lines = [line for line in tail(log).splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

@@ -1,6 +1,6 @@
 """Flower's SuperLink as FedPrune starts it: its processes, and requests to it.
 
-Everything lies in one state folder: Flower's own folder, the database, the secret of
+All files are in one state folder: Flower's own folder, the database, the secret of
 the executor, logs.
 """
 
@@ -37,8 +37,8 @@ def request(
 
     Args:
         home: Flower's folder, whose configuration names the connection.
-        address: Where the SuperLink is, for people.
-        what: What is asked, for people.
+        address: Address of the SuperLink, for messages.
+        what: The request, for messages.
         words: Arguments of ``flwr``.
 
     Returns:
@@ -76,7 +76,7 @@ def rows(found: dict[str, object], key: str) -> list[dict[str, object]]:
 
 
 def _reason(text: str) -> str:
-    """Return what Flower says is wrong, without what it says it is doing."""
+    """Return the error in Flower's output, without its progress lines."""
     lines = [line.strip() for line in text.splitlines()]
     doing = ("Using SuperLink:",)
     said = [x for x in lines if x and not x.startswith(doing) and not x.endswith("...")]
@@ -93,7 +93,7 @@ _PORTS = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A SuperLink: where it listens, and where it keeps what it knows.
+    """A SuperLink: its address and its state folder.
 
     Attributes:
         state: Its folder.
@@ -109,7 +109,7 @@ class Link:
 
     @property
     def address(self) -> str:
-        """Where this machine reaches it."""
+        """Address at which this machine reaches it."""
         host = "127.0.0.1" if self.host in _ANY else self.host
         return f"{host}:{self.port}"
 
@@ -123,24 +123,26 @@ class Link:
         return self.state / "secret"
 
     @property
-    def _book(self) -> Path:
-        """Which client's key is registered as which node."""
+    def _names_file(self) -> Path:
+        """File of node number -> client of the registered key."""
         return self.state / "registered.json"
 
     def prepare(self) -> None:
-        """Write what Flower's processes read.
+        """Write the files that Flower's processes read.
 
         Raises:
             ConfigError: If the state folder cannot be used.
         """
-        # Flower runs what lies here, so nothing stays that somebody may have put here.
-        for place in (self.home / "apps", self.state / "app", self.state / "bin"):
-            empty_private_folder(place)
+        # Flower runs the files here, so the folder is emptied of any planted ones.
+        for folder in (self.home / "apps", self.state / "app", self.state / "bin"):
+            empty_private_folder(folder)
         write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
         write_bytes_atomic(self.home / "config.toml", self._connection().encode())
         module = "fedprune.server.devices.serverapp"
-        gate = f"#!{sys.executable}\nfrom {module} import main\n\nmain()\n"
-        write_bytes_atomic(self.state / "bin/flwr-serverapp", gate.encode(), mode=0o700)
+        script = f"#!{sys.executable}\nfrom {module} import main\n\nmain()\n"
+        write_bytes_atomic(
+            self.state / "bin/flwr-serverapp", script.encode(), mode=0o700
+        )
         if not self._secret.exists():
             secret = secrets.token_bytes(_SECRET_BYTES)
             write_bytes_atomic(self._secret, secret, mode=0o600)
@@ -151,7 +153,7 @@ class Link:
         )
 
     def superlink(self) -> Process:
-        """Return the process that nodes connect to."""
+        """Return the SuperLink, the process that nodes connect to."""
         command = [
             *flower("flower-superlink"),
             *("--host", self.host, "--port", str(self.port)),
@@ -183,7 +185,7 @@ class Link:
         return self._process("executor", command)
 
     def answers(self) -> bool:
-        """Return whether somebody listens at the address."""
+        """Return whether a process listens at the address."""
         host, _, port = self.address.rpartition(":")
         try:
             with socket.create_connection((host, int(port)), timeout=1.0):
@@ -192,32 +194,32 @@ class Link:
             return False
 
     def register(self) -> list[str]:
-        """Let in the nodes whose public keys lie in the certificates' folder.
+        """Register the nodes whose public keys are in the folder of certificates.
 
         Returns:
-            Names of the clients that are new.
+            Names of the newly registered clients.
         """
         if self.tls is None:
             return []
-        known = read_json_object(self._book) if self._book.exists() else {}
+        known = read_json_object(self._names_file) if self._names_file.exists() else {}
         fresh = []
         for name, path in CertFolder(self.tls).public_keys().items():
             key = path.read_text(encoding="utf-8").strip()
             entry = known.get(name)
             if isinstance(entry, dict) and entry.get("key") == key:
                 continue
-            found = self._request("supernode", "register", str(path), place=3)
+            found = self._request("supernode", "register", str(path), index=3)
             known[name] = {"key": key, "node": int(str(found["node-id"]))}
             fresh.append(name)
-            write_json_atomic(self._book, known)
+            write_json_atomic(self._names_file, known)
         return fresh
 
     def submit(self, folder: Path) -> int:
         """Start the run of a run folder; return Flower's number of it."""
-        names = "" if self.tls is None else self._book
+        names = "" if self.tls is None else self._names_file
         chosen = f'{RUN_KEY}="{folder.resolve()}" {NAMES_KEY}="{names}"'
         app = str(self.state / "app")
-        found = self._request("run", app, "--run-config", chosen, place=2)
+        found = self._request("run", app, "--run-config", chosen, index=2)
         number = int(str(found["run-id"]))
         write_json_atomic(
             self.state / CURRENT, {"number": number, "folder": str(folder.resolve())}
@@ -226,15 +228,15 @@ class Link:
 
     def stop(self, number: int) -> None:
         """Stop a run."""
-        self._request("stop", str(number), place=2)
+        self._request("stop", str(number), index=2)
 
     def runs(self) -> list[dict[str, object]]:
-        """Return what Flower knows of its runs, newest first."""
-        return rows(self._request("ls", place=1), "runs")
+        """Return Flower's table of runs, newest first."""
+        return rows(self._request("ls", index=1), "runs")
 
     def traffic(self, number: int) -> tuple[int, int]:
-        """Return what Flower counted of a run's traffic, bytes from and to nodes."""
-        found = self._request("ls", "--run-id", str(number), place=1)
+        """Return the bytes of a run from and to nodes, as Flower counts them."""
+        found = self._request("ls", "--run-id", str(number), index=1)
         for run in rows(found, "runs"):
             counts = run.get("network-traffic")
             if isinstance(counts, dict):
@@ -250,18 +252,18 @@ class Link:
         ]
 
     def names(self) -> dict[str, str]:
-        """Return node number -> client of the keys that are registered."""
-        known = read_json_object(self._book) if self._book.exists() else {}
+        """Return node number -> client of the registered keys."""
+        known = read_json_object(self._names_file) if self._names_file.exists() else {}
         entries = {name: e for name, e in known.items() if isinstance(e, dict)}
         return {str(entry["node"]): name for name, entry in entries.items()}
 
     def nodes(self) -> list[dict[str, object]]:
-        """Return what Flower knows of its nodes."""
-        return rows(self._request("supernode", "list", place=2), "nodes")
+        """Return Flower's table of nodes."""
+        return rows(self._request("supernode", "list", index=2), "nodes")
 
-    def _request(self, *words: str, place: int) -> dict[str, object]:
-        """Ask the link; the connection's name is an argument at that place."""
-        named = (*words[:place], _CONNECTION, *words[place:])
+    def _request(self, *words: str, index: int) -> dict[str, object]:
+        """Ask the SuperLink, with the connection's name inserted at ``index``."""
+        named = (*words[:index], _CONNECTION, *words[index:])
         return request(self.home, self.address, words[:2], named)
 
     def _process(self, name: str, command: list[str]) -> Process:
@@ -292,7 +294,7 @@ def parse_address(option: str, text: str) -> tuple[str, int]:
     """Return host and port of "HOST:PORT".
 
     Raises:
-        ConfigError: If it is not of that form.
+        ConfigError: If it is malformed.
     """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
@@ -305,9 +307,9 @@ def live_link(state: Path) -> Link:
     """Return the link of a server that is up.
 
     Raises:
-        ConfigError: If this is no server's state folder.
+        ConfigError: If this is not a server's state folder.
         IntegrityError: If its description is broken.
-        FedPruneError: If nobody listens.
+        FedPruneError: If no server answers.
     """
     link = open_link(state)
     if not link.answers():
@@ -317,14 +319,14 @@ def live_link(state: Path) -> Link:
 
 
 def open_link(state: Path) -> Link:
-    """Return the link whose state folder this is.
+    """Return the link of a state folder.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If this is not a server's state folder.
         IntegrityError: If its description is broken.
     """
     path = state / "link.json"
-    check_readable(path, f"{state} is no state folder of fedprune serve")
+    check_readable(path, f"{state} is not a state folder of fedprune serve")
     try:
         found = read_json_object(path)
         tls = found["tls"]
@@ -335,5 +337,5 @@ def open_link(state: Path) -> Link:
             tls=None if tls is None else Path(str(tls)),
         )
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: not a link's description: {error}"
+        msg = f"{path}: not the description of a SuperLink: {error}"
         raise IntegrityError(msg) from error

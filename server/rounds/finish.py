@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedprune.common.errors import RoundError
+from fedprune.common.messages import Statistics
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
-from fedprune.common.spec import Vector
+from fedprune.common.spec import Mask, Vector
+from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.answers import Answers, aggregate
 from fedprune.server.rounds.broadcast import decoded_state, remember
 from fedprune.server.rounds.cut import Choice, agree, choose, within_budget
@@ -73,49 +75,24 @@ def finish_round(
         RoundError: If fewer than ``rounds.minimum`` answers were accepted; the state
             is unchanged then.
     """
+    # 1. Refuse the round when too few answers were accepted.
     _check_quorum(work, answers, run_spec)
-    robust = run_spec.config.robust
-    score = pooled_score(answers.accepted, robust.max_weight)
-    measured = pooled_moments(answers.accepted, robust.max_moment)
-    statistics = measured or state.statistics
-    sent = Snapshot(
-        round=work.plan.round,
-        plan=state.plan,
-        weights=work.weights,
-        digest=work.plan.broadcast.digest,
-        statistics=statistics,
-        loss=score.loss,
-    )
-    report = RoundReport(
-        score=score, loss=_mean_loss(answers, robust.max_weight), measured=sent
-    )
-    mean = aggregate(answers, work)
-    weights = under_mask(state, _shrunken(state, work, run_spec, state.weights + mean))
-    moved = replace(
-        state,
-        round=work.plan.round,
-        weights=weights,
-        statistics=statistics,
-        ledgers=_ledgers(state, work, answers),
-        totals=_totals(state.totals, answers),
-        sent=remember(state.sent, work.plan.round, work.sending),
-        mask_holders=holders(state, answers.records),
-    )
-    if is_guarded(state.cursor, run_spec.config.rounds):
-        back = _guard(moved, score, run_spec)
-        if isinstance(back, ServerState) and state.previous is not None:
-            return back, replace(report, rolled_back=(state.previous.loss, score.loss))
-        report = replace(report, warning=back if isinstance(back, str) else "")
-    if is_cutting(state.cursor, run_spec.config.rounds):
-        moved, report = _cut(moved, sent, answers, run_spec, report)
-    if is_previewing(state.cursor, run_spec.config.rounds):
-        moved = _preview(moved, sent, answers, run_spec)
-    met = within_budget(
-        run_spec.structure, run_spec.config, run_spec.latency, moved.keep
-    )
-    cursor = after_round(state.cursor, run_spec.config.rounds, met=met)
-    moved = take_mask(replace(moved, cursor=cursor), run_spec)
-    return replace(moved, norm=_usual_norm(state, moved, answers)), report
+    # 2. Judge the network that was sent: its statistics and its validation loss.
+    judged = _judge(state, work, answers, run_spec)
+    # 3. Add the mean delta and record what each client holds now.
+    averaged = _average(state, work, answers, run_spec, judged)
+    # 4. Undo the last cut when it cost too much: that ends the round.
+    guarded, report = _guard(averaged, judged, run_spec)
+    if report.rolled_back is not None:
+        return guarded, report
+    # 5. Cut, at the end of a sparsify phase.
+    cut, report = _cut(guarded, answers, run_spec, report)
+    # 6. Score for the first penalty, at the end of the warmup.
+    scored = _preview(cut, answers, run_spec, report)
+    # 7. Move on along the cycle, and choose the mask of the later weights.
+    advanced = take_mask(_advance(scored, run_spec), run_spec)
+    # 8. Record the norm that the answers of the next round are measured by.
+    return replace(advanced, norm=_usual_norm(state, advanced, answers)), report
 
 
 def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
@@ -128,6 +105,46 @@ def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
             f"accepted, rounds.minimum is {need}; first reason: {why}"
         )
         raise RoundError(msg)
+
+
+def _judge(
+    state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
+) -> RoundReport:
+    """Pool what the clients measured on the broadcast: moments, losses."""
+    robust = run_spec.config.robust
+    score = pooled_score(answers.accepted, robust.max_weight)
+    measured = pooled_moments(answers.accepted, robust.max_moment)
+    sent = Snapshot(
+        round=work.plan.round,
+        plan=state.plan,
+        weights=work.weights,
+        digest=work.plan.broadcast.digest,
+        statistics=measured or state.statistics,
+        loss=score.loss,
+    )
+    loss = _mean_loss(answers, robust.max_weight)
+    return RoundReport(score=score, loss=loss, measured=sent)
+
+
+def _average(
+    state: ServerState,
+    work: RoundWork,
+    answers: Answers,
+    run_spec: RunSpec,
+    judged: RoundReport,
+) -> ServerState:
+    """Return the state with the mean delta added and the round's accounts made."""
+    added = state.weights + aggregate(answers, work)
+    return replace(
+        state,
+        round=work.plan.round,
+        weights=under_mask(state, _shrunken(state, work, run_spec, added)),
+        statistics=judged.measured.statistics,
+        ledgers=_ledgers(state, work, answers),
+        totals=_totals(state.totals, answers),
+        sent=remember(state.sent, work.plan.round, work.sending),
+        mask_holders=holders(state, answers.records),
+    )
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
@@ -171,18 +188,27 @@ def _shrunken(
 
 
 def _preview(
-    moved: ServerState, sent: Snapshot, answers: Answers, run_spec: RunSpec
+    moved: ServerState, answers: Answers, run_spec: RunSpec, report: RoundReport
 ) -> ServerState:
     """Take up a first importance, so that the first penalty has its targets."""
+    if not is_previewing(moved.cursor, run_spec.config.rounds):
+        return moved
     found = agree(
         run_spec.structure,
         run_spec.config,
         moved.plan,
-        sent.weights,
+        report.measured.weights,
         moved.round,
         answers.accepted,
     )
     return replace(moved, importance=spread(found.importance, moved.keep))
+
+
+def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
+    """Return the state with the cursor on the round that comes next."""
+    config = run_spec.config
+    met = within_budget(run_spec.structure, config, run_spec.latency, moved.keep)
+    return replace(moved, cursor=after_round(moved.cursor, config.rounds, met=met))
 
 
 def _ledgers(
@@ -238,19 +264,30 @@ def _count(records: Sequence[ClientRecord], status: Status) -> int:
     return sum(r.status is status for r in records)
 
 
-def _guard(moved: ServerState, score: Score, run_spec: RunSpec) -> ServerState | str:
+def _guard(
+    moved: ServerState, judged: RoundReport, run_spec: RunSpec
+) -> tuple[ServerState, RoundReport]:
     """Undo the last cut if it cost too much; warn if it cannot be undone."""
+    rounds, score = run_spec.config.rounds, judged.score
     before = moved.previous
-    if before is None or np.all(before.plan.keep == moved.keep):
-        return ""
-    allowed = run_spec.config.prune.max_loss_increase
-    if not is_worse(before.loss, score.loss, allowed):
-        return ""
-    if not may_roll_back(moved.cursor, run_spec.config.rounds):
-        return (
+    if not is_guarded(moved.cursor, rounds) or before is None:
+        return moved, judged
+    if np.all(before.plan.keep == moved.keep):
+        return moved, judged
+    if not is_worse(before.loss, score.loss, run_spec.config.prune.max_loss_increase):
+        return moved, judged
+    if not may_roll_back(moved.cursor, rounds):
+        warning = (
             f"round {moved.round}: validation loss {score.loss:.4f} after the cut, "
             f"{before.loss:.4f} before it; the smallest step is reached, so it stays"
         )
+        return moved, replace(judged, warning=warning)
+    undone = _roll_back(moved, before, run_spec)
+    return undone, replace(judged, rolled_back=(before.loss, score.loss))
+
+
+def _roll_back(moved: ServerState, before: Snapshot, run_spec: RunSpec) -> ServerState:
+    """Return the state that tries the last cut again with half the step."""
     return replace(
         moved,
         plan=rollback_plan(run_spec.structure, moved.plan, before.plan),
@@ -264,14 +301,13 @@ def _guard(moved: ServerState, score: Score, run_spec: RunSpec) -> ServerState |
 
 
 def _cut(
-    moved: ServerState,
-    sent: Snapshot,
-    answers: Answers,
-    run_spec: RunSpec,
-    report: RoundReport,
+    moved: ServerState, answers: Answers, run_spec: RunSpec, report: RoundReport
 ) -> tuple[ServerState, RoundReport]:
     """Agree, choose, and slice everything that follows the weights."""
     structure, config = run_spec.structure, run_spec.config
+    if not is_cutting(moved.cursor, config.rounds):
+        return moved, report
+    sent = report.measured
     spec = structure.spec(moved.keep)
     decoded = decoded_state(moved, structure, spec, config)
     dead = zero_units(structure, moved.keep, decoded)
@@ -288,22 +324,28 @@ def _cut(
         records=answers.accepted,
     )
     old, new = moved.keep, choice.plan.keep
-    statistics = moved.statistics
-    if statistics is not None:
-        statistics = replace(
-            statistics,
-            mean=remap_moments(statistics.mean, structure, old, new),
-            variance=remap_moments(statistics.variance, structure, old, new),
-        )
     share = float(dead[old].mean()) if old.any() else 0.0
     smaller = replace(
         moved,
         plan=choice.plan,
         weights=remap(moved.weights, structure, old, new),
-        statistics=statistics,
+        statistics=_cut_statistics(moved.statistics, structure, old, new),
         importance=choice.importance,
         dense=moved.dense or sent,
         previous=sent,
         zero_shares=(*moved.zero_shares, share),
     )
     return smaller, replace(report, choice=choice, zero_share=share)
+
+
+def _cut_statistics(
+    statistics: Statistics | None, structure: Structure, old: Mask, new: Mask
+) -> Statistics | None:
+    """Return the moments of the channels that a cut keeps."""
+    if statistics is None:
+        return None
+    return replace(
+        statistics,
+        mean=remap_moments(statistics.mean, structure, old, new),
+        variance=remap_moments(statistics.variance, structure, old, new),
+    )

@@ -10,6 +10,7 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.spec import Mask, weights_digest
+from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
 from fedprune.server.rounds.cut import Choice, asks_clients, coarse
@@ -188,11 +189,10 @@ def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
     """Name the clients that go on without what they owed."""
     lost = [r.client_id for r in answers.records if r.residual_lost]
     if lost:
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        named = ", ".join(lost[:_NAMED]) + more
         text = (
-            f"round {round_}: residuals are missing or damaged, of {named}: they go on "
-            "without, so the run ends with another network than one that lost nothing"
+            f"round {round_}: residuals are missing or damaged, of "
+            f"{and_more(lost, _NAMED)}: they continue without, so the run ends "
+            "with another network than one that lost nothing"
         )
         context.log.write(
             "warning", run=context.name, round=round_, clients=lost, text=text

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from fedprune.common.text import and_more
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import MAIN
 
@@ -37,10 +38,9 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
     seldom = [name for name in sorted(asked) if counted[name] < _SELDOM * asked[name]]
     if not seldom:
         return []
-    named = [f"{name}: {counted[name]} of {asked[name]}" for name in seldom[:_NAMED]]
-    more = f" and {len(seldom) - _NAMED} more" if len(seldom) > _NAMED else ""
+    named = [f"{name}: {counted[name]} of {asked[name]}" for name in seldom]
     text = f"{len(seldom)} of {len(asked)} clients counted in few or none of their"
-    return [f"{text} rounds ({', '.join(named)}{more}); {reasons[seldom[0]]}"]
+    return [f"{text} rounds ({and_more(named, _NAMED)}); {reasons[seldom[0]]}"]
 
 
 def _is(event: Event, kind: str) -> bool:

@@ -30,6 +30,7 @@ from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
+from fedprune.common.text import and_more
 from fedprune.server.rounds.cut import budget_targets
 from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
@@ -224,5 +225,4 @@ def _held(model: nn.Module, notes: tuple[str, ...]) -> str:
 
 
 def _listed(texts: tuple[str, ...]) -> str:
-    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return f"{'; '.join(texts[:_NAMED])}{more}"
+    return and_more(texts, _NAMED, "; ")

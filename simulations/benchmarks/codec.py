@@ -2,17 +2,17 @@
 
 ``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.codec``
 
-NNCodec is compared with where ``make bench-nncodec`` has built its environment.
+NNCodec is a rival where ``make bench-nncodec`` has built its environment.
 Reference updates are trained anew (``kit/codec/sets.py``); real ones come from a short
 run of ``mnist-lenet5`` (``kit/codec/captures.py``).  The order-0 bound charges
 positions at the density of each tensor and levels at the entropy of their histogram,
-both known for nothing, and no scales.  Every message is decoded and compared before it
-counts.
+both at no cost, and no scales.  Every message is decoded and compared before it is
+counted.
 
 Rows of the mode "weights" are new with version 2 of the wire.  Version 1 had the mode
-"context", in which a delta was coded by the last aggregate delta, too; no run ever
-formed that, so it went, and its rows are withdrawn: their last figures stand in the
-details of the rows that took their places.
+"context", with the last aggregate delta as side information, too; no run ever formed
+that, so it was removed and its rows are withdrawn: their last figures stand in the
+details of the rows that replaced them.
 """
 
 import sys
@@ -39,7 +39,7 @@ from fedprune.simulations.benchmarks.kit.codec.sets import (
 )
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 
-ROUNDS = (2, 10, 30, 38)  # the last is the first behind a cut
+ROUNDS = (2, 10, 30, 38)  # the last is the first after a cut
 CLIENTS = 10  # as the experiment asks
 MODES = ("plain", "weights")
 _KIND = "int8"
@@ -63,7 +63,7 @@ _SPEEDS_WITHDRAWN = {"encode": "84.05 MB/s", "decode": "107.7 MB/s"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A delta, and what its ends hold in each mode."""
+    """A delta, and the side information of each mode."""
 
     name: str
     delta: QuantisedDelta
@@ -71,7 +71,7 @@ class Case:
 
 
 def measure() -> list[Figure]:
-    """Measure everything that this machine can."""
+    """Measure all rows whose data and rivals this machine has."""
     torch.set_num_threads(1)
     small = list(zip(*(cases("lenet", lenet(s)) for s in LENETS), strict=True))
     large = list(zip(*[cases("resnet", resnet())], strict=True))
@@ -101,7 +101,7 @@ def cases(name: str, reference: Reference) -> list[Case]:
 
 
 def sizes(draws: Sequence[Case]) -> list[Figure]:
-    """Return the bytes of updates of one kind against their bound and their rivals."""
+    """Return the bytes of updates of one kind over their bound and their rivals."""
     found = []
     kind = draws[0].name.split()[1]
     bound = sum(order0_bytes(c.delta, c.side_info["plain"].layout) for c in draws)
@@ -109,10 +109,12 @@ def sizes(draws: Sequence[Case]) -> list[Figure]:
     entries = sum(len(case.delta.indices) for case in draws)
     for mode in MODES:
         size = _bytes(draws, mode)
-        told = ", ".join(f"{name} {size / n:.3f}" for name, n in others.items())
+        compared = ", ".join(f"{name} {size / n:.3f}" for name, n in others.items())
         several = f" in {len(draws)} draws" if len(draws) > 1 else ""
-        told = f"{size} B{several}, {_BITS * size / entries:.2f} bits/entry; to {told}"
-        told += _withdrawn(_WITHDRAWN.get(draws[0].name, ("",))[0], mode)
+        compared = (
+            f"{size} B{several}, {_BITS * size / entries:.2f} bits/entry; to {compared}"
+        )
+        compared += _withdrawn(_WITHDRAWN.get(draws[0].name, ("",))[0], mode)
         goal = "<= 0.62" if (mode, kind) == ("weights", _UPDATE) else ""
         found.append(
             Figure(
@@ -122,14 +124,14 @@ def sizes(draws: Sequence[Case]) -> list[Figure]:
                 reference="prototype, last delta too: 0.578 (ResNet), 0.616 (LeNet)"
                 if goal
                 else "",
-                detail=told,
+                detail=compared,
             )
         )
     return found
 
 
 def against_nncodec(draws: Sequence[Case]) -> list[Figure]:
-    """Return our bytes over those of NNCodec for the same integers, where it is."""
+    """Return our bytes over those of NNCodec for the same integers, if installed."""
     name = draws[0].name
     theirs = _sums(
         [
@@ -162,7 +164,7 @@ def against_nncodec(draws: Sequence[Case]) -> list[Figure]:
 
 
 def agreed(case: Case) -> Figure:
-    """Return the bytes of an update whose mask both ends hold."""
+    """Return the bytes of an update whose mask is side information."""
     weights = case.side_info["weights"]
     mask = np.zeros(case.delta.size, dtype=bool)
     mask[case.delta.indices] = True
@@ -181,7 +183,7 @@ def agreed(case: Case) -> Figure:
 
 
 def coder(case: Case) -> Figure:
-    """Return how close the coder comes to its own shares."""
+    """Return the payload's length over the ideal code length of the model's shares."""
     found = []
     for side_info in case.side_info.values():
         payload = codec.delta_parts(codec.encode_delta(case.delta, side_info))[
@@ -198,7 +200,7 @@ def coder(case: Case) -> Figure:
 
 
 def speeds(case: Case) -> list[Figure]:
-    """Return MB of dense float32 a second of CPU time, the best of some turns."""
+    """Return encode and decode speed, MB of dense float32 per second of CPU time."""
     found = []
     goals = {"plain": (">= 100", ">= 100"), "weights": (">= 45", ">= 54")}
     for mode, side_info in case.side_info.items():
@@ -245,7 +247,7 @@ def fixed(shape: Layout) -> Figure:
 
 
 def product() -> list[Figure]:
-    """Return the bytes of real updates, as the product codes them."""
+    """Return the bytes of real updates as the clients encode them."""
     try:
         found = captures(ROUNDS, CLIENTS)
     except FedPruneError as error:
@@ -281,7 +283,7 @@ def product() -> list[Figure]:
 
 
 def _withdrawn(figure: str, mode: str) -> str:
-    """Return what the row that a row took the place of had said."""
+    """Return the last figure of the withdrawn row that a row replaced."""
     old = bool(figure) and mode == "weights"
     return f"; withdrawn: context, by the last delta too, {figure}" if old else ""
 
@@ -295,7 +297,7 @@ def _sums(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _checked(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
-    """Return a delta as bytes that decode to it."""
+    """Return the encoded delta, after checking that it decodes to it."""
     data = codec.encode_delta(delta, side_info)
     found = _decode(data, side_info, delta.kind)
     same = np.array_equal(found.indices, delta.indices)

@@ -1,4 +1,4 @@
-"""One hash from every engine, every worker count, and every killed and resumed run.
+"""Determinism: one model hash from all engines, worker counts and resumed runs.
 
 ``python -m fedprune.simulations.benchmarks.determinism``
 """
@@ -34,7 +34,7 @@ ENGINES = {
 
 
 def measure() -> list[Figure]:
-    """Run one small federation on every engine, and killed at every moment."""
+    """Run one small federation on every engine, and killed at every named moment."""
     killed = {moment: _killed(trap) for moment, trap in MOMENTS.items()}
     engines = {
         name: str(summaries([0], [*SMALL, *settings])[0]["model_sha256"])

@@ -24,7 +24,7 @@ def measure() -> list[Figure]:
 
 
 def figures(runs: Sequence[Summary]) -> list[Figure]:
-    """Return what the runs show."""
+    """Return the figures of the runs."""
     gaps = [100 * (r["accuracy_final"] - r["accuracy_control"]) for r in runs]
     messages = ratio(runs, "bytes_up", "bytes_fixed_up")
     return [

@@ -1,9 +1,9 @@
-"""Bytes down where a client seldom takes part: 10 of 100 clients.
+"""Bytes down with a small cohort: 10 of 100 clients.
 
 ``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.downlink``
 
-A client is away for ten rounds on average, longer than the server remembers broadcasts,
-so most are sent the whole network (``simulations/experiments/mnist-100-clients.toml``).
+A client is away for ten rounds on average, longer than the server stores broadcasts, so
+most are sent the whole network (``simulations/experiments/mnist-100-clients.toml``).
 10 of 20 clients: ``fedprune.simulations.benchmarks.mnist``.
 """
 
@@ -26,7 +26,7 @@ def measure() -> list[Figure]:
 
 
 def figures(one: Summary) -> list[Figure]:
-    """Return what a run shows."""
+    """Return the figures of a run."""
     return [
         Figure(
             name=f"bytes down, control / run, 10 of {CLIENTS} clients",

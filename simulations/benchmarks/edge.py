@@ -1,4 +1,4 @@
-"""What a device needs: disk and memory of a client install, with LeNet-5 on digits.
+"""Disk and memory of a device: a client install, with LeNet-5 on digits.
 
 ``python -m fedprune.simulations.benchmarks.edge``.  The environment
 variable FEDPRUNE_EDGE_PYTHON names the interpreter of an environment in which
@@ -19,8 +19,8 @@ from fedprune.simulations.split import split_data
 
 CLIENTS = 3
 EPOCHS = 2
-_LIMIT_S = 1800.0  # memory is what counts, however busy the machine
-# What is imported where Flower alone runs a client's app.
+_LIMIT_S = 1800.0  # generous: memory is measured, not time
+# Flower's imports in a client app of its own.
 FLOWER = ("flwr.app", "flwr.clientapp", "flwr.supernode.runtime.run_clientapp")
 ABSENT = ("ray", "sklearn", "pyarrow", "PIL", "matplotlib", "onnx", "timm", "datasets")
 CONFIG = """\
@@ -46,7 +46,7 @@ budget = { params = 0.5 }
 
 
 def measure() -> list[Figure]:
-    """Run three devices; watch the first."""
+    """Run three devices; measure the first."""
     python = Path(os.environ.get("FEDPRUNE_EDGE_PYTHON", sys.executable))
     if not python.is_file():
         msg = f"FEDPRUNE_EDGE_PYTHON: there is no {python}"
@@ -69,9 +69,9 @@ def measure() -> list[Figure]:
             folder=folder, config=config, sources=sources, python=python
         ) as fleet:
             summary = fleet.run(_LIMIT_S, watch)
-        held = len(load_dataset(sources[0], data_dir="", fold=0).train)
-        plain = _plain(python, held)
-        flower = _plain(python, held, *FLOWER)
+        examples = len(load_dataset(sources[0], data_dir="", fold=0).train)
+        plain = _plain(python, examples)
+        flower = _plain(python, examples, *FLOWER)
     own = "FEDPRUNE_EDGE_PYTHON" in os.environ
     where = "an install without extras" if own else "this environment"
     rounds = f"LeNet-5, {summary['rounds']} rounds, {CLIENTS} devices"
@@ -109,7 +109,7 @@ def measure() -> list[Figure]:
 
 
 def _install(python: Path) -> list[Figure]:
-    """Return size of the installation, and how many heavy extras it has."""
+    """Return the size of the installation, and its number of heavy extras."""
     script = (
         "import sysconfig; from importlib.util import find_spec as f; "
         "print(sysconfig.get_path('purelib')); "

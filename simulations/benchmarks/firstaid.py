@@ -1,10 +1,10 @@
-"""Nothing wrong goes through: accuracy, votes, a pretrained network, hostile clients.
+"""Robustness of whole runs: accuracy, votes, pretrained weights, hostile clients.
 
 ``python -m fedprune.simulations.benchmarks.firstaid [--rows ROW ...] [--seeds N]
 [--work DIR]``,
-with ``--json FILE`` and ``--check`` as everywhere.  The rows are digits, votes,
-pretrained and attacks, all by default.  What was measured stays in DIR and is not
-measured again: a stopped benchmark goes on where it was; an empty DIR starts it over.
+with ``--json FILE`` and ``--check`` of every benchmark.  The rows are digits, votes,
+pretrained and attacks, all by default.  Raw results stay in DIR and are not measured
+again: a stopped benchmark continues where it was; an empty DIR starts it over.
 """
 
 import argparse
@@ -51,7 +51,7 @@ _ONE = "n = 1; ResNet-20, 10 000 images of CIFAR-10 (JPEG), FLOPs to a half"
 
 
 def digits(store: RowStore, seeds: range) -> list[Figure]:
-    """Return what the defaults lose against dense FedAvg on every fold."""
+    """Return the accuracy lost against dense FedAvg on every fold."""
     found = [store.get(f"digits-{s}", lambda s=s: _digits(s)) for s in seeds]  # type: ignore[misc]
     gaps = [100 * (r["accuracy_final"] - r["accuracy_control"]) for r in found]
     return [
@@ -67,7 +67,7 @@ def digits(store: RowStore, seeds: range) -> list[Figure]:
 
 
 def votes(store: RowStore, seeds: range) -> list[Figure]:
-    """Return how the votes of the default run's first cut rank its channels."""
+    """Return the rank correlation of the first cut's votes with the loss rises."""
     del seeds
     found = store.get("votes", _votes)
     groups = found["groups"].values()
@@ -91,16 +91,16 @@ def votes(store: RowStore, seeds: range) -> list[Figure]:
             value=found["as_broadcast"],
             goal=">= 0.80",
             reference="0.732 at a29d834",
-            detail="model/before_cut.safetensors as it is: what clients judged",
+            detail="model/before_cut.safetensors unchanged: as clients scored it",
         ),
     ]
 
 
 def pretrained(store: RowStore, seeds: range) -> list[Figure]:
-    """Return how a pretrained network fares, or that its weights are not here."""
+    """Return the figures of a pretrained network, or that its weights are missing."""
     del seeds
     if resnet20.weights_file() is None:
-        why = f"not run: FEDPRUNE_DATA holds no {resnet20.WEIGHTS}"
+        why = f"not run: FEDPRUNE_DATA has no {resnet20.WEIGHTS}"
         return [Figure(name="pretrained: runs", value=0, detail=why)]
     found = store.get("pretrained", _pretrained)
     parts = (
@@ -126,7 +126,7 @@ def pretrained(store: RowStore, seeds: range) -> list[Figure]:
 
 
 def attacks(store: RowStore, seeds: range) -> list[Figure]:
-    """Return what one hostile client of ten costs, attack by attack."""
+    """Return the accuracy lost to one hostile client of ten, for each attack."""
     honest = [_attacked(store, "", seed) for seed in seeds]
     accuracies = [100 * r["accuracy_final"] for r in honest]
     figures = [
@@ -199,7 +199,7 @@ def _attacked(store: RowStore, attack: str, seed: int) -> Raw:
 
 
 def _ends(found: Sequence[Raw]) -> str:
-    """Return how the runs of an attack went on beside their accuracy."""
+    """Return rounds, rollbacks and refusals of an attack's runs."""
     failed = sum("failed" in raw for raw in found)
     rounds = ", ".join(str(raw.get("rounds", "failed")) for raw in found)
     back = sum(int(raw.get("rollbacks", 0)) for raw in found)
@@ -209,7 +209,7 @@ def _ends(found: Sequence[Raw]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chosen rows; what was measured before is not measured again."""
+    """Run the chosen rows; stored results are not measured again."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=SEEDS, choices=range(1, SEEDS + 1))

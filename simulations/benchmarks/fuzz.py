@@ -4,8 +4,8 @@
 
 Half of the mutants are bytes changed at random, with the old digest; the other half
 are changed inside (items swapped, dropped, repeated and replaced; bits flipped in a
-field; lengths and counts that lie) and sealed with a right digest, so that the checks
-behind it are reached.  Every mutant follows from the seed and its number.
+field; false lengths and counts) and sealed with a valid digest, so that the checks
+after it are reached.  Every mutant follows from the seed and its number.
 """
 
 import argparse
@@ -39,13 +39,13 @@ _HOSTILE: list[Any] = [
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of the mutants.
+    """Counts of a fuzzing run.
 
     Attributes:
         refused: Mutants that were refused.
-        accepted: Mutants with a right digest that were valid.
-        silent: Mutants with the old digest that were not refused: none.
-        crashes: Other exceptions than ``PayloadError``: none.
+        accepted: Mutants with a valid digest that were valid.
+        silent: Mutants with the old digest that were not refused; want 0.
+        crashes: Other exceptions than ``PayloadError``; want 0.
         slowest: Seconds of the slowest decode.
         grown: Bytes that the process grew by.
     """
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def run(mutants: int, seed: int = 0) -> Outcome:
-    """Decode mutants and count what happens."""
+    """Decode mutants and count the results."""
     rng = np.random.default_rng(seed)
     chosen = subjects()
     for subject in chosen:
@@ -77,7 +77,7 @@ def run(mutants: int, seed: int = 0) -> Outcome:
 
 
 def mutant(rng: np.random.Generator, data: bytes, *, sealed: bool) -> bytes:
-    """Return a changed message, with a right digest if ``sealed``."""
+    """Return a changed message, with a valid digest if ``sealed``."""
     if not sealed:
         return _change_bytes(rng, data)
     items = msgpack.unpackb(data, use_list=True)[:-1]
@@ -104,7 +104,7 @@ def _try(subject: Subject, forged: bytes, outcome: Outcome, *, sealed: bool) -> 
         subject.decode(forged)
     except PayloadError:
         outcome.refused += 1
-    except Exception as error:  # what must not happen is counted and shown
+    except Exception as error:  # a crash is counted and shown
         outcome.crashes += 1
         print(f"{type(error).__name__}: {error}; message {forged.hex()}")
     else:
@@ -155,7 +155,7 @@ def _change_items(rng: np.random.Generator, items: list[Any]) -> None:
         _change_items(rng, inside)
     elif isinstance(inside, bytes) and inside and deeper:
         items[at] = _change_bytes(rng, inside)
-    elif type(inside) is int and deeper:  # counts and lengths that lie a little
+    elif type(inside) is int and deeper:  # counts and lengths, slightly false
         items[at] = max(inside + int(rng.integers(-2, 3)), 0)
     else:
         _change_order(rng, items, at)
@@ -175,9 +175,9 @@ def _change_order(rng: np.random.Generator, items: list[Any], at: int) -> None:
 
 
 def figures(mutants: int) -> list[Figure]:
-    """Return what became of so many mutants."""
+    """Return the figures of a fuzzing run."""
     found = run(mutants)
-    reached = f"{found.refused} refused, {found.accepted} valid under a right digest"
+    reached = f"{found.refused} refused, {found.accepted} valid with a valid digest"
     return [
         Figure(name="mutants", value=mutants, detail=reached),
         Figure(name="crashes", value=found.crashes, goal="== 0"),
@@ -188,7 +188,7 @@ def figures(mutants: int) -> list[Figure]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; ``--mutants`` says how many."""
+    """Run the benchmark with ``--mutants`` mutants."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--mutants", type=int, default=MUTANTS)
     own, rest = parser.parse_known_args(arguments)

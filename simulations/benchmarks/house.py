@@ -1,4 +1,4 @@
-"""The house in figures: files in a folder, imports, lines, and the way of one encode.
+"""Size of the code: files in a folder, imports, lines, and the files of one encode.
 
 ``python -m fedprune.simulations.benchmarks.house``, in a checkout.
 """
@@ -36,9 +36,9 @@ print("rounds", fedprune.simulate(config=settings).summary["rounds"])
 
 
 def measure() -> list[Figure]:
-    """Count what stands in the checkout, follow one encode, build and run a wheel."""
+    """Count the files of the checkout, trace one encode, build and run a wheel."""
     if not (_ROOT / "pyproject.toml").is_file():
-        msg = f"{_ROOT} is no checkout; run this benchmark in one"
+        msg = f"{_ROOT} is not a checkout; run this benchmark in one"
         raise ConfigError(msg)
     found = [p for name in _PACKAGES for p in sorted((_ROOT / name).rglob("*.py"))]
     return [
@@ -99,7 +99,7 @@ def _lines(files: list[Path]) -> Figure:
         value=lines,
         reference=f"35 776 at {_BEFORE}, 40 139 when the house was begun",
         goal="<= 34500",
-        detail="all lines of .py files; what came between the two commits refuses "
+        detail="all lines of .py files; the code added between the two commits refuses "
         "wrong input, foreign code and hostile clients",
     )
 

@@ -1,4 +1,4 @@
-"""Starting from weights: pretrain on half of the classes, prune federated on all.
+"""Runs from pretrained weights: pretrain on half of the classes, prune on all.
 
 ``python -m fedprune.simulations.benchmarks.pretrained``
 """

@@ -1,17 +1,17 @@
-"""Which kind of update values is worth its bytes: ``mnist-lenet5``, three seeds each.
+"""Accuracy and bytes of the value formats of updates: ``mnist-lenet5``, three seeds.
 
 ``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.quantisers``
 
-Whole runs of the experiment on a shorter schedule, in process, without a control.  What
-decides is the final network on the validation parts of all clients together, a tenth
-of the data; the test accuracy stands beside it.  The codec before the entropy coder
+Whole runs of the experiment on a shorter schedule, in process, without a control.  The
+choice is by the final network's accuracy on the validation parts of all clients, a
+tenth of the data; the test accuracy is shown too.  The codec before the entropy coder
 sent levels in one byte each, so its bytes are counted for every update of the int8 runs
 and of those of the default: the same integers in the same messages, only their delta
 coded by it.
 
-The kinds int4, ternary and bfloat16 went with version 2 of the wire: none was shorter
-and as good.  Their rows are withdrawn; the last figures stand in the detail of the row
-of the choice.
+The kinds int4, ternary and bfloat16 were removed with version 2 of the wire: none was
+shorter at equal accuracy.  Their rows are withdrawn; the last figures stand in the
+detail of the row of the choice.
 """
 
 import sys
@@ -36,7 +36,7 @@ from fedprune.simulations.runs.run import run
 SEEDS = range(3)
 DEFAULT = "step"
 FIRST = "int8"
-_DELTA = 7  # place of the delta among the fields of an update
+_DELTA = 7  # index of the delta among the fields of an update
 EQUAL = 0.1  # points of accuracy
 SHORTER = ("rounds.warmup=8", "rounds.cuts=4", "rounds.final=12")
 _WITHDRAWN = (  # of commit bf414e8b3c51: validation accuracy, bytes up of a run
@@ -49,17 +49,17 @@ _JUDGED = "client.validation=0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What a run ended with.
+    """Accuracy and bytes of a finished run.
 
     Attributes:
         validation: Share of the validation examples of all clients that the final
-            network classifies rightly.
-        examples: How many these are.
+            network classifies correctly.
+        examples: Their number.
         loss: Its mean loss on them.
         test: The same share of the test split.
         bytes_up: All answers of all rounds.
-        first: The same with every delta coded by the first codec; 0 where the values
-            are not what that could send.
+        first: The same with every delta coded by the first codec; 0 where that codec
+            has no such values.
     """
 
     validation: float
@@ -84,7 +84,7 @@ def measure() -> list[Figure]:
 
 
 def ended(kind: str, seed: int, settings: Sequence[str], file: Path | None) -> Ended:
-    """Run one kind on one seed and judge its final network.
+    """Run one kind on one seed and evaluate its final network.
 
     Args:
         kind: As ``update.values``.
@@ -114,7 +114,7 @@ def ended(kind: str, seed: int, settings: Sequence[str], file: Path | None) -> E
 
 @contextmanager
 def _coded() -> Iterator[list[int]]:
-    """Collect the bytes that answers of levels would have by the first codec."""
+    """Collect the bytes of answers of levels under the first codec."""
     encode = codec.encode_update
     sizes: list[int] = []
 
@@ -134,7 +134,7 @@ def _coded() -> Iterator[list[int]]:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """Return a row of accuracy and one of bytes for each kind, and what they decide."""
+    """Return a row of accuracy and one of bytes for each kind, and the choice."""
     found = [figure for kind in runs for figure in _rows(kind, runs)]
     first = sum(one.first for one in runs[FIRST])
     gaps = [

@@ -1,8 +1,8 @@
 """``docs/results.md`` from ``docs/results/*.json``: every number with its command.
 
 ``python -m fedprune.simulations.benchmarks.results [FOLDER] [--check]``; with
-``--check`` nothing is written, and the exit code is 1 when the page is not what the
-files say.
+``--check`` nothing is written, and the exit code is 1 when the page differs from
+the files.
 """
 
 import argparse
@@ -49,18 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the results of a folder by name of the file.
+    """Return the results of a folder, in order of the file names.
 
     Raises:
-        IntegrityError: If a file is no result of a benchmark.
+        IntegrityError: If a file is not a result of a benchmark.
     """
     return [_read(path) for path in sorted(folder.glob("*.json"))]
 
 
 def render(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page: what is met in all, then a table for each benchmark."""
-    judged = [f["met"] for r in results for f in r["figures"] if f["met"] is not None]
-    parts = [_HEAD, f"{sum(judged)} of {len(judged)} goals met.\n"]
+    """Return the page: the goals met, then a table for each benchmark."""
+    verdicts = [f["met"] for r in results for f in r["figures"] if f["met"] is not None]
+    parts = [_HEAD, f"{sum(verdicts)} of {len(verdicts)} goals met.\n"]
     missed = [
         f"- {result['benchmark']}: {_cell(figure['name'])} is "
         f"{_value(figure)}, goal {_cell(figure['goal'])}"
@@ -111,7 +111,7 @@ def _value(figure: Mapping[str, Any]) -> str:
 
 
 def _cell(text: object) -> str:
-    """Return text that cannot end its cell of a table."""
+    """Return text escaped for a cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
@@ -135,7 +135,7 @@ def _check(target: Path, page: str) -> int:
     if there == page:
         return 0
     print(
-        f"{target} is not what its files say; run python -m "
+        f"{target} differs from its files; run python -m "
         "fedprune.simulations.benchmarks.results",
         file=sys.stderr,
     )

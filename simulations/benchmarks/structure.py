@@ -1,4 +1,4 @@
-"""The structure engine on the networks that people use: found, cut, exact, fast.
+"""The structure engine on common networks: tracing, cuts, exactness, speed.
 
 ``python -m fedprune.simulations.benchmarks.structure``
 
@@ -45,7 +45,7 @@ _FLOPS = 0.5
 
 
 def measure() -> list[Figure]:
-    """Measure every network; its own failure is a figure, not the end."""
+    """Measure every network; a failure becomes a figure."""
     torch.set_num_threads(1)
     found: list[Figure] = []
     for name, network in NETWORKS.items():
@@ -71,7 +71,7 @@ def _network(name: str, network: Network) -> Iterator[Figure]:
         value=max(differences),
         goal=_EXACT,
         detail=f"{structure.units} units, {len(structure.groups)} groups, "
-        f"{len(findings.notes)} notes on what is not cut",
+        f"{len(findings.notes)} notes on uncut parts",
     )
     limit = _TIMES.get(name)
     yield Figure(
@@ -91,7 +91,7 @@ def _network(name: str, network: Network) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What was found and planned, and the seconds until then."""
+    """Structure and plan of a network, and the seconds taken."""
 
     findings: Findings
     keep: Mask
@@ -109,14 +109,14 @@ def _found(model: nn.Module, example: torch.Tensor) -> _Run:
 
 
 def _budget(name: str, model: nn.Module, structure: Structure) -> Figure:
-    """Return by how much less than a budget of FLOPs is left."""
+    """Return the unused share of a FLOPs budget."""
     full = structure.full()
     targets = {"flops": _FLOPS}
     try:
         check_budget(structure, targets, floor=2, width_multiple=8)
-    except ConfigError as error:  # what cannot be cut is more than the budget
+    except ConfigError as error:  # the uncuttable part exceeds the budget
         detail = str(error)
-        return Figure(name=f"{name}: budget refused by name", value=1, detail=detail)
+        return Figure(name=f"{name}: budget refused", value=1, detail=detail)
     rng = np.random.default_rng(0)
     scores = weight_scores(structure, full, get_weights(model), "l2-group", rng)
     keep = choose_keep(
@@ -174,9 +174,9 @@ def _applied(name: str, model: nn.Module, structure: Structure, keep: Mask) -> F
 
 
 def _compared(name: str, network: Network, structure: Structure) -> Figure:
-    """Return how many tensors differ from what torch-pruning makes of its own plan.
+    """Return the number of tensors unlike torch-pruning's cut of the same plan.
 
-    Every entry of the network is its own number, so that equal tensors are cut alike.
+    Every entry of the network is unique, so equal tensors mean equal cuts.
     """
     numbered = network.make().double().eval()
     with torch.no_grad():
@@ -215,7 +215,7 @@ def _cut_by_oracle(model: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 def _kept(structure: Structure, numbered: nn.Module, cut: nn.Module) -> Mask:
-    """Return the units whose rows are still there, by the numbers in them."""
+    """Return the mask of units whose numbered rows are still in the cut network."""
     keep = np.zeros(structure.units, dtype=np.bool_)
     dense, left = numbered.state_dict(), cut.state_dict()
     for group in structure.groups:

@@ -1,4 +1,4 @@
-"""What each part is worth: the default run on digits with one part switched.
+"""Ablation: the default run on digits with one part switched on or off.
 
 Three seeds each, no control; distillation is off by default, so it is switched on.
 ``python -m fedprune.simulations.benchmarks.switches``

@@ -2,7 +2,7 @@
 
 ``python -m fedprune.simulations.benchmarks.transport``.  Three devices
 on the loopback, digits, one local epoch; the same network, data and local training.
-The rounds of both are those after the first, in which everybody loads.
+Both are measured over the rounds after the first, in which all devices load.
 """
 
 import json
@@ -39,7 +39,7 @@ _LIMIT_S = 1800.0  # a busy machine takes several times as long as an idle one
 
 
 def measure() -> list[Figure]:
-    """Run FedPrune, FedAvg, and FedPrune again: whoever else works here hits both."""
+    """Run FedPrune, FedAvg, FedPrune again: load on the machine affects both."""
     with tempfile.TemporaryDirectory(
         prefix="fedprune-transport-", ignore_cleanup_errors=True
     ) as name:
@@ -105,7 +105,7 @@ def _ours(folder: Path, config: Path) -> dict[str, float]:
         for line in (folder / "client-000.out").read_text("utf-8").splitlines()
         if line.startswith("round") and " in " in line
     ]
-    if summary["failed"]:  # who failed sent nothing, and the means would be too good
+    if summary["failed"]:  # a failed client sent nothing, so the means would be too low
         msg = f"{summary['failed']} answers of clients are missing; see {run}"
         raise FedPruneError(msg)
     return {

@@ -1,8 +1,8 @@
-"""Candidates for the defaults, judged by the clients' validation parts alone.
+"""Candidates for the defaults, scored on the clients' validation parts alone.
 
 Runs of the digits defaults and of changes to them, in process, without a control, on
-seeds that no other benchmark uses; what the final network scores on the validation
-parts of all clients of a run together.  The test part is not looked at.
+seeds that no other benchmark uses; the score is the final network's on the validation
+parts of all clients of a run.  The test part is not used.
 ``python -m fedprune.simulations.benchmarks.variants``
 """
 

@@ -2,7 +2,7 @@
 
 A Flower node is a worker that owns a list of virtual clients.  With one node a client
 Flower's delivery loop costs time that grows with the square of their number, and the
-driver holds every reply; with one blob per worker and round neither happens.
+driver stores every reply; one message per worker and round avoids both.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ from fedprune.simulations.engines.worker import Worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """Where the clients of a run are played.
+    """Settings of an engine: task, folder of client states, workers, Ray address.
 
     Attributes:
         task: Their task.
-        root: Folder of their states, readable by every worker.
+        root: Folder of the client states, readable by every worker.
         workers: Worker processes; 0 = one for each core.
         ray_address: An existing Ray cluster, or "" for a local one.
     """
@@ -39,7 +39,7 @@ class EngineSpec:
 
 
 class InProcessEngine:
-    """Plays all clients here, one after another; no polls, no copies.
+    """Runs all clients in this process, one after another; no polls, no copies.
 
     Args:
         task: The task.
@@ -50,17 +50,17 @@ class InProcessEngine:
         self._worker = Worker(task, root)
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
-        """Ask every client; one part."""
-        # All else the worker reads from the message, as devices do.
+        """Ask every client; yield one partial aggregate."""
+        # The worker reads everything else from the message, as devices do.
         yield self._worker.play(work.request)
 
 
 @contextmanager
 def engine_for(engine_spec: EngineSpec, kind: str) -> Iterator[Engine]:
-    """Give an engine, and clean up behind it.
+    """Yield an engine, and clean up after it.
 
     Raises:
-        ConfigError: If there is no Ray here, or none where the place says.
+        ConfigError: If Ray is not installed, or does not answer at the address.
         FedPruneError: If Flower's simulation ends before the block does.
     """
     if kind == "inprocess":
@@ -81,10 +81,10 @@ def engine_for(engine_spec: EngineSpec, kind: str) -> Iterator[Engine]:
 def assign(
     assignments: tuple[Assignment, ...], costs: dict[str, int], workers: int
 ) -> list[tuple[Assignment, ...]]:
-    """Deal orders to workers: longest first onto the lightest, everyone exactly once.
+    """Distribute assignments to workers: longest first onto the lightest, each once.
 
     Args:
-        assignments: Who is asked.
+        assignments: Assignments of the asked clients.
         costs: Client id -> estimated cost, for example its number of examples.
         workers: Number of workers.
 

@@ -1,7 +1,7 @@
-"""Faults on purpose: processes that end themselves with SIGKILL at a chosen moment.
+"""Fault injection: processes that end themselves with SIGKILL at a chosen moment.
 
-What `kill -9` leaves behind is what a crash or a lack of memory leaves, but at a moment
-that can be named and repeated.  Tests and the determinism benchmark use it.
+`kill -9` leaves the same state as a crash or a lack of memory, but at a moment that can
+be named and repeated.  Tests and the determinism benchmark use it.
 """
 
 import os
@@ -33,10 +33,10 @@ def nth_call(
     """Die at the ``number``-th call of a function: before it, or after ``then``.
 
     Args:
-        owner: Module or class that holds the function.
+        owner: Module or class of the function.
         name: Its name there.
-        number: Which call, from 1.
-        then: Is called with the real function and its arguments, in its place.
+        number: Number of the call, from 1.
+        then: Called instead, with the real function and its arguments.
     """
     real, count = getattr(owner, name), 0
 
@@ -73,7 +73,7 @@ def completed(
     real(*arguments, **options)
 
 
-# Each arms a trap in the process that is to die; the run must have at least one cut at
+# Each arms a fault in the process that is to die; the run must have at least one cut at
 # the end of its second round, and five clients.
 MOMENTS: dict[str, Trap] = {
     "inside local training": lambda: nth_call(

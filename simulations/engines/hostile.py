@@ -1,7 +1,7 @@
-"""Hostile clients on purpose: valid messages that lie, in runs of this process.
+"""Attacks by hostile clients: valid messages with false content, in this process.
 
 A hostile client trains as the others do, then its answer is decoded, altered and
-encoded again: digest and form are right, only what it says is not.  Tests and the
+encoded again: digest and format are valid, the content is false.  Tests and the
 first-aid benchmark use it.  Workers on Ray are other processes and stay honest.
 """
 
@@ -34,15 +34,15 @@ MEAN, VARIANCE = 50.0, 1e-3  # moments that no layer of an honest client has
 LOSS = 1e30
 _MAX_BYTES = (1 << 31) - 1
 _EXACT = 1e-4  # share of a tensor's energy that its steps may lose
-_CLAIM = 1000  # times the examples that it holds
+_CLAIM = 1000  # times its number of examples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What a hostile client knows when it lies.
+    """Knowledge of a hostile client: the opened plan and its model cache.
 
     Attributes:
-        opened: What it was asked.
+        opened: The opened round plan.
         cache: The networks and data of its process.
     """
 
@@ -51,7 +51,7 @@ class Scene:
 
     @property
     def plan(self) -> RoundPlan:
-        """What it was asked, as it came."""
+        """The round plan, as received."""
         return self.opened.plan
 
     @property
@@ -134,31 +134,31 @@ def claim_and_flip(
 
 
 def moments(update: ClientUpdate, scene: Scene, *, claim: bool) -> ClientUpdate:
-    """Send batch-norm moments of nowhere; claim them for all examples, or for its own.
+    """Send false batch-norm moments, claimed for all examples or for its own.
 
     Rounds that ask for no moments get none.
     """
     honest = update.statistics
     if honest is None:
         return update
-    lie = Statistics(
+    forged = Statistics(
         num_examples=scene.most if claim else honest.num_examples,
         mean=np.full_like(honest.mean, MEAN),
         variance=np.full_like(honest.variance, VARIANCE),
     )
-    return replace(update, statistics=lie)
+    return replace(update, statistics=forged)
 
 
-def judged_bad_after_cuts(update: ClientUpdate, scene: Scene) -> ClientUpdate:
-    """Say in every fine-tune round that the broadcast is hopeless."""
+def validates_bad_after_cuts(update: ClientUpdate, scene: Scene) -> ClientUpdate:
+    """Report the worst validation of the broadcast in every fine-tune round."""
     if scene.plan.phase is not Phase.FINETUNE:
         return update
     bad = Validation(loss_sum=LOSS, correct=0, count=scene.most)
     return replace(update, validation=bad)
 
 
-def judged_good(update: ClientUpdate, scene: Scene) -> ClientUpdate:
-    """Say in every round that the broadcast is perfect."""
+def validates_good(update: ClientUpdate, scene: Scene) -> ClientUpdate:
+    """Report a perfect validation of the broadcast in every round."""
     count = scene.most
     good = Validation(loss_sum=0.0, correct=count, count=count)
     return replace(update, validation=good)
@@ -174,8 +174,8 @@ ATTACKS: Mapping[str, Attack] = {
     "moments, own examples": lambda update, _, scene: moments(
         update, scene, claim=False
     ),
-    "validation bad after cuts": lambda update, _, scene: judged_bad_after_cuts(
+    "validation bad after cuts": lambda update, _, scene: validates_bad_after_cuts(
         update, scene
     ),
-    "validation always good": lambda update, _, scene: judged_good(update, scene),
+    "validation always good": lambda update, _, scene: validates_good(update, scene),
 }

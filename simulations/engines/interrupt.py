@@ -1,4 +1,4 @@
-"""Ends of a run on Ray before its time: the server as by Ctrl-C, workers at once."""
+"""Early ends of a run on Ray: the server as by Ctrl-C, workers at once."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ _WATCH_S = 0.2
 def terminable() -> Iterator[None]:
     """Let SIGTERM interrupt the block as Ctrl-C does.
 
-    Ray would have it end this process at once.  Nothing changes outside of the main
-    thread, which alone sees signals.
+    Ray would have it end this process at once.  Outside of the main thread, which
+    alone receives signals, it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -31,7 +31,7 @@ def terminable() -> Iterator[None]:
 def mortal(stop: Path) -> Iterator[None]:
     """End this process at once when a file appears while the block runs.
 
-    All that a worker writes survives that: it is made for ``kill -9``.
+    A worker's files are written atomically, so they survive it.
     """
     done = threading.Event()
 

@@ -1,8 +1,8 @@
-"""What travels between driver and workers: questions down, sums and records up.
+"""Messages between driver and workers: round requests down, partial aggregates up.
 
-Not federated traffic: it is counted apart (``bytes_simulation``).  Both ends are ours
-and on machines of ours, so plain msgpack frames it; the clients' own messages inside
-keep their frames.  Arrays are raw little-endian bytes.
+They are not federated traffic and are counted apart (``bytes_simulation``).  Both ends
+are trusted, so they are plain msgpack; the clients' own messages inside keep their
+frames.  Arrays are raw little-endian bytes.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from fedprune.server.rounds.records import ClientRecord, Status
 
 
 def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> bytes:
-    """Encode the questions of one worker."""
+    """Encode the request of one worker."""
     wanted = sorted({assignment.variant for assignment in assignments})
     return _pack(
         [
@@ -46,7 +46,7 @@ def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> by
 
 
 def decode_job(data: bytes) -> RoundRequest:
-    """Read the questions of one worker."""
+    """Decode the request of one worker."""
     variants, rows, limits, max_bytes, individual_updates, max_norm = _unpack(
         data, "job", 6
     )
@@ -67,7 +67,7 @@ def decode_job(data: bytes) -> RoundRequest:
 
 
 def encode_part(part: PartialAggregate) -> bytes:
-    """Encode what one worker hands back."""
+    """Encode the partial aggregate of one worker."""
     total = part.total
     return _pack(
         [
@@ -83,10 +83,10 @@ def encode_part(part: PartialAggregate) -> bytes:
 
 
 def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
-    """Read what one worker handed back.
+    """Decode the partial aggregate of one worker.
 
     Raises:
-        PayloadError: If it is no part, or its sums or single answers do not fit the
+        PayloadError: If it is malformed, or its sums or single answers do not fit the
             round.
     """
     fields = _unpack(data, "part", 4)
@@ -120,7 +120,7 @@ def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregat
 
 
 def _single_in(answer: bytes, expected: Expected) -> IndividualUpdate:
-    """Return an answer that the worker has accepted, read here."""
+    """Decode an answer that the worker has accepted."""
     delta = codec.decode_update(answer, expected).sparse
     return IndividualUpdate(client_id=expected.client_id, answer=answer, delta=delta)
 

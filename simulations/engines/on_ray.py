@@ -1,4 +1,4 @@
-"""Flower's simulation on Ray, seen as an engine: nodes are workers, not clients."""
+"""Engine on Flower's simulation with Ray: nodes are workers, not clients."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ from fedprune.common.errors import (
     Reason,
     RoundError,
 )
-from fedprune.common.flower.payload import ARRAY, RECORD, STYPE, check_payload
+from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
 from fedprune.common.task import Task
 from fedprune.common.text import told
 from fedprune.server.rounds.answers import failure
@@ -57,29 +57,28 @@ _STOP = "stop"  # a file that tells workers to end
 
 def to_content(blob: bytes) -> RecordDict:
     """Wrap bytes as the content of a message: one array with our own stype."""
-    array = Array("uint8", (len(blob),), STYPE, blob)
-    return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+    return RecordDict({RECORD: ArrayRecord({ARRAY: payload_array(blob, Array)})})
 
 
 def from_content(message: Message, max_bytes: int) -> bytes:
     """Return the bytes of a message.
 
     Raises:
-        PayloadError: If it holds anything else.
+        PayloadError: If it has any other content.
     """
     try:
         array = message.content.array_records[RECORD][ARRAY]
-    except Exception as error:  # the sender decides what it holds
+    except Exception as error:  # the sender chooses the content
         raise PayloadError(Reason.BAD_FRAME, "message", told(error)) from error
     return check_payload(array.stype, array.data, max_bytes)
 
 
 @contextmanager
 def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
-    """Give an engine whose workers are the nodes of a Flower simulation on Ray.
+    """Yield an engine whose workers are the nodes of a Flower simulation on Ray.
 
-    Whatever ends the block, Ctrl-C too, workers, Flower and Ray have ended behind it,
-    in this order: Ray must not go down under threads that still use it.
+    However the block ends, Ctrl-C too, workers, Flower and Ray have ended after it, in
+    this order: Ray must not end under threads that still use it.
 
     Raises:
         FedPruneError: When Flower ends before the block does.
@@ -94,7 +93,7 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
             try:
                 yield RayEngine(flower, engine_spec)
             except BaseException:
-                # Workers that end look like failures to Flower, which would say so.
+                # Flower would report the ends of workers as failures.
                 logging.getLogger("flwr").setLevel(logging.CRITICAL)
                 stop.touch()
                 raise
@@ -106,10 +105,10 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
 
 
 class _Flower:
-    """A Flower simulation in a thread of its own, which lends its grid.
+    """A Flower simulation in a thread of its own, for its grid.
 
-    Flower calls a server app back with the grid and ends when that returns.  So the
-    app hands the grid over and waits, and the run itself stays with its caller.
+    Flower calls a server app with the grid and ends when that returns.  So the app
+    passes the grid on and waits, and the run itself stays with its caller.
 
     Args:
         engine_spec: Task and folder of the workers.
@@ -133,7 +132,7 @@ class _Flower:
         return grid
 
     def check(self) -> None:
-        """Notice that it has ended.
+        """Raise if it has ended.
 
         Raises:
             FedPruneError: If it has.
@@ -144,7 +143,7 @@ class _Flower:
             raise FedPruneError(msg) from self._error
 
     def end(self) -> None:
-        """Let it end, and wait until it has."""
+        """End it, and wait for its thread."""
         self._done.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -156,7 +155,7 @@ class _Flower:
         """Return the first true value.
 
         Raises:
-            RoundError: If there is none in time.
+            RoundError: If there is no true value in time.
         """
         end = time.monotonic() + _START_S
         while not (found := ready()):
@@ -190,10 +189,10 @@ class _Flower:
 def _start_ray(workers: int, address: str) -> None:
     """Start an own local Ray, or join the one at an address.
 
-    Flower would do it, but too late: Ray sets signal handlers, and ours come last.
+    Flower would do it too late: Ray sets signal handlers, and ours must be set last.
 
     Raises:
-        ConfigError: If what answers at the address does not take us in.
+        ConfigError: If the cluster at the address cannot be joined.
     """
     _quiet()
     path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
@@ -201,7 +200,7 @@ def _start_ray(workers: int, address: str) -> None:
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "include_dashboard": False,
-        # Workers find what this process finds.
+        # Workers get the import path of this process.
         "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
     if address:
@@ -211,7 +210,7 @@ def _start_ray(workers: int, address: str) -> None:
             msg = f"cannot join the Ray cluster at {address}: {error}"
             raise ConfigError(msg) from error
         return
-    # Without "local" ray.init joins whatever cluster runs on this machine.
+    # Without "local" ray.init joins any cluster on this machine.
     ray.init(
         address="local",
         num_cpus=workers,
@@ -221,7 +220,7 @@ def _start_ray(workers: int, address: str) -> None:
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own progress; keep Flower's and Ray's errors."""
+    """Silence Flower and Ray but for errors: the terminal shows the run's progress."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -243,10 +242,10 @@ def _client_app(task: Task, root: Path) -> ClientApp:
 
 
 class _Resident:
-    """The worker of this process: it outlives a message, so networks stay built.
+    """The worker of this process, which outlives a message, so networks stay built.
 
-    Ray ships the client app anew with every message, with all that it holds; only what
-    belongs to the process of an actor is there again for the next one.
+    Ray ships the client app anew with every message; only objects of an actor's process
+    are still there for the next one.
     """
 
     def __init__(self) -> None:
@@ -254,7 +253,7 @@ class _Resident:
         self._worker: Worker | None = None
 
     def worker(self, task: Task, home: str) -> Worker:
-        """Return the worker of a run, by the folder of its clients."""
+        """Return the worker of the run with this folder of client states."""
         if self._worker is None or self._home != home:
             self._worker, self._home = Worker(task, Path(home)), home
         return self._worker
@@ -264,7 +263,7 @@ _resident = _Resident()
 
 
 def _play(task: Task, home: str, message: Message) -> bytes:
-    """Play the clients of one job on the worker of this process."""
+    """Run the clients of one job on the worker of this process."""
     worker = _resident.worker(task, home)
     request = decode_job(from_content(message, _MAX_BYTES))
     with mortal(Path(home) / _STOP):
@@ -272,7 +271,7 @@ def _play(task: Task, home: str, message: Message) -> bytes:
 
 
 class RayEngine:
-    """Asks workers through Flower's grid and reads their parts as they come.
+    """Asks workers through Flower's grid and decodes their partial aggregates.
 
     Args:
         flower: The simulation; it is started here.
@@ -286,9 +285,9 @@ class RayEngine:
         self._nodes = sorted(self._grid.get_node_ids())
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
-        """Ask every client through its worker and yield each worker's part.
+        """Ask every client through its worker; yield each worker's partial aggregate.
 
-        A worker that fails or misses the deadline fails all its clients by name.
+        A worker that fails or misses the deadline fails each of its clients.
         """
         workers = assign(work.request.assignments, self._costs, len(self._nodes))
         jobs = [encode_job(work.request, hand) for hand in workers]
@@ -313,7 +312,7 @@ class RayEngine:
 def _read(
     reply: Message, hand: tuple[Assignment, ...], sent: int, work: RoundWork
 ) -> PartialAggregate:
-    """Read one worker's reply; a reply that cannot be read fails its clients."""
+    """Decode one worker's reply; an undecodable reply fails its clients."""
     if reply.has_error():
         why = f"its worker failed: {reply.error.reason}"
         return _failed(hand, why, sent, work)
@@ -323,7 +322,7 @@ def _read(
         return _failed(hand, f"its worker's reply: {error}", sent, work)
     names = sorted(record.client_id for record in part.records)
     if names != sorted(assignment.client_id for assignment in hand):
-        why = f"its worker answered for {', '.join(names) or 'nobody'}"
+        why = f"its worker answered for {', '.join(names) or 'no client'}"
         return _failed(hand, why, sent, work)
     return replace(part, bytes_simulation=part.bytes_simulation + sent)
 

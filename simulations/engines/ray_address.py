@@ -1,6 +1,6 @@
-"""Whether a Ray cluster answers, asked before anything heavy is loaded.
+"""Check that a Ray cluster answers, before any heavy import.
 
-``ray.init`` itself waits for minutes for a cluster that is not there.
+``ray.init`` itself waits for minutes for a missing cluster.
 """
 
 import os
@@ -19,12 +19,12 @@ _WANTED = "want HOST:PORT, ray://HOST:PORT or auto; leave it out for a local Ray
 
 
 def reachable(address: object) -> str:
-    """Return the address to join, after something there has answered like Ray.
+    """Return the address to join, after a Ray cluster has answered there.
 
     Args:
         address: ``HOST:PORT``, ``ray://HOST:PORT``, ``auto`` (what RAY_ADDRESS says,
             or the last ``ray start`` on this machine), or empty for a local Ray, which
-            needs no answer.
+            is not checked.
 
     Raises:
         ConfigError: If it is malformed or nothing answers within ten seconds.
@@ -49,7 +49,7 @@ def reachable(address: object) -> str:
 
 
 def _automatic() -> str:
-    """Return the address that ``auto`` means."""
+    """Return the address of ``auto``."""
     named = os.environ.get("RAY_ADDRESS", "")
     if named and named != "auto":
         return named
@@ -66,9 +66,9 @@ def _automatic() -> str:
 
 
 def _probe(host: str, port: int) -> str:
-    """Return why nothing of use answers, or nothing.
+    """Return why no Ray cluster answers, or "".
 
-    A thread asks, since looking up a name has no time limit of its own.
+    Runs in a thread, since a name lookup has no time limit of its own.
     """
     found: list[str] = []
     thread = threading.Thread(
@@ -95,5 +95,5 @@ def _ask(host: str, port: int) -> str:
         try:
             grpc.channel_ready_future(channel).result(timeout=_WAIT_S)
         except grpc.FutureTimeoutError:
-            return "what answers there is no Ray"
+            return "the service there is not Ray"
     return ""

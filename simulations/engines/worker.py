@@ -1,8 +1,8 @@
-"""A worker: a process that plays a list of clients, one after another.
+"""A worker: a process that runs a list of clients, one after another.
 
-For each client it really frames the message down, has it decoded, trains, encodes the
-answer, and then reads that answer as the server would: decode, validate, add to a
-partial sum.  Engines differ only in how a worker is reached.
+For each client it encodes the message down, decodes it, trains, encodes the answer, and
+then reads that answer as the server would: decode, validate, add to a partial
+aggregate.  Engines differ only in how a worker is reached.
 """
 
 import time
@@ -34,13 +34,13 @@ from fedprune.server.rounds.records import ClientRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answered:
-    """What one client has answered, not read yet.
+    """The answer of one client, not decoded yet.
 
     Attributes:
-        data: The answer.
-        expected: What a valid one looks like.
-        bytes_down: Length of the message that the client was sent.
-        seconds: Time that it took.
+        data: The encoded answer.
+        expected: Expectations that a valid answer meets.
+        bytes_down: Length of the message to the client.
+        seconds: Time that the client took.
     """
 
     data: bytes
@@ -50,7 +50,7 @@ class _Answered:
 
 
 class Worker:
-    """Plays clients on resident networks.
+    """Runs clients on resident networks.
 
     Args:
         task: The task of the federation.
@@ -58,13 +58,13 @@ class Worker:
     """
 
     def __init__(self, task: Task, root: Path) -> None:
-        self._bench = ModelCache(task)
+        self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
 
     def play(self, request: RoundRequest) -> PartialAggregate:
-        """Let each client answer and add up what is valid."""
-        # One thread for each client: more change the order of sums, and so the bits.
+        """Run each client and aggregate the valid answers."""
+        # One thread: more would change the order of sums, and so the bits.
         torch.set_num_threads(1)
         total: Accumulator | None = None
         records: list[ClientRecord] = []
@@ -86,7 +86,7 @@ class Worker:
                     individual_updates.append(individual)
             else:
                 record = found
-            # As on devices, whose note travels beside an answer.
+            # As on devices, which send this note beside an answer.
             came = isinstance(found, _Answered)
             lost = came and store.has_lost(assignment.acknowledged)
             records.append(replace(record, residual_lost=lost))
@@ -101,7 +101,7 @@ class Worker:
     def _one(
         self, request: RoundRequest, assignment: Assignment, store: ClientStore
     ) -> _Answered | ClientRecord:
-        """Let one client answer; whatever happens to it stays with it."""
+        """Run one client; its errors become its failure."""
         started = time.monotonic()
         message = codec.address_plan(
             request.variants[assignment.variant],
@@ -109,10 +109,10 @@ class Worker:
             assignment.acknowledged,
         )
         try:
-            most = self._bench.size
+            most = self._cache.size
             plan = codec.decode_plan(message, self._limit, max_weights=most)
-            opened = open_plan(plan, self._bench, store)
-            data = run_round(opened, self._bench, store)
+            opened = open_plan(plan, self._cache, store)
+            data = run_round(opened, self._cache, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))

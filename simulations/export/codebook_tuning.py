@@ -1,4 +1,4 @@
-"""Fine-tune the values of a codebook on data; which weight has which value stays.
+"""Fine-tuning of a codebook's values on data; the assignment of weights is fixed.
 
 The values are trained instead of the weights: the gradient of one is the sum of those
 of the weights that share it (Han et al. 2016, arXiv:1510.00149, section 3.3).  They
@@ -32,7 +32,7 @@ class Tuned:
 
     Attributes:
         weights: float32[n]; equal weights of a matrix are still equal, 0 is still 0.
-        loss_before: Mean training loss of the codebook that it began with.
+        loss_before: Mean training loss of the initial codebook.
         loss_after: Mean training loss of ``weights``, at most ``loss_before``.
     """
 
@@ -42,13 +42,13 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Book:
-    """A matrix as the values that its weights share.
+class _Codebook:
+    """The codebook of a matrix: the values that its weights share.
 
     Attributes:
         values: Values other than 0, float32[k], trained.
         symbols: 0, or 1 + the number of the value, int64, in the shape of the matrix.
-        step: How far a value moves at first, > 0.
+        step: Length of the first steps of a value, > 0.
     """
 
     values: Tensor
@@ -60,34 +60,37 @@ class _Book:
         return torch.cat([self.values.new_zeros(1), self.values])[self.symbols]
 
 
-Books = Mapping[str, _Book]
+Codebooks = Mapping[str, _Codebook]
 
 
 def tune_centroids(model: nn.Module, weights: Vector, task: Task, epochs: int) -> Tuned:
     """Train the values of a coded network on the training examples of a task.
 
-    Batch norm keeps its moments, dropout is off, biases and norms stay as they are.
-    What is returned is the best of all epochs by training loss, or what was given.
+    Batch norm keeps its moments, dropout is off, biases and norms do not change.  The
+    result is the best of all epochs by training loss, or the given weights.
 
     Args:
         model: A network of these shapes; it is left in eval mode with the weights
             that are returned.
-        weights: What a codebook decodes to, float32[n].
-        task: Gives examples, loss and seed.
+        weights: Decoded weights of a codebook, float32[n].
+        task: Task with examples, loss and seed.
         epochs: Passes over the examples, >= 1.
     """
     set_weights(model, weights)
     model.eval()
-    books = _books(model)
+    codebooks = _codebooks(model)
     optimiser = torch.optim.Adam(
-        [{"params": [book.values], "lr": book.step} for book in books.values()]
+        [
+            {"params": [codebook.values], "lr": codebook.step}
+            for codebook in codebooks.values()
+        ]
     )
     with one_thread():
         before = least = _loss(model, task)
         best = weights
         for epoch in range(epochs):
-            _pass(model, books, optimiser, task, epoch)
-            _write(model, books)
+            _pass(model, codebooks, optimiser, task, epoch)
+            _write(model, codebooks)
             loss = _loss(model, task)
             if loss < least:
                 least, best = loss, get_weights(model)
@@ -95,23 +98,23 @@ def tune_centroids(model: nn.Module, weights: Vector, task: Task, epochs: int) -
     return Tuned(weights=best, loss_before=before, loss_after=least)
 
 
-def _books(model: nn.Module) -> Books:
+def _codebooks(model: nn.Module) -> Codebooks:
     """Return every matrix that has a weight other than 0."""
     found = {}
-    for name, weight in model.named_parameters():
-        held = weight.detach()
-        values = torch.unique(held[held != 0])
-        if held.dim() < 2 or not len(values):  # noqa: PLR2004 - biases have no codebook
+    for name, parameter in model.named_parameters():
+        weight = parameter.detach()
+        values = torch.unique(weight[weight != 0])
+        if weight.dim() < 2 or not len(values):  # noqa: PLR2004 - biases have no codebook
             continue
-        symbols = torch.where(held == 0, 0, torch.searchsorted(values, held) + 1)
-        step = _STEP * float(held.double().square().mean().sqrt())
-        found[name] = _Book(values.requires_grad_(), symbols, step)
+        symbols = torch.where(weight == 0, 0, torch.searchsorted(values, weight) + 1)
+        step = _STEP * float(weight.double().square().mean().sqrt())
+        found[name] = _Codebook(values.requires_grad_(), symbols, step)
     return found
 
 
 def _pass(
     model: nn.Module,
-    books: Books,
+    codebooks: Codebooks,
     optimiser: torch.optim.Optimizer,
     task: Task,
     epoch: int,
@@ -123,17 +126,17 @@ def _pass(
     for batch in np.array_split(order, -(-len(order) // _BATCH)):
         found = examples.batch(batch)
         optimiser.zero_grad()
-        matrices = {name: book.matrix() for name, book in books.items()}
+        matrices = {name: codebook.matrix() for name, codebook in codebooks.items()}
         outputs = functional_call(model, matrices, (found.inputs,))
         task.loss(outputs, found).mean().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
-def _write(model: nn.Module, books: Books) -> None:
+def _write(model: nn.Module, codebooks: Codebooks) -> None:
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name in books:
-                weight.copy_(books[name].matrix())
+            if name in codebooks:
+                weight.copy_(codebooks[name].matrix())
 
 
 def _loss(model: nn.Module, task: Task) -> float:

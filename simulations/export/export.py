@@ -1,10 +1,9 @@
-"""The final network of a run as one file for a device, and whether it is the same.
+"""Export of a run's final network as one file for a device, and its check.
 
 ``safetensors``: one file that ``fedprune.common.artifacts.load.load_model`` rebuilds
-without the run: it
-holds plan and structure too.  ``onnx``: one file with a free batch size, for any ONNX
-runtime.  ``fpz``: quantised and entropy-coded (``packing.py``).  ``check`` runs
-the written file beside the network that torch runs.
+without the run: it has plan and structure too.  ``onnx``: one file with a free
+batch size, for any ONNX runtime.  ``fpz``: quantised and entropy-coded
+(``packing.py``).  ``check`` runs the written file beside the torch network.
 """
 
 import logging
@@ -88,7 +87,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
         trust_code: Run the code that the folder names even if no command of this user
-            started the run here (``fedprune.common.trust``).
+            started the run (``fedprune.common.trust``).
 
     Returns:
         ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to
@@ -104,8 +103,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
 
     Raises:
         ConfigError: If options do not go together, an extra is missing, the file
-            cannot be written there, the run has no final network yet, or names code
-            of somebody else's.
+            cannot be written there, the run has no final network yet, or names
+            untrusted code.
         IntegrityError: If a file of the run is broken.
         FedPruneError: If it cannot be exported.
     """
@@ -113,7 +112,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     folder = RunFolder.open(run)
     source = folder.model / "final.safetensors"
     if not source.is_file():
-        msg = f"{run} holds no final network yet; finish it: fedprune simulate --resume"
+        msg = f"{run} has no final network yet; finish it: fedprune simulate --resume"
         raise ConfigError(msg)
     load = partial(load_model, factory=factory, trust_code=trust_code)
     ending = f"int8.{format_}" if int8 else format_
@@ -161,13 +160,13 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
 
 
 def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> None:
-    """Refuse options that are fine alone and impossible together."""
+    """Refuse options that do not go together."""
     if format_ not in FORMATS:
         wanted = ", ".join(f'"{name}"' for name in FORMATS)
         msg = f'--format: found "{format_}", want one of {wanted}'
         raise ConfigError(msg)
     if int8 and format_ != "onnx":
-        msg = f"int8 is a form of ONNX, the format is {format_!r}; want 'onnx'"
+        msg = f"int8 is for ONNX, the format is {format_!r}; want 'onnx'"
         raise ConfigError(msg)
     if values and format_ != "fpz":
         msg = f"values are of fpz, the format is {format_!r}; leave --values out"
@@ -178,7 +177,7 @@ def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> N
 
 
 def _to_int8(task: Task, target: Path) -> dict[str, object]:
-    """Quantise an ONNX file in its place; return what that changed."""
+    """Quantise an ONNX file in place; return sizes and accuracies."""
     dataset = task.dataset
     before = target.stat().st_size
     plain = onnx_runner(target)
@@ -210,7 +209,7 @@ def _write_safetensors(source: Path, target: Path) -> None:
 def write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
     """Trace the network and write it as one ONNX file."""
     _need("onnx", "onnxscript")
-    # Two examples: torch takes a batch of one for a constant.
+    # Two examples: torch treats a batch of one as a constant.
     example = torch.zeros(2, *shape)
     try:
         with _quiet():
@@ -235,7 +234,7 @@ def write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
 
 
 def onnx_runner(path: Path) -> Runner:
-    """Return what runs an ONNX file on one thread."""
+    """Return a function that runs an ONNX file on one thread."""
     _need("onnxruntime")
     import onnxruntime  # noqa: PLC0415 - an extra, and slow to load
 
@@ -288,7 +287,7 @@ def _rates(one_ms: float, many_ms: float) -> dict[str, float]:
 
 
 def _latencies(first: Runner, second: Runner, batch: Array) -> tuple[float, float]:
-    """Return median milliseconds; the two take turns on the same machine."""
+    """Return median milliseconds of two runners, measured in turns."""
     taken: tuple[list[float], list[float]] = ([], [])
     for turn in range(_WARM_RUNS + _LATENCY_RUNS):
         for runner, times in zip((first, second), taken, strict=True):
@@ -302,11 +301,11 @@ def _latencies(first: Runner, second: Runner, batch: Array) -> tuple[float, floa
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter's own libraries warn of, nothing else."""
+    """Silence the warnings of the exporter's own libraries, nothing else."""
     with warnings.catch_warnings():
         for module in (r"torch\.", r"onnxscript\.", r"onnx_ir\.", r"copyreg"):
             warnings.filterwarnings("ignore", module=module)
-        # It tells of every optional package that is absent.
+        # It reports every optional package that is absent.
         logger = logging.getLogger("torch.onnx._internal.exporter._registration")
         level = logger.level
         logger.setLevel(logging.ERROR)
@@ -317,7 +316,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _need(*names: str) -> None:
-    """Refuse when an optional package is absent, and say how to install it."""
+    """Refuse when an optional package is absent; the error shows how to install it."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         msg = f"{', '.join(missing)} not installed: pip install 'fedprune[onnx]'"

@@ -1,8 +1,8 @@
-"""Measure how long each layer takes at each width: ``fedprune profile``.
+"""Measurement of a latency table, each layer at each width: ``fedprune profile``.
 
-Every layer with weights is run alone, at a grid of input and output widths, on the
-shapes that it sees in the network, batch 1, one thread: by torch, or by onnxruntime
-where that runs the final file.  Layers that are alike are measured once.
+Every layer with weights is run alone, at a grid of input and output widths, on its
+input shape in the network, batch 1, one thread: by torch, or by onnxruntime where that
+runs the final file.  Equal layers are measured once.
 """
 
 import platform
@@ -39,7 +39,7 @@ Runner = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A layer and the shape that it got in the network, batch 1."""
+    """A layer and its input shape in the network, batch 1."""
 
     module: nn.Conv2d | nn.Linear
     shape: tuple[int, ...]
@@ -153,7 +153,7 @@ def _narrow(item: _Seen, taken: int, made: int) -> tuple[nn.Module, Tensor]:
     single = old.groups == old.in_channels == old.out_channels and old.groups > 1
     groups = made if single else old.groups
     channels = taken * groups
-    kind: Any = type(old)  # its settings are as long as it has dimensions
+    kind: Any = type(old)  # its settings have one entry for each dimension
     settings = (old.kernel_size, old.stride, old.padding, old.dilation)
     new: nn.Module = kind(channels, made, *settings, groups, bias=old.bias is not None)
     return new, torch.randn(item.shape[0], channels, *item.shape[2:])

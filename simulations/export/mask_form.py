@@ -1,4 +1,4 @@
-"""Whether a written file has the n:m form that a run's weight mask has."""
+"""Check of an exported file against the n:m pattern of the run's weight mask."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -15,10 +15,10 @@ Weights = Iterator[tuple[str, NDArray[np.bool_]]]
 
 
 def check_form(path: Path, format_: str, n: int, m: int) -> str:
-    """Return in how many tensors the form was found.
+    """Return in how many tensors the n:m pattern was found.
 
-    Looked at are the weights whose input channels are a multiple of ``m``, as the
-    file holds them: folded, transposed, quantised.
+    Checked are the weights whose input channels are a multiple of ``m``, as stored in
+    the file: folded, transposed, quantised.
 
     Args:
         path: The file.
@@ -51,16 +51,16 @@ def _model_weights(path: Path) -> Weights:
 
 
 def _onnx_weights(path: Path) -> Weights:
-    """Yield where the weights of convolutions and products are not zero."""
+    """Yield the nonzero masks of the weights of convolutions and products."""
     onnx: Any = import_module("onnx")
     arrays: Any = import_module("onnx.numpy_helper")
     graph = onnx.load(str(path)).graph
-    held = {item.name: arrays.to_array(item) for item in graph.initializer}
+    initializers = {item.name: arrays.to_array(item) for item in graph.initializer}
     makers = {out: node for node in graph.node for out in node.output}
     for node in graph.node:
         if node.op_type not in {"Conv", "Gemm", "MatMul"}:
             continue
-        used = _used(node.input[1], held, makers)
+        used = _used(node.input[1], initializers, makers)
         if used is not None:
             yield node.input[1], used if _outputs_first(node) else used.T
 
@@ -71,21 +71,21 @@ def _outputs_first(node: Any) -> bool:  # noqa: ANN401 - onnx has no types
 
 
 def _used(
-    name: str, held: Mapping[str, NDArray[Any]], makers: Mapping[str, Any]
+    name: str, initializers: Mapping[str, NDArray[Any]], makers: Mapping[str, Any]
 ) -> NDArray[np.bool_] | None:
-    """Return where a weight is not zero; None for what is no weight of the file."""
-    if name in held:
-        return np.asarray(held[name] != 0)
+    """Return the nonzero mask of a weight; None for other inputs."""
+    if name in initializers:
+        return np.asarray(initializers[name] != 0)
     maker = makers.get(name)
     if maker is None:
         return None
-    if maker.op_type == "DequantizeLinear" and maker.input[0] in held:
-        levels = held[maker.input[0]]
-        zero = held.get("".join(maker.input[2:3]), np.zeros((), levels.dtype))
+    if maker.op_type == "DequantizeLinear" and maker.input[0] in initializers:
+        levels = initializers[maker.input[0]]
+        zero = initializers.get("".join(maker.input[2:3]), np.zeros((), levels.dtype))
         if zero.ndim == 1 and len(zero) == len(levels):  # a zero for each row
             zero = zero.reshape(-1, *(1 for _ in levels.shape[1:]))
         return np.asarray(levels != zero)
     if maker.op_type == "Transpose" and len(maker.input) == 1:
-        used = _used(maker.input[0], held, makers)
+        used = _used(maker.input[0], initializers, makers)
         return None if used is None else used.T
     return None

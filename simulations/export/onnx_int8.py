@@ -1,7 +1,7 @@
 """Static post-training quantisation of an ONNX file to int8, with its accuracy.
 
 Weights are int8 per channel, activations uint8 per tensor, their ranges measured on
-calibration data (training examples).  onnxruntime runs the file; what is gained depends
+calibration data (training examples).  onnxruntime runs the file; the speed-up depends
 on the processor: without VNNI, DOT or AMX it may be slower than float32.
 """
 
@@ -34,7 +34,7 @@ def quantise_onnx(source: Path, target: Path, calibration: Sequence[Array]) -> N
 
     Args:
         source: The float32 file.
-        target: Where the int8 file goes, atomically.
+        target: Path of the int8 file, written atomically.
         calibration: Batches of inputs, float32[n, ...], at least one.
 
     Raises:
@@ -66,13 +66,13 @@ def quantise_onnx(source: Path, target: Path, calibration: Sequence[Array]) -> N
 
 
 def _reader(quantization: Any, model: Path, batches: Sequence[Array]) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Return what feeds the calibration."""
+    """Return the reader of the calibration batches."""
     runtime: Any = import_module("onnxruntime")
     session = runtime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-        """Gives one batch after another."""
+        """Iterates over the batches."""
 
         def __init__(self) -> None:
             self.left = iter(batches)
@@ -95,7 +95,7 @@ def input_batches(examples: Examples, limit: int) -> list[Array]:
 
 
 def torch_runner(model: nn.Module) -> Runner:
-    """Return what runs a network of torch on a batch."""
+    """Return a function that runs a torch network on a batch."""
 
     def run(batch: Array) -> Array:
         with torch.no_grad():
@@ -106,7 +106,7 @@ def torch_runner(model: nn.Module) -> Runner:
 
 
 def accuracy(runner: Runner, examples: Examples) -> float:
-    """Return the share of examples that a runner classifies rightly, in [0, 1].
+    """Return the share of examples that a runner classifies correctly, in [0, 1].
 
     Raises:
         DataError: If there is no example.
@@ -125,7 +125,7 @@ def accuracy(runner: Runner, examples: Examples) -> float:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread, so that times and sums are those of one."""
+    """Restrict torch to one thread, so that times and sums are reproducible."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -136,7 +136,7 @@ def one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Silence what onnxruntime advises on the root logger."""
+    """Silence the advice of onnxruntime on the root logger."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

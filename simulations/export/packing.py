@@ -1,4 +1,4 @@
-"""The final network of a run as a ``.fpz`` file, and what quantising it costs."""
+"""Packing of a run's final network as a ``.fpz`` file, and its quantisation error."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,17 +47,17 @@ def write_fpz(
     Args:
         source: ``final.safetensors`` of a run.
         target: The file, ``*.fpz``.
-        values: How weights are quantised (``quantise_network``).
-        task: What it was trained for; its data is needed for fine-tuning only.
+        values: Value format of the weights (``quantise_network``).
+        task: The task of the run; its data is needed for fine-tuning only.
         finetune: Epochs that the values of a codebook are fine-tuned for, >= 0.
-        load: ``load_model``, with the factory and the trust of the caller.
+        load: ``load_model``, with the caller's factory and trust.
 
     Returns:
         ``values`` and ``max_change``, the largest change of a weight; after fine-tuning
         also ``loss_codebook`` and ``loss_finetuned``, the mean training losses.
 
     Raises:
-        ConfigError: If the network holds what such a file cannot.
+        ConfigError: If the network has a buffer that such a file cannot store.
     """
     model = load(source)
     weights = get_weights(model)
@@ -66,7 +66,7 @@ def write_fpz(
     again = load(target)
     found = get_weights(again)
     if not np.array_equal(found, read_packed(target).weights):
-        msg = f"{target}: its network does not hold the weights that were written"
+        msg = f"{target}: its network does not have the weights that were written"
         raise DataError(msg)
     _check_rest(model, again)
     change = float(np.abs(found - weights).max())
@@ -90,7 +90,7 @@ def accuracies(
 def _coded(
     model: nn.Module, values: str, task: Task, finetune: int
 ) -> tuple[bytes, dict[str, object]]:
-    """Return the weights of a network as one message, and what fine-tuning did."""
+    """Return the weights of a network as one message, and the losses of fine-tuning."""
     spec = model_spec(model, units=0)
     blob = quantise_network(get_weights(model), spec, values)
     if not finetune:
@@ -120,14 +120,14 @@ def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
 
 
 def _check_rest(model: nn.Module, again: nn.Module) -> None:
-    """Refuse a network whose buffers are not those that its code makes anew."""
+    """Refuse a network whose buffers differ from those of its freshly built copy."""
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     found = again.state_dict()
     for name, value in model.state_dict().items():
         if name in weights or is_counter(name):
             continue
         if not torch.equal(value, found[name]):
-            msg = f"buffer '{name}' is no weight and no moment, and the network's code"
-            msg += f" makes it anew otherwise: {ENDING} cannot hold it; want"
+            msg = f"buffer '{name}' is not a weight or moment, and the network's code"
+            msg += f" builds it with other values: {ENDING} cannot store it; want"
             msg += " --format safetensors, or a buffer that is always the same"
             raise ConfigError(msg)

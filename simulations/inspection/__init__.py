@@ -1,1 +1,1 @@
-"""What `fedprune inspect` says of files and run folders."""
+"""`fedprune inspect`: the content of files and run folders."""

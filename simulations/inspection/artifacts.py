@@ -1,4 +1,4 @@
-"""What a run folder, a model file or a plan file holds, for people and as JSON."""
+"""Content of a run folder, a model file or a plan file, human-readable and as JSON."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ _PATH = 4096  # characters of the longest path
 
 
 def inspect_path(path: Path) -> Info:
-    """Return what ``path`` holds.
+    """Return the content of ``path``.
 
     Key ``kind`` is "run", "model", "packed" or "plan".
 
@@ -34,13 +34,13 @@ def inspect_path(path: Path) -> Info:
         path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, or a ``plan.json``.
 
     Raises:
-        ConfigError: If it is none of these.
+        ConfigError: If it is another kind of file or missing.
         IntegrityError: If it is broken.
     """
     if path.is_dir():
         return _inspect_run(path)
     if not path.is_file():
-        found = "no plain file" if path.exists() else "no such file or folder"
+        found = "not a plain file" if path.exists() else "no such file or folder"
         msg = f"{path}: {found}; want a run folder, a model or a plan"
         raise ConfigError(msg)
     try:
@@ -59,14 +59,14 @@ def _inspect_file(path: Path) -> Info:
 
 
 def render(info: Mapping[str, object]) -> str:
-    """Return what ``inspect_path`` found as plain text."""
+    """Return the result of ``inspect_path`` as plain text."""
     parts = {
         "run": _render_run,
         "model": _render_model,
         "plan": _render_plan,
         "packed": render_packed,
     }
-    # Names in it are what somebody wrote into a file; the path is the caller's.
+    # Names in it come from a file; the path comes from the caller.
     fit = fit_to_print(info) | {"path": printable(info["path"], _PATH)}
     return "\n".join(parts[str(info["kind"])](fit))
 
@@ -105,7 +105,7 @@ def _inspect_run(path: Path) -> Info:
 
 
 def _widths(run: RunData) -> dict[str, int]:
-    """Return what each group keeps now."""
+    """Return the number of kept units of each pruning group."""
     standing = [cut for cut in run.cuts if not cut.undone]
     return dict(standing[-1].after if standing else run.groups)
 
@@ -127,7 +127,7 @@ def _inspect_model(path: Path) -> Info:
         "path": str(path),
         "bytes": path.stat().st_size,
         "entries": sum(array.size for array in tensors.values()),
-        # An export holds the whole structure: too long to show.
+        # An export has the whole structure: too long to show.
         "metadata": {k: v for k, v in metadata.items() if k != "structure_json"},
         "tensors": rows,
     }
@@ -162,7 +162,7 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     if info["pid"] is not None:
         state += f" (process {info['pid']})"
     elif info["status"] == "resumable":
-        state += f"; go on with: fedprune simulate --resume {info['path']}"
+        state += f"; resume with: fedprune simulate --resume {info['path']}"
     lines = [f"run {info['run_id']}", f"  status      {state}"]
     lines.append("              dense FedAvg -> pruned")
     lines += [
@@ -244,7 +244,7 @@ def _two(summary: Mapping[str, Any], dense: str, final: str, form: Any) -> str: 
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return a table: words to the left, what follows the first column to the right."""
+    """Return a table: the first column aligned left, the others right."""
     if not rows:
         return []
     widths = [

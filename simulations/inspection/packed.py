@@ -1,4 +1,4 @@
-"""What a ``.fpz`` file holds, and where its bytes go."""
+"""Content of a ``.fpz`` file, and its bytes by part."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def inspect_packed(path: Path) -> Info:
 
     Raises:
         IntegrityError: If it cannot be read.
-        PayloadError: If it is broken; names the field and the reason.
+        PayloadError: If it is broken; the message names the field and the reason.
     """
     data = read_whole(path)
     packed = unpack(data)
@@ -47,7 +47,7 @@ def inspect_packed(path: Path) -> Info:
 
 
 def render_packed(info: dict[str, Any]) -> list[str]:
-    """Return what ``inspect_packed`` found as lines of text."""
+    """Return the result of ``inspect_packed`` as lines of text."""
     lines = [f"network {info['path']}"]
     lines += [f"  {name:<14}{value}" for name, value in info["fields"].items()]
     lines.append(f"  {'bytes':<14}{info['bytes']}")

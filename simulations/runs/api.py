@@ -63,7 +63,7 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
     if resume_from is not None:
         if data is not None or config is not None:
             message = (
-                "resume_from goes on with the run's own data and configuration; want "
+                "resume_from uses the run's own data and configuration; want "
                 "no data and no config beside it"
             )
             raise ConfigError(message)

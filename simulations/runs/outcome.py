@@ -47,7 +47,7 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
         # Text, not markup: a summary may come from somebody else.
         shown = Text(printable(label, _LONGEST))
         table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
-    console = _console(console)
+    console = table_console(console, _WIDTH)
     console.print(table, highlight=False)
     warnings = summary.get("warnings")
     for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():
@@ -73,14 +73,20 @@ def print_comparison(
             _share(summary, "flops_final", "flops_dense"),
             _cell("bytes up", summary.get("bytes_up")),
         )
-    _console(console).print(table, highlight=False)
+    table_console(console, _WIDTH).print(table, highlight=False)
 
 
-def _console(console: Console | None) -> Console:
+def table_console(console: Console | None, width: int) -> Console:
+    """Return where a table is printed: a given console, or standard output.
+
+    Args:
+        console: The console, or None for standard output.
+        width: Columns of a table that goes to a file or a pipe.
+    """
     if console is not None:
         return console
     plain = Console()
-    return plain if plain.is_terminal else Console(width=_WIDTH)
+    return plain if plain.is_terminal else Console(width=width)
 
 
 def _cell(name: str, value: object) -> str:

@@ -86,7 +86,7 @@ def _display(show: str) -> "Display":
 
 def _with_hint(error: BaseException, directory: str) -> FedPruneError:
     """Return an error that also says how to go on, where that is possible."""
-    hint = f"; go on with: fedprune simulate --resume {directory}" if directory else ""
+    hint = f"; resume with: fedprune simulate --resume {directory}" if directory else ""
     if not isinstance(error, FedPruneError):
         return Interrupted(f"interrupted{hint}")
     # What a lower learning rate mends fails in the same way when it is resumed.

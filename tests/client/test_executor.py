@@ -12,9 +12,7 @@ from flwr.proto.runtime_pb2 import (
 )
 from flwr.supercore.runtime import RuntimeHttpClient
 
-from fedprune.client.device.service import _say
-from fedprune.client.executor import beat, patience, say
-from fedprune.common.text import LONGEST_LINE
+from fedprune.client.executor import beat, patience
 
 
 class Stranger(HTTPServer):
@@ -93,12 +91,3 @@ def test_a_node_that_is_away_is_not_reached(answering):
     server.shutdown()
     server.server_close()
     assert not beat(client)
-
-
-def test_what_a_server_wrote_reaches_the_terminal_as_one_printable_line(capsys):
-    for speak in (say, _say):
-        speak("refused: \x1b[2Jall\nis well \x9b31m" + "x" * 10_000)
-        line = capsys.readouterr().out.rstrip("\n")
-        assert line.startswith("refused: \\x1b[2Jall is well \\x9b31m")
-        assert line.isprintable()
-        assert len(line) <= LONGEST_LINE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedprune.common.text import LONGEST, printable, told
+from fedprune.common.text import LONGEST, LONGEST_LINE, and_more, printable, say, told
 
 HOSTILE = {
     "a screen that is cleared": "\x1b[2J\x1b[Hround 99: accuracy 0.999",
@@ -41,3 +41,18 @@ def test_what_has_no_text_is_told_by_its_class():
     assert printable(Mute()) == "(Mute without a text)"
     assert told(MuteError()) == "MuteError: (MuteError without a text)"
     assert told(ValueError("a\nb")) == "ValueError: a\\nb"
+
+
+def test_what_a_server_wrote_reaches_the_terminal_as_one_printable_line(capsys):
+    say("refused: \x1b[2Jall\nis well \x9b31m" + "x" * 10_000)
+    line = capsys.readouterr().out.rstrip("\n")
+    assert line.startswith("refused: \\x1b[2Jall is well \\x9b31m")
+    assert line.isprintable()
+    assert len(line) <= LONGEST_LINE
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, ""), (1, "0"), (3, "0; 1; 2"), (5, "0; 1; 2 and 2 more")]
+)
+def test_the_names_left_out_of_a_list_are_counted(count, shown):
+    assert and_more(range(count), 3, "; ") == shown

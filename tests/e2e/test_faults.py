@@ -55,7 +55,7 @@ def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path)
         wait_for(lambda: "round 2: received" in victim.output, PATIENCE_S, "round 2")
         kill(victim, "fedprune.client.executor")
         assert server.wait(RUN_S) == 0, server.output
-        assert "the executor ended with -9; it is started again" in victim.output
+        assert "the executor ended with -9; it is restarted" in victim.output
         assert victim.wait(PATIENCE_S) == 0, victim.output
     rows = records(federation, FIRST)
     assert rows[2]["status"] == "failed"
@@ -87,7 +87,7 @@ def test_a_killed_superlink_costs_nothing(federation, expected):
         wait_for(lambda: "round 2/" in server.output, PATIENCE_S, "two rounds")
         kill(server, "flower-superlink")
         assert server.wait(RUN_S) == 0, server.output
-        assert "superlink ended with -9; it is started again" in server.output
+        assert "superlink ended with -9; it is restarted" in server.output
         for name, device in clients.items():
             assert device.wait(PATIENCE_S) == 0, (name, device.output)
     assert_undisturbed(federation, expected)
@@ -98,7 +98,7 @@ def test_a_killed_run_is_resumed_by_the_server_itself(federation, expected):
         wait_for(lambda: "round 3/" in server.output, PATIENCE_S, "three rounds")
         kill(server, "flwr-serverapp")
         assert server.wait(RUN_S) == 0, server.output
-        assert "it is resumed" in server.output
+        assert "the run is resumed" in server.output
     assert_undisturbed(federation, expected)
 
 

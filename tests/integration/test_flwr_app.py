@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from helpers.small_runs import (
     small_settings,
 )
 
+from fedprune.common.system.ports import free_port
 from fedprune.simulations.runs.api import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -70,10 +70,3 @@ def links(numbers):
 
 def command_line(number):
     return Path(f"/proc/{number}/cmdline").read_bytes()
-
-
-def free_port():
-    """Return a port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

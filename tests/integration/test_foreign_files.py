@@ -481,7 +481,7 @@ def test_submit_sets_no_key_to_code(setting, away, capsys):
 def test_what_the_operators_own_file_names_is_submitted(away, capsys):
     (away / "own.toml").write_text('[task]\nmodel = "payload.py:make"\n')
     code, said = call(capsys, "submit", "own.toml", "--set", "task.outputs=3")
-    assert "no state folder of fedprune serve" in said
+    assert "not a state folder of fedprune serve" in said
     assert code == ConfigError.exit_code
     assert not (away / "executed").exists()
 

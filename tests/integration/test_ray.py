@@ -82,7 +82,7 @@ def interrupt(started, run):
     assert started.left_after(END_S - took) == []
     said = [line for line in started.output.splitlines() if "--resume" in line]
     assert said == [
-        f"error: interrupted; go on with: fedprune simulate --resume {run}"
+        f"error: interrupted; resume with: fedprune simulate --resume {run}"
     ], started.output
     assert "Traceback" not in started.output
     assert not (run / "summary.json").exists()

@@ -75,7 +75,7 @@ def test_a_wrong_data_folder_is_told(light, monkeypatch):
     monkeypatch.setenv("FEDPRUNE_DATA", "/nowhere/at/all")
     check = named(examine())["data"]
     assert check.level is Level.NOTE
-    assert check.detail == "FEDPRUNE_DATA is /nowhere/at/all, which is no folder"
+    assert check.detail == "FEDPRUNE_DATA is /nowhere/at/all, which is not a folder"
 
 
 def test_the_verdict_comes_last(light):

@@ -1,4 +1,4 @@
-"""Everything of a delta that goes through the coder, in its order, for both ends."""
+"""The body of a delta: all that is entropy coded, in its order, for both ends."""
 
 from dataclasses import dataclass
 
@@ -27,12 +27,12 @@ from fedprune.common.spec import Indices, Mask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a writer puts into a body.
+    """Positions, scales and levels of a delta, as a writer encodes them.
 
     Attributes:
-        mask: bool[size], where the entries are.
-        codes: Scale codes of rows or tensors, uint8; of float32 none.
-        levels: Signed levels of the entries, int16[count]; of float32 none.
+        mask: bool[size], True at the positions of entries.
+        codes: Scale codes of rows or tensors, uint8; empty for float32.
+        levels: Signed levels of the entries, int16[count]; empty for float32.
     """
 
     mask: Mask
@@ -42,13 +42,13 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What a coder returned.
+    """The body of a delta after it was encoded or decoded.
 
     Attributes:
         indices: Positions, int64[count].
         codes: As in ``Content``.
-        scale: How levels became symbols.
-        entries: What was known of each entry.
+        scale: The map from levels to symbols.
+        entries: Contexts of each entry.
         coded: Symbols and signs.
     """
 
@@ -69,8 +69,8 @@ def code_body(
 
     Args:
         coder: Either end.
-        header: What is known of it.
-        side_info: What both ends hold.
+        header: Its header.
+        side_info: Side information of both ends.
         content: What to write, or None to read.
     """
     flags = header.flags
@@ -97,7 +97,7 @@ def code_body(
 
 
 def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Scale:
-    """Return how the levels of a message become symbols."""
+    """Return the map from the levels of a message to symbols."""
     shift = np.zeros(len(entries.rows), dtype=np.int16)
     if header.shrink:
         shift = shifts(header.shrink, codes, counts, header.values) * entries.alive
@@ -106,7 +106,7 @@ def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Sc
 
 
 def groups_of(indices: Indices, side_info: SideInformation, values: str) -> Ints:
-    """Return how many entries share each code: of a row or a tensor."""
+    """Return the number of entries that share each scale, of rows or of tensors."""
     per = VALUE_FORMATS[values].per
     if per == "row":
         return side_info.layout.row_counts(indices)

@@ -1,7 +1,7 @@
-"""Which contexts an encoder uses, by the entropies that they would leave.
+"""Context modelling: the choice of an encoder's contexts, by estimated entropy.
 
 Logarithms are rounded to integers and summed as such, so that every platform makes
-the same choice.  A decoder takes any choice.
+the same choice.  A decoder accepts any choice.
 """
 
 from dataclasses import replace
@@ -26,12 +26,12 @@ from fedprune.common.codec.layout import Layout
 from fedprune.common.spec import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
-_CELL = 8 * _BIT  # what a symbol costs in a context where it was never seen
-_PLACES = 1 << 20  # places that a choice looks at, evenly taken
+_CELL = 8 * _BIT  # cost of a symbol in a context where it was never seen
+_POSITIONS = 1 << 20  # positions that an estimate samples, evenly
 _ENTRIES = 1 << 16  # and entries
 _OCTAVES = 16
-_FINE = 1 << 17  # entries from which on half octaves pay
-_EARNED = 1 << 14  # and from which on rows surely earn their classes
+_FINE = 1 << 17  # entries from which classes of half octaves pay
+_EARNED = 1 << 14  # and from which classes of rows surely pay
 
 Alphabets = tuple[Alphabet, Alphabet]
 
@@ -44,7 +44,7 @@ def choose(
     The scores of the entries under these contexts come with them.
 
     Args:
-        side_info: What both ends hold.
+        side_info: Side information of both ends.
         indices: Positions of its entries.
         levels: Their levels, int16[count]; empty when values are plain floats.
     """
@@ -66,22 +66,22 @@ def choose(
     found = []
     for way in ways:
         fixed, scores = _scores(side_info.layout, mask, way)
-        for option, cost in _place_costs(side_info, options, mask, scores).items():
+        for option, cost in _position_costs(side_info, options, mask, scores).items():
             flags = replace(way, base=option.base)
             found.append((costs[option] + fixed + cost, flags, scores))
     _, flags, scores = min(found, key=lambda one: one[0])
     return flags, scores[indices]
 
 
-def _place_costs(
+def _position_costs(
     side_info: SideInformation, options: list[CodingFlags], mask: Mask, scores: Class
 ) -> dict[CodingFlags, int]:
-    """Return what a bit for each place costs with each option."""
-    step = max(1, -(-side_info.layout.size // _PLACES))
+    """Return the cost of a bit for each position with each option."""
+    step = max(1, -(-side_info.layout.size // _POSITIONS))
     bits, some = mask[::step].view(np.uint8), scores[::step]
     costs = {}
     for option in options:
-        reference, _ = side_info.places(option)
+        reference, _ = side_info.position_classes(option)
         contexts = some.astype(np.int64)
         if reference is not None:
             contexts += reference[::step].astype(np.int64) * SCORES
@@ -90,7 +90,7 @@ def _place_costs(
 
 
 def _scores(shape: Layout, mask: Mask, flags: CodingFlags) -> tuple[int, Class]:
-    """Return what classes of rows and columns cost, and the score of each place."""
+    """Return the cost of the classes of rows and columns, and each position's score."""
     if flags.no_classes:
         return 0, np.zeros(shape.size, dtype=np.uint8)
     rows, columns = classes_of(mask, shape, flags)
@@ -105,7 +105,7 @@ def _scores(shape: Layout, mask: Mask, flags: CodingFlags) -> tuple[int, Class]:
 def _level_cost(
     side_info: SideInformation, option: CodingFlags, indices: Indices, levels: Levels
 ) -> int:
-    """Return what octaves and signs of levels cost with an option."""
+    """Return the cost of octaves and signs of levels with an option."""
     step = max(1, -(-len(levels) // _ENTRIES))
     some, level = indices[::step], levels[::step]
     none = np.zeros(len(some), dtype=np.uint8)
@@ -147,12 +147,12 @@ def choose_levels(
 def choose_shrink(
     side_info: SideInformation, indices: Indices, values: Vector
 ) -> np.float32:
-    """Return by how much the sparsifier may have shrunk every weight.
+    """Return the amount by which a penalty may have shrunk every weight.
 
     Args:
-        side_info: What both ends hold.
+        side_info: Side information of both ends.
         indices: Positions of the delta.
-        values: What it holds there, float32[count].
+        values: Its values there, float32[count].
     """
     step = max(1, -(-len(indices) // _ENTRIES))
     weights = side_info.base[indices[::step]]
@@ -170,7 +170,7 @@ def _median(values: Vector) -> np.float32:
 
 
 def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) -> bool:
-    """Return whether levels are shorter behind a shift: (without, with) alphabets."""
+    """Return whether levels are shorter after a shift: (without, with) alphabets."""
     step = max(1, -(-len(levels) // _ENTRIES))
     level = levels[::step] * entries.signs[::step]
     costs = []
@@ -186,7 +186,7 @@ def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) 
 def entropy(
     contexts: NDArray[np.integer], symbols: NDArray[np.integer], width: int
 ) -> int:
-    """Return the cost of symbols in contexts, in 2**-16 bits, what is new included."""
+    """Return the cost of symbols in contexts, in 2**-16 bits, unseen ones included."""
     cells = contexts.astype(np.int64) * width + symbols
     counts = np.bincount(cells)
     counts = np.pad(counts, (0, -len(counts) % width)).reshape(-1, width)

@@ -1,7 +1,7 @@
-"""A quantised delta as bytes, by the contexts that both ends hold.
+"""A quantised delta as bytes, entropy coded with side information.
 
-``choose.py`` picks the contexts; ``body.py`` writes and reads with one and the same
-code; the package docstring gives the format.
+``choose.py`` chooses the contexts; ``body.py`` encodes and decodes with the same code;
+``format.py`` gives the format.
 """
 
 from dataclasses import replace
@@ -46,24 +46,26 @@ def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
 
     Args:
         delta: What ``quantise_delta`` returned.
-        side_info: What both ends hold (``hold``); with an agreed mask the delta has no
-            entry outside.
+        side_info: Side information of both ends; with an agreed mask the delta has
+            no entry outside.
 
     Raises:
         DataError: If delta, weights and mask do not belong together.
     """
     _check_sizes(delta, side_info)
-    places = delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
-    if not len(places):
+    positions = (
+        delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
+    )
+    if not len(positions):
         return write_fields(_no_fields(delta.kind))
-    content = content_of(delta, places)
-    header = _choose(delta, side_info, places, content)
-    writer = Encoder(lanes_for(delta.size, len(places)))
+    content = content_of(delta, positions)
+    header = _choose(delta, side_info, positions, content)
+    writer = Encoder(lanes_for(delta.size, len(positions)))
     body = code_body(writer, header, side_info, content)
     first, rest = split_raw(raw_bytes(body, content), writer.lanes)
     stream = close_stream(writer, first)
     if delta.kind == "float32":
-        rest = dense_at(delta, places).astype("<f4").tobytes()
+        rest = dense_at(delta, positions).astype("<f4").tobytes()
     return write_fields(
         Fields(
             header=header,
@@ -77,16 +79,18 @@ def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
 def ideal_bytes(delta: QuantisedDelta, side_info: SideInformation) -> float:
     """Return the code length of a delta under the shares that it is coded with.
 
-    Raw bits and floats count as they are; states, rounding and fields do not count.
+    Raw bits and floats count in full; states, rounding and fields do not count.
 
     Args:
         delta: A delta of at least one entry, not of kind float32.
-        side_info: What both ends hold.
+        side_info: Side information of both ends.
     """
-    places = delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
-    content = content_of(delta, places)
-    header = _choose(delta, side_info, places, content)
-    writer = Encoder(lanes_for(delta.size, len(places)))
+    positions = (
+        delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
+    )
+    content = content_of(delta, positions)
+    header = _choose(delta, side_info, positions, content)
+    writer = Encoder(lanes_for(delta.size, len(positions)))
     body = code_body(writer, header, side_info, content)
     return writer.ideal_bits() / 8 + len(raw_bytes(body, content))
 
@@ -102,12 +106,12 @@ def decode_delta(
 
     Args:
         data: What ``encode_delta`` returned.
-        side_info: What the receiver holds (``hold``).
+        side_info: Side information of the receiver.
         values: Kind of values that was asked for.
         max_entries: Most entries accepted.
 
     Raises:
-        PayloadError: If the bytes are no delta of this network and kind.
+        PayloadError: If the bytes are not a valid delta of this network and kind.
     """
     fields = read_fields(data)
     header = fields.header
@@ -134,21 +138,24 @@ def decode_delta(
 
 
 def _choose(
-    delta: QuantisedDelta, side_info: SideInformation, places: Indices, content: Content
+    delta: QuantisedDelta,
+    side_info: SideInformation,
+    positions: Indices,
+    content: Content,
 ) -> Header:
     """Return the contexts that leave the shortest message."""
-    flags, scores = choose(side_info, places, content.levels)
+    flags, scores = choose(side_info, positions, content.levels)
     header = Header(
-        flags=flags, values=delta.kind, count=len(places), shrink=np.float32(0)
+        flags=flags, values=delta.kind, count=len(positions), shrink=np.float32(0)
     )
     if not len(content.levels):
         return header
-    counts = groups_of(places, side_info, delta.kind)
-    entries = look_up(flags, side_info, places, scores)
+    counts = groups_of(positions, side_info, delta.kind)
+    entries = look_up(flags, side_info, positions, scores)
     scale = scale_of(header, content.codes, counts, entries)
     if flags.base and VALUE_FORMATS[delta.kind].top:
-        values = dense_at(dequantise_delta(delta, side_info.layout.spec), places)
-        shrunk = replace(header, shrink=choose_shrink(side_info, places, values))
+        values = dense_at(dequantise_delta(delta, side_info.layout.spec), positions)
+        shrunk = replace(header, shrink=choose_shrink(side_info, positions, values))
         shifted = scale_of(shrunk, content.codes, counts, entries)
         alphabets = (scale.alphabet, shifted.alphabet)
         if shrunk.shrink and pays(shifted.shift, entries, alphabets, content.levels):
@@ -158,10 +165,10 @@ def _choose(
 
 
 def delta_parts(data: bytes) -> dict[str, int]:
-    """Return the bytes of an encoded delta: entries, and the rest, its header.
+    """Return the bytes of an encoded delta by part: "entries", "header".
 
     Raises:
-        PayloadError: If the bytes have not the form of a delta.
+        PayloadError: If the bytes are not a valid delta.
     """
     fields = read_fields(data)
     entries = len(fields.stream) + len(fields.raw)
@@ -186,7 +193,7 @@ def _nothing(data: bytes, values: str, spec: ModelSpec) -> QuantisedDelta:
 
 
 def _check_sizes(delta: QuantisedDelta, side_info: SideInformation) -> None:
-    """Refuse what does not belong together."""
+    """Refuse a delta, base and mask of different sizes."""
     size = side_info.layout.size
     for name, found in (
         ("a delta", delta.size),
@@ -202,10 +209,11 @@ def _check_sizes(delta: QuantisedDelta, side_info: SideInformation) -> None:
 
 
 def _check_known(fields: Fields, side_info: SideInformation) -> None:
-    """Refuse a delta whose contexts the receiver does not hold.
+    """Refuse a delta that was encoded with other side information.
 
     Raises:
-        StaleUpdate: If it holds others.
+        PayloadError: If flags or count contradict the agreed mask.
+        StaleUpdate: If it names another mask.
     """
     flags = fields.header.flags
     if (side_info.mask is not None) != flags.known_positions and fields.header.count:

@@ -24,22 +24,22 @@ from fedprune.common.spec import Indices, ModelSpec, Vector
 _FLOAT = 4  # bytes
 
 
-def content_of(delta: QuantisedDelta, places: Indices) -> Content:
-    """Return what the body of a delta holds."""
+def content_of(delta: QuantisedDelta, positions: Indices) -> Content:
+    """Return the positions, scales and levels of a delta."""
     mask = np.zeros(delta.size, dtype=bool)
-    mask[places] = True
+    mask[positions] = True
     codes, levels = delta.scales, np.zeros(0, dtype=np.int16)
     if delta.kind != "float32":
-        levels = dense_at(delta, places).astype(np.int16)
+        levels = dense_at(delta, positions).astype(np.int16)
     return Content(mask=mask, codes=codes, levels=levels)
 
 
-def dense_at(delta: QuantisedDelta | SparseDelta, places: Indices) -> NDArray[Any]:
-    """Return the values at ``places``, 0 where the delta has no entry."""
-    if len(places) == len(delta.indices):
+def dense_at(delta: QuantisedDelta | SparseDelta, positions: Indices) -> NDArray[Any]:
+    """Return the values at ``positions``, 0 where the delta has no entry."""
+    if len(positions) == len(delta.indices):
         return delta.values
-    out = np.zeros(len(places), dtype=delta.values.dtype)
-    out[np.searchsorted(places, delta.indices)] = delta.values
+    out = np.zeros(len(positions), dtype=delta.values.dtype)
+    out[np.searchsorted(positions, delta.indices)] = delta.values
     return out
 
 
@@ -62,7 +62,7 @@ def from_levels(
     """Return the delta of a body whose values are levels.
 
     Raises:
-        PayloadError: If a level, scale or raw bit is impossible.
+        PayloadError: If a level, scale or raw bit is out of range.
     """
     levels = _join(fields, body, first)
     indices, values = body.indices, fields.header.values
@@ -87,7 +87,7 @@ def from_levels(
 
 
 def _join(fields: Fields, body: Body, first: Words) -> Levels:
-    """Return the levels whose raw bits are in the states and the raw bytes."""
+    """Return the levels; their raw bits are in the states and the raw bytes."""
     symbols, negative = body.coded.symbols, body.coded.negative
     widths = body.scale.alphabet.raw[symbols]
     filled = np.flatnonzero(symbols)
@@ -109,7 +109,7 @@ def from_floats(
     """Return the delta of a body whose values travel as plain floats.
 
     Raises:
-        PayloadError: If a value is not finite, or a zero that is not agreed on.
+        PayloadError: If a value is not finite, or is 0 without an agreed mask.
     """
     join_raw(first, b"", 0)
     data, count = fields.raw, len(body.indices)

@@ -9,7 +9,7 @@ mask     digest of the agreed bitmap, if known_positions; else empty
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits, or
          float32[count] for float32.  count 0: every field 0 or empty but values.
 
-Both ends hold g (base weights) and the mask.  Row, tensor: see the package.  Column:
+Side information: g (base weights) and the mask.  Row, tensor: see the package.  Column:
 one index of the second dimension of one tensor; other tensors are one column.  Tensor
 numbers end at 63.  ``a div b`` rounds down.  log(n, s) = s * e + ((n * 256 >> e) - 256)
 * s div 256 with e = bit length of n less 1.
@@ -29,12 +29,12 @@ Runs, each with the contexts that are in brackets:
 1 rows     of all: class of 25 [tensor]: 0 empty; 2 + 22 div resolution full;
            else (clip(20 + log(2k+1, 2) - log(2(n-k)+1, 2), 1, 23)
            + resolution - 1) div resolution
-           for k entries of n places; resolution 2 if coarse, else 1.
+           for k entries of n positions; resolution 2 if coarse, else 1.
                                               not if known_positions or no_classes
-2 columns  of tensors with places: the same [tensor, numbered among these]
+2 columns  of tensors with positions: the same [tensor, numbered among these]
                                                                     only if columns
-3 mask     a bit for each place of rows neither empty nor full (if no_classes, of all)
-           [R, score].
+3 mask     a bit for each position of rows neither empty nor full (if no_classes, of
+           all) [R, score].
            score = 0 if known_positions or no_classes; row class without columns; else
            row + column - mean + 8 in 1..63 (mean = sum div number of the tensor's
            column classes above 0), 0 where one of the two is 0.

@@ -15,10 +15,10 @@ _COUNT = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """What travels of a delta.
+    """The fields of an encoded delta.
 
     Attributes:
-        header: What is known of its body.
+        header: Contexts, value format, count and shrink.
         mask: Digest of the agreed mask, empty without.
         stream: States, then words, little-endian.
         raw: Raw bits that did not fit into the states; or floats.
@@ -51,13 +51,13 @@ def read_fields(data: bytes) -> Fields:
     """Return the fields of an encoded delta.
 
     Raises:
-        PayloadError: If the bytes have not the form of a delta.
+        PayloadError: If the bytes are not a valid delta.
     """
     items = checks.array(unpack(data, "delta"), "delta", _COUNT)
     code = checks.integer(items[1], "delta.values", 1, len(VALUE_FORMATS))
     header = Header(
         flags=CodingFlags.unpack(items[0]),
-        values=next(name for name, grid in VALUE_FORMATS.items() if grid.code == code),
+        values=next(name for name, kind in VALUE_FORMATS.items() if kind.code == code),
         count=checks.integer(items[2], "delta.count", 0, checks.MAX_COUNT),
         shrink=_shrink(items[3]),
     )

@@ -1,9 +1,9 @@
-"""What a delta holds at its places: scales, levels and signs.
+"""Scales, levels and signs of a delta, coded at its positions.
 
-A level travels relative to what the shrink of the sparsifier would have made of it:
-``rest = level * sign(weight) + shrink / scale``, rounded.  Its size is told by the
-mean size in its row or the score of its place, and by the class of the weight; its
-sign by the weight and by its size.
+A level is coded relative to the level that the shrink of a penalty would have caused:
+``rest = level * sign(weight) + shrink / scale``, rounded.  The context of its size is
+the mean size in its row or the score of its position, and the class of the weight; that
+of its sign is the weight and the size.
 """
 
 from collections.abc import Callable
@@ -25,23 +25,23 @@ from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.spec import Indices
 
-_HALVES = 22  # bits cut off a float, so that halves of an octave are left
+_HALVES = 22  # bits cut off a float, which leaves halves of an octave
 SIDES = 2  # the weight is alive or 0
 _HIGH, _LOW = 32, 8  # a code is an octave and an eighth of it
 _LOW_BITS = 3
-OCTAVES = 8  # classes of a level's size that signs are told apart by
+OCTAVES = 8  # classes of a level's size as a context of its sign
 
 Levels = NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entries:
-    """The places of a delta, and what is known of each before its level is read.
+    """The positions of a delta, with the context of each level.
 
     Attributes:
         rows: Its row, int64[count].
         tensors: Number of the tensor of every row of the network, uint8[rows].
-        scores: Score of its place, uint8[count].
+        scores: Score of its position, uint8[count].
         signs: 1, or -1 where the weight is negative, int16[count].
         alive: Whether the weight is other than 0, bool[count].
         contexts: Class of its weight, int64[count]; 0 without weights.
@@ -58,7 +58,7 @@ class Entries:
 def look_up(
     flags: CodingFlags, side_info: SideInformation, indices: Indices, scores: Class
 ) -> Entries:
-    """Return what is known of the entries at ``indices``."""
+    """Return the contexts of the entries at ``indices``."""
     shape = side_info.layout
     counts = shape.row_counts(indices)
     contexts = np.zeros(len(indices), dtype=np.int64)
@@ -96,11 +96,11 @@ class Coded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How levels become symbols.
+    """The map from levels to symbols.
 
     Attributes:
         alphabet: Symbols of sizes.
-        shift: What the shrink made of each level, int16[count].
+        shift: The shrink of each entry in levels, int16[count].
     """
 
     alphabet: Alphabet
@@ -115,13 +115,13 @@ def code_levels(
     levels: Levels | None,
     observer: Callable[[str], None] = lambda part: None,
 ) -> Coded:
-    """Write levels, or read what of them is not raw.
+    """Encode or decode levels, except their raw bits.
 
     Args:
         coder: Either end.
         flags: Contexts to use.
-        entries: What is known of each.
-        scale: How a level becomes a symbol.
+        entries: Context of each.
+        scale: The map from levels to symbols.
         levels: int16[count] to write, or None to read.
         observer: Called with the name of each part that has been coded.
     """
@@ -142,10 +142,10 @@ def code_levels(
 
 
 def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
-    """Return the context of each sign: whether the weight is 0, size, class of it.
+    """Return the context of each sign: weight other than 0, size, class of weight.
 
     Args:
-        entries: What is known of all entries.
+        entries: Contexts of all entries.
         octaves: Size class of those whose sign is coded.
         chosen: Their numbers.
     """
@@ -156,10 +156,10 @@ def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
 def num_modelled(
     flags: CodingFlags, lanes: int, symbols: Class, alphabet: Alphabet
 ) -> int:
-    """Return how many signs are coded: none without context, else all but a few.
+    """Return the number of signs that are coded: none without context, else nearly all.
 
-    The first states of the lanes hold bits for nothing, so as many of the last signs
-    travel raw as are needed to fill them.
+    The first states of the lanes have room for raw bits at no cost, so as many of the
+    last signs are raw as fill them.
     """
     if not flags.base:
         return 0
@@ -175,7 +175,7 @@ def _code_sizes(
     alphabet: Alphabet,
     symbols: Class | None,
 ) -> Class:
-    """Code a symbol for each entry, after the classes of rows if they have some."""
+    """Code a symbol for each entry, after the classes of rows if the flags say so."""
     if flags.row_sizes:
         counts = np.bincount(entries.rows, minlength=len(entries.tensors))
         filled = np.flatnonzero(counts)
@@ -196,7 +196,7 @@ def _code_sizes(
 
 
 def _check_sizes(found: Class, wanted: Class) -> None:
-    """Refuse classes that the levels do not have: equal levels have equal bytes."""
+    """Refuse classes that contradict the levels: equal levels have equal bytes."""
     if not np.array_equal(wanted, found):
         detail = "the class of a row is not that of its levels"
         raise PayloadError(Reason.BAD_VALUE, "delta.values", detail)
@@ -205,18 +205,18 @@ def _check_sizes(found: Class, wanted: Class) -> None:
 def _contexts(
     flags: CodingFlags, entries: Entries, classes: Class, number: int
 ) -> tuple[Ints, tuple[int, ...]]:
-    """Return the context of each entry's size, and how many there are of each part.
+    """Return the context of each entry's size, and the number of values of each part.
 
     Args:
         flags: Whether the weight is a context, too.
-        entries: What is known of each.
-        classes: Class of each by its row or its place.
-        number: How many such classes there are.
+        entries: Context of each.
+        classes: Class of each by its row or its position.
+        number: Number of such classes.
     """
     contexts = classes.astype(np.int64)
     if not flags.weight_context:
         return contexts, (number,)
-    # The weight tells more than the place, so it comes first.
+    # The weight is the more informative part, so it comes first.
     return contexts + number * entries.contexts, (COARSE, number)
 
 

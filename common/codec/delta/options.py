@@ -1,4 +1,4 @@
-"""How a delta was coded: one number of its header."""
+"""Coding flags of a delta: the contexts and parts that it is coded with."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ _FLAGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodingFlags:
-    """What a delta is coded with; on the wire one bit each, in this order.
+    """Contexts and parts of a coded delta; on the wire one bit each, in this order.
 
     Attributes:
         base: Whether the broadcast weights are context.
-        known_positions: Whether the mask is known, so that no positions travel.
+        known_positions: Whether both ends know the mask, so no positions are sent.
         columns: Whether columns have classes.
-        row_sizes: Whether rows have classes by mean level; else levels are told apart
-            by the score of their place.
-        weight_context: Whether levels use what is known of the weight, too.
+        row_sizes: Whether rows have classes by mean level; else the context of a level
+            is the score of its position.
+        weight_context: Whether the class of the weight is a context of levels, too.
         coarse: Whether classes of rows and columns are whole octaves, not halves.
         no_classes: Whether neither rows nor columns have classes, which do not pay in
             small messages.
@@ -54,30 +54,30 @@ class CodingFlags:
 
     @staticmethod
     def unpack(value: object) -> "CodingFlags":
-        """Return the flags of a number; refuse what contradicts itself."""
+        """Return the flags of a number; refuse flags that contradict each other."""
         number = integer(value, _FIELD, 0, (1 << len(_FLAGS)) - 1)
         given = {flag: bool(number >> bit & 1) for bit, flag in enumerate(_FLAGS)}
         flags = CodingFlags(**given)
         if flags.weight_context and not flags.base:
-            detail = f"{number}: a context on top of weights that are none"
+            detail = f"{number}: weight_context without base"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
         classes = flags.columns or flags.coarse
         without = flags.known_positions or flags.no_classes
         if (without and classes) or (flags.known_positions and flags.no_classes):
-            detail = f"{number}: classes of positions that do not travel"
+            detail = f"{number}: classes of positions that are not coded"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
         return flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What is known of a body before its first symbol.
+    """The header of a delta: known before the first symbol of its body.
 
     Attributes:
         flags: Contexts to use.
         values: Kind of values.
         count: Number of entries.
-        shrink: What the sparsifier took off every weight, or 0.
+        shrink: Amount that a penalty took off every weight, or 0.
     """
 
     flags: CodingFlags

@@ -1,9 +1,9 @@
-"""Where a delta has entries: a bit for each place, in the contexts that both ends hold.
+"""Positions of the entries of a delta: a bit for each, with context modelling.
 
-Rows and columns have classes by their odds of an entry, which travel.  As an update
-is about a sum of outer products, the odds of a place are those of its row times those
-of its column over those of its tensor: the *score* adds their logarithms.  A place is
-told by its score and by what is known of its weight.
+Rows and columns have classes by their odds of an entry, which are sent.  As an update
+is about a sum of outer products, the odds of a position are those of its row times
+those of its column over those of its tensor: the *score* adds their logarithms.  The
+context of a position is its score and the class of its weight in the base.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from fedprune.common.codec.layout import TENSORS, Layout
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.spec import Indices, Mask
 
-SCORES = 64  # classes of a place by row and column
+SCORES = 64  # classes of a position by row and column
 _MIDDLE = 8  # score of a row of class 0 in a column of mean class
 
 _FIELD = "delta.positions"
@@ -40,12 +40,12 @@ def code_positions(
     count: int,
     mask: Mask | None,
 ) -> tuple[Indices, Class]:
-    """Write the positions of a mask, or read them.
+    """Encode the positions of a mask, or decode them.
 
     Args:
         coder: Either end.
         flags: Contexts to use.
-        side_info: What both ends hold.
+        side_info: Side information of both ends.
         count: Number of entries.
         mask: bool[size] to write, or None to read.
 
@@ -56,8 +56,8 @@ def code_positions(
     if flags.no_classes:
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
-        layout = _Layout(rows=any_row, scores=scores, count=count)
-        bits = _code_bits(coder, flags, side_info, layout, mask)
+        known = _PositionClasses(rows=any_row, scores=scores, count=count)
+        bits = _code_bits(coder, flags, side_info, known, mask)
         indices = np.flatnonzero(bits)
         return indices, scores[indices]
     rows, columns = classes_of(mask, shape, flags)
@@ -67,8 +67,8 @@ def code_positions(
     else:
         columns = np.zeros(0, dtype=np.uint8)
     scores = scores_of(rows, columns, shape)
-    layout = _Layout(rows=rows, scores=scores, count=count)
-    bits = _code_bits(coder, flags, side_info, layout, mask)
+    known = _PositionClasses(rows=rows, scores=scores, count=count)
+    bits = _code_bits(coder, flags, side_info, known, mask)
     indices = np.flatnonzero(bits)
     _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
     if flags.columns:
@@ -77,12 +77,12 @@ def code_positions(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Layout:
-    """How entries lie, as far as both ends know before their bits.
+class _PositionClasses:
+    """Classes and scores that are the contexts of the bits of positions.
 
     Attributes:
         rows: Class of each row by its share of entries, uint8[rows].
-        scores: Score of each place, uint8[size].
+        scores: Score of each position, uint8[size].
         count: Number of entries.
     """
 
@@ -106,7 +106,7 @@ def classes_of(
 
 
 def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
-    """Return the score of each place, uint8[size]: 0 in an empty row or column.
+    """Return the score of each position, uint8[size]: 0 in an empty row or column.
 
     Else ``row + column - mean column of the tensor + 8``, within 1..63, all classes;
     without columns ``row``.
@@ -138,32 +138,32 @@ def _code_bits(
     coder: Coder,
     flags: CodingFlags,
     side_info: SideInformation,
-    layout: _Layout,
+    known: _PositionClasses,
     mask: Mask | None,
 ) -> Mask:
-    """Code a bit for each place of the rows that are neither empty nor full."""
-    shape, rows, scores = side_info.layout, layout.rows, layout.scores
+    """Code a bit for each position of the rows that are neither empty nor full."""
+    shape, rows, scores = side_info.layout, known.rows, known.scores
     full = rows == full_class(flags.resolution)
     open_rows = (rows != EMPTY) & ~full
-    reference, number = side_info.places(flags)
+    reference, number = side_info.position_classes(flags)
     contexts: NDArray[np.integer] = scores
     if reference is not None:
         contexts = reference.astype(np.uint32)
         contexts *= np.uint32(SCORES)
         contexts += scores
-    model = BitModel((number, SCORES), ones=(layout.count, shape.size))
+    model = BitModel((number, SCORES), ones=(known.count, shape.size))
     if np.all(open_rows):
         bits = None if mask is None else mask.view(np.uint8)
         return coder.code(model, contexts, bits).view(np.bool_)
     out: Mask = np.repeat(full, shape.lengths)
-    places = np.repeat(open_rows, shape.lengths)
-    bits = None if mask is None else mask[places].view(np.uint8)
-    out[places] = coder.code(model, contexts[places], bits).view(np.bool_)
+    positions = np.repeat(open_rows, shape.lengths)
+    bits = None if mask is None else mask[positions].view(np.uint8)
+    out[positions] = coder.code(model, contexts[positions], bits).view(np.bool_)
     return out
 
 
 def _check_rows(counts: Ints, rows: Class, shape: Layout, resolution: int) -> None:
-    """Refuse classes that the mask does not have: equal masks have equal bytes."""
+    """Refuse classes that contradict the mask: equal masks have equal bytes."""
     if not np.array_equal(density_classes(counts, shape.lengths, resolution), rows):
         detail = "the class of a row is not that of its entries"
         raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)

@@ -1,7 +1,7 @@
-"""A sparse delta on the grid on which it travels.
+"""Quantisation of a sparse delta: value formats, scales and levels.
 
 =======  ==============================  =========================================
-values   grid                            error of an entry
+values   quantisation grid               error of an entry
 =======  ==============================  =========================================
 float32  none                            0
 int8     127 levels, a scale for a row   half a step: 0.0043 of the row's largest
@@ -12,14 +12,14 @@ Scales come out of a fixed ladder of 255 steps, ``ladder[c] = 2 ** ((c - 225) / 
 for codes c = 1..255, from 2**-28 to 2**3.75.  They are built from eight float32
 mantissas and ``ldexp``, so they are the same bits on every platform, finite and above
 zero: no message can hold a scale that is NaN, zero or subnormal.  A row takes the
-smallest step with ``rowmax / levels <= step``; a tensor the one that is nearest to
-what it wants (a tie goes down), or the first that has 127 levels for its largest
+smallest step with ``rowmax / levels <= step``; a tensor the one nearest to the step of
+its target error (a tie goes down), or the first that has 127 levels for its largest
 entry.  A uniform error of half a step is ``step**2 / 12`` on average, so the step of
 a target error t is ``rms * sqrt(12 * t)``.
 
 Rows below the ladder lose at most 2**-29 an entry; entries above its end are clipped.
-Entries that round to 0 are not sent.  What is lost stays in the residual, because the
-caller subtracts the dequantised delta (error feedback).
+Entries that round to 0 are not sent.  The quantisation error stays in the residual,
+because the caller subtracts the dequantised delta (error feedback).
 """
 
 from dataclasses import dataclass
@@ -39,13 +39,13 @@ TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the defa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueFormat:
-    """One kind of values.
+    """A value format: how the values of a delta are quantised and encoded.
 
     Attributes:
         code: Its number on the wire.
         top: Largest level; 0 = floats.
-        per: What shares one scale.
-        bits: About what a value costs, its sign included.
+        per: The entries that share one scale.
+        bits: Estimated bits of a value, its sign included.
     """
 
     code: int
@@ -88,14 +88,14 @@ def quantise_delta(
     values: str,
     target_error: float = TARGET_ERROR,
 ) -> QuantisedDelta:
-    """Return the delta on its grid; see the module for the rule and the error.
+    """Return the quantised delta; the module docstring gives the rule and the error.
 
     Ties of the rounding go to the even level.
 
     Args:
-        delta: What is to be sent; ``delta.size`` must be ``spec.size``.
+        delta: Entries to send; ``delta.size`` must be ``spec.size``.
         spec: Shapes of the network.
-        values: A kind of ``VALUES``.
+        values: A value format of ``VALUES``.
         target_error: For "step": share of a tensor's energy that may be lost, > 0.
 
     Raises:
@@ -108,16 +108,19 @@ def quantise_delta(
             f"the delta holds {len(bad)} values that are not finite, first in {tensor}"
         )
         raise DataError(msg)
-    grid = VALUE_FORMATS[values]
-    if grid.per == "nothing":
+    value_format = VALUE_FORMATS[values]
+    if value_format.per == "nothing":
         return _floats(delta)
     counts = scale_counts(delta.indices, spec, values)
-    if grid.per == "row":
-        codes = _row_codes(np.abs(delta.values), counts, grid.top)
+    if value_format.per == "row":
+        codes = _row_codes(np.abs(delta.values), counts, value_format.top)
     else:
-        codes = _tensor_codes(np.abs(delta.values), counts, grid.top, target_error)
+        codes = _tensor_codes(
+            np.abs(delta.values), counts, value_format.top, target_error
+        )
     scales = np.repeat(LADDER[codes], counts)
-    levels = np.clip(np.rint(delta.values / scales), -grid.top, grid.top)
+    top = value_format.top
+    levels = np.clip(np.rint(delta.values / scales), -top, top)
     sent = levels != 0
     indices = delta.indices[sent]
     codes[scale_counts(indices, spec, values) == 0] = 0
@@ -131,7 +134,7 @@ def quantise_delta(
 
 
 def value_bits(values: str) -> float:
-    """Return about how many bits an entry of this kind costs besides its place.
+    """Return the estimated bits of a value of this format, without its position.
 
     1.5 would be nearer for "step": docs/decisions.md, "Entries are chosen by energy".
     """
@@ -139,7 +142,7 @@ def value_bits(values: str) -> float:
 
 
 def dequantise_delta(q: QuantisedDelta, spec: ModelSpec) -> SparseDelta:
-    """Return the delta that a quantised one stands for: level times scale, float32."""
+    """Return the dequantised delta: level times scale, float32."""
     if VALUE_FORMATS[q.kind].per == "nothing":
         values = q.values.astype(np.float32)
     else:
@@ -158,17 +161,17 @@ def check_levels(q: QuantisedDelta, spec: ModelSpec) -> tuple[str, str] | None:
     filled = scale_counts(q.indices, spec, q.kind) > 0
     odd = np.flatnonzero(filled != (q.scales > 0))
     if len(odd):
-        place = int(odd[0])
+        number = int(odd[0])
         by_row = VALUE_FORMATS[q.kind].per == "row"
-        tensor = tensor_of_row(spec, place) if by_row else spec.tensors[place].name
-        entries = "entries" if filled[place] else "no entries"
+        tensor = tensor_of_row(spec, number) if by_row else spec.tensors[number].name
+        entries = "entries" if filled[number] else "no entries"
         what = "row" if by_row else "tensor"
-        return tensor, f"a {what} with {entries} has scale code {q.scales[place]}"
+        return tensor, f"a {what} with {entries} has scale code {q.scales[number]}"
     return None
 
 
 def scale_counts(indices: Indices, spec: ModelSpec, values: str) -> Indices:
-    """Return how many of the positions share each scale, int64[rows or tensors]."""
+    """Return the number of positions that share each scale, int64[rows or tensors]."""
     if VALUE_FORMATS[values].per == "row":
         return entries_per_row(indices, spec)
     sizes = np.array([0, *(tensor.size for tensor in spec.tensors)], dtype=np.int64)
@@ -214,7 +217,7 @@ def _tensor_codes(
 
 
 def _parts(counts: Indices) -> tuple[Indices, Indices]:
-    """Return which parts hold an entry, and where these start."""
+    """Return the numbers of the parts that have an entry, and their starts."""
     filled = np.flatnonzero(counts)
     return filled, (np.cumsum(counts) - counts)[filled]
 

@@ -1,4 +1,4 @@
-"""What both ends hold before a message is read."""
+"""Side information: all that both ends of the codec know before a message is read."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,18 +10,18 @@ from fedprune.common.codec.entropy.contexts import FLOATS, Class, float_classes
 from fedprune.common.codec.layout import Layout
 from fedprune.common.spec import Mask, ModelSpec, Vector
 
-_QUARTERS = 21  # bits cut off a float, so that quarters of an octave are left
+_QUARTERS = 21  # bits cut off a float, which leaves quarters of an octave
 
 
 @dataclass(frozen=True, kw_only=True)
 class SideInformation:
-    """What server and client both hold; who codes many messages by it keeps it.
+    """Layout, base and weight mask, which server and client both know.
 
-    Classes of it are found once.
+    Its classes are computed once, so one object serves many messages.
 
     Attributes:
         layout: Rows and columns of the network.
-        base: The decoded broadcast that the delta starts from, float32[size].
+        base: The decoded broadcast that the delta is encoded against, float32[size].
         mask: The agreed weight mask, bool[size], or None.
     """
 
@@ -33,13 +33,13 @@ class SideInformation:
     def of(
         spec: ModelSpec, base: Vector, *, mask: Mask | None = None
     ) -> "SideInformation":
-        """Return what is held by the shapes of a network."""
+        """Return the side information of a network of these shapes."""
         return SideInformation(layout=Layout(spec), base=base, mask=mask)
 
-    def places(self, flags: CodingFlags) -> tuple[Class | None, int]:
-        """Return the class of each place by what is known of it, and their number.
+    def position_classes(self, flags: CodingFlags) -> tuple[Class | None, int]:
+        """Return the class of each position by its weight in the base, uint8[size].
 
-        None stands for a single class.
+        With it the number of classes; None stands for a single class.
         """
         if not flags.base:
             return None, 1
@@ -47,7 +47,7 @@ class SideInformation:
 
     @cached_property
     def any_weight(self) -> bool:
-        """Whether a weight of the base is other than 0."""
+        """True if a weight of the base is other than 0."""
         return bool(np.any(self.base))
 
     @cached_property

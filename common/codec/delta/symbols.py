@@ -1,4 +1,4 @@
-"""How the size of a level becomes a symbol and raw bits."""
+"""Alphabets: the size of a level as a symbol and raw bits."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Alphabet:
         return np.take(table.astype(np.uint8), sizes)
 
     def octaves(self, symbols: Class) -> Class:
-        """Return the size class of each symbol > 0 that signs are told apart by."""
+        """Return the size class of each symbol > 0, a context of its sign."""
         octaves: Class = log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
         return octaves[symbols]
 
@@ -61,7 +61,7 @@ def integers(top: int) -> Alphabet:
     """Return the alphabet of sizes 0..top, top <= 32767.
 
     Below 16 a size is its own symbol; above, an octave has eight symbols and the low
-    bits travel raw.
+    bits are raw.
 
     >>> alphabet = integers(254)
     >>> alphabet.symbols, alphabet.split(np.array([3, 16, 17, 40, 254])).tolist()

@@ -1,1 +1,1 @@
-"""Entropy coding: rANS, adaptive models, raw bits; knows nothing of updates."""
+"""Entropy coding: rANS, adaptive context models, raw bits; independent of updates."""

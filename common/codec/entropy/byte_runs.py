@@ -1,4 +1,4 @@
-"""Runs of bytes inside a message, coded byte by byte if that makes them shorter.
+"""Sections of bytes inside a message, entropy coded if that makes them shorter.
 
 section    bool coded, bin data: the bytes themselves if not coded
 
@@ -23,29 +23,29 @@ from fedprune.common.errors import PayloadError, Reason
 
 _NIBBLE, _HALF = 16, 4  # values, and bits, of half a byte
 _PARTS = 16
-_LANE = 10  # log2 of the bytes of a lane: no stream is short for its bytes
+_LANE = 10  # log2 of the bytes of a lane: states are a small part of a stream
 _LEAST = 8  # lanes
 
 
-def squeeze(raw: bytes) -> tuple[bool, bytes]:
-    """Return whether coding made some bytes shorter, and the shorter ones."""
+def encode_section(raw: bytes) -> tuple[bool, bytes]:
+    """Return whether the bytes are coded, and the shorter of both forms."""
     writer = Encoder(_lanes(len(raw)))
     _code(writer, _parts(len(raw)), np.frombuffer(raw, dtype=np.uint8))
     found = close_stream(writer)
     return (True, found) if len(found) < len(raw) else (False, raw)
 
 
-def unsqueeze(data: bytes, field: str, expected: int, *, coded: bool) -> bytes:
+def decode_section(data: bytes, field: str, expected: int, *, coded: bool) -> bytes:
     """Return the ``expected`` bytes of a section; trust nothing in ``data``.
 
     Args:
         data: The section.
         field: Its name.
-        expected: Bytes that it stands for.
+        expected: Size of the decoded bytes.
         coded: Whether they are coded.
 
     Raises:
-        PayloadError: If the section holds another number of bytes, or is no stream.
+        PayloadError: If the section has another size, or is not a valid stream.
     """
     if not coded:
         if len(data) != expected:
@@ -55,7 +55,7 @@ def unsqueeze(data: bytes, field: str, expected: int, *, coded: bool) -> bytes:
     if len(data) >= expected:
         detail = f"{len(data)} coded bytes for {expected}; want fewer"
         raise PayloadError(Reason.BAD_SIZE, field, detail)
-    # Refuses a size that is a lie before anything of that size is made.
+    # Refuses a false size before anything of that size is allocated.
     decoder = open_stream(data, _lanes(expected), field)
     try:
         found = _code(decoder, _parts(expected), None)
@@ -77,7 +77,7 @@ def _parts(size: int) -> Class:
 
 
 def _code(coder: Coder, parts: Class, raw: Class | None) -> Class:
-    number = int(parts.max(initial=0)) + 1  # others would only take time
+    number = int(parts.max(initial=0)) + 1  # more contexts would only cost time
     high = None if raw is None else raw >> np.uint8(_HALF)
     high = coder.code(SymbolModel(_NIBBLE, (number,)), parts, high)
     contexts = high.astype(np.int64) * number + parts

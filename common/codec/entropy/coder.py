@@ -1,8 +1,8 @@
-"""One interface for both ends: ``code`` writes symbols, or reads and returns them.
+"""The entropy coder, one interface for both ends: ``code`` encodes or decodes symbols.
 
-The walk over a message is written once (``body.py``); it asks a coder for every
-symbol and takes what comes back, so the two ends cannot disagree on the order.  A
-stream is the states and words of a coder as bytes.
+The walk over a message is written once (``body.py``) and passes every symbol through a
+coder, which returns it, so the two ends cannot disagree on the order.  A stream is the
+states and words of a coder as bytes.
 """
 
 from typing import Protocol
@@ -32,7 +32,7 @@ _BITS = {BitModel: BIT_SHARES, SymbolModel: SYMBOL_SHARES}
 
 
 class Coder(Protocol):
-    """What a walk asks of either end.
+    """An encoder or a decoder, as the walk over a message uses it.
 
     Attributes:
         lanes: Number of lanes.
@@ -43,12 +43,12 @@ class Coder(Protocol):
     def code(
         self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
     ) -> Symbols:
-        """Write ``symbols``, or read as many as there are contexts; return them."""
+        """Encode ``symbols``, or decode one for each context; return them."""
         ...
 
 
 class Encoder:
-    """Collects the symbols of a message and the shares that they are coded with."""
+    """Collects the symbols of a message and the shares of their models."""
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -67,11 +67,11 @@ class Encoder:
         return symbols
 
     def finish(self, raw: Words) -> tuple[NDArray[np.uint32], Words]:
-        """Return states and words; ``raw`` is what the lanes begin with."""
+        """Return states and words; ``raw`` are the bits in the first states."""
         return encode_runs(self.runs, raw)
 
     def ideal_bits(self) -> float:
-        """Return the code length of what was written under its own shares."""
+        """Return the code length of the symbols under the shares of their models."""
         return sum(
             run.bits * len(run.pairs) - float(np.log2(run.pairs >> 16).sum())
             for run in self.runs
@@ -79,7 +79,7 @@ class Encoder:
 
 
 class Decoder:
-    """Takes the symbols of a message off its states and words."""
+    """Decodes the symbols of a message from its states and words."""
 
     def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
         self.lanes = len(states)
@@ -103,7 +103,7 @@ class Decoder:
         return self._reader.words_taken
 
     def finish(self) -> Words:
-        """Return what the lanes began with; see ``Reader.finish``."""
+        """Return the raw bits of the first states; see ``Reader.finish``."""
         return self._reader.finish()
 
     def _read(self, model: Model, contexts: NDArray[np.integer]) -> Symbols:
@@ -118,11 +118,11 @@ class Decoder:
 
 
 def close_stream(writer: Encoder, first: Words | None = None) -> bytes:
-    """Return what a writer collected.
+    """Return the stream of an encoder.
 
     Args:
-        writer: It is done.
-        first: What its lanes begin with, uint16[lanes]; None = zeros.
+        writer: The encoder, with all symbols.
+        first: Raw bits in the first states, uint16[lanes]; None = zeros.
     """
     if first is None:
         first = np.zeros(writer.lanes, dtype=np.uint16)
@@ -131,10 +131,10 @@ def close_stream(writer: Encoder, first: Words | None = None) -> bytes:
 
 
 def open_stream(data: bytes, lanes: int, field: str) -> Decoder:
-    """Return a coder on a stream, whose number of lanes the receiver knows.
+    """Return a decoder of a stream, whose number of lanes the receiver knows.
 
     Raises:
-        PayloadError: If these are no such states and words.
+        PayloadError: If the bytes are not states of these lanes and whole words.
     """
     head = _STATE.itemsize * lanes
     if len(data) < head or (len(data) - head) % _WORD.itemsize:
@@ -149,11 +149,11 @@ def open_stream(data: bytes, lanes: int, field: str) -> Decoder:
 
 
 def end_stream(decoder: Decoder, field: str) -> None:
-    """Refuse words that are left over, and lanes that did not begin with zeros.
+    """Refuse a stream with words left over, or lanes that did not begin with zeros.
 
     Raises:
-        PayloadError: If there are some.
+        PayloadError: If it has either.
     """
     if np.any(decoder.finish()):
-        detail = "a lane begins with bits that mean nothing"
+        detail = "a lane begins with unused bits other than 0"
         raise PayloadError(Reason.BAD_VALUE, field, detail)

@@ -1,4 +1,4 @@
-"""Classes of rows, columns, levels and floats: the contexts of the update coder.
+"""Classes of rows, columns, levels and floats: the contexts of the entropy coder.
 
 Integers only, so that both ends agree on every platform: logarithms are read off the
 bits of a number, floats off their bit patterns.
@@ -17,7 +17,7 @@ EMPTY = 0  # class of a row or column without an entry
 DENSITIES = 25  # classes of rows and columns: empty, 23 by odds, full
 SIZES = 32  # classes of rows, by mean level
 _EVEN = 20  # density class of a row that is half full
-_SAMPLE = 1 << 14  # floats that a mean is taken of
+_SAMPLE = 1 << 14  # floats that a mean is computed from
 _FINE = 8  # bits of a logarithm's fraction
 
 FLOATS = 32  # classes of a float, steps of a quarter of an octave
@@ -42,7 +42,7 @@ def log2_steps(numbers: NDArray[np.integer], steps: int) -> Indices:
 
 
 def full_class(resolution: int) -> int:
-    """Return the class of a full row: one above the others of this grain."""
+    """Return the class of a full row: one above the others of this resolution."""
     return -(-(DENSITIES - 2) // resolution) + 1
 
 
@@ -51,7 +51,7 @@ def density_classes(counts: Indices, lengths: Indices, resolution: int) -> Class
 
     Args:
         counts: Entries of each row.
-        lengths: Places of each row.
+        lengths: Positions of each row.
         resolution: Half octaves of a class, >= 1.
     """
     odds = log2_steps(2 * counts + 1, 2) - log2_steps(2 * (lengths - counts) + 1, 2)
@@ -71,7 +71,7 @@ def size_classes(sums: Indices, counts: Indices) -> Class:
 def float_classes(
     values: Vector, bounds: Indices, *, shift: int, classes: int
 ) -> Class:
-    """Return the class of each float: 0 for zero, else its size against its part.
+    """Return the class of each float: 0 for zero, else its size relative to its part.
 
     The bit pattern of a float, cut below ``shift`` bits, is a logarithm in steps of
     ``2**(shift - 23)`` octaves; the class is its distance from the mean of the part
@@ -79,7 +79,7 @@ def float_classes(
 
     Args:
         values: float32[n].
-        bounds: Where each part starts, and the end.
+        bounds: Start of each part, and the end.
         shift: Bits of the pattern that are cut off, 16..23.
         classes: Number of classes, zero included.
     """

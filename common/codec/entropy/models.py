@@ -1,14 +1,14 @@
-"""Adaptive models: both ends count the symbols they have seen, so no table travels.
+"""Adaptive context models: both ends count the symbols seen, so no table is sent.
 
 Symbols come in blocks.  The shares of a block follow from the counts of the blocks
 before it: ``share(context) = (count + WEIGHT * share(parent)) / (total + WEIGHT)``,
 where the parent of a context leaves out its last part, and the parent of all is
-uniform.  So a context that was never seen costs what its parent knows, not a table.
+uniform.  A context that was never seen starts with the shares of its parent.
 Source: the blending of PPM, Witten et al. 1984, with the fixed weight of a Dirichlet
 prior: half a symbol for each of the alphabet (Krichevsky and Trofimov 1981).
 
-All numbers are integers; they are held in doubles, which divide faster.  Products stay
-below 2**53 and every quotient is rounded down, so every platform finds the same.
+All numbers are integers, stored in doubles, which divide faster.  Products stay
+below 2**53 and every quotient is rounded down, so every platform computes the same.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ BIT_SHARES = 15  # bits of precision for an alphabet of two
 SYMBOL_SHARES = 13  # and for a larger one
 
 _ONE = 1 << 24  # a share of 1 on the way from parent to child
-_BIT_WEIGHT = 4  # bits that the parent's share counts as
-_GROWTH = 16  # a block is at most a 1 / _GROWTH of what came before it
+_BIT_WEIGHT = 4  # weight of the parent's share, in bits
+_GROWTH = 16  # a block has at most 1 / _GROWTH of the symbols before it
 _SMALLEST = 16  # symbols of a block
 _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
 
@@ -33,8 +33,8 @@ class BitModel:
     """Counts of bits in nested contexts.
 
     Args:
-        contexts: Sizes of the parts of a context, the most telling first; a context is
-            ``(part_0 * size_1 + part_1) * size_2 + ...``.
+        contexts: Sizes of the parts of a context, the most informative first; a context
+            is ``(part_0 * size_1 + part_1) * size_2 + ...``.
         ones: (ones, all) that are expected before anything was seen.
     """
 
@@ -87,7 +87,7 @@ class SymbolModel:
     def __init__(self, symbols: int, contexts: tuple[int, ...]) -> None:
         self.symbols = symbols
         self._sizes = contexts
-        self._weight = symbols // 2  # symbols that the parent's share counts as
+        self._weight = symbols // 2  # of the parent's share, in symbols
         self._counts = np.zeros((prod(contexts), symbols))
 
     def shares(self) -> Shares:
@@ -102,7 +102,7 @@ class SymbolModel:
             shares = np.floor((counts * _ONE + self._weight * parents) / totals)
         room = (1 << SYMBOL_SHARES) - self.symbols
         found = 1 + np.floor(shares * room / _ONE)
-        # Rounding down leaves a rest, for the largest share, the first of equals.
+        # The rest of rounding down goes to the largest share, the first of equals.
         largest = np.argmax(found, axis=1)
         rest = (1 << SYMBOL_SHARES) - found.sum(axis=1)
         found[np.arange(len(found)), largest] += rest
@@ -126,7 +126,7 @@ Model = BitModel | SymbolModel
 def cells_of(
     model: Model, contexts: NDArray[np.integer], symbols: NDArray[np.uint8]
 ) -> NDArray[np.intp]:
-    """Return the place of each symbol in the counts of a model."""
+    """Return the index of each symbol in the counts of a model."""
     cells = contexts.astype(np.intp)
     cells *= model.symbols
     cells += symbols

@@ -1,16 +1,16 @@
-"""A range coder in the form of rANS: many lanes, one step of numpy for all of them.
+"""rANS, a range coder: many lanes, one step of numpy for all of them.
 
 A *lane* is an integer state ``x`` with ``2**16 <= x < 2**32``; symbol ``i`` of a run
 belongs to lane ``i mod lanes``.  A symbol with share ``f / 2**bits`` and ``c`` = sum
-of the shares in front of it is taken off a state by::
+of the shares in front of it is decoded from a state by::
 
     slot = x mod 2**bits;  x = f * (x >> bits) + slot - c
     if x < 2**16: x = x << 16 | next word          # lanes in order
 
 The encoder does the inverse from the last symbol to the first, so the decoder reads
-forward.  A state begins as ``2**16 + raw``, with 16 bits of ``raw`` for free: what no
-model can shorten travels there first.  Source: Duda 2013, arXiv:1311.2540; lanes
-after Giesen 2014, arXiv:1402.3392.
+forward.  A state begins as ``2**16 + raw``, with 16 bits of ``raw`` at no cost: bits
+that no model can shorten are stored there first.  Source: Duda 2013, arXiv:1311.2540;
+lanes after Giesen 2014, arXiv:1402.3392.
 """
 
 from dataclasses import dataclass
@@ -42,11 +42,11 @@ class Run:
 
 
 def encode_runs(runs: list[Run], raw: Words) -> tuple[NDArray[np.uint32], Words]:
-    """Return the first states that a decoder needs, and the words after them.
+    """Return the states that a decoder starts with, and the words after them.
 
     Args:
         runs: All symbols, in the order in which they are read.
-        raw: What each lane begins with, uint16[lanes].
+        raw: Raw bits that each lane begins with, uint16[lanes].
     """
     lanes = len(raw)
     # Doubles hold integers below 2**53 exactly, and divide faster than integers.
@@ -70,7 +70,7 @@ _PIECE = 1 << 14  # symbols whose shares are turned into doubles at a time
 def _push(
     states: NDArray[np.float64], run: Run, part: slice, words: list[Words]
 ) -> None:
-    """Put whole steps of a run, or its last one, onto the states, the last first."""
+    """Encode whole steps of a run, or its last one, into the states, last first."""
     x = states[: part.stop - part.start]
     pairs = run.pairs[part].reshape(-1, len(x))
     shares = (pairs >> 16).astype(np.float64)
@@ -96,7 +96,7 @@ def _push(
 
 
 class Reader:
-    """States and words of a message; takes runs off them in order."""
+    """States and words of a message; decodes runs from them in order."""
 
     def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
         self._states = states.astype(np.uint32)
@@ -169,32 +169,32 @@ class Reader:
             row = rows[at : at + lanes]
             x = self._states[: len(row)]
             slot = x & np.uint32((1 << bits) - 1)
-            place = row.copy()
+            index = row.copy()
             step = first
             while step:  # the last entry that is not above the slot
-                place += (flat[place + step] <= slot) * step
+                index += (flat[index + step] <= slot) * step
                 step >>= 1
-            out[at : at + lanes] = place - row
-            start = flat[place]
+            out[at : at + lanes] = index - row
+            start = flat[index]
             x >>= bits
-            x *= flat[place + 1] - start
+            x *= flat[index + 1] - start
             x += slot - start
             self._refill(x)
         return out
 
     def finish(self) -> Words:
-        """Return what each lane began with; refuse words that nobody took."""
+        """Return the raw bits of each lane; refuse words that are left over."""
         if self._next != len(self._words):
             detail = f"{len(self._words) - self._next} words are left over"
             raise PayloadError(Reason.BAD_SIZE, "delta.words", detail)
         raw = self._states - LOW
         if len(raw) and int(raw.max()) >= LOW:
-            detail = "the last states are none that an encoder begins with"
+            detail = "the last states are not states that an encoder begins with"
             raise PayloadError(Reason.BAD_VALUE, "delta.states", detail)
         return raw.astype(np.uint16)
 
     def _refill(self, x: NDArray[np.uint32]) -> None:
-        """Give words to the states that are too small, in place."""
+        """Append words to the states that are too small, in place."""
         low = (x < self._least[: len(x)]).nonzero()[0]
         if low.size:
             end = self._next + low.size

@@ -1,4 +1,4 @@
-"""Bits that no model can shorten: first in the lanes' first states, then as bytes."""
+"""Raw bits, which no model can shorten: in the first states, then as bytes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ def pack_fields(values: NDArray[np.integer], widths: NDArray[np.uint8]) -> Bits:
 
 
 def unpack_fields(bits: Bits, widths: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the fields that ``pack_fields`` made bits of, uint8[n]."""
+    """Return the fields that ``pack_fields`` packed, uint8[n]."""
     values = np.zeros(len(widths), dtype=np.uint8)
     start = 0
     for width in range(1, _MOST + 1):
@@ -38,14 +38,14 @@ def unpack_fields(bits: Bits, widths: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def split_raw(data: bytes, lanes: int) -> tuple[Words, bytes]:
-    """Return what the lanes begin with, and the bytes that are left over."""
+    """Return the bits that the lanes begin with, and the bytes that are left over."""
     first = data[: _WORD.itemsize * lanes]
     words = np.frombuffer(first.ljust(_WORD.itemsize * lanes, b"\0"), dtype=_WORD)
     return words.astype(np.uint16), data[_WORD.itemsize * lanes :]
 
 
 def join_raw(first: Words, rest: bytes, size: int) -> bytes:
-    """Return the ``size`` bytes that ``split_raw`` took apart.
+    """Return the ``size`` bytes that ``split_raw`` split.
 
     Raises:
         PayloadError: If there are more or fewer, or unused ones are not 0.
@@ -56,7 +56,7 @@ def join_raw(first: Words, rest: bytes, size: int) -> bytes:
         detail = f"{len(rest)} bytes; want {wanted}"
         raise PayloadError(Reason.BAD_SIZE, _FIELD, detail)
     if any(head[size:]):
-        detail = "a lane begins with bits that mean nothing"
+        detail = "a lane begins with unused bits other than 0"
         raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
     return head[:size] + rest
 

@@ -1,8 +1,8 @@
-"""Everything of a grid that goes through the coder, in its order, for both ends.
+"""The body of a grid: all that is entropy coded, in its order, for both ends.
 
-A grid is coded as what changed since a base; for a message that stands alone the base
-is a network of zeros.  Places, sizes and signs are coded as those of an update
-(``delta/positions.py``, ``delta/levels.py``), steps in front of them.
+A grid is coded as the difference from a base; for a message that stands alone the base
+is a network of zeros.  Positions, sizes and signs are coded as those of an update
+(``delta/positions.py``, ``delta/levels.py``), after the steps.
 """
 
 from collections.abc import Callable
@@ -49,10 +49,10 @@ _BYTE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What both ends hold before a grid is read.
+    """The base of a grid, which both ends know before the grid is decoded.
 
     Attributes:
-        grid: The broadcast that it is told from, in the shapes of this one.
+        grid: The broadcast that it is encoded against, in the shapes of this one.
         spec: Shapes of the network.
     """
 
@@ -61,7 +61,7 @@ class Base:
 
     @cached_property
     def side_info(self) -> SideInformation:
-        """Contexts: the weights of the base."""
+        """Side information: the weights of the base."""
         return SideInformation(
             layout=Layout(self.spec), base=grid_values(self.grid, self.spec)
         )
@@ -69,22 +69,22 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What is other than in the base.
+    """The difference of a grid from its base.
 
     Attributes:
         codes: Steps, uint8[rows].
-        places: Where levels are other than those of the base in these steps.
-        levels: Level less that of the base there, int16[count], none of them 0.
+        positions: Positions of the levels that differ from the base in these steps.
+        levels: Level minus that of the base there, int16[count], none of them 0.
     """
 
     codes: Codes
-    places: Indices
+    positions: Indices
     levels: Levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridHeader:
-    """What is known of a body before its first symbol.
+    """The header of a grid: known before the first symbol of its body.
 
     Attributes:
         flags: Contexts to use.
@@ -104,19 +104,19 @@ class GridHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridBody:
-    """What a coder returned.
+    """The body of a grid after it was encoded or decoded.
 
     Attributes:
-        alphabet: How sizes became symbols.
+        alphabet: The map from sizes to symbols.
         codes: Steps, uint8[rows].
-        places: As in ``Change``.
-        entries: What was known of each.
+        positions: As in ``Change``.
+        entries: Contexts of each.
         coded: Symbols and signs.
     """
 
     alphabet: Alphabet
     codes: Codes
-    places: Indices
+    positions: Indices
     entries: Entries
     coded: Coded
 
@@ -127,24 +127,24 @@ def nothing(spec: ModelSpec) -> Base:
 
 
 def change_between(base: Base, grid: GridWeights) -> Change:
-    """Return what a grid changes."""
+    """Return the difference of a grid from its base."""
     before = rescaled(base.grid, grid.codes, base.spec)
     moved = grid.levels.astype(np.int32) - before
-    places = np.flatnonzero(moved)
-    levels = moved[places].astype(np.int16)
-    return Change(codes=grid.codes, places=places, levels=levels)
+    positions = np.flatnonzero(moved)
+    levels = moved[positions].astype(np.int16)
+    return Change(codes=grid.codes, positions=positions, levels=levels)
 
 
 def choose_header(base: Base, change: Change) -> GridHeader:
     """Return the contexts that leave the shortest message."""
-    count = len(change.places)
+    count = len(change.positions)
     if not count:
         return GridHeader(flags=CodingFlags(), count=0, bits=0)
     bits = int(np.abs(change.levels).max()).bit_length()
-    flags, scores = choose(base.side_info, change.places, change.levels)
-    entries = look_up(flags, base.side_info, change.places, scores)
+    flags, scores = choose(base.side_info, change.positions, change.levels)
+    entries = look_up(flags, base.side_info, change.positions, scores)
     header = GridHeader(flags=flags, count=count, bits=bits)
-    scale = _scale(header, change.places)
+    scale = _scale(header, change.positions)
     flags = choose_levels(flags, entries, scale, change.levels)
     return GridHeader(flags=flags, count=count, bits=bits)
 
@@ -156,12 +156,12 @@ def code_grid(
     change: Change | None,
     observer: Observer = lambda part: None,
 ) -> GridBody:
-    """Write a grid, or read one.
+    """Encode a grid, or decode one.
 
     Args:
         coder: Either end.
-        header: What is known of it.
-        base: What both ends hold.
+        header: Its header.
+        base: The base of both ends.
         change: What to write, or None to read.
         observer: Called with the name of each part that has been coded.
     """
@@ -171,29 +171,29 @@ def code_grid(
     mask = None
     if change is not None:
         mask = np.zeros(side_info.layout.size, dtype=bool)
-        mask[change.places] = True
-    places, scores = code_positions(coder, flags, side_info, header.count, mask)
+        mask[change.positions] = True
+    positions, scores = code_positions(coder, flags, side_info, header.count, mask)
     observer("positions")
-    entries = look_up(flags, side_info, places, scores)
+    entries = look_up(flags, side_info, positions, scores)
     levels = None if change is None else change.levels
-    scale = _scale(header, places)
+    scale = _scale(header, positions)
     coded = code_levels(coder, flags, entries, scale, levels, observer)
     return GridBody(
         alphabet=scale.alphabet,
         codes=codes,
-        places=places,
+        positions=positions,
         entries=entries,
         coded=coded,
     )
 
 
-def _scale(header: GridHeader, places: Indices) -> Scale:
-    shift = np.zeros(len(places), dtype=np.int16)
+def _scale(header: GridHeader, positions: Indices) -> Scale:
+    shift = np.zeros(len(positions), dtype=np.int16)
     return Scale(alphabet=header.alphabet, shift=shift)
 
 
 def _code_steps(coder: Coder, base: Base, codes: Codes | None) -> Codes:
-    """Code which rows have another step than in the base, and which."""
+    """Code the rows whose step differs from the base, and their steps."""
     tensors = base.side_info.layout.row_tensors
     old = base.grid.codes
     bits = None if codes is None else (codes != old).view(np.uint8)
@@ -202,7 +202,7 @@ def _code_steps(coder: Coder, base: Base, codes: Codes | None) -> Codes:
     found = old.copy()
     found[changed] = coder.code(SymbolModel(CODES, (TENSORS,)), tensors[changed], new)
     if codes is None and np.any(found[changed] == old[changed]):
-        detail = "a step that changes to what it was"
+        detail = "a step that changes to itself"
         raise PayloadError(Reason.BAD_VALUE, "grid.steps", detail)
     return found
 
@@ -219,14 +219,14 @@ def raw_of(body: GridBody, change: Change) -> bytes:
 
 
 def raw_bits(body: GridBody) -> int:
-    """Return how many raw bits a message has."""
+    """Return the number of raw bits of a message."""
     mantissas = int(body.alphabet.raw[body.coded.symbols].sum(dtype=np.int64))
     signs = int(np.count_nonzero(body.coded.symbols)) - len(body.coded.negative)
     return mantissas + signs
 
 
 def levels_of(body: GridBody, bits: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return what changed at the places of a body, int32[count], 0 for none."""
+    """Return the differences at the positions of a body, int32[count]."""
     symbols = body.coded.symbols
     high, narrow = _widths(body)
     end = int(high.sum(dtype=np.int64))

@@ -1,6 +1,6 @@
-"""A grid as one message: whole, or what changed since an earlier broadcast.
+"""A grid as one message: whole, or as the change since an earlier broadcast.
 
-``grid/format.py`` gives the format; both kinds are read to the same integers.
+``grid/format.py`` gives the format; both kinds decode to the same integers.
 """
 
 from collections.abc import Callable
@@ -40,13 +40,13 @@ Observer = Callable[[str, int], None]
 
 _BODY = 5  # flags, count, bits, stream, raw
 _BASE = 2  # round and name of the base
-_ENTRY = 8  # bytes, more than a place and its level can take
+_ENTRY = 8  # bytes, more than a position and its level need
 _FRAME = 1 << 14  # more than the lanes and fields of a small network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseName:
-    """Which broadcast a change is told from.
+    """The broadcast that a change is encoded against, its base.
 
     Attributes:
         round: The round that sent it, >= 1.
@@ -58,10 +58,10 @@ class BaseName:
 
 
 def encode_full(grid: GridWeights, spec: ModelSpec) -> bytes:
-    """Return a grid as a message that anybody can read.
+    """Return a grid as a message that stands alone.
 
     Raises:
-        DataError: If the grid is not one of this network.
+        DataError: If the grid has not the shapes of this network.
     """
     return seal(Kind.FULL, _encode(nothing(spec), grid))
 
@@ -69,31 +69,31 @@ def encode_full(grid: GridWeights, spec: ModelSpec) -> bytes:
 def encode_change(
     grid: GridWeights, spec: ModelSpec, name: BaseName, base: GridWeights
 ) -> bytes:
-    """Return what a grid changes, as a message for who holds the base.
+    """Return a grid as its change since a base that the receiver has stored.
 
     Args:
-        grid: What is to be sent.
+        grid: The grid to send.
         spec: Its shapes.
-        name: Which broadcast the receiver holds.
-        base: That broadcast in these shapes, its rows and columns cut alike.
+        name: The broadcast that the receiver has stored.
+        base: That broadcast in these shapes, with the same rows and columns cut.
 
     Raises:
-        DataError: If one of the two is no grid of this network.
+        DataError: If one of the two has not the shapes of this network.
     """
     fields = _encode(Base(grid=base, spec=spec), grid)
     return seal(Kind.CHANGE, [int(name.round), name.name, *fields])
 
 
 def is_grid(data: bytes) -> bool:
-    """Return whether a message says that it is a grid; nothing else is checked."""
+    """Return whether a message declares that it is a grid; nothing else is checked."""
     return kind_of(data) in (Kind.FULL, Kind.CHANGE)
 
 
 def base_name(data: bytes, spec: ModelSpec) -> BaseName | None:
-    """Return which broadcast a message starts from, or None if it stands alone.
+    """Return the base of a message, or None if it stands alone.
 
     Raises:
-        PayloadError: If a change has not the form of one.
+        PayloadError: If the bytes are not a valid change.
     """
     if kind_of(data) is not Kind.CHANGE:
         return None
@@ -110,7 +110,7 @@ def decode_full(
     """Return the grid of a message of kind "full"; trust nothing in ``data``.
 
     Raises:
-        PayloadError: If the bytes are no grid of this network.
+        PayloadError: If the bytes are not a valid grid of this network.
     """
     items = checks.array(unseal(data, Kind.FULL, _cap(spec)), "grid", _BODY)
     return _decode(items, nothing(spec), observer)
@@ -119,7 +119,7 @@ def decode_full(
 def decode_change(
     data: bytes,
     spec: ModelSpec,
-    held: GridWeights,
+    stored: GridWeights,
     base: GridWeights,
     observer: Observer | None = None,
 ) -> GridWeights:
@@ -128,19 +128,19 @@ def decode_change(
     Args:
         data: The message.
         spec: Shapes of the network that is sent.
-        held: The broadcast that the receiver holds, as it came.
+        stored: The broadcast that the receiver has stored, as it was sent.
         base: The same in the shapes of ``spec``.
-        observer: Told the bytes of the stream up to the end of each part.
+        observer: Called with the bytes of the stream up to the end of each part.
 
     Raises:
-        StaleUpdate: If the message starts from another broadcast.
-        PayloadError: If the bytes are no change of this network.
+        StaleUpdate: If the message is encoded against another broadcast.
+        PayloadError: If the bytes are not a valid change of this network.
     """
     name = base_name(data, spec)
     if name is None:
-        raise PayloadError(Reason.UNKNOWN, "kind", "no change of a broadcast")
-    if name.name != held.name:
-        detail = f"{name.name.hex()}; {held.name.hex()} is held"
+        raise PayloadError(Reason.UNKNOWN, "kind", "not a change of a broadcast")
+    if name.name != stored.name:
+        detail = f"{name.name.hex()}; {stored.name.hex()} is stored"
         raise StaleUpdate(Reason.MISMATCH, "grid.base", detail)
     items = unseal(data, Kind.CHANGE, _cap(spec))[_BASE:]
     return _decode(items, Base(grid=base, spec=spec), observer)
@@ -154,7 +154,7 @@ def _encode(base: Base, grid: GridWeights) -> list[object]:
     """Return the fields of a body."""
     _check_shapes(base.spec, grid, base.grid)
     change = change_between(base, grid)
-    if not len(change.places) and np.array_equal(grid.codes, base.grid.codes):
+    if not len(change.positions) and np.array_equal(grid.codes, base.grid.codes):
         return [0, 0, 0, b"", b""]
     header = choose_header(base, change)
     writer = Encoder(lanes_for(base.spec.size, header.count))
@@ -195,8 +195,8 @@ def _decode(
             observer(part, WORD_BYTES * decoder.words_taken)
 
     body = code_grid(decoder, header, base, None, passed)
-    if len(body.places) != header.count:
-        detail = f"{len(body.places)} positions; want {header.count}"
+    if len(body.positions) != header.count:
+        detail = f"{len(body.positions)} positions; want {header.count}"
         raise PayloadError(Reason.BAD_SIZE, "grid.positions", detail)
     count = raw_bits(body)
     bits = to_bits(join_raw(decoder.finish(), raw, (count + 7) // 8), count)
@@ -210,12 +210,12 @@ def _decode(
 def _header(items: tuple[object, ...], size: int) -> GridHeader:
     flags = CodingFlags.unpack(items[0])
     if flags.known_positions:
-        detail = f"{flags.pack()}: contexts that no broadcast has"
+        detail = f"{flags.pack()}: known_positions in a broadcast"
         raise PayloadError(Reason.BAD_VALUE, "grid.flags", detail)
     count = checks.integer(items[1], "grid.count", 0, size)
     bits = checks.integer(items[2], "grid.bits", 1 if count else 0, BITS)
     if bits and not count:
-        detail = f"{bits} bits of the largest of no levels"
+        detail = f"{bits} bits, but no level; want 0"
         raise PayloadError(Reason.BAD_VALUE, "grid.bits", detail)
     return GridHeader(flags=flags, count=count, bits=bits)
 
@@ -223,13 +223,13 @@ def _header(items: tuple[object, ...], size: int) -> GridHeader:
 def _assemble(
     body: GridBody, moved: np.ndarray, header: GridHeader, base: Base
 ) -> GridWeights:
-    """Return the grid; refuse levels and steps that no encoder writes."""
+    """Return the grid; refuse levels and steps that are not canonical."""
     largest = int(np.abs(moved).max(initial=0))
     if largest.bit_length() != header.bits or np.any(moved == 0):
         detail = f"levels of 0, or none of {header.bits} bits"
         raise PayloadError(Reason.BAD_VALUE, "grid.levels", detail)
     levels = rescaled(base.grid, body.codes, base.spec).copy()
-    levels[body.places] += moved
+    levels[body.positions] += moved
     bad = np.flatnonzero(np.abs(levels) > TOP)
     if len(bad):
         tensor = base.spec.tensor_at(int(bad[0]))
@@ -241,7 +241,7 @@ def _assemble(
 
 
 def _check_canonical(grid: GridWeights, base: Base) -> None:
-    """Refuse a grid whose rows of zeros are not those of code 0."""
+    """Refuse a grid whose rows of zeros are not exactly those of code 0."""
     odd = np.flatnonzero(filled_rows(grid.levels, base.spec) != (grid.codes > 0))
     if len(odd):
         tensor = base.side_info.layout.spec.tensor_at(

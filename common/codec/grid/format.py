@@ -1,4 +1,4 @@
-"""The format of weights on a grid, version 1: how a broadcast becomes bytes.
+"""The format of weights on a quantisation grid, version 1: a broadcast as bytes.
 
 7 full     flags, count, bits, stream, raw
 8 change   round, base, flags, count, bits, stream, raw
@@ -17,7 +17,7 @@ A grid is a step for each row and a level for each weight.  Rows and tensors are
 of the package.  step = 0 a row of zeros | 1..63; weight = level * 2 ** (step - 48) as
 float32; level is -16383..16383.  All numbers of both ends are integers.
 
-Both ends hold the base.  Of a full message that is a network of zeros (every step and
+Both ends know the base.  Of a full message that is a network of zeros (every step and
 level 0).  Of a change it is an earlier broadcast, brought into the shapes of the new
 plan: rows and columns that are cut go, those that come back have step and level 0 (a
 row of which only some comes back keeps its step).
@@ -32,7 +32,7 @@ Lanes, blocks, shares, classes and scores are those of ``delta/format.py``, with
 1 steps     a bit for each row, 1 = other than in the base [tensor]; then each of these
             steps, of 64 [tensor]
 2 rows, 3 columns, 4 mask, 5 sizes, 6 signs: the runs 1, 2, 3, 5 and 6 of a delta, for
-            places where the difference is not 0; a size is below 2 ** max(bits, 1);
+            positions where the difference is not 0; a size is below 2 ** max(bits, 1);
             no shrink, so rest = difference * (-1 where g < 0)
 
 raw bits   of mantissas of more than 8 bits what is above these 8, of 1 bit, then of 2,

@@ -1,17 +1,17 @@
-"""Weights on a grid of integers: levels times a power of two, one for each row.
+"""The quantisation grid of weights: integer levels times a step of each row.
 
 The *step* of a row is ``2 ** (code - 48)`` for codes 1..63; a row of zeros has code 0.
 A fresh step is the smallest that gives a row at most 127 levels on either side of
-zero, or 1023 where the row is a whole bias or norm.  It is HELD from one broadcast to
+zero, or 1023 where the row is a whole bias or norm.  It stays from one broadcast to
 the next until a fresh one would be more than two octaves away, so that levels of two
 broadcasts can be subtracted; levels are int16 for that reason.  Where a step does
-change, the levels before are shifted: steps are powers of two, so that both ends find
-the same integers.
+change, the levels before are shifted: steps are powers of two, so that both ends
+compute the same integers.
 
 A level stays while its weight is within one step of it, and is the nearest one
-otherwise: what has hardly moved costs nothing to send.  A *fine* grid has steps of a
-quarter, and holds none that is coarser.  A weight of exactly 0 has level 0.  What the
-grid loses stays with the server, whose own weights are exact.
+otherwise: a weight that has hardly moved costs nothing to send.  A *fine* grid has
+steps of a quarter, and none that is coarser stays.  A weight of exactly 0 has level 0.
+The quantisation error stays at the server, whose own weights are exact.
 """
 
 from typing import TypeVar
@@ -27,7 +27,7 @@ from fedprune.common.spec import ModelSpec, Vector
 CODES = 64
 TOP = 16383  # the largest level: differences of two fit into int16
 _CODE_OF_ONE = 48
-_HELD = 2  # octaves that a row may move before its step is chosen anew
+_NEAR = 2  # octaves that a row may move before its step is chosen anew
 _FINER = 2  # octaves
 _STAYS = np.float32(1.0)  # steps that a weight may be away from its level
 _MATRIX_BITS, _VECTOR_BITS = 7, 10  # a fresh step leaves levels of so many bits
@@ -49,17 +49,17 @@ def on_grid(
         weights: float32[spec.size], finite.
         spec: Shapes of the network.
         before: The broadcast before, in the shapes of this one; None for a first.
-        fine: Whether steps are to be a quarter, and none is held that is coarser.
+        fine: Whether steps are a quarter, and none that is coarser stays.
 
     Raises:
         ConfigError: If a row is too large for any step.
     """
     codes = _fresh_codes(weights, spec, _FINER if fine else 0)
     if before is not None:
-        held = before.codes.astype(np.int16)
-        coarser = held - codes.astype(np.int16)
-        near = (coarser >= -_HELD) & (coarser <= (0 if fine else _HELD))
-        codes = np.where((held > 0) & (codes > 0) & near, held, codes)
+        old_codes = before.codes.astype(np.int16)
+        coarser = old_codes - codes.astype(np.int16)
+        near = (coarser >= -_NEAR) & (coarser <= (0 if fine else _NEAR))
+        codes = np.where((old_codes > 0) & (codes > 0) & near, old_codes, codes)
         codes = codes.astype(np.uint8)
     steps = np.repeat(STEPS[codes], _lengths(spec))
     scaled = np.divide(weights, steps, out=np.zeros_like(weights), where=steps > 0)
@@ -72,7 +72,7 @@ def on_grid(
 
 
 def exact_grid(weights: Vector, spec: ModelSpec) -> GridWeights | None:
-    """Return the grid on which weights lie exactly, or None if there is none.
+    """Return the grid that represents weights exactly, or None if there is none.
 
     Every row takes the largest step of which all its weights are multiples.
     """
@@ -93,7 +93,7 @@ def exact_grid(weights: Vector, spec: ModelSpec) -> GridWeights | None:
 
 
 def grid_values(grid: GridWeights, spec: ModelSpec) -> Vector:
-    """Return the weights that a grid stands for, float32[spec.size], exactly."""
+    """Return the weights of a grid, float32[spec.size], exactly."""
     steps = np.repeat(STEPS[grid.codes], _lengths(spec))
     values: Vector = grid.levels.astype(np.float32) * steps
     return values
@@ -113,15 +113,15 @@ def rescaled(grid: GridWeights, codes: Codes, spec: ModelSpec) -> NDArray[np.int
     if not np.any(changed):
         return levels
     by = np.where((new > 0) & (old > 0), old - new, -CODES)[changed]
-    places = np.repeat(changed, _lengths(spec))
+    positions = np.repeat(changed, _lengths(spec))
     up = np.repeat(by, _lengths(spec)[changed])
-    some = levels[places]
-    # Beyond 16 octaves nothing is left of a level, or all of it is cut off.
+    some = levels[positions]
+    # Beyond 16 octaves a level becomes 0 or is clipped.
     left = some << np.clip(up, 0, 15)
     down = np.clip(-up, 0, 17)
     right = (some + ((1 << down) >> 1)) >> down
     found = np.where(up > 0, np.clip(left, -TOP, TOP), right)
-    levels[places] = np.where(up == -CODES, 0, found)
+    levels[positions] = np.where(up == -CODES, 0, found)
     return levels
 
 
@@ -134,7 +134,7 @@ def empty_grid(spec: ModelSpec) -> GridWeights:
 
 
 def filled_rows(levels: NDArray[np.int16], spec: ModelSpec) -> NDArray[np.bool_]:
-    """Return which rows have a level other than 0, bool[rows]."""
+    """Return the rows that have a level other than 0, bool[rows]."""
     return _per_row(np.maximum, (levels != 0).view(np.uint8), spec).view(np.bool_)
 
 
@@ -147,7 +147,7 @@ def tidy(codes: Codes, levels: NDArray[np.int16], spec: ModelSpec) -> GridWeight
 def _fresh_codes(weights: Vector, spec: ModelSpec, finer: int) -> Codes:
     """Return the code of the smallest step that leaves each row its levels.
 
-    ``finer`` is by how many octaves the steps are smaller.
+    Steps are ``finer`` octaves smaller than those of a coarse grid.
     """
     most = _per_row(np.maximum, np.abs(weights), spec)
     bits = np.repeat(
@@ -156,7 +156,7 @@ def _fresh_codes(weights: Vector, spec: ModelSpec, finer: int) -> Codes:
     ).astype(np.int64)
     bits += finer
     fractions, octaves = np.frexp(most)
-    # The largest may round to one level too many: then the next octave it is.
+    # The largest may round to one level too many: the next octave is used then.
     over = np.ldexp(fractions, bits) > (1 << bits) - 1
     exponents = octaves.astype(np.int64) - bits + over
     codes = np.where(most > 0, np.maximum(exponents + _CODE_OF_ONE, 1), 0)
@@ -172,7 +172,7 @@ def _fresh_codes(weights: Vector, spec: ModelSpec, finer: int) -> Codes:
 
 
 def _per_row(rule: np.ufunc, values: NDArray[T], spec: ModelSpec) -> NDArray[T]:
-    """Return the maximum or minimum of each row; 0 of a row without places."""
+    """Return the maximum or minimum of each row; 0 of a row without positions."""
     lengths = _lengths(spec)
     starts = np.cumsum(lengths) - lengths
     found = np.zeros(len(lengths), dtype=values.dtype)

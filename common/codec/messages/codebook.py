@@ -1,12 +1,12 @@
-"""Weights by a codebook: each weight is one of a few values of its tensor.
+"""Weights in a codebook: each weight is one of a few values of its tensor.
 
 ``2**bits`` values for each tensor of two or more dimensions, found by k-means over its
 weights other than 0 with centroids that begin evenly between the smallest and the
 largest; a tensor that has no more values than that keeps them, so weights on a codebook
 are coded again without loss.  Source: Han et al. 2016, arXiv:1510.00149, sections 3 and
-3.2; whoever has data fine-tunes the values (3.3) and codes the weights again.  A weight
-of 0 stays 0; other tensors travel as float16.  The numbers of the values are coded by
-the coder of updates, adaptively for each tensor.
+3.2; with data the values can be fine-tuned (3.3) and the weights coded again.  A weight
+of 0 stays 0; other tensors travel as float16.  The numbers of the values are
+entropy coded, adaptively for each tensor.
 
 10 codebook  bits int 1..6, counts bin: uint8 of each tensor with two or more
              dimensions, its values, at most 2 ** bits; values bin: float32 of these,
@@ -41,7 +41,7 @@ MOST_BITS = 6
 
 _ROUNDS = 100  # of k-means; it ends earlier when nothing moves
 _FIELDS = 5
-_ENTRY = 4  # bytes, more than a weight can take
+_ENTRY = 4  # bytes, more than a weight needs
 _FRAME = 1 << 14
 
 Symbols = NDArray[np.uint8]
@@ -49,7 +49,7 @@ Symbols = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codebook:
-    """The codebook of one tensor, and which value each weight has.
+    """The codebook of one tensor, and the symbol of each weight.
 
     Attributes:
         values: float32[k], rising, none of them 0.
@@ -60,16 +60,16 @@ class Codebook:
     symbols: Symbols
 
 
-def make_book(weights: Vector, bits: int) -> Codebook:
+def make_codebook(weights: Vector, bits: int) -> Codebook:
     """Return the codebook of a tensor.
 
-    Where the weights have no more than ``2**bits`` values, these are the book.  Ties of
-    the assignment go to the smaller value; sums are taken in float64 over the sorted
-    weights, so the same weights give the same book.
+    Where the weights have no more than ``2**bits`` values, these are the codebook.
+    Ties of the assignment go to the smaller value; sums are in float64 over the sorted
+    weights, so equal weights give equal codebooks.
 
     Args:
         weights: float32[n], finite.
-        bits: Its values are at most ``2**bits``.
+        bits: log2 of the most values, 1..6.
     """
     found = np.unique(weights[weights != 0])
     if len(found) <= 1 << bits:
@@ -78,7 +78,7 @@ def make_book(weights: Vector, bits: int) -> Codebook:
 
 
 def _centroids(weights: Vector, bits: int) -> Vector:
-    """Return what k-means ends with, float32[k], rising, none of them 0."""
+    """Return the centroids of k-means, float32[k], rising, none of them 0."""
     order = np.sort(weights.astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(order)])
     centres = np.linspace(order[0], order[-1], 1 << bits)
@@ -104,21 +104,21 @@ def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
     if not 1 <= bits <= MOST_BITS:
         msg = f"a codebook of {bits} bits; want 1..{MOST_BITS}"
         raise ConfigError(msg)
-    books, halves = [], [np.zeros(0, dtype="<f2")]
+    codebooks, halves = [], [np.zeros(0, dtype="<f2")]
     for tensor, part in _parts(weights, spec):
         if _is_matrix(tensor):
-            books.append(make_book(part, bits))
+            codebooks.append(make_codebook(part, bits))
         else:
             halves.append(_to_half(part, tensor.name))
-    symbols = np.concatenate([np.zeros(0, np.uint8), *(b.symbols for b in books)])
+    symbols = np.concatenate([np.zeros(0, np.uint8), *(b.symbols for b in codebooks)])
     writer = Encoder(lanes_for(len(symbols), len(symbols)))
     writer.code(_model(bits), _contexts(spec), symbols)
-    values = np.concatenate([np.zeros(0, np.float32), *(b.values for b in books)])
+    values = np.concatenate([np.zeros(0, np.float32), *(b.values for b in codebooks)])
     return seal(
         Kind.CODEBOOK,
         [
             bits,
-            bytes(len(book.values) for book in books),
+            bytes(len(codebook.values) for codebook in codebooks),
             values.astype("<f4").tobytes(),
             close_stream(writer),
             np.concatenate(halves).tobytes(),
@@ -130,7 +130,7 @@ def decode_codebook(data: bytes, spec: ModelSpec) -> Vector:
     """Return the weights, float32[spec.size]; trust nothing in ``data``.
 
     Raises:
-        PayloadError: If the bytes are no weights of this network.
+        PayloadError: If the bytes are not valid weights of this network.
     """
     cap = _ENTRY * (spec.size + (len(spec.tensors) << MOST_BITS)) + _FRAME
     items = checks.array(unseal(data, Kind.CODEBOOK, cap), "codebook", _FIELDS)
@@ -168,7 +168,7 @@ def _bounds(
 
 
 def _assign(weights: Vector, values: Vector) -> Codebook:
-    """Return each weight's nearest value, and only the values that have one."""
+    """Return the nearest value of each weight, without the values that are unused."""
     exact = values.astype(np.float64)
     middles = (exact[1:] + exact[:-1]) / 2
     nearest = np.searchsorted(middles, weights.astype(np.float64), side="left")
@@ -179,7 +179,7 @@ def _assign(weights: Vector, values: Vector) -> Codebook:
 
 
 def _look_up(values: Vector, symbols: Symbols, tensor: str) -> Vector:
-    """Return the weights of a tensor; refuse a book that no encoder writes."""
+    """Return the weights of a tensor; refuse a codebook that is not canonical."""
     if np.any(np.diff(values) <= 0) or np.any(values == 0):
         detail = "values that do not rise, or a value of 0"
         raise PayloadError(Reason.BAD_VALUE, f"codebook.values of '{tensor}'", detail)

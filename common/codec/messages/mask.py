@@ -1,8 +1,8 @@
-"""A weight mask in a message, or in the store of a client.
+"""A weight mask in a message, or in a client store.
 
 A plan under a mask ends with two more items: its digest, and the mask or nil where the
-client holds it: ``[plan digest, parent digest | empty, weights int, section bitmap]``
-(``entropy/byte_runs.py``).
+client has stored it: ``[plan digest, parent digest | empty, weights int, section
+bitmap]`` (``entropy/byte_runs.py``).
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.entropy.byte_runs import squeeze, unsqueeze
+from fedprune.common.codec.entropy.byte_runs import decode_section, encode_section
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import RoundPlan
 from fedprune.common.spec import Mask, WeightMask
 
 ITEMS = 2  # of a plan under a mask
-UNTOLD = 1 << 26  # weights, where the receiver does not say how many its network has
+DEFAULT_MAX_WEIGHTS = 1 << 26  # where the receiver does not give its own number
 _MASK = 5
 
 
@@ -32,11 +32,11 @@ def mask_items(plan: RoundPlan) -> list[object]:
 def read_mask_items(
     items: Sequence[object], max_weights: int
 ) -> tuple[bytes, WeightMask | None]:
-    """Return the digest and the mask of such items; they belong together.
+    """Return the digest and the mask of such items, checked against each other.
 
     Raises:
-        PayloadError: If they are no mask, it announces more than ``max_weights``
-            weights, or it has another digest.
+        PayloadError: If they are not a valid mask, it announces more than
+            ``max_weights`` weights, or it has another digest.
     """
     if not items:
         return b"", None
@@ -51,19 +51,22 @@ def read_mask_items(
 
 
 def encode_mask(mask: WeightMask) -> bytes:
-    """Return a mask as one message, for a client's own store."""
+    """Return a mask as one message, for the client store."""
     return seal(Kind.MASK, _fields(mask))
 
 
 def decode_mask(
-    data: bytes, max_bytes: int = checks.MAX_STORED, *, max_weights: int = UNTOLD
+    data: bytes,
+    max_bytes: int = checks.MAX_STORED,
+    *,
+    max_weights: int = DEFAULT_MAX_WEIGHTS,
 ) -> WeightMask:
     """Return a stored mask; trust nothing in ``data``.
 
     Args:
         data: The message.
         max_bytes: Largest message accepted.
-        max_weights: Most weights that it may be about, >= 1.
+        max_weights: Most weights that it may cover, >= 1.
 
     Raises:
         PayloadError: If the bytes are not a mask of this version, or it announces
@@ -74,15 +77,15 @@ def decode_mask(
 
 def _fields(mask: WeightMask) -> list[object]:
     bits = np.packbits(mask.keep).tobytes()
-    return [mask.plan, mask.parent, len(mask.keep), *squeeze(bits)]
+    return [mask.plan, mask.parent, len(mask.keep), *encode_section(bits)]
 
 
 def _read(value: object, max_weights: int) -> WeightMask:
     field = "weight_mask"
     items = checks.array(value, field, _MASK)
-    # A few bytes can announce billions: refused before any of them is made.
+    # A few bytes can announce billions: refused before any is allocated.
     count = checks.integer(items[2], f"{field}.weights", 1, max_weights)
-    bits = unsqueeze(
+    bits = decode_section(
         checks.blob(items[4], f"{field}.keep"),
         f"{field}.keep",
         -(-count // 8),

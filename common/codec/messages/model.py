@@ -23,7 +23,7 @@ _LARGEST = 1 << 24  # of a size, and of all entries of an example
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedModel:
-    """A network that rebuilds itself from its architecture's code.
+    """A network that is rebuilt from its architecture's code.
 
     Attributes:
         name: The architecture, as in ``task.model``; "python" for a factory's.
@@ -31,7 +31,7 @@ class PackedModel:
         num_outputs: Outputs that it was built with, >= 0.
         structure_json: The structure of the original network.
         network: Plan, encoded weights, their digest and statistics.
-        run: Name of the run that it is of, where ``name`` is code; "" elsewhere.
+        run: Name of its run, where ``name`` is code; else "".
     """
 
     name: str
@@ -62,7 +62,7 @@ def decode_model(data: bytes, max_bytes: int = checks.MAX_STORED) -> PackedModel
     """Return a network whose weights are still encoded; trust nothing in ``data``.
 
     Raises:
-        PayloadError: If the bytes are no network of this version.
+        PayloadError: If the bytes are not a valid network of this version.
     """
     items = _items(data, max_bytes)
     return PackedModel(
@@ -79,7 +79,7 @@ def model_parts(data: bytes) -> dict[str, int]:
     """Return the bytes of a model file by part, the rest as "header".
 
     Raises:
-        PayloadError: If the bytes are no network of this version.
+        PayloadError: If the bytes are not a valid network of this version.
     """
     items = _items(data, len(data))
     model = decode_model(data, len(data))

@@ -1,4 +1,4 @@
-"""The message down: what a server asks of a client in one round.
+"""The message down: the round plan that the server sends to a client.
 
 All clients of a round share everything but two fields, so the shared part is encoded
 once (``encode_shared``) and addressed to each client (``address_plan``).
@@ -20,8 +20,8 @@ from fedprune.common.codec.fields import (
 )
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.messages.mask import (
+    DEFAULT_MAX_WEIGHTS,
     ITEMS,
-    UNTOLD,
     mask_items,
     read_mask_items,
 )
@@ -32,7 +32,7 @@ from fedprune.common.messages import Broadcast, Phase, RoundPlan, Statistics
 _PLAN = 3
 _SHARED = 14
 _PHASES = tuple(phase.value for phase in Phase)
-_NOBODY = "nobody"
+_UNADDRESSED = "unaddressed"
 
 
 def encode_plan(plan: RoundPlan) -> bytes:
@@ -41,7 +41,7 @@ def encode_plan(plan: RoundPlan) -> bytes:
 
 
 def encode_shared(plan: RoundPlan) -> bytes:
-    """Return what all clients of a round share: all but client and acknowledged.
+    """Return the part that all clients of a round share: all but id and acknowledged.
 
     Raises:
         ConfigError: If a setting, name or size is one that clients would refuse.
@@ -92,7 +92,7 @@ def decode_plan(
     data: bytes,
     max_bytes: int,
     *,
-    max_weights: int = UNTOLD,
+    max_weights: int = DEFAULT_MAX_WEIGHTS,
 ) -> RoundPlan:
     """Return the plan in ``data``; trust nothing in it.
 
@@ -116,7 +116,7 @@ def decode_plan(
 
 
 def encode_broadcast(broadcast: Broadcast) -> bytes:
-    """Return a broadcast as one message, for a client's own store."""
+    """Return a broadcast as one message, for the client store."""
     return seal(Kind.BROADCAST, broadcast_fields(broadcast))
 
 
@@ -130,7 +130,7 @@ def decode_broadcast(data: bytes, max_bytes: int = checks.MAX_STORED) -> Broadca
 
 
 def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
-    """Return the shared part as a plan for nobody."""
+    """Return the shared part as a plan without an address."""
     found = unseal(shared, Kind.SHARED, len(shared))
     extra = ITEMS if len(found) > _SHARED else 0
     items = checks.array(found, "shared", _SHARED + extra)
@@ -140,7 +140,7 @@ def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
         run_id=checks.name(items[0], "run_id"),
         round=checks.integer(items[1], "round", 1, checks.MAX_ROUND),
         phase=Phase(checks.word(items[2], "phase", _PHASES)),
-        client_id=_NOBODY,
+        client_id=_UNADDRESSED,
         acknowledged=0,
         settings=read_settings(items[3]),
         structure=checks.digest(items[4], "structure"),

@@ -3,7 +3,7 @@
 text       bool coded, bin data: the text itself if not coded
 
 The receiver knows the exact size.  Coded data is one bzip2 stream, shorter than the
-text.  A decoder takes any such stream.
+text.  A decoder accepts any such stream.
 """
 
 import bz2
@@ -16,7 +16,7 @@ _LEVEL = 9  # blocks of 900 kB
 
 
 def compress_text(text: bytes) -> tuple[bool, bytes]:
-    """Return whether a text is coded, and the shorter bytes."""
+    """Return whether a text is coded, and the shorter of both forms."""
     found = bz2.compress(text, _LEVEL)
     return (True, found) if len(found) < len(text) else (False, text)
 
@@ -39,7 +39,7 @@ def read_text(field: str, size: object, coded: object, data: object) -> bytes:
 
 
 def _expand(data: bytes, expected: int, field: str) -> bytes:
-    """Return what one whole stream holds; stop at a byte more than was announced."""
+    """Return the text of one whole stream; stop one byte beyond the announced size."""
     stream = bz2.BZ2Decompressor()
     try:
         found = stream.decompress(data, max_length=expected + 1)
@@ -52,6 +52,6 @@ def _expand(data: bytes, expected: int, field: str) -> bytes:
     if not stream.eof:
         raise PayloadError(Reason.BAD_SIZE, field, "a bzip2 stream that is cut off")
     if stream.unused_data:
-        detail = f"{len(stream.unused_data)} bytes behind its bzip2 stream"
+        detail = f"{len(stream.unused_data)} bytes after its bzip2 stream"
         raise PayloadError(Reason.BAD_SIZE, field, detail)
     return found

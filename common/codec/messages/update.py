@@ -1,4 +1,4 @@
-"""The message up: a client's whole answer to one round."""
+"""The message up: the update of a client, its whole answer to one round."""
 
 from dataclasses import dataclass
 from math import ceil, inf
@@ -31,7 +31,7 @@ class DecodedUpdate(ClientUpdate):
     """An answer that was read and checked.
 
     Attributes:
-        sparse: What its delta stands for.
+        sparse: Its dequantised delta.
     """
 
     sparse: SparseDelta
@@ -39,25 +39,25 @@ class DecodedUpdate(ClientUpdate):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the server knows of a valid answer before it reads one byte of it.
+    """Properties of a valid answer, which the server knows before it reads one.
 
     Attributes:
-        run_id: The run that is going on.
-        round: The round that is going on.
+        run_id: The current run.
+        round: The current round.
         client_id: The client that was asked.
         plan: Digest of the current prune plan.
         base: Digest of the decoded broadcast.
-        side_info: What both ends hold: the decoded broadcast, and with a mask where all
-            entries of the delta are, so that no positions travel.
-        values: How values travel, as in ``TrainSettings.values``.
+        side_info: Side information of both ends: the decoded broadcast; under a mask
+            also the positions of all entries, which are then not sent.
+        values: Value format, as in ``TrainSettings.values``.
         update_density: Largest share of entries that an answer may send.
         scored: Whether an importance may be present.
         measured: Whether statistics must be present.
         max_bytes: Largest message accepted.
         max_examples: Largest ``num_examples`` accepted.
         max_value: Largest magnitude of one entry of the delta.
-        max_weight: Largest weight in the mean; what is claimed beyond it does not
-            count.
+        max_weight: Largest weight in the mean, in examples; a claim beyond it counts
+            as this.
         max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
             not known yet.
     """
@@ -87,12 +87,12 @@ class Expected:
 def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
     """Return an answer as one message; equal answers give equal bytes.
 
-    Moments travel as float16.  One beyond 65504 is an error, not clamped: a clamped
-    moment would silently spoil the network of everybody.
+    Moments are sent as float16.  One beyond 65504 is an error, not clamped: a clamped
+    moment would silently spoil the network of all clients.
 
     Args:
         update: The answer.
-        side_info: What client and server hold: the broadcast that it answers.
+        side_info: Side information of both ends: the broadcast that it answers.
 
     Raises:
         DataError: If a moment does not fit float16, or sizes do not fit.
@@ -128,11 +128,11 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
 
     Args:
         data: The message.
-        expected: What the server knows of a valid answer.
+        expected: Properties of a valid answer.
 
     Raises:
         StaleUpdate: If it answers another run, round, plan or broadcast.
-        PayloadError: If it is no valid answer in any other way.
+        PayloadError: If it is not a valid answer for another reason.
     """
     fields = checks.array(
         unseal(data, Kind.UPDATE, expected.max_bytes), "update", _FIELDS
@@ -144,7 +144,7 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
     importance = _read_importance(fields[8], expected)
     statistics = _read_statistics(fields[9], expected)
     validation = _read_validation(fields[10], most)
-    # Last: it costs most to read.
+    # Last: it costs most to decode.
     delta = _read_delta(checks.blob(fields[7], "delta"), expected)
     return DecodedUpdate(
         run_id=expected.run_id,
@@ -166,7 +166,7 @@ def fixed_bytes(data: bytes) -> int:
     """Return the bytes of an update that do not grow with its number of entries.
 
     Raises:
-        PayloadError: If the bytes have not the form of an update.
+        PayloadError: If the bytes are not a valid update.
     """
     fields = checks.array(
         unseal(data, Kind.UPDATE, checks.MAX_STORED), "update", _FIELDS
@@ -248,7 +248,7 @@ def _read_validation(value: object, max_examples: int) -> Validation:
 
 
 def _representable(statistics: Statistics | None) -> Statistics | None:
-    """Return the statistics; refuse what float16 cannot hold."""
+    """Return the statistics; refuse moments that float16 cannot represent."""
     if statistics is None:
         return None
     for field in ("mean", "variance"):

@@ -1,7 +1,7 @@
-"""Weights of a broadcast as bytes.  Both ends use what ``decode_weights`` returns.
+"""Weights of a broadcast as bytes.  Both ends train on the decoded weights.
 
-"grid": integers times a step of each row, by the own coder (``grid/format.py``).
-"float32": all as plain float32, the reference that everything is compared with.
+"grid": a quantisation grid, entropy coded (``grid/format.py``).
+"float32": plain float32, the reference for comparisons.
 Exact zeros stay exact zeros in both.
 """
 
@@ -25,8 +25,8 @@ def encode_weights(weights: Vector, spec: ModelSpec, values: str) -> bytes:
     Args:
         weights: float32[spec.size], finite.
         spec: Shapes of the network.
-        values: "grid" or "float32".  Weights that lie on some grid travel exactly as
-            "grid", others on a fresh one.
+        values: "grid" or "float32".  "grid" is exact for weights that lie on a grid;
+            others are rounded to a fresh one.
 
     Raises:
         DataError: If a weight is not finite or their number is wrong.
@@ -43,8 +43,8 @@ def decode_weights(data: bytes, spec: ModelSpec) -> Vector:
     """Return the weights, float32[spec.size]; trust nothing in ``data``.
 
     Raises:
-        PayloadError: If the bytes are no weights of this network, or only what
-            changed since an earlier broadcast.
+        PayloadError: If the bytes are not valid weights of this network, or only a
+            change since an earlier broadcast.
     """
     if kind_of(data) is Kind.CODEBOOK:
         return decode_codebook(data, spec)
@@ -74,7 +74,7 @@ def check_weights(weights: Vector, digest: bytes) -> None:
 
 
 def check_finite(weights: Vector, spec: ModelSpec) -> None:
-    """Refuse weights that cannot be sent.
+    """Refuse weights that are not finite or of another number.
 
     Raises:
         DataError: If a weight is not finite or their number is wrong.

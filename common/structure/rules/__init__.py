@@ -1,1 +1,1 @@
-"""What every traced operation does to channels; one file for each family."""
+"""Rules of pruning: channels through one operation each, and the tables of them."""

@@ -1,4 +1,4 @@
-"""How heads pass through ``nn.MultiheadAttention``: they are cut whole."""
+"""Rule for ``nn.MultiheadAttention``: heads are cut whole."""
 
 from typing import cast
 
@@ -22,17 +22,17 @@ def multihead_attention(call: Call) -> object:
     if module.add_zero_attn:
         msg = "add_zero_attn is not followed; want False"
         raise StructureError(msg)
-    heads = call.ledger.new(module.num_heads)
-    _fix_places(call, (query, key, value), heads)
+    heads = call.labelling.new(module.num_heads)
+    _fix_positions(call, (query, key, value), heads)
     _record_inputs(call, module, (query, key, value), heads)
-    outputs = call.ledger.new(module.embed_dim)
+    outputs = call.labelling.new(module.embed_dim)
     rows = heads.repeat(module.head_dim)
     projection = module.out_proj
-    weight = call.ledger.record(projection.weight, 1, rows)
-    call.ledger.produce(projection.weight, 0, outputs)
+    weight = call.labelling.record(projection.weight, 1, rows)
+    call.labelling.produce(projection.weight, 0, outputs)
     if projection.bias is not None:
-        call.ledger.record(projection.bias, 0, outputs)
-    call.ledger.count(weight, query.shape[1 if module.batch_first else 0])
+        call.labelling.record(projection.bias, 0, outputs)
+    call.labelling.count(weight, query.shape[1 if module.batch_first else 0])
     first, second = cast("tuple[Value, Value | None]", call.result)
     found = Value(shape=first.shape, labels={2: outputs})
     if second is None:
@@ -41,8 +41,10 @@ def multihead_attention(call: Call) -> object:
     return found, Guarded(value=second, labels=heads, why=why)
 
 
-def _fix_places(call: Call, inputs: tuple[Value, Value, Value], heads: Labels) -> None:
-    """Keep the positions that attention runs along, and heads with own masks."""
+def _fix_positions(
+    call: Call, inputs: tuple[Value, Value, Value], heads: Labels
+) -> None:
+    """Fix the positions that attention runs along, and heads with their own masks."""
     for item in inputs:
         for dim in item.labels.keys() - {2}:
             call.fix(item.labels[dim], "it runs along the positions")
@@ -60,25 +62,25 @@ def _record_inputs(
     heads: Labels,
 ) -> None:
     """Record the projections of queries, keys and values."""
-    ledger = call.ledger
+    labelling = call.labelling
     rows = heads.repeat(module.head_dim)
     three = np.tile(rows, 3)
     whole = cast("torch.Tensor | None", module.in_proj_weight)
     if whole is not None:
         for item in inputs:
-            ledger.record(whole, 1, item.labels.get(2))
-        name = ledger.produce(whole, 0, three)
+            labelling.record(whole, 1, item.labels.get(2))
+        name = labelling.produce(whole, 0, three)
         call.follow("num_heads", name, 0, 3 * module.head_dim)
-        ledger.count(name, inputs[0].shape[1 if module.batch_first else 0])
+        labelling.count(name, inputs[0].shape[1 if module.batch_first else 0])
     else:
         parts = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
         for weight, item in zip(parts, inputs, strict=True):
-            ledger.record(weight, 1, item.labels.get(2))
-            name = ledger.produce(weight, 0, rows)
+            labelling.record(weight, 1, item.labels.get(2))
+            name = labelling.produce(weight, 0, rows)
             call.follow("num_heads", name, 0, module.head_dim)
-            ledger.count(name, item.shape[1 if module.batch_first else 0])
+            labelling.count(name, item.shape[1 if module.batch_first else 0])
     if module.in_proj_bias is not None:
-        ledger.record(module.in_proj_bias, 0, three)
+        labelling.record(module.in_proj_bias, 0, three)
     for bias in (module.bias_k, module.bias_v):
         if bias is not None:
-            ledger.record(bias, 2, rows)
+            labelling.record(bias, 2, rows)

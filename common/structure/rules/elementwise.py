@@ -1,4 +1,4 @@
-"""How channels of several values meet: adding, multiplying, concatenating, products."""
+"""Rules where several values meet: sum, product, concatenation, matrix product."""
 
 from collections.abc import Sequence
 from math import prod
@@ -19,7 +19,7 @@ from fedprune.common.structure.sizes import plain
 
 
 def add(call: Call) -> object:
-    """Add, subtract: channels that meet live and die together."""
+    """Add, subtract: channels that meet are cut together."""
     if not [*values_in((call.args, call.kwargs))]:
         shapes = call.args and all(is_shape(item) for item in call.args)
         return join_shapes(call) if shapes else calculate(call)
@@ -40,7 +40,7 @@ def multiply(call: Call) -> object:
 
 
 def divide(call: Call) -> object:
-    """Divide: what stands below the line must not become 0."""
+    """Divide: the denominator must not become 0."""
     if not [*values_in((call.args, call.kwargs))]:
         return calculate(call)
     values, _ = _operands(call)
@@ -77,7 +77,7 @@ def _operands(call: Call) -> tuple[list[Value], list[object]]:
         elif isinstance(item, SizeOf):
             call.fix_value(item.value, "it calculates with a whole shape")
         else:
-            numbers.append(plain(call.ledger, item))
+            numbers.append(plain(call.labelling, item))
     return values, [n for n in numbers if isinstance(n, int | float) and n != 0]
 
 
@@ -106,7 +106,7 @@ def _meet(call: Call, values: Sequence[Value], dim: int) -> Labels | None:
     longest = max(length for length, _ in rows)
     for length, labels in rows:
         if length < longest:
-            # One channel for all of the other's: it stays.
+            # One channel meets all channels of the other: it stays.
             call.fix(labels, "one channel meets many")
     equal = [labels for length, labels in rows if length == longest]
     first = equal[0]
@@ -119,13 +119,13 @@ def concatenate(call: Call) -> object:
     """Concatenate: labels one after another."""
     values = [*values_in(call.argument(0, "tensors"))]
     rank = len(cast("Value", call.result).shape)
-    # torch lets an empty vector stand among tensors of any rank.
+    # torch accepts an empty vector among tensors of any rank.
     values = [value for value in values if value.shape != (0,) or rank == 1]
-    place = cast("int", call.argument(1, "dim", 0)) % rank
+    axis = cast("int", call.argument(1, "dim", 0)) % rank
     labels: dict[int, Labels | None] = {}
     for dim in range(rank):
         rows = [value.labels.get(dim) for value in values]
-        if dim == place:
+        if dim == axis:
             labels[dim] = _chain(call, values, dim)
             continue
         first = rows[0]
@@ -141,7 +141,7 @@ def _chain(call: Call, values: Sequence[Value], dim: int) -> Labels | None:
     parts = []
     for value in values:
         row = value.labels.get(dim)
-        parts.append(call.ledger.new_fixed(value.shape[dim]) if row is None else row)
+        parts.append(call.labelling.new_fixed(value.shape[dim]) if row is None else row)
     return np.concatenate(parts)
 
 
@@ -149,24 +149,24 @@ def stack(call: Call) -> object:
     """Stack: the channels of all meet; the new dimension is never cut."""
     values = [*values_in(call.argument(0, "tensors"))]
     rank = len(values[0].shape)
-    place = cast("int", call.argument(1, "dim", 0)) % (rank + 1)
+    axis = cast("int", call.argument(1, "dim", 0)) % (rank + 1)
     labels: dict[int, Labels | None] = {}
     for dim in range(rank):
         first = values[0].labels.get(dim)
         for value in values[1:]:
             first = call.join(first, value.labels.get(dim))
-        labels[dim + (dim >= place)] = first
+        labels[dim + (dim >= axis)] = first
     return call.value(labels)
 
 
 def matrix_product(call: Call) -> object:
-    """``a @ b``: what is summed over may be cut where one side is 0 there."""
+    """``a @ b``: a summed dimension may be cut where one side is 0 when masked."""
     labels, zero = _product(call, call.operand(), call.operand(1, _second(call)))
     return call.value(labels, zero=zero)
 
 
 def add_product(call: Call) -> object:
-    """``torch.addmm``: a product and what is added to it."""
+    """``torch.addmm``: a product and a summand."""
     added = call.operand()
     labels, zero = _product(call, call.operand(1, "mat1"), call.operand(2, "mat2"))
     product = call.value(labels, zero=zero)
@@ -193,9 +193,9 @@ def _product(
     labels[-2] = left.labels.get(len(left.shape) - 2)
     labels[-1] = right.labels.get(len(right.shape) - 1)
     if right.tensor is not None:  # a weight in the form [in, out]
-        call.ledger.produce(right.tensor, len(right.shape) - 1, labels[-1])
-        name = call.ledger.names[id(right.tensor)]
-        call.ledger.count(name, prod(left.shape[:-1]) // max(left.shape[0], 1))
+        call.labelling.produce(right.tensor, len(right.shape) - 1, labels[-1])
+        name = call.labelling.names[id(right.tensor)]
+        call.labelling.count(name, prod(left.shape[:-1]) // max(left.shape[0], 1))
     return labels, left.zero and right.zero
 
 
@@ -210,7 +210,7 @@ def _batch(value: Value) -> Value:
 
 
 def attention(call: Call) -> object:
-    """``scaled_dot_product_attention``: heads are cut whole, and keep their scale."""
+    """``scaled_dot_product_attention``: heads are cut whole; widths are fixed."""
     query, key = call.operand(0, "query"), call.operand(1, "key")
     value = call.operand(2, "value")
     mask = call.argument(3, "attn_mask")
@@ -218,8 +218,8 @@ def attention(call: Call) -> object:
         last = len(item.shape) - 1
         call.fix(item.labels.get(last), "its scale is that of the width of a head")
     for item in (key, value):
-        place = len(item.shape) - 2
-        call.fix(item.labels.get(place), "it runs along the positions of the keys")
+        axis = len(item.shape) - 2
+        call.fix(item.labels.get(axis), "it runs along the positions of the keys")
     ahead = [_batch(item) for item in (query, key, value)]
     if isinstance(mask, Value):
         ahead.append(_batch(mask))

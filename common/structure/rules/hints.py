@@ -1,6 +1,6 @@
-"""Modules that say themselves how their channels pass: ``pruning_hints``.
+"""Rule for modules that declare their channels themselves: ``pruning_hints``.
 
-A module whose code cannot be followed declares its dimensions by names::
+A module whose code cannot be followed names its dimensions::
 
     class Mixer(nn.Module):
         pruning_hints = {
@@ -47,8 +47,8 @@ def hinted(call: Call) -> object:
     assert module is not None  # noqa: S101 - hints stand on modules
     hints = _read(module)
     names: dict[str, Labels | None] = {}
-    for place, value in enumerate(values_in((call.args, call.kwargs))):
-        known = hints.inputs[place] if place < len(hints.inputs) else {}
+    for number, value in enumerate(values_in((call.args, call.kwargs))):
+        known = hints.inputs[number] if number < len(hints.inputs) else {}
         for dim, row in value.labels.items():
             name = known.get(dim)
             if name is None:
@@ -78,7 +78,7 @@ def _record(
         labels = names.get(name)
         if labels is not None:
             ratio = Fraction(int(getattr(module, attribute)), len(labels))
-            call.ledger.follow_labels(
+            call.labelling.follow_labels(
                 Follower(
                     module=call.module_name, name=attribute, labels=labels, ratio=ratio
                 )
@@ -92,15 +92,15 @@ def _record_axis(
     name: str | None,
     names: dict[str, Labels | None],
 ) -> None:
-    if id(tensor) not in call.ledger.names:
+    if id(tensor) not in call.labelling.names:
         return
     if name is None:
-        call.ledger.record(tensor, dim, None)
+        call.labelling.record(tensor, dim, None)
     elif name in names:
-        call.ledger.record(tensor, dim, names[name])
-    else:  # what nothing that goes in has: channels that it makes
-        names[name] = call.ledger.new(tensor.shape[dim])
-        call.ledger.produce(tensor, dim, names[name])
+        call.labelling.record(tensor, dim, names[name])
+    else:  # a name that no input has: channels that the module makes
+        names[name] = call.labelling.new(tensor.shape[dim])
+        call.labelling.produce(tensor, dim, names[name])
 
 
 def _read(module: nn.Module) -> _Hints:

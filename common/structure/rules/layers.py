@@ -1,8 +1,8 @@
-"""How channels pass through layers that hold weights: convolution, linear, embedding.
+"""Rules for layers with weights: convolution, linear, embedding.
 
-Each function records which positions of its tensors carry which label, and which
-module attributes follow them.  A module and the function that it stands for
-(``nn.Linear`` and ``functional.linear``) share one description.
+Each function records the labels of the positions of its tensors, and the module
+attributes that follow them.  A module and its function (``nn.Linear`` and
+``functional.linear``) share one description.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from fedprune.common.structure.sizes import follows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Filter:
-    """A convolution: its tensors and what one group takes and makes.
+class _Convolution:
+    """A convolution: its tensors, and the inputs and outputs of one group.
 
     Attributes:
         weight: [out, in / groups, ...], or transposed [in, out / groups, ...].
@@ -53,13 +53,13 @@ class _Filter:
 def convolution(call: Call) -> object:
     """Conv1d to 3d, ConvTranspose1d to 3d."""
     module = cast("nn.Conv2d", call.module)
-    filter_ = _Filter(
+    conv = _Convolution(
         weight=module.weight,
         bias=module.bias,
         groups=module.groups,
         transposed=isinstance(module, nn.modules.conv._ConvTransposeNd),  # noqa: SLF001 - the class of all three
     )
-    return _convolve(call, call.operand(), filter_)
+    return _convolve(call, call.operand(), conv)
 
 
 def convolution_function(call: Call) -> object:
@@ -76,7 +76,7 @@ def _function(call: Call, *, transposed: bool) -> object:
     weight = call.tensor(1, "weight")
     assert weight is not None  # noqa: S101 - no convolution without weights
     groups = call.argument(6, "groups", 1)
-    filter_ = _Filter(
+    conv = _Convolution(
         weight=weight,
         bias=call.tensor(2, "bias"),
         groups=int(cast("int", groups)),
@@ -84,88 +84,88 @@ def _function(call: Call, *, transposed: bool) -> object:
     )
     value = call.operand()
     inputs = value.labels.get(1)
-    single = 1 < filter_.groups == filter_.inputs
-    # One group a channel: the number that is written down has to follow.
-    if inputs is not None and single and not follows(call.ledger, groups, inputs):
+    single = 1 < conv.groups == conv.inputs
+    # One group a channel: the number of groups has to follow.
+    if inputs is not None and single and not follows(call.labelling, groups, inputs):
         call.fix(inputs, "its number of groups is written down")
-    return _convolve(call, value, filter_)
+    return _convolve(call, value, conv)
 
 
-def _convolve(call: Call, value: Value, filter_: _Filter) -> object:
-    inputs = channels_only(call, value, filter_.weight.dim())
-    ledger = call.ledger
-    if filter_.groups == 1:
-        taken, made = (0, 1) if filter_.transposed else (1, 0)
-        outputs: Labels | None = ledger.new(filter_.outputs)
-        weight = ledger.record(filter_.weight, taken, inputs)
+def _convolve(call: Call, value: Value, conv: _Convolution) -> object:
+    inputs = channels_only(call, value, conv.weight.dim())
+    labelling = call.labelling
+    if conv.groups == 1:
+        taken, made = (0, 1) if conv.transposed else (1, 0)
+        outputs: Labels | None = labelling.new(conv.outputs)
+        weight = labelling.record(conv.weight, taken, inputs)
         call.follow("in_channels", weight, taken)
-        _produce(call, filter_, outputs, made)
-    elif filter_.groups == filter_.inputs:
-        outputs = _depthwise(call, filter_, inputs)
+        _produce(call, conv, outputs, made)
+    elif conv.groups == conv.inputs:
+        outputs = _depthwise(call, conv, inputs)
     else:
-        outputs = _grouped(call, filter_, inputs)
+        outputs = _grouped(call, conv, inputs)
     result = call.value({1: outputs}, zero=True)
     positions = prod(result.shape) // (result.shape[0] * result.shape[1])
-    if filter_.transposed:  # every input position meets every weight once
+    if conv.transposed:  # every input position meets every weight once
         positions = prod(value.shape) // (value.shape[0] * value.shape[1])
-    ledger.count(ledger.names[id(filter_.weight)], positions)
+    labelling.count(labelling.names[id(conv.weight)], positions)
     return result
 
 
-def _produce(call: Call, filter_: _Filter, outputs: Labels | None, made: int) -> str:
+def _produce(call: Call, conv: _Convolution, outputs: Labels | None, made: int) -> str:
     """Record the rows and biases that make ``outputs``."""
-    weight = call.ledger.produce(filter_.weight, made, outputs)
+    weight = call.labelling.produce(conv.weight, made, outputs)
     call.follow("out_channels", weight, made)
-    if filter_.bias is not None:
-        call.ledger.record(filter_.bias, 0, outputs)
+    if conv.bias is not None:
+        call.labelling.record(conv.bias, 0, outputs)
     return weight
 
 
-def _depthwise(call: Call, filter_: _Filter, inputs: Labels | None) -> Labels | None:
-    """One group for each input channel: it makes its own outputs, and goes whole."""
-    share = filter_.outputs // filter_.inputs
+def _depthwise(call: Call, conv: _Convolution, inputs: Labels | None) -> Labels | None:
+    """One group for each input channel: it makes its own outputs, and is cut whole."""
+    share = conv.outputs // conv.inputs
     outputs = None if inputs is None else inputs.repeat(share)
-    weight = call.ledger.names[id(filter_.weight)]
-    if filter_.transposed:  # [in, share, ...]: the rows are the input channels
+    weight = call.labelling.names[id(conv.weight)]
+    if conv.transposed:  # [in, share, ...]: the rows are the input channels
         call.follow("in_channels", weight, 0)
         call.follow("groups", weight, 0)
-        call.ledger.produce(filter_.weight, 0, inputs)
+        call.labelling.produce(conv.weight, 0, inputs)
         _follow_channels(call, "out_channels", outputs)
-        if filter_.bias is not None:
-            call.ledger.record(filter_.bias, 0, outputs)
+        if conv.bias is not None:
+            call.labelling.record(conv.bias, 0, outputs)
         return outputs
     call.follow("in_channels", weight, 0, share)
     call.follow("groups", weight, 0, share)
-    _produce(call, filter_, outputs, 0)
+    _produce(call, conv, outputs, 0)
     return outputs
 
 
-def _grouped(call: Call, filter_: _Filter, inputs: Labels | None) -> Labels:
+def _grouped(call: Call, conv: _Convolution, inputs: Labels | None) -> Labels:
     """All groups lose the same positions, so that they stay equally large."""
-    ledger = call.ledger
-    groups = filter_.groups
-    outputs = ledger.new(filter_.outputs)
-    made = ledger.union_rows(outputs.reshape(groups, -1))
+    labelling = call.labelling
+    groups = conv.groups
+    outputs = labelling.new(conv.outputs)
+    made = labelling.union_rows(outputs.reshape(groups, -1))
     taken = None
     if inputs is not None:
-        taken = ledger.union_rows(inputs.reshape(groups, -1))
+        taken = labelling.union_rows(inputs.reshape(groups, -1))
     _follow_channels(call, "in_channels", inputs)
-    if filter_.transposed:
-        ledger.record(filter_.weight, 0, inputs)
-        ledger.produce(filter_.weight, 1, made)
+    if conv.transposed:
+        labelling.record(conv.weight, 0, inputs)
+        labelling.produce(conv.weight, 1, made)
         _follow_channels(call, "out_channels", outputs)
-        if filter_.bias is not None:
-            ledger.record(filter_.bias, 0, outputs)
+        if conv.bias is not None:
+            labelling.record(conv.bias, 0, outputs)
     else:
-        ledger.record(filter_.weight, 1, taken)
-        _produce(call, filter_, outputs, 0)
+        labelling.record(conv.weight, 1, taken)
+        _produce(call, conv, outputs, 0)
     return outputs
 
 
 def _follow_channels(call: Call, name: str, labels: Labels | None) -> None:
     """Let an attribute follow labels that no dimension of its module counts."""
     if call.module is not None and labels is not None:
-        call.ledger.follow_labels(
+        call.labelling.follow_labels(
             Follower(
                 module=call.module_name, name=name, labels=labels, ratio=Fraction(1)
             )
@@ -173,7 +173,7 @@ def _follow_channels(call: Call, name: str, labels: Labels | None) -> None:
 
 
 def linear(call: Call) -> object:
-    """Linear: acts on the last dimension, whatever the others are."""
+    """Linear: acts on the last dimension."""
     module = cast("nn.Linear", call.module)
     return _apply_linear(call, module.weight, module.bias)
 
@@ -193,23 +193,23 @@ def _apply_linear(
     if last < 1:
         msg = "the input has one dimension; want a batch dimension first"
         raise StructureError(msg)
-    outputs = call.ledger.new(weight.shape[0])
-    name = call.ledger.record(weight, 1, value.labels.get(last))
+    outputs = call.labelling.new(weight.shape[0])
+    name = call.labelling.record(weight, 1, value.labels.get(last))
     call.follow("in_features", name, 1)
-    call.ledger.produce(weight, 0, outputs)
+    call.labelling.produce(weight, 0, outputs)
     call.follow("out_features", name, 0)
     if bias is not None:
-        call.ledger.record(bias, 0, outputs)
-    call.ledger.count(name, prod(value.shape[1:last]))
+        call.labelling.record(bias, 0, outputs)
+    call.labelling.count(name, prod(value.shape[1:last]))
     return call.value({**value.labels, last: outputs}, zero=True)
 
 
 def embedding(call: Call) -> object:
     """Embedding: the entries of a row are channels; rows are never cut."""
     module = cast("nn.Embedding", call.module)
-    outputs = call.ledger.new(module.embedding_dim)
-    weight = call.ledger.produce(module.weight, 1, outputs)
-    call.ledger.record(module.weight, 0, None)
+    outputs = call.labelling.new(module.embedding_dim)
+    weight = call.labelling.produce(module.weight, 1, outputs)
+    call.labelling.record(module.weight, 0, None)
     call.follow("embedding_dim", weight, 1)
     if module.max_norm is not None:
         call.fix(outputs, "max_norm measures a row over all of its entries")

@@ -1,9 +1,9 @@
-"""How channels pass through normalisations.
+"""Rules for normalisations.
 
-What is normalised over examples or places (batch norm, instance norm) treats each
-channel by itself.  What is normalised over channels changes its statistics when one
-of them leaves: the channels of one group of a GroupNorm live and die together, and
-those of a LayerNorm or an RMSNorm are not cut.
+A normalisation over examples or positions (batch norm, instance norm) treats each
+channel by itself.  The statistics of one over channels change when a channel is cut:
+the channels of one group of a GroupNorm are cut together, and those of a LayerNorm or
+an RMSNorm are not cut.
 """
 
 from collections.abc import Sequence
@@ -30,22 +30,22 @@ class _Scale:
 def batch_norm(call: Call) -> object:
     """BatchNorm and InstanceNorm: one scale, shift, mean and variance a channel."""
     module = cast("nn.BatchNorm2d", call.module)
-    held = (module.running_mean, module.running_var)
+    moments = (module.running_mean, module.running_var)
     scale = _Scale(
         weight=module.weight,
         bias=module.bias,
-        statistics=tuple(item for item in held if item is not None),
+        statistics=tuple(item for item in moments if item is not None),
     )
     return _normalise_each(call, scale)
 
 
 def batch_norm_function(call: Call) -> object:
     """``functional.batch_norm``."""
-    held = (call.tensor(1, "running_mean"), call.tensor(2, "running_var"))
+    moments = (call.tensor(1, "running_mean"), call.tensor(2, "running_var"))
     scale = _Scale(
         weight=call.tensor(3, "weight"),
         bias=call.tensor(4, "bias"),
-        statistics=tuple(item for item in held if item is not None),
+        statistics=tuple(item for item in moments if item is not None),
     )
     return _normalise_each(call, scale)
 
@@ -59,28 +59,28 @@ def _normalise_each(call: Call, scale: _Scale) -> object:
     value = call.operand()
     labels = channels_only(call, value, len(value.shape))
     _record_scale(call, scale, labels)
-    names = [call.ledger.record(item, 0, labels) for item in scale.statistics]
+    names = [call.labelling.record(item, 0, labels) for item in scale.statistics]
     if scale.weight is not None:
-        names.insert(0, call.ledger.names[id(scale.weight)])
+        names.insert(0, call.labelling.names[id(scale.weight)])
     if names:
         call.follow("num_features", names[0], 0)
     elif labels is not None and call.module is not None:
         msg = "neither weights nor statistics hold its channels; want affine=True"
         raise StructureError(msg)
-    # Without a scale the shift of the statistics is left at a masked channel.
+    # Without a scale a masked channel keeps the shift of the statistics.
     zero = True if scale.weight is not None else value.zero and not scale.statistics
     return call.value({1: labels}, zero=zero)
 
 
 def group_norm(call: Call) -> object:
-    """GroupNorm: the channels of one normalisation group live and die together."""
+    """GroupNorm: the channels of one normalisation group are cut together."""
     module = cast("nn.GroupNorm", call.module)
     scale = _Scale(weight=module.weight, bias=module.bias)
     return _normalise_groups(call, scale, module.num_groups, follow=True)
 
 
 def group_norm_function(call: Call) -> object:
-    """``functional.group_norm``: the number of groups is written down, so it stays."""
+    """``functional.group_norm``: the number of groups is a constant, so it stays."""
     scale = _Scale(weight=call.tensor(2, "weight"), bias=call.tensor(3, "bias"))
     groups = cast("int", call.argument(1, "num_groups"))
     return _normalise_groups(call, scale, groups, follow=False)
@@ -98,10 +98,10 @@ def _normalise_groups(
         raise StructureError(msg)
     share = value.shape[1] // groups
     if labels is not None:
-        call.ledger.union_rows(labels.reshape(groups, share).T)
+        call.labelling.union_rows(labels.reshape(groups, share).T)
     _record_scale(call, scale, labels)
     if scale.weight is not None:
-        weight = call.ledger.names[id(scale.weight)]
+        weight = call.labelling.names[id(scale.weight)]
         call.follow("num_channels", weight, 0)
         call.follow("num_groups", weight, 0, share)
     return call.value({1: labels}, zero=True)
@@ -110,15 +110,15 @@ def _normalise_groups(
 def _record_scale(call: Call, scale: _Scale, labels: Labels | None) -> None:
     """Record the scale and shift of a normalisation."""
     if scale.weight is not None:
-        name = call.ledger.record(scale.weight, 0, labels)
+        name = call.labelling.record(scale.weight, 0, labels)
         if isinstance(scale.weight, nn.Parameter):  # a buffer scales, untrained
-            call.ledger.norms.add(name)
+            call.labelling.norms.add(name)
     if scale.bias is not None:
-        call.ledger.record(scale.bias, 0, labels)
+        call.labelling.record(scale.bias, 0, labels)
 
 
 def layer_norm(call: Call) -> object:
-    """LayerNorm and RMSNorm: what is normalised over is not cut."""
+    """LayerNorm and RMSNorm: normalised dimensions are not cut."""
     module = cast("nn.LayerNorm", call.module)
     tensors = (module.weight, getattr(module, "bias", None))
     return _normalise_over(call, module.normalized_shape, tensors)
@@ -147,6 +147,6 @@ def _normalise_over(
         call.fix(value.labels.get(dim), why)
     for tensor in tensors:
         for dim in range(0 if tensor is None else tensor.dim()):
-            call.ledger.record(cast("torch.Tensor", tensor), dim, None)
+            call.labelling.record(cast("torch.Tensor", tensor), dim, None)
     stay = {dim: row for dim, row in value.labels.items() if dim not in over}
     return call.value(stay, zero=False)

@@ -1,10 +1,10 @@
-"""How channels pass through reshaping: dimensions that are split and merged.
+"""Rules for reshaping: dimensions that are split and merged.
 
 A dimension that is split into several keeps its labels along ONE of them, the one
-whose length changes after a cut; positions that share their place along it then live
-and die together.  So attention heads, the groups of a channel shuffle and the blocks
-of a flattening all come from one rule.  A length that is written down as a number
-keeps its dimension from being cut.
+whose length changes after a cut; positions with the same index along it are then cut
+together.  So attention heads, the groups of a channel shuffle and the blocks of a
+flattening all come from one rule.  A length that is a constant number keeps its
+dimension from being cut.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths
 from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
 
-FREE = -1  # a length that torch works out
+FREE = -1  # a length that torch computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ def unflatten(call: Call) -> object:
         dim = cast("int", call.argument(1, "dim"))
         sizes = cast("tuple[int, ...]", call.argument(2, "sizes"))
     value = call.operand()
-    place = dim % len(value.shape)
-    before, after = [FREE] * place, [FREE] * (len(value.shape) - place - 1)
+    axis = dim % len(value.shape)
+    before, after = [FREE] * axis, [FREE] * (len(value.shape) - axis - 1)
     return reshape(call, value, [*before, *sizes, *after])
 
 
 def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
-    """Return the result of giving a value the shape that ``lengths`` write down."""
+    """Return a value in the shape of ``lengths``."""
     result = call.result
     assert isinstance(result, Value)  # noqa: S101 - reshaping gives one tensor
     if len(lengths) != len(result.shape):
@@ -80,13 +80,13 @@ def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
         if len(inside) == 1:
             row = _spread(value, block.source, inside[0])
             shape = [result.shape[dim] for dim in block.target]
-            place, kept = _split(call, row, shape, targets)
-            labels[block.target[0] + place] = kept
+            axis, kept = _split(call, row, shape, targets)
+            labels[block.target[0] + axis] = kept
             continue
         for dim in inside:
             call.fix(value.labels[dim], "it merges two dimensions that can be cut")
         for length in targets:
-            plain(call.ledger, length)
+            plain(call.labelling, length)
     return call.value(labels)
 
 
@@ -95,7 +95,7 @@ def _spread(value: Value, source: range, dim: int) -> Labels:
     row = value.labels[dim]
     sizes = [1] * len(source)
     sizes[dim - source.start] = len(row)
-    shape = [value.shape[place] for place in source]
+    shape = [value.shape[axis] for axis in source]
     merged: Labels = np.broadcast_to(row.reshape(sizes), shape).reshape(-1)
     return merged
 
@@ -103,42 +103,42 @@ def _spread(value: Value, source: range, dim: int) -> Labels:
 def _split(
     call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
 ) -> tuple[int, Labels | None]:
-    """Return which part carries the labels of a split dimension, and the labels."""
-    place = _carrier(call, shape, lengths)
-    if place is None:
+    """Return the part that carries the labels of a split dimension, and the labels."""
+    axis = _carrier(call, shape, lengths)
+    if axis is None:
         call.fix(row, f"it writes the length {len(row)} down as {_text(lengths)}")
         return 0, None
-    ledger = call.ledger
-    grid = np.moveaxis(row.reshape(shape), place, -1).reshape(-1, shape[place])
-    kept = ledger.union_rows(grid)
+    labelling = call.labelling
+    grid = np.moveaxis(row.reshape(shape), axis, -1).reshape(-1, shape[axis])
+    kept = labelling.union_rows(grid)
     for other, length in enumerate(lengths):
-        if other != place:
+        if other != axis:
             _stay(call, length, row)
-    length = lengths[place]
-    if not _is_free(length) and not follows(ledger, length, kept):
+    length = lengths[axis]
+    if not _is_free(length) and not follows(labelling, length, kept):
         call.fix(kept, f"its length {len(kept)} comes from elsewhere")
-    return place, kept
+    return axis, kept
 
 
 def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int | None:
     """Return the part whose length changes with the channels, or None."""
-    free = [place for place, length in enumerate(lengths) if _is_free(length)]
+    free = [axis for axis, length in enumerate(lengths) if _is_free(length)]
     if free and (len(shape) == 1 or shape[free[0]] > 1):
         return free[0]
-    for place, length in enumerate(lengths):
-        if isinstance(length, Length) and not call.ledger.is_fixed(length.labels):
-            return place
-    for place, length in enumerate(lengths):
+    for axis, length in enumerate(lengths):
+        if isinstance(length, Length) and not call.labelling.is_fixed(length.labels):
+            return axis
+    for axis, length in enumerate(lengths):
         if isinstance(length, AttributeSize):
-            return place
+            return axis
     return None
 
 
 def _stay(call: Call, length: object, row: Labels) -> None:
-    """A part without labels must not change: fix what its length measures."""
+    """A part without labels must not change: fix the channels that it counts."""
     if isinstance(length, Length):
         call.fix(row, "two of its lengths may change")
-    plain(call.ledger, length)
+    plain(call.labelling, length)
 
 
 def _is_free(length: object) -> bool:

@@ -1,4 +1,4 @@
-"""How channels pass through operations that move or summarise positions."""
+"""Rules for operations that move or reduce positions."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -25,14 +25,14 @@ def same(call: Call) -> object:
 
 
 def shifted(call: Call) -> object:
-    """Activations with f(0) != 0: a masked channel is not 0 behind them."""
+    """Activations with f(0) != 0: a masked channel is not 0 after them."""
     if len([*values_in((call.args, call.kwargs))]) > 1:
         return meet(call)
     return call.value(call.operand().labels, zero=False)
 
 
 def converted(call: Call) -> object:
-    """Another type or place of the same numbers, maybe those of a second tensor."""
+    """Another type or device of the same numbers, maybe those of a second tensor."""
     value = call.operand()
     return call.value(value.labels, zero=value.zero)
 
@@ -42,28 +42,28 @@ def prelu(call: Call) -> object:
     module = cast("nn.PReLU", call.module)
     value = call.operand()
     if module.num_parameters == 1:
-        call.ledger.record(module.weight, 0, None)
+        call.labelling.record(module.weight, 0, None)
         return call.value(value.labels)
-    weight = call.ledger.record(module.weight, 0, value.labels.get(1))
+    weight = call.labelling.record(module.weight, 0, value.labels.get(1))
     call.follow("num_parameters", weight, 0)
     return call.value(value.labels)
 
 
 def pool(call: Call) -> object:
-    """Pooling, resizing: every channel for itself over the places."""
+    """Pooling, resizing: every channel by itself over the positions."""
     value = call.operand()
     return call.value({1: channels_only(call, value, len(value.shape))})
 
 
 def pad(call: Call) -> object:
-    """Padding of places; a channel dimension that is padded is not cut."""
+    """Padding of positions; a channel dimension that is padded is not cut."""
     value = call.operand()
     widths = cast("Sequence[int]", call.argument(1, "pad"))
     rank = len(value.shape)
     labels = dict(value.labels)
     for dim in sorted(value.labels):
-        place = rank - 1 - dim
-        ends = [int(item) for item in widths[2 * place : 2 * place + 2]]
+        axis = rank - 1 - dim
+        ends = [int(item) for item in widths[2 * axis : 2 * axis + 2]]
         if any(ends):
             call.fix(labels.pop(dim), "it pads channels")
     filled = call.argument(3, "value")
@@ -71,13 +71,13 @@ def pad(call: Call) -> object:
 
 
 def permute(call: Call) -> object:
-    """``x.permute(...)``: dimensions change places."""
+    """``x.permute(...)``: dimensions change their order."""
     value = call.operand()
     given = call.args[1:] or (call.kwargs["dims"],)
     if len(given) == 1 and isinstance(given[0], tuple | list):
         given = tuple(given[0])
     order = [cast("int", dim) % len(value.shape) for dim in given]
-    return call.value({place: value.labels.get(dim) for place, dim in enumerate(order)})
+    return call.value({axis: value.labels.get(dim) for axis, dim in enumerate(order)})
 
 
 def transpose(call: Call) -> object:
@@ -88,11 +88,11 @@ def transpose(call: Call) -> object:
     other = cast("int", call.argument(2, "dim1", 1)) % rank
     order = [*range(rank)]
     order[one], order[other] = other, one
-    return call.value({place: value.labels.get(dim) for place, dim in enumerate(order)})
+    return call.value({axis: value.labels.get(dim) for axis, dim in enumerate(order)})
 
 
 def squeeze(call: Call) -> object:
-    """``x.squeeze(dim)``: a dimension of length 1 goes."""
+    """``x.squeeze(dim)``: a dimension of length 1 is removed."""
     value = call.operand()
     found = call.argument(1, "dim")
     rank = len(value.shape)
@@ -108,18 +108,18 @@ def squeeze(call: Call) -> object:
 
 
 def unsqueeze(call: Call) -> object:
-    """``x.unsqueeze(dim)``: a dimension of length 1 comes."""
+    """``x.unsqueeze(dim)``: a dimension of length 1 is inserted."""
     value = call.operand()
-    place = cast("int", call.argument(1, "dim")) % (len(value.shape) + 1)
-    return call.value({dim + (dim >= place): row for dim, row in value.labels.items()})
+    axis = cast("int", call.argument(1, "dim")) % (len(value.shape) + 1)
+    return call.value({dim + (dim >= axis): row for dim, row in value.labels.items()})
 
 
 def _without(call: Call, value: Value, gone: set[int]) -> Value:
-    """Return the result without dimensions; what had labels there is not cut."""
+    """Return the result without dimensions; labels there are not cut."""
     for dim in sorted(gone & value.labels.keys()):
         call.fix(value.labels[dim], f"it takes dimension {dim} away")
     stay = [dim for dim in range(len(value.shape)) if dim not in gone]
-    return call.value({place: value.labels.get(d) for place, d in enumerate(stay)})
+    return call.value({axis: value.labels.get(d) for axis, d in enumerate(stay)})
 
 
 def mean(call: Call) -> object:
@@ -146,7 +146,7 @@ def _reduce(call: Call, *, exact: bool) -> object:
         if not exact:
             why = f"it summarises the {value.shape[dim]} channels of dimension {dim}"
             call.fix(value.labels[dim], why)
-    if not isinstance(call.result, Value):  # max and min with their places
+    if not isinstance(call.result, Value):  # max and min with their positions
         call.fix_value(value, "it gives more than one tensor")
         return call.result
     stay = [dim for dim in range(rank) if dim not in gone]
@@ -156,35 +156,35 @@ def _reduce(call: Call, *, exact: bool) -> object:
 
 
 def along(call: Call) -> object:
-    """Softmax, cumulative sums, sorting: what they run along is not cut."""
+    """Softmax, cumulative sums, sorting: the dimension they run along is not cut."""
     value = call.operand()
     module = call.module
     dim = call.argument(1, "dim") if module is None else getattr(module, "dim", None)
     if not isinstance(dim, int):
         call.fix_value(value, "its dimension is not given")
         return call.value({})
-    place = dim % len(value.shape)
-    call.fix(value.labels.get(place), f"it runs along {value.shape[place]} channels")
-    stay = {d: row for d, row in value.labels.items() if d != place}
+    axis = dim % len(value.shape)
+    call.fix(value.labels.get(axis), f"it runs along {value.shape[axis]} channels")
+    stay = {d: row for d, row in value.labels.items() if d != axis}
     return call.value({**stay}, zero=False)
 
 
 def normalise(call: Call) -> object:
     """``functional.normalize``: a norm is exact where masked positions are 0."""
     value = call.operand()
-    place = cast("int", call.argument(2, "dim", 1)) % len(value.shape)
+    axis = cast("int", call.argument(2, "dim", 1)) % len(value.shape)
     if not value.zero:
-        call.fix(value.labels.get(place), "it measures values that are not 0")
+        call.fix(value.labels.get(axis), "it measures values that are not 0")
     return call.value(value.labels)
 
 
 def roll(call: Call) -> object:
-    """``torch.roll``: places move, channels must not."""
+    """``torch.roll``: positions move, channels must not."""
     return _move(call, call.argument(2, "dims"))
 
 
 def flip(call: Call) -> object:
-    """``torch.flip``: places change their order, channels must not."""
+    """``torch.flip``: positions change their order, channels must not."""
     dims = call.argument(1, "dims")
     return _move(call, call.args[1:] if isinstance(dims, int) else dims)
 
@@ -202,27 +202,27 @@ def _move(call: Call, dims: object) -> object:
 
 def constant(call: Call) -> object:
     """A new tensor: its lengths are those of the network before the cut."""
-    plain(call.ledger, [*call.args, *call.kwargs.values()])
+    plain(call.labelling, [*call.args, *call.kwargs.values()])
     return call.result
 
 
 def like(call: Call) -> object:
-    """``torch.zeros_like(x)``: as long as what it is like, with other values."""
+    """``torch.zeros_like(x)``: the shape of its operand, with other values."""
     return call.value(call.operand().labels, zero=False)
 
 
 def fixes_all(call: Call) -> object:
-    """What has no rule of its own, where nothing that it gets can be cut."""
+    """An operation without a rule, where no dimension of its operands can be cut."""
     for value in values_in((call.args, call.kwargs)):
         call.fix_value(value, "its channels are not followed")
     return call.result
 
 
-def passes(place: int) -> Handler:
-    """A function that gave back operand ``place`` as it was."""
+def passes(index: int) -> Handler:
+    """A function that returned operand ``index`` unchanged."""
 
     def handle(call: Call) -> object:
-        found = call.args[place]
+        found = call.args[index]
         return found.value if isinstance(found, Guarded) else found
 
     return handle

@@ -1,4 +1,4 @@
-"""How sizes are read from values, and what is calculated with them."""
+"""Rules for sizes: reading them from values, and calculating with them."""
 
 from fractions import Fraction
 from typing import cast
@@ -13,7 +13,7 @@ from fedprune.common.structure.sizes import AttributeSize, Length, plain
 
 
 def read_attribute(call: Call) -> object:
-    """``x.shape``, and what never depends on channels: ``x.device``, ``x.ndim``."""
+    """``x.shape``, and attributes that do not depend on channels, like ``x.ndim``."""
     found = call.args[0]
     if isinstance(found, Value) and call.args[1] == "shape":
         return SizeOf(value=found)
@@ -34,39 +34,39 @@ def read_length(call: Call) -> object:
     """``len(x)``."""
     found = call.args[0]
     if isinstance(found, Value):
-        return plain(call.ledger, _size(SizeOf(value=found), 0))
+        return plain(call.labelling, _size(SizeOf(value=found), 0))
     return call.result
 
 
 def read_item(call: Call) -> object:
-    """``x.shape[dim]``, ``x[places]``, or one item of a tuple."""
-    found, place = call.args
+    """``x.shape[dim]``, ``x[key]``, or one item of a tuple."""
+    found, key = call.args
     if isinstance(found, SizeOf):
-        return _size(found, place)
+        return _size(found, key)
     if isinstance(found, Value):
-        return index(call, found, place)
-    if isinstance(found, tuple | list | dict) and not isinstance(place, Value):
-        item = cast("tuple[object, ...]", found)[cast("int", place)]
+        return index(call, found, key)
+    if isinstance(found, tuple | list | dict) and not isinstance(key, Value):
+        item = cast("tuple[object, ...]", found)[cast("int", key)]
         if isinstance(item, Guarded):
-            call.ledger.fix(item.labels, item.why)
+            call.labelling.fix(item.labels, item.why)
             return item.value
         return item
     return call.result
 
 
 def _size(whole: SizeOf, dim: object) -> object:
-    """Return one size or some of them, with a memory of what they measure."""
+    """Return one size or some of them, with the labels that they count."""
     shape = whole.value.shape
     if isinstance(dim, slice):
-        return tuple(_size(whole, place) for place in range(len(shape))[dim])
+        return tuple(_size(whole, axis) for axis in range(len(shape))[dim])
     if not isinstance(dim, int):
         msg = f"it reads sizes {dim}; want one, as in x.shape[0]"
         raise StructureError(msg)
-    place = dim % len(shape)
-    labels = whole.value.labels.get(place)
+    axis = dim % len(shape)
+    labels = whole.value.labels.get(axis)
     if labels is None:
-        return shape[place]
-    return Length(number=shape[place], labels=labels)
+        return shape[axis]
+    return Length(number=shape[axis], labels=labels)
 
 
 def multiply_sizes(call: Call) -> object:
@@ -74,10 +74,10 @@ def multiply_sizes(call: Call) -> object:
     left, right = call.args
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Length) and type(other) is int:
-            return one.scaled(Fraction(other)) or plain(call.ledger, one) * other
+            return one.scaled(Fraction(other)) or plain(call.labelling, one) * other
     if isinstance(left, int) and isinstance(right, int):
         return left * right
-    return plain(call.ledger, left) * plain(call.ledger, right)
+    return plain(call.labelling, left) * plain(call.labelling, right)
 
 
 def divide_sizes(call: Call) -> object:
@@ -85,23 +85,23 @@ def divide_sizes(call: Call) -> object:
     left, right = call.args
     if isinstance(left, Length) and type(right) is int:
         found = left.scaled(Fraction(1, right))
-        return found or plain(call.ledger, left) // right
+        return found or plain(call.labelling, left) // right
     if isinstance(left, AttributeSize) and type(right) is int:
         return left // right
-    return plain(call.ledger, left) // plain(call.ledger, right)
+    return plain(call.labelling, left) // plain(call.labelling, right)
 
 
 def calculate(call: Call) -> object:
-    """Any other calculation with numbers fixes what they measure."""
+    """Any other calculation with numbers fixes the channels that they count."""
     for item in (*call.args, *call.kwargs.values()):
         if isinstance(item, SizeOf):
             call.fix_value(item.value, "it calculates with a whole shape")
-        plain(call.ledger, item)
+        plain(call.labelling, item)
     return call.result
 
 
 def number_of(call: Call) -> object:
-    """``int(n)`` and whatever needs a plain number."""
+    """``int(n)`` and other uses of a plain number."""
     return calculate(call)
 
 

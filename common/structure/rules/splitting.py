@@ -1,4 +1,4 @@
-"""How channels pass through operations that split, repeat or interleave positions."""
+"""Rules for operations that split, repeat or interleave positions."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -17,17 +17,17 @@ def expand(call: Call) -> object:
     lengths = as_lengths(call.args[1:] or (call.kwargs["size"],))
     ahead = len(lengths) - len(value.shape)
     labels: dict[int, Labels | None] = {}
-    for place, length in enumerate(lengths):
-        row = value.labels.get(place - ahead)
+    for axis, length in enumerate(lengths):
+        row = value.labels.get(axis - ahead)
         if row is None:
-            plain(call.ledger, length)
+            plain(call.labelling, length)
             continue
         kept = type(length) is int and length == -1
-        if value.shape[place - ahead] == 1 and not kept:
+        if value.shape[axis - ahead] == 1 and not kept:
             call.fix(row, "it spreads one channel over many")
-        elif not kept and not follows(call.ledger, length, row):
+        elif not kept and not follows(call.labelling, length, row):
             call.fix(row, f"it writes the length {len(row)} down")
-        labels[place] = row if call.result_length(place) == len(row) else None
+        labels[axis] = row if call.result_length(axis) == len(row) else None
     return call.value(labels)
 
 
@@ -36,14 +36,14 @@ def expand_as(call: Call) -> object:
     value, other = call.operand(), call.operand(1, "other")
     ahead = len(other.shape) - len(value.shape)
     labels: dict[int, Labels | None] = {}
-    for place in range(len(other.shape)):
-        mine, yours = value.labels.get(place - ahead), other.labels.get(place)
-        spread = place < ahead or value.shape[place - ahead] < other.shape[place]
+    for axis in range(len(other.shape)):
+        mine, yours = value.labels.get(axis - ahead), other.labels.get(axis)
+        spread = axis < ahead or value.shape[axis - ahead] < other.shape[axis]
         if spread:
             call.fix(mine, "it spreads one channel over many")
-            labels[place] = yours
+            labels[axis] = yours
         else:
-            labels[place] = call.join(mine, yours)
+            labels[axis] = call.join(mine, yours)
     return call.value(labels, zero=False)
 
 
@@ -51,7 +51,7 @@ def repeat(call: Call) -> object:
     """``x.repeat(...)``: copies of a dimension one after another."""
     value = call.operand()
     times = [
-        plain(call.ledger, item)
+        plain(call.labelling, item)
         for item in as_lengths(call.args[1:] or (call.kwargs["repeats"],))
     ]
     ahead = len(times) - len(value.shape)
@@ -69,59 +69,59 @@ def repeat_each(call: Call) -> object:
     if not isinstance(times, int) or not isinstance(dim, int):
         call.fix_value(value, "it repeats positions differently")
         return call.value({})
-    place = dim % len(value.shape)
-    labels = {d: r.repeat(times if d == place else 1) for d, r in value.labels.items()}
+    axis = dim % len(value.shape)
+    labels = {d: r.repeat(times if d == axis else 1) for d, r in value.labels.items()}
     return call.value({**labels})
 
 
 def chunk(call: Call) -> object:
     """``x.chunk(n, dim)``: equal parts lose the same positions, and stay equal."""
     value = call.operand()
-    number = int(plain(call.ledger, call.argument(1, "chunks")))
-    place = cast("int", call.argument(2, "dim", 0)) % len(value.shape)
-    row = value.labels.get(place)
+    number = int(plain(call.labelling, call.argument(1, "chunks")))
+    axis = cast("int", call.argument(2, "dim", 0)) % len(value.shape)
+    row = value.labels.get(axis)
     if row is not None and len(row) % number:
         call.fix(row, f"it splits {len(row)} channels into {number} unequal parts")
         row = None
     if row is not None:
-        row = call.ledger.union_rows(row.reshape(number, -1))
-    return _parts(call, value, place, row)
+        row = call.labelling.union_rows(row.reshape(number, -1))
+    return _parts(call, value, axis, row)
 
 
 def split(call: Call) -> object:
     """``x.split(sizes, dim)``: each part has to be a length that follows."""
     value = call.operand()
     sizes = call.argument(1, "split_size", call.kwargs.get("split_size_or_sections"))
-    place = cast("int", call.argument(2, "dim", 0)) % len(value.shape)
-    row = value.labels.get(place)
+    axis = cast("int", call.argument(2, "dim", 0)) % len(value.shape)
+    row = value.labels.get(axis)
     if isinstance(sizes, tuple | list):
-        return _sections(call, value, place, [*sizes])
+        return _sections(call, value, axis, [*sizes])
     length = int(sizes.number if isinstance(sizes, Length) else cast("int", sizes))
     if row is not None and len(row) % length == 0:
-        kept = call.ledger.union_rows(row.reshape(-1, length))
-        if follows(call.ledger, sizes, kept):
-            return _parts(call, value, place, kept)
-    call.fix(row, f"it splits {value.shape[place]} channels by a number, {length}")
-    plain(call.ledger, sizes)
-    return _parts(call, value, place, None)
+        kept = call.labelling.union_rows(row.reshape(-1, length))
+        if follows(call.labelling, sizes, kept):
+            return _parts(call, value, axis, kept)
+    call.fix(row, f"it splits {value.shape[axis]} channels by a number, {length}")
+    plain(call.labelling, sizes)
+    return _parts(call, value, axis, None)
 
 
-def _sections(call: Call, value: Value, place: int, sizes: list[object]) -> object:
+def _sections(call: Call, value: Value, axis: int, sizes: list[object]) -> object:
     """Parts of different lengths, each of which follows its own channels."""
-    row = value.labels.get(place)
+    row = value.labels.get(axis)
     found: list[object] = []
     start = 0
     results = cast("Sequence[Value]", call.result)
     for size, result in zip(sizes, results, strict=True):
-        end = start + result.shape[place]
+        end = start + result.shape[axis]
         labels: dict[int, Labels] = {**value.labels}
-        part = labels.pop(place, None)
+        part = labels.pop(axis, None)
         if row is not None:
             part = row[start:end]
             if isinstance(size, Length | AttributeSize) and follows(
-                call.ledger, size, part
+                call.labelling, size, part
             ):
-                labels[place] = part
+                labels[axis] = part
             else:
                 call.fix(part, f"it splits off {len(part)} channels by a number")
         found.append(Value(shape=result.shape, labels=labels, zero=value.zero))
@@ -129,10 +129,10 @@ def _sections(call: Call, value: Value, place: int, sizes: list[object]) -> obje
     return tuple(found)
 
 
-def _parts(call: Call, value: Value, place: int, row: Labels | None) -> object:
-    labels = {dim: r for dim, r in value.labels.items() if dim != place}
+def _parts(call: Call, value: Value, axis: int, row: Labels | None) -> object:
+    labels = {dim: r for dim, r in value.labels.items() if dim != axis}
     if row is not None:
-        labels[place] = row
+        labels[axis] = row
     results = cast("Sequence[Value]", call.result)
     return tuple(
         Value(shape=item.shape, labels=labels, zero=value.zero) for item in results
@@ -140,12 +140,12 @@ def _parts(call: Call, value: Value, place: int, row: Labels | None) -> object:
 
 
 def unbind(call: Call) -> object:
-    """``x.unbind(dim)``: one value for each place of a dimension."""
+    """``x.unbind(dim)``: one value for each position of a dimension."""
     value = call.operand()
-    place = cast("int", call.argument(1, "dim", 0)) % len(value.shape)
-    call.fix(value.labels.get(place), "it takes channels apart")
+    axis = cast("int", call.argument(1, "dim", 0)) % len(value.shape)
+    call.fix(value.labels.get(axis), "it takes channels apart")
     labels = {
-        dim - (dim > place): row for dim, row in value.labels.items() if dim != place
+        dim - (dim > axis): row for dim, row in value.labels.items() if dim != axis
     }
     results = cast("Sequence[Value]", call.result)
     return tuple(
@@ -154,30 +154,30 @@ def unbind(call: Call) -> object:
 
 
 def channel_shuffle(call: Call) -> object:
-    """Channels of equal place in each group come to stand side by side."""
+    """Channels with the same index in each group become neighbours."""
     value = call.operand()
     module = call.module
     given = call.argument(1, "groups") if module is None else vars(module)["groups"]
-    groups = int(plain(call.ledger, given))
+    groups = int(plain(call.labelling, given))
     row = channels_only(call, value, len(value.shape))
     if row is None:
         return call.value({})
-    kept = call.ledger.union_rows(row.reshape(groups, -1))
+    kept = call.labelling.union_rows(row.reshape(groups, -1))
     return call.value({1: kept.repeat(groups)})
 
 
 def pixel_shuffle(call: Call) -> object:
-    """Blocks of factor x factor channels become places: a block goes whole."""
+    """Blocks of factor x factor channels become positions: a block is cut whole."""
     value = call.operand()
     row = channels_only(call, value, len(value.shape))
     if row is None:
         return call.value({})
     share = value.shape[1] // call.result_length(1)
-    return call.value({1: call.ledger.union_rows(row.reshape(-1, share).T)})
+    return call.value({1: call.labelling.union_rows(row.reshape(-1, share).T)})
 
 
 def pixel_unshuffle(call: Call) -> object:
-    """Places become blocks of channels."""
+    """Positions become blocks of channels."""
     value = call.operand()
     row = channels_only(call, value, len(value.shape))
     share = call.result_length(1) // value.shape[1]

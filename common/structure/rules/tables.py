@@ -2,9 +2,9 @@
 
 Adding an operation = writing a function ``Call -> result`` and naming it in
 ``MODULES``, ``FUNCTIONS`` or ``METHODS``.  Modules are matched by their exact type and
-functions by identity, so nothing is ever taken for something it resembles; what is in
-no table is refused by ``fedprune.common.structure.tracing.walk`` unless nothing that
-it gets can be cut, never treated as element-wise.
+functions by identity, so no rule is applied to a similar operation; an operation in no
+table is refused by ``fedprune.common.structure.tracing.walk`` unless none of its
+operands can be cut, and is never treated as element-wise.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""Find the structure of a network: trace it, walk it, label what is tied."""
+"""Find the structure of a network: trace it, walk it, label tied channels."""

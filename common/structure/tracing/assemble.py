@@ -1,4 +1,4 @@
-"""Turn a ledger of labels into a structure: number the units, form the groups."""
+"""Turn a labelling into a structure: number the units, form the pruning groups."""
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.errors import StructureError
 from fedprune.common.spec import TensorSpec
-from fedprune.common.structure.labels import Follower, Labels, Ledger
+from fedprune.common.structure.labels import Follower, Labelling, Labels
 from fedprune.common.structure.structure import (
     FIXED,
     STATISTICS,
@@ -23,8 +23,8 @@ from fedprune.common.structure.structure import (
 Rows = dict[tuple[str, int], Labels]
 
 
-def assemble(model: nn.Module, ledger: Ledger) -> Structure:
-    """Return the structure that the ledger describes.
+def assemble(model: nn.Module, labelling: Labelling) -> Structure:
+    """Return the structure that the labelling describes.
 
     Units are numbered in order of their first label, groups in order of their first
     unit; tensors and dims stand in model order.  Labels that no weight makes are not
@@ -36,15 +36,15 @@ def assemble(model: nn.Module, ledger: Ledger) -> Structure:
     )
     moments = _moments(model)
     others = _others(model, moments)
-    rows = _rows(ledger, [*_ordered(tensors, moments, others)])
-    made = _makers(ledger, rows)
-    rows = _made_only(ledger, rows, made)
+    rows = _rows(labelling, [*_ordered(tensors, moments, others)])
+    made = _makers(labelling, rows)
+    rows = _made_only(labelling, rows, made)
     dims, units, numbers = _number(rows)
     makers = {name: dim for name, dim in made.items() if _is_cut(dims, name, dim)}
     cut = {(dim.tensor, dim.dim) for dim in dims}
-    followed = [*ledger.attributes]
-    for follower in ledger.followers.values():
-        found = _attribute(ledger, follower, dims, numbers)
+    followed = [*labelling.attributes]
+    for follower in labelling.followers.values():
+        found = _attribute(labelling, follower, dims, numbers)
         if found is not None and found not in followed:
             followed.append(found)
     names = [tensor.name for tensor in tensors]
@@ -53,10 +53,12 @@ def assemble(model: nn.Module, ledger: Ledger) -> Structure:
         moments=moments,
         units=units,
         dims=dims,
-        groups=_groups(dims, units, makers, ledger),
+        groups=_groups(dims, units, makers, labelling),
         attributes=tuple(item for item in followed if (item.tensor, item.dim) in cut),
         multiplies={
-            name: ledger.multiplies[name] for name in names if name in ledger.multiplies
+            name: labelling.multiplies[name]
+            for name in names
+            if name in labelling.multiplies
         },
         buffers=tuple(
             item for item in others if any(dim.tensor == item.name for dim in dims)
@@ -66,7 +68,7 @@ def assemble(model: nn.Module, ledger: Ledger) -> Structure:
 
 
 def _moments(model: nn.Module) -> tuple[TensorSpec, ...]:
-    """Return the batch-norm modules that hold running statistics."""
+    """Return the batch-norm modules that have running statistics."""
     return tuple(
         TensorSpec(name=name, shape=tuple(module.running_mean.shape))
         for name, module in model.named_modules()
@@ -77,7 +79,7 @@ def _moments(model: nn.Module) -> tuple[TensorSpec, ...]:
 def _others(
     model: nn.Module, moments: tuple[TensorSpec, ...]
 ) -> tuple[TensorSpec, ...]:
-    """Return the buffers that are no batch-norm statistics."""
+    """Return the buffers other than batch-norm statistics."""
     known = {moment.name + suffix for moment in moments for suffix in STATISTICS}
     return tuple(
         TensorSpec(name=name, shape=tuple(item.shape))
@@ -103,42 +105,44 @@ def _ordered(
             yield buffer.name, dim
 
 
-def _rows(ledger: Ledger, keys: list[tuple[str, int]]) -> Rows:
+def _rows(labelling: Labelling, keys: list[tuple[str, int]]) -> Rows:
     """Return the roots along each dimension, -1 where it is never cut."""
     found = {}
     for key in keys:
-        labels = ledger.dims.get(key)
+        labels = labelling.dims.get(key)
         if labels is not None:
-            row = ledger.roots(labels)
+            row = labelling.roots(labels)
             if (row != FIXED).any():
                 found[key] = row
     return found
 
 
-def _makers(ledger: Ledger, rows: Rows) -> dict[str, int]:
+def _makers(labelling: Labelling, rows: Rows) -> dict[str, int]:
     """Return the producers, each with the first dimension in which it is cut."""
     found: dict[str, int] = {}
-    for name, dim in sorted(ledger.producers, key=lambda item: item[1]):
+    for name, dim in sorted(labelling.producers, key=lambda item: item[1]):
         if (name, dim) in rows:
             found.setdefault(name, dim)
     return found
 
 
-def _made_only(ledger: Ledger, rows: Rows, makers: Mapping[str, int]) -> Rows:
+def _made_only(labelling: Labelling, rows: Rows, makers: Mapping[str, int]) -> Rows:
     """Return the rows without roots that no producer makes: those are not cut."""
     made = {int(r) for name, dim in makers.items() for r in rows[name, dim]}
     found = {}
     for key, row in rows.items():
         kept = np.asarray([r if r in made else FIXED for r in row.tolist()], np.int64)
         if not np.array_equal(kept, row) and key[0] not in makers:
-            ledger.notes[f"'{key[0]}': no weight makes its dimension {key[1]}"] = None
+            labelling.notes[f"'{key[0]}': no weight makes its dimension {key[1]}"] = (
+                None
+            )
         if (kept != FIXED).any():
             found[key] = kept
     return found
 
 
 def _number(rows: Rows) -> tuple[tuple[DimUnits, ...], int, dict[int, int]]:
-    """Return the units along each dimension, how many there are, and their roots."""
+    """Return the units along each dimension, their number, and their roots."""
     living = sorted({int(root) for row in rows.values() for root in row} - {FIXED})
     numbers = {root: unit for unit, root in enumerate(living)}
     found = tuple(
@@ -157,17 +161,17 @@ def _is_cut(dims: tuple[DimUnits, ...], name: str, dim: int) -> bool:
 
 
 def _attribute(
-    ledger: Ledger,
+    labelling: Labelling,
     follower: Follower,
     dims: tuple[DimUnits, ...],
     numbers: Mapping[int, int],
 ) -> Attribute | None:
-    """Return which dimension a module attribute follows; None when none is cut.
+    """Return the dimension that a module attribute follows; None when none is cut.
 
     Raises:
         StructureError: If no dimension of any tensor changes as the attribute does.
     """
-    roots = ledger.roots(follower.labels).tolist()
+    roots = labelling.roots(follower.labels).tolist()
     units = np.asarray([numbers.get(root, FIXED) for root in roots])
     if (units == FIXED).all():
         return None
@@ -197,12 +201,17 @@ def _tally(units: NDArray[np.integer]) -> dict[int, int]:
 
 
 def _groups(
-    dims: tuple[DimUnits, ...], units: int, makers: Mapping[str, int], ledger: Ledger
+    dims: tuple[DimUnits, ...],
+    units: int,
+    makers: Mapping[str, int],
+    labelling: Labelling,
 ) -> tuple[PruningGroup, ...]:
     """Return the sets of units that share a producer, directly or by others."""
     made = {d.tensor: _members(d) for d in dims if makers.get(d.tensor) == d.dim}
     scaled = {
-        d.tensor: _members(d) for d in dims if d.dim == 0 and d.tensor in ledger.norms
+        d.tensor: _members(d)
+        for d in dims
+        if d.dim == 0 and d.tensor in labelling.norms
     }
     first = _components([*made.values()], units)
     groups = []

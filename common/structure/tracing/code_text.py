@@ -1,8 +1,8 @@
 """The code of classes and functions as text, for the name of a traced network.
 
-What is compiled counts, not how it is written: names, constants and instructions, so
-that another comment is the same code.  Other releases of Python compile otherwise.
-Code of torch and of Python's own library is known by its name.
+Compiled code counts, not source text: names, constants and instructions, so a changed
+comment does not matter.  Other releases of Python compile otherwise.  Code of torch and
+of Python's standard library counts by its name.
 """
 
 import sys
@@ -17,14 +17,14 @@ _KNOWN = frozenset({"torch", *sys.stdlib_module_names}) - {"__main__"}
 
 
 def is_known(item: object) -> bool:
-    """Say whether a class or function is torch's or Python's own."""
+    """Return whether a class or function is torch's or Python's own."""
     return str(getattr(item, "__module__", "")).partition(".")[0] in _KNOWN
 
 
 def code_of_class(kind: type, plain: Plain) -> str:
     """Return the code and constants that a class and its bases define; "" for torch's.
 
-    ``__init__`` is left out: what it made is seen in the module itself.
+    ``__init__`` is left out: its result is in the module itself.
 
     Args:
         kind: The class.
@@ -46,7 +46,7 @@ def _item(name: str, item: object, plain: Plain) -> str:
 
 
 def code_of_function(function: object, plain: Plain) -> str:
-    """Return the code of a function or what wraps one; "" where there is none to see.
+    """Return the code of a function or of a wrapped one; "" where none is visible.
 
     Args:
         function: The function, method, property or callable.
@@ -59,12 +59,12 @@ def code_of_function(function: object, plain: Plain) -> str:
         return ""
     defaults = getattr(function, "__defaults__", None)
     named = getattr(function, "__kwdefaults__", None)
-    held = plain(_held(function))
-    return f"{_text(code, plain)} {plain(defaults)} {plain(named)} {held}"
+    closed_over = plain(_closed_over(function))
+    return f"{_text(code, plain)} {plain(defaults)} {plain(named)} {closed_over}"
 
 
-def _held(function: object) -> list[object]:
-    """Return the constants that a function took from where it was made."""
+def _closed_over(function: object) -> list[object]:
+    """Return the constants in the closure of a function."""
     found: list[object] = []
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # not filled yet

@@ -1,4 +1,4 @@
-"""Find the structure of a network: which channels must live and die together.
+"""Find the structure of a network: the channels that must be cut together.
 
 The network is traced (torch.fx) in eval mode on a copy, run once on an example as it
 is traced, and walked operation by operation.  The result depends on the architecture
@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.structure.blocks import offer_blocks
-from fedprune.common.structure.labels import Ledger
+from fedprune.common.structure.labels import Labelling
 from fedprune.common.structure.sizes import remember_settings, settle
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.assemble import assemble
@@ -31,12 +31,12 @@ Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a network's channels allow.
+    """The structure of a network, and notes on channels that it does not cut.
 
     Attributes:
-        structure: What can be cut.
-        notes: What could be followed and is still not cut, with the operation that
-            is the reason, in the order of the network.
+        structure: Its units, groups and blocks.
+        notes: Channels that could be followed and are still not cut, with the
+            operation that is the reason, in the order of the network.
         graph: Name of the traced network (``fedprune.common.structure.tracing.graph``).
     """
 
@@ -67,7 +67,7 @@ def find_structure(
             inputs have none.
 
     Raises:
-        StructureError: If an operation is met whose channels cannot be followed, or
+        StructureError: If the channels of an operation cannot be followed, or
             a parameter is not reached.
         ConfigError: If ``ignore`` names nothing that exists.
     """
@@ -81,7 +81,7 @@ def find(
     ignore: Sequence[str] = (),
     blocks: bool = False,
 ) -> Findings:
-    """Return the structure of ``find_structure``, with what else was found."""
+    """Return the structure of ``find_structure``, with notes and the graph."""
     found = examine(model, example, ignore=ignore)
     if not blocks or not isinstance(example, torch.Tensor):
         return found
@@ -91,7 +91,7 @@ def find(
 def examine(
     model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
 ) -> Findings:
-    """Return the structure of ``model`` and what it does not cut, and why.
+    """Return the structure of ``model``, and notes on channels that it does not cut.
 
     Arguments and errors are those of ``find_structure``.
     """
@@ -106,18 +106,18 @@ def examine(
     walk = Walk(network, tracer.results, ignore)
     for node in graph.nodes:
         walk.visit(node)
-    settle(walk.ledger, marks)
-    _check_reached(network, walk.ledger, ignore)
-    structure = assemble(network, walk.ledger)
+    settle(walk.labelling, marks)
+    _check_reached(network, walk.labelling, ignore)
+    structure = assemble(network, walk.labelling)
     return Findings(
         structure=structure,
-        notes=tuple(walk.ledger.notes),
+        notes=tuple(walk.labelling.notes),
         graph=graph_digest(network, graph),
     )
 
 
 def _check_hooks(model: nn.Module) -> None:
-    """Refuse modules whose calls run code that a trace does not see."""
+    """Refuse modules with hooks: a trace does not record them."""
     for name, module in model.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - torch has no public list of them
             msg = f"module '{name}' ({type(module).__name__}) has forward hooks, which"
@@ -129,12 +129,12 @@ def _check_storage(model: nn.Module) -> None:
     """Refuse different tensors in one memory: a cut would part them."""
     owners: dict[int, str] = {}
     for name, item in [*model.named_parameters(), *model.named_buffers()]:
-        place = item.untyped_storage().data_ptr() if item.numel() else 0
-        if place and place in owners:
-            msg = f"tensors '{owners[place]}' and '{name}' share memory without being"
+        address = item.untyped_storage().data_ptr() if item.numel() else 0
+        if address and address in owners:
+            msg = f"tensors '{owners[address]}' and '{name}' share memory without being"
             msg += " one tensor, so a cut would part them; tie them as one Parameter"
             raise StructureError(msg)
-        owners[place] = name
+        owners[address] = name
 
 
 def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
@@ -163,7 +163,7 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
         msg = f"the network does not run on an example of shape {shapes}: {error}"
         raise StructureError(msg) from error
     except (Exception, SystemExit) as error:
-        # fx raises whatever the model's own code raises on symbolic values.
+        # fx raises any error that the model's own code raises on symbolic values.
         where = f"module '{tracer.where}'" if tracer.where else "the network"
         text = first_line(error)
         msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
@@ -172,7 +172,7 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
 
 @contextmanager
 def _same_draws() -> Iterator[None]:
-    """Let what a forward draws be the same in each trace; it is part of the name."""
+    """Give a forward the same random draws in each trace; they are part of the name."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
@@ -198,9 +198,11 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
         raise ConfigError(msg)
 
 
-def _check_reached(model: nn.Module, ledger: Ledger, ignore: Sequence[str]) -> None:
-    """Refuse parameters that the eval graph does not reach: they might be used."""
-    reached = {tensor for tensor, _ in ledger.dims}
+def _check_reached(
+    model: nn.Module, labelling: Labelling, ignore: Sequence[str]
+) -> None:
+    """Refuse parameters that the eval graph does not use: training might use them."""
+    reached = {tensor for tensor, _ in labelling.dims}
     prefixes = tuple(f"{name}." for name in ignore)
     for name, item in model.named_parameters():
         if name in reached or name in ignore or name.startswith(prefixes):

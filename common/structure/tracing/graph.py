@@ -1,4 +1,4 @@
-"""The name of a traced network: two runs are of one network if their graphs agree."""
+"""The name of a traced network: equal names mean equal computation."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _SETTINGS = (
 
 
 def graph_digest(network: nn.Module, graph: fx.Graph) -> str:
-    """Return 32 hex digits that name what a traced network computes, but for weights.
+    """Return 32 hex digits that identify the computation of a network, without weights.
 
     Operations and their arguments, in order; types, settings and shapes of the modules
     and tensors that they use, and which weights are trained; constants by their
@@ -53,7 +53,7 @@ def _digest(data: bytes) -> str:
 
 
 def _constants(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield the buffers that are part of what is computed: all but running moments."""
+    """Yield the buffers that are part of the computation: all but running moments."""
     moments = {id(b) for _, norm in norm_modules(network) for b in norm.buffers()}
     for name, item in network.named_buffers():
         if id(item) not in moments:
@@ -68,11 +68,11 @@ def _content(item: Tensor) -> str:
 
 
 def _lines(network: nn.Module, node: fx.Node) -> Iterator[str]:
-    """Yield an operation, and each module inside of what it calls."""
+    """Yield an operation, and each module inside of the one that it calls."""
     target = _plain(node.target)
     yield f"{node.name} {node.op} {target} {_plain(node.args)} {_plain(node.kwargs)}"
     if node.op == "get_attr" and node.target in vars(network):
-        # What the forward made by itself; weights and buffers follow below.
+        # A tensor that the forward made itself; weights and buffers follow below.
         yield f"{target} {_plain(vars(network)[str(node.target)])}"
     if node.op == "call_module":
         called = network.get_submodule(str(node.target))
@@ -82,8 +82,8 @@ def _lines(network: nn.Module, node: fx.Node) -> Iterator[str]:
 
 
 def _settings(module: nn.Module) -> str:
-    """Return how a module was made: as it prints itself, and its plain attributes."""
-    # Attention, for one, prints nothing of its number of heads.
+    """Return the settings of a module: its ``extra_repr`` and plain attributes."""
+    # The extra_repr of attention lacks its number of heads.
     hidden = "_" if is_known(type(module)) else ()  # libraries mark torch's modules
     found = [
         f"{name}={_plain(value)}"
@@ -115,14 +115,14 @@ def _plain(value: object) -> str:
         return _tensor(value) if isinstance(value, nn.Parameter) else _content(value)
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
-        # A file of the user's is a module of another name after each change.
+        # A user's file is imported under another name after each change.
         code = code_of_function(value, _plain)
         return f"{code or getattr(value, '__module__', '')}.{name}{_own(value)}"
     return _ADDRESS.sub("", repr(value))
 
 
 def _own(value: object) -> str:
-    """Return the plain attributes of an object that is called, "" of functions."""
+    """Return the plain attributes of a callable object, "" of functions."""
     if isinstance(value, type | FunctionType | nn.Module):
         return ""
     found = getattr(value, "__dict__", {})
@@ -134,7 +134,7 @@ def _own(value: object) -> str:
 
 
 def _listed(value: object) -> object:
-    """Return what is made of parts as lists, other values as they are."""
+    """Return compound values as lists, other values unchanged."""
     if isinstance(value, partial):
         return ["partial", value.func, *value.args, value.keywords]
     if isinstance(value, Enum):

@@ -19,7 +19,7 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.rules.tables import MODULES
 from fedprune.common.text import first_line
 
-# Modules of torch whose Python code says more about channels than one table entry.
+# Modules of torch whose Python code is traced, instead of one table entry.
 OPENED: tuple[type[nn.Module], ...] = (
     *(nn.TransformerEncoder, nn.TransformerEncoderLayer),
     *(nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.Transformer),
@@ -31,24 +31,24 @@ class RunError(Exception):
 
 
 class Size(int):
-    """A whole number that a recorded operation gave, mostly a size.
+    """A whole number that a recorded operation returned, mostly a size.
 
-    It is an int wherever Python or torch wants one; what is calculated from it is
-    recorded like any other operation.  What torch makes from the bare number, such as
-    ``torch.ones(n)``, is a constant, and keeps the channels that it meets uncut.
+    It is an int wherever Python or torch wants one; calculations with it are recorded
+    like any other operation.  A tensor that torch makes from the bare number, such as
+    ``torch.ones(n)``, is a constant, and the channels that it meets are not cut.
     """
 
     node: fx.Node
     tracer: "Tracer"
 
     def __new__(cls, number: int, node: fx.Node, tracer: "Tracer") -> "Size":
-        """Return ``number`` with a memory of its operation."""
+        """Return ``number`` with its operation."""
         found = super().__new__(cls, number)
         found.node, found.tracer = node, tracer
         return found
 
     def __fx_create_arg__(self, tracer: fx.Tracer) -> fx.Node:
-        """Return what stands for it in a recorded operation."""
+        """Return its node in a recorded operation."""
         return self.node
 
     __hash__ = int.__hash__
@@ -88,7 +88,7 @@ class Proxy(fx.Proxy):
 
     @property
     def known(self) -> object:
-        """What the example gave."""
+        """The result for the example."""
         return self.tracer.results[self.node]
 
     @override
@@ -105,7 +105,7 @@ class Proxy(fx.Proxy):
         return len(self.known)  # type: ignore[arg-type]
 
     def __float__(self) -> float:
-        """Return the number; whoever needs it calculates with it."""
+        """Return the number, as a recorded operation."""
         if _holds_data(self.known):
             msg = "a number is read from data, which differ between examples"
             raise fx.proxy.TraceError(msg)
@@ -115,14 +115,14 @@ class Proxy(fx.Proxy):
 
 
 class Tracer(fx.Tracer):
-    """A tracer that goes into containers and user modules only, and says where.
+    """A tracer that enters containers and user modules only, and notes failures.
 
     Args:
-        examples: What the parameters of ``forward`` get, in order.
-        ignore: Modules that are not gone into.
+        examples: Arguments of ``forward``, in order.
+        ignore: Modules that are not entered.
 
     Attributes:
-        results: What each node gave.
+        results: Result of each node for the example.
         where: Name of the module whose code failed.
     """
 
@@ -232,7 +232,7 @@ class Tracer(fx.Tracer):
         try:
             return self._call(node, args, kwargs)
         except (Exception, SystemExit) as error:
-            # The model's own code runs here: whatever it raises, the call is wrong.
+            # The model's own code runs here and may raise anything.
             msg = first_line(error)
             raise RunError(msg) from error
 
@@ -244,11 +244,11 @@ class Tracer(fx.Tracer):
         before = _versions(args)
         target: Any = node.target
         found = target(*args, **kwargs)
-        # A function that gave back what it was given, untouched, has done nothing.
+        # A function that returned an argument unchanged has done nothing.
         same = isinstance(found, torch.Tensor) and _versions(args) == before
         if same and any(found is item for item in args):
             node.meta["identity"] = next(
-                place for place, item in enumerate(args) if found is item
+                index for index, item in enumerate(args) if found is item
             )
         return found
 
@@ -265,7 +265,7 @@ def _attribute(root: nn.Module, path: str) -> object:
 
 
 def _default(name: str, args: tuple[Any, ...]) -> object:
-    """Return what a parameter of ``forward`` gets that no example is given for."""
+    """Return the default of a parameter of ``forward`` without an example."""
     if name.startswith("**"):
         return {}
     if name.startswith("*"):

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Handler, values_in
-from fedprune.common.structure.labels import Ledger, Value
+from fedprune.common.structure.labels import Labelling, Value
 from fedprune.common.structure.rules.hints import hinted
 from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
@@ -27,7 +27,7 @@ class Walk:
 
     Args:
         model: The traced network.
-        results: What each node gave for the example.
+        results: Result of each node for the example.
         ignore: Modules, parameters and operations that are left uncut.
     """
 
@@ -40,7 +40,7 @@ class Walk:
         self.model = model
         self.results = {node: without_data(item) for node, item in results.items()}
         self.ignore = ignore
-        self.ledger = Ledger(model)
+        self.labelling = Labelling(model)
         self.values: dict[fx.Node, object] = {}
         # A module under two names is called by its first one.
         self.titles = {id(module): name for name, module in model.named_modules()}
@@ -50,7 +50,7 @@ class Walk:
         if node.op == "output" or self._ignored(node):
             for source in node.all_input_nodes:
                 for found in values_in(self.values[source]):
-                    self.ledger.fix_value(found)
+                    self.labelling.fix_value(found)
             self.values[node] = self.results.get(node)
             self._skip(node)
         elif node.op == "placeholder":
@@ -66,7 +66,7 @@ class Walk:
                 raise StructureError(msg) from error
 
     def _overwrite(self, node: fx.Node) -> None:
-        """Let a value that is changed in place be what it has become."""
+        """Replace a value that is changed in place by its new value."""
         changed = node.op == "call_method" and str(node.target).endswith("_")
         source = node.args[0] if node.args else None
         if isinstance(source, fx.Node) and (changed or node.target in IN_PLACE):
@@ -81,28 +81,28 @@ class Walk:
         if node.op == "call_module":
             for tensor in self.model.get_submodule(str(node.target)).parameters():
                 for dim in range(tensor.dim()):
-                    self.ledger.record(tensor, dim, None)
+                    self.labelling.record(tensor, dim, None)
 
     def _follow(self, node: fx.Node) -> object:
         if node.op == "get_attr":
-            return self._held(node)
+            return self._tensor_value(node)
         module = None
         if node.op == "call_module":
             module = self.model.get_submodule(str(node.target))
         given: Any = self.values.__getitem__
         args = fx.node.map_arg(cast("Any", node.args), given)
         kwargs = fx.node.map_arg(cast("Any", node.kwargs), given)
-        # torch takes both names; the rules know one.
+        # torch accepts both names; the rules use one.
         kwargs = {"dim" if k == "axis" else k: v for k, v in kwargs.items()}
         handler = self._handler(node, module, (args, kwargs))
         if handler is None:
             msg = "its channels cannot be followed"
             raise StructureError(msg)
         if handler not in LENGTHS:
-            args, kwargs = plain(self.ledger, args), plain(self.ledger, kwargs)
+            args, kwargs = plain(self.labelling, args), plain(self.labelling, kwargs)
         return handler(
             Call(
-                ledger=self.ledger,
+                labelling=self.labelling,
                 module=module,
                 module_name=self.titles[id(module)] if module is not None else "",
                 title=describe(node, self.model),
@@ -112,25 +112,25 @@ class Walk:
             )
         )
 
-    def _held(self, node: fx.Node) -> object:
+    def _tensor_value(self, node: fx.Node) -> object:
         """Return a parameter or buffer that the network's own code uses."""
         found: Any = self.model
         for name in str(node.target).split("."):
             found = getattr(found, name)
         result = self.results[node]
-        if not isinstance(result, Value) or id(found) not in self.ledger.names:
+        if not isinstance(result, Value) or id(found) not in self.labelling.names:
             return result
-        name = self.ledger.names[id(found)]
+        name = self.labelling.names[id(found)]
         labels = {}
         for dim, length in enumerate(result.shape):
             if length == 1 or name in self.ignore:
-                self.ledger.record(found, dim, None)
+                self.labelling.record(found, dim, None)
                 continue
-            known = self.ledger.dims.get((name, dim))
-            self.ledger.record(
-                found, dim, self.ledger.new(length) if known is None else known
+            known = self.labelling.dims.get((name, dim))
+            self.labelling.record(
+                found, dim, self.labelling.new(length) if known is None else known
             )
-            row = self.ledger.dims[name, dim]
+            row = self.labelling.dims[name, dim]
             if row is not None:
                 labels[dim] = row
         masked = isinstance(found, nn.Parameter)  # buffers are not
@@ -150,7 +150,7 @@ class Walk:
             row
             for value in values_in(given)
             for row in value.labels.values()
-            if not self.ledger.is_fixed(row)
+            if not self.labelling.is_fixed(row)
         ]
         if loose:
             return None

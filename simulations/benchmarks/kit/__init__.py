@@ -1,1 +1,1 @@
-"""What the benchmarks share: figures, runs, networks, fleets of processes."""
+"""Shared parts of the benchmarks: figures, runs, networks, fleets of processes."""

@@ -1,7 +1,6 @@
 """A server and its devices on this machine, for benchmarks: start, watch, end."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Self
 
 from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import FedPruneError
+from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import end_with_parent
 from fedprune.server.runs.folder import read_json_object
 
@@ -25,11 +25,11 @@ class Fleet:
     """Devices over TLS on the loopback.
 
     Attributes:
-        folder: Where everything goes.
+        folder: Folder for all files.
         config: Configuration of both sides.
         sources: ``--data`` of each device.
         python: The interpreter that the devices run in; their own installation.
-        shares: Whether each device plays its part of one source.
+        shares: Whether each device trains on its part of one source.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what is left."""
+        """End the processes that still run."""
         if self._stack is not None:
             self._stack.close()
 
@@ -70,7 +70,7 @@ class Fleet:
 
         Args:
             limit_s: Seconds that it may take.
-            watch: Is called again and again with the process ids of each device.
+            watch: Called repeatedly with the process ids of each device.
 
         Raises:
             FedPruneError: If it fails or takes longer.
@@ -145,7 +145,7 @@ def pss_mb(number: int) -> float:
 
 
 def descendants(number: int) -> list[int]:
-    """Return the process ids of all that a process has started."""
+    """Return the process ids of a process's descendants."""
     found: list[int] = []
     for task in Path(f"/proc/{number}/task").glob("*/children"):
         try:
@@ -155,13 +155,6 @@ def descendants(number: int) -> list[int]:
         for child in children:
             found += [child, *descendants(child)]
     return found
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _command(*words: str) -> list[str]:

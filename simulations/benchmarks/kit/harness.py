@@ -1,4 +1,4 @@
-"""What every benchmark shares: figures with goals, a table, a JSON file, exit codes.
+"""Harness of every benchmark: figures with goals, a table, a JSON file, exit codes.
 
 A benchmark is a module with ``main = benchmark("codec", measure)``, run as
 ``python -m fedprune.simulations.benchmarks.codec [--json FILE] [--check]``.  It exits
@@ -24,25 +24,26 @@ from rich.table import Table
 
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.atomic import write_json_atomic
+from fedprune.simulations.runs.outcome import table_console
 
 Measure = Callable[[], Sequence["Figure"]]
 
 _PACKAGES = ("fedprune", "torch", "numpy", "flwr", "ray", "msgpack", "safetensors")
 _GOAL = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
-_WIDTH = 110
+_WIDTH = 110  # columns of a table that goes to a file or a pipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured number, and what was promised of it.
+    """One measured number and its goal.
 
     Attributes:
-        name: What was measured; unique in its benchmark.
+        name: Name of the quantity; unique in its benchmark.
         value: The number, finite.
         unit: Its unit, empty for a plain number.
-        reference: What it is compared with: a rival, its number, a source.
-        goal: "<= 1.0", ">= 2", "< 3", "> 4" or "== 0"; empty for no promise.
-        detail: How it was measured: sizes, repetitions, ranges.
+        reference: Its comparison: a rival, its number, a source.
+        goal: "<= 1.0", ">= 2", "< 3", "> 4" or "== 0"; empty = none.
+        detail: Method of measurement: sizes, repetitions, ranges.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met, None without a goal."""
+        """True if the goal is met, None without a goal."""
         found = _GOAL.fullmatch(self.goal)
         if found is None:
             return None
@@ -81,11 +82,11 @@ def benchmark(name: str, measure: Measure) -> Callable[[Sequence[str] | None], i
 
     Args:
         name: Its name: that of the module.
-        measure: Runs it; returns the figures in the order of the table.
+        measure: Measures; returns the figures in the order of the table.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        """Run, print, maybe write; return the exit code."""
+        """Measure, print, optionally write; return the exit code."""
         given = _parse(name, arguments)
         started = time.monotonic()
         try:
@@ -104,7 +105,7 @@ def benchmark(name: str, measure: Measure) -> Callable[[Sequence[str] | None], i
 
 
 def result(name: str, figures: Sequence[Figure], seconds: float) -> dict[str, object]:
-    """Return what ``--json`` writes.
+    """Return the JSON document of ``--json``.
 
     Raises:
         ConfigError: If two figures have one name.
@@ -148,7 +149,7 @@ def print_figures(
             figure.reference,
             figure.detail,
         )
-    _console(console).print(table, highlight=False, markup=False)
+    table_console(console, _WIDTH).print(table, highlight=False, markup=False)
 
 
 def verdict(met: bool | None) -> str:  # noqa: FBT001 - a value to show, not a flag
@@ -157,7 +158,7 @@ def verdict(met: bool | None) -> str:  # noqa: FBT001 - a value to show, not a f
 
 
 def show_number(value: float) -> str:
-    """Return a number with four digits that count; whole numbers whole.
+    """Return a number with four significant digits; integers in full.
 
     >>> show_number(12345678), show_number(0.123456), show_number(3.0)
     ('12,345,678', '0.1235', '3')
@@ -217,10 +218,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _console(console: Console | None) -> Console:
-    if console is not None:
-        return console
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=_WIDTH)

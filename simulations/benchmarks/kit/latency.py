@@ -35,12 +35,12 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8")
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """How many times faster than the dense float32 network, at least.
+    """Least wanted speed-ups over the dense float32 network.
 
     Attributes:
         pruned: Half of the units by magnitude.
         int8: The same, quantised.
-        chosen: What is left within ``budget``, by magnitude over measured time.
+        chosen: Units left within ``budget``, by magnitude over measured time.
         chosen_int8: The same, quantised.
         budget: Share of the dense latency, by the table.
     """
@@ -63,7 +63,7 @@ def half(model: nn.Module, structure: Structure) -> Mask:
 
     One threshold over the network on magnitudes over their mean in the group, as the
     usual global pruning has (torch-pruning's default); each width is the nearest
-    multiple of 8, or the full one.  No cost is looked at.
+    multiple of 8, or the full one.  Costs are not used.
     """
     full = structure.full()
     rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def half(model: nn.Module, structure: Structure) -> Mask:
 def by_time(
     model: nn.Module, structure: Structure, table: LatencyTable, budget: float
 ) -> Mask:
-    """Keep what a budget of latency leaves, chosen by magnitude over measured time."""
+    """Keep units within a latency budget, chosen by magnitude over measured time."""
     full = structure.full()
     rng = np.random.default_rng(0)
     return choose_keep(
@@ -98,7 +98,7 @@ def by_time(
 
 
 def latency(name: str, network: Network, goals: Goals) -> Iterator[Figure]:
-    """Yield how much faster pruned networks are, in float32 and in int8."""
+    """Yield the speed-ups of pruned networks, in float32 and in int8."""
     model, example = network.make().eval(), network.example()
     structure = find_structure(model, example)
     started = time.perf_counter()
@@ -116,23 +116,23 @@ def latency(name: str, network: Network, goals: Goals) -> Iterator[Figure]:
         f"budget {goals.budget:g}, profiled in {seconds:.0f} s",
     )
     titles = ("pruned", "chosen by latency table")
-    for place, title in enumerate(titles):
-        left = shares(structure, masks[place])
+    for index, title in enumerate(titles):
+        left = shares(structure, masks[index])
         yield Figure(
             name=f"{name}: onnxruntime, dense / {title}",
-            value=dense / taken[2 * place],
+            value=dense / taken[2 * index],
             unit="x",
-            goal=f">= {wanted[place][0]:g}",
+            goal=f">= {wanted[index][0]:g}",
             detail=f"{detail}; {100 * left['flops']:.0f} % of the MACs, "
             f"{100 * left['params']:.0f} % of the parameters, "
-            f"{100 * left['channel_density']:.0f} % of the channels; {notes[place]}",
+            f"{100 * left['channel_density']:.0f} % of the channels; {notes[index]}",
         )
         yield Figure(
             name=f"{name}: onnxruntime, dense / {title} int8",
-            value=dense / taken[2 * place + 1],
+            value=dense / taken[2 * index + 1],
             unit="x",
-            goal=f">= {wanted[place][1]:g}",
-            detail=f"{1e3 * taken[2 * place + 1]:.2f} ms",
+            goal=f">= {wanted[index][1]:g}",
+            detail=f"{1e3 * taken[2 * index + 1]:.2f} ms",
         )
 
 
@@ -158,19 +158,19 @@ def _measured(
 def _interleaved(
     runners: list[Callable[[np.ndarray], np.ndarray]], batch: np.ndarray
 ) -> list[float]:
-    """Return the least seconds of each runner; they take turns."""
+    """Return the least seconds of each runner, measured in turns."""
     best = [float("inf")] * len(runners)
     for turn in range(_WARM + _REPEATS):
-        for place, runner in enumerate(runners):
+        for index, runner in enumerate(runners):
             started = time.perf_counter()
             runner(batch)
             if turn >= _WARM:
-                best[place] = min(best[place], time.perf_counter() - started)
+                best[index] = min(best[index], time.perf_counter() - started)
     return best
 
 
 def flags() -> str:
-    """Return which of the vector extensions that matter this processor has."""
+    """Return the relevant vector extensions of this processor."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return "CPU flags unknown"

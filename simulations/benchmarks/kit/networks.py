@@ -1,4 +1,4 @@
-"""The networks of the structure benchmark: of torchvision, of timm, and three own."""
+"""Networks of the structure benchmark: of torchvision, of timm, and three own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _CLASSES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network to find the structure of.
+    """A network whose structure is traced.
 
     Attributes:
         make: Builds it with random weights.
         shape: Shape of an example, batch first.
-        oracle: Whether torch-pruning can cut it, so that plans can be compared.
+        oracle: Whether torch-pruning can cut it, as a reference for plans.
     """
 
     make: Callable[[], nn.Module]
@@ -30,7 +30,7 @@ class Network:
     oracle: bool = False
 
     def example(self) -> Tensor:
-        """Return an example: numbers, or words for a shape of two dimensions."""
+        """Return an example: floats, or token ids for a shape of two dimensions."""
         if len(self.shape) == 2:  # noqa: PLR2004 - batch and position
             return torch.arange(self.shape[0] * self.shape[1]).reshape(self.shape)
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(0))

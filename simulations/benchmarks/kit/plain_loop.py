@@ -1,4 +1,4 @@
-"""LeNet-5 trained by a plain loop, with nothing of FedPrune: what edge is held against.
+"""LeNet-5 trained by a plain loop without FedPrune: the baseline of the edge benchmark.
 
 ``python plain_loop.py COUNT EPOCHS [MODULE...]``: imports the modules first, trains on
 so many random images, prints its largest memory (PSS, MB).

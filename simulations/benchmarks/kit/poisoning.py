@@ -1,4 +1,4 @@
-"""One hostile client of ten on a small convolutional network: what is lost by it."""
+"""Accuracy lost to one hostile client of ten, on a small convolutional network."""
 
 import tempfile
 
@@ -52,7 +52,7 @@ def measure_attack(attack: str, seed: int) -> Raw:
 
     Returns:
         Final test accuracy, rounds, rollbacks and refusals.  A run that ends without
-        a network has accuracy 0 and says why under ``failed``.
+        a network has accuracy 0 and its reason under ``failed``.
     """
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
         changes = {"run.seed": seed, "run.dir": folder}

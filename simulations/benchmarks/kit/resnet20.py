@@ -1,4 +1,4 @@
-"""ResNet-20 for 32 x 32 colour images, pretrained, and the images that it is cut on.
+"""ResNet-20 for 32 x 32 colour images, pretrained, and the images of its runs.
 
 Names and layers are those of the weights in ``FEDPRUNE_DATA/pretrained`` (He et al.
 2015, arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels, and a
@@ -24,7 +24,7 @@ DATA = f"{__name__}:cifar10"
 
 _WIDTHS = (16, 32, 64)
 _BLOCKS = 3  # of each stage
-# What the weights were trained on: pixels in 0..1, then these.
+# Normalisation of the weights' training: pixels in 0..1, then mean and std.
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 
@@ -73,14 +73,14 @@ class ResNet20(nn.Module):
 
 
 def weights_file() -> Path | None:
-    """Return the pretrained weights, or None where they are not at hand."""
+    """Return the pretrained weights, or None where they are missing."""
     root = os.environ.get(DATA_VARIABLE, "")
     path = Path(root).expanduser() / WEIGHTS
     return path if root and path.is_file() else None
 
 
 def cifar10() -> tuple[NDArray[np.generic], ...]:
-    """Return the first images of both splits, normalised as the weights want them."""
+    """Return the first images of both splits, normalised as the weights need."""
     raw: RawData = read_parquet(find_folder("cifar10", ""))
     return (
         _normalised(raw.x_train[:TRAIN]),

@@ -1,4 +1,4 @@
-"""Long benchmarks in pieces: each piece is measured once and kept in a folder."""
+"""Long benchmarks in pieces: each is measured once and stored in a folder."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,27 +16,27 @@ Raw = dict[str, Any]
 
 
 class RowStore:
-    """Raw results by name, one JSON file each; one that is there is not measured again.
+    """Store of raw results, one JSON file each; stored results are not measured again.
 
     Args:
-        folder: Where they lie; made when needed.
+        folder: Folder of the files; made when needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, name: str, work: Callable[[], Raw]) -> Raw:
-        """Return a result that is kept, or measure it and keep it.
+        """Return a stored result, or measure and store it.
 
         Args:
-            name: Its name, fit for a file.
-            work: Measures it: returns what JSON knows, all numbers finite.
+            name: Its name, also that of its file.
+            work: Measures it; returns JSON values, all numbers finite.
 
         Returns:
-            The result, and under ``commit`` what it was measured on.
+            The result, with the commit that it was measured on as ``commit``.
 
         Raises:
-            IntegrityError: If the kept file is none that this wrote.
+            IntegrityError: If the stored file is not a result.
         """
         path = self._folder / f"{name}.json"
         if path.is_file():
@@ -75,14 +75,14 @@ def spread_text(values: Sequence[float]) -> str:
 
 
 def origin(found: Sequence[Raw]) -> str:
-    """Return on which other commits results were measured, or nothing."""
+    """Return the other commits that results were measured on, or ""."""
     others = sorted({str(raw["commit"]) for raw in found} - {commit()})
     return f"; measured on {', '.join(others)}" if others else ""
 
 
 def _read(path: Path) -> Raw:
-    value = read_json(path, "a kept result")
+    value = read_json(path, "a stored result")
     if not isinstance(value, dict) or "commit" not in value:
-        msg = f"{path} is no kept result; delete it to measure it again"
+        msg = f"{path} is not a stored result; delete it to measure it again"
         raise IntegrityError(msg)
     return value

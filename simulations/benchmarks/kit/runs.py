@@ -1,4 +1,4 @@
-"""Whole runs as measurements: what the benchmarks of the main job share."""
+"""Whole runs as measurements, shared by several benchmarks."""
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Summary = Mapping[str, Any]
 def summaries(
     seeds: Iterable[int], settings: Sequence[str] = (), file: Path | None = None
 ) -> list[Summary]:
-    """Run a configuration once for each seed and return what each run ended with.
+    """Run a configuration once for each seed and return the summaries.
 
     Args:
         seeds: Seed s also chooses test fold s of 5 where the data has no test split.
@@ -32,7 +32,7 @@ def summaries(
 
 
 def describe(summary: Summary) -> str:
-    """Return one line about a run, printed while a benchmark goes on."""
+    """Return one line about a run, printed while a benchmark runs."""
     control = summary["accuracy_control"]
     beside = "" if control is None else f", control {control:.4f}"
     return (

@@ -1,4 +1,4 @@
-"""An app on Flower's own processes, over TLS with node keys, for benchmarks."""
+"""Flower's own processes for an app, over TLS with node keys, for benchmarks."""
 
 import json
 import socket
@@ -10,10 +10,10 @@ from typing import Self
 
 from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import FedPruneError
+from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import Process, Supervisor, environment, tail
 from fedprune.server.devices.certs import CertFolder, make_certificates
 from fedprune.server.devices.superlink import flower, request, rows
-from fedprune.simulations.benchmarks.kit.fleet import free_port
 
 _ROOT = Path(__file__).resolve().parents[3]
 _START_S = 180.0
@@ -26,8 +26,8 @@ class Stock:
     """A SuperLink and SuperNodes as Flower starts them; use it as a context.
 
     Args:
-        folder: Where everything goes.
-        clients: How many nodes.
+        folder: Folder for all files.
+        clients: Number of nodes.
     """
 
     def __init__(self, folder: Path, clients: int) -> None:
@@ -64,12 +64,12 @@ class Stock:
     def run(
         self, app: Path, given: str, result: Path, limit_s: float
     ) -> tuple[int, int]:
-        """Run an app until it has left its result.
+        """Run an app until its result file exists.
 
         Args:
             app: Folder of the app.
             given: Its ``--run-config``.
-            result: File that it writes at its end.
+            result: File that the app writes at its end.
             limit_s: Seconds that it may take.
 
         Returns:

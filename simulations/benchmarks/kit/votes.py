@@ -1,4 +1,4 @@
-"""How well the agreed votes rank channels: against what the loss says of each.
+"""Rank correlation of the consensus of votes with the true loss rise of each unit.
 
 The truth about a unit is the rise of the mean training loss when that unit alone is
 masked in the network that was voted on, with batch norm refitted to its weights.
@@ -26,21 +26,21 @@ from fedprune.server.runs.events import read_events
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.runs.run import run
 
-_FEWEST = 3  # units of a group that a rank correlation is worth
+_FEWEST = 3  # units of a group for a rank correlation
 
 
 def measure_votes(folder: Path, settings: Sequence[str] = ()) -> Raw:
     """Run the defaults and compare the votes of the first cut with the truth.
 
     Args:
-        folder: Where the run's folder is made.
+        folder: Parent of the run's folder.
         settings: Changes to the defaults, as ``key=value``.
 
     Returns:
         ``all``: the rank correlation over all units; ``groups``: by pruning group;
         ``as_broadcast``: over all units when the truth is measured with the moments
-        of the file; ``units`` and ``distinct``: how many, and how many values the
-        logged votes have.
+        of the file; ``units`` and ``distinct``: the number of units, and of distinct
+        values in the logged votes.
     """
     places = [f'run.dir="{folder}"', "run.control=false", "run.engine=inprocess"]
     config = load_config(None, [*settings, *places])
@@ -97,13 +97,13 @@ def refit(model: nn.Module, examples: Examples) -> None:
 def loss_rises(
     model: nn.Module, structure: Structure, examples: Examples, task: Task
 ) -> NDArray[np.float64]:
-    """Return how much the mean loss rises without each unit alone, float64[units].
+    """Return the rise of the mean loss without each single unit, float64[units].
 
     Args:
         model: The uncut network; left as it was.
         structure: Its structure.
-        examples: What the loss is measured on; never test data.
-        task: Says what the loss is.
+        examples: Examples of the loss; never test data.
+        task: Defines the loss.
     """
     before = _mean_loss(model, examples, task)
     rises = np.zeros(structure.units)

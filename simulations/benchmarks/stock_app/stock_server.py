@@ -17,7 +17,7 @@ app = ServerApp()
 
 
 class Timed(FedAvg):
-    """FedAvg that notes when each round is aggregated, and how long clients trained."""
+    """FedAvg that records the times of aggregation and of the clients' training."""
 
     ends: list[float]
     training: list[float]
@@ -26,7 +26,7 @@ class Timed(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate, and note the time."""
+        """Aggregate, and record the time."""
         found = super().aggregate_train(server_round, replies)
         self.ends.append(time.monotonic())
         if found[1] is not None:
@@ -36,7 +36,7 @@ class Timed(FedAvg):
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the rounds; leave the seconds that each took."""
+    """Run the rounds; write the seconds of each to a file."""
     task = Task(load_config(Path(str(context.run_config["config"]))))
     clients = task.config.task.clients
     strategy = Timed(

@@ -114,7 +114,7 @@ def test_missing_keys_and_data_are_told_before_anything_starts(device, tmp_path)
 
 
 def test_a_certificate_that_is_none_is_told_before_anything_starts(device):
-    with pytest.raises(ConfigError, match=r"ca\.crt holds no certificate; copy"):
+    with pytest.raises(ConfigError, match=r"ca\.crt has no certificate; copy"):
         device.check()
 
 
@@ -123,7 +123,7 @@ def test_a_node_key_is_what_certs_made_and_nothing_else(tmp_path):
     place = tmp_path / "clients" / "edge-01"
     check_key(place / "node.key")
     for other in (place / "node.pub", tmp_path / "ca.key", place / "gone"):
-        with pytest.raises(ConfigError, match=r"is no node key of fedprune certs"):
+        with pytest.raises(ConfigError, match=r"is not a node key of fedprune certs"):
             check_key(other)
 
 

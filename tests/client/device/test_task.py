@@ -124,7 +124,7 @@ def test_a_share_without_examples_is_refused_at_start(place):
     tasks = [device_task(table(place, share=f"{k}/3")) for k in range(3)]
     empty = [task for task in tasks if not len(task.parts["edge-01"])]
     assert empty
-    with pytest.raises(DataError, match="edge-01 holds no example"):
+    with pytest.raises(DataError, match="edge-01 has no example"):
         try_device(empty[0])
 
 

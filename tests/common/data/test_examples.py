@@ -194,7 +194,7 @@ BAD = {
     "one-hot rows": ({"y_train": np.eye(6, dtype=int)}, r"targets.argmax\(axis=1\)"),
     "a negative class": ({"y_train": np.full(6, -1)}, "classes run from -1 to 1"),
     "a price as a class": ({"y_train": np.full(6, 10**8)}, "to 100000000; want 0 <="),
-    "an infinite value": ({"y_train": np.full(6, np.inf)}, "y_train holds a value"),
+    "an infinite value": ({"y_train": np.full(6, np.inf)}, "y_train has a value"),
     "values and classes": ({"y_train": np.zeros(6)}, "differ in kind"),
 }
 

@@ -29,7 +29,7 @@ def test_two_parts_of_the_same_kind_pass_without_a_word():
 def test_values_without_a_spread_have_no_r_squared(count, values):
     targets = np.asarray([values] * count)
     train = X[:, 0] if targets.ndim == 1 else X[:, :2]
-    with pytest.raises(DataError, match=r"R squared has no value .*y_test"):
+    with pytest.raises(DataError, match=r"R squared is undefined.*y_test"):
         judged(y=train, x_test=X_TEST[:count], y_test=targets)
 
 

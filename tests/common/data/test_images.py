@@ -92,10 +92,10 @@ def test_an_empty_folder_says_what_it_lacks(tmp_path):
 
 
 BROKEN = {
-    "text": (b"not an image", "is no PNG or JPEG"),
+    "text": (b"not an image", "is not a PNG or JPEG"),
     "half an image": (png(pictures(1, (40, 40))[0])[:-200], "cannot be decoded"),
     "sixteen bits": (png(np.zeros((6, 4), np.uint16)), "more than 8 bits a pixel"),
-    "another format": (png(pictures(1)[0], "BMP"), "is no PNG or JPEG"),
+    "another format": (png(pictures(1)[0], "BMP"), "is not a PNG or JPEG"),
 }
 
 
@@ -239,8 +239,8 @@ BAD = {
     "labels in words": (text_labels, "'label' is object; want integers"),
     "paths without bytes": (paths_only, "row 0: no image bytes"),
     "a damaged file": (damaged, "cannot be read as parquet"),
-    "a broken image": (broken_image, "row 1 is no PNG or JPEG"),
-    "no rows": (no_rows, "holds no rows"),
+    "a broken image": (broken_image, "row 1 is not a PNG or JPEG"),
+    "no rows": (no_rows, "has no rows"),
 }
 
 

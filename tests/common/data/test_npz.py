@@ -69,24 +69,24 @@ FORGED = {
     "a huge shape": (npy(ARRAYS["x_train"], claim(shape="(6, 1 << 60)")), "cannot be"),
     "more than there is": (
         npy(ARRAYS["x_train"], claim(shape="(6, 9999999999)")),
-        "claims",
+        "states",
     ),
     "less than there is": (
         npy(ARRAYS["x_train"], claim(shape="(5, 4)")),
-        "claims 160 ",
+        "states 160 ",
     ),
-    "negative lengths": (npy(ARRAYS["x_train"], claim(shape="(-6, -4)")), "claims"),
+    "negative lengths": (npy(ARRAYS["x_train"], claim(shape="(-6, -4)")), "states"),
     "items without size": (
         npy(ARRAYS["x_train"], claim(descr="|V0", shape="(9999999999,)")),
         "want plain numbers",
     ),
-    "a wider type": (npy(ARRAYS["x_train"], claim(descr="<f16")), "claims 384 bytes"),
+    "a wider type": (npy(ARRAYS["x_train"], claim(descr="<f16")), "states 384 bytes"),
     "no header": (b"", "cannot be read"),
     "another magic": (b"PICKLE" + npy(ARRAYS["x_train"])[6:], "cannot be read"),
     "version 3": (b"\x93NUMPY\x03\x00" + npy(ARRAYS["x_train"])[8:], "3, 0"),
     "half an array": (
         npy(ARRAYS["x_train"])[:-9],
-        "claims 192 bytes of data, there are",
+        "states 192 bytes of data; found",
     ),
 }
 
@@ -110,7 +110,7 @@ def test_a_file_that_unfolds_to_far_more_than_it_has_is_refused(tmp_path, monkey
     monkeypatch.setattr(npz, "FREE_BYTES", 1 << 16)
     path = zeros(tmp_path / "a.npz", np.savez_compressed)
     most = max(1 << 16, 64 * path.stat().st_size)
-    with pytest.raises(DataError, match=f"unfold to 3200.*; want at most {most}: "):
+    with pytest.raises(DataError, match=f"decompress to 3200.*; want at most {most}: "):
         load(f"npz:{path}")
     monkeypatch.setattr(npz, "_read_member", lambda archive, path, name: name)
     npz.read_npz(zeros(path, np.savez))  # as it advises
@@ -123,7 +123,7 @@ def test_many_arrays_of_one_file_count_together(tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "FREE_BYTES", 1 << 20)
     path = tmp_path / "a.npz"
     np.savez_compressed(path, **dict.fromkeys(ARRAYS, np.zeros(100_000)))
-    with pytest.raises(DataError, match="its arrays unfold to 3200"):
+    with pytest.raises(DataError, match="its arrays decompress to 3200"):
         load(f"npz:{path}")
 
 
@@ -138,7 +138,7 @@ def test_a_member_that_unfolds_without_looking_at_its_size_is_refused(tmp_path, 
 def test_a_missing_array_is_told_with_what_there_is(tmp_path):
     np.savez(tmp_path / "a.npz", x=ARRAYS["x_train"], y=ARRAYS["y_train"])
     with pytest.raises(
-        DataError, match="holds x, y, no x_train, y_train, x_test, y_test;"
+        DataError, match="has x, y, but no x_train, y_train, x_test, y_test;"
     ):
         load(f"npz:{tmp_path / 'a.npz'}")
 

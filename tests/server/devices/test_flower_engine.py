@@ -160,7 +160,7 @@ def test_a_node_cannot_pose_as_the_client_of_another_key(log):
 def test_a_node_without_a_usable_name_does_not_count(log, said):
     table = {1: {"client-id": "a", "examples": 9}, 2: said or {"other": 1}}
     with pytest.raises(
-        RoundError, match=r"node 2: (it does not say|client .*want 1 to)"
+        RoundError, match=r"node 2: (it does not state|client .*want 1 to)"
     ):
         enrol(FakeGrid(table, names(table)), run_of(2), log)
 
@@ -257,7 +257,7 @@ BAD_NOTES = {
     "nothing to note": ({LOST: False}, "False; want true"),
     "another note": ({"other": True}, "NoneType; want true"),
     "one note too many": ({LOST: True, "other": True}, "want true, alone"),
-    "lost what it never had": ({LOST: True}, "never heard before"),
+    "lost what it never had": ({LOST: True}, "without an accepted answer"),
 }
 
 

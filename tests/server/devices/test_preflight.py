@@ -67,11 +67,11 @@ BROKEN = {
     "no certificate": (spoil("server.crt"), r"server\.crt and .* cannot be used"),
     "no key": (spoil("server.key"), r"server\.key cannot be used"),
     "another key": (swap_key, r"cannot be used: KEY_VALUES_MISMATCH"),
-    "authority of garbage": (spoil("ca.crt"), r"ca\.crt holds no certificate"),
+    "authority of garbage": (spoil("ca.crt"), r"ca\.crt has no certificate"),
     "another authority": (swap_authority, r"server\.crt is not signed by .*ca\.crt"),
     "a client's key": (
         spoil("clients/edge-01/node.pub"),
-        r"node\.pub is no public key; .* --client edge-01$",
+        r"node\.pub is not a public key; .* --client edge-01$",
     ),
 }
 

@@ -62,10 +62,10 @@ def test_a_key_that_is_refused_ends_no_server(tmp_path, capsys):
         raise FedPruneError(msg)
 
     link = SimpleNamespace(state=tmp_path, register=refuse)
-    Service(link, metrics="", quiet=False)._let_in()
+    Service(link, metrics="", quiet=False)._register()
     link.register = lambda: ["edge-02"]
-    Service(link, metrics="", quiet=False)._let_in()
+    Service(link, metrics="", quiet=False)._register()
     assert capsys.readouterr().out == (
-        "no key let in: the server refused supernode register: no key\n"
-        "clients let in: edge-02\n"
+        "no key registered: the server refused supernode register: no key\n"
+        "clients registered: edge-02\n"
     )

@@ -74,7 +74,7 @@ REFUSED = {
         ["serve", "--insecure", "--resume", "run"],
         "run: no such run folder",
     ),
-    "no state folder": (["status"], "no state folder of fedprune serve"),
+    "no state folder": (["status"], "not a state folder of fedprune serve"),
     "a name that is a path": (
         ["client", "--server", "h:1", "--id", "../x", "--insecure"],
         'client "../x": want 1 to 100 letters',

@@ -95,10 +95,10 @@ def test_a_link_is_found_again_by_its_folder(link, tmp_path):
     assert open_link(link.state) == Link(
         state=link.state, host=link.host, port=link.port, tls=link.tls.resolve()
     )
-    with pytest.raises(ConfigError, match="no state folder of"):
+    with pytest.raises(ConfigError, match="not a state folder of"):
         open_link(tmp_path)
     (link.state / "link.json").write_text("{}")
-    with pytest.raises(IntegrityError, match="not a link"):
+    with pytest.raises(IntegrityError, match="not the description of a SuperLink"):
         open_link(link.state)
 
 
@@ -221,7 +221,7 @@ def test_a_line_that_is_no_event_is_refused_where_a_run_is_followed(tmp_path):
 def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
     folder = RunFolder(Path(tmp_path))
     event = {"event": "run_failed", "text": "1 of 3 clients", "exit_code": 4}
-    with pytest.raises(RoundError, match="1 of 3 clients; go on with"):
+    with pytest.raises(RoundError, match="1 of 3 clients; resume with"):
         _outcome(folder, event)
 
 

@@ -1,4 +1,4 @@
-"""The first-aid benchmark: its figures, its kept results, and lies that are valid."""
+"""The first-aid benchmark: its figures, its stored results, and lies that are valid."""
 
 import json
 import math
@@ -134,7 +134,7 @@ def test_a_kept_result_is_not_measured_again(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"accuracy": 1}'])
 def test_a_broken_kept_result_is_refused_by_its_path(tmp_path, text):
     (tmp_path / "row.json").write_text(text)
-    with pytest.raises(IntegrityError, match=r"row\.json.* kept result"):
+    with pytest.raises(IntegrityError, match=r"row\.json.* stored result"):
         RowStore(tmp_path).get("row", dict)
 
 

@@ -237,7 +237,7 @@ def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
         )
 
     hand = ORDERS[:2]
-    replies = {"a, c": part("a", "c"), "a": part("a"), "nobody": part()}
+    replies = {"a, c": part("a", "c"), "a": part("a"), "no client": part()}
     for names, blob in replies.items():
         found = _read(Reply(blob), hand, 5, WORK)
         assert [r.client_id for r in found.records] == ["a", "b"]

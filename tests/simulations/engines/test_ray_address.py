@@ -59,7 +59,7 @@ def test_a_dead_address_is_refused_by_the_words_typed(scheme):
 
 
 def test_what_accepts_and_says_nothing_is_no_ray():
-    with silent_port() as address, pytest.raises(ConfigError, match="is no Ray"):
+    with silent_port() as address, pytest.raises(ConfigError, match="is not Ray"):
         reachable(address)
 
 

@@ -15,7 +15,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights, model_spec
 from fedprune.common.task import Task
 from fedprune.simulations.cli import run_command_line
-from fedprune.simulations.export.codebook_tuning import _books, tune_centroids
+from fedprune.simulations.export.codebook_tuning import _codebooks, tune_centroids
 from fedprune.simulations.export.export import export_run
 
 CONFIG = '[task]\nmodel = "mlp"\ndata = "digits"\n'
@@ -29,11 +29,11 @@ def task():
 def trained(task):
     """Return a network that knows the digits a little."""
     model = task.build_model()
-    batch = task.dataset.train.batch(np.arange(400))
+    inputs, targets = task.dataset.train.batch(np.arange(400))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(20):
         optimiser.zero_grad()
-        task.loss(model(batch.inputs), batch).mean().backward()
+        task.loss(model(inputs), targets).mean().backward()
         optimiser.step()
     return model
 
@@ -55,20 +55,19 @@ def by_tensor(model, weights):
 
 def test_the_gradient_of_a_value_is_the_sum_of_those_of_its_weights(task):
     model = task.build_model()
-    batch = task.dataset.train.batch(np.arange(40))
+    inputs, targets = task.dataset.train.batch(np.arange(40))
     torch.nn.utils.vector_to_parameters(
         torch.from_numpy(coded(model, 2)), model.parameters()
     )
-    books = _books(model)
-    task.loss(model(batch.inputs), batch).sum().backward()
-    matrices = {name: book.matrix() for name, book in books.items()}
-    outputs = functional_call(model, matrices, (batch.inputs,))
-    task.loss(outputs, batch).sum().backward()
+    codebooks = _codebooks(model)
+    task.loss(model(inputs), targets).sum().backward()
+    matrices = {name: codebook.matrix() for name, codebook in codebooks.items()}
+    task.loss(functional_call(model, matrices, (inputs,)), targets).sum().backward()
     shared = dict(model.named_parameters())
-    assert set(books) == {name for name, w in shared.items() if w.dim() > 1}
-    for name, book in books.items():
+    assert set(codebooks) == {name for name, w in shared.items() if w.dim() > 1}
+    for name, codebook in codebooks.items():
         weight = shared[name]
-        for value, gradient in zip(book.values, book.values.grad, strict=True):
+        for value, gradient in zip(codebook.values, codebook.values.grad, strict=True):
             mine = weight.grad[weight == value]
             assert len(mine) > 0
             assert float(gradient) == pytest.approx(float(mine.sum()), rel=1e-3)

@@ -212,7 +212,7 @@ def test_values_are_refused_for_a_format_that_has_none(run, format_, values):
 
 
 def test_int8_is_refused_for_another_format_and_without_data(digits, tmp_path):
-    with pytest.raises(ConfigError, match="int8 is a form of ONNX"):
+    with pytest.raises(ConfigError, match="int8 is for ONNX"):
         export_run(digits.path, format_="safetensors", int8=True)
     with pytest.raises(DataError, match="no calibration data"):
         quantise_onnx(tmp_path / "a.onnx", tmp_path / "b.onnx", [])

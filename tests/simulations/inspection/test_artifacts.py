@@ -174,5 +174,5 @@ def test_an_empty_file_and_what_is_no_file_are_told_as_such(tmp_path):
         (tmp_path / name).touch()
         with pytest.raises(IntegrityError, match=f"{name}: the file is empty$"):
             inspect_path(tmp_path / name)
-    with pytest.raises(ConfigError, match=r"^/dev/null: no plain file; want a run"):
+    with pytest.raises(ConfigError, match=r"^/dev/null: not a plain file; want a run"):
         inspect_path(Path("/dev/null"))

@@ -156,7 +156,7 @@ REFUSED = {
     ),
     "values that are all equal": (
         lambda: Net(1), (X, VALUES, X[:12], 0 * VALUES[:12]), MSE, DATA,
-        "the test data hold 12 equal targets, and R squared has no value",
+        "the test data are 12 equal targets, for which R squared is undefined",
     ),
     "no class in common": (
         lambda: Net(6), (X, Y, X[:12], Y[:12] + 3), {}, DATA,

@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from fedprune.common.config import load_config
+from fedprune.common.system.ports import free_port
 from helpers.processes import Child, child, fedprune
 
 IDS = ("client-000", "client-001", "client-002")
@@ -133,13 +133,6 @@ class Federation:
         with child(command, self.folder) as done:
             assert done.wait(240) == 0, done.output
             return json.loads(done.output)
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def python(*words: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""What the codec's benchmarks share: captured updates, rivals, inputs."""
+"""Shared parts of the codec's benchmarks: captured updates, rivals, inputs."""

@@ -1,4 +1,4 @@
-"""The order-0 bound: what positions and levels take without contexts or scales."""
+"""The order-0 bound: bytes of positions and levels without contexts or scales."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Real updates of the product: deltas as its clients code them, with their contexts."""
+"""Real updates: deltas as clients encode them, with their side information."""
 
 import tempfile
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ class _Enough(BaseException):
 
 
 def captures(rounds: tuple[int, ...], clients: int) -> Captured:
-    """Return what clients of ``mnist-lenet5`` sent in some rounds.
+    """Return deltas that clients of ``mnist-lenet5`` sent in some rounds.
 
     Args:
-        rounds: Rounds that are kept; the run ends with the last one.
+        rounds: Rounds that are captured; the run ends with the last one.
         clients: Answers a round; the experiment itself asks 10 clients.
 
     Raises:
-        ConfigError: If there is no MNIST where ``FEDPRUNE_DATA`` says.
+        ConfigError: If ``FEDPRUNE_DATA`` has no MNIST.
     """
     found: Captured = {number: [] for number in rounds}
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
@@ -48,7 +48,7 @@ def captures(rounds: tuple[int, ...], clients: int) -> Captured:
 
 @contextmanager
 def _kept(found: Captured, clients: int) -> Iterator[None]:
-    """Keep what ``encode_update`` is given."""
+    """Capture the arguments of ``encode_update``."""
     encode = codec.encode_update
 
     def keeping(update: ClientUpdate, side_info: SideInformation) -> bytes:

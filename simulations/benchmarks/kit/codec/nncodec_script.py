@@ -1,11 +1,11 @@
-"""What NNCodec makes of integers; run by an interpreter of its own, never imported.
+"""Bytes of integers coded by NNCodec; run by an interpreter of its own, never imported.
 
-NNCodec 2.1.3 wants another numpy than we do, so ``make bench-nncodec`` builds it an
+NNCodec 2.1.3 needs another numpy than we do, so ``make bench-nncodec`` builds it an
 environment of its own.  ``PYTHON nncodec_script.py FOLDER`` reads the arrays
 "update/NAME" and "base/NAME", little-endian int32 in ``integers.bin`` with their names
 and shapes in ``index.json``, and prints one line of JSON: the bytes of the updates
 alone, and with the base known to both ends (its temporal contexts), each decoded and
-compared before it counts.
+compared before it is counted.
 """
 
 import json
@@ -47,7 +47,7 @@ class _Named(type):
 
 
 class _Anything(types.ModuleType):
-    """A module in which every name is a class that takes anything."""
+    """A module in which every name is a class with any arguments."""
 
     @override
     def __getattr__(self, name: str) -> type:
@@ -61,7 +61,7 @@ def _stub(name: str) -> type:
 
 
 def main(path: str) -> None:
-    """Code what the folder holds and print the bytes."""
+    """Encode the arrays of the folder and print the bytes."""
     for name in _UNUSED:
         sys.modules[name] = _Anything(name)
     nnc = import_module("nncodec.nnc")

@@ -1,8 +1,8 @@
-"""What others would send for the same integers, in bytes, lossless.
+"""Bytes of the same integers under other lossless codecs.
 
-Every rival pays for positions and levels; scales cost it one byte for each row that
-has one, as much as before our entropy coder.  None knows the broadcast weights, but
-NNCodec in its second figure.
+Every rival encodes positions and levels; scales cost one byte for each row that has
+one, as before our entropy coder.  The broadcast weights are side information of none
+but NNCodec in its second figure.
 """
 
 import json
@@ -27,7 +27,7 @@ _INDEX, _VALUE = 4, 1  # bytes of an entry of a coordinate list
 
 
 def rivals(delta: QuantisedDelta) -> dict[str, float]:
-    """Return the bytes of each rival by name."""
+    """Return the name and bytes of each rival."""
     scales = _scale_bytes(delta)
     levels = _level_bytes(delta)
     zstd = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
@@ -42,8 +42,8 @@ def rivals(delta: QuantisedDelta) -> dict[str, float]:
 def first_codec(delta: QuantisedDelta) -> int:
     """Return the bytes of bitmap or gaps, and levels, deflated where that is shorter.
 
-    It is what updates were coded by before the entropy coder; its own fields cost it
-    nothing here.
+    It is the codec of updates before the entropy coder; its own header is not counted
+    here.
     """
     levels = _level_bytes(delta)
     places = (_bitmap(delta), _gap_bytes(delta))
@@ -88,13 +88,13 @@ def _golomb(delta: QuantisedDelta) -> float:
 
 
 def nncodec(delta: QuantisedDelta, spec: ModelSpec, base: Vector) -> dict[str, int]:
-    """Return the bytes of NNCodec "alone", and where both ends hold the "base".
+    """Return the bytes of NNCodec "alone", and with the "base" as side information.
 
-    The base, float32[spec.size], goes to it as int8 levels of each row, which its
-    temporal contexts did best with.  Empty where its environment is not present.
+    The base, float32[spec.size], is passed as int8 levels of each row, the best form
+    for its temporal contexts.  Empty where its environment is not present.
 
     Raises:
-        FedPruneError: If it fails, or does not give the integers back.
+        FedPruneError: If it fails, or does not decode to the integers.
     """
     if not NNCODEC.exists():
         return {}

@@ -1,11 +1,11 @@
-"""Reference updates of known recipes: LeNet-5 and ResNet-18, trained on digits.
+"""Reference updates of fixed training runs: LeNet-5 and ResNet-18 on digits.
 
 ``python -m fedprune.simulations.benchmarks.kit.codec.sets [FIRST LAST]`` lists the
 LeNet-5 of seeds.
 
 Plain FedAvg of two clients with an L1 proximal step on everything with two or more
-dimensions; the update of client 0 in the last round is what gets coded.  Everything
-follows from a seed; other processors may differ.
+dimensions; the update of client 0 in the last round is the one that is coded.  All of
+it follows from a seed; other processors may differ.
 
 The training of LeNet-5 is chaotic: its update has 32 000 to 208 000 entries by seed and
 the denser it is, the longer is its code for each of them.  The figures that it is
@@ -30,19 +30,19 @@ from fedprune.common.spec import ModelSpec, TensorSpec, Vector
 _LR, _MOMENTUM, _CLIP = 0.05, 0.9, 5.0
 _SHRINK = _LR * 2e-3  # of the proximal step
 _TRAINED = 1440  # images; the other 357 are for tests
-_ENTRIES, _NEAR = 37_178, 0.05  # of the published update, and how near is alike
+_ENTRIES, _NEAR = 37_178, 0.05  # of the published update, and the relative tolerance
 LENETS = (97, 112, 133, 241, 248)  # seeds
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """What a client of a reference run held in its last round.
+    """Weights of a client of a reference run in its last round.
 
     Attributes:
         spec: Tensors with two or more dimensions.
         base: Weights that it received, float32[size].
-        weights: Weights that it found.
+        weights: Weights after its training.
     """
 
     spec: ModelSpec
@@ -62,7 +62,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Recipe:
+class _Training:
     make: Callable[[], nn.Module]
     side: int  # pixels of an image
     batch: int
@@ -73,14 +73,14 @@ class _Recipe:
 
 def lenet(seed: int) -> Reference:
     """Return a LeNet-5 of 430 500 weights; some 5 seconds."""
-    flags = _Recipe(make=LeNet, side=28, batch=32, warmup=8, rounds=4, epochs=2)
-    return _train(flags, seed)
+    training = _Training(make=LeNet, side=28, batch=32, warmup=8, rounds=4, epochs=2)
+    return _train(training, seed)
 
 
 def resnet() -> Reference:
     """Return the ResNet-18 of 11 163 200 weights; a minute or two."""
-    flags = _Recipe(make=ResNet, side=16, batch=64, warmup=4, rounds=3, epochs=1)
-    return _train(flags, 0)
+    training = _Training(make=ResNet, side=16, batch=64, warmup=4, rounds=3, epochs=1)
+    return _train(training, 0)
 
 
 class LeNet(nn.Module):
@@ -143,20 +143,20 @@ class ResNet(nn.Module):
         return found
 
 
-def _train(flags: _Recipe, seed: int) -> Reference:
+def _train(training: _Training, seed: int) -> Reference:
     """Train two clients for some rounds; keep the last round of the first."""
     torch.manual_seed(seed)
-    images, labels = _digits(flags.side)
-    model = flags.make()
-    _fit(model, images, labels, flags.warmup, flags.batch)
+    images, labels = _digits(training.side)
+    model = training.make()
+    _fit(model, images, labels, training.warmup, training.batch)
     shared = [_copy(model)]
     first: State = {}
-    for _ in range(flags.rounds):
+    for _ in range(training.rounds):
         answers = []
         for client in range(2):
             model.load_state_dict(shared[-1])
             part = (images[client::2], labels[client::2])
-            _fit(model, *part, flags.epochs, flags.batch)
+            _fit(model, *part, training.epochs, training.batch)
             answers.append(_copy(model))
         first = answers[0]
         shared.append({k: (first[k] + answers[1][k]) / 2 for k in first})

@@ -45,7 +45,7 @@ _MASKED = 2000  # weights: enough for their mask to be coded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A valid message, and how it is read."""
+    """A valid message, and its decoder."""
 
     data: bytes
     decode: Callable[[bytes], object]
@@ -61,7 +61,7 @@ def subjects() -> list[Subject]:
 
 def _update(values: str, base: Vector) -> Subject:
     """Return an answer with every optional field."""
-    update, side_info = update_and_known(values, base)
+    update, side_info = update_and_side_info(values, base)
     expected = codec.Expected(
         run_id="run-1",
         round=3,
@@ -84,10 +84,10 @@ def _update(values: str, base: Vector) -> Subject:
     )
 
 
-def update_and_known(
+def update_and_side_info(
     values: str = "step", base: Vector = BASE
 ) -> tuple[ClientUpdate, codec.SideInformation]:
-    """Return an answer with every optional field, and what both ends hold."""
+    """Return an answer with every optional field, and its side information."""
     rng = np.random.default_rng(1)
     indices = np.flatnonzero(rng.random(SPEC.size) < 0.4)  # noqa: PLR2004 - of all
     sent = (0.02 * rng.normal(size=len(indices))).astype(np.float32)
@@ -125,7 +125,7 @@ def _weights(values: str) -> Subject:
 
 
 def _change() -> Subject:
-    """Return what a broadcast on a grid changes."""
+    """Return a broadcast encoded as changes on a quantisation grid."""
     base = codec.on_grid(BASE, SPEC, None)
     grid = codec.on_grid(BASE + MOVED, SPEC, base)
     name = codec.BaseName(round=2, name=base.name)

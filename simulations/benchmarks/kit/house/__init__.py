@@ -1,1 +1,1 @@
-"""What the benchmark of the house measures with: imports, walks, repeats."""
+"""Measures of the code: imports, traces of calls, repeated work."""

@@ -1,4 +1,4 @@
-"""Who imports whom in a checkout, read from the source."""
+"""The import graph of a checkout, read from the source."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ _NAME = "fedprune."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imports:
-    """What was read.
+    """Chains and cycles of an import graph.
 
     Attributes:
         longest: The longest chain of modules, each imported by the one before.
@@ -23,7 +23,7 @@ class Imports:
 
 
 def read_imports(root: Path, packages: Sequence[str]) -> Imports:
-    """Return what modules import when they are imported themselves.
+    """Return the module-level import graph of packages.
 
     Args:
         root: Folder of the packages.
@@ -40,7 +40,7 @@ def read_imports(root: Path, packages: Sequence[str]) -> Imports:
     except CycleError:
         return Imports(longest=(), cycles=1)
     chains: dict[str, list[str]] = {}
-    for name in order:  # what a module imports comes before it
+    for name in order:  # imports come before the module
         below = max(
             (chains[other] for other in sorted(graph[name])), key=len, default=[]
         )
@@ -58,7 +58,7 @@ def _targets(path: Path, known: Mapping[str, Path]) -> set[str]:
     found = set()
     for name in _names(ast.parse(path.read_text(encoding="utf-8")).body):
         while name and name not in known:
-            name = name.rpartition(".")[0]  # noqa: PLW2901 - the module that has it
+            name = name.rpartition(".")[0]  # noqa: PLW2901 - its module
         found.add(name)
     return found - {""}
 

@@ -1,4 +1,4 @@
-"""How often a round does the same thing to the same object."""
+"""Counts of repeated work on the same object in a round."""
 
 import tempfile
 from collections import Counter
@@ -29,14 +29,14 @@ _RUN = {
 }
 
 
-def _who(*, plan: RoundPlan, **_: object) -> object:
+def _key(*, plan: RoundPlan, **_: object) -> object:
     return plan.round, plan.client_id
 
 
 def most_repeats() -> dict[str, int]:
-    """Return how often each kind of work was done to one object, at most, in a run."""
+    """Return the most times that each kind of work was done to one object in a run."""
     seen: Counter[tuple[str, object]] = Counter()
-    kept: list[object] = []  # so that no other object gets the identity of one
+    kept: list[object] = []  # so that no other object gets the id of one
 
     with (
         ExitStack() as stack,
@@ -53,7 +53,7 @@ def most_repeats() -> dict[str, int]:
 
             stack.enter_context(patch.object(owner, name, counted))
 
-        watch("plan opened", opened, "Opened", _who)
+        watch("plan opened", opened, "Opened", _key)
         watch("broadcast encoded", codec, "encode_full", lambda grid, _: grid.name)
         watch("broadcast stored", codec, "encode_stored", lambda _, grid: grid.name)
         watch("answer decoded", codec, "decode_update", lambda data, _: data)

@@ -1,4 +1,4 @@
-"""The files that one encoded update passes, call by call."""
+"""Trace of one encoded update: the files that its calls enter."""
 
 import sys
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from types import FrameType
 
 from fedprune.common import codec
 from fedprune.common.codec import encode_update
-from fedprune.simulations.benchmarks.kit.codec.subjects import update_and_known
+from fedprune.simulations.benchmarks.kit.codec.subjects import update_and_side_info
 
 _HOME = str(Path(codec.__file__).parents[2])  # co_filename is not resolved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """The way of one call.
+    """Trace of one call.
 
     Attributes:
-        files: Files of ours that were entered.
-        returns: How often a file was entered that had been left before.
+        files: Own files that were entered.
+        returns: Number of entries into files left before.
     """
 
     files: int
@@ -26,7 +26,7 @@ class Walk:
 
 
 def walk_of_an_encode() -> Walk:
-    """Encode one small update and return which files its calls went through."""
+    """Encode one small update and return the trace of its calls."""
     stays: list[str] = []
 
     def enter(frame: FrameType, event: str, _: object) -> None:
@@ -36,10 +36,10 @@ def walk_of_an_encode() -> Walk:
         if not stays or stays[-1] != name:
             stays.append(name)
 
-    update, known = update_and_known()
+    update, side_info = update_and_side_info()
     sys.setprofile(enter)
     try:
-        encode_update(update, known)
+        encode_update(update, side_info)
     finally:
         sys.setprofile(None)
     return Walk(files=len(set(stays)), returns=len(stays) - len(set(stays)))

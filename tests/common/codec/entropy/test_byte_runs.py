@@ -8,7 +8,7 @@ from helpers.codec.slow_byte_runs import SlowSection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprune.common.codec.entropy.byte_runs import squeeze, unsqueeze
+from fedprune.common.codec.entropy.byte_runs import decode_section, encode_section
 from fedprune.common.errors import PayloadError
 
 # By hand: no generator's stream may change these bytes.
@@ -26,10 +26,10 @@ def parts_of(size):
 
 
 def test_known_bytes_have_known_bytes():
-    coded, data = squeeze(BYTES)
+    coded, data = encode_section(BYTES)
     assert coded
     assert data.hex() == GOLDEN_SECTION
-    assert unsqueeze(data, "x", 300, coded=True) == BYTES
+    assert decode_section(data, "x", 300, coded=True) == BYTES
 
 
 @settings(max_examples=20, deadline=None)
@@ -37,14 +37,14 @@ def test_known_bytes_have_known_bytes():
 def test_bytes_come_back_and_are_never_longer(seed, size, width):
     rng = np.random.default_rng(seed)
     raw = (rng.normal(size=size) * width).astype(np.int8).tobytes()
-    coded, data = squeeze(raw)
+    coded, data = encode_section(raw)
     assert len(data) <= len(raw)
-    assert unsqueeze(data, "x", size, coded=coded) == raw
+    assert decode_section(data, "x", size, coded=coded) == raw
     if coded:
         assert SlowSection(data, parts_of(size)).bytes() == raw
 
 
-SECTION = squeeze(BYTES)[1]
+SECTION = encode_section(BYTES)[1]
 FORGED_SECTIONS = {
     "nothing": b"",
     "a state cut off": SECTION[:31],
@@ -60,7 +60,7 @@ FORGED_SECTIONS = {
 @pytest.mark.parametrize("data", FORGED_SECTIONS.values(), ids=FORGED_SECTIONS)
 def test_a_forged_section_is_refused_by_name(data):
     with pytest.raises(PayloadError) as caught:
-        unsqueeze(data, "name", 300, coded=True)
+        decode_section(data, "name", 300, coded=True)
     assert caught.value.field == "name"
 
 
@@ -68,7 +68,7 @@ def test_a_forged_section_is_refused_by_name(data):
 def test_a_section_of_another_size_is_refused_before_its_bytes_are_made(size):
     tracemalloc.start()
     with pytest.raises(PayloadError) as caught:
-        unsqueeze(SECTION, "name", size, coded=True)
+        decode_section(SECTION, "name", size, coded=True)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert caught.value.field == "name"

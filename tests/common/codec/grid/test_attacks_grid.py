@@ -167,7 +167,7 @@ def test_forged_changes_are_refused_by_name(data, field):
 
 def test_a_change_from_another_broadcast_is_stale():
     other = put({BASE_ITEM: b"x" * 16}, CHANGE)
-    with pytest.raises(StaleUpdate, match=r"grid.base.*is held"):
+    with pytest.raises(StaleUpdate, match=r"grid.base.*is stored"):
         codec.decode_change(other, SPEC, GRID, GRID)
     with pytest.raises(StaleUpdate, match=r"grid\.base"):
         codec.decode_change(CHANGE, SPEC, NEXT, NEXT)
@@ -183,7 +183,7 @@ def test_a_level_out_of_range_is_refused_by_its_tensor():
         base=far,
         header={"count": 1, "bits": 15, "flags": CodingFlags()},
         content=lambda found: {
-            "places": np.flatnonzero(far.levels == 16000)[:1],
+            "positions": np.flatnonzero(far.levels == 16000)[:1],
             "levels": np.array([20000], np.int16),
         },
     )

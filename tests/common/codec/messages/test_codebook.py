@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprune.common import codec
-from fedprune.common.codec.messages.codebook import make_book
+from fedprune.common.codec.messages.codebook import make_codebook
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.spec import ModelSpec, TensorSpec
 
@@ -43,16 +43,16 @@ def plain_means(weights, bits):
     st.integers(1, 4),
 )
 def test_centroids_are_those_of_plain_k_means_from_even_starts(weights, bits):
-    found = make_book(np.float32(weights), bits)
+    found = make_codebook(np.float32(weights), bits)
     means = plain_means([float(w) for w in weights], bits)
     wanted = {float(np.float32(c)) for c in means}
     assert set(found.values.tolist()) == wanted - {0.0}
 
 
 def test_known_weights_have_a_known_book():
-    book = make_book(WEIGHTS[:8], 2)
-    assert book.values.tolist() == [-2.25, np.float32(3.5 / 3), 8]
-    assert book.symbols.tolist() == [0, 2, 2, 1, 1, 0, 2, 3]
+    codebook = make_codebook(WEIGHTS[:8], 2)
+    assert codebook.values.tolist() == [-2.25, np.float32(3.5 / 3), 8]
+    assert codebook.symbols.tolist() == [0, 2, 2, 1, 1, 0, 2, 3]
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
-from fedprune.common.codec.entropy.byte_runs import squeeze
+from fedprune.common.codec.entropy.byte_runs import encode_section
 from fedprune.common.codec.frame import Kind, seal
 from fedprune.common.errors import PayloadError
 from fedprune.common.models.flat import get_weights
@@ -106,7 +106,7 @@ def test_a_forged_mask_is_refused_by_name(forged):
 
 def coded_zeros(size):
     """Return ``size`` zeros, coded: about 1 byte for 250."""
-    coded, data = squeeze(bytes(size))
+    coded, data = encode_section(bytes(size))
     assert coded
     return data
 

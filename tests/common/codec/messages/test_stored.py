@@ -36,7 +36,7 @@ def test_a_held_broadcast_of_other_shapes_or_damaged_is_refused():
     data = codec.encode_stored(plan, grid)
     keep = plan.keep.copy()
     keep[0] = False
-    with pytest.raises(PayloadError, match=r"held\.codes|held\.levels"):
+    with pytest.raises(PayloadError, match=r"stored\.codes|stored\.levels"):
         codec.decode_stored(data, tiny_structure().spec(keep))
     for bad in (data[:-1], data[:50] + bytes([data[50] ^ 1]) + data[51:], b""):
         with pytest.raises(PayloadError):
