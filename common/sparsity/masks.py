@@ -111,8 +111,9 @@ def next_mask(
     """Return the mask that a kind of masks makes out of its parent.
 
     A kind that ranks entries keeps the ``ceil`` of the density times the entries of
-    matrices, over all of them together, and at least one entry of each; of equals the
-    lower position, or, where entries of equal rank stay or go together, all of them.
+    matrices, over all of them together, and at least one entry of each, also where
+    these are more; of equals the lower position, or, where entries of equal rank stay
+    or go together, all of them.
 
     Args:
         parent: The mask before.
@@ -170,7 +171,7 @@ def _asked(
         )
     )
     known = found.dtype == np.bool_ or np.issubdtype(found.dtype, np.floating)
-    if not known or found.shape != tensor.shape or bool(np.isnan(found).any()):
+    if not known or found.shape != tensor.shape or not np.all(np.isfinite(found)):
         msg = (
             f"prune.mask.kind '{kind.name}' returned {found.dtype}{list(found.shape)} "
             f"for '{tensor.name}'; want bool or finite floats of {list(tensor.shape)}"
@@ -181,8 +182,9 @@ def _asked(
 
 def _greatest(ranks: Scores, ranked: Mask, density: float, *, whole: bool) -> Mask:
     """Return which entries stay by their rank; those without one stay."""
-    count = ceil(density * int(ranked.sum()))
     order = np.flatnonzero(ranked)
+    best = int(np.count_nonzero(np.isinf(ranks[order])))  # of each matrix, one at least
+    count = max(ceil(density * len(order)), best)
     order = order[np.argsort(-ranks[order], kind="stable")]
     keep: Mask = ~ranked
     if whole and count < len(order):

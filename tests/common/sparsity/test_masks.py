@@ -77,6 +77,7 @@ WRONG = {
     "integers": lambda matrix: matrix.astype(np.int64),
     "another shape": lambda matrix: matrix.reshape(-1),
     "ranks that are no numbers": lambda matrix: matrix * np.nan,
+    "ranks without end": lambda matrix: matrix + np.inf,
     "nothing at all": lambda matrix: None,
 }
 
