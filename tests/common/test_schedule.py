@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import SCHEDULE
 from fedprune.common.methods.registry import names
 from fedprune.common.schedule import density_at, learning_rate
@@ -25,6 +26,16 @@ def test_what_an_own_schedule_returns_is_held_within_end_and_one(tmp_path):
     path.write_text("def wild(progress):\n    return 7.0 - 10.0 * progress\n")
     found = [density_at(f"{path}:wild", 0.25, t) for t in (0.0, 0.65, 1.0)]
     assert found == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "float('inf')", "'half'", "None"])
+def test_an_own_schedule_that_returns_no_number_is_refused(tmp_path, value):
+    path = tmp_path / "wild.py"
+    path.write_text(f"def wild(progress):\n    return {value}\n")
+    with pytest.raises(ConfigError, match=r"prune\.schedule '.*:wild' returned"):
+        density_at(f"{path}:wild", 0.25, 0.5)
+    with pytest.raises(ConfigError, match=r"client\.lr_schedule '.*:wild' returned"):
+        learning_rate(f"{path}:wild", 0.25, 2, 5)
 
 
 @given(start=st.floats(1e-4, 1.0), rounds=st.integers(2, 50))

@@ -50,6 +50,25 @@ def test_random_scores_depend_on_the_generator_and_not_on_what_is_kept():
     assert not np.array_equal(dense, other)
 
 
+WRONG = {
+    "too few": ("weights.mean(abs)[1:]", r"returned float64\[.*want float64\[6\]"),
+    "words": ("['much'] * weights.channels", "want float64"),
+    "no numbers": ("weights.mean(abs) / 0.0", "not finite for 54 of 54 channels"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG)
+def test_what_an_own_criterion_must_not_return_is_refused(text, words, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import numpy as np\n\n\ndef f(weights):\n"
+        f"    with np.errstate(all='ignore'):\n        return {text}\n"
+    )
+    model, _, structure = build("lenet")
+    with pytest.raises(ConfigError, match=words):
+        weight_scores(structure, structure.full(), flat(model), f"{path}:f", rng())
+
+
 @pytest.mark.parametrize(
     ("criterion", "words"),
     [
