@@ -127,7 +127,7 @@ class Federation:
 
     def __init__(self, root, monkeypatch):
         self.task = make_task(
-            prune__mask={"kind": "unstructured", "density": 0.3, "steps": 1},
+            prune__mask={"kind": "unstructured", "density": 0.3, "end": 1},
             rounds__final=5,
         )
         self.run_spec = make_setting(self.task)
