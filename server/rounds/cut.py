@@ -11,6 +11,7 @@ from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
 from fedprune.common.methods.registry import Side, find
+from fedprune.common.methods.schedule import density_at
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
@@ -18,7 +19,6 @@ from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.nearest import lowest, step_back
 from fedprune.common.pruning.plan import child_plan
-from fedprune.common.schedule import density_at
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure

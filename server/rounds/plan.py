@@ -10,7 +10,7 @@ from fedprune.common.config import Config, Update
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import AGGREGATION, CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import OFF, find, wire_name
-from fedprune.common.schedule import learning_rate
+from fedprune.common.methods.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import Mask, ModelSpec

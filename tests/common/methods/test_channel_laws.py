@@ -195,7 +195,7 @@ def test_several_penalties_share_the_strength(first, second):
     def levels(name):
         spec = PenaltySpec(name=name, strength=0.6)
         found = build_penalty(structure, structure.full(), flat(model), spec)
-        return [one.levels for one in found.passes]
+        return [one.thresholds for one in found.units]
 
     alone = [*levels(first), *levels(second)]
     for half, whole in zip(levels(f"{first}+{second}"), alone, strict=True):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import SCHEDULE
 from fedprune.common.methods.registry import names
-from fedprune.common.schedule import density_at, learning_rate
+from fedprune.common.methods.schedule import density_at, learning_rate
 
 ENDS = st.floats(0.01, 1.0)
 
