@@ -16,48 +16,57 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
-.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench bench-nncodec
+.PHONY: help install hooks simulate check test test-fast e2e e2e-faults lint format type \
+	imports bench bench-nncodec
 .DEFAULT_GOAL := install
 
-install: $(STAMP)
+help:  ## these lines
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make the environment and install FedPrune in it
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-simulate: install
+hooks: install  ## check each commit (seconds) and each push (types) in this clone
+	$(BIN)/pre-commit install
+
+simulate: install  ## run a federation on this machine; ARGS="--help"
 	$(BIN)/fedprune simulate $(ARGS)
 
-test: install
+check: lint type imports test-fast  ## what to run before each commit
+
+test: install  ## all tests but those of real devices; ARGS="tests/common -x"
 	$(BIN)/pytest $(ARGS)
 
-test-fast: install
+test-fast: install  ## the tests without whole runs, Ray, Flower and subprocesses
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-# Devices over TLS with node keys, on this machine's loopback.
-e2e: install
+e2e: install  ## devices over TLS with node keys, on this machine's loopback
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
 
-e2e-faults: install
+e2e-faults: install  ## devices and servers that die and come back
 	$(BIN)/pytest -m faults tests/e2e $(ARGS)
 
-lint: install
+lint: install  ## ruff, its format, spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
 
-format: install
+format: install  ## rewrite the code in ruff's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-type: install
+type: install  ## mypy
 	$(BIN)/mypy
 
-imports: install
+imports: install  ## who may import whom
 	$(BIN)/lint-imports
 
-bench: install
+bench: install  ## all benchmarks, and the page of their figures
 	mkdir -p docs/results
 	set -e; for name in $(BENCHMARKS); do \
 		$(BIN)/python -m "fedprune.simulations.benchmarks.$$name" \
@@ -66,7 +75,7 @@ bench: install
 	$(BIN)/python -m fedprune.simulations.benchmarks.results
 
 # A rival with pins of its own (numpy < 2), built from source beside our environment.
-bench-nncodec:
+bench-nncodec:  ## install the rival codec that the codec benchmark compares with
 	$(PYTHON) -m venv build/nncodec
 	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
 	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3
