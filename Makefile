@@ -5,8 +5,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-# Not benchmarks themselves: the package, and the page made of their figures.
-HELPERS := __init__ results
+# Processes that share the tests; 0 runs them in pytest's own, as a debugger needs.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS)
+# Not in the loop: the package, the page of the figures, and the house, with an option.
+HELPERS := __init__ results house
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.
@@ -15,8 +18,10 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
+# Compiled tests are kept: they are collected in two thirds of the time.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install hooks simulate check test test-fast e2e e2e-faults lint format type \
+.PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults lint format type \
 	imports bench bench-nncodec
 .DEFAULT_GOAL := install
 
@@ -40,10 +45,13 @@ simulate: install  ## run a federation on this machine; ARGS="--help"
 check: lint type imports test-fast  ## what to run before each commit
 
 test: install  ## all tests but those of real devices; ARGS="tests/common -x"
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+coverage: install  ## the same tests, and that they pass 90 % of the branches
+	$(PYTEST) --cov $(ARGS)
 
 test-fast: install  ## the tests without whole runs, Ray, Flower and subprocesses
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 e2e: install  ## devices over TLS with node keys, on this machine's loopback
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
@@ -72,6 +80,8 @@ bench: install  ## all benchmarks, and the page of their figures
 		$(BIN)/python -m "fedprune.simulations.benchmarks.$$name" \
 			--json "docs/results/$$name.json"; \
 	done
+	$(BIN)/python -m fedprune.simulations.benchmarks.house --tests \
+		--json docs/results/house.json
 	$(BIN)/python -m fedprune.simulations.benchmarks.results
 
 # A rival with pins of its own (numpy < 2), built from source beside our environment.

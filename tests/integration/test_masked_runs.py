@@ -10,6 +10,8 @@ import fedprune.server.rounds.plan
 from fedprune.common.artifacts import read_model_file
 from fedprune.simulations.export.export import export_run
 
+pytestmark = pytest.mark.slow
+
 # Deep Compression in small: cut channels, keep a tenth of what is left, 8 bits.
 COMPRESSED = {
     "prune.mask.kind": "unstructured",
@@ -78,7 +80,6 @@ def test_an_exported_network_has_the_form_of_its_mask(tmp_path):
     assert found["mask"] == "2:4 in 2 tensors"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(compressed, tmp_path):
     found = on_ray(tmp_path, 2, COMPRESSED)
