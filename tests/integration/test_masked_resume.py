@@ -18,6 +18,8 @@ from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.worker import Worker
 from fedprune.simulations.runs.api import simulate
 
+pytestmark = pytest.mark.slow
+
 # Masks are chosen at the ends of rounds 3 and 4; rounds 4 to 7 train under one.
 MASKED = {
     "prune.mask.kind": "unstructured",

@@ -87,6 +87,7 @@ def packed(source, target, task, factory):
     write_fpz(source, target, values="float32", task=task, finetune=0, load=load)
 
 
+@pytest.mark.slow
 def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
     pytest.importorskip("onnxscript")
     path = tmp_path / "final.safetensors"

@@ -90,6 +90,7 @@ def move(place, folder):
     return place / "elsewhere"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happens", [forget, change, move])
 def test_a_stopped_run_goes_on_with_its_own_copy(place, happens):
     whole = run(place / "whole").summary
