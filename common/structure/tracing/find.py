@@ -7,7 +7,7 @@ also says which weights are trained.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -26,6 +26,7 @@ from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
 
+CONSTANT = "inputs that are never cut"
 Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
 
@@ -38,11 +39,14 @@ class Findings:
         notes: Channels that could be followed and are still not cut, with the
             operation that is the reason, in the order of the network.
         graph: Name of the traced network (``fedprune.common.structure.tracing.graph``).
+        whole: Why a dimension of a weight is not cut, or not all of it, by (tensor,
+            dimension).
     """
 
     structure: Structure
     notes: tuple[str, ...]
     graph: str
+    whole: Mapping[tuple[str, int], str]
 
 
 def find_structure(
@@ -112,7 +116,14 @@ def examine(
         structure=structure,
         notes=tuple(walk.labelling.notes),
         graph=graph_digest(network, graph),
+        whole={key: why for key, why in _whole(walk.labelling) if why},
     )
+
+
+def _whole(labelling: Labelling) -> Iterator[tuple[tuple[str, int], str]]:
+    """Yield each dimension of a weight that has been recorded, with its reason."""
+    for key, labels in labelling.dims.items():
+        yield key, CONSTANT if labels is None else labelling.reason(labels)
 
 
 def _check_hooks(model: nn.Module) -> None:

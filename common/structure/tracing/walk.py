@@ -16,6 +16,7 @@ from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
 from fedprune.common.structure.sizes import AttributeSize, Length, plain
 
+OUTPUTS = "the network's outputs"
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 WAY_OUT = (
     "Write it with supported operations, declare its channels (pruning_hints), or "
@@ -53,7 +54,8 @@ class Walk:
         if node.op == "output" or self._ignored(node):
             for source in node.all_input_nodes:
                 for found in values_in(self.values[source]):
-                    self.labelling.fix_value(found)
+                    for labels in found.labels.values():
+                        self.labelling.hold(labels, self._whole_because(node))
             self.values[node] = self.results.get(node)
             self._skip(node)
         elif node.op == "placeholder":
@@ -61,13 +63,7 @@ class Walk:
         elif not node.users and node.target is operator.getitem:
             self.values[node] = None  # an unused item of a tuple
         else:
-            try:
-                self.values[node] = self._follow(node)
-            except StructureError as error:
-                if self._is_declared(node):
-                    msg = f"{describe(node, self.model)}: {error}"
-                    raise StructureError(msg) from error
-                self._leave(node, str(error))
+            self._follow_or_leave(node)
             self._overwrite(node)
 
     def _is_declared(self, node: fx.Node) -> bool:
@@ -98,6 +94,20 @@ class Walk:
                 self.labelling.fix(item.labels, reason)
             if isinstance(item, AttributeSize):
                 item.mark()
+
+    def _follow_or_leave(self, node: fx.Node) -> None:
+        try:
+            self.values[node] = self._follow(node)
+        except StructureError as error:
+            if self._is_declared(node):
+                msg = f"{describe(node, self.model)}: {error}"
+                raise StructureError(msg) from error
+            self._leave(node, str(error))
+
+    def _whole_because(self, node: fx.Node) -> str:
+        if node.op == "output":
+            return OUTPUTS
+        return f"{describe(node, self.model)}: it is to be ignored"
 
     def _overwrite(self, node: fx.Node) -> None:
         """Replace a value that is changed in place by its new value."""
