@@ -141,7 +141,7 @@ class State:
         return found
 
 
-DecodedBroadcast = list[tuple[int, Step]]
+NumberedSteps = list[tuple[int, Step]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,11 +155,11 @@ class _End:
     """
 
     used: float
-    taken: DecodedBroadcast
+    taken: NumberedSteps
     place: tuple[Indices, int]
 
 
-def descend(state: State, ways: Sequence[Sequence[Step]]) -> DecodedBroadcast:
+def descend(state: State, ways: Sequence[Sequence[Step]]) -> NumberedSteps:
     """Return the steps that meet the targets, with the number of each step's group.
 
     The cheapest next step is taken again and again until the targets are met; then
@@ -172,7 +172,7 @@ def descend(state: State, ways: Sequence[Sequence[Step]]) -> DecodedBroadcast:
     """
     if state.met():
         return []
-    taken: DecodedBroadcast = []
+    taken: NumberedSteps = []
     done = [0] * len(ways)
     nearest: _End | None = None
     barred: set[int] = set()
@@ -220,7 +220,7 @@ def _exchange(state: State, ways: Sequence[Sequence[Step]], start: _End) -> _End
     return max(ends, key=lambda end: end.used)
 
 
-def _counts(taken: DecodedBroadcast) -> frozenset[tuple[int, int]]:
+def _counts(taken: NumberedSteps) -> frozenset[tuple[int, int]]:
     return frozenset(Counter(group for group, _ in taken).items())
 
 
@@ -239,7 +239,7 @@ def _cheapest(
 
 
 def _end(
-    state: State, taken: DecodedBroadcast, closed: AbstractSet[int] = frozenset()
+    state: State, taken: NumberedSteps, closed: AbstractSet[int] = frozenset()
 ) -> _End:
     """Undo steps that the targets do not need, the last ones of each group first.
 
@@ -248,7 +248,7 @@ def _end(
         taken: The steps.
         closed: Groups that keep theirs.
     """
-    needed: DecodedBroadcast = []
+    needed: NumberedSteps = []
     closed = set(closed)
     for group, step in reversed(taken):
         if group not in closed:
