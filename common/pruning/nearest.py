@@ -1,14 +1,21 @@
-"""The end of a budget search: smallest step back, and groups at their lowest width."""
+"""Limits of a network: how far it can be cut, what holds the rest, the step back."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
+from typing_extensions import override
 
-from fedprune.common.pruning.cost import legal_cuts, shares
+from fedprune.common.pruning.cost import count_cost, legal_cuts, shares, smallest_mask
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import PruningGroup, Structure
+
+_ONE_EACH = "one unit in each group"
+_TOLD = 0.005  # share of the FLOPs below which a reason is not worth a word
+_MOST = 4  # reasons in a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +117,75 @@ def _wider(
 
 def _channels(structure: Structure, group: PruningGroup, keep: Mask) -> int:
     return int(structure.channels[group.units[keep[group.units]]].sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far a network can be cut.
+
+    Attributes:
+        flops: Share of the FLOPs that one unit in each group leaves, 0..1.
+        held: Share of the dense FLOPs that each reason holds, the greatest first; the
+            shares add up to ``flops``.
+        modules: Number of places with each reason.
+    """
+
+    flops: float
+    held: Mapping[str, float]
+    modules: Mapping[str, int]
+
+    @override
+    def __str__(self) -> str:
+        """Return one line."""
+        parts = [
+            f"{reason} {100 * share:.0f} %"
+            + (f" ({self.modules[reason]} places)" if self.modules[reason] > 1 else "")
+            for reason, share in self.held.items()
+            if share >= _TOLD
+        ]
+        held = f"; what holds the rest: {', '.join(parts[:_MOST])}" if parts else ""
+        return f"FLOPs can go down to {100 * self.flops:.1f} %{held}"
+
+
+def reach_of(structure: Structure, whole: Mapping[tuple[str, int], str]) -> Reach:
+    """Return how far a network can be cut, and what holds the rest of its FLOPs.
+
+    A layer that stays is held by the reasons of its outputs and inputs, half each.
+
+    Args:
+        structure: The original network.
+        whole: Why a dimension of a weight is not cut, by (tensor, dimension).
+    """
+    least = smallest_mask(structure, floor=1, width_multiple=1)
+    shapes = {t.name: t.shape for t in structure.living(least).spec(least).tensors}
+    total = max(count_cost(structure, structure.full()).macs, 1)
+    held: dict[str, float] = {}
+    places: dict[str, set[str]] = {}
+    for name, positions in structure.multiplies.items():
+        share = positions * prod(shapes[name]) / total
+        reasons = [whole[name, dim] for dim in (0, 1) if (name, dim) in whole]
+        for reason in reasons or [_ONE_EACH]:
+            kind = _kind(reason)
+            held[kind] = held.get(kind, 0.0) + share / max(len(reasons), 1)
+            places.setdefault(kind, set()).add(reason)
+    order = sorted(held, key=lambda kind: (-held[kind], kind))
+    return Reach(
+        flops=count_cost(structure, least).macs / total,
+        held={kind: held[kind] for kind in order},
+        modules={kind: len(places[kind]) for kind in order},
+    )
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without names and lengths, the same for equal modules.
+
+    >>> _kind("module 'a.norm1' (LayerNorm): normalises over 8 channels")
+    'LayerNorm: normalises over n channels'
+    >>> _kind("operation 'x_1' (view) in module 'a', net.py:3: writes the length 4")
+    'view: writes the length n'
+    """
+    found = re.match(
+        r"(?:module|operation) '[^']*' \(([^)]*)\)[^:]*(?::\d+)?: (.*)", reason
+    )
+    words = f"{found[1]}: {found[2]}" if found else reason
+    return re.sub(r"\b\d+\b", "n", words)
