@@ -116,4 +116,7 @@ def importance(
         opened.structure,
         keep,
         plan.settings,
+        draws=generator(
+            plan.settings.seed, plan.round, plan.client_id, Use.RANDOM_SCORE
+        ),
     )

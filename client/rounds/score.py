@@ -47,8 +47,9 @@ class _Work:
         examples: Examples to measure on.
         task: Has the loss.
         structure: The living part of the original structure.
-        keep: The units that the network keeps.
-        batch_size: Examples of one forward, >= 1.
+        keep: What the network keeps.
+        batch_size: Examples that are measured at once, >= 1.
+        draws: Draws for criteria that ask for them.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class _Work:
     structure: Structure
     keep: Mask
     batch_size: int
+    draws: np.random.Generator
 
     def batches(self) -> Iterator[Batch]:
         """Yield the examples in batches."""
@@ -73,13 +75,15 @@ class _Work:
         return total / max(len(self.examples), 1)
 
 
-def score(
+def score(  # noqa: PLR0913 - all that a score depends on
     model: nn.Module,
     examples: Examples,
     task: Task,
     structure: Structure,
     keep: Mask,
     settings: TrainSettings,
+    *,
+    draws: np.random.Generator,
 ) -> Vector:
     """Return the importance of each kept unit, float32[kept units], >= 0.
 
@@ -90,7 +94,8 @@ def score(
         structure: The original structure.
         keep: The units that the network keeps.
         settings: Names the criterion: one of ``fedprune.common.methods.importance``,
-            or this user's own function.
+            or this user's own.
+        draws: Draws for criteria that ask for them, new in each round.
 
     Raises:
         ConfigError: If the criterion needs outputs that no module of the network has,
@@ -105,6 +110,7 @@ def score(
         structure=structure.living(keep),
         keep=keep,
         batch_size=settings.batch,
+        draws=draws,
     )
     measure = _ablated if "loss_changes" in criterion.needs else _measured
     found = np.nan_to_num(measure(work, criterion), nan=0.0, posinf=_LARGEST)
@@ -115,7 +121,6 @@ def _measured(work: _Work, criterion: Method) -> Vector:
     """Return the sum of a criterion over batches and measuring points."""
     points = measure_points(work.structure)
     weights = _weights(work, points) if "weights" in criterion.needs else {}
-    draws = np.random.default_rng(len(work.examples))
     per_tensor: Scores = {}
     for products, seen in _inputs(work, points, criterion):
         for point in points:
@@ -125,7 +130,7 @@ def _measured(work: _Work, criterion: Method) -> Vector:
                 products=products.get(name),
                 activations=seen.get(name),
                 weights=weights.get(name),
-                draws=draws.random(count),
+                draws=work.draws.random(count),
             )
             value = checked_scores(criterion, found, count)
             per_tensor[name] = per_tensor.get(name, 0.0) + value
@@ -222,7 +227,7 @@ def _ablated(work: _Work, criterion: Method) -> Vector:
     found = criterion(
         loss_changes=np.array(changes, dtype=np.float64),
         weights=weights,
-        draws=np.random.default_rng(len(work.examples)).random(len(kept)),
+        draws=work.draws.random(len(kept)),
         products=None,
         activations=None,
     )

@@ -25,7 +25,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
 from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.importance import measure_points
-from fedprune.common.sparsity.penalty import PenaltySpec
+from fedprune.common.sparsity.penalty import PenaltySpec, checked_factor
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import FIXED, Structure
 
@@ -96,12 +96,11 @@ class ChannelGates:
 
     def draw(self) -> None:
         """Draw the factors of the next step from torch's generator."""
+        uniform = torch.rand(len(self.log_alpha))
         drawn = self._method(
-            uniform=torch.rand(len(self.log_alpha)),
-            strength=self.strength,
-            log_alpha=self.log_alpha,
+            uniform=uniform, strength=self.strength, log_alpha=self.log_alpha
         )
-        self._factors = torch.where(self.targets, drawn, torch.ones_like(drawn))
+        self._factors = checked_factor(self._method, drawn, uniform, self.targets)
 
     def cost(self) -> Tensor:
         """Return the loss term: strength times the expected share of open gates."""

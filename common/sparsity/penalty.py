@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import Method, find_all
 from fedprune.common.spec import Mask, ModelSpec, Vector
@@ -104,21 +105,56 @@ class Penalty:
         """
         with torch.no_grad():
             for entries in self.entries:
-                for name, whole in entries.thresholds.items():
-                    value = tensors[name]
-                    threshold = share * whole
-                    value.mul_(entries.method(entries=value.abs(), threshold=threshold))
+                for name, level in entries.thresholds.items():
+                    _shrink_entries(entries.method, tensors[name], share * level)
             for one in self.units:
                 _shrink_units(one, tensors, share)
+
+
+def checked_factor(
+    method: Method, found: object, like: Tensor, targets: Tensor | None = None
+) -> Tensor:
+    """Return the factor that a penalty returned.
+
+    Args:
+        method: The penalty.
+        found: What it returned.
+        like: What it was asked about: channels or entries.
+        targets: Which of them it may change, bool; None = all.
+
+    Raises:
+        ConfigError: If it is no factor for each of them, or of a user's own function
+            one outside of 0..1.
+    """
+    wanted = f"want a factor 0..1 for each of {list(like.shape)}"
+    if not isinstance(found, Tensor) or found.shape != like.shape:
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        msg = f"client.penalty '{method.name}' returned {shape}; {wanted}"
+        raise ConfigError(msg)
+    if targets is not None:
+        found = torch.where(targets, found, torch.ones_like(found))
+    wrong = found[~((found >= 0.0) & (found <= 1.0))] if method.own else found[:0]
+    if wrong.numel():
+        msg = f"client.penalty '{method.name}' returned {float(wrong[0]):g}; {wanted}"
+        raise ConfigError(msg)
+    return found
+
+
+def _shrink_entries(method: Method, value: Tensor, threshold: float) -> None:
+    """Multiply each entry by the factor that the method gives for its magnitude."""
+    if threshold > 0.0:
+        factor = method(entries=value.abs(), threshold=threshold)
+        value.mul_(checked_factor(method, factor, value))
 
 
 def _shrink_units(
     one: _ProximalStep, tensors: Mapping[str, Tensor], share: float
 ) -> None:
-    """Multiply each unit by the method's factor for its magnitude."""
+    """Multiply each unit by the factor that the method gives for its magnitude."""
     magnitude = _magnitudes(one.measured, tensors, len(one.thresholds) - 1)
     threshold = share * one.thresholds
-    factor = one.method(**{one.input: magnitude, "threshold": threshold})
+    found = one.method(**{one.input: magnitude, "threshold": threshold})
+    factor = checked_factor(one.method, found, magnitude, threshold > 0.0)
     for part in one.changed:
         value = tensors[part.tensor]
         shape = [1] * value.dim()

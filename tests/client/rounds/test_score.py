@@ -48,6 +48,7 @@ def score_tiny(model, criterion="taylor", task=None, structure=None, keep=None):
         structure,
         structure.full() if keep is None else keep,
         replace(SETTINGS, importance=criterion, batch=8),
+        draws=np.random.default_rng(0),
     )
 
 

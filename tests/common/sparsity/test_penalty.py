@@ -12,6 +12,7 @@ from torch import nn
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.pruning.importance import zero_units
+from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import (
     DualSteps,
     PenaltySpec,
@@ -230,6 +231,29 @@ def test_a_penalty_that_changes_nothing_is_none(name, strength):
     weights, structure = example("resnet")
     aim = PenaltySpec(name=name, strength=strength)
     assert build_penalty(structure, structure.full(), weights, aim) is None
+
+
+def test_what_is_no_target_stays_whatever_a_function_makes_of_no_threshold(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def halve(channels, threshold):\n    return channels * 0.0 + 0.5\n\n\n"
+        "def naive(channels, threshold):\n    return 1 - threshold / channels\n"
+    )
+    targets = np.array([False, True, False, False])
+    ones = [1.0] * 4
+    for name in ("halve", "naive"):
+        gamma, beta = one_norm(ones, ones, f"{path}:{name}", targets=targets)
+        assert gamma == beta == [1.0, 0.5, 1.0, 1.0]
+
+
+def test_a_gate_of_ones_own_is_checked_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def gate(uniform):\n    return uniform + 1.0\n")
+    structure = structure_of(OneNorm)
+    aim = PenaltySpec(name=f"{path}:gate", strength=0.5)
+    gates = build_gates(structure, structure.full(), aim)
+    with pytest.raises(ConfigError, match=r"gate' returned 1.*want a factor 0\.\.1"):
+        gates.draw()
 
 
 def test_an_unknown_penalty_is_refused_by_name():

@@ -84,6 +84,7 @@ def measured(
         structure,
         structure.full(),
         replace(SETTINGS, importance=criterion, batch=8),
+        draws=np.random.default_rng(0),
     )
 
 
