@@ -16,7 +16,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
 
-.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench bench-nncodec
+.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench bench-nncodec docs
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -70,3 +70,8 @@ bench-nncodec:
 	$(PYTHON) -m venv build/nncodec
 	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
 	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3
+
+# A warning is an error; pages of the modules are written to docs/api, which git ignores.
+docs: install  ## this documentation as HTML, in build/docs
+	rm -rf docs/api build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs

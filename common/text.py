@@ -3,6 +3,8 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from typing import Any
 
 LONGEST = 500  # characters of one reason
@@ -95,18 +97,26 @@ def and_more(names: Sequence[object], most: int, separator: str = ", ") -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of dicts and lists
+def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of these
     r"""Return a value with each text in it printable and cut to a length.
+
+    Args:
+        value: A text, or mappings, lists, tuples and dataclasses of texts.
 
     >>> fit_to_print({"a\x1b": ["b\n", 2]})
     {'a\\x1b': ['b\\n', 2]}
     """
     if isinstance(value, str):
-        return printable(value)
+        return value if isinstance(value, Enum) else printable(value)
     if isinstance(value, Mapping):
         return {fit_to_print(key): fit_to_print(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [fit_to_print(item) for item in value]
+        return type(value)(map(fit_to_print, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value,
+            **{f.name: fit_to_print(getattr(value, f.name)) for f in fields(value)},
+        )
     return value
 
 

@@ -203,8 +203,8 @@ def _fetched(model: str) -> str:
 
 
 def _is_fetched(key: str, reference: str) -> bool:
-    """Return whether a library fetches a reference; data references are always code."""
-    return not key.endswith("data") and not code_of_model(reference)
+    """Return whether a library fetches it; references of other keys are code."""
+    return key.endswith("model") and not code_of_model(reference)
 
 
 def _code(key: str, reference: str) -> Code:

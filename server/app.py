@@ -31,7 +31,11 @@ from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
 from fedprune.server.runs.events import (
     EventLog,
-    has_started,
+    NetworkDelivered,
+    RoundFinished,
+    RunFailed,
+    RunFinished,
+    of_run,
     read_events,
     write_metrics_csv,
 )
@@ -39,6 +43,7 @@ from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.server.runs.remarks import remarks_of
+from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 
 app = ServerApp()
@@ -93,7 +98,7 @@ def main(grid: Grid, context: Context) -> None:
             )
             _run(work)
         except FedPruneError as error:
-            log.write("run_failed", text=str(error), exit_code=error.exit_code)
+            log.write(RunFailed(text=str(error), exit_code=error.exit_code))
             raise
 
 
@@ -136,17 +141,7 @@ def _owners(path: str) -> dict[int, str] | None:
 
 def _run(work: Work) -> None:
     config, log, folder = work.task.config, work.log, work.folder
-    kind = "resumed" if has_started(folder.events) else "run_started"
-    log.write(
-        kind,
-        run_id=folder.run_id,
-        directory=str(folder.path),
-        config=config.model_dump(mode="json"),
-        clients=config.task.clients,
-        graph=work.tried.graph,
-    )
-    for text in work.tried.remarks if kind == "run_started" else ():
-        log.write("warning", run="main", round=0, text=text)
+    log_start(log, folder, config, work.tried)
     enrolled = enrol(work.grid, config, log, work.owners)
     nodes = {name: client.node for name, client in enrolled.items()}
     state, final = run_federation(
@@ -169,7 +164,7 @@ def _run(work: Work) -> None:
     summary = _summary(work, state, final, delivered)
     write_metrics_csv(read_events(folder.events), folder.metrics)
     write_json_atomic(folder.summary, summary)
-    log.write("run_finished", summary=summary)
+    log.write(RunFinished(summary=summary))
 
 
 def _keep(work: Work, final: Snapshot) -> None:
@@ -192,7 +187,7 @@ def _keep(work: Work, final: Snapshot) -> None:
 
 def _deliver(
     work: Work, nodes: dict[str, int], final: Snapshot
-) -> list[dict[str, object]]:
+) -> list[NetworkDelivered]:
     spec = work.structure.spec(final.plan.keep)
     parts = (final.plan, final.weights, final.statistics, spec)
     broadcast, _ = encode_network(*parts, work.task.config.broadcast.values)
@@ -207,7 +202,7 @@ def _deliver(
         config=work.task.config,
     )
     for result in results:
-        work.log.write("delivered", **result)
+        work.log.write(result)
     return results
 
 
@@ -215,23 +210,22 @@ def _summary(
     work: Work,
     state: ServerState,
     final: Snapshot,
-    delivered: list[dict[str, object]],
+    delivered: list[NetworkDelivered],
 ) -> dict[str, object]:
     """Return the figures of ``summary.json``; bytes are lengths of messages."""
     events = read_events(work.folder.events)
-    rounds = [event for event in events if event["event"] == "round"]
-    last = rounds[-1] if rounds else {}
+    rounds = of_run(events, RoundFinished)
     full = work.structure.spec(work.structure.full()).size
     return {
         "rounds": state.round,
         "clients": work.task.config.task.clients,
-        "validation_accuracy_final": last.get("validation_accuracy"),
+        "validation_accuracy_final": rounds[-1].validation_accuracy if rounds else None,
         "params_dense": full,
         "params_final": work.structure.spec(final.plan.keep).size,
         "bytes_up": state.totals.bytes_up,
         "bytes_down": state.totals.bytes_down,
-        "bytes_delivery": sum(int(str(d["bytes_down"])) for d in delivered),
-        "delivered": sum("reason" not in result for result in delivered),
+        "bytes_delivery": sum(result.bytes_down for result in delivered),
+        "delivered": sum(not result.reason for result in delivered),
         "refused": state.totals.refused,
         "failed": state.totals.failed,
         "warnings": remarks_of(events),

@@ -3,10 +3,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.some_events import ROUND, STARTED
 
 import fedprune
 import fedprune.simulations.runs.run
@@ -30,8 +32,8 @@ def runs(monkeypatch, tmp_path):
 
     def run(config, *, ray_address, progress):
         called.append(SimpleNamespace(config=config, ray_address=ray_address))
-        progress.on_event({"event": "run_started", "directory": str(tmp_path)})
-        progress.on_event({"event": "round", "round": 1, "rounds": 2, "loss": 0.5})
+        progress.on_event(replace(STARTED, directory=str(tmp_path)))
+        progress.on_event(replace(ROUND, round=1, rounds=2))
         return fedprune.simulations.runs.run.RunResult(
             directory=tmp_path, summary=dict(SUMMARY)
         )
@@ -224,8 +226,7 @@ def test_an_error_ends_with_the_programof_its_class(error, code, capsys, monkeyp
 
 
 def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
-    started = {"event": "run_started", "directory": "runs/x"}
-    fail_with(monkeypatch, RoundError("2 of 5 answered"), [started])
+    fail_with(monkeypatch, RoundError("2 of 5 answered"), [STARTED])
     assert call("simulate", "--quiet") == 4
     assert capsys.readouterr().err == (
         "error: 2 of 5 answered; resume with: fedprune simulate --resume runs/x\n"
@@ -233,17 +234,15 @@ def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
 
 
 def test_a_learning_rate_that_is_too_high_is_not_resumed(capsys, monkeypatch):
-    events = [{"event": "run_started", "directory": "runs/x"}]
     fail_with(
-        monkeypatch, RoundError("client diverged; want a lower client.lr"), events
+        monkeypatch, RoundError("client diverged; want a lower client.lr"), [STARTED]
     )
     assert call("simulate") == 4
     assert "--resume" not in capsys.readouterr().err
 
 
 def test_control_c_says_how_to_resume(capsys, monkeypatch):
-    started = {"event": "run_started", "directory": "runs/x"}
-    fail_with(monkeypatch, KeyboardInterrupt(), [started])
+    fail_with(monkeypatch, KeyboardInterrupt(), [STARTED])
     assert call("simulate") == 130
     assert capsys.readouterr().err == (
         "error: interrupted; resume with: fedprune simulate --resume runs/x\n"

@@ -169,13 +169,15 @@ def _activations(
     """Return the outputs at the points, float32[examples, channels, positions]."""
     if "activations" not in criterion.needs:
         return {}
-    hidden = [point.tensor for point in points if not point.module]
+    shown = [point.module for point in points if point.module]
+    with torch.no_grad(), outputs(model, shown) as seen:
+        model(batch.inputs)
+    # Heads of an attention, or a layer whose weight is used without calling it.
+    hidden = [point.tensor for point in points if point.module not in seen]
     if hidden:
         msg = f"importance '{criterion.name}' needs outputs, and no module outputs "
         msg += f"those of '{hidden[0]}'; want taylor, fisher or sensitivity"
         raise ConfigError(msg)
-    with torch.no_grad(), outputs(model, [point.module for point in points]) as seen:
-        model(batch.inputs)
     found = {}
     for point in points:
         axis = channel_axis(model.get_submodule(point.module))

@@ -44,7 +44,7 @@ class Origin:
     overrides: Mapping[Path, str] = field(default_factory=dict)
 
     def place(self, path: Path) -> str:
-        """Return ``file:line: `` or the argument that set the key, or ""."""
+        """Return ``file:line:`` or the argument that set the key, or ""."""
         for end in range(len(path), 0, -1):
             for key, argument in self.overrides.items():
                 if key[:end] == path[:end] and (len(key) == end or end == len(path)):

@@ -32,10 +32,11 @@ from fedprune.common.system.paths import as_path
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]
 DATA_VARIABLE = "FEDPRUNE_DATA"
+_METHODS = tuple(tuple(kind.key.split(".")) for kind in KINDS)
 _FILES = (
     *(("task", "model"), ("task", "data"), ("task", "data_dir"), ("task", "weights")),
     ("prune", "latency_table"),
-    *(tuple(kind.key.split(".")) for kind in KINDS),
+    *_METHODS,
 )
 _FILE = re.compile(
     r"(?P<kind>npz:|folder:|parquet:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
@@ -159,6 +160,8 @@ def _find_files(table: Table, folder: Path) -> None:
         if not found:
             continue
         name, path = found["name"], folder / found["name"]
+        if (*sections, key) in _METHODS and not name.endswith(".py"):
+            continue  # the name of a method, whatever else is called so
         if not Path(name).exists() and path.exists():
             values[key] = f"{found['kind']}{path.resolve()}{found['function']}"
 

@@ -18,6 +18,7 @@ configuration names for that key, if it has this name (``resolve``).
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -124,6 +125,7 @@ class Method:
 
 
 _registered: dict[str, dict[str, Method]] = {}
+_NAME = re.compile(r"[a-z0-9]+([:-][a-z0-9]+)*")  # "+" joins names
 
 
 def method(
@@ -137,15 +139,19 @@ def method(
         laws: Names of laws that it satisfies beyond those of its kind.
 
     Raises:
-        ValueError: If another function has this name.
-        ConfigError: If a parameter is not an input of its kind.
+        ValueError: If another function has this name, or it cannot be a name: letters,
+            digits, "-" and ":".
+        ConfigError: If it asks for what its kind does not give.
     """
 
     def register(function: F) -> F:
         called = name or function.__name__.replace("_", "-")
+        if not _NAME.fullmatch(called) or called == OFF or called.startswith(OWN):
+            msg = f"a {kind.name} cannot be called {called!r}; want 'my-name'"
+            raise ValueError(msg)
         known = _registered.setdefault(kind.name, {})
         found = known.get(called)
-        if found is not None and found.function.__module__ != function.__module__:
+        if found is not None and _origin(found.function) != _origin(function):
             msg = f"{kind.name} '{called}' is registered twice"
             raise ValueError(msg)
         known[called] = _made(kind, called, function, laws=laws)
@@ -204,7 +210,7 @@ def check_name(kind: Kind, name: str) -> None:
         ConfigError: With the known names.
     """
     reference = own_code(kind, name)
-    if not reference:
+    if name and not reference:
         return
     if ":" not in reference:
         known = names(kind)
@@ -248,7 +254,8 @@ def resolve(kind: Kind, received: str, own: str) -> str:
     if not received.startswith(OWN):
         return received
     function = received.removeprefix(OWN)
-    if own_code(kind, own).rpartition(":")[2] != function:
+    reference = own_code(kind, own)
+    if not reference or reference.rpartition(":")[2] != function:
         detail = (
             f"the sender's own function '{function}', and {kind.key} is '{own}' here; "
             f"want 'file.py:{function}' in this device's configuration"
@@ -273,7 +280,7 @@ def _made(
 ) -> Method:
     """Return a function as a method of a kind, after a check of its parameters."""
     needs = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in _parameters(kind, name, function):
         if parameter.default is not parameter.empty:
             continue
         if parameter.name not in kind.inputs:
@@ -291,6 +298,27 @@ def _made(
         laws=laws,
         own=own,
     )
+
+
+def _parameters(
+    kind: Kind, name: str, function: Callable[..., Any]
+) -> list[inspect.Parameter]:
+    """Return the parameters of a function.
+
+    Raises:
+        ConfigError: If it does not say them, as some that are written in C.
+    """
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        msg = f"{kind.name} '{name}' does not say its parameters; want a function with "
+        msg += "named parameters"
+        raise ConfigError(msg) from error
+
+
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
+    """Return where a function is written; the same when its module is read again."""
+    return function.__module__, function.__qualname__
 
 
 def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:

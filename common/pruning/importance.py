@@ -57,7 +57,8 @@ def weight_scores(
             do not depend on the keep mask.
 
     Raises:
-        ConfigError: If the criterion is unknown, or clients measure it.
+        ConfigError: If the criterion is unknown, needs what clients measure, or gives
+            no finite number.
     """
     method = find(IMPORTANCE, criterion)
     if method.side is not Side.SERVER:
@@ -71,9 +72,13 @@ def weight_scores(
     for group in living.groups:
         kept = group.units[keep[group.units]]
         view = channel_weights(living, keep, tensors, kept)
-        found[kept] = checked_scores(
-            method, method(weights=view, draws=draws[kept]), len(kept)
-        )
+        scores = method(weights=view, draws=draws[kept])
+        found[kept] = checked_scores(method, scores, len(kept))
+    if not np.all(np.isfinite(found)):
+        count = np.count_nonzero(~np.isfinite(found))
+        msg = f"importance '{criterion}' is not finite for {count} of {len(found)} "
+        msg += "channels; want numbers >= 0"
+        raise ConfigError(msg)
     return np.where(keep, found, 0.0).astype(np.float32)
 
 

@@ -112,8 +112,9 @@ def next_mask(
     """Return the mask that a kind of masks makes from its parent.
 
     A kind that ranks entries keeps the ``ceil`` of the density times the entries of
-    matrices, over all of them together, and at least one entry of each; of equals the
-    lower position, or, where entries of equal rank stay or go together, all of them.
+    matrices, over all of them together, and at least one entry of each, also where
+    these are more; of equals the lower position, or, where entries of equal rank stay
+    or go together, all of them.
 
     Args:
         parent: The parent mask.
@@ -175,7 +176,7 @@ def _apply_kind(
         )
     )
     known = found.dtype == np.bool_ or np.issubdtype(found.dtype, np.floating)
-    if not known or found.shape != tensor.shape or bool(np.isnan(found).any()):
+    if not known or found.shape != tensor.shape or not np.all(np.isfinite(found)):
         msg = (
             f"prune.mask.kind '{kind.name}' returned {found.dtype}{list(found.shape)} "
             f"for '{tensor.name}'; want bool or finite floats of {list(tensor.shape)}"
@@ -185,9 +186,10 @@ def _apply_kind(
 
 
 def _greatest(ranks: Scores, ranked: Mask, density: float, *, whole: bool) -> Mask:
-    """Return the mask of the entries of greatest rank; unranked entries stay."""
-    count = ceil(density * int(ranked.sum()))
+    """Return which entries stay by their rank; those without one stay."""
     order = np.flatnonzero(ranked)
+    best = int(np.count_nonzero(np.isinf(ranks[order])))  # of each matrix, one at least
+    count = max(ceil(density * len(order)), best)
     order = order[np.argsort(-ranks[order], kind="stable")]
     keep: Mask = ~ranked
     if whole and count < len(order):

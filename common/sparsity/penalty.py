@@ -15,7 +15,7 @@ channel has its own weight in the L1 norm, 1 or 0, as in the adaptive lasso (Zou
 and in growing regularisation (Wang et al. 2021, arXiv:2012.09243).  An L1 norm over ALL
 channels of a batch-norm network selects none within a few rounds: the next layer
 divides the common scale out again, gammas stay within 5 % of each other, and a uniform
-shrink moves them all (measured; docs/decisions.md).
+shrink moves them all (measured: docs/decisions/0004).
 
 Units and ranges: a strength is a share of the median channel of the pruning group
 (root mean square) that one round takes away, >= 0: it means the same in every layer.

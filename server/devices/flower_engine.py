@@ -42,7 +42,7 @@ from fedprune.server.rounds.engine import (
     RoundWork,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events import ClientsConnected, EventLog, NetworkDelivered
 
 _POLL_S = 0.2
 _ENROL_S = 300.0
@@ -98,10 +98,11 @@ def enrol(
                 refused[node] = f"node {node}: another node is client '{name}' already"
         if fresh:
             log.write(
-                "waiting",
-                connected=sorted(found),
-                wanted=count,
-                refused=sorted(refused.values()),
+                ClientsConnected(
+                    connected=tuple(sorted(found)),
+                    wanted=count,
+                    refused=tuple(sorted(refused.values())),
+                )
             )
         if time.monotonic() > end:
             why = "".join(f"; {text}" for text in refused.values())
@@ -166,7 +167,7 @@ def deliver(
     blob: bytes,
     *,
     config: Config,
-) -> list[dict[str, object]]:
+) -> list[NetworkDelivered]:
     """Send every client the final network of the run.
 
     Args:
@@ -177,8 +178,7 @@ def deliver(
         config: Of the run: ``rounds.deadline_s`` and the clients' data split.
 
     Returns:
-        For each client ``client, bytes_down, examples, accuracy``, or ``client,
-        bytes_down, reason`` of one that could not store it.
+        What became of it, for each client in order.
     """
     arrays = ArrayRecord(
         {
@@ -209,7 +209,7 @@ def deliver(
     return [results[name] for name in sorted(results)]
 
 
-def _delivered(name: str, size: int, reply: Reply) -> dict[str, object]:
+def _delivered(name: str, size: int, reply: Reply) -> NetworkDelivered:
     """Return a client's figures of the delivered network."""
     if reply.message is None:
         return _undelivered(name, size, reply.reason)
@@ -218,16 +218,13 @@ def _delivered(name: str, size: int, reply: Reply) -> dict[str, object]:
         examples, accuracy = count_of(values, "examples"), share_of(values, "accuracy")
     except Exception as error:  # whatever the client has put into it
         return _undelivered(name, size, unreadable(error))
-    return {
-        "client": name,
-        "bytes_down": size,
-        "examples": examples,
-        "accuracy": accuracy,
-    }
+    return NetworkDelivered(
+        client=name, bytes_down=size, examples=examples, accuracy=accuracy
+    )
 
 
-def _undelivered(name: str, size: int, why: str) -> dict[str, object]:
-    return {"client": name, "bytes_down": size, "reason": why}
+def _undelivered(name: str, size: int, why: str) -> NetworkDelivered:
+    return NetworkDelivered(client=name, bytes_down=size, reason=why)
 
 
 class FlowerEngine:

@@ -7,8 +7,9 @@ run's events, so it costs the run nothing.  Needs ``fedprune[ops]``.
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,20 +18,37 @@ from typing_extensions import override
 
 from fedprune.common.errors import FedPruneError
 from fedprune.server.devices.superlink import CURRENT
-from fedprune.server.runs.events import read_events
+from fedprune.server.rounds.records import Status
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    Event,
+    NetworkCut,
+    RoundFinished,
+    of_kind,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
-Event = Mapping[str, object]
-
-_COUNTED = ("accepted", "refused", "failed", "late")
-_GAUGES = {
-    "validation_accuracy": "Share of validation examples classified rightly",
-    "validation_loss": "Mean loss on the clients' validation parts",
-    "density": "Share of the dense network's parameters that is left",
-    "channel_density": "Share of the prunable channels that is left",
-    "seconds": "Length of the last round",
+_Figure: TypeAlias = Callable[[RoundFinished], float | None]
+_GAUGES: dict[str, tuple[str, _Figure]] = {
+    "validation_accuracy": (
+        "Share of validation examples classified rightly",
+        lambda last: last.validation_accuracy,
+    ),
+    "validation_loss": (
+        "Mean loss on the clients' validation parts",
+        lambda last: last.validation_loss,
+    ),
+    "density": (
+        "Share of the dense network's parameters that is left",
+        lambda last: last.density,
+    ),
+    "channel_density": (
+        "Share of the prunable channels that is left",
+        lambda last: last.channel_density,
+    ),
+    "seconds": ("Length of the last round", lambda last: last.seconds),
 }
-_TOTALS = {"bytes_up": "Bytes from clients", "bytes_down": "Bytes to clients"}
 
 
 class RunCollector(Collector):
@@ -56,23 +74,25 @@ class RunCollector(Collector):
             return
 
 
-def figures(events: Iterable[Event]) -> Iterator[Metric]:
+def figures(events: Sequence[Event]) -> Iterator[Metric]:
     """Yield the figures of a run's events."""
-    rounds = [e for e in events if e["event"] == "round"]
-    answers = Counter(str(e["status"]) for e in events if e["event"] == "client")
-    cuts = sum(e["event"] == "cut" for e in events)
+    rounds = list(of_kind(events, RoundFinished))
+    answers = Counter(event.status for event in of_kind(events, ClientAnswered))
+    cuts = len(list(of_kind(events, NetworkCut)))
     yield _counter("rounds", "Rounds completed", len(rounds))
     yield _counter("cuts", "Cuts made, those rolled back included", cuts)
     family = CounterMetricFamily(
         "fedprune_answers", "What became of the clients that were asked", labels=["of"]
     )
-    for status in _COUNTED:
-        family.add_metric([status], answers[status])
+    for status in Status:
+        family.add_metric([status.value], answers[status])
     yield family
-    for name, text in _TOTALS.items():
-        yield _counter(name, text, sum(_number(e.get(name)) or 0 for e in rounds))
-    for name, text in _GAUGES.items():
-        value = _number(rounds[-1].get(name)) if rounds else None
+    up = sum(event.bytes_up for event in rounds)
+    yield _counter("bytes_up", "Bytes from clients", up)
+    down = sum(event.bytes_down for event in rounds)
+    yield _counter("bytes_down", "Bytes to clients", down)
+    for name, (text, figure) in _GAUGES.items():
+        value = figure(rounds[-1]) if rounds else None
         if value is not None:
             yield _gauge(name, text, value)
 
@@ -83,11 +103,6 @@ def _counter(name: str, text: str, value: float) -> Metric:
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"fedprune_{name}", text, value=value)
-
-
-def _number(value: object) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(str(value)) if number else None
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,8 +32,8 @@ from fedprune.common.system.processes import (
 from fedprune.common.text import printable
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
-from fedprune.server.devices.status import Follower, describe
 from fedprune.server.devices.superlink import Link, parse_address
+from fedprune.server.runs.events import Follower, RunFailed, RunFinished, describe
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 _START_S = 180.0  # a busy machine takes long to import Flower
@@ -136,7 +135,7 @@ class Service:
         Raises:
             FedPruneError: If the run fails, with the exit code of its cause.
         """
-        follower = Follower(folder)
+        follower = Follower(folder.events)
         follower.skip()
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -163,7 +162,7 @@ class Service:
 
     def _follow(
         self, folder: RunFolder, follower: Follower, number: int
-    ) -> Mapping[str, object] | None:
+    ) -> RunFinished | RunFailed | None:
         """Print a run's events; return the last, None when it ended without one."""
         started, seen = time.monotonic(), False
         while True:
@@ -172,7 +171,7 @@ class Service:
             for event in follower.new():
                 if line := describe(event):
                     self._say(line)
-                if event["event"] in {"run_finished", "run_failed"}:
+                if isinstance(event, RunFinished | RunFailed):
                     return event
             seen = seen or alive
             if not alive and seen:
@@ -231,11 +230,11 @@ def new_folder(config: Config, state: Path) -> RunFolder:
     return folder
 
 
-def _outcome(folder: RunFolder, last: Mapping[str, object]) -> dict[str, object]:
-    if last["event"] == "run_finished":
+def _outcome(folder: RunFolder, last: RunFinished | RunFailed) -> dict[str, object]:
+    if isinstance(last, RunFinished):
         return read_json_object(folder.summary)
-    kind = _EXIT_CODES.get(last.get("exit_code"), FedPruneError)
-    why = printable(last.get("text", "the run failed"))
+    kind = _EXIT_CODES.get(last.exit_code, FedPruneError)
+    why = printable(last.text)
     if kind in {FedPruneError, RoundError}:  # a resume cannot mend any other
         why += f"; resume with: fedprune serve --resume {folder.path}"
     raise kind(why)

@@ -11,14 +11,14 @@ from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot, new_state
 from fedprune.server.runs.checkpoint import Checkpoints
-from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events import EventLog, RunName, WarningGiven
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.loop import Check, Evaluate, RunContext, drive, sendable
 
 
 def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by name
     *,
-    name: str,
+    name: RunName,
     config: Config,
     clients: tuple[str, ...],
     structure: Structure,
@@ -72,7 +72,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
     checkpoints = Checkpoints(folder.checkpoints, name, identity)
     found = checkpoints.restore()
     for why in found.refused:
-        log.write("warning", run=name, text=f"{why}; the one before it is used")
+        text = f"{why}; the one before it is used"
+        log.write(WarningGiven(run=name, round=0, text=text))
     state = found.state
     if state is None:
         cursor = first_cursor(config.rounds)

@@ -1,6 +1,6 @@
 """Whether a run has ended: it stays as it is then, whoever asks for it to go on."""
 
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import RunFinished, read_events
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 
@@ -10,8 +10,9 @@ def finished_summary(folder: RunFolder) -> dict[str, object] | None:
     Raises:
         IntegrityError: If its events or its figures cannot be read.
     """
-    if not folder.summary.is_file():
-        return None
+    # Read first: the events of another version are refused before anything is tried.
     events = read_events(folder.events)
-    ended = any(event["event"] == "run_finished" for event in events)
-    return read_json_object(folder.summary) if ended else None
+    ended = any(isinstance(event, RunFinished) for event in events)
+    if not ended or not folder.summary.is_file():
+        return None
+    return read_json_object(folder.summary)

@@ -17,7 +17,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -210,12 +210,12 @@ class RunFolder:
         return read_json_object(self.manifest)
 
     def check_noted(
-        self, noted: Mapping[str, object], keys: Iterable[str], where: Path
+        self, noted: Container[str], keys: Iterable[str], where: Path
     ) -> None:
         """Refuse a started run that lacks what a resume has to be compared with.
 
         Args:
-            noted: What was noted when it started.
+            noted: Names of what was noted when it started.
             keys: What has to stand there.
             where: The file that it stands in.
 

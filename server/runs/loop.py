@@ -1,7 +1,7 @@
 """The rounds of a run, one after another, until the cursor says that none is left."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.pruning.cost import count_cost, flops, shares
-from fedprune.common.spec import Mask, weights_digest
+from fedprune.common.spec import Mask, Vector, weights_digest
 from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
@@ -25,7 +25,16 @@ from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.runs.checkpoint import Checkpoints
-from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    CutRolledBack,
+    EventLog,
+    MaskChosen,
+    NetworkCut,
+    RoundFinished,
+    RunName,
+    WarningGiven,
+)
 
 Evaluate = Callable[[Snapshot], float]
 Check = Callable[[Mask], None]
@@ -49,13 +58,36 @@ class RunContext:
             StructureError when it is another function; or None.
     """
 
-    name: str
+    name: RunName
     run_spec: RunSpec
     engine: Engine
     log: EventLog
     checkpoints: Checkpoints
     evaluate: Evaluate | None
     check: Check | None = None
+
+    def warn(self, round_: int, text: str, clients: Sequence[str] = ()) -> None:
+        """Log what whoever reads the figures should know of a round."""
+        self.log.write(
+            WarningGiven(run=self.name, round=round_, text=text, clients=tuple(clients))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """How large a network is.
+
+    Attributes:
+        params: Its parameters.
+        flops: FLOPs of one example.
+        density: Parameters of the dense network that are left, 0..1.
+        channel_density: Prunable channels that are left, 0..1.
+    """
+
+    params: int
+    flops: int
+    density: float
+    channel_density: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +139,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
         try:
             after, report = finish_round(state, work, answers, context.run_spec)
         except RoundError as error:
-            context.log.write(
-                "warning", run=context.name, round=work.plan.round, text=str(error)
-            )
+            context.warn(work.plan.round, str(error))
             if attempt == _ATTEMPTS - 1:
                 raise
             state = count_failed_attempt(state, answers)
@@ -168,19 +198,20 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
 def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:
     for record in answers.records:
         context.log.write(
-            "client",
-            run=context.name,
-            round=work.plan.round,
-            client=record.client_id,
-            status=record.status.value,
-            reason=record.reason,
-            bytes_up=record.bytes_up,
-            bytes_down=record.bytes_down,
-            num_examples=record.num_examples,
-            norm=record.norm,
-            factor=round(record.factor, 6),
-            loss=record.loss,
-            seconds=round(record.seconds, 4),
+            ClientAnswered(
+                run=context.name,
+                round=work.plan.round,
+                client=record.client_id,
+                status=record.status,
+                reason=record.reason,
+                bytes_up=record.bytes_up,
+                bytes_down=record.bytes_down,
+                num_examples=record.num_examples,
+                norm=record.norm,
+                factor=round(record.factor, 6),
+                loss=record.loss,
+                seconds=round(record.seconds, 4),
+            )
         )
     _warn_lost(context, work.plan.round, answers)
 
@@ -194,9 +225,7 @@ def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
             f"{and_more(lost, _NAMED)}: they continue without, so the run ends "
             "with another network than one that lost nothing"
         )
-        context.log.write(
-            "warning", run=context.name, round=round_, clients=lost, text=text
-        )
+        context.warn(round_, text, lost)
 
 
 def _log_steps(context: RunContext, played: _Played) -> None:
@@ -208,27 +237,27 @@ def _log_steps(context: RunContext, played: _Played) -> None:
         _warn_coarse(context, after)
     if after.mask is not None and after.mask is not before.mask:
         context.log.write(
-            "mask",
-            run=context.name,
-            round=after.round,
-            digest=after.mask.digest.hex(),
-            weight_density=after.mask.density,
+            MaskChosen(
+                run=context.name,
+                round=after.round,
+                digest=after.mask.digest.hex(),
+                weight_density=after.mask.density,
+            )
         )
     if report.rolled_back is not None:
         loss_before, loss_after = report.rolled_back
         context.log.write(
-            "rollback",
-            run=context.name,
-            round=after.round,
-            cycle=before.cursor.cycle,
-            loss_before=loss_before,
-            loss_after=loss_after,
-            step=after.cursor.step,
+            CutRolledBack(
+                run=context.name,
+                round=after.round,
+                cycle=before.cursor.cycle,
+                loss_before=loss_before,
+                loss_after=loss_after,
+                step=after.cursor.step,
+            )
         )
     if report.warning:
-        context.log.write(
-            "warning", run=context.name, round=after.round, text=report.warning
-        )
+        context.warn(after.round, report.warning)
 
 
 def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
@@ -240,7 +269,7 @@ def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
             f"round {round_}: no client scored (too few examples, or one class), "
             f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"
         )
-        context.log.write("warning", run=context.name, round=round_, text=text)
+        context.warn(round_, text)
 
 
 def _warn_coarse(context: RunContext, after: ServerState) -> None:
@@ -249,27 +278,36 @@ def _warn_coarse(context: RunContext, after: ServerState) -> None:
     if after.cursor.progress >= 1.0:
         text = coarse(run_spec.structure, run_spec.config, run_spec.latency, after.keep)
         if text:
-            context.log.write("warning", run=context.name, round=after.round, text=text)
+            context.warn(after.round, text)
 
 
 def _log_cut(context: RunContext, played: _Played, choice: Choice) -> None:
     before, after, report = played.before, played.after, played.report
     old, new = before.keep, after.keep
+    sizes = _sizes(context, after)
     context.log.write(
-        "cut",
-        run=context.name,
-        round=after.round,
-        cycle=after.cursor.cycle,
-        widths=context.run_spec.structure.widths(new),
-        step=before.cursor.step,
-        votes={c: np.round(v, 6) for c, v in choice.votes.items()},
-        consensus=np.round(choice.consensus, 6),
-        kept=new[old].astype(int),
-        blocks=context.run_spec.structure.dropped(new),
-        zero_share=report.zero_share,
-        accuracy_before=_accuracy(context, report.measured),
-        **_sizes(context, after),
+        NetworkCut(
+            run=context.name,
+            round=after.round,
+            cycle=after.cursor.cycle,
+            widths=context.run_spec.structure.widths(new),
+            blocks=context.run_spec.structure.dropped(new),
+            params=sizes.params,
+            flops=sizes.flops,
+            density=sizes.density,
+            channel_density=sizes.channel_density,
+            step=before.cursor.step,
+            votes={c: _rounded(v) for c, v in choice.votes.items()},
+            consensus=_rounded(choice.consensus),
+            kept=tuple(new[old].astype(int).tolist()),
+            zero_share=report.zero_share,
+            accuracy_before=_accuracy(context, report.measured),
+        )
     )
+
+
+def _rounded(scores: Vector) -> tuple[float, ...]:
+    return tuple(np.round(scores, 6).tolist())
 
 
 def sendable(state: ServerState, run_spec: RunSpec) -> Snapshot:
@@ -290,15 +328,15 @@ def _accuracy(context: RunContext, snapshot: Snapshot) -> float | None:
     return None if context.evaluate is None else context.evaluate(snapshot)
 
 
-def _sizes(context: RunContext, state: ServerState) -> dict[str, object]:
+def _sizes(context: RunContext, state: ServerState) -> _Sizes:
     structure = context.run_spec.structure
     now, reached = count_cost(structure, state.keep), shares(structure, state.keep)
-    return {
-        "params": now.params,
-        "flops": flops(now),
-        "density": reached["params"],
-        "channel_density": reached["channel_density"],
-    }
+    return _Sizes(
+        params=now.params,
+        flops=flops(now),
+        density=reached["params"],
+        channel_density=reached["channel_density"],
+    )
 
 
 def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
@@ -309,26 +347,31 @@ def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
     # moments are known only now.
     cut = before.previous is not None and before.previous.round == before.round
     due = cut or work.plan.round % config.run.evaluate_every == 0
+    sizes = _sizes(context, before)
     context.log.write(
-        "round",
-        run=context.name,
-        round=work.plan.round,
-        rounds=max(config.rounds.total + 1, work.plan.round),
-        cycle=before.cursor.cycle,
-        phase=work.plan.phase.value,
-        loss=report.loss,
-        accuracy=_accuracy(context, report.measured) if due else None,
-        validation_loss=report.score.loss,
-        validation_accuracy=report.score.accuracy,
-        bytes_up=played.counted("bytes_up"),
-        bytes_down=played.counted("bytes_down"),
-        bytes_fixed=played.counted("bytes_fixed"),
-        bytes_simulation=answers.bytes_simulation,
-        asked=len(answers.records),
-        accepted=len(answers.accepted),
-        refused=played.counted("refused"),
-        failed=played.counted("failed"),
-        zero_share=report.zero_share,
-        seconds=round(seconds, 4),
-        **_sizes(context, before),
+        RoundFinished(
+            run=context.name,
+            round=work.plan.round,
+            rounds=max(config.rounds.total + 1, work.plan.round),
+            cycle=before.cursor.cycle,
+            phase=work.plan.phase,
+            loss=report.loss,
+            accuracy=_accuracy(context, report.measured) if due else None,
+            validation_loss=report.score.loss,
+            validation_accuracy=report.score.accuracy,
+            density=sizes.density,
+            params=sizes.params,
+            flops=sizes.flops,
+            channel_density=sizes.channel_density,
+            bytes_up=played.counted("bytes_up"),
+            bytes_down=played.counted("bytes_down"),
+            bytes_fixed=played.counted("bytes_fixed"),
+            bytes_simulation=answers.bytes_simulation,
+            asked=len(answers.records),
+            accepted=len(answers.accepted),
+            refused=played.counted("refused"),
+            failed=played.counted("failed"),
+            zero_share=report.zero_share,
+            seconds=round(seconds, 4),
+        )
     )

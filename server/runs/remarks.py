@@ -1,13 +1,17 @@
 """What whoever reads the figures of a run should know beside them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fedprune.common.text import and_more
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import MAIN
-
-Event = Mapping[str, object]
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    Event,
+    WarningGiven,
+    of_kind,
+    of_run,
+)
 
 _NAMED = 3  # clients that a line names
 _SELDOM = 0.5  # share of its rounds that a client should count in
@@ -15,7 +19,7 @@ _SELDOM = 0.5  # share of its rounds that a client should count in
 
 def remarks_of(events: Sequence[Event]) -> list[str]:
     """Return each warning of a run once, and a line about clients that do not count."""
-    texts = [str(event.get("text", "")) for event in events if _is(event, "warning")]
+    texts = [event.text for event in of_kind(events, WarningGiven)]
     return list(dict.fromkeys([*texts, *_seldom_counted(events)]))
 
 
@@ -26,22 +30,15 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
     """
     asked, counted = Counter[str](), Counter[str]()
     reasons: dict[str, str] = {}
-    for event in events:
-        if not _is(event, "client") or event.get("run", MAIN) != MAIN:
-            continue
-        client = str(event.get("client"))
-        asked[client] += 1
-        if event.get("status") == Status.ACCEPTED:
-            counted[client] += 1
+    for event in of_run(events, ClientAnswered):
+        asked[event.client] += 1
+        if event.status is Status.ACCEPTED:
+            counted[event.client] += 1
         else:
-            reasons[client] = str(event.get("reason", ""))
+            reasons[event.client] = event.reason
     seldom = [name for name in sorted(asked) if counted[name] < _SELDOM * asked[name]]
     if not seldom:
         return []
     named = [f"{name}: {counted[name]} of {asked[name]}" for name in seldom]
     text = f"{len(seldom)} of {len(asked)} clients counted in few or none of their"
     return [f"{text} rounds ({and_more(named, _NAMED)}); {reasons[seldom[0]]}"]
-
-
-def _is(event: Event, kind: str) -> bool:
-    return event.get("event") == kind

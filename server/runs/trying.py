@@ -32,7 +32,8 @@ from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
 from fedprune.common.text import and_more
 from fedprune.server.rounds.cut import budget_targets
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import RunStarted, of_kind, read_events
+from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RunFolder
 
 _NAMED = 3  # reasons in a message
@@ -131,14 +132,12 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
     Raises:
         IntegrityError: If its graph or its structure is another, or not there any more.
     """
-    started = next(
-        (e for e in read_events(folder.events) if e["event"] == "run_started"), None
-    )
+    started = next(of_kind(read_events(folder.events), RunStarted), None)
     if started is None and not any(folder.checkpoints.glob("*.safetensors")):
         return  # no round has ended yet
-    noted = started or {}
-    folder.check_noted(noted, ("graph",), folder.events)
-    same = noted["graph"] == tried.graph
+    name = NAMES[RunStarted]
+    folder.check_noted((name,) if started else (), (name,), folder.events)
+    same = started is not None and started.graph == tried.graph
     if not same or folder.structure.read_bytes() != tried.structure.to_json():
         msg = f"{folder.path} cannot go on: the network (its operations, settings or"
         msg += " shapes) changed since it started; put it back, or start a new run"

@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedprune.common.config import load_config
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import (
+    RoundFinished,
+    WarningGiven,
+    of_kind,
+    of_run,
+    read_events,
+)
 from fedprune.simulations.benchmarks.kit import resnet20
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.poisoning import measure_attack
@@ -181,15 +187,15 @@ def _pretrained() -> Raw:
         result = run(load_config(None, {**PRETRAINED, **places}))
         events = read_events(result.directory / "events.jsonl")
     print(describe(result.summary), flush=True)
-    rounds = [e for e in events if e["event"] == "round" and e["run"] == "main"]
-    texts = [str(e["text"]) for e in events if e["event"] == "warning"]
+    rounds = of_run(events, RoundFinished)
+    texts = [event.text for event in of_kind(events, WarningGiven)]
     keys = ("rollbacks", "rounds", "accuracy_before_cut", "accuracy_final")
     kept = {key: result.summary[key] for key in (*keys, "accuracy_control")}
     return kept | {
-        "channel_density": rounds[-1]["channel_density"],
+        "channel_density": rounds[-1].channel_density,
         "warnings": len(texts),
         "texts": texts,
-        "accuracies": [event["accuracy"] for event in rounds],
+        "accuracies": [event.accuracy for event in rounds],
     }
 
 

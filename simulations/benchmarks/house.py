@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.house.event_keys import event_keys_figure
 from fedprune.simulations.benchmarks.kit.house.imports import Imports, read_imports
 from fedprune.simulations.benchmarks.kit.house.repeats import most_repeats
 from fedprune.simulations.benchmarks.kit.house.walk import Walk, walk_of_an_encode
@@ -45,6 +46,7 @@ def measure() -> list[Figure]:
         *_folders(found),
         *_imports(read_imports(_ROOT, _PACKAGES)),
         _lines(found),
+        event_keys_figure(found),
         _repeats(most_repeats()),
         *_walk(walk_of_an_encode()),
         _wheel(),

@@ -15,7 +15,7 @@ from fedprune.common.config import Config, load_config
 from fedprune.common.models.weights_file import save_weights
 from fedprune.common.seeding import Use, generator
 from fedprune.common.task import Task
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import RoundFinished, of_kind, read_events
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.runs.run import run
 
@@ -78,7 +78,8 @@ def _run(settings: list[str]) -> list[float]:
     """Return the test accuracy of every broadcast and of the final network."""
     result = run(load_config(None, settings))
     events = read_events(result.directory / "events.jsonl")
-    found = [float(str(e["accuracy"])) for e in events if e["event"] == "round"]
+    rounds = of_kind(events, RoundFinished)
+    found = [event.accuracy for event in rounds if event.accuracy is not None]
     return [*found, float(str(result.summary["accuracy_final"]))]
 
 

@@ -12,7 +12,12 @@ import tempfile
 from pathlib import Path
 
 from fedprune.common.errors import FedPruneError
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    RoundFinished,
+    of_run,
+    read_events,
+)
 from fedprune.simulations.benchmarks.kit.fleet import Fleet
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.stock import Stock
@@ -98,8 +103,8 @@ def _ours(folder: Path, config: Path) -> dict[str, float]:
     (run,) = (folder / "runs").iterdir()
     events = read_events(run / "events.jsonl")
     # The closing round trains nothing.
-    rounds = [e for e in events if e["event"] == "round" and 1 < _round(e) <= ROUNDS]
-    answers = [e for e in events if e["event"] == "client" and _round(e) <= ROUNDS]
+    rounds = [e for e in of_run(events, RoundFinished) if 1 < e.round <= ROUNDS]
+    answers = [e for e in of_run(events, ClientAnswered) if e.round <= ROUNDS]
     said = [
         float(line.split(" in ")[1].split()[0])
         for line in (folder / "client-000.out").read_text("utf-8").splitlines()
@@ -109,16 +114,12 @@ def _ours(folder: Path, config: Path) -> dict[str, float]:
         msg = f"{summary['failed']} answers of clients are missing; see {run}"
         raise FedPruneError(msg)
     return {
-        "up": statistics.mean(float(str(e["bytes_up"])) for e in answers),
-        "down": statistics.mean(float(str(e["bytes_down"])) for e in answers),
-        "seconds": statistics.mean(float(str(e["seconds"])) for e in rounds),
+        "up": statistics.mean(event.bytes_up for event in answers),
+        "down": statistics.mean(event.bytes_down for event in answers),
+        "seconds": statistics.mean(event.seconds for event in rounds),
         "all up": float(str(summary["transport_bytes_up"])),
         "client": statistics.mean(said[1:ROUNDS]),
     }
-
-
-def _round(event: dict[str, object]) -> int:
-    return int(str(event["round"]))
 
 
 def _stock(folder: Path, config: Path) -> dict[str, float]:

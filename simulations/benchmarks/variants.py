@@ -6,7 +6,6 @@ parts of all clients of a run.  The test part is not used.
 ``python -m fedprune.simulations.benchmarks.variants``
 """
 
-import json
 import math
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprune.common.config import load_config
+from fedprune.server.runs.events import RoundFinished, of_run, read_events
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.runs.run import run
 
@@ -51,9 +51,12 @@ def _ended(settings: Sequence[str], seed: int) -> dict[str, Any]:
         places = [f"run.seed={seed}", f'run.dir="{folder}"', "run.control=false"]
         config = load_config(None, [*settings, *places, "run.engine=inprocess"])
         summary = run(config).summary
-        events = next(Path(folder).glob("*/events.jsonl")).read_text().splitlines()
-    rounds = [e for e in map(json.loads, events) if e["event"] == "round"]
-    kept = {key: rounds[-1][key] for key in ("validation_accuracy", "validation_loss")}
+        events = read_events(next(Path(folder).glob("*/events.jsonl")))
+    last = of_run(events, RoundFinished)[-1]
+    kept = {
+        "validation_accuracy": last.validation_accuracy,
+        "validation_loss": last.validation_loss,
+    }
     return kept | {key: summary[key] for key in _BYTES}
 
 

@@ -85,12 +85,12 @@ def _inspect_run(path: Path) -> Info:
         "groups": dict(run.groups),
         "cuts": [
             {
-                "round": cut.event.get("round"),
-                "params": cut.event.get("params"),
-                "flops": cut.event.get("flops"),
-                "density": cut.event.get("density"),
+                "round": cut.event.round,
+                "params": cut.event.params,
+                "flops": cut.event.flops,
+                "density": cut.event.density,
                 "widths": dict(cut.after),
-                "blocks": cut.blocks,
+                "blocks": list(cut.event.blocks),
                 "undone": cut.undone,
             }
             for cut in run.cuts
@@ -177,13 +177,13 @@ def _render_run(info: dict[str, Any]) -> list[str]:
             ("seconds", seconds(number(summary, "seconds"))),
         )
     ]
-    for place, cut in enumerate(info["cuts"], start=1):
-        undone = ", rolled back" if cut["undone"] else ""
-        blocks = ", without " + ", ".join(cut["blocks"]) if cut["blocks"] else ""
+    for place, row in enumerate(info["cuts"], start=1):
+        undone = ", rolled back" if row["undone"] else ""
+        blocks = ", without " + ", ".join(row["blocks"]) if row["blocks"] else ""
         lines.append(
-            f"  {f'cut {place}':<12}after round {cut['round']}: "
-            f"{count(number(cut, 'params'))} parameters, "
-            f"{percent(number(cut, 'density'))}{blocks}{undone}"
+            f"  {f'cut {place}':<12}after round {row['round']}: "
+            f"{count(number(row, 'params'))} parameters, "
+            f"{percent(number(row, 'density'))}{blocks}{undone}"
         )
     rows = [
         [name, str(info["widths"].get(name, full)), str(full)]

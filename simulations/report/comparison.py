@@ -45,7 +45,7 @@ def overview(runs: Sequence[RunData]) -> str:
 
 def differences(runs: Sequence[RunData]) -> str:
     """Return the settings in which the runs differ, nothing when in none."""
-    settings = [_flat(run.started.get("config", {})) for run in runs]
+    settings = [_flat(run.settings) for run in runs]
     keys = sorted({key for flat in settings for key in flat})
     unlike = [key for key in keys if len({flat.get(key, "") for flat in settings}) > 1]
     if not unlike:

@@ -6,18 +6,29 @@ that, a figure that is unknown is None.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from fedprune.common.errors import IntegrityError
-from fedprune.common.text import printable
-from fedprune.server.runs.events import CONTROL, MAIN, read_events
+from fedprune.server.runs.events import (
+    CONTROL,
+    MAIN,
+    ClientAnswered,
+    CutRolledBack,
+    Event,
+    NetworkCut,
+    RoundFinished,
+    RunFinished,
+    RunName,
+    RunStarted,
+    of_kind,
+    of_run,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder, read_json_object
-
-Event: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +57,10 @@ class Cut:
         undone: Whether it was rolled back.
     """
 
-    event: Event
+    event: NetworkCut
     before: Mapping[str, int]
     after: Mapping[str, int]
     undone: bool = False
-
-    @property
-    def blocks(self) -> list[str]:
-        """Names of the blocks that it dropped."""
-        found = self.event.get("blocks")
-        return [str(name) for name in found] if isinstance(found, list) else []
 
     @property
     def stands(self) -> bool:
@@ -95,48 +100,59 @@ class RunData:
         return re.sub(r"^\d{4}-\d\d-\d\dT[\d-]{8}-", "", self.name)
 
     @cached_property
-    def started(self) -> Event:
-        """The first event, empty when it never came."""
-        return next(self.of("run_started"), {})
+    def started(self) -> RunStarted | None:
+        """The start of the run; None when it never came."""
+        return next(of_kind(self.events, RunStarted), None)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration, as the start of the run says it; empty when unknown."""
+        return self.started.config if self.started else {}
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """The task among the settings; empty when unknown."""
+        found = self.settings.get("task")
+        return found if isinstance(found, Mapping) else {}
 
     @cached_property
     def groups(self) -> Mapping[str, int]:
         """Channels of each group of the original network, empty when unknown."""
-        return _widths(self.started, "groups")
+        return self.started.groups if self.started else {}
 
     @cached_property
-    def measure(self) -> str:
-        """Which accuracy the run measured by round: on test or validation data."""
-        rounds = [*self.rounds(MAIN), *self.rounds(CONTROL)]
-        tested = any(number(event, "accuracy") is not None for event in rounds)
-        return "accuracy" if tested else "validation_accuracy"
+    def tested(self) -> bool:
+        """Whether the accuracy of its rounds is that on test data.
+
+        Otherwise it is that of the clients' validation.
+        """
+        rounds = of_kind(self.events, RoundFinished)
+        return any(event.accuracy is not None for event in rounds)
 
     @property
     def metric(self) -> str:
         """What "accuracy" means in this run: "accuracy" or "r2"."""
-        config = self.started.get("config")
-        task = config.get("task") if isinstance(config, Mapping) else None
-        loss = task.get("loss") if isinstance(task, Mapping) else None
-        return str(self.summary.get("metric", "r2" if loss == "mse" else "accuracy"))
+        known = "r2" if self.task.get("loss") == "mse" else "accuracy"
+        return str(self.summary.get("metric", known))
 
-    def of(self, kind: str) -> Iterator[Event]:
-        """Yield the events of one kind in order."""
-        return (event for event in self.events if event["event"] == kind)
+    def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:
+        """Return the rounds of "main" or "control"."""
+        return of_run(self.events, RoundFinished, run)
 
-    def rounds(self, run: str = MAIN) -> list[Event]:
-        """Return the round events of "main" or "control"."""
-        return [event for event in self.of("round") if event.get("run", MAIN) == run]
-
-    def clients(self, run: str = MAIN) -> list[Event]:
-        """Return the client events of "main" or "control"."""
-        return [event for event in self.of("client") if event.get("run", MAIN) == run]
+    def answers(self, run: RunName = MAIN) -> list[ClientAnswered]:
+        """Return what became of the clients of "main" or "control", round by round."""
+        return of_run(self.events, ClientAnswered, run)
 
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:
         """Every cut in order, with the widths it started from."""
         return tuple(_cuts(self.events, self.groups))
 
-    def curve(self, run: str = MAIN) -> list[Point]:
+    def accuracy(self, event: RoundFinished) -> float | None:
+        """Return the accuracy of a round that the run is judged by."""
+        return event.accuracy if self.tested else event.validation_accuracy
+
+    def curve(self, run: RunName = MAIN) -> list[Point]:
         """Return accuracy by rounds and by bytes.
 
         A round event tells the accuracy of the broadcast that OPENED the round, so it
@@ -145,15 +161,14 @@ class RunData:
         """
         points, sent, last = [], 0.0, 0
         for event in self.rounds(run):
-            last = int(number(event, "round") or last + 1)
-            accuracy = number(event, self.measure)
+            last, accuracy = event.round, self.accuracy(event)
             if accuracy is not None:
                 points.append(Point(rounds=last - 1, accuracy=accuracy, bytes_up=sent))
-            sent += number(event, "bytes_up") or 0
+            sent += event.bytes_up
         final = number(
             self.summary, "accuracy_final" if run == MAIN else "accuracy_control"
         )
-        if self.finished and final is not None and last and self.measure == "accuracy":
+        if self.finished and final is not None and last and self.tested:
             points.append(Point(rounds=last, accuracy=final, bytes_up=sent))
         return points
 
@@ -183,29 +198,11 @@ def read_run(path: Path) -> RunData:
 
 
 def number(source: Mapping[str, Any], key: str) -> float | None:
-    """Return a number of an event or summary, None when absent or no finite number."""
+    """Return a number of a summary, None when absent or no finite number."""
     value = source.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if math.isfinite(value) else None
-
-
-def _widths(event: Event, key: str) -> dict[str, int]:
-    """Return channels by group; nothing where the event has none.
-
-    Raises:
-        IntegrityError: If they are no counts: the log was changed.
-    """
-    found = event.get(key)
-    if not isinstance(found, Mapping):
-        return {}
-    for name, width in found.items():
-        if type(width) is not int or width < 0:
-            msg = f"events.jsonl: '{key}' of a '{printable(event['event'])}' event says"
-            msg += f" {printable(repr(width), 60)} for '{printable(name)}'; want a"
-            msg += " count of channels"
-            raise IntegrityError(msg)
-    return dict(found)
 
 
 def _cuts(events: tuple[Event, ...], full: Mapping[str, int]) -> list[Cut]:
@@ -213,11 +210,10 @@ def _cuts(events: tuple[Event, ...], full: Mapping[str, int]) -> list[Cut]:
     cuts: list[Cut] = []
     for event in events:
         standing = [place for place, cut in enumerate(cuts) if not cut.undone]
-        if event["event"] == "cut":
+        if isinstance(event, NetworkCut):
             before = cuts[standing[-1]].after if standing else full
-            after = _widths(event, "widths")
-            cuts.append(Cut(event=event, before=before, after=after))
-        elif event["event"] == "rollback" and standing:
+            cuts.append(Cut(event=event, before=before, after=event.widths))
+        elif isinstance(event, CutRolledBack) and standing:
             cuts[standing[-1]] = replace(cuts[standing[-1]], undone=True)
     return cuts
 
@@ -231,42 +227,38 @@ def _summary(folder: RunFolder, events: tuple[Event, ...]) -> Mapping[str, Any]:
                 msg += "the file was damaged; put it back"
                 raise IntegrityError(msg)
         return summary
-    ends = [event for event in events if event["event"] == "run_finished"]
-    summary = ends[-1].get("summary", {}) if ends else {}
-    if not isinstance(summary, Mapping):
-        msg = f"{folder.events}: run_finished holds no summary object"
-        raise IntegrityError(msg)
-    return summary
+    ends = list(of_kind(events, RunFinished))
+    return ends[-1].summary if ends else {}
 
 
 def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
     """Return what the events alone tell of a run so far."""
     out: dict[str, Any] = {}
-    for event in events:
-        if event["event"] == "run_started":
-            out["params_dense"] = event.get("params_dense")
-            out["flops_dense"] = event.get("flops_dense")
-            out["clients"] = event.get("clients")
-        elif event["event"] == "round":
-            _add_round(out, event)
-        elif event["event"] in ("cut", "rollback"):
-            name = f"{event['event']}s"
-            out[name] = out.get(name, 0) + 1
-    if out.pop("rounds_control", None) != out.get("rounds"):
-        for key in ("bytes_up_control", "bytes_down_control"):
-            out.pop(key, None)  # of fewer rounds: no comparison
-    return out
-
-
-def _add_round(out: dict[str, Any], event: Event) -> None:
-    control = event.get("run", MAIN) == CONTROL
-    end = "_control" if control else ""
-    for key in ("bytes_up", "bytes_down"):
-        out[key + end] = out.get(key + end, 0) + (number(event, key) or 0)
-    out["rounds" + end] = event.get("round")
-    out["accuracy_control" if control else "accuracy_final"] = event.get("accuracy")
+    for started in of_kind(events, RunStarted):
+        out["params_dense"] = started.params_dense
+        out["flops_dense"] = started.flops_dense
+        out["clients"] = started.clients
+    cuts, rollbacks = (list(of_kind(events, k)) for k in (NetworkCut, CutRolledBack))
+    out |= {"cuts": len(cuts)} if cuts else {}
+    out |= {"rollbacks": len(rollbacks)} if rollbacks else {}
+    main, control = (
+        of_run(events, RoundFinished),
+        of_run(events, RoundFinished, CONTROL),
+    )
+    if main:
+        last = main[-1]
+        out |= {
+            "bytes_up": sum(event.bytes_up for event in main),
+            "bytes_down": sum(event.bytes_down for event in main),
+            "rounds": last.round,
+            "accuracy_final": last.accuracy,
+            "refused": sum(event.refused for event in main),
+            "params_final": last.params,
+            "flops_final": last.flops,
+        }
     if control:
-        return
-    out["refused"] = out.get("refused", 0) + (number(event, "refused") or 0)
-    out["params_final"] = event.get("params")
-    out["flops_final"] = event.get("flops")
+        out["accuracy_control"] = control[-1].accuracy
+    if control and out.get("rounds") == control[-1].round:  # else: no comparison
+        out["bytes_up_control"] = sum(event.bytes_up for event in control)
+        out["bytes_down_control"] = sum(event.bytes_down for event in control)
+    return out

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from fedprune.server.runs.events import MAIN
-from fedprune.simulations.report.data import Event, RunData, number
+from fedprune.server.runs.events import MAIN, ClientAnswered, NetworkCut, RunName
+from fedprune.simulations.report.data import RunData
 from fedprune.simulations.report.style import MUTED, PRUNED, STATUS
 from fedprune.simulations.report.svg import draw
 from fedprune.simulations.report.text import Html
@@ -72,13 +72,13 @@ def votes(run: RunData) -> Html | None:
     if not known:
         return None
     # A cut that found nothing to take away tells less than the one before it.
-    before, cut = next((one for one in known[::-1] if 0 in one[1]["kept"]), known[-1])
-    kept = np.asarray(cut["kept"], dtype=np.int64)
-    clients = sorted(cut["votes"])
+    before, cut = next((one for one in known[::-1] if 0 in one[1].kept), known[-1])
+    kept = np.asarray(cut.kept, dtype=np.int64)
+    clients = sorted(cut.votes)
     order, ends = _order(cut, before, len(kept))
-    rows = [_ranks(cut["votes"][client])[order] for client in clients]
+    rows = [_ranks(cut.votes[client])[order] for client in clients]
     table = np.stack(rows)
-    agreed = _ranks(cut["consensus"])[order][None, :]
+    agreed = _ranks(cut.consensus)[order][None, :]
     thin = max(1.0, 0.045 * len(clients))  # rows; many clients make rows of a pixel
 
     def paint(figure: Figure) -> None:
@@ -108,23 +108,21 @@ def votes(run: RunData) -> Html | None:
     return draw("votes", "Votes of clients for channels", (_WIDE, height), paint)
 
 
-def participation(run: RunData, which: str = MAIN) -> Html | None:
+def participation(run: RunData, which: RunName = MAIN) -> Html | None:
     """Draw who took part in which round, None when nobody was asked, or too many."""
-    events = run.clients(which)
+    events = run.answers(which)
     if not events:
         return None
     states = list(STATUS)
     names = sorted(_names(run, events))
-    last = max(int(number(event, "round") or 0) for event in events)
+    last = max(event.round for event in events)
     if not 0 < len(names) * last <= _MOST_CELLS:
         return None
     table = np.full((len(names), last), states.index("not asked"))
     row = {name: place for place, name in enumerate(names)}
     for event in events:
-        status = str(event.get("status"))
-        if status in STATUS and number(event, "round"):
-            column = int(event["round"]) - 1
-            table[row[str(event.get("client"))], column] = states.index(status)
+        if event.round:
+            table[row[event.client], event.round - 1] = states.index(event.status)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -154,27 +152,24 @@ def participation(run: RunData, which: str = MAIN) -> Html | None:
     return draw("taking-part", "Participation of clients", (_WIDE, height), paint)
 
 
-def _voted(cut: Event) -> bool:
-    """Return whether votes, consensus and result of a cut fit each other."""
-    ballots, kept = cut.get("votes"), cut.get("kept")
-    consensus = cut.get("consensus")
-    if not isinstance(ballots, Mapping) or not ballots or not kept or not consensus:
-        return False
-    return all(len(row) == len(kept) for row in (*ballots.values(), consensus))
+def _voted(cut: NetworkCut) -> bool:
+    """Return whether there are votes, and they fit consensus and result."""
+    rows = (*cut.votes.values(), cut.consensus)
+    fit = all(len(row) == len(cut.kept) for row in rows)
+    return bool(cut.votes) and bool(cut.kept) and fit
 
 
-def _ranks(values: Sequence[Any]) -> NDArray[np.float64]:
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """Return the rank of each value as a share, 0 = least, float64[n]."""
-    given = np.asarray([0.0 if v is None else v for v in values], dtype=np.float64)
-    ranks = np.argsort(np.argsort(given, kind="stable"), kind="stable")
-    return ranks / max(len(given) - 1, 1)
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return ranks / max(len(values) - 1, 1)
 
 
 def _order(
-    cut: Event, before: Mapping[str, int], units: int
+    cut: NetworkCut, before: Mapping[str, int], units: int
 ) -> tuple[NDArray[np.int64], list[int]]:
     """Return the order of the channels, and where each group ends in it."""
-    consensus = np.asarray([value or 0.0 for value in cut["consensus"]])
+    consensus = np.asarray(cut.consensus)
     ends = np.cumsum(list(before.values())).tolist() if before else []
     if not ends or ends[-1] != units:
         ends = [units]
@@ -242,10 +237,9 @@ def _grid_between(axes: Axes, rows: int, columns: int) -> None:
         axes.vlines(np.arange(1, columns) + 0.5, -0.5, rows - 0.5, color="white", lw=1)
 
 
-def _names(run: RunData, events: Sequence[Event]) -> set[str]:
-    asked = {str(event.get("client")) for event in events}
-    examples = run.started.get("client_examples")
-    return asked | (set(examples) if isinstance(examples, Mapping) else set())
+def _names(run: RunData, events: Sequence[ClientAnswered]) -> set[str]:
+    known = run.started.client_examples if run.started else None
+    return {event.client for event in events} | set(known or ())
 
 
 def _width_labels(

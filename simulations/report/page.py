@@ -47,8 +47,7 @@ def _header(run: RunData) -> str:
 
 
 def _about(run: RunData) -> str:
-    config = run.started.get("config", {})
-    task = config.get("task", {}) if isinstance(config, dict) else {}
+    task = run.task
     facts = (
         f"{task.get('model', '')}",
         f"on {task['data']}" if "data" in task else "",

@@ -1,6 +1,6 @@
 """Curves: accuracy by round and by bytes, widths and size over the rounds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -8,8 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedprune.server.runs.events import CONTROL
-from fedprune.simulations.report.data import Event, Point, RunData, number
+from fedprune.server.runs.events import (
+    CONTROL,
+    CutRolledBack,
+    NetworkCut,
+    OfRound,
+    RoundFinished,
+    of_kind,
+)
+from fedprune.simulations.report.data import Point, RunData
 from fedprune.simulations.report.style import CONTROL as CONTROL_COLOUR
 from fedprune.simulations.report.style import (
     CUT,
@@ -105,22 +112,24 @@ def accuracy_by_bytes(lines: Sequence[Line], *, legend: bool = True) -> Html:
 
 def size_by_round(run: RunData) -> Html:
     """Draw the shares of parameters, FLOPs and exact zeros by round."""
-    shown = (
-        ("density", "parameters", PRUNED, "-"),
-        ("flops", "FLOPs", CUT, "-"),
-        ("zero_share", "exact zeros in the broadcast", MUTED, ":"),
+    dense = run.started.flops_dense if run.started else 0
+
+    def flops(event: RoundFinished) -> float | None:
+        return event.flops / dense if dense else None
+
+    shown: tuple[tuple[Callable[[RoundFinished], float | None], str, str, str], ...] = (
+        (lambda event: event.density, "parameters", PRUNED, "-"),
+        (flops, "FLOPs", CUT, "-"),
+        (lambda event: event.zero_share, "exact zeros in the broadcast", MUTED, ":"),
     )
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        events = run.rounds()
-        dense = number(run.started, "flops_dense")
-        for key, label, colour, style in shown:
-            scale = (dense or 0.0) if key == "flops" else 1.0
-            known = _series(events, key) if scale else []
+        for share, label, colour, style in shown:
+            known = _series(run.rounds(), share)
             axes.step(
                 [x for x, _ in known],
-                [y / scale for _, y in known],
+                [y for _, y in known],
                 style,
                 where="mid",
                 color=colour,
@@ -159,9 +168,11 @@ def _percents() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
 
 
-def _series(events: Sequence[Event], key: str) -> list[tuple[float, float]]:
-    found = [(number(event, "round"), number(event, key)) for event in events]
-    return [(x, y) for x, y in found if x is not None and y is not None]
+def _series(
+    events: Sequence[RoundFinished], share: Callable[[RoundFinished], float | None]
+) -> list[tuple[int, float]]:
+    found = [(event.round, share(event)) for event in events]
+    return [(x, y) for x, y in found if y is not None]
 
 
 def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
@@ -198,14 +209,14 @@ def _mark_cuts(axes: Axes, run: RunData) -> None:
     undone = [cut.event for cut in run.cuts if cut.undone]
     _signs(axes, undone, CUT, "v", "cut, undone")
     _signs(axes, standing, CUT, "v", "cut, % kept")
-    _signs(axes, list(run.of("rollback")), ROLLBACK, "X", "rolled back")
+    _signs(axes, list(of_kind(run.events, CutRolledBack)), ROLLBACK, "X", "rolled back")
     _label_cuts(axes, standing)
 
 
 def _signs(
-    axes: Axes, events: Sequence[Event], colour: str, sign: str, label: str
+    axes: Axes, events: Sequence[OfRound], colour: str, sign: str, label: str
 ) -> None:
-    xs = [x for event in events if (x := number(event, "round")) is not None]
+    xs = [event.round for event in events]
     if not xs:
         return
     for x in xs:
@@ -224,18 +235,17 @@ def _signs(
     )
 
 
-def _label_cuts(axes: Axes, cuts: Sequence[Event]) -> None:
+def _label_cuts(axes: Axes, cuts: Sequence[NetworkCut]) -> None:
     """Write the share of parameters kept above each cut that has room for it."""
     left, right = axes.get_xlim()
     free = left
     for event in cuts:
-        x, density = number(event, "round"), number(event, "density")
-        if x is None or density is None or x < free:
+        if event.round < free:
             continue
-        free = x + 0.07 * (right - left)
+        free = event.round + 0.07 * (right - left)
         axes.annotate(
-            percent(density, 0),
-            (x, 1.0),
+            percent(event.density, 0),
+            (event.round, 1.0),
             xycoords=axes.get_xaxis_transform(),
             xytext=(0, 5),
             textcoords="offset points",
@@ -250,9 +260,8 @@ def _label_cuts(axes: Axes, cuts: Sequence[Event]) -> None:
 def _phase_strip(axes: Axes, run: RunData) -> None:
     """Colour the lower edge by the phase of each round."""
     labelled: set[str] = set()
-    known = [e for e in run.rounds() if e.get("phase") in PHASES and number(e, "round")]
-    for phase, group in groupby(known, key=lambda event: str(event["phase"])):
-        rounds = [event["round"] for event in group]
+    for phase, group in groupby(run.rounds(), key=lambda event: event.phase.value):
+        rounds = [event.round for event in group]
         axes.axvspan(
             rounds[0] - 1,
             rounds[-1],

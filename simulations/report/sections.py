@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fedprune.server.runs.events import CONTROL
+from fedprune.server.runs.events import CONTROL, NetworkCut
 from fedprune.simulations.report import maps, plots
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import STATUS
@@ -39,7 +39,7 @@ class _Row:
         final: Key of the summary for the final network.
         form: Shows a value.
         words: Names the difference.
-        middle: Key of the events of cuts, empty for none.
+        middle: Its value after a cut; None = it has none.
     """
 
     card: str
@@ -48,7 +48,7 @@ class _Row:
     final: str
     form: Callable[[float | None], str]
     words: Words
-    middle: str = ""
+    middle: Callable[[NetworkCut], float] | None = None
 
 
 _ROWS = (
@@ -59,7 +59,7 @@ _ROWS = (
         final="params_final",
         form=count,
         words=FEWER,
-        middle="params",
+        middle=lambda cut: cut.params,
     ),
     _Row(
         card="FLOPs, one example",
@@ -68,7 +68,7 @@ _ROWS = (
         final="flops_final",
         form=count,
         words=FEWER,
-        middle="flops",
+        middle=lambda cut: cut.flops,
     ),
     _Row(
         card="sent up, all clients",
@@ -132,7 +132,7 @@ def cards(run: RunData) -> str:
 
 def headline(run: RunData) -> str:
     """Return the table dense control, before and after the cut, final."""
-    before, after = _around_cuts(run)
+    standing = [cut.event for cut in run.cuts if not cut.undone]
     final, control = _pair(run, "accuracy_final", "accuracy_control")
     cut, uncut = _pair(run, "accuracy_after_cut", "accuracy_before_cut")
     rows: list[list[Cell]] = [
@@ -144,10 +144,10 @@ def headline(run: RunData) -> str:
     ]
     for row in _ROWS:
         new, old = _pair(run, row.final, row.dense)
-        middle = [
-            row.form(figures.get(row.middle)) if row.middle else ""
-            for figures in (before, after)
-        ]
+        middle = ["", ""]
+        if row.middle is not None:
+            after = row.middle(standing[-1]) if standing else None
+            middle = [row.form(old if standing else None), row.form(after)]
         note = _judged(times(new, old, row.words))
         rows.append([row.name, row.form(old), *middle, row.form(new), note])
     head = [
@@ -171,7 +171,7 @@ def headline(run: RunData) -> str:
 def figures(run: RunData) -> Iterator[str]:
     """Yield the parts that are pictures."""
     lines = plots.lines_of(run)
-    measure = "test" if run.measure == "accuracy" else "the clients' validation"
+    measure = "test" if run.tested else "the clients' validation"
     left = section(
         "Accuracy by round",
         plots.accuracy_by_round(lines, run).text,
@@ -226,18 +226,6 @@ def _score_name(run: RunData) -> str:
     return "R²" if run.metric == "r2" else "accuracy"
 
 
-def _around_cuts(
-    run: RunData,
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Return parameters and FLOPs before the first and after the last cut."""
-    standing = [cut.event for cut in run.cuts if not cut.undone]
-    if not standing:
-        return {}, {}
-    keys = ("params", "flops")
-    before = {key: number(run.summary, f"{key}_dense") for key in keys}
-    return before, {key: number(standing[-1], key) for key in keys}
-
-
 def _reach(lines: list[plots.Line], run: RunData) -> str:
     found = plots.reach(lines)
     if found is None:
@@ -250,7 +238,7 @@ def _reach(lines: list[plots.Line], run: RunData) -> str:
 
 
 def _statuses(run: RunData) -> str:
-    counts = Counter(str(event.get("status")) for event in run.clients())
+    counts = Counter(event.status.value for event in run.answers())
     return "; ".join(
         f"{counts[status]:,} {status}" for status in STATUS if counts[status]
     )

@@ -1,12 +1,12 @@
 """The tables of the report of one run: refusals, bytes, and where it came from."""
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import MAIN
-from fedprune.simulations.report.data import RunData, number
+from fedprune.server.runs.events import ClientAnswered, RoundFinished, of_kind
+from fedprune.simulations.report.data import RunData
 from fedprune.simulations.report.style import STATUS
 from fedprune.simulations.report.text import (
     DASH,
@@ -26,16 +26,17 @@ _SHOWN_ROWS = 8
 
 def refusals(run: RunData) -> str:
     """Return the updates that were refused, failed or late, with the reasons."""
-    found = [e for e in run.of("client") if e.get("status") != Status.ACCEPTED]
+    answers = of_kind(run.events, ClientAnswered)
+    found = [event for event in answers if event.status is not Status.ACCEPTED]
     if not found:
         return section("Refused updates", "", "None: every answer was accepted.")
     rows: list[list[Cell]] = [
         [
-            str(event.get("client")),
-            str(event.get("round")),
-            str(event.get("run", MAIN)),
-            _status(str(event.get("status"))),
-            str(event.get("reason", "")) or DASH,
+            event.client,
+            str(event.round),
+            event.run,
+            _status(event.status.value),
+            event.reason or DASH,
         ]
         for event in found[:_MAX_ROWS]
     ]
@@ -53,26 +54,10 @@ def refusals(run: RunData) -> str:
 
 def traffic(run: RunData) -> str:
     """Return bytes per message by phase, the fixed part apart, and times."""
-    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    phases: dict[str, list[RoundFinished]] = defaultdict(list)
     for event in run.rounds():
-        phase = sums[str(event.get("phase", DASH))]
-        phase["rounds"] += 1
-        for key in ("bytes_up", "bytes_down", "bytes_fixed", "asked", "seconds"):
-            phase[key] += number(event, key) or 0  # type: ignore[assignment]
-        answers = (number(event, "accepted") or 0) + (number(event, "refused") or 0)
-        phase["answers"] += int(answers)
-    rows = [
-        [
-            name,
-            count(phase["rounds"]),
-            count(phase["answers"]),
-            size(_mean(phase["bytes_up"], phase["answers"])),
-            size(_mean(phase["bytes_fixed"], phase["answers"])),
-            size(_mean(phase["bytes_down"], phase["asked"])),
-            seconds(_mean(phase["seconds"], phase["rounds"])),
-        ]
-        for name, phase in sums.items()
-    ]
+        phases[event.phase.value].append(event)
+    rows = [_phase_row(name, rounds) for name, rounds in phases.items()]
     head = [
         "phase",
         "rounds",
@@ -82,7 +67,7 @@ def traffic(run: RunData) -> str:
         "down, a message",
         "time, a round",
     ]
-    simulated = sum(number(event, "bytes_simulation") or 0 for event in run.rounds())
+    simulated = sum(event.bytes_simulation for event in run.rounds())
     note = (
         "Lengths of the real messages. Fixed is what does not depend on the number "
         "of entries sent: statistics, scores, scales, header."
@@ -90,6 +75,24 @@ def traffic(run: RunData) -> str:
     if simulated:
         note += f" Between workers and driver of the simulation: {size(simulated)}."
     return section("Bytes of one message", table(head, rows).text, note)
+
+
+def _phase_row(name: str, rounds: Sequence[RoundFinished]) -> list[Cell]:
+    answers = sum(event.accepted + event.refused for event in rounds)
+    return [
+        name,
+        count(len(rounds)),
+        count(answers),
+        size(_mean(sum(event.bytes_up for event in rounds), answers)),
+        size(_mean(sum(event.bytes_fixed for event in rounds), answers)),
+        size(
+            _mean(
+                sum(event.bytes_down for event in rounds),
+                sum(event.asked for event in rounds),
+            )
+        ),
+        seconds(_mean(sum(event.seconds for event in rounds), len(rounds))),
+    ]
 
 
 def origin(run: RunData) -> str:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedprune.common.text import printable
-from fedprune.simulations.runs.progress import human_bytes
+from fedprune.server.runs.events import human_bytes
 
 Summary = Mapping[str, object]
 

@@ -9,7 +9,7 @@ from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 from fedprune.server.runs import finished
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.manifest import identity
 
@@ -22,7 +22,8 @@ _WHAT = {
 
 def finished_summary(folder: RunFolder) -> dict[str, object] | None:
     """Return the figures of a simulation that has ended; None of one that has not."""
-    return finished.finished_summary(folder) if folder.report.is_file() else None
+    summary = finished.finished_summary(folder)
+    return summary if folder.report.is_file() else None
 
 
 def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
@@ -41,9 +42,8 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
     folder.check_noted(manifest, ("config_digest",), folder.manifest)
     if manifest["config_digest"] == config_digest(config):
         return
-    first = next((e for e in read_events(folder.events) if "config" in e), {})
-    old = first.get("config")
-    keys = _differing(old if isinstance(old, Mapping) else {}, config)
+    started = next(of_kind(read_events(folder.events), RunStarted), None)
+    keys = _differing(started.config, config) if started else []
     listed = ", ".join(keys) or "what cannot be told any more"
     msg = f"{folder.config} was changed since the run started: {listed}; put it back,"
     msg += " or start a new run with it"
@@ -72,7 +72,7 @@ def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) 
 def _differing(old: Mapping[str, object], config: Config) -> list[str]:
     before, after = dict(_flat(old)), dict(_flat(config.model_dump(mode="json")))
     keys = sorted(before.keys() | after.keys())
-    return [key for key in keys if before.get(key) != after.get(key)] if before else []
+    return [key for key in keys if before.get(key) != after.get(key)]
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

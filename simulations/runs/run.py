@@ -14,8 +14,6 @@ from fedprune.common.data.sources import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
-from fedprune.common.pruning.cost import count_cost
-from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.task import Task
@@ -26,13 +24,17 @@ from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
 from fedprune.server.runs.control import control_config
 from fedprune.server.runs.events import (
+    CONTROL,
+    MAIN,
     EventLog,
-    has_started,
+    RunFinished,
+    RunName,
     read_events,
     write_metrics_csv,
 )
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, engine_for
 from fedprune.simulations.runs.evaluate import Evaluator
@@ -231,7 +233,7 @@ def _go(prepared: Prepared) -> RunResult:
         summary = {name: as_json(value) for name, value in figures.items()}
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
-        log.write("run_finished", summary=summary)
+        log.write(RunFinished(summary=summary))
     write_metrics_csv(read_events(folder.events), folder.metrics)
     _report(folder)
     return RunResult(directory=folder.path, summary=summary)
@@ -239,25 +241,9 @@ def _go(prepared: Prepared) -> RunResult:
 
 def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
-    if has_started(folder.events):
-        log.write("resumed", directory=str(folder.path), run_id=folder.run_id)
-        return
-    structure = prepared.structure
-    full = full_plan(structure).keep
-    dense = count_cost(structure, full)
-    log.write(
-        "run_started",
-        directory=str(folder.path),
-        run_id=folder.run_id,
-        config=folder.own(task.config).model_dump(mode="json"),
-        clients=len(task.clients),
-        client_examples={c: len(part) for c, part in task.parts.items()},
-        params_dense=dense.params,
-        flops_dense=2 * dense.macs,
-        groups=structure.widths(full),
-    )
-    for text in prepared.tried.remarks:
-        log.write("warning", run="main", round=0, text=text)
+    examples = {client: len(part) for client, part in task.parts.items()}
+    config = folder.own(task.config)
+    log_start(log, folder, config, prepared.tried, examples=examples)
 
 
 def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
@@ -266,7 +252,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
     weights = get_weights(task.build_model())
     evaluate = Evaluator(task, prepared.structure)
 
-    def federate(name: str, chosen: Config) -> tuple[ServerState, Snapshot]:
+    def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
         return run_federation(
             name=name,
             config=chosen,
@@ -282,10 +268,10 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             check=cut_check(task, prepared.structure),
         )
 
-    state, final = federate("main", config)
+    state, final = federate(MAIN, config)
     control = None
     if config.run.control:
-        _, control = federate("control", control_config(config, state.round))
+        _, control = federate(CONTROL, control_config(config, state.round))
     return Networks(final=final, before_cut=state.dense, control=control)
 
 

@@ -1,7 +1,7 @@
 """The figures that a run ends with, and the networks that it leaves."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,18 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
 from fedprune.server.rounds.cut import budget_used
 from fedprune.server.rounds.state import Snapshot, model_sha256
-from fedprune.server.runs.events import CONTROL, MAIN, number_of
+from fedprune.server.runs.events import (
+    CONTROL,
+    CutRolledBack,
+    Event,
+    NetworkCut,
+    RoundFinished,
+    of_kind,
+    of_run,
+)
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.remarks import remarks_of
 from fedprune.simulations.runs.evaluate import Evaluator
-
-Event = Mapping[str, object]
 
 _LATENCY_RUNS = 60
 
@@ -80,20 +86,22 @@ def summarise(
 ) -> dict[str, object]:
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
     final = networks.final
-    rounds = _rounds(events, MAIN)
-    control = _rounds(events, CONTROL)
-    cuts = [e for e in events if e["event"] == "cut"]
-    rollbacks = [e for e in events if e["event"] == "rollback"]
+    rounds = of_run(events, RoundFinished)
+    control = of_run(events, RoundFinished, CONTROL)
+    cuts = list(of_kind(events, NetworkCut))
+    rollbacks = list(of_kind(events, CutRolledBack))
     dense_cost = count_cost(structure, full_plan(structure).keep)
     cost = count_cost(structure, final.plan.keep)
     evaluate = Evaluator(task, structure)
     dense_ms, final_ms = latency(task, structure, final)
     used = budget_used(structure, task.config, table, final.plan.keep)
-    shares = [number_of(event, "zero_share") for event in cuts]
+    shares = [cut.zero_share for cut in cuts if cut.zero_share is not None]
+    fixed = sum(event.bytes_fixed for event in rounds)
+    accepted = sum(event.accepted for event in rounds)
     return {
         "metric": "r2" if task.regression else "accuracy",
         "accuracy_control": evaluate(networks.control) if networks.control else None,
-        "accuracy_before_cut": cuts[0].get("accuracy_before") if cuts else None,
+        "accuracy_before_cut": cuts[0].accuracy_before if cuts else None,
         "accuracy_after_cut": _after(cuts, rounds),
         "accuracy_final": evaluate(final),
         "params_dense": dense_cost.params,
@@ -102,15 +110,13 @@ def summarise(
         "flops_final": 2 * cost.macs,
         "weight_density": round(float(np.mean(final.weights != 0.0)), 6),
         "budget_used": {kind: round(share, 4) for kind, share in used.items()},
-        "bytes_up": _sum(rounds, "bytes_up"),
-        "bytes_down": _sum(rounds, "bytes_down"),
-        "bytes_up_control": _sum(control, "bytes_up") if control else None,
-        "bytes_down_control": _sum(control, "bytes_down") if control else None,
-        "bytes_fixed_up": _sum(rounds, "bytes_fixed"),
-        "bytes_fixed_per_message": round(
-            _sum(rounds, "bytes_fixed") / max(_sum(rounds, "accepted"), 1), 1
-        ),
-        "bytes_simulation": _sum(rounds, "bytes_simulation"),
+        "bytes_up": sum(event.bytes_up for event in rounds),
+        "bytes_down": sum(event.bytes_down for event in rounds),
+        "bytes_up_control": sum(e.bytes_up for e in control) if control else None,
+        "bytes_down_control": sum(e.bytes_down for e in control) if control else None,
+        "bytes_fixed_up": fixed,
+        "bytes_fixed_per_message": round(fixed / max(accepted, 1), 1),
+        "bytes_simulation": sum(event.bytes_simulation for event in rounds),
         "model_bytes_dense": _dense_bytes(task),
         "model_bytes_final": (folder.model / "final.safetensors").stat().st_size,
         "latency_ms_dense": dense_ms,
@@ -122,33 +128,23 @@ def summarise(
         "rounds": len(rounds),
         "clients": len(task.clients),
         "seed": task.config.run.seed,
-        "refused": _sum(rounds, "refused"),
-        "failed": _sum(rounds, "failed"),
+        "refused": sum(event.refused for event in rounds),
+        "failed": sum(event.failed for event in rounds),
         "warnings": remarks_of(events),
         "model_sha256": model_sha256(final),
         "seconds": 0.0,
     }
 
 
-def _after(cuts: Sequence[Event], rounds: Sequence[Event]) -> object:
+def _after(cuts: Sequence[NetworkCut], rounds: Sequence[RoundFinished]) -> float | None:
     """Return the accuracy of the first broadcast after the last cut, or None.
 
     That broadcast is the network right after the cut, with moments of its own.
     """
     if not cuts:
         return None
-    following = int(str(cuts[-1]["round"])) + 1
-    return next((e["accuracy"] for e in rounds if e["round"] == following), None)
-
-
-def _sum(rounds: Sequence[Event], key: str) -> int:
-    return sum(int(number_of(event, key)) for event in rounds)
-
-
-def _rounds(events: Sequence[Event], run: str) -> list[Event]:
-    """Return the rounds of "main" or "control"; an event without a run is of main."""
-    rounds = (event for event in events if event["event"] == "round")
-    return [event for event in rounds if event.get("run", MAIN) == run]
+    following = cuts[-1].round + 1
+    return next((e.accuracy for e in rounds if e.round == following), None)
 
 
 def _dense_bytes(task: Task) -> int:

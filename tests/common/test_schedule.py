@@ -1,33 +1,41 @@
-"""Schedules: where they start, where they end, and that they never turn back."""
+"""Values of schedules: within their bounds, and the rates of rounds."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import SCHEDULE
+from fedprune.common.methods.registry import names
 from fedprune.common.schedule import density_at, learning_rate
 
-KINDS = ("cubic", "linear", "geometric")
 ENDS = st.floats(0.01, 1.0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@given(end=ENDS)
-def test_a_density_starts_at_one_and_ends_at_its_end(kind, end):
-    assert density_at(kind, end, 0.0) == pytest.approx(1.0, abs=1e-12)
-    assert density_at(kind, end, 1.0) == pytest.approx(end, abs=1e-12)
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", names(SCHEDULE))
 @given(end=ENDS, one=st.floats(0, 1), other=st.floats(0, 1))
-def test_a_density_never_rises(kind, end, one, other):
+def test_a_density_never_rises_and_stays_within_its_ends(name, end, one, other):
     early, late = sorted((one, other))
-    higher, lower = density_at(kind, end, early), density_at(kind, end, late)
-    assert end - 1e-12 <= lower <= higher + 1e-12 <= 1.0 + 2e-12
+    higher, lower = density_at(name, end, early), density_at(name, end, late)
+    assert end <= lower <= higher + 1e-12
+    assert higher <= 1.0
 
 
-def test_half_way_each_density_has_its_own_value():
-    found = [density_at(kind, 0.25, 0.5) for kind in KINDS]
-    assert found == pytest.approx([0.34375, 0.625, 0.5])
+def test_what_an_own_schedule_returns_is_held_within_end_and_one(tmp_path):
+    path = tmp_path / "wild.py"
+    path.write_text("def wild(progress):\n    return 7.0 - 10.0 * progress\n")
+    found = [density_at(f"{path}:wild", 0.25, t) for t in (0.0, 0.65, 1.0)]
+    assert found == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "float('inf')", "'half'", "None"])
+def test_an_own_schedule_that_returns_no_number_is_refused(tmp_path, value):
+    path = tmp_path / "wild.py"
+    path.write_text(f"def wild(progress):\n    return {value}\n")
+    with pytest.raises(ConfigError, match=r"prune\.schedule '.*:wild' returned"):
+        density_at(f"{path}:wild", 0.25, 0.5)
+    with pytest.raises(ConfigError, match=r"client\.lr_schedule '.*:wild' returned"):
+        learning_rate(f"{path}:wild", 0.25, 2, 5)
 
 
 @given(start=st.floats(1e-4, 1.0), rounds=st.integers(2, 50))

@@ -7,7 +7,7 @@ import pytest
 from helpers.federation import IDS, Federation
 from helpers.processes import child, fedprune, wait_for
 
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import RoundFinished, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -86,7 +86,7 @@ def names(federation):
 
 
 def rounds(folder):
-    return [e["round"] for e in read_events(folder.events) if e["event"] == "round"]
+    return [e.round for e in of_kind(read_events(folder.events), RoundFinished)]
 
 
 def states(found):

@@ -8,7 +8,13 @@ from helpers.processes import child, fedprune
 
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.data.sources import load_dataset
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    NetworkCut,
+    RoundFinished,
+    of_kind,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.api import simulate
 
@@ -70,9 +76,9 @@ def test_our_bytes_are_those_that_the_transport_counted(summary):
 def test_two_cuts_happen_and_every_client_answers_every_round(finished):
     federation, _, _ = finished
     events = read_events(RunFolder(federation.run).events)
-    assert sum(e["event"] == "cut" for e in events) == 2
-    answered = {(e["round"], e["client"]) for e in events if e["event"] == "client"}
-    rounds = {e["round"] for e in events if e["event"] == "round"}
+    assert len(list(of_kind(events, NetworkCut))) == 2
+    answered = {(e.round, e.client) for e in of_kind(events, ClientAnswered)}
+    rounds = {e.round for e in of_kind(events, RoundFinished)}
     assert answered == {(r, c) for r in rounds for c in IDS}
 
 

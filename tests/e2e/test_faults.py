@@ -17,7 +17,7 @@ from helpers.federation import IDS, Federation
 from helpers.processes import PATHS, child, fedprune, wait_for
 from helpers.relay import Relay
 
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import ClientAnswered, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs.api import simulate
 
@@ -58,9 +58,9 @@ def test_a_client_killed_in_training_is_replaced_and_the_round_goes_on(tmp_path)
         assert "the executor ended with -9; it is restarted" in victim.output
         assert victim.wait(PATIENCE_S) == 0, victim.output
     rows = records(federation, FIRST)
-    assert rows[2]["status"] == "failed"
-    assert "stopped responding" in rows[2]["reason"]
-    assert rows[max(rows)]["status"] == "accepted"
+    assert rows[2].status == "failed"
+    assert "stopped responding" in rows[2].reason
+    assert rows[max(rows)].status == "accepted"
     assert figures(federation)["delivered"] == 3
 
 
@@ -77,8 +77,8 @@ def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation)
         other = clients[THIRD]
         assert other.wait(PATIENCE_S) == 0, other.output
     rows = records(federation, SECOND)
-    assert rows[1]["status"] == "accepted"
-    assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
+    assert rows[1].status == "accepted"
+    assert {row.status for row in rows.values()} <= {"accepted", "failed", "late"}
     assert figures(federation)["rounds"] == 7
 
 
@@ -122,10 +122,10 @@ def test_a_network_cut_of_30_s_costs_nothing(federation, expected):
 def test_connections_reset_for_30_s_cost_one_client_some_rounds(federation):
     relayed(federation, lambda relay: relay.cut(reset=True))
     rows = records(federation, FIRST)
-    assert rows[1]["status"] == "accepted"
-    assert {row["status"] for row in rows.values()} <= {"accepted", "failed", "late"}
+    assert rows[1].status == "accepted"
+    assert {row.status for row in rows.values()} <= {"accepted", "failed", "late"}
     for name in (SECOND, THIRD):
-        statuses = {row["status"] for row in records(federation, name).values()}
+        statuses = {row.status for row in records(federation, name).values()}
         assert statuses == {"accepted"}
 
 
@@ -167,9 +167,9 @@ def test_a_full_disk_fails_one_client_by_name_and_no_other(federation):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
     rows = records(federation, THIRD)
-    assert rows[1]["status"] == "failed"
-    assert "cannot write" in rows[1]["reason"]
-    statuses = {row["status"] for row in records(federation, FIRST).values()}
+    assert rows[1].status == "failed"
+    assert "cannot write" in rows[1].reason
+    statuses = {row.status for row in records(federation, FIRST).values()}
     assert statuses == {"accepted"}
 
 
@@ -242,8 +242,8 @@ def command_line(number):
 def records(federation, name):
     """Return round -> what became of one client in it."""
     events = read_events(RunFolder(federation.run).events)
-    rows = [e for e in events if e["event"] == "client" and e["client"] == name]
-    return {row["round"]: row for row in rows}
+    rows = [e for e in of_kind(events, ClientAnswered) if e.client == name]
+    return {row.round: row for row in rows}
 
 
 def figures(federation):

@@ -17,7 +17,13 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.task import Task
 from fedprune.server.devices.flower_engine import FlowerEngine
-from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    EventLog,
+    WarningGiven,
+    of_kind,
+    read_events,
+)
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import try_network
@@ -109,11 +115,11 @@ def lost(place, harm):
             token="run",  # noqa: S106 - the name of a run
         )
     events = read_events(folder.events)
-    answers = [e["status"] for e in events if e["event"] == "client"]
+    answers = [e.status for e in of_kind(events, ClientAnswered)]
     assert answers.count("accepted") >= 11
-    warnings = [e for e in events if e["event"] == "warning"]
-    assert all("residuals are missing or damaged" in e["text"] for e in warnings)
-    return [(e["round"], e["clients"]) for e in warnings]
+    warnings = list(of_kind(events, WarningGiven))
+    assert all("residuals are missing or damaged" in e.text for e in warnings)
+    return [(e.round, list(e.clients)) for e in warnings]
 
 
 def test_a_device_opens_each_plan_once(place, monkeypatch):

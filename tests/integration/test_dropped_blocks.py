@@ -19,6 +19,12 @@ from fedprune.common.artifacts.load import load_model
 from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.pruning.plan import check_plan, full_plan
 from fedprune.common.structure.structure import Structure
+from fedprune.server.runs.events import (
+    CutRolledBack,
+    NetworkCut,
+    RoundFinished,
+    WarningGiven,
+)
 from fedprune.simulations.engines.faults import MOMENTS
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.inspection.artifacts import inspect_path, render
@@ -46,10 +52,10 @@ def dropped(tmp_path_factory):
 
 
 def test_the_run_ends_without_the_block_and_within_its_budget(dropped):
-    summary, cuts = dropped.summary, events(dropped.directory, "cut")
-    assert [cut["blocks"] for cut in cuts] == [[BLOCK], [BLOCK]]
+    summary, cuts = dropped.summary, events(dropped.directory, NetworkCut)
+    assert [cut.blocks for cut in cuts] == [(BLOCK,), (BLOCK,)]
     assert 0.98 <= summary["budget_used"]["params"] <= 1.0
-    assert not events(dropped.directory, "warning")
+    assert not events(dropped.directory, WarningGiven)
     model = load_model(dropped.directory / "model" / "final.safetensors")
     assert isinstance(model.get_submodule(BLOCK), nn.Identity)
     size = sum(item.numel() for item in model.parameters())
@@ -58,9 +64,9 @@ def test_the_run_ends_without_the_block_and_within_its_budget(dropped):
 
 
 def test_an_update_holds_no_entry_of_a_dropped_block(dropped):
-    rounds = events(dropped.directory, "round")
-    first = min(cut["round"] for cut in events(dropped.directory, "cut"))
-    sizes = {e["round"]: e["params"] for e in rounds}
+    rounds = events(dropped.directory, RoundFinished)
+    first = min(cut.round for cut in events(dropped.directory, NetworkCut))
+    sizes = {e.round: e.params for e in rounds}
     assert sizes[first + 1] < 0.6 * sizes[first]
 
 
@@ -146,9 +152,10 @@ def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
 
     monkeypatch.setattr(fedprune.server.rounds.finish, "is_worse", first_cut_is_worse)
     result = run(tmp_path, **{"prune.max_loss_increase": 1000.0})
-    assert result.summary["rollbacks"] == len(events(result.directory, "rollback")) == 1
-    blocks = [cut["blocks"] for cut in events(result.directory, "cut")]
-    assert blocks[0] == [BLOCK]
+    assert len(events(result.directory, CutRolledBack)) == 1
+    assert result.summary["rollbacks"] == 1
+    blocks = [cut.blocks for cut in events(result.directory, NetworkCut)]
+    assert blocks[0] == (BLOCK,)
     assert not any(blocks[1:])
     assert result.summary["refused"] == 0
     assert result.summary["budget_used"]["params"] <= 1.0
@@ -174,4 +181,4 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(dropped, tmp_pat
         if name != UNDISTURBED:
             assert (case["ended"], case["resumed"]) == (-signal.SIGKILL, 0), name
         assert figures(read_summary(case["run"])) == figures(dropped.summary), name
-        assert [c["blocks"] for c in events(case["run"], "cut")] == [[BLOCK]] * 2
+        assert [c.blocks for c in events(case["run"], NetworkCut)] == [(BLOCK,)] * 2

@@ -16,6 +16,7 @@ from helpers.small_runs import (
 )
 
 from fedprune.common.system.ports import free_port
+from fedprune.server.runs.events import NetworkCut
 from fedprune.simulations.runs.api import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -59,7 +60,7 @@ def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
     run = only_run(tmp_path / "flower")
     summary = read_summary(run)
     assert {key: summary[key] for key in EQUAL} == {key: here[key] for key in EQUAL}
-    assert len(events(run, "cut")) == 1
+    assert len(events(run, NetworkCut)) == 1
     assert summary["refused"] == 0
 
 

@@ -10,6 +10,7 @@ import fedprune.simulations.engines.worker
 from fedprune.client.rounds.round import run_round
 from fedprune.common.codec import Kind, seal, unseal
 from fedprune.common.errors import DataError, RoundError
+from fedprune.server.runs.events import ClientAnswered, RoundFinished, WarningGiven
 from fedprune.simulations.engines.hostile import hostile
 from fedprune.simulations.runs.api import simulate
 
@@ -73,18 +74,18 @@ def test_a_hostile_answer_is_refused_by_name_and_the_round_goes_on(
     clients = ["client-000", "client-001", "client-002", "client-003"]
     answer_with(change)
     result = run_small(tmp_path, ROUNDS | {"update.max_bytes": MOST})
-    asked = events(result.directory, "client")
-    clients_seen = sorted({e["client"] for e in asked})
+    asked = events(result.directory, ClientAnswered)
+    clients_seen = sorted({e.client for e in asked})
     assert clients_seen == clients
     for event in asked:
-        hostile = event["client"] == clients[1]
-        assert event["status"] == ("refused" if hostile else "accepted")
+        hostile = event.client == clients[1]
+        assert event.status == ("refused" if hostile else "accepted")
         if hostile:
-            assert f"client {clients[1]}: field '{field}" in event["reason"]
-            assert event["num_examples"] == 0
-    rounds = events(result.directory, "round")
+            assert f"client {clients[1]}: field '{field}" in event.reason
+            assert event.num_examples == 0
+    rounds = events(result.directory, RoundFinished)
     assert len(rounds) == result.summary["rounds"]
-    assert {(e["accepted"], e["refused"]) for e in rounds} == {(3, 1)}
+    assert {(e.accepted, e.refused) for e in rounds} == {(3, 1)}
     assert result.summary["refused"] == len(rounds)
 
 
@@ -111,8 +112,8 @@ def test_a_round_of_hostile_answers_only_ends_the_run_and_leaves_the_model(
     assert error.value.exit_code == 4
     (folder,) = (tmp_path / "hostile").iterdir()
     assert not (folder / "summary.json").exists()
-    assert [e["round"] for e in events(folder, "round")] == [1, 2]
-    assert all(e["round"] == 3 for e in events(folder, "warning"))
+    assert [e.round for e in events(folder, RoundFinished)] == [1, 2]
+    assert all(e.round == 3 for e in events(folder, WarningGiven))
     files = sorted(p.name for p in (folder / "checkpoints").glob("*.safetensors"))
     assert files[-1] == "main-round-00002.safetensors"
 
@@ -132,7 +133,9 @@ def test_a_client_whose_code_raises_fails_alone_and_with_its_reason(
 
     monkeypatch.setattr(fedprune.simulations.engines.worker, "run_round", raises)
     result = run_small(tmp_path, ROUNDS)
-    failed = [e for e in events(result.directory, "client") if e["status"] == "failed"]
-    assert {e["client"] for e in failed} == {"client-002"}
-    assert all("ZeroDivisionError: boom" in e["reason"] for e in failed)
-    assert {e["accepted"] for e in events(result.directory, "round")} == {3}
+    failed = [
+        e for e in events(result.directory, ClientAnswered) if e.status == "failed"
+    ]
+    assert {e.client for e in failed} == {"client-002"}
+    assert all("ZeroDivisionError: boom" in e.reason for e in failed)
+    assert {e.accepted for e in events(result.directory, RoundFinished)} == {3}

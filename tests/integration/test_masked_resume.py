@@ -13,6 +13,7 @@ from fedprune.common.errors import RoundError
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import count_failed_attempt, finish_round
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.runs.events import MaskChosen, WarningGiven
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.worker import Worker
 from fedprune.simulations.runs.api import simulate
@@ -49,7 +50,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_the_masks_are_where_these_tests_expect_them(undisturbed):
-    assert [e["round"] for e in events(undisturbed.directory, "mask")] == [3, 4]
+    assert [e.round for e in events(undisturbed.directory, MaskChosen)] == [3, 4]
     assert undisturbed.summary["rounds"] == 8
 
 
@@ -64,10 +65,10 @@ def test_a_run_stopped_under_its_mask_is_resumed_to_the_same_bits(
     resumed = simulate(resume_from=only_run(tmp_path))
     assert figures(resumed.summary) == figures(undisturbed.summary)
     for run in (resumed, undisturbed):
-        masks = events(run.directory, "mask")
+        masks = events(run.directory, MaskChosen)
         assert len(masks) == 2
-    assert [e["digest"] for e in events(resumed.directory, "mask")] == [
-        e["digest"] for e in events(undisturbed.directory, "mask")
+    assert [e.digest for e in events(resumed.directory, MaskChosen)] == [
+        e.digest for e in events(undisturbed.directory, MaskChosen)
     ]
 
 
@@ -81,7 +82,7 @@ def test_a_resumed_run_goes_on_when_its_clients_have_lost_everything(
     run = only_run(tmp_path)
     shutil.rmtree(run / "clients")
     resumed = simulate(resume_from=run)
-    said = [e["text"] for e in events(run, "warning") if e["round"] == 6]
+    said = [e.text for e in events(run, WarningGiven) if e.round == 6]
     failed, lost = said
     assert "0 of 4 answers were accepted" in failed
     assert "send it again" in failed
@@ -126,7 +127,7 @@ class Federation:
 
     def __init__(self, root, monkeypatch):
         self.task = make_task(
-            prune__mask={"kind": "unstructured", "density": 0.3, "steps": 1},
+            prune__mask={"kind": "unstructured", "density": 0.3, "end": 1},
             rounds__final=5,
         )
         self.run_spec = make_setting(self.task)

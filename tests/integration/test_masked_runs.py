@@ -8,6 +8,7 @@ from helpers.small_runs import events, figures, read_summary, run_small
 import fedprune.client.rounds.opened
 import fedprune.server.rounds.plan
 from fedprune.common.artifacts import read_model_file
+from fedprune.server.runs.events import MaskChosen, RoundFinished
 from fedprune.simulations.export.export import export_run
 
 # Deep Compression in small: cut channels, keep a tenth of what is left, 8 bits.
@@ -30,7 +31,7 @@ def matrices(directory):
 
 def final_rounds(directory):
     """Return the events of the rounds under the mask, all of which train."""
-    return events(directory, "round")[-5:-1]
+    return events(directory, RoundFinished)[-5:-1]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,10 @@ def test_the_final_network_has_the_zeros_of_the_mask(compressed):
 
 
 def test_the_mask_is_sent_once(compressed):
-    (chosen,) = events(compressed.directory, "mask")
-    assert chosen["round"] == final_rounds(compressed.directory)[0]["round"] - 1
-    assert 0.1 < chosen["weight_density"] < 0.2
-    down = [e["bytes_down"] for e in final_rounds(compressed.directory)]
+    (chosen,) = events(compressed.directory, MaskChosen)
+    assert chosen.round == final_rounds(compressed.directory)[0].round - 1
+    assert 0.1 < chosen.weight_density < 0.2
+    down = [e.bytes_down for e in final_rounds(compressed.directory)]
     assert down[0] > max(down[1:])
 
 
@@ -62,7 +63,7 @@ def test_an_update_without_positions_is_smaller_than_with_them(
         monkeypatch.setattr(place, "without_positions", lambda mask, density: None)
     other = run_small(tmp_path, COMPRESSED)
     up = [
-        sum(e["bytes_up"] - e["bytes_fixed"] for e in final_rounds(run.directory))
+        sum(e.bytes_up - e.bytes_fixed for e in final_rounds(run.directory))
         for run in (compressed, other)
     ]
     assert up[0] < up[1]

@@ -17,6 +17,8 @@ from helpers.small_runs import (
     small_settings,
 )
 
+from fedprune.server.runs.events import RoundFinished
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 LONG = {"rounds.warmup": 20}
@@ -91,4 +93,4 @@ def interrupt(started, run):
 def rounds_of(folder):
     """Return how many rounds the run under ``folder`` has logged."""
     found = list(folder.glob("*/events.jsonl"))
-    return len(events(found[0].parent, "round")) if found else 0
+    return len(events(found[0].parent, RoundFinished)) if found else 0

@@ -15,6 +15,12 @@ from fedprune.client.rounds.score import score
 from fedprune.common import codec
 from fedprune.common.messages import Phase
 from fedprune.common.sparsity.sparsify import sparsify
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    CutRolledBack,
+    NetworkCut,
+    WarningGiven,
+)
 
 BUDGET = {"prune.budget.params": 0.5}
 
@@ -28,14 +34,14 @@ def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
     for name in names:
         assert (result.directory / name).stat().st_size > 0, name
     summary = result.summary
-    assert summary["cuts"] == len(events(result.directory, "cut")) == 2
+    assert summary["cuts"] == len(events(result.directory, NetworkCut)) == 2
     assert summary["params_final"] <= 0.5 * summary["params_dense"]
     share = summary["params_final"] / summary["params_dense"]
     assert summary["budget_used"] == {"params": round(share / 0.5, 4)}
     assert summary["budget_used"]["params"] >= 0.98
-    assert not events(result.directory, "warning")
+    assert not events(result.directory, WarningGiven)
     assert 0 < summary["bytes_up"] < summary["bytes_up_control"]
-    sent = [e["bytes_up"] for e in events(result.directory, "client") if is_main(e)]
+    sent = [e.bytes_up for e in events(result.directory, ClientAnswered) if is_main(e)]
     assert sum(sent) == summary["bytes_up"]
 
 
@@ -44,7 +50,7 @@ def test_a_run_says_which_widths_leave_its_budget_unused(tmp_path):
     settings = {"prune.width_multiple": 8, "prune.budget.params": 0.8}
     result = run_small(tmp_path, settings)
     assert result.summary["budget_used"]["params"] < 0.98
-    said = [e["text"] for e in events(result.directory, "warning")]
+    said = [e.text for e in events(result.directory, WarningGiven)]
     assert len(said) == 1
     assert "budget params = 0.8 ends at" in said[0]
     assert "the smallest step back, 8 to 12 channels of '0', ends at" in said[0]
@@ -52,7 +58,7 @@ def test_a_run_says_which_widths_leave_its_budget_unused(tmp_path):
 
 
 def is_main(event):
-    return event["run"] == "main"
+    return event.run == "main"
 
 
 def inverted(*arguments, **options):
@@ -75,15 +81,15 @@ def test_hostile_scores_are_rolled_back_and_the_budget_is_met_all_the_same(
         "prune.step_cap": 1.0,
     }
     result = run_small(tmp_path, well_trained | BUDGET)
-    rollbacks = events(result.directory, "rollback")
-    cuts = events(result.directory, "cut")
+    rollbacks = events(result.directory, CutRolledBack)
+    cuts = events(result.directory, NetworkCut)
     assert rollbacks
     assert result.summary["rollbacks"] == len(rollbacks)
     steps = [cut["step"] for cut in cuts]
     for back in rollbacks:
         assert back["loss_after"] > back["loss_before"] + 0.05
-        undone = next(c for c in reversed(cuts) if c["round"] < back["round"])
-        again = next(c for c in cuts if c["round"] > back["round"])
+        undone = next(c for c in reversed(cuts) if c.round < back.round)
+        again = next(c for c in cuts if c.round > back.round)
         assert again["step"] == back["step"] == undone["step"] / 2
     assert min(steps) >= 0.25 * steps[0]
     assert result.summary["params_final"] <= 0.5 * result.summary["params_dense"]
@@ -130,10 +136,10 @@ def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypa
 
     def accuracy(rule):
         result = run_small(tmp_path / rule, trained | {"robust.aggregate": rule})
-        (refused,) = (e for e in events(result.directory, "client") if e["reason"])
+        (refused,) = (e for e in events(result.directory, ClientAnswered) if e.reason)
         # The closing round trains nothing: the only one where such a delta shows.
-        assert refused["round"] == result.summary["rounds"]
-        assert "client-000: field 'delta" in refused["reason"]
+        assert refused.round == result.summary["rounds"]
+        assert "client-000: field 'delta" in refused.reason
         return result.summary["accuracy_final"]
 
     assert accuracy("median") > accuracy("mean") + 0.3
@@ -157,11 +163,11 @@ def test_a_client_that_lacks_the_teacher_is_sent_it_once_and_it_is_counted(
 ):
     result = run_small(tmp_path, PARTIAL)
     down = {
-        (e["round"], e["client"]): e["bytes_down"]
-        for e in events(result.directory, "client")
+        (e.round, e.client): e.bytes_down
+        for e in events(result.directory, ClientAnswered)
     }
-    (cut,) = events(result.directory, "cut")
-    holders = {name for (round_, name) in plans if round_ == cut["round"]}
+    (cut,) = events(result.directory, NetworkCut)
+    holders = {name for (round_, name) in plans if round_ == cut.round}
     times = defaultdict(int)
     for (round_, name), plan in sorted(plans.items()):
         if not plan.teacher:

@@ -4,13 +4,14 @@ import json
 
 import pytest
 from flwr.app import Context, RecordDict
+from helpers.some_events import STARTED
 
-from fedprune.common.errors import ConfigError
+from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server import app
 from fedprune.server.devices.service import Service
 from fedprune.server.devices.superlink import Link
-from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.events import EventLog, RunFinished
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 
@@ -29,8 +30,8 @@ def finished(tmp_path):
     """Return the folder of a run that has ended."""
     folder = RunFolder.create(tmp_path / "runs", "ended")
     with EventLog(folder.events) as log:
-        log.write("run_started", clients=3)
-        log.write("run_finished", summary={"rounds": 7})
+        log.write(STARTED)
+        log.write(RunFinished(summary={"rounds": 7}))
     write_json_atomic(folder.summary, {"rounds": 7})
     return folder
 
@@ -101,9 +102,21 @@ def test_a_finished_run_that_flower_starts_again_stays_as_it_is(finished, tmp_pa
 
 
 def test_a_run_that_has_written_its_figures_alone_has_not_ended(finished, monkeypatch):
-    events = read_events(finished.events)[:1]
-    finished.events.write_text("".join(json.dumps(e) + "\n" for e in events))
+    with EventLog(finished.events) as log:
+        log.drop_after(0)
     monkeypatch.setattr(Service, "__enter__", refuse)
     words = ["serve", "--insecure", "--resume", str(finished.path)]
     with pytest.raises(AssertionError):
         run_command_line(words)
+
+
+@pytest.mark.parametrize("command", [["serve", "--insecure"], ["submit"]])
+def test_a_run_with_events_of_another_version_is_refused_first(
+    command, finished, tmp_path, capsys
+):
+    finished.events.write_bytes(finished.events.read_bytes().split(b"\n", 1)[1])
+    before = content(tmp_path)
+    words = [*command, "--resume", str(finished.path)]
+    assert run_command_line(words) == IntegrityError.exit_code
+    assert "with events version 1; this version reads 2" in capsys.readouterr().err
+    assert content(tmp_path) == before

@@ -1,26 +1,35 @@
 """Run folders and files that somebody else has written: one line, and nothing raw."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from helpers.some_events import (
+    CUT,
+    FINISHED,
+    ONE_OF_EACH,
+    STARTED,
+    edit_event,
+    write_all,
+)
 from helpers.tiny_federation import tiny_structure
 
 from fedprune.common.artifacts import write_plan_file
+from fedprune.common.errors import IntegrityError
 from fedprune.common.spec import PrunePlan
+from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.report import page
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r"
-STARTED = {"event": "run_started", "groups": {"conv": 8}}
-CUT = {"event": "cut", "round": 2, "params": 5, "density": 0.5, "widths": {"conv": 4}}
-FINISHED = {"event": "run_finished", "summary": {}}
 
 
 def run_folder(base, *, events=(STARTED, CUT, FINISHED), summary=None, **manifest):
     """Write a run folder as a finished run leaves it."""
     folder = RunFolder.create(base, manifest=manifest)
-    folder.events.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    with EventLog(folder.events) as log:
+        write_all(log, events)
     folder.summary.write_text(json.dumps(summary or {"rounds": 2}))
     folder.report.write_text("<html>")
     return folder
@@ -74,10 +83,32 @@ def test_broken_files_of_a_run_are_named(words, text, name, tmp_path, capsys):
 @pytest.mark.parametrize("text", [rb'{"event": "cut", "a": "\ud800"}', b"[" * 200_000])
 def test_broken_events_of_a_run_are_named(words, text, tmp_path, capsys):
     folder = run_folder(tmp_path)
-    folder.events.write_bytes(text + b"\n" + folder.events.read_bytes())
+    head, rest = folder.events.read_bytes().split(b"\n", 1)
+    folder.events.write_bytes(head + b"\n" + text + b"\n" + rest)
     code, _, err = call(capsys, *words(folder.path))
     assert code == 6
-    assert "events.jsonl:1" in err
+    assert "events.jsonl:2: not an event" in err
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_events_of_another_version_are_refused_with_what_to_do(words, tmp_path, capsys):
+    folder = run_folder(tmp_path)
+    old = folder.events.read_bytes().split(b"\n", 1)[1]
+    folder.events.write_bytes(old)
+    code, _, err = call(capsys, *words(folder.path))
+    assert code == IntegrityError.exit_code
+    way_out = "this version reads 2: use that version to read or resume it"
+    found = "written by fedprune 0.1.0 with events version 1"
+    assert err == f"error: {folder.events}: {found}; {way_out}\n"
+    assert folder.events.read_bytes() == old
+
+
+def test_a_comparison_refuses_one_run_of_another_version(tmp_path, capsys):
+    good, other = (run_folder(tmp_path / name) for name in ("a", "b"))
+    other.events.write_bytes(other.events.read_bytes().split(b"\n", 1)[1])
+    code, _, err = call(capsys, "report", good.path, other.path)
+    assert code == IntegrityError.exit_code
+    assert f"{other.events}: written by fedprune 0.1.0 with events version 1" in err
 
 
 PLANS = {
@@ -109,18 +140,18 @@ def test_a_plan_of_200_000_brackets_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize("width", ["4", None, 1.5, -1, 1e999, True, [4]])
 @pytest.mark.parametrize("command", ["inspect", "report"])
 def test_widths_that_are_no_counts_are_refused(command, width, tmp_path, capsys):
-    cut = CUT | {"widths": {"conv": width}}
-    folder = run_folder(tmp_path, events=(STARTED, cut, FINISHED))
+    folder = run_folder(tmp_path)
+    edit_event(folder.events, "cut", widths={"conv": width})
     code, _, err = call(capsys, command, folder.path)
     assert code == 6
-    assert "'widths' of a 'cut' event" in err
+    assert "events.jsonl:3: 'cut' event, field 'widths.conv': found " in err
 
 
 def test_escapes_in_a_run_never_reach_the_terminal(tmp_path, capsys):
     summary = {"metric": ESCAPES, "rounds": ESCAPES, "seconds": ESCAPES}
     events = (
-        STARTED | {"groups": {ESCAPES: 8}},
-        CUT | {"round": ESCAPES, "blocks": [ESCAPES], "widths": {ESCAPES: 4}},
+        replace(STARTED, groups={ESCAPES: 8}),
+        replace(CUT, blocks=(ESCAPES,), widths={ESCAPES: 4}),
         FINISHED,
     )
     folder = run_folder(tmp_path, events=events, summary=summary, run_id=ESCAPES)
@@ -139,7 +170,11 @@ def test_the_json_of_a_run_keeps_what_it_escapes(tmp_path, capsys):
 
 def test_names_of_100_000_characters_are_shortened(tmp_path, capsys):
     long = "x" * 100_000
-    events = (STARTED | {"groups": {long: 8}}, CUT | {"blocks": [long]}, FINISHED)
+    events = (
+        replace(STARTED, groups={long: 8}),
+        replace(CUT, blocks=(long,)),
+        FINISHED,
+    )
     summary = {"metric": long, "rounds": 2}
     folder = run_folder(tmp_path, events=events, summary=summary, run_id=long)
     for command in ("inspect", "resume"):
@@ -162,21 +197,29 @@ def test_escapes_in_an_error_never_reach_the_terminal(tmp_path, capsys):
         assert call(capsys, *words)[0] == 2
 
 
-EVENTS = {
-    "a round of 2 to the 40": {"event": "client", "round": 1 << 40, "client": "a"},
-    "a round without end": {"event": "client", "round": 1e999, "client": "a"},
-    "blocks of numbers": CUT | {"blocks": [1, None]},
-    "blocks of nothing": CUT | {"blocks": 7},
-    "a phase of lists": {"event": "round", "round": 1, "phase": ["x"]},
-    "votes of text": CUT | {"votes": "x", "kept": 5, "consensus": {"a": 1}},
+FORGED = {
+    "a round of 2 to the 40": ("client", {"round": 1 << 40}, 0),
+    "a round without end": ("client", {"round": 1e999}, 6),
+    "blocks of numbers": ("cut", {"blocks": [1, None]}, 6),
+    "blocks of nothing": ("cut", {"blocks": 7}, 6),
+    "a phase of lists": ("round", {"phase": ["x"]}, 6),
+    "votes of text": ("cut", {"votes": "x", "kept": 5, "consensus": {"a": 1}}, 6),
+    "votes that do not fit": ("cut", {"votes": {"a": [1]}, "consensus": []}, 0),
+    "settings of nothing": ("run_started", {"config": {"task": 7}}, 0),
+    "a warning of lists": ("warning", {"text": ["x"]}, 6),
 }
 
 
-@pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
+@pytest.mark.parametrize(("kind", "change", "code"), FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("command", ["inspect", "report"])
-def test_events_of_any_json_are_shown_or_refused(command, event, tmp_path, capsys):
-    folder = run_folder(tmp_path, events=(STARTED, event, FINISHED))
-    assert call(capsys, command, folder.path)[0] in (0, 6)
+def test_a_forged_event_is_shown_or_refused(
+    command, kind, change, code, tmp_path, capsys
+):
+    folder = run_folder(tmp_path, events=ONE_OF_EACH)
+    edit_event(folder.events, kind, **change)
+    found, _, err = call(capsys, command, folder.path)
+    assert found == code
+    assert ("events.jsonl:" in err) == (code == 6)
 
 
 def test_what_a_report_cannot_show_is_said_in_one_line(tmp_path, capsys, monkeypatch):

@@ -22,7 +22,7 @@ from fedprune.common.models.flat import set_statistics
 from fedprune.common.pruning.trial import mask_units
 from fedprune.common.structure.structure import Structure
 from fedprune.common.task import Task
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import NetworkCut, of_kind, read_events
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.runs.run import run
 
@@ -46,10 +46,8 @@ def measure_votes(folder: Path, settings: Sequence[str] = ()) -> Raw:
     config = load_config(None, [*settings, *places])
     result = run(config)
     events = read_events(result.directory / "events.jsonl")
-    votes = np.asarray(
-        next(event["consensus"] for event in events if event["event"] == "cut"),
-        dtype=np.float64,
-    )
+    first = next(of_kind(events, NetworkCut))
+    votes = np.asarray(first.consensus, dtype=np.float64)
     task = Task(config)
     text = (result.directory / "structure.json").read_bytes()
     structure = Structure.from_json(text)

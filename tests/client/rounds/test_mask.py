@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self, root, **changes):
         changes = {"prune__mask__kind": "unstructured"} | changes
-        changes |= {"prune__mask__steps": 1}
+        changes |= {"prune__mask__end": 1}
         self.task = make_task(**{"prune__mask__density": 0.2} | changes)
         run_spec = make_setting(self.task)
         state = replace(start(self.task, run_spec), cursor=FINAL)

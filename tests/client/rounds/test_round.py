@@ -21,10 +21,12 @@ from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError, IntegrityError, PayloadError
 from fedprune.common.messages import Phase
+from fedprune.common.methods.kinds import CHOICE
+from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import PrunePlan
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
@@ -127,7 +129,7 @@ def test_what_is_sent_and_kept_back_is_what_changed_and_was_owed(tmp_path, monke
     np.testing.assert_allclose(sent + second.residual, total, rtol=2**-8, atol=1e-7)
 
 
-@pytest.mark.parametrize("choice", ["rate", "magnitude"])
+@pytest.mark.parametrize("choice", methods(CHOICE))
 def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choice):
     client = Client(tmp_path, update__choice=choice, update__values="step")
     trained = []
@@ -138,10 +140,11 @@ def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choic
 
     monkeypatch.setattr("fedprune.client.rounds.round.get_weights", remember)
     found = client.decode(client.answer()).delta
-    total, shape = trained[0] - client.work.weights, codec.Layout(client.work.spec)
+    total, layout = trained[0] - client.work.weights, codec.Layout(client.work.spec)
+    bits = codec.value_bits("step")
     wanted = {
-        "rate": sparsify_by_rate(total, 0.25, shape, codec.value_bits("step")),
-        "magnitude": sparsify(total, 0.25),
+        name: sparsify(total, 0.25, one, layout=layout, value_bits=bits)
+        for name, one in methods(CHOICE).items()
     }
     assert wanted["rate"].indices.tolist() != wanted["magnitude"].indices.tolist()
     quantised = codec.quantise_delta(wanted[choice], client.work.spec, "step")

@@ -27,7 +27,7 @@ from fedprune.server.devices import flower_engine as under_test
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.events import EventLog, NetworkDelivered, read_events
 from fedprune.server.runs.loop import collect
 
 
@@ -79,7 +79,7 @@ def test_nodes_are_enrolled_by_the_names_that_they_say(log):
         "a": 9,
     }
     told = read_events(log.path)[-1]
-    assert (told["connected"], told["wanted"]) == (["a", "b"], 2)
+    assert (told.connected, told.wanted) == (("a", "b"), 2)
 
 
 def test_a_node_is_told_how_the_run_deals_its_data(log):
@@ -244,9 +244,9 @@ def test_delivery_tells_of_each_client_what_it_said():
         grid, nodes, b"structure", b"blob", config=run_of(3, rounds__deadline_s=0.3)
     )
     assert rows == [
-        {"client": "a", "bytes_down": 13, "examples": 12, "accuracy": 0.5},
-        {"client": "b", "bytes_down": 13, "reason": "disk full"},
-        {"client": "c", "bytes_down": 13, "reason": "no answer"},
+        NetworkDelivered(client="a", bytes_down=13, examples=12, accuracy=0.5),
+        NetworkDelivered(client="b", bytes_down=13, reason="disk full"),
+        NetworkDelivered(client="c", bytes_down=13, reason="no answer"),
     ]
 
 
@@ -453,10 +453,10 @@ def test_what_a_client_says_of_the_delivery_is_checked_and_can_be_logged(
         grid, {"a": 1, "b": 2}, b"", b"", config=run_of(3, rounds__deadline_s=5)
     )
     for row in (first, second):
-        log.write("delivered", **row)
-    assert first["accuracy"] == 0.5
-    assert why in second["reason"]
-    assert [e["client"] for e in read_events(log.path)] == ["a", "b"]
+        log.write(row)
+    assert first.accuracy == 0.5
+    assert why in second.reason
+    assert [e.client for e in read_events(log.path)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("reply", [lambda *_: Trap(), None, like(None), RecordDict()])
@@ -470,11 +470,11 @@ def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
         TrapGrid(table, names(table), trapped), {"a": 1, "b": 2}, b"", b"",
         config=run_of(3, rounds__deadline_s=5),
     )  # fmt: skip
-    assert "reason" not in rows[0]
-    assert rows[1]["reason"].isprintable()
+    assert rows[0].reason == ""
+    assert rows[1].reason.isprintable()
     found = enrol(TrapGrid(table, names(table), trapped), run_of(1), log)
     assert nodes_of(found) == {"a": 1}
-    (said,) = read_events(log.path)[-1]["refused"]
+    (said,) = read_events(log.path)[-1].refused
     assert said.startswith("node 2: ")
     assert said.isprintable()
 

@@ -1,9 +1,11 @@
 """Figures for Prometheus: those of the run's events, and nothing before the first."""
 
 import pytest
+from helpers.some_events import CLIENT, CUT, ROUND, at
 
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.devices.superlink import CURRENT
+from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
 
@@ -26,18 +28,20 @@ def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
     folder = RunFolder.create(tmp_path, "x")
     write_json_atomic(tmp_path / CURRENT, {"number": 1, "folder": str(folder.path)})
     with EventLog(folder.events) as log:
-        for number, status in ((1, "accepted"), (2, "refused")):
-            log.write("client", round=number, client="a", status=status)
-            log.write("client", round=number, client="b", status="late")
+        for number, status in ((1, Status.ACCEPTED), (2, Status.REFUSED)):
+            log.write(at(CLIENT, number, status=status))
+            log.write(at(CLIENT, number, client="b", status=Status.LATE))
+            figures = {"bytes_up": 10 * number, "bytes_down": 7}
             log.write(
-                "round",
-                round=number,
-                bytes_up=10 * number,
-                bytes_down=7,
-                density=1.0 / number,
-                validation_accuracy=None,
+                at(
+                    ROUND,
+                    number,
+                    **figures,
+                    density=1.0 / number,
+                    validation_accuracy=None,
+                )
             )
-        log.write("cut", round=2)
+        log.write(at(CUT, 2))
     lines = told(tmp_path).splitlines()
     for line in (
         "fedprune_rounds_total 2.0",
@@ -47,7 +51,11 @@ def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
         'fedprune_answers_total{of="late"} 2.0',
         "fedprune_bytes_up_total 30.0",
         "fedprune_bytes_down_total 14.0",
+        'fedprune_answers_total{of="failed"} 0.0',
         "fedprune_density 0.5",
+        "fedprune_channel_density 0.5",
+        "fedprune_validation_loss 1.5",
+        "fedprune_seconds 1.5",
         "fedprune_running 0.0",
     ):
         assert line in lines

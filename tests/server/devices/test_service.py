@@ -7,7 +7,7 @@ import pytest
 from fedprune.common.errors import FedPruneError
 from fedprune.server.devices import service
 from fedprune.server.devices.service import Service
-from fedprune.server.devices.status import Follower
+from fedprune.server.runs.events import Follower
 from fedprune.server.runs.folder import RunFolder
 
 
@@ -28,7 +28,7 @@ def follow(tmp_path):
     def start(running):
         link = SimpleNamespace(state=tmp_path, running=running)
         made = Service(link, metrics="", quiet=True)
-        return made._follow(folder, Follower(folder), 7)
+        return made._follow(folder, Follower(folder.events), 7)
 
     return start
 

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from helpers.some_events import CLIENT, ROUND, STARTED, write_all
 
-from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.server.devices.status import lines, survey
 from fedprune.server.devices.superlink import Link, live_link
+from fedprune.server.runs.events import EventLog, describe
+from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 
 RUN = {"run-id": "7", "status": "running", "elapsed": 61.5}
@@ -37,6 +40,37 @@ def test_clients_have_names_and_the_newest_run_its_folder(link):
         "client edge-01: online",
         "client node 2: offline",
     ]
+
+
+def current(link, events):
+    """Make a folder with these events that of the run started last."""
+    folder = RunFolder.create(link.state)
+    with EventLog(folder.events) as log:
+        write_all(log, events)
+    about = {"number": 7, "folder": str(folder.path)}
+    (link.state / "current.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_the_newest_run_shows_its_last_event_that_has_a_line(link):
+    current(link, (STARTED, ROUND, CLIENT))
+    first, second, *_ = lines(survey(link))
+    assert first.startswith("run 7: running")
+    assert second == f"  {describe(ROUND)}"
+
+
+def test_events_of_another_version_are_refused_with_what_to_do(
+    link, capsys, monkeypatch
+):
+    folder = current(link, (STARTED, ROUND))
+    folder.events.write_bytes(folder.events.read_bytes().split(b"\n", 1)[1])
+    monkeypatch.setattr("fedprune.server.devices.superlink.live_link", lambda _: link)
+    words = ["status", "--state", str(link.state)]
+    assert run_command_line(words) == IntegrityError.exit_code
+    assert capsys.readouterr().err == (
+        f"error: {folder.events}: written by fedprune 0.1.0 with events version 1; "
+        "this version reads 2: use that version to read or resume it\n"
+    )
 
 
 def test_a_server_that_has_had_no_run_shows_none(link):

@@ -16,9 +16,8 @@ from fedprune.common.errors import (
     RoundError,
 )
 from fedprune.server.devices.service import _outcome
-from fedprune.server.devices.status import Follower, describe
 from fedprune.server.devices.superlink import Link, open_link, parse_address
-from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events import RunFailed
 from fedprune.server.runs.folder import RunFolder
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
@@ -171,62 +170,15 @@ def test_addresses_of_both_kinds_are_read():
     assert parse_address("--listen", "[::1]:80") == ("::1", 80)
 
 
-def test_a_follower_gives_each_whole_line_once(tmp_path):
-    folder = RunFolder.create(tmp_path, "x")
-    follower = Follower(folder)
-    assert list(follower.new()) == []
-    with EventLog(folder.events) as log:
-        log.write("warning", text="one")
-        assert [e["text"] for e in follower.new()] == ["one"]
-        log.write("warning", text="two")
-    with folder.events.open("a") as file:
-        file.write('{"event": "half')
-    assert [e["text"] for e in follower.new()] == ["two"]
-    assert list(follower.new()) == []
-
-
-def test_events_are_told_in_one_line():
-    assert "2/3 clients: a, b" in describe(
-        {"event": "waiting", "connected": ["a", "b"], "wanted": 3}
-    )
-    said = {"connected": [], "wanted": 3, "refused": ["node 7: no key", "node 8: x"]}
-    assert describe({"event": "waiting", **said}).endswith(
-        "; refused: node 7: no key, node 8: x"
-    )
-    refused = {"event": "client", "status": "refused", "reason": "refused update of a"}
-    assert describe(refused) == "refused update of a"
-    assert describe({"event": "client", "status": "accepted", "reason": ""}) == ""
-
-
-@pytest.mark.parametrize(
-    "kind", ["waiting", "round", "cut", "client", "delivered", "warning", "rollback"]
-)
-def test_an_event_that_lacks_everything_or_writes_escapes_is_one_printable_line(kind):
-    hostile = "\x1b[2J\nround 99: accuracy 0.999"
-    names = ("connected", "round", "phase", "client", "reason", "text", "params")
-    for event in ({}, dict.fromkeys(names, hostile), dict.fromkeys(names, b"\x1b")):
-        line = describe({"event": kind, **event})
-        assert line
-        assert line.isprintable()
-
-
-def test_a_line_that_is_no_event_is_refused_where_a_run_is_followed(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.events.write_bytes(b'{"event": "resumed"}\n[1]\n')
-    follower = Follower(folder)
-    with pytest.raises(IntegrityError, match="not an event"):
-        list(follower.new())
-
-
 def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
     folder = RunFolder(Path(tmp_path))
-    event = {"event": "run_failed", "text": "1 of 3 clients", "exit_code": 4}
+    event = RunFailed(text="1 of 3 clients", exit_code=4)
     with pytest.raises(RoundError, match="1 of 3 clients; resume with"):
         _outcome(folder, event)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, IntegrityError])
 def test_what_a_resume_cannot_mend_is_said_without_one(tmp_path, kind):
-    event = {"event": "run_failed", "text": "no", "exit_code": kind.exit_code}
+    event = RunFailed(text="no", exit_code=kind.exit_code)
     with pytest.raises(kind, match=r"^no$"):
         _outcome(RunFolder(tmp_path), event)

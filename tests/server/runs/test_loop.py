@@ -9,7 +9,15 @@ from fedprune.common.errors import RoundError, StructureError
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.checkpoint import Checkpoints
-from fedprune.server.runs.events import EventLog, read_events
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    EventLog,
+    NetworkCut,
+    RoundFinished,
+    WarningGiven,
+    of_kind,
+    read_events,
+)
 from fedprune.server.runs.loop import RunContext, drive
 from fedprune.server.runs.trying import cut_check
 from fedprune.simulations.engines.engines import InProcessEngine
@@ -53,15 +61,15 @@ def drive_small(folder, failures):
 def test_bytes_of_a_failed_cohort_are_counted_with_the_round_that_followed(tmp_path):
     calm, quiet = drive_small(tmp_path / "calm", 0)
     state, events = drive_small(tmp_path / "faulty", 1)
-    first = next(e for e in events if e["event"] == "round")
-    clients = [e for e in events if e["event"] == "client" and e["round"] == 1]
+    first = next(of_kind(events, RoundFinished))
+    clients = [e for e in of_kind(events, ClientAnswered) if e.round == 1]
     assert len(clients) == 2 * 4
-    assert first["bytes_down"] == sum(e["bytes_down"] for e in clients)
-    assert first["bytes_up"] == sum(e["bytes_up"] for e in clients)
+    assert first.bytes_down == sum(e.bytes_down for e in clients)
+    assert first.bytes_up == sum(e.bytes_up for e in clients)
     assert state.totals.bytes_down > calm.totals.bytes_down
     assert state.totals.refused == 4
-    rounds = [e for e in quiet if e["event"] == "round"]
-    assert calm.totals.bytes_up == sum(e["bytes_up"] for e in rounds)
+    rounds = of_kind(quiet, RoundFinished)
+    assert calm.totals.bytes_up == sum(e.bytes_up for e in rounds)
 
 
 def test_a_round_that_fails_with_every_cohort_ends_the_run_and_keeps_the_state(
@@ -70,8 +78,8 @@ def test_a_round_that_fails_with_every_cohort_ends_the_run_and_keeps_the_state(
     with pytest.raises(RoundError, match="spoilt"):
         drive_small(tmp_path, 3)
     events = read_events(tmp_path / "events.jsonl")
-    assert [e["round"] for e in events if e["event"] == "warning"] == [1, 1, 1]
-    assert not [e for e in events if e["event"] == "round"]
+    assert [e.round for e in of_kind(events, WarningGiven)] == [1, 1, 1]
+    assert not list(of_kind(events, RoundFinished))
 
 
 def drive_cuts(folder, check):
@@ -105,11 +113,8 @@ def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
 
     with_check = drive_cuts(tmp_path / "tried", check)
     without = drive_cuts(tmp_path / "untried", None)
-    cuts = [
-        event["widths"]
-        for event in read_events(tmp_path / "tried" / "events.jsonl")
-        if event["event"] == "cut"
-    ]
+    events = read_events(tmp_path / "tried" / "events.jsonl")
+    cuts = [event.widths for event in of_kind(events, NetworkCut)]
     assert [tiny_structure().widths(keep) for keep in tried] == cuts
     assert cuts
     assert with_check.weights.tobytes() == without.weights.tobytes()
@@ -125,12 +130,12 @@ def test_a_cut_that_is_refused_is_no_state_and_the_run_goes_on_from_before(tmp_p
     with pytest.raises(StructureError, match="'conv1' is not exact"):
         drive_cuts(tmp_path / "refused", refuse)
     events = read_events(tmp_path / "refused" / "events.jsonl")
-    assert not [event for event in events if event["event"] == "cut"]
+    assert not list(of_kind(events, NetworkCut))
     checkpoints = Checkpoints(tmp_path / "refused" / "checkpoints", "main", "x")
     before = checkpoints.restore().state
     assert before is not None
     assert before.keep.all()
-    answers = [e["round"] for e in events if e["event"] == "client"]
+    answers = [e.round for e in of_kind(events, ClientAnswered)]
     assert answers.count(before.round + 1) == 4, "the round's answers are told all same"
     found = drive_cuts(tmp_path / "refused", None)
     wanted = drive_cuts(tmp_path / "calm", None)
@@ -163,7 +168,7 @@ def test_a_cut_that_nobody_voted_for_says_what_it_went_by(tmp_path):
             evaluate=None,
         )
         drive(start(task, run_spec), context)
-    said = [e["text"] for e in read_events(log.path) if e["event"] == "warning"]
+    said = [e.text for e in of_kind(read_events(log.path), WarningGiven)]
     assert any("no client scored" in text and "'taylor'" in text for text in said)
 
 

@@ -1,17 +1,20 @@
 """What should be known beside the figures of a run."""
 
+from dataclasses import replace
+
+from helpers.some_events import CLIENT, WARNING
+
+from fedprune.server.rounds.records import Status
 from fedprune.server.runs.remarks import remarks_of
 
 
 def client(name, status="accepted", run="main"):
     reason = "" if status == "accepted" else f"client {name} failed: NaN"
-    fields = {"client": name, "status": status, "reason": reason, "run": run}
-    return {"event": "client", "round": 1, **fields}
+    return replace(CLIENT, client=name, status=Status(status), reason=reason, run=run)
 
 
 def test_each_warning_is_told_once():
-    event = {"event": "warning", "text": "look"}
-    assert remarks_of([event, client("a"), event]) == ["look"]
+    assert remarks_of([WARNING, client("a"), WARNING]) == ["look"]
 
 
 def test_clients_that_seldom_or_never_counted_are_named_with_a_reason():

@@ -1,10 +1,12 @@
 """Inspection: a run, a model, a plan, and what is none of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.some_events import CUT, ROLLBACK, ROUND, STARTED, at
 
 from fedprune.common.artifacts import write_model_file, write_plan_file
 from fedprune.common.errors import ConfigError, IntegrityError
@@ -19,15 +21,11 @@ from fedprune.simulations.inspection.artifacts import inspect_path, render
 def started(base):
     folder = RunFolder.create(base, "a")
     with EventLog(folder.events) as log:
-        log.write(
-            "run_started", params_dense=1000, flops_dense=5000, groups={"x": 8, "y": 4}
-        )
-        log.write(
-            "round", run="main", round=1, bytes_up=300, bytes_down=2_000, accuracy=0.5
-        )
+        log.write(replace(STARTED, groups={"x": 8, "y": 4}))
+        log.write(at(ROUND, 1, bytes_up=300))
         for widths in ({"x": 6, "y": 4}, {"x": 2, "y": 2}):
-            log.write("cut", round=1, widths=widths, params=700, density=0.7)
-        log.write("rollback", round=1)
+            log.write(at(CUT, 1, widths=widths, params=700, density=0.7))
+        log.write(at(ROLLBACK, 1))
     return folder
 
 

@@ -5,15 +5,28 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from helpers.some_events import (
+    CLIENT,
+    CUT,
+    ROLLBACK,
+    ROUND,
+    STARTED,
+    WARNING,
+    at,
+    refused,
+)
 
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.messages import Phase
 from fedprune.common.system.atomic import write_json_atomic
-from fedprune.server.runs.events import EventLog
+from fedprune.server.rounds.records import Status
+from fedprune.server.runs.events import EventLog, NetworkCut, RoundFinished, RunFinished
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.report import write_report
 from fedprune.simulations.report.data import read_run
@@ -28,8 +41,9 @@ CUT_AT = (5, 9, 13, 17)
 
 def phase_of(number):
     if number <= 3:
-        return "warmup"
-    return "finetune" if (number - 1) % 4 in (1, 2) or number > 17 else "sparsify"
+        return Phase.WARMUP
+    tuning = (number - 1) % 4 in (1, 2) or number > 17
+    return Phase.FINETUNE if tuning else Phase.SPARSIFY
 
 
 def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0):
@@ -48,22 +62,24 @@ def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0
     names = [f"client-{place:03d}" for place in range(clients)]
     with EventLog(folder.events) as log:
         log.write(
-            "run_started",
-            run_id=folder.run_id,
-            config={
-                "task": {"model": "small-resnet", "data": "digits"},
-                "update": {"update_density": 0.05 * (seed + 1)},
-            },
-            clients=clients,
-            client_examples=dict.fromkeys(names, 120),
-            params_dense=DENSE,
-            flops_dense=FLOPS,
-            groups=GROUPS,
+            replace(
+                STARTED,
+                run_id=folder.run_id,
+                config={
+                    "task": {"model": "small-resnet", "data": "digits"},
+                    "update": {"update_density": 0.05 * (seed + 1)},
+                },
+                clients=clients,
+                client_examples=dict.fromkeys(names, 120),
+                params_dense=DENSE,
+                flops_dense=FLOPS,
+                groups=GROUPS,
+            )
         )
         for number in range(1, upto + 1):
             a_round(log, number, names, rng)
         if finished:
-            log.write("run_finished", summary=summary(seed))
+            log.write(RunFinished(summary=summary(seed)))
     if finished:
         write_json_atomic(folder.summary, summary(seed))
     return folder
@@ -79,66 +95,63 @@ def a_round(log, number, names, rng):
         learned = 1 - math.exp(-(number - 1) / 3.2)
         dip = 0.10 * sum(number == at + 1 for at in CUT_AT) if run == "main" else 0
         log.write(
-            "round",
-            run=run,
-            round=number,
-            rounds=ROUNDS,
-            cycle=cuts + 1,
-            phase=phase_of(number) if run == "main" else "warmup",
-            loss=2.3 * (1 - learned) + 0.1,
-            accuracy=0.10 + 0.86 * learned - dip + 0.008 * rng.standard_normal(),
-            validation_loss=2.3 * (1 - learned) + 0.15,
-            validation_accuracy=0.10 + 0.85 * learned - dip,
-            density=share,
-            params=round(DENSE * share),
-            flops=round(FLOPS * share**0.9),
-            channel_density=share**0.5,
-            bytes_up=up,
-            bytes_down=round(len(names) * DENSE * share * 1.1),
-            bytes_fixed=len(names) * 310,
-            bytes_simulation=90_000,
-            asked=len(names),
-            accepted=len(names) - 1,
-            refused=1,
-            failed=0,
-            zero_share=0.12 * (phase_of(number) == "sparsify") + 0.01,
-            seconds=1.5,
+            RoundFinished(
+                run=run,
+                round=number,
+                rounds=ROUNDS,
+                cycle=cuts + 1,
+                phase=phase_of(number) if run == "main" else Phase.WARMUP,
+                loss=2.3 * (1 - learned) + 0.1,
+                accuracy=0.10 + 0.86 * learned - dip + 0.008 * rng.standard_normal(),
+                validation_loss=2.3 * (1 - learned) + 0.15,
+                validation_accuracy=0.10 + 0.85 * learned - dip,
+                density=share,
+                params=round(DENSE * share),
+                flops=round(FLOPS * share**0.9),
+                channel_density=share**0.5,
+                bytes_up=up,
+                bytes_down=round(len(names) * DENSE * share * 1.1),
+                bytes_fixed=len(names) * 310,
+                bytes_simulation=90_000,
+                asked=len(names),
+                accepted=len(names) - 1,
+                refused=1,
+                failed=0,
+                zero_share=0.12 * (phase_of(number) == "sparsify") + 0.01,
+                seconds=1.5,
+            )
         )
     if number in CUT_AT:
         a_cut(log, CUT_AT.index(number), number, names, rng)
     if number == 15:
-        log.write(
-            "rollback", round=number, cycle=3, loss_before=0.4, loss_after=0.7, step=0.2
-        )
+        log.write(at(ROLLBACK, number, cycle=3))
         a_cut(log, 2, number, names, rng)
 
 
 def a_client(log, run, number, name, share, rng):
     up = round(4 * DENSE) if run == "control" else round(3600 * share + 310)
     draw = rng.random()
-    status, reason = "accepted", ""
+    status, reason = Status.ACCEPTED, ""
     if draw < 0.03:
-        status = "refused"
+        status = Status.REFUSED
         reason = "layer 'c2.weight' field 'val': 12 non-finite values (code NON_FINITE)"
     elif draw < 0.05:
-        status, reason = "late", "no answer within 600 s"
+        status, reason = Status.LATE, "no answer within 600 s"
     elif draw < 0.06:
-        status, reason = "failed", "RuntimeError: <out of memory>"
+        status, reason = Status.FAILED, "RuntimeError: <out of memory>"
     elif draw < 0.10:
         return 0
     log.write(
-        "client",
-        run=run,
-        round=number,
-        client=name,
-        status=status,
-        reason=reason,
-        bytes_up=up,
-        bytes_down=round(DENSE * share),
-        num_examples=120,
-        norm=1.0,
-        loss=0.5,
-        seconds=0.3,
+        at(
+            CLIENT,
+            number,
+            run=run,
+            client=name,
+            status=status,
+            reason=reason,
+            bytes_up=up,
+            bytes_down=round(DENSE * share),
+        )
     )
     return up
 
@@ -153,18 +166,23 @@ def a_cut(log, place, number, names, rng):
         kept[start + np.argsort(-truth[start : start + width])[:keep]] = 1
         start += width
     log.write(
-        "cut",
-        round=number,
-        cycle=place + 1,
-        widths=dict(zip(GROUPS, WIDTHS[place], strict=True)),
-        params=round(DENSE * DENSITY[place]),
-        flops=round(FLOPS * DENSITY[place] ** 0.9),
-        density=DENSITY[place],
-        channel_density=DENSITY[place] ** 0.5,
-        step=0.3,
-        votes={name: np.round(vote, 4) for name, vote in votes.items()},
-        consensus=np.round(truth, 4),
-        kept=kept,
+        NetworkCut(
+            run="main",
+            round=number,
+            cycle=place + 1,
+            widths=dict(zip(GROUPS, WIDTHS[place], strict=True)),
+            blocks=(),
+            params=round(DENSE * DENSITY[place]),
+            flops=round(FLOPS * DENSITY[place] ** 0.9),
+            density=DENSITY[place],
+            channel_density=DENSITY[place] ** 0.5,
+            step=0.3,
+            votes={name: np.round(vote, 4) for name, vote in votes.items()},
+            consensus=np.round(truth, 4),
+            kept=kept,
+            zero_share=None,
+            accuracy_before=None,
+        )
     )
 
 
@@ -302,27 +320,29 @@ def test_every_string_of_a_run_is_escaped(tmp_path):
     folder.config.write_text(evil)
     with EventLog(folder.events) as log:
         log.write(
-            "run_started",
-            run_id=evil,
-            config={"task": {"model": evil}},
-            clients=1,
-            client_examples={evil: 3},
-            params_dense=10,
-            flops_dense=10,
-            groups={evil: 3, "_x": 2},
+            replace(
+                STARTED,
+                run_id=evil,
+                config={"task": {"model": evil}},
+                client_examples={evil: 3},
+                groups={evil: 3, "_x": 2},
+                graph=evil,
+            )
         )
-        log.write("warning", text=evil)
+        log.write(replace(WARNING, text=evil))
+        log.write(refused(evil, evil))
+        log.write(at(ROUND, 1))
+        scores = (1.0, 2.0, 3.0, 4.0, 5.0)
         log.write(
-            "client", run="main", round=1, client=evil, status="refused", reason=evil
-        )
-        log.write("round", run="main", round=1, phase=evil, accuracy=0.5, bytes_up=9)
-        log.write(
-            "cut",
-            round=1,
-            widths={evil: 2, "_x": 1},
-            votes={evil: [1, 2, 3, 4, 5]},
-            consensus=[1, 2, 3, 4, 5],
-            kept=[0, 1, 1, 0, 1],
+            at(
+                CUT,
+                1,
+                widths={evil: 2, "_x": 1},
+                blocks=(evil,),
+                votes={evil: scores},
+                consensus=scores,
+                kept=(0, 1, 1, 0, 1),
+            )
         )
     text = write_report([folder.path]).read_text(encoding="utf-8")
     assert "<script" not in text
@@ -344,8 +364,9 @@ def test_a_run_killed_before_its_first_event_has_a_report(tmp_path):
 
 
 def test_a_refused_update_is_listed_with_client_round_and_reason(run, page):
-    event = next(e for e in read_run(run.path).of("client") if e["status"] == "refused")
-    row = rf'<th scope="row">{event["client"]}</th><td>{event["round"]}</td>'
+    answers = read_run(run.path).answers()
+    event = next(e for e in answers if e.status is Status.REFUSED)
+    row = rf'<th scope="row">{event.client}</th><td>{event.round}</td>'
     assert re.search(row, page)
     assert "12 non-finite values (code NON_FINITE)" in page
 
@@ -354,8 +375,8 @@ def test_accuracy_of_a_broadcast_stands_at_the_bytes_sent_before_it(run):
     data = read_run(run.path)
     curve, rounds = data.curve(), data.rounds()
     assert (curve[0].rounds, curve[0].bytes_up) == (0, 0)
-    assert curve[2].bytes_up == rounds[0]["bytes_up"] + rounds[1]["bytes_up"]
-    assert curve[2].accuracy == rounds[2]["accuracy"]
+    assert curve[2].bytes_up == rounds[0].bytes_up + rounds[1].bytes_up
+    assert curve[2].accuracy == rounds[2].accuracy
     assert curve[-1].rounds == ROUNDS
     assert curve[-1].accuracy == summary(0)["accuracy_final"]
 
@@ -363,7 +384,7 @@ def test_accuracy_of_a_broadcast_stands_at_the_bytes_sent_before_it(run):
 def test_without_test_accuracy_the_curve_is_that_of_validation(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
-        log.write("round", round=1, accuracy=None, validation_accuracy=0.25, bytes_up=1)
+        log.write(replace(ROUND, accuracy=None, validation_accuracy=0.25))
     assert [point.accuracy for point in read_run(folder.path).curve()] == [0.25]
 
 
@@ -377,18 +398,12 @@ def test_a_rollback_undoes_the_last_standing_cut_and_the_next_starts_before_it(r
 def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
-        log.write("run_started", groups={"x": 2})
-        log.write("round", round=1, accuracy=0.5, bytes_up=1, phase="sparsify")
-        for kept in ([0, 1], [1]):
-            log.write(
-                "cut",
-                round=1,
-                density=0.5,
-                widths={"x": 1},
-                votes={"a": [1.0] * len(kept)},
-                consensus=[1.0] * len(kept),
-                kept=kept,
-            )
+        log.write(replace(STARTED, groups={"x": 2}))
+        log.write(at(ROUND, 1))
+        for kept in ((0, 1), (1,)):
+            scores = (1.0,) * len(kept)
+            changes = {"votes": {"a": scores}, "consensus": scores, "kept": kept}
+            log.write(at(CUT, 1, widths={"x": 1}, **changes))
     assert [cut.stands for cut in read_run(folder.path).cuts] == [True, False]
     text = write_report([folder.path]).read_text(encoding="utf-8")
     assert "cut 1<" in text
@@ -398,22 +413,22 @@ def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
 def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
     data = read_run(a_run(tmp_path, upto=7, finished=False).path)
     assert not data.finished
-    assert data.summary["bytes_up"] == sum(e["bytes_up"] for e in data.rounds())
+    assert data.summary["bytes_up"] == sum(e.bytes_up for e in data.rounds())
     assert data.summary["params_final"] == round(DENSE * DENSITY[0])
     assert data.summary["cuts"] == 1
-    assert data.summary["accuracy_final"] == data.rounds()[-1]["accuracy"]
+    assert data.summary["accuracy_final"] == data.rounds()[-1].accuracy
     assert len(data.curve()) == 7
 
 
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
-        log.write("round", run="control", round=1, bytes_up=100)
-        log.write("round", run="main", round=1, bytes_up=10)
-        log.write("round", run="main", round=2, bytes_up=10)
+        log.write(at(ROUND, 1, run="control", bytes_up=100))
+        log.write(at(ROUND, 1, bytes_up=10))
+        log.write(at(ROUND, 2, bytes_up=10))
     assert "bytes_up_control" not in read_run(folder.path).summary
     with EventLog(folder.events) as log:
-        log.write("round", run="control", round=2, bytes_up=100)
+        log.write(at(ROUND, 2, run="control", bytes_up=100))
     assert read_run(folder.path).summary["bytes_up_control"] == 200
 
 

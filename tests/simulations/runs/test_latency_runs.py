@@ -14,6 +14,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.pruning import latency
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.devices.service import new_folder
+from fedprune.server.runs.events import RoundFinished
 from fedprune.server.runs.folder import RunFolder
 
 EXAMPLES = make_examples(96)
@@ -50,7 +51,7 @@ class Death:
     rounds = 0
 
     def on_event(self, event):
-        self.rounds += event["event"] == "round"
+        self.rounds += isinstance(event, RoundFinished)
         if self.rounds == 3:
             raise Killed
 

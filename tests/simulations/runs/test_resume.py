@@ -3,16 +3,19 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers.some_events import STARTED
 from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
 
 from fedprune import simulate
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.server.runs.events import EventLog, RoundFinished, WarningGiven, of_kind
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import check_unchanged, try_network
 from fedprune.simulations.cli import run_command_line
@@ -64,12 +67,12 @@ class Listener:
 
     def on_event(self, event):
         self.events.append(event)
-        if sum(e["event"] == "round" for e in self.events) == self.rounds > 0:
+        if len(list(of_kind(self.events, RoundFinished))) == self.rounds > 0:
             raise Killed
 
     @property
     def warnings(self):
-        return [event for event in self.events if event["event"] == "warning"]
+        return list(of_kind(self.events, WarningGiven))
 
 
 def stopped(base, rounds, **changes):
@@ -205,8 +208,8 @@ def test_a_server_refuses_another_network_too(tmp_path, factory):
         for task in (make_task(), make_task(factory))
     )
     check_unchanged(folder, now)  # nothing has started yet
-    event = {"event": "run_started", "graph": before.graph}
-    folder.events.write_text(json.dumps(event) + "\n")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, graph=before.graph))
     folder.structure.write_bytes(before.structure.to_json())
     check_unchanged(folder, before)
     with pytest.raises(IntegrityError, match=re.escape(NETWORK)):
@@ -216,7 +219,7 @@ def test_a_server_refuses_another_network_too(tmp_path, factory):
         check_unchanged(folder, before)
     (folder.checkpoints / "main-round-00001.safetensors").touch()
     folder.events.unlink()
-    lacks = r"it lacks 'graph' in events\.jsonl, structure\.json"
+    lacks = r"it lacks 'run_started' in events\.jsonl, structure\.json"
     with pytest.raises(IntegrityError, match=lacks):
         check_unchanged(folder, before)
 
@@ -273,12 +276,12 @@ def test_lost_residuals_are_said_with_the_clients_they_were_of(folder, harm):
     for path in residuals(folder):
         harm(path)
     warnings = goes_on(folder)
-    clients = [name for warning in warnings for name in warning["clients"]]
+    clients = [name for warning in warnings for name in warning.clients]
     assert clients
     assert set(clients) <= took_part
     assert len(set(clients)) == len(clients), "each is said once"
-    assert "residuals are missing or damaged, of client-" in warnings[0]["text"]
-    assert warnings[0]["clients"][0] in warnings[0]["text"]
+    assert "residuals are missing or damaged, of client-" in warnings[0].text
+    assert warnings[0].clients[0] in warnings[0].text
     written = (folder / "events.jsonl").read_text(encoding="utf-8")
     assert "residuals are missing or damaged" in written
 

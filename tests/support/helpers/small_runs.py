@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from fedprune.server.runs.events import read_events
+from fedprune.server.runs.events import of_kind, read_events
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.run import RunResult
 
@@ -85,9 +85,7 @@ def as_assignments(settings) -> list[str]:
 
 def events(directory, kind):
     """Return the events of one kind, in order."""
-    return [
-        e for e in read_events(Path(directory) / "events.jsonl") if e["event"] == kind
-    ]
+    return list(of_kind(read_events(Path(directory) / "events.jsonl"), kind))
 
 
 def figures(summary):

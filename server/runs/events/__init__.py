@@ -1,0 +1,65 @@
+"""What happened in a run, one JSON object a line: the source of report and tables.
+
+``kinds`` has one dataclass a kind of event, ``codec`` reads and writes all of them,
+``log`` is the file, ``render`` tells an event in one line.
+"""
+
+from fedprune.server.runs.events.kinds import (
+    CONTROL,
+    MAIN,
+    ClientAnswered,
+    ClientsConnected,
+    CutRolledBack,
+    Event,
+    MaskChosen,
+    NetworkCut,
+    NetworkDelivered,
+    OfRound,
+    RoundFinished,
+    RunFailed,
+    RunFinished,
+    RunName,
+    RunResumed,
+    RunStarted,
+    WarningGiven,
+    of_kind,
+    of_run,
+)
+from fedprune.server.runs.events.log import (
+    EventLog,
+    Follower,
+    has_started,
+    read_events,
+)
+from fedprune.server.runs.events.metrics_csv import COLUMNS, write_metrics_csv
+from fedprune.server.runs.events.render import describe, human_bytes
+
+__all__ = [
+    "COLUMNS",
+    "CONTROL",
+    "MAIN",
+    "ClientAnswered",
+    "ClientsConnected",
+    "CutRolledBack",
+    "Event",
+    "EventLog",
+    "Follower",
+    "MaskChosen",
+    "NetworkCut",
+    "NetworkDelivered",
+    "OfRound",
+    "RoundFinished",
+    "RunFailed",
+    "RunFinished",
+    "RunName",
+    "RunResumed",
+    "RunStarted",
+    "WarningGiven",
+    "describe",
+    "has_started",
+    "human_bytes",
+    "of_kind",
+    "of_run",
+    "read_events",
+    "write_metrics_csv",
+]

@@ -1,0 +1,342 @@
+"""The events of a run: one frozen dataclass a kind, its fields as they are on disk.
+
+The annotations are the format: ``codec.py`` reads and writes every kind by them.  A
+``float`` is finite; ``float | None`` is None where nothing was measured.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+
+from fedprune.common.messages import Phase
+from fedprune.server.rounds.records import Status
+
+RunName: TypeAlias = Literal["main", "control"]
+MAIN: Final = "main"
+CONTROL: Final = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Bounds of a number, both included.
+
+    Attributes:
+        least: The smallest one.
+        most: The greatest one; None = no bound.
+    """
+
+    least: float
+    most: float | None = None
+
+
+Count: TypeAlias = Annotated[int, Within(0)]
+Share: TypeAlias = Annotated[float, Within(0, 1)]
+Seconds: TypeAlias = Annotated[float, Within(0)]
+Bit: TypeAlias = Annotated[int, Within(0, 1)]
+Settings: TypeAlias = Mapping[str, object]  # any JSON object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfRound(Event):
+    """An event of a round: a resume before that round drops it.
+
+    Attributes:
+        run: The federation, or the dense FedAvg beside it.
+        round: Number of the round, from 1; 0 = before the first.
+    """
+
+    run: RunName
+    round: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run has started.
+
+    Attributes:
+        run_id: Its name.
+        directory: Its folder, as it was called then.
+        config: Its configuration, all keys.
+        clients: Number of clients.
+        client_examples: Client id -> training examples; None where clients are
+            devices, which have not come yet.
+        params_dense: Parameters of the uncut network.
+        flops_dense: FLOPs of one example in it.
+        groups: Name of each pruning group -> its channels in the uncut network.
+        graph: Name of what the network computes, but for its weights.
+    """
+
+    run_id: str
+    directory: str
+    config: Settings
+    clients: Count
+    client_examples: Mapping[str, Count] | None
+    params_dense: Count
+    flops_dense: Count
+    groups: Mapping[str, Count]
+    graph: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """A stopped run goes on from its last checkpoint.
+
+    Attributes:
+        run_id: Its name.
+        directory: Its folder, as it is called now.
+    """
+
+    run_id: str
+    directory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    """A run has come to its end.
+
+    Attributes:
+        summary: The figures of ``summary.json``.
+    """
+
+    summary: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(Event):
+    """A run of devices has ended with an error.
+
+    Attributes:
+        text: What the error says.
+        exit_code: The exit code of its class (``fedprune.common.errors``).
+    """
+
+    text: str
+    exit_code: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientsConnected(Event):
+    """More clients of a run of devices have connected, or were refused.
+
+    Attributes:
+        connected: Ids of those that are there, in order.
+        wanted: How many the run waits for.
+        refused: Why a node was refused, one line each.
+    """
+
+    connected: tuple[str, ...]
+    wanted: Count
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDelivered(Event):
+    """A device was sent the network that its run ended with.
+
+    Attributes:
+        client: Its id.
+        bytes_down: Length of the message.
+        examples: Examples that it measured the network on; None if it did not.
+        accuracy: What the network scored there; None if it did not say.
+        reason: Why it could not take the network; empty if it could.
+    """
+
+    client: str
+    bytes_down: Count
+    examples: Count | None = None
+    accuracy: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientAnswered(OfRound):
+    """What became of a client that was asked in a round.
+
+    Attributes:
+        client: Its id.
+        status: What became of it.
+        reason: Why it was not accepted, one line; empty if it was.
+        bytes_up: Length of its answer, 0 if none came.
+        bytes_down: Length of the message that it was sent.
+        num_examples: Its weight in the mean.
+        norm: L2 norm of its delta, as it came.
+        factor: What the delta was multiplied by.
+        loss: Its mean training loss.
+        seconds: Time that its training and encoding took.
+    """
+
+    client: str
+    status: Status
+    reason: str
+    bytes_up: Count
+    bytes_down: Count
+    num_examples: Count
+    norm: float | None
+    factor: Share
+    loss: float | None
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundFinished(OfRound):
+    """A round is complete; its sizes and accuracies are those of its broadcast.
+
+    Attributes:
+        rounds: Rounds that the run will have, as far as is known.
+        cycle: Cuts before it that stand.
+        phase: What the round was for.
+        loss: Mean training loss, weighted by examples.
+        accuracy: Accuracy on test data, or R2; None when the round does not measure it.
+        validation_loss: Mean loss on the clients' validation parts.
+        validation_accuracy: Share classified rightly there.
+        density: Parameters of the dense network that are left.
+        params: Parameters.
+        flops: FLOPs of one example.
+        channel_density: Prunable channels that are left.
+        bytes_up: Bytes of all answers.
+        bytes_down: Bytes of all messages to clients.
+        bytes_fixed: Of ``bytes_up``, what does not depend on the number of entries.
+        bytes_simulation: Bytes between the workers of a simulation and its driver.
+        asked: Clients that were asked.
+        accepted: Answers that were accepted.
+        refused: Answers that were refused.
+        failed: Clients that failed.
+        zero_share: Exactly zero channels at the end of a sparsify phase, else None.
+        seconds: Time that the round took.
+    """
+
+    rounds: Count
+    cycle: Count
+    phase: Phase
+    loss: float | None
+    accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    density: Share
+    params: Count
+    flops: Count
+    channel_density: Share
+    bytes_up: Count
+    bytes_down: Count
+    bytes_fixed: Count
+    bytes_simulation: Count
+    asked: Count
+    accepted: Count
+    refused: Count
+    failed: Count
+    zero_share: Share | None
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCut(OfRound):
+    """Channels were cut at the end of a round.
+
+    Attributes:
+        cycle: Number of the cut among those that stand, from 1.
+        widths: Name of each pruning group -> channels that it keeps.
+        blocks: Names of all blocks that are dropped by now.
+        params: Parameters that are left.
+        flops: FLOPs of one example that are left.
+        density: Parameters of the dense network that are left.
+        channel_density: Prunable channels that are left.
+        step: How far the cut moved along the schedule, 0..1.
+        votes: Client id -> its normalised scores of the channels before the cut.
+        consensus: What they agreed on, one number a channel, in the same order.
+        kept: 1 = the channel is kept, in the same order.
+        zero_share: Exactly zero channels of the network that was cut.
+        accuracy_before: Accuracy on test data of the network that was cut.
+    """
+
+    cycle: Count
+    widths: Mapping[str, Count]
+    blocks: tuple[str, ...]
+    params: Count
+    flops: Count
+    density: Share
+    channel_density: Share
+    step: Share
+    votes: Mapping[str, tuple[float, ...]]
+    consensus: tuple[float, ...]
+    kept: tuple[Bit, ...]
+    zero_share: Share | None
+    accuracy_before: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutRolledBack(OfRound):
+    """The last cut that stood was undone: it cost too much.
+
+    Attributes:
+        cycle: Number of that cut, from 1.
+        loss_before: Validation loss before the cut.
+        loss_after: Validation loss after its fine-tune rounds.
+        step: How far the next try moves along the schedule, 0..1.
+    """
+
+    cycle: Count
+    loss_before: float
+    loss_after: float
+    step: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskChosen(OfRound):
+    """A mask was chosen for the weights of all later rounds.
+
+    Attributes:
+        digest: Digest of the mask, in hex.
+        weight_density: Weights that it keeps.
+    """
+
+    digest: str
+    weight_density: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarningGiven(OfRound):
+    """Something that whoever reads the figures should know.
+
+    Attributes:
+        text: One line.
+        clients: Ids of the clients that it is about; empty where it names none.
+    """
+
+    text: str
+    clients: tuple[str, ...] = ()
+
+
+# A kind's name on disk is written here and nowhere else.
+KINDS: Final[Mapping[str, type[Event]]] = {
+    "run_started": RunStarted,
+    "resumed": RunResumed,
+    "run_finished": RunFinished,
+    "run_failed": RunFailed,
+    "waiting": ClientsConnected,
+    "delivered": NetworkDelivered,
+    "client": ClientAnswered,
+    "round": RoundFinished,
+    "cut": NetworkCut,
+    "rollback": CutRolledBack,
+    "mask": MaskChosen,
+    "warning": WarningGiven,
+}
+NAMES: Final[Mapping[type[Event], str]] = {kind: name for name, kind in KINDS.items()}
+
+E = TypeVar("E", bound=Event)
+R = TypeVar("R", bound=OfRound)
+
+
+def of_kind(events: Iterable[Event], kind: type[E]) -> Iterator[E]:
+    """Yield the events of one kind, in order."""
+    return (event for event in events if isinstance(event, kind))
+
+
+def of_run(events: Iterable[Event], kind: type[R], run: RunName = MAIN) -> list[R]:
+    """Return the events of one kind in the federation, or in its control, in order."""
+    return [event for event in of_kind(events, kind) if event.run == run]

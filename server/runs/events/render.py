@@ -1,0 +1,154 @@
+"""One line for people about an event: what a run shows while it goes on."""
+
+from functools import singledispatch
+
+from fedprune.common.text import printable
+from fedprune.server.rounds.records import Status
+from fedprune.server.runs.events.kinds import (
+    MAIN,
+    ClientAnswered,
+    ClientsConnected,
+    CutRolledBack,
+    Event,
+    NetworkCut,
+    NetworkDelivered,
+    RoundFinished,
+    RunFailed,
+    RunName,
+    RunResumed,
+    RunStarted,
+    WarningGiven,
+)
+
+_KILO = 1000
+_LONGEST = 20_000  # characters of a line: a few hundred clients by name
+
+
+def describe(event: Event) -> str:
+    """Return one printable line about an event, or "" when it is not worth one."""
+    return printable(_line(event), _LONGEST)
+
+
+@singledispatch
+def _line(_event: Event) -> str:
+    return ""
+
+
+@_line.register
+def _(event: RunStarted) -> str:
+    return f"run {event.directory}".rstrip()
+
+
+@_line.register
+def _(event: RunResumed) -> str:
+    return f"resumed {event.directory}".rstrip()
+
+
+@_line.register
+def _(event: RunFailed) -> str:
+    return event.text
+
+
+@_line.register
+def _(event: ClientsConnected) -> str:
+    text = f"{len(event.connected)}/{event.wanted} clients: "
+    text += ", ".join(event.connected)
+    return f"{text}; refused: {', '.join(event.refused)}" if event.refused else text
+
+
+@_line.register
+def _(event: NetworkDelivered) -> str:
+    told = event.reason or f"accuracy {_number(event.accuracy, '.3f')} there"
+    return f"delivered to {event.client}: {told}"
+
+
+@_line.register
+def _(event: RoundFinished) -> str:
+    place = f"{event.round}/{event.rounds}"
+    return f"{run_label(event.run):6} round {place:7} {figures(event)}"
+
+
+@_line.register
+def _(event: ClientAnswered) -> str:
+    if event.status is Status.ACCEPTED:
+        return ""
+    who, reason = f"client {event.client}", event.reason
+    if who not in reason:
+        reason = f"{who} {event.status}: {reason or '-'}"
+    return f"round {event.round}: {reason}"
+
+
+@_line.register
+def _(event: NetworkCut) -> str:
+    return (
+        f"cut after round {event.round}: density {event.density:.3f}, "
+        f"accuracy before it {_number(event.accuracy_before, '.4f')}"
+    )
+
+
+@_line.register
+def _(event: CutRolledBack) -> str:
+    return (
+        f"cut taken back in round {event.round}: "
+        f"validation loss {event.loss_before:.4f} -> {event.loss_after:.4f}"
+    )
+
+
+@_line.register
+def _(event: WarningGiven) -> str:
+    return f"warning: {event.text}"
+
+
+def run_label(run: RunName) -> str:
+    """Return what a run's rounds are called on a screen."""
+    return "pruned" if run == MAIN else "dense"
+
+
+def figures(event: RoundFinished) -> str:
+    """Return cycle, phase, accuracy, loss, density and bytes of a round.
+
+    The accuracy is that on test data, where it was measured, else that of the clients'
+    validation; answers are counted where some were not accepted.
+    """
+    parts = [f"cycle {event.cycle} {event.phase!s:8}"]
+    if event.accuracy is not None:
+        parts.append(f"accuracy {event.accuracy:.4f}")
+    elif event.validation_accuracy is not None:
+        parts.append(f"validation accuracy {event.validation_accuracy:.4f}")
+    parts.append(f"loss {_number(event.loss, '.4f')}")
+    parts.append(f"density {event.density:.3f}")
+    up, down = human_bytes(event.bytes_up), human_bytes(event.bytes_down)
+    parts.append(f"up {up} down {down}")
+    if event.accepted < event.asked:
+        parts.append(f"answers {event.accepted}/{event.asked}")
+    return "  ".join(parts)
+
+
+def short_figures(event: RoundFinished) -> str:
+    """Return the figures of a round for a terminal of 80 columns."""
+    accuracy = _number(event.accuracy, ".4f")
+    up, down = human_bytes(event.bytes_up), human_bytes(event.bytes_down)
+    return (
+        f"{event.cycle} {event.phase!s:8} acc {accuracy} "
+        f"density {event.density:.3f} {up} / {down}"
+    )
+
+
+def human_bytes(count: object) -> str:
+    """Return a number of bytes in words, for example "1.5 MB".
+
+    >>> human_bytes(900), human_bytes(1500), human_bytes(None)
+    ('900 B', '1.5 kB', '-')
+    """
+    if isinstance(count, bool) or not isinstance(count, int | float):
+        return "-"
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < _KILO:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _KILO
+    return f"{size:.1f} TB"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,56 @@
+"""The first event of a run, or of its resumption."""
+
+from collections.abc import Mapping
+
+from fedprune.common.config import Config
+from fedprune.common.pruning.cost import count_cost, flops
+from fedprune.server.runs.events import (
+    MAIN,
+    EventLog,
+    RunResumed,
+    RunStarted,
+    WarningGiven,
+    has_started,
+)
+from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.trying import Tried
+
+
+def log_start(
+    log: EventLog,
+    folder: RunFolder,
+    config: Config,
+    tried: Tried,
+    *,
+    examples: Mapping[str, int] | None = None,
+) -> None:
+    """Log that a run starts, with what is possible in it and seldom meant, or goes on.
+
+    Args:
+        log: Its log.
+        folder: Its folder.
+        config: Its configuration.
+        tried: Its network.
+        examples: Client id -> training examples, where they are known.
+    """
+    directory = str(folder.path)
+    if has_started(folder.events):
+        log.write(RunResumed(run_id=folder.run_id, directory=directory))
+        return
+    full = tried.structure.full()
+    dense = count_cost(tried.structure, full)
+    log.write(
+        RunStarted(
+            run_id=folder.run_id,
+            directory=directory,
+            config=config.model_dump(mode="json"),
+            clients=config.task.clients,
+            client_examples=examples,
+            params_dense=dense.params,
+            flops_dense=flops(dense),
+            groups=tried.structure.widths(full),
+            graph=tried.graph,
+        )
+    )
+    for text in tried.remarks:
+        log.write(WarningGiven(run=MAIN, round=0, text=text))

@@ -1,0 +1,122 @@
+"""One line for people about each event."""
+
+from dataclasses import replace
+
+import pytest
+from helpers.some_events import (
+    CLIENT,
+    CUT,
+    DELIVERED,
+    FAILED,
+    FINISHED,
+    MASK,
+    ONE_OF_EACH,
+    RESUMED,
+    ROLLBACK,
+    ROUND,
+    STARTED,
+    WAITING,
+    WARNING,
+    refused,
+)
+
+from fedprune.server.rounds.records import Status
+from fedprune.server.runs.events import describe, human_bytes
+
+SHORT = "pruned round 3/9     cycle 1 sparsify  "
+LONG = "loss 1.2500  density 0.750  up 2.0 kB down 3.0 MB"
+LINES = {
+    "started": (STARTED, "run runs/x"),
+    "resumed": (RESUMED, "resumed runs/x"),
+    "finished": (FINISHED, ""),
+    "failed": (FAILED, "1 of 3 clients"),
+    "waiting": (WAITING, "2/3 clients: a, b"),
+    "waiting, with refusals": (
+        replace(WAITING, connected=(), refused=("node 7: no key", "node 8: x")),
+        "0/3 clients: ; refused: node 7: no key, node 8: x",
+    ),
+    "delivered": (DELIVERED, "delivered to a: accuracy 0.500 there"),
+    "not delivered": (
+        replace(DELIVERED, examples=None, accuracy=None, reason="no answer"),
+        "delivered to a: no answer",
+    ),
+    "a round": (ROUND, f"{SHORT}accuracy 0.5000  {LONG}"),
+    "a round of the control": (
+        replace(ROUND, run="control"),
+        f"{SHORT.replace('pruned', 'dense ')}accuracy 0.5000  {LONG}",
+    ),
+    "a round without test data": (
+        replace(ROUND, accuracy=None),
+        f"{SHORT}validation accuracy 0.2500  {LONG}",
+    ),
+    "a round without any accuracy": (
+        replace(ROUND, accuracy=None, validation_accuracy=None, loss=None),
+        f"{SHORT}{LONG.replace('1.2500', '-')}",
+    ),
+    "a round that lacks an answer": (
+        replace(ROUND, accepted=1),
+        f"{SHORT}accuracy 0.5000  {LONG}  answers 1/2",
+    ),
+    "an accepted answer": (CLIENT, ""),
+    "a refused one": (
+        refused("c7", "field 'delta': no", round=2),
+        "round 2: client c7 refused: field 'delta': no",
+    ),
+    "a failed client": (
+        refused("c7", "client c7 failed: it diverged", round=2),
+        "round 2: client c7 failed: it diverged",
+    ),
+    "a late one without a reason": (
+        replace(CLIENT, status=Status.LATE),
+        "round 1: client a late: -",
+    ),
+    "a cut": (CUT, "cut after round 5: density 0.500, accuracy before it 0.9000"),
+    "a cut without test data": (
+        replace(CUT, accuracy_before=None),
+        "cut after round 5: density 0.500, accuracy before it -",
+    ),
+    "a rollback": (
+        ROLLBACK,
+        "cut taken back in round 6: validation loss 1.0000 -> 2.0000",
+    ),
+    "a mask": (MASK, ""),
+    "a warning": (WARNING, "warning: look"),
+}
+
+
+@pytest.mark.parametrize(("event", "line"), LINES.values(), ids=LINES)
+def test_each_event_has_its_line_or_none(event, line):
+    assert describe(event) == line
+
+
+def test_the_lines_are_those_of_every_kind():
+    assert {type(event) for event, _ in LINES.values()} == set(map(type, ONE_OF_EACH))
+
+
+def test_escapes_in_an_event_never_reach_the_terminal():
+    hostile = "\x1b[2J\nround 99: accuracy 0.999"
+    for event in (
+        replace(WARNING, text=hostile),
+        replace(FAILED, text=hostile),
+        replace(STARTED, directory=hostile),
+        replace(WAITING, connected=(hostile,), refused=(hostile,)),
+        replace(DELIVERED, client=hostile, reason=hostile),
+        refused(hostile, hostile),
+    ):
+        line = describe(event)
+        assert line
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (2 * 10**15, "2000.0 TB"),
+        ("", "-"),
+    ],
+)
+def test_bytes_are_shown_in_decimal_units(count, text):
+    assert human_bytes(count) == text
