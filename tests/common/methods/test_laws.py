@@ -123,7 +123,7 @@ def test_equal_deltas_give_that_delta(method, clients):
 
 
 @each(AGGREGATION)
-def test_where_nobody_sends_anything_nothing_moves(method):
+def test_where_no_client_sends_anything_nothing_moves(method):
     assert not one_delta(method, answers(share=-1.0)).any()
 
 
