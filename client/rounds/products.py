@@ -22,7 +22,7 @@ from fedprune.common.task import Task
 
 Products = dict[str, NDArray[np.float64]]  # tensor -> float64[examples, channels]
 
-_CLOSE = 1e-3  # of the largest product: float32 sums in another order
+_CLOSE = 1e-3  # of a tensor's largest product: float32 sums in another order
 
 
 def channel_axis(module: nn.Module) -> int:
@@ -58,9 +58,13 @@ class ProductMeter:
         if pair is None:
             return False
         alone = self.by_weights(examples.batch(np.arange(1)))
-        far = [np.abs(pair[name][0] - alone[name][0]).max() for name in alone]
-        size = max(np.abs(value).max(initial=0.0) for value in alone.values())
-        return bool(max(far, default=0.0) <= _CLOSE * size)
+        sizes = {n: float(np.abs(v).max(initial=0.0)) for n, v in alone.items()}
+        noise = _CLOSE * max(sizes.values(), default=0.0)
+        # By tensor: a branch of little effect may be laid out another way.
+        return all(
+            bool(np.all(np.abs(pair[n] - v)[0] <= _CLOSE * max(sizes[n], noise)))
+            for n, v in alone.items()
+        )
 
     def measure(self, batch: Batch, *, fast: bool) -> Products:
         """Return the products of a batch.
