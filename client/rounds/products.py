@@ -26,7 +26,7 @@ _CLOSE = 1e-3  # of a tensor's largest product: float32 sums in another order
 
 
 def channel_axis(module: nn.Module) -> int:
-    """Return the dimension of a module's output that holds the channels."""
+    """Return the dimension of the channels in a module's output."""
     return -1 if isinstance(module, nn.Linear | nn.Embedding) else 1
 
 

@@ -84,7 +84,7 @@ def _measured(
     """Return the broadcast network with this client's own moments, and these moments.
 
     Raises:
-        DataError: If the plan asks for moments that one example cannot give.
+        DataError: If the plan needs moments, and there is one example only.
     """
     plan = opened.plan
     model, own = with_own_moments(opened, cache)

@@ -14,7 +14,7 @@ Elementwise: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The rows of one tensor along the dimension that holds channels.
+    """The rows of one tensor along the dimension of its channels.
 
     Attributes:
         channel: Number of the channel of each row, int64[rows]; -1 = of another group.

@@ -86,7 +86,7 @@ class _Positions:
         self._layout = layout
 
     def cost(self, chosen: Mask) -> Bits:
-        """Return the bits of each position if the chosen hold entries, float64[m]."""
+        """Return the bits of each position if the chosen are sent, float64[m]."""
         layout = self._layout
         rows = _rarity(self._rows, chosen, layout.lengths)
         columns = _rarity(self._columns, chosen, layout.column_lengths)

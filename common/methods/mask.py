@@ -50,9 +50,9 @@ def blocks(matrix: Matrix, block: int) -> Matrix:
 def n_of_m(matrix: Matrix, kept: Mask, n: int, m: int) -> Mask:
     """The n greatest of each m neighbouring input channels.
 
-    Sparse tensor cores support 2:4 (Mishra et al. 2021,
-    arXiv:2104.08378).  Tensors whose input channels are not a multiple of m stay
-    unmasked.  Ties: the lower channel stays.
+    Sparse tensor cores support 2:4 (Mishra et al. 2021, arXiv:2104.08378).  Tensors
+    whose input channels are not a multiple of m stay unmasked.  Ties: the lower channel
+    stays.
     """
     if matrix.shape[1] % m:
         return kept

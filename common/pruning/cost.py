@@ -275,6 +275,10 @@ def check_budget(
         if "" in helps:
             continue
         msg = f"budget {kind} = {target:g} cannot be met: the smallest legal network"
-        msg += f" still has {reach[''][kind]:.4f} of the dense one; in the way: "
-        msg += helps[0] if helps else "even one unit in each group is more"
+        msg += f" still has {reach[''][kind]:.4f} of the dense one; "
+        msg += (
+            f"prevented by {helps[0]}"
+            if helps
+            else "even one unit in each group is more"
+        )
         raise ConfigError(msg)

@@ -82,14 +82,14 @@ class Run:
 def prepare(
     model: nn.Module, structure: Structure, example: Example, seed: int
 ) -> Trial:
-    """Return what is tried; the model is left as it was.
+    """Return a network to test and its inputs; the model is not changed.
 
     Args:
         model: The dense network.
         structure: Its structure.
         example: One valid input, batch first: a tensor, a tuple of arguments, or a
             dict as the one argument.  Floats that are all equal become noise.
-        seed: Of noise, scales and shifts.
+        seed: Seed of noise, scales and shifts.
     """
     dense = copy.deepcopy(model).double().eval()
     generator = torch.Generator().manual_seed(seed)
@@ -111,8 +111,8 @@ def pair(trial: Trial, keep: Mask) -> Pair:
     drop_blocks(masked, structure.dropped(keep))
     mask_units(masked, structure, keep)
     # Tensors that are not cut are shared: a large network is not copied twice.
-    held = [*trial.dense.parameters(), *trial.dense.buffers()]
-    twin = copy.deepcopy(trial.dense, {id(item): item for item in held})
+    shared = [*trial.dense.parameters(), *trial.dense.buffers()]
+    twin = copy.deepcopy(trial.dense, {id(item): item for item in shared})
     return Pair(
         trial=trial, keep=keep, masked=masked, cut=apply_plan(twin, structure, keep)
     )

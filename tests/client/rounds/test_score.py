@@ -199,7 +199,9 @@ def test_a_layer_that_is_never_called_is_scored_by_gradients_alone():
     for criterion in names_that_need(IMPORTANCE, "products", "loss_changes"):
         assert (score_tiny(model, criterion, structure=structure) > 0.0).any()
     for criterion in names_that_need(IMPORTANCE, "activations"):
-        with pytest.raises(ConfigError, match=r"outputs those of 'one\.weight'"):
+        with pytest.raises(
+            ConfigError, match=r"no module outputs those of 'one\.weight'"
+        ):
             score_tiny(model, criterion, structure=structure)
 
 

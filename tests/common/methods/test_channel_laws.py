@@ -192,11 +192,11 @@ def test_a_gates_factor_is_between_zero_and_one_and_follows_the_draw(method, str
 def test_several_penalties_share_the_strength(first, second):
     model, _, structure = build("resnet")
 
-    def levels(name):
+    def thresholds(name):
         spec = PenaltySpec(name=name, strength=0.6)
         found = build_penalty(structure, structure.full(), flat(model), spec)
         return [one.thresholds for one in found.units]
 
-    alone = [*levels(first), *levels(second)]
-    for half, whole in zip(levels(f"{first}+{second}"), alone, strict=True):
+    alone = [*thresholds(first), *thresholds(second)]
+    for half, whole in zip(thresholds(f"{first}+{second}"), alone, strict=True):
         torch.testing.assert_close(half, whole / 2)

@@ -119,7 +119,7 @@ def test_an_entry_that_stands_alone_waits_until_it_has_grown():
         assert (lonely in found.indices) is sent
 
 
-def test_where_values_cost_much_the_largest_are_sent():
+def test_where_values_are_costly_the_largest_are_sent():
     total = np.random.default_rng(0).normal(size=SPEC.size).astype(np.float32)
     found = by_rate(total, 0.3, LAYOUT, 1e9)
     assert found.indices.tolist() == sparsify(total, 0.3).indices.tolist()
