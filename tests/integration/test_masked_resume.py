@@ -199,8 +199,6 @@ def test_when_all_devices_lost_it_the_next_attempt_of_the_round_sends_it(federat
         finish_round(federation.state, work, answers, federation.run_spec)
     federation.state = count_failed_attempt(federation.state, answers)
     assert federation.state.mask_holders == frozenset()
-    assert all(
-        not side_info.structure for side_info in federation.state.side_info.values()
-    )
+    assert all(not ledger.structure for ledger in federation.state.ledgers.values())
     failed, _ = federation.round()
     assert failed == {}
