@@ -121,7 +121,7 @@ def _channels(structure: Structure, group: PruningGroup, keep: Mask) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How far a network can be cut.
+    """Limit of the cuts of a network, with its reasons.
 
     Attributes:
         flops: Share of the FLOPs that one unit in each group leaves, 0..1.

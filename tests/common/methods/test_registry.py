@@ -171,10 +171,10 @@ def test_inputs_that_do_not_go_together_are_refused(own, kind, needs, words):
 
 
 def test_a_registered_function_that_does_not_fit_its_kind_is_refused(blank):
-    with pytest.raises(ConfigError, match="'f' asks for 'wheights'; did you mean 'wei"):
+    with pytest.raises(ConfigError, match="'f' asks for 'weihgts'; did you mean 'wei"):
 
         @method(IMPORTANCE)
-        def f(wheights): ...
+        def f(weihgts): ...
 
     assert "f" not in methods(IMPORTANCE)
 
