@@ -35,6 +35,44 @@ def test_arguments_that_do_not_fit_are_refused(changed, message):
         partition(**{**arguments, **changed})
 
 
+OWN = {
+    "nothing": ("None", "0 examples to 0 clients"),
+    "one array": ("np.arange(len(targets))", "0 examples to 0 clients"),
+    "shares": ("[rng.random(100) for _ in range(clients)]", "0 examples to 0 clients"),
+    "too few clients": ("[np.arange(len(targets))]", "1000 examples to 1 clients"),
+    "one example twice": (
+        "[np.arange(len(targets)) // 2 * 2] + [[] for _ in range(clients - 1)]",
+        "1000 examples to 10 clients; want each of 1000 at exactly one of 10",
+    ),
+    "one example left out": (
+        "np.array_split(np.arange(1, len(targets)), clients)",
+        "999 examples to 10 clients",
+    ),
+}
+
+
+@pytest.mark.parametrize(("result", "message"), OWN.values(), ids=OWN)
+def test_a_partition_of_ones_own_has_to_deal_each_example_once(
+    result, message, tmp_path
+):
+    path = tmp_path / "mine.py"
+    text = "import numpy as np\n\n\ndef deal(targets, clients, rng):\n"
+    path.write_text(f"{text}    return {result}\n")
+    with pytest.raises(ConfigError, match=f"mine.py:deal' gives {message}"):
+        partition(TARGETS, kind=f"{path}:deal", clients=10, seed=0)
+
+
+def test_a_partition_of_ones_own_gives_lists_in_any_order(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def deal(targets, clients):\n"
+        "    order = list(range(len(targets)))[::-1]\n"
+        "    return [order[first::clients] for first in range(clients)]\n"
+    )
+    parts = partition(TARGETS[:7], kind=f"{path}:deal", clients=3, seed=0)
+    assert [part.tolist() for part in parts] == [[0, 3, 6], [2, 5], [1, 4]]
+
+
 @given(
     st.sets(st.integers(0, 10**6), max_size=80),
     st.sampled_from([0.0, 0.001, 0.1, 0.5, 0.99]),

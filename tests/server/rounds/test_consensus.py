@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CONSENSUS
 from fedprune.common.methods.registry import names
 from fedprune.server.rounds.cut import consensus, normalise, smooth
@@ -65,6 +66,22 @@ def test_when_everybody_abstains_there_is_no_agreement(rule):
     zeros = {"a": np.zeros(3, np.float32), "b": np.zeros(3, np.float32)}
     assert consensus(zeros, {"a": 1, "b": 1}, rule) is None
     assert consensus({}, {}, rule) is None
+
+
+@pytest.mark.parametrize(
+    "result", ["None", "scores", "scores.sum(axis=1)", "scores[0] / 0.0", "0.5"]
+)
+def test_a_rule_of_ones_own_has_to_give_a_finite_number_for_each_channel(
+    result, tmp_path
+):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import numpy as np\n\n\ndef agree(scores):\n"
+        f"    with np.errstate(all='ignore'):\n        return {result}\n"
+    )
+    scores = honest(3)
+    with pytest.raises(ConfigError, match=r"mine.py:agree' returned .*want 40 finite"):
+        agree(scores, f"{path}:agree")
 
 
 def test_normalised_scores_sum_to_one_over_all_units_and_negatives_are_zero():
