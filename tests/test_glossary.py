@@ -81,8 +81,8 @@ def code() -> list[Path]:
 def written() -> list[Path]:
     """Return every file whose words are checked: all but this one and the page."""
     tests = sorted((ROOT / "tests").rglob("*.py"))
-    pages = sorted((ROOT / "docs").rglob("*.md"))
-    found = [*code(), *tests, *pages, ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+    found = [*code(), *tests, *pages, *sorted((ROOT / "examples").glob("*.py"))]
     return [path for path in found if path not in (Path(__file__).resolve(), PAGE)]
 
 

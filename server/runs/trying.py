@@ -61,7 +61,7 @@ class Tried:
 
 
 def structure_of(task: Task, model: nn.Module) -> Structure:
-    """Return the structure of a task's dense network, and blocks if a cut may drop them.
+    """Return the structure of a dense network, and blocks if a cut may drop them.
 
     Raises:
         StructureError: If its channels cannot be followed.

@@ -1,4 +1,4 @@
-"""Checkpoints: whole, or refused by name and replaced by the one before."""
+"""Checkpoints: whole, or refused, named and replaced by the one before."""
 
 import json
 from dataclasses import fields, replace
