@@ -44,7 +44,7 @@ print("rounds", fedprune.simulate(config=settings).summary["rounds"])
 
 
 def measure(*, tests: bool = False) -> list[Figure]:
-    """Count what stands in the checkout, follow one encode, build and run a wheel.
+    """Count the files of the checkout, follow one encode, build and run a wheel.
 
     Args:
         tests: Whether the fast tests and ``make check`` are run as well.
@@ -195,7 +195,7 @@ def _wheel() -> Figure:
 
 
 def _waiting() -> list[Figure]:
-    """Run what a developer waits for; mypy's cache is as the last run left it."""
+    """Run the targets that a developer waits for; mypy's cache is as the last run left it."""
     fast, check = (wait_for(_ROOT, target) for target in ("test-fast", "check"))
     return [
         Figure(
@@ -204,7 +204,7 @@ def _waiting() -> list[Figure]:
             unit="s",
             reference=f"355 s in one process at {_SERIAL}",
             goal="<= 120",
-            detail=_told(fast),
+            detail=_detail(fast),
         ),
         Figure(
             name="fast tests, processor time",
@@ -218,7 +218,7 @@ def _waiting() -> list[Figure]:
             value=check.seconds,
             unit="s",
             goal="<= 180",
-            detail=f"lint, types, contracts, fast tests; {_told(check)}",
+            detail=f"lint, types, contracts, fast tests; {_detail(check)}",
         ),
         Figure(
             name="make check, processor time",
@@ -229,7 +229,7 @@ def _waiting() -> list[Figure]:
     ]
 
 
-def _told(waited: Waited) -> str:
+def _detail(waited: Waited) -> str:
     return f"load {waited.load:.1f} before it; {waited.says}"
 
 
@@ -249,7 +249,7 @@ def _run(*words: str, cwd: Path, path: str = "") -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; ``--tests`` adds what a developer waits for."""
+    """Run the benchmark; ``--tests`` adds the targets that a developer waits for."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--tests", action="store_true")
     own, rest = parser.parse_known_args(arguments)
