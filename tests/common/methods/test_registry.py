@@ -212,6 +212,13 @@ def test_a_sum_of_penalties_is_its_terms_in_order():
     assert parts(IMPORTANCE, "l1+l2") == ("l1+l2",)  # of no other kind
 
 
+def test_two_gates_are_refused_before_the_first_round():
+    config = load_config(None, {"client.penalty": "l0+l1+targeted-dropout"})
+    with pytest.raises(ConfigError, match="of l0 and targeted-dropout at most") as said:
+        load_methods(config)
+    one_line(said)
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [

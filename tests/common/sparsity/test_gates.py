@@ -48,7 +48,9 @@ def test_a_gate_beside_a_proximal_penalty_makes_both():
 
 def test_two_gates_at_once_are_refused():
     _, _, structure = build("resnet")
-    with pytest.raises(ConfigError, match=r"'l0\+targeted-dropout'; want one gate"):
+    with pytest.raises(
+        ConfigError, match="want one of l0 and targeted-dropout at most"
+    ):
         gates_of(structure, "l0+targeted-dropout")
 
 

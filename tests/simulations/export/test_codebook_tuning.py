@@ -29,11 +29,11 @@ def task():
 def trained(task):
     """Return a network that knows the digits a little."""
     model = task.build_model()
-    inputs, targets = task.dataset.train.batch(np.arange(400))
+    batch = task.dataset.train.batch(np.arange(400))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(20):
         optimiser.zero_grad()
-        task.loss(model(inputs), targets).mean().backward()
+        task.loss(model(batch.inputs), batch).mean().backward()
         optimiser.step()
     return model
 
@@ -55,14 +55,15 @@ def by_tensor(model, weights):
 
 def test_the_gradient_of_a_value_is_the_sum_of_those_of_its_weights(task):
     model = task.build_model()
-    inputs, targets = task.dataset.train.batch(np.arange(40))
+    batch = task.dataset.train.batch(np.arange(40))
     torch.nn.utils.vector_to_parameters(
         torch.from_numpy(coded(model, 2)), model.parameters()
     )
     codebooks = _codebooks(model)
-    task.loss(model(inputs), targets).sum().backward()
+    task.loss(model(batch.inputs), batch).sum().backward()
     matrices = {name: codebook.matrix() for name, codebook in codebooks.items()}
-    task.loss(functional_call(model, matrices, (inputs,)), targets).sum().backward()
+    outputs = functional_call(model, matrices, (batch.inputs,))
+    task.loss(outputs, batch).sum().backward()
     shared = dict(model.named_parameters())
     assert set(codebooks) == {name for name, w in shared.items() if w.dim() > 1}
     for name, codebook in codebooks.items():
