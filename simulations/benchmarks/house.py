@@ -172,7 +172,7 @@ def _wheel() -> Figure:
 
 
 def _waiting() -> list[Figure]:
-    """Run the targets that a developer waits for; mypy's cache is as the last run left it."""
+    """Run a developer's targets; mypy's cache is as the last run left it."""
     fast, check = (wait_for(_ROOT, target) for target in ("test-fast", "check"))
     return [
         Figure(
