@@ -6,6 +6,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.house.event_keys import event_keys_figure
 from fedprune.simulations.benchmarks.kit.house.imports import Imports, read_imports
+from fedprune.simulations.benchmarks.kit.house.new_method import edits_figure
 from fedprune.simulations.benchmarks.kit.house.repeats import most_repeats
 from fedprune.simulations.benchmarks.kit.house.waiting import Waited, wait_for
 from fedprune.simulations.benchmarks.kit.house.walk import Walk, walk_of_an_encode
@@ -56,6 +58,8 @@ def measure(*, tests: bool = False) -> list[Figure]:
         *_imports(read_imports(_ROOT, _PACKAGES)),
         _lines(found),
         event_keys_figure(found),
+        edits_figure(found),
+        _banned_words(),
         _repeats(most_repeats()),
         *_walk(walk_of_an_encode()),
         _wheel(),
@@ -113,6 +117,25 @@ def _lines(files: list[Path]) -> Figure:
         goal="<= 34500",
         detail="all lines of .py files; the code added between the two commits refuses "
         "wrong input, foreign code and hostile clients",
+    )
+
+
+def _banned_words() -> Figure:
+    """Count what the glossary's test finds in code and pages."""
+    test = "tests/test_glossary.py"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = set(re.findall(r"^E +(\S+:\d+: .+)$", done.stdout, re.MULTILINE))
+    return Figure(
+        name="glossary: banned words in code and pages",
+        value=len(found) or done.returncode,
+        goal="== 0",
+        detail=f"as {test} finds them, with docstrings that ask a question",
     )
 
 

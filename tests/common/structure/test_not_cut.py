@@ -146,8 +146,8 @@ NOT_CUT = {
         lambda: Net(None, 3, lambda _, x: x[:, [0, 2, 5]]),
         ["(getitem)", "list"],
     ),
-    "padded channels": (
-        lambda: Net(None, 10, lambda _, x: functional.pad(x, (0, 0, 0, 0, 1, 1))),
+    "channels that are dropped and padded": (
+        lambda: Net(None, 8, lambda _, x: functional.pad(x, (0, 0, 0, 0, -1, 1))),
         ["(pad)"],
     ),
     "unequal parts": (
