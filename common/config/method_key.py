@@ -38,7 +38,8 @@ class MethodKey:
     def describe(self) -> str:
         """Return the valid values of the key in words."""
         known = ", ".join(f'"{name}"' for name in names(self.kind))
-        return f'one of {known}, or your own "file.py:function"'
+        several = ', several as "a+b"' if self.kind.sums else ""
+        return f'one of {known}{several}, or your own "file.py:function"'
 
     def _checked(self, name: str) -> str:
         try:
