@@ -5,8 +5,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-# Not benchmarks themselves: the package, and the page made of their figures.
-HELPERS := __init__ results
+# Processes that share the tests; 0 runs them in pytest's own, as a debugger needs.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS)
+# Not in the loop: the package, the page of the figures, and the house, with an option.
+HELPERS := __init__ results house
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
 # Flower and Ray call nobody; one thread per process, as in every run.
@@ -15,58 +18,79 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS := 1
+# Compiled tests are kept: they are collected in two thirds of the time.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install simulate test test-fast e2e e2e-faults lint format type imports bench bench-nncodec
+.PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults lint format type \
+	imports bench bench-nncodec docs
 .DEFAULT_GOAL := install
 
-install: $(STAMP)
+help:  ## these lines
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make the environment and install FedPrune in it
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-simulate: install
+hooks: install  ## check each commit (seconds) and each push (types) in this clone
+	$(BIN)/pre-commit install
+
+simulate: install  ## run a federation on this machine; ARGS="--help"
 	$(BIN)/fedprune simulate $(ARGS)
 
-test: install
-	$(BIN)/pytest $(ARGS)
+check: lint type imports test-fast  ## what to run before each commit
 
-test-fast: install
-	$(BIN)/pytest -m "not slow" $(ARGS)
+test: install  ## all tests but those of real devices; ARGS="tests/common -x"
+	$(PYTEST) $(ARGS)
 
-# Devices over TLS with node keys, on this machine's loopback.
-e2e: install
+coverage: install  ## the same tests, and that they pass 90 % of the branches
+	$(PYTEST) --cov $(ARGS)
+
+test-fast: install  ## the tests without whole runs, Ray, Flower and subprocesses
+	$(PYTEST) -m "not slow" $(ARGS)
+
+e2e: install  ## devices over TLS with node keys, on this machine's loopback
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
 
-e2e-faults: install
+e2e-faults: install  ## devices and servers that die and come back
 	$(BIN)/pytest -m faults tests/e2e $(ARGS)
 
-lint: install
+lint: install  ## ruff, its format, spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
 
-format: install
+format: install  ## rewrite the code in ruff's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-type: install
+type: install  ## mypy
 	$(BIN)/mypy
 
-imports: install
+imports: install  ## who may import whom
 	$(BIN)/lint-imports
 
-bench: install
+bench: install  ## all benchmarks, and the page of their figures
 	mkdir -p docs/results
 	set -e; for name in $(BENCHMARKS); do \
 		$(BIN)/python -m "fedprune.simulations.benchmarks.$$name" \
 			--json "docs/results/$$name.json"; \
 	done
+	$(BIN)/python -m fedprune.simulations.benchmarks.house --tests \
+		--json docs/results/house.json
 	$(BIN)/python -m fedprune.simulations.benchmarks.results
 
 # A rival with pins of its own (numpy < 2), built from source beside our environment.
-bench-nncodec:
+bench-nncodec:  ## install the rival codec that the codec benchmark compares with
 	$(PYTHON) -m venv build/nncodec
 	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
 	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3
+
+# A warning is an error; pages of the modules are written to docs/api, which git ignores.
+docs: install  ## this documentation as HTML, in build/docs
+	rm -rf docs/api build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs

@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 
 from fedprune.client.device import node
 from fedprune.client.device import task as device
-from fedprune.client.rounds.judge import judged
+from fedprune.client.rounds.evaluate import with_own_moments
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
@@ -101,7 +101,7 @@ def train(message: Message, context: Context) -> Message:
         print(f"warning: {text} {root / plan.run_id}; it continues without", flush=True)  # noqa: T201 - the device's own output
     which = (plan.run_id, plan.broadcast.plan.digest)
     if _is_device(context) and _resident.evaluated != which:
-        model, _ = judged(opened, cache)
+        model, _ = with_own_moments(opened, cache)
         device.note_plan(root, cache.task, plan.broadcast.plan, model)
         _resident.evaluated = which
     return Message(content, reply_to=message)

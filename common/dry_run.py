@@ -1,8 +1,8 @@
-"""Dry run: one batch through all of local training, before a run or a device starts.
+"""Dry run: one batch through local training, before a run or a device starts.
 
-Data, network, loss and metric are tried together: a mismatch is reported before the
-start in one line, and not by every client of the first round.  It works on copies and
-on its own random stream, so it does not change the results of the run.
+Data, network, loss and metric are tested together: a mismatch is reported before the
+start in one line, and not by every client of the first round.  The dry run works on
+copies and on its own random stream, so it does not change the results of the run.
 """
 
 import copy
@@ -38,9 +38,9 @@ def first_batch(task: Task) -> Batch:
 
 
 def declared_batch(task: Task) -> Batch:
-    """Return zeros of the shape that a task declares: a server holds no data.
+    """Return a batch of zeros of the shape that a task declares: a server has no data.
 
-    Without ``task.outputs`` or ``task.input_shape`` the first examples.
+    Without ``task.outputs`` or ``task.input_shape`` the first training examples.
     """
     chosen = task.config.task
     if not chosen.outputs or not chosen.input_shape:
@@ -53,14 +53,14 @@ def declared_batch(task: Task) -> Batch:
 
 
 def check_data(task: Task) -> tuple[str, ...]:
-    """Refuse data that contradict the configuration.
+    """Check that the data agree with the configuration.
 
     Returns:
-        One line for each valid but unusual finding.
+        One line for each valid but unusual property.
 
     Raises:
         DataError: If inputs have another shape than declared, or targets are not of
-            the kind that the loss needs.
+            the type that the loss needs.
     """
     declared, found = task.config.task.input_shape, task.dataset.input_shape
     if declared and tuple(declared) != tuple(found):
@@ -110,15 +110,15 @@ def _check_first_class(task: Task) -> None:
 
 
 def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
-    """Take a batch through network, loss, metric and one step of training.
+    """Run a batch through network, loss, metric and one step of training.
 
     Args:
         task: Loss and metric.
-        model: The dense network; left as it was.
+        model: The dense network; not changed.
         batch: Examples of the task.
 
     Returns:
-        One line for each valid but unusual finding.
+        One line for each valid but unusual property.
 
     Raises:
         ConfigError: If the network does not fit the task.
@@ -135,7 +135,7 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
 
 
 def check_steady(task: Task, model: nn.Module, batch: Batch) -> None:
-    """Refuse a network that is random in eval mode: its cuts could not be checked.
+    """Refuse a network that is random in eval mode: its cuts cannot be checked.
 
     Raises:
         ConfigError: If two runs on the same inputs differ.
@@ -166,15 +166,15 @@ def dry_run_cut(
         try:
             _train_step(task, cut, batch)
         except ConfigError as error:
-            msg = f"when half of its channels are cut, {error}; what only training does"
-            msg += " must follow the channels too"
+            msg = f"when half of its channels are cut, {error}; code that runs in"
+            msg += " training only must support fewer channels too"
             raise StructureError(msg) from error
 
 
 @contextmanager
 def _sealed(seed: int) -> Iterator[None]:
-    """Run a block on its own random stream and restore every global one."""
-    # The network's own code may draw from any of them.
+    """Run a block on its own random stream and restore every global generator."""
+    # The network's own code may use any of them.
     python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with seed_torch(seed, 0, "dry run", Use.DROPOUT):
@@ -248,7 +248,7 @@ def _check_shape(task: Task, outputs: Tensor, batch: Batch, when: str) -> None:
 
 
 def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> None:
-    """Refuse outputs of another number than the values of the targets."""
+    """Refuse outputs that are not as many as the values of the targets."""
     count = len(batch.targets)
     wanted = batch.targets[0].numel()
     if whole and outputs[0].numel() == wanted:
@@ -259,7 +259,7 @@ def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> 
             "'cross-entropy' for classes, or floating targets [n, k]"
         )
         raise DataError(msg)
-    msg = f"{shape}; the targets hold {wanted} for each: want [{count}, {wanted}]"
+    msg = f"{shape}; the targets have {wanted} for each: want [{count}, {wanted}]"
     raise ConfigError(msg)
 
 
@@ -281,13 +281,13 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.optim.SGD(model.parameters(), lr=_RATE).step()
     except (Exception, SystemExit) as error:
-        # The network may hold backward code of its own.
+        # The network may have backward code of its own.
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
 
 
 def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
-    """Return lines about outputs without a class, or that are probabilities."""
+    """Return lines about outputs that have no class or look like probabilities."""
     width, classes = outputs.shape[-1], task.num_outputs
     if task.regression or width < 2:  # noqa: PLR2004
         return ()

@@ -36,7 +36,7 @@ class Use(StrEnum):
 
 
 def stream_seed(seed: int, round_: int, key: str, use: Use) -> int:
-    """Return the 128-bit seed of one stream.
+    """Return the 128-bit seed of one random stream.
 
     Args:
         seed: Seed of the run.

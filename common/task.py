@@ -1,4 +1,4 @@
-"""One federated task: the network, the data, and who holds which part of it."""
+"""One federated task: the network, the data, and the partition of it over clients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from fedprune.common.user_code import call_factory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientData:
-    """What one client holds; it never leaves the client.
+    """The examples of one client; they never leave it.
 
     Attributes:
         train: Examples for training and scoring, maybe none.
@@ -36,7 +36,7 @@ class ClientData:
 
 @dataclass(frozen=True)
 class Task:
-    """The work of a federation, loaded when it is first needed.
+    """Network, data and loss of a federation, loaded on first use.
 
     Attributes:
         config: The whole configuration.
@@ -62,12 +62,12 @@ class Task:
 
     @property
     def num_outputs(self) -> int:
-        """Entries of the network's output; a device may not hold every class."""
+        """Entries of the network's output; the data of a device may lack classes."""
         return self.config.task.outputs or self.dataset.num_outputs
 
     @property
     def regression(self) -> bool:
-        """Whether values are learned, by the squared error."""
+        """True for a regression: values are learned by the squared error."""
         return self.config.task.loss == "mse"
 
     @property
@@ -82,7 +82,7 @@ class Task:
 
     @cached_property
     def parts(self) -> dict[str, Indices]:
-        """Which training examples each client holds."""
+        """Indices of each client's training examples, int64[k], by client id."""
         split = self.config.task.partition
         parts = partition(
             self.dataset.train.targets,
@@ -110,15 +110,15 @@ class Task:
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.
 
-        They say which examples train, validate and test, and what a network starts as.
+        They determine the train, validation and test parts, and the initial weights.
         """
         config = self.config
         if (config.run.seed, config.client.validation) == (seed, validation):
             return self
         run = config.run.model_copy(update={"seed": seed})
         client = config.client.model_copy(update={"validation": validation})
-        told = config.model_copy(update={"run": run, "client": client})
-        return replace(self, config=told)
+        changed = config.model_copy(update={"run": run, "client": client})
+        return replace(self, config=changed)
 
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""
@@ -138,7 +138,7 @@ class Task:
         return model
 
     def example(self) -> Tensor:
-        """Return a batch of inputs, for tracing shapes."""
+        """Return a batch of at most two inputs, for tracing shapes."""
         if self.config.task.input_shape:
             return torch.zeros(2, *self.config.task.input_shape)
         inputs, _ = self.dataset.train.batch(np.arange(min(2, len(self.dataset.train))))
@@ -148,28 +148,28 @@ class Task:
         """Return the loss of each example, float32[b].
 
         Args:
-            outputs: What the network gives for ``batch.inputs``.
+            outputs: Outputs of the network for ``batch.inputs``.
             batch: The examples.
 
         Raises:
-            ConfigError: If the squared error is wanted of outputs that are not as many
-                as the targets.
+            ConfigError: If the loss is the squared error, and the outputs are not as
+                many as the targets.
         """
         if self.regression:
-            # One value of each example may be [batch] or [batch, 1] on either side:
-            # left to broadcasting, the two would make [batch, batch].
+            # Single values may have shape [batch] or [batch, 1] on either side, which
+            # broadcasting would make [batch, batch].
             found, wanted = _rows(outputs), _rows(batch.targets)
             if found.shape != wanted.shape:
                 msg = (
                     f"the network gives {found.shape[1]} values for each example; the "
-                    f"targets hold {wanted.shape[1]}: want as many"
+                    f"targets have {wanted.shape[1]}: want as many"
                 )
                 raise ConfigError(msg)
             return ((found - wanted) ** 2).mean(dim=1)
         return functional.cross_entropy(outputs, batch.targets, reduction="none")
 
     def correct(self, outputs: Tensor, targets: Tensor) -> int:
-        """Return the number of rightly classified examples; 0 for a regression."""
+        """Return the number of correctly classified examples; 0 for a regression."""
         if self.regression:
             return 0
         return int((outputs.argmax(dim=1) == targets).sum())
@@ -177,4 +177,4 @@ class Task:
 
 def _rows(values: Tensor) -> Tensor:
     """Return one row for each example, [batch, values]."""
-    return values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
+    return values[:, None] if values.dim() == 1 else values.flatten(1)

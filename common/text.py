@@ -42,12 +42,12 @@ def one_line(message: object) -> str:
     return printable(" ".join(_as_text(message).split()), LONGEST_LINE)
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return one printable line about an error: its class and its message.
 
-    >>> told(KeyError("name"))
+    >>> error_line(KeyError("name"))
     "KeyError: 'name'"
-    >>> told(ValueError())
+    >>> error_line(ValueError())
     'ValueError'
     """
     text = _as_text(error)

@@ -1,22 +1,22 @@
-"""Trust in named code: files and run folders are data, and their code runs on consent.
+"""Trust in named code: files are data, and code that they name runs on consent only.
 
 A model file and a run folder's configuration may *name* code: ``module:function``,
-``file.py:function``, or a network that a library would fetch.  Such code runs only if a
-command of this user started the run, which is recorded in this user's own state folder
-and nowhere else::
+``file.py:function``, or a network that a library would download.  Such code runs only
+if a command of this user started the run, which is recorded in this user's own state
+folder and nowhere else::
 
     $FEDPRUNE_STATE, or $XDG_STATE_HOME/fedprune, or ~/.local/state/fedprune     0700
         trusted/<sha256 of the run id>.json                                     0600
             {"run_id": ..., "code": {reference: {"place": ..., "sha256": ...}}}
         server-<digest of a server's folder>/trusted/...       of runs it may execute
 
-So a run is resumed without a question where it was started, while its code has the same
-place and content; a run id, file or folder of any other user is refused.  Digested are
-the bytes of ``file.py``, which are then compiled as they are, never read
-from a ``.pyc``; of ``package.module`` the source files of the package and of the
+So a run is resumed without a question where it was started, if its code has the same
+place and content; a run id, file or folder of another user is refused.  The digest
+covers the bytes of ``file.py``, which are then compiled directly, never read from a
+``.pyc``; of ``package.module`` it covers the source files of the package and of the
 module, which are located without importing either.  A module is imported as Python
-does it, so the bytecode beside its source counts as installed, and the imports of that
-code are not followed: this user has installed both.
+does it, so bytecode beside its source counts as installed, and the imports of that
+code are not checked: this user has installed both.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Code:
 
     Attributes:
         place: Its source file; "" for a network that a library fetches.
-        sha256: Digest of its source, hex; "" as above.
+        sha256: Digest of its source, hex; "" for a network that a library fetches.
     """
 
     place: str
@@ -84,11 +84,12 @@ def code_of_data(source: str) -> str:
 
 
 def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
-    """Return the code that a configuration would run or fetch, by key.
+    """Return the code references that a configuration would run or fetch, by key.
 
     Args:
         config: The configuration.
-        factory: Whether the caller makes the network, so that its name does not count.
+        factory: Whether the caller makes the network, so that ``task.model`` does not
+            count.
     """
     model, data = config.task.model, config.task.data
     found = {"task.model": code_of_model(model) or _fetched(model)}
@@ -103,7 +104,7 @@ def record_code(
 ) -> None:
     """Record the code of a run that a command of this user starts.
 
-    If it cannot be written, the run starts all the same, and resuming it needs
+    If the record cannot be written, the run starts nevertheless, and resuming it needs
     ``--trust-code``.
 
     Args:
@@ -136,7 +137,7 @@ def check_code(
         where: The file or folder, for messages.
         run_id: Name of the run that it states; "" = none.
         named: Code references by key.
-        trust_code: Whether the user asked to run it all the same.
+        trust_code: Whether the user asked to run it without a record.
         server: Folder of a server: code recorded for it counts too.
 
     Raises:
@@ -182,7 +183,8 @@ def state_folder() -> Path:
 def server_ledger(server: Path) -> Path:
     """Return the folder of code recorded for a server, inside this user's state folder.
 
-    A server's own folder may come from anywhere, so no file in it makes code trusted.
+    A server's folder may have been copied from another user, so no file in it makes
+    code trusted.
 
     Args:
         server: The server's folder.
@@ -195,18 +197,18 @@ def _fetched(model: str) -> str:
     """Return the name of a network for which a library would fetch files, or ""."""
     whole, _ = split_blocks(model)
     library = whole.partition(":")[0]
-    # Random weights need no network, but for a configuration from the hub.
+    # Random weights need no download, except for the configuration of "hf:".
     offline = whole.endswith(RANDOM) and library != "hf"
     return whole if library in MODEL_LIBRARIES and not offline else ""
 
 
 def _is_fetched(key: str, reference: str) -> bool:
-    """Return whether a library fetches it; references to data are always code."""
-    return not key.endswith("data") and not code_of_model(reference)
+    """Return whether a library fetches it; references of other keys are code."""
+    return key.endswith("model") and not code_of_model(reference)
 
 
 def _code(key: str, reference: str) -> Code:
-    """Return the current code of a key's reference; none of it is run.
+    """Return place and digest of a reference's current code, without running it.
 
     Raises:
         ConfigError: If there is no such source file.
@@ -267,7 +269,7 @@ def _top(name: str) -> ModuleSpec | None:
 
 
 def _change(then: Code, now: Code) -> str:
-    """Return how code differs from the recorded code, "" if it does not."""
+    """Return the difference of code from the recorded code in words, "" if equal."""
     if then.place != now.place:
         return f"was {then.place} when its run was started, and is {now.place} now"
     if then.sha256 != now.sha256:
@@ -300,7 +302,7 @@ def _read(path: Path) -> dict[str, Code]:
 
 
 def _is_own(path: Path) -> bool:
-    """Return whether a file or folder, and not a link, belongs to this user alone."""
+    """Return whether a file or folder, not a link, is accessible to this user alone."""
     found = path.lstat()
     alone = found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
     return alone and not path.is_symlink()

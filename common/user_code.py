@@ -91,7 +91,7 @@ def check_reference(reference: str) -> None:
 
 
 def load_function(reference: str) -> Callable[..., Any]:
-    """Load the function of a reference, running its module once.
+    """Load the function of a reference; its module runs once.
 
     A file is loaded from its location, relative to the working folder; its folder is
     appended to ``sys.path``, never put first, so that it cannot shadow an installed
@@ -166,7 +166,7 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
         msg = f"'{path}' cannot be loaded as Python code"
         raise ConfigError(msg)
     module = module_from_spec(spec)
-    # Registered first: dataclasses look their module up while it is executed.
+    # Registered before it runs, because dataclasses look their module up.
     sys.modules[name] = module
     try:
         code = compile(source, str(path), "exec", dont_inherit=True)

@@ -23,7 +23,7 @@ from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.task import Task
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
@@ -134,7 +134,8 @@ def _owners(path: str) -> dict[int, str] | None:
     try:
         return {int(e["node"]): name for name, e in entries if isinstance(e, dict)}
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path}: an entry names no node ({told(error)}); register the keys anew"
+        why = error_line(error)
+        msg = f"{path}: an entry names no node ({why}); register the keys anew"
         raise IntegrityError(msg) from error
 
 

@@ -30,7 +30,6 @@ from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -16,12 +16,25 @@ os.environ.update(
     FLWR_HOME=tempfile.mkdtemp(prefix="fedprune-flwr-"),
     FEDPRUNE_STATE=tempfile.mkdtemp(prefix="fedprune-state-"),
 )
+import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 # A shell that runs the tests in the background may have Ctrl-C ignored by all of them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# These start Ray or Flower, which count on the memory and the ports of the machine.
+ALONE = frozenset(
+    f"tests/integration/{name}.py"
+    for name in (
+        "test_dropped_blocks",
+        "test_examples",
+        "test_flwr_app",
+        "test_masked_runs",
+        "test_ray",
+    )
+) | {"tests/test_snippets.py"}
 
 settings.register_profile("dev", max_examples=30, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
@@ -32,3 +45,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def pytest_unconfigure():
     for name in ("FLWR_HOME", "FEDPRUNE_STATE"):
         shutil.rmtree(Path(os.environ[name]), ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a worker whole files, for the sake of fixtures, and one worker ``ALONE``."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "alone" if file in ALONE else file
+
+    # In the order of their names: the files with most tests are the quick ones.
+    config.option.loadscopereorder = False
+    return Files(config, log)

@@ -46,6 +46,18 @@ def test_arguments_have_their_help(capsys):
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_each_argument_is_listed_once(capsys, words):
+    command = plain_command(app)
+    for word in words:
+        command = command.commands[word]
+    usage, *listed = help_of(capsys, *words).splitlines()
+    arguments = [p for p in command.params if isinstance(p, click.Argument)]
+    for name in (str(argument.metavar) for argument in arguments):
+        assert usage.split().count(name) == 1
+        assert [line.split()[:1] for line in listed].count([name]) == 1
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_argument_and_option_says_what_it_is(words):
     command = plain_command(app)
     for word in words:

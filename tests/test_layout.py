@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 import fedprune
 
@@ -17,9 +18,12 @@ TOP_LEVEL = {
     ".gitignore",
     ".pre-commit-config.yaml",
     "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "client",
     "common",
     "constraints.txt",
@@ -114,13 +118,16 @@ def test_the_version_is_the_same_everywhere():
     app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     assert released[0] == project["version"] == fedprune.__version__
     assert app["config"]["version"] == fedprune.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == fedprune.__version__
+    assert citation["license"] == project["license"]
 
 
 def test_nothing_reads_a_format_that_can_run_code():
     found = {str(path): banned_in(path.read_text("utf-8")) for path in sources()}
     assert len(found) > len(PACKAGES)
     # The user's own function: its file is compiled from the bytes that were read.
-    own = found.pop(str(ROOT / "common" / "named_code" / "user_code.py"))
+    own = found.pop(str(ROOT / "common" / "user_code.py"))
     assert [line.partition(": ")[2] for line in own] == ["exec"]
     assert {path: lines for path, lines in found.items() if lines} == {}
 

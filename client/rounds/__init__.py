@@ -1,1 +1,1 @@
-"""One round on a client: decode, judge, score, train, sparsify, encode, remember."""
+"""One round on a client: decode, validate, score, train, sparsify, encode, store."""

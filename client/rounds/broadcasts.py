@@ -1,9 +1,9 @@
-"""Broadcasts that a client holds: what changes are told from.
+"""Broadcasts that a client has stored: the bases of later changes.
 
-A message may hold only what changed since an earlier broadcast.  Each one that was read
-is kept, as plain integers, by round and by the digest of these: a file that is
-lost, damaged or of another run can never lead to another network, only to the request
-to be sent everything.
+A message may hold only the change since an earlier broadcast, its base.  Each broadcast
+that was decoded is stored, as the integers of its quantisation grid, by round and by
+the digest of these: a file that is lost, damaged or of another run can never lead to
+another network, only to the request to send everything.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from fedprune.common.structure.structure import Structure
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedBroadcast:
-    """A broadcast that has been read.
+    """A broadcast that has been decoded.
 
     Attributes:
-        came: Its weights as they came.
-        spec: Their shapes.
-        weights: What they decode to, float32[n].
-        grid: The integers behind them, or None where there are none.
+        came: Its encoded weights, as they were received.
+        spec: Shapes of the network.
+        weights: The decoded weights, float32[n].
+        grid: The levels and steps that they are made of; None for float weights.
     """
 
     came: bytes
@@ -38,12 +38,12 @@ class DecodedBroadcast:
 
     @cached_property
     def side_info(self) -> SideInformation:
-        """What server and client hold of it, without a mask."""
+        """The side information that it gives, without a weight mask."""
         return SideInformation.of(self.spec, self.weights)
 
     @cached_property
     def full(self) -> bytes:
-        """The weights in an encoding that stands alone."""
+        """The weights encoded without a base."""
         if self.grid is None or codec.base_name(self.came, self.spec) is None:
             return self.came
         return codec.encode_full(self.grid, self.spec)
@@ -51,10 +51,10 @@ class DecodedBroadcast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredBroadcast:
-    """An earlier broadcast.
+    """An earlier broadcast that is stored here.
 
     Attributes:
-        grid: Its integers.
+        grid: Its levels and steps.
         keep: Keep mask of its prune plan.
     """
 
@@ -65,17 +65,17 @@ class _StoredBroadcast:
 def receive_broadcast(
     broadcast: Broadcast, structure: Structure, store: ClientStore
 ) -> DecodedBroadcast:
-    """Read a broadcast, whole or as what changed.
+    """Decode a broadcast, whole or as the change since a stored base.
 
     Args:
-        broadcast: What came; its plan has been checked.
+        broadcast: The broadcast as it was received; its plan has been checked.
         structure: The original network.
-        store: Where earlier broadcasts lie.
+        store: The stored broadcasts.
 
     Raises:
-        PayloadError: If it is none of this network, or decodes to other weights than
-            were promised.
-        IntegrityError: If the broadcast that it starts from is not held here.
+        PayloadError: If it does not belong to this network, or its decoded weights
+            have another digest.
+        IntegrityError: If its base is not stored here.
     """
     spec = structure.spec(broadcast.plan.keep)
     if not codec.is_grid(broadcast.weights):
@@ -86,9 +86,9 @@ def receive_broadcast(
     if base is None:
         grid = codec.decode_full(broadcast.weights, spec)
     else:
-        held = _load(base, structure, store)
-        cut = remap_grid(held.grid, structure, held.keep, broadcast.plan.keep)
-        grid = codec.decode_change(broadcast.weights, spec, held.grid, cut)
+        stored = _load(base, structure, store)
+        cut = remap_grid(stored.grid, structure, stored.keep, broadcast.plan.keep)
+        grid = codec.decode_change(broadcast.weights, spec, stored.grid, cut)
     weights = codec.grid_values(grid, spec)
     codec.check_weights(weights, broadcast.digest)
     return DecodedBroadcast(
@@ -97,19 +97,19 @@ def receive_broadcast(
 
 
 def store_broadcast(
-    taken: DecodedBroadcast, plan: PrunePlan, round_: int, store: ClientStore
+    decoded: DecodedBroadcast, plan: PrunePlan, round_: int, store: ClientStore
 ) -> None:
-    """Keep a broadcast for the changes of later rounds."""
-    grid = taken.grid
+    """Store a broadcast as a base for the changes of later rounds."""
+    grid = decoded.grid
     if grid is not None:
         store.save_broadcast(round_, grid.name, lambda: codec.encode_stored(plan, grid))
 
 
 def _load(base: BaseName, structure: Structure, store: ClientStore) -> _StoredBroadcast:
-    """Return a broadcast that is held here.
+    """Return a stored broadcast.
 
     Raises:
-        IntegrityError: If it is not, or not whole.
+        IntegrityError: If it is missing or damaged.
     """
 
     def read(data: bytes) -> _StoredBroadcast:
@@ -117,12 +117,12 @@ def _load(base: BaseName, structure: Structure, store: ClientStore) -> _StoredBr
         check_plan(structure, plan)
         grid = codec.decode_stored(data, structure.spec(plan.keep))
         if grid.name != base.name:
-            raise PayloadError(Reason.BAD_DIGEST, "held", f"want {base.name.hex()}")
+            raise PayloadError(Reason.BAD_DIGEST, "base", f"want {base.name.hex()}")
         return _StoredBroadcast(grid=grid, keep=plan.keep)
 
-    held = store.load_broadcast(base.round, base.name, read)
-    if held is None:
+    stored = store.load_broadcast(base.round, base.name, read)
+    if stored is None:
         which = f"the broadcast of round {base.round} ({base.name.hex()})"
-        msg = f"{which} is not held here, or not whole: send everything"
+        msg = f"{which} is not stored here, or damaged: send everything"
         raise IntegrityError(msg)
-    return held
+    return stored

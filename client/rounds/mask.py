@@ -1,4 +1,4 @@
-"""The weight mask on a client: held by its digest, and kept while training."""
+"""The weight mask on a client: stored by its digest, applied after each local step."""
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ from fedprune.common.spec import Mask, ModelSpec, WeightMask
 def open_mask(
     plan: RoundPlan, spec: ModelSpec, store: ClientStore
 ) -> WeightMask | None:
-    """Return the mask that a plan names, or None; keep one that has just come.
+    """Return the mask that a plan names, or None; store one that has just come.
 
     Raises:
-        PayloadError: If it is not this network's mask.
-        IntegrityError: If the server believes that it is held here, and it is not.
+        PayloadError: If it does not belong to this network.
+        IntegrityError: If the plan leaves it out, and it is not stored here.
     """
     if not plan.mask:
         return None
@@ -29,7 +29,7 @@ def open_mask(
 
     mask = plan.weight_mask or store.load_shared(name, read)
     if mask is None:
-        msg = f"weight mask {plan.mask.hex()} is not held here: send it again"
+        msg = f"weight mask {plan.mask.hex()} is not stored here: send it again"
         raise IntegrityError(msg)
     check_mask(mask, spec, plan.broadcast.plan.digest, plan.mask)
     if plan.weight_mask is not None:
@@ -37,8 +37,8 @@ def open_mask(
     return mask
 
 
-class Zeros:
-    """Holds the masked weights of a network at zero while it trains.
+class MaskedWeights:
+    """The masked weights of a network, which stay at zero while it trains.
 
     Args:
         model: The network.
@@ -55,7 +55,7 @@ class Zeros:
                 self._pairs.append((weight, ~part.view(weight.shape)))
 
     def after_step(self) -> None:
-        """Undo what the optimiser did to masked weights."""
+        """Set the masked weights, which the optimiser has moved, to zero again."""
         with torch.no_grad():
             for weight, gone in self._pairs:
                 weight.masked_fill_(gone, 0.0)

@@ -1,7 +1,7 @@
-"""What a client measures on the broadcast, before it trains: moments, then loss.
+"""Measurements on the broadcast before local training: batch-norm moments, then loss.
 
-What only this client looks at (its scores, its validation, a teacher's outputs) is
-judged with its own moments of those very weights.  The moments that travel with the
+Importance, validation and a teacher's outputs, which no other client uses, are computed
+with this client's own moments of those very weights.  The moments that travel with the
 weights were measured a round ago, on other weights.
 """
 
@@ -21,7 +21,7 @@ from fedprune.common.task import Task
 
 _BATCH = 256
 MEASURED = 256  # examples of the one forward that measures moments
-FEWEST = 16  # below this the moments of a channel are too noisy to judge with
+FEWEST = 16  # below this the moments of a channel are too noisy to evaluate with
 
 
 def batches(count: int, size: int) -> Iterator[Indices]:
@@ -35,8 +35,8 @@ def balanced(
 ) -> Indices:
     """Choose up to ``limit`` positions, as even over the classes as they allow.
 
-    A channel that serves one rare class must be seen.  Regression targets (floats) are
-    drawn without classes.
+    A channel that serves one rare class must be measured too.  Regression targets
+    (floats) are drawn without classes.
 
     Returns:
         Rising positions, int64[min(limit, n)].
@@ -53,17 +53,17 @@ def balanced(
 
 
 def fit(model: nn.Module, sample: Examples) -> Statistics | None:
-    """Give a network the client's own batch-norm moments of its weights, in place.
+    """Set a network's batch-norm moments to the client's own, in place.
 
     Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
     keeps the pooled moments that it came with.
 
     Args:
-        model: The network, with the weights that are judged.
+        model: The network, with the weights that are evaluated.
         sample: Examples to measure on, at most ``MEASURED``.
 
     Returns:
-        What was measured, or None with fewer than two examples.
+        The measured moments, or None with fewer than two examples.
     """
     found = measure_statistics(model, sample)
     if found is not None and found.num_examples >= FEWEST:
@@ -72,7 +72,7 @@ def fit(model: nn.Module, sample: Examples) -> Statistics | None:
 
 
 def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
-    """Return loss and hits of a network on examples, batch norm in eval mode."""
+    """Return loss and correct answers of a network on examples, in eval mode."""
     model.eval()
     loss_sum, correct = 0.0, 0
     with torch.no_grad():
@@ -82,15 +82,15 @@ def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
             loss_sum += float(task.loss(outputs, found).double().sum())
             correct += task.correct(outputs, found.targets)
     if not np.isfinite(loss_sum):
-        loss_sum = 1e30  # A diverged broadcast must look bad, not unreadable.
+        loss_sum = 1e30  # the codec refuses infinity: a finite, bad loss is read
     return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))
 
 
 def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | None:
     """Return the moments of every batch-norm input on the examples, one forward.
 
-    Layers in front normalise by this batch, as they do while training, so the
-    moments fit the weights that were sent and not those of a round ago.
+    Earlier layers normalise by this batch, as they do while training, so the moments
+    belong to the weights that were sent and not to those of a round ago.
 
     Returns:
         Moments in model order, or None with fewer than two examples.

@@ -1,4 +1,7 @@
-"""Networks that stay built between clients and rounds, so that nothing is rebuilt."""
+"""The model cache: networks and data that one process keeps between clients and rounds.
+
+A network is built once for each prune plan; weights and statistics are then copied in.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,16 +23,15 @@ from fedprune.common.task import ClientData, Task
 T = TypeVar("T")
 
 _KEPT = 3  # the current network, its teacher, and the one before a rollback
-_READ = 4  # broadcasts of one round: whole, and told from those of a few others
+_READ = 4  # broadcasts of one round: whole, and encoded against a few earlier ones
 
 
 class ModelCache:
-    """The resident networks and data of one process that plays clients.
-
-    A network is built once for each plan; weights are then copied in place.
+    """The cached networks and data of one process that runs clients.
 
     Args:
-        task: The task that the clients work on, before ``follow`` says for which run.
+        task: The task of the clients; ``follow`` sets the seed and the validation
+            share of a run.
     """
 
     def __init__(self, task: Task) -> None:
@@ -41,10 +43,10 @@ class ModelCache:
         self._spare: nn.Module | None = None  # built to compare, not cut yet
         self._teacher = b""
         self._outputs: dict[str, Tensor] = {}
-        self._taken: OrderedDict[bytes, Any] = OrderedDict()
+        self._decoded: OrderedDict[bytes, Any] = OrderedDict()
 
     def follow(self, seed: int, validation: float) -> None:
-        """Work for a run: what was made of another seed or validation share goes."""
+        """Switch to a run's seed and validation share; drop what belongs to others."""
         task = self.task.under(seed, validation)
         if task is not self.task:
             self.task, self._spare, self._teacher = task, None, b""
@@ -59,7 +61,14 @@ class ModelCache:
         weights: Vector,
         statistics: Statistics | None,
     ) -> nn.Module:
-        """Return the cut network with these weights; the next call may reuse it."""
+        """Return the cut network with these weights; the next call may reuse it.
+
+        Args:
+            structure: The original network.
+            keep: The units that stay, bool[units].
+            weights: float32[n of the cut network].
+            statistics: Batch-norm moments; None = those of a fresh network.
+        """
         key = structure.digest + np.packbits(keep).tobytes()
         model = self._models.pop(key, None)
         if model is None:
@@ -72,7 +81,7 @@ class ModelCache:
             del self._first[self._models.popitem(last=False)[0]]
         model.zero_grad(set_to_none=True)
         set_weights(model, weights)
-        # Without statistics the first ones: never those of the client before.
+        # Without statistics those of a fresh network, never an earlier client's.
         moments = self._first[key]
         if statistics is not None:
             moments = (statistics.mean, statistics.variance)
@@ -88,9 +97,9 @@ class ModelCache:
     def teacher_outputs(
         self, teacher: bytes, client_id: str, outputs_on: Callable[[], Tensor]
     ) -> Tensor:
-        """Return a teacher's outputs on a client's examples, worked out once.
+        """Return a teacher's outputs on a client's examples, computed once.
 
-        Those of the newest teacher stay: float32[n, outputs] for each client.
+        The outputs of the newest teacher are cached: float32[n, outputs] a client.
         """
         if teacher != self._teacher:
             self._teacher, self._outputs = teacher, {}
@@ -98,21 +107,21 @@ class ModelCache:
             self._outputs[client_id] = outputs_on()
         return self._outputs[client_id]
 
-    def taken(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
-        """Return what reading a broadcast gave; equal bytes are read once."""
+    def decoded(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
+        """Return a broadcast as ``read`` decodes it; equal bytes are decoded once."""
         key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
-        found: T = self._taken.pop(key, None) or read()
-        self._taken[key] = found
-        while len(self._taken) > _READ:
-            self._taken.popitem(last=False)
+        found: T = self._decoded.pop(key, None) or read()
+        self._decoded[key] = found
+        while len(self._decoded) > _READ:
+            self._decoded.popitem(last=False)
         return found
 
     def structure(self, digest: bytes, text: bytes) -> Structure:
         """Return the structure of a canonical JSON text, parsed once.
 
         Raises:
-            PayloadError: If it is none, or not that of the task's own network: nothing
-                of the size that it announces has been made then.
+            PayloadError: If it is not a valid structure, or not that of the task's own
+                network: nothing of the size that it announces has been made then.
         """
         if digest not in self._structures:
             found = Structure.from_json(text, self._own())
@@ -132,7 +141,7 @@ class ModelCache:
         return self._spare
 
     def _own(self) -> Check:
-        """Return the check that a structure speaks of the task's own network."""
+        """Return the check that a structure describes the task's own network."""
         model = self._uncut()
         weights = [(name, tuple(w.shape)) for name, w in model.named_parameters()]
         buffers = [(name, tuple(b.shape)) for name, b in model.named_buffers()]

@@ -1,4 +1,4 @@
-"""One plan opened: its parts read, checked against each other, and kept."""
+"""Opening a plan: its parts are decoded, checked against each other and stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,46 +25,47 @@ from fedprune.common.structure.structure import Structure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A plan whose parts have been read and checked against each other.
+class OpenedPlan:
+    """A round plan whose parts have been decoded and checked against each other.
 
     Attributes:
         plan: The plan.
         structure: The original network.
-        taken: Its broadcast, read.
-        side_info: What server and client hold of it, by which the answer is coded.
-        mask: The weight mask that it is under, or None.
+        decoded: The decoded broadcast.
+        side_info: Side information of the answer's encoding.
+        mask: The weight mask of the network, or None.
     """
 
     plan: RoundPlan
     structure: Structure
-    taken: DecodedBroadcast
+    decoded: DecodedBroadcast
     side_info: SideInformation
     mask: WeightMask | None = None
 
     @property
     def spec(self) -> ModelSpec:
         """Shapes of the network that was sent."""
-        return self.taken.spec
+        return self.decoded.spec
 
     @property
     def weights(self) -> Vector:
         """The decoded broadcast, float32[n]."""
-        return self.taken.weights
+        return self.decoded.weights
 
     @property
     def broadcast(self) -> Broadcast:
-        """The broadcast in an encoding that stands alone, whichever way it came."""
-        return replace(self.plan.broadcast, weights=self.taken.full)
+        """The broadcast encoded without a base, also where it came with one."""
+        return replace(self.plan.broadcast, weights=self.decoded.full)
 
 
-def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
-    """Read structure, plan and weights; keep what the server will not send again.
+def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedPlan:
+    """Decode structure, plan and weights; store what the server will not send again.
 
     Raises:
-        PayloadError: If the plan does not fit itself or what this client knows.
-        IntegrityError: If the server believes that this client holds something that
-            it does not: it must be sent again.
+        PayloadError: If the parts of the plan contradict each other, or contradict
+            this client's own network or configuration.
+        IntegrityError: If the plan leaves out something that is not stored here: it
+            must be sent again.
     """
     cache.follow(plan.settings.seed, plan.settings.validation)
     plan = replace(plan, settings=_own_methods(plan.settings, cache.task.config))
@@ -74,28 +75,29 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Opened:
         detail = f"{len(plan.targets)} units; want {structure.units}"
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
-    taken = cache.taken(
+    decoded = cache.decoded(
         plan.broadcast, lambda: receive_broadcast(plan.broadcast, structure, store)
     )
-    store_broadcast(taken, plan.broadcast.plan, plan.round, store)
+    store_broadcast(decoded, plan.broadcast.plan, plan.round, store)
     mask = open_mask(plan, spec, store)
-    opened = Opened(
+    opened = OpenedPlan(
         plan=plan,
         structure=structure,
-        taken=taken,
-        side_info=_side_information(taken, mask, plan.settings),
+        decoded=decoded,
+        side_info=_side_information(decoded, mask, plan.settings),
         mask=mask,
     )
-    if plan.keep_broadcast:  # later rounds are taught by it
+    if plan.keep_broadcast:  # the teacher of later rounds
         store_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
     return opened
 
 
 def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:
-    """Return the settings with code as this client's own configuration names it.
+    """Return the settings with a user's own functions as this client names them.
 
     Raises:
-        PayloadError: If the plan asks for code that it does not name.
+        PayloadError: If the plan asks for a function that this client's configuration
+            does not name.
     """
     return replace(
         settings,
@@ -106,17 +108,19 @@ def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:
 
 
 def _side_information(
-    taken: DecodedBroadcast, mask: WeightMask | None, settings: TrainSettings
+    decoded: DecodedBroadcast, mask: WeightMask | None, settings: TrainSettings
 ) -> SideInformation:
-    """Return what both ends hold, with the mask if no positions travel."""
+    """Return the side information, with the weight mask if no positions travel."""
     places = without_positions(mask, settings.density_sent)
-    return taken.side_info if places is None else replace(taken.side_info, mask=places)
+    return (
+        decoded.side_info if places is None else replace(decoded.side_info, mask=places)
+    )
 
 
 def store_teacher(
     digest: bytes, make: Callable[[], Broadcast], store: ClientStore
 ) -> None:
-    """Store a broadcast by its digest, unless it lies there."""
+    """Store a broadcast by its digest, unless it is stored already."""
     store.save_shared(
         _teacher_file(digest),
         codec.decode_broadcast,
@@ -125,14 +129,14 @@ def store_teacher(
 
 
 def stored_teacher(digest: bytes, store: ClientStore) -> Broadcast:
-    """Return a broadcast that was kept.
+    """Return the stored broadcast of a teacher.
 
     Raises:
-        IntegrityError: If it is not held here.
+        IntegrityError: If it is not stored here.
     """
     found = store.load_shared(_teacher_file(digest), codec.decode_broadcast)
     if found is None:
-        msg = f"teacher {digest.hex()} is not held here: send it again"
+        msg = f"teacher {digest.hex()} is not stored here: send it again"
         raise IntegrityError(msg)
     return found
 
@@ -142,7 +146,12 @@ def _teacher_file(digest: bytes) -> str:
 
 
 def _structure(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Structure:
-    """Return the structure that a plan is about, and keep it when it has come."""
+    """Return the structure that a plan names, and store it when it has come.
+
+    Raises:
+        PayloadError: If it has another digest, or is not valid.
+        IntegrityError: If the plan leaves it out, and it is not stored here.
+    """
 
     def checked(text: bytes) -> bytes:
         found = digest_of(text)
@@ -155,7 +164,7 @@ def _structure(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> Struct
     came = plan.structure_json
     text = checked(came) if came else store.load_shared(name, checked)
     if text is None:
-        msg = f"structure {plan.structure.hex()} is not held here: send it again"
+        msg = f"structure {plan.structure.hex()} is not stored here: send it again"
         raise IntegrityError(msg)
     structure = cache.structure(plan.structure, text)
     if came:

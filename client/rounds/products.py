@@ -1,11 +1,11 @@
-"""Gate products: first-order change of each example's loss without a channel.
+"""Gate products: first-order change of each example's loss when a channel is removed.
 
-A factor of 1 on a channel's output at a measuring point, one for each example: the
-gradient of an example's loss with respect to it is the sum over positions of gradient
-times value.  One backward gives those of a whole batch (cf. Theis et al. 2018,
+Each example has a factor of 1 on a channel's output at a measuring point.  The gradient
+of the example's loss with respect to the factor is the sum over positions of gradient
+times value, and one backward gives those of a whole batch (cf. Theis et al. 2018,
 arXiv:1801.05787, Eq. 7).  Where a layer's output is not the channel's own (heads inside
-an attention, a leading dimension that is not the batch) the same number comes from the
-gradients of its weights, one example at a time.
+an attention, a leading dimension that is not the batch) the same number is computed
+from the gradients of its weights, one example at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ from fedprune.common.task import Task
 
 Products = dict[str, NDArray[np.float64]]  # tensor -> float64[examples, channels]
 
-_CLOSE = 1e-3  # of the largest product: float32 sums in another order
+_CLOSE = 1e-3  # of a tensor's largest product: float32 sums in another order
 
 
 def channel_axis(module: nn.Module) -> int:
-    """Return the dimension of a module's output that holds the channels."""
+    """Return the dimension of the channels in a module's output."""
     return -1 if isinstance(module, nn.Linear | nn.Embedding) else 1
 
 
@@ -35,8 +35,8 @@ class ProductMeter:
 
     Args:
         model: The network.
-        points: Where to measure.
-        task: Gives the loss.
+        points: The measuring points.
+        task: Has the loss.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class ProductMeter:
         self._task = task
 
     def can_use_factors(self, examples: Examples) -> bool:
-        """Return whether factors on outputs give what the weights' gradients give.
+        """Return whether factors on outputs give the same as the weights' gradients.
 
-        Tried on two examples: the products of the first, alone and beside the second.
+        Tested with two examples: the products of the first, alone and in a batch with
+        the second.
         """
         if not all(point.module for point in self._points) or not len(examples):
             return False
@@ -57,9 +58,13 @@ class ProductMeter:
         if pair is None:
             return False
         alone = self.by_weights(examples.batch(np.arange(1)))
-        far = [np.abs(pair[name][0] - alone[name][0]).max() for name in alone]
-        size = max(np.abs(value).max(initial=0.0) for value in alone.values())
-        return bool(max(far, default=0.0) <= _CLOSE * size)
+        sizes = {n: float(np.abs(v).max(initial=0.0)) for n, v in alone.items()}
+        noise = _CLOSE * max(sizes.values(), default=0.0)
+        # By tensor: a branch of little effect may be laid out another way.
+        return all(
+            bool(np.all(np.abs(pair[n] - v)[0] <= _CLOSE * max(sizes[n], noise)))
+            for n, v in alone.items()
+        )
 
     def measure(self, batch: Batch, *, fast: bool) -> Products:
         """Return the products of a batch.
@@ -118,7 +123,7 @@ class ProductMeter:
                 )
                 shape = [1] * output.dim()
                 shape[0], shape[axis] = output.shape[0], output.shape[axis]
-                # Windows of one example follow each other.
+                # The windows of one example are neighbours in the first dimension.
                 repeated = factor.repeat_interleave(output.shape[0] // count, dim=0)
                 return output * repeated.reshape(shape)
 
@@ -148,7 +153,7 @@ def _of_weights(
 
 
 def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
-    """Return the shift or bias that goes with a weight."""
+    """Return the shift or bias that belongs to a weight, or None."""
     return tensors.get(tensor.removesuffix("weight") + "bias")
 
 

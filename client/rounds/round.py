@@ -1,11 +1,15 @@
-"""The client's half of a round, on one screen: one message in, one message out."""
+"""The client's half of a round, step by step: one message in, one message out."""
 
 from torch import Tensor, nn
 
-from fedprune.client.rounds.judge import importance, judged, teacher_outputs
+from fedprune.client.rounds.evaluate import (
+    importance,
+    teacher_outputs,
+    with_own_moments,
+)
 from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import send
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import LocalTraining, train
@@ -21,29 +25,29 @@ from fedprune.common.spec import Vector
 from fedprune.common.task import ClientData
 
 
-def run_round(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
-    """Answer a plan that was opened.
+def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> bytes:
+    """Return the encoded answer to an opened plan.
 
     Raises:
-        PayloadError: If the plan does not fit what this client knows.
+        PayloadError: If the plan contradicts what this client has stored.
         DataError: If the client has no example to train on: it abstains.
-        IntegrityError: If the server believes that this client holds a teacher that
-            it does not: it must be sent again.
+        IntegrityError: If the plan leaves out a teacher that is not stored here: it
+            must be sent again.
     """
     plan = opened.plan
-    # 1. Take this client's examples; without any it abstains.
+    # 1. Load this client's examples; without any it abstains.
     data = _examples(opened, cache)
-    # 2. Take the teacher's outputs on them, where the plan names a teacher.
+    # 2. Compute the teacher's outputs on them, where the plan names a teacher.
     teacher = teacher_outputs(opened, cache, store, data.train)
-    # 3. Judge the broadcast with this client's own moments: validation, importance.
+    # 3. Evaluate the broadcast with this client's own moments: validation, importance.
     model, statistics = _measured(opened, cache)
     validation = validate(model, data.validation, cache.task)
     scores = importance(model, opened, cache, data.train)
     # 4. Train from the weights and the moments that all clients were sent.
     trained, loss = _train(opened, cache, data.train, teacher)
-    # 5. Choose what is sent of the change, and keep the rest for later rounds.
-    delta = send(opened, store, _change(trained, opened))
-    # 6. Answer in one message.
+    # 5. Choose the entries of the delta that are sent, and store the residual.
+    delta = send(opened, store, _delta(trained, opened))
+    # 6. Encode the answer as one message.
     update = ClientUpdate(
         run_id=plan.run_id,
         round=plan.round,
@@ -60,50 +64,52 @@ def run_round(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
     return codec.encode_update(update, opened.side_info)
 
 
-def _examples(opened: Opened, cache: ModelCache) -> ClientData:
+def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
     """Return the client's examples.
 
     Raises:
-        DataError: If none is left to train on.
+        DataError: If there is no training example.
     """
     client = opened.plan.client_id
     data = cache.data(client)
     if len(data.train) == 0:
-        msg = f"client {client} holds no training example and abstains"
+        msg = f"client {client} has no training example and abstains"
         raise DataError(msg)
     return data
 
 
-def _measured(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | None]:
-    """Return the broadcast with this client's moments of it, and these.
+def _measured(
+    opened: OpenedPlan, cache: ModelCache
+) -> tuple[nn.Module, Statistics | None]:
+    """Return the broadcast network with this client's own moments, and these moments.
 
     Raises:
-        DataError: If the plan asks for moments that one example cannot give.
+        DataError: If the plan needs moments, and there is one example only.
     """
     plan = opened.plan
-    model, own = judged(opened, cache)
+    model, own = with_own_moments(opened, cache)
     if own is None and plan.settings.measure:
-        msg = f"client {plan.client_id} holds one training example and abstains: batch"
+        msg = f"client {plan.client_id} has one training example and abstains: batch"
         msg += " norm cannot be measured on it"
         raise DataError(msg)
     return model, own
 
 
 def _train(
-    opened: Opened, cache: ModelCache, examples: Examples, teacher: Tensor | None
+    opened: OpenedPlan, cache: ModelCache, examples: Examples, teacher: Tensor | None
 ) -> tuple[nn.Module, float]:
     """Return the broadcast network after the local epochs, and its training loss."""
     plan = opened.plan
     keep, pooled = plan.broadcast.plan.keep, plan.broadcast.statistics
-    # Clients that train from other moments would each train another network.
+    # Each client's own moments would make the clients train different networks.
     model = cache.network(opened.structure, keep, opened.weights, pooled)
-    aim = _aim(plan)
+    penalty_spec = _penalty_spec(plan)
     work = LocalTraining(
         examples=examples,
         task=cache.task,
         settings=plan.settings,
-        penalty=build_penalty(opened.structure, keep, opened.weights, aim),
-        gates=build_gates(opened.structure, keep, aim),
+        penalty=build_penalty(opened.structure, keep, opened.weights, penalty_spec),
+        gates=build_gates(opened.structure, keep, penalty_spec),
         teacher=teacher,
         mask=None if opened.mask is None else opened.mask.keep,
     )
@@ -113,13 +119,13 @@ def _train(
         return model, train(model, work, rng)
 
 
-def _change(model: nn.Module, opened: Opened) -> Vector:
+def _delta(model: nn.Module, opened: OpenedPlan) -> Vector:
     """Return the trained weights minus those of the broadcast, float32[n]."""
-    change: Vector = get_weights(model) - opened.weights
-    return change
+    delta: Vector = get_weights(model) - opened.weights
+    return delta
 
 
-def _aim(plan: RoundPlan) -> PenaltySpec:
+def _penalty_spec(plan: RoundPlan) -> PenaltySpec:
     settings = plan.settings
     return PenaltySpec(
         name=settings.penalty, strength=settings.strength, targets=plan.targets

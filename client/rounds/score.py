@@ -40,15 +40,16 @@ _LARGEST = 3e38  # of a float32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """What is scored, and on what.
+    """A network to score, and the examples that it is scored on.
 
     Attributes:
         model: The cut network, in eval mode.
         examples: Examples to measure on.
-        task: Gives the loss.
+        task: Has the loss.
         structure: The living part of the original structure.
         keep: What the network keeps.
         batch_size: Examples that are measured at once, >= 1.
+        draws: Draws for criteria that ask for them.
     """
 
     model: nn.Module
@@ -57,14 +58,15 @@ class _Work:
     structure: Structure
     keep: Mask
     batch_size: int
+    draws: np.random.Generator
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the examples, some at a time."""
+        """Yield the examples in batches."""
         for chosen in batches(len(self.examples), self.batch_size):
             yield self.examples.batch(chosen)
 
     def mean_loss(self) -> float:
-        """Return the mean loss of the network as it is now."""
+        """Return the mean loss of the network with its current weights."""
         total = 0.0
         with torch.no_grad():
             for batch in self.batches():
@@ -73,28 +75,31 @@ class _Work:
         return total / max(len(self.examples), 1)
 
 
-def score(
+def score(  # noqa: PLR0913 - all that a score depends on
     model: nn.Module,
     examples: Examples,
     task: Task,
     structure: Structure,
     keep: Mask,
     settings: TrainSettings,
+    *,
+    draws: np.random.Generator,
 ) -> Vector:
     """Return the importance of each kept unit, float32[kept units], >= 0.
 
     Args:
         model: The cut network; put into eval mode.
         examples: Examples to measure on, at least one.
-        task: Gives the loss.
+        task: Has the loss.
         structure: The original structure.
-        keep: What the network keeps.
+        keep: The units that the network keeps.
         settings: Names the criterion: one of ``fedprune.common.methods.importance``,
             or this user's own.
+        draws: Draws for criteria that ask for them, new in each round.
 
     Raises:
         ConfigError: If the criterion needs outputs that no module of the network has,
-            or returns something else than a number for each channel.
+            or does not return one number for each channel.
     """
     criterion = find(IMPORTANCE, settings.importance)
     model.eval()
@@ -105,6 +110,7 @@ def score(
         structure=structure.living(keep),
         keep=keep,
         batch_size=settings.batch,
+        draws=draws,
     )
     measure = _ablated if "loss_changes" in criterion.needs else _measured
     found = np.nan_to_num(measure(work, criterion), nan=0.0, posinf=_LARGEST)
@@ -115,7 +121,6 @@ def _measured(work: _Work, criterion: Method) -> Vector:
     """Return the sum of a criterion over batches and measuring points."""
     points = measure_points(work.structure)
     weights = _weights(work, points) if "weights" in criterion.needs else {}
-    draws = np.random.default_rng(len(work.examples))
     per_tensor: Scores = {}
     for products, seen in _inputs(work, points, criterion):
         for point in points:
@@ -125,7 +130,7 @@ def _measured(work: _Work, criterion: Method) -> Vector:
                 products=products.get(name),
                 activations=seen.get(name),
                 weights=weights.get(name),
-                draws=draws.random(count),
+                draws=work.draws.random(count),
             )
             value = checked_scores(criterion, found, count)
             per_tensor[name] = per_tensor.get(name, 0.0) + value
@@ -135,7 +140,7 @@ def _measured(work: _Work, criterion: Method) -> Vector:
 def _inputs(
     work: _Work, points: Sequence[MeasurePoint], criterion: Method
 ) -> Iterator[tuple[Products, Activations]]:
-    """Yield products and activations of each batch, where they are asked for."""
+    """Yield products and activations of each batch, where the criterion needs them."""
     meter = ProductMeter(work.model, points, work.task)
     fast = "products" in criterion.needs and meter.can_use_factors(work.examples)
     for batch in work.batches():
@@ -169,13 +174,15 @@ def _activations(
     """Return the outputs at the points, float32[examples, channels, positions]."""
     if "activations" not in criterion.needs:
         return {}
-    hidden = [point.tensor for point in points if not point.module]
-    if hidden:
-        msg = f"importance '{criterion.name}' needs outputs, which '{hidden[0]}' does "
-        msg += "not show; want taylor, fisher or sensitivity"
-        raise ConfigError(msg)
-    with torch.no_grad(), outputs(model, [point.module for point in points]) as seen:
+    shown = [point.module for point in points if point.module]
+    with torch.no_grad(), outputs(model, shown) as seen:
         model(batch.inputs)
+    # Heads of an attention, or a layer whose weight is used without calling it.
+    hidden = [point.tensor for point in points if point.module not in seen]
+    if hidden:
+        msg = f"importance '{criterion.name}' needs outputs, and no module outputs "
+        msg += f"those of '{hidden[0]}'; want taylor, fisher or sensitivity"
+        raise ConfigError(msg)
     found = {}
     for point in points:
         axis = channel_axis(model.get_submodule(point.module))
@@ -192,7 +199,7 @@ def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
     def recorder(name: str) -> object:
         def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            # A copy: an activation behind it may work in place.
+            # A copy, because the next layer may work in place.
             seen[name] = output.clone()
 
         return record
@@ -209,7 +216,7 @@ def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
 
 def _ablated(work: _Work, criterion: Method) -> Vector:
-    """Return a criterion of the change of the loss without each kept unit."""
+    """Return a criterion of the change of the loss when a kept unit is zero."""
     kept = np.flatnonzero(work.keep)
     before = work.mean_loss()
     changes = [_loss_without(work, int(unit)) - before for unit in kept]
@@ -220,7 +227,7 @@ def _ablated(work: _Work, criterion: Method) -> Vector:
     found = criterion(
         loss_changes=np.array(changes, dtype=np.float64),
         weights=weights,
-        draws=np.random.default_rng(len(work.examples)).random(len(kept)),
+        draws=work.draws.random(len(kept)),
         products=None,
         activations=None,
     )

@@ -1,8 +1,8 @@
-"""What a client sends of what it learned, and what it owes to later rounds."""
+"""Selection of the entries that a client sends, and the residual that it stores."""
 
 import numpy as np
 
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.store import ClientStore, Generation
 from fedprune.common import codec
 from fedprune.common.codec import SideInformation
@@ -15,20 +15,33 @@ from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import Vector
 
 
-def send(opened: Opened, store: ClientStore, delta: Vector) -> QuantisedDelta:
-    """Choose what is sent, keep the rest for later, and return what travels."""
+def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelta:
+    """Return the quantised entries that are sent; store the residual (error feedback).
+
+    Law: without a weight mask, sent + residual == delta + earlier residual, up to
+    rounding.
+
+    Args:
+        opened: The plan that is answered.
+        store: Has the earlier residual, and takes the new one.
+        delta: Trained weights minus those of the broadcast, float32[n].
+
+    Raises:
+        DataError: If the weights are not finite.
+        PayloadError: As ``_residual``.
+    """
     settings = opened.plan.settings
     keep = opened.plan.broadcast.plan.keep
-    if settings.epochs == 0:  # nothing was trained, so nothing is owed or sent
+    if settings.epochs == 0:  # nothing was trained: nothing to send or to store
         nothing = sparsify(np.zeros_like(delta), settings.update_density)
         return codec.quantise_delta(nothing, opened.spec, settings.values)
     total = delta
     if settings.error_feedback:
         total = delta + _residual(opened, store)
     if opened.mask is not None:
-        total = opened.mask.apply(total)  # what was owed to masked weights is dropped
+        total = opened.mask.apply(total)  # masked weights have no residual
     if not np.all(np.isfinite(total)):
-        # Kept back, it would spoil every later round of this client.
+        # As a residual it would spoil every later round of this client.
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite;"
         msg += f" want a lower client.lr (it is {settings.lr:g})"
         raise DataError(msg)
@@ -49,7 +62,7 @@ def _choose(
     total: Vector, settings: TrainSettings, side_info: SideInformation
 ) -> SparseDelta:
     """Return the entries that are sent, before they are quantised."""
-    if side_info.mask is not None:  # it has chosen already, and no positions travel
+    if side_info.mask is not None:  # all its entries are sent, without positions
         return sparsify(total, 1.0)
     return sparsify(
         total,
@@ -60,12 +73,14 @@ def _choose(
     )
 
 
-def _residual(opened: Opened, store: ClientStore) -> Vector:
-    """Return what earlier rounds owe, cut or regrown to the current plan.
+def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
+    """Return the residual of earlier rounds, remapped to the current plan, float32[n].
+
+    Where the last answer was not acknowledged, the entries that it sent are part of it.
 
     Raises:
-        PayloadError: If the plan gives units back without saying that it is a
-            rollback: plans only shrink.
+        PayloadError: If the plan brings back units and is not marked as a rollback:
+            other plans only shrink.
     """
     plan = opened.plan
     keep = plan.broadcast.plan.keep
@@ -73,10 +88,10 @@ def _residual(opened: Opened, store: ClientStore) -> Vector:
     if last is None:
         return np.zeros(opened.spec.size, dtype=np.float32)
     if bool(np.any(keep & ~last.keep)) and not plan.broadcast.plan.rollback:
-        detail = f"gives back units cut before round {last.round} and is no rollback"
+        detail = f"brings back units cut before round {last.round} and is no rollback"
         raise PayloadError(Reason.BAD_VALUE, "plan.keep", detail)
-    owed = last.residual
+    residual = last.residual
     if plan.acknowledged != last.round:
-        owed = owed + dense(last.sent)
-    owed = owed * np.float32(plan.settings.decay ** (plan.round - last.round))
-    return remap(owed, opened.structure, last.keep, keep)
+        residual = residual + dense(last.sent)
+    residual = residual * np.float32(plan.settings.decay ** (plan.round - last.round))
+    return remap(residual, opened.structure, last.keep, keep)

@@ -1,12 +1,12 @@
-"""What a client keeps between rounds: residual generations, plans, broadcasts.
+"""The client store: residuals, plans and broadcasts that a client keeps between rounds.
 
-Error feedback must survive a lost answer and a crash.  Each trained round leaves one
-*generation*: what was sent and what was kept back.  When a plan arrives, the newest
-generation older than its round counts; if the server acknowledges that round, the
-residual is what was kept back, else it is kept back + sent, since nothing arrived.
-A few older generations stay, so that a server resumed from an earlier checkpoint
-meets the state that belongs to it.  Residuals are stored as bfloat16, and a file
-whose digest does not match its content counts as never written.
+Error feedback must survive a lost answer and a crash.  Each trained round stores one
+*generation*: the entries that were sent, and the residual.  When a plan arrives, the
+newest generation older than its round counts; if the server acknowledges that round,
+its residual is added to the next delta, else residual + sent entries, since nothing
+arrived.  A few older generations stay, so that a server resumed from an earlier
+checkpoint meets the state that belongs to it.  Residuals are stored as bfloat16, and a
+file whose digest does not match its content counts as never written.
 """
 
 import json
@@ -30,23 +30,23 @@ T = TypeVar("T")
 
 # A resume falls back at most two checkpoints, so that many earlier rounds must stay.
 _KEPT_ROUNDS = 4
-# Changes are told from the last 8 broadcasts (``server/rounds/broadcast.py``), by a
-# server that may have been resumed from two checkpoints earlier; the current one lies
-# there too.
+# Changes are encoded against one of the last 8 broadcasts
+# (``server/rounds/broadcast.py``), by a server that may have been resumed from two
+# checkpoints earlier; the current broadcast is stored too.
 _KEPT_BROADCASTS = 11
-# A residual is bfloat16; the rounds above, the current one and one older lie there.
+# A residual is bfloat16; stored are the rounds above, the current one and one older.
 BYTES_OF_A_WEIGHT = 2 * (_KEPT_ROUNDS + 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What one trained round left behind.
+    """The error feedback of one trained round.
 
     Attributes:
         round: The round, from 1.
         keep: Keep mask of the network that was trained, bool[units].
-        sent: What the answer held.
-        residual: What was kept back, float32[weights of that network].
+        sent: The entries of the delta that the answer sent, dequantised.
+        residual: Delta and earlier residual minus ``sent``, float32[n].
     """
 
     round: int
@@ -60,9 +60,10 @@ class ClientStore:
 
     Args:
         root: Folder; shared files lie in ``root/shared``.
-        client_id: Whose residuals; a name without path separators.
+        client_id: The client that the residuals belong to; a name without path
+            separators.
         durable: Whether files survive a loss of power, as on a device; simulated
-            clients go down with their server and need not wait for the disk.
+            clients end with their server and need not wait for the disk.
     """
 
     def __init__(self, root: Path, client_id: str, *, durable: bool = True) -> None:
@@ -72,7 +73,7 @@ class ClientStore:
         self._loaded: int | None = None
 
     def save_generation(self, generation: Generation) -> None:
-        """Write one generation and remove those that no resume can ask for."""
+        """Write one generation and remove those that no resumed server can need."""
         self._own.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, NDArray[Any]] = {
             "residual": to_bfloat16(generation.residual),
@@ -102,10 +103,11 @@ class ClientStore:
         return None
 
     def has_lost(self, acknowledged: int) -> bool:
-        """Return whether the generation that was asked for last is gone.
+        """Return whether the generation that was last asked for is missing.
 
-        An accepted answer has left a generation of its round, and whatever was removed
-        since was older; so nothing, or something older, means a lost or damaged file.
+        An accepted answer has stored a generation of its round, and only older ones
+        were removed since; so no generation, or an older one, means a lost or damaged
+        file.
 
         Args:
             acknowledged: The last round whose answer was accepted, 0 for none.
@@ -115,22 +117,22 @@ class ClientStore:
     def save_shared(
         self, name: str, read: Callable[[bytes], object], make: Callable[[], bytes]
     ) -> None:
-        """Keep a file that clients of this host share, by the name of its digest.
+        """Store a file that the clients of this host share, if it is not stored yet.
 
         Args:
-            name: Its name.
+            name: Name of the file, from the digest of its content.
             read: As for ``load_shared``.
-            make: Makes its bytes; is called only when no whole file is there.
+            make: Makes its bytes; called only when there is no valid file.
         """
         if self.load_shared(name, read) is None:
             self._write(name, make)
 
     def load_shared(self, name: str, read: Callable[[bytes], T]) -> T | None:
-        """Return what a shared file holds, or None when this host does not hold it.
+        """Return the content of a shared file, or None when it is missing or damaged.
 
         Args:
-            name: Its name.
-            read: Reads its bytes; one that it refuses with PayloadError is not held.
+            name: Name of the file.
+            read: Decodes its bytes; PayloadError = the file is damaged.
         """
         try:
             return read((self._shared / name).read_bytes())
@@ -140,11 +142,11 @@ class ClientStore:
     def save_broadcast(
         self, round_: int, name: bytes, make: Callable[[], bytes]
     ) -> None:
-        """Keep a broadcast by its round and the digest of its integers.
+        """Store a broadcast by its round and the digest of its grid.
 
-        Clients of one host share it.  All but the newest are removed.
+        Clients of one host share it.  All but the newest 11 are removed.
         """
-        file = _held_name(round_, name)
+        file = _broadcast_file(round_, name)
         if not (self._shared / file).exists():
             self._write(file, make)
             for old in sorted(self._shared.glob("held-*.bin"))[:-_KEPT_BROADCASTS]:
@@ -153,8 +155,8 @@ class ClientStore:
     def load_broadcast(
         self, round_: int, name: bytes, read: Callable[[bytes], T]
     ) -> T | None:
-        """Return a broadcast, or None when this host does not hold it."""
-        return self.load_shared(_held_name(round_, name), read)
+        """Return a stored broadcast, or None when it is missing or damaged."""
+        return self.load_shared(_broadcast_file(round_, name), read)
 
     def _write(self, name: str, make: Callable[[], bytes]) -> None:
         self._shared.mkdir(parents=True, exist_ok=True)
@@ -174,7 +176,7 @@ class ClientStore:
             self._generation_path(number).unlink(missing_ok=True)
 
 
-def _held_name(round_: int, name: bytes) -> str:
+def _broadcast_file(round_: int, name: bytes) -> str:
     return f"held-{round_:07d}-{name.hex()}.bin"
 
 

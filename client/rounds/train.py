@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedprune.client.rounds.mask import Zeros
+from fedprune.client.rounds.mask import MaskedWeights
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
@@ -21,17 +21,18 @@ from fedprune.common.task import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalTraining:
-    """What a network is trained on, and towards.
+    """Data, loss and settings of one local training.
 
     Attributes:
         examples: Training examples, at least one.
-        task: Gives the loss.
-        settings: How to train.
-        penalty: Sparsifier of this round, or None.
+        task: Has the loss.
+        settings: Epochs, batch size, learning rate and so on.
+        penalty: The penalty of this round, or None.
         teacher: Outputs of the teacher on every example, float32[n, outputs], or
             None.
-        gates: Factors on channels while it trains, or None.
-        mask: bool[weights], False = stays zero; None = every weight is trained.
+        gates: Factors on channels while the network trains, or None.
+        mask: Weight mask, bool[weights], False = stays zero; None = every weight is
+            trained.
     """
 
     examples: Examples
@@ -44,7 +45,7 @@ class LocalTraining:
 
 
 def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -> float:
-    """Train in place; return the mean loss of the last epoch.
+    """Train a network in place; return the mean loss of the last epoch.
 
     With a penalty the network ends with its pre-prox weights (see
     ``fedprune.common.sparsity.penalty``).
@@ -62,7 +63,7 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     _set_mode(model, training)
     loss = 0.0
     gates = training.gates
-    zeros = None if training.mask is None else Zeros(model, training.mask)
+    masked = None if training.mask is None else MaskedWeights(model, training.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
             loss = 0.0
@@ -70,15 +71,15 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
                 loss += _step(model, training, optimiser, batch) * len(batch)
                 if dual is not None:
                     dual.after_step()
-                if zeros is not None:
-                    zeros.after_step()
+                if masked is not None:
+                    masked.after_step()
     if dual is not None:
         dual.restore()
     return loss / len(training.examples)
 
 
 def outputs_on(model: nn.Module, examples: Examples) -> Tensor:
-    """Return a teacher's outputs on all examples, batch norm in eval mode."""
+    """Return a teacher's outputs on all examples in eval mode, float32[n, outputs]."""
     model.eval()
     with torch.no_grad():
         parts = [model(examples.batch(b)[0]) for b in batches(len(examples), 256)]
@@ -88,7 +89,7 @@ def outputs_on(model: nn.Module, examples: Examples) -> Tensor:
 def distillation(
     outputs: Tensor, teacher: Tensor, settings: TrainSettings, *, regression: bool
 ) -> Tensor:
-    """Return the distance of outputs to the teacher's, a scalar.
+    """Return the distillation loss, a scalar: the distance to the teacher's outputs.
 
     ``T^2 * KL(softmax(teacher / T) || softmax(outputs / T))``, Hinton et al. 2015,
     arXiv:1503.02531; for a regression the mean squared difference.
@@ -127,7 +128,7 @@ def _dual_steps(
 
 
 def _set_mode(model: nn.Module, training: LocalTraining) -> None:
-    """Train mode; batch norm in eval mode where statistics are frozen or unusable."""
+    """Set train mode, with batch norm in eval mode where it is frozen or unusable."""
     model.train()
     smallest = min(training.settings.batch, len(training.examples))
     if training.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one

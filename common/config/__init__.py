@@ -1,4 +1,4 @@
-"""The configuration: read once, at the door, into frozen and checked sections."""
+"""The configuration: read once, at the start, into frozen and checked sections."""
 
 from fedprune.common.config.explain import wanted
 from fedprune.common.config.load import (

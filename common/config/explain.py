@@ -1,4 +1,4 @@
-"""Errors of a configuration: one line with place, key, what was found and wanted."""
+"""Errors of a configuration: one line with place, key, found and wanted value."""
 
 import difflib
 import json
@@ -31,11 +31,11 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where the values of a configuration come from.
+    """The source of a configuration's values.
 
     Attributes:
-        name: File, or what stands for it.
-        text: Its TOML text; empty for none.
+        name: The file, or a name for another source; "" for none.
+        text: Its TOML text; "" for none.
         overrides: Key -> the argument that set it, for example "--set run.seed=1".
     """
 
@@ -44,7 +44,7 @@ class Origin:
     overrides: Mapping[Path, str] = field(default_factory=dict)
 
     def place(self, path: Path) -> str:
-        """Return ``file:line: `` or the argument that set the key, or nothing."""
+        """Return ``file:line:`` or the argument that set the key, or ""."""
         for end in range(len(path), 0, -1):
             for key, argument in self.overrides.items():
                 if key[:end] == path[:end] and (len(key) == end or end == len(path)):
@@ -107,7 +107,7 @@ def show(value: object) -> str:
 
 
 def section_of(path: Path) -> type[BaseModel] | None:
-    """Return the section at a key, or None when the key is no section."""
+    """Return the section at a key, or None when the key is not a section."""
     model: type[BaseModel] = Config
     for name in path:
         info = model.model_fields.get(name)
@@ -131,7 +131,7 @@ def takes_list(path: Path) -> bool:
 
 
 def wanted(path: Path) -> str:
-    """Return what a key takes, for example "an integer, >= 1"."""
+    """Return the valid values of a key in words, for example "an integer, >= 1"."""
     model = section_of(path)
     if model:
         return "a table with " + ", ".join(model.model_fields)
@@ -140,7 +140,7 @@ def wanted(path: Path) -> str:
 
 
 def _describe(kind: object, metadata: Sequence[object]) -> str:
-    """Return kind and range of an annotation in words."""
+    """Return type and range of an annotation in words."""
     origin, arguments = get_origin(kind), get_args(kind)
     for item in metadata:
         if isinstance(item, MethodKey):
@@ -168,7 +168,7 @@ def _describe(kind: object, metadata: Sequence[object]) -> str:
 
 
 def suggest(path: Path) -> str:
-    """Return a hint at the key that was meant, or at the keys there are."""
+    """Return a hint: the key that was probably meant, or the keys that exist."""
     model = section_of(path[:-1]) or Config
     prefix = ".".join(path[:-1])
     close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
@@ -213,7 +213,7 @@ def _explain_one(failure: ErrorDetails, origin: Origin) -> ConfigError:
 
 
 def _wanted_of(failure: ErrorDetails, path: Path, want: str) -> str:
-    """Return what is wanted, with what a kind of failure adds."""
+    """Return the valid values in words, completed for the type of failure."""
     cause = failure.get("ctx", {}).get("error")
     if isinstance(cause, NoMethod):
         return want + _meant_method(failure["input"], path)
@@ -229,7 +229,7 @@ def _wanted_of(failure: ErrorDetails, path: Path, want: str) -> str:
 
 
 def _meant_method(value: object, path: Path) -> str:
-    """Return a hint at the method that was meant, or nothing."""
+    """Return a hint: the method that was probably meant, or ""."""
     info = field_at(path)
     keys = [one for one in info.metadata if isinstance(one, MethodKey)] if info else []
     known = names(keys[0].kind) if keys else ()
@@ -238,7 +238,7 @@ def _meant_method(value: object, path: Path) -> str:
 
 
 def _meant(value: object, path: Path) -> str:
-    """Return a hint at the choice that was meant, or nothing."""
+    """Return a hint: the choice that was probably meant, or ""."""
     info = field_at(path)
     choices = [str(choice) for choice in get_args(info.annotation)] if info else []
     close = difflib.get_close_matches(str(value), choices, n=1)

@@ -32,10 +32,11 @@ from fedprune.common.system.paths import as_path
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Table: TypeAlias = dict[str, object]
 DATA_VARIABLE = "FEDPRUNE_DATA"
+_METHODS = tuple(tuple(kind.key.split(".")) for kind in KINDS)
 _FILES = (
     *(("task", "model"), ("task", "data"), ("task", "data_dir"), ("task", "weights")),
     ("prune", "latency_table"),
-    *(tuple(kind.key.split(".")) for kind in KINDS),
+    *_METHODS,
 )
 _FILE = re.compile(
     r"(?P<kind>npz:|folder:|parquet:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
@@ -52,7 +53,7 @@ def load_config(path: Path | str | None = None, overrides: Overrides = ()) -> Co
             acts like a line of the file.
 
     Raises:
-        ConfigError: In one line: where, which key, what was found and wanted.
+        ConfigError: In one line: place, key, the found and the wanted value.
     """
     table, origin = _read(path, overrides)
     for key, values in _lists(table):
@@ -81,12 +82,12 @@ def expand_sweep(
     """Read a configuration whose lists stand for several runs: their product.
 
     A list where a single value is expected (or a list of lists where a list is)
-    names the values of that key; the last key varies fastest.
+    contains the values of that key for several runs; the last key varies fastest.
 
     Returns:
         (label, configuration) of each run, the label being "key=value" of the swept
         keys; one run with an empty label when nothing is swept.  ``run.name`` gets
-        the label, so that the folders of the runs tell them apart.
+        the label, so that the folders of the runs have different names.
 
     Raises:
         ConfigError: As ``load_config``, or if a list of values is empty.
@@ -147,10 +148,10 @@ def _read(path: Path | str | None, overrides: Overrides) -> tuple[Table, Origin]
 
 
 def _find_files(table: Table, folder: Path) -> None:
-    """Complete, in place, names of files that lie beside the configuration.
+    """Complete, in place, names of files in the folder of the configuration.
 
-    A relative name means the working folder first, as everywhere; only what is not
-    there, and is in the configuration's own folder, gets that folder before it.
+    A relative name means the working folder first, as everywhere; a file that is only
+    in the configuration's own folder gets that folder as its prefix.
     """
     for *sections, key in _FILES:
         values = _section(table, sections)
@@ -159,6 +160,8 @@ def _find_files(table: Table, folder: Path) -> None:
         if not found:
             continue
         name, path = found["name"], folder / found["name"]
+        if (*sections, key) in _METHODS and not name.endswith(".py"):
+            continue  # the name of a method, whatever else is called so
         if not Path(name).exists() and path.exists():
             values[key] = f"{found['kind']}{path.resolve()}{found['function']}"
 
@@ -239,7 +242,7 @@ def _value(value: str, text: str) -> object:
 
 
 def _put(table: Table, key: Key, value: object) -> None:
-    """Set a key of nested tables in place; a value in the way is replaced."""
+    """Set a key of nested tables in place; a value that is not a table is replaced."""
     for name in key[:-1]:
         inner = table.get(name)
         if not isinstance(inner, dict):
@@ -249,7 +252,7 @@ def _put(table: Table, key: Key, value: object) -> None:
 
 
 def _lists(table: Table, prefix: Key = ()) -> Iterator[tuple[Key, list[object]]]:
-    """Yield the keys that hold several values where one is expected."""
+    """Yield the keys that have several values where one is expected."""
     for name, value in table.items():
         key = (*prefix, name)
         if isinstance(value, dict):
@@ -263,8 +266,8 @@ def _lists(table: Table, prefix: Key = ()) -> Iterator[tuple[Key, list[object]]]
 def _check(table: Table, origin: Origin) -> Config:
     """Return the checked configuration of a raw table.
 
-    Unknown keys are named before anything else, since a misspelt key leaves a default
-    behind that may be what the other checks stumble over.
+    Unknown keys are reported first: after a misspelt key other checks may fail on the
+    default of the key that was meant.
     """
     for key in _keys(table):
         if section_of(key) is None and wanted(key) == "nothing":

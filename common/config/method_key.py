@@ -30,13 +30,13 @@ class MethodKey:
         source: Any,  # noqa: ANN401 - pydantic's own signature
         handler: GetCoreSchemaHandler,
     ) -> CoreSchema:
-        """Let pydantic check the name behind the type."""
+        """Return the schema of the type with a check of the method's name."""
         return core_schema.no_info_after_validator_function(
             self._checked, handler(source)
         )
 
     def describe(self) -> str:
-        """Return what the key takes, in words."""
+        """Return the valid values of the key in words."""
         known = ", ".join(f'"{name}"' for name in names(self.kind))
         return f'one of {known}, or your own "file.py:function"'
 
@@ -64,10 +64,11 @@ def own_methods(config: "Config") -> dict[str, str]:
 
 
 def load_methods(config: "Config") -> None:
-    """Load what a configuration names, so that what does not fit is said at the door.
+    """Load the methods that a configuration names, so that errors appear at the start.
 
     Raises:
-        ConfigError: If a function is missing, or asks for what its kind does not give.
+        ConfigError: If a function is missing, or has a parameter that is not an input
+            of its kind.
     """
     for kind, value in named_methods(config):
         find_all(kind, value)

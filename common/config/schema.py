@@ -18,7 +18,7 @@ from fedprune.common.config.sections import (
 
 
 class Config(Section):
-    """A whole configuration: what ``fedprune.toml`` says, checked."""
+    """A whole configuration, checked: the content of ``fedprune.toml``."""
 
     task: Task = Task()
     rounds: Rounds = Rounds()
@@ -33,7 +33,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> "Config":
-        """Refuse values that are fine alone and impossible together."""
+        """Refuse values that are valid alone and impossible together."""
         for key, wrong, message in _conflicts(self):
             if wrong:
                 raise Conflict(key, _default_noted(self, key, message))
@@ -41,7 +41,7 @@ class Config(Section):
 
 
 class Conflict(ValueError):  # noqa: N818 - pydantic turns a ValueError into its own
-    """Two keys that do not fit; ``key`` is the one to change."""
+    """Two keys with impossible values together; ``key`` is the one to change."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Conflict(ValueError):  # noqa: N818 - pydantic turns a ValueError into its
 
 
 def _default_noted(config: Config, key: str, message: str) -> str:
-    """Return the message, saying so when the key was not set by anybody."""
+    """Return the message, with a note when the key has its default."""
     section, name = key.split(".")[:2]
     if name in getattr(config, section).model_fields_set:
         return message
@@ -57,7 +57,7 @@ def _default_noted(config: Config, key: str, message: str) -> str:
 
 
 def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
-    """Return (key, whether it is wrong, what was found and wanted) of each check."""
+    """Return (key, whether it is wrong, found and wanted value) of each check."""
     rounds, prune, clients = config.rounds, config.prune, config.task.clients
     budget = prune.budget
     given = budget.model_dump(exclude_none=True)

@@ -1,7 +1,7 @@
 """Every key of a configuration: its type, default, unit and range.
 
 The sections are strict (no silent conversion), frozen, and refuse unknown keys.  The
-text under a key is its help: ``fedprune init`` prints it, errors quote its range.
+text below a key is its help: ``fedprune init`` prints it, errors quote its range.
 """
 
 from typing import Annotated, Literal
@@ -27,12 +27,12 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Examples = Annotated[int, Field(ge=1, le=2**24)]
 Bytes = Annotated[int, Field(ge=1024)]
-# A list is what TOML has; a tuple is what a frozen section may hold.
+# TOML has lists; a frozen section needs tuples.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Section(BaseModel):
-    """Rules of all sections."""
+    """Base of all sections: strict, frozen, without unknown keys."""
 
     model_config = ConfigDict(
         strict=True,
@@ -44,11 +44,11 @@ class Section(BaseModel):
 
 
 class Partition(Section):
-    """How the training data is split over the clients."""
+    """Partition of the training data over the clients."""
 
     kind: Annotated[str, MethodKey(PARTITION)] = "dirichlet"
     """Equal random parts, parts with skewed labels, few classes a client, or your
-    own."""
+    own function."""
     alpha: float = Field(default=0.5, gt=0)
     """Concentration of the Dirichlet split, 0 < alpha; smaller = more skew."""
     classes: Positive = 2
@@ -56,14 +56,14 @@ class Partition(Section):
 
 
 class Task(Section):
-    """What is learned, from which data, by how many clients."""
+    """Network, data, loss and number of clients."""
 
     model: str = Field(default="small-resnet", min_length=1)
     """small-resnet, resnet18, vgg11_bn, lenet5, mlp, timm:NAME, torchvision:NAME,
     hf:NAME (pretrained; NAME@random = random weights), module:factory or
     file.py:factory; NAME[-BLOCK,-BLOCK] drops residual blocks."""
     weights: str = ""
-    """Safetensors file that the training starts from; "" = fresh weights."""
+    """Safetensors file with the initial weights; "" = fresh weights."""
     data: str = Field(default="digits", min_length=1)
     """digits, diabetes, mnist, cifar10, npz:FILE, folder:DIR, parquet:DIR,
     module:function or file.py:function."""
@@ -74,11 +74,11 @@ class Task(Section):
     clients: Positive = 10
     """Number of clients, 1 <= clients."""
     outputs: Count = 0
-    """Entries of the network's output; 0 = as the data has classes or values.  Must be
-    set where a device may not hold every class."""
+    """Entries of the network's output; 0 = as many as the data has classes or values.
+    Must be set where the data of a device may lack a class."""
     input_shape: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
-    """Shape of one input; [] = as the data has it.  With this and outputs a server
-    needs no data."""
+    """Shape of one input; [] = that of the data.  With this and outputs a server needs
+    no data."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     """Classification, or regression with the mean squared error as its metric."""
     ignore: Names = ()
@@ -86,7 +86,7 @@ class Task(Section):
 
 
 class Rounds(Section):
-    """How many rounds of which kind, and who takes part in one."""
+    """Rounds of each phase, and the clients of a round."""
 
     warmup: Count = 5
     """Rounds before the first cycle: no penalty, no cut; 0 <= warmup."""
@@ -102,11 +102,11 @@ class Rounds(Section):
     cohort: Positive = 10
     """Clients whose answers one round waits for, 1 <= cohort <= task.clients."""
     minimum: Positive = 5
-    """Answers without which a round fails, 1 <= minimum <= cohort."""
+    """Quorum: accepted answers without which a round fails, 1 <= minimum <= cohort."""
     over_select: float = Field(default=1.0, ge=1, le=10)
-    """Clients asked for each one of the cohort, 1 <= over_select <= 10."""
+    """Clients asked for each client of the cohort, 1 <= over_select <= 10."""
     deadline_s: float = Field(default=600.0, gt=0)
-    """Seconds after which a round goes on without the missing, 0 < deadline_s."""
+    """Seconds after which a round ends without its stragglers, 0 < deadline_s."""
 
     @property
     def total(self) -> int:
@@ -116,7 +116,7 @@ class Rounds(Section):
 
 
 class Client(Section):
-    """How a client trains: travels with every plan of the server."""
+    """Local training of a client; part of every plan of the server."""
 
     epochs: int = Field(default=2, ge=1, le=100_000)
     """Passes over the client's training part in a round, 1 <= epochs <= 100000."""
@@ -125,37 +125,38 @@ class Client(Section):
     lr: float = Field(default=0.05, gt=0)
     """Learning rate of SGD, 0 < lr."""
     lr_schedule: Annotated[str, MethodKey(RATE_SCHEDULE)] = "cosine"
-    """How the learning rate changes over the rounds of the run."""
+    """Schedule of the learning rate over the rounds of the run."""
     lr_rewind: float = Field(default=0.0, ge=0)
-    """Learning rate that the schedule starts with again after the warmup, which ends
-    its own then; 0 <= lr_rewind, 0 = one schedule for the whole run."""
+    """Learning rate of a second schedule that starts after the warmup, whose own
+    schedule ends there; 0 <= lr_rewind, 0 = one schedule for the whole run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
     clip: float = Field(default=5.0, ge=0)
     """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
     penalty: Annotated[str, MethodKey(PENALTY)] = "bn-l1+group"
-    """What pulls channels to zero in the sparsify rounds; "l0" trains gates on them,
-    "targeted-dropout" drops those that later cuts would remove."""
+    """Penalty that drives channels to zero in the sparsify rounds; "l0" trains gates on
+    them, "targeted-dropout" drops those that later cuts would remove."""
     strength: float = Field(default=0.6, ge=0)
     """Share of a group's median channel that one sparsify round takes from the channels
     which later cuts would remove, 0 <= strength; 0 = no penalty.  "l0": weight
     of the share of open gates in the loss; "targeted-dropout": probability, < 1."""
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Share of a client's data that only judges the broadcast, 0 <= validation < 1."""
+    """Share of a client's data that only validates the broadcast,
+    0 <= validation < 1."""
     score_examples: Examples = 256
     """Most training examples that importance is measured on, 1 <= score_examples <=
     2^24."""
 
 
 class Device(Section):
-    """What is a device's own: read from its own file, never told by a server."""
+    """Settings of a device: read from its own file, never from a server's message."""
 
     max_bytes: Bytes = 67108864
     """Largest message that a device reads, in bytes, 1024 <= max_bytes."""
 
 
 class Budget(Section):
-    """What the final network may cost, as shares of the dense one."""
+    """Cost that the final network may have, as shares of the dense network."""
 
     params: Density | None = None
     """Share of the parameters kept, 0 < params <= 1."""
@@ -170,11 +171,11 @@ class Budget(Section):
 
 
 class MaskRule(Section):
-    """Which weights of the final network stay, inside its tensors."""
+    """Weight mask of the final network: the entries that stay, inside its tensors."""
 
     kind: Annotated[str, MethodKey(MASK)] = "none"
-    """Single entries by magnitude, or by that over the deviation of their tensor; n of
-    each m neighbouring input channels; whole blocks."""
+    """Single entries by magnitude, or by magnitude over the standard deviation of their
+    tensor; n of each m neighbouring input channels; whole blocks."""
     density: Density = 0.1
     """Share of the entries of matrices kept (not for n:m), 0 < density <= 1."""
     n: Positive = 2
@@ -184,7 +185,7 @@ class MaskRule(Section):
     block: Positive = 8
     """Rows and columns of a block."""
     schedule: Annotated[str, MethodKey(SCHEDULE)] = "cubic"
-    """How the density falls over the masks."""
+    """Schedule of the density over the masks."""
     power: float = Field(default=3.0, gt=0)
     """Power of "polynomial", 0 < power."""
     begin: Positive = 1
@@ -197,22 +198,22 @@ class MaskRule(Section):
 
 
 class Prune(Section):
-    """How channels are judged, agreed on and cut."""
+    """Importance, consensus and cuts of channels."""
 
     budget: Budget = Budget(params=0.30, flops=0.35)
     """Shares kept at the end: one or more of params, flops, channel_density, latency,
-    bytes, each in (0, 1]; a budget that is given replaces the default as a whole."""
+    bytes, each in (0, 1]; your budget replaces the default as a whole."""
     latency_table: str = ""
     """JSON file of "fedprune profile", for a latency budget."""
     schedule: Annotated[str, MethodKey(SCHEDULE)] = "cubic"
-    """How the budget falls from 1 to its end over the cuts."""
+    """Schedule of the budget over the cuts, from 1 to its end."""
     power: float = Field(default=3.0, gt=0)
     """Power of "polynomial", 0 < power; 3 = "cubic", 1 = "linear"."""
     importance: Annotated[str, MethodKey(IMPORTANCE)] = "taylor"
-    """What a channel is worth: "fedprune methods" says which are measured by the
-    clients, and which the server works out from the weights."""
+    """Criterion of importance: "fedprune methods" says which are measured by the
+    clients, and which the server computes from the weights."""
     consensus: Annotated[str, MethodKey(CONSENSUS)] = "trimmed-mean"
-    """How one importance is made out of those of the clients."""
+    """Rule that makes one importance of those of the clients."""
     ema: float = Field(default=0.5, ge=0, lt=1)
     """Weight of the earlier cycles' importance, 0 <= ema < 1."""
     floor: Positive = 2
@@ -232,22 +233,22 @@ class Prune(Section):
 
 
 class Update(Section):
-    """What a client sends."""
+    """The updates that clients send."""
 
     update_density: Density = 0.07
     """Share of the delta's entries sent, 0 < update_density <= 1."""
     min_entries: Count = 0
-    """Fewest entries sent, however small the network has become: 0 <= min_entries."""
+    """Fewest entries sent, also of a small network: 0 <= min_entries."""
     choice: Annotated[str, MethodKey(CHOICE)] = "rate"
-    """Which entries are sent: those with the most energy for their bits, or the
-    largest."""
+    """Selection of the entries that are sent: those with the most energy for their
+    bits, or the largest."""
     values: Literal["int8", "float32", "step"] = "step"
-    """How the values travel: with a scale for each row (int8) or each tensor (step, by
-    the error that it may make), or as floats."""
+    """Value format: with a scale for each row (int8) or each tensor (step, chosen by
+    step_error), or as floats."""
     step_error: float = Field(default=0.16, gt=0, le=1)
     """Share of a tensor's energy that "step" may lose, 0 < step_error <= 1."""
     error_feedback: bool = True
-    """Whether what was not sent is added to the next delta."""
+    """Whether the residual, which was not sent, is added to the next delta."""
     decay: Share = 1.0
     """Factor on the residual for each round away, 0 <= decay <= 1."""
     max_bytes: Bytes = 67108864
@@ -255,15 +256,15 @@ class Update(Section):
 
 
 class Broadcast(Section):
-    """What the server sends."""
+    """The broadcasts that the server sends."""
 
     values: Literal["grid", "float32"] = "grid"
-    """How the values travel: as integers times a step of each row, whole or as what
-    changed since the broadcast that a client holds; or as floats."""
+    """Value format: integers times a step of each row, whole or as the change since a
+    broadcast that the client has stored; or floats."""
 
 
 class Distill(Section):
-    """How the network before a cut teaches the one after it."""
+    """Distillation: the network before a cut is the teacher of the one after it."""
 
     teacher: Literal["previous", "dense"] = "previous"
     """The network before the last cut, or the one before the first cut, which clients
@@ -276,12 +277,12 @@ class Distill(Section):
 
 
 class Robust(Section):
-    """What limits the influence of one client."""
+    """Limits on the influence of one client."""
 
     aggregate: Annotated[str, MethodKey(AGGREGATION)] = "mean"
-    """How one delta is made out of those of the clients."""
+    """Aggregation rule, which makes one delta of those of the clients."""
     max_examples: Positive = 100000
-    """Largest number of examples that a client may claim, 1 <= max_examples."""
+    """Largest number of examples that a client may report, 1 <= max_examples."""
     max_weight: float = Field(default=2.0, ge=0)
     """Largest weight of a client as a multiple of the cohort's median enrolment,
     0 <= max_weight; 0 = what it enrolled with."""
@@ -289,15 +290,15 @@ class Robust(Section):
     """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
     longer one is shortened; 0 = not."""
     max_moment: float = Field(default=3.0, ge=0)
-    """Robust standard deviations that a client's batch-norm moments may lie off the
-    median of the cohort, 0 <= max_moment; what lies further is moved there; 0 = not."""
+    """Robust standard deviations that a client's batch-norm moments may be away from
+    the median of the cohort, 0 <= max_moment; others are clipped to it; 0 = not."""
 
 
 class Run(Section):
-    """Where and how the run takes place."""
+    """Folder, seed, engine and reports of the run."""
 
     dir: str = Field(default="runs", min_length=1)
-    """Folder that the run's own folder is made in."""
+    """Folder in which the run folder is made."""
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Part of the folder's name: letters, digits, ".", "_", "-"; 100 at most."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -307,9 +308,9 @@ class Run(Section):
     workers: Count = 0
     """Worker processes, 0 <= workers; 0 = one for each core."""
     device: Literal["auto", "cpu"] = "auto"
-    """Where networks are trained; this version knows CPUs only."""
+    """Device that trains networks; this version supports CPUs only."""
     control: bool = True
-    """Whether dense federated averaging runs beside it, for comparison."""
+    """Whether dense federated averaging runs too, for comparison."""
     evaluate_every: Positive = 1
     """Rounds between two evaluations for the report, 1 <= evaluate_every."""
     state_limit_mb: Positive = 4096

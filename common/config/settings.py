@@ -1,4 +1,4 @@
-"""Settings from Python: nested mappings of plain values, made what TOML would hold."""
+"""Settings from Python: nested mappings of plain values, converted to types of TOML."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -10,22 +10,22 @@ from fedprune.common.config.explain import Path as Key
 from fedprune.common.errors import ConfigError
 
 PYTHON = "Python settings"
-NOT_UTF8 = "its bytes are not UTF-8; a configuration file can hold UTF-8 only"
+NOT_UTF8 = "its bytes are not UTF-8; a configuration file is UTF-8"
 
 _HOW = 'want "section.key", such as "task.clients", or a mapping for a section'
 
 
 def read_settings(settings: Mapping[str, object]) -> Iterator[tuple[Key, object]]:
-    """Yield each key once, with its value as TOML would hold it.
+    """Yield each key once, with its value as a type of TOML.
 
-    ``{"task": {"clients": 3}}`` and ``{"task.clients": 3}`` say the same, and both may
-    stand in one mapping.  A mapping for a key that is itself a table
+    ``{"task": {"clients": 3}}`` and ``{"task.clients": 3}`` mean the same, and one
+    mapping may use both forms.  A mapping for a key that is itself a table
     (``{"prune.budget": {"params": 0.4}}``) is that whole table.  Paths become strings,
-    tuples lists, numpy's numbers Python's.
+    tuples become lists, numpy's numbers become Python's.
 
     Raises:
-        ConfigError: If a key is no string, is set twice, or has a value of a type
-            that no key takes.
+        ConfigError: If a key is not a string, is set twice, or has a value of a type
+            that no key accepts.
     """
     seen: list[Key] = []
     for key, value in _keys(settings):

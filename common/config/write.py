@@ -1,4 +1,4 @@
-"""Writing a configuration: as TOML that runs again, and as a digest."""
+"""Writing a configuration: as TOML that can be read back, and as a digest."""
 
 import json
 from hashlib import blake2b
@@ -7,9 +7,9 @@ from pydantic import BaseModel
 
 from fedprune.common.config.schema import Config
 
-# These say where and how fast a run takes place.  Results do not depend on them; what
-# lies in the data folder is the business of the data's own fingerprint, and a run reads
-# the latency table that lies in its folder.
+# Place and speed of a run, on which results do not depend: the content of the data
+# folder has a fingerprint of its own, and a run reads the latency table that is in its
+# folder.
 _WITHOUT_EFFECT = {
     "task": {"data_dir"},
     "device": {"max_bytes"},
@@ -35,8 +35,8 @@ def toml_value(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        # A JSON string is a TOML basic string, but for the one control character
-        # that JSON leaves as it is.
+        # A JSON string is a TOML basic string, except for the one control character
+        # that JSON does not escape.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, BaseModel):
         given = [(key, item) for key, item in value if item is not None]
@@ -49,7 +49,7 @@ def toml_value(value: object) -> str:
 
 
 def config_digest(config: Config) -> str:
-    """Return 32 hex digits that name everything that can change a result.
+    """Return the digest, 32 hex digits, of all keys that can change a result.
 
     Folder and name of the run, engine, number of workers, trackers, the limit on
     state files and the place of the data are left out.

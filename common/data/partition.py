@@ -58,7 +58,7 @@ def partition(
         alpha=alpha,
         classes=classes_per_client,
     )
-    parts = [np.sort(np.asarray(part)).astype(np.int64) for part in found]
+    parts = _as_parts(found)
     given = np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
     if len(parts) != clients or not np.array_equal(given, np.arange(len(targets))):
         msg = (
@@ -108,6 +108,14 @@ def split_validation(
     rng = generator(seed, 0, client_id, Use.VALIDATION)
     order = rng.permutation(len(indices))
     return np.sort(indices[order[count:]]), np.sort(indices[order[:count]])
+
+
+def _as_parts(found: object) -> list[Indices]:
+    """Return the parts that a partition returned, rising; none where it is no list."""
+    arrays = [np.asarray(part) for part in found] if isinstance(found, list) else []
+    if any(part.ndim != 1 or (part.size and part.dtype.kind != "i") for part in arrays):
+        return []
+    return [np.sort(part).astype(np.int64) for part in arrays]
 
 
 def _check(targets: np.ndarray, clients: int, alpha: float) -> None:

@@ -1,1 +1,1 @@
-"""Methods that a configuration chooses by name, one file a kind; see ``registry``."""
+"""Methods that keys of the configuration choose, one file a kind; see ``registry``."""

@@ -1,4 +1,4 @@
-"""Aggregation rules: one delta out of those of the clients."""
+"""Aggregation rules: one delta made of those of the clients."""
 
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,14 @@ def mean(total: "Accumulator") -> Vector:
 def median(deltas: Vector, sent: Mask) -> Vector:
     """Median of each weight over the clients that sent it, scaled.
 
-    Most clients of a sparse round send nothing at most weights, and a median over all
-    would be zero: so it is scaled by the share of the senders (cf. arXiv:2505.01454).
+    In a sparse round most clients send nothing for most weights, and a median over all
+    clients would be zero: the median over the senders is scaled by their share instead
+    (cf. arXiv:2505.01454).
     """
     values = np.where(sent, deltas, np.float32(np.nan))
     senders = sent.sum(axis=0)
-    heard = senders > 0
+    any_sent = senders > 0
     middle = np.zeros(deltas.shape[1], dtype=np.float32)
-    middle[heard] = np.nanmedian(values[:, heard], axis=0)
+    middle[any_sent] = np.nanmedian(values[:, any_sent], axis=0)
     scaled: Vector = (middle * (senders / len(deltas))).astype(np.float32)
     return scaled

@@ -1,4 +1,4 @@
-"""The weights of some channels, as criteria of importance see them."""
+"""The weights of some channels: the input of criteria of importance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Elementwise: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The rows of one tensor along the dimension that holds channels.
+    """The rows of one tensor along the dimension of its channels.
 
     Attributes:
         channel: Number of the channel of each row, int64[rows]; -1 = of another group.
@@ -27,11 +27,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelWeights:
-    """The weights that produce and scale some channels, as criteria see them.
+    """The weights that produce and scale some channels.
 
     Attributes:
         channels: Number of channels.
-        producers: Tensors that make them.
+        producers: Tensors that produce them.
         norms: Norm scales that multiply them, one entry a row.
     """
 
@@ -75,7 +75,7 @@ class ChannelWeights:
 
     @property
     def normed(self) -> Mask:
-        """Channels that some norm scales, bool[channels]."""
+        """Channels that a norm scales, bool[channels]."""
         found = np.zeros(self.channels, dtype=np.bool_)
         for rows in self.norms:
             found[rows.channel[rows.channel >= 0]] = True

@@ -1,4 +1,4 @@
-"""Choices: which entries of a delta a client sends."""
+"""Choices: the selection of the entries of a delta that a client sends."""
 
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Bits: TypeAlias = NDArray[np.float64]
 
-_POOL = 4  # entries that are looked at, for each one that is sent
+_POOL = 4  # candidates for each entry that is sent
 _MOST_STEPS = 16
 
 
@@ -64,7 +64,7 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
 
 
 def largest(scores: NDArray[np.floating], count: int) -> Mask:
-    """Return which ``count`` scores are the largest, of equals the first, bool[n]."""
+    """Return a mask of the ``count`` largest scores, of equals the first, bool[n]."""
     if count >= len(scores):
         return np.ones(len(scores), dtype=bool)
     # A partition finds the threshold in O(n); only its ties need an order.
@@ -76,17 +76,17 @@ def largest(scores: NDArray[np.floating], count: int) -> Mask:
 
 
 class _Positions:
-    """The rows, columns and tensors in which some positions lie."""
+    """The row, column and tensor of each candidate position."""
 
     def __init__(self, layout: "Layout", pool: Indices) -> None:
-        """Look up the rising positions ``pool``, int64[m]."""
+        """Look the rising positions ``pool``, int64[m], up in the layout."""
         self._rows = _numbered(np.diff(np.searchsorted(pool, layout.bounds)))
         self._columns = layout.columns_of(pool)
         self._tensors = _numbered(np.diff(np.searchsorted(pool, layout.tensors)))
         self._layout = layout
 
     def cost(self, chosen: Mask) -> Bits:
-        """Return the bits of each position if the chosen hold entries, float64[m]."""
+        """Return the bits of each position if the chosen are sent, float64[m]."""
         layout = self._layout
         rows = _rarity(self._rows, chosen, layout.lengths)
         columns = _rarity(self._columns, chosen, layout.column_lengths)
@@ -96,13 +96,14 @@ class _Positions:
 
 
 def _numbered(counts: Indices) -> Indices:
-    """Return the number of the part of each position, given how many a part has."""
+    """Return the number of each position's part, from the positions of each part."""
     return np.repeat(np.arange(len(counts)), counts)
 
 
 def _rarity(parts: Indices, chosen: Mask, lengths: Indices) -> Bits:
     """Return ``log2(1 / share of chosen positions)`` of each part, float64[parts]."""
     counts = np.bincount(parts[chosen], minlength=len(lengths))
-    # Half an entry more, as the coder's own odds: an empty row costs more, and may win.
+    # Half an entry more, as in the entropy coder's models: an empty row costs more than
+    # others, and still has finite cost.
     found: Bits = np.log2((lengths + 1.0) / (counts + 0.5))
     return found

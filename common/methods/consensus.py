@@ -1,4 +1,4 @@
-"""Consensus rules: one importance out of those of the clients."""
+"""Consensus rules: one importance made of those of the clients."""
 
 from math import ceil
 from typing import TypeAlias
@@ -11,9 +11,9 @@ from fedprune.common.methods.registry import method
 
 Scores: TypeAlias = NDArray[np.float64]
 
-# Share cut off at each end: holds against 3 of 10 colluders, the median against 4.
+# Share cut off at each end: robust against 3 of 10 colluders; the median against 4.
 _TRIM = 0.25
-_FEWEST = 3  # scores of which the ends can be told apart
+_FEWEST = 3  # scores that have two ends and a middle
 
 
 @method(CONSENSUS)
@@ -36,7 +36,7 @@ def median(scores: Scores) -> Scores:
 def trimmed_mean(scores: Scores) -> Scores:
     """Mean of the middle half of the clients' scores of each channel.
 
-    At least one client is cut off at each end of three.
+    At least one client is cut off at each end, where there are three or more.
     """
     cut = ceil(_TRIM * len(scores)) if len(scores) >= _FEWEST else 0
     cut = min(cut, (len(scores) - 1) // 2)

@@ -1,7 +1,7 @@
-"""Criteria of importance: what a channel is worth.
+"""Criteria of importance: the worth of each channel.
 
-Clients measure those that need products, activations or changes of the loss, on the
-broadcast before they train; the server works the others out from the weights.
+Clients measure the criteria that need products, activations or changes of the loss, on
+the broadcast before they train; the server computes the others from the weights.
 """
 
 from typing import TypeAlias
@@ -54,7 +54,7 @@ def activation_variance(activations: NDArray[np.float32]) -> Scores:
 
 @method(IMPORTANCE)
 def apoz(activations: NDArray[np.float32]) -> Scores:
-    """Share of a channel's outputs that a ReLU lets through.
+    """Share of a channel's outputs that are positive after a ReLU.
 
     Hu et al. 2016, arXiv:1607.03250, one minus their average percentage of zeros.
     """
@@ -75,8 +75,8 @@ def sensitivity(loss_changes: Scores) -> Scores:
 def l1(weights: ChannelWeights) -> Scores:
     """Mean magnitude of the weights that produce a channel.
 
-    Li et al. 2017, arXiv:1608.08710, per entry instead of per filter, so that wide
-    layers do not win by their width.
+    Li et al. 2017, arXiv:1608.08710, per entry instead of per channel, so that wide
+    layers are not preferred for their width.
     """
     return weights.mean(np.abs)
 
@@ -115,7 +115,7 @@ def gamma(weights: ChannelWeights) -> Scores:
 def fpgm(weights: ChannelWeights) -> Scores:
     """Mean distance to the other rows of the same weight, per entry.
 
-    What the others can replace goes first.  He et al. 2019, arXiv:1811.00250.
+    A channel that others can replace is cut first.  He et al. 2019, arXiv:1811.00250.
     """
 
     def distances(rows: Scores) -> Scores:
@@ -130,7 +130,7 @@ def fpgm(weights: ChannelWeights) -> Scores:
 
 @method(IMPORTANCE, laws=("scale-free",))
 def lamp(weights: ChannelWeights) -> Scores:
-    """Energy of a channel over that of all of its group that are not below it.
+    """Energy of a channel over the sum of all energies of its group not below it.
 
     Lee et al. 2021, arXiv:2010.07611, Eq. 4, by channel.
     """
@@ -144,7 +144,7 @@ def lamp(weights: ChannelWeights) -> Scores:
 
 @method(IMPORTANCE)
 def random(draws: Scores) -> Scores:
-    """Chance: the control that a criterion has to beat."""
+    """Random numbers: the control that a criterion must beat."""
     return draws
 
 

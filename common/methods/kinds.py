@@ -1,7 +1,7 @@
-"""The kinds of methods: which key chooses one, what it may ask for, what it returns.
+"""The kinds of methods: key, possible inputs and return value of each.
 
-A method names what it needs by its parameters.  The names below are the whole
-vocabulary; arrays are numpy's unless torch is named, and are not to be written to.
+The parameters of a method name its inputs.  The names below are all that exist; arrays
+are numpy's unless torch is named, and must not be written to.
 """
 
 from fedprune.common.methods.registry import Input, Kind, Side
@@ -68,8 +68,8 @@ PENALTY = Kind(
         ),
         "entries": Input(text="torch float32[...]: magnitudes of a matrix's entries"),
         "threshold": Input(
-            text="torch float64[channels] or float: how much this step takes away, in "
-            "the unit of what is shrunk, >= 0"
+            text="torch float64[channels] or float: amount that this step takes off a "
+            "magnitude, in the unit of the weights, >= 0"
         ),
         "uniform": Input(
             text="torch float32[channels]: uniform in [0, 1), drawn for each step"
@@ -108,14 +108,14 @@ AGGREGATION = Kind(
     side=Side.SERVER,
     inputs={
         "total": Input(
-            text="Accumulator: weighted sum of the deltas in fixed point; a rule that "
-            "asks for nothing else has them added as they come"
+            text="Accumulator: weighted sum of the deltas in fixed point; for a rule "
+            "without other inputs they are added on arrival"
         ),
         "deltas": Input(
             text="float32[clients, weights]: the delta of each client, clipped, zero "
             "where nothing was sent, clients by id"
         ),
-        "sent": Input(text="bool[clients, weights]: where something was sent"),
+        "sent": Input(text="bool[clients, weights]: True = this entry was sent"),
         "num_examples": Input(text="float64[clients]: weight of each client, >= 1"),
     },
     returns="float32[weights]: one delta",
@@ -153,9 +153,9 @@ CHOICE = Kind(
         "total": Input(text="float32[weights]: delta and residual, finite"),
         "count": Input(text="int: most entries that may be sent, >= 0"),
         "layout": Input(text="Layout: rows and columns of the network's tensors"),
-        "value_bits": Input(text="float: about what a value costs on the wire, > 0"),
+        "value_bits": Input(text="float: approximate bits of a value on the wire, > 0"),
     },
-    returns="bool[weights]: what is sent, at most count; zeros are left out",
+    returns="bool[weights]: entries to send, at most count; zeros are left out",
 )
 
 PARTITION = Kind(
@@ -189,7 +189,8 @@ MASK = Kind(
         "block": Input(text="int: prune.mask.block, rows and columns of a block"),
     },
     returns="float64 of the same shape: rank of each entry, the greatest stay, over "
-    "all matrices together; or bool: what stays, whatever prune.mask.density says",
+    "all matrices together; or bool: True = stays, without regard to "
+    "prune.mask.density",
 )
 
 KINDS = (

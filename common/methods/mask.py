@@ -1,4 +1,4 @@
-"""Weight masks: which entries of matrices and kernels stay."""
+"""Weight masks: selection of the entries of matrices and kernels that stay."""
 
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ def unstructured(matrix: Matrix) -> Matrix:
 def sensitivity(matrix: Matrix) -> Matrix:
     """The entries of greatest magnitude over the standard deviation of their tensor.
 
-    As a threshold of a multiple of each layer's deviation does (Han et al. 2016,
+    Like a threshold at a multiple of each layer's standard deviation (Han et al. 2016,
     arXiv:1510.00149): a layer of small weights is not emptied first.
     """
     spread = float(matrix.std())
@@ -50,9 +50,9 @@ def blocks(matrix: Matrix, block: int) -> Matrix:
 def n_of_m(matrix: Matrix, kept: Mask, n: int, m: int) -> Mask:
     """The n greatest of each m neighbouring input channels.
 
-    2:4 is the form that sparse tensor cores run (Mishra et al. 2021,
-    arXiv:2104.08378).  Tensors whose input channels are no multiple of m stay as they
-    are.  Ties: the lower channel stays.
+    Sparse tensor cores support 2:4 (Mishra et al. 2021, arXiv:2104.08378).  Tensors
+    whose input channels are not a multiple of m stay unmasked.  Ties: the lower channel
+    stays.
     """
     if matrix.shape[1] % m:
         return kept

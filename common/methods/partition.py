@@ -1,4 +1,4 @@
-"""Partitions: who holds which examples."""
+"""Partitions of the training examples over the clients."""
 
 from typing import TypeAlias
 
@@ -28,7 +28,7 @@ def dirichlet(
     """Skewed labels: shares of each class drawn from Dirichlet(alpha).
 
     Hsu et al. 2019, arXiv:1909.06335; a regression is split by bins of its targets'
-    ranks; a client may end up with no examples.
+    ranks; a client may get no examples.
     """
     labels = _labels(targets)
     pieces: list[list[Indices]] = [[] for _ in range(clients)]
@@ -45,7 +45,7 @@ def dirichlet(
 def shards(
     targets: np.ndarray, clients: int, rng: np.random.Generator, classes: int
 ) -> Parts:
-    """Few classes a client, each class in equal parts to the clients that hold it.
+    """Few classes a client, each class in equal parts to the clients that have it.
 
     As in McMahan et al. 2017, arXiv:1602.05629, but with pure classes.
     """
@@ -85,11 +85,11 @@ def _labels(targets: np.ndarray) -> Indices:
 def _assign_classes(
     classes: int, clients: int, per_client: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Return the clients that hold each class.
+    """Return the clients of each class.
 
-    Every class has floor or ceil of clients * per_client / classes holders.  Each
-    client in turn takes the classes with most holders still wanted, which always
-    comes out even; ties at random.
+    Every class has floor or ceil of clients * per_client / classes clients.  Each
+    client in turn takes the classes that still need most clients, which always gives
+    these counts; ties at random.
     """
     wanted = np.full(classes, clients * per_client // classes)
     wanted[rng.permutation(classes)[: clients * per_client % classes]] += 1

@@ -1,9 +1,10 @@
-"""Penalties: what pulls channels or weights to zero in the sparsify rounds.
+"""Penalties, which drive channels or weights to zero in the sparsify rounds.
 
 A proximal penalty returns the factor that a step multiplies each channel or entry by;
-the name of its first parameter says what is measured and shrunk.  A gate returns the
-factor on a channel's output for one step (``fedprune.common.sparsity.gates``).
-Functions of torch tensors, through their methods: torch itself is not imported.
+the name of its first parameter selects the tensors that are measured and shrunk.  A
+gate returns the factor on a channel's output for one step
+(``fedprune.common.sparsity.gates``).  The functions use methods of torch tensors, and
+torch itself is not imported.
 """
 
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def l0(uniform: "Tensor", log_alpha: "Tensor") -> "Tensor":
 
 @method(PENALTY)
 def targeted_dropout(uniform: "Tensor", strength: float) -> "Tensor":
-    """Dropout of the channels that later cuts would take.
+    """Dropout of the channels that later cuts would remove.
 
     Each is zero in a step with probability ``strength``: Gomez et al. 2019,
     arXiv:1905.13678.

@@ -1,4 +1,4 @@
-"""The registry of methods: functions that a configuration chooses by their name.
+"""The registry of methods: functions that the configuration chooses.
 
 A method is registered where it is written, by a decorator::
 
@@ -6,18 +6,19 @@ A method is registered where it is written, by a decorator::
     def mean_magnitude(weights: ChannelWeights) -> Scores:
         "The mean magnitude of the weights that produce each channel."
 
-The names of its parameters say what it needs, out of the inputs of its kind
-(``fedprune.common.methods.kinds``); it is called with these and nothing else.  Every
-module of this package is searched, so a new file in it is a new method: configuration,
-wire, help and tables are made from what is found.
+The names of its parameters are inputs of its kind (``fedprune.common.methods.kinds``);
+it is called with these and nothing else.  Every module of this package is searched, so
+a new file in it is a new method: configuration, wire, help and tables list the methods
+that are found.
 
-A key takes the user's own function as well, ``module:function`` or
+A key accepts the user's own function as well, ``module:function`` or
 ``file.py:function``, from this user's command line or TOML file only.  A message never
-names code: it says ``own:function``, and a receiver runs what its own configuration
-names for that key, if that is a function of this name (``resolve``).
+names code: it contains ``own:function``, and a receiver runs the function that its own
+configuration names for that key, if it has this name (``resolve``).
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,11 +50,12 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """A value that methods of a kind may ask for by a parameter of this name.
+    """A value that methods of a kind get if they have a parameter of this name.
 
     Attributes:
-        text: Type, shape, unit and range, for people who write a method.
-        side: The side that has it, where the sides of the kind differ; else None.
+        text: Type, shape, unit and range, for authors of methods.
+        side: The side that has the value, if the inputs of the kind differ in it;
+            else None.
     """
 
     text: str
@@ -67,10 +69,10 @@ class Kind:
     Attributes:
         name: Its name, such as "importance".
         key: The key, such as "prune.importance".
-        side: The side that runs it, unless an input of a method says otherwise.
-        inputs: What its methods may ask for, by parameter name.
-        returns: What they return, for people who write a method.
-        forms: Inputs that go together, each set as (required, besides); empty = any.
+        side: The side that runs its methods, unless an input has another side.
+        inputs: The possible inputs of its methods, by parameter name.
+        returns: Their return value: type, shape and range, for authors of methods.
+        forms: Sets of inputs that fit together, as (required, optional); empty = any.
         optional: Whether the key may be "none".
         sums: Whether "a+b" applies one method after another.
     """
@@ -91,12 +93,12 @@ class Method:
 
     Attributes:
         kind: Its kind.
-        name: What a configuration calls it: a registered name or a reference to code.
+        name: The value of the key: a registered name or a reference to code.
         function: The function.
         needs: Names of its parameters without a default, all of them inputs of the
             kind.
-        laws: Names of the laws that the tests hold it to.
-        own: Whether it is a user's own.
+        laws: Names of the laws that the tests check.
+        own: Whether it is a user's own function.
     """
 
     kind: Kind
@@ -114,15 +116,16 @@ class Method:
 
     @property
     def summary(self) -> str:
-        """First line of its docstring."""
+        """The first line of its docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401 - each kind has its own
-        """Call it with what it needs of the inputs."""
+        """Call it with those of the inputs that it needs."""
         return self.function(**{need: inputs[need] for need in self.needs})
 
 
 _registered: dict[str, dict[str, Method]] = {}
+_NAME = re.compile(r"[a-z0-9]+([:-][a-z0-9]+)*")  # "+" joins names
 
 
 def method(
@@ -133,18 +136,22 @@ def method(
     Args:
         kind: Its kind.
         name: Its name; "" = the function's, with dashes.
-        laws: Names of laws that it keeps beyond those of its kind.
+        laws: Names of laws that it satisfies beyond those of its kind.
 
     Raises:
-        ValueError: If another function has this name.
+        ValueError: If another function has this name, or it cannot be a name: letters,
+            digits, "-" and ":".
         ConfigError: If it asks for what its kind does not give.
     """
 
     def register(function: F) -> F:
         called = name or function.__name__.replace("_", "-")
+        if not _NAME.fullmatch(called) or called == OFF or called.startswith(OWN):
+            msg = f"a {kind.name} cannot be called {called!r}; want 'my-name'"
+            raise ValueError(msg)
         known = _registered.setdefault(kind.name, {})
         found = known.get(called)
-        if found is not None and found.function.__module__ != function.__module__:
+        if found is not None and _origin(found.function) != _origin(function):
             msg = f"{kind.name} '{called}' is registered twice"
             raise ValueError(msg)
         known[called] = _made(kind, called, function, laws=laws)
@@ -153,8 +160,13 @@ def method(
     return register
 
 
+def unregister(kind: Kind, name: str) -> None:
+    """Forget a method, where a measurement or a notebook has added it for a while."""
+    _registered.get(kind.name, {}).pop(name, None)
+
+
 def methods(kind: Kind) -> dict[str, Method]:
-    """Return the registered methods of a kind, by name, in alphabetic order."""
+    """Return the registered methods of a kind in alphabetic order, name -> method."""
     _discover(tuple(import_module(PACKAGE).__path__))
     return dict(sorted(_registered.get(kind.name, {}).items()))
 
@@ -167,13 +179,13 @@ def _discover(folders: tuple[str, ...]) -> None:
 
 
 def names(kind: Kind) -> tuple[str, ...]:
-    """Return the names that a key takes beside a user's own functions."""
+    """Return the valid names of a key beside a user's own functions."""
     first = (OFF,) if kind.optional else ()
     return (*first, *methods(kind))
 
 
 def parts(kind: Kind, name: str) -> tuple[str, ...]:
-    """Return the names that a value is made of: itself, or the terms of "a+b".
+    """Return the names in a value: the value itself, or the terms of "a+b".
 
     >>> from fedprune.common.methods.kinds import PENALTY
     >>> parts(PENALTY, "bn-l1+group"), parts(PENALTY, "none")
@@ -189,21 +201,21 @@ def parts(kind: Kind, name: str) -> tuple[str, ...]:
 
 
 def own_code(kind: Kind, name: str) -> str:
-    """Return the reference to a user's own code that a value is, or ""."""
+    """Return the reference to a user's own code in a value, or ""."""
     known = methods(kind)
     return next((part for part in parts(kind, name) if part not in known), "")
 
 
 def check_name(kind: Kind, name: str) -> None:
-    """Refuse a value that is no method's name and no reference to code.
+    """Refuse a value that is neither the name of a method nor a reference to code.
 
-    Code is not looked for: a configuration may be read where its code is not.
+    The code itself is not searched: a configuration may be read on another machine.
 
     Raises:
-        ConfigError: With the names that there are.
+        ConfigError: With the known names.
     """
     reference = own_code(kind, name)
-    if not reference:
+    if name and not reference:
         return
     if ":" not in reference:
         known = names(kind)
@@ -219,7 +231,7 @@ def find(kind: Kind, name: str) -> Method:
     Only for names from this user's own configuration.
 
     Raises:
-        ConfigError: If there is none of this name, or its parameters do not fit.
+        ConfigError: If no method has this name, or a parameter is not an input.
     """
     found = methods(kind).get(name)
     if found is not None:
@@ -229,25 +241,26 @@ def find(kind: Kind, name: str) -> Method:
 
 
 def find_all(kind: Kind, name: str) -> tuple[Method, ...]:
-    """Return the methods of a value: none of "none", several of "a+b"."""
+    """Return the methods of a value: () for "none", several for "a+b"."""
     return tuple(find(kind, part) for part in parts(kind, name))
 
 
-def resolve(kind: Kind, told: str, own: str) -> str:
-    """Return the value that a message means, in this side's own configuration.
+def resolve(kind: Kind, received: str, own: str) -> str:
+    """Return a message's value of a key; code is the one of this side's configuration.
 
     Args:
         kind: The kind.
-        told: What the message says.
-        own: What this side's own configuration says.
+        received: The value in the message.
+        own: The value in this side's own configuration.
 
     Raises:
-        PayloadError: If it means code that the own configuration does not name.
+        PayloadError: If it is a function that the own configuration does not name.
     """
-    if not told.startswith(OWN):
-        return told
-    function = told.removeprefix(OWN)
-    if own_code(kind, own).rpartition(":")[2] != function:
+    if not received.startswith(OWN):
+        return received
+    function = received.removeprefix(OWN)
+    reference = own_code(kind, own)
+    if not reference or reference.rpartition(":")[2] != function:
         detail = (
             f"the sender's own function '{function}', and {kind.key} is '{own}' here; "
             f"want 'file.py:{function}' in this device's configuration"
@@ -257,7 +270,7 @@ def resolve(kind: Kind, told: str, own: str) -> str:
 
 
 def wire_name(kind: Kind, name: str) -> str:
-    """Return what a message calls the value of a key."""
+    """Return the value of a key as a message contains it."""
     reference = own_code(kind, name)
     return f"{OWN}{split_reference(reference)[1]}" if reference else name
 
@@ -270,9 +283,9 @@ def _made(
     laws: tuple[str, ...] = (),
     own: bool = False,
 ) -> Method:
-    """Return a function as a method of a kind, its parameters checked."""
+    """Return a function as a method of a kind, after a check of its parameters."""
     needs = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in _parameters(kind, name, function):
         if parameter.default is not parameter.empty:
             continue
         if parameter.name not in kind.inputs:
@@ -292,11 +305,32 @@ def _made(
     )
 
 
-def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
-    """Refuse inputs that do not go together.
+def _parameters(
+    kind: Kind, name: str, function: Callable[..., Any]
+) -> list[inspect.Parameter]:
+    """Return the parameters of a function.
 
     Raises:
-        ConfigError: With the sets that do.
+        ConfigError: If it does not say them, as some that are written in C.
+    """
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        msg = f"{kind.name} '{name}' does not say its parameters; want a function with "
+        msg += "named parameters"
+        raise ConfigError(msg) from error
+
+
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
+    """Return where a function is written; the same when its module is read again."""
+    return function.__module__, function.__qualname__
+
+
+def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
+    """Refuse inputs that do not fit together.
+
+    Raises:
+        ConfigError: With the sets that fit.
     """
     fits = [must <= needs <= must | besides for must, besides in kind.forms]
     if kind.forms and not any(fits):

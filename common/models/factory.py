@@ -7,7 +7,7 @@ from typing import TypeAlias
 from torch import nn
 
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 
 Factory: TypeAlias = Callable[[], nn.Module]
 
@@ -45,7 +45,7 @@ def _made(factory: Callable[[], object]) -> nn.Module:
     except FedPruneError:
         raise
     except Exception as error:
-        message = f"the factory '{name}' failed: {told(error)}"
+        message = f"the factory '{name}' failed: {error_line(error)}"
         raise ConfigError(message) from error
     if not isinstance(model, nn.Module):
         found = type(model).__name__

@@ -1,1 +1,1 @@
-"""Channel pruning: find the structure, score, choose, cut, carry over."""
+"""Channel pruning: importance, budget search, cuts, remapping, and checks of cuts."""

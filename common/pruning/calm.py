@@ -1,7 +1,7 @@
-"""Run a network in training mode without chance: dropout and its kind do nothing.
+"""Deterministic training mode: dropout is off and random draws are constants.
 
-Two networks of different width can be compared in training mode only when neither
-draws numbers of its own.
+Two networks of different width can be compared in training mode only if neither draws
+random numbers.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,27 +22,27 @@ _DROPS: frozenset[Callable[..., object]] = frozenset(
         *(torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout),
     }
 )
-# What each draw gives instead.  A kept path is a 1, noise around 0 is none.
+# The constant for each draw: a kept path is 1, noise around 0 is 0.
 _DRAWS: dict[Callable[..., object], float] = {
     **dict.fromkeys((torch.rand, torch.rand_like, Tensor.uniform_), 0.5),
     **dict.fromkeys((torch.randn, torch.randn_like, Tensor.normal_), 0.0),
     **dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), 1.0),
     Tensor.exponential_: 1.0,
 }
-_ATTENTION_DROP = 4  # the place of dropout_p
+_ATTENTION_DROP = 4  # position of the argument dropout_p
 
 
 @contextmanager
 def calm(*networks: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Let networks run as if nothing in them were drawn; torch's generator is kept.
+    """Run networks without randomness while the block runs.
 
-    Dropout gives back what it gets, every draw a constant; what is drawn in another
-    way starts from the same seed.
+    Dropout returns its input, and every known draw a constant; other draws start from
+    the same seed.  Torch's global generator is restored.
 
     Args:
-        networks: Lose the dropout that torch's own attention and recurrent layers
-            hold as a number: pass copies.
-        seed: Where what is still drawn starts.
+        networks: The networks; pass copies, because the dropout attribute of torch's
+            attention and recurrent layers is set to 0.
+        seed: Seed of the draws that are not made constant.
     """
     for network in networks:
         for module in network.modules():

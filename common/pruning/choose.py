@@ -1,4 +1,7 @@
-"""Choose which units to keep: cheapest importance per freed cost, until it fits."""
+"""Choice of the units to keep: least importance per freed cost is cut first.
+
+The choice ends when all targets are met.
+"""
 
 import math
 from collections import Counter
@@ -33,29 +36,29 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
     latency: LatencyTable | None = None,
     final: Mapping[str, float] | None = None,
 ) -> Mask:
-    """Return the mask, nested in ``keep``, that meets the targets at least loss.
+    """Return the keep mask, nested in ``keep``, that meets the targets at least loss.
 
-    Again and again one group loses its least important units down to its next lower
-    legal width: the group with the smallest ``importance lost / cost freed``, where
-    cost is the share of the dense weights plus 0.3 of the share of the dense MACs;
-    while a FLOPs or a latency target is not met, that counts in full, and what has
-    met its own target for a tenth.  It ends when all targets are met, or nothing more
-    may be cut.  Steps that the targets do not need in the end are given back, the last
-    one first.  A group whose next step would leave less than 98 % of every target even
-    then keeps its width, and the others go on: where legal widths allow it, the targets
+    In each step one group loses its least important units down to its next lower legal
+    width: the group with the smallest ``importance lost / cost freed``, where cost is
+    the share of the dense weights plus 0.3 of the share of the dense MACs; while a
+    FLOPs or a latency target is not met, its cost counts in full, and a cost whose own
+    target is met counts a tenth.  The steps end when all targets are met, or nothing
+    more may be cut.  Then steps that the targets do not need are undone, the last one
+    first.  A group whose next step would even so leave less than 98 % of every target
+    keeps its width, and the others continue: where legal widths allow it, the targets
     are met within 2 %, from below.
 
-    A cut on the way to a smaller network takes only steps that the final budget needs
-    as well, even where they are too few for its own targets: it must not spend what
-    the last cut needs to end near its budget.
+    A cut before the last one takes only steps that the final budget needs as well, even
+    where they are too few for its own targets: otherwise the last cut could not end
+    near the budget.
 
-    Ties: between units the smaller number goes first; between groups the one that
+    Ties: between units the smaller number is cut first; between groups the one that
     has lost the smallest share of its steps, then the earlier one.
     The result is exactly reproducible: sums are correctly rounded (``math.fsum``).
 
     Args:
         structure: The structure of the original network.
-        keep: What is kept now.
+        keep: Current keep mask, bool[units].
         importance: float32[units]; greater = keep.
         targets: Share of the dense network by kind: "params", "flops", "bytes",
             "latency" or "channel_density", each in (0, 1].
@@ -63,11 +66,11 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
         step_cap: Largest share of its current channels that a group loses in one
             call, 0 < step_cap <= 1; one legal step is always allowed.
         width_multiple: Legal widths are multiples of it, and the original width.
-        latency: What a "latency" target is measured by.
+        latency: Table for a "latency" target.
         final: The targets of the last cut; None when this is the last.
 
     Raises:
-        ConfigError: If a setting is out of its range.
+        ConfigError: If a setting is out of range.
         ValueError: If an importance is not finite, or of another length.
     """
     check_targets(targets, latency)
@@ -100,7 +103,7 @@ def _order(group: PruningGroup, keep: Mask, importance: Vector) -> NDArray[np.in
 
 
 def _capped(channels: Indices, cuts: Indices, step_cap: float) -> int:
-    """Return how many of the cuts the cap allows: the first one always."""
+    """Return the number of cuts that the cap allows; the first is always allowed."""
     # 0.29 * 100 is a little less than 29 in binary: 29 of 100 are still 0.29.
     most = step_cap * float(channels.sum()) * (1.0 + 1e-12)
     lost = np.cumsum(channels)[cuts - 1]

@@ -1,4 +1,4 @@
-"""Choose which whole blocks go, before channels do: least importance per freed cost."""
+"""Choice of whole blocks to drop before units: least importance per freed cost."""
 
 import math
 from collections.abc import Mapping
@@ -21,18 +21,19 @@ def choose_blocks(
 ) -> Mask:
     """Return the mask without the cheapest blocks, nested in ``keep``.
 
-    The price of a block is the importance of the units that live inside of it over the
-    share of the dense network that it frees: parameters plus 0.3 of the MACs, and the
-    latency where a target asks for it.  A block whose end would leave less than 98 % of
-    every target stays: channels can come nearer.  Ties: the earlier block goes.
+    The price of a block is the importance of the units inside of it over the share of
+    the dense network that it frees: parameters plus 0.3 of the MACs, and the latency
+    if there is a target for it.  A block stays if the network without it would leave
+    less than 98 % of every target: cuts of units come nearer.  Ties: the earlier block
+    is dropped.
 
     Args:
         structure: The structure of the original network.
-        keep: What is kept now.
+        keep: Current keep mask, bool[units].
         importance: float32[units], finite; greater = keep.
         final: The targets of the last cut, shares of the dense network by kind.
-        most: Blocks that may be gone afterwards, those of ``keep`` included, >= 0.
-        latency: What a "latency" target is measured by.
+        most: Most dropped blocks, including those that ``keep`` drops, >= 0.
+        latency: Table for a "latency" target.
     """
     found = keep
     for _ in range(most - len(structure.dropped(keep))):
@@ -59,7 +60,7 @@ def choose_blocks(
 def _freed(
     before: Mapping[str, float], after: Mapping[str, float], final: Mapping[str, float]
 ) -> float:
-    """Return what a block frees; a block has weights, so it is above 0."""
+    """Return the cost that a block frees, > 0, because a block has weights."""
     gains = {kind: before[kind] - after[kind] for kind in before}
     freed = gains["params"] + MACS_WEIGHT * gains["flops"]
     return freed + (max(gains["latency"], 0.0) if "latency" in final else 0.0)

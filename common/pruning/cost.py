@@ -1,4 +1,4 @@
-"""What a cut network costs: weights and multiply-accumulates, counted exactly.
+"""The cost of a cut network: weights and multiply-accumulates, counted exactly.
 
 A budget target is a share of the DENSE network.  FLOPs are twice the
 multiply-accumulates (MACs) of convolutions and linear layers for one example, which
@@ -21,12 +21,12 @@ KINDS = ("params", "flops", "channel_density", "bytes", "latency")
 _FLOAT = 4  # bytes of a weight in the final file
 # A share is met when it is not above its target by more than float64 rounding.
 ROUNDING = 1e-12
-NEAR = 0.02  # a budget is kept when no more than this part of it is left unused
+NEAR = 0.02  # largest unused part of a budget that is met closely
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one network costs.
+    """The cost of one network.
 
     Attributes:
         params: Trained weights.
@@ -41,16 +41,16 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CostTable:
-    """A structure arranged so that many masks can be counted quickly.
+    """A structure as arrays, for fast counts of many keep masks.
 
     Attributes:
-        fixed: Positions that are never cut, of each cut dimension, int64[dims].
+        fixed: Positions that are never cut, of each prunable dimension, int64[dims].
         counts: Positions of each unit in each of them, int32[dims, units].
         base: Product of the lengths that never change, of each tensor, int64[tensors].
-        slots: Numbers of the cut dimensions of each tensor, int64[tensors, k];
-            ``dims`` stands for none.
+        slots: Numbers of the prunable dimensions of each tensor, int64[tensors, k];
+            ``dims`` = no further dimension.
         weighs: Weights, multiplications and bytes per entry, int64[tensors, 3].
-        rows: Number of each cut dimension by (tensor, dim).
+        rows: Number of each prunable dimension by (tensor, dim).
     """
 
     fixed: Indices
@@ -61,7 +61,7 @@ class CostTable:
     rows: Mapping[tuple[str, int], int]
 
     def lengths(self, keep: Mask) -> Indices:
-        """Return the length of each cut dimension, int64[dims]."""
+        """Return the length of each prunable dimension, int64[dims]."""
         found: Indices = self.fixed + self.counts[:, keep].sum(axis=1, dtype=np.int64)
         return found
 
@@ -76,10 +76,10 @@ class CostTable:
     def milliseconds(
         self, structure: Structure, table: LatencyTable, lengths: Indices
     ) -> NDArray[np.float64]:
-        """Return the latency by a measured table, float64[...], for such lengths."""
+        """Return milliseconds by a measured table, float64[...], for such lengths."""
         widths = []
         for layer in table.layers:
-            # A layer of a dropped block has no outputs, and takes no time.
+            # A layer of a dropped block has no outputs, and needs no time.
             shape = structure.shapes.get(layer.tensor, (0, 0))
             both = [
                 lengths[..., self.rows[layer.tensor, dim]]
@@ -135,7 +135,7 @@ def cost_table(structure: Structure) -> CostTable:
 
 
 def count_cost(structure: Structure, keep: Mask) -> Cost:
-    """Return what the network that keeps ``keep`` costs, exactly."""
+    """Return the exact cost of the network that keeps ``keep``."""
     structure.check_mask(keep)
     table = cost_table(structure.living(keep))
     params, macs, size = table.count(table.lengths(keep)).tolist()
@@ -143,19 +143,22 @@ def count_cost(structure: Structure, keep: Mask) -> Cost:
 
 
 def flops(cost: Cost) -> int:
-    """Return floating-point operations: two for each multiply-accumulate."""
+    """Return floating-point operations, two for each multiply-accumulate."""
     return 2 * cost.macs
 
 
 def shares(
     structure: Structure, keep: Mask, latency: LatencyTable | None = None
 ) -> dict[str, float]:
-    """Return what is left of the dense network, by kind of target, in (0, 1].
+    """Return the shares of the dense network that are left, by kind of target.
 
     Args:
         structure: The original network.
-        keep: What is left of it.
-        latency: Adds "latency", by this table.
+        keep: Keep mask, bool[units].
+        latency: Table for the share of "latency", or None.
+
+    Returns:
+        Kind -> share, 0 < share <= 1.
     """
     dense, cut = count_cost(structure, structure.full()), count_cost(structure, keep)
     channels = structure.channels
@@ -183,20 +186,20 @@ def is_met(share: float, target: float) -> bool:
 
 
 def is_near(used: float) -> bool:
-    """Return whether a target is met within 2 %, by the part of it that is used."""
+    """Return whether a met target is met within 2 %, from the used part of it."""
     return used >= 1.0 - NEAR
 
 
 def legal_cuts(channels: Indices, *, floor: int, width_multiple: int) -> Indices:
-    """Return how many units may be cut so that a legal width is left, rising.
+    """Return the numbers of units whose cut leaves a legal width, rising, int64[k].
 
     Legal widths are multiples of ``width_multiple`` that are not below ``floor``; the
-    original width is legal too, and is what cutting nothing leaves.
+    original width, without a cut, is legal too.
 
     Args:
-        channels: Channels of each unit of a group, in the order in which units go.
+        channels: Channels of each unit of a group, in the order in which they are cut.
         floor: Fewest channels left, >= 1.
-        width_multiple: Channels that a width is a multiple of, >= 1.
+        width_multiple: Legal widths are multiples of it, >= 1.
     """
     left = channels.sum() - np.cumsum(channels)
     legal = (left % width_multiple == 0) & (left >= max(floor, width_multiple))
@@ -217,10 +220,11 @@ def smallest_mask(structure: Structure, *, floor: int, width_multiple: int) -> M
 def check_targets(
     targets: Mapping[str, float], latency: LatencyTable | None = None
 ) -> None:
-    """Refuse targets of unknown kinds, outside (0, 1], or without their table.
+    """Check kinds and ranges of targets, and that a latency target has its table.
 
     Raises:
-        ConfigError: If there are any.
+        ConfigError: If a kind is unknown, a share is outside (0, 1], or the table is
+            missing.
     """
     unknown = sorted(targets.keys() - set(KINDS))
     if unknown:
@@ -247,11 +251,12 @@ def check_budget(
     """Refuse a budget that even the smallest legal network misses.
 
     Raises:
-        ConfigError: With what is reachable, and which setting stands in the way.
+        ConfigError: With the share that is reachable, and the setting that prevents
+            less.
     """
     check_targets(targets, latency)
     one, other = f"floor = {floor}", f"width_multiple = {width_multiple}"
-    without = {  # what a target would need to be free of, the least first
+    without = {  # settings to drop, (floor, width multiple) then; the fewest first
         "": (floor, width_multiple),
         one: (1, width_multiple),
         other: (floor, 1),
@@ -270,6 +275,10 @@ def check_budget(
         if "" in helps:
             continue
         msg = f"budget {kind} = {target:g} cannot be met: the smallest legal network"
-        msg += f" still has {reach[''][kind]:.4f} of the dense one; in the way: "
-        msg += helps[0] if helps else "even one unit in each group is more"
+        msg += f" still has {reach[''][kind]:.4f} of the dense one; "
+        msg += (
+            f"prevented by {helps[0]}"
+            if helps
+            else "even one unit in each group is more"
+        )
         raise ConfigError(msg)

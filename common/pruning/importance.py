@@ -1,7 +1,7 @@
-"""Importance of units from the broadcast weights, and where clients measure theirs.
+"""Importance of units from the broadcast weights, and the measuring points of clients.
 
-Everything here works on flat weights and numpy: the server scores without a network.
-Importance is always float32[units of the original]; units already cut have 0.
+The functions use flat weights and numpy: the server scores without building a network.
+Importance is always float32[units of the original network]; cut units have 0.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,13 +20,13 @@ from fedprune.common.structure.structure import FIXED, Structure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurePoint:
-    """A tensor whose channels are the place to measure units.
+    """A measuring point: a tensor whose channels are measured for their units.
 
     Attributes:
         tensor: Its name.
-        dim: The dimension along which it holds the channels.
-        module: Dotted name of the module that gives these channels out; empty for a
-            tensor that no module's output shows.
+        dim: The dimension of the channels.
+        module: Dotted name of the module that outputs these channels; "" for a tensor
+            whose channels are not the output of a module.
         kind: "norm" or "producer".
         units: Unit of each output channel of the dense network, int32[channels];
             -1 = not measured here.
@@ -46,22 +46,24 @@ def weight_scores(
     criterion: str,
     rng: np.random.Generator,
 ) -> Vector:
-    """Return an importance of each unit that needs no data, float32[units].
+    """Return an importance of each unit from weights alone, float32[units].
 
     Args:
         structure: The structure of the original network.
-        keep: What the weights' network keeps.
+        keep: Keep mask of the weights' network, bool[units].
         weights: Flat weights, float32[size of that network].
-        criterion: One that the server can work out: it asks for weights and draws.
+        criterion: A criterion of the server, which needs weights and draws only.
         rng: Makes the draws: one for every unit of the original network, so that they
-            do not depend on what is kept.
+            do not depend on the keep mask.
 
     Raises:
-        ConfigError: If the criterion is unknown, or needs what clients measure.
+        ConfigError: If the criterion is unknown, needs what clients measure, or gives
+            no finite number.
     """
     method = find(IMPORTANCE, criterion)
     if method.side is not Side.SERVER:
-        msg = f"importance '{criterion}' is measured by clients; want one of weights"
+        msg = f"importance '{criterion}' is measured by clients; want a criterion of"
+        msg += " the weights"
         raise ConfigError(msg)
     tensors = dict(_split(structure, keep, weights))
     draws = rng.random(structure.units)
@@ -70,17 +72,21 @@ def weight_scores(
     for group in living.groups:
         kept = group.units[keep[group.units]]
         view = channel_weights(living, keep, tensors, kept)
-        found[kept] = checked_scores(
-            method, method(weights=view, draws=draws[kept]), len(kept)
-        )
+        scores = method(weights=view, draws=draws[kept])
+        found[kept] = checked_scores(method, scores, len(kept))
+    if not np.all(np.isfinite(found)):
+        count = np.count_nonzero(~np.isfinite(found))
+        msg = f"importance '{criterion}' is not finite for {count} of {len(found)} "
+        msg += "channels; want numbers >= 0"
+        raise ConfigError(msg)
     return np.where(keep, found, 0.0).astype(np.float32)
 
 
 def checked_scores(method: Method, found: object, channels: int) -> NDArray[np.float64]:
-    """Return what a criterion returned, float64[channels].
+    """Return the scores of a criterion after a check, float64[channels].
 
     Raises:
-        ConfigError: If it is no number for each channel.
+        ConfigError: If they are not one number for each channel.
     """
     scores = np.asarray(found)
     if scores.shape != (channels,) or not np.issubdtype(scores.dtype, np.number):
@@ -102,11 +108,11 @@ def channel_weights(
 
     Args:
         structure: The living part of the original structure.
-        keep: What the tensors' network keeps, bool[units].
-        tensors: The tensors of the cut network, by name.
-        units: Unit of each channel; -1 = one without weights.
+        keep: Keep mask of the tensors' network, bool[units].
+        tensors: Name -> tensor of the cut network.
+        units: Unit of each channel; -1 = a channel without weights.
     """
-    numbers = np.full(len(keep) + 1, FIXED, dtype=np.int64)  # the last: of FIXED
+    numbers = np.full(len(keep) + 1, FIXED, dtype=np.int64)  # the last is for FIXED
     free = units != FIXED
     numbers[units[free]] = np.flatnonzero(free)
     wanted = set(units[free].tolist())
@@ -128,12 +134,13 @@ def channel_weights(
 def unit_sum(
     structure: Structure, keep: Mask, per_tensor: Mapping[str, NDArray[np.floating]]
 ) -> Vector:
-    """Return per-channel scores added onto the units that carry them, float32[units].
+    """Return the importance of units, float32[units]: the sum of channels' scores.
 
     Args:
         structure: The structure of the original network.
-        keep: What the measured network keeps.
-        per_tensor: Scores of the kept positions along dim 0, by tensor name.
+        keep: Keep mask of the measured network, bool[units].
+        per_tensor: Scores of the kept positions along the produced dimension, by tensor
+            name.
 
     Raises:
         ValueError: If scores do not have the length of their tensor.
@@ -152,7 +159,7 @@ def unit_sum(
 
 
 def measure_points(structure: Structure) -> tuple[MeasurePoint, ...]:
-    """Return where data-driven importance is measured, in model order.
+    """Return the measuring points of data-driven importance, in model order.
 
     Units that have norms are measured at all their norms, others at their producers.
     """
@@ -183,16 +190,16 @@ def measure_points(structure: Structure) -> tuple[MeasurePoint, ...]:
 
 
 def zero_units(structure: Structure, keep: Mask, weights: Vector) -> Mask:
-    """Return the kept units that are exactly zero at their gates, bool[units].
+    """Return the kept units that are exactly zero where measured, bool[units].
 
     With norms: every norm weight of the unit is 0.  Without: every entry of every row
-    that produces it is 0.  Shifts and biases are not looked at.
+    that produces it is 0.  Shifts and biases are ignored.
     """
     tensors = dict(_split(structure, keep, weights))
     living = np.zeros(structure.units)
-    for gate in measure_points(structure.living(keep)):
-        rows = _rows(tensors[gate.tensor], gate.dim)
-        units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]
+    for point in measure_points(structure.living(keep)):
+        rows = _rows(tensors[point.tensor], point.dim)
+        units = point.units[structure.kept_index(point.tensor, point.dim, keep)]
         alive = (rows != 0.0).any(axis=1).astype(np.float64)
         living += _add(units, alive, structure.units)
     dead: Mask = keep & (living == 0.0)
@@ -214,7 +221,7 @@ def _split(
 
 
 def _units(structure: Structure, keep: Mask, tensor: str) -> NDArray[np.int32]:
-    """Return the unit of each kept position along the dimension that is made."""
+    """Return the unit of each kept position along the produced dimension."""
     dim = structure.made_dim(tensor)
     return structure.lookup[tensor, dim][structure.kept_index(tensor, dim, keep)]
 
@@ -222,7 +229,7 @@ def _units(structure: Structure, keep: Mask, tensor: str) -> NDArray[np.int32]:
 def _add(
     units: NDArray[np.int32], scores: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
-    """Add scores onto units, one after another; fixed positions are left out."""
+    """Return the sum of scores for each unit, without those of fixed positions."""
     free = units != FIXED
     return np.bincount(units[free], scores[free], count).astype(np.float64, copy=False)
 
@@ -234,7 +241,7 @@ def _rows(tensor: Vector, dim: int) -> NDArray[np.float64]:
 
 
 def _normed(structure: Structure) -> Mask:
-    """Return which units some norm scales, bool[units]."""
+    """Return the units that a norm scales, bool[units]."""
     found = np.zeros(structure.units, dtype=np.bool_)
     for group in structure.groups:
         for name in group.norms:

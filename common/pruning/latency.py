@@ -1,8 +1,8 @@
-"""Latency of a cut network, out of a table that was measured on a device.
+"""Latency of a cut network, from a latency table that was measured on a device.
 
-The table holds, for each layer that has weights, milliseconds on a grid of input and
-output widths; between grid points it is bilinear.  What is not in such layers (norms,
-activations, copies) is measured as the rest of the whole network, and shrinks with the
+The table has, for each layer with weights, milliseconds on a grid of input and output
+widths; between grid points it is bilinear.  The time outside of such layers (norms,
+activations, copies) is that of the whole network minus theirs, and shrinks with the
 mean output width of the layers.  A table belongs to one structure, device, runtime and
 thread count; ``fedprune profile`` measures it.
 """
@@ -57,7 +57,7 @@ class LayerLatency:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatencyTable:
-    """What was measured on one device.
+    """Latencies measured on one device.
 
     Attributes:
         structure: Digest of the structure whose layers were measured, in hex.
@@ -76,7 +76,7 @@ class LatencyTable:
 
         Args:
             widths: For each layer int64[...] lengths of dim 1 and of dim 0; a layer
-                without outputs is not there.
+                without outputs needs no time.
         """
         full = [layer.ms[-1, -1] for layer in self.layers]
         rest = max(self.dense_ms - sum(full), 0.0)
@@ -124,7 +124,7 @@ class LatencyTable:
 
 
 def _bilinear(layer: LayerLatency, inputs: Indices, outputs: Indices) -> Times:
-    """Return milliseconds between grid points; outside, those of the nearest edge."""
+    """Return bilinear milliseconds; outside of the grid those of the nearest edge."""
     row, in_share = _place(layer.inputs, inputs)
     column, out_share = _place(layer.outputs, outputs)
     below, after = np.minimum(row + 1, len(layer.inputs) - 1), layer.ms
@@ -136,7 +136,7 @@ def _bilinear(layer: LayerLatency, inputs: Indices, outputs: Indices) -> Times:
 
 
 def _place(grid: tuple[int, ...], lengths: Indices) -> tuple[Indices, Times]:
-    """Return the grid point at or below each length, and how far it is to the next."""
+    """Return the grid point at or below each length, and the share up to the next."""
     points = np.asarray(grid, np.float64)
     inside = np.clip(np.asarray(lengths, np.float64), points[0], points[-1])
     low = np.clip(np.searchsorted(points, inside, side="right") - 1, 0, len(grid) - 1)
@@ -147,10 +147,10 @@ def _place(grid: tuple[int, ...], lengths: Indices) -> tuple[Indices, Times]:
 
 
 def load_table(config: Config) -> LatencyTable | None:
-    """Read the table that a latency budget is measured by; None without one.
+    """Read the latency table of the configuration; None without a latency budget.
 
     Raises:
-        ConfigError: If the configured file cannot be read, or is no table.
+        ConfigError: If the configured file cannot be read, or is not a latency table.
     """
     if config.prune.budget.latency is None:
         return None
@@ -162,7 +162,7 @@ def load_table(config: Config) -> LatencyTable | None:
         msg += " fedprune profile"
         raise ConfigError(msg) from error
     except PayloadError as error:
-        msg = f"'{path}' is no latency table: {error}"
+        msg = f"'{path}' is not a latency table: {error}"
         raise ConfigError(msg) from error
 
 

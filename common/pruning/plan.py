@@ -1,8 +1,8 @@
-"""Prune plans: make them, check them, and cut a network by one.
+"""Prune plans: making and checking them, rollback, and the cut of a network by a plan.
 
-A plan always speaks about the units of the ORIGINAL network, and it is always applied
-to the dense network: a device builds the dense network, cuts it by the newest plan and
-loads the weights, whatever it has missed.
+A plan always refers to the units of the ORIGINAL network, and is always applied to the
+dense network: a device builds the dense network, cuts it by the newest plan and loads
+the weights, even if it has missed earlier plans.
 """
 
 import numpy as np
@@ -25,9 +25,9 @@ def child_plan(structure: Structure, parent: PrunePlan, keep: Mask) -> PrunePlan
     """Return the plan that cuts ``parent`` down to ``keep``.
 
     Raises:
-        ConfigError: If ``keep`` gives back a unit that the parent has cut, or empties
+        ConfigError: If ``keep`` brings back a unit that the parent has cut, or empties
             a group.
-        PayloadError: If the parent is no plan of this structure.
+        PayloadError: If the parent is not a plan of this structure.
     """
     check_plan(structure, parent)
     structure.check_mask(keep)
@@ -44,7 +44,7 @@ def child_plan(structure: Structure, parent: PrunePlan, keep: Mask) -> PrunePlan
         structure=structure.digest,
         keep=keep.copy(),
         parent=parent.digest,
-        # A client may have missed the round that gave units back.
+        # A client may have missed the round that brought units back.
         rollback=parent.rollback,
     )
 
@@ -52,11 +52,11 @@ def child_plan(structure: Structure, parent: PrunePlan, keep: Mask) -> PrunePlan
 def rollback_plan(
     structure: Structure, current: PrunePlan, ancestor: PrunePlan
 ) -> PrunePlan:
-    """Return the plan that gives back what was cut since ``ancestor``.
+    """Return the plan of a rollback: it brings back the units cut since ``ancestor``.
 
     Raises:
-        ConfigError: If ``current`` was not cut from what ``ancestor`` keeps.
-        PayloadError: If one of them is no plan of this structure.
+        ConfigError: If ``current`` is not nested in ``ancestor``.
+        PayloadError: If one of them is not a plan of this structure.
     """
     check_plan(structure, current)
     check_plan(structure, ancestor)
@@ -97,10 +97,10 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     """Cut the dense ``model`` in place down to the units in ``keep``; return it.
 
     Every parameter and running statistic is sliced, in rising order of positions, and
-    module attributes follow; a block without a unit of its own becomes the identity.
-    ``requires_grad``, training flags, dtype and device stay,
-    and tied tensors stay one object.  Gradients are dropped, and the parameters are
-    new: build the optimizer afterwards.
+    module attributes are adapted; a block without a unit of its own becomes the
+    identity.  ``requires_grad``, training flags, dtype and device stay, and tied
+    tensors stay one object.  Gradients are dropped, and the parameters are new: build
+    the optimizer afterwards.
 
     Law: the masked dense network (every tensor zero at the cut units, except running
     statistics) and the cut network compute the same function.
@@ -115,7 +115,7 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     names: dict[int, str] = {}
     for name, item in [*model.named_parameters(), *model.named_buffers()]:
         names.setdefault(id(item), name)
-    # Keyed by the tensor that was there: what was tied before is tied afterwards.
+    # Keyed by the old tensor, so that tied tensors stay tied.
     cut: dict[int, torch.Tensor] = {}
     for module in model.modules():
         own = [
@@ -138,7 +138,7 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
 def _cut_tensor(
     item: torch.Tensor, name: str, structure: Structure, keep: Mask
 ) -> torch.Tensor:
-    """Return ``item`` without its cut positions; itself when it has none."""
+    """Return ``item`` without its cut positions, the same object if it has none."""
     dims = [
         dim
         for dim in range(item.dim())
@@ -174,7 +174,7 @@ def _check_model(model: nn.Module, structure: Structure) -> None:
             msg = f"the model has no buffer '{buffer.name}' of shape {buffer.shape}"
             raise StructureError(msg)
     for item in structure.attributes:
-        # Nothing but a count is ever overwritten: a structure may come from outside.
+        # Only a known count may be overwritten: a structure may come from outside.
         count = structure.shapes[item.tensor][item.dim] // item.divisor
         found_here = vars(modules.get(item.module, object)).get(item.name)
         if type(found_here) is not int or found_here != count:

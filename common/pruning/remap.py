@@ -1,7 +1,7 @@
-"""Carry a vector from one plan to another: ONE function for all that follows weights.
+"""Remapping of vectors from one prune plan to another.
 
 Weights, deltas, residuals and momentum are flat vectors in model order, so one map of
-positions serves them all; batch-norm statistics have the same map over their channels.
+positions is used for all; batch-norm statistics have the same map over their channels.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,12 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Axis:
-    """Where the positions of one dimension come from.
+    """The source of the positions of one dimension.
 
     Attributes:
         dim: The dimension.
-        source: Position before, for each position after, int64[after]; 0 where there
-            was none.
-        regrown: Positions after that there were none before.
+        source: Old position of each new position, int64[new]; 0 for regrown ones.
+        regrown: New positions without an old one, int64[k].
     """
 
     dim: int
@@ -37,7 +36,7 @@ class _Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Move:
-    """One tensor before the move, and the dimensions that change."""
+    """One tensor's old shape, and the dimensions that change."""
 
     shape: tuple[int, ...]
     axes: tuple[_Axis, ...]
@@ -46,16 +45,16 @@ class _Move:
 def remap(vector: Vector, structure: Structure, old: Mask, new: Mask) -> Vector:
     """Return a flat vector of the network ``old`` as one of the network ``new``.
 
-    Entries whose positions both keep are carried; entries that come back are 0.
+    Entries whose positions both keep are copied; entries that come back are 0.
 
-    Laws: from the full mask it is what ``apply_plan`` does to the weights; going by
-    any mask that keeps what both ends keep changes nothing.
+    Laws: from the full mask it equals the effect of ``apply_plan`` on the weights; a
+    detour over a mask that keeps all that both keep changes nothing.
 
     Args:
         vector: float32[size of ``old``].
         structure: The structure of the original network.
-        old: What the vector's network keeps.
-        new: What the result's network keeps.
+        old: Keep mask of the vector's network, bool[units].
+        new: Keep mask of the result's network, bool[units].
 
     Raises:
         ValueError: If the vector does not have the size of the network ``old``.
@@ -72,9 +71,9 @@ def remap_moments(
     Args:
         vector: float32[moments of ``old``].
         structure: The structure of the original network.
-        old: What the vector's network keeps.
-        new: What the result's network keeps.
-        fill: What channels that come back start with (means 0, variances 1).
+        old: Keep mask of the vector's network, bool[units].
+        new: Keep mask of the result's network, bool[units].
+        fill: Value of channels that come back (means 0, variances 1).
 
     Raises:
         ValueError: If the vector does not have the moments of the network ``old``.
@@ -88,8 +87,8 @@ def remap_grid(
 ) -> GridWeights:
     """Return the grid of the network ``old`` as one of the network ``new``.
 
-    Levels and steps that both keep are carried; levels that come back are 0, and so
-    are the steps of rows that do.
+    Levels and steps that both keep are copied; levels that come back are 0, and so are
+    the steps of rows that come back.
 
     Raises:
         ValueError: If the grid does not have the size of the network ``old``.
@@ -107,7 +106,7 @@ def remap_grid(
     filled = np.flatnonzero(lengths)
     found = np.zeros(after.rows, dtype=np.uint8)
     if len(filled):
-        # Where only some of a row comes back its other places know its code.
+        # Where only a part of a row comes back, its other positions have its code.
         starts = (np.cumsum(lengths) - lengths)[filled]
         found[filled] = np.maximum.reduceat(codes, starts)
     return GridWeights(codes=found, levels=_carry(grid.levels, moves, 0))
@@ -123,7 +122,7 @@ def _bytes(structure: Structure, old: Mask, new: Mask) -> tuple[bytes, bytes]:
 def _moves(
     structure: Structure, names: tuple[str, ...], old: bytes, new: bytes
 ) -> tuple[_Move, ...]:
-    """Return what happens to each tensor; holds index lists per dimension only."""
+    """Return the move of each tensor, as one list of positions a dimension."""
     before = np.frombuffer(old, dtype=np.bool_)
     after = np.frombuffer(new, dtype=np.bool_)
     left, now = structure.living(before), structure.living(after)
@@ -145,7 +144,7 @@ def _moves(
 def _whole(
     left: Structure, now: Structure, name: str, before: Mask, after: Mask
 ) -> list[_Move]:
-    """Return the move of a tensor that goes or comes as a whole, flat."""
+    """Return the move of a tensor that is dropped or comes back as a whole, flat."""
     had = prod(left.shape(name, before)) if name in left.shapes else 0
     has = prod(now.shape(name, after)) if name in now.shapes else 0
     come = _Axis(dim=0, source=np.zeros(has, np.int64), regrown=np.arange(has))
@@ -155,7 +154,7 @@ def _whole(
 def _axis(
     structure: Structure, name: str, dim: int, before: Mask, after: Mask
 ) -> _Axis | None:
-    """Return where the positions of a dimension come from; None = nothing changes."""
+    """Return the source of a dimension's positions; None = nothing changes."""
     units = structure.lookup[name, dim]
     had, has = positions_kept(units, before), positions_kept(units, after)
     if np.array_equal(had, has):
@@ -179,7 +178,7 @@ def _carry(vector: NDArray[T], moves: tuple[_Move, ...], fill: float) -> NDArray
         end = start + prod(move.shape)
         part = vector[start:end].reshape(move.shape)
         for axis in move.axes:
-            if not part.size:  # nothing to take from
+            if not part.size:  # no old entries
                 shape = [*part.shape]
                 shape[axis.dim] = len(axis.source)
                 part = np.zeros(shape, dtype=vector.dtype)

@@ -1,4 +1,4 @@
-"""The way down to a budget: step by step, and as near to it as legal widths allow."""
+"""The budget search: step by step down to a budget, as near as legal widths allow."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,22 @@ from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Indices, Mask
 from fedprune.common.structure.structure import Structure
 
-# A budget is first of all bytes and memory; MACs count a little, so that early layers,
-# which hold few weights and do much work, are not spared altogether.
+# A budget is mainly one of bytes and memory; MACs count a little, so that early layers,
+# which have few weights and many MACs, are cut too.
 MACS_WEIGHT = 0.3
 MET_WEIGHT = 0.1  # of a share whose own target is met
-_ENDS = 100  # ways down that are compared where none is near
+_ENDS = 100  # results that are compared where none is near
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Step:
-    """The units that a group loses on its way to the next lower legal width.
+    """The units that a group loses down to its next lower legal width.
 
     Attributes:
         units: The units, least important first, int32[k].
-        importance: Their sum.
-        lengths: Positions that leave each cut dimension, int64[dims].
-        channels: Channels that leave.
+        importance: Sum of their importance.
+        lengths: Positions removed from each prunable dimension, int64[dims].
+        channels: Channels removed.
     """
 
     units: NDArray[np.int32]
@@ -38,7 +38,7 @@ class Step:
 
 
 class State:
-    """What is left at one moment of the choice, as counts."""
+    """The network during a budget search, as counts of positions and channels."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class State:
 
     @property
     def lengths(self) -> Indices:
-        """Length of each cut dimension, int64[dims]."""
+        """Length of each prunable dimension, int64[dims]."""
         return self.place[0]
 
     @property
@@ -71,13 +71,13 @@ class State:
         return self.place[1]
 
     def milliseconds(self, lengths: Indices) -> NDArray[np.float64]:
-        """Return the latency for such lengths; 0 where no target asks for it."""
+        """Return the latency for such lengths, or 0 without a target for it."""
         if self.latency is None:
             return np.zeros(lengths.shape[:-1])
         return self.table.milliseconds(self.structure, self.latency, lengths)
 
     def change(self, step: Step, sign: int) -> None:
-        """Take a step (-1) or give it back (+1)."""
+        """Take a step (-1) or undo it (+1)."""
         lengths, channels = self.place
         self.place = (
             lengths + sign * step.lengths,
@@ -94,12 +94,12 @@ class State:
         return {k for k, item in self.targets.items() if not is_met(found[k], item)}
 
     def used(self) -> float:
-        """Return how much of its target the share has that is nearest to its own."""
+        """Return the largest used part of a target, <= 1 if all are met."""
         found = self.shares()
         return max((found[k] / item for k, item in self.targets.items()), default=1.0)
 
     def shares(self) -> dict[str, float]:
-        """Return what is left of the dense network, by kind of target."""
+        """Return the shares of the dense network that are left, by kind of target."""
         cost = self.table.count(self.lengths) / np.maximum(self.dense, 1.0)
         found = {
             "params": float(cost[0]),
@@ -112,10 +112,10 @@ class State:
         return found
 
     def weights(self) -> tuple[float, float, float]:
-        """Return what a freed share of parameters, MACs and time counts for now.
+        """Return the current weights of a freed share of parameters, MACs and time.
 
-        What a target still asks for counts in full; a target that is met counts for
-        little, so that the next step helps the one that is not.
+        A cost whose target is not met counts in full, and one whose target is met
+        counts little, so that the next step serves the unmet target.
         """
         unmet = self.unmet()
         params = 1.0 if unmet & {"params", "bytes"} else MET_WEIGHT
@@ -135,44 +135,44 @@ class State:
         value = params * cost[:, 0] + macs * cost[:, 1]
         if time:
             before, left = (self.milliseconds(n) for n in (self.lengths, after))
-            # A measured table may say that a narrower layer is slower.
+            # By a measured table a narrower layer may be slower.
             value = value + time * np.maximum(before - left, 0.0) / self.dense_ms
         found: NDArray[np.float64] = importance / value
         return found
 
 
-DecodedBroadcast = list[tuple[int, Step]]
+TakenSteps = list[tuple[int, Step]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _End:
-    """A way down that meets the targets, and needs each of its steps for it.
+    """A result that meets the targets, and needs each of its steps for that.
 
     Attributes:
-        used: How much of its target the share has that is nearest to its own, <= 1.
+        used: Largest used part of a target, <= 1.
         taken: The steps.
-        place: Where they lead, as in the state.
+        place: Lengths and channels after them, as in the state.
     """
 
     used: float
-    taken: DecodedBroadcast
+    taken: TakenSteps
     place: tuple[Indices, int]
 
 
-def descend(state: State, ways: Sequence[Sequence[Step]]) -> DecodedBroadcast:
+def descend(state: State, ways: Sequence[Sequence[Step]]) -> TakenSteps:
     """Return the steps that meet the targets, with the number of each step's group.
 
-    The cheapest next step is taken again and again until the targets are met; then
-    steps that they do not need are given back.  Where the last step was so large that
-    less than 98 % of every target is left even so, its group stays as it was, and the
-    others go on.  When none of these ways ends within 2 %, single steps are exchanged
-    from the nearest on, for up to 100 ways, and the nearest is taken.
+    The cheapest next step is taken repeatedly until the targets are met; then steps
+    that they do not need are undone.  Where the last step was so large that even then
+    less than 98 % of every target is left, its group keeps its width, and the others
+    continue.  If no such result is within 2 %, single steps are exchanged, starting
+    from the nearest result, for up to 100 results, and the nearest is returned.
 
-    All steps, when even they do not meet the targets.
+    All steps are returned if even they do not meet the targets.
     """
     if state.met():
         return []
-    taken: DecodedBroadcast = []
+    taken: TakenSteps = []
     done = [0] * len(ways)
     nearest: _End | None = None
     barred: set[int] = set()
@@ -194,9 +194,10 @@ def descend(state: State, ways: Sequence[Sequence[Step]]) -> DecodedBroadcast:
 
 
 def _exchange(state: State, ways: Sequence[Sequence[Step]], start: _End) -> _End:
-    """Walk along the edge of what meets the targets, to its first end within 2 %.
+    """Exchange single steps until a result meets the targets within 2 %.
 
-    Each move takes one more step of one group and gives back what is not needed then.
+    Each exchange takes one more step of one group and undoes the steps that are not
+    needed then.
     """
     ends, seen = [start], {_counts(start.taken)}
     for end in ends:
@@ -207,7 +208,7 @@ def _exchange(state: State, ways: Sequence[Sequence[Step]], start: _End) -> _End
             step = way[done[group]]
             state.place = end.place
             state.change(step, -1)
-            if not state.met():  # a measured narrower layer may be slower
+            if not state.met():  # by a measured table a narrower layer may be slower
                 continue
             other = _end(state, [*end.taken, (group, step)], frozenset({group}))
             if is_near(other.used):
@@ -220,35 +221,35 @@ def _exchange(state: State, ways: Sequence[Sequence[Step]], start: _End) -> _End
     return max(ends, key=lambda end: end.used)
 
 
-def _counts(taken: DecodedBroadcast) -> frozenset[tuple[int, int]]:
+def _counts(taken: TakenSteps) -> frozenset[tuple[int, int]]:
     return frozenset(Counter(group for group, _ in taken).items())
 
 
 def _cheapest(
     state: State, ways: Sequence[Sequence[Step]], done: list[int], barred: set[int]
 ) -> int | None:
-    """Return the group whose next step is cheapest, None when there is no step."""
+    """Return the group whose next step is cheapest, None when no step is left."""
     groups = [g for g, way in enumerate(ways) if done[g] < len(way) and g not in barred]
     if not groups:
         return None
     prices = state.prices([ways[group][done[group]] for group in groups])
-    # A score that says nothing cuts evenly.
+    # Of equal prices the groups are cut evenly.
     equal = np.flatnonzero(prices == prices.min())
     lost = [done[groups[i]] / len(ways[groups[i]]) for i in equal]
     return groups[int(equal[int(np.argmin(lost))])]
 
 
 def _end(
-    state: State, taken: DecodedBroadcast, closed: AbstractSet[int] = frozenset()
+    state: State, taken: TakenSteps, closed: AbstractSet[int] = frozenset()
 ) -> _End:
     """Undo steps that the targets do not need, the last ones of each group first.
 
     Args:
-        state: Where the steps led; left where the others lead.
+        state: The state after all steps; changed to that after the needed ones.
         taken: The steps.
-        closed: Groups that keep theirs.
+        closed: Groups whose steps are all needed.
     """
-    needed: DecodedBroadcast = []
+    needed: TakenSteps = []
     closed = set(closed)
     for group, step in reversed(taken):
         if group not in closed:

@@ -1,7 +1,7 @@
-"""A network twice in float64, masked and cut, and how far the two are apart.
+"""A network in float64, masked and cut, and the difference of the two.
 
-The weights are of the network's own start, with vectors that are neither 0 nor 1 and
-without matrices of one number: what a fresh norm or a zero layer hides is seen.
+The weights are the network's initial ones, with vectors that are neither 0 nor 1 and
+without matrices of one number: fresh norms and zero layers would hide differences.
 """
 
 import copy
@@ -27,18 +27,18 @@ from fedprune.common.text import first_line
 SCALES = (0.5, 1.5)  # of vectors
 _TINY = torch.finfo(torch.float64).tiny
 ONLY_TRAINING = (
-    "What runs in training only is not followed: run it in eval mode too, or name "
-    "what it takes its inputs from in ignore="
+    "Code that runs in training only is not traced: run it in eval mode too, or name "
+    "the modules that its inputs come from in ignore="
 )
 _BATCH = 2  # fewer examples have no batch statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A network that is tried, and what it is tried on.
+    """A network to test, and its inputs.
 
     Attributes:
-        dense: A copy in float64; every parameter takes gradients.
+        dense: A copy in float64; every parameter has gradients.
         structure: Its structure.
         inputs: Its arguments, floats in float64.
     """
@@ -50,10 +50,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The network under one mask.
+    """The network under one keep mask, masked and cut.
 
     Attributes:
-        trial: Where it is from.
+        trial: The dense network and its inputs.
         keep: The mask, bool[units].
         masked: The dense network, zero at the cut units.
         cut: The cut network.
@@ -67,11 +67,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a network gave in training mode.
+    """Outputs and gradients of a network in training mode.
 
     Attributes:
         outputs: All outputs, float64[n].
-        gradients: Of one weighted sum of them, by parameter; zeros where none came.
+        gradients: Gradient of one weighted sum of them by each parameter; zeros for an
+            unused parameter.
     """
 
     outputs: Tensor
@@ -81,14 +82,14 @@ class Run:
 def prepare(
     model: nn.Module, structure: Structure, example: Example, seed: int
 ) -> Trial:
-    """Return what is tried; the model is left as it was.
+    """Return a network to test and its inputs; the model is not changed.
 
     Args:
         model: The dense network.
         structure: Its structure.
         example: One valid input, batch first: a tensor, a tuple of arguments, or a
             dict as the one argument.  Floats that are all equal become noise.
-        seed: Of noise, scales and shifts.
+        seed: Seed of noise, scales and shifts.
     """
     dense = copy.deepcopy(model).double().eval()
     generator = torch.Generator().manual_seed(seed)
@@ -104,14 +105,14 @@ def prepare(
 
 
 def pair(trial: Trial, keep: Mask) -> Pair:
-    """Return the network masked and cut; blocks that ``keep`` drops are in neither."""
+    """Return the network masked and cut; both lack the blocks that ``keep`` drops."""
     structure = trial.structure
     masked = copy.deepcopy(trial.dense)
     drop_blocks(masked, structure.dropped(keep))
     mask_units(masked, structure, keep)
     # Tensors that are not cut are shared: a large network is not copied twice.
-    held = [*trial.dense.parameters(), *trial.dense.buffers()]
-    twin = copy.deepcopy(trial.dense, {id(item): item for item in held})
+    shared = [*trial.dense.parameters(), *trial.dense.buffers()]
+    twin = copy.deepcopy(trial.dense, {id(item): item for item in shared})
     return Pair(
         trial=trial, keep=keep, masked=masked, cut=apply_plan(twin, structure, keep)
     )
@@ -129,7 +130,7 @@ def mask_units(model: nn.Module, structure: Structure, keep: Mask) -> None:
 
 
 def in_eval(found: Pair) -> float:
-    """Return how far the outputs are apart, of the largest; NaN if not finite.
+    """Return the relative difference of the outputs; NaN if they are not finite.
 
     Raises:
         StructureError: If the cut network does not run.
@@ -142,10 +143,10 @@ def in_eval(found: Pair) -> float:
 
 
 def in_training(found: Pair, changed: Callable[[Run, Run], str]) -> str:
-    """Run both in training mode, forward and backward, and return what differs, or "".
+    """Run both in training mode, forward and backward; return the difference, or "".
 
-    Nothing differs where the masked network differs from itself: its training draws
-    numbers in a way that cannot be kept still.
+    The difference is "" as well if two runs of the masked network differ: its training
+    draws numbers in a way that cannot be made deterministic.
 
     Raises:
         StructureError: If one of them does not run.
@@ -183,14 +184,14 @@ def kept_gradients(found: Pair, run: Run) -> dict[str, Tensor]:
 
 
 def distance(wanted: Tensor, found: Tensor, least: float = _TINY) -> float:
-    """Return the largest difference of the largest entry; inf for other shapes.
+    """Return the largest difference over the largest entry; inf for other shapes.
 
-    NaN when ``wanted`` is not finite: nothing can be said then.
+    NaN when ``wanted`` is not finite, so that there is no scale to compare with.
 
     Args:
-        wanted: What is right.
-        found: What is judged.
-        least: What stands for the largest entry where that is smaller.
+        wanted: The correct values.
+        found: The values to check.
+        least: Least scale, used where the largest entry is smaller.
     """
     if wanted.shape != found.shape:
         return math.inf
@@ -256,7 +257,7 @@ def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object
     try:
         return network(*inputs)
     except (Exception, SystemExit) as error:
-        # The model's own code runs here, on lengths that it has never seen.
+        # The model's own code runs here, on lengths that it was not written for.
         msg = f"{why}: {first_line(error)}"
         raise StructureError(msg) from error
 

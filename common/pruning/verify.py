@@ -1,8 +1,7 @@
-"""Try the law of exactness on a network: masked-dense output equals pruned output.
+"""Test of exactness of a cut: the masked dense network and the cut one agree.
 
-The walk over a network knows operations one by one; this is the whole network's own
-answer, before a run for masks of several densities and for training too, and again
-for the very mask of each cut.
+Tracing knows operations one by one; this tests the whole network, before a run for
+masks of several densities and for training too, and again for the mask of each cut.
 """
 
 import math
@@ -28,36 +27,35 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Example
 from fedprune.common.text import and_more
 
-LIMIT = 1e-12  # of the largest output, float64; a different function is far above it
+LIMIT = 1e-12  # relative, float64; the difference of another function is far larger
 # Batch statistics of a few examples divide by small differences.
 TRAINING_LIMIT = 1e-7
 DENSITIES = (0.25, 0.5, 0.75)  # shares of the units of each group that stay
 _DRAWS = 2  # masks of each density, beside the first and the last half
-_SMALLEST = 1e-6  # of the largest gradient: what counts as one at all
+_SMALLEST = 1e-6  # of the largest gradient: smaller ones count as zero
 _NAMED = 5  # groups in a message
 
 
 def check_exact(
     model: nn.Module, structure: Structure, example: Example, *, seed: int = 0
 ) -> float:
-    """Return how far a cut network is from the masked one at worst, relative.
+    """Return the largest relative difference of a cut network from the masked one.
 
-    NaN when the network does not stay finite under any mask, so that it cannot be
-    judged.
+    NaN when the network is not finite under any mask, so that it cannot be tested.
 
     Eight masks in eval mode: two at random of each density, the first and the last
     half of each group; then one in training mode, forward and backward, where the
-    gradients of what is kept are compared too.  Dropout and its kind do nothing
-    there, batch norms use the batch.  The network is tried on a copy in float64 with
-    norms whose scales, shifts and statistics are neither 0 nor 1; the model is left
-    as it was.
+    gradients of the kept entries are compared too, without dropout and other random
+    draws, and with batch norms on the batch.  The test uses a copy in float64 with
+    norms whose scales, shifts and statistics are neither 0 nor 1; the model is not
+    changed.
 
     Args:
         model: The dense network.
         structure: Its structure.
         example: One valid input, batch first; a tuple for several inputs, a dict for
             one that is a dict.
-        seed: Which units stay, and how norms are scaled.
+        seed: Seed of the masks and of the scales of norms.
 
     Raises:
         StructureError: If a difference is above ``LIMIT`` (``TRAINING_LIMIT`` in
@@ -68,7 +66,7 @@ def check_exact(
     worst = math.nan
     if structure.units:
         for keep in trial_masks(structure, seed):
-            worst = float(np.fmax(worst, _judged(in_eval(pair(trial, keep)))))
+            worst = float(np.fmax(worst, _small(in_eval(pair(trial, keep)))))
     _check_training(pair(trial, half_mask(structure, seed)))
     return worst if structure.units else 0.0
 
@@ -76,21 +74,21 @@ def check_exact(
 def check_cut(
     model: nn.Module, structure: Structure, example: Example, keep: Mask
 ) -> None:
-    """Try the one cut that ``keep`` makes, in eval mode.
+    """Test one cut in eval mode.
 
     Args:
-        model: The dense network; left as it was.
+        model: The dense network; not changed.
         structure: Its structure.
         example: One valid input, as of ``check_exact``.
-        keep: What the cut keeps, bool[units].
+        keep: Keep mask of the cut, bool[units].
 
     Raises:
         StructureError: If the cut network computes another function than the masked
-            one; the groups that it is about are named.
+            one; the groups that cause it are named.
     """
     trial = prepare(model, structure, example, seed=0)
     try:
-        _judged(in_eval(pair(trial, keep)))
+        _small(in_eval(pair(trial, keep)))
     except StructureError as error:
         guilty = [
             group
@@ -103,12 +101,12 @@ def check_cut(
 
 
 def trial_masks(structure: Structure, seed: int) -> Iterator[Mask]:
-    """Yield the masks of ``check_exact`` in eval mode; each keeps units everywhere."""
+    """Yield the masks of ``check_exact`` in eval mode; all keep units of each group."""
     rng = np.random.default_rng(seed)
     for density in DENSITIES:
         for _ in range(_DRAWS):
             yield _drawn(structure, density, rng)
-    # What pairs channels by their place is wrong for these at the latest.
+    # A wrong pairing of channels by position fails for these at the latest.
     for take in (slice(None), slice(None, None, -1)):
         keep = np.zeros(structure.units, dtype=np.bool_)
         for group in structure.groups:
@@ -133,17 +131,17 @@ def _count(density: float, units: int) -> int:
     return max(1, math.ceil(density * units))
 
 
-def _judged(difference: float) -> float:
-    """Return a difference that is small enough, or NaN.
+def _small(difference: float) -> float:
+    """Return a difference that is within the limit, or NaN.
 
     Raises:
-        StructureError: If it is too large.
+        StructureError: If it is above the limit.
     """
-    # As random norms made it, NaN; nothing is learned from that.
+    # NaN, which random norms may cause, passes: it proves nothing.
     if difference > LIMIT:
         msg = f"a cut network differs by {difference:.1e} of the largest output from"
         msg += f" the masked one; want at most {LIMIT:g}. Its operations mix channels"
-        msg += " in a way that is not followed: name them in ignore="
+        msg += " in a way that tracing does not follow: name them in ignore="
         raise StructureError(msg)
     return difference
 
@@ -172,14 +170,14 @@ def _check_training(found: Pair) -> None:
 
 def _is_exact(found: Pair) -> bool:
     try:
-        _judged(in_eval(found))
+        _small(in_eval(found))
     except StructureError:
         return False
     return True
 
 
 def _one_by_one(structure: Structure, keep: Mask) -> Iterator[tuple[str, Mask]]:
-    """Yield each group that a cut touches, and the mask that cuts it alone."""
+    """Yield each group that a cut changes, and the mask that cuts it alone."""
     for group in structure.groups:
         if keep[group.units].all() or not keep[group.units].any():
             continue

@@ -1,1 +1,1 @@
-"""Penalties that make exact zeros, and the choice of what a message holds."""
+"""Penalties that make exact zeros, weight masks, and sparsification of deltas."""

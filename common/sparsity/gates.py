@@ -1,15 +1,15 @@
-"""Factors on whole channels while a client trains: L0 gates and targeted dropout.
+"""Gates: factors on whole channels while a client trains (L0, targeted dropout).
 
-Both act on the channels that later cuts would take (``targets``), at the points
-where importance is measured: the outputs of the norms that scale a unit, or else of the
-layers that make it.  One factor serves a unit in all of its points.
+Both act on the channels that later cuts would remove (``targets``), at the measuring
+points of importance: the outputs of the norms that scale a unit, or else of the layers
+that produce it.  A unit has one factor for all of its points.
 
 ``l0``: a hard-concrete gate for each unit, trained beside the weights (Louizos et al.
-2018, arXiv:1712.01312).  When the training ends the gates are folded into scales and
-shifts, exactly, so the message of the client holds weights only.
+2018, arXiv:1712.01312).  After training the gates are folded into scales and shifts,
+exactly, so the update of the client contains weights only.
 
 ``targeted-dropout``: each target is zero in a step with probability ``strength``
-(Gomez et al. 2019, arXiv:1905.13678), so that the network learns to do without.
+(Gomez et al. 2019, arXiv:1905.13678), so that the network becomes independent of it.
 """
 
 import math
@@ -25,7 +25,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
 from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.importance import measure_points
-from fedprune.common.sparsity.penalty import PenaltySpec
+from fedprune.common.sparsity.penalty import PenaltySpec, checked_factor
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import FIXED, Structure
 
@@ -39,8 +39,8 @@ class _Point:
 
     Attributes:
         module: Its name.
-        tensor: Name of its weight, and ``dim`` along which that holds the channels.
-        dim: See above.
+        tensor: Name of its weight.
+        dim: The dimension of the channels in that weight.
         units: Kept-unit number of each channel, int64[channels]; the last number
             (kept units) = no factor.
     """
@@ -56,10 +56,10 @@ class ChannelGates:
 
     Args:
         structure: The original network.
-        keep: What the trained network keeps.
+        keep: Keep mask of the trained network, bool[units].
         spec: Strength and targets of the penalty.
-        method: Draws the factors of a step; one that asks for ``log_alpha`` has gates
-            that are trained.
+        method: Draws the factors of a step; a method that needs ``log_alpha`` has
+            gates that are trained.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ChannelGates:
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
-        """Multiply outputs by the factors while the block runs; fold them after it."""
+        """Multiply outputs by the factors while the block runs, then fold the gates."""
         handles = [
             model.get_submodule(point.module).register_forward_hook(self._hook(point))
             for point in self.points
@@ -96,22 +96,21 @@ class ChannelGates:
 
     def draw(self) -> None:
         """Draw the factors of the next step from torch's generator."""
+        uniform = torch.rand(len(self.log_alpha))
         drawn = self._method(
-            uniform=torch.rand(len(self.log_alpha)),
-            strength=self.strength,
-            log_alpha=self.log_alpha,
+            uniform=uniform, strength=self.strength, log_alpha=self.log_alpha
         )
-        self._factors = torch.where(self.targets, drawn, torch.ones_like(drawn))
+        self._factors = checked_factor(self._method, drawn, uniform, self.targets)
 
     def cost(self) -> Tensor:
-        """Return what is added to the loss: the expected share of open gates."""
+        """Return the loss term: strength times the expected share of open gates."""
         if not self.trained or not bool(self.targets.any()):
             return torch.zeros(())
         open_ = torch.sigmoid(self.log_alpha - BETA * math.log(-GAMMA / ZETA))
         return self.strength * open_[self.targets].mean()
 
     def step(self) -> None:
-        """Take one step with the gates, after the loss has run backward."""
+        """Take one step of the gates' optimiser, after the backward of the loss."""
         if self.log_alpha.grad is not None:
             self._optimiser.step()
             self._optimiser.zero_grad(set_to_none=True)
@@ -127,7 +126,8 @@ class ChannelGates:
     def fold(self, model: nn.Module) -> None:
         """Multiply scales, shifts, rows and biases by the factors of evaluation.
 
-        Law: the folded network computes what the gated one does in evaluation.
+        Law: the folded network computes the same function as the gated one in
+        evaluation.
         """
         if not self.trained:
             return
@@ -158,10 +158,10 @@ class ChannelGates:
 def build_gates(
     structure: Structure, keep: Mask, spec: PenaltySpec
 ) -> ChannelGates | None:
-    """Return the gates that a penalty asks for, or None when it asks for none.
+    """Return the gates of a penalty, or None for a penalty without gates.
 
     Raises:
-        ConfigError: If it asks for several.
+        ConfigError: If it has several.
     """
     found = [one for one in spec.methods if "threshold" not in one.needs]
     if len(found) > 1:
@@ -171,13 +171,13 @@ def build_gates(
 
 
 def _points(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Point]:
-    """Yield the modules whose outputs show wanted units."""
+    """Yield the modules whose outputs have wanted units."""
     numbers = np.cumsum(keep) - 1
-    for gate in measure_points(structure.living(keep)):
-        if not gate.module:
-            continue  # heads inside nn.MultiheadAttention show no output of their own
-        units = gate.units[structure.kept_index(gate.tensor, gate.dim, keep)]
+    for point in measure_points(structure.living(keep)):
+        if not point.module:
+            continue  # heads inside nn.MultiheadAttention have no output of their own
+        units = point.units[structure.kept_index(point.tensor, point.dim, keep)]
         free = (units != FIXED) & wanted[units]
         if free.any():
             found = np.where(free, numbers[units], int(keep.sum()))
-            yield _Point(gate.module, gate.tensor, gate.dim, torch.from_numpy(found))
+            yield _Point(point.module, point.tensor, point.dim, torch.from_numpy(found))

@@ -1,10 +1,11 @@
-"""Masks inside kept tensors: unstructured, N:M and blocks, nested and digest-checked.
+"""Weight masks inside kept tensors: unstructured, n:m and blocks; nested, with digests.
 
-A weight mask says which entries of a cut network are not zero.  Unlike a prune plan it
-saves no arithmetic by itself: it saves bytes (only its positions hold values), and time
-on hardware that knows its form (2:4).  Vectors (biases, scales) are never masked.
+A weight mask is True at the entries of a cut network that may be other than zero.
+Unlike a prune plan it saves no arithmetic by itself: it saves bytes (only its entries
+have values), and time on hardware that supports its form (2:4).  Vectors (biases,
+scales) are never masked.
 
-Like a plan, a mask names what it belongs to and what it was made from: it is nested in
+Like a plan, a mask names the plan that it belongs to and its parent: it is nested in
 its parent, and its digest covers both.
 """
 
@@ -35,7 +36,7 @@ def child_mask(parent: WeightMask, keep: Mask) -> WeightMask:
     """Return the mask ``keep``, made from ``parent``.
 
     Raises:
-        ConfigError: If it gives back an entry that the parent has masked.
+        ConfigError: If it brings back an entry that the parent has masked.
     """
     regrown = np.flatnonzero(keep & ~parent.keep)
     if regrown.size:
@@ -46,11 +47,11 @@ def child_mask(parent: WeightMask, keep: Mask) -> WeightMask:
 
 
 def check_mask(mask: WeightMask, spec: ModelSpec, plan: bytes, digest: bytes) -> None:
-    """Refuse a mask that is not this network's, or not the one that was agreed on.
+    """Check that a mask belongs to a network and has the wanted digest.
 
     Raises:
-        PayloadError: If its plan, length or digest is another, or if it leaves a
-            tensor without an entry.
+        PayloadError: If its plan, length or digest differs, or if it leaves a tensor
+            without an entry.
     """
     if mask.plan != plan:
         detail = f"{mask.plan.hex()}; want {plan.hex()}"
@@ -70,14 +71,14 @@ def check_mask(mask: WeightMask, spec: ModelSpec, plan: bytes, digest: bytes) ->
 def without_positions(mask: WeightMask | None, update_density: float) -> Mask | None:
     """Return the mask under which an update travels without positions, or None.
 
-    All its entries are sent then, and both ends know where they are.  An entry costs
-    about half as much again with its position, so the mask is used so where it has at
-    most 1.5 times as many entries as would be sent otherwise.
+    All entries of the mask are sent then, and both ends know their positions.  A
+    position costs about half as much as a value, so the mask is used like this where
+    it has at most 1.5 times as many entries as would be sent otherwise.
 
     Args:
-        mask: What the server and the client hold, or None.
-        update_density: Share of the entries that an update may send; 0 = it sends
-            none.
+        mask: The mask that server and client have stored, or None.
+        update_density: Share of the entries that an update may send, 0..1; 0 = no
+            entries.
     """
     if mask is None or update_density <= 0.0:
         return None
@@ -88,12 +89,12 @@ def without_positions(mask: WeightMask | None, update_density: float) -> Mask | 
 def cut_mask(
     mask: WeightMask, structure: Structure, units: tuple[Mask, Mask], plan: bytes
 ) -> WeightMask:
-    """Return the mask after a cut of channels: it is sliced as the weights are.
+    """Return the mask after a cut of units, sliced like the weights.
 
     Args:
-        mask: A mask of the network before.
+        mask: A mask of the network before the cut.
         structure: The original network.
-        units: What the network kept before, and what it keeps now, bool[units].
+        units: Keep masks before and after the cut, bool[units].
         plan: Digest of the new plan.
     """
     kept = remap(mask.keep.astype(np.float32), structure, *units)
@@ -108,15 +109,16 @@ def next_mask(
     rule: MaskRule,
     density: float,
 ) -> WeightMask:
-    """Return the mask that a kind of masks makes out of its parent.
+    """Return the mask that a kind of masks makes from its parent.
 
     A kind that ranks entries keeps the ``ceil`` of the density times the entries of
-    matrices, over all of them together, and at least one entry of each; of equals the
-    lower position, or, where entries of equal rank stay or go together, all of them.
+    matrices, over all of them together, and at least one entry of each, also where
+    these are more; of equals the lower position, or, where entries of equal rank stay
+    or go together, all of them.
 
     Args:
-        parent: The mask before.
-        spec: The network.
+        parent: The parent mask.
+        spec: Shapes of the network.
         weights: float32[weights].
         kind: A method of ``fedprune.common.methods.mask``, or a user's own.
         rule: Its settings: n, m, block.
@@ -124,8 +126,8 @@ def next_mask(
             than the parent keeps.
 
     Raises:
-        ConfigError: If a setting is out of its range, or the kind returns what it
-            should not.
+        ConfigError: If a setting is out of range, or the kind returns another type or
+            shape than it should.
     """
     if not 0.0 < density <= 1.0:
         msg = f"density is {density}; want 0 < density <= 1"
@@ -144,22 +146,26 @@ def next_mask(
     ):
         if len(tensor.shape) < 2:  # noqa: PLR2004 - vectors are never masked
             continue
-        found = _asked(kind, rule, tensor, values, kept)
+        found = _apply_kind(kind, rule, tensor, values, kept)
         if found.dtype == np.bool_:
             np.logical_and(kept, found.reshape(-1), out=kept)
         else:
             rank[:] = found.reshape(-1)
             inside[:] = True
-            # Of each tensor something stays: its best entry, or its best block.
+            # Each tensor keeps at least its best entry, or its best block.
             rank[rank >= rank.max() if whole else int(rank.argmax())] = np.inf
     ranks[~parent.keep] = -1.0
     return child_mask(parent, keep & _greatest(ranks, ranked, density, whole=whole))
 
 
-def _asked(
+def _apply_kind(
     kind: Method, rule: MaskRule, tensor: TensorSpec, values: Vector, kept: Mask
 ) -> NDArray[Any]:
-    """Return what a kind of masks says of one matrix."""
+    """Return the ranks or the mask that a kind of masks gives to one matrix.
+
+    Raises:
+        ConfigError: If it returns another type or shape.
+    """
     found = np.asarray(
         kind(
             matrix=values.reshape(tensor.shape).astype(np.float64),
@@ -170,7 +176,7 @@ def _asked(
         )
     )
     known = found.dtype == np.bool_ or np.issubdtype(found.dtype, np.floating)
-    if not known or found.shape != tensor.shape or bool(np.isnan(found).any()):
+    if not known or found.shape != tensor.shape or not np.all(np.isfinite(found)):
         msg = (
             f"prune.mask.kind '{kind.name}' returned {found.dtype}{list(found.shape)} "
             f"for '{tensor.name}'; want bool or finite floats of {list(tensor.shape)}"
@@ -181,8 +187,9 @@ def _asked(
 
 def _greatest(ranks: Scores, ranked: Mask, density: float, *, whole: bool) -> Mask:
     """Return which entries stay by their rank; those without one stay."""
-    count = ceil(density * int(ranked.sum()))
     order = np.flatnonzero(ranked)
+    best = int(np.count_nonzero(np.isinf(ranks[order])))  # of each matrix, one at least
+    count = max(ceil(density * len(order)), best)
     order = order[np.argsort(-ranks[order], kind="stable")]
     keep: Mask = ~ranked
     if whole and count < len(order):

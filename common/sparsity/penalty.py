@@ -1,21 +1,21 @@
 """L1-type penalties by proximal steps: exact zeros, not small numbers.
 
-A penalty is a map from (weights, share of the round) to shrunken weights.  It is laid
-out once for a broadcast (``build_penalty``); the same object serves the client (after
-each local step) and the server (once a round).
+A penalty is a map from (weights, share of the round) to shrunken weights.  It is built
+once for a broadcast (``build_penalty``); the client (after each local step) and the
+server (once a round) use the same object.
 
 Clients train as in Federated Dual Averaging (Yuan et al. 2021, arXiv:2011.08474,
 Alg. 1): they accumulate steps on the pre-prox weights, use the shrunken ones for the
-gradient, and send the change of the pre-prox weights.  The server adds the mean and
+gradient, and send the delta of the pre-prox weights.  The server adds the mean and
 applies the whole threshold once: averaging cannot fill zeros in again, and each round
 shrinks once, not once per client and once more at the server.
 
-Which channels: those that later cuts would take by the importance agreed on
-(``targets``), each with its own weight in the L1 norm, 1 or 0, as in the adaptive lasso
-(Zou 2006) and in growing regularisation (Wang et al. 2021, arXiv:2012.09243).  An L1
-norm over ALL channels of a batch-norm network finds nothing within a few rounds: the
-layer behind divides the common scale out again, gammas stay within 5 % of each other,
-and a uniform shrink moves them all (measured; docs/decisions.md).
+Targets are the channels that later cuts would remove by the last consensus: each
+channel has its own weight in the L1 norm, 1 or 0, as in the adaptive lasso (Zou 2006)
+and in growing regularisation (Wang et al. 2021, arXiv:2012.09243).  An L1 norm over ALL
+channels of a batch-norm network selects none within a few rounds: the next layer
+divides the common scale out again, gammas stay within 5 % of each other, and a uniform
+shrink moves them all (measured: docs/decisions/0004).
 
 Units and ranges: a strength is a share of the median channel of the pruning group
 (root mean square) that one round takes away, >= 0: it means the same in every layer.
@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import Method, find_all
 from fedprune.common.spec import Mask, ModelSpec, Vector
@@ -45,54 +46,54 @@ class _Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
-    """One group-wise proximal operator.
+class _ProximalStep:
+    """One proximal step on whole units.
 
     Attributes:
         measured: Tensors whose root mean square is a unit's magnitude.
-        changed: Tensors that shrink with it.
-        levels: Threshold of each kept unit for a whole round, float64[units + 1].
-        input: What the method calls the magnitudes that it is given.
-        method: Gives the factor on each unit.
+        changed: Tensors that are multiplied by the unit's factor.
+        thresholds: Threshold of each kept unit for a whole round, float64[units + 1].
+        input: Name of the method's input for the magnitudes.
+        method: Returns the factor on each unit, 0..1.
     """
 
     measured: tuple[_Slice, ...]
     changed: tuple[_Slice, ...]
-    levels: Tensor
+    thresholds: Tensor
     input: str
     method: Method
 
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
-    """One proximal operator on the entries of matrices.
+    """One proximal step on the entries of matrices.
 
     Attributes:
-        levels: Tensor name -> threshold for a whole round.
-        method: Gives the factor on each entry.
+        thresholds: Tensor name -> threshold for a whole round, >= 0.
+        method: Returns the factor on each entry, 0..1.
     """
 
-    levels: Mapping[str, float]
+    thresholds: Mapping[str, float]
     method: Method
 
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """A penalty laid out for one broadcast.
+    """A penalty built for one broadcast.
 
     Attributes:
-        passes: Operators on whole units, applied in order.
-        entries: Operators on single entries, applied first.
+        units: Proximal steps on whole units, applied in order.
+        entries: Proximal steps on single entries, applied first.
     """
 
-    passes: tuple[_Pass, ...]
+    units: tuple[_ProximalStep, ...]
     entries: tuple[_Entries, ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that the penalty may change, without repeats."""
-        names = [part.tensor for one in self.passes for part in one.changed]
-        names += [name for one in self.entries for name in one.levels]
+        names = [part.tensor for one in self.units for part in one.changed]
+        names += [name for one in self.entries for name in one.thresholds]
         return tuple(dict.fromkeys(names))
 
     def shrink(self, tensors: Mapping[str, Tensor], share: float) -> None:
@@ -104,19 +105,56 @@ class Penalty:
         """
         with torch.no_grad():
             for entries in self.entries:
-                for name, level in entries.levels.items():
-                    value = tensors[name]
-                    threshold = share * level
-                    value.mul_(entries.method(entries=value.abs(), threshold=threshold))
-            for one in self.passes:
+                for name, level in entries.thresholds.items():
+                    _shrink_entries(entries.method, tensors[name], share * level)
+            for one in self.units:
                 _shrink_units(one, tensors, share)
 
 
-def _shrink_units(one: _Pass, tensors: Mapping[str, Tensor], share: float) -> None:
+def checked_factor(
+    method: Method, found: object, like: Tensor, targets: Tensor | None = None
+) -> Tensor:
+    """Return the factor that a penalty returned.
+
+    Args:
+        method: The penalty.
+        found: What it returned.
+        like: What it was asked about: channels or entries.
+        targets: Which of them it may change, bool; None = all.
+
+    Raises:
+        ConfigError: If it is no factor for each of them, or of a user's own function
+            one outside of 0..1.
+    """
+    wanted = f"want a factor 0..1 for each of {list(like.shape)}"
+    if not isinstance(found, Tensor) or found.shape != like.shape:
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        msg = f"client.penalty '{method.name}' returned {shape}; {wanted}"
+        raise ConfigError(msg)
+    if targets is not None:
+        found = torch.where(targets, found, torch.ones_like(found))
+    wrong = found[~((found >= 0.0) & (found <= 1.0))] if method.own else found[:0]
+    if wrong.numel():
+        msg = f"client.penalty '{method.name}' returned {float(wrong[0]):g}; {wanted}"
+        raise ConfigError(msg)
+    return found
+
+
+def _shrink_entries(method: Method, value: Tensor, threshold: float) -> None:
+    """Multiply each entry by the factor that the method gives for its magnitude."""
+    if threshold > 0.0:
+        factor = method(entries=value.abs(), threshold=threshold)
+        value.mul_(checked_factor(method, factor, value))
+
+
+def _shrink_units(
+    one: _ProximalStep, tensors: Mapping[str, Tensor], share: float
+) -> None:
     """Multiply each unit by the factor that the method gives for its magnitude."""
-    magnitude = _magnitudes(one.measured, tensors, len(one.levels) - 1)
-    threshold = share * one.levels
-    factor = one.method(**{one.input: magnitude, "threshold": threshold})
+    magnitude = _magnitudes(one.measured, tensors, len(one.thresholds) - 1)
+    threshold = share * one.thresholds
+    found = one.method(**{one.input: magnitude, "threshold": threshold})
+    factor = checked_factor(one.method, found, magnitude, threshold > 0.0)
     for part in one.changed:
         value = tensors[part.tensor]
         shape = [1] * value.dim()
@@ -143,12 +181,12 @@ def _magnitudes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PenaltySpec:
-    """What a penalty shrinks, and how much.
+    """Name, strength and targets of a penalty.
 
     Attributes:
         name: A registered penalty, "a+b", "none", or a user's own function.
-        strength: Share of the group's median channel that one round takes, >= 0.
-        targets: bool[units], the channels that shrink; None = all of them.
+        strength: Share of the group's median channel that one round takes away, >= 0.
+        targets: bool[units], True = shrinks; None = all units.
     """
 
     name: str
@@ -157,7 +195,7 @@ class PenaltySpec:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """The penalty's methods; none where it changes nothing.
+        """The penalty's methods; () if its strength is 0.
 
         Raises:
             ConfigError: If the name is unknown.
@@ -168,23 +206,24 @@ class PenaltySpec:
 def build_penalty(
     structure: Structure, keep: Mask, weights: Vector, spec: PenaltySpec
 ) -> Penalty | None:
-    """Lay a penalty out for a broadcast; None when it would change nothing.
+    """Return a penalty built for a broadcast, or None if it would change nothing.
 
-    The name of a method's first parameter says what it shrinks.  "scales": the gammas
-    of batch norm, measured as their root mean square in the unit.  "channels": with
-    batch norm the root mean square of the normalised output, ``sqrt(mean(gamma**2 +
-    beta**2))``, the norm of the BN-folded channel, whatever scale the convolution in
-    front has; without it all tensors of the unit.  Both change gamma and beta together,
-    so a dead unit is dead in every tensor of its norms.  Raw convolution weights in
-    front of batch norm are never shrunken: their scale is divided out again.
-    "entries": every weight of two or more dimensions, with the strength as a share of
-    the tensor's median magnitude.  Several methods share the strength on channels.
+    The name of a method's first parameter selects its tensors.  "scales": the gammas of
+    batch norm, measured as their root mean square in the unit.  "channels": with batch
+    norm the root mean square of the normalised output, ``sqrt(mean(gamma**2 +
+    beta**2))``, the norm of the BN-folded channel, which does not depend on the scale
+    of the convolution before it; without batch norm all tensors of the unit.  Both
+    change gamma and beta together, so a zero unit is zero in every tensor of its norms.
+    Convolution weights before a batch norm are never shrunken: their scale is divided
+    out again.  "entries": every weight of two or more dimensions, with the strength as
+    a share of the tensor's median magnitude.  Several methods share the strength on
+    channels.
 
     Args:
         structure: The original network.
-        keep: What the broadcast keeps.
+        keep: Keep mask of the broadcast, bool[units].
         weights: The decoded broadcast, float32[n]: thresholds are measured on it, so
-            that every client and the server use the same.
+            that all clients and the server use the same.
         spec: Name, strength and targets.
 
     Raises:
@@ -206,11 +245,11 @@ def build_penalty(
     }
     strength = spec.strength / len(proximal)
     return Penalty(
-        passes=tuple(
-            _Pass(
+        units=tuple(
+            _ProximalStep(
                 measured=measured,
                 changed=changed,
-                levels=strength
+                thresholds=strength
                 * _medians(structure, keep, measured, tensors, spec.targets),
                 input=name,
                 method=one,
@@ -220,14 +259,16 @@ def build_penalty(
             if name in one.needs and measured
         ),
         entries=tuple(
-            _Entries(levels=_entry_levels(tensors, spec.strength), method=one)
+            _Entries(thresholds=_entry_thresholds(tensors, spec.strength), method=one)
             for one in proximal
             if "entries" in one.needs
         ),
     )
 
 
-def _entry_levels(tensors: Mapping[str, Tensor], strength: float) -> dict[str, float]:
+def _entry_thresholds(
+    tensors: Mapping[str, Tensor], strength: float
+) -> dict[str, float]:
     return {
         name: strength * float(value.abs().median())
         for name, value in tensors.items()
@@ -262,23 +303,23 @@ def _medians(
     tensors: Mapping[str, Tensor],
     targets: Mask | None,
 ) -> Tensor:
-    """Return for each target the median magnitude of its group, 0 for all others.
+    """Return for each target the median magnitude of its group, 0 for other units.
 
-    The median is over the units that stay, so that fading ones do not lower it.
+    The median is over the units that stay, so that shrinking ones do not lower it.
     """
     count = int(keep.sum())
     magnitude = _magnitudes(measured, tensors, count)
     wanted = keep if targets is None else keep & targets
     numbers = _numbers(keep)
-    levels = torch.zeros(count + 1, dtype=torch.float64)
+    medians = torch.zeros(count + 1, dtype=torch.float64)
     for group in structure.groups:
         alive = group.units[keep[group.units]]
         chosen = alive[wanted[alive]]
         staying = alive[~wanted[alive]] if len(chosen) < len(alive) else alive
         if len(chosen):
             middle = magnitude[torch.from_numpy(numbers[staying])].median()
-            levels[torch.from_numpy(numbers[chosen])] = middle
-    return levels
+            medians[torch.from_numpy(numbers[chosen])] = middle
+    return medians
 
 
 def views(spec: ModelSpec, weights: Vector) -> dict[str, Tensor]:
@@ -293,22 +334,24 @@ def views(spec: ModelSpec, weights: Vector) -> dict[str, Tensor]:
 
 
 def shrink_weights(penalty: Penalty, spec: ModelSpec, weights: Vector) -> Vector:
-    """Return flat weights after a whole round's step; the input is not changed."""
+    """Return flat weights after a whole round's penalty; the input is not changed."""
     out = weights.copy()
     penalty.shrink(views(spec, out), 1.0)
     return out
 
 
 class DualSteps:
-    """Pre-prox weights of one local training, beside the network that uses them.
+    """Pre-prox weights of one local training (dual averaging).
 
-    Law: with a penalty that changes nothing the network is that of plain training.
+    The network itself has the shrunken weights.  Law: with a penalty that changes
+    nothing the result equals that of training without a penalty.
 
     Args:
-        penalty: The penalty, laid out for the broadcast.
+        penalty: The penalty, built for the broadcast.
         parameters: ``dict(model.named_parameters())``.
-        steps: Local steps of this client, >= 1: each adds an equal part, so the size
-            of the shrink does not depend on how much data a client has.
+        steps: Local steps of this client, >= 1: each adds an equal part of the
+            threshold, so the shrinkage does not depend on a client's number of
+            examples.
     """
 
     def __init__(
@@ -322,7 +365,7 @@ class DualSteps:
         self._used = {n: p.detach().clone() for n, p in self._parameters.items()}
 
     def after_step(self) -> None:
-        """Take up the optimiser's step and put shrunken weights in its place."""
+        """Add the optimiser's step to the pre-prox weights; shrink the network's."""
         self._done += 1
         with torch.no_grad():
             for name, parameter in self._parameters.items():
@@ -333,7 +376,7 @@ class DualSteps:
                 self._used[name].copy_(parameter)
 
     def restore(self) -> None:
-        """Put the pre-prox weights into the network: what the client answers with."""
+        """Put the pre-prox weights into the network: the delta is made of these."""
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._dual[name])

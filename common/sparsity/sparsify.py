@@ -1,4 +1,4 @@
-"""Sparsification of a delta: the entries that are sent; the rest is the residual."""
+"""Sparsification of a delta: the entries that are sent; the others are the residual."""
 
 from math import ceil
 
@@ -22,18 +22,18 @@ def sparsify(
 ) -> SparseDelta:
     """Return the entries of a vector that are sent now.
 
-    At most ``k = ceil(density * n)``; exact zeros are never sent.  What is not returned
-    is the caller's residual (error feedback).
+    At most ``k = ceil(density * n)``; exact zeros are never sent.  The other entries
+    are the caller's residual (error feedback).
 
     Args:
         total: Delta plus residual, float32[n], finite.
         density: Share of entries sent, 0 < density <= 1.
-        choice: Which entries; None = the largest.
-        layout: Rows and columns of the network; for choices that ask for it.
-        value_bits: What an entry costs beside its position, > 0.
+        choice: Method that selects the entries; None = the largest.
+        layout: Rows and columns of the network; for choices that need it.
+        value_bits: Bits of an entry without its position, > 0.
 
     Raises:
-        ConfigError: If the choice is no bool[n], or more than k.
+        ConfigError: If the choice is not bool[n], or has more than k entries.
 
     Examples:
         >>> sent = sparsify(np.float32([1, -3, 0, 3, 2]), 0.4)

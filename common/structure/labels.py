@@ -7,6 +7,7 @@ A union always keeps the smaller root, so the result does not depend on the orde
 which unions are made.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -82,12 +83,14 @@ class Labelling:
         self.notes: dict[str, None] = {}
         self._parents: list[int] = []
         self._fixed: list[bool] = []
+        self._reasons: list[str] = []
 
     def new(self, count: int) -> Labels:
         """Return ``count`` fresh consecutive labels."""
         start = len(self._parents)
         self._parents.extend(range(start, start + count))
         self._fixed.extend([False] * count)
+        self._reasons.extend([""] * count)
         return np.arange(start, start + count, dtype=np.int64)
 
     def new_fixed(self, count: int) -> Labels:
@@ -114,6 +117,7 @@ class Labelling:
             low, high = (one, other) if one < other else (other, one)
             self._parents[high] = low
             self._fixed[low] = self._fixed[low] or self._fixed[high]
+            self._reasons[low] = self._reasons[low] or self._reasons[high]
         return left
 
     def union_rows(self, grid: Labels) -> Labels:
@@ -129,8 +133,20 @@ class Labelling:
             return
         if why and not self.is_fixed(labels):
             self.notes[why] = None
+        self.hold(labels, why)
+
+    def hold(self, labels: Labels, why: str) -> None:
+        """Never cut these labels, without a note; the first reason counts."""
         for label in labels.tolist():
-            self._fixed[self.find(label)] = True
+            root = self.find(label)
+            self._fixed[root] = True
+            self._reasons[root] = self._reasons[root] or why
+
+    def reason(self, labels: Labels) -> str:
+        """Return why most of the labels that are fixed are, "" for none."""
+        roots = [self.find(label) for label in labels.tolist()]
+        found = Counter(self._reasons[root] for root in roots if self._fixed[root])
+        return found.most_common(1)[0][0] if found else ""
 
     def is_fixed(self, labels: Labels) -> bool:
         """Return whether all of the labels are fixed."""

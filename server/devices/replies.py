@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 
 from fedprune.common.errors import FedPruneError, PayloadError, Reason
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, check_payload
-from fedprune.common.text import printable, told
+from fedprune.common.text import error_line, printable
 
 UNSENT = "Flower did not accept its message"
 
@@ -77,7 +77,7 @@ def unreadable(error: Exception) -> str:
     """Return the reason why a reply cannot be read, one printable line."""
     if isinstance(error, FedPruneError):
         return printable(error)
-    return f"its reply cannot be read: {told(error)}"
+    return f"its reply cannot be read: {error_line(error)}"
 
 
 def payload(message: Message, max_bytes: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What happens to answers: each is read and judged whole, then all make one delta."""
+"""Answers of a round: each is accepted or refused whole; aggregation to one delta."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import AGGREGATION
 from fedprune.common.methods.registry import Method, find
 from fedprune.common.spec import Vector
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
 from fedprune.server.rounds.influence import (
     check_moments,
@@ -26,10 +26,10 @@ from fedprune.server.rounds.records import ClientRecord, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """All that came back in one round, in the order of the clients' ids.
+    """All answers of one round, in the order of the clients' ids.
 
     Attributes:
-        records: What became of each client that was asked.
+        records: One record of each client that was asked.
         total: Sum of the accepted deltas.
         individual_updates: The accepted deltas, where the round asked for them; the
             sum is not used then.
@@ -55,18 +55,18 @@ def accept_answer(
     bytes_down: int,
     seconds: float,
 ) -> tuple[ClientRecord, IndividualUpdate | None]:
-    """Add one answer to the sum, or refuse it whole and say why.
+    """Add one answer to the sum, or refuse it whole with a reason.
 
     Args:
-        data: The answer as it came; nothing in it is trusted.
-        expected: What a valid answer looks like.
+        data: The answer as it was received; nothing in it is trusted.
+        expected: Properties of a valid answer.
         total: Changed only when the answer is accepted.
-        bytes_down: Length of the message that the client was sent.
-        seconds: Time between question and answer.
+        bytes_down: Length of the message that the client was sent, bytes.
+        seconds: Seconds between request and answer.
 
     Returns:
-        The client's record, and what was accepted, for rules that need more than the
-        sum.
+        The client's record, and its update if it was accepted, for rules that need
+        more than the sum.
     """
     try:
         update = codec.decode_update(data, expected)
@@ -79,8 +79,8 @@ def accept_answer(
         total.add(scaled_delta(delta, factor), weight)
     except FedPruneError as error:
         return refusal(expected.client_id, str(error), data, bytes_down), None
-    except Exception as error:  # bytes from outside may find any fault of ours
-        return refusal(expected.client_id, told(error), data, bytes_down), None
+    except Exception as error:  # bytes from outside may reveal any fault of this code
+        return refusal(expected.client_id, error_line(error), data, bytes_down), None
     record = ClientRecord(
         client_id=expected.client_id,
         status=Status.ACCEPTED,
@@ -123,7 +123,7 @@ def failure(client_id: str, why: str, bytes_down: int) -> ClientRecord:
 
 
 def aggregate(answers: Answers, work: RoundWork) -> Vector:
-    """Return one delta out of those of the clients, float32[n].
+    """Return one delta made of those of the clients, float32[n].
 
     Raises:
         ConfigError: If the rule does not return a finite number for each weight.
@@ -140,7 +140,7 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
 
 
 def _of_deltas(rule: Method, answers: Answers, size: int) -> object:
-    """Apply a rule that asks for each client's delta."""
+    """Apply a rule that needs each client's delta."""
     found = list(_clipped(answers))
     deltas = np.zeros((len(found), size), dtype=np.float32)
     sent = np.zeros((len(found), size), dtype=np.bool_)
@@ -164,7 +164,7 @@ def _checked(rule: Method, found: object, size: int) -> Vector:
 
 
 def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
-    """Yield each delta as it counts, in the order of the clients' ids."""
+    """Yield each delta after clipping, in the order of the clients' ids."""
     records = {record.client_id: record for record in answers.accepted}
     for individual in answers.individual_updates:
         record = records[individual.client_id]

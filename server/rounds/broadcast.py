@@ -1,8 +1,8 @@
-"""What a round sends down: the network on its grid, whole or as what changed.
+"""The broadcast of a round: the network on its quantisation grid, whole or as a change.
 
-Everybody's reference is the decoded broadcast; what the grid loses stays in the
-server's exact weights.  The last broadcasts are remembered, so that a client that
-holds one of them is sent what changed since, if that is shorter.
+Server and clients work with the decoded broadcast; the rounding of the grid stays in
+the server's exact weights.  The server keeps the last broadcasts, so that a client that
+has stored one of them is sent the change since that base, if it is shorter.
 """
 
 from collections.abc import Iterable
@@ -17,17 +17,17 @@ from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.state import ClientLedger, SentBroadcast, ServerState
 
-REMEMBERED = 8  # broadcasts that changes can be told from
+REMEMBERED = 8  # broadcasts that can be the base of a change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
+class EncodedBroadcast:
     """A network as it is sent.
 
     Attributes:
-        broadcast: It, in an encoding that stands alone.
-        weights: What its readers decode, float32[n].
-        grid: The integers behind it, or None where there are none.
+        broadcast: The broadcast, encoded without a base.
+        weights: Its decoded weights, float32[n].
+        grid: Its levels and steps; None for float weights.
     """
 
     broadcast: Broadcast
@@ -37,14 +37,14 @@ class Sending:
 
 def encode_state(
     state: ServerState, structure: Structure, spec: ModelSpec, config: Config
-) -> Sending:
-    """Return the broadcast of a state, and what its readers decode."""
+) -> EncodedBroadcast:
+    """Return the encoded broadcast of a state."""
     values = config.broadcast.values
     if values != "grid":
         broadcast, weights = encode_network(
             state.plan, state.weights, state.statistics, spec, values
         )
-        return Sending(broadcast=broadcast, weights=weights, grid=None)
+        return EncodedBroadcast(broadcast=broadcast, weights=weights, grid=None)
     grid, weights = put_on_grid(state, structure, spec)
     broadcast = Broadcast(
         plan=state.plan,
@@ -52,13 +52,13 @@ def encode_state(
         digest=weights_digest(weights),
         statistics=state.statistics,
     )
-    return Sending(broadcast=broadcast, weights=weights, grid=grid)
+    return EncodedBroadcast(broadcast=broadcast, weights=weights, grid=grid)
 
 
 def decoded_state(
     state: ServerState, structure: Structure, spec: ModelSpec, config: Config
 ) -> Vector:
-    """Return what readers of a state's broadcast would decode."""
+    """Return the weights that clients decode from a state's broadcast, float32[n]."""
     if config.broadcast.values == "grid":
         return put_on_grid(state, structure, spec)[1]
     data = codec.encode_weights(state.weights, spec, config.broadcast.values)
@@ -68,9 +68,10 @@ def decoded_state(
 def put_on_grid(
     state: ServerState, structure: Structure, spec: ModelSpec
 ) -> tuple[GridWeights, Vector]:
-    """Return a state's weights on the grid, near the last broadcast, and decoded.
+    """Return a state's weights on the quantisation grid, and decoded, float32[n].
 
-    The final rounds have a fine grid: the network is small by then, and learns in small
+    The levels stay near those of the last broadcast, so that changes are short.  The
+    final rounds have a fine grid: the network is small by then, and learns in small
     steps.  The final network is on a fresh one, whose levels fit into eight bits.
     """
     codec.check_finite(state.weights, spec)
@@ -90,7 +91,7 @@ def encode_network(
     spec: ModelSpec,
     values: str,
 ) -> tuple[Broadcast, Vector]:
-    """Encode a network; return it with the weights that its reader decodes."""
+    """Encode a network; return its broadcast and the decoded weights, float32[n]."""
     blob = codec.encode_weights(weights, spec, values)
     decoded = codec.decode_weights(blob, spec)
     broadcast = Broadcast(
@@ -102,40 +103,43 @@ def encode_network(
 def base_for(
     ledger: ClientLedger, sent: Iterable[SentBroadcast]
 ) -> SentBroadcast | None:
-    """Return the remembered broadcast that a client holds, or None."""
+    """Return the newest kept broadcast that a client has stored, or None."""
     found = [one for one in sent if one.round == ledger.held]
     return found[-1] if found else None
 
 
 def encode_against(
-    base: SentBroadcast | None, sending: Sending, structure: Structure, spec: ModelSpec
+    base: SentBroadcast | None,
+    encoded: EncodedBroadcast,
+    structure: Structure,
+    spec: ModelSpec,
 ) -> Broadcast:
-    """Return the shortest broadcast that a client can read that holds ``base``."""
-    if base is None or sending.grid is None:
-        return sending.broadcast
+    """Return the shortest broadcast that a client with ``base`` stored can decode."""
+    if base is None or encoded.grid is None:
+        return encoded.broadcast
     before = as_sent(base, structure)
     name = codec.BaseName(round=base.round, name=before.name)
-    keep = sending.broadcast.plan.keep
+    keep = encoded.broadcast.plan.keep
     cut = remap_grid(before, structure, base.keep, keep)
-    change = codec.encode_change(sending.grid, spec, name, cut)
-    if len(change) >= len(sending.broadcast.weights):
-        return sending.broadcast
-    return replace(sending.broadcast, weights=change)
+    change = codec.encode_change(encoded.grid, spec, name, cut)
+    if len(change) >= len(encoded.broadcast.weights):
+        return encoded.broadcast
+    return replace(encoded.broadcast, weights=change)
 
 
 def remember(
-    sent: tuple[SentBroadcast, ...], round_: int, sending: Sending
+    sent: tuple[SentBroadcast, ...], round_: int, encoded: EncodedBroadcast
 ) -> tuple[SentBroadcast, ...]:
-    """Return the remembered broadcasts after a round."""
-    if sending.grid is None:
+    """Return the kept broadcasts after a round, at most 8, the newest last."""
+    if encoded.grid is None:
         return ()
-    keep, full = sending.broadcast.plan.keep, sending.broadcast.weights
-    new = SentBroadcast(round=round_, keep=keep, full=full, grid=sending.grid)
+    keep, full = encoded.broadcast.plan.keep, encoded.broadcast.weights
+    new = SentBroadcast(round=round_, keep=keep, full=full, grid=encoded.grid)
     return (*sent, new)[-REMEMBERED:]
 
 
 def as_sent(sent: SentBroadcast, structure: Structure) -> GridWeights:
-    """Return the integers of an earlier broadcast, in the shapes that it had."""
+    """Return levels and steps of an earlier broadcast, in the shapes that it had."""
     if sent.grid is not None:
         return sent.grid
     return _read(sent.full, structure.spec(sent.keep))

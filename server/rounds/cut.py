@@ -1,4 +1,4 @@
-"""Agree and choose: from many importances to one smaller plan."""
+"""The cut: consensus on the importance of units, and the choice of a smaller plan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
 from fedprune.common.methods.registry import Side, find
+from fedprune.common.methods.schedule import density_at
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
@@ -18,7 +19,6 @@ from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.nearest import lowest, step_back
 from fedprune.common.pruning.plan import child_plan
-from fedprune.common.schedule import density_at
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
@@ -27,11 +27,11 @@ from fedprune.server.rounds.state import spread
 
 
 def normalise(importance: Vector) -> NDArray[np.float64]:
-    """Clamp at 0 and scale to sum 1 over ALL units.
+    """Return an importance, clamped at 0 and scaled to sum 1 over ALL units.
 
-    Loss-based scores are comparable across layers, so that one scale per client keeps
-    what they say of layers; it also makes the scale of a client's loss irrelevant.
-    All-zero scores stay zero: the client says nothing.
+    Loss-based scores are comparable across layers, and one scale per client preserves
+    that; it also makes the scale of a client's loss irrelevant.  All-zero scores stay
+    zero: such a client abstains.
     """
     clamped = np.maximum(importance.astype(np.float64), 0.0)
     total = float(clamped.sum())
@@ -43,8 +43,8 @@ def consensus(
 ) -> Vector | None:
     """Return one importance for the kept units, or None when no client scored.
 
-    Non-finite scores never get here (the decoder refuses them).  Clients are taken in
-    the order of their ids, so that the order of arrival does not matter.
+    The codec has refused non-finite scores.  Clients are in the order of their ids, so
+    that the order of arrival does not matter.
 
     Args:
         importances: Client id -> float32[kept units].
@@ -52,7 +52,7 @@ def consensus(
         rule: A method of ``fedprune.common.methods.consensus``, or a user's own.
 
     Returns:
-        float32[kept units], of clients' scores that each sum to 1.
+        float32[kept units], made of clients' scores that each sum to 1.
 
     Raises:
         ConfigError: If the rule does not return a finite number for each unit.
@@ -97,11 +97,11 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What the clients of a round agreed on.
+    """The consensus of a round.
 
     Attributes:
         importance: float32[kept units], summing to about 1.
-        votes: The clients' normalised scores, same length each.
+        votes: The clients' normalised scores by client id, float32[kept units] each.
     """
 
     importance: Vector
@@ -110,13 +110,13 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a cut decided, and on what grounds.
+    """The decision of a cut, and the importance that it is based on.
 
     Attributes:
         plan: The smaller plan; the old one when nothing could be cut.
         importance: Moving average over the original units, float32[units].
-        consensus: What this round agreed on, float32[kept units before the cut].
-        votes: The clients' normalised scores, same length each.
+        consensus: Consensus of this round, float32[kept units before the cut].
+        votes: The clients' normalised scores by client id, as ``consensus`` each.
     """
 
     plan: PrunePlan
@@ -125,7 +125,7 @@ class Choice:
     votes: dict[str, Vector]
 
 
-def choose(  # noqa: PLR0913 - all that a cut depends on, by name
+def choose(  # noqa: PLR0913 - all that a cut depends on, as keywords
     *,
     structure: Structure,
     config: Config,
@@ -138,19 +138,19 @@ def choose(  # noqa: PLR0913 - all that a cut depends on, by name
     earlier: Vector | None,
     records: Sequence[ClientRecord],
 ) -> Choice:
-    """Agree on one importance and choose what is kept.
+    """Return the decision of a cut: consensus first, then the units that are kept.
 
     Args:
         structure: The original network.
         config: Criterion, consensus, budget, floor, steps.
-        latency: What a latency in the budget is measured by, or None.
-        round_: The round that scored; keys the random control.
+        latency: Table for a latency in the budget, or None.
+        round_: The round that scored; key of the random control.
         progress: Position on the schedule that this cut aims at, 0..1.
         plan: The plan that is cut further.
-        weights: The broadcast that was scored, float32[n].
-        dead: bool[units]: exactly zero after the server's proximal step; they go
-            first, at no loss.
-        earlier: Moving average of earlier cycles, or None.
+        weights: The decoded broadcast that was scored, float32[n].
+        dead: bool[units], True = exactly zero after the server's proximal step; these
+            are cut first, at no loss.
+        earlier: Moving average of earlier cycles, float32[units], or None.
         records: The accepted answers.
     """
     found = agree(structure, config, plan, weights, round_, records)
@@ -178,12 +178,12 @@ def choose_next(
     *,
     progress: float,
 ) -> Mask:
-    """Return what a cut keeps that aims at a position on the schedule, bool[units].
+    """Return the keep mask of a cut towards a position on the schedule, bool[units].
 
-    Blocks go first, then channels for what is left of the way.
+    Whole blocks are dropped first, then units until the targets are met.
     """
     final = budget_targets(config)
-    # A block has no half: after a rollback smaller steps are what is wanted.
+    # A block cannot be halved, and a cut after a rollback must be smaller.
     most = 0 if plan.rollback else ceil(progress * config.prune.blocks - _ROUNDING)
     keep = choose_blocks(
         structure, plan.keep, importance, final, most=most, latency=latency
@@ -213,10 +213,10 @@ def agree(
     round_: int,
     records: Sequence[ClientRecord],
 ) -> Agreement:
-    """Return one importance for the kept units out of the answers of a round.
+    """Return the consensus of a round's answers on the kept units.
 
-    Clients' scores by the configured consensus; the server's own scores of the
-    broadcast where the criterion is its own, or where every client abstained.
+    It is made of the clients' scores by the configured rule, or of the server's own
+    scores of the broadcast where the criterion needs no data or every client abstained.
     """
     votes = {
         r.client_id: r.importance
@@ -238,7 +238,7 @@ def agree(
 def _own_scores(
     structure: Structure, config: Config, round_: int, plan: PrunePlan, weights: Vector
 ) -> Vector:
-    """Score the broadcast at the server: its own criterion, or L2 when all abstain."""
+    """Score the broadcast at the server: its own criterion, or L2 if all abstained."""
     criterion = config.prune.importance
     if asks_clients(config):
         criterion = "l2"
@@ -264,7 +264,7 @@ def within_budget(
 def budget_used(
     structure: Structure, config: Config, latency: LatencyTable | None, keep: Mask
 ) -> dict[str, float]:
-    """Return what is left of the dense network over its target, by kind."""
+    """Return the share of the dense network that is left over its target, by kind."""
     reached = shares(structure, keep, latency)
     return {k: reached[k] / end for k, end in budget_targets(config).items()}
 
@@ -272,7 +272,7 @@ def budget_used(
 def coarse(
     structure: Structure, config: Config, latency: LatencyTable | None, keep: Mask
 ) -> str:
-    """Return what keeps a met budget from being met within 2 %, or nothing."""
+    """Return the reason why a met budget is not met within 2 %, or ""."""
     used = budget_used(structure, config, latency, keep)
     if not used or is_near(max(used.values())):
         return ""

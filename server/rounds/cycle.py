@@ -1,4 +1,4 @@
-"""The cycle as a state machine: which round comes next, and what it is for.
+"""The cycle of rounds as a state machine: phase and number of the next round.
 
 ::
 
@@ -8,12 +8,13 @@
 The closing round trains nothing: clients receive the final network and measure its
 batch-norm statistics and its validation loss.
 
-The last warmup round scores too: the first sparsify phase needs to know what to shrink.
+The last warmup round scores too: the first sparsify phase needs the targets of its
+penalty.
 
 The cut is a step at the end of the last sparsify round.  ``progress`` runs from 0 to
 1 along the schedule; each accepted cut moves it by ``step``.  The guard may roll a cut
-back: then ``step`` is halved and the cut is tried again, never below a quarter of the
-first step, below which the guard only warns: so every run ends within its budget.
+back: then ``step`` is halved and the cut is tried again.  Below a quarter of the first
+step the guard only warns, so every run ends within its budget.
 """
 
 from dataclasses import dataclass, replace
@@ -28,14 +29,14 @@ _CLOSE = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Where a run stands: the round that comes next.
+    """The place of the next round in the cycle.
 
     Attributes:
-        phase: What the next round is for.
+        phase: Phase of the next round.
         index: Number of the round within its phase, from 1.
-        cycle: Cuts made so far that were not rolled back.
+        cycle: Cuts made so far that were not rolled back, >= 0.
         progress: Position on the schedule of the last accepted cut, 0..1.
-        step: How far the next cut moves ``progress``.
+        step: Amount by which the next cut moves ``progress``, 0 < step <= 1.
         before: Position on the schedule before the last cut.
         final: Whether the finetune rounds are the final ones.
         closing: Whether the next round is the closing one.
@@ -78,7 +79,7 @@ def is_cutting(cursor: Cursor, rounds: Rounds) -> bool:
 
 
 def is_guarded(cursor: Cursor, rounds: Rounds) -> bool:
-    """Return whether the guard judges the last cut at the end of the next round."""
+    """Return whether the guard checks the last cut at the end of the next round."""
     tuning = cursor.phase is Phase.FINETUNE and not cursor.final
     return tuning and cursor.index == rounds.finetune
 
@@ -96,7 +97,7 @@ def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
     """Return the cursor after a round without a rollback.
 
     Args:
-        cursor: Where the finished round stood.
+        cursor: Place of the finished round.
         rounds: Lengths of the phases.
         met: Whether the network is within its budget.
     """
@@ -112,7 +113,7 @@ def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
             phase=Phase.FINETUNE,
             index=0,
             cycle=cursor.cycle + 1,
-            # What the budget has already cannot be cut further: the schedule is over.
+            # A network within its budget is not cut further: the schedule is over.
             progress=1.0 if met else cursor.target,
             before=cursor.progress,
         )

@@ -1,8 +1,8 @@
-"""The seam between the server and whatever carries its questions to clients.
+"""The interface between the server and the engines that run a round's clients.
 
-The server plans a round (``RoundWork``), and the same value goes to an engine and to
-the end of the round.  An engine (in-process, Flower on Ray, Flower on SuperLink)
-delivers, and hands back records and partial sums in any order.
+The server plans a round (``RoundWork``), which an engine and the end of the round
+receive.  An engine (in-process, Flower on Ray, Flower on SuperLink) delivers the round
+request, and returns partial aggregates in any order.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from fedprune.common.codec import Expected, SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.messages import RoundPlan, SparseDelta
 from fedprune.common.spec import ModelSpec, Vector
-from fedprune.server.rounds.broadcast import Sending
+from fedprune.server.rounds.broadcast import EncodedBroadcast
 from fedprune.server.rounds.records import ClientRecord
 
 
@@ -24,10 +24,10 @@ class Assignment:
     """One client that is asked.
 
     Attributes:
-        client_id: Who.
-        variant: Which of the shared parts it is sent.
-        acknowledged: The last round in which its answer was accepted.
-        max_weight: Largest weight that its answer can have, >= 1.
+        client_id: Id of the client.
+        variant: Index of the variant that it is sent.
+        acknowledged: The last round in which its answer was accepted, 0 for none.
+        max_weight: Largest weight of its answer in the mean, in examples, >= 1.
     """
 
     client_id: str
@@ -38,16 +38,16 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRequest:
-    """A round's questions: all that one who plays its clients must be told.
+    """All that an engine needs to ask the clients of one round.
 
     Attributes:
-        variants: Encoded shared parts of the plan; nearly always one.
-        assignments: Who is sent which.
+        variants: Encoded plans without an address; nearly always one.
+        assignments: The clients, each with its variant.
         limits: Bounds of the sums.
-        max_bytes: Largest answer that is read.
+        max_bytes: Length of the largest answer that is read, bytes.
         individual_updates: Whether the single deltas are needed, not only their sum.
-        max_norm: Largest L2 norm of a delta that is added as it is; inf = not known,
-            so that single deltas are asked for.
+        max_norm: Largest L2 norm of a delta that is added unclipped; inf = not known,
+            so that single deltas are needed.
     """
 
     variants: tuple[bytes, ...]
@@ -63,20 +63,20 @@ class RoundWork:
     """One planned round.
 
     Attributes:
-        request: The questions.
-        plan: The plan that they all carry, without an address; with the weight mask
+        request: The request that an engine delivers.
+        plan: The plan behind all variants, without an address; with the weight mask
             that it names, if it names one.
-        side_info: What server and clients hold of it, by which answers are coded.
-        sending: The network that is sent.
-        robust: What limits the influence of one client.
-        deadline_s: Seconds after which the round goes on without the missing.
-        goal: Answers after which nobody else is waited for.
+        side_info: Side information of the answers' encoding.
+        encoded: The network that is sent.
+        robust: Limits on the influence of one client.
+        deadline_s: Seconds after which the round ends without the stragglers.
+        goal: Number of accepted answers at which the round waits for no more clients.
     """
 
     request: RoundRequest
     plan: RoundPlan
     side_info: SideInformation
-    sending: Sending
+    encoded: EncodedBroadcast
     robust: Robust
     deadline_s: float
     goal: int
@@ -89,21 +89,22 @@ class RoundWork:
     @property
     def weights(self) -> Vector:
         """The decoded broadcast, float32[n]."""
-        return self.sending.weights
+        return self.encoded.weights
 
     def expected(self, assignment: Assignment) -> Expected:
-        """Return what a valid answer of one client looks like."""
+        """Return the properties of a valid answer of one client."""
         return expect(self.plan, self.side_info, self.request, assignment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndividualUpdate:
-    """One accepted answer, for rules that need more than the sum.
+    """One accepted answer, for aggregation rules that need more than the sum.
 
     Attributes:
-        client_id: Who answered.
-        answer: The answer as it came: so it travels between processes.
-        delta: What it adds, before it is clipped.
+        client_id: Id of the client.
+        answer: The answer as it was received; in this form it travels between
+            processes.
+        delta: Its delta, before clipping.
     """
 
     client_id: str
@@ -113,12 +114,12 @@ class IndividualUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialAggregate:
-    """What an engine hands back for some of the clients.
+    """The answers of some of a round's clients, with the sum of their deltas.
 
     Attributes:
         records: One for each of these clients.
         total: Sum of the accepted deltas.
-        individual_updates: The accepted answers, when they were asked for.
+        individual_updates: The accepted answers, when the request needs them.
         bytes_simulation: Bytes between worker and driver; 0 without workers.
     """
 
@@ -129,12 +130,12 @@ class PartialAggregate:
 
 
 class Engine(Protocol):
-    """Delivers questions and hands back answers."""
+    """Delivers a round request to clients and returns their answers."""
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
-        """Ask every client of the round and yield the answers in parts.
+        """Ask every client of the round and yield partial aggregates.
 
-        Every client is in exactly one part; one that did not answer has a record
+        Every client is in exactly one of them; one that did not answer has a record
         with status "failed" or "late".
         """
         ...
@@ -146,7 +147,7 @@ def expect(
     request: RoundRequest,
     assignment: Assignment,
 ) -> Expected:
-    """Return what a valid answer of one client to this plan looks like."""
+    """Return the properties of a valid answer of one client to this plan."""
     return Expected(
         run_id=plan.run_id,
         round=plan.round,

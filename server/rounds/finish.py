@@ -1,4 +1,7 @@
-"""The server's half of a round, on one screen: answers in, a new state out."""
+"""The end of a round at the server, step by step: answers in, a new state out.
+
+A round with fewer accepted answers than its quorum (``rounds.minimum``) fails.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +31,12 @@ from fedprune.server.rounds.cycle import (
 )
 from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
-from fedprune.server.rounds.influence import Claim, bounded, median_norm, pooled_moments
+from fedprune.server.rounds.influence import (
+    ReportedLoss,
+    bounded,
+    median_norm,
+    pooled_moments,
+)
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import (
@@ -44,16 +52,17 @@ from fedprune.server.rounds.state import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundReport:
-    """What a round did, beside the new state.
+    """Results of a round beside the new state.
 
     Attributes:
-        score: The broadcast on the clients' validation parts.
+        score: Validation of the broadcast on the clients' validation parts.
         loss: Mean training loss, weighted by examples.
-        measured: Network that was sent, with the statistics measured on it: what an
-            evaluation of this round looks at.
-        choice: What the cut at the end of this round decided, or None.
-        rolled_back: Validation losses (before, after) of a cut that was undone.
-        warning: One line when the guard could only warn, else empty.
+        measured: The network that was sent, with the statistics measured on it: the
+            network that an evaluation of this round uses.
+        choice: Decision of the cut at the end of this round, or None.
+        rolled_back: Validation losses (before, after) of a cut that was rolled back,
+            or None.
+        warning: One line when the guard could only warn, else "".
         zero_share: Share of exactly zero units when a sparsify phase ends, or None.
     """
 
@@ -75,23 +84,23 @@ def finish_round(
         RoundError: If fewer than ``rounds.minimum`` answers were accepted; the state
             is unchanged then.
     """
-    # 1. Refuse the round when too few answers were accepted.
+    # 1. Refuse the round when fewer answers than the quorum were accepted.
     _check_quorum(work, answers, run_spec)
-    # 2. Judge the network that was sent: its statistics and its validation loss.
-    judged = _judge(state, work, answers, run_spec)
-    # 3. Add the mean delta and record what each client holds now.
-    averaged = _average(state, work, answers, run_spec, judged)
-    # 4. Undo the last cut when it cost too much: that ends the round.
-    guarded, report = _guard(averaged, judged, run_spec)
+    # 2. Score the network that was sent: its statistics and its validation loss.
+    scored = _score_broadcast(state, work, answers, run_spec)
+    # 3. Add the aggregated delta and record in the ledgers what each client has stored.
+    averaged = _average(state, work, answers, run_spec, scored)
+    # 4. Roll the last cut back when it cost too much: that ends the round.
+    guarded, report = _guard(averaged, scored, run_spec)
     if report.rolled_back is not None:
         return guarded, report
     # 5. Cut, at the end of a sparsify phase.
     cut, report = _cut(guarded, answers, run_spec, report)
-    # 6. Score for the first penalty, at the end of the warmup.
-    scored = _preview(cut, answers, run_spec, report)
-    # 7. Move on along the cycle, and choose the mask of the later weights.
-    advanced = take_mask(_advance(scored, run_spec), run_spec)
-    # 8. Record the norm that the answers of the next round are measured by.
+    # 6. Set the targets of the first penalty, at the end of the warmup.
+    targeted = _preview(cut, answers, run_spec, report)
+    # 7. Advance the cycle, and choose the mask of the later weights.
+    advanced = take_mask(_advance(targeted, run_spec), run_spec)
+    # 8. Record the norm that the next round's deltas are clipped by.
     return replace(advanced, norm=_usual_norm(state, advanced, answers)), report
 
 
@@ -107,10 +116,10 @@ def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
         raise RoundError(msg)
 
 
-def _judge(
+def _score_broadcast(
     state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
 ) -> RoundReport:
-    """Pool what the clients measured on the broadcast: moments, losses."""
+    """Pool the clients' measurements on the broadcast: moments, losses."""
     robust = run_spec.config.robust
     score = pooled_score(answers.accepted, robust.max_weight)
     measured = pooled_moments(answers.accepted, robust.max_moment)
@@ -131,41 +140,41 @@ def _average(
     work: RoundWork,
     answers: Answers,
     run_spec: RunSpec,
-    judged: RoundReport,
+    scored: RoundReport,
 ) -> ServerState:
-    """Return the state with the mean delta added and the round's accounts made."""
+    """Return the state with the aggregated delta, new ledgers and new totals."""
     added = state.weights + aggregate(answers, work)
     return replace(
         state,
         round=work.plan.round,
         weights=under_mask(state, _shrunken(state, work, run_spec, added)),
-        statistics=judged.measured.statistics,
+        statistics=scored.measured.statistics,
         ledgers=_ledgers(state, work, answers),
         totals=_totals(state.totals, answers),
-        sent=remember(state.sent, work.plan.round, work.sending),
+        sent=remember(state.sent, work.plan.round, work.encoded),
         mask_holders=holders(state, answers.records),
     )
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
-    claims = bounded(
+    reported = bounded(
         [
-            Claim(loss=record.loss, correct=0.0, count=record.num_examples)
+            ReportedLoss(loss=record.loss, correct=0.0, count=record.num_examples)
             for record in sorted(answers.accepted, key=lambda r: r.client_id)
         ],
         multiple,
     )
-    examples = sum(claim.count for claim in claims)
-    return sum(claim.loss * claim.count for claim in claims) / max(examples, 1)
+    examples = sum(one.count for one in reported)
+    return sum(one.loss * one.count for one in reported) / max(examples, 1)
 
 
 def _usual_norm(
     before: ServerState, after: ServerState, answers: Answers
 ) -> float | None:
-    """Return the median norm that the next round is measured by; None = by its own.
+    """Return the median norm of the deltas, or None if the next ones are not like them.
 
     Deltas of another phase, of a network that was cut or under a new mask have
-    another length.
+    another length: the next round is clipped by its own median norm then.
     """
     old, new = before.cursor, after.cursor
     same = old.phase is new.phase and old.final == new.final and not new.closing
@@ -176,21 +185,21 @@ def _usual_norm(
 def _shrunken(
     state: ServerState, work: RoundWork, run_spec: RunSpec, weights: Vector
 ) -> Vector:
-    """Apply the round's threshold once, at the server: exact zeros in the broadcast."""
+    """Apply a whole round's proximal step, which makes exact zeros in the broadcast."""
     settings = work.plan.settings
-    aim = PenaltySpec(
+    penalty_spec = PenaltySpec(
         name=resolve(PENALTY, settings.penalty, run_spec.config.client.penalty),
         strength=settings.strength,
         targets=work.plan.targets,
     )
-    penalty = build_penalty(run_spec.structure, state.keep, work.weights, aim)
+    penalty = build_penalty(run_spec.structure, state.keep, work.weights, penalty_spec)
     return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
 
 
 def _preview(
     moved: ServerState, answers: Answers, run_spec: RunSpec, report: RoundReport
 ) -> ServerState:
-    """Take up a first importance, so that the first penalty has its targets."""
+    """Return the state with a first importance, which the first penalty needs."""
     if not is_previewing(moved.cursor, run_spec.config.rounds):
         return moved
     found = agree(
@@ -205,7 +214,7 @@ def _preview(
 
 
 def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
-    """Return the state with the cursor on the round that comes next."""
+    """Return the state with the cursor on the next round."""
     config = run_spec.config
     met = within_budget(run_spec.structure, config, run_spec.latency, moved.keep)
     return replace(moved, cursor=after_round(moved.cursor, config.rounds, met=met))
@@ -214,7 +223,7 @@ def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
 def _ledgers(
     state: ServerState, work: RoundWork, answers: Answers
 ) -> dict[str, ClientLedger]:
-    """Note what each client holds now; one that did not answer is sent all again."""
+    """Return what each client has stored now; without an answer nothing is assumed."""
     teacher = (
         work.plan.broadcast.digest if work.plan.keep_broadcast else work.plan.teacher
     )
@@ -229,9 +238,10 @@ def _ledgers(
 
 
 def count_failed_attempt(state: ServerState, answers: Answers) -> ServerState:
-    """Count an attempt that failed: its bytes were sent all the same.
+    """Return the state after a failed attempt of a round: its bytes count too.
 
-    Who failed in it is sent everything again: it may have failed for what it lacks.
+    A client without an accepted answer is sent everything again: something that it
+    should have stored may be missing.
     """
     lost = {r.client_id for r in answers.records if r.status is not Status.ACCEPTED}
     ledgers = {
@@ -265,25 +275,25 @@ def _count(records: Sequence[ClientRecord], status: Status) -> int:
 
 
 def _guard(
-    moved: ServerState, judged: RoundReport, run_spec: RunSpec
+    moved: ServerState, scored: RoundReport, run_spec: RunSpec
 ) -> tuple[ServerState, RoundReport]:
-    """Undo the last cut if it cost too much; warn if it cannot be undone."""
-    rounds, score = run_spec.config.rounds, judged.score
+    """Roll the last cut back if it cost too much; warn if the step cannot be halved."""
+    rounds, score = run_spec.config.rounds, scored.score
     before = moved.previous
     if not is_guarded(moved.cursor, rounds) or before is None:
-        return moved, judged
+        return moved, scored
     if np.all(before.plan.keep == moved.keep):
-        return moved, judged
+        return moved, scored
     if not is_worse(before.loss, score.loss, run_spec.config.prune.max_loss_increase):
-        return moved, judged
+        return moved, scored
     if not may_roll_back(moved.cursor, rounds):
         warning = (
             f"round {moved.round}: validation loss {score.loss:.4f} after the cut, "
             f"{before.loss:.4f} before it; the smallest step is reached, so it stays"
         )
-        return moved, replace(judged, warning=warning)
+        return moved, replace(scored, warning=warning)
     undone = _roll_back(moved, before, run_spec)
-    return undone, replace(judged, rolled_back=(before.loss, score.loss))
+    return undone, replace(scored, rolled_back=(before.loss, score.loss))
 
 
 def _roll_back(moved: ServerState, before: Snapshot, run_spec: RunSpec) -> ServerState:
@@ -303,7 +313,7 @@ def _roll_back(moved: ServerState, before: Snapshot, run_spec: RunSpec) -> Serve
 def _cut(
     moved: ServerState, answers: Answers, run_spec: RunSpec, report: RoundReport
 ) -> tuple[ServerState, RoundReport]:
-    """Agree, choose, and slice everything that follows the weights."""
+    """Cut: consensus, a smaller plan, and the state sliced to it."""
     structure, config = run_spec.structure, run_spec.config
     if not is_cutting(moved.cursor, config.rounds):
         return moved, report
@@ -341,7 +351,7 @@ def _cut(
 def _cut_statistics(
     statistics: Statistics | None, structure: Structure, old: Mask, new: Mask
 ) -> Statistics | None:
-    """Return the moments of the channels that a cut keeps."""
+    """Return the batch-norm moments of the channels that a cut keeps."""
     if statistics is None:
         return None
     return replace(

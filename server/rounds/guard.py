@@ -1,19 +1,22 @@
-"""Whether a cut cost too much, judged on the clients' validation parts only."""
+"""The guard of a cut: the validation loss after it against that before it.
+
+Only the clients' validation parts are used.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedprune.server.rounds.influence import Claim, bounded
+from fedprune.server.rounds.influence import ReportedLoss, bounded
 from fedprune.server.rounds.records import ClientRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What a broadcast scored on all validation parts together.
+    """Validation of a broadcast on all validation parts together.
 
     Attributes:
         loss: Mean loss of an example, or NaN without examples.
-        accuracy: Share classified rightly, or NaN without examples.
+        accuracy: Share of correct answers, 0..1, or NaN without examples.
         count: Number of examples.
     """
 
@@ -23,15 +26,17 @@ class Score:
 
 
 def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
-    """Pool the validation of all accepted answers, none of them far from the median.
+    """Pool the validation of all accepted answers, each bounded around the median.
 
     Args:
         records: Answers; those without a validation part do not count.
-        multiple: ``robust.max_weight``: bounds the count of one client.
+        multiple: ``robust.max_weight``, which bounds the count of one client.
     """
-    claims = bounded(
+    reported = bounded(
         [
-            Claim(loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count)
+            ReportedLoss(
+                loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count
+            )
             for record in sorted(records, key=lambda r: r.client_id)
             if record.status is Status.ACCEPTED
             and (v := record.validation) is not None
@@ -39,12 +44,12 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
         ],
         multiple,
     )
-    count = sum(claim.count for claim in claims)
+    count = sum(one.count for one in reported)
     if count == 0:
         return Score(loss=float("nan"), accuracy=float("nan"), count=0)
     return Score(
-        loss=sum(claim.loss * claim.count for claim in claims) / count,
-        accuracy=sum(claim.correct * claim.count for claim in claims) / count,
+        loss=sum(one.loss * one.count for one in reported) / count,
+        accuracy=sum(one.correct * one.count for one in reported) / count,
         count=count,
     )
 
@@ -56,7 +61,8 @@ def is_worse(before: float, after: float, allowed: float) -> bool:
         before: Mean validation loss of the last broadcast before the cut.
         after: That of the broadcast after the first fine-tune rounds.
         allowed: Relative increase that is accepted; an absolute slack of 0.05 keeps
-            the noise of small validation parts from judging nearly perfect networks.
+            the noise of small validation parts from undoing cuts of nearly perfect
+            networks.
 
     Returns:
         False as well when either figure is missing.

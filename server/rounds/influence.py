@@ -1,8 +1,8 @@
-"""How far one client can move a round: its weight, its delta, its moments, its losses.
+"""Bounds on the influence of one client: on its weight, delta, moments and losses.
 
-Honest clients stay inside of every bound here (docs/decisions.md has the measurement);
-a valid message that lies is cut down to what an honest client could have said.  What
-is cut is lost: the client still believes that all of it arrived.
+Honest clients stay within every bound (docs/notebook/trust-and-judging.md); the
+values of a valid but false message are clipped to what an honest client could report.
+The clipped part is lost: it is not in the client's residual.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from fedprune.common.messages import SparseDelta, Statistics
 from fedprune.server.rounds.records import ClientRecord, Status
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
-_SLACK = 0.1  # losses this near to the median are never moved
+_SLACK = 0.1  # losses this near to the median are never clipped
 _LARGEST = 65504.0  # of a float16, in which moments travel
 _LARGEST_MEAN = 2.0**12  # batch-norm input means beyond this are faults
 
@@ -27,12 +27,12 @@ def weight_caps(
 ) -> dict[str, int]:
     """Return the largest weight of each client of a cohort, >= 1.
 
-    Medians are the lower ones, here and below: of two clients the smaller says what is
-    usual.  No bound holds against a majority.
+    ``min(enrolled, multiple * median enrolment of the cohort, most)``: the number of
+    examples in an answer counts up to the number at enrolment, and that up to a
+    multiple of the cohort's median.
 
-    ``min(enrolled, multiple * median enrolment of the cohort, most)``: what a client
-    claims in an answer counts up to what it said when it came, and that up to what is
-    usual.
+    Medians are the lower ones, here and below: of two clients the smaller counts.  No
+    bound holds against a majority.
 
     Args:
         enrolled: Client id -> examples that it enrolled with.
@@ -47,7 +47,7 @@ def weight_caps(
 
 
 def clip_factor(norm: float, longest: float) -> float:
-    """Return what a delta of this norm is multiplied by, 0 <= factor <= 1."""
+    """Return the factor that clips a delta of this norm, 0 <= factor <= 1."""
     return 1.0 if norm <= longest else longest / norm
 
 
@@ -62,10 +62,10 @@ def scaled_delta(delta: SparseDelta, factor: float) -> SparseDelta:
 def clipped_records(
     records: Iterable[ClientRecord], multiple: float
 ) -> tuple[ClientRecord, ...]:
-    """Return the records with the factors that their own cohort asks for.
+    """Return the records with factors that clip to the cohort's own median norm.
 
     Args:
-        records: All answers of a round; the accepted ones say what is usual.
+        records: All answers of a round; the median is that of the accepted ones.
         multiple: ``robust.max_norm``; 0 = no delta is clipped.
     """
     found = tuple(records)
@@ -79,12 +79,12 @@ def clipped_records(
 def delta_norm(delta: SparseDelta) -> float:
     """Return the L2 norm of a delta."""
     values = delta.values.astype(np.float64)
-    # Not by BLAS, whose sums depend on its number of threads: this decides weights.
+    # Not by BLAS, whose sums depend on its number of threads: weights depend on it.
     return float(np.sqrt(np.sum(values * values)))
 
 
 def median_norm(records: Iterable[ClientRecord]) -> float:
-    """Return the median L2 norm of the deltas, before any was clipped; 0 of none."""
+    """Return the median L2 norm of the deltas before clipping, 0 without deltas."""
     norms = [record.norm for record in records]
     return float(median_low(norms)) if norms else 0.0
 
@@ -104,35 +104,35 @@ def check_moments(statistics: Statistics) -> None:
 def pooled_moments(
     records: Iterable[ClientRecord], multiple: float
 ) -> Statistics | None:
-    """Pool the batch-norm moments of the accepted answers; None when nobody measured.
+    """Pool the batch-norm moments of the accepted answers; None when there are none.
 
     The variance is that of all examples together: mean(var + mean**2) - mean(mean)**2.
     Before that each client's means and variances are clipped, channel by channel, to
     the median of the clients +- ``multiple`` of their robust standard deviations
-    (1.4826 times the median distance to it).  So a lie counts as much as the spread of
-    honest clients: next to nothing where their data is alike.  Of two clients neither
-    can be told to be the liar: nothing is clipped below three.
+    (1.4826 times the median distance to it).  So a false value counts as much as the
+    spread of honest clients: next to nothing where their data is alike.  Two clients
+    have no majority: nothing is clipped below three.
 
     Args:
         records: Answers; each weighs as much as its delta does (``num_examples``).
         multiple: ``robust.max_moment``; 0 = nothing is clipped.
     """
-    heard = [r for r in records if r.statistics is not None]
-    heard.sort(key=lambda record: record.client_id)
-    if not heard:
+    measured = [r for r in records if r.statistics is not None]
+    measured.sort(key=lambda record: record.client_id)
+    if not measured:
         return None
-    found = [r.statistics for r in heard if r.statistics is not None]
+    found = [r.statistics for r in measured if r.statistics is not None]
     mean = np.stack([s.mean.astype(np.float64) for s in found])
     variance = np.stack([s.variance.astype(np.float64) for s in found])
-    if multiple > 0.0 and len(heard) > 2:  # noqa: PLR2004 - see above
+    if multiple > 0.0 and len(measured) > 2:  # noqa: PLR2004 - see above
         mean, variance = _clipped(mean, multiple), _clipped(variance, multiple)
     centre = np.median(mean, axis=0)
-    share = _shares([r.num_examples for r in heard])
+    share = _shares([r.num_examples for r in measured])
     offset = mean - centre
     middle = (share * offset).sum(axis=0)
     spread = (share * (variance + offset**2)).sum(axis=0) - middle**2
     return Statistics(
-        num_examples=sum(r.num_examples for r in heard),
+        num_examples=sum(r.num_examples for r in measured),
         mean=(centre + middle).astype(np.float32),
         variance=np.maximum(spread, 0.0).astype(np.float32),
     )
@@ -152,12 +152,12 @@ def _shares(weights: Sequence[int]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ReportedLoss:
     """A mean loss that one client reports.
 
     Attributes:
         loss: Mean loss of an example.
-        correct: Share classified rightly, 0..1.
+        correct: Share of correct answers, 0..1.
         count: Number of examples, >= 1.
     """
 
@@ -166,22 +166,22 @@ class Claim:
     count: int
 
 
-def bounded(claims: Sequence[Claim], multiple: float) -> list[Claim]:
-    """Return the claims, none of them far from the median one.
+def bounded(reported: Sequence[ReportedLoss], multiple: float) -> list[ReportedLoss]:
+    """Return the reported losses, clipped around their median.
 
-    Losses lie within twice the median (and a slack of 0.1) of it, counts at most
-    ``multiple`` times the median count; ``multiple`` 0 = as they are.
+    Losses are clipped to the median +- (twice its magnitude + 0.1), counts to
+    ``multiple`` times the median count; ``multiple`` 0 = unchanged.
     """
-    if multiple <= 0.0 or not claims:
-        return list(claims)
-    usual = median_low(claim.loss for claim in claims)
+    if multiple <= 0.0 or not reported:
+        return list(reported)
+    usual = median_low(one.loss for one in reported)
     reach = 2.0 * abs(usual) + _SLACK
-    most = max(int(multiple * median_low(claim.count for claim in claims)), 1)
+    most = max(int(multiple * median_low(one.count for one in reported)), 1)
     return [
-        Claim(
-            loss=min(max(claim.loss, usual - reach), usual + reach),
-            correct=claim.correct,
-            count=min(claim.count, most),
+        ReportedLoss(
+            loss=min(max(one.loss, usual - reach), usual + reach),
+            correct=one.correct,
+            count=min(one.count, most),
         )
-        for claim in claims
+        for one in reported
     ]

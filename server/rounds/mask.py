@@ -1,4 +1,4 @@
-"""The weight mask of a run: chosen after the last cut, the same for everybody."""
+"""The weight mask of a run: chosen after the last cut, the same for all clients."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from fedprune.common.config import MaskRule
 from fedprune.common.methods.kinds import MASK
 from fedprune.common.methods.registry import OFF, Method, find
-from fedprune.common.schedule import density_at
+from fedprune.common.methods.schedule import density_at
 from fedprune.common.sparsity.masks import check_mask, full_mask, next_mask
 from fedprune.common.spec import Vector
 from fedprune.server.rounds.records import ClientRecord, Status
@@ -14,11 +14,11 @@ from fedprune.server.rounds.state import RunSpec, ServerState
 
 
 def take_mask(state: ServerState, run_spec: RunSpec) -> ServerState:
-    """Choose the next mask where one is due, and set to zero what it leaves out.
+    """Return the state under its next mask, if one is due, with masked weights at zero.
 
-    It is due before some of the final rounds (``mask_rounds``), when no cut and no
-    rollback comes any more.  Each is nested in the one before; its density follows
-    ``prune.mask.schedule``.
+    A mask is due before some of the final rounds (``mask_rounds``), after the last cut
+    and its last possible rollback.  Each is nested in the one before; its density
+    follows ``prune.mask.schedule``.
     """
     rule, cursor = run_spec.config.prune.mask, state.cursor
     if rule.kind == OFF or cursor.done or not cursor.final:
@@ -39,11 +39,10 @@ def take_mask(state: ServerState, run_spec: RunSpec) -> ServerState:
 
 
 def mask_rounds(rule: MaskRule, final: int, kind: Method) -> list[int]:
-    """Return before which final rounds, from 1, a mask is chosen.
+    """Return the final rounds, numbered from 1, before which a mask is chosen.
 
-    Every ``frequency`` rounds from ``begin`` to ``end``; unless said otherwise up to
-    two thirds of the final rounds, rounded down: the rest is for the network to recover
-    under the last mask.
+    Every ``frequency`` rounds from ``begin`` to ``end``, by default two thirds of the
+    final rounds, rounded down: in the rest the network recovers under the last mask.
 
     Examples:
         >>> kind = find(MASK, "unstructured")
@@ -59,12 +58,12 @@ def mask_rounds(rule: MaskRule, final: int, kind: Method) -> list[int]:
 
 
 def under_mask(state: ServerState, weights: Vector) -> Vector:
-    """Return the weights with zeros where the run's mask has them."""
+    """Return the weights, zero where the run's mask is False."""
     return weights if state.mask is None else state.mask.apply(weights)
 
 
 def holders(state: ServerState, records: Sequence[ClientRecord]) -> frozenset[str]:
-    """Return who holds the mask after these answers; no answer = sent again."""
+    """Return the clients that have stored the mask; without an answer it is resent."""
     if state.mask is None:
         return state.mask_holders
     answered = {r.client_id for r in records}

@@ -1,4 +1,4 @@
-"""From the state to a round's questions: who is asked, and what they are sent."""
+"""Planning of a round: the cohort, the plan, and the variant for each client."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from fedprune.common.config import Config, Update
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import AGGREGATION, CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import OFF, find, wire_name
-from fedprune.common.schedule import learning_rate
+from fedprune.common.methods.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import Mask, ModelSpec
 from fedprune.server.rounds.broadcast import (
-    Sending,
+    EncodedBroadcast,
     base_for,
     encode_against,
     encode_network,
@@ -35,11 +35,11 @@ from fedprune.server.rounds.state import (
 
 
 def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> RoundWork:
-    """Plan the next round; ``attempt`` > 0 draws another cohort after a failure."""
+    """Return the next round; ``attempt`` > 0 draws another cohort after a failure."""
     config, structure = run_spec.config, run_spec.structure
     round_ = state.round + 1
     spec = structure.spec(state.keep)
-    sending = encode_state(state, structure, spec, config)
+    encoded = encode_state(state, structure, spec, config)
     cohort = draw_cohort(run_spec, round_, attempt)
     teacher = _teacher(state, config)
     base = RoundPlan(
@@ -51,7 +51,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         settings=settings_for(state, config, spec),
         structure=structure.digest,
         structure_json=b"",
-        broadcast=sending.broadcast,
+        broadcast=encoded.broadcast,
         teacher=teacher.digest if teacher is not None else b"",
         teacher_broadcast=None,
         teacher_statistics=None if teacher is None else teacher.statistics,
@@ -60,7 +60,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         mask=b"" if state.mask is None else state.mask.digest,
         weight_mask=state.mask,
     )
-    variants, assignments = _address(base, state, run_spec, cohort, sending)
+    variants, assignments = _address(base, state, run_spec, cohort, encoded)
     request = RoundRequest(
         variants=variants,
         assignments=assignments,
@@ -73,8 +73,8 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
     return RoundWork(
         request=request,
         plan=base,
-        side_info=codec.SideInformation.of(spec, sending.weights, mask=mask),
-        sending=sending,
+        side_info=codec.SideInformation.of(spec, encoded.weights, mask=mask),
+        encoded=encoded,
         robust=config.robust,
         deadline_s=config.rounds.deadline_s,
         goal=config.rounds.cohort,
@@ -84,8 +84,8 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
 def _needs_singles(state: ServerState, config: Config) -> bool:
     """Return whether the next round needs each update, not only their sum.
 
-    A rule that asks for deltas does; so does the first round of its kind, whose deltas
-    can only be clipped by their own median norm, once all of them are there.
+    A rule that needs deltas does; so does the first round of a phase, whose deltas can
+    only be clipped by their own median norm, when all of them have arrived.
     """
     robust = config.robust
     unknown = robust.max_norm > 0.0 and state.norm is None and not state.cursor.closing
@@ -93,13 +93,13 @@ def _needs_singles(state: ServerState, config: Config) -> bool:
 
 
 def _longest(state: ServerState, config: Config) -> float:
-    """Return the L2 norm that answers are clipped to as they come; inf = not then."""
+    """Return the L2 norm that deltas are clipped to on arrival; inf = not known yet."""
     multiple = config.robust.max_norm
     return inf if multiple == 0.0 or state.norm is None else multiple * state.norm
 
 
 def draw_cohort(run_spec: RunSpec, round_: int, attempt: int) -> tuple[str, ...]:
-    """Draw who is asked, without replacement, by seed and round alone."""
+    """Draw the clients that are asked, without replacement, by seed and round alone."""
     rounds = run_spec.config.rounds
     count = min(ceil(rounds.cohort * rounds.over_select), len(run_spec.clients))
     seed = run_spec.config.run.seed
@@ -109,7 +109,7 @@ def draw_cohort(run_spec: RunSpec, round_: int, attempt: int) -> tuple[str, ...]
 
 
 def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
-    """Return how clients train in the next round."""
+    """Return the clients' training settings for the next round."""
     cursor, rounds = state.cursor, config.rounds
     sparsifying = cursor.phase is Phase.SPARSIFY
     tuning = _teacher(state, config) is not None
@@ -145,9 +145,9 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
 def rate_of(round_: int, config: Config) -> float:
     """Return the learning rate of a round, from 1.
 
-    With ``client.lr_rewind`` the warmup ends a schedule of its own: cuts start from a
-    network that has settled, and what was cut learns again at a higher rate (learning
-    rate rewinding, Renda et al. 2020, arXiv:2003.02389).
+    With ``client.lr_rewind`` the warmup has a schedule of its own: cuts start from a
+    network that has settled, and the cut network is trained at a higher rate again
+    (learning rate rewinding, Renda et al. 2020, arXiv:2003.02389).
     """
     client, rounds = config.client, config.rounds
     if client.lr_rewind <= 0.0:
@@ -161,8 +161,8 @@ def rate_of(round_: int, config: Config) -> float:
 def update_density(update: Update, size: int) -> float:
     """Return the share of the entries that one answer sends, 0 < share <= 1.
 
-    A network that has shrunk needs most of its entries in every update to be tuned, and
-    they cost little by then: ``min_entries`` holds where the share would be fewer.
+    A small network needs most of its entries in every update to be tuned, and they cost
+    little by then: ``min_entries`` counts where the share would be fewer.
 
     Args:
         update: ``update_density`` and ``min_entries``.
@@ -173,7 +173,7 @@ def update_density(update: Update, size: int) -> float:
 
 def _teacher(state: ServerState, config: Config) -> Snapshot | None:
     """Return the teacher of the next round: only fine-tuning rounds have one."""
-    if config.distill.weight <= 0.0:  # nobody is sent what nobody would use
+    if config.distill.weight <= 0.0:  # no client would use it
         return None
     cursor = state.cursor
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
@@ -183,17 +183,17 @@ def _teacher(state: ServerState, config: Config) -> Snapshot | None:
 
 
 def _is_teacher(state: ServerState, config: Config) -> bool:
-    """Return whether clients keep the next broadcast, to be taught by it later."""
+    """Return whether clients store the next broadcast as a teacher of later rounds."""
     wanted = config.distill.teacher == "previous" or state.dense is None
     teaches = config.distill.weight > 0.0 and wanted
     return teaches and is_cutting(state.cursor, config.rounds)
 
 
 def _targets(state: ServerState, run_spec: RunSpec) -> Mask | None:
-    """Return what the penalty of the next round shrinks: what all later cuts take.
+    """Return the targets of the next round's penalty: the units that later cuts remove.
 
-    A channel fades over several cycles, and the importance may change its mind.  The
-    importance agreed on last decides; without one the whole network shrinks.
+    A unit shrinks over several cycles, and the importance may change in between: the
+    last consensus counts.  None = no importance yet, so that every unit is a target.
     """
     if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
         return None
@@ -211,13 +211,13 @@ def _targets(state: ServerState, run_spec: RunSpec) -> Mask | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MissingItems:
-    """What the server must tell one kind of client.
+    """Parts of a plan that one kind of client has not stored.
 
     Attributes:
         structure: Whether it lacks the structure.
         teacher: Whether it lacks the teacher.
         mask: Whether it lacks the weight mask.
-        base: The broadcast that it holds, or None.
+        base: The newest kept broadcast that it has stored, or None.
     """
 
     structure: bool
@@ -241,12 +241,12 @@ def _address(
     state: ServerState,
     run_spec: RunSpec,
     cohort: Sequence[str],
-    sending: Sending,
+    encoded: EncodedBroadcast,
 ) -> tuple[tuple[bytes, ...], tuple[Assignment, ...]]:
-    """Encode each needed variant once and say who is sent which.
+    """Encode each needed variant once and assign one to each client.
 
     Variants differ in what a client lacks (structure, teacher, weight mask) and in the
-    broadcast that it holds.
+    base that it has stored.
     """
     spec = run_spec.structure.spec(state.keep)
     lacks = {client: _missing_items(state, client, base.teacher) for client in cohort}
@@ -260,14 +260,14 @@ def _address(
         run_spec.enrolled, cohort, robust.max_weight, robust.max_examples
     )
     for client_id, lack in lacks.items():
-        held = 0 if lack.base is None else lack.base.round
-        if held not in broadcasts:
-            told = encode_against(lack.base, sending, run_spec.structure, spec)
-            broadcasts[held] = told
-        key = (lack.structure, lack.teacher, lack.mask, held)
+        stored = 0 if lack.base is None else lack.base.round
+        if stored not in broadcasts:
+            shortest = encode_against(lack.base, encoded, run_spec.structure, spec)
+            broadcasts[stored] = shortest
+        key = (lack.structure, lack.teacher, lack.mask, stored)
         if key not in numbers:
             numbers[key] = len(variants)
-            plan = replace(_only_missing(whole, lack), broadcast=broadcasts[held])
+            plan = replace(_only_missing(whole, lack), broadcast=broadcasts[stored])
             variants.append(codec.encode_shared(plan))
         ledger = state.ledgers.get(client_id, ClientLedger())
         assignments.append(
@@ -287,7 +287,7 @@ def _whole(
     run_spec: RunSpec,
     lacks: Collection[_MissingItems],
 ) -> RoundPlan:
-    """Return the plan with all that anybody lacks, each part encoded once."""
+    """Return the plan with every part that some client lacks, each encoded once."""
     teacher = None
     snapshot = _teacher(state, run_spec.config)
     if snapshot is not None and any(lack.teacher for lack in lacks):
@@ -295,7 +295,7 @@ def _whole(
         teacher, _ = encode_network(
             snapshot.plan,
             snapshot.weights,
-            None,  # they travel beside it, to those that hold it as well
+            None,  # they travel beside it, also to clients that have stored it
             spec,
             run_spec.config.broadcast.values,
         )
@@ -305,7 +305,7 @@ def _whole(
 
 
 def _only_missing(whole: RoundPlan, lack: _MissingItems) -> RoundPlan:
-    """Return the plan with what one kind of client lacks."""
+    """Return the plan with only the parts that one kind of client lacks."""
     return replace(
         whole,
         structure_json=whole.structure_json if lack.structure else b"",

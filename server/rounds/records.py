@@ -1,4 +1,4 @@
-"""What became of each client in a round."""
+"""Records of a round: status, bytes, loss and measurements of each client."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from fedprune.common.text import printable
 
 
 class Status(StrEnum):
-    """What became of a client that was asked."""
+    """Outcome of a client that was asked."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -19,27 +19,27 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRecord:
-    """What the server keeps of one client's round, beside the sum of the deltas.
+    """One client's round at the server, without its delta.
 
     Attributes:
-        client_id: Who was asked.
-        status: What became of it.
-        reason: Empty when accepted, else one printable line that names the field, of
-            at most 500 characters; made so whatever is given.
-        bytes_down: Length of the message that it was sent.
-        bytes_up: Length of the message that it answered, 0 if none came.
+        client_id: Id of the client.
+        status: Its outcome.
+        reason: "" when accepted, else one printable line that names the field, of at
+            most 500 characters; any text is made printable and cut.
+        bytes_down: Length of the message that it was sent, bytes.
+        bytes_up: Length of its answer, bytes; 0 without an answer.
         bytes_fixed: Bytes of ``bytes_up`` that do not depend on the number of
             entries: statistics, importance, scales, header.
-        num_examples: Its weight in means: the examples that it claims, up to what is
-            believed; 0 when not accepted.
-        norm: L2 norm of its delta, as it came.
-        factor: What its delta was multiplied by to be no longer than others.
+        num_examples: Its weight in means: the examples that it reports, up to its
+            largest weight; 0 when not accepted.
+        norm: L2 norm of its delta before clipping.
+        factor: Factor that clips its delta, 0..1.
         loss: Its mean training loss.
-        seconds: Time that training and encoding took.
+        seconds: Seconds of training and encoding.
         importance: Its scores, float32[kept units], or None.
-        validation: What the broadcast scored there, or None.
+        validation: Its validation of the broadcast, or None.
         statistics: Its batch-norm moments of the broadcast, or None.
-        residual_lost: Whether it did not find what it owes from earlier rounds.
+        residual_lost: Whether its stored residual of earlier rounds is missing.
     """
 
     client_id: str
@@ -59,5 +59,5 @@ class ClientRecord:
     residual_lost: bool = False
 
     def __post_init__(self) -> None:
-        # Clients write it, and it goes to terminals, logs and reports.
+        # Clients write the reason, and it goes to terminals, logs and reports.
         object.__setattr__(self, "reason", printable(self.reason))

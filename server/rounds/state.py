@@ -1,4 +1,4 @@
-"""Everything the server knows between two rounds, as one value."""
+"""The server's state between two rounds, as one value; a checkpoint stores it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from fedprune.server.rounds.cycle import Cursor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """What stays the same in all rounds of a run.
+    """The parts of a run that are the same in all rounds.
 
     Attributes:
         run_id: Name of the run; a message of another run is refused.
         config: The configuration.
         structure: The original network.
         clients: Ids of all clients, in order.
-        latency: What a latency in the budget is measured by, or None.
-        enrolled: Client id -> examples that it enrolled with: what it claims later
-            counts up to that.
+        latency: Table for a latency in the budget, or None.
+        enrolled: Client id -> number of examples at enrolment, up to which the number
+            in later answers counts.
     """
 
     run_id: str
@@ -38,15 +38,15 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A network as it was sent: a teacher, and what a rollback goes back to.
+    """A network as it was sent: a teacher, or the network that a rollback restores.
 
     Attributes:
         round: The round that sent it.
         plan: Its prune plan.
         weights: The decoded broadcast, float32[n].
         digest: Digest of those weights.
-        statistics: Batch-norm moments that go with it, or None.
-        loss: Its mean validation loss; NaN when nobody validated.
+        statistics: Batch-norm moments that belong to it, or None.
+        loss: Its mean validation loss; NaN when no client validated it.
     """
 
     round: int
@@ -59,13 +59,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLedger:
-    """What the server knows that one client holds.
+    """The server's record of what one client has stored.
 
     Attributes:
         acknowledged: Last round whose answer was accepted, 0 for none.
-        structure: Whether it holds the structure.
-        teacher: Digest of the broadcast that it keeps as a teacher, or empty.
-        held: Round of the last broadcast that it surely holds, 0 for none.
+        structure: Whether it has stored the structure.
+        teacher: Digest of the broadcast that it has stored as a teacher, or b"".
+        held: Round of the last broadcast that it has certainly stored, 0 for none.
     """
 
     acknowledged: int = 0
@@ -76,13 +76,13 @@ class ClientLedger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentBroadcast:
-    """An earlier broadcast, as clients hold it.
+    """An earlier broadcast, as clients have stored it.
 
     Attributes:
         round: The round that sent it.
         keep: Keep mask of its prune plan, bool[units].
-        full: Its encoding that stands alone.
-        grid: What that decodes to, where it is at hand: not after a resume.
+        full: Its weights encoded without a base.
+        grid: The decoded levels and steps, where available: not after a resume.
     """
 
     round: int
@@ -111,25 +111,24 @@ class ServerState:
 
     Attributes:
         round: Rounds completed.
-        cursor: What the next round is for.
+        cursor: Place of the next round in the cycle.
         plan: The current prune plan.
-        weights: Exact weights, float32[n of the cut network]; what is sent is these
-            on the broadcast's grid, so what the grid loses stays here.
+        weights: Exact weights, float32[n of the cut network]; the broadcast rounds
+            them to its quantisation grid, and the rounding stays here.
         statistics: Last pooled batch-norm moments, or None.
         importance: Moving average over cycles, float32[original units], or None.
         dense: The last broadcast before the first cut, or None.
-        previous: The last broadcast before the last cut, or None: what the guard
-            compares with and goes back to.
+        previous: The last broadcast before the last cut, or None: the guard compares
+            with it, and a rollback restores it.
         zero_shares: Share of exactly zero units in the broadcast at the end of each
             sparsify phase.
-        ledgers: What each client holds.
+        ledgers: Client id -> what that client has stored.
         totals: Counts so far.
-        sent: The last broadcasts on a grid, the newest last: what the next one is put
-            near to, and what clients are told changes from.
+        sent: The last broadcasts on a grid, the newest last: bases of later changes.
         mask: The weight mask that all later weights are under, or None.
-        mask_holders: Clients that hold it.
+        mask_holders: Clients that have stored it.
         norm: Median L2 norm of the deltas of the last round, which the next ones are
-            measured by; None = those of the next round by their own.
+            clipped by; None = the next round is clipped by its own.
     """
 
     round: int
@@ -166,7 +165,7 @@ def new_state(
 
 
 def spread(values: Vector, keep: Mask) -> Vector:
-    """Put values of the kept units at their places among all units, 0 elsewhere."""
+    """Return values of the kept units as values of all units, 0 for cut ones."""
     out = np.zeros(len(keep), dtype=np.float32)
     out[keep] = values
     return out
@@ -175,7 +174,7 @@ def spread(values: Vector, keep: Mask) -> Vector:
 def note_accepted(
     ledgers: Mapping[str, ClientLedger], client_id: str, round_: int, teacher: bytes
 ) -> dict[str, ClientLedger]:
-    """Return the ledger after a client's answer was accepted."""
+    """Return the ledgers after a client's answer was accepted."""
     old = ledgers.get(client_id, ClientLedger())
     fresh = replace(
         old,

@@ -24,7 +24,7 @@ from fedprune.common.parsing import parse_json
 from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.state import (
     ClientLedger,
@@ -212,7 +212,7 @@ def state_from_bytes(data: bytes, identity: str, name: str) -> ServerState:
             raise IntegrityError(msg)
         return _state_in(parse_json(metadata["state"]), arrays)
     except _BROKEN as error:
-        msg = f"{name} is not a whole checkpoint: {told(error)}"
+        msg = f"{name} is not a whole checkpoint: {error_line(error)}"
         raise IntegrityError(msg) from error
 
 

@@ -50,6 +50,7 @@ def log_start(
             flops_dense=flops(dense),
             groups=tried.structure.widths(full),
             graph=tried.graph,
+            reach=tried.reach,
         )
     )
     for text in tried.remarks:

@@ -25,6 +25,7 @@ from fedprune.common.errors import (
 from fedprune.common.models.buffers import check_buffers
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
+from fedprune.common.pruning.nearest import reach_of
 from fedprune.common.pruning.verify import check_cut, check_exact
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
@@ -47,12 +48,15 @@ class Tried:
         structure: What can be cut of it.
         graph: Name of what it computes, but for its weights.
         remarks: One line for each thing that is possible and seldom meant.
+        reach: How far it can be cut and what holds the rest, one line; "" where nothing
+            is to be cut.
         latency: What a latency in the budget is measured by, or None.
     """
 
     structure: Structure
     graph: str
     remarks: tuple[str, ...]
+    reach: str
     latency: LatencyTable | None
 
 
@@ -93,10 +97,15 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     latency = load_table(task.config)
     if latency is not None:
         latency.check(found.structure)
+    cuts = task.config.rounds.cuts > 0
     tried = Tried(
-        structure=found.structure, graph=found.graph, remarks=remarks, latency=latency
+        structure=found.structure,
+        graph=found.graph,
+        remarks=remarks,
+        reach=str(reach_of(found.structure, found.whole)) if cuts else "",
+        latency=latency,
     )
-    if task.config.rounds.cuts > 0:
+    if cuts:
         check_steady(task, model, batch)
         _check_cuts(task, model, batch, found, latency)
     return tried
@@ -207,7 +216,8 @@ def _check_budget(
     except ConfigError as error:
         if not found.notes:
             raise
-        msg = f"{error}; not cut at all: {_listed(found.notes)}"
+        reach = reach_of(found.structure, found.whole)
+        msg = f"{error}; {reach}; not cut at all: {_listed(found.notes)}"
         raise ConfigError(msg) from error
 
 

@@ -1,27 +1,34 @@
 """Size of the code: files in a folder, imports, lines, and the files of one encode.
 
-``python -m fedprune.simulations.benchmarks.house``, in a checkout.
+``python -m fedprune.simulations.benchmarks.house [--tests]``, in a checkout;
+``--tests`` also runs the fast tests and ``make check``, for minutes.
 """
 
+import argparse
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.house.event_keys import event_keys_figure
 from fedprune.simulations.benchmarks.kit.house.imports import Imports, read_imports
+from fedprune.simulations.benchmarks.kit.house.new_method import edits_figure
 from fedprune.simulations.benchmarks.kit.house.repeats import most_repeats
+from fedprune.simulations.benchmarks.kit.house.waiting import Waited, wait_for
 from fedprune.simulations.benchmarks.kit.house.walk import Walk, walk_of_an_encode
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("common", "client", "server", "simulations")
 _BENCHMARKS = "simulations/benchmarks"
 _BEFORE = "commit a29d834"
+_SERIAL = "commit 4493bfe"
 # Beside files of the user's own that have our folders' names.
 _SCRIPT = """
 import fedprune
@@ -36,8 +43,12 @@ print("rounds", fedprune.simulate(config=settings).summary["rounds"])
 """
 
 
-def measure() -> list[Figure]:
-    """Count the files of the checkout, trace one encode, build and run a wheel."""
+def measure(*, tests: bool = False) -> list[Figure]:
+    """Count what stands in the checkout, follow one encode, build and run a wheel.
+
+    Args:
+        tests: Whether the fast tests and ``make check`` are run as well.
+    """
     if not (_ROOT / "pyproject.toml").is_file():
         msg = f"{_ROOT} is not a checkout; run this benchmark in one"
         raise ConfigError(msg)
@@ -47,9 +58,12 @@ def measure() -> list[Figure]:
         *_imports(read_imports(_ROOT, _PACKAGES)),
         _lines(found),
         event_keys_figure(found),
+        edits_figure(found),
+        _banned_words(),
         _repeats(most_repeats()),
         *_walk(walk_of_an_encode()),
         _wheel(),
+        *(_waiting() if tests else ()),
     ]
 
 
@@ -103,6 +117,25 @@ def _lines(files: list[Path]) -> Figure:
         goal="<= 34500",
         detail="all lines of .py files; the code added between the two commits refuses "
         "wrong input, foreign code and hostile clients",
+    )
+
+
+def _banned_words() -> Figure:
+    """Count what the glossary's test finds in code and pages."""
+    test = "tests/test_glossary.py"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = set(re.findall(r"^E +(\S+:\d+: .+)$", done.stdout, re.MULTILINE))
+    return Figure(
+        name="glossary: banned words in code and pages",
+        value=len(found) or done.returncode,
+        goal="== 0",
+        detail=f"as {test} finds them, with docstrings that ask a question",
     )
 
 
@@ -161,6 +194,45 @@ def _wheel() -> Figure:
     )
 
 
+def _waiting() -> list[Figure]:
+    """Run what a developer waits for; mypy's cache is as the last run left it."""
+    fast, check = (wait_for(_ROOT, target) for target in ("test-fast", "check"))
+    return [
+        Figure(
+            name="fast tests",
+            value=fast.seconds,
+            unit="s",
+            reference=f"355 s in one process at {_SERIAL}",
+            goal="<= 120",
+            detail=_told(fast),
+        ),
+        Figure(
+            name="fast tests, processor time",
+            value=fast.cpu,
+            unit="s",
+            reference=f"376 s at {_SERIAL}",
+            detail="user and system mode, all processes",
+        ),
+        Figure(
+            name="make check",
+            value=check.seconds,
+            unit="s",
+            goal="<= 180",
+            detail=f"lint, types, contracts, fast tests; {_told(check)}",
+        ),
+        Figure(
+            name="make check, processor time",
+            value=check.cpu,
+            unit="s",
+            detail="user and system mode, all processes",
+        ),
+    ]
+
+
+def _told(waited: Waited) -> str:
+    return f"load {waited.load:.1f} before it; {waited.says}"
+
+
 def _run(*words: str, cwd: Path, path: str = "") -> str:
     done = subprocess.run(  # noqa: S603 - our own commands
         [sys.executable, *words],
@@ -176,7 +248,13 @@ def _run(*words: str, cwd: Path, path: str = "") -> str:
     return done.stdout
 
 
-main = benchmark("house", measure)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; ``--tests`` adds what a developer waits for."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--tests", action="store_true")
+    own, rest = parser.parse_known_args(arguments)
+    return benchmark("house", lambda: measure(tests=own.tests))(rest)
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

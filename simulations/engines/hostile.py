@@ -14,7 +14,7 @@ import numpy as np
 
 import fedprune.simulations.engines.worker
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
@@ -46,7 +46,7 @@ class Scene:
         cache: The networks and data of its process.
     """
 
-    opened: Opened
+    opened: OpenedPlan
     cache: ModelCache
 
     @property
@@ -70,7 +70,7 @@ def hostile(forge: Forge) -> Iterator[None]:
     module: Any = fedprune.simulations.engines.worker
     honest = module.run_round
 
-    def answer(opened: Opened, cache: ModelCache, store: ClientStore) -> bytes:
+    def answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> bytes:
         scene = Scene(opened=opened, cache=cache)
         return forge(scene, honest(opened, cache, store))
 

@@ -16,7 +16,7 @@ from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Statistics, Validation
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
     Assignment,
     IndividualUpdate,
@@ -95,7 +95,7 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
     except PayloadError:
         raise
     except Exception as error:  # a field of another kind
-        raise PayloadError(Reason.BAD_FRAME, "part", told(error)) from error
+        raise PayloadError(Reason.BAD_FRAME, "part", error_line(error)) from error
 
 
 def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregate:

@@ -28,7 +28,7 @@ from fedprune.common.errors import (
 )
 from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
 from fedprune.common.task import Task
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.server.rounds.answers import failure
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -69,7 +69,7 @@ def from_content(message: Message, max_bytes: int) -> bytes:
     try:
         array = message.content.array_records[RECORD][ARRAY]
     except Exception as error:  # the sender chooses the content
-        raise PayloadError(Reason.BAD_FRAME, "message", told(error)) from error
+        raise PayloadError(Reason.BAD_FRAME, "message", error_line(error)) from error
     return check_payload(array.stype, array.data, max_bytes)
 
 

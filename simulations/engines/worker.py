@@ -20,7 +20,7 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
 from fedprune.common.task import Task
-from fedprune.common.text import told
+from fedprune.common.text import error_line
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -117,7 +117,7 @@ class Worker:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))
         except (Exception, SystemExit) as error:  # user code may raise anything
-            why = str(error) if isinstance(error, FedPruneError) else told(error)
+            why = str(error) if isinstance(error, FedPruneError) else error_line(error)
             return failure(assignment.client_id, why, len(message))
         return _Answered(
             data=data,

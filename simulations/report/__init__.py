@@ -12,7 +12,7 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import check_output
-from fedprune.common.text import fit_to_print, told
+from fedprune.common.text import error_line, fit_to_print
 from fedprune.simulations.report.data import RunData, read_run
 
 __all__ = ["write_report"]
@@ -73,8 +73,7 @@ def _page(runs: Sequence[RunData]) -> str:
         made: str = page.single(runs[0]) if len(runs) == 1 else page.several(runs)
     except _BROKEN as error:
         places = ", ".join(str(run.path) for run in runs)
-        msg = (
-            f"{places}: what its events or figures hold cannot be shown: {told(error)}"
-        )
+        why = error_line(error)
+        msg = f"{places}: what its events or figures hold cannot be shown: {why}"
         raise IntegrityError(msg) from error
     return made

@@ -1,7 +1,7 @@
 """The front door: the public names of FedPrune, and the command line.
 
-``import fedprune`` and ``fedprune --help`` are light: every name is imported when it is
-first asked for, and torch, Flower and Ray by what needs them.
+``import fedprune`` and ``fedprune --help`` are fast: every name is imported on first
+use, and torch, Flower and Ray only by the modules that need them.
 """
 
 import sys
@@ -63,7 +63,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for."""
+    """Import a public name on first use."""
     if name not in __all__:
         message = f"module 'fedprune' has no attribute '{name}'"
         raise AttributeError(message)
@@ -74,12 +74,12 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Name what is public, also what is not imported yet."""
+    """Return the public names, also of what is not imported yet."""
     return sorted(__all__)
 
 
 def _lost_links() -> str:
-    """Return one line about a checkout without its links, or nothing.
+    """Return one line about a checkout without its symbolic links, or "".
 
     The four packages are links in a checkout; some file systems and archives turn
     them into small text files.

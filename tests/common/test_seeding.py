@@ -54,6 +54,7 @@ def test_the_numbers_of_a_stream_never_change():
     ]
 
 
+@pytest.mark.slow
 def test_a_stream_does_not_depend_on_the_process():
     code = (
         "from fedprune.common.seeding import Use, generator;"

@@ -2,7 +2,14 @@
 
 import pytest
 
-from fedprune.common.text import LONGEST, LONGEST_LINE, and_more, printable, say, told
+from fedprune.common.text import (
+    LONGEST,
+    LONGEST_LINE,
+    and_more,
+    error_line,
+    printable,
+    say,
+)
 
 HOSTILE = {
     "a screen that is cleared": "\x1b[2J\x1b[Hround 99: accuracy 0.999",
@@ -39,8 +46,8 @@ def test_what_has_no_text_is_told_by_its_class():
             raise RuntimeError
 
     assert printable(Mute()) == "(Mute without a text)"
-    assert told(MuteError()) == "MuteError: (MuteError without a text)"
-    assert told(ValueError("a\nb")) == "ValueError: a\\nb"
+    assert error_line(MuteError()) == "MuteError: (MuteError without a text)"
+    assert error_line(ValueError("a\nb")) == "ValueError: a\\nb"
 
 
 def test_what_a_server_wrote_reaches_the_terminal_as_one_printable_line(capsys):

@@ -123,13 +123,13 @@ def lost(place, harm):
 
 
 def test_a_device_opens_each_plan_once(place, monkeypatch):
-    seen, real = [], opened.Opened
+    seen, real = [], opened.OpenedPlan
 
     def counted(**fields):
         seen.append((fields["plan"].round, fields["plan"].client_id))
         return real(**fields)
 
-    monkeypatch.setattr(opened, "Opened", counted)
+    monkeypatch.setattr(opened, "OpenedPlan", counted)
     assert lost(place, lambda _: None) == []
     assert len(seen) == len(set(seen)) >= 4 * len(IDS)
     for name in IDS:
@@ -142,14 +142,17 @@ def drop_residuals(state):
         path.unlink()
 
 
+@pytest.mark.slow
 def test_a_device_that_has_lost_its_residuals_is_named_once(place):
     assert lost(place, drop_residuals) == [(3, [IDS[0]])]
 
 
+@pytest.mark.slow
 def test_a_device_that_has_lost_all_of_its_state_is_named_when_it_is_back(place):
     # It fails round 3, for it holds nothing that changes could be told from.
     assert lost(place, shutil.rmtree) == [(4, [IDS[0]])]
 
 
+@pytest.mark.slow
 def test_devices_that_keep_their_state_note_nothing(place):
     assert lost(place, lambda _: None) == []

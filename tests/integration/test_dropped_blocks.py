@@ -31,6 +31,8 @@ from fedprune.simulations.inspection.artifacts import inspect_path, render
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.run import RunResult
 
+pytestmark = pytest.mark.slow
+
 BLOCK = "stages.2.1"
 SETTINGS = {
     "task.model": "small-resnet",
@@ -162,14 +164,12 @@ def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
     assert np.isfinite(result.summary["accuracy_final"])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(dropped, tmp_path):
     found = on_ray(tmp_path, 2, SETTINGS)
     assert figures(read_summary(found)) == figures(dropped.summary)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(dropped, tmp_path):
     given = module("crash_script", str(tmp_path), json.dumps(SETTINGS))

@@ -17,8 +17,9 @@ from helpers.tiny_federation import BASE, Tiny, make_examples
 from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.codec import decode_model, encode_model
-from fedprune.common.config import load_config
+from fedprune.common.config import config_to_toml, load_config, parse_config
 from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import KINDS
 from fedprune.common.models import zoo
 from fedprune.common.trust import (
     check_code,
@@ -266,6 +267,7 @@ def test_trust_code_and_a_factory_open_a_foreign_file(away, capsys):
 KEYS = {
     "the network": ("task.model", "payload.py:make"),
     "the data": ("task.data", "payload.py:data"),
+    **{kind.name: (kind.key, "payload.py:own") for kind in KINDS},
 }
 COMMANDS = {
     "resume": ["simulate", "--resume", "RUN", "--quiet"],
@@ -282,14 +284,23 @@ READERS = {
 def poison(away, key, value):
     """Let the run folder's configuration name code; its files name a known network."""
     run = only(away)
-    text = (run / "config.toml").read_text()
-    name = key.rpartition(".")[2]
-    lines = [
-        f'{name} = "{value}"' if line.startswith(f"{name} = ") else line
-        for line in text.replace("net.py:make", "mlp").splitlines()
-    ]
-    (run / "config.toml").write_text("\n".join(lines) + "\n")
+    text = (run / "config.toml").read_text().replace("net.py:make", "mlp")
+    config = load_config(None, {**flat_settings(parse_config(text)), key: value})
+    (run / "config.toml").write_text(config_to_toml(config))
     return run
+
+
+def flat_settings(config):
+    """Return all settings of a configuration by their dotted keys."""
+
+    def walk(table, prefix=""):
+        for key, value in table.items():
+            if isinstance(value, dict) and value:
+                yield from walk(value, f"{prefix}{key}.")
+            elif value is not None:
+                yield f"{prefix}{key}", value
+
+    return dict(walk(config.model_dump()))
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
@@ -410,10 +421,11 @@ def test_names_that_only_look_like_dropped_blocks_are_fetched():
     assert named_code(config) == {}
 
 
-def test_data_that_are_named_like_a_library_s_network_are_code(away, monkeypatch):
+@pytest.mark.parametrize("key", ["task.data", "prune.importance", "client.penalty"])
+def test_code_of_a_module_that_is_called_like_a_library_is_code(key, away, monkeypatch):
     (away / "hf.py").write_text("")
     monkeypatch.syspath_prepend(away)
-    named = {"task.data": "hf:load"}
+    named = {key: "hf:load"}
     record_code("run", named)
     check_code(Path("x"), "run", named, trust_code=False)
     (away / "hf.py").write_text("# changed")
@@ -468,6 +480,7 @@ SUBMITTED = {
     "a network": "task.model=payload.py:make",
     "a network to fetch": "task.model=hf:foo/bar",
     "data": "task.data=payload.py:data",
+    **{kind.name: f"{kind.key}=payload.py:own" for kind in KINDS},
 }
 
 

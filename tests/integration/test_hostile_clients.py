@@ -73,7 +73,8 @@ def test_a_hostile_answer_is_refused_by_name_and_the_round_goes_on(
 
     clients = ["client-000", "client-001", "client-002", "client-003"]
     answer_with(change)
-    result = run_small(tmp_path, ROUNDS | {"update.max_bytes": MOST})
+    two = {"rounds.warmup": 1}  # and the closing round
+    result = run_small(tmp_path, ROUNDS | two | {"update.max_bytes": MOST})
     asked = events(result.directory, ClientAnswered)
     clients_seen = sorted({e.client for e in asked})
     assert clients_seen == clients
@@ -89,6 +90,7 @@ def test_a_hostile_answer_is_refused_by_name_and_the_round_goes_on(
     assert result.summary["refused"] == len(rounds)
 
 
+@pytest.mark.slow
 def test_a_refused_answer_leaves_no_trace_in_the_model(tmp_path, answer_with):
     answer_with(lambda client, _: flip_a_bit if client == "client-001" else None)
     refused = run_small(tmp_path / "refused", ROUNDS)
@@ -102,6 +104,7 @@ def test_a_refused_answer_leaves_no_trace_in_the_model(tmp_path, answer_with):
     assert refused.summary["model_sha256"] == silent.summary["model_sha256"]
 
 
+@pytest.mark.slow
 def test_a_round_of_hostile_answers_only_ends_the_run_and_leaves_the_model(
     tmp_path, answer_with
 ):

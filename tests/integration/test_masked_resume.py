@@ -18,6 +18,8 @@ from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.worker import Worker
 from fedprune.simulations.runs.api import simulate
 
+pytestmark = pytest.mark.slow
+
 # Masks are chosen at the ends of rounds 3 and 4; rounds 4 to 7 train under one.
 MASKED = {
     "prune.mask.kind": "unstructured",
@@ -127,7 +129,7 @@ class Federation:
 
     def __init__(self, root, monkeypatch):
         self.task = make_task(
-            prune__mask={"kind": "unstructured", "density": 0.3, "steps": 1},
+            prune__mask={"kind": "unstructured", "density": 0.3, "end": 1},
             rounds__final=5,
         )
         self.run_spec = make_setting(self.task)
@@ -197,8 +199,6 @@ def test_when_all_devices_lost_it_the_next_attempt_of_the_round_sends_it(federat
         finish_round(federation.state, work, answers, federation.run_spec)
     federation.state = count_failed_attempt(federation.state, answers)
     assert federation.state.mask_holders == frozenset()
-    assert all(
-        not side_info.structure for side_info in federation.state.side_info.values()
-    )
+    assert all(not ledger.structure for ledger in federation.state.ledgers.values())
     failed, _ = federation.round()
     assert failed == {}

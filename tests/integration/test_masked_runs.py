@@ -11,6 +11,8 @@ from fedprune.common.artifacts import read_model_file
 from fedprune.server.runs.events import MaskChosen, RoundFinished
 from fedprune.simulations.export.export import export_run
 
+pytestmark = pytest.mark.slow
+
 # Deep Compression in small: cut channels, keep a tenth of what is left, 8 bits.
 COMPRESSED = {
     "prune.mask.kind": "unstructured",
@@ -79,7 +81,6 @@ def test_an_exported_network_has_the_form_of_its_mask(tmp_path):
     assert found["mask"] == "2:4 in 2 tensors"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(compressed, tmp_path):
     found = on_ray(tmp_path, 2, COMPRESSED)

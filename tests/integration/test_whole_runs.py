@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.small_runs import PARTIAL, events, figures, run_small
 
-import fedprune.client.rounds.judge
+import fedprune.client.rounds.evaluate
 import fedprune.simulations.engines.engines
 import fedprune.simulations.engines.worker
 from fedprune.client.rounds.round import run_round
@@ -67,10 +67,11 @@ def inverted(*arguments, **options):
     return honest.max() - honest
 
 
+@pytest.mark.slow
 def test_hostile_scores_are_rolled_back_and_the_budget_is_met_all_the_same(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(fedprune.client.rounds.judge, "score", inverted)
+    monkeypatch.setattr(fedprune.client.rounds.evaluate, "score", inverted)
     well_trained = {
         "rounds.warmup": 8,
         "client.epochs": 2,
@@ -96,6 +97,7 @@ def test_hostile_scores_are_rolled_back_and_the_budget_is_met_all_the_same(
     assert result.summary["cuts"] == len(cuts) - len(rollbacks)
 
 
+@pytest.mark.slow
 def test_the_penalty_makes_exact_zeros_in_the_broadcast(tmp_path):
     def zeros(strength):
         changes = {"client.strength": strength, "rounds.sparsify": 3}
@@ -105,6 +107,7 @@ def test_the_penalty_makes_exact_zeros_in_the_broadcast(tmp_path):
     assert zeros(0.9) > 0.05
 
 
+@pytest.mark.slow
 def test_the_median_withstands_a_client_that_the_mean_follows(tmp_path, monkeypatch):
     def boosted(opened, cache, store):
         answer = run_round(opened, cache, store)
@@ -158,6 +161,7 @@ def plans(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_a_client_that_lacks_the_teacher_is_sent_it_once_and_it_is_counted(
     tmp_path, plans
 ):
@@ -190,6 +194,7 @@ def test_a_client_that_lacks_the_teacher_is_sent_it_once_and_it_is_counted(
     assert result.summary["bytes_down"] == sum(down.values())
 
 
+@pytest.mark.slow
 def test_the_teacher_that_is_sent_is_the_broadcast_that_others_kept(tmp_path, plans):
     run_small(tmp_path, PARTIAL)
     kept = {p.broadcast.digest: p.broadcast for p in plans.values() if p.keep_broadcast}
@@ -215,6 +220,7 @@ class Shuffled(fedprune.simulations.engines.worker.Worker):
         return super().play(replace(request, assignments=request.assignments[::-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, PARTIAL], ids=["all", "partial"])
 def test_the_order_in_which_clients_are_played_changes_nothing(
     tmp_path, monkeypatch, changes
@@ -225,6 +231,7 @@ def test_the_order_in_which_clients_are_played_changes_nothing(
     assert figures(one.summary) == figures(two.summary)
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(tmp_path):
     one = run_small(tmp_path).summary["model_sha256"]
     two = run_small(tmp_path, {"run.seed": 1}).summary["model_sha256"]

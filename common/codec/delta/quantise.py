@@ -136,7 +136,7 @@ def quantise_delta(
 def value_bits(values: str) -> float:
     """Return the estimated bits of a value of this format, without its position.
 
-    1.5 would be nearer for "step": docs/decisions.md, "Entries are chosen by energy".
+    1.5 would be nearer for "step": docs/notebook/updates.md, "Choice of entries".
     """
     return VALUE_FORMATS[values].bits
 

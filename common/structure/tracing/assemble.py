@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedprune.common.errors import StructureError
 from fedprune.common.spec import TensorSpec
 from fedprune.common.structure.labels import Follower, Labelling, Labels
 from fedprune.common.structure.structure import (
@@ -44,8 +43,14 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
     cut = {(dim.tensor, dim.dim) for dim in dims}
     followed = [*labelling.attributes]
     for follower in labelling.followers.values():
+        if not _is_followed(labelling, follower, numbers):
+            continue
         found = _attribute(labelling, follower, dims, numbers)
-        if found is not None and found not in followed:
+        if found is None:
+            why = f"'{follower.name}' of module '{follower.module}' follows channels"
+            labelling.fix(follower.labels, f"{why} that no tensor counts")
+            return assemble(model, labelling)
+        if found not in followed:
             followed.append(found)
     names = [tensor.name for tensor in tensors]
     return Structure(
@@ -166,15 +171,8 @@ def _attribute(
     dims: tuple[DimUnits, ...],
     numbers: Mapping[int, int],
 ) -> Attribute | None:
-    """Return the dimension that a module attribute follows; None when none is cut.
-
-    Raises:
-        StructureError: If no dimension of any tensor changes as the attribute does.
-    """
-    roots = labelling.roots(follower.labels).tolist()
-    units = np.asarray([numbers.get(root, FIXED) for root in roots])
-    if (units == FIXED).all():
-        return None
+    """Return a dimension that changes as a module attribute does, or None."""
+    units = _units(labelling, follower, numbers)
     wanted = {k: n * follower.ratio for k, n in _tally(units).items()}
     for dim in dims:
         found = _tally(dim.units)
@@ -190,9 +188,22 @@ def _attribute(
                 dim=dim.dim,
                 divisor=int(share),
             )
-    msg = f"'{follower.name}' of module '{follower.module}' follows channels that no"
-    msg += " tensor counts"
-    raise StructureError(msg)
+    return None
+
+
+def _is_followed(
+    labelling: Labelling, follower: Follower, numbers: Mapping[int, int]
+) -> bool:
+    """Return whether a cut changes what a module attribute follows."""
+    return bool((_units(labelling, follower, numbers) != FIXED).any())
+
+
+def _units(
+    labelling: Labelling, follower: Follower, numbers: Mapping[int, int]
+) -> NDArray[np.integer]:
+    """Return the unit of each position that an attribute follows, -1 = never cut."""
+    roots = labelling.roots(follower.labels).tolist()
+    return np.asarray([numbers.get(root, FIXED) for root in roots], dtype=np.int64)
 
 
 def _tally(units: NDArray[np.integer]) -> dict[int, int]:

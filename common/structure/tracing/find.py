@@ -7,7 +7,7 @@ also says which weights are trained.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -26,6 +26,7 @@ from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
 
+CONSTANT = "inputs that are never cut"
 Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
 
@@ -38,11 +39,14 @@ class Findings:
         notes: Channels that could be followed and are still not cut, with the
             operation that is the reason, in the order of the network.
         graph: Name of the traced network (``fedprune.common.structure.tracing.graph``).
+        whole: Why a dimension of a weight is not cut, or not all of it, by (tensor,
+            dimension).
     """
 
     structure: Structure
     notes: tuple[str, ...]
     graph: str
+    whole: Mapping[tuple[str, int], str]
 
 
 def find_structure(
@@ -67,8 +71,7 @@ def find_structure(
             inputs have none.
 
     Raises:
-        StructureError: If the channels of an operation cannot be followed, or
-            a parameter is not reached.
+        StructureError: If the network cannot be traced.
         ConfigError: If ``ignore`` names nothing that exists.
     """
     return find(model, example, ignore=ignore, blocks=blocks).structure
@@ -106,14 +109,21 @@ def examine(
     walk = Walk(network, tracer.results, ignore)
     for node in graph.nodes:
         walk.visit(node)
+    _follow_training(network, examples, walk, ignore)
     settle(walk.labelling, marks)
-    _check_reached(network, walk.labelling, ignore)
     structure = assemble(network, walk.labelling)
     return Findings(
         structure=structure,
         notes=tuple(walk.labelling.notes),
         graph=graph_digest(network, graph),
+        whole={key: why for key, why in _whole(walk.labelling) if why},
     )
+
+
+def _whole(labelling: Labelling) -> Iterator[tuple[tuple[str, int], str]]:
+    """Yield each dimension of a weight that has been recorded, with its reason."""
+    for key, labels in labelling.dims.items():
+        yield key, CONSTANT if labels is None else labelling.reason(labels)
 
 
 def _check_hooks(model: nn.Module) -> None:
@@ -198,17 +208,38 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
         raise ConfigError(msg)
 
 
-def _check_reached(
-    model: nn.Module, labelling: Labelling, ignore: Sequence[str]
+def _follow_training(
+    model: nn.Module, examples: Sequence[object], walk: Walk, ignore: Sequence[str]
 ) -> None:
-    """Refuse parameters that the eval graph does not use: training might use them."""
+    """Follow what only training runs, such as auxiliary heads, in the same labelling.
+
+    Weights that training does not reach either stay whole.
+    """
+    if not [*_unreached(model, walk.labelling)]:
+        return
+    tracer = Tracer(examples, ignore)
+    try:
+        graph = _trace(model.train(), tracer, examples)
+    except StructureError as error:
+        reason = f"the network in train mode: {first_line(error)}"
+    else:
+        later = Walk(model, tracer.results, ignore, walk.labelling)
+        for node in graph.nodes:
+            later.visit(node)
+        reason = "the network does not reach it"
+    finally:
+        model.eval()
+    for name, item in _unreached(model, walk.labelling):
+        walk.labelling.notes[f"parameter '{name}': {reason}, so it stays whole"] = None
+        for dim in range(item.dim()):
+            walk.labelling.record(item, dim, None)
+
+
+def _unreached(
+    model: nn.Module, labelling: Labelling
+) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the weights that no operation has recorded."""
     reached = {tensor for tensor, _ in labelling.dims}
-    prefixes = tuple(f"{name}." for name in ignore)
     for name, item in model.named_parameters():
-        if name in reached or name in ignore or name.startswith(prefixes):
-            continue
-        if item.dim() == 0:
-            continue
-        msg = f"parameter '{name}' is not reached by the network in eval mode, so its"
-        msg += f" channels cannot be followed. {WAY_OUT}"
-        raise StructureError(msg)
+        if name not in reached and item.dim() > 0:
+            yield name, item

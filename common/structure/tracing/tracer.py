@@ -5,9 +5,13 @@ Because every result is known while the network is traced, its code may loop ove
 shapes, compare sizes and branch on them; only a branch on the data itself is refused.
 """
 
+import math
 import operator
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +28,13 @@ OPENED: tuple[type[nn.Module], ...] = (
     *(nn.TransformerEncoder, nn.TransformerEncoderLayer),
     *(nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.Transformer),
 )
+
+
+# Code that is not the user's: a message names the first line outside of it.
+_OURS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
+_PYTHON = str(Path(operator.__file__).parent)
+# Properties of a tensor that no data and no cut of channels changes.
+_KINDS = (torch.dtype, torch.device, torch.layout, bool)
 
 
 class RunError(Exception):
@@ -97,12 +108,35 @@ class Proxy(fx.Proxy):
             return super().__getattr__(k)
         if not hasattr(self.known, k):
             raise AttributeError(k)
+        found = getattr(self.known, k)
+        if isinstance(self.known, torch.Tensor) and isinstance(found, _KINDS):
+            return found  # it does not change with the data, or with a cut
         return self.tracer.create_proxy("call_function", getattr, (self, k), {})
 
     @override
     def __len__(self) -> int:
         self.tracer.create_proxy("call_function", len, (self,), {})
         return len(self.known)  # type: ignore[arg-type]
+
+    def __int__(self) -> int:
+        """Return the number without its fraction, as a recorded operation."""
+        return int(float(self))
+
+    def __ceil__(self) -> int:
+        """Return the next whole number above, as a recorded operation."""
+        return math.ceil(float(self))
+
+    def __floor__(self) -> int:
+        """Return the next whole number below, as a recorded operation."""
+        return math.floor(float(self))
+
+    def __trunc__(self) -> int:
+        """Return the number without its fraction, as a recorded operation."""
+        return math.trunc(float(self))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        """Return the rounded number, as a recorded operation."""
+        return round(float(self), digits)
 
     def __float__(self) -> float:
         """Return the number, as a recorded operation."""
@@ -146,13 +180,18 @@ class Tracer(fx.Tracer):
 
     @override
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        if self._running:
+        if self._running or self._is_made_here(m):
             return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except (Exception, SystemExit):
             self.where = self.where or self.path_of_module(m)
             raise
+
+    def _is_made_here(self, module: nn.Module) -> bool:
+        """Return whether a forward has made a module, which holds no tensor."""
+        held = [*module.parameters(), *module.buffers()]
+        return not held and not any(module is one for one in self.root.modules())
 
     @override
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
@@ -175,6 +214,7 @@ class Tracer(fx.Tracer):
         type_expr: Any | None = None,
     ) -> fx.Node:
         node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        node.meta["place"] = _place()
         if kind == "get_attr":  # also of tensors that the forward makes itself
             with self._run():
                 self.results[node] = _attribute(self.root, str(target))
@@ -251,6 +291,18 @@ class Tracer(fx.Tracer):
                 index for index, item in enumerate(args) if found is item
             )
         return found
+
+
+def _place() -> str:
+    """Return file and line of the user's code that is running, or "" in a library."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the public way reads every source file
+    while frame is not None:
+        path = frame.f_code.co_filename
+        own = path.startswith(_PYTHON) and "site-packages" not in path
+        if not own and not path.startswith(_OURS):
+            return f"{'/'.join(Path(path).parts[-2:])}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def _versions(args: Any) -> list[int]:

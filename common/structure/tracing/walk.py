@@ -6,15 +6,17 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.calls import Call, Handler, values_in
+from fedprune.common.structure.calls import Call, Handler, SizeOf, values_in
 from fedprune.common.structure.labels import Labelling, Value
 from fedprune.common.structure.rules.hints import hinted
 from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
-from fedprune.common.structure.sizes import plain
+from fedprune.common.structure.sizes import AttributeSize, Length, plain
 
+OUTPUTS = "the network's outputs"
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 WAY_OUT = (
     "Write it with supported operations, declare its channels (pruning_hints), or "
@@ -29,6 +31,7 @@ class Walk:
         model: The traced network.
         results: Result of each node for the example.
         ignore: Modules, parameters and operations that are left uncut.
+        labelling: What an earlier pass over the same network has found, or None.
     """
 
     def __init__(
@@ -36,11 +39,12 @@ class Walk:
         model: nn.Module,
         results: Mapping[fx.Node, object],
         ignore: Sequence[str],
+        labelling: Labelling | None = None,
     ) -> None:
         self.model = model
         self.results = {node: without_data(item) for node, item in results.items()}
         self.ignore = ignore
-        self.labelling = Labelling(model)
+        self.labelling = labelling or Labelling(model)
         self.values: dict[fx.Node, object] = {}
         # A module under two names is called by its first one.
         self.titles = {id(module): name for name, module in model.named_modules()}
@@ -50,7 +54,8 @@ class Walk:
         if node.op == "output" or self._ignored(node):
             for source in node.all_input_nodes:
                 for found in values_in(self.values[source]):
-                    self.labelling.fix_value(found)
+                    for labels in found.labels.values():
+                        self.labelling.hold(labels, self._whole_because(node))
             self.values[node] = self.results.get(node)
             self._skip(node)
         elif node.op == "placeholder":
@@ -58,12 +63,51 @@ class Walk:
         elif not node.users and node.target is operator.getitem:
             self.values[node] = None  # an unused item of a tuple
         else:
-            try:
-                self.values[node] = self._follow(node)
-                self._overwrite(node)
-            except StructureError as error:
-                msg = f"{describe(node, self.model)}: {error}. {WAY_OUT}"
+            self._follow_or_leave(node)
+            self._overwrite(node)
+
+    def _is_declared(self, node: fx.Node) -> bool:
+        """Return whether the network says itself how channels pass (pruning_hints)."""
+        if node.op != "call_module":
+            return False
+        return hasattr(self.model.get_submodule(str(node.target)), "pruning_hints")
+
+    def _leave(self, node: fx.Node, why: str) -> None:
+        """Leave everything uncut that an operation touches which cannot be followed.
+
+        Cutting less is always right: what it gets and gives stays as it is.
+        """
+        reason = f"{describe(node, self.model)}: {why}"
+        for source in node.all_input_nodes:
+            self._fix_all(self.values[source], reason)
+        self._skip(node)
+        self.values[node] = self.results.get(node)
+
+    def _fix_all(self, found: object, reason: str) -> None:
+        """Never cut what a value, or a number that was read from one, counts."""
+        for value in values_in(found):
+            self.labelling.fix_value(value, reason)
+        for item in pytree.tree_leaves(found):
+            if isinstance(item, SizeOf):
+                self.labelling.fix_value(item.value, reason)
+            if isinstance(item, Length):
+                self.labelling.fix(item.labels, reason)
+            if isinstance(item, AttributeSize):
+                item.mark()
+
+    def _follow_or_leave(self, node: fx.Node) -> None:
+        try:
+            self.values[node] = self._follow(node)
+        except StructureError as error:
+            if self._is_declared(node):
+                msg = f"{describe(node, self.model)}: {error}"
                 raise StructureError(msg) from error
+            self._leave(node, str(error))
+
+    def _whole_because(self, node: fx.Node) -> str:
+        if node.op == "output":
+            return OUTPUTS
+        return f"{describe(node, self.model)}: it is to be ignored"
 
     def _overwrite(self, node: fx.Node) -> None:
         """Replace a value that is changed in place by its new value."""
@@ -175,7 +219,8 @@ def describe(node: fx.Node, model: nn.Module) -> str:
     title = getattr(node.target, "__name__", node.target)
     inside = [*node.meta.get("nn_module_stack", {})]
     where = f"module '{inside[-1]}'" if inside else "the network's own forward"
-    return f"operation '{node.name}' ({title}) in {where}"
+    line = f", {node.meta['place']}" if node.meta.get("place") else ""
+    return f"operation '{node.name}' ({title}) in {where}{line}"
 
 
 def without_data(found: Any) -> Any:  # noqa: ANN401 - any nesting of results

@@ -69,6 +69,7 @@ class RunStarted(Event):
         flops_dense: FLOPs of one example in it.
         groups: Name of each pruning group -> its channels in the uncut network.
         graph: Name of what the network computes, but for its weights.
+        reach: How far the network can be cut and what holds the rest, one line.
     """
 
     run_id: str
@@ -80,6 +81,7 @@ class RunStarted(Event):
     flops_dense: Count
     groups: Mapping[str, Count]
     graph: str
+    reach: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

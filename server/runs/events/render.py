@@ -36,7 +36,7 @@ def _line(_event: Event) -> str:
 
 @_line.register
 def _(event: RunStarted) -> str:
-    return f"run {event.directory}".rstrip()
+    return f"run {event.directory}: {event.reach}".rstrip(": ")
 
 
 @_line.register

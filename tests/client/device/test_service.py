@@ -138,6 +138,7 @@ def test_a_state_folder_has_one_client(device, tmp_path):
         replace(device, state=tmp_path / "file").check()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_the_data_is_told_with_its_exit_code(device, tmp_path):
     device = replace(device, tls=None)
     with pytest.raises(ConfigError, match=r"no file .*gone\.npz"):

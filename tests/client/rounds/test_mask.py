@@ -14,7 +14,7 @@ from helpers.tiny_federation import (
 )
 from torch import nn
 
-from fedprune.client.rounds.mask import Zeros
+from fedprune.client.rounds.mask import MaskedWeights
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.store import ClientStore
@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self, root, **changes):
         changes = {"prune__mask__kind": "unstructured"} | changes
-        changes |= {"prune__mask__steps": 1}
+        changes |= {"prune__mask__end": 1}
         self.task = make_task(**{"prune__mask__density": 0.2} | changes)
         run_spec = make_setting(self.task)
         state = replace(start(self.task, run_spec), cursor=FINAL)
@@ -117,7 +117,7 @@ def test_masked_weights_stay_zero_whatever_the_optimiser_does():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
     keep = np.random.default_rng(0).random(4 * 6 + 6 + 12 + 2) < 0.5
-    zeros = Zeros(model, keep)
+    zeros = MaskedWeights(model, keep)
     flat = nn.utils.parameters_to_vector(model.parameters())
     with torch.no_grad():
         for weight in model.parameters():

@@ -21,10 +21,12 @@ from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError, IntegrityError, PayloadError
 from fedprune.common.messages import Phase
+from fedprune.common.methods.kinds import CHOICE
+from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import PrunePlan
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
@@ -127,7 +129,7 @@ def test_what_is_sent_and_kept_back_is_what_changed_and_was_owed(tmp_path, monke
     np.testing.assert_allclose(sent + second.residual, total, rtol=2**-8, atol=1e-7)
 
 
-@pytest.mark.parametrize("choice", ["rate", "magnitude"])
+@pytest.mark.parametrize("choice", methods(CHOICE))
 def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choice):
     client = Client(tmp_path, update__choice=choice, update__values="step")
     trained = []
@@ -138,10 +140,11 @@ def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choic
 
     monkeypatch.setattr("fedprune.client.rounds.round.get_weights", remember)
     found = client.decode(client.answer()).delta
-    total, shape = trained[0] - client.work.weights, codec.Layout(client.work.spec)
+    total, layout = trained[0] - client.work.weights, codec.Layout(client.work.spec)
+    bits = codec.value_bits("step")
     wanted = {
-        "rate": sparsify_by_rate(total, 0.25, shape, codec.value_bits("step")),
-        "magnitude": sparsify(total, 0.25),
+        name: sparsify(total, 0.25, one, layout=layout, value_bits=bits)
+        for name, one in methods(CHOICE).items()
     }
     assert wanted["rate"].indices.tolist() != wanted["magnitude"].indices.tolist()
     quantised = codec.quantise_delta(wanted[choice], client.work.spec, "step")
@@ -167,7 +170,7 @@ def test_without_error_feedback_nothing_is_kept(tmp_path):
 def test_a_client_without_data_abstains_by_name(tmp_path):
     client = Client(tmp_path)
     client.task.__dict__["parts"][client.plan.client_id] = np.zeros(0, dtype=np.int64)
-    with pytest.raises(DataError, match="client-000 holds no training example"):
+    with pytest.raises(DataError, match="client-000 has no training example"):
         client.answer()
     assert generations(tmp_path) == []
 
@@ -241,7 +244,7 @@ def test_a_client_that_missed_cuts_needs_only_the_newest_plan(tmp_path):
 def test_a_structure_is_asked_for_when_it_is_not_held_and_kept_when_it_is(tmp_path):
     client = Client(tmp_path)
     without = replace(client.plan, structure_json=b"")
-    with pytest.raises(IntegrityError, match=r"structure .* is not held here"):
+    with pytest.raises(IntegrityError, match=r"structure .* is not stored here"):
         client.answer(without)
     first = client.answer()
     assert client.answer(without) == first
@@ -336,7 +339,7 @@ def test_a_teacher_changes_what_is_learned(tmp_path):
 
 def test_a_teacher_that_is_not_held_is_asked_for(tmp_path):
     client = taught(tmp_path)
-    with pytest.raises(IntegrityError, match=r"teacher .* is not held here"):
+    with pytest.raises(IntegrityError, match=r"teacher .* is not stored here"):
         client.answer(replace(client.plan, teacher_broadcast=None))
 
 

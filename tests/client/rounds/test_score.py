@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.codec.examples import SETTINGS
+from helpers.methods import names_on, names_that_need
+from helpers.scores import Scaled
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +16,16 @@ from torch import nn
 
 from fedprune.client.rounds.measure import balanced
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.score import CRITERIA, score
+from fedprune.client.rounds.score import score
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import IMPORTANCE
+from fedprune.common.methods.registry import Side
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure
-from fedprune.common.task import Task
 
 EXAMPLES = make_examples(20)
+CRITERIA = names_on(IMPORTANCE, Side.CLIENT)
 
 
 def tiny():
@@ -43,6 +48,7 @@ def score_tiny(model, criterion="taylor", task=None, structure=None, keep=None):
         structure,
         structure.full() if keep is None else keep,
         replace(SETTINGS, importance=criterion, batch=8),
+        draws=np.random.default_rng(0),
     )
 
 
@@ -92,13 +98,6 @@ def test_without_norms_taylor_is_gradient_times_weight_of_each_row():
     np.testing.assert_allclose(
         score_tiny(model, structure=structure), wanted, rtol=1e-4
     )
-
-
-class Scaled(Task):
-    """A task whose loss is seven times as large."""
-
-    def loss(self, outputs, targets):
-        return 7.0 * super().loss(outputs, targets)
 
 
 def test_scaling_the_loss_scales_the_score():
@@ -179,6 +178,31 @@ def test_channels_of_a_linear_layer_are_its_last_dimension(criterion):
     found = score_tiny(model, criterion, structure=structure)
     assert found.shape == (6,)
     assert (found > 0.0).all()
+
+
+class Borrowed(nn.Module):
+    """A layer whose weight is used without calling the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(16, 6)
+        self.two = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = nn.functional.linear(x.flatten(1), self.one.weight, self.one.bias)
+        return self.two(torch.relu(x))
+
+
+def test_a_layer_that_is_never_called_is_scored_by_gradients_alone():
+    model = Borrowed().eval()
+    structure = find_structure(model, torch.zeros(2, 1, 4, 4))
+    for criterion in names_that_need(IMPORTANCE, "products", "loss_changes"):
+        assert (score_tiny(model, criterion, structure=structure) > 0.0).any()
+    for criterion in names_that_need(IMPORTANCE, "activations"):
+        with pytest.raises(
+            ConfigError, match=r"no module outputs those of 'one\.weight'"
+        ):
+            score_tiny(model, criterion, structure=structure)
 
 
 def test_a_diverged_network_scores_nothing_that_is_not_finite():

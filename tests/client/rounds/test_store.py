@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedprune.client.rounds.broadcasts import DecodedBroadcast
-from fedprune.client.rounds.opened import Opened
+from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import _residual
 from fedprune.client.rounds.store import (
     ClientStore,
@@ -218,11 +218,11 @@ def owed(tmp_path, generations, *, round_, acknowledged, plan=None, decay=1.0):
     for generation in generations:
         store.save_generation(generation)
     spec = structure.spec(plan.keep)
-    taken = DecodedBroadcast(
+    decoded = DecodedBroadcast(
         came=asked.broadcast.weights, spec=spec, weights=work.weights
     )
-    opened = Opened(
-        plan=asked, structure=structure, taken=taken, side_info=taken.side_info
+    opened = OpenedPlan(
+        plan=asked, structure=structure, decoded=decoded, side_info=decoded.side_info
     )
     return _residual(opened, store)
 

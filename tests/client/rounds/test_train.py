@@ -145,9 +145,9 @@ def test_no_epoch_changes_nothing():
 def test_the_loss_is_the_mean_over_the_examples_of_the_last_epoch():
     task, examples = make_task(), make_examples(21)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    inputs, targets = examples.batch(np.arange(21))
+    batch = examples.batch(np.arange(21))
     with torch.no_grad():
-        wanted = float(task.loss(model(inputs), targets).mean())
+        wanted = float(task.loss(model(batch.inputs), batch).mean())
     training = make_lesson(examples, task=task, lr=1e-9)
     assert train(model, training, rng()) == pytest.approx(wanted, rel=1e-5)
 

@@ -87,6 +87,7 @@ def packed(source, target, task, factory):
     write_fpz(source, target, values="float32", task=task, finetune=0, load=load)
 
 
+@pytest.mark.slow
 def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
     pytest.importorskip("onnxscript")
     path = tmp_path / "final.safetensors"
@@ -106,6 +107,7 @@ def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
 def test_fpz_refuses_a_buffer_that_the_code_makes_anew_otherwise(tmp_path):
     path = tmp_path / "final.safetensors"
     _, task = written(path, Buffered, cut=False)
+    torch.manual_seed(0)  # one draw of 24 is the order that was written
     with pytest.raises(ConfigError, match=r"buffer 'idx' .* --format safetensors"):
         packed(path, tmp_path / "a.fpz", task, Buffered)
 

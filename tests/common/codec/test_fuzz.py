@@ -10,13 +10,16 @@ from fedprune.simulations.benchmarks import fuzz
 from fedprune.simulations.benchmarks.kit.codec.subjects import SPEC, subjects
 
 
-def test_a_hundred_thousand_mutants_are_refused_or_valid():
-    found = fuzz.run(100_000)
+@pytest.mark.parametrize(
+    "count", [4_000, pytest.param(100_000, marks=pytest.mark.slow)]
+)
+def test_mutants_are_refused_or_valid(count):
+    found = fuzz.run(count)
     assert found.crashes == 0
     assert found.silent == 0
     assert found.grown < 32 << 20
     assert found.accepted > 0  # the checks behind the digest are reached
-    assert found.refused > 90_000
+    assert found.refused > 0.9 * count
 
 
 def test_mutants_follow_from_the_seed():

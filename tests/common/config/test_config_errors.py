@@ -39,8 +39,9 @@ BAD_FILES = {
     "a choice that is none": (
         "[client]\npenalty = 'bnl1'\n",
         (
-            ':2: client.penalty: found "bnl1", want one of "none", "l1", "group", '
-            '"bn-l1", "bn-l1+group", "l0", "targeted-dropout"; did you mean "bn-l1"?'
+            ':2: client.penalty: found "bnl1", want one of "none", "bn-l1", '
+            '"group", "l0", "l1", "targeted-dropout", or your own "file.py:function"; '
+            'did you mean "bn-l1"?'
         ),
     ),
     "a string for a number": (

@@ -1,171 +1,16 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.data.partition import (
-    KINDS,
     client_ids,
     partition,
     split_validation,
 )
 from fedprune.common.errors import ConfigError
 
-classes = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(np.array)
-values = st.lists(
-    st.floats(-1e6, 1e6, width=32, allow_nan=False), min_size=1, max_size=60
-).map(lambda drawn: np.array(drawn, np.float32))
 TARGETS = np.arange(1000) % 10
-
-
-@st.composite
-def calls(draw):
-    """Draw targets and arguments that fit them."""
-    kind = draw(st.sampled_from(KINDS))
-    targets = draw(classes if kind == "shards" else classes | values)
-    clients = draw(st.integers(1, len(targets)))
-    found = len(np.unique(targets))
-    fewest = -(-found // clients)
-    return targets, {
-        "kind": kind,
-        "clients": clients,
-        "seed": draw(st.integers(0, 99)),
-        "alpha": draw(st.sampled_from([1e-3, 0.1, 1.0, 1e3])),
-        "classes_per_client": draw(st.integers(fewest, found))
-        if fewest <= found
-        else 1,
-    }
-
-
-@given(calls())
-@settings(max_examples=200, deadline=None)
-def test_every_example_goes_to_exactly_one_client(call):
-    targets, arguments = call
-    parts = partition(targets, **arguments)
-    assert len(parts) == arguments["clients"]
-    dealt = np.concatenate(parts)
-    assert sorted(dealt.tolist()) == list(range(len(targets)))
-    for part in parts:
-        assert part.dtype == np.int64
-        assert (np.diff(part) > 0).all()
-
-
-@given(calls())
-@settings(max_examples=30, deadline=None)
-def test_equal_arguments_give_equal_parts(call):
-    targets, arguments = call
-    first, second = partition(targets, **arguments), partition(targets, **arguments)
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_another_seed_gives_other_parts(kind):
-    first = partition(TARGETS, kind=kind, clients=10, seed=0)
-    second = partition(TARGETS, kind=kind, clients=10, seed=1)
-    assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def test_the_parts_of_version_1_never_change():
-    parts = {
-        kind: partition(TARGETS[:12] % 3, kind=kind, clients=3, seed=0)
-        for kind in KINDS
-    }
-    assert {kind: [p.tolist() for p in v] for kind, v in parts.items()} == {
-        "iid": [[2, 3, 7, 10], [4, 6, 8, 9], [0, 1, 5, 11]],
-        "dirichlet": [[0, 1, 4, 6, 7, 10, 11], [2, 3, 5, 8, 9], []],
-        "shards": [[0, 2, 10], [1, 5, 8, 11], [3, 4, 6, 7, 9]],
-    }
-
-
-@given(st.integers(1, 50), st.integers(0, 9))
-def test_iid_parts_differ_by_at_most_one_example(clients, seed):
-    parts = partition(TARGETS[:50], kind="iid", clients=clients, seed=seed)
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1
-
-
-def skew(alpha, targets=TARGETS):
-    """Return the mean share of a client's commonest class over five seeds."""
-    shares = []
-    for seed in range(5):
-        parts = partition(targets, kind="dirichlet", clients=10, seed=seed, alpha=alpha)
-        shares += [np.bincount(targets[p]).max() / len(p) for p in parts if len(p)]
-    return float(np.mean(shares))
-
-
-def test_a_smaller_alpha_makes_clients_more_one_sided():
-    even, middle, uneven = skew(1000.0), skew(0.5), skew(0.05)
-    assert even < 0.16
-    assert even < middle < uneven
-    assert uneven > 0.6
-
-
-def test_dirichlet_shares_have_the_variance_of_a_dirichlet_distribution():
-    clients, alpha, count = 5, 0.7, 2000
-    shares = [
-        len(part) / count
-        for seed in range(200)
-        for part in partition(
-            np.zeros(count, int),
-            kind="dirichlet",
-            clients=clients,
-            seed=seed,
-            alpha=alpha,
-        )
-    ]
-    mean = 1 / clients
-    wanted = mean * (1 - mean) / (clients * alpha + 1)
-    assert float(np.mean(shares)) == pytest.approx(mean)
-    assert float(np.var(shares)) == pytest.approx(wanted, rel=0.15)
-
-
-def test_a_regression_is_dealt_by_the_rank_of_its_target_whatever_its_scale():
-    stream = np.random.default_rng(0)
-    targets = stream.normal(size=500).astype(np.float32)
-    arguments = {"kind": "dirichlet", "clients": 5, "seed": 0, "alpha": 0.1}
-    parts = partition(targets, **arguments)
-    stretched = partition(np.exp(targets)[:, None], **arguments)
-    assert all(np.array_equal(a, b) for a, b in zip(parts, stretched, strict=True))
-    spread = np.std([targets[part].mean() for part in parts if len(part)])
-    even = partition(targets, **{**arguments, "kind": "iid"})
-    assert spread > 3 * np.std([targets[part].mean() for part in even])
-
-
-@given(st.integers(1, 10), st.integers(1, 40), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_shards_hold_exactly_k_classes_and_every_class_has_equally_many_holders(
-    per_client, clients, seed
-):
-    if clients * per_client < 10:
-        with pytest.raises(ConfigError, match="cannot hold 10 classes"):
-            partition(
-                TARGETS,
-                kind="shards",
-                clients=clients,
-                seed=seed,
-                classes_per_client=per_client,
-            )
-        return
-    parts = partition(
-        TARGETS,
-        kind="shards",
-        clients=clients,
-        seed=seed,
-        classes_per_client=per_client,
-    )
-    held = [set(TARGETS[part].tolist()) for part in parts]
-    assert {len(kinds) for kinds in held} == {per_client}
-    holders = [sum(label in kinds for kinds in held) for label in range(10)]
-    assert max(holders) - min(holders) <= 1
-
-
-def test_shards_of_a_class_are_dealt_evenly_to_its_holders():
-    parts = partition(TARGETS, kind="shards", clients=20, seed=0, classes_per_client=3)
-    for label in range(10):
-        sizes = [int((TARGETS[part] == label).sum()) for part in parts]
-        sizes = [size for size in sizes if size]
-        assert max(sizes) - min(sizes) <= 1
-
 
 BAD = {
     "an unknown kind": ({"kind": "dirichlett"}, "did you mean 'dirichlet'"),
@@ -188,6 +33,44 @@ def test_arguments_that_do_not_fit_are_refused(changed, message):
     arguments = {"targets": TARGETS, "kind": "dirichlet", "clients": 10, "seed": 0}
     with pytest.raises(ConfigError, match=message):
         partition(**{**arguments, **changed})
+
+
+OWN = {
+    "nothing": ("None", "0 examples to 0 clients"),
+    "one array": ("np.arange(len(targets))", "0 examples to 0 clients"),
+    "shares": ("[rng.random(100) for _ in range(clients)]", "0 examples to 0 clients"),
+    "too few clients": ("[np.arange(len(targets))]", "1000 examples to 1 clients"),
+    "one example twice": (
+        "[np.arange(len(targets)) // 2 * 2] + [[] for _ in range(clients - 1)]",
+        "1000 examples to 10 clients; want each of 1000 at exactly one of 10",
+    ),
+    "one example left out": (
+        "np.array_split(np.arange(1, len(targets)), clients)",
+        "999 examples to 10 clients",
+    ),
+}
+
+
+@pytest.mark.parametrize(("result", "message"), OWN.values(), ids=OWN)
+def test_a_partition_of_ones_own_has_to_deal_each_example_once(
+    result, message, tmp_path
+):
+    path = tmp_path / "mine.py"
+    text = "import numpy as np\n\n\ndef deal(targets, clients, rng):\n"
+    path.write_text(f"{text}    return {result}\n")
+    with pytest.raises(ConfigError, match=f"mine.py:deal' gives {message}"):
+        partition(TARGETS, kind=f"{path}:deal", clients=10, seed=0)
+
+
+def test_a_partition_of_ones_own_gives_lists_in_any_order(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def deal(targets, clients):\n"
+        "    order = list(range(len(targets)))[::-1]\n"
+        "    return [order[first::clients] for first in range(clients)]\n"
+    )
+    parts = partition(TARGETS[:7], kind=f"{path}:deal", clients=3, seed=0)
+    assert [part.tolist() for part in parts] == [[0, 3, 6], [2, 5], [1, 4]]
 
 
 @given(

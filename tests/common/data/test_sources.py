@@ -69,6 +69,7 @@ def test_diabetes_is_a_standardised_regression():
         assert np.allclose(values.std(0), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"), [("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))]
 )
@@ -80,6 +81,7 @@ def test_the_real_test_part_has_ten_thousand_images_of_ten_classes(name, shape):
     check_source(name, str(real_data(name)))
 
 
+@pytest.mark.slow
 def test_real_digits_are_drawn_white_on_black_in_the_middle():
     images, labels = read_split(real_data("mnist") / "mnist", "test")
     ones = images[labels == 1, 0].mean(0)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.methods import names_on
 from helpers.pruning_archs import encoder
 from helpers.pruning_nets import (
     Block,
@@ -22,11 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.messages import GridWeights
+from fedprune.common.methods.kinds import IMPORTANCE
+from fedprune.common.methods.registry import Side
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.pruning.importance import (
-    CRITERIA,
     measure_points,
     weight_scores,
     zero_units,
@@ -279,7 +281,7 @@ def test_a_structure_with_forged_blocks_is_refused(structure, blocks, reason):
         Structure.from_json(data)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", names_on(IMPORTANCE, Side.SERVER))
 def test_every_criterion_of_weights_works_without_a_block(structure, criterion):
     keep = without(structure, LAST, keep=random_mask(structure, 2))
     weights = flat(apply_plan(network(), structure, keep))

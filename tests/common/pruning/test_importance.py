@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from helpers.methods import names_on
 from helpers.pruning_nets import NETS, build, flat, random_mask
-from torch import nn
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import IMPORTANCE
+from fedprune.common.methods.registry import Side
 from fedprune.common.pruning.importance import (
     measure_points,
     unit_sum,
@@ -15,67 +17,13 @@ from fedprune.common.pruning.importance import (
 )
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.structure.tracing.find import find_structure
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def tensors(model):
-    found = model.named_parameters()
-    return {name: item.detach().double().numpy() for name, item in found}
-
-
-def test_l1_and_l2_are_means_over_the_entries_of_a_row():
-    model, _, structure = build("lenet")
-    weights = tensors(model)
-    one = weight_scores(structure, structure.full(), flat(model), "l1", rng())
-    two = weight_scores(structure, structure.full(), flat(model), "l2", rng())
-    row = weights["conv2.weight"][3]
-    assert one[6 + 3] == pytest.approx(np.abs(row).mean(), rel=1e-6)
-    assert two[6 + 3] == pytest.approx(np.sqrt((row**2).mean()), rel=1e-6)
-
-
-def test_all_producers_of_a_unit_count_by_their_entries():
-    model, _, structure = build("resnet")
-    weights = tensors(model)
-    group = {group.name: group for group in structure.groups}["layer2.0.conv2"]
-    rows = [weights[name][5].reshape(-1) for name in group.producers]
-    wanted = np.sqrt((np.concatenate(rows) ** 2).mean())
-    found = weight_scores(structure, structure.full(), flat(model), "l2", rng())
-    assert found[group.units[5]] == pytest.approx(wanted, rel=1e-6)
-
-
-def test_a_wide_layer_does_not_win_by_its_width():
-    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 300), nn.Linear(300, 5))
-    model.append(nn.Linear(5, 2))
-    for item in model.parameters():
-        nn.init.constant_(item, 0.5)
-    structure = find_structure(model, torch.zeros(1, 4))
-    for criterion in ("l1", "l2"):
-        found = weight_scores(
-            structure, structure.full(), flat(model), criterion, rng()
-        )
-        np.testing.assert_allclose(found, 0.5, rtol=1e-6)
-
-
-def test_gamma_sums_the_norms_of_a_unit_and_falls_back_to_l2():
-    model, _, structure = build("depthwise")
-    weights = tensors(model)
-    full = structure.full()
-    found = weight_scores(structure, full, flat(model), "gamma", rng())
-    hidden = np.abs(weights["expand.1.weight"]) + np.abs(weights["depth.1.weight"])
-    np.testing.assert_allclose(found[8:], hidden, rtol=1e-6)
-    plain, _, lenet = build("lenet")
-    by_gamma, by_l2 = (
-        weight_scores(lenet, lenet.full(), flat(plain), criterion, rng())
-        for criterion in ("gamma", "l2")
-    )
-    np.testing.assert_array_equal(by_gamma, by_l2)
-
-
-@pytest.mark.parametrize("criterion", ["l1", "l2", "gamma", "random"])
+@pytest.mark.parametrize("criterion", names_on(IMPORTANCE, Side.SERVER))
 @pytest.mark.parametrize("name", NETS)
 def test_scores_of_a_cut_network_are_those_of_its_units(name, criterion):
     model, _, structure = build(name)
@@ -102,10 +50,36 @@ def test_random_scores_depend_on_the_generator_and_not_on_what_is_kept():
     assert not np.array_equal(dense, other)
 
 
-def test_an_unknown_criterion_is_refused():
+WRONG = {
+    "too few": ("weights.mean(abs)[1:]", r"returned float64\[.*want float64\[6\]"),
+    "words": ("['much'] * weights.channels", "want float64"),
+    "no numbers": ("weights.mean(abs) / 0.0", "not finite for 54 of 54 channels"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG)
+def test_what_an_own_criterion_must_not_return_is_refused(text, words, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import numpy as np\n\n\ndef f(weights):\n"
+        f"    with np.errstate(all='ignore'):\n        return {text}\n"
+    )
     model, _, structure = build("lenet")
-    with pytest.raises(ConfigError, match="'l3' is unknown"):
-        weight_scores(structure, structure.full(), flat(model), "l3", rng())
+    with pytest.raises(ConfigError, match=words):
+        weight_scores(structure, structure.full(), flat(model), f"{path}:f", rng())
+
+
+@pytest.mark.parametrize(
+    ("criterion", "words"),
+    [
+        ("tailor", r"importance is 'tailor'; want .*did you mean 'taylor'"),
+        ("taylor", "'taylor' is measured by clients"),
+    ],
+)
+def test_a_criterion_that_the_server_cannot_work_out_is_refused(criterion, words):
+    model, _, structure = build("lenet")
+    with pytest.raises(ConfigError, match=words):
+        weight_scores(structure, structure.full(), flat(model), criterion, rng())
 
 
 def test_weights_of_another_network_are_refused():

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fedprune.common.methods.schedule import density_at
 from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.cost import check_budget, is_met, shares, smallest_mask
-from fedprune.common.schedule import density_at
 from fedprune.common.structure.tracing.find import find_structure
 
 

@@ -5,10 +5,16 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers.methods import names_that_need
 from helpers.pruning_nets import NETS, build, flat
 
-from fedprune.common.sparsity.gates import GATED, ChannelGates, build_gates
-from fedprune.common.sparsity.penalty import PENALTIES, PenaltySpec, build_penalty
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import PENALTY
+from fedprune.common.sparsity.gates import ChannelGates, build_gates
+from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
+
+GATED = names_that_need(PENALTY, "uniform")
+PROXIMAL = names_that_need(PENALTY, "threshold")
 
 
 def gates_of(structure, name="l0", strength=0.5, targets=None, keep=None):
@@ -16,15 +22,34 @@ def gates_of(structure, name="l0", strength=0.5, targets=None, keep=None):
     return build_gates(structure, structure.full() if keep is None else keep, aim)
 
 
-def test_the_names_are_those_that_the_penalties_leave_to_gates():
-    assert set(GATED) < set(PENALTIES)
+def penalty_of(model, structure, name):
+    aim = PenaltySpec(name=name, strength=0.5)
+    return build_penalty(structure, structure.full(), flat(model), aim)
+
+
+def test_a_gate_makes_no_proximal_steps_and_a_proximal_penalty_no_gates():
     model, _, structure = build("resnet")
+    assert GATED
+    assert PROXIMAL
     for name in GATED:
-        aim = PenaltySpec(name=name, strength=0.5)
-        full = structure.full()
-        assert build_penalty(structure, full, flat(model), aim) is None
-    assert gates_of(structure, "bn-l1") is None
-    assert gates_of(structure, "l0", strength=0.0) is None
+        assert penalty_of(model, structure, name) is None
+        assert gates_of(structure, name) is not None
+        assert gates_of(structure, name, strength=0.0) is None
+    for name in PROXIMAL:
+        assert penalty_of(model, structure, name) is not None
+        assert gates_of(structure, name) is None
+
+
+def test_a_gate_beside_a_proximal_penalty_makes_both():
+    model, _, structure = build("resnet")
+    assert penalty_of(model, structure, "l0+group") is not None
+    assert gates_of(structure, "l0+group").trained
+
+
+def test_two_gates_at_once_are_refused():
+    _, _, structure = build("resnet")
+    with pytest.raises(ConfigError, match=r"'l0\+targeted-dropout'; want one gate"):
+        gates_of(structure, "l0+targeted-dropout")
 
 
 def test_a_gate_is_closed_and_open_at_the_ends_of_its_stretch():
@@ -99,13 +124,13 @@ def test_gates_that_cost_close_and_gates_that_matter_stay():
     assert (settled[gates.targets & ~useful] == 0.0).all()
 
 
-def test_a_unit_of_many_places_has_one_gate():
+def test_a_unit_measured_at_many_points_has_one_gate():
     _, _, structure = build("resnet")
     gates = gates_of(structure)
     assert isinstance(gates, ChannelGates)
-    names = [place.module for place in gates.places]
+    names = [point.module for point in gates.points]
     assert len(names) == len(set(names)) == 10  # every norm of the network
-    shared = {p.module: p.units.tolist() for p in gates.places}
+    shared = {p.module: p.units.tolist() for p in gates.points}
     assert shared["layer2.0.bn2"] == shared["layer2.1.bn2"]
 
 

@@ -5,14 +5,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from helpers.methods import names_that_need
 from helpers.pruning_nets import build, flat, random_mask
 from torch import nn
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.pruning.importance import zero_units
-from fedprune.common.sparsity.gates import GATED
+from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import (
-    PENALTIES,
     DualSteps,
     PenaltySpec,
     build_penalty,
@@ -20,6 +21,9 @@ from fedprune.common.sparsity.penalty import (
     views,
 )
 from fedprune.common.structure.tracing.find import find_structure
+
+PROXIMAL = names_that_need(PENALTY, "threshold")
+ON_CHANNELS = names_that_need(PENALTY, "channels", "scales")
 
 
 class OneNorm(nn.Module):
@@ -116,7 +120,7 @@ def test_only_targets_shrink_by_the_median_of_those_that_stay():
     assert beta == pytest.approx([1.0, 2.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize("name", ["bn-l1", "group", "bn-l1+group"])
+@pytest.mark.parametrize("name", [*ON_CHANNELS, "bn-l1+group"])
 @pytest.mark.parametrize("net", ["resnet", "depthwise", "signal", "groupnorm"])
 def test_a_unit_dies_in_all_tensors_of_its_norms_at_once(name, net):
     _, structure = example(net)
@@ -158,7 +162,7 @@ def test_units_shared_by_several_norms_die_in_all_of_them():
         assert after[norm][1] != 0.0
 
 
-@pytest.mark.parametrize("name", [name for name in PENALTIES[1:] if name not in GATED])
+@pytest.mark.parametrize("name", [*PROXIMAL, "bn-l1+group"])
 @pytest.mark.parametrize("net", ["resnet", "lenet", "groupnorm"])
 def test_tensors_that_are_not_named_do_not_change_a_bit(name, net):
     weights, structure = example(net)
@@ -179,7 +183,7 @@ def test_tensors_that_are_not_named_do_not_change_a_bit(name, net):
     assert bool(changed) == (name != "bn-l1" or net != "lenet")
 
 
-@pytest.mark.parametrize("name", ["group", "bn-l1", "bn-l1+group"])
+@pytest.mark.parametrize("name", [*ON_CHANNELS, "bn-l1+group"])
 def test_weights_in_front_of_a_norm_are_never_changed(name):
     weights, structure = example("resnet")
     aim = PenaltySpec(name=name, strength=0.5)
@@ -227,6 +231,29 @@ def test_a_penalty_that_changes_nothing_is_none(name, strength):
     weights, structure = example("resnet")
     aim = PenaltySpec(name=name, strength=strength)
     assert build_penalty(structure, structure.full(), weights, aim) is None
+
+
+def test_what_is_no_target_stays_whatever_a_function_makes_of_no_threshold(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def halve(channels, threshold):\n    return channels * 0.0 + 0.5\n\n\n"
+        "def naive(channels, threshold):\n    return 1 - threshold / channels\n"
+    )
+    targets = np.array([False, True, False, False])
+    ones = [1.0] * 4
+    for name in ("halve", "naive"):
+        gamma, beta = one_norm(ones, ones, f"{path}:{name}", targets=targets)
+        assert gamma == beta == [1.0, 0.5, 1.0, 1.0]
+
+
+def test_a_gate_of_ones_own_is_checked_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def gate(uniform):\n    return uniform + 1.0\n")
+    structure = structure_of(OneNorm)
+    aim = PenaltySpec(name=f"{path}:gate", strength=0.5)
+    gates = build_gates(structure, structure.full(), aim)
+    with pytest.raises(ConfigError, match=r"gate' returned 1.*want a factor 0\.\.1"):
+        gates.draw()
 
 
 def test_an_unknown_penalty_is_refused_by_name():

@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedprune.common.errors import ConfigError
+from fedprune.common.methods.kinds import CHOICE
+from fedprune.common.methods.registry import Method
 from fedprune.common.sparsity.sparsify import dense, sparsify
 
 # Few magnitudes, so that most vectors hold ties and zeros.
@@ -66,3 +69,21 @@ def test_the_input_is_not_changed():
 def test_an_empty_vector_sends_nothing():
     sent = sparsify(np.zeros(0, dtype=np.float32), 0.5)
     assert (sent.size, len(sent.indices), len(dense(sent))) == (0, 0, 0)
+
+
+WRONG = {
+    "numbers": lambda total: np.arange(len(total)),
+    "another length": lambda total: np.ones(len(total) + 1, dtype=bool),
+    "more than the share": lambda total: np.ones(len(total), dtype=bool),
+    "nothing at all": lambda total: None,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_choice_that_returns_something_else_is_refused_by_its_name(name):
+    total = np.float32([3, -2, 1, 0])
+    choice = Method(
+        kind=CHOICE, name=name, function=WRONG[name], needs=frozenset(["total"])
+    )
+    with pytest.raises(ConfigError, match=rf"'{name}' returned .*want bool\[4\]"):
+        sparsify(total, 0.5, choice)

@@ -45,6 +45,7 @@ def test_177_bytes_do_not_make_16_million_positions(runs):
     assert most < 1 << 20
 
 
+@pytest.mark.slow
 def test_a_structure_of_8000_blocks_is_read_in_seconds():
     rows = [(f"b{n:04d}", 2, [[2 * n, 2, 1]]) for n in range(8000)]
     data = text(16_000, rows, [name for name, _, _ in rows])
@@ -55,6 +56,7 @@ def test_a_structure_of_8000_blocks_is_read_in_seconds():
     assert time.process_time() - started < SECONDS
 
 
+@pytest.mark.slow
 def test_the_channels_of_many_groups_are_counted_in_seconds():
     many = 1 << 20
     rows = [(f"g{n:04d}", 1, [[n, 1, 1]]) for n in range(4000)]

@@ -300,13 +300,13 @@ def test_only_the_newest_broadcasts_stay_on_a_client(tmp_path):
 def test_a_broadcast_is_remembered_as_it_was_sent(tmp_path):
     federation = Federation(tmp_path)
     work, _ = federation.plans()
-    (sent,) = remember((), 1, work.sending)
+    (sent,) = remember((), 1, work.encoded)
     assert sent == SentBroadcast(
         round=1, keep=sent.keep, full=work.plan.broadcast.weights
     )
     # At hand, and decoded as after a resume.
     for one in (sent, replace(sent, grid=None)):
         grid = as_sent(one, federation.run_spec.structure)
-        assert grid.name == work.sending.grid.name
+        assert grid.name == work.encoded.grid.name
         assert codec.grid_values(grid, work.spec).tobytes() == work.weights.tobytes()
     assert np.array_equal(sent.keep, federation.state.keep)

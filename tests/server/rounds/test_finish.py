@@ -14,7 +14,7 @@ from helpers.tiny_federation import (
 )
 
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.errors import RoundError
+from fedprune.common.errors import ConfigError, RoundError
 from fedprune.common.messages import Phase, SparseDelta, Statistics, Validation
 from fedprune.common.pruning.importance import weight_scores, zero_units
 from fedprune.common.pruning.plan import check_plan, child_plan
@@ -220,6 +220,32 @@ def test_the_median_is_taken_over_the_senders_and_scaled_by_their_share():
     wanted[5] = 3.0 * 2 / 4  # two of four sent it
     wanted[9] = 3.0 * 1 / 4
     np.testing.assert_allclose(moved, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "result", ["None", "deltas", "deltas[0, 1:]", "deltas[0] + np.inf", "1.0"]
+)
+def test_a_rule_of_ones_own_has_to_give_a_finite_number_for_each_weight(
+    result, tmp_path
+):
+    path = tmp_path / "mine.py"
+    path.write_text(f"import numpy as np\n\n\ndef f(deltas):\n    return {result}\n")
+    server = Server(WARM, robust__aggregate=f"{path}:f", update__values="float32")
+    with pytest.raises(ConfigError, match=r"mine.py:f' returned .*finite numbers"):
+        server.finish(median_answers(server, [{0: 1.0}, {1: 2.0}]))
+
+
+def test_a_rule_of_ones_own_on_the_sum_is_asked_for_the_sum(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def f(total):\n    return 2 * total.mean_delta()\n")
+    moved = []
+    for rule in ("mean", f"{path}:f"):
+        changes = {"robust__aggregate": rule, "robust__max_norm": 0.0}
+        server = Server(WARM, update__values="float32", **changes)
+        assert not server.work.request.individual_updates
+        after, _ = server.finish(server.answers(server.noise(2)))
+        moved.append(after.weights - server.state.weights)
+    np.testing.assert_allclose(moved[1], 2 * moved[0], rtol=1e-5, atol=1e-7)
 
 
 def test_the_median_does_not_depend_on_the_order_of_the_answers():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics
 from fedprune.server.rounds.influence import (
-    Claim,
+    ReportedLoss,
     bounded,
     check_moments,
     clip_factor,
@@ -234,7 +234,7 @@ def test_impossible_moments_are_refused(mean, variance):
 
 
 def claim(loss, count=10):
-    return Claim(loss=loss, correct=0.5, count=count)
+    return ReportedLoss(loss=loss, correct=0.5, count=count)
 
 
 @pytest.mark.parametrize("lie", [1e300, -1e300])

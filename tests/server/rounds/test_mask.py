@@ -8,8 +8,10 @@ from helpers.tiny_federation import make_setting, make_task, start, tiny_structu
 
 from fedprune.common.config import MaskRule
 from fedprune.common.messages import Phase
+from fedprune.common.methods.kinds import MASK
+from fedprune.common.methods.registry import find
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.mask import holders, mask_steps, take_mask, under_mask
+from fedprune.server.rounds.mask import holders, mask_rounds, take_mask, under_mask
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.runs.control import control_config
@@ -18,7 +20,7 @@ FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
 UNSTRUCTURED = {
     "prune__mask__kind": "unstructured",
     "prune__mask__density": 0.25,
-    "prune__mask__steps": 1,
+    "prune__mask__end": 1,
 }
 
 
@@ -84,7 +86,7 @@ def test_without_final_rounds_the_closing_round_is_sent_masked():
 
 
 def test_a_mask_of_several_steps_thins_out_and_stays_nested():
-    run_spec, state = federation(prune__mask__steps=2)
+    run_spec, state = federation(prune__mask__end=2)
     first = taken(state, run_spec)
     second = taken(replace(first, cursor=replace(FINAL, index=2)), run_spec)
     assert second.mask.parent == first.mask.digest
@@ -94,14 +96,61 @@ def test_a_mask_of_several_steps_thins_out_and_stays_nested():
     assert taken(third, run_spec) is third
 
 
+def rounds_of(name, final, **rule):
+    """Return before which final rounds a kind of masks is chosen."""
+    return mask_rounds(MaskRule(kind=name, **rule), final, find(MASK, name))
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ({"begin": 3}, [3, 4, 5, 6, 7, 8]),
+        ({"begin": 3, "end": 3}, [3]),
+        ({"frequency": 4}, [1, 5]),
+        ({"begin": 2, "end": 9, "frequency": 3}, [2, 5, 8]),
+        ({"begin": 10}, [10]),  # later than two thirds: once
+        ({"begin": 12, "frequency": 9}, [12]),
+    ],
+)
+def test_masks_are_chosen_from_begin_to_end_at_their_frequency(rule, wanted):
+    assert rounds_of("unstructured", 12, **rule) == wanted
+    run_spec, state = federation(
+        rounds__final=12,
+        **{"prune__mask__end": 0}
+        | {f"prune__mask__{key}": value for key, value in rule.items()},
+    )
+    chosen = []
+    for index in range(1, 14):
+        cursor = replace(FINAL, index=index, closing=index == 13)
+        before, state = state, taken(replace(state, cursor=cursor), run_spec)
+        if state.mask is not before.mask:
+            chosen.append(index)
+    assert chosen == wanted
+    inside = matrices(run_spec.structure.spec(state.keep))
+    assert np.count_nonzero(state.mask.keep[inside]) == np.ceil(0.25 * inside.sum())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "power", "half"),
+    [("linear", 3.0, 0.625), ("polynomial", 1.0, 0.625), ("polynomial", 3.0, 0.34375)],
+)
+def test_the_density_of_a_mask_follows_its_own_schedule(schedule, power, half):
+    run_spec, state = federation(
+        prune__mask__end=2, prune__mask__schedule=schedule, prune__mask__power=power
+    )
+    mask = taken(state, run_spec).mask
+    inside = matrices(run_spec.structure.spec(state.keep))
+    assert np.count_nonzero(mask.keep[inside]) == np.ceil(half * inside.sum())
+
+
 @pytest.mark.parametrize(("final", "steps"), [(0, 1), (1, 1), (2, 1), (3, 2), (6, 4)])
 def test_a_mask_takes_two_thirds_of_the_final_rounds_unless_told_otherwise(
     final, steps
 ):
-    assert mask_steps(MaskRule(kind="unstructured"), final) == steps
-    assert mask_steps(MaskRule(kind="blocks", steps=5), final) == 5
-    assert mask_steps(MaskRule(kind="n:m"), final) == 1
-    run_spec, state = federation(rounds__final=final, prune__mask__steps=0)
+    assert rounds_of("unstructured", final) == list(range(1, steps + 1))
+    assert rounds_of("blocks", final, end=5) == [1, 2, 3, 4, 5]
+    assert rounds_of("n:m", final) == [1]
+    run_spec, state = federation(rounds__final=final, prune__mask__end=0)
     closing = replace(FINAL, index=final + 1, closing=True)
     cursors = [replace(FINAL, index=i + 1) for i in range(final)] + [closing]
     densities = []
@@ -116,7 +165,7 @@ def test_a_mask_takes_two_thirds_of_the_final_rounds_unless_told_otherwise(
 
 
 def test_n_of_m_is_one_step_and_has_its_form():
-    run_spec, state = federation(prune__mask__kind="n:m", prune__mask__steps=2)
+    run_spec, state = federation(prune__mask__kind="n:m", prune__mask__end=2)
     mask = taken(state, run_spec).mask
     spec, start_ = run_spec.structure.spec(state.keep), 0
     for tensor in spec.tensors:

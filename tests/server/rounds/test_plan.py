@@ -15,7 +15,7 @@ from helpers.tiny_federation import (
 from fedprune.common import codec
 from fedprune.common.config import Update
 from fedprune.common.messages import Phase, Statistics
-from fedprune.common.schedule import learning_rate
+from fedprune.common.methods.schedule import learning_rate
 from fedprune.common.spec import weights_digest
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cut import choose_next

@@ -149,18 +149,19 @@ WRITERS = {
     ".lock": hold_it,
     "events.jsonl": lambda folder: EventLog(folder.events),
     "checkpoints/main-journal.jsonl": journal,
-    f".plan.json.{os.getpid()}.tmp": lambda f: write_json_atomic(f.plan, {}),
+    ".plan.json.PID.tmp": lambda f: write_json_atomic(f.plan, {}),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_link_that_came_later_is_not_written_through(tmp_path, name):
     folder = RunFolder.create(tmp_path / "runs")
+    link = folder.path / name.replace("PID", str(os.getpid()))
     for target in (tmp_path / "mine", tmp_path / "absent"):
         if target.name == "mine":
             target.write_text("")
-        (folder.path / name).unlink(missing_ok=True)
-        (folder.path / name).symlink_to(target)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
         with pytest.raises(IntegrityError, match="is a link") as error:
             WRITERS[name](folder)
         assert len(str(error.value).splitlines()) == 1

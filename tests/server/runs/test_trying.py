@@ -36,6 +36,15 @@ class Helped(Tiny):
         return y
 
 
+class Widened(Tiny):
+    """A network whose training forward wants eight channels."""
+
+    def forward(self, x):
+        if self.training:
+            (self.conv(x) + torch.ones(8, 1, 1)).sum()
+        return super().forward(x)
+
+
 def tried(factory, **changes):
     task = make_task(factory, **changes)
     return try_network(task, task.build_model()).structure
@@ -51,10 +60,14 @@ def test_a_buffer_that_training_changes_is_refused(cuts):
         tried(Scaled, rounds__cuts=cuts)
 
 
-def test_a_head_of_training_alone_is_refused_where_something_is_cut():
+def test_a_head_of_training_alone_is_cut_with_the_rest():
+    assert ("aux.weight", 1) in tried(Helped).lookup
+
+
+def test_a_training_forward_of_another_width_is_refused_where_something_is_cut():
     with pytest.raises(StructureError, match=r"training forward of a cut .* fails"):
-        tried(Helped, task__ignore=["aux"])
-    assert tried(Helped, task__ignore=["aux"], rounds__cuts=0).units
+        tried(Widened)
+    assert tried(Widened, rounds__cuts=0).units
 
 
 def test_a_server_without_data_finds_the_same():
@@ -62,4 +75,4 @@ def test_a_server_without_data_finds_the_same():
     with pytest.raises(ConfigError, match="training changes 'scale'"):
         tried(Scaled, **shaped)
     with pytest.raises(StructureError, match=r"training forward of a cut .* fails"):
-        tried(Helped, task__ignore=["aux"], **shaped)
+        tried(Widened, **shaped)

@@ -21,6 +21,7 @@ def runs():
     return {kind: ended(kind, 3, TINY, None) for kind in ("int8", "float32")}
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_by_the_validation_parts_of_all_clients(runs):
     task = Task(load_config(None, [*TINY, "run.seed=3", "client.validation=0.1"]))
     parts = [len(task.client_data(name).validation) for name in task.clients]
@@ -31,12 +32,14 @@ def test_a_run_is_judged_by_the_validation_parts_of_all_clients(runs):
         assert 0.0 < one.loss < 3.0
 
 
+@pytest.mark.slow
 def test_the_first_codec_is_charged_for_every_answer_of_int8_levels(runs):
     assert 0.6 < runs["int8"].bytes_up / runs["int8"].first < 1.0
     assert runs["float32"].first == 0
     assert runs["float32"].bytes_up > runs["int8"].bytes_up
 
 
+@pytest.mark.slow
 def test_nothing_is_counted_when_a_run_has_ended(runs):
     with quantisers._coded() as sizes:
         again = ended("int8", 3, TINY, None)

@@ -201,7 +201,7 @@ def test_a_client_without_data_fails_by_name_and_the_round_goes_on(tmp_path):
     one.task.__dict__["parts"]["client-000"] = np.zeros(0, dtype=np.int64)
     answers = one.ask(tmp_path)
     assert answers.records[0].status is Status.FAILED
-    assert "holds no training example" in answers.records[0].reason
+    assert "has no training example" in answers.records[0].reason
     assert answers.total.num_clients == 3
 
 

@@ -51,7 +51,7 @@ def work_of(spec):
         request=ASKING,
         plan=None,
         side_info=SideInformation.of(spec, np.zeros(spec.size, np.float32)),
-        sending=None,
+        encoded=None,
         robust=Robust(),
         deadline_s=60.0,
         goal=3,

@@ -42,7 +42,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch):
     found = Watch(monkeypatch)
-    found.count(opened, "Opened", lambda **named: named["plan"].client_id)
+    found.count(opened, "OpenedPlan", lambda **named: named["plan"].client_id)
     found.count(store, "write_bytes_atomic", lambda path, *_, **__: path)
     found.count(update, "dequantise_delta", lambda delta, _: id(delta))
     found.count(codec, "dequantise_delta", lambda delta, _: id(delta))
@@ -77,7 +77,7 @@ def test_a_round_does_each_thing_once(tmp_path, watch, rule, max_norm):
     work = Federation(tmp_path, **robust).round()
     assert work.plan.keep_broadcast
     assert work.request.individual_updates == (rule == "median" or max_norm > 0)
-    assert watch.times("Opened") == [1] * 4
+    assert watch.times("OpenedPlan") == [1] * 4
     assert watch.times("decode_update") == [1] * 4
     # Four that clients have quantised, and four that the server has decoded.
     assert watch.times("dequantise_delta") == [1] * 8

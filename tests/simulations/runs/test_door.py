@@ -148,7 +148,7 @@ REFUSED = {
     ),
     "squared error of other widths": (
         Net, of(VALUES), MSE, CONFIG,
-        "gives [8, 3] for 8 examples; the targets hold 1 for each: want [8, 1]",
+        "gives [8, 3] for 8 examples; the targets have 1 for each: want [8, 1]",
     ),
     "another input shape": (
         Net, of(Y), {"task.input_shape": [1, 8, 8]}, DATA,

@@ -90,6 +90,7 @@ def move(place, folder):
     return place / "elsewhere"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happens", [forget, change, move])
 def test_a_stopped_run_goes_on_with_its_own_copy(place, happens):
     whole = run(place / "whole").summary
@@ -113,9 +114,9 @@ def test_a_run_that_is_submitted_takes_its_table_along(place):
 def test_a_table_that_cannot_be_read_leaves_no_folder(place):
     (place / "fast.json").write_text("{")
     config = load_config(None, SETTINGS | {"run.dir": "runs"})
-    with pytest.raises(ConfigError, match=r"'fast\.json' is no latency table"):
+    with pytest.raises(ConfigError, match=r"'fast\.json' is not a latency table"):
         new_folder(config, place / "state")
-    with pytest.raises(ConfigError, match=r"'fast\.json' is no latency table"):
+    with pytest.raises(ConfigError, match=r"'fast\.json' is not a latency table"):
         run(place / "runs")
     assert not [path for path in place.glob("runs/*") if path.is_dir()]
 

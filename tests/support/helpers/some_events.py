@@ -33,6 +33,7 @@ STARTED = RunStarted(
     flops_dense=5000,
     groups={"conv": 8, "fc": 4},
     graph="relu",
+    reach="FLOPs can go down to 0.1 %",
 )
 RESUMED = RunResumed(run_id="x", directory="runs/x")
 FINISHED = RunFinished(summary={"rounds": 2, "warnings": ["w"], "accuracy_final": 0.5})

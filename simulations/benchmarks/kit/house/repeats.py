@@ -53,7 +53,7 @@ def most_repeats() -> dict[str, int]:
 
             stack.enter_context(patch.object(owner, name, counted))
 
-        watch("plan opened", opened, "Opened", _key)
+        watch("plan opened", opened, "OpenedPlan", _key)
         watch("broadcast encoded", codec, "encode_full", lambda grid, _: grid.name)
         watch("broadcast stored", codec, "encode_stored", lambda _, grid: grid.name)
         watch("answer decoded", codec, "decode_update", lambda data, _: data)

@@ -267,7 +267,13 @@ SIZES = ["params", "flops", "density", "channel_density"]
 GOLDEN = {
     "run_started": [
         *("run_id", "directory", "config", "clients", "client_examples"),
-        *("params_dense", "flops_dense", "groups", "graph"),
+        *(
+            "params_dense",
+            "flops_dense",
+            "groups",
+            "graph",
+            "reach",
+        ),
     ],
     "resumed": ["run_id", "directory"],
     "run_finished": ["summary"],

@@ -26,7 +26,7 @@ from fedprune.server.runs.events import describe, human_bytes
 SHORT = "pruned round 3/9     cycle 1 sparsify  "
 LONG = "loss 1.2500  density 0.750  up 2.0 kB down 3.0 MB"
 LINES = {
-    "started": (STARTED, "run runs/x"),
+    "started": (STARTED, "run runs/x: FLOPs can go down to 0.1 %"),
     "resumed": (RESUMED, "resumed runs/x"),
     "finished": (FINISHED, ""),
     "failed": (FAILED, "1 of 3 clients"),

@@ -1,4 +1,4 @@
-"""The choice by energy for each bit: the rule, its ends, and what it saves."""
+"""Choices of entries: the rule of each, its ends, and what the rate saves."""
 
 from math import ceil, log2
 
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from fedprune.common import codec
 from fedprune.common.codec import Layout
-from fedprune.common.sparsity.sparsify import dense, sparsify, sparsify_by_rate
+from fedprune.common.methods.kinds import CHOICE
+from fedprune.common.methods.registry import find
+from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import ModelSpec, TensorSpec
 
 SPEC = ModelSpec(
@@ -22,7 +24,13 @@ SPEC = ModelSpec(
     moments=0,
     units=0,
 )
-SHAPE = Layout(SPEC)
+LAYOUT = Layout(SPEC)
+
+
+def by_rate(total, density, layout, bits):
+    """Return what is sent, by the energy of an entry for its bits."""
+    rate = find(CHOICE, "rate")
+    return sparsify(total, density, rate, layout=layout, value_bits=bits)
 
 
 def matrix(*shape):
@@ -84,18 +92,18 @@ def slow(total, density, spec, bits):
     bits=st.sampled_from([0.5, 1.0, 7.0]),
     zeros=st.floats(0.0, 1.0),
 )
-def test_the_choice_is_the_one_of_the_rule(seed, density, bits, zeros):
+def test_the_rate_chooses_as_its_rule_says(seed, density, bits, zeros):
     rng = np.random.default_rng(seed)
     total = rng.laplace(size=SPEC.size).astype(np.float32)
     total[rng.random(SPEC.size) < zeros] = 0
-    sent = sparsify_by_rate(total, density, SHAPE, bits)
+    sent = by_rate(total, density, LAYOUT, bits)
     assert sent.indices.tolist() == slow(total, density, SPEC, bits)
     assert sent.values.tobytes() == total[sent.indices].tobytes()
     assert sent.size == SPEC.size
 
 
 def test_of_equal_entries_the_first_are_sent():
-    found = sparsify_by_rate(np.ones(SPEC.size, np.float32), 0.1, SHAPE, 1.0)
+    found = by_rate(np.ones(SPEC.size, np.float32), 0.1, LAYOUT, 1.0)
     assert found.indices.tolist() == slow(np.ones(SPEC.size), 0.1, SPEC, 1.0)
     assert len(found.indices) == ceil(0.1 * SPEC.size)
 
@@ -107,28 +115,28 @@ def test_an_entry_that_stands_alone_waits_until_it_has_grown():
     lonely = 7 * 50 + 45
     for value, sent in ((1.2, False), (5.0, True)):
         total[lonely] = value
-        found = sparsify_by_rate(total, 40 / 400, Layout(spec), 1.0)
+        found = by_rate(total, 40 / 400, Layout(spec), 1.0)
         assert (lonely in found.indices) is sent
 
 
-def test_where_values_are_dear_the_largest_are_sent():
+def test_where_values_are_costly_the_largest_are_sent():
     total = np.random.default_rng(0).normal(size=SPEC.size).astype(np.float32)
-    found = sparsify_by_rate(total, 0.3, SHAPE, 1e9)
+    found = by_rate(total, 0.3, LAYOUT, 1e9)
     assert found.indices.tolist() == sparsify(total, 0.3).indices.tolist()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_the_choice_does_not_depend_on_the_scale(scale):
     total = np.random.default_rng(1).normal(size=SPEC.size).astype(np.float32)
-    wanted = sparsify_by_rate(total, 0.3, SHAPE, 1.0).indices
-    found = sparsify_by_rate(total * np.float32(scale), 0.3, SHAPE, 1.0)
+    wanted = by_rate(total, 0.3, LAYOUT, 1.0).indices
+    found = by_rate(total * np.float32(scale), 0.3, LAYOUT, 1.0)
     assert found.indices.tolist() == wanted.tolist()
 
 
 def test_nothing_is_lost_and_the_input_is_not_changed():
     total = np.random.default_rng(2).normal(size=SPEC.size).astype(np.float32)
     before = total.copy()
-    sent = dense(sparsify_by_rate(total, 0.2, SHAPE, 1.0))
+    sent = dense(by_rate(total, 0.2, LAYOUT, 1.0))
     left = total - sent
     assert not np.any((sent != 0) & (left != 0))
     np.testing.assert_array_equal(sent + left, total)
@@ -136,10 +144,10 @@ def test_nothing_is_lost_and_the_input_is_not_changed():
 
 
 def test_zeros_and_empty_networks_send_nothing():
-    nothing = sparsify_by_rate(np.zeros(SPEC.size, np.float32), 0.5, SHAPE, 1.0)
+    nothing = by_rate(np.zeros(SPEC.size, np.float32), 0.5, LAYOUT, 1.0)
     assert (nothing.size, len(nothing.indices)) == (SPEC.size, 0)
     empty = Layout(ModelSpec(tensors=(), moments=0, units=0))
-    assert sparsify_by_rate(np.zeros(0, np.float32), 0.5, empty, 1.0).size == 0
+    assert by_rate(np.zeros(0, np.float32), 0.5, empty, 1.0).size == 0
 
 
 def test_messages_are_shorter_than_their_loss_of_energy():
@@ -148,7 +156,7 @@ def test_messages_are_shorter_than_their_loss_of_energy():
     scales = np.outer(rng.gamma(2, size=200), rng.gamma(2, size=300))
     total = (rng.laplace(size=(200, 300)) * scales).astype(np.float32).reshape(-1)
     known = codec.SideInformation.of(spec, np.zeros(spec.size, np.float32))
-    by_rate = sparsify_by_rate(total, 0.05, known.layout, 1.0)
+    cheap = by_rate(total, 0.05, known.layout, 1.0)
     largest = sparsify(total, 0.05)
 
     def size(delta):
@@ -157,20 +165,20 @@ def test_messages_are_shorter_than_their_loss_of_energy():
     def energy(delta):
         return float((delta.values.astype(np.float64) ** 2).sum())
 
-    assert len(by_rate.indices) == len(largest.indices)
-    lost = 1 - energy(by_rate) / energy(largest)
-    saved = 1 - size(by_rate) / size(largest)
+    assert len(cheap.indices) == len(largest.indices)
+    lost = 1 - energy(cheap) / energy(largest)
+    saved = 1 - size(cheap) / size(largest)
     assert 0 < 2 * lost < saved
 
 
 def test_columns_are_those_of_the_second_dimension():
     wanted = [column for _, _, column in parts_of(SPEC)]
     names = list(dict.fromkeys(wanted))
-    found = SHAPE.columns_of(np.arange(SPEC.size))
+    found = LAYOUT.columns_of(np.arange(SPEC.size))
     assert found.tolist() == [names.index(column) for column in wanted]
     some = np.array([3, 8, 25, 30, 46])
-    assert SHAPE.columns_of(some).tolist() == found[some].tolist()
+    assert LAYOUT.columns_of(some).tolist() == found[some].tolist()
     mask = np.zeros(SPEC.size, bool)
     mask[some] = True
-    counts = np.bincount(found[some], minlength=len(SHAPE.column_lengths))
-    assert counts.tolist() == SHAPE.column_counts(mask).tolist()
+    counts = np.bincount(found[some], minlength=len(LAYOUT.column_lengths))
+    assert counts.tolist() == LAYOUT.column_counts(mask).tolist()

@@ -15,7 +15,7 @@ from helpers.tiny_federation import (
 )
 from torch import nn
 
-from fedprune.client.rounds.judge import sample_of, teacher_outputs
+from fedprune.client.rounds.evaluate import sample_of, teacher_outputs
 from fedprune.client.rounds.measure import FEWEST, MEASURED
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan

@@ -1,7 +1,7 @@
-"""What a client thinks of networks: scores of the broadcast, a teacher's outputs.
+"""Evaluation of networks on a client: importance, and the outputs of a teacher.
 
-Both are seen by this client alone, so both are worked out with its own batch-norm
-moments of the weights in question (``fedprune.client.rounds.measure.fit``).
+Only this client uses either, so both are computed with its own batch-norm moments of
+the network's weights (``fedprune.client.rounds.measure.fit``).
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.broadcasts import receive_broadcast
 from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.opened import Opened, store_teacher, stored_teacher
+from fedprune.client.rounds.opened import OpenedPlan, store_teacher, stored_teacher
 from fedprune.client.rounds.score import score
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import outputs_on
@@ -23,7 +23,7 @@ from fedprune.common.spec import Vector
 
 
 def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
-    """Return the examples that a client measures moments on, in all rounds the same.
+    """Return the examples that a client measures moments on, the same in all rounds.
 
     At most ``MEASURED``, even over the classes: data that lies in class order would
     otherwise give moments of a few classes.
@@ -32,10 +32,12 @@ def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
     return examples.take(balanced(examples.targets, MEASURED, rng))
 
 
-def judged(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | None]:
-    """Return the broadcast with the moments that this client measured on it, and these.
+def with_own_moments(
+    opened: OpenedPlan, cache: ModelCache
+) -> tuple[nn.Module, Statistics | None]:
+    """Return the broadcast network with this client's own moments, and these moments.
 
-    The next network of the bench may be the same object.
+    The next network of the model cache may be the same object.
     """
     plan = opened.plan
     sent = plan.broadcast
@@ -46,7 +48,7 @@ def judged(opened: Opened, cache: ModelCache) -> tuple[nn.Module, Statistics | N
 
 
 def teacher_outputs(
-    opened: Opened, cache: ModelCache, store: ClientStore, examples: Examples
+    opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
 ) -> Tensor | None:
     """Return the teacher's outputs on the client's examples, or None without one."""
     plan = opened.plan
@@ -63,34 +65,34 @@ def teacher_outputs(
 
 
 def _teacher_outputs(
-    opened: Opened, cache: ModelCache, store: ClientStore, examples: Examples
+    opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
 ) -> Tensor:
     """Build the teacher and return its outputs, float32[n, outputs]."""
     plan, structure = opened.plan, opened.structure
     broadcast = plan.teacher_broadcast or stored_teacher(plan.teacher, store)
     check_plan(structure, broadcast.plan)
-    taken = cache.taken(
+    decoded = cache.decoded(
         broadcast, lambda: receive_broadcast(broadcast, structure, store)
     )
-    codec.check_weights(taken.weights, plan.teacher)
+    codec.check_weights(decoded.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
-    model = cache.network(structure, keep, taken.weights, pooled)
+    model = cache.network(structure, keep, decoded.weights, pooled)
     fit(model, sample_of(plan, examples))
     return outputs_on(model, examples)
 
 
 def importance(
-    model: nn.Module, opened: Opened, cache: ModelCache, examples: Examples
+    model: nn.Module, opened: OpenedPlan, cache: ModelCache, examples: Examples
 ) -> Vector | None:
-    """Score the broadcast, or abstain.
+    """Return the importance of the broadcast's units, or None to abstain.
 
-    A client of one class abstains, and one with too few examples to know the
-    batch-norm moments of these weights.
+    A client of one class abstains, and so does one with too few examples to measure
+    the batch-norm moments of these weights.
 
     Args:
-        model: The broadcast, with the moments that it is judged with.
+        model: The broadcast network, with this client's own moments.
         opened: The plan.
-        cache: Gives the task.
+        cache: Has the task.
         examples: The client's training examples.
 
     Returns:
@@ -114,4 +116,7 @@ def importance(
         opened.structure,
         keep,
         plan.settings,
+        draws=generator(
+            plan.settings.seed, plan.round, plan.client_id, Use.RANDOM_SCORE
+        ),
     )

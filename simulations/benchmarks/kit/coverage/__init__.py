@@ -1,0 +1,1 @@
+"""Coverage of the structure engine: list of networks, and measurement of one."""

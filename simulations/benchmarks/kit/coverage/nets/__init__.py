@@ -1,0 +1,1 @@
+"""The fixed list of networks of the coverage benchmark."""
