@@ -86,12 +86,12 @@ def test_hostile_scores_are_rolled_back_and_the_budget_is_met_all_the_same(
     cuts = events(result.directory, NetworkCut)
     assert rollbacks
     assert result.summary["rollbacks"] == len(rollbacks)
-    steps = [cut["step"] for cut in cuts]
+    steps = [cut.step for cut in cuts]
     for back in rollbacks:
-        assert back["loss_after"] > back["loss_before"] + 0.05
+        assert back.loss_after > back.loss_before + 0.05
         undone = next(c for c in reversed(cuts) if c.round < back.round)
         again = next(c for c in cuts if c.round > back.round)
-        assert again["step"] == back["step"] == undone["step"] / 2
+        assert again.step == back.step == undone.step / 2
     assert min(steps) >= 0.25 * steps[0]
     assert result.summary["params_final"] <= 0.5 * result.summary["params_dense"]
     assert result.summary["cuts"] == len(cuts) - len(rollbacks)
