@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS)
 HELPERS := __init__ results house
 BENCHMARKS := $(filter-out $(HELPERS),$(basename $(notdir $(wildcard simulations/benchmarks/*.py))))
 
-# Flower and Ray call nobody; one thread per process, as in every run.
+# Flower and Ray call no server; one thread per process, as in every run.
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
@@ -22,7 +22,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults lint format type \
-	imports bench bench-nncodec docs
+	imports bench rival-nncodec docs
 .DEFAULT_GOAL := install
 
 help:  ## these lines
@@ -72,7 +72,7 @@ format: install  ## rewrite the code in ruff's format
 type: install  ## mypy
 	$(BIN)/mypy
 
-imports: install  ## who may import whom
+imports: install  ## which package may import which
 	$(BIN)/lint-imports
 
 bench: install  ## all benchmarks, and the page of their figures
@@ -86,7 +86,7 @@ bench: install  ## all benchmarks, and the page of their figures
 	$(BIN)/python -m fedprune.simulations.benchmarks.results
 
 # A rival with pins of its own (numpy < 2), built from source beside our environment.
-bench-nncodec:  ## install the rival codec that the codec benchmark compares with
+rival-nncodec:  ## install the rival codec that the codec benchmark compares with
 	$(PYTHON) -m venv build/nncodec
 	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
 	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3

@@ -299,7 +299,7 @@ def methods(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what a configuration can choose by name, and what your own may ask for."""
+    """List the methods that a configuration can name, and the inputs of your own."""
     from fedprune.simulations.inspection import methods as listing
 
     kinds = listing.kinds_of(kind)

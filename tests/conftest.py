@@ -1,4 +1,4 @@
-"""What every test relies on: one thread, no calls home, folders of its own."""
+"""Environment of every test: one thread, no calls home, folders of its own."""
 
 import os
 import shutil

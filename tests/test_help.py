@@ -1,4 +1,4 @@
-"""What ``--help`` prints: brackets as they are, arguments with their help."""
+"""Output of ``--help``: brackets as they are, arguments with their help."""
 
 import click
 import pytest

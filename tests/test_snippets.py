@@ -1,4 +1,4 @@
-"""Whatever README.md and docs/ show can be run, loaded or parsed as it stands."""
+"""All code that README.md and docs/ show can be run, loaded or parsed as it stands."""
 
 import re
 from pathlib import Path

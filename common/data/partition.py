@@ -1,4 +1,4 @@
-"""Who holds which examples: splits of one data set over clients, seeded."""
+"""Partition of a data set: seeded splits of its examples among clients."""
 
 import numpy as np
 

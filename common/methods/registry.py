@@ -160,6 +160,11 @@ def method(
     return register
 
 
+def unregister(kind: Kind, name: str) -> None:
+    """Forget a method, where a measurement or a notebook has added it for a while."""
+    _registered.get(kind.name, {}).pop(name, None)
+
+
 def methods(kind: Kind) -> dict[str, Method]:
     """Return the registered methods of a kind in alphabetic order, name -> method."""
     _discover(tuple(import_module(PACKAGE).__path__))

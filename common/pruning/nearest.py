@@ -1,4 +1,4 @@
-"""Limits of a network: how far it can be cut, what holds the rest, the step back."""
+"""Reach of a network: the limit of its cuts, the reasons for it, the step back."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import PruningGroup, Structure
 
 _ONE_EACH = "one unit in each group"
-_TOLD = 0.005  # share of the FLOPs below which a reason is not worth a word
+_LEAST_SHOWN = 0.005  # share of the FLOPs below which a reason is left out
 _MOST = 4  # reasons in a line
 
 
@@ -141,16 +141,17 @@ class Reach:
             f"{reason} {100 * share:.0f} %"
             + (f" ({self.modules[reason]} places)" if self.modules[reason] > 1 else "")
             for reason, share in self.held.items()
-            if share >= _TOLD
+            if share >= _LEAST_SHOWN
         ]
         held = f"; what holds the rest: {', '.join(parts[:_MOST])}" if parts else ""
         return f"FLOPs can go down to {100 * self.flops:.1f} %{held}"
 
 
 def reach_of(structure: Structure, whole: Mapping[tuple[str, int], str]) -> Reach:
-    """Return how far a network can be cut, and what holds the rest of its FLOPs.
+    """Return the limit of a network's cuts, and the reasons for the rest of its FLOPs.
 
-    A layer that stays is held by the reasons of its outputs and inputs, half each.
+    The FLOPs of a layer that stays count half for the reasons of its outputs, half for
+    those of its inputs.
 
     Args:
         structure: The original network.

@@ -1,4 +1,4 @@
-"""What a Prometheus server asks for: the run that was started last, in figures.
+"""Prometheus metrics of a server: the run that was started last, in figures.
 
 ``python -m fedprune.server.devices.metrics HOST:PORT STATE_FOLDER``; read from the
 run's events, so it costs the run nothing.  Needs ``fedprune[ops]``.
@@ -82,7 +82,7 @@ def figures(events: Sequence[Event]) -> Iterator[Metric]:
     yield _counter("rounds", "Rounds completed", len(rounds))
     yield _counter("cuts", "Cuts made, those rolled back included", cuts)
     family = CounterMetricFamily(
-        "fedprune_answers", "What became of the clients that were asked", labels=["of"]
+        "fedprune_answers", "Outcomes of the clients that were asked", labels=["of"]
     )
     for status in Status:
         family.add_metric([status.value], answers[status])

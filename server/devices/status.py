@@ -1,4 +1,4 @@
-"""What a server is doing, as ``fedprune status`` shows it."""
+"""Status of a server, as ``fedprune status`` shows it: its runs and clients."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What a server is doing.
+    """Runs and clients of a server.
 
     Attributes:
         address: Where it is reached from its own machine.
@@ -28,7 +28,7 @@ class Status:
 
 
 def survey(link: Link) -> Status:
-    """Ask a server what it is doing.
+    """Ask a server for its runs and clients.
 
     Raises:
         FedPruneError: If the server does not answer.
@@ -71,8 +71,9 @@ def _with_folder(run: Row, current: Row) -> Row:
     if not is_current:
         return run
     folder = RunFolder(Path(str(current["folder"])))
-    said = filter(None, map(describe, reversed(read_events(folder.events))))
-    return {**run, "folder": current["folder"], "last": next(said, "")}
+    texts = map(describe, reversed(read_events(folder.events)))
+    last = next((text for text in texts if text), "")
+    return {**run, "folder": current["folder"], "last": last}
 
 
 def _seconds(run: Row) -> str:

@@ -1,6 +1,6 @@
 """Bounds on the influence of one client: on its weight, delta, moments and losses.
 
-Honest clients stay within every bound (docs/notebook/trust-and-judging.md); the
+Honest clients stay within every bound (docs/notebook/trust-and-validation.md); the
 values of a valid but false message are clipped to what an honest client could report.
 The clipped part is lost: it is not in the client's residual.
 """

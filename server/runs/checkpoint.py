@@ -2,7 +2,7 @@
 
 One safetensors file a round, written beside and renamed, then one line in
 ``journal.jsonl`` with its SHA-256.  A file without its line was never written; a line
-whose file does not match is refused by name and the one before it is used.
+whose file does not match is refused, naming the file, and the one before it is used.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from fedprune.server.rounds.state import (
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
 _FORMAT = "fedprune-checkpoint/3"
 
-# Whatever a file may make its reader raise.
+# Every error that the bytes of a file can cause in its reader.
 _BROKEN = (
     *(SafetensorError, LookupError, ValueError, TypeError, AttributeError),
     *(OverflowError, RecursionError),
@@ -48,7 +48,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What was found when a run is resumed.
+    """The state that a run is resumed from, and the checkpoints refused.
 
     Attributes:
         state: The newest state that is whole, or None for a run without one.
@@ -63,7 +63,7 @@ class Checkpoints:
     """The checkpoints of one run in a folder.
 
     Args:
-        folder: Where they lie; made when needed.
+        folder: Their folder; made when needed.
         run: "main" or "control": part of the file names.
         identity: Digest of the configuration; a checkpoint of another one is refused.
     """
@@ -92,7 +92,7 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def restore(self) -> Restored:
-        """Return the newest whole state and what had to be passed over.
+        """Return the newest whole state, and why newer ones were refused.
 
         Raises:
             IntegrityError: If there are checkpoints and none can be used.
@@ -114,7 +114,7 @@ class Checkpoints:
         return self._folder / f"{self._run}-round-{round_:05d}.safetensors"
 
     def _lines(self) -> Iterator[object]:
-        """Yield what the journal's lines hold, newest first, each round once."""
+        """Yield the values of the journal's lines, newest first, each round once."""
         try:
             text = self._journal.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -125,7 +125,7 @@ class Checkpoints:
                 line = parse_json(row)
             except ValueError:
                 continue  # A torn last line: its checkpoint was never acknowledged.
-            # By its text: what stands for a round may be anything.
+            # By its text: the value of a damaged line may be of any type.
             name = str(line.get("round")) if isinstance(line, dict) else row
             if name not in seen:
                 seen.add(name)
@@ -205,7 +205,8 @@ def state_from_bytes(data: bytes, identity: str, name: str) -> ServerState:
         size = int.from_bytes(data[:8], "little")
         metadata = parse_json(data[8 : 8 + size]).get("__metadata__", {})
         if metadata.get("format") != _FORMAT:
-            msg = f"{name} is no checkpoint of this version ({metadata.get('format')})"
+            found = metadata.get("format")
+            msg = f"{name} is not a checkpoint of this version ({found})"
             raise IntegrityError(msg)
         if metadata.get("config") != identity:
             msg = f"{name} belongs to another configuration; resume with that one"
@@ -260,7 +261,7 @@ def _sent_in(rounds: list[int], arrays: Arrays) -> tuple[SentBroadcast, ...]:
 
 
 def _mask_out(state: ServerState, arrays: Arrays) -> dict[str, Any]:
-    """Return nothing without a mask: such files are as they always were."""
+    """Return nothing without a mask: the file then has no entry for one."""
     mask = state.mask
     if mask is None:
         return {}

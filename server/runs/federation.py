@@ -16,7 +16,7 @@ from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.loop import Check, Evaluate, RunContext, drive, sendable
 
 
-def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by name
+def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyword
     *,
     name: RunName,
     config: Config,
@@ -36,18 +36,18 @@ def run_federation(  # noqa: PLR0913 - a federation's whole surroundings, by nam
 
     Args:
         name: "main" or "control": names checkpoints and events.
-        config: How it runs.
+        config: Its configuration.
         clients: Ids of all clients.
         structure: The original network.
         weights: Its first weights, float32[n]; used when there is no checkpoint.
-        folder: Where checkpoints go.
-        engine: Delivers questions.
-        log: Where events go; those after the checkpoint are dropped first.
+        folder: Folder of the checkpoints.
+        engine: Delivers round requests.
+        log: Event log; events after the checkpoint are dropped first.
         evaluate: Scores networks for the report, or None.
-        latency: What a latency in the budget is measured by, or None.
-        check: Tries what each cut keeps before it becomes the state, or None.
+        latency: Latency table of the budget, or None.
+        check: Tries the keep mask of each cut before it becomes the state, or None.
         enrolled: Client id -> examples that it enrolled with.
-        token: Tells this run from others of the same configuration; needed where
+        token: Distinguishes runs of the same configuration; needed where
             clients keep the state of several runs in one place.  Lengths of messages
             are those of a simulation when it has 16 characters.
 

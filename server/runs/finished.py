@@ -1,4 +1,4 @@
-"""Whether a run has ended: it stays as it is then, whoever asks for it to go on."""
+"""Figures of a run that has ended; such a run is never continued."""
 
 from fedprune.server.runs.events import RunFinished, read_events
 from fedprune.server.runs.folder import RunFolder, read_json_object
@@ -10,7 +10,7 @@ def finished_summary(folder: RunFolder) -> dict[str, object] | None:
     Raises:
         IntegrityError: If its events or its figures cannot be read.
     """
-    # Read first: the events of another version are refused before anything is tried.
+    # Read first: the events of another version are refused before anything else.
     events = read_events(folder.events)
     ended = any(isinstance(event, RunFinished) for event in events)
     if not ended or not folder.summary.is_file():

@@ -1,4 +1,4 @@
-"""The folder that a run leaves: where each file lies, who may write, how.
+"""The folder of a run: its files, its manifest, and the lock of its writer.
 
 ::
 
@@ -10,7 +10,7 @@
         checkpoints/    safetensors + journal
         clients/        residuals and caches of simulated clients
         structure.json  plan.json
-        latency.json    the latency table that it goes by, if any
+        latency.json    its latency table, if any
         model/          control, before_cut, final (safetensors; onnx on demand)
         summary.json    report.html
 """
@@ -59,21 +59,21 @@ class RunFolder:
         """Make a new folder ``<time>-<name>-<id>`` under ``base``.
 
         Args:
-            base: Where runs lie; made when absent.
+            base: Folder of the run folders; made when absent.
             name: A word for the user; other characters than letters, digits, ``.``
                 and ``_`` become ``-``; empty leaves it out.
-            manifest: What is known of the run at its start; ``format``, ``run_id``
-                and ``started`` are added.
-            config: What ``config.toml`` says.
+            manifest: Manifest of the run at its start; ``format``, ``run_id`` and
+                ``started`` are added.
+            config: Content of ``config.toml``.
             latency: The table of its latency budget, or None; kept in the folder.
-            structure: JSON of the original network's structure, where it is known.
+            structure: JSON of the original network's structure, where known.
 
         Raises:
             ConfigError: If the folder cannot be made.
         """
         now = datetime.now(UTC)
         word = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
-        # The id keeps two runs of the same second apart; it is no part of the
+        # The id distinguishes two runs of the same second; it is no part of the
         # reproducible state.
         parts = [now.strftime("%Y-%m-%dT%H-%M-%S"), word, secrets.token_hex(2)]
         run_id = "-".join(part for part in parts if part)
@@ -102,7 +102,7 @@ class RunFolder:
         Raises:
             ConfigError: If there is none.
             IntegrityError: If its manifest is broken or of another format, or
-                something in it is no plain file or folder.
+                something in it is not a plain file or folder.
         """
         folder = cls(path)
         if not path.is_dir():
@@ -110,7 +110,7 @@ class RunFolder:
             raise ConfigError(msg)
         _refuse_links(path)
         if not folder.manifest.is_file():
-            msg = f"{path} is not a run folder: it holds no manifest.json"
+            msg = f"{path} is not a run folder: it has no manifest.json"
             raise ConfigError(msg)
         found = folder.read_manifest().get("format")
         if found != RUN_FORMAT:
@@ -122,8 +122,8 @@ class RunFolder:
     def own(self, config: Config) -> Config:
         """Return the configuration with the folder's own latency table, if it has one.
 
-        The run goes by that, wherever the folder lies and whatever became of the file
-        that the table was copied from.
+        The run uses that copy, wherever the folder is and even if the original file
+        changed.
         """
         if not self.latency.is_file():
             return config
@@ -138,7 +138,7 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        """What the run was made of."""
+        """The manifest: format, run id, versions, command, seeds, data fingerprint."""
         return self.path / "manifest.json"
 
     @property
@@ -193,12 +193,12 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The report for people."""
+        """The report, human-readable."""
         return self.path / "report.html"
 
     @property
     def lock_file(self) -> Path:
-        """The file that a writer holds; never removed, or two could hold it."""
+        """The lock file of the writer; never removed, or two could lock it."""
         return self.path / ".lock"
 
     def read_manifest(self) -> dict[str, object]:
@@ -212,12 +212,12 @@ class RunFolder:
     def check_noted(
         self, noted: Container[str], keys: Iterable[str], where: Path
     ) -> None:
-        """Refuse a started run that lacks what a resume has to be compared with.
+        """Refuse a started run without the entries that a resume is compared with.
 
         Args:
-            noted: Names of what was noted when it started.
-            keys: What has to stand there.
-            where: The file that it stands in.
+            noted: Names of the entries written when it started.
+            keys: Names of the entries that are needed.
+            where: The file of the entries.
 
         Raises:
             IntegrityError: If a key or the structure is missing.
@@ -225,25 +225,25 @@ class RunFolder:
         gone = [f"'{key}' in {where.name}" for key in keys if key not in noted]
         gone += [] if self.structure.is_file() else [self.structure.name]
         if gone:
-            msg = f"{self.path} cannot go on: it lacks {', '.join(gone)}, so nobody can"
-            msg += " tell whether it is still the same run; put back what was there, or"
+            msg = f"{self.path} cannot continue: it lacks {', '.join(gone)}, so it"
+            msg += " cannot be compared with the run that started; restore the file, or"
             msg += " start a new run"
             raise IntegrityError(msg)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder alone: one server writes, or none.
+        """Lock the folder while the block runs: it has one writer at most.
 
         The lock ends with the process, however it ends.
 
         Raises:
-            ConfigError: If another process holds it; its pid is named.
+            ConfigError: If another process has locked it; its pid is named.
         """
         with hold(self.lock_file, advice="wait for it, stop it, or start another run"):
             yield
 
     def holder(self) -> int | None:
-        """Return the pid of the process that writes here, None when nobody does."""
+        """Return the pid of the process that has locked it, None without one."""
         return holder(self.lock_file)
 
 
@@ -251,7 +251,7 @@ def read_json_object(path: Path) -> dict[str, object]:
     """Return the JSON object in ``path``.
 
     Raises:
-        IntegrityError: If it cannot be read or is something else.
+        IntegrityError: If it cannot be read or is another JSON value.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -261,13 +261,13 @@ def read_json_object(path: Path) -> dict[str, object]:
 
 
 def _refuse_links(path: Path) -> None:
-    """Refuse a folder that leads elsewhere: what goes on with a run writes into it.
+    """Refuse a folder with links: a resumed run writes into its files.
 
     Raises:
-        IntegrityError: If a link, a pipe or a device lies in it.
+        IntegrityError: If it has a link, a pipe or a device.
     """
     for item in path.rglob("*"):
         if item.is_symlink() or not (item.is_file() or item.is_dir()):
-            msg = f"{item} is a link or no plain file; a run folder holds files and"
+            msg = f"{item} is a link or not a plain file; a run folder has files and"
             msg += " folders of its own: remove it, or copy what it points at"
             raise IntegrityError(msg)

@@ -1,4 +1,4 @@
-"""The rounds of a run, one after another, until the cursor says that none is left."""
+"""The loop over the rounds of a run, until its cycle has no round left."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -38,24 +38,24 @@ from fedprune.server.runs.events import (
 
 Evaluate = Callable[[Snapshot], float]
 Check = Callable[[Mask], None]
-_ATTEMPTS = 3  # cohorts that one round is tried with
-_NAMED = 3  # clients that a warning names; its event holds all
+_ATTEMPTS = 3  # attempts of one round, each with another cohort
+_NAMED = 3  # clients that a warning names; its event has all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What the loop works with beside the state.
+    """Environment of the loop beside the state.
 
     Attributes:
         name: "main" or "control".
         run_spec: Configuration, structure, clients.
-        engine: Delivers questions.
-        log: Where events go.
-        checkpoints: Where states go.
-        evaluate: Scores a network on test data for the report, or None; nothing is
-            ever decided by it.
-        check: Tries the network that a cut leaves, given what it keeps, and raises
-            StructureError when it is another function; or None.
+        engine: Delivers round requests.
+        log: Event log.
+        checkpoints: Its checkpoints.
+        evaluate: Scores a network on test data for the report, or None; no decision
+            depends on it.
+        check: Tries the network after a cut, given its keep mask, and raises
+            StructureError when it computes another function; or None.
     """
 
     name: RunName
@@ -67,7 +67,7 @@ class RunContext:
     check: Check | None = None
 
     def warn(self, round_: int, text: str, clients: Sequence[str] = ()) -> None:
-        """Log what whoever reads the figures should know of a round."""
+        """Log a warning about the figures of a round."""
         self.log.write(
             WarningGiven(run=self.name, round=round_, text=text, clients=tuple(clients))
         )
@@ -75,7 +75,7 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sizes:
-    """How large a network is.
+    """Sizes of a network.
 
     Attributes:
         params: Its parameters.
@@ -92,14 +92,14 @@ class _Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Played:
-    """One round that went well: the states around it and what happened in it.
+    """One successful round: its states, its request, its answers, its report.
 
     Attributes:
-        before: The state before it, and before attempts of it that failed.
+        before: The state before it, and before its failed attempts.
         after: The state after it.
         work: The round.
-        answers: What came back.
-        report: What it did.
+        answers: Its answers.
+        report: Its decisions.
     """
 
     before: ServerState
@@ -109,7 +109,7 @@ class _Played:
     report: RoundReport
 
     def counted(self, name: str) -> int:
-        """Return by how much a count of ``Totals`` has grown."""
+        """Return the growth of a count of ``Totals``."""
         before, after = self.before.totals, self.after.totals
         return int(getattr(after, name)) - int(getattr(before, name))
 
@@ -118,7 +118,7 @@ def drive(state: ServerState, context: RunContext) -> ServerState:
     """Run all rounds that are left and return the last state.
 
     Raises:
-        RoundError: If a round fails with every cohort it is tried with.
+        RoundError: If every attempt of a round fails.
         StructureError: If a cut is not exact; the state before it is the last one
             that was written.
     """
@@ -134,7 +134,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
         started = time.monotonic()
         work = plan_round(state, context.run_spec, attempt)
         answers = collect(work, context.engine)
-        # First: whatever ends the run now, its events say what clients did.
+        # First: the events of the clients are logged even if the run ends here.
         _log_clients(context, work, answers)
         try:
             after, report = finish_round(state, work, answers, context.run_spec)
@@ -155,7 +155,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
 
 
 def _check_cut(context: RunContext, played: _Played) -> None:
-    """Try what a cut keeps before anything of it is written."""
+    """Try the keep mask of a cut before anything of it is written."""
     old, new = played.before.keep, played.after.keep
     cut = played.report.choice is not None and not np.array_equal(old, new)
     if cut and context.check is not None:
@@ -163,11 +163,11 @@ def _check_cut(context: RunContext, played: _Played) -> None:
 
 
 def collect(work: RoundWork, engine: Engine) -> Answers:
-    """Ask everybody and add the parts as they come.
+    """Ask every client and merge the partial aggregates as they arrive.
 
     Raises:
-        RoundError: If the engine lost a client or answered for one twice: sums that
-            miss or repeat somebody must not be used.
+        RoundError: If the engine lost a client or answered for one twice: such sums
+            must not be used.
     """
     total = Accumulator(work.spec.size, work.request.limits)
     records: list[ClientRecord] = []
@@ -217,7 +217,7 @@ def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None
 
 
 def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
-    """Name the clients that go on without what they owed."""
+    """Warn about the clients that continue without their residuals."""
     lost = [r.client_id for r in answers.records if r.residual_lost]
     if lost:
         text = (
@@ -261,19 +261,19 @@ def _log_steps(context: RunContext, played: _Played) -> None:
 
 
 def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
-    """Say that a criterion of the clients was replaced, because nobody scored."""
+    """Warn that no client scored, so another criterion replaces the clients'."""
     config = context.run_spec.config
     criterion = config.prune.importance
     if asks_clients(config) and not choice.votes:
         text = (
             f"round {round_}: no client scored (too few examples, or one class), "
-            f"so the cut goes by the L2 norm of the weights and not by '{criterion}'"
+            f"so the cut uses the L2 norm of the weights and not '{criterion}'"
         )
         context.warn(round_, text)
 
 
 def _warn_coarse(context: RunContext, after: ServerState) -> None:
-    """Say which setting leaves much of the budget unused, once cutting is over."""
+    """Warn, after the last cut, of a setting that leaves much of the budget unused."""
     run_spec = context.run_spec
     if after.cursor.progress >= 1.0:
         text = coarse(run_spec.structure, run_spec.config, run_spec.latency, after.keep)
@@ -343,8 +343,8 @@ def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
     before, work = played.before, played.work
     answers, report = played.answers, played.report
     config = context.run_spec.config
-    # The first broadcast after a cut is what "accuracy after the cut" is about: its
-    # moments are known only now.
+    # "Accuracy after the cut" is that of the first broadcast after it: its moments are
+    # known only now.
     cut = before.previous is not None and before.previous.round == before.round
     due = cut or work.plan.round % config.run.evaluate_every == 0
     sizes = _sizes(context, before)

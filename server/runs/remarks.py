@@ -1,4 +1,4 @@
-"""What whoever reads the figures of a run should know beside them."""
+"""Remarks on the figures of a run: its warnings, and clients rarely accepted."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ def log_start(
     *,
     examples: Mapping[str, int] | None = None,
 ) -> None:
-    """Log that a run starts, with what is possible in it and seldom meant, or goes on.
+    """Log that a run starts, with a warning for each unusual setting, or is resumed.
 
     Args:
         log: Its log.

@@ -1,4 +1,4 @@
-"""The structure that a run is about: what its configuration lets go of a network."""
+"""Trial of a network before a run: its structure, a cut, its budget."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,15 +42,15 @@ _NAMED = 3  # reasons in a message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A network that was tried: what a run may start with.
+    """A network that was tried, so that a run can start with it.
 
     Attributes:
-        structure: What can be cut of it.
-        graph: Name of what it computes, but for its weights.
-        remarks: One line for each thing that is possible and seldom meant.
-        reach: How far it can be cut and what holds the rest, one line; "" where nothing
-            is to be cut.
-        latency: What a latency in the budget is measured by, or None.
+        structure: Its structure.
+        graph: Digest of its computation, without its weights.
+        remarks: One line for each allowed but unusual property.
+        reach: Its smallest possible size and the reasons for it, one line; "" where
+            nothing is to be cut.
+        latency: Latency table of the budget, or None.
     """
 
     structure: Structure
@@ -61,11 +61,11 @@ class Tried:
 
 
 def structure_of(task: Task, model: nn.Module) -> Structure:
-    """Return the structure of a task's dense network, with blocks where some may go.
+    """Return the structure of a dense network, and blocks if a cut may drop them.
 
     Raises:
         StructureError: If its channels cannot be followed.
-        ConfigError: If blocks may go and the network has none.
+        ConfigError: If blocks may be dropped and the network has none.
     """
     return _found(task, model).structure
 
@@ -76,15 +76,14 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     Args:
         task: The task.
         model: Its dense network; left as it was.
-        data: Whether the task's examples are here; a server may only know their shape.
+        data: Whether the task has its examples; a server may only know their shape.
 
     Raises:
-        ConfigError: If the network does not fit the task, training changes what no
-            client sends, nothing can be cut, or the budget cannot be met.
-        DataError: If the data do not fit what the configuration says of them.
+        ConfigError: If the network does not fit the task, training changes tensors that
+            clients do not send, nothing can be cut, or the budget cannot be met.
+        DataError: If the data do not fit the configuration.
         StructureError: If its channels cannot be followed, clients could not read the
-            structure, or a cut network does not compute or learn what the dense one
-            does.
+            structure, or a cut network computes or learns another function.
     """
     load_methods(task.config)
     _check_new(task, model)
@@ -112,10 +111,10 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
 
 
 def _check_new(task: Task, model: nn.Module) -> None:
-    """Refuse code that returns one network again and again: clients would share it."""
+    """Refuse code that returns the same network each time: clients would share it."""
     known = {id(weight) for weight in model.parameters()}
     if any(id(weight) in known for weight in task.build_model().parameters()):
-        msg = "what makes the network returned the same weights twice; want a new"
+        msg = "the network's function returned the same weights twice; want a new"
         msg += " network every time, for example: lambda: Net()"
         raise ConfigError(msg)
 
@@ -139,7 +138,7 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
     """Refuse a network that is not the one that a run of devices started with.
 
     Raises:
-        IntegrityError: If its graph or its structure is another, or not there any more.
+        IntegrityError: If its graph or its structure is missing or differs.
     """
     started = next(of_kind(read_events(folder.events), RunStarted), None)
     if started is None and not any(folder.checkpoints.glob("*.safetensors")):
@@ -148,15 +147,15 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
     folder.check_noted((name,) if started else (), (name,), folder.events)
     same = started is not None and started.graph == tried.graph
     if not same or folder.structure.read_bytes() != tried.structure.to_json():
-        msg = f"{folder.path} cannot go on: the network (its operations, settings or"
+        msg = f"{folder.path} cannot continue: the network (its operations, settings or"
         msg += " shapes) changed since it started; put it back, or start a new run"
         raise IntegrityError(msg)
 
 
 def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
-    """Return what tries the mask of a cut before it becomes the state of a run.
+    """Return the trial of a keep mask, called before it becomes the state of a run.
 
-    It raises StructureError with the groups that it is about, and changes nothing.
+    It raises StructureError naming the groups that fail, and changes nothing.
     """
 
     def check(keep: Mask) -> None:
@@ -194,7 +193,7 @@ def _check_cuts(
     """Refuse a network that cannot be cut, or not as far as its budget wants."""
     structure = found.structure
     if structure.units == 0:
-        msg = f"nothing of the network can be cut: {_held(model, found.notes)}"
+        msg = f"nothing of the network can be cut: {_obstacles(model, found.notes)}"
         msg += "; want another network, or rounds.cuts = 0"
         raise ConfigError(msg)
     _check_budget(task.config, found, latency)
@@ -221,8 +220,8 @@ def _check_budget(
         raise ConfigError(msg) from error
 
 
-def _held(model: nn.Module, notes: tuple[str, ...]) -> str:
-    """Return what keeps a network whole: notes, or the modules that hold weights."""
+def _obstacles(model: nn.Module, notes: tuple[str, ...]) -> str:
+    """Return why nothing can be cut: notes, or the modules that have weights."""
     if notes:
         return _listed(notes)
     holders = tuple(

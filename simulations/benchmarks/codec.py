@@ -2,7 +2,7 @@
 
 ``FEDPRUNE_DATA=FOLDER python -m fedprune.simulations.benchmarks.codec``
 
-NNCodec is a rival where ``make bench-nncodec`` has built its environment.
+NNCodec is a rival where ``make rival-nncodec`` has built its environment.
 Reference updates are trained anew (``kit/codec/sets.py``); real ones come from a short
 run of ``mnist-lenet5`` (``kit/codec/captures.py``).  The order-0 bound charges
 positions at the density of each tensor and levels at the entropy of their histogram,

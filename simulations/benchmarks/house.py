@@ -6,6 +6,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.house.event_keys import event_keys_figure
 from fedprune.simulations.benchmarks.kit.house.imports import Imports, read_imports
+from fedprune.simulations.benchmarks.kit.house.new_method import edits_figure
 from fedprune.simulations.benchmarks.kit.house.repeats import most_repeats
 from fedprune.simulations.benchmarks.kit.house.waiting import Waited, wait_for
 from fedprune.simulations.benchmarks.kit.house.walk import Walk, walk_of_an_encode
@@ -42,7 +44,7 @@ print("rounds", fedprune.simulate(config=settings).summary["rounds"])
 
 
 def measure(*, tests: bool = False) -> list[Figure]:
-    """Count what stands in the checkout, follow one encode, build and run a wheel.
+    """Count the files of the checkout, follow one encode, build and run a wheel.
 
     Args:
         tests: Whether the fast tests and ``make check`` are run as well.
@@ -56,6 +58,8 @@ def measure(*, tests: bool = False) -> list[Figure]:
         *_imports(read_imports(_ROOT, _PACKAGES)),
         _lines(found),
         event_keys_figure(found),
+        edits_figure(found),
+        _banned_words(),
         _repeats(most_repeats()),
         *_walk(walk_of_an_encode()),
         _wheel(),
@@ -116,6 +120,25 @@ def _lines(files: list[Path]) -> Figure:
     )
 
 
+def _banned_words() -> Figure:
+    """Count what the glossary's test finds in code and pages."""
+    test = "tests/test_glossary.py"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = set(re.findall(r"^E +(\S+:\d+: .+)$", done.stdout, re.MULTILINE))
+    return Figure(
+        name="glossary: banned words in code and pages",
+        value=len(found) or done.returncode,
+        goal="== 0",
+        detail=f"as {test} finds them, with docstrings that ask a question",
+    )
+
+
 def _repeats(found: dict[str, int]) -> Figure:
     return Figure(
         name="kinds of work that a round does twice to one object",
@@ -172,7 +195,7 @@ def _wheel() -> Figure:
 
 
 def _waiting() -> list[Figure]:
-    """Run what a developer waits for; mypy's cache is as the last run left it."""
+    """Run the targets that a developer waits for; mypy's cache is as the last run left it."""
     fast, check = (wait_for(_ROOT, target) for target in ("test-fast", "check"))
     return [
         Figure(
@@ -181,7 +204,7 @@ def _waiting() -> list[Figure]:
             unit="s",
             reference=f"355 s in one process at {_SERIAL}",
             goal="<= 120",
-            detail=_told(fast),
+            detail=_detail(fast),
         ),
         Figure(
             name="fast tests, processor time",
@@ -195,7 +218,7 @@ def _waiting() -> list[Figure]:
             value=check.seconds,
             unit="s",
             goal="<= 180",
-            detail=f"lint, types, contracts, fast tests; {_told(check)}",
+            detail=f"lint, types, contracts, fast tests; {_detail(check)}",
         ),
         Figure(
             name="make check, processor time",
@@ -206,7 +229,7 @@ def _waiting() -> list[Figure]:
     ]
 
 
-def _told(waited: Waited) -> str:
+def _detail(waited: Waited) -> str:
     return f"load {waited.load:.1f} before it; {waited.says}"
 
 
@@ -226,7 +249,7 @@ def _run(*words: str, cwd: Path, path: str = "") -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; ``--tests`` adds what a developer waits for."""
+    """Run the benchmark; ``--tests`` adds the targets that a developer waits for."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--tests", action="store_true")
     own, rest = parser.parse_known_args(arguments)

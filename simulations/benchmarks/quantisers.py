@@ -44,7 +44,7 @@ _WITHDRAWN = (  # of commit bf414e8b3c51: validation accuracy, bytes up of a run
     "bfloat16 97.97 %, 4542.4 kB"
 )
 _QUIET = ("run.control=false", 'run.engine="inprocess"', "run.evaluate_every=1000")
-_JUDGED = "client.validation=0.1"
+_VALIDATION = "client.validation=0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def ended(kind: str, seed: int, settings: Sequence[str], file: Path | None) -> E
     """
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder, _coded() as first:
         places = [f"run.seed={seed}", f'run.dir="{folder}"', f'update.values="{kind}"']
-        config = load_config(file, [*_QUIET, _JUDGED, *settings, *places])
+        config = load_config(file, [*_QUIET, _VALIDATION, *settings, *places])
         result = run(config)
         model = load_model(result.directory / "model" / "final.safetensors")
     task = Task(config)

@@ -1,7 +1,7 @@
-"""What a report knows of one run: its folder, read once.
+"""Data of a report: the folder of one run, read once.
 
 A run that is not finished has fewer events and no summary; nothing here fails for
-that, a figure that is unknown is None.
+that: an unknown figure is None.
 """
 
 import math
@@ -64,21 +64,21 @@ class Cut:
 
     @property
     def stands(self) -> bool:
-        """Whether it took something away and was not rolled back."""
+        """True if it cut a channel and was not rolled back."""
         return not self.undone and self.after != self.before
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """One run as its folder tells it.
+    """One run, as read from its folder.
 
     Attributes:
         path: The folder.
         manifest: Its manifest.
         config: Text of its configuration.
         events: All events in order.
-        summary: The figures of a finished run; of an unfinished one those that its
-            events tell.
+        summary: The figures of a finished run; of an unfinished one those in its
+            events.
         finished: Whether the run came to its end.
     """
 
@@ -101,12 +101,12 @@ class RunData:
 
     @cached_property
     def started(self) -> RunStarted | None:
-        """The start of the run; None when it never came."""
+        """The start of the run; None when it has not started."""
         return next(of_kind(self.events, RunStarted), None)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The configuration, as the start of the run says it; empty when unknown."""
+        """The configuration in the event of the start; empty when unknown."""
         return self.started.config if self.started else {}
 
     @property
@@ -122,7 +122,7 @@ class RunData:
 
     @cached_property
     def tested(self) -> bool:
-        """Whether the accuracy of its rounds is that on test data.
+        """True if the accuracy of its rounds is that on test data.
 
         Otherwise it is that of the clients' validation.
         """
@@ -131,7 +131,7 @@ class RunData:
 
     @property
     def metric(self) -> str:
-        """What "accuracy" means in this run: "accuracy" or "r2"."""
+        """Metric that "accuracy" stands for in this run: "accuracy" or "r2"."""
         known = "r2" if self.task.get("loss") == "mse" else "accuracy"
         return str(self.summary.get("metric", known))
 
@@ -140,7 +140,7 @@ class RunData:
         return of_run(self.events, RoundFinished, run)
 
     def answers(self, run: RunName = MAIN) -> list[ClientAnswered]:
-        """Return what became of the clients of "main" or "control", round by round."""
+        """Return the outcomes of clients in "main" or "control", in order of rounds."""
         return of_run(self.events, ClientAnswered, run)
 
     @cached_property
@@ -149,13 +149,13 @@ class RunData:
         return tuple(_cuts(self.events, self.groups))
 
     def accuracy(self, event: RoundFinished) -> float | None:
-        """Return the accuracy of a round that the run is judged by."""
+        """Return the accuracy of a round, on test data or of clients' validation."""
         return event.accuracy if self.tested else event.validation_accuracy
 
     def curve(self, run: RunName = MAIN) -> list[Point]:
         """Return accuracy by rounds and by bytes.
 
-        A round event tells the accuracy of the broadcast that OPENED the round, so it
+        A round event has the accuracy of the broadcast that OPENED the round, so it
         stands at the rounds and the bytes before it; the accuracy of the last network
         comes from the summary.
         """
@@ -183,7 +183,7 @@ def read_run(path: Path) -> RunData:
     folder = RunFolder.open(path)
     events = tuple(read_events(folder.events))
     config = ""
-    if folder.config.exists():  # shown, not read: what is no UTF-8 is replaced
+    if folder.config.exists():  # shown, not read: bytes that are not UTF-8 are replaced
         config = folder.config.read_text(encoding="utf-8", errors="replace")
     summary = _summary(folder, events)
     partial = _partial_summary(events)
@@ -232,7 +232,7 @@ def _summary(folder: RunFolder, events: tuple[Event, ...]) -> Mapping[str, Any]:
 
 
 def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
-    """Return what the events alone tell of a run so far."""
+    """Return the figures that the events of a run have so far."""
     out: dict[str, Any] = {}
     for started in of_kind(events, RunStarted):
         out["params_dense"] = started.params_dense

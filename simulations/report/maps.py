@@ -1,4 +1,4 @@
-"""Pictures of many small facts: widths, votes, and who took part."""
+"""Maps of the report: widths, votes, participation of clients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,7 +63,7 @@ def widths(run: RunData) -> Html | None:
 
 
 def votes(run: RunData) -> Html | None:
-    """Draw the votes of the last cut, clients by channels, None when nobody voted.
+    """Draw the votes of the last cut, clients by channels, None without votes.
 
     Each client's votes are shown as ranks, so that clients compare.  Within a group
     the channels are ordered by the consensus, greatest first.
@@ -71,7 +71,7 @@ def votes(run: RunData) -> Html | None:
     known = [(cut.before, cut.event) for cut in run.cuts if _voted(cut.event)]
     if not known:
         return None
-    # A cut that found nothing to take away tells less than the one before it.
+    # A cut that removed no channel shows less than the one before it.
     before, cut = next((one for one in known[::-1] if 0 in one[1].kept), known[-1])
     kept = np.asarray(cut.kept, dtype=np.int64)
     clients = sorted(cut.votes)
@@ -109,7 +109,7 @@ def votes(run: RunData) -> Html | None:
 
 
 def participation(run: RunData, which: RunName = MAIN) -> Html | None:
-    """Draw who took part in which round, None when nobody was asked, or too many."""
+    """Draw which client took part in which round, None for no client or too many."""
     events = run.answers(which)
     if not events:
         return None

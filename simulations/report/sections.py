@@ -106,7 +106,7 @@ _ROWS = (
 
 
 def cards(run: RunData) -> str:
-    """Return the five figures that tell whether the run was worth it."""
+    """Return the five main figures of the run."""
     final, control = _pair(run, "accuracy_final", "accuracy_control")
     against = _difference(run, final, control)
     found = [
@@ -139,7 +139,7 @@ def headline(run: RunData) -> str:
         [
             _score_name(run).capitalize(),
             *(score(value, run.metric) for value in (control, uncut, cut, final)),
-            _judged(_difference(run, final, control)),
+            _coloured(_difference(run, final, control)),
         ]
     ]
     for row in _ROWS:
@@ -148,7 +148,7 @@ def headline(run: RunData) -> str:
         if row.middle is not None:
             after = row.middle(standing[-1]) if standing else None
             middle = [row.form(old if standing else None), row.form(after)]
-        note = _judged(times(new, old, row.words))
+        note = _coloured(times(new, old, row.words))
         rows.append([row.name, row.form(old), *middle, row.form(new), note])
     head = [
         "",
@@ -207,7 +207,7 @@ def figures(run: RunData) -> Iterator[str]:
         yield section("Who took part", strip.text, _statuses(run))
 
 
-def _judged(note: str) -> Cell:
+def _coloured(note: str) -> Cell:
     """Return a difference in the colour of gain or loss."""
     worse = note.startswith(MINUS) or note.endswith(("more", "larger", "slower"))
     return Html(f'<span class="{"worse" if worse else "better"}">{show(note)}</span>')

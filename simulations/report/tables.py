@@ -1,4 +1,4 @@
-"""The tables of the report of one run: refusals, bytes, and where it came from."""
+"""The tables of the report of one run: refusals, bytes, and reproduction."""
 
 import json
 from collections import defaultdict
@@ -46,7 +46,7 @@ def refusals(run: RunData) -> str:
         rest = table(head, rows[_SHOWN_ROWS:], kind="words").text
         body += _details(f"{len(rows) - _SHOWN_ROWS} more", rest)
     more = len(found) - len(rows)
-    note = "A refused answer is left out whole; the round goes on without it."
+    note = "A refused answer is left out whole; the round continues without it."
     if more > 0:
         note += f" The first {len(rows)} are shown, {more} more are in events.jsonl."
     return section("Refused updates", body, note)
@@ -96,7 +96,7 @@ def _phase_row(name: str, rounds: Sequence[RoundFinished]) -> list[Cell]:
 
 
 def origin(run: RunData) -> str:
-    """Return what it takes to run it again: command, versions, configuration."""
+    """Return command, versions and configuration, with which it can run again."""
     manifest = dict(run.manifest)
     command = manifest.pop("command", "")
     text = " ".join(map(str, command)) if isinstance(command, list) else str(command)

@@ -105,7 +105,7 @@ def points(value: float | None, metric: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a smaller and a greater figure are called.
+    """Words for a smaller and a greater figure.
 
     Attributes:
         smaller: Of a new figure below the old one.
@@ -155,7 +155,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration for people.
+    """Return a human-readable duration.
 
     >>> seconds(5), seconds(185)
     ('5.0 s', '3 min 05 s')

@@ -41,10 +41,10 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         config: A configuration, the path of a TOML file, or settings such as
             ``{"task.clients": 4, "prune": {"budget": {"params": 0.4}}}``; None = the
             defaults.
-        resume_from: Folder of a stopped run to go on with; its data and configuration
+        resume_from: Folder of a stopped run to resume; its data and configuration
             are the run's own, so ``data`` and ``config`` are left out.
         ray_address: An existing Ray cluster, ``HOST:PORT``, or "" for a local one.
-        progress: Has a method ``on_event`` that is told every event.
+        progress: Has a method ``on_event`` that receives every event.
         trust_code: With ``resume_from``: run the code that the folder names even if no
             command of this user started the run here.
 

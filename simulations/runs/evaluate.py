@@ -1,4 +1,4 @@
-"""How a network does on the test split: for reports only, never for a decision."""
+"""Evaluation of networks on the test split: for reports only, never for a decision."""
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ class Evaluator:
     """
 
     def __init__(self, task: Task, structure: Structure) -> None:
-        self._bench = ModelCache(task)
+        self._cache = ModelCache(task)
         self._structure = structure
 
     def __call__(self, snapshot: Snapshot) -> float:
-        """Return the share classified rightly, or R squared for a regression."""
-        task = self._bench.task
-        model = self._bench.network(
+        """Return the share classified correctly, or R squared for a regression."""
+        task = self._cache.task
+        model = self._cache.network(
             self._structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
         )
         model.eval()

@@ -57,7 +57,7 @@ def stored(data: object, folder: Path) -> Iterator[Path]:
 
 
 def read_arrays(data: object) -> Arrays:
-    """Return the four arrays by name.
+    """Return name -> array of the four arrays.
 
     Raises:
         ConfigError: If it is no tuple or list of four.

@@ -1,4 +1,4 @@
-"""What a run was made of: versions, machine, data."""
+"""Manifest of a run: versions, machine, seeds, digests of data and network."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ _PACKAGES = ("fedprune", "torch", "numpy", "flwr", "ray", "msgpack", "safetensor
 
 
 def describe_run(task: Task, graph: str, command: Sequence[str]) -> dict[str, object]:
-    """Return versions, command, seeds and what identifies data and network."""
+    """Return versions, command, seeds, and the digests of data and network."""
     return {
         "command": list(command),
         "python": platform.python_version(),
@@ -29,11 +29,11 @@ def describe_run(task: Task, graph: str, command: Sequence[str]) -> dict[str, ob
 
 
 def identity(task: Task, graph: str) -> dict[str, object]:
-    """Return what a run must not change between its start and a resume.
+    """Return the digests that a resume compares with those of the start.
 
     Args:
         task: The task.
-        graph: Name of its dense network (``fedprune.common.structure.tracing.graph``).
+        graph: Digest of its network (``fedprune.common.structure.tracing.graph``).
     """
     weights = task.config.task.weights
     return {

@@ -1,4 +1,4 @@
-"""The figures that a run ends with, as a table for people."""
+"""Human-readable table of the final figures of a run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,18 +33,18 @@ _WIDTH = 100  # columns of a table that goes to a file or a pipe
 
 
 def print_outcome(summary: Summary, console: Console | None = None) -> None:
-    """Print the table of one run, and what should be known beside it.
+    """Print the table of one run, then its warnings.
 
     Args:
         summary: The figures of ``summary.json``; a missing one is shown as "-".
-        console: Where to; None = standard output.
+        console: The console; None = standard output.
     """
     table = Table(*("", *_COLUMNS), box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, keys in _ROWS.items():
         label = summary.get("metric", name) if name == "accuracy" else name
-        # Text, not markup: a summary may come from somebody else.
+        # Text, not markup: a summary may come from another user.
         shown = Text(printable(label, _LONGEST))
         table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
     console = table_console(console, _WIDTH)
@@ -61,7 +61,7 @@ def print_comparison(
 
     Args:
         runs: Label and summary of each run.
-        console: Where to; None = standard output.
+        console: The console; None = standard output.
     """
     table = Table("run", "dense", "final", "parameters", "FLOPs", "bytes up", box=None)
     for label, summary in runs:

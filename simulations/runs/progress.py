@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar, lines, or nothing.
+"""Progress display of a run: a bar, lines, or nothing.
 
 A display receives the events of ``events.jsonl`` as they are written
 (``fedprune.server.runs.events``).
@@ -32,7 +32,7 @@ _WIDE = 130  # columns that a bar with all figures and times needs
 
 
 class Progress(Protocol):
-    """Somebody who wants to know how a run goes on."""
+    """Listener to the events of a run."""
 
     def on_event(self, event: Event) -> None:
         """Receive one event of the run."""

@@ -1,4 +1,4 @@
-"""What a stopped run is checked for before it goes on: is it still the same run?"""
+"""Checks that a stopped run is resumed with its own configuration, data, network."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -30,8 +30,8 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
     """Refuse a configuration that is not the one that the run started with.
 
     Raises:
-        IntegrityError: With the keys that differ, where the events tell them; or if
-            what it started with is not noted any more.
+        IntegrityError: With the keys that differ, where the events have them; or if
+            the digest that it started with is missing.
         ConfigError: If the network was made by Python code that is not passed now.
     """
     if config.task.model == PYTHON_FACTORY and not factory:
@@ -44,17 +44,17 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
         return
     started = next(of_kind(read_events(folder.events), RunStarted), None)
     keys = _differing(started.config, config) if started else []
-    listed = ", ".join(keys) or "what cannot be told any more"
+    listed = ", ".join(keys) or "in keys that are not known any more"
     msg = f"{folder.config} was changed since the run started: {listed}; put it back,"
     msg += " or start a new run with it"
     raise IntegrityError(msg)
 
 
 def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) -> None:
-    """Refuse to go on with other data or another network than at the start.
+    """Refuse to resume with other data or another network than at the start.
 
     Raises:
-        IntegrityError: With what differs, or is not there any more.
+        IntegrityError: With the inputs that differ or are missing.
     """
     manifest = folder.read_manifest()
     folder.check_noted(manifest, _WHAT, folder.manifest)
@@ -64,7 +64,7 @@ def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) 
     if not same and _WHAT["graph"] not in changed:
         changed.append(_WHAT["graph"])
     if changed:
-        msg = f"{folder.path} cannot go on: {' and '.join(changed)} changed since it"
+        msg = f"{folder.path} cannot continue: {' and '.join(changed)} changed since it"
         msg += " started; put back what it was, or start a new run"
         raise IntegrityError(msg)
 

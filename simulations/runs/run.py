@@ -1,4 +1,4 @@
-"""One simulated run, from configuration to report: what ``simulate`` does."""
+"""One simulated run, from configuration to report: ``fedprune.simulate``."""
 
 import sys
 import time
@@ -52,7 +52,7 @@ Factory = Callable[[], nn.Module]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a run left.
+    """Result of a run.
 
     Attributes:
         directory: Its folder.
@@ -91,9 +91,9 @@ def run(
     """Run one federation from the start.
 
     Args:
-        config: What to run.
+        config: Its configuration.
         ray_address: An existing Ray cluster, or "" for a local one.
-        progress: Is told every event.
+        progress: Receives every event.
         factory: Makes the network instead of ``task.model``.
 
     Raises:
@@ -131,7 +131,7 @@ def resume(
     factory: Factory | None = None,
     trust_code: bool = False,
 ) -> RunResult:
-    """Go on with a stopped run; the result is bit-identical to one that never stopped.
+    """Resume a stopped run; its result is bit-identical to one that never stopped.
 
     A run that has ended stays as it is: its figures are returned.
 
@@ -144,7 +144,7 @@ def resume(
             started the run here (``fedprune.common.trust``).
 
     Raises:
-        ConfigError: If the folder is no run, or names code of somebody else's.
+        ConfigError: If the folder is no run, or names untrusted code.
         IntegrityError: If no checkpoint can be used, or configuration, data or network
             are not those that the run started with.
     """
@@ -170,7 +170,7 @@ def resume(
 
 
 def _check(config: Config, factory: Factory | None) -> None:
-    """Refuse what cannot work, before any data is loaded."""
+    """Refuse a configuration that cannot work, before any data is loaded."""
     check_source(config.task.data, config.task.data_dir)
     if factory is None:
         check_model(config.task.model)
@@ -207,7 +207,7 @@ def _check_state(config: Config, weights: int) -> None:
 
 
 def _go(prepared: Prepared) -> RunResult:
-    """Run what is left of a run, and its control, on one engine."""
+    """Run the remaining rounds of a run, and its control, on one engine."""
     started = time.monotonic()
     folder, config = prepared.folder, prepared.task.config
     place = EngineSpec(

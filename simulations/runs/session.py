@@ -1,7 +1,7 @@
-"""What ``fedprune simulate`` does: run under a progress display, show what came out.
+"""``fedprune simulate``: a run under a progress display, then its result.
 
-``show`` says what goes to standard output: "table", "json", or "path" for the run's
-folder alone.
+``show`` is the form of the result on standard output: "table", "json", or "path" for
+the run's folder alone.
 """
 
 import json
@@ -29,14 +29,14 @@ class Interrupted(FedPruneError):  # noqa: N818 - the user's wish, not an error
 
 
 def run_one(config: Config, ray_address: str, show: str) -> None:
-    """Run one federation and show what came out."""
+    """Run one federation and show its result."""
     _show_one(_run(config, ray_address, show), show)
 
 
 def resume_one(
     directory: Path, ray_address: str, show: str, *, trust_code: bool = False
 ) -> None:
-    """Go on with a stopped run and show what came out."""
+    """Resume a stopped run and show its result."""
     result = _resume(directory, ray_address, show, trust_code=trust_code)
     if result.was_finished and show == "table":
         print(f"{directory} has finished already; nothing was changed\n")
@@ -57,7 +57,7 @@ def _run(config: Config, ray_address: str, show: str) -> "RunResult":
 def _resume(
     directory: Path, ray_address: str, show: str, *, trust_code: bool
 ) -> "RunResult":
-    """Go on with one federation under a progress display."""
+    """Resume one federation under a progress display."""
     from fedprune.simulations.runs.run import resume
 
     with _display(show) as display:
@@ -85,13 +85,13 @@ def _display(show: str) -> "Display":
 
 
 def _with_hint(error: BaseException, directory: str) -> FedPruneError:
-    """Return an error that also says how to go on, where that is possible."""
+    """Return an error with the command that resumes the run, where that can help."""
     hint = f"; resume with: fedprune simulate --resume {directory}" if directory else ""
     if not isinstance(error, FedPruneError):
         return Interrupted(f"interrupted{hint}")
-    # What a lower learning rate mends fails in the same way when it is resumed.
-    told = any(word in str(error) for word in ("--resume", "client.lr"))
-    if error.exit_code not in _RESUMABLE or told or not hint:
+    # A run that needs a lower learning rate fails in the same way when resumed.
+    has_remedy = any(word in str(error) for word in ("--resume", "client.lr"))
+    if error.exit_code not in _RESUMABLE or has_remedy or not hint:
         return error
     hinted = FedPruneError(f"{error}{hint}")
     hinted.exit_code = error.exit_code
@@ -99,7 +99,7 @@ def _with_hint(error: BaseException, directory: str) -> FedPruneError:
 
 
 def _show_one(result: "RunResult", show: str) -> None:
-    """Print what one run ended with."""
+    """Print the result of one run."""
     from fedprune.simulations.runs.outcome import print_outcome
 
     if show == "json":
@@ -141,7 +141,7 @@ def _with_directory(result: "RunResult") -> dict[str, object]:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document; what is no printable character is escaped."""
+    """Print one JSON document; characters that are not printable are escaped."""
     text = json.dumps(as_json(value), indent=2, ensure_ascii=False)
     print("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
 
@@ -151,7 +151,7 @@ def _escaped(character: str) -> str:
 
 
 def print_rows(found: Mapping[str, object], *, quiet: bool) -> None:
-    """Print what was made; when quiet, only where it is."""
+    """Print what was written; when quiet, only the path."""
     for name, value in found.items():
         if not quiet or name == "path":
             shown = printable(value, LONGEST_LINE)

@@ -1,4 +1,4 @@
-"""The figures that a run ends with, and the networks that it leaves."""
+"""Final figures of a run, and its network files."""
 
 import time
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ _LATENCY_RUNS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:
-    """The networks that a run ends with.
+    """The final networks of a run.
 
     Attributes:
         final: The pruned one, as every client received it.
         before_cut: The last broadcast before the first cut; None without cuts.
-        control: What dense FedAvg ended with; None where it did not run.
+        control: The final network of dense FedAvg; None where it did not run.
     """
 
     final: Snapshot

@@ -1,4 +1,4 @@
-"""What the executor does about a SuperNode that was started again: it stays."""
+"""The executor stays when its SuperNode is started again."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer

@@ -1,4 +1,4 @@
-"""What an operator does with a server that is up: submit, status, stop, resume."""
+"""Commands of an operator on a running server: submit, status, stop, resume."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ def test_an_operator_submits_looks_stops_and_resumes(tmp_path):
         assert status == "finished:stopped"
         assert not folder.summary.exists()
 
-        # 3. It goes on from its checkpoint, to its end on every device.
+        # 3. It continues from its checkpoint, to its end on every device.
         done = len(rounds(folder))
         again = ask(federation, "submit", "--resume", str(folder.path))
         assert again["number"] != first["number"]
@@ -81,8 +81,8 @@ def ask(federation, *words):
 
 
 def names(federation):
-    book = federation.state / "registered.json"
-    return set(json.loads(book.read_text())) if book.exists() else set()
+    registered = federation.state / "registered.json"
+    return set(json.loads(registered.read_text())) if registered.exists() else set()
 
 
 def rounds(folder):

@@ -38,7 +38,7 @@ def federation(tmp_path):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """Return the figures of a simulation in which nobody fails."""
+    """Return the figures of a simulation in which no client fails."""
     folder = tmp_path_factory.mktemp("same")
     config = Federation(folder, minimum=2).config
     run = config.run.model_copy(update={"dir": str(folder / "runs")})
@@ -218,8 +218,8 @@ def stranger(federation, number, keys, skew):
 
 
 def serving(federation):
-    book = federation.state / "registered.json"
-    return book.exists() and len(json.loads(book.read_text())) == len(IDS)
+    registered = federation.state / "registered.json"
+    return registered.exists() and len(json.loads(registered.read_text())) == len(IDS)
 
 
 def kill(started, words):

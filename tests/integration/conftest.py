@@ -1,4 +1,4 @@
-"""Whole runs in this process leave no page for people: only its own tests read it."""
+"""Whole runs in this process write no report: only its own tests read it."""
 
 import pytest
 

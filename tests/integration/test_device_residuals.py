@@ -149,7 +149,7 @@ def test_a_device_that_has_lost_its_residuals_is_named_once(place):
 
 @pytest.mark.slow
 def test_a_device_that_has_lost_all_of_its_state_is_named_when_it_is_back(place):
-    # It fails round 3, for it holds nothing that changes could be told from.
+    # It fails round 3, for it has no base that changes are encoded against.
     assert lost(place, shutil.rmtree) == [(4, [IDS[0]])]
 
 

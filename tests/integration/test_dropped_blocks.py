@@ -146,11 +146,11 @@ def test_a_run_stopped_after_a_cut_is_resumed_to_the_same_bits(
 def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
     tmp_path, monkeypatch
 ):
-    is_worse, judged = fedprune.server.rounds.finish.is_worse, []
+    is_worse, losses = fedprune.server.rounds.finish.is_worse, []
 
     def first_cut_is_worse(before, after, allowed):
-        judged.append(after)
-        return len(judged) == 1 or is_worse(before, after, allowed)
+        losses.append(after)
+        return len(losses) == 1 or is_worse(before, after, allowed)
 
     monkeypatch.setattr(fedprune.server.rounds.finish, "is_worse", first_cut_is_worse)
     result = run(tmp_path, **{"prune.max_loss_increase": 1000.0})

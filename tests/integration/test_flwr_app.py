@@ -53,7 +53,7 @@ def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
         [*command, "--federation-config", nodes], tmp_path, environment
     ) as flower:
         assert flower.wait(150) == 0, flower.output
-        # Flower leaves its link running for the next run; nobody else needs this one.
+        # Flower leaves its link running for the next run; no other test needs this one.
         for number in links(flower.alive()):
             os.kill(number, signal.SIGTERM)
         assert flower.left_after(20) == []

@@ -70,7 +70,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     """A folder where one run with a network of one's own has been made."""
-    context = tmp_path_factory.mktemp("desk")
+    context = tmp_path_factory.mktemp("context")
     (context / "net.py").write_text(NETWORK)
     train, test = make_examples(120), make_examples(30, seed=1)
     arrays = {"x_train": train.inputs, "y_train": train.targets}
@@ -307,7 +307,7 @@ def flat_settings(config):
 @pytest.mark.parametrize(("key", "value"), KEYS.values(), ids=KEYS)
 def test_a_run_folder_that_names_code_is_refused(key, value, words, away, capsys):
     run = poison(away, key, value)
-    if words[0] in {"serve", "submit"}:  # a run that has ended would not go on
+    if words[0] in {"serve", "submit"}:  # a run that has ended is not continued
         (run / "summary.json").unlink()
     if words[0] == "export":  # its model file is trusted, its configuration is not
         (away / "net.py").write_text(NETWORK)

@@ -1,4 +1,4 @@
-"""Hostile answers in a whole run: refused whole, by name; the run goes on or stops."""
+"""Hostile answers in a whole run: refused and named; the run continues or stops."""
 
 from contextlib import ExitStack
 

@@ -1,4 +1,4 @@
-"""What a run saves is what it reports: each network, loaded, has its accuracy."""
+"""Saved networks of a run: each one, loaded, has the reported accuracy."""
 
 import pytest
 import torch

@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 
+from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import (
@@ -197,6 +198,65 @@ def _product(
         name = call.labelling.names[id(right.tensor)]
         call.labelling.count(name, prod(left.shape[:-1]) // max(left.shape[0], 1))
     return labels, left.zero and right.zero
+
+
+def einsum(call: Call) -> object:
+    """``torch.einsum``: equal letters meet; summed ones must be 0 where masked."""
+    equation, *operands = call.args
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = [*operands[0]]
+    values = [cast("Value", item) for item in operands]
+    inputs, arrow, output = str(equation).replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    plain_terms = all(len(set(term)) == len(term) for term in terms)
+    if not arrow or "." in inputs or not plain_terms:
+        msg = f"its equation '{equation}' has an ellipsis, a repeated letter or no '->'"
+        raise StructureError(msg)
+    labels = {letter: _letter(call, terms, values, letter) for letter in "".join(terms)}
+    for letter in sorted({*labels} - {*output}):
+        if not any(v.zero for t, v in zip(terms, values, strict=True) if letter in t):
+            call.fix(labels[letter], "it sums over channels that are not 0 when masked")
+    _make_einsum(call, terms, values, output)
+    return call.value(
+        {dim: labels[letter] for dim, letter in enumerate(output)},
+        zero=all(value.zero for value in values),
+    )
+
+
+def _make_einsum(
+    call: Call, terms: Sequence[str], values: Sequence[Value], output: str
+) -> None:
+    """Record the dimensions of weights that make channels, and their products."""
+    sizes = {
+        letter: value.shape[dim]
+        for term, value in zip(terms, values, strict=True)
+        for dim, letter in enumerate(term)
+    }
+    batch = sizes[output[0]] if output else 1
+    for term, value in zip(terms, values, strict=True):
+        if value.tensor is None:
+            continue
+        for dim, letter in enumerate(term):
+            alone = sum(letter in other for other in terms) == 1
+            if alone and letter in output:
+                call.labelling.produce(value.tensor, dim, value.labels.get(dim))
+        positions = prod(sizes.values()) // max(prod(value.shape) * batch, 1)
+        call.labelling.count(call.labelling.names[id(value.tensor)], positions)
+
+
+def _letter(
+    call: Call, terms: Sequence[str], values: Sequence[Value], letter: str
+) -> Labels | None:
+    """Return the labels that a letter stands for, those of all operands joined."""
+    rows = [
+        value.labels.get(term.index(letter))
+        for term, value in zip(terms, values, strict=True)
+        if letter in term
+    ]
+    first = rows[0]
+    for row in rows[1:]:
+        first = call.join(first, row)
+    return first
 
 
 def _second(call: Call) -> str:

@@ -207,11 +207,22 @@ def _apply_linear(
 def embedding(call: Call) -> object:
     """Embedding: the entries of a row are channels; rows are never cut."""
     module = cast("nn.Embedding", call.module)
-    outputs = call.labelling.new(module.embedding_dim)
-    weight = call.labelling.produce(module.weight, 1, outputs)
-    call.labelling.record(module.weight, 0, None)
+    return _look_up(call, module.weight, module.max_norm)
+
+
+def embedding_function(call: Call) -> object:
+    """``functional.embedding``."""
+    weight = call.tensor(1, "weight")
+    assert weight is not None  # noqa: S101 - no embedding without weights
+    return _look_up(call, weight, call.argument(3, "max_norm"))
+
+
+def _look_up(call: Call, table: torch.Tensor, max_norm: object) -> object:
+    outputs = call.labelling.new(table.shape[1])
+    weight = call.labelling.produce(table, 1, outputs)
+    call.labelling.record(table, 0, None)
     call.follow("embedding_dim", weight, 1)
-    if module.max_norm is not None:
+    if max_norm is not None:
         call.fix(outputs, "max_norm measures a row over all of its entries")
     result = call.result
     assert isinstance(result, Value)  # noqa: S101 - an embedding gives one tensor

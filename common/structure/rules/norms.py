@@ -8,6 +8,7 @@ an RMSNorm are not cut.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, channels_only
-from fedprune.common.structure.labels import Labels
+from fedprune.common.structure.labels import Follower, Labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,14 @@ def _normalise_each(call: Call, scale: _Scale) -> object:
     if names:
         call.follow("num_features", names[0], 0)
     elif labels is not None and call.module is not None:
-        msg = "neither weights nor statistics hold its channels; want affine=True"
-        raise StructureError(msg)
+        call.labelling.follow_labels(
+            Follower(
+                module=call.module_name,
+                name="num_features",
+                labels=labels,
+                ratio=Fraction(1),
+            )
+        )
     # Without a scale a masked channel keeps the shift of the statistics.
     zero = True if scale.weight is not None else value.zero and not scale.statistics
     return call.value({1: labels}, zero=zero)

@@ -38,6 +38,20 @@ def view(call: Call) -> object:
     return reshape(call, call.operand(), as_lengths(tuple(given)))
 
 
+def view_as(call: Call) -> object:
+    """``x.reshape_as(y)``, ``x.view_as(y)``: the lengths of another tensor."""
+    other = call.operand(1, "other")
+    free = min(other.labels, default=None)
+    lengths = [FREE if dim == free else n for dim, n in enumerate(other.shape)]
+    for dim in sorted(other.labels.keys() - {free}):
+        call.fix(other.labels[dim], "another tensor takes its lengths")
+    found = cast("Value", reshape(call, call.operand(), lengths))
+    if free is None:
+        return found
+    row = call.join(found.labels.get(free), other.labels[free])
+    return call.value({**found.labels, free: row}, zero=found.zero)
+
+
 def flatten(call: Call) -> object:
     """Flatten: a channel becomes a block of positions of the merged dimension."""
     module = call.module

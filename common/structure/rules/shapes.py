@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 from torch import nn
 
 from fedprune.common.structure.calls import (
@@ -12,7 +13,7 @@ from fedprune.common.structure.calls import (
     channels_only,
     values_in,
 )
-from fedprune.common.structure.labels import Value
+from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.elementwise import meet
 from fedprune.common.structure.sizes import plain
 
@@ -56,18 +57,45 @@ def pool(call: Call) -> object:
 
 
 def pad(call: Call) -> object:
-    """Padding of positions; a channel dimension that is padded is not cut."""
+    """Padding of positions; channels that are padded with a constant stay in number.
+
+    The channels between them can be cut: the shortcut of a CIFAR ResNet (option A, He
+    et al. 2016, arXiv:1512.03385) pads half as many channels on each side.
+    """
     value = call.operand()
     widths = cast("Sequence[int]", call.argument(1, "pad"))
+    mode = call.argument(2, "mode", "constant")
     rank = len(value.shape)
     labels = dict(value.labels)
     for dim in sorted(value.labels):
         axis = rank - 1 - dim
         ends = [int(item) for item in widths[2 * axis : 2 * axis + 2]]
-        if any(ends):
-            call.fix(labels.pop(dim), "it pads channels")
+        if not any(ends):
+            continue
+        if mode != "constant" or min(ends) < 0:
+            call.fix(labels.pop(dim), "it pads channels with others, or drops some")
+            continue
+        before, after = (call.labelling.new_fixed(count) for count in ends)
+        labels[dim] = np.concatenate([before, labels[dim], after])
     filled = call.argument(3, "value")
     return call.value({**labels}, zero=value.zero and not filled)
+
+
+def unfold(call: Call) -> object:
+    """``functional.unfold``: a channel becomes a run of rows, one a kernel position."""
+    value = call.operand()
+    labels = channels_only(call, value, 4)
+    if labels is None:
+        return call.value({})
+    rows = call.result_length(len(value.shape) - 3)
+    return call.value({1: labels.repeat(rows // len(labels))})
+
+
+def sample(call: Call) -> object:
+    """``functional.grid_sample``: every channel by itself, at the same positions."""
+    value = call.operand()
+    call.fix_value(call.operand(1, "grid"), "it says where to sample")
+    return call.value({1: channels_only(call, value, len(value.shape))})
 
 
 def permute(call: Call) -> object:
@@ -146,13 +174,32 @@ def _reduce(call: Call, *, exact: bool) -> object:
         if not exact:
             why = f"it summarises the {value.shape[dim]} channels of dimension {dim}"
             call.fix(value.labels[dim], why)
-    if not isinstance(call.result, Value):  # max and min with their positions
-        call.fix_value(value, "it gives more than one tensor")
-        return call.result
     stay = [dim for dim in range(rank) if dim not in gone]
-    if len(call.result.shape) == rank:
-        return call.value({dim: value.labels.get(dim) for dim in stay})
-    return call.value({p: value.labels.get(dim) for p, dim in enumerate(stay)})
+    if not isinstance(call.result, Value):
+        return _with_indices(call, value, stay)
+    return call.value(_staying(value, stay, call.result))
+
+
+def _staying(
+    value: Value, stay: Sequence[int], result: Value
+) -> dict[int, Labels | None]:
+    """Return the labels of the dimensions that a reduction leaves."""
+    kept = len(result.shape) == len(value.shape)
+    return {
+        dim if kept else axis: value.labels.get(dim) for axis, dim in enumerate(stay)
+    }
+
+
+def _with_indices(call: Call, value: Value, stay: Sequence[int]) -> object:
+    """``x.max(dim)``: the values, and where they stand along the dimension."""
+    best, where = cast("tuple[Value, Value]", call.result)
+    found = {
+        d: row for d, row in _staying(value, stay, best).items() if row is not None
+    }
+    return (
+        Value(shape=best.shape, labels=found, zero=value.zero),
+        Value(shape=where.shape, labels=found, zero=False),
+    )
 
 
 def along(call: Call) -> object:

@@ -11,12 +11,16 @@ from fedprune.common.structure.labels import Value
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.sizes import AttributeSize, Length, plain
 
+_FIELDS = ("values", "indices")  # of what max, min, sort and topk return
+
 
 def read_attribute(call: Call) -> object:
     """``x.shape``, and attributes that do not depend on channels, like ``x.ndim``."""
     found = call.args[0]
     if isinstance(found, Value) and call.args[1] == "shape":
         return SizeOf(value=found)
+    if isinstance(found, tuple) and call.args[1] in _FIELDS:
+        return found[_FIELDS.index(str(call.args[1]))]
     if isinstance(call.result, Value):
         msg = f"it reads '{call.args[1]}' of a tensor; only 'shape' is followed"
         raise StructureError(msg)

@@ -23,6 +23,7 @@ from fedprune.common.structure.rules.elementwise import (
     attention,
     concatenate,
     divide,
+    einsum,
     floor_divide,
     matrix_product,
     meet,
@@ -33,6 +34,7 @@ from fedprune.common.structure.rules.layers import (
     convolution,
     convolution_function,
     embedding,
+    embedding_function,
     linear,
     linear_function,
     transposed_function,
@@ -47,7 +49,8 @@ from fedprune.common.structure.rules.norms import (
     layer_norm_function,
     rms_norm_function,
 )
-from fedprune.common.structure.rules.reshape import flatten, unflatten, view
+from fedprune.common.structure.rules.recurrent import recurrent
+from fedprune.common.structure.rules.reshape import flatten, unflatten, view, view_as
 from fedprune.common.structure.rules.shapes import (
     along,
     constant,
@@ -62,10 +65,12 @@ from fedprune.common.structure.rules.shapes import (
     prelu,
     roll,
     same,
+    sample,
     shifted,
     squeeze,
     total,
     transpose,
+    unfold,
     unsqueeze,
 )
 from fedprune.common.structure.rules.sizes import (
@@ -132,6 +137,8 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.GroupNorm: group_norm,
     nn.PReLU: prelu,
     nn.MultiheadAttention: multihead_attention,
+    **dict.fromkeys((nn.RNN, nn.GRU, nn.LSTM), recurrent),
+    nn.Unfold: unfold,
     nn.Flatten: flatten,
     nn.Unflatten: unflatten,
     nn.ChannelShuffle: channel_shuffle,
@@ -160,6 +167,7 @@ MEETINGS: Functions = (
     *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
     *(operator.pow, operator.mod, operator.eq, operator.ne, operator.lt, operator.le),
     *(operator.gt, operator.ge, operator.and_, operator.or_),
+    *(torch.addcmul, torch.addcdiv, torch.lerp),
 )
 POOLINGS: Functions = (
     *(functional.max_pool1d, functional.avg_pool1d, functional.adaptive_avg_pool1d),
@@ -172,7 +180,10 @@ CONSTANTS: Functions = (
     *(torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.linspace),
     torch.tensor,
 )
-REDUCTIONS: Functions = (torch.mean, torch.amax, torch.amin, torch.max, torch.min)
+REDUCTIONS: Functions = (
+    *(torch.mean, torch.amax, torch.amin, torch.max, torch.min),
+    *(torch.var, torch.std, torch.median, torch.logsumexp),
+)
 ALONG: Functions = (
     *(functional.softmax, torch.softmax, functional.log_softmax, torch.log_softmax),
     *(torch.cumsum, torch.argsort),
@@ -211,6 +222,11 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), matrix_product),
     torch.addmm: add_product,
     torch.sum: total,
+    torch.einsum: einsum,
+    torch.tile: repeat,
+    functional.embedding: embedding_function,
+    functional.unfold: unfold,
+    functional.grid_sample: sample,
     torch.cat: concatenate,
     torch.concat: concatenate,
     torch.stack: stack,
@@ -249,6 +265,9 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum"), meet),
     **dict.fromkeys(("pow", "masked_fill", "masked_fill_", "where", "eq", "ne"), meet),
     **dict.fromkeys(("matmul", "bmm"), matrix_product),
+    **dict.fromkeys(("addcmul", "addcdiv", "lerp"), meet),
+    **dict.fromkeys(("reshape_as", "view_as"), view_as),
+    "tile": repeat,
     **dict.fromkeys(("view", "reshape"), view),
     **dict.fromkeys(("softmax", "log_softmax", "cumsum"), along),
     **dict.fromkeys(("mean", "amax", "amin", "max", "min", "var", "std"), mean),
@@ -274,7 +293,19 @@ METHODS: dict[str, Handler] = {
 }
 # Rules that follow lengths themselves; for all others a length is a plain number.
 LENGTHS: frozenset[Handler] = frozenset(
-    {view, unflatten, expand, repeat, chunk, split, add, multiply, divide, meet}
+    {
+        view,
+        view_as,
+        unflatten,
+        expand,
+        repeat,
+        chunk,
+        split,
+        add,
+        multiply,
+        divide,
+        meet,
+    }
     | {floor_divide, calculate, number_of, constant, channel_shuffle}
     | {read_attribute, read_size, read_length, read_item, convolution_function}
     | {transposed_function}

@@ -1,7 +1,7 @@
-"""What happened in a run, one JSON object a line: the source of report and tables.
+"""Event log of a run, one JSON object a line: the source of report and tables.
 
 ``kinds`` has one dataclass a kind of event, ``codec`` reads and writes all of them,
-``log`` is the file, ``render`` tells an event in one line.
+``log`` is the file, ``render`` describes an event in one line.
 """
 
 from fedprune.server.runs.events.kinds import (

@@ -49,7 +49,7 @@ class Place:
     line: int
 
     def refusal(self, problem: str) -> IntegrityError:
-        """Return the error that says what is wrong there."""
+        """Return the error of a problem in this line."""
         return IntegrityError(f"{self.path}:{self.line}: {problem}")
 
 
@@ -128,7 +128,7 @@ def decode_event(record: Record, place: Place) -> Event:
     """Return the event of a line's JSON object.
 
     Raises:
-        IntegrityError: If it is no event of this version.
+        IntegrityError: If it is not an event of this version.
     """
     kind = KINDS.get(str(record[_KIND]))
     if kind is None:
@@ -150,7 +150,7 @@ def _line(name: str, record: Mapping[str, object]) -> bytes:
 
 
 def _checked(kind: type[T], record: Record, place: Place) -> T:
-    """Return what the fields of a line say, beside its time and its kind."""
+    """Return the fields of a line beside its time and its kind."""
     inner = {key: item for key, item in record.items() if key not in (_TIME, _KIND)}
     try:
         _check_time(record.get(_TIME))

@@ -33,7 +33,7 @@ _Read: TypeAlias = Callable[[object, str], Any]  # of a value, and where it stan
 
 
 class Unfit(Exception):  # noqa: N818 - a value, not a fault of the program
-    """A field is not what is wanted there."""
+    """The value of a field is not the one wanted."""
 
     def __init__(self, field: str, found: object, want: str) -> None:
         shown = "nothing" if found is _ABSENT else printable(repr(found), _SHOWN)
@@ -49,7 +49,7 @@ def read_fields(kind: type[T], record: Mapping[str, object]) -> T:
     """Return the dataclass of a JSON object that has all of its fields and no other.
 
     Raises:
-        Unfit: With the first field that is unknown, missing or not what it should be.
+        Unfit: With the first field that is unknown, missing or of another value.
     """
     readers = _readers(kind)  # type: ignore[arg-type]  # mypy: no type[T] is Hashable
     unknown = sorted(record.keys() - readers.keys())
@@ -68,7 +68,7 @@ def _readers(kind: Any) -> dict[str, _Read]:  # noqa: ANN401 - a dataclass
 
 
 def _reader(hint: Any) -> _Read:  # noqa: ANN401 - an annotation of any form
-    """Return what reads a value of an annotated type.
+    """Return the reader of values of an annotated type.
 
     Raises:
         TypeError: If no such type is known.
@@ -87,7 +87,7 @@ def _reader(hint: Any) -> _Read:  # noqa: ANN401 - an annotation of any form
 
 
 def _composed(origin: Any, inner: tuple[Any, ...]) -> _Read | None:  # noqa: ANN401
-    """Return what reads a value of a type that is made of others, or None."""
+    """Return the reader of values of a compound type, or None of another type."""
     if origin is Literal:
         return _one_of(inner, lambda value: value)
     if origin is Annotated:

@@ -38,7 +38,7 @@ Settings: TypeAlias = Mapping[str, object]  # any JSON object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened in a run."""
+    """One event of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,12 @@ class RunStarted(Event):
         config: Its configuration, all keys.
         clients: Number of clients.
         client_examples: Client id -> training examples; None where clients are
-            devices, which have not come yet.
+            devices, which have not enrolled yet.
         params_dense: Parameters of the uncut network.
         flops_dense: FLOPs of one example in it.
         groups: Name of each pruning group -> its channels in the uncut network.
-        graph: Name of what the network computes, but for its weights.
-        reach: How far the network can be cut and what holds the rest, one line.
+        graph: Digest of the network's computation, without its weights.
+        reach: Smallest size that cuts can reach and the reasons for it, one line.
     """
 
     run_id: str
@@ -86,7 +86,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResumed(Event):
-    """A stopped run goes on from its last checkpoint.
+    """A stopped run continues from its last checkpoint.
 
     Attributes:
         run_id: Its name.
@@ -113,7 +113,7 @@ class RunFailed(Event):
     """A run of devices has ended with an error.
 
     Attributes:
-        text: What the error says.
+        text: Message of the error.
         exit_code: The exit code of its class (``fedprune.common.errors``).
     """
 
@@ -126,9 +126,9 @@ class ClientsConnected(Event):
     """More clients of a run of devices have connected, or were refused.
 
     Attributes:
-        connected: Ids of those that are there, in order.
-        wanted: How many the run waits for.
-        refused: Why a node was refused, one line each.
+        connected: Ids of the connected clients, in order.
+        wanted: Number of clients that the run waits for.
+        refused: Reason of each node that was refused, one line each.
     """
 
     connected: tuple[str, ...]
@@ -144,7 +144,7 @@ class NetworkDelivered(Event):
         client: Its id.
         bytes_down: Length of the message.
         examples: Examples that it measured the network on; None if it did not.
-        accuracy: What the network scored there; None if it did not say.
+        accuracy: Accuracy of the network on them; None if it did not state one.
         reason: Why it could not take the network; empty if it could.
     """
 
@@ -157,17 +157,17 @@ class NetworkDelivered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientAnswered(OfRound):
-    """What became of a client that was asked in a round.
+    """Outcome of a client that was asked in a round.
 
     Attributes:
         client: Its id.
-        status: What became of it.
+        status: Accepted, refused, failed or late.
         reason: Why it was not accepted, one line; empty if it was.
-        bytes_up: Length of its answer, 0 if none came.
+        bytes_up: Length of its answer, 0 without one.
         bytes_down: Length of the message that it was sent.
         num_examples: Its weight in the mean.
-        norm: L2 norm of its delta, as it came.
-        factor: What the delta was multiplied by.
+        norm: L2 norm of its delta, as received.
+        factor: Factor that the delta was multiplied by.
         loss: Its mean training loss.
         seconds: Time that its training and encoding took.
     """
@@ -191,7 +191,7 @@ class RoundFinished(OfRound):
     Attributes:
         rounds: Rounds that the run will have, as far as is known.
         cycle: Cuts before it that stand.
-        phase: What the round was for.
+        phase: Purpose of the round.
         loss: Mean training loss, weighted by examples.
         accuracy: Accuracy on test data, or R2; None when the round does not measure it.
         validation_loss: Mean loss on the clients' validation parts.
@@ -202,7 +202,7 @@ class RoundFinished(OfRound):
         channel_density: Prunable channels that are left.
         bytes_up: Bytes of all answers.
         bytes_down: Bytes of all messages to clients.
-        bytes_fixed: Of ``bytes_up``, what does not depend on the number of entries.
+        bytes_fixed: Part of ``bytes_up`` that is independent of the number of entries.
         bytes_simulation: Bytes between the workers of a simulation and its driver.
         asked: Clients that were asked.
         accepted: Answers that were accepted.
@@ -247,9 +247,9 @@ class NetworkCut(OfRound):
         flops: FLOPs of one example that are left.
         density: Parameters of the dense network that are left.
         channel_density: Prunable channels that are left.
-        step: How far the cut moved along the schedule, 0..1.
+        step: Part of the schedule that the cut moved along, 0..1.
         votes: Client id -> its normalised scores of the channels before the cut.
-        consensus: What they agreed on, one number a channel, in the same order.
+        consensus: Their consensus, one number a channel, in the same order.
         kept: 1 = the channel is kept, in the same order.
         zero_share: Exactly zero channels of the network that was cut.
         accuracy_before: Accuracy on test data of the network that was cut.
@@ -272,13 +272,13 @@ class NetworkCut(OfRound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutRolledBack(OfRound):
-    """The last cut that stood was undone: it cost too much.
+    """The last cut that stood was rolled back: it raised the loss too much.
 
     Attributes:
         cycle: Number of that cut, from 1.
         loss_before: Validation loss before the cut.
         loss_after: Validation loss after its fine-tune rounds.
-        step: How far the next try moves along the schedule, 0..1.
+        step: Part of the schedule that the next cut moves along, 0..1.
     """
 
     cycle: Count
@@ -302,11 +302,11 @@ class MaskChosen(OfRound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarningGiven(OfRound):
-    """Something that whoever reads the figures should know.
+    """A warning about the figures of a round.
 
     Attributes:
         text: One line.
-        clients: Ids of the clients that it is about; empty where it names none.
+        clients: Ids of the clients that it concerns; empty where it names none.
     """
 
     text: str

@@ -37,7 +37,7 @@ from fedprune.server.runs.events.kinds import (
 
 Listener: TypeAlias = Callable[[Event], None]
 
-# A round and what follows it must survive a loss of power; one line per client need
+# A round and its consequences must survive a loss of power; one line per client need
 # not: a resumed run writes it again.
 _SYNCED = (
     RunStarted,
@@ -71,10 +71,10 @@ class EventLog:
             self._append(encode_header(), synced=True)
 
     def write(self, event: Event) -> None:
-        """Append one event and tell the listeners.
+        """Append one event and call the listeners.
 
         Raises:
-            ValueError: If a field of it is not what its annotation says.
+            ValueError: If a field has a value that its annotation excludes.
         """
         line, heard = encode_event(event)
         self._append(line, synced=isinstance(event, _SYNCED))
@@ -132,7 +132,7 @@ class Follower:
     """Reads the events of a log as they are written.
 
     Attributes:
-        path: The log; it may come later.
+        path: The log; it need not exist yet.
     """
 
     path: Path
@@ -140,12 +140,12 @@ class Follower:
     _line: int = field(default=0)
 
     def skip(self) -> None:
-        """Leave out what is there already."""
+        """Leave out the events written so far."""
         for _ in self.new():
             pass
 
     def new(self) -> Iterator[Event]:
-        """Yield the events of the whole lines that have come since the last call.
+        """Yield the events of the whole lines written since the last call.
 
         The log is rewritten when its run is resumed; then the reading starts over.
 
@@ -197,7 +197,7 @@ class _Scanned:
     Attributes:
         header: Its first line; empty when it has none yet.
         lines: Each later one with its line end.
-        events: What they say.
+        events: Their events.
     """
 
     header: bytes
@@ -213,7 +213,7 @@ class _Scanned:
 def _scan(path: Path) -> _Scanned:
     # Not splitlines(): a torn line may hold any byte, a carriage return too.
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    torn = lines.pop()  # what follows the last newline: nothing, unless torn
+    torn = lines.pop()  # text after the last newline: empty, unless torn
     if torn == b"" and lines and parse_line(lines[-1]) is None:
         lines.pop()
     if not lines:

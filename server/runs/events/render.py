@@ -1,4 +1,4 @@
-"""One line for people about an event: what a run shows while it goes on."""
+"""Human-readable line of an event, as a run displays it."""
 
 from functools import singledispatch
 
@@ -21,11 +21,11 @@ from fedprune.server.runs.events.kinds import (
 )
 
 _KILO = 1000
-_LONGEST = 20_000  # characters of a line: a few hundred clients by name
+_LONGEST = 20_000  # characters of a line: the names of a few hundred clients
 
 
 def describe(event: Event) -> str:
-    """Return one printable line about an event, or "" when it is not worth one."""
+    """Return one printable line about an event, or "" for a kind that has none."""
     return printable(_line(event), _LONGEST)
 
 
@@ -58,8 +58,8 @@ def _(event: ClientsConnected) -> str:
 
 @_line.register
 def _(event: NetworkDelivered) -> str:
-    told = event.reason or f"accuracy {_number(event.accuracy, '.3f')} there"
-    return f"delivered to {event.client}: {told}"
+    result = event.reason or f"accuracy {_number(event.accuracy, '.3f')} there"
+    return f"delivered to {event.client}: {result}"
 
 
 @_line.register
@@ -100,7 +100,7 @@ def _(event: WarningGiven) -> str:
 
 
 def run_label(run: RunName) -> str:
-    """Return what a run's rounds are called on a screen."""
+    """Return the label of a run's rounds on a screen."""
     return "pruned" if run == MAIN else "dense"
 
 

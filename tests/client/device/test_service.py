@@ -1,4 +1,4 @@
-"""What a device does when its SuperNode ends: try again, or say why that is no use."""
+"""A device whose SuperNode ends: it tries again, or says why that cannot help."""
 
 import sys
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a client thinks of networks is worked out with moments of those very weights."""
+"""A client scores networks with moments of their own weights."""
 
 from dataclasses import replace
 
@@ -79,7 +79,7 @@ def test_scores_and_validation_do_not_depend_on_the_moments_that_travel(tmp_path
 FEW = {"count": 80, "client__validation": 0.5}
 
 
-def test_below_sixteen_examples_the_pooled_moments_serve_and_nobody_votes(tmp_path):
+def test_below_sixteen_examples_the_pooled_moments_serve_and_no_client_votes(tmp_path):
     one, two = pair(tmp_path, **FEW)
     assert 2 <= one.num_examples < FEWEST
     assert one.importance is None

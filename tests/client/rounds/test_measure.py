@@ -1,4 +1,4 @@
-"""What a client measures on the broadcast, and that measuring changes nothing."""
+"""Measurements of a client on the broadcast, which they do not change."""
 
 import numpy as np
 import pytest

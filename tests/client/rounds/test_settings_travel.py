@@ -1,4 +1,4 @@
-"""How a client trains is the server's to say: its own file says what it trains on."""
+"""Training settings come from the server, the data from the client's own file."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""What a client keeps between rounds: exact, crash-safe, acknowledgement-safe."""
+"""Client store between rounds: exact, crash-safe, acknowledgement-safe."""
 
 from dataclasses import replace
 

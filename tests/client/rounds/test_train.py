@@ -46,7 +46,7 @@ def tiny(seed=0):
         return Tiny()
 
 
-def make_lesson(examples, *, task=None, penalty=None, teacher=None, **changes):
+def make_training(examples, *, task=None, penalty=None, teacher=None, **changes):
     return LocalTraining(
         examples=examples,
         task=make_task() if task is None else task,
@@ -61,7 +61,7 @@ def rng(seed=0):
 
 
 def test_training_is_the_same_for_the_same_seed_and_another_for_another():
-    training = make_lesson(make_examples(30))
+    training = make_training(make_examples(30))
     found = []
     for seed in (1, 1, 2):
         model = tiny()
@@ -73,8 +73,8 @@ def test_training_is_the_same_for_the_same_seed_and_another_for_another():
 
 def test_training_learns():
     model, examples = tiny(), make_examples(60)
-    training = make_lesson(examples, epochs=20)
-    first = train(tiny(), make_lesson(examples, epochs=1), rng())
+    training = make_training(examples, epochs=20)
+    first = train(tiny(), make_training(examples, epochs=1), rng())
     assert train(model, training, rng()) < first / 2
     assert (
         outputs_on(model, examples).argmax(1).numpy() == examples.targets
@@ -105,7 +105,7 @@ def test_every_epoch_sees_every_example_and_no_norm_a_batch_of_one(count, batch)
     model = Recorder()
     inputs = np.arange(count, dtype=np.float32).reshape(count, 1)
     examples = Examples(inputs=inputs, targets=np.zeros(count, dtype=np.int64))
-    train(model, make_lesson(examples, epochs=3, batch=batch), rng())
+    train(model, make_training(examples, epochs=3, batch=batch), rng())
     assert all(size > 1 for size in model.train_sizes)
     epochs = np.sort(np.reshape(model.seen, (3, count)), axis=1)
     assert epochs.tolist() == [list(range(count))] * 3
@@ -118,7 +118,7 @@ def test_batches_have_the_wanted_size_but_for_the_last_ones():
     examples = Examples(
         inputs=np.zeros((17, 1), dtype=np.float32), targets=np.zeros(17, dtype=np.int64)
     )
-    train(model, make_lesson(examples, epochs=1), rng())
+    train(model, make_training(examples, epochs=1), rng())
     assert model.train_sizes == [8, 9]
 
 
@@ -126,19 +126,19 @@ def test_frozen_statistics_do_not_change_and_others_do():
     for freeze in (True, False):
         model = tiny()
         before = get_statistics(model)
-        train(model, make_lesson(make_examples(20), freeze=freeze), rng())
+        train(model, make_training(make_examples(20), freeze=freeze), rng())
         assert np.array_equal(get_statistics(model), before) == freeze
 
 
 def test_frozen_norms_still_learn_their_scale():
     model = tiny()
-    train(model, make_lesson(make_examples(20), freeze=True), rng())
+    train(model, make_training(make_examples(20), freeze=True), rng())
     assert not torch.equal(model.bn1.weight, torch.ones(8))
 
 
 def test_no_epoch_changes_nothing():
     model = tiny()
-    assert train(model, make_lesson(make_examples(20), epochs=0), rng()) == 0.0
+    assert train(model, make_training(make_examples(20), epochs=0), rng()) == 0.0
     assert get_weights(model).tobytes() == get_weights(tiny()).tobytes()
 
 
@@ -148,7 +148,7 @@ def test_the_loss_is_the_mean_over_the_examples_of_the_last_epoch():
     batch = examples.batch(np.arange(21))
     with torch.no_grad():
         wanted = float(task.loss(model(batch.inputs), batch).mean())
-    training = make_lesson(examples, task=task, lr=1e-9)
+    training = make_training(examples, task=task, lr=1e-9)
     assert train(model, training, rng()) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -157,19 +157,19 @@ def test_a_penalty_ends_with_the_weights_in_front_of_the_shrink():
     weights, full = get_weights(model), structure.full()
     aim = PenaltySpec(name="bn-l1", strength=50.0)
     penalty = build_penalty(structure, full, weights, aim)
-    train(model, make_lesson(make_examples(20), penalty=penalty), rng())
+    train(model, make_training(make_examples(20), penalty=penalty), rng())
     # The network was trained with every gamma at zero, and answers with none.
     assert not zero_units(structure, full, get_weights(model)).any()
     assert not np.array_equal(get_weights(model), weights)
     plain = tiny()
-    train(plain, make_lesson(make_examples(20)), rng())
+    train(plain, make_training(make_examples(20)), rng())
     assert not np.array_equal(get_weights(model), get_weights(plain))
 
 
 def test_a_gradient_is_clipped_to_its_largest_norm():
     examples = make_examples(16)
     changes = {"clip": 0.01, "lr": 0.5, "momentum": 0.0}
-    training = make_lesson(examples, epochs=1, batch=16, **changes)
+    training = make_training(examples, epochs=1, batch=16, **changes)
     model = tiny()
     train(model, training, rng())
     moved = np.linalg.norm(get_weights(model) - get_weights(tiny()))
@@ -218,7 +218,9 @@ def test_a_student_with_only_its_teacher_learns_nothing_from_targets():
     found = []
     for training in (examples, wrong):
         model = tiny()
-        train(model, make_lesson(training, teacher=teacher, distill_weight=1.0), rng())
+        train(
+            model, make_training(training, teacher=teacher, distill_weight=1.0), rng()
+        )
         found.append(get_weights(model))
     np.testing.assert_array_equal(*found)
 
@@ -227,7 +229,7 @@ def test_a_student_comes_nearer_to_its_teacher():
     examples = make_examples(40)
     teacher = outputs_on(tiny(1), examples)
     model = tiny()
-    training = make_lesson(examples, teacher=teacher, distill_weight=1.0, epochs=10)
+    training = make_training(examples, teacher=teacher, distill_weight=1.0, epochs=10)
     before = distillation(
         outputs_on(model, examples), teacher, SETTINGS, regression=False
     )

@@ -1,4 +1,4 @@
-"""The run configuration of a Flower app: written by whoever starts a run."""
+"""The run configuration of a Flower app: written by the user who starts a run."""
 
 import pytest
 

@@ -159,7 +159,7 @@ def test_one_new_file_is_named_listed_carried_and_used(
     with pytest.raises(ConfigError, match=f'did you mean "{name}"'):
         load_config(None, {kind.key: f"{name}s"})
     assert any(line.startswith(f"  {name} ") for line in as_text([kind]))
-    # The wire carries it, where clients are told of its kind.
+    # The wire carries it, where clients receive its kind.
     assert wire_name(kind, name) == name
     field = kind.key.rpartition(".")[2]
     if kind.name in {"importance", "penalty", "choice"}:

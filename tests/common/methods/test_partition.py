@@ -1,4 +1,4 @@
-"""What each partition deals: even parts, skewed classes, few classes."""
+"""Parts of each partition: even parts, skewed classes, few classes."""
 
 import numpy as np
 import pytest

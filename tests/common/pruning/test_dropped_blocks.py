@@ -313,13 +313,13 @@ def test_the_block_of_least_importance_for_its_cost_goes_first(structure):
     assert cheapest(structure, even, 0) == ()
     # 16 channels of the last block free four times the weights of 8 before.
     assert cheapest(structure, even, 1) == (LAST,)
-    dear = even.copy()
-    dear[structure.inner_units[LAST]] = 9.0
-    dear[structure.inner_units["layer1.1"]] = 0.5
-    assert cheapest(structure, dear, 1) == ("layer1.1",)
-    assert cheapest(structure, dear, 2) == ("layer1.0", "layer1.1")
+    costly = even.copy()
+    costly[structure.inner_units[LAST]] = 9.0
+    costly[structure.inner_units["layer1.1"]] = 0.5
+    assert cheapest(structure, costly, 1) == ("layer1.1",)
+    assert cheapest(structure, costly, 2) == ("layer1.0", "layer1.1")
     kept = without(structure, "layer1.0")
-    assert cheapest(structure, dear, 1, keep=kept) == ("layer1.0",)
+    assert cheapest(structure, costly, 1, keep=kept) == ("layer1.0",)
 
 
 def test_a_block_that_would_overshoot_the_budget_stays(structure):

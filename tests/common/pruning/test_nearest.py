@@ -1,4 +1,4 @@
-"""What a network that ends far below its budget is told: groups, widths, floors."""
+"""Warning for a network that ends far below its budget: groups, widths, floors."""
 
 import numpy as np
 import pytest

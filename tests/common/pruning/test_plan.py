@@ -77,7 +77,7 @@ def test_a_rollback_restores_an_ancestor_and_says_so():
     check_plan(LENET, back)
     again = child_plan(LENET, back, cut(back.keep, 2))
     assert again.parent == back.digest
-    # A client that missed the rollback is given this one, and must be told.
+    # A client that missed the rollback is given this one, and must be informed.
     assert again.rollback
     assert not third.rollback
 

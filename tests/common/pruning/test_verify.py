@@ -57,7 +57,7 @@ def test_a_cut_that_does_not_run_is_an_error_of_the_structure():
         check_exact(model, wrong, torch.randn(2, 4))
 
 
-def test_a_network_that_overflows_is_not_judged():
+def test_a_network_that_overflows_is_not_compared():
     class Exploding(nn.Module):
         def __init__(self):
             super().__init__()

@@ -338,8 +338,8 @@ def descend(structure, weights, penalty, steps=5):
 
 def test_a_threshold_of_zero_is_plain_training():
     weights, structure = example("resnet")
-    nobody = np.zeros(structure.units, dtype=bool)
-    aim = PenaltySpec(name="bn-l1+group", strength=0.5, targets=nobody)
+    none = np.zeros(structure.units, dtype=bool)
+    aim = PenaltySpec(name="bn-l1+group", strength=0.5, targets=none)
     penalty = build_penalty(structure, structure.full(), weights, aim)
     plain = descend(structure, weights, None)
     for name, value in descend(structure, weights, penalty).items():

@@ -1,4 +1,4 @@
-"""What a message holds: exactly the largest entries, and nothing is lost."""
+"""Entries of a message: exactly the largest ones, and nothing is lost."""
 
 from math import ceil
 

@@ -1,4 +1,4 @@
-"""What of a network is not cut: noted where it is left, refused where it must be."""
+"""Parts of a network that are not cut: noted where left, refused where needed."""
 
 import copy
 import math
@@ -146,8 +146,8 @@ NOT_CUT = {
         lambda: Net(None, 3, lambda _, x: x[:, [0, 2, 5]]),
         ["(getitem)", "list"],
     ),
-    "padded channels": (
-        lambda: Net(None, 10, lambda _, x: functional.pad(x, (0, 0, 0, 0, 1, 1))),
+    "channels that are dropped and padded": (
+        lambda: Net(None, 8, lambda _, x: functional.pad(x, (0, 0, 0, 0, -1, 1))),
         ["(pad)"],
     ),
     "unequal parts": (
@@ -297,7 +297,7 @@ def test_a_parameter_that_is_not_reached_stays_whole_and_is_noted(branches):
 
 
 class Dtypes(nn.Module):
-    """What tells the kind of a tensor, and numbers that are calculated from sizes."""
+    """The kind of a tensor, and numbers that are calculated from sizes."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a well-known pruning library gets wrong without a word: one test each.
+"""Silent errors of a well-known pruning library: one test each.
 
 Each was reproduced with torch-pruning 1.6.1; its own graph walk takes whatever it does
 not know for element-wise.

@@ -76,7 +76,7 @@ def test_a_process_that_ends_is_started_again_after_its_pause(tmp_path):
     assert tail(tmp_path / "one.log").count("up") >= 2
 
 
-def test_a_judge_that_gives_up_ends_the_service(tmp_path):
+def test_a_policy_that_gives_up_ends_the_service(tmp_path):
     def policy(ended, code):
         msg = "no use"
         raise ConfigError(msg)
@@ -151,7 +151,7 @@ def test_a_child_ends_when_the_service_is_killed(tmp_path):
         assert started.left_after(10) == []
 
 
-def test_flower_s_processes_call_nobody_and_have_a_folder_of_their_own(tmp_path):
+def test_flower_s_processes_call_no_server_and_have_a_folder_of_their_own(tmp_path):
     found = environment(tmp_path, [tmp_path / "bin"])
     assert found["FLWR_TELEMETRY_ENABLED"] == "0"
     assert found["FLWR_DISABLE_UPDATE_CHECK"] == "1"

@@ -173,7 +173,7 @@ class Fleet:
         self.run_spec = make_setting(self.task)
         self.work = plan_round(start(self.task, self.run_spec), self.run_spec)
         self.nodes = {name: 10 + i for i, name in enumerate(self.task.clients)}
-        self.bench, self.root = ModelCache(self.task), root
+        self.cache, self.root = ModelCache(self.task), root
         self.spoil = {}
 
     def answer(self, node, message):
@@ -183,7 +183,7 @@ class Fleet:
         array = message.content.array_records[RECORD][ARRAY]
         assert array.stype == STYPE
         plan = codec.decode_plan(array.data, 1 << 20)
-        return payload(answer_to(plan, self.bench, ClientStore(self.root, name)))
+        return payload(answer_to(plan, self.cache, ClientStore(self.root, name)))
 
     def ask(self):
         grid = FakeGrid(self.nodes.values(), self.answer)
@@ -223,7 +223,7 @@ def test_bad_answers_stay_with_their_client(tmp_path):
     assert "no answer within" in records[fourth].reason
 
 
-def test_nobody_is_waited_for_once_the_goal_is_reached(tmp_path):
+def test_no_client_is_waited_for_once_the_goal_is_reached(tmp_path):
     fleet = Fleet(tmp_path, rounds__cohort=3, rounds__over_select=1.4)
     assert len(fleet.work.request.assignments) == 4
     fleet.spoil = {fleet.task.clients[0]: None}
@@ -479,7 +479,7 @@ def test_a_delivery_or_a_greeting_that_cannot_be_read_stays_with_its_node(
     assert said.isprintable()
 
 
-def test_a_lost_connection_refuses_nobody_and_ends_the_process(tmp_path, monkeypatch):
+def test_a_lost_connection_refuses_no_client_and_ends_it(tmp_path, monkeypatch):
     def lost(_self, _numbers):
         message = "connection refused"
         raise httpx.ConnectError(message)

@@ -14,14 +14,14 @@ prometheus = pytest.importorskip("prometheus_client", reason="fedprune[ops]")
 from fedprune.server.devices.metrics import RunCollector  # noqa: E402
 
 
-def told(state):
+def scraped(state):
     registry = prometheus.CollectorRegistry()
     registry.register(RunCollector(state))
     return prometheus.generate_latest(registry).decode()
 
 
 def test_nothing_is_told_before_the_first_run(tmp_path):
-    assert told(tmp_path) == ""
+    assert scraped(tmp_path) == ""
 
 
 def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
@@ -42,7 +42,7 @@ def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
                 )
             )
         log.write(at(CUT, 2))
-    lines = told(tmp_path).splitlines()
+    lines = scraped(tmp_path).splitlines()
     for line in (
         "fedprune_rounds_total 2.0",
         "fedprune_cuts_total 1.0",

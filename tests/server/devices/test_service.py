@@ -1,4 +1,4 @@
-"""When a server takes a run for ended, and what ends no server."""
+"""Ends of runs as a server sees them, and events that end no server."""
 
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ def follow(tmp_path):
     return start
 
 
-def test_a_run_that_flower_has_ended_and_nobody_took_up_is_over(follow, clock):
+def test_a_run_that_flower_has_ended_and_no_process_took_up_is_over(follow, clock):
     assert follow(lambda: [6]) is None
     assert 90.0 < clock[0] < 92.0
 

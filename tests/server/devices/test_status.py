@@ -1,4 +1,4 @@
-"""What a server shows of its runs and clients, from Flower's own tables."""
+"""Status of a server: its runs and clients, from Flower's own tables."""
 
 import json
 
@@ -24,8 +24,8 @@ def link(tmp_path, monkeypatch):
     made.prepare()
     monkeypatch.setattr(Link, "runs", lambda _: [RUN, OLD])
     monkeypatch.setattr(Link, "nodes", lambda _: NODES)
-    book = {"edge-01": {"key": "k", "node": 1}}
-    (tmp_path / "registered.json").write_text(json.dumps(book))
+    registered = {"edge-01": {"key": "k", "node": 1}}
+    (tmp_path / "registered.json").write_text(json.dumps(registered))
     (tmp_path / "current.json").write_text('{"number": 7, "folder": "/runs/x"}')
     return made
 

@@ -1,4 +1,4 @@
-"""What a server writes for Flower, how it asks, and what it tells of a run."""
+"""The SuperLink of a server: files for Flower, requests, and traffic of a run."""
 
 import json
 import shutil
@@ -116,8 +116,8 @@ def test_each_key_is_registered_once(link, monkeypatch):
         (link.tls / "clients" / name).mkdir(parents=True)
         (link.tls / "clients" / name / "node.pub").write_text(f"key {name}")
     assert link.register() == ["a", "b"]
-    book = json.loads((link.state / "registered.json").read_text())
-    assert book["a"] == {"key": "key a", "node": 5}
+    registered = json.loads((link.state / "registered.json").read_text())
+    assert registered["a"] == {"key": "key a", "node": 5}
     assert link.register() == []
     (link.tls / "clients" / "b" / "node.pub").write_text("another key")
     assert link.register() == ["b"]
@@ -130,8 +130,8 @@ def test_a_run_is_submitted_by_the_path_of_its_folder(link, monkeypatch, tmp_pat
     calls = []
     answering(monkeypatch, '{"success": true, "run-id": "123"}', calls)
     assert link.submit(tmp_path / "run") == 123
-    book = link.state / "registered.json"
-    assert f'run="{tmp_path / "run"}" names="{book}"' in calls[0]
+    registered = link.state / "registered.json"
+    assert f'run="{tmp_path / "run"}" names="{registered}"' in calls[0]
     current = json.loads((link.state / "current.json").read_text())
     assert current == {"number": 123, "folder": str(tmp_path / "run")}
 

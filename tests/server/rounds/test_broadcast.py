@@ -32,7 +32,7 @@ LONG = {"rounds__warmup": 12, "rounds__cuts": 0, "rounds__final": 0}
 
 
 class Federation:
-    """Clients with a store and a bench each, as devices have them."""
+    """Clients with a store and a model cache each, as devices have them."""
 
     def __init__(self, root, **changes):
         self.root = root
@@ -231,7 +231,7 @@ def test_a_change_passes_through_a_cut_and_through_its_rollback(tmp_path):
         kinds.append(set(federation.round().values()))
     assert widths[0] > widths[-1]  # there was a cut
     cut = widths.index(widths[-1])
-    assert kinds[cut] == {cut}  # told from the broadcast before the cut
+    assert kinds[cut] == {cut}  # encoded against the broadcast before the cut
     assert all(held == {number} for number, held in enumerate(kinds))
 
 
@@ -258,7 +258,7 @@ def test_a_change_gives_back_what_a_rollback_gives_back(tmp_path):
     for name, plan_ in plans.items():
         assert kind(plan_) in (0, 2), name
         assert federation.open(plan_).weights.tobytes() == work.weights.tobytes()
-    # Told from the round before the cut it is next to nothing.
+    # Encoded against the round before the cut, it is almost empty.
     ledgers = {c: replace(k, held=1) for c, k in federation.state.ledgers.items()}
     federation.state = replace(federation.state, ledgers=ledgers)
     work, plans = federation.plans()

@@ -31,7 +31,7 @@ from fedprune.simulations.engines.engines import InProcessEngine
 
 WARM = Cursor(phase=Phase.WARMUP, index=1, step=0.5)
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
-# The guard judges at the end of this round.
+# The guard decides at the end of this round.
 GUARDED = Cursor(phase=Phase.FINETUNE, index=1, cycle=1, progress=0.5, step=0.5)
 CLOSING = Cursor(phase=Phase.FINETUNE, index=3, final=True, closing=True)
 
@@ -171,7 +171,7 @@ def test_a_client_that_was_not_asked_keeps_its_line_in_the_ledger():
     assert after.ledgers["client-009"] == line
 
 
-def test_statistics_are_pooled_and_stay_when_nobody_measured():
+def test_statistics_are_pooled_and_stay_when_no_client_measured():
     server = Server()
     answers = server.answers(server.noise(2))
     ones = np.ones(server.work.spec.moments, dtype=np.float32)
@@ -328,7 +328,7 @@ def test_a_cut_slices_weights_and_statistics_alike():
 
 
 def test_a_cut_takes_the_least_important_units_and_makes_a_child_plan():
-    # A budget that one cut does not reach: the schedule goes on.
+    # A budget that one cut does not reach: the schedule continues.
     server, after, report = cut(client__strength=0.0, prune__budget={"params": 0.3})
     structure = tiny_structure()
     assert after.plan.parent == server.state.plan.digest
@@ -404,7 +404,7 @@ def test_one_hostile_scorer_does_not_change_what_is_cut():
 
 
 def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes):
-    """Return a server whose last cut is judged now, and its answers."""
+    """Return a server whose last cut is validated now, and its answers."""
     server = Server(cursor, prune__max_loss_increase=0.2, **changes)
     structure, full = server.run_spec.structure, server.state.plan
     keep = full.keep.copy()
@@ -465,7 +465,7 @@ def test_a_rollback_still_counts_the_round_and_its_answers():
     ("loss_after", "loss_before"),
     [(1.2, 1.0), (0.5, 1.0), (1.5, float("nan")), (1.5, float("inf"))],
 )
-def test_a_cut_that_cost_little_or_cannot_be_judged_stays(loss_after, loss_before):
+def test_a_cut_that_cost_little_or_cannot_be_validated_stays(loss_after, loss_before):
     server, answers = guarded(loss_after, loss_before=loss_before)
     after, report = server.finish(answers)
     assert (report.rolled_back, report.warning) == (None, "")

@@ -35,7 +35,7 @@ def test_only_accepted_answers_with_a_validation_count():
 @pytest.mark.parametrize(
     "records",
     [[], [record("a", 0.0, 0, 0)], [record("a", 1.0, 1, 1, Status.FAILED)]],
-    ids=["nobody", "no examples", "nobody accepted"],
+    ids=["no client", "no examples", "no client accepted"],
 )
 def test_without_examples_the_score_is_not_a_number(records):
     found = pooled_score(records, 2.0)

@@ -1,4 +1,4 @@
-"""How far one client can move a round: weights, lengths, moments, losses."""
+"""Bounds on the influence of one client: weights, lengths, moments, losses."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ def test_no_delta_is_longer_than_the_longest(values, longest):
     assert 0.0 < factor <= 1.0
 
 
-def test_where_nobody_else_sends_anything_nothing_is_added():
+def test_where_no_other_client_sends_anything_nothing_is_added():
     found, factor = clipped(delta_of(3.0, -4.0), 0.0)
     assert factor == 0.0
     np.testing.assert_array_equal(found.values, np.float32([0.0, 0.0]))

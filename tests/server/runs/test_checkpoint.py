@@ -1,4 +1,4 @@
-"""Checkpoints: whole, or refused by name and replaced by the one before."""
+"""Checkpoints: whole, or refused, named and replaced by the one before."""
 
 import json
 from dataclasses import fields, replace
@@ -250,7 +250,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 def test_a_checkpoint_of_another_version_is_refused():
     data = state_to_bytes(make_state(1), IDENTITY)
     other = data.replace(b"fedprune-checkpoint/3", b"fedprune-checkpoint/9")
-    with pytest.raises(IntegrityError, match="x is no checkpoint of this version"):
+    with pytest.raises(IntegrityError, match="x is not a checkpoint of this version"):
         state_from_bytes(other, IDENTITY, "x")
 
 

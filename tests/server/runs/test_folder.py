@@ -179,7 +179,7 @@ def test_a_run_folder_that_leads_elsewhere_is_refused(tmp_path, name):
     if link.is_dir():
         link.rmdir()
     link.symlink_to(target)
-    with pytest.raises(IntegrityError, match="is a link or no plain file"):
+    with pytest.raises(IntegrityError, match="is a link or not a plain file"):
         RunFolder.open(folder.path)
     assert target.read_text() == "mine"
 
@@ -187,5 +187,5 @@ def test_a_run_folder_that_leads_elsewhere_is_refused(tmp_path, name):
 def test_a_pipe_in_a_run_folder_is_refused_and_not_waited_for(tmp_path):
     folder = RunFolder.create(tmp_path / "runs")
     os.mkfifo(folder.path / "events.jsonl")
-    with pytest.raises(IntegrityError, match="is a link or no plain file"):
+    with pytest.raises(IntegrityError, match="is a link or not a plain file"):
         RunFolder.open(folder.path)

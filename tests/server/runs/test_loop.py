@@ -136,7 +136,7 @@ def test_a_cut_that_is_refused_is_no_state_and_the_run_goes_on_from_before(tmp_p
     assert before is not None
     assert before.keep.all()
     answers = [e.round for e in of_kind(events, ClientAnswered)]
-    assert answers.count(before.round + 1) == 4, "the round's answers are told all same"
+    assert answers.count(before.round + 1) == 4, "the answers are all logged"
     found = drive_cuts(tmp_path / "refused", None)
     wanted = drive_cuts(tmp_path / "calm", None)
     assert found.weights.tobytes() == wanted.weights.tobytes()
@@ -155,7 +155,7 @@ def test_a_structure_that_pairs_channels_wrongly_is_stopped_at_its_cut(tmp_path)
         drive_cuts(tmp_path / "wrong", cut_check(make_task(), wrong))
 
 
-def test_a_cut_that_nobody_voted_for_says_what_it_went_by(tmp_path):
+def test_a_cut_without_votes_names_the_criterion_it_used(tmp_path):
     task = make_task(rounds__warmup=1, rounds__sparsify=1, rounds__cuts=1)
     run_spec = make_setting(task)
     with EventLog(tmp_path / "events.jsonl") as log:

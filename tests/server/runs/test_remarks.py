@@ -1,4 +1,4 @@
-"""What should be known beside the figures of a run."""
+"""Remarks on the figures of a run."""
 
 from dataclasses import replace
 

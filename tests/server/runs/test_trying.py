@@ -1,4 +1,4 @@
-"""What a server tries of a network before it asks anybody."""
+"""Trial of a network on the server, before any client is asked."""
 
 import pytest
 import torch

@@ -68,8 +68,8 @@ def answers(tmp_path, attack, phase):
     with lies.hostile(forge):
         found = ask_all(work, task, tmp_path)
     order = work.request.assignments[1]
-    judged = work.expected(order)
-    read = {name: codec.decode_update(data, judged) for name, data in kept.items()}
+    expected = work.expected(order)
+    read = {name: codec.decode_update(data, expected) for name, data in kept.items()}
     records = {record.client_id: record for record in found.records}
     return read["honest"], read["lie"], work.spec, records
 

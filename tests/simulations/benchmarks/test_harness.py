@@ -44,12 +44,12 @@ def figures():
         (7, "", None),
     ],
 )
-def test_a_goal_is_judged_at_its_border(value, goal, met):
+def test_a_goal_is_met_at_its_border(value, goal, met):
     assert Figure(name="x", value=value, goal=goal).met is met
 
 
 @pytest.mark.parametrize("goal", ["1.0", "=< 1", "<= one", "<= 1 or so"])
-def test_a_goal_that_cannot_be_judged_is_refused(goal):
+def test_a_goal_that_cannot_be_read_is_refused(goal):
     with pytest.raises(ConfigError, match="goal of 'x'"):
         Figure(name="x", value=1, goal=goal)
 

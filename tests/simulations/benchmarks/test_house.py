@@ -1,4 +1,4 @@
-"""How long a target of a Makefile takes, and the rows that are made of it."""
+"""Time of a target of a Makefile, and the rows that are made of it."""
 
 import pytest
 

@@ -22,7 +22,7 @@ def runs():
 
 
 @pytest.mark.slow
-def test_a_run_is_judged_by_the_validation_parts_of_all_clients(runs):
+def test_a_run_is_scored_on_the_validation_parts_of_all_clients(runs):
     task = Task(load_config(None, [*TINY, "run.seed=3", "client.validation=0.1"]))
     parts = [len(task.client_data(name).validation) for name in task.clients]
     for one in runs.values():

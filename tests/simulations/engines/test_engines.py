@@ -1,4 +1,4 @@
-"""Engines: everyone is played exactly once, and nobody's failure is another's."""
+"""Engines: each client is played exactly once, and fails alone."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A run on Ray ends in order: SIGTERM is Ctrl-C while it goes on."""
+"""A run on Ray ends in order: SIGTERM is Ctrl-C until it has ended."""
 
 import signal
 import threading

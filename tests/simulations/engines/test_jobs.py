@@ -1,4 +1,4 @@
-"""What travels between driver and workers: it comes back as it was, or is refused."""
+"""Messages between driver and workers: decoded as encoded, or refused."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ ASKING = RoundRequest(
 
 
 def work_of(spec):
-    """Return a round, as far as a worker's part is judged by it."""
+    """Return a round, as far as a worker's part is checked against it."""
     return RoundWork(
         request=ASKING,
         plan=None,
@@ -154,9 +154,9 @@ def test_a_decoded_sum_can_be_added_to():
     np.testing.assert_array_equal(found.delta_sum, 2 * make_total().delta_sum)
 
 
-def test_a_part_in_which_everybody_failed_is_an_empty_sum():
-    nobody = PartialAggregate(records=RECORDS[1:], total=Accumulator(0, LIMITS))
-    found = decode_part(encode_part(nobody), WORK)
+def test_a_part_in_which_every_client_failed_is_an_empty_sum():
+    empty = PartialAggregate(records=RECORDS[1:], total=Accumulator(0, LIMITS))
+    found = decode_part(encode_part(empty), WORK)
     assert [record.client_id for record in found.records] == ["b", "c", "d"]
     assert found.total.num_clients == 0
     assert found.total.delta_sum.shape == (12,)
@@ -209,7 +209,7 @@ FORGED = {
     "too few counts": [[], b"", [1], []],
     "numbers for the sums": [[], 7, [1, 1], []],
     "a number for an answer": [[], b"", [0, 0], [7]],
-    "an answer of nobody who was asked": [[], b"", [0, 0], [["d", b""]]],
+    "an answer of a client that was not asked": [[], b"", [0, 0], [["d", b""]]],
 }
 
 

@@ -85,7 +85,7 @@ def test_a_round_does_each_thing_once(tmp_path, watch, rule, max_norm):
     assert watch.times("encode_stored") == [1]
     assert watch.times("encode_broadcast") == [1]
     written = [path for (name, path) in watch.seen if name == "write_bytes_atomic"]
-    # Structure, broadcast to tell changes from and to be taught by; four residuals.
+    # Structure; broadcast as base and as teacher; four residuals.
     assert len(written) == 3 + 4
     assert watch.times("write_bytes_atomic") == [1] * 7
 

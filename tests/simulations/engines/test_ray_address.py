@@ -16,7 +16,7 @@ from fedprune.simulations.runs.api import simulate
 
 
 @pytest.fixture(autouse=True)
-def nobody_said_where(monkeypatch, tmp_path):
+def no_address_is_set(monkeypatch, tmp_path):
     for name in ("RAY_ADDRESS", "RAY_USE_TLS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
@@ -26,7 +26,7 @@ def nobody_said_where(monkeypatch, tmp_path):
 
 @contextmanager
 def closed_port():
-    """A port that nobody listens at: bound, so that nobody else takes it."""
+    """A port without a listener: bound, so that no other process takes it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"

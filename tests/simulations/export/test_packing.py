@@ -157,7 +157,7 @@ def edited(data, **changes):
 
 
 def attacks(data):
-    """Return forged files by name, each with right digests of the frame."""
+    """Return name -> forged file, each with right digests of the frame."""
     packed = unpack(data)
     network = packed.model.network
     moments = network.statistics

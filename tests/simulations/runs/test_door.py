@@ -1,4 +1,4 @@
-"""What does not fit is refused at the door: one line, its exit code, nothing left."""
+"""Inputs that do not fit are refused before a run: one line, its exit code, no file."""
 
 import random
 import re
@@ -322,7 +322,7 @@ def test_what_is_possible_and_seldom_meant_is_said_in_a_line(factory, targets, t
     assert text in first
 
 
-def test_classes_that_nobody_has_may_be_declared():
+def test_classes_that_no_client_has_may_be_declared():
     examples = type(EXAMPLES)(inputs=X, targets=Y + 1)
     task = make_task(lambda: Net(4), examples, task__outputs=4)
     (remark,) = try_network(task, task.build_model()).remarks

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, and the table that it ends with."""
+"""Progress display of a run, and the table that it ends with."""
 
 import io
 from dataclasses import replace

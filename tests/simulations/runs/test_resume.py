@@ -1,4 +1,4 @@
-"""A stopped run goes on as itself or not at all; one that has ended stays as it is."""
+"""A stopped run continues unchanged or not at all; one that has ended stays so."""
 
 import json
 import re
@@ -114,7 +114,7 @@ def goes_on(folder, factory=Tiny):
 
 
 def refused(folder, factory, kind, message):
-    """Check that a run does not go on, and that its folder stays as it is."""
+    """Check that a run does not continue, and that its folder is not changed."""
     before = contents(folder)
     with pytest.raises(kind, match=re.escape(message)) as caught:
         simulate(factory, resume_from=folder)
@@ -131,7 +131,9 @@ def contents(folder):
     }
 
 
-NETWORK = "cannot go on: the network (its operations, settings or shapes) changed since"
+NETWORK = (
+    "cannot continue: the network (its operations, settings or shapes) changed since"
+)
 
 
 @pytest.mark.parametrize("factory", [Bent, Wide])
@@ -172,7 +174,7 @@ def test_other_data_are_refused(folder, change):
     with np.load(path) as file:
         arrays = dict(file)
     np.savez(path, **arrays | change(arrays))
-    message = "cannot go on: the data (inputs, labels or their order) changed since"
+    message = "cannot continue: the data (inputs, labels or their order) changed since"
     refused(folder, Tiny, IntegrityError, message)
 
 
@@ -325,11 +327,11 @@ def test_a_run_whose_manifest_was_thinned_is_refused(folder, key):
     manifest = json.loads(path.read_text(encoding="utf-8"))
     del manifest[key]
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    message = f"cannot go on: it lacks '{key}' in manifest.json, so nobody can tell"
+    message = f"cannot continue: it lacks '{key}' in manifest.json, so it cannot"
     refused(folder, Tiny, IntegrityError, message)
 
 
 def test_a_run_without_its_structure_is_refused(folder):
     (folder / "structure.json").unlink()
-    message = "cannot go on: it lacks structure.json, so nobody can tell"
+    message = "cannot continue: it lacks structure.json, so it cannot"
     refused(folder, Tiny, IntegrityError, message)

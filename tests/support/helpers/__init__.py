@@ -1,1 +1,1 @@
-"""What tests share: tiny federations, processes, scripts."""
+"""Helpers shared by tests: tiny federations, processes, scripts."""

@@ -38,7 +38,7 @@ PARTIAL = {
     "rounds.cuts": 1,
     "rounds.final": 2,
 }
-# What depends on the clock or on the engine, or tells of a resumption.
+# What depends on the clock or on the engine, or on a resumption.
 _TIMES = (
     *("seconds", "latency_ms_dense", "latency_ms_final", "bytes_simulation"),
     "warnings",

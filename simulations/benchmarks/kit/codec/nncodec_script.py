@@ -1,6 +1,6 @@
 """Bytes of integers coded by NNCodec; run by an interpreter of its own, never imported.
 
-NNCodec 2.1.3 needs another numpy than we do, so ``make bench-nncodec`` builds it an
+NNCodec 2.1.3 needs another numpy than we do, so ``make rival-nncodec`` builds it an
 environment of its own.  ``PYTHON nncodec_script.py FOLDER`` reads the arrays
 "update/NAME" and "base/NAME", little-endian int32 in ``integers.bin`` with their names
 and shapes in ``index.json``, and prints one line of JSON: the bytes of the updates

@@ -19,7 +19,7 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import QuantisedDelta
 from fedprune.common.spec import ModelSpec, Vector
 
-NNCODEC = Path("build/nncodec/bin/python")  # made by ``make bench-nncodec``
+NNCODEC = Path("build/nncodec/bin/python")  # made by ``make rival-nncodec``
 _LEVELS = 127
 
 _ZSTD_LEVEL = 3

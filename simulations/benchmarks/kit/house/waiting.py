@@ -1,4 +1,4 @@
-"""How long a developer waits for a target of the Makefile, and how much it computes."""
+"""Time and computation of a target of the Makefile."""
 
 import os
 import resource

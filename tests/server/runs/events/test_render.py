@@ -1,4 +1,4 @@
-"""One line for people about each event."""
+"""Human-readable line of each event."""
 
 from dataclasses import replace
 

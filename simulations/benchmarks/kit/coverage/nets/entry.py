@@ -93,7 +93,7 @@ def own(kinds: Kinds, source: str) -> list[Entry]:
     """Return hand-made kinds as networks of the list.
 
     Args:
-        kinds: Builder and inputs, by name.
+        kinds: Name -> builder and inputs.
         source: Module that defines them.
     """
     return [

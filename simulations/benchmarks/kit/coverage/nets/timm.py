@@ -135,7 +135,7 @@ NAMES: Mapping[str, str] = {
 def smallest(family: str) -> str:
     """Return the network of fewest parameters that ``timm.models.FAMILY`` registers.
 
-    Of equals the first by name; networks for timm's own tests do not count.
+    Of equals the first in order of names; networks for timm's own tests do not count.
     """
     timm = _timm()
     names: list[str] = timm.list_models(module=family)

@@ -1,0 +1,246 @@
+"""Operations that channels pass through: what is cut behind them, exactly."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedprune.common.pruning.verify import check_exact
+from fedprune.common.structure.tracing.find import examine
+
+IMAGE = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+SEQUENCE = torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(1))
+WORDS = torch.randint(0, 20, (3, 9), generator=torch.Generator().manual_seed(2))
+
+
+class Net(nn.Module):
+    """Layers, and a function of them and the input."""
+
+    def __init__(self, run, **layers):
+        super().__init__()
+        self.run = run
+        self.m = nn.ModuleDict(layers)
+
+    def forward(self, x):
+        return self.run(self.m, x)
+
+
+def recurrent(kind, states, **options):
+    """Return a recurrent layer between two linear ones."""
+    layer = kind(16, 24, batch_first=True, **options)
+    width = 24 * (2 if options.get("bidirectional") and not states else 1)
+
+    def run(m, x):
+        outputs, last = m["r"](m["e"](x))
+        last = last[0] if isinstance(last, tuple) else last
+        return m["h"](last[-1] if states else outputs[:, -1])
+
+    return Net(run, e=nn.Linear(12, 16), r=layer, h=nn.Linear(width, 5))
+
+
+def padded_shortcut(m, x):
+    x = functional.relu(m["c"](x))
+    y = m["b"](functional.relu(m["a"](x)))
+    y = y + functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4))
+    return m["h"](functional.relu(y).mean((2, 3)))
+
+
+def attention(m, x):
+    a = torch.einsum("bic,bjc->bij", m["q"](x), m["k"](x)).softmax(-1)
+    return m["h"](torch.einsum("bij,bjc->bic", a, m["v"](x)).mean(1))
+
+
+def sampled(m, x):
+    x = m["a"](x)
+    grid = torch.zeros(x.shape[0], 4, 4, 2, dtype=x.dtype)
+    x = functional.grid_sample(x, grid, align_corners=False)
+    return m["h"](x.mean((2, 3)))
+
+
+class Table(nn.Module):
+    """An embedding and a product with a bare weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Parameter(torch.randn(20, 16))
+        self.inner = nn.Parameter(torch.randn(16, 24))
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = functional.embedding(x, self.words)
+        x = torch.einsum("bic,cd->bid", x, self.inner)
+        return self.head(functional.relu(x).mean(1))
+
+
+def conv(run, head=8, **layers):
+    return Net(run, a=nn.Conv2d(3, 8, 3), h=nn.Linear(head, 5), **layers)
+
+
+def line(run, **layers):
+    return Net(run, a=nn.Linear(12, 16), h=nn.Linear(16, 5), **layers)
+
+
+R = "m.r.weight_ih_l0"
+# name -> (network, input, channels of each group)
+CASES = {
+    "RNN": (lambda: recurrent(nn.RNN, states=False), SEQUENCE, {"m.e": 16, R: 24}),
+    "RNN of ReLU": (
+        lambda: recurrent(nn.RNN, states=True, nonlinearity="relu"),
+        SEQUENCE,
+        {"m.e": 16, R: 24},
+    ),
+    "GRU, last state of two layers": (
+        lambda: recurrent(nn.GRU, states=True, num_layers=2),
+        SEQUENCE,
+        {"m.e": 16, R: 24},
+    ),
+    "LSTM, last state": (
+        lambda: recurrent(nn.LSTM, states=True),
+        SEQUENCE,
+        {"m.e": 16, R: 24},
+    ),
+    "LSTM, two layers, both directions": (
+        lambda: recurrent(nn.LSTM, states=False, num_layers=2, bidirectional=True),
+        SEQUENCE,
+        {"m.e": 16, R: 24},
+    ),
+    "LSTM without biases": (
+        lambda: recurrent(nn.LSTM, states=False, bias=False),
+        SEQUENCE,
+        {"m.e": 16, R: 24},
+    ),
+    "a shortcut that pads channels": (
+        lambda: Net(
+            padded_shortcut,
+            c=nn.Conv2d(3, 8, 3, padding=1),
+            a=nn.Conv2d(8, 16, 3, padding=1, stride=2),
+            b=nn.Conv2d(16, 16, 3, padding=1),
+            h=nn.Linear(16, 5),
+        ),
+        IMAGE,
+        {"m.c": 8, "m.a": 16},
+    ),
+    "max with indices": (
+        lambda: line(lambda m, x: m["h"](torch.max(m["a"](x), 1)[0])),
+        SEQUENCE,
+        {"m.a": 16},
+    ),
+    "max with indices, as a field": (
+        lambda: line(lambda m, x: m["h"](m["a"](x).max(dim=1).values)),
+        SEQUENCE,
+        {"m.a": 16},
+    ),
+    "instance norm without a scale": (
+        lambda: conv(
+            lambda m, x: m["h"](m["d"](m["n"](m["a"](x))).mean((2, 3))),
+            n=nn.InstanceNorm2d(8),
+            d=nn.Conv2d(8, 8, 3),
+        ),
+        IMAGE,
+        {"m.a": 8, "m.d": 8},
+    ),
+    "unfold": (
+        lambda: conv(lambda m, x: m["h"](functional.unfold(m["a"](x), 3).mean(2)), 72),
+        IMAGE,
+        {"m.a": 8},
+    ),
+    "Unfold": (
+        lambda: conv(
+            lambda m, x: m["h"](m["u"](m["a"](x)).mean(2)), 72, u=nn.Unfold(3)
+        ),
+        IMAGE,
+        {"m.a": 8},
+    ),
+    "grid_sample": (lambda: conv(sampled), IMAGE, {"m.a": 8}),
+    "einsum in attention": (
+        lambda: Net(
+            attention,
+            q=nn.Linear(12, 16),
+            k=nn.Linear(12, 16),
+            v=nn.Linear(12, 24),
+            h=nn.Linear(24, 5),
+        ),
+        SEQUENCE,
+        {"m.q": 16, "m.v": 24},
+    ),
+    "embedding and einsum with bare weights": (
+        Table,
+        WORDS,
+        {"words": 16, "inner": 24},
+    ),
+    "reshape_as": (
+        lambda: conv(
+            lambda m, x: m["h"](
+                (m["a"](x) + m["b"](x).flatten(2).reshape_as(m["a"](x))).mean((2, 3))
+            ),
+            b=nn.Conv2d(3, 8, 3),
+        ),
+        IMAGE,
+        {"m.a": 8},
+    ),
+    "tile": (
+        lambda: line(lambda m, x: m["h"](torch.tile(m["a"](x), (1, 2, 1)).mean(1))),
+        SEQUENCE,
+        {"m.a": 16},
+    ),
+    "addcmul": (
+        lambda: line(
+            lambda m, x: m["h"](torch.addcmul(m["a"](x), x[..., :1], m["a"](x)).mean(1))
+        ),
+        SEQUENCE,
+        {"m.a": 16},
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "example", "widths"), CASES.values(), ids=CASES)
+def test_channels_pass_and_are_cut_exactly(make, example, widths):
+    torch.manual_seed(0)
+    model = make()
+    structure = examine(model, example).structure
+    assert structure.widths(structure.full()) == widths
+    assert check_exact(model, structure, example) <= 1e-12
+
+
+# name -> (network, input, words of the note, channels of each group)
+FIXED = {
+    "an LSTM that projects": (
+        lambda: Net(
+            lambda m, x: m["h"](m["r"](m["e"](x))[0].mean(1)),
+            e=nn.Linear(12, 16),
+            r=nn.LSTM(16, 24, proj_size=8),
+            h=nn.Linear(8, 5),
+        ),
+        "projects",
+        {},
+    ),
+    "a first state": (
+        lambda: Net(
+            lambda m, x: m["h"](
+                m["r"](m["e"](x), torch.ones(1, x.shape[1], 24, dtype=x.dtype))[0]
+            ).mean(1),
+            e=nn.Linear(12, 16),
+            r=nn.GRU(16, 24),
+            h=nn.Linear(24, 5),
+        ),
+        "first state|may not be 0",
+        {"m.e": 16},
+    ),
+    "an equation with an ellipsis": (
+        lambda: line(
+            lambda m, x: m["h"](torch.einsum("...c,...c->...c", m["a"](x), m["a"](x)))
+        ),
+        "ellipsis",
+        {},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(("make", "words", "widths"), FIXED.values(), ids=FIXED)
+def test_what_would_not_stay_exact_is_left_whole(make, words, widths):
+    model = make()
+    found = examine(model, SEQUENCE)
+    assert found.structure.widths(found.structure.full()) == widths
+    assert any(word in note for note in found.notes for word in words.split("|"))
+    assert check_exact(model, found.structure, SEQUENCE) <= 1e-12
