@@ -47,8 +47,9 @@ check: lint type imports test-fast  ## what to run before each commit
 test: install  ## all tests but those of real devices; ARGS="tests/common -x"
 	$(PYTEST) $(ARGS)
 
-coverage: install  ## the same tests, and that they pass 90 % of the branches
-	$(PYTEST) --cov $(ARGS)
+coverage: install  ## the same tests, and that they take 90 % of the branches
+	$(PYTEST) --cov --cov-report=term --cov-report=json:build/coverage.json $(ARGS)
+	$(BIN)/python .ci/branches.py build/coverage.json
 
 test-fast: install  ## the tests without whole runs, Ray, Flower and subprocesses
 	$(PYTEST) -m "not slow" $(ARGS)
