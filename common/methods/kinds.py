@@ -24,6 +24,11 @@ IMPORTANCE = Kind(
             "and for one batch",
             side=Side.CLIENT,
         ),
+        "product_sums": Input(
+            text="float64[channels]: the sum of the products over the examples of the "
+            "batch; costs one backward wherever the channels are",
+            side=Side.CLIENT,
+        ),
         "activations": Input(
             text="float32[examples, channels, positions]: outputs at that measuring "
             "point for that batch",
@@ -44,6 +49,7 @@ IMPORTANCE = Kind(
     "measuring points are added",
     forms=(
         _form("products", besides=("activations", "weights", "draws")),
+        _form("product_sums", besides=("activations", "weights", "draws")),
         _form("activations", besides=("weights", "draws")),
         _form("loss_changes", besides=("weights", "draws")),
         _form("weights", besides=("draws",)),

@@ -19,17 +19,24 @@ configuration names for that key, if it has this name (``resolve``).
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedprune.common.errors import ConfigError, PayloadError, Reason
+from fedprune.common.text import first_line
 from fedprune.common.user_code import (
     did_you_mean,
+    is_file_reference,
     load_function,
     split_reference,
 )
@@ -37,6 +44,19 @@ from fedprune.common.user_code import (
 PACKAGE = "fedprune.common.methods"
 OFF = "none"
 OWN = "own:"  # in messages, before the name of a user's own function
+
+_LONGEST = 100  # characters of a user's own function's name
+_NO_FUNCTIONS = (
+    (inspect.isclass, "a class"),
+    (inspect.iscoroutinefunction, "an async function"),
+    (inspect.isasyncgenfunction, "an async generator"),
+    (inspect.isgeneratorfunction, "a generator"),
+)
+_NO_NAMES = (
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+    inspect.Parameter.POSITIONAL_ONLY,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -122,11 +142,67 @@ class Method:
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401 - each kind has its own
-        """Call it with those of the inputs that it needs."""
-        return self.function(**{need: inputs[need] for need in self.needs})
+        """Call it with those of the inputs that it needs.
+
+        Arrays are handed to a user's own function for reading only.
+
+        Raises:
+            ConfigError: If a user's own function fails, with file and line.
+        """
+        if not self.own:
+            return self.function(**{need: inputs[need] for need in self.needs})
+        given = {need: _for_reading(inputs[need]) for need in self.needs}
+        try:
+            return self.function(**given)
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
+            what = f"{type(error).__name__}: {first_line(error)}"
+            msg = f"{self.kind.key} '{self.name}' failed{_line_of(error)}: {what}"
+            raise ConfigError(msg) from error
+
+
+def finite_numbers(
+    method: Method, found: object, count: int
+) -> NDArray[np.floating[Any]]:
+    """Return what a rule returned, as floats[count], after a check.
+
+    Raises:
+        ConfigError: If it is not a finite real number for each position.
+    """
+    try:
+        numbers = np.asarray(found)
+    except ValueError:  # rows of different lengths
+        numbers = np.zeros(0, dtype=object)
+    real = numbers.dtype.kind in "biuf"
+    key = f"{method.kind.key} '{method.name}' returned"
+    if not real or numbers.shape != (count,):
+        what = f"{numbers.dtype}{list(numbers.shape)}" if real else type(found).__name__
+        msg = f"{key} {what}; want {count} finite numbers, one for each position"
+        raise ConfigError(msg)
+    wrong = np.count_nonzero(~np.isfinite(numbers))
+    if wrong:
+        msg = f"{key} {wrong} numbers that are not finite; want {count} finite numbers"
+        raise ConfigError(msg)
+    return numbers.astype(np.result_type(numbers, np.float32), copy=False)
+
+
+def _for_reading(value: object) -> object:
+    """Return an array as a view that cannot be written to, other values unchanged."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
+def _line_of(error: BaseException) -> str:
+    """Return " at FILE:LINE", the last line of the user's code that was running."""
+    frames = list(traceback.extract_tb(error.__traceback__))[1:]
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
 
 
 _registered: dict[str, dict[str, Method]] = {}
+_loaded: dict[tuple[str, str], Method] = {}  # users' own, of this process
 _NAME = re.compile(r"[a-z0-9]+([:-][a-z0-9]+)*")  # "+" joins names
 
 
@@ -219,12 +295,27 @@ def check_name(kind: Kind, name: str) -> None:
     reference = own_code(kind, name)
     if name and not reference:
         return
+    terms = reference.partition(":")[0].split("+")
+    if len(terms) > 1 and any(term in methods(kind) for term in terms):
+        msg = f"{kind.key} is '{name}'; your own function stands alone, without '+'"
+        raise ConfigError(msg)
     if ":" not in reference:
         known = names(kind)
         msg = f"{kind.key} is '{name}'; want one of {', '.join(known)}, or your own "
         msg += f"'file.py:function'{did_you_mean(name, known)}"
         raise ConfigError(msg)
-    split_reference(reference)
+    _, function = split_reference(reference)
+    if len(function) > _LONGEST:
+        msg = (
+            f"{kind.key} names a function of {len(function)} characters; want at most "
+        )
+        msg += f"{_LONGEST}: a message says its name"
+        raise ConfigError(msg)
+
+
+def forget_loaded() -> None:
+    """Load users' own functions anew when they are next needed: at a run's start."""
+    _loaded.clear()
 
 
 def find(kind: Kind, name: str) -> Method:
@@ -239,7 +330,15 @@ def find(kind: Kind, name: str) -> Method:
     if found is not None:
         return found
     check_name(kind, name)
-    return _made(kind, name, load_function(name), own=True)
+    # A relative name means another file in another working folder.
+    place = str(Path(name).absolute()) if is_file_reference(name) else name
+    key = (kind.name, place)
+    if key in _loaded:
+        return _loaded[key]
+    made = _made(kind, name, load_function(name), own=True)
+    # Pinned: a file that is edited while a run goes on does not change the run.
+    _loaded[key] = made
+    return made
 
 
 def find_all(kind: Kind, name: str) -> tuple[Method, ...]:
@@ -296,9 +395,10 @@ def _made(
     own: bool = False,
 ) -> Method:
     """Return a function as a method of a kind, after a check of its parameters."""
-    needs = []
+    needs, options = [], []
     for parameter in _parameters(kind, name, function):
         if parameter.default is not parameter.empty:
+            options.append(parameter.name)
             continue
         if parameter.name not in kind.inputs:
             near = did_you_mean(parameter.name, kind.inputs)
@@ -306,7 +406,7 @@ def _made(
             msg += f"for {kind.key} may ask for {', '.join(kind.inputs)}"
             raise ConfigError(msg)
         needs.append(parameter.name)
-    _check_form(kind, name, frozenset(needs))
+    _check_form(kind, name, frozenset(needs), options)
     return Method(
         kind=kind,
         name=name,
@@ -323,14 +423,25 @@ def _parameters(
     """Return the parameters of a function.
 
     Raises:
-        ConfigError: If it does not say them, as some that are written in C.
+        ConfigError: If it is no plain function of named parameters.
     """
+    for is_one, what in _NO_FUNCTIONS:
+        if is_one(function):
+            msg = f"{kind.name} '{name}' is {what}; want a function that returns its "
+            msg += "result"
+            raise ConfigError(msg)
     try:
-        return list(inspect.signature(function).parameters.values())
+        found = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         msg = f"{kind.name} '{name}' does not say its parameters; want a function with "
         msg += "named parameters"
         raise ConfigError(msg) from error
+    for parameter in found:
+        if parameter.kind in _NO_NAMES:
+            msg = f"{kind.name} '{name}' takes '{parameter}' without a name; want the "
+            msg += f"inputs by their names, of {', '.join(kind.inputs)}"
+            raise ConfigError(msg)
+    return found
 
 
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:
@@ -338,7 +449,9 @@ def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
 
 
-def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
+def _check_form(
+    kind: Kind, name: str, needs: frozenset[str], options: Sequence[str]
+) -> None:
     """Refuse inputs that do not fit together.
 
     Raises:
@@ -349,6 +462,9 @@ def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
         sets = "; or ".join(_form(must, besides) for must, besides in kind.forms)
         msg = f"{kind.name} '{name}' asks for {', '.join(sorted(needs)) or 'nothing'}; "
         msg += f"want {sets}"
+        given = [option for option in options if option in kind.inputs]
+        if given:
+            msg += f"; '{given[0]}' has a default, so it is an option of its own"
         raise ConfigError(msg)
 
 

@@ -99,8 +99,11 @@ def view(
         channel = np.resize(np.arange(-1, CHANNELS), count)
         values = factor * (rng.normal(size=(count, width)) + 0.1)
         values.setflags(write=False)
-        return Rows(channel=np.where(channel < 0, -1, place[channel]), values=values)
+        return Rows(unit=np.where(channel < 0, -1, place[channel]), values=values)
 
     return ChannelWeights(
-        channels=CHANNELS, producers=(rows(8, 5), rows(16, 3)), norms=(rows(8, 1),)
+        channels=CHANNELS,
+        producers=(rows(8, 5), rows(16, 3)),
+        norms=(rows(8, 1),),
+        unit=np.arange(CHANNELS),
     )
