@@ -263,7 +263,9 @@ def test_of_each_tensor_something_stays(kind, density):
 @pytest.mark.parametrize("density", [0.01, 0.1, 0.333, 1.0])
 def test_exactly_the_asked_share_of_the_matrices_stays(method, density):
     mask = masked(method.name, FULL, weights(), density)
-    assert mask.keep.sum() - 8 == np.ceil(density * MATRICES)
+    wanted = np.ceil(density * MATRICES)
+    said = "a mask of another density names the law that it keeps instead"
+    assert mask.keep.sum() - 8 == wanted, said
 
 
 def scales(method):
