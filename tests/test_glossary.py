@@ -16,6 +16,8 @@ FEWEST_TERMS = 60
 EXCEPTIONS = {
     ("common/structure/rules/", "squeeze"): "an operation of torch",
     ("common/structure/rules/", "unsqueeze"): "an operation of torch",
+    ("common/structure/tracing/walk.py", "squeeze"): "an operation of torch",
+    ("common/structure/tracing/walk.py", "unsqueeze"): "an operation of torch",
     ("tests/common/artifacts/test_network_file.py", "squeeze"): "an operation of torch",
     ("tests/client/rounds/test_products.py", "squeeze"): "an operation of torch",
     ("simulations/benchmarks/kit/coverage/nets/", "squeeze"): "an operation of torch",

@@ -23,7 +23,8 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.messages import TrainSettings
 from fedprune.common.methods.channel_weights import ChannelWeights
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Method, Side, find
+from fedprune.common.methods.method import Method, Side
+from fedprune.common.methods.registry import find
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.importance import (
     MeasurePoint,

@@ -9,8 +9,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import KINDS
+from fedprune.common.methods.method import Kind
 from fedprune.common.methods.registry import (
-    Kind,
     check_name,
     find_all,
     forget_loaded,

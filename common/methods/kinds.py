@@ -4,7 +4,7 @@ The parameters of a method name its inputs.  The names below are all that exist;
 are numpy's unless torch is named, and must not be written to.
 """
 
-from fedprune.common.methods.registry import Input, Kind, Side
+from fedprune.common.methods.method import Input, Kind, Side
 
 
 def _form(

@@ -4,7 +4,8 @@ from math import cos, inf, isfinite, nan, pi
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import RATE_SCHEDULE, SCHEDULE
-from fedprune.common.methods.registry import Kind, find, method
+from fedprune.common.methods.method import Kind
+from fedprune.common.methods.registry import find, method
 
 _LAST = 20.0  # first learning rate over the last one of "cosine"
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.channel_weights import ChannelWeights, Rows
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Method, Side, find
+from fedprune.common.methods.method import Method, Side
+from fedprune.common.methods.registry import find
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import FIXED, Structure
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedprune.common.methods.method import Method
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
-from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.sparsity.penalty import (
     PenaltySpec,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedprune.common.config import MaskRule
 from fedprune.common.errors import ConfigError, PayloadError, Reason
-from fedprune.common.methods.registry import Method
+from fedprune.common.methods.method import Method
 from fedprune.common.pruning.remap import remap
 from fedprune.common.spec import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from fedprune.common.structure.structure import Structure

@@ -31,7 +31,8 @@ from torch import Tensor
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
-from fedprune.common.methods.registry import Method, find_all
+from fedprune.common.methods.method import Method
+from fedprune.common.methods.registry import find_all
 from fedprune.common.spec import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
 

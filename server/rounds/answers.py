@@ -11,7 +11,8 @@ from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import AGGREGATION
-from fedprune.common.methods.registry import Method, find, finite_numbers
+from fedprune.common.methods.method import Method, finite_numbers
+from fedprune.common.methods.registry import find
 from fedprune.common.spec import Vector
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import IndividualUpdate, RoundWork

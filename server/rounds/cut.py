@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fedprune.common.config import Config
 from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
-from fedprune.common.methods.registry import Side, find, finite_numbers
+from fedprune.common.methods.method import Side, finite_numbers
+from fedprune.common.methods.registry import find
 from fedprune.common.methods.schedule import density_at
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks

@@ -5,7 +5,8 @@ from inspect import signature
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import KINDS
-from fedprune.common.methods.registry import OFF, Kind, Method, methods
+from fedprune.common.methods.method import Kind, Method
+from fedprune.common.methods.registry import OFF, methods
 from fedprune.common.user_code import did_you_mean
 
 SUM = "a+b"

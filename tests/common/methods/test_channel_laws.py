@@ -16,7 +16,8 @@ from fedprune.common.methods.kinds import (
     IMPORTANCE,
     PENALTY,
 )
-from fedprune.common.methods.registry import Side, methods
+from fedprune.common.methods.method import Side
+from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 from fedprune.server.rounds.cut import normalise

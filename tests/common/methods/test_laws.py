@@ -370,7 +370,7 @@ def test_every_check_of_a_law_has_a_method():
 @pytest.mark.parametrize(
     ("kind", "name", "law", "words"),
     [
-        (IMPORTANCE, "taylor", "scales", "asks for products; want a function of weigh"),
+        (IMPORTANCE, "taylor", "scales", "asks for product_sums; want a function of w"),
         (IMPORTANCE, "l1", "robust", "no check; want one of .'scale-free', 'scales'"),
         (CHOICE, "rate", "whole", "no check; want one of none, or a row in CHECKS"),
     ],

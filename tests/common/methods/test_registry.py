@@ -31,8 +31,8 @@ from fedprune.common.methods.kinds import (
     PENALTY,
     SCHEDULE,
 )
+from fedprune.common.methods.method import Side
 from fedprune.common.methods.registry import (
-    Side,
     check_name,
     find,
     find_all,

@@ -8,7 +8,7 @@ from helpers.pruning_nets import NETS, build, flat, random_mask
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Side
+from fedprune.common.methods.method import Side
 from fedprune.common.pruning.importance import (
     measure_points,
     unit_sum,

@@ -64,7 +64,7 @@ BAD = {
     "a consensus of another length": (
         "prune.consensus",
         "def f(scores):\n    return scores\n",
-        "one for each channel",
+        "one for each position",
     ),
 }
 

@@ -11,7 +11,8 @@ from fedprune.client.rounds.score import score
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.methods.channel_weights import ChannelWeights, Rows
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Side, find
+from fedprune.common.methods.method import Side
+from fedprune.common.methods.registry import find
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.spec import Indices, Vector
