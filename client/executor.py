@@ -111,10 +111,10 @@ class Executor:
         )
         heartbeat = HeartbeatSender(lambda: beat(client))
         heartbeat.start()
+        late = threading.Timer(_INPUT_S, heartbeat.stop)
+        late.daemon = True
+        late.start()
         try:
-            late = threading.Timer(_INPUT_S, heartbeat.stop)
-            late.daemon = True
-            late.start()
             message, context, _, fab = pull_task_input(client)
             late.cancel()
             with self._busy:
@@ -129,6 +129,7 @@ class Executor:
         except (httpx.HTTPError, RuntimeError) as error:
             say(f"a task was lost: {error}")
         finally:
+            late.cancel()
             if heartbeat.is_running:
                 heartbeat.stop()
             client.close()

@@ -32,6 +32,7 @@ ALONE = frozenset(
         "test_examples",
         "test_flwr_app",
         "test_masked_runs",
+        "test_own_methods",
         "test_ray",
     )
 ) | {"tests/test_snippets.py"}

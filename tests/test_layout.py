@@ -173,3 +173,22 @@ def test_what_flower_does_not_document_is_imported_by_one_file_a_side():
             if (module or "").startswith("flwr") and module not in public:
                 found.add(path.relative_to(ROOT).as_posix())
     assert found == {"client/executor.py", "server/devices/serverapp.py"}
+
+
+# What a test file says that starts Ray or Flower's simulation.
+STARTS = re.compile(
+    r'on_ray\(|"ray_script"|"flwr", "run"|"run\.engine": "ray"|run_example\('
+)
+
+
+def test_what_starts_ray_is_played_by_one_worker(pytestconfig):
+    conftest = ROOT / "tests" / "conftest.py"
+    alone = pytestconfig.pluginmanager.get_plugin(str(conftest)).ALONE
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path != Path(__file__) and STARTS.search(path.read_text(encoding="utf-8"))
+    }
+    started_by_e2e = {name for name in found if name.startswith("tests/e2e/")}
+    assert found - started_by_e2e <= alone
+    assert all((ROOT / name).is_file() for name in alone)

@@ -1,5 +1,6 @@
 """Tasks of an executor: pulled, answered, pushed, or lost without its end."""
 
+import threading
 from queue import SimpleQueue
 from types import SimpleNamespace
 
@@ -134,6 +135,8 @@ def test_a_task_of_a_node_that_is_gone_is_lost_alone(
     working._task(TOKEN)
     assert working.pushed == []
     assert capsys.readouterr().out == "a task was lost: gone\n"
+    timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
 
 
 def test_the_next_task_has_its_token_and_none_is_waited_for(working, monkeypatch):

@@ -96,6 +96,7 @@ def unfinished(folder):
     return run
 
 
+@pytest.mark.slow
 def test_every_key_may_name_a_function_of_ones_own(here):
     config = load_config(None, NAMED)
     assert named_code(config) == NAMED
@@ -106,6 +107,7 @@ def test_every_key_may_name_a_function_of_ones_own(here):
     assert found["params_final"] <= 0.5 * found["params_dense"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_started_and_nowhere_else(
     here, tmp_path, monkeypatch, capsys
 ):
@@ -135,6 +137,7 @@ def test_a_run_goes_on_where_it_was_started_and_nowhere_else(
     assert (away / "executed").exists()
 
 
+@pytest.mark.slow
 def test_a_function_that_has_changed_since_is_refused(here, capsys):
     run = unfinished(here)
     with (here / "mine.py").open("a") as file:

@@ -78,6 +78,12 @@ FUNCTION = {
 }
 NAME = {kind: function.replace("_", "-") for kind, function in FUNCTION.items()}
 KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+# One kind is enough for each commit: a run takes seconds.
+ONE_AND_OTHERS = pytest.mark.parametrize(
+    "kind",
+    [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])],
+    ids=lambda kind: kind.name,
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +152,7 @@ def test_before_the_file_there_is_no_such_name(kind):
         load_config(None, {kind.key: NAME[kind.name]})
 
 
-@KIND
+@ONE_AND_OTHERS
 def test_one_new_file_is_named_listed_carried_and_used(
     kind, add, settings, usual, tmp_path
 ):
