@@ -60,7 +60,7 @@ def split_reference(reference: str) -> tuple[str, str]:
         ConfigError: If one of the two halves is empty or not an identifier.
     """
     source, _, name = reference.rpartition(":")
-    if not source or not name.isidentifier():
+    if not source or source.endswith(":") or not name.isidentifier():
         msg = f"'{reference}' is not 'module:function' or 'file.py:function'"
         raise ConfigError(msg)
     return source, name

@@ -104,6 +104,7 @@ def test_a_folder_has_few_files_and_a_file_few_lines():
     assert {path: n for path, n in lines.items() if n > MOST_LINES} == {}
     folders = Counter(path.parent for path in sources())
     del folders[ROOT / "simulations" / "benchmarks"]
+    del folders[ROOT / "common" / "methods"]  # a new idea is one file there
     assert {path: n for path, n in folders.items() if n > MOST_FILES} == {}
 
 

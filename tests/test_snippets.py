@@ -1,5 +1,6 @@
 """All code that README.md and docs/ show can be run, loaded or parsed as it stands."""
 
+import json
 import re
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from torch import nn
 import fedprune
 from fedprune.common.config import Config, load_config, parse_config
 from fedprune.common.config.explain import section_of, wanted
+from fedprune.common.methods import registry
+from fedprune.common.methods.kinds import KINDS
 from fedprune.simulations import cli as commands_line
 from fedprune.simulations.cli import app, plain_command, run_command_line
 from fedprune.simulations.runs import api
@@ -84,6 +87,15 @@ def reason_not_to(block):
     return ""
 
 
+@pytest.fixture
+def forgetful(monkeypatch):
+    """A registry that forgets the methods of a snippet."""
+    for kind in KINDS:
+        registry.methods(kind)  # searches the package
+    copied = {name: dict(known) for name, known in registry._registered.items()}
+    monkeypatch.setattr(registry, "_registered", copied)
+
+
 PYTHON = blocks("python")
 RUNS = [
     pytest.param(block, marks=[pytest.mark.slow] if "simulate(" in block.text else [])
@@ -92,7 +104,7 @@ RUNS = [
 
 
 @pytest.mark.parametrize("block", RUNS, **IDS)
-def test_every_python_snippet_runs(block, tmp_path, monkeypatch, capsys):
+def test_every_python_snippet_runs(block, tmp_path, monkeypatch, capsys, forgetful):
     code = compile(block.text, str(block), "exec")
     if reason := reason_not_to(block):
         pytest.skip(reason)
@@ -123,6 +135,20 @@ def test_every_block_says_its_language():
 @pytest.mark.parametrize("block", blocks("toml"), **IDS)
 def test_every_toml_block_is_a_configuration(block):
     assert parse_config(block.text, source=str(block)) != Config()
+
+
+@pytest.mark.slow
+def test_the_tiny_run_needs_no_other_key_and_meets_its_budget(
+    tmp_path, monkeypatch, capsys
+):
+    (block,) = [one for one in blocks("toml") if 'engine = "inprocess"' in one.text]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(block.text, encoding="utf-8")
+    run_line("fedprune simulate tiny.toml", capsys)
+    (file,) = tmp_path.glob("runs/*/summary.json")
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    assert summary["accuracy_final"] > 0.9
+    assert 0.45 < summary["params_final"] / summary["params_dense"] <= 0.5
 
 
 @pytest.mark.parametrize("words", our_commands(), ids=" ".join)

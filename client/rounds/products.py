@@ -20,6 +20,7 @@ from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.pruning.importance import MeasurePoint
 from fedprune.common.task import Task
 
+Sums = dict[str, NDArray[np.float64]]  # tensor -> float64[channels]
 Products = dict[str, NDArray[np.float64]]  # tensor -> float64[examples, channels]
 
 _CLOSE = 1e-3  # of a tensor's largest product: float32 sums in another order
@@ -28,6 +29,10 @@ _CLOSE = 1e-3  # of a tensor's largest product: float32 sums in another order
 def channel_axis(module: nn.Module) -> int:
     """Return the dimension of the channels in a module's output."""
     return -1 if isinstance(module, nn.Linear | nn.Embedding) else 1
+
+
+class Disagreement(Exception):  # noqa: N818 - no error: the slow way is left
+    """Factors on outputs do not give the products of a batch."""
 
 
 class ProductMeter:
@@ -45,36 +50,77 @@ class ProductMeter:
         self._model = model
         self._points = points
         self._task = task
+        self._windows: dict[str, int] = {}  # rows of an output that are one example's
 
     def can_use_factors(self, examples: Examples) -> bool:
         """Return whether factors on outputs give the same as the weights' gradients.
 
-        Tested with two examples: the products of the first, alone and in a batch with
-        the second.
+        Tested with the first, the middle and the last example in one batch, and each
+        of them alone.
         """
-        if not all(point.module for point in self._points) or not len(examples):
+        if not all(point.module for point in self._points) or not self._points:
             return False
-        pair = self.by_factors(examples.batch(np.arange(min(2, len(examples)))))
-        if pair is None:
+        count = len(examples)
+        chosen = np.unique([0, count // 2, count - 1]) if count else np.arange(0)
+        if not len(chosen):
             return False
-        alone = self.by_weights(examples.batch(np.arange(1)))
-        sizes = {n: float(np.abs(v).max(initial=0.0)) for n, v in alone.items()}
-        noise = _CLOSE * max(sizes.values(), default=0.0)
-        # By tensor: a branch of little effect may be laid out another way.
-        return all(
-            bool(np.all(np.abs(pair[n] - v)[0] <= _CLOSE * max(sizes[n], noise)))
-            for n, v in alone.items()
-        )
+        batch = examples.batch(chosen)
+        together = self.by_factors(batch)
+        return together is not None and self._agrees(together, self.by_weights(batch))
 
-    def measure(self, batch: Batch, *, fast: bool) -> Products:
+    def measure(self, batch: Batch, *, fast: bool, row: int = 0) -> Products:
         """Return the products of a batch.
 
         Args:
             batch: The examples.
             fast: Whether factors can be used (``can_use_factors``).
+            row: The example whose products are measured in both ways, if fast.
+
+        Raises:
+            Disagreement: If the two ways differ there, or the batch is laid out in
+                another way than those before.
         """
-        found = self.by_factors(batch) if fast else None
-        return self.by_weights(batch) if found is None else found
+        if not fast:
+            return self.by_weights(batch)
+        found = self.by_factors(batch)
+        one = slice(row, row + 1)
+        alone = self.by_weights(
+            Batch(inputs=batch.inputs[one], targets=batch.targets[one])
+        )
+        if found is None or not self._agrees(
+            {name: value[one] for name, value in found.items()}, alone
+        ):
+            raise Disagreement
+        return found
+
+    def sums(self, batch: Batch) -> Sums:
+        """Return the sum of a batch's products over its examples, in one backward."""
+        tensors = dict(self._model.named_parameters())
+        self._model.zero_grad(set_to_none=True)
+        loss = self._task.loss(self._model(batch.inputs), batch).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        found = {p.tensor: _of_weights(p, tensors) for p in self._points}
+        self._model.zero_grad(set_to_none=True)
+        return found
+
+    def _agrees(self, fast: Products, slow: Products) -> bool:
+        """Return whether two measurements of the same examples are close.
+
+        By tensor and example: a branch of little effect may be laid out another way.
+        """
+        noise = _CLOSE * max(
+            (float(np.abs(value).max(initial=0.0)) for value in slow.values()),
+            default=0.0,
+        )
+        return all(
+            bool(
+                np.all(
+                    np.abs(fast[name] - value)
+                    <= _CLOSE * np.maximum(np.abs(value).max(axis=1), noise)[:, None]
+                )
+            )
+            for name, value in slow.items()
+        )
 
     def by_factors(self, batch: Batch) -> Products | None:
         """Return the products of a batch in one backward, or None if impossible."""
@@ -115,6 +161,9 @@ class ProductMeter:
             def scale(_: nn.Module, __: object, output: object) -> object:
                 if not isinstance(output, Tensor) or output.shape[0] % count:
                     return output
+                windows = output.shape[0] // count
+                if self._windows.setdefault(point.tensor, windows) != windows:
+                    return output  # a layout that depends on the data
                 axis = channel_axis(module) % output.dim()
                 wanted = (count, output.shape[axis])
                 factor = factors.setdefault(
@@ -124,7 +173,7 @@ class ProductMeter:
                 shape = [1] * output.dim()
                 shape[0], shape[axis] = output.shape[0], output.shape[axis]
                 # The windows of one example are neighbours in the first dimension.
-                repeated = factor.repeat_interleave(output.shape[0] // count, dim=0)
+                repeated = factor.repeat_interleave(windows, dim=0)
                 return output * repeated.reshape(shape)
 
             return scale

@@ -1,5 +1,6 @@
 """Data-driven importance of channels, measured on the broadcast before training."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from fedprune.client.rounds.measure import batches
 from fedprune.client.rounds.products import (
+    Disagreement,
     ProductMeter,
     Products,
     bias_of,
@@ -21,13 +23,16 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.messages import TrainSettings
 from fedprune.common.methods.channel_weights import ChannelWeights
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Method, find
+from fedprune.common.methods.method import Method, Side
+from fedprune.common.methods.registry import find
+from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.importance import (
     MeasurePoint,
     channel_weights,
     checked_scores,
     measure_points,
     unit_sum,
+    weight_scores,
 )
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
@@ -35,6 +40,8 @@ from fedprune.common.task import Task
 
 Scores = dict[str, NDArray[np.float64]]
 Activations = dict[str, NDArray[np.float32]]
+_STRIDE = 7  # between the examples of batches that are measured in both ways
+_TRIED = 8  # examples that a user's own criterion is tried on
 _LARGEST = 3e38  # of a float32
 
 
@@ -112,6 +119,46 @@ def score(  # noqa: PLR0913 - all that a score depends on
         batch_size=settings.batch,
         draws=draws,
     )
+    return _scored(work, criterion)
+
+
+def try_criterion(
+    name: str, task: Task, model: nn.Module, structure: Structure
+) -> None:
+    """Score a few examples by a user's own criterion, before a run starts.
+
+    Args:
+        name: The criterion, as the user's own configuration names it.
+        task: Has the examples and the loss.
+        model: The uncut network; left as it was.
+        structure: Its structure.
+
+    Raises:
+        ConfigError: If the criterion fails or returns no importance.
+    """
+    criterion = find(IMPORTANCE, name)
+    keep = structure.full()
+    if not criterion.own or structure.units == 0:
+        return
+    draws = np.random.default_rng(0)
+    if criterion.side is Side.SERVER:
+        weights = get_weights(model)
+        weight_scores(structure, keep, weights, criterion.name, draws)
+        return
+    count = min(_TRIED, len(task.dataset.train))
+    work = _Work(
+        model=copy.deepcopy(model).eval(),
+        examples=task.dataset.train.take(np.arange(count)),
+        task=task,
+        structure=structure,
+        keep=keep,
+        batch_size=count,
+        draws=draws,
+    )
+    _scored(work, criterion)
+
+
+def _scored(work: _Work, criterion: Method) -> Vector:
     measure = _ablated if "loss_changes" in criterion.needs else _measured
     found = np.nan_to_num(measure(work, criterion), nan=0.0, posinf=_LARGEST)
     return np.clip(found, 0.0, _LARGEST).astype(np.float32)
@@ -120,34 +167,47 @@ def score(  # noqa: PLR0913 - all that a score depends on
 def _measured(work: _Work, criterion: Method) -> Vector:
     """Return the sum of a criterion over batches and measuring points."""
     points = measure_points(work.structure)
+    meter = ProductMeter(work.model, points, work.task)
+    wanted = "products" in criterion.needs
+    try:
+        fast = wanted and meter.can_use_factors(work.examples)
+        return _summed(work, criterion, meter, points, fast=fast)
+    except Disagreement:
+        return _summed(work, criterion, meter, points, fast=False)
+
+
+def _summed(
+    work: _Work,
+    criterion: Method,
+    meter: ProductMeter,
+    points: Sequence[MeasurePoint],
+    *,
+    fast: bool,
+) -> Vector:
     weights = _weights(work, points) if "weights" in criterion.needs else {}
     per_tensor: Scores = {}
-    for products, seen in _inputs(work, points, criterion):
+    for number, batch in enumerate(work.batches()):
+        products: Products = {}
+        if "products" in criterion.needs:
+            row = number * _STRIDE % len(batch.targets)
+            products = meter.measure(batch, fast=fast, row=row)
+        sums = meter.sums(batch) if "product_sums" in criterion.needs else {}
+        seen = _activations(work.model, batch, points, criterion)
         for point in points:
             name = point.tensor
             count = len(work.structure.kept_index(name, point.dim, work.keep))
+            given = (products.get(name), sums.get(name), seen.get(name))
             found = criterion(
-                products=products.get(name),
-                activations=seen.get(name),
+                products=given[0],
+                product_sums=given[1],
+                activations=given[2],
                 weights=weights.get(name),
                 draws=work.draws.random(count),
             )
-            value = checked_scores(criterion, found, count)
+            finite = all(item is None or np.isfinite(item).all() for item in given)
+            value = checked_scores(criterion, found, count, finite=finite)
             per_tensor[name] = per_tensor.get(name, 0.0) + value
     return unit_sum(work.structure, work.keep, per_tensor)[work.keep]
-
-
-def _inputs(
-    work: _Work, points: Sequence[MeasurePoint], criterion: Method
-) -> Iterator[tuple[Products, Activations]]:
-    """Yield products and activations of each batch, where the criterion needs them."""
-    meter = ProductMeter(work.model, points, work.task)
-    fast = "products" in criterion.needs and meter.can_use_factors(work.examples)
-    for batch in work.batches():
-        products: Products = {}
-        if "products" in criterion.needs:
-            products = meter.measure(batch, fast=fast)
-        yield products, _activations(work.model, batch, points, criterion)
 
 
 def _weights(work: _Work, points: Sequence[MeasurePoint]) -> dict[str, ChannelWeights]:
@@ -181,26 +241,50 @@ def _activations(
     hidden = [point.tensor for point in points if point.module not in seen]
     if hidden:
         msg = f"importance '{criterion.name}' needs outputs, and no module outputs "
-        msg += f"those of '{hidden[0]}'; want taylor, fisher or sensitivity"
+        msg += f"those of '{hidden[0]}'; want a criterion without activations"
         raise ConfigError(msg)
     found = {}
     for point in points:
         axis = channel_axis(model.get_submodule(point.module))
-        last = seen[point.module].movedim(axis, -1)
-        split = last.reshape(len(batch.targets), -1, last.shape[-1])
-        found[point.tensor] = split.transpose(1, 2).float().numpy()
+        parts = [
+            _by_example(value, axis, len(batch.targets), point.module)
+            for value in seen[point.module]
+        ]
+        found[point.tensor] = np.concatenate(parts, axis=2)
+    return found
+
+
+def _by_example(
+    output: Tensor, axis: int, count: int, name: str
+) -> NDArray[np.float32]:
+    """Return an output as float32[examples, channels, positions].
+
+    Raises:
+        ConfigError: If its first dimension is not the examples or windows of them.
+    """
+    last = output.movedim(axis, -1)
+    if last.shape[0] % count:
+        msg = f"'{name}' outputs {list(output.shape)} for {count} examples, so its "
+        msg += "activations cannot be told by example; want taylor, fisher or a "
+        msg += "criterion of the weights"
+        raise ConfigError(msg)
+    found: NDArray[np.float32] = (
+        last.reshape(count, -1, last.shape[-1]).transpose(1, 2).float().numpy()
+    )
     return found
 
 
 @contextmanager
-def outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of modules while the block runs."""
-    seen: dict[str, Tensor] = {}
+def outputs(
+    model: nn.Module, names: Sequence[str]
+) -> Iterator[dict[str, list[Tensor]]]:
+    """Record the outputs of each call of modules while the block runs."""
+    seen: dict[str, list[Tensor]] = {}
 
     def recorder(name: str) -> object:
         def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             # A copy, because the next layer may work in place.
-            seen[name] = output.clone()
+            seen.setdefault(name, []).append(output.clone())
 
         return record
 
@@ -229,9 +313,12 @@ def _ablated(work: _Work, criterion: Method) -> Vector:
         weights=weights,
         draws=work.draws.random(len(kept)),
         products=None,
+        product_sums=None,
         activations=None,
     )
-    return checked_scores(criterion, found, len(kept)).astype(np.float32)
+    finite = bool(np.isfinite(changes).all())
+    scores = checked_scores(criterion, found, len(kept), finite=finite)
+    return scores.astype(np.float32)
 
 
 def _loss_without(work: _Work, unit: int) -> float:

@@ -15,7 +15,8 @@ from fedprune.common.codec.delta.quantise import VALUES
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Broadcast, Statistics, TrainSettings
 from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
-from fedprune.common.methods.registry import OWN, Kind, names, parts
+from fedprune.common.methods.method import Kind
+from fedprune.common.methods.registry import OWN, names, parts
 from fedprune.common.spec import MAX_UNITS, Mask, PrunePlan
 
 MOMENTS = "<f4"  # of broadcasts and teachers

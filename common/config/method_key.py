@@ -9,7 +9,14 @@ from pydantic_core import CoreSchema, core_schema
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import KINDS
-from fedprune.common.methods.registry import Kind, check_name, find_all, names, own_code
+from fedprune.common.methods.method import Kind
+from fedprune.common.methods.registry import (
+    check_name,
+    find_all,
+    forget_loaded,
+    names,
+    own_code,
+)
 
 if TYPE_CHECKING:
     from fedprune.common.config.schema import Config
@@ -71,5 +78,6 @@ def load_methods(config: "Config") -> None:
         ConfigError: If a function is missing, or has a parameter that is not an input
             of its kind.
     """
+    forget_loaded()
     for kind, value in named_methods(config):
         find_all(kind, value)

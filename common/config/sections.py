@@ -96,7 +96,8 @@ class Rounds(Section):
     finetune: Count = 2
     """Rounds after each cut, 0 <= finetune."""
     cuts: Count = 4
-    """Cycles, each with one cut, 0 <= cuts; 0 = plain federated averaging."""
+    """Steps of the schedule, each a cycle with one cut; more follow until the budget
+    is met; 0 <= cuts; 0 = plain federated averaging."""
     final: Count = 14
     """Fine-tune rounds after the last cycle, 0 <= final."""
     cohort: Positive = 10

@@ -112,8 +112,12 @@ def split_validation(
 
 def _as_parts(found: object) -> list[Indices]:
     """Return the parts that a partition returned, rising; none where it is no list."""
-    arrays = [np.asarray(part) for part in found] if isinstance(found, list) else []
-    if any(part.ndim != 1 or (part.size and part.dtype.kind != "i") for part in arrays):
+    given = found if isinstance(found, list | tuple) else []
+    try:
+        arrays = [np.asarray(part) for part in given]
+    except ValueError:  # rows of different lengths
+        return []
+    if any(p.ndim != 1 or (p.size and p.dtype.kind not in "iu") for p in arrays):
         return []
     return [np.sort(part).astype(np.int64) for part in arrays]
 

@@ -17,11 +17,11 @@ class Rows:
     """The rows of one tensor along the dimension of its channels.
 
     Attributes:
-        channel: Number of the channel of each row, int64[rows]; -1 = of another group.
+        unit: Number of the unit of each row, int64[rows]; -1 = of another group.
         values: float64[rows, entries].
     """
 
-    channel: NDArray[np.int64]
+    unit: NDArray[np.int64]
     values: NDArray[np.float64]
 
 
@@ -29,15 +29,21 @@ class Rows:
 class ChannelWeights:
     """The weights that produce and scale some channels.
 
+    Channels that are cut together, as those of one attention head or of one
+    normalisation group, are one unit: each of them has the numbers of its unit.
+
     Attributes:
         channels: Number of channels.
         producers: Tensors that produce them.
         norms: Norm scales that multiply them, one entry a row.
+        unit: Number of the unit of each channel, int64[channels]; -1 = a channel
+            without weights, whose numbers are 0.
     """
 
     channels: int
     producers: tuple[Rows, ...]
     norms: tuple[Rows, ...]
+    unit: NDArray[np.int64]
 
     def mean(self, function: Elementwise) -> NDArray[np.float64]:
         """Return the mean of ``function`` over the entries that produce each channel.
@@ -45,13 +51,12 @@ class ChannelWeights:
         Args:
             function: float64[rows, entries] -> the same shape.
         """
-        total, entries = np.zeros(self.channels), np.zeros(self.channels)
+        total, entries = np.zeros(self._units), np.zeros(self._units)
         for rows in self.producers:
             total += self._add(rows, function(rows.values).sum(axis=1))
             widths = np.full(len(rows.values), float(rows.values.shape[1]))
             entries += self._add(rows, widths)
-        found: NDArray[np.float64] = total / np.maximum(entries, 1.0)
-        return found
+        return self._spread(total / np.maximum(entries, 1.0))
 
     def mean_of_rows(self, function: Elementwise) -> NDArray[np.float64]:
         """Return the mean over producers of a number for each of their rows.
@@ -59,29 +64,37 @@ class ChannelWeights:
         Args:
             function: float64[rows, entries] of a whole tensor -> float64[rows].
         """
-        total, count = np.zeros(self.channels), np.zeros(self.channels)
+        total, count = np.zeros(self._units), np.zeros(self._units)
         for rows in self.producers:
             total += self._add(rows, function(rows.values))
             count += self._add(rows, np.ones(len(rows.values)))
-        found: NDArray[np.float64] = total / np.maximum(count, 1.0)
-        return found
+        return self._spread(total / np.maximum(count, 1.0))
 
     def scale_sum(self) -> NDArray[np.float64]:
         """Return the sum of the magnitudes of each channel's norm scales."""
-        total = np.zeros(self.channels)
+        total = np.zeros(self._units)
         for rows in self.norms:
             total += self._add(rows, np.abs(rows.values).sum(axis=1))
-        return total
+        return self._spread(total)
 
     @property
     def normed(self) -> Mask:
         """Channels that a norm scales, bool[channels]."""
-        found = np.zeros(self.channels, dtype=np.bool_)
+        found = np.zeros(self._units)
         for rows in self.norms:
-            found[rows.channel[rows.channel >= 0]] = True
-        return found
+            found[rows.unit[rows.unit >= 0]] = 1.0
+        normed: Mask = self._spread(found) > 0.0
+        return normed
+
+    @property
+    def _units(self) -> int:
+        return int(self.unit.max(initial=-1)) + 1
 
     def _add(self, rows: Rows, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        mine = rows.channel >= 0
-        found = np.bincount(rows.channel[mine], scores[mine], self.channels)
+        mine = rows.unit >= 0
+        found = np.bincount(rows.unit[mine], scores[mine], self._units)
         return found.astype(np.float64, copy=False)
+
+    def _spread(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the number of its unit for each channel, float64[channels]."""
+        return np.append(found, 0.0)[self.unit]

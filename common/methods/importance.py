@@ -17,14 +17,13 @@ Scores: TypeAlias = NDArray[np.float64]
 
 
 @method(IMPORTANCE)
-def taylor(products: Scores) -> Scores:
+def taylor(product_sums: Scores) -> Scores:
     """First-order change of the loss when a channel is removed.
 
     ``|sum over the examples of a batch of gradient * value|``, Molchanov et al. 2019,
     arXiv:1906.10771, with a gate per channel.
     """
-    total: Scores = np.abs(products.sum(axis=0))
-    return total
+    return np.abs(product_sums)
 
 
 @method(IMPORTANCE)

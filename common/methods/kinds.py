@@ -4,7 +4,7 @@ The parameters of a method name its inputs.  The names below are all that exist;
 are numpy's unless torch is named, and must not be written to.
 """
 
-from fedprune.common.methods.registry import Input, Kind, Side
+from fedprune.common.methods.method import Input, Kind, Side
 
 
 def _form(
@@ -22,6 +22,11 @@ IMPORTANCE = Kind(
             text="float64[examples, channels]: gradient of an example's loss with "
             "respect to a factor on a channel's output at 1, at one measuring point "
             "and for one batch",
+            side=Side.CLIENT,
+        ),
+        "product_sums": Input(
+            text="float64[channels]: the sum of the products over the examples of the "
+            "batch; costs one backward wherever the channels are",
             side=Side.CLIENT,
         ),
         "activations": Input(
@@ -44,6 +49,7 @@ IMPORTANCE = Kind(
     "measuring points are added",
     forms=(
         _form("products", besides=("activations", "weights", "draws")),
+        _form("product_sums", besides=("activations", "weights", "draws")),
         _form("activations", besides=("weights", "draws")),
         _form("loss_changes", besides=("weights", "draws")),
         _form("weights", besides=("draws",)),

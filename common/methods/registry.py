@@ -19,17 +19,18 @@ configuration names for that key, if it has this name (``resolve``).
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from fedprune.common.errors import ConfigError, PayloadError, Reason
+from fedprune.common.methods.method import Kind, Method
 from fedprune.common.user_code import (
     did_you_mean,
+    is_file_reference,
     load_function,
     split_reference,
 )
@@ -38,95 +39,24 @@ PACKAGE = "fedprune.common.methods"
 OFF = "none"
 OWN = "own:"  # in messages, before the name of a user's own function
 
+_LONGEST = 100  # characters of a user's own function's name
+_NO_FUNCTIONS = (
+    (inspect.isclass, "a class"),
+    (inspect.iscoroutinefunction, "an async function"),
+    (inspect.isasyncgenfunction, "an async generator"),
+    (inspect.isgeneratorfunction, "a generator"),
+)
+_NO_NAMES = (
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+    inspect.Parameter.POSITIONAL_ONLY,
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Side(StrEnum):
-    """The side that runs a method."""
-
-    CLIENT = "client"
-    SERVER = "server"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """A value that methods of a kind get if they have a parameter of this name.
-
-    Attributes:
-        text: Type, shape, unit and range, for authors of methods.
-        side: The side that has the value, if the inputs of the kind differ in it;
-            else None.
-    """
-
-    text: str
-    side: Side | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of methods: one key of the configuration.
-
-    Attributes:
-        name: Its name, such as "importance".
-        key: The key, such as "prune.importance".
-        side: The side that runs its methods, unless an input has another side.
-        inputs: The possible inputs of its methods, by parameter name.
-        returns: Their return value: type, shape and range, for authors of methods.
-        forms: Sets of inputs that fit together, as (required, optional); empty = any.
-        optional: Whether the key may be "none".
-        sums: Whether "a+b" applies one method after another.
-        once: Inputs of at most one method of a sum.
-    """
-
-    name: str
-    key: str
-    side: Side
-    inputs: Mapping[str, Input]
-    returns: str
-    forms: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()
-    optional: bool = False
-    sums: bool = False
-    once: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """A function that does the work of a key.
-
-    Attributes:
-        kind: Its kind.
-        name: The value of the key: a registered name or a reference to code.
-        function: The function.
-        needs: Names of its parameters without a default, all of them inputs of the
-            kind.
-        laws: Names of the laws that the tests check.
-        own: Whether it is a user's own function.
-    """
-
-    kind: Kind
-    name: str
-    function: Callable[..., Any] = field(repr=False)
-    needs: frozenset[str]
-    laws: tuple[str, ...] = ()
-    own: bool = False
-
-    @property
-    def side(self) -> Side:
-        """The side that runs it."""
-        sides = {self.kind.inputs[need].side for need in self.needs} - {None}
-        return Side.CLIENT if Side.CLIENT in sides else self.kind.side
-
-    @property
-    def summary(self) -> str:
-        """The first line of its docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
-
-    def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401 - each kind has its own
-        """Call it with those of the inputs that it needs."""
-        return self.function(**{need: inputs[need] for need in self.needs})
-
-
 _registered: dict[str, dict[str, Method]] = {}
+_loaded: dict[tuple[str, str], Method] = {}  # users' own, of this process
 _NAME = re.compile(r"[a-z0-9]+([:-][a-z0-9]+)*")  # "+" joins names
 
 
@@ -219,12 +149,27 @@ def check_name(kind: Kind, name: str) -> None:
     reference = own_code(kind, name)
     if name and not reference:
         return
+    terms = reference.partition(":")[0].split("+")
+    if len(terms) > 1 and any(term in methods(kind) for term in terms):
+        msg = f"{kind.key} is '{name}'; your own function stands alone, without '+'"
+        raise ConfigError(msg)
     if ":" not in reference:
         known = names(kind)
         msg = f"{kind.key} is '{name}'; want one of {', '.join(known)}, or your own "
         msg += f"'file.py:function'{did_you_mean(name, known)}"
         raise ConfigError(msg)
-    split_reference(reference)
+    _, function = split_reference(reference)
+    if len(function) > _LONGEST:
+        msg = (
+            f"{kind.key} names a function of {len(function)} characters; want at most "
+        )
+        msg += f"{_LONGEST}: a message says its name"
+        raise ConfigError(msg)
+
+
+def forget_loaded() -> None:
+    """Load users' own functions anew when they are next needed: at a run's start."""
+    _loaded.clear()
 
 
 def find(kind: Kind, name: str) -> Method:
@@ -239,7 +184,15 @@ def find(kind: Kind, name: str) -> Method:
     if found is not None:
         return found
     check_name(kind, name)
-    return _made(kind, name, load_function(name), own=True)
+    # A relative name means another file in another working folder.
+    place = str(Path(name).absolute()) if is_file_reference(name) else name
+    key = (kind.name, place)
+    if key in _loaded:
+        return _loaded[key]
+    made = _made(kind, name, load_function(name), own=True)
+    # Pinned: a file that is edited while a run goes on does not change the run.
+    _loaded[key] = made
+    return made
 
 
 def find_all(kind: Kind, name: str) -> tuple[Method, ...]:
@@ -296,9 +249,10 @@ def _made(
     own: bool = False,
 ) -> Method:
     """Return a function as a method of a kind, after a check of its parameters."""
-    needs = []
+    needs, options = [], []
     for parameter in _parameters(kind, name, function):
         if parameter.default is not parameter.empty:
+            options.append(parameter.name)
             continue
         if parameter.name not in kind.inputs:
             near = did_you_mean(parameter.name, kind.inputs)
@@ -306,7 +260,7 @@ def _made(
             msg += f"for {kind.key} may ask for {', '.join(kind.inputs)}"
             raise ConfigError(msg)
         needs.append(parameter.name)
-    _check_form(kind, name, frozenset(needs))
+    _check_form(kind, name, frozenset(needs), options)
     return Method(
         kind=kind,
         name=name,
@@ -323,14 +277,25 @@ def _parameters(
     """Return the parameters of a function.
 
     Raises:
-        ConfigError: If it does not say them, as some that are written in C.
+        ConfigError: If it is no plain function of named parameters.
     """
+    for is_one, what in _NO_FUNCTIONS:
+        if is_one(function):
+            msg = f"{kind.name} '{name}' is {what}; want a function that returns its "
+            msg += "result"
+            raise ConfigError(msg)
     try:
-        return list(inspect.signature(function).parameters.values())
+        found = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         msg = f"{kind.name} '{name}' does not say its parameters; want a function with "
         msg += "named parameters"
         raise ConfigError(msg) from error
+    for parameter in found:
+        if parameter.kind in _NO_NAMES:
+            msg = f"{kind.name} '{name}' takes '{parameter}' without a name; want the "
+            msg += f"inputs by their names, of {', '.join(kind.inputs)}"
+            raise ConfigError(msg)
+    return found
 
 
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:
@@ -338,7 +303,9 @@ def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
 
 
-def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
+def _check_form(
+    kind: Kind, name: str, needs: frozenset[str], options: Sequence[str]
+) -> None:
     """Refuse inputs that do not fit together.
 
     Raises:
@@ -349,6 +316,9 @@ def _check_form(kind: Kind, name: str, needs: frozenset[str]) -> None:
         sets = "; or ".join(_form(must, besides) for must, besides in kind.forms)
         msg = f"{kind.name} '{name}' asks for {', '.join(sorted(needs)) or 'nothing'}; "
         msg += f"want {sets}"
+        given = [option for option in options if option in kind.inputs]
+        if given:
+            msg += f"; '{given[0]}' has a default, so it is an option of its own"
         raise ConfigError(msg)
 
 

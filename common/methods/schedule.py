@@ -1,11 +1,11 @@
 """Schedules: a density that falls over the cuts, a learning rate over the rounds."""
 
-from math import cos, isfinite, pi
-from typing import SupportsFloat
+from math import cos, inf, isfinite, nan, pi
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import RATE_SCHEDULE, SCHEDULE
-from fedprune.common.methods.registry import Kind, find, method
+from fedprune.common.methods.method import Kind
+from fedprune.common.methods.registry import find, method
 
 _LAST = 20.0  # first learning rate over the last one of "cosine"
 
@@ -116,7 +116,13 @@ def _number(kind: Kind, name: str, found: object) -> float:
     Raises:
         ConfigError: If it is no finite number.
     """
-    if not isinstance(found, SupportsFloat) or not isfinite(found):
-        msg = f"{kind.key} '{name}' returned {found!r}; want a finite number"
+    try:
+        number = float(found)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = nan
+    least = 0.0 if kind is RATE_SCHEDULE else -inf
+    if isinstance(found, str) or not isfinite(number) or number <= least:
+        wanted = "a finite number" + (" above 0" if least == 0.0 else "")
+        msg = f"{kind.key} '{name}' returned {found!r}; want {wanted}"
         raise ConfigError(msg)
-    return float(found)
+    return number

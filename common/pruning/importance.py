@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.channel_weights import ChannelWeights, Rows
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Method, Side, find
+from fedprune.common.methods.method import Method, Side
+from fedprune.common.methods.registry import find
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import FIXED, Structure
 
@@ -82,18 +83,34 @@ def weight_scores(
     return np.where(keep, found, 0.0).astype(np.float32)
 
 
-def checked_scores(method: Method, found: object, channels: int) -> NDArray[np.float64]:
+def checked_scores(
+    method: Method, found: object, channels: int, *, finite: bool = True
+) -> NDArray[np.float64]:
     """Return the scores of a criterion after a check, float64[channels].
 
+    Args:
+        method: The criterion.
+        found: What it returned.
+        channels: Number of channels.
+        finite: Whether its inputs were finite; those of a diverged network are not.
+
     Raises:
-        ConfigError: If they are not one number for each channel.
+        ConfigError: If they are not one real number for each channel, or of a user's
+            own function not finite and >= 0.
     """
     scores = np.asarray(found)
-    if scores.shape != (channels,) or not np.issubdtype(scores.dtype, np.number):
-        msg = (
-            f"importance '{method.name}' returned {scores.dtype}{list(scores.shape)}; "
-            f"want float64[{channels}], one number for each channel"
-        )
+    wanted = f"want float64[{channels}], one number for each channel"
+    if scores.shape != (channels,) or scores.dtype.kind not in "biuf":
+        what = f"{scores.dtype}{list(scores.shape)}"
+        what = type(found).__name__ if scores.dtype.kind == "O" else what
+        msg = f"{IMPORTANCE.key} '{method.name}' returned {what}; {wanted}"
+        raise ConfigError(msg)
+    wrong = ~((scores >= 0.0) & np.isfinite(scores))
+    if method.own and finite and wrong.any():
+        first = scores[wrong][0]
+        msg = f"{IMPORTANCE.key} '{method.name}' returned {first} for "
+        msg += f"{np.count_nonzero(wrong)} of {channels} channels; want finite numbers "
+        msg += ">= 0"
         raise ConfigError(msg)
     return scores.astype(np.float64)
 
@@ -113,13 +130,15 @@ def channel_weights(
         units: Unit of each channel; -1 = a channel without weights.
     """
     numbers = np.full(len(keep) + 1, FIXED, dtype=np.int64)  # the last is for FIXED
-    free = units != FIXED
-    numbers[units[free]] = np.flatnonzero(free)
-    wanted = set(units[free].tolist())
+    known = np.unique(units[units != FIXED])
+    numbers[known] = np.arange(len(known))
+    wanted = set(known.tolist())
 
     def rows(name: str, dim: int) -> Rows:
         found = structure.lookup[name, dim][structure.kept_index(name, dim, keep)]
-        return Rows(channel=numbers[found], values=_rows(tensors[name], dim))
+        values = _rows(tensors[name], dim)
+        values.flags.writeable = False  # criteria share them
+        return Rows(unit=numbers[found], values=values)
 
     producers, norms = [], []
     for group in structure.groups:
@@ -127,7 +146,10 @@ def channel_weights(
             producers += [rows(n, structure.made_dim(n)) for n in group.producers]
             norms += [rows(name, 0) for name in group.norms]
     return ChannelWeights(
-        channels=len(units), producers=tuple(producers), norms=tuple(norms)
+        channels=len(units),
+        producers=tuple(producers),
+        norms=tuple(norms),
+        unit=numbers[units],
     )
 
 

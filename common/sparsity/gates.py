@@ -21,11 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedprune.common.methods.method import Method
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
-from fedprune.common.methods.registry import Method
 from fedprune.common.pruning.importance import measure_points
-from fedprune.common.sparsity.penalty import PenaltySpec, checked_factor
-from fedprune.common.spec import Mask
+from fedprune.common.sparsity.penalty import (
+    PenaltySpec,
+    build_penalty,
+    checked_factor,
+    shrink_weights,
+)
+from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import FIXED, Structure
 
 LOG_ALPHA = 2.0  # a fresh gate is nearly open
@@ -164,6 +169,29 @@ def build_gates(
     """
     found = [one for one in spec.methods if "threshold" not in one.needs]
     return ChannelGates(structure, keep, spec, found[0]) if found else None
+
+
+def try_penalty(structure: Structure, weights: Vector, spec: PenaltySpec) -> None:
+    """Apply a user's own penalty once to the uncut network, before a run starts.
+
+    Args:
+        structure: The original network.
+        weights: Its weights, float32[n].
+        spec: The penalty.
+
+    Raises:
+        ConfigError: If it fails, or returns no factor for each channel or entry.
+    """
+    if not any(one.own for one in spec.methods):
+        return
+    keep = structure.full()
+    penalty = build_penalty(structure, keep, weights, spec)
+    if penalty is not None:
+        shrink_weights(penalty, structure.spec(keep), weights)
+    gates = build_gates(structure, keep, spec)
+    if gates is not None:
+        with torch.random.fork_rng(devices=[]):
+            gates.draw()
 
 
 def _points(structure: Structure, keep: Mask, wanted: Mask) -> Iterator[_Point]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedprune.common.config import MaskRule
 from fedprune.common.errors import ConfigError, PayloadError, Reason
-from fedprune.common.methods.registry import Method
+from fedprune.common.methods.method import Method
 from fedprune.common.pruning.remap import remap
 from fedprune.common.spec import Mask, ModelSpec, TensorSpec, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
@@ -150,11 +150,10 @@ def next_mask(
         if found.dtype == np.bool_:
             np.logical_and(kept, found.reshape(-1), out=kept)
         else:
-            rank[:] = found.reshape(-1)
+            rank[:] = np.where(kept, found.reshape(-1), -np.inf)
             inside[:] = True
             # Each tensor keeps at least its best entry, or its best block.
             rank[rank >= rank.max() if whole else int(rank.argmax())] = np.inf
-    ranks[~parent.keep] = -1.0
     return child_mask(parent, keep & _greatest(ranks, ranked, density, whole=whole))
 
 
@@ -188,7 +187,9 @@ def _apply_kind(
 def _greatest(ranks: Scores, ranked: Mask, density: float, *, whole: bool) -> Mask:
     """Return which entries stay by their rank; those without one stay."""
     order = np.flatnonzero(ranked)
-    best = int(np.count_nonzero(np.isinf(ranks[order])))  # of each matrix, one at least
+    best = int(
+        np.count_nonzero(np.isposinf(ranks[order]))
+    )  # of each matrix, one at least
     count = max(ceil(density * len(order)), best)
     order = order[np.argsort(-ranks[order], kind="stable")]
     keep: Mask = ~ranked

@@ -31,7 +31,8 @@ from torch import Tensor
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
-from fedprune.common.methods.registry import Method, find_all
+from fedprune.common.methods.method import Method
+from fedprune.common.methods.registry import find_all
 from fedprune.common.spec import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
 
@@ -126,8 +127,9 @@ def checked_factor(
         ConfigError: If it is no factor for each of them, or of a user's own function
             one outside of 0..1.
     """
-    wanted = f"want a factor 0..1 for each of {list(like.shape)}"
-    if not isinstance(found, Tensor) or found.shape != like.shape:
+    wanted = f"want a torch tensor of factors 0..1, {list(like.shape)}"
+    real = isinstance(found, Tensor) and not found.is_complex()
+    if not isinstance(found, Tensor) or not real or found.shape != like.shape:
         shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         msg = f"client.penalty '{method.name}' returned {shape}; {wanted}"
         raise ConfigError(msg)
@@ -153,8 +155,9 @@ def _shrink_units(
     """Multiply each unit by the factor that the method gives for its magnitude."""
     magnitude = _magnitudes(one.measured, tensors, len(one.thresholds) - 1)
     threshold = share * one.thresholds
+    targets = threshold > 0.0  # before the method has the threshold in its hands
     found = one.method(**{one.input: magnitude, "threshold": threshold})
-    factor = checked_factor(one.method, found, magnitude, threshold > 0.0)
+    factor = checked_factor(one.method, found, magnitude, targets)
     for part in one.changed:
         value = tensors[part.tensor]
         shape = [1] * value.dim()

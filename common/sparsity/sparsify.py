@@ -8,7 +8,8 @@ from fedprune.common.codec import Layout
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import CHOICE
-from fedprune.common.methods.registry import Method, methods
+from fedprune.common.methods.method import Method
+from fedprune.common.methods.registry import methods
 from fedprune.common.spec import Vector
 
 

@@ -8,10 +8,11 @@ import numpy as np
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
-from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.errors import FedPruneError
 from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import AGGREGATION
-from fedprune.common.methods.registry import Method, find
+from fedprune.common.methods.method import Method, finite_numbers
+from fedprune.common.methods.registry import find
 from fedprune.common.spec import Vector
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
@@ -130,13 +131,17 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
     """
     rule = find(AGGREGATION, work.robust.aggregate)
     if "deltas" in rule.needs:
-        return _checked(rule, _of_deltas(rule, answers, work.spec.size), work.spec.size)
+        found = _of_deltas(rule, answers, work.spec.size)
+        return finite_numbers(rule, found, work.spec.size).astype(
+            np.float32, copy=False
+        )
     total = answers.total
     if answers.individual_updates:
         total = Accumulator(work.spec.size, work.request.limits)
         for record, delta in _clipped(answers):
             total.add(delta, record.num_examples)
-    return _checked(rule, rule(total=total), work.spec.size)
+    found = finite_numbers(rule, rule(total=total), work.spec.size)
+    return found.astype(np.float32, copy=False)
 
 
 def _of_deltas(rule: Method, answers: Answers, size: int) -> object:
@@ -150,17 +155,6 @@ def _of_deltas(rule: Method, answers: Answers, size: int) -> object:
     examples = np.array([record.num_examples for record, _ in found], dtype=np.float64)
     one: object = rule(deltas=deltas, sent=sent, num_examples=examples)
     return one
-
-
-def _checked(rule: Method, found: object, size: int) -> Vector:
-    delta = np.asarray(found)
-    if delta.shape != (size,) or not np.all(np.isfinite(delta)):
-        msg = (
-            f"robust.aggregate '{rule.name}' returned {delta.dtype}"
-            f"{list(delta.shape)}; want {size} finite numbers, one for each weight"
-        )
-        raise ConfigError(msg)
-    return delta.astype(np.float32, copy=False)
 
 
 def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:

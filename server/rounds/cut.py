@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.config import Config
-from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
-from fedprune.common.methods.registry import Side, find
+from fedprune.common.methods.method import Side, finite_numbers
+from fedprune.common.methods.registry import find
 from fedprune.common.methods.schedule import density_at
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
@@ -64,13 +64,10 @@ def consensus(
         return None
     scores = np.stack([normalise(importances[c]) for c in informative])
     examples = np.asarray([weights[c] for c in informative], dtype=np.float64)
-    found = np.asarray(find(CONSENSUS, rule)(scores=scores, num_examples=examples))
-    if found.shape != scores.shape[1:] or not np.all(np.isfinite(found)):
-        msg = (
-            f"prune.consensus '{rule}' returned {found.dtype}{list(found.shape)}; want "
-            f"{scores.shape[1]} finite numbers, one for each channel"
-        )
-        raise ConfigError(msg)
+    method = find(CONSENSUS, rule)
+    found = finite_numbers(
+        method, method(scores=scores, num_examples=examples), scores.shape[1]
+    )
     return found.astype(np.float32)
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from fedprune.common.config import MaskRule
 from fedprune.common.methods.kinds import MASK
-from fedprune.common.methods.registry import OFF, Method, find
+from fedprune.common.methods.method import Method
+from fedprune.common.methods.registry import OFF, find
 from fedprune.common.methods.schedule import density_at
 from fedprune.common.sparsity.masks import check_mask, full_mask, next_mask
 from fedprune.common.spec import Vector

@@ -264,7 +264,8 @@ def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
     """Warn that no client scored, so another criterion replaces the clients'."""
     config = context.run_spec.config
     criterion = config.prune.importance
-    if asks_clients(config) and not choice.votes:
+    heard = any(bool(scores.any()) for scores in choice.votes.values())
+    if asks_clients(config) and not heard:
         text = (
             f"round {round_}: no client scored (too few examples, or one class), "
             f"so the cut uses the L2 norm of the weights and not '{criterion}'"

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
-from fedprune.common.config import Config, load_methods
+from fedprune.common.config import Config, load_methods, own_methods
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
@@ -22,6 +23,8 @@ from fedprune.common.errors import (
     PayloadError,
     StructureError,
 )
+from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
+from fedprune.common.methods.schedule import density_at, learning_rate
 from fedprune.common.models.buffers import check_buffers
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
@@ -32,7 +35,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
 from fedprune.common.text import and_more
-from fedprune.server.rounds.cut import budget_targets
+from fedprune.server.rounds.cut import budget_targets, consensus
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RunFolder
@@ -85,7 +88,7 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
         StructureError: If its channels cannot be followed, clients could not read the
             structure, or a cut network computes or learns another function.
     """
-    load_methods(task.config)
+    _try_rules(task.config)
     _check_new(task, model)
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
@@ -108,6 +111,20 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
         check_steady(task, model, batch)
         _check_cuts(task, model, batch, found, latency)
     return tried
+
+
+def _try_rules(config: Config) -> None:
+    """Load all methods, and apply a user's own rules of the server to small inputs."""
+    load_methods(config)
+    own = own_methods(config)
+    prune, client = config.prune, config.client
+    for progress in (0.0, 0.5, 1.0) if SCHEDULE.key in own else ():
+        density_at(prune.schedule, 0.5, progress, power=prune.power)
+    for round_ in (1, 2, 3) if RATE_SCHEDULE.key in own else ():
+        learning_rate(client.lr_schedule, client.lr, round_, 3)
+    if CONSENSUS.key in own:
+        votes = {name: np.ones(4, dtype=np.float32) for name in ("a", "b", "c")}
+        consensus(votes, dict.fromkeys(votes, 1), prune.consensus)
 
 
 def _check_new(task: Task, model: nn.Module) -> None:

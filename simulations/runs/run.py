@@ -8,12 +8,15 @@ from pathlib import Path
 
 from torch import nn
 
+from fedprune.client.rounds.score import try_criterion
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
 from fedprune.common.config import Config
 from fedprune.common.data.sources import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
+from fedprune.common.sparsity.gates import try_penalty
+from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.task import Task
@@ -185,8 +188,13 @@ def _tried(task: Task) -> Tried:
             f"{len(task.dataset.train)} training examples"
         )
         raise ConfigError(msg)
-    tried = try_network(task, task.build_model())
+    model = task.build_model()
+    tried = try_network(task, model)
     structure = tried.structure
+    if config.rounds.cuts > 0:
+        try_criterion(config.prune.importance, task, model, structure)
+        spec = PenaltySpec(name=config.client.penalty, strength=config.client.strength)
+        try_penalty(structure, get_weights(model), spec)
     _check_state(config, structure.spec(structure.full()).size)
     return tried
 

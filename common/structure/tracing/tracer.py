@@ -62,6 +62,18 @@ class Size(int):
         """Return its node in a recorded operation."""
         return self.node
 
+    @override
+    def __float__(self) -> float:
+        """Return the number, as a recorded operation."""
+        self.tracer.create_proxy("call_function", float, (self,), {})
+        return float(int.__index__(self))
+
+    @override
+    def __int__(self) -> int:
+        """Return the number, as a recorded operation."""
+        self.tracer.create_proxy("call_function", int, (self,), {})
+        return int.__index__(self)
+
     __hash__ = int.__hash__
 
 
@@ -78,7 +90,7 @@ def _compared(function: Callable[..., object]) -> Any:
         if not isinstance(other, int | float):
             return NotImplemented
         self.tracer.create_proxy("call_function", function, (self, other), {})
-        return function(int(self), other)
+        return function(int.__index__(self), other)
 
     return compare
 
@@ -112,6 +124,12 @@ class Proxy(fx.Proxy):
         if isinstance(self.known, torch.Tensor) and isinstance(found, _KINDS):
             return found  # it does not change with the data, or with a cut
         return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write items in place, as a recorded operation."""
+        self.tracer.create_proxy(
+            "call_function", operator.setitem, (self, key, value), {}
+        )
 
     @override
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,13 @@ from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
 from fedprune.common.structure.sizes import AttributeSize, Length, plain
 
+# Operations whose result shares the memory of their first operand.
+VIEWS = frozenset(
+    {"view", "reshape", "flatten", "unflatten", "transpose", "permute", "t", "squeeze"}
+    | {"unsqueeze", "expand", "chunk", "split", "unbind", "detach", "view_as"}
+    | {operator.getitem, torch.flatten, torch.reshape, torch.transpose, torch.permute}
+    | {torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.unbind}
+)
 OUTPUTS = "the network's outputs"
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 WAY_OUT = (
@@ -115,6 +123,20 @@ class Walk:
         source = node.args[0] if node.args else None
         if isinstance(source, fx.Node) and (changed or node.target in IN_PLACE):
             self.values[source] = self.values[node]
+            self._write_through(source)
+        elif isinstance(source, fx.Node) and node.target is operator.setitem:
+            self._write_through(source)
+
+    def _write_through(self, view: fx.Node) -> None:
+        """Let what a view was taken from know that masked entries may not be 0 now."""
+        found, node = self.values[view], view
+        while node.args and isinstance(node.args[0], fx.Node):
+            same = str(node.target) in VIEWS or node.target in VIEWS
+            base = self.values.get(node.args[0])
+            if not same or not isinstance(base, Value) or not isinstance(found, Value):
+                return
+            node = node.args[0]
+            self.values[node] = replace(base, zero=base.zero and found.zero)
 
     def _ignored(self, node: fx.Node) -> bool:
         named = node.op in {"call_module", "get_attr"} and node.target in self.ignore

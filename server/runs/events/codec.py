@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
@@ -28,6 +28,7 @@ from fedprune.server.runs.events.kinds import KINDS, NAMES, Event
 
 VERSION = 2
 _FIRST = "fedprune 0.1.0 with events version 1"  # its logs name no version
+LONGEST_LINE = 1 << 24  # bytes: a cut of some million units
 _SHOWN = 60  # characters of a name that is refused
 _HEADER = "log"
 _TIME, _KIND = "time", "event"
@@ -91,13 +92,25 @@ def encode_event(event: Event) -> tuple[bytes, Event]:
 
 
 def parse_line(line: bytes) -> Record | None:
-    """Return the JSON object of a line that names a kind; None of any other line."""
+    """Return the JSON object of a line that names a kind; None of any other line.
+
+    A line that is too long, or says a field twice, is none.
+    """
     try:
-        value = parse_json(line)
+        value = parse_json(line, _once) if len(line) <= LONGEST_LINE else None
     except ValueError:
         return None
     named = isinstance(value, dict) and isinstance(value.get(_KIND), str)
     return value if named else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of some pairs, none of which may come twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        msg = "a field comes twice"
+        raise ValueError(msg)
+    return found
 
 
 def check_header(record: Record, place: Place) -> None:

@@ -6,8 +6,10 @@ import torch
 from helpers.pruning_archs import encoder
 from helpers.tiny_federation import Tiny, make_examples, make_task
 from torch import nn
+from torch.nn import functional
 
-from fedprune.client.rounds.products import ProductMeter
+from fedprune.client.rounds.products import Disagreement, ProductMeter
+from fedprune.common.data.examples import Examples
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.structure.tracing.find import find_structure
 
@@ -255,12 +257,46 @@ def test_without_examples_there_is_nothing_to_try():
     assert not meter.can_use_factors(EXAMPLES.take(np.arange(0)))
 
 
-def test_a_batch_that_factors_cannot_serve_falls_back_to_the_weights():
+def test_a_batch_that_factors_cannot_serve_is_measured_by_the_weights():
     meter, model, points = meter_of(lambda: Turned(4))
     batch = EXAMPLES.batch(ALL)  # four steps are no multiple of seven examples
     assert meter.by_factors(batch) is None
-    found = meter.measure(batch, fast=True)
+    with pytest.raises(Disagreement):
+        meter.measure(batch, fast=True)
+    found = meter.measure(batch, fast=False)
     assert_close(found, one_by_one(model, points, make_task()))
+
+
+class Late(nn.Module):
+    """Uses its first layer a second time, for examples beyond a threshold."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        chosen = (x.mean((1, 2, 3), keepdim=True) > LIMIT).to(x.dtype)
+        y = torch.relu(self.conv(x))
+        y = y + functional.conv2d(x * chosen, self.conv.weight, padding=1)
+        return self.fc(y.mean((2, 3)))
+
+
+LIMIT = 0.5
+
+
+def test_examples_that_are_laid_out_in_another_way_are_noticed_in_their_batch():
+    inputs = EXAMPLES.inputs.astype(np.float32)
+    inputs = inputs - inputs.mean((1, 2, 3), keepdims=True)
+    inputs[4] += 1.0  # the one that uses the layer twice
+    examples = Examples(inputs=inputs, targets=EXAMPLES.targets)
+    meter, _, _ = meter_of(Late)
+    assert meter.can_use_factors(examples)  # first, middle and last are alike
+    with pytest.raises(Disagreement):
+        meter.measure(examples.batch(ALL), fast=True, row=4)
+    sums = meter.sums(examples.batch(ALL))
+    slow = meter.by_weights(examples.batch(ALL))
+    for name, value in slow.items():
+        np.testing.assert_allclose(sums[name], value.sum(axis=0), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("factory", [Tiny, Plain, Heads])

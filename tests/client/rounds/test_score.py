@@ -19,7 +19,7 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.score import score
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Side
+from fedprune.common.methods.method import Side
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.remap import remap
 from fedprune.common.structure.tracing.find import find_structure

@@ -16,11 +16,13 @@ from fedprune.common.methods.kinds import (
     IMPORTANCE,
     PENALTY,
 )
-from fedprune.common.methods.registry import Side, methods
+from fedprune.common.methods.method import Side
+from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 from fedprune.server.rounds.cut import normalise
 
+OF_BATCHES = ("products", "product_sums", "activations")
 CRITERION = pytest.mark.parametrize("criterion", methods(IMPORTANCE))
 
 
@@ -29,12 +31,13 @@ def inputs(order=None):
     rng = np.random.default_rng(1)
     found = {
         "products": rng.normal(size=(6, CHANNELS)),
+        "product_sums": rng.normal(size=CHANNELS),
         "activations": rng.normal(size=(6, CHANNELS, 4)).astype(np.float32),
         "loss_changes": rng.normal(size=CHANNELS),
         "draws": rng.random(CHANNELS),
     }
     if order is not None:
-        axes = {"products": 1, "activations": 1, "loss_changes": 0, "draws": 0}
+        axes = dict.fromkeys(found, 0) | {"products": 1, "activations": 1}
         found = {key: found[key].take(order, axis) for key, axis in axes.items()}
     for array in found.values():
         array.setflags(write=False)
@@ -70,9 +73,7 @@ def test_scores_are_float32_finite_not_negative_and_repeatable(criterion):
     np.testing.assert_array_equal(measured(model, structure, criterion), scores)
 
 
-@pytest.mark.parametrize(
-    "criterion", names_that_need(IMPORTANCE, "products", "activations")
-)
+@pytest.mark.parametrize("criterion", names_that_need(IMPORTANCE, *OF_BATCHES))
 def test_the_scores_of_batches_are_added(criterion):
     model, structure = network()
     parts = [EXAMPLES.take(np.arange(start, start + 8)) for start in (0, 8)]
@@ -132,9 +133,7 @@ def test_measuring_leaves_the_weights_as_they_were(criterion):
 def test_a_criterion_runs_where_what_it_needs_is():
     client, server = (names_on(IMPORTANCE, side) for side in (Side.CLIENT, Side.SERVER))
     assert {*client, *server} == {*methods(IMPORTANCE)}
-    assert {*client} == {
-        *names_that_need(IMPORTANCE, "products", "activations", "loss_changes")
-    }
+    assert {*client} == {*names_that_need(IMPORTANCE, *OF_BATCHES, "loss_changes")}
 
 
 MAGNITUDES = torch.tensor([0.0, 1e-30, 1e-3, 0.5, 1.0, 2.0, 1e6], dtype=torch.float64)

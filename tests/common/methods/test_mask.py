@@ -1,12 +1,15 @@
 """Kinds of masks: the form of each."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.masks import FC, MATRICES, ODD, PLAN, SPEC, masked, weights
 
+from fedprune.common.config import MaskRule
 from fedprune.common.methods.kinds import MASK
 from fedprune.common.methods.registry import find
-from fedprune.common.sparsity.masks import full_mask
+from fedprune.common.sparsity.masks import full_mask, next_mask
 
 FULL = full_mask(SPEC, PLAN)
 
@@ -17,6 +20,21 @@ def test_sensitivity_does_not_empty_a_layer_of_small_weights():
     by_spread = masked("sensitivity", FULL, values, 0.1).keep[FC]
     assert by_size.sum() == 1
     assert 0.05 < by_spread.mean() < 0.2
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+def test_ranks_may_be_negative_and_masks_stay_nested(shift):
+    values, mask = weights(), FULL
+    wanted = FULL
+    for density in (0.8, 0.5, 0.2, 0.1):
+        wanted = masked("unstructured", wanted, values, density)
+    lower = replace(
+        find(MASK, "unstructured"), function=lambda matrix: np.abs(matrix) - shift
+    )
+    for density in (0.8, 0.5, 0.2, 0.1):
+        rule = MaskRule(kind="unstructured")
+        mask = next_mask(mask, SPEC, values, lower, rule, density)
+    np.testing.assert_array_equal(mask.keep, wanted.keep)
 
 
 def test_two_of_each_four_input_channels_stay_the_greater_ones():

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers.codec.examples import SETTINGS, make_plan
 from helpers.methods import all_methods
@@ -30,8 +31,8 @@ from fedprune.common.methods.kinds import (
     PENALTY,
     SCHEDULE,
 )
+from fedprune.common.methods.method import Side
 from fedprune.common.methods.registry import (
-    Side,
     check_name,
     find,
     find_all,
@@ -138,17 +139,47 @@ def test_an_unknown_parameter_is_refused_with_the_one_that_was_meant(own):
         find(IMPORTANCE, "mine.py:f")
     said = one_line(caught)
     assert "did you mean 'products'?" in said
-    assert "a function for prune.importance may ask for products, activations" in said
+    assert "a function for prune.importance may ask for products, product_sums" in said
 
 
-@pytest.mark.parametrize(
-    "text", ["def f(*args): ...", "def f(**inputs): ...", "def f(weights, x): ..."]
-)
-def test_parameters_without_a_name_of_the_kind_are_refused(own, text):
+# Code that is no method -> words of the refusal.
+NO_METHODS = {
+    "def f(weights, x): ...": "may ask for",
+    "def f(*args): ...": "takes '*args' without a name",
+    "def f(**inputs): ...": "takes '**inputs' without a name",
+    "def f(weights, /): ...": "takes 'weights' without a name",
+    "class f:\n    def __init__(self, weights): ...": "is a class",
+    "async def f(weights): ...": "is an async function",
+    "def f(weights):\n    yield 1": "is a generator",
+    "async def f(weights):\n    yield 1": "is an async generator",
+    "def f(weights=None): ...": "'weights' has a default",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), NO_METHODS.items(), ids=NO_METHODS)
+def test_what_is_no_function_of_named_inputs_is_refused(own, text, words):
     own(text)
-    with pytest.raises(ConfigError, match="may ask for") as caught:
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         find(IMPORTANCE, "mine.py:f")
     one_line(caught)
+
+
+def test_an_error_in_own_code_names_the_key_and_the_line(own):
+    own("def inner(x):\n    return x + undefined\n\ndef f(weights):\n    inner(1)\n")
+    with pytest.raises(ConfigError) as caught:
+        find(IMPORTANCE, "mine.py:f")(weights=None)
+    said = one_line(caught)
+    assert said.startswith("prune.importance 'mine.py:f' failed at ")
+    assert "mine.py:2: NameError: name 'undefined' is not defined" in said
+
+
+def test_own_code_cannot_write_to_what_it_is_handed(own):
+    own("def f(scores):\n    scores[0] = 1.0\n    return scores[0]\n")
+    votes = np.zeros((2, 3))
+    with pytest.raises(ConfigError, match=r"mine\.py:2: ValueError: .*read-only"):
+        find(CONSENSUS, "mine.py:f")(scores=votes, num_examples=None)
+    assert votes.flags.writeable
+    assert not votes.any()
 
 
 MISFITS = {

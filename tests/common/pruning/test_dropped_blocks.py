@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.messages import GridWeights
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Side
+from fedprune.common.methods.method import Side
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import count_cost, flops, shares

@@ -8,7 +8,7 @@ from helpers.pruning_nets import build, flat, random_mask
 from fedprune.common.config import MaskRule
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.methods.kinds import MASK
-from fedprune.common.methods.registry import Method
+from fedprune.common.methods.method import Method
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.masks import (

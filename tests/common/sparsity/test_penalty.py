@@ -252,7 +252,9 @@ def test_a_gate_of_ones_own_is_checked_too(tmp_path):
     structure = structure_of(OneNorm)
     aim = PenaltySpec(name=f"{path}:gate", strength=0.5)
     gates = build_gates(structure, structure.full(), aim)
-    with pytest.raises(ConfigError, match=r"gate' returned 1.*want a factor 0\.\.1"):
+    with pytest.raises(
+        ConfigError, match=r"gate' returned 1.*want a torch tensor of factors 0\.\.1"
+    ):
         gates.draw()
 
 

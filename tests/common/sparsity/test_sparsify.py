@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CHOICE
-from fedprune.common.methods.registry import Method
+from fedprune.common.methods.method import Method
 from fedprune.common.sparsity.sparsify import dense, sparsify
 
 # Few magnitudes, so that most vectors hold ties and zeros.

@@ -1,5 +1,7 @@
 """Operations that channels pass through: what is cut behind them, exactly."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -244,3 +246,39 @@ def test_what_would_not_stay_exact_is_left_whole(make, words, widths):
     assert found.structure.widths(found.structure.full()) == widths
     assert any(word in note for note in found.notes for word in words.split("|"))
     assert check_exact(model, found.structure, SEQUENCE) <= 1e-12
+
+
+def in_place_on_a_view(m, x):
+    h = m["a"](x)
+    h.flatten(2).add_(1.0)
+    return m["h"](h.mean((2, 3)) / h.sum(1, keepdim=True).mean((2, 3)))
+
+
+def in_place_by_items(m, x):
+    h = m["a"](x)
+    h[:, 0] = 0.0
+    return m["h"](h.mean((2, 3)))
+
+
+# Sizes as plain numbers, and writing in place: nothing is refused, all stays exact.
+PLAIN = {
+    "a root of a size": lambda m, x: m["h"](
+        m["a"](x).mean((2, 3)) / math.sqrt(m["a"](x).size(1))
+    ),
+    "a size as a float": lambda m, x: m["h"](
+        m["a"](x).mean((2, 3)) * float(m["a"](x).size(1))
+    ),
+    "a size as an int": lambda m, x: m["h"](
+        m["a"](x).mean((2, 3)) * int(m["a"](x).size(1))
+    ),
+    "adding to a view": in_place_on_a_view,
+    "writing items": in_place_by_items,
+}
+
+
+@pytest.mark.parametrize("run", PLAIN.values(), ids=PLAIN)
+def test_sizes_and_writing_in_place_are_followed_or_left_whole(run):
+    torch.manual_seed(0)
+    model = conv(run)
+    structure = examine(model, IMAGE).structure
+    assert check_exact(model, structure, IMAGE) <= 1e-12

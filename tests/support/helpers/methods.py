@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fedprune.common.methods.registry import Kind, Method, Side, methods
+from fedprune.common.methods.method import Kind, Method, Side
+from fedprune.common.methods.registry import methods
 
 
 def names_on(kind: Kind, side: Side) -> tuple[str, ...]:

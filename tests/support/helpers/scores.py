@@ -11,7 +11,8 @@ from fedprune.client.rounds.score import score
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.methods.channel_weights import ChannelWeights, Rows
 from fedprune.common.methods.kinds import IMPORTANCE
-from fedprune.common.methods.registry import Side, find
+from fedprune.common.methods.method import Side
+from fedprune.common.methods.registry import find
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.spec import Indices, Vector
@@ -99,8 +100,11 @@ def view(
         channel = np.resize(np.arange(-1, CHANNELS), count)
         values = factor * (rng.normal(size=(count, width)) + 0.1)
         values.setflags(write=False)
-        return Rows(channel=np.where(channel < 0, -1, place[channel]), values=values)
+        return Rows(unit=np.where(channel < 0, -1, place[channel]), values=values)
 
     return ChannelWeights(
-        channels=CHANNELS, producers=(rows(8, 5), rows(16, 3)), norms=(rows(8, 1),)
+        channels=CHANNELS,
+        producers=(rows(8, 5), rows(16, 3)),
+        norms=(rows(8, 1),),
+        unit=np.arange(CHANNELS),
     )

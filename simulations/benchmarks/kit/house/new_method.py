@@ -11,13 +11,8 @@ from fedprune.common.codec.fields import SETTINGS
 from fedprune.common.config.method_key import MethodKey
 from fedprune.common.errors import ConfigError, PayloadError
 from fedprune.common.methods.kinds import KINDS
-from fedprune.common.methods.registry import (
-    PACKAGE,
-    Kind,
-    check_name,
-    names,
-    unregister,
-)
+from fedprune.common.methods.method import Kind
+from fedprune.common.methods.registry import PACKAGE, check_name, names, unregister
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.inspection.methods import as_data
 

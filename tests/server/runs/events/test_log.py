@@ -256,3 +256,23 @@ def test_a_warning_of_no_round_outlives_every_resume(path):
         write_all(log, (WARNING, at(WARNING, 1)))
         log.drop_after(0)
     assert list(of_kind(read_events(path), WarningGiven)) == [WARNING]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (
+            b'{"time":"2026-07-01T10:00:00.000+00:00","event":"run_failed","text":"a",'
+            b'"text":"b","exit_code":5}\n'
+        ),
+        b'{"event":"run_failed","text":"' + b"a" * (1 << 24) + b'"}\n',
+    ],
+    ids=["a field twice", "too long"],
+)
+def test_a_line_that_says_a_field_twice_or_is_too_long_is_refused(line, tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventLog(path):
+        pass
+    path.write_bytes(path.read_bytes() + line + b"{}\n{}\n")
+    with pytest.raises(IntegrityError, match=r"events\.jsonl:2: not an event"):
+        read_events(path)
