@@ -9,7 +9,7 @@ from fedprune.simulations.benchmarks.kit.house.waiting import Waited, wait_for
 MAKEFILE = """
 works:
 	@for i in $$(seq 50000); do :; done
-	@echo 3 passed
+	@echo '==== 3 passed ===='
 waits:
 	@sleep 0.3
 fails:

@@ -20,7 +20,7 @@ class Waited:
         cpu: Seconds of all its processes in user and system mode; beside other work
             they grow less than ``seconds``.
         load: Processes that ran or waited in the minute before it.
-        says: The last line that it printed.
+        says: The last line that it printed, without a frame.
     """
 
     seconds: float
@@ -46,7 +46,7 @@ def wait_for(root: Path, target: str) -> Waited:
     )
     seconds = time.monotonic() - started
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    says = lines[-1].strip() if lines else ""
+    says = lines[-1].strip("= ") if lines else ""
     if done.returncode:
         msg = f"make {target} failed: {says or done.stderr.strip()[-300:]}"
         raise ConfigError(msg)
