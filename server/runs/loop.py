@@ -356,7 +356,8 @@ def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
             rounds=max(config.rounds.total + 1, work.plan.round),
             cycle=before.cursor.cycle,
             phase=work.plan.phase,
-            loss=report.loss,
+            # The closing round trains nothing: it has no training loss.
+            loss=report.loss if work.plan.settings.epochs else None,
             accuracy=_accuracy(context, report.measured) if due else None,
             validation_loss=report.score.loss,
             validation_accuracy=report.score.accuracy,

@@ -53,7 +53,10 @@ def test_random_scores_depend_on_the_generator_and_not_on_what_is_kept():
 WRONG = {
     "too few": ("weights.mean(abs)[1:]", r"returned float64\[.*want float64\[6\]"),
     "words": ("['much'] * weights.channels", "want float64"),
-    "no numbers": ("weights.mean(abs) / 0.0", "returned inf for 6 of 6 channels; want finite"),
+    "no numbers": (
+        "weights.mean(abs) / 0.0",
+        "returned inf for 6 of 6 channels; want finite",
+    ),
 }
 
 
