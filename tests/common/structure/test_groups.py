@@ -124,3 +124,37 @@ def test_a_forged_group_that_is_partly_in_a_dimension_is_refused():
     data = json.dumps(forged, sort_keys=True, separators=(",", ":")).encode()
     with pytest.raises(PayloadError, match="only partly in dimension 0 of 'left"):
         Structure.from_json(data)
+
+
+class Gate(nn.Module):
+    """A gate that is reshaped by the channels of what it multiplies, or is beside."""
+
+    def __init__(self, *, multiplies):
+        super().__init__()
+        self.multiplies = multiplies
+        self.body = nn.Conv2d(3, 6, 1)
+        self.inner, self.gate = nn.Linear(6, 4), nn.Linear(4, 6)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        x = self.body(x).relu()
+        batch, channels, _, _ = x.size()
+        gate = self.gate(self.inner(x.mean((2, 3))).relu())
+        gate = gate.sigmoid().view(batch, channels, 1, 1)
+        if self.multiplies:
+            return self.head(x * gate)
+        return self.head(x), gate
+
+
+def test_a_gate_that_is_reshaped_by_other_channels_is_cut_with_them():
+    model = Gate(multiplies=True)
+    structure = find_structure(model, EXAMPLE)
+    assert structure.widths(structure.full()) == {"body": 6, "inner": 4}
+    assert check_exact(model, structure, EXAMPLE) <= 1e-12
+
+
+def test_channels_that_are_a_length_of_an_output_stay():
+    model = Gate(multiplies=False)
+    structure = find_structure(model, EXAMPLE)
+    assert structure.widths(structure.full()) == {"inner": 4}
+    assert check_exact(model, structure, EXAMPLE) <= 1e-12
