@@ -191,12 +191,12 @@ class Weight:
 
     @property
     def zero(self) -> bool:
-        """Whether its entries at a masked unit are 0."""
+        """True if its entries at a masked unit are 0."""
         return self.value.zero
 
     @property
     def trained(self) -> bool:
-        """Whether it is, or comes from, a trained tensor."""
+        """True if it is, or comes from, a trained tensor."""
         return any(isinstance(item, nn.Parameter) for item in self.value.sources)
 
     @property

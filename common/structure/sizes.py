@@ -183,8 +183,8 @@ def follows(labelling: Labelling, length: object, labels: Labels) -> bool:
     """Return whether ``length`` counts what is left of ``labels`` after any cut.
 
     A setting is made to follow them.  The size of other channels, as many as these, is
-    made to follow by cutting both together: squeeze-and-excitation blocks reshape their
-    gate by the channels of what it multiplies.
+    made to follow by cutting both together, as where a gate is reshaped by the channels
+    that it multiplies.
     """
     if isinstance(length, Length):
         if _same_fate(labelling, length, labels):

@@ -148,7 +148,7 @@ def _depthwise(call: Call, conv: _Convolution, inputs: Labels | None) -> Labels 
     rows = inputs if conv.transposed else outputs  # [in, share, ...], [out, 1, ...]
     if weight.trained:
         weight.produce(0, rows)
-    else:  # a fixed filter makes no channel of its own
+    else:  # a fixed kernel makes no channel of its own
         weight.record(0, rows)
     for name in ("in_channels", "groups"):
         divisor = 1 if conv.transposed else share

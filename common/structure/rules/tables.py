@@ -31,6 +31,7 @@ from fedprune.common.structure.rules.elementwise import (
     multiply,
     stack,
     subtract,
+    write_item,
 )
 from fedprune.common.structure.rules.layers import (
     bilinear,
@@ -147,7 +148,7 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.Bilinear: bilinear,
     _WeightNorm: weight_norm,
     _SpectralNorm: spectral_norm,
-    nn.Embedding: embedding,
+    **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), embedding),
     nn.GroupNorm: group_norm,
     nn.PReLU: prelu,
     nn.MultiheadAttention: multihead_attention,
@@ -272,6 +273,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     len: read_length,
     getattr: read_attribute,
     operator.getitem: read_item,
+    **dict.fromkeys((operator.setitem, torch.Tensor.__setitem__), write_item),
 }
 METHODS: dict[str, Handler] = {
     **dict.fromkeys(("relu", "relu_", "tanh", "contiguous", "clone", "detach"), same),

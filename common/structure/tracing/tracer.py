@@ -173,6 +173,24 @@ class Proxy(fx.Proxy):
         return float(number)
 
 
+def _in_place(function: Callable[..., object], plain: Callable[..., object]) -> Any:
+    """Return ``x += y`` and its like: of tensors in place, of other values not."""
+
+    def change(self: Proxy, other: Any) -> Any:
+        called = function if isinstance(self.known, torch.Tensor) else plain
+        return self.tracer.create_proxy("call_function", called, (self, other), {})
+
+    return change
+
+
+for _name in (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"),
+    *("and", "or", "xor"),
+):
+    _change = getattr(operator, f"__i{_name}__"), getattr(operator, f"__{_name}__")
+    setattr(Proxy, f"__i{_name}__", _in_place(*_change))
+
+
 class Tracer(fx.Tracer):
     """A tracer that enters containers and user modules only, and notes failures.
 
