@@ -103,9 +103,6 @@ class Call:
         """Return a weight that the module itself has, or None without one."""
         if tensor is None:
             return None
-        if id(tensor) not in self.labelling.names:
-            msg = "one of its tensors is neither a parameter nor a buffer of floats"
-            raise StructureError(msg)
         value = Value(
             shape=tuple(tensor.shape),
             zero=self.labelling.is_masked(tensor),

@@ -181,7 +181,11 @@ class Labelling:
 
         A tensor that is used twice (a shared module, tied tensors) unions both.
         """
-        key = (self.names[id(tensor)], dim)
+        name = self.names.get(id(tensor))
+        if name is None:
+            msg = "one of its tensors is neither a parameter nor a buffer of floats"
+            raise StructureError(msg)
+        key = (name, dim)
         if labels is not None and len(labels) != tensor.shape[dim]:
             msg = f"'{key[0]}' has length {tensor.shape[dim]} along dim {dim}"
             msg += f", but {len(labels)} channels reach it"

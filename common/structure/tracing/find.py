@@ -104,7 +104,7 @@ def examine(
     tracer = Tracer(examples, ignore)
     check_hooks(model, {name for name, _ in _opened(model, tracer)})
     _check_storage(model)
-    network = copy.deepcopy(model).eval()
+    network = _copy(model).eval()
     marks = remember_settings(network, _opened(network, tracer))
     graph = _trace(network, tracer, examples)
     _check_ignore(network, graph, ignore)
@@ -126,6 +126,15 @@ def _whole(labelling: Labelling) -> Iterator[tuple[tuple[str, int], str]]:
     """Yield each dimension of a weight that has been recorded, with its reason."""
     for key, labels in labelling.dims.items():
         yield key, CONSTANT if labels is None else labelling.reason(labels)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        # torch copies no tensor that was calculated, such as weight norm in a GRU.
+        msg = f"the network cannot be copied: {first_line(error)}"
+        raise StructureError(msg) from error
 
 
 def _check_storage(model: nn.Module) -> None:

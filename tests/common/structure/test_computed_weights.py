@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
+from fedprune.common.errors import StructureError
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import check_exact, half_mask
 from fedprune.common.structure.structure import Structure
@@ -423,3 +424,26 @@ def test_the_magnitude_makes_the_channels_of_weight_norm():
     assert group.producers == (f"2.{G}",)
     along = structure.lookup[f"2.{V}", 0]
     assert np.array_equal(along, structure.lookup[f"2.{G}", 0])
+
+
+def test_an_attention_with_a_calculated_projection_stays_whole():
+    class Attended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.MultiheadAttention(8, 2, batch_first=True)
+            parametrizations.weight_norm(self.inner.out_proj)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.inner(x, x, x)[0])
+
+    found = examine(Attended(), SEQUENCE)
+    assert found.structure.units == 0
+    assert any("neither a parameter nor a buffer" in note for note in found.notes)
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+    layer = nn.GRU(8, 8)
+    parametrizations.weight_norm(layer, name="weight_hh_l0")
+    with pytest.raises(StructureError, match="cannot be copied"):
+        find_structure(layer, SEQUENCE)
