@@ -132,7 +132,7 @@ def _copy(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:
-        # torch copies no tensor that was calculated, such as weight norm in a GRU.
+        # torch copies no tensor that was calculated, which a module may keep.
         msg = f"the network cannot be copied: {first_line(error)}"
         raise StructureError(msg) from error
 

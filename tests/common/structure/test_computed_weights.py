@@ -432,10 +432,10 @@ def test_an_attention_with_a_calculated_projection_stays_whole():
             super().__init__()
             self.inner = nn.MultiheadAttention(8, 2, batch_first=True)
             parametrizations.weight_norm(self.inner.out_proj)
-            self.head = nn.Linear(8, 3)
+            self.a, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
 
         def forward(self, x):
-            return self.head(self.inner(x, x, x)[0])
+            return self.head(self.inner(self.a(x), x, x)[0])
 
     found = examine(Attended(), SEQUENCE)
     assert found.structure.units == 0
@@ -443,7 +443,7 @@ def test_an_attention_with_a_calculated_projection_stays_whole():
 
 
 def test_a_network_that_cannot_be_copied_is_refused():
-    layer = nn.GRU(8, 8)
-    parametrizations.weight_norm(layer, name="weight_hh_l0")
+    layer = nn.Linear(8, 8)
+    layer.doubled = layer.weight * 2
     with pytest.raises(StructureError, match="cannot be copied"):
         find_structure(layer, SEQUENCE)
