@@ -435,7 +435,8 @@ def test_an_attention_with_a_calculated_projection_stays_whole():
             self.a, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
 
         def forward(self, x):
-            return self.head(self.inner(self.a(x), x, x)[0])
+            x = self.a(x)
+            return self.head(self.inner(x, x, x)[0])
 
     found = examine(Attended(), SEQUENCE)
     assert found.structure.units == 0
