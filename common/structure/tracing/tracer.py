@@ -237,8 +237,9 @@ class Tracer(fx.Tracer):
 
     def _is_made_here(self, module: nn.Module) -> bool:
         """Return whether a forward has made a module, which holds no tensor."""
-        held = [*module.parameters(), *module.buffers()]
-        return not held and not any(module is one for one in self.root.modules())
+        if module in (self.submodule_paths or {}):
+            return False
+        return not [*module.parameters(), *module.buffers()]
 
     @override
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
