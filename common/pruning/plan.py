@@ -103,7 +103,8 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     the optimizer afterwards.
 
     Law: the masked dense network (every tensor zero at the cut units, except running
-    statistics) and the cut network compute the same function.
+    statistics, and the directions of weight norm, whose magnitude is zero) and the cut
+    network compute the same function.
 
     Raises:
         StructureError: If the model is not the dense network of ``structure``.
