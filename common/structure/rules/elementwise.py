@@ -10,30 +10,53 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import (
+    add_lengths,
     calculate,
-    divide_sizes,
-    is_shape,
-    join_shapes,
-    multiply_sizes,
+    compare_lengths,
+    divide_lengths,
+    multiply_lengths,
+    negate_length,
+    rest_of_lengths,
+    subtract_lengths,
 )
 from fedprune.common.structure.sizes import plain
 
 
 def add(call: Call) -> object:
-    """Add, subtract: channels that meet are cut together."""
+    """Add: channels that meet are cut together."""
     if not [*values_in((call.args, call.kwargs))]:
-        shapes = call.args and all(is_shape(item) for item in call.args)
-        return join_shapes(call) if shapes else calculate(call)
+        return add_lengths(call)
     values, numbers = _operands(call)
     labels = _meeting(call, values)
     zero = not numbers and all(v.zero and labels.keys() <= _dims(v) for v in values)
     return call.value(labels, zero=zero)
 
 
+def subtract(call: Call) -> object:
+    """Subtract: channels that meet are cut together."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return subtract_lengths(call)
+    return add(call)
+
+
+def negate(call: Call) -> object:
+    """``-x``: what is 0 stays 0."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return negate_length(call)
+    return call.value(call.operand().labels)
+
+
+def compare(call: Call) -> object:
+    """``==``, ``<`` and others."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return compare_lengths(call)
+    return meet(call)
+
+
 def multiply(call: Call) -> object:
     """Multiply: a product is 0 where one factor is."""
     if not [*values_in((call.args, call.kwargs))]:
-        return multiply_sizes(call)
+        return multiply_lengths(call)
     values, _ = _operands(call)
     labels = _meeting(call, values)
     zero = any(v.zero and labels.keys() <= _dims(v) for v in values)
@@ -56,8 +79,15 @@ def divide(call: Call) -> object:
 def floor_divide(call: Call) -> object:
     """``a // b``, of sizes first of all."""
     if not [*values_in((call.args, call.kwargs))]:
-        return divide_sizes(call)
+        return divide_lengths(call)
     return divide(call)
+
+
+def modulo(call: Call) -> object:
+    """``a % b``, of sizes first of all."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return rest_of_lengths(call)
+    return meet(call)
 
 
 def meet(call: Call) -> object:

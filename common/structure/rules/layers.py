@@ -16,7 +16,8 @@ from torch import nn
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, channels_only
 from fedprune.common.structure.labels import Follower, Labels, Value
-from fedprune.common.structure.sizes import follows
+from fedprune.common.structure.rules.sizes import count
+from fedprune.common.structure.sizes import number_in, plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +80,17 @@ def _function(call: Call, *, transposed: bool) -> object:
     conv = _Convolution(
         weight=weight,
         bias=call.tensor(2, "bias"),
-        groups=int(cast("int", groups)),
+        groups=number_in(groups),
         transposed=transposed,
     )
     value = call.operand()
     inputs = value.labels.get(1)
     single = 1 < conv.groups == conv.inputs
     # One group a channel: the number of groups has to follow.
-    if inputs is not None and single and not follows(call.labelling, groups, inputs):
-        call.fix(inputs, "its number of groups is written down")
+    if inputs is not None and single:
+        count(call, groups, inputs, "its number of groups is written down")
+    else:
+        plain(call.labelling, groups)
     return _convolve(call, value, conv)
 
 

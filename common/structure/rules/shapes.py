@@ -15,7 +15,8 @@ from fedprune.common.structure.calls import (
 )
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.elementwise import meet
-from fedprune.common.structure.sizes import plain
+from fedprune.common.structure.rules.sizes import as_lengths, count
+from fedprune.common.structure.sizes import is_length, length_of, number_in, plain
 
 
 def same(call: Call) -> object:
@@ -253,9 +254,52 @@ def constant(call: Call) -> object:
     return call.result
 
 
+def filled(call: Call) -> object:
+    """``torch.ones(b, n)``: all positions are alike, so its lengths may change."""
+    return _fill(call, zero=False)
+
+
+def zeros(call: Call) -> object:
+    """``torch.zeros(b, self.hidden)``: channels that are 0."""
+    return _fill(call, zero=True)
+
+
+def _fill(call: Call, *, zero: bool) -> object:
+    given = call.args[1:] if isinstance(call.args[0], Value) else call.args
+    shape, rest = (
+        (given[:1], given[1:])
+        if isinstance(given[0], tuple | list)
+        else (
+            given,
+            (),
+        )
+    )
+    plain(call.labelling, [*rest, *call.kwargs.values()])
+    labels = [_alike(call, length) for length in as_lengths(tuple(shape))]
+    return call.value({**dict(enumerate(labels))}, zero=zero)
+
+
+def _alike(call: Call, length: object) -> Labels | None:
+    """Return labels for positions that are all alike, as many as a length says."""
+    if not is_length(length):
+        return None
+    counts = [item for form in length_of(length).forms for item in form.counts]
+    if len(counts) == 1 and len(counts[0][0]) == number_in(length):
+        labels, _ = counts[0]
+    else:
+        labels = call.labelling.new(number_in(length))
+    count(call, length, labels, "its length comes from elsewhere")
+    return labels
+
+
 def like(call: Call) -> object:
-    """``torch.zeros_like(x)``: the shape of its operand, with other values."""
+    """``torch.ones_like(x)``: the shape of its operand, with other values."""
     return call.value(call.operand().labels, zero=False)
+
+
+def zeros_like(call: Call) -> object:
+    """``torch.zeros_like(x)``: the shape of its operand, all 0."""
+    return call.value(call.operand().labels, zero=True)
 
 
 def fixes_all(call: Call) -> object:

@@ -21,14 +21,18 @@ from fedprune.common.structure.rules.elementwise import (
     add,
     add_product,
     attention,
+    compare,
     concatenate,
     divide,
     einsum,
     floor_divide,
     matrix_product,
     meet,
+    modulo,
     multiply,
+    negate,
     stack,
+    subtract,
 )
 from fedprune.common.structure.rules.layers import (
     convolution,
@@ -55,6 +59,7 @@ from fedprune.common.structure.rules.shapes import (
     along,
     constant,
     converted,
+    filled,
     flip,
     like,
     mean,
@@ -72,6 +77,8 @@ from fedprune.common.structure.rules.shapes import (
     transpose,
     unfold,
     unsqueeze,
+    zeros,
+    zeros_like,
 )
 from fedprune.common.structure.rules.sizes import (
     calculate,
@@ -153,20 +160,21 @@ PRESERVING: Functions = (
     *(functional.tanh, torch.tanh, functional.celu, functional.softsign),
     *(functional.dropout, functional.dropout1d, functional.dropout2d),
     *(functional.dropout3d, torch.abs, torch.sqrt, torch.square, torch.clone),
-    *(operator.neg, torch.neg, torch.sin, torch.sign, torch.nan_to_num),
+    *(torch.sin, torch.sign, torch.nan_to_num),
 )
 SHIFTING: Functions = (
     *(torch.sigmoid, functional.sigmoid, functional.hardsigmoid, torch.exp),
     *(functional.softplus, functional.logsigmoid, torch.cos, torch.clamp, torch.rsqrt),
     *(torch.reciprocal, torch.log, torch.erf, torch.logical_not),
 )
-ADDITIONS: Functions = (
-    *(operator.add, operator.iadd, torch.add, operator.sub, operator.isub, torch.sub),
+ADDITIONS: Functions = (operator.add, operator.iadd, torch.add)
+SUBTRACTIONS: Functions = (operator.sub, operator.isub, torch.sub)
+COMPARISONS: Functions = (
+    *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
 )
 MEETINGS: Functions = (
     *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
-    *(operator.pow, operator.mod, operator.eq, operator.ne, operator.lt, operator.le),
-    *(operator.gt, operator.ge, operator.and_, operator.or_),
+    *(operator.pow, operator.and_, operator.or_),
     *(torch.addcmul, torch.addcdiv, torch.lerp),
 )
 POOLINGS: Functions = (
@@ -176,10 +184,7 @@ POOLINGS: Functions = (
     *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d),
     *(functional.interpolate, functional.upsample, functional.lp_pool2d),
 )
-CONSTANTS: Functions = (
-    *(torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.linspace),
-    torch.tensor,
-)
+CONSTANTS: Functions = (*(torch.arange, torch.linspace, torch.tensor),)
 REDUCTIONS: Functions = (
     *(torch.mean, torch.amax, torch.amin, torch.max, torch.min),
     *(torch.var, torch.std, torch.median, torch.logsumexp),
@@ -192,13 +197,20 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(PRESERVING, same),
     **dict.fromkeys(SHIFTING, shifted),
     **dict.fromkeys(ADDITIONS, add),
+    **dict.fromkeys(SUBTRACTIONS, subtract),
+    **dict.fromkeys((operator.neg, torch.neg), negate),
+    **dict.fromkeys(COMPARISONS, compare),
+    operator.mod: modulo,
     **dict.fromkeys((operator.mul, operator.imul, torch.mul), multiply),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
     **dict.fromkeys(MEETINGS, meet),
     **dict.fromkeys(POOLINGS, pool),
     **dict.fromkeys(CONSTANTS, constant),
-    **dict.fromkeys((torch.zeros_like, torch.ones_like, torch.full_like), like),
+    **dict.fromkeys((torch.ones, torch.full, torch.empty), filled),
+    **dict.fromkeys((torch.ones_like, torch.full_like), like),
+    torch.zeros: zeros,
+    torch.zeros_like: zeros_like,
     **dict.fromkeys(REDUCTIONS, mean),
     **dict.fromkeys(ALONG, along),
     **dict.fromkeys(
@@ -259,7 +271,8 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("sin", "sign", "erf", "bfloat16", "expm1", "log1p"), same),
     **dict.fromkeys(("sigmoid", "exp", "clamp", "clamp_", "rsqrt", "log"), shifted),
     **dict.fromkeys(("cos", "reciprocal", "bool", "int", "long"), shifted),
-    **dict.fromkeys(("add", "add_", "sub", "sub_"), add),
+    **dict.fromkeys(("add", "add_"), add),
+    **dict.fromkeys(("sub", "sub_"), subtract),
     **dict.fromkeys(("mul", "mul_"), multiply),
     **dict.fromkeys(("div", "div_"), divide),
     **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum"), meet),
@@ -272,7 +285,8 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("softmax", "log_softmax", "cumsum"), along),
     **dict.fromkeys(("mean", "amax", "amin", "max", "min", "var", "std"), mean),
     **dict.fromkeys(("transpose", "swapaxes", "t"), transpose),
-    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), constant),
+    **dict.fromkeys(("new_ones", "new_full", "new_empty"), filled),
+    "new_zeros": zeros,
     "sum": total,
     "flatten": flatten,
     "unflatten": unflatten,
@@ -302,11 +316,15 @@ LENGTHS: frozenset[Handler] = frozenset(
         chunk,
         split,
         add,
+        subtract,
+        negate,
         multiply,
         divide,
         meet,
+        modulo,
+        compare,
     }
-    | {floor_divide, calculate, number_of, constant, channel_shuffle}
+    | {floor_divide, calculate, number_of, constant, filled, zeros, channel_shuffle}
     | {read_attribute, read_size, read_length, read_item, convolution_function}
     | {transposed_function}
 )

@@ -1,6 +1,6 @@
 """Turn a labelling into a structure: number the units, form the pruning groups."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +20,7 @@ from fedprune.common.structure.structure import (
 )
 
 Rows = dict[tuple[str, int], Labels]
+_MOST_RUNS = 16  # places where a part of a dimension may start
 
 
 def assemble(model: nn.Module, labelling: Labelling) -> Structure:
@@ -40,6 +41,9 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
     rows = _made_only(labelling, rows, made)
     dims, units, numbers = _number(rows)
     makers = {name: dim for name, dim in made.items() if _is_cut(dims, name, dim)}
+    groups = _groups(dims, units, makers, labelling)
+    if _keep_parts(labelling, groups, dims, numbers):
+        return assemble(model, labelling)
     cut = {(dim.tensor, dim.dim) for dim in dims}
     followed = [*labelling.attributes]
     for follower in labelling.followers.values():
@@ -58,7 +62,7 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
         moments=moments,
         units=units,
         dims=dims,
-        groups=_groups(dims, units, makers, labelling),
+        groups=groups,
         attributes=tuple(item for item in followed if (item.tensor, item.dim) in cut),
         multiplies={
             name: labelling.multiplies[name]
@@ -165,44 +169,93 @@ def _is_cut(dims: tuple[DimUnits, ...], name: str, dim: int) -> bool:
     return any(item.tensor == name and item.dim == dim for item in dims)
 
 
+def _keep_parts(
+    labelling: Labelling,
+    groups: tuple[PruningGroup, ...],
+    dims: tuple[DimUnits, ...],
+    numbers: Mapping[int, int],
+) -> bool:
+    """Fix a channel of each part that a cut may empty; return whether there was one.
+
+    A group keeps one of its units; a part that is no whole group would lose all.
+    """
+    unit_rows = [_units(labelling, labels, numbers) for labels in labelling.parts]
+    found = False
+    for labels, units in zip(labelling.parts, unit_rows, strict=True):
+        whole = any(np.isin(group.units, units).all() for group in groups)
+        if not whole and (units != FIXED).all():
+            labelling.hold(labels[:1], "one channel of each part is kept")
+            found = True
+    return found
+
+
 def _attribute(
     labelling: Labelling,
     follower: Follower,
     dims: tuple[DimUnits, ...],
     numbers: Mapping[int, int],
 ) -> Attribute | None:
-    """Return a dimension that changes as a module attribute does, or None."""
-    units = _units(labelling, follower, numbers)
+    """Return a dimension, or a part of one, that changes as a module attribute does."""
+    units = _units(labelling, follower.labels, numbers)
     wanted = {k: n * follower.ratio for k, n in _tally(units).items()}
-    for dim in dims:
-        found = _tally(dim.units)
-        if found.keys() != wanted.keys():
-            continue
-        shares = {Fraction(found[unit]) / wanted[unit] for unit in found}
-        share = shares.pop()
-        if not shares and share.denominator == 1:
-            return Attribute(
-                module=follower.module,
-                name=follower.name,
-                tensor=dim.tensor,
-                dim=dim.dim,
-                divisor=int(share),
-            )
+    length = len(units) * follower.ratio
+    for part in (False, True):
+        for dim in dims:
+            for start, stop in _runs(dim.units, units, length) if part else [(0, None)]:
+                share = _share(dim.units[start:stop], wanted)
+                if share:
+                    return Attribute(
+                        module=follower.module,
+                        name=follower.name,
+                        tensor=dim.tensor,
+                        dim=dim.dim,
+                        divisor=share,
+                        start=start,
+                        stop=stop,
+                    )
     return None
+
+
+def _share(units: NDArray[np.int32], wanted: Mapping[int, Fraction]) -> int:
+    """Return how many positions count as one, or 0 where the units are others."""
+    found = _tally(units)
+    if found.keys() != wanted.keys():
+        return 0
+    shares = {Fraction(found[unit]) / wanted[unit] for unit in found}
+    share = shares.pop()
+    return int(share) if not shares and share.denominator == 1 else 0
+
+
+def _runs(
+    units: NDArray[np.int32], wanted: NDArray[np.integer], length: Fraction
+) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a dimension that may have the wanted units."""
+    living = np.flatnonzero(wanted != FIXED)
+    if not living.size or length.denominator != 1:
+        return
+    lead = int(living[0])
+    for place in np.flatnonzero(units == wanted[lead]).tolist()[:_MOST_RUNS]:
+        same = units[place:] == units[place]
+        repeat = len(same) if same.all() else int(same.argmin())
+        for share in sorted({1, repeat}):
+            start = place - lead * share
+            stop = start + int(length) * share
+            if start >= 0 and stop <= len(units) and stop - start < len(units):
+                yield start, stop
 
 
 def _is_followed(
     labelling: Labelling, follower: Follower, numbers: Mapping[int, int]
 ) -> bool:
     """Return whether a cut changes what a module attribute follows."""
-    return bool((_units(labelling, follower, numbers) != FIXED).any())
+    return bool((_units(labelling, follower.labels, numbers) != FIXED).any())
 
 
 def _units(
-    labelling: Labelling, follower: Follower, numbers: Mapping[int, int]
+    labelling: Labelling, labels: Labels, numbers: Mapping[int, int]
 ) -> NDArray[np.integer]:
-    """Return the unit of each position that an attribute follows, -1 = never cut."""
-    roots = labelling.roots(follower.labels).tolist()
+    """Return the unit of each label, -1 = never cut."""
+    roots = labelling.roots(labels).tolist()
     return np.asarray([numbers.get(root, FIXED) for root in roots], dtype=np.int64)
 
 

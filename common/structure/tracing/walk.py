@@ -1,6 +1,7 @@
 """Walk over the recorded operations of a network and follow its channels."""
 
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -15,7 +16,8 @@ from fedprune.common.structure.labels import Labelling, Value
 from fedprune.common.structure.rules.hints import hinted
 from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
-from fedprune.common.structure.sizes import AttributeSize, Length, plain
+from fedprune.common.structure.sizes import is_length, length_of, plain, stays
+from fedprune.common.text import first_line
 
 # Operations whose result shares the memory of their first operand.
 VIEWS = frozenset(
@@ -23,6 +25,12 @@ VIEWS = frozenset(
     | {"unsqueeze", "expand", "chunk", "split", "unbind", "detach", "view_as"}
     | {operator.getitem, torch.flatten, torch.reshape, torch.transpose, torch.permute}
     | {torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.unbind}
+)
+# What a rule that meets operands it was not written for may raise.  A warning says so,
+# since it is a mistake of ours: tests turn warnings into errors.
+FAULTS = (
+    *(TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError),
+    ZeroDivisionError,
 )
 OUTPUTS = "the network's outputs"
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
@@ -98,10 +106,11 @@ class Walk:
         for item in pytree.tree_leaves(found):
             if isinstance(item, SizeOf):
                 self.labelling.fix_value(item.value, reason)
-            if isinstance(item, Length):
-                self.labelling.fix(item.labels, reason)
-            if isinstance(item, AttributeSize):
-                item.mark()
+            if is_length(item):
+                for form in length_of(item).forms:
+                    for labels, _ in form.counts:
+                        self.labelling.fix(labels, reason)
+                stays(self.labelling, item)
 
     def _follow_or_leave(self, node: fx.Node) -> None:
         try:
@@ -111,6 +120,11 @@ class Walk:
                 msg = f"{describe(node, self.model)}: {error}"
                 raise StructureError(msg) from error
             self._leave(node, str(error))
+        except FAULTS as error:
+            text = f"its rule failed, {first_line(error, kind=True)}"
+            msg = f"{describe(node, self.model)}: {text}; please report this"
+            warnings.warn(msg, RuntimeWarning, stacklevel=2)
+            self._leave(node, text)
 
     def _whole_because(self, node: fx.Node) -> str:
         if node.op == "output":
