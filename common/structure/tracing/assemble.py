@@ -41,9 +41,6 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
     rows = _made_only(labelling, rows, made)
     dims, units, numbers = _number(rows)
     makers = {name: dim for name, dim in made.items() if _is_cut(dims, name, dim)}
-    groups = _groups(dims, units, makers, labelling)
-    if _keep_parts(labelling, groups, dims, numbers):
-        return assemble(model, labelling)
     cut = {(dim.tensor, dim.dim) for dim in dims}
     followed = [*labelling.attributes]
     for follower in labelling.followers.values():
@@ -62,7 +59,7 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
         moments=moments,
         units=units,
         dims=dims,
-        groups=groups,
+        groups=_groups(dims, makers, labelling, numbers),
         attributes=tuple(item for item in followed if (item.tensor, item.dim) in cut),
         multiplies={
             name: labelling.multiplies[name]
@@ -169,26 +166,6 @@ def _is_cut(dims: tuple[DimUnits, ...], name: str, dim: int) -> bool:
     return any(item.tensor == name and item.dim == dim for item in dims)
 
 
-def _keep_parts(
-    labelling: Labelling,
-    groups: tuple[PruningGroup, ...],
-    dims: tuple[DimUnits, ...],
-    numbers: Mapping[int, int],
-) -> bool:
-    """Fix a channel of each part that a cut may empty; return whether there was one.
-
-    A group keeps one of its units; a part that is no whole group would lose all.
-    """
-    unit_rows = [_units(labelling, labels, numbers) for labels in labelling.parts]
-    found = False
-    for labels, units in zip(labelling.parts, unit_rows, strict=True):
-        whole = any(np.isin(group.units, units).all() for group in groups)
-        if not whole and (units != FIXED).all():
-            labelling.hold(labels[:1], "one channel of each part is kept")
-            found = True
-    return found
-
-
 def _attribute(
     labelling: Labelling,
     follower: Follower,
@@ -266,47 +243,77 @@ def _tally(units: NDArray[np.integer]) -> dict[int, int]:
 
 def _groups(
     dims: tuple[DimUnits, ...],
-    units: int,
     makers: Mapping[str, int],
     labelling: Labelling,
+    numbers: Mapping[int, int],
 ) -> tuple[PruningGroup, ...]:
-    """Return the sets of units that share a producer, directly or by others."""
-    made = {d.tensor: _members(d) for d in dims if makers.get(d.tensor) == d.dim}
+    """Return the sets of units that lie in the same dimensions of the same tensors.
+
+    A part that code splits off counts as a dimension: it must not become empty.
+    """
+    made = {d.tensor: _members(d.units) for d in dims if makers.get(d.tensor) == d.dim}
     scaled = {
-        d.tensor: _members(d)
+        d.tensor: _members(d.units)
         for d in dims
         if d.dim == 0 and d.tensor in labelling.norms
     }
-    first = _components([*made.values()], units)
+    rows = [_members(dim.units) for dim in dims]
+    rows += [_members(_units(labelling, part, numbers)) for part in labelling.parts]
+    group_of = _same_places(rows, len(numbers))
+    producers = _by_group(made, group_of)
+    norms = _by_group(scaled, group_of)
+    names: dict[str, int] = {}
     groups = []
-    for start in np.unique(first).tolist():
-        producers = tuple(name for name in made if first[made[name][0]] == start)
-        norms = tuple(
-            name for name, row in scaled.items() if (first[row] == start).any()
-        )
+    for number in range(int(group_of.max(initial=-1)) + 1):
+        name = producers[number][0].removesuffix(".weight")
+        names[name] = names.get(name, 0) + 1
         groups.append(
             PruningGroup(
-                name=producers[0].removesuffix(".weight"),
-                units=np.flatnonzero(first == start).astype(np.int32),
-                producers=producers,
-                norms=norms,
+                name=name if names[name] == 1 else f"{name}#{names[name]}",
+                units=np.flatnonzero(group_of == number).astype(np.int32),
+                producers=tuple(producers[number]),
+                norms=tuple(norms.get(number, ())),
             )
         )
     return tuple(groups)
 
 
-def _members(dim: DimUnits) -> NDArray[np.int32]:
-    return np.unique(dim.units[dim.units != FIXED])
+def _by_group(
+    members: Mapping[str, NDArray[np.integer]], group_of: NDArray[np.int64]
+) -> dict[int, list[str]]:
+    """Return the tensors that have units of each group, in their order."""
+    found: dict[int, list[str]] = {}
+    for name, units in members.items():
+        for number in np.unique(group_of[units]).tolist():
+            found.setdefault(number, []).append(name)
+    return found
 
 
-def _components(rows: list[NDArray[np.int32]], units: int) -> NDArray[np.int32]:
-    """Return the smallest unit that each unit is connected to, int32[units]."""
-    first = np.arange(units, dtype=np.int32)
-    changed = True
-    while changed:
-        before = first.copy()
-        for row in rows:
-            first[row] = first[row].min()
-            first = first[first]
-        changed = not np.array_equal(before, first)
-    return first
+def _members(units: NDArray[np.integer]) -> NDArray[np.integer]:
+    return np.unique(units[units != FIXED])
+
+
+def _same_places(rows: list[NDArray[np.integer]], units: int) -> NDArray[np.int64]:
+    """Return the group of each unit, int64[units], in order of their first unit.
+
+    Two units are in one group if every row has both of them or neither, so a row
+    consists of whole groups: none is left empty while each keeps a unit.
+
+    Args:
+        rows: The units of each dimension.
+        units: Number of units.
+    """
+    found = np.zeros(units, dtype=np.int64)
+    sizes = [units]
+    for members in rows:
+        numbers, of, counts = np.unique(
+            found[members], return_inverse=True, return_counts=True
+        )
+        for place, (number, count) in enumerate(zip(numbers, counts, strict=True)):
+            if count < sizes[number]:
+                sizes[number] -= int(count)
+                found[members[of == place]] = len(sizes)
+                sizes.append(int(count))
+    first: dict[int, int] = {}
+    order = [first.setdefault(one, len(first)) for one in found.tolist()]
+    return np.asarray(order, dtype=np.int64)

@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.models.inputs import longer_batch
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Labelling
 from fedprune.common.structure.sizes import (
@@ -273,6 +274,7 @@ def _follow_training(
     model = traced.network
     if not [*_unreached(model, walk.labelling)]:
         return
+    examples = longer_batch(tuple(examples))
     tracer = Tracer(examples, ignore)
     tracer.ledger = traced.ledger
     try:
