@@ -99,6 +99,15 @@ def sample(call: Call) -> object:
     return call.value({1: channels_only(call, value, len(value.shape))})
 
 
+def affine_grid(call: Call) -> object:
+    """``functional.affine_grid``: places for a shape, whose channels do not matter."""
+    theta = call.operand(0, "theta")
+    call.fix_value(theta, "it says where to sample")
+    sizes = as_lengths((call.argument(1, "size"),))
+    plain(call.labelling, [n for dim, n in enumerate(sizes) if dim != 1])
+    return call.result
+
+
 def permute(call: Call) -> object:
     """``x.permute(...)``: dimensions change their order."""
     value = call.operand()
@@ -193,14 +202,31 @@ def _staying(
 
 def _with_indices(call: Call, value: Value, stay: Sequence[int]) -> object:
     """``x.max(dim)``: the values, and where they stand along the dimension."""
-    best, where = cast("tuple[Value, Value]", call.result)
+    values, where = cast("tuple[Value, Value]", call.result)
     found = {
-        d: row for d, row in _staying(value, stay, best).items() if row is not None
+        d: row for d, row in _staying(value, stay, values).items() if row is not None
     }
     return (
-        Value(shape=best.shape, labels=found, zero=value.zero),
+        Value(shape=values.shape, labels=found, zero=value.zero),
         Value(shape=where.shape, labels=found, zero=False),
     )
+
+
+def order(call: Call) -> object:
+    """``x.sort(dim)``: values in order, and their places, along one dimension."""
+    return _select(call, call.argument(1, "dim"))
+
+
+def best(call: Call) -> object:
+    """``x.topk(k, dim)``, ``kthvalue``: chosen values, and their places."""
+    return _select(call, call.argument(2, "dim"))
+
+
+def _select(call: Call, dim: object) -> object:
+    value = call.operand()
+    axis = (-1 if dim is None else cast("int", dim)) % len(value.shape)
+    call.fix(value.labels.get(axis), f"it runs along {value.shape[axis]} channels")
+    return _with_indices(call, value, [d for d in range(len(value.shape)) if d != axis])
 
 
 def along(call: Call) -> object:

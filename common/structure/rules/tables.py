@@ -53,10 +53,12 @@ from fedprune.common.structure.rules.norms import (
     layer_norm_function,
     rms_norm_function,
 )
-from fedprune.common.structure.rules.recurrent import recurrent
+from fedprune.common.structure.rules.recurrent import cell, recurrent
 from fedprune.common.structure.rules.reshape import flatten, unflatten, view, view_as
 from fedprune.common.structure.rules.shapes import (
+    affine_grid,
     along,
+    best,
     constant,
     converted,
     filled,
@@ -64,6 +66,7 @@ from fedprune.common.structure.rules.shapes import (
     like,
     mean,
     normalise,
+    order,
     pad,
     permute,
     pool,
@@ -145,6 +148,7 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.PReLU: prelu,
     nn.MultiheadAttention: multihead_attention,
     **dict.fromkeys((nn.RNN, nn.GRU, nn.LSTM), recurrent),
+    **dict.fromkeys((nn.RNNCell, nn.GRUCell, nn.LSTMCell), cell),
     nn.Unfold: unfold,
     nn.Flatten: flatten,
     nn.Unflatten: unflatten,
@@ -213,6 +217,8 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     torch.zeros_like: zeros_like,
     **dict.fromkeys(REDUCTIONS, mean),
     **dict.fromkeys(ALONG, along),
+    **dict.fromkeys((torch.topk, torch.kthvalue), best),
+    torch.sort: order,
     **dict.fromkeys(
         (functional.conv1d, functional.conv2d, functional.conv3d), convolution_function
     ),
@@ -239,6 +245,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.embedding: embedding_function,
     functional.unfold: unfold,
     functional.grid_sample: sample,
+    functional.affine_grid: affine_grid,
     torch.cat: concatenate,
     torch.concat: concatenate,
     torch.stack: stack,
@@ -287,6 +294,8 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("transpose", "swapaxes", "t"), transpose),
     **dict.fromkeys(("new_ones", "new_full", "new_empty"), filled),
     "new_zeros": zeros,
+    **dict.fromkeys(("topk", "kthvalue"), best),
+    "sort": order,
     "sum": total,
     "flatten": flatten,
     "unflatten": unflatten,
@@ -324,7 +333,16 @@ LENGTHS: frozenset[Handler] = frozenset(
         modulo,
         compare,
     }
-    | {floor_divide, calculate, number_of, constant, filled, zeros, channel_shuffle}
+    | {
+        affine_grid,
+        floor_divide,
+        calculate,
+        number_of,
+        constant,
+        filled,
+        zeros,
+        channel_shuffle,
+    }
     | {read_attribute, read_size, read_length, read_item, convolution_function}
     | {transposed_function}
 )

@@ -168,6 +168,9 @@ def _record(
     tracer.ledger = ledger = remember_settings(network, own)
     with settings_of_layers(network, own, ledger):
         graph = _trace(network, tracer, examples, fills=fills)
+    if fills and any(isinstance(item, fx.Proxy) for item in network.buffers()):
+        msg = "the network keeps a tensor that its forward makes"
+        raise StructureError(msg)
     return _Traced(
         network=network, tracer=tracer, graph=graph, ledger=ledger, own=own, fills=fills
     )
