@@ -288,7 +288,8 @@ def _read_attributes(
             raise refuse(field, f"a unit holds a part of {share} channels")
         attributes.append(
             Attribute(
-                module=read_name(module, field),
+                # The network itself has the empty name.
+                module=module if module == "" else read_name(module, field),
                 name=name,
                 tensor=dim.tensor,
                 dim=dim.dim,

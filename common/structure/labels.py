@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.forms import Claim
+from fedprune.common.structure.forms import Claim, Place
 from fedprune.common.structure.parts import Attribute
 
 Labels: TypeAlias = NDArray[np.int64]
@@ -221,6 +221,11 @@ class Labelling:
             self.union(known.labels, follower.labels)
             return True
         return False
+
+    def may_follow(self, place: Place) -> bool:
+        """Return whether code may make an attribute follow, and not a layer's rule."""
+        # Items of a layer's list are read by its rule alone.
+        return place.module not in self.layers or "[" in place.name
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""

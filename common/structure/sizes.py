@@ -267,8 +267,13 @@ def number_in(found: object) -> int:
     return length_of(found).number
 
 
-def constant_claim(length: Length) -> Claim:
-    """Return the claim that a number never changes."""
+def constant_claim(length: Length, number: int | None = None) -> Claim:
+    """Return the claim that a number never changes.
+
+    Args:
+        length: The number.
+        number: The size that the network calculates with, for the note, if another.
+    """
     places = [place for form in length.forms for place, _ in form.places]
     places += [
         place
@@ -280,7 +285,8 @@ def constant_claim(length: Length) -> Claim:
         place = places[0]
         why = f"the network calculates with '{place.name}' of module '{place.module}'"
     else:
-        why = f"the network calculates with a size, {length.number}"
+        size = length.number if number is None else number
+        why = f"the network calculates with a size, {size}"
     return Claim(length=length, labels=None, why=why)
 
 
@@ -333,7 +339,7 @@ def follows(labelling: Labelling, found: object, labels: Labels, why: str) -> bo
     length = length_of(found)
     form = length.forms[0]
     alone = len(length.forms) == 1 and not form.counts and len(form.places) == 1
-    if alone and form.places[0][0].module not in labelling.layers:
+    if alone and labelling.may_follow(form.places[0][0]):
         follow_place(labelling, form.places[0], labels, why)
         if not (form.whole or form.constant):
             return True

@@ -83,6 +83,9 @@ def _units(call: Call, module: nn.RNNBase | nn.RNNCellBase, projected: int) -> _
     """Return the units of a layer, joined with those of its first state."""
     inner = call.labelling.new(module.hidden_size)
     outer = call.labelling.new(projected) if projected else inner
+    if projected:
+        why = "torch knows a projection by a cell that is wider than its outputs"
+        call.fix(inner[: projected + 1], why)
     zero = True
     given = call.argument(1, "hx")
     states = given if isinstance(given, tuple | list) else (given,)
@@ -96,7 +99,7 @@ def _units(call: Call, module: nn.RNNBase | nn.RNNCellBase, projected: int) -> _
         axis = len(state.shape) - 1
         call.join(state.labels.get(axis), labels)
         for dim in sorted(state.labels.keys() - {axis}):
-            call.fix(state.labels[dim], "it runs along these positions")
+            call.labelling.hold(state.labels[dim], "it runs along these positions")
         zero = zero and state.zero
     return _Units(inner=inner, outer=outer, zero=zero)
 

@@ -29,7 +29,7 @@ from fedprune.common.structure.sizes import (
 
 FREE = -1  # a length that torch computes
 # How well lengths can follow channels, best first.
-_SIZE, _ATTRIBUTE, _SEVERAL, _FIXED_SIZE = 0, 1, 2, 4
+_SIZE, _ATTRIBUTE, _SEVERAL, _LAYERS, _FIXED_SIZE = 0, 1, 2, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,11 @@ def _rank(call: Call, length: object) -> int:
     counts = [labels for form in forms for labels, _ in form.counts]
     if any(not call.labelling.is_fixed(labels) for labels in counts):
         return _SIZE + several
-    return _ATTRIBUTE + several if any(form.places for form in forms) else _FIXED_SIZE
+    places = [place for form in forms for place, _ in form.places]
+    if not places:
+        return _FIXED_SIZE
+    own = any(call.labelling.may_follow(place) for place in places)
+    return _ATTRIBUTE + several if own else _LAYERS
 
 
 def _stay(call: Call, length: object, row: Labels) -> None:

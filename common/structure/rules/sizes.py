@@ -146,8 +146,8 @@ def compare_lengths(call: Call) -> object:
         if apart is None:
             plain(call.labelling, pair)
         elif apart.moves:
-            claim = constant_claim(apart)
-            call.labelling.claims.append(claim)
+            sizes = [number_in(item) for item in pair if is_length(item)]
+            call.labelling.claims.append(constant_claim(apart, sizes[0]))
     return call.result
 
 

@@ -32,7 +32,7 @@ def settle(labelling: Labelling) -> None:
     while changed:
         broken = [c for c in labelling.claims if not settling.holds(c)]
         fixed = [settling.fix(claim) for claim in broken]
-        changed = any(fixed)
+        changed = any(fixed) or settling.fix_parts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,8 +114,7 @@ class _Settling:
 
     def _is_free(self, place: Place) -> bool:
         """Return whether an attribute follows nothing yet, and may."""
-        is_layer = place.module in self.labelling.layers
-        return not is_layer and not self._followed(place)
+        return self.labelling.may_follow(place) and not self._followed(place)
 
     def help(self, claim: Claim) -> None:
         """Make a claim true by a union or by attributes that follow, if that can be."""
@@ -158,9 +157,22 @@ class _Settling:
             return
         (place, mine), (labels, share) = free[0], known[0]
         ratio = -share / mine
-        if ratio > 0 and place.value == ratio * len(labels):
+        weights = self._weigh(((labels, ratio),)).values()
+        whole = all(weight.denominator == 1 for weight in weights)
+        if ratio > 0 and whole and place.value == ratio * len(labels):
             why = f"'{place.name}' of module '{place.module}' stands for two lengths"
             follow_place(self.labelling, (place, 1 / ratio), labels, why)
+
+    def fix_parts(self) -> bool:
+        """Fix what an attribute counts a part of; return whether there was any."""
+        found = False
+        for item in self.labelling.followers.values():
+            weights = self._weigh(((item.labels, item.ratio),)).values()
+            if any(weight.denominator != 1 for weight in weights):
+                why = f"'{item.name}' of module '{item.module}' counts parts of units"
+                self.labelling.fix(item.labels, why)
+                found = True
+        return found
 
     def fix(self, claim: Claim) -> bool:
         """Never cut what a claim speaks of; return whether any of it could be."""
