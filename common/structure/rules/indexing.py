@@ -24,6 +24,7 @@ def index(call: Call, value: Value, items: object) -> object:
         for item in listed
     )
     if any(True for _ in values_in(listed)) or any(_is_many(p) for p in listed):
+        plain(call.labelling, listed)
         call.fix_value(value, "it takes positions out by a list or a tensor")
         return call.value({})
     labels: dict[int, Labels] = {}

@@ -291,18 +291,20 @@ def zeros(call: Call) -> object:
 
 
 def _fill(call: Call, *, zero: bool) -> object:
-    given = call.args[1:] if isinstance(call.args[0], Value) else call.args
-    shape, rest = (
-        (given[:1], given[1:])
-        if isinstance(given[0], tuple | list)
-        else (
-            given,
-            (),
-        )
-    )
-    plain(call.labelling, [*rest, *call.kwargs.values()])
-    labels = [_alike(call, length) for length in as_lengths(tuple(shape))]
+    named = call.kwargs.get("size")
+    given = [item for item in call.args if not isinstance(item, Value)]
+    first = given[0] if given else named
+    shape = (first,) if isinstance(first, tuple | list) else tuple(given)
+    lengths = as_lengths(shape)
+    rank = len(cast("Value", call.result).shape)
+    plain(call.labelling, [given[1:] if shape == (first,) else [], *_others(call)])
+    labels = [_alike(call, length) for length in lengths[:rank]]
     return call.value({**dict(enumerate(labels))}, zero=zero)
+
+
+def _others(call: Call) -> list[object]:
+    """Return the options of a new tensor: all but its size."""
+    return [item for name, item in call.kwargs.items() if name != "size"]
 
 
 def _alike(call: Call, length: object) -> Labels | None:

@@ -121,7 +121,7 @@ class _Fills(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = kwargs or {}
-        if func in FILLS and not self.tracer.is_running and _is_sized(args):
+        if func in FILLS and not self.tracer.is_running and _is_sized((args, given)):
             return self.tracer.create_proxy("call_function", func, args, given)
         return func(*args, **given)
 

@@ -133,24 +133,22 @@ class Walk:
 
     def _overwrite(self, node: fx.Node) -> None:
         """Replace a value that is changed in place by its new value."""
-        changed = node.op == "call_method" and str(node.target).endswith("_")
         source = node.args[0] if node.args else None
-        if isinstance(source, fx.Node) and (changed or node.target in IN_PLACE):
+        if isinstance(source, fx.Node) and _is_in_place(node):
             self.values[source] = self.values[node]
             self._write_through(source)
         elif isinstance(source, fx.Node) and node.target is operator.setitem:
             self._write_through(source)
 
     def _write_through(self, view: fx.Node) -> None:
-        """Let what a view was taken from know that masked entries may not be 0 now."""
-        found, node = self.values[view], view
-        while node.args and isinstance(node.args[0], fx.Node):
-            same = str(node.target) in VIEWS or node.target in VIEWS
-            base = self.values.get(node.args[0])
-            if not same or not isinstance(base, Value) or not isinstance(found, Value):
-                return
-            node = node.args[0]
-            self.values[node] = replace(base, zero=base.zero and found.zero)
+        """Let all views of one memory know that masked entries may not be 0 now."""
+        found = self.values[view]
+        if not isinstance(found, Value) or found.zero:
+            return
+        memory = _memory(view)
+        for node, other in self.values.items():
+            if isinstance(other, Value) and other.zero and _memory(node) is memory:
+                self.values[node] = replace(other, zero=False)
 
     def _ignored(self, node: fx.Node) -> bool:
         named = node.op in {"call_module", "get_attr"} and node.target in self.ignore
@@ -174,6 +172,9 @@ class Walk:
         kwargs = fx.node.map_arg(cast("Any", node.kwargs), given)
         # torch accepts both names; the rules use one.
         kwargs = {"dim" if k == "axis" else k: v for k, v in kwargs.items()}
+        if isinstance(kwargs.get("out"), Value):
+            msg = "it writes into another tensor"
+            raise StructureError(msg)
         handler = self._handler(node, module, (args, kwargs))
         if handler is None:
             msg = "its channels cannot be followed"
@@ -236,6 +237,22 @@ class Walk:
             return None
         self._skip(node)  # nothing that it gets can be cut
         return fixes_all
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    """Return whether an operation changes its first operand, and returns it."""
+    method = node.op == "call_method" and str(node.target).endswith("_")
+    return method or node.target in IN_PLACE
+
+
+def _memory(node: fx.Node) -> fx.Node:
+    """Return the node that made the memory which a view looks at."""
+    while node.args and isinstance(node.args[0], fx.Node):
+        view = str(node.target) in VIEWS or node.target in VIEWS
+        if not view and not _is_in_place(node):
+            return node
+        node = node.args[0]
+    return node
 
 
 def _listed(node: fx.Node, module: nn.Module | None) -> Handler | None:

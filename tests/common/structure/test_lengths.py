@@ -1,6 +1,7 @@
 """Lengths in a network's own code: which follow a cut, which keep channels whole."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -353,6 +354,19 @@ def test_groups_of_a_convolution_stay_where_they_are_read_as_a_length():
 
 def split_by_list():
     return image(lambda n, y: turned(y.split(n.sizes, 1)), sizes=[4, 8])
+
+
+def test_the_form_of_version_4_never_changes():
+    data = json.loads(examine(split_by_list(), IMAGE).structure.to_json())
+    assert data["version"] == 4
+    assert data["attributes"][:2] == [
+        ["conv", "out_channels", 0, 1],
+        ["head", "in_features", 2, 1],
+    ]
+    assert data["attributes"][2:] == [
+        ["", "sizes[0]", 0, 1, 0, 4],
+        ["", "sizes[1]", 0, 1, 4, 12],
+    ]
 
 
 def test_a_list_that_two_networks_share_is_not_written_to():

@@ -243,6 +243,19 @@ def in_place_on_a_view(m, x):
     return m["h"](h.mean((2, 3)) / h.sum(1, keepdim=True).mean((2, 3)))
 
 
+def in_place_twice(m, x):
+    h = m["a"](x)
+    h.flatten(2).add_(2.0).sub_(1.0)
+    return m["h"](h.mean((2, 3))) + h.sum((1, 2, 3))[:, None]
+
+
+def in_place_under_a_view(m, x):
+    h = m["a"](x)
+    seen = h.flatten(2)
+    h.add_(1.0)
+    return m["h"](h.mean((2, 3))) + seen.sum((1, 2))[:, None]
+
+
 def in_place_by_items(m, x):
     h = m["a"](x)
     h[:, 0] = 0.0
@@ -261,6 +274,8 @@ PLAIN = {
         m["a"](x).mean((2, 3)) * int(m["a"](x).size(1))
     ),
     "adding to a view": in_place_on_a_view,
+    "adding to a view twice": in_place_twice,
+    "adding under a view": in_place_under_a_view,
     "writing items": in_place_by_items,
 }
 
