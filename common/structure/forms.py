@@ -56,7 +56,7 @@ class Form:
 
     @property
     def moves(self) -> bool:
-        """Whether a cut may change it, or it holds under conditions only."""
+        """True where a cut may change it, or where it has conditions."""
         return bool(self.counts or self.places or self.whole or self.constant)
 
     def times(self, factor: Fraction) -> "Form":
@@ -114,7 +114,7 @@ class Length:
 
     @property
     def moves(self) -> bool:
-        """Whether a cut may change it."""
+        """True where a cut may change it."""
         return any(form.moves for form in self.forms)
 
     def scaled(self, factor: int) -> "Length":
@@ -199,7 +199,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Claim:
-    """What must be true of a number after any cut, or else its channels stay.
+    """A condition on a number after any cut; where it fails, its channels stay.
 
     Attributes:
         length: The number.

@@ -25,7 +25,7 @@ class Recorded(int):
 
 
 class Ledger:
-    """What the attributes that a network reads while it is traced must not do.
+    """The calculations with attributes that a network makes while it is traced.
 
     Attributes:
         claims: One for each calculation that is not followed.

@@ -217,7 +217,7 @@ class Tracer(fx.Tracer):
 
     @property
     def is_running(self) -> bool:
-        """Whether an operation runs on the example, so that nothing is recorded."""
+        """True while an operation runs on the example: nothing is recorded then."""
         return self._running
 
     def fills(self) -> TorchFunctionMode:
