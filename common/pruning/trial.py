@@ -16,9 +16,8 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
 from fedprune.common.models.inputs import longer_batch, without_constants
-from fedprune.common.pruning.calm import calm
-from fedprune.common.pruning.double import in_double
 from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.pruning.trial_modes import calm, in_double
 from fedprune.common.spec import Mask
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.structure import Structure, positions_kept

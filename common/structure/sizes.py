@@ -267,6 +267,15 @@ def number_in(found: object) -> int:
     return length_of(found).number
 
 
+def numbers_in(found: Any) -> Any:
+    """Return the ends of slices as plain numbers for the example; nothing is fixed."""
+    if isinstance(found, tuple | list):
+        return tuple(numbers_in(item) for item in found)
+    if isinstance(found, slice):
+        return slice(*map(numbers_in, (found.start, found.stop, found.step)))
+    return number_in(found) if is_length(found) else found
+
+
 def constant_claim(length: Length, number: int | None = None) -> Claim:
     """Return the claim that a number never changes.
 

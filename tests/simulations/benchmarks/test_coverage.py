@@ -126,7 +126,7 @@ def test_a_search_without_time_decides_nothing():
     assert not found.finished
 
 
-def test_torch_pruning_is_judged_by_the_same_comparison():
+def test_torch_pruning_is_compared_in_the_same_way():
     pytest.importorskip("torch_pruning")
     torch.manual_seed(0)
     assert cut_by_rival(Plain().eval(), noise(2, 6, 6))[0] == EXACT
@@ -150,7 +150,7 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line):
         read_rows(path)
 
 
-def test_only_networks_that_nobody_can_cut_are_left_out():
+def test_only_networks_without_a_removable_channel_are_left_out():
     def counts(outcome, **known):
         return Row(key="own/a", outcome=outcome, **known).counts
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fedprune.common.pruning.double import in_double
+from fedprune.common.pruning.trial_modes import in_double
 from fedprune.common.structure.tracing.find import Example
 
 LIMIT = 1e-9  # relative, float64: a larger difference is another function
