@@ -129,9 +129,9 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
             if cut[id(item)] is not item:
                 setattr(module, attribute, cut[id(item)])
     for follow in left.attributes:
-        length = len(left.kept_index(follow.tensor, follow.dim, keep))
+        kept = left.kept_index(follow.tensor, follow.dim, keep)
         module = model.get_submodule(follow.module)
-        setattr(module, follow.name, length // follow.divisor)
+        _write_count(module, follow.name, follow.count(kept))
     narrow(model)
     return model
 
@@ -176,11 +176,34 @@ def _check_model(model: nn.Module, structure: Structure) -> None:
             raise StructureError(msg)
     for item in structure.attributes:
         # Only a known count may be overwritten: a structure may come from outside.
-        count = structure.shapes[item.tensor][item.dim] // item.divisor
-        found_here = vars(modules.get(item.module, object)).get(item.name)
+        length = structure.shapes[item.tensor][item.dim]
+        count = item.count(np.arange(length, dtype=np.int64))
+        found_here = _read_count(modules.get(item.module), item.name)
         if type(found_here) is not int or found_here != count:
             msg = f"module '{item.module}' has no attribute '{item.name}' = {count}"
             raise StructureError(msg)
+
+
+def _read_count(module: nn.Module | None, name: str) -> object:
+    """Return an attribute, or an item of a plain list or tuple; None where none is."""
+    whole, _, index = name.removesuffix("]").partition("[")
+    found = vars(module).get(whole) if module is not None else None
+    if not index:
+        return found
+    if type(found) is not list and type(found) is not tuple:
+        return None
+    return found[int(index)] if int(index) < len(found) else None
+
+
+def _write_count(module: nn.Module, name: str, count: int) -> None:
+    """Set an attribute, or an item of a new list or tuple: others may share the old."""
+    whole, _, index = name.removesuffix("]").partition("[")
+    if not index:
+        setattr(module, whole, count)
+        return
+    items = [*getattr(module, whole)]
+    items[int(index)] = count
+    setattr(module, whole, type(getattr(module, whole))(items))
 
 
 def _refusal(reason: Reason, field: str, detail: str) -> PayloadError:

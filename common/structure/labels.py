@@ -20,6 +20,7 @@ from torch import nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.directions import directions
+from fedprune.common.structure.forms import Claim, Place
 from fedprune.common.structure.parts import Attribute
 
 Labels: TypeAlias = NDArray[np.int64]
@@ -69,6 +70,9 @@ class Labelling:
         norms: Weights that scale channels.
         attributes: Module attributes that follow a tensor dimension.
         followers: Module attributes that follow labels, by (module, attribute).
+        claims: What must be true of numbers in the network's code after any cut.
+        layers: Modules whose attributes follow by their own rules only.
+        parts: Runs of channels that must not become empty.
         multiplies: Output positions of one example, by weight.
         notes: Why dimensions that could be followed are not cut, without repeats.
         directions: Directions of weight norm, which no mask changes, with the
@@ -88,6 +92,9 @@ class Labelling:
         self.norms: set[str] = set()
         self.attributes: dict[Attribute, None] = {}
         self.followers: dict[tuple[str, str], Follower] = {}
+        self.claims: list[Claim] = []
+        self.layers: frozenset[str] = frozenset()
+        self.parts: list[Labels] = []
         self.multiplies: dict[str, int] = {}
         self.notes: dict[str, None] = {}
         self._parents: list[int] = []
@@ -240,21 +247,27 @@ class Labelling:
         """Let a module attribute follow a dimension, once."""
         self.attributes[attribute] = None
 
-    def follow_labels(self, follower: Follower) -> None:
-        """Let a module attribute follow labels; followed twice, both stay equal."""
-        key = (follower.module, follower.name)
-        known = self.followers.setdefault(key, follower)
+    def follow_labels(self, follower: Follower) -> bool:
+        """Let a module attribute follow labels; followed twice, both stay equal.
+
+        Returns:
+            Whether it follows them; not where it stands for another length already.
+        """
+        known = self.followers.setdefault((follower.module, follower.name), follower)
         if known is follower:
-            return
+            return True
         weight = self.weigh(known.labels, known.ratio)
         if weight == self.weigh(follower.labels, follower.ratio):
-            return
+            return True
         if known.ratio == follower.ratio and len(known.labels) == len(follower.labels):
             self.union(known.labels, follower.labels)
-            return
-        why = f"'{key[1]}' of module '{key[0]}' stands for two different lengths"
-        self.fix(known.labels, why)
-        self.fix(follower.labels, why)
+            return True
+        return False
+
+    def may_follow(self, place: Place) -> bool:
+        """Return whether code may make an attribute follow, and not a layer's rule."""
+        # Items of a layer's list are read by its rule alone.
+        return place.module not in self.layers or "[" in place.name
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""

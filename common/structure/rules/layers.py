@@ -16,7 +16,8 @@ from torch.nn.modules.conv import _ConvNd
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Weight, channels_only
 from fedprune.common.structure.labels import Follower, Labels, Value
-from fedprune.common.structure.sizes import Length, follows
+from fedprune.common.structure.rules.sizes import count
+from fedprune.common.structure.sizes import number_in, plain
 
 SUMS = "it sums over channels that are not 0 when masked"
 
@@ -80,19 +81,20 @@ def _function(call: Call, *, transposed: bool) -> object:
     weight = call.weight(1, "weight")
     assert weight is not None  # noqa: S101 - no convolution without weights
     groups = call.argument(6, "groups", 1)
-    number = groups.number if isinstance(groups, Length) else int(cast("int", groups))
     conv = _Convolution(
         weight=weight,
         bias=call.weight(2, "bias"),
-        groups=number,
+        groups=number_in(groups),
         transposed=transposed,
     )
     value = call.operand()
     inputs = value.labels.get(1)
     single = 1 < conv.groups == conv.inputs
     # One group a channel: the number of groups has to follow.
-    if inputs is not None and single and not follows(call.labelling, groups, inputs):
-        call.fix(inputs, "its number of groups is written down")
+    if inputs is not None and single:
+        count(call, groups, inputs, "its number of groups is written down")
+    else:
+        plain(call.labelling, groups)
     return _convolve(call, value, conv)
 
 

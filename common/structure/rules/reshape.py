@@ -18,10 +18,18 @@ from torch import nn
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.rules.sizes import as_lengths
-from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
+from fedprune.common.structure.rules.sizes import as_lengths, count
+from fedprune.common.structure.sizes import (
+    is_length,
+    item_settings,
+    length_of,
+    number_in,
+    plain,
+)
 
 FREE = -1  # a length that torch computes
+# How well lengths can follow channels, best first.
+_SIZE, _ATTRIBUTE, _SEVERAL, _LAYERS, _FIXED_SIZE = 0, 1, 2, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +78,19 @@ def unflatten(call: Call) -> object:
     """Unflatten: one dimension becomes several."""
     module = call.module
     if isinstance(module, nn.Unflatten):
-        dim, sizes = module.dim, module.unflattened_size
+        dim = int(module.dim)
+        sizes = item_settings(
+            call.labelling,
+            *(call.module_name, "unflattened_size", module.unflattened_size),
+        )
     else:
         dim = cast("int", call.argument(1, "dim"))
-        sizes = cast("tuple[int, ...]", call.argument(2, "sizes"))
+        sizes = call.argument(2, "sizes")
     value = call.operand()
     axis = dim % len(value.shape)
     before, after = [FREE] * axis, [FREE] * (len(value.shape) - axis - 1)
-    return reshape(call, value, [*before, *sizes, *after])
+    given = as_lengths((sizes,))
+    return reshape(call, value, [*before, *given, *after])
 
 
 def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
@@ -129,9 +142,8 @@ def _split(
         if other != axis:
             _stay(call, length, row)
     length = lengths[axis]
-    if not _is_free(length) and not follows(labelling, length, kept):
-        call.fix(kept, f"its length {len(kept)} comes from elsewhere")
-        plain(labelling, length)
+    if not _is_free(length):
+        count(call, length, kept, f"its length {len(kept)} comes from elsewhere")
     return axis, kept
 
 
@@ -140,19 +152,31 @@ def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int
     free = [axis for axis, length in enumerate(lengths) if _is_free(length)]
     if free and (len(shape) == 1 or shape[free[0]] > 1):
         return free[0]
-    for axis, length in enumerate(lengths):
-        if isinstance(length, Length) and not call.labelling.is_fixed(length.labels):
-            return axis
-    for axis, length in enumerate(lengths):
-        if isinstance(length, AttributeSize):
-            return axis
-    return None
+    found = [
+        (_rank(call, length), axis)
+        for axis, length in enumerate(lengths)
+        if is_length(length)
+    ]
+    best, axis = min(found, default=(_FIXED_SIZE, 0))
+    return None if best == _FIXED_SIZE else axis
+
+
+def _rank(call: Call, length: object) -> int:
+    """Return how well a length can follow channels: sizes first, then attributes."""
+    forms = length_of(length).forms
+    several = _SEVERAL if len(forms) > 1 else 0
+    counts = [labels for form in forms for labels, _ in form.counts]
+    if any(not call.labelling.is_fixed(labels) for labels in counts):
+        return _SIZE + several
+    places = [place for form in forms for place, _ in form.places]
+    if not places:
+        return _FIXED_SIZE
+    own = any(call.labelling.may_follow(place) for place in places)
+    return _ATTRIBUTE + several if own else _LAYERS
 
 
 def _stay(call: Call, length: object, row: Labels) -> None:
     """A part without labels must not change: fix the channels that it counts."""
-    if isinstance(length, Length):
-        call.fix(row, "two of its lengths may change")
     plain(call.labelling, length)
 
 
@@ -183,5 +207,4 @@ def _blocks(source: Sequence[int], target: Sequence[int]) -> list[_Block]:
 
 
 def _text(lengths: Sequence[object]) -> str:
-    numbers = [item.number if isinstance(item, Length) else item for item in lengths]
-    return " x ".join(str(number) for number in numbers)
+    return " x ".join(str(number_in(item)) for item in lengths)

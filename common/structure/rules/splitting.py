@@ -7,8 +7,11 @@ import numpy as np
 
 from fedprune.common.structure.calls import Call, channels_only
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.rules.sizes import as_lengths
-from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
+from fedprune.common.structure.rules.sizes import as_lengths, count
+from fedprune.common.structure.sizes import (
+    number_in,
+    plain,
+)
 
 
 def expand(call: Call) -> object:
@@ -25,8 +28,8 @@ def expand(call: Call) -> object:
         kept = type(length) is int and length == -1
         if value.shape[axis - ahead] == 1 and not kept:
             call.fix(row, "it spreads one channel over many")
-        elif not kept and not follows(call.labelling, length, row):
-            call.fix(row, f"it writes the length {len(row)} down")
+        elif not kept:
+            count(call, length, row, f"it writes the length {len(row)} down")
         labels[axis] = row if call.result_length(axis) == len(row) else None
     return call.value(labels)
 
@@ -96,12 +99,13 @@ def split(call: Call) -> object:
     row = value.labels.get(axis)
     if isinstance(sizes, tuple | list):
         return _sections(call, value, axis, [*sizes])
-    length = int(sizes.number if isinstance(sizes, Length) else cast("int", sizes))
+    length = number_in(sizes)
+    why = f"it splits {value.shape[axis]} channels by a number, {length}"
     if row is not None and len(row) % length == 0:
         kept = call.labelling.union_rows(row.reshape(-1, length))
-        if follows(call.labelling, sizes, kept):
-            return _parts(call, value, axis, kept)
-    call.fix(row, f"it splits {value.shape[axis]} channels by a number, {length}")
+        count(call, sizes, kept, why)
+        return _parts(call, value, axis, kept)
+    call.fix(row, why)
     plain(call.labelling, sizes)
     return _parts(call, value, axis, None)
 
@@ -115,15 +119,14 @@ def _sections(call: Call, value: Value, axis: int, sizes: list[object]) -> objec
     for size, result in zip(sizes, results, strict=True):
         end = start + result.shape[axis]
         labels: dict[int, Labels] = {**value.labels}
-        part = labels.pop(axis, None)
-        if row is not None:
+        labels.pop(axis, None)
+        if row is None:
+            plain(call.labelling, size)
+        else:
             part = row[start:end]
-            if isinstance(size, Length | AttributeSize) and follows(
-                call.labelling, size, part
-            ):
-                labels[axis] = part
-            else:
-                call.fix(part, f"it splits off {len(part)} channels by a number")
+            count(call, size, part, f"it splits off {len(part)} channels by a number")
+            call.labelling.parts.append(part)
+            labels[axis] = part
         found.append(Value(shape=result.shape, labels=labels, zero=value.zero))
         start = end
     return tuple(found)

@@ -8,7 +8,7 @@ also says which weights are trained.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,11 +19,16 @@ from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.models.inputs import longer_batch
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Labelling
-from fedprune.common.structure.sizes import remember_settings, settle
+from fedprune.common.structure.sizes import (
+    Ledger,
+    remember_settings,
+    settings_of_layers,
+)
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.assemble import assemble
 from fedprune.common.structure.tracing.graph import graph_digest
 from fedprune.common.structure.tracing.hooks import check_hooks
+from fedprune.common.structure.tracing.settle import settle
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
@@ -100,25 +105,75 @@ def examine(
 
     Arguments and errors are those of ``find_structure``.
     """
-    examples = example if isinstance(example, tuple) else (example,)
-    tracer = Tracer(examples, ignore)
-    check_hooks(model, {name for name, _ in _opened(model, tracer)})
     _check_storage(model)
-    network = _copy(model).eval()
-    marks = remember_settings(network, _opened(network, tracer))
-    graph = _trace(network, tracer, examples)
+    examples = example if isinstance(example, tuple) else (example,)
+    check_hooks(model, {n for n, _ in _opened(model, Tracer(examples, ignore))})
+    try:
+        traced = _record(model, examples, ignore, fills=True)
+    except StructureError:
+        # Code may need to know a tensor that it makes itself.
+        traced = _record(model, examples, ignore, fills=False)
+    network, graph = traced.network, traced.graph
     _check_ignore(network, graph, ignore)
-    walk = Walk(network, tracer.results, ignore)
+    walk = Walk(network, traced.tracer.results, ignore)
+    walk.labelling.layers = traced.layers
     for node in graph.nodes:
         walk.visit(node)
-    _follow_training(network, examples, walk, ignore)
-    settle(walk.labelling, marks)
+    _follow_training(traced, examples, walk, ignore)
+    walk.labelling.claims += traced.ledger.claims
+    settle(walk.labelling)
     structure = assemble(network, walk.labelling)
     return Findings(
         structure=structure,
         notes=tuple(walk.labelling.notes),
         graph=graph_digest(network, graph),
         whole={key: why for key, why in _whole(walk.labelling) if why},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Traced:
+    """A copy of a network, and what it did on the example.
+
+    Attributes:
+        network: The copy, in eval mode.
+        tracer: The tracer, with the results of all operations.
+        graph: The operations.
+        ledger: Calculations with attributes.
+        own: Modules whose code is traced, with their names.
+        fills: Whether tensors made of one number are recorded.
+    """
+
+    network: nn.Module
+    tracer: Tracer
+    graph: fx.Graph
+    ledger: Ledger
+    own: list[tuple[str, nn.Module]]
+    fills: bool
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Names of the modules that are called as one operation."""
+        opened = {id(module) for _, module in self.own}
+        named = self.network.named_modules()
+        return frozenset(name for name, module in named if id(module) not in opened)
+
+
+def _record(
+    model: nn.Module, examples: Sequence[object], ignore: Sequence[str], *, fills: bool
+) -> _Traced:
+    """Trace a copy of a network in eval mode."""
+    network = _copy(model).eval()
+    tracer = Tracer(examples, ignore)
+    own = _opened(network, tracer)
+    tracer.ledger = ledger = remember_settings(network, own)
+    with settings_of_layers(network, own, ledger):
+        graph = _trace(network, tracer, examples, fills=fills)
+    if fills and any(isinstance(item, fx.Proxy) for item in network.buffers()):
+        msg = "the network keeps a tensor that its forward makes"
+        raise StructureError(msg)
+    return _Traced(
+        network=network, tracer=tracer, graph=graph, ledger=ledger, own=own, fills=fills
     )
 
 
@@ -165,9 +220,12 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.Graph:
+def _trace(
+    model: nn.Module, tracer: Tracer, examples: Sequence[object], *, fills: bool
+) -> fx.Graph:
+    recorded = tracer.fills() if fills else nullcontext()
     try:
-        with torch.no_grad(), _plain_attention(), _same_draws():
+        with torch.no_grad(), _plain_attention(), _same_draws(), recorded:
             return tracer.trace(model)
     except RunError as error:
         leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
@@ -211,18 +269,21 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
 
 
 def _follow_training(
-    model: nn.Module, examples: Sequence[object], walk: Walk, ignore: Sequence[str]
+    traced: _Traced, examples: Sequence[object], walk: Walk, ignore: Sequence[str]
 ) -> None:
     """Follow what only training runs, such as auxiliary heads, in the same labelling.
 
     Weights that training does not reach either stay whole.
     """
+    model = traced.network
     if not [*_unreached(model, walk.labelling)]:
         return
     examples = longer_batch(tuple(examples))
     tracer = Tracer(examples, ignore)
+    tracer.ledger = traced.ledger
     try:
-        graph = _trace(model.train(), tracer, examples)
+        with settings_of_layers(model, traced.own, traced.ledger):
+            graph = _trace(model.train(), tracer, examples, fills=traced.fills)
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from typing_extensions import override
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.rules.tables import MODULES
+from fedprune.common.structure.sizes import AttributeSize, Ledger, Recorded
 from fedprune.common.text import first_line
 
 # Modules of torch whose Python code is traced, instead of one table entry.
@@ -40,6 +42,8 @@ CALCULATED: tuple[type[nn.Module], ...] = (
 # Code that is not the user's: a message names the first line outside of it.
 _OURS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
 _PYTHON = str(Path(operator.__file__).parent)
+# Tensors of one number, recorded where their lengths come from the network.
+FILLS = frozenset({torch.zeros, torch.ones, torch.full, torch.empty})
 # Properties of a tensor that no data and no cut of channels changes.
 _KINDS = (torch.dtype, torch.device, torch.layout, bool)
 
@@ -48,12 +52,12 @@ class RunError(Exception):
     """An operation failed on the example."""
 
 
-class Size(int):
+class Size(Recorded):
     """A whole number that a recorded operation returned, mostly a size.
 
     It is an int wherever Python or torch wants one; calculations with it are recorded
     like any other operation.  A tensor that torch makes from the bare number, such as
-    ``torch.ones(n)``, is a constant, and the channels that it meets are not cut.
+    ``torch.arange(n)``, is a constant, and the channels that it meets are not cut.
     """
 
     node: fx.Node
@@ -97,7 +101,8 @@ def _compared(function: Callable[..., object]) -> Any:
         if not isinstance(other, int | float):
             return NotImplemented
         self.tracer.create_proxy("call_function", function, (self, other), {})
-        return function(int.__index__(self), other)
+        known = int.__index__(other) if isinstance(other, int) else other
+        return function(int.__index__(self), known)
 
     return compare
 
@@ -109,6 +114,28 @@ for _name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Size, f"__{_name}__", _compared(getattr(operator, _name)))
 Size.__neg__ = _recorded(operator.neg)  # type: ignore[method-assign]
+
+
+class _Fills(TorchFunctionMode):
+    """Records tensors that are made of one number, such as ``torch.zeros(b, n)``."""
+
+    def __init__(self, tracer: "Tracer") -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    @override
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in FILLS and not self.tracer.is_running and _is_sized((args, given)):
+            return self.tracer.create_proxy("call_function", func, args, given)
+        return func(*args, **given)
+
+
+def _is_sized(args: Any) -> bool:
+    kinds = (Recorded, AttributeSize, fx.Proxy)
+    return any(isinstance(item, kinds) for item in pytree.tree_leaves(args))
 
 
 class Proxy(fx.Proxy):
@@ -201,6 +228,7 @@ class Tracer(fx.Tracer):
     Attributes:
         results: Result of each node for the example.
         where: Name of the module whose code failed.
+        ledger: What receives calculations with attributes of the network.
     """
 
     def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
@@ -209,7 +237,17 @@ class Tracer(fx.Tracer):
         self.ignore = ignore
         self.where = ""
         self.results: dict[fx.Node, object] = {}
+        self.ledger = Ledger()
         self._running = False
+
+    @property
+    def is_running(self) -> bool:
+        """True while an operation runs on the example: nothing is recorded then."""
+        return self._running
+
+    def fills(self) -> TorchFunctionMode:
+        """Return the context in which tensors made of one number are recorded."""
+        return _Fills(self)
 
     @override
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -291,6 +329,8 @@ class Tracer(fx.Tracer):
             with self._run():
                 self.results[node] = self._result(node)
         known = self.results[node]
+        if isinstance(known, AttributeSize):
+            known = self.results[node] = int.__index__(known)
         return Size(known, node, self) if type(known) is int else found
 
     @override
@@ -307,11 +347,11 @@ class Tracer(fx.Tracer):
     @contextmanager
     def _run(self) -> Iterator[None]:
         """Call modules plainly, although torch.fx has taken their calls over."""
-        self._running = True
+        before, self._running, self.ledger.open = self.ledger.open, True, False
         try:
             yield
         finally:
-            self._running = False
+            self._running, self.ledger.open = False, before
 
     def _result(self, node: fx.Node) -> object:
         given: Any = self.results.__getitem__

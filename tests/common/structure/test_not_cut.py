@@ -176,7 +176,7 @@ NOT_CUT = {
         ["(group_norm)"],
     ),
     "a constant as long as the channels": (
-        lambda: Net(None, 8, lambda _, x: x + torch.ones(x.shape[1], 1, 1)),
+        lambda: Net(None, 8, lambda _, x: x + torch.arange(x.shape[1])[:, None, None]),
         ["(add)", "never changes"],
     ),
 }
