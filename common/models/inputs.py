@@ -1,7 +1,24 @@
-"""Example inputs without constant values, to test a network with."""
+"""Inputs and outputs of a network: arguments, tensors in nested results, noise."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from inspect import Parameter
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fedprune.common.errors import StructureError
+
+# Parts of a result that no cut of channels can hide in.
+_PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes, Enum),
+    *(torch.dtype, torch.device, torch.layout, torch.Size),
+)
+Arguments = tuple[object, ...]
+_BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def without_constants(leaf: object, generator: torch.Generator) -> object:
@@ -15,3 +32,164 @@ def without_constants(leaf: object, generator: torch.Generator) -> object:
         return leaf
     noise = torch.rand(leaf.shape, generator=generator, dtype=torch.float64)
     return noise.to(leaf.dtype)
+
+
+def arguments(model: nn.Module, example: object) -> Arguments:
+    """Return the arguments of ``model`` for an example, by position.
+
+    A tuple has an entry for each argument.  A dict whose keys are all parameters of
+    ``forward`` gives arguments by name, with the defaults for those between them; any
+    other dict is the one argument, and so is everything else.
+
+    Args:
+        model: The network.
+        example: One valid input, batch first.
+
+    Raises:
+        StructureError: If the arguments are not those of ``forward``, or tensors lie in
+            objects of a class of their own.
+    """
+    takes = parameters(model)
+    if isinstance(example, Mapping):
+        example = dict(example)  # a tokenizer's result is no dict
+    if isinstance(example, dict) and takes is not None and takes.keys() >= {*example}:
+        given = _by_place(example, takes)
+    else:
+        given = example if isinstance(example, tuple) else (example,)
+    _check_leaves(given)
+    if takes is not None:
+        _check_number(given, takes)
+    return given
+
+
+def copied(given: Arguments) -> Arguments:
+    """Return arguments that a network may change: items of dicts, tensors in place."""
+    found: Arguments = pytree.tree_map_only(Tensor, Tensor.clone, given)
+    return found
+
+
+def names_of(model: nn.Module, given: Arguments) -> tuple[str, ...]:
+    """Return the name of each argument: the parameter of ``forward`` that takes it.
+
+    Arguments of ``*inputs`` are ``inputs_0``, ``inputs_1`` and so on.
+    """
+    names: list[str] = []
+    rest = "input"
+    for name, parameter in (parameters(model) or {}).items():
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            rest = name
+        elif parameter.kind in _BY_PLACE:
+            names.append(name)
+    more = [f"{rest}_{number}" for number in range(len(given) - len(names))]
+    return tuple([*names, *more][: len(given)])
+
+
+def tensors_in(
+    found: object, kind: type[Any] = Tensor, seen: frozenset[int] = frozenset()
+) -> Iterator[Any]:
+    """Yield the tensors in a result, in order: also in objects of any class.
+
+    Args:
+        found: Tensors in tuples, lists, mappings, dataclasses or other objects.
+        kind: Class of the tensors.
+        seen: Objects that this one lies in.
+
+    Raises:
+        StructureError: If an object cannot be looked into.
+    """
+    if isinstance(found, kind):
+        yield found
+        return
+    if isinstance(found, _PLAIN) or id(found) in seen:
+        return
+    for item in _parts(found):
+        yield from tensors_in(item, kind, seen | {id(found)})
+
+
+def _parts(found: object) -> list[object]:
+    """Return what an object consists of."""
+    if isinstance(found, Mapping):
+        return [*found.values()]
+    if isinstance(found, tuple | list | set | frozenset):
+        return [*found]
+    if isinstance(found, nn.Module) or callable(found):
+        return []
+    if hasattr(found, "__dict__"):
+        return [*vars(found).values()]
+    leaves = pytree.tree_leaves(found)
+    if any(leaf is found for leaf in leaves):
+        msg = f"a {type(found).__name__} among the outputs cannot be looked into; want"
+        msg += " tensors in tuples, lists, dicts or dataclasses"
+        raise StructureError(msg)
+    return leaves
+
+
+def parameters(model: nn.Module) -> Mapping[str, Parameter] | None:
+    """Return the parameters of ``forward`` by name; None if Python knows none."""
+    forward: Callable[..., object] = model.forward
+    try:
+        return inspect.signature(forward).parameters
+    except (TypeError, ValueError):
+        return None
+
+
+def _by_place(example: dict[str, object], takes: Mapping[str, Parameter]) -> Arguments:
+    """Return arguments that are given by name in the order of the parameters."""
+    named = [name for name, item in takes.items() if item.kind in _BY_PLACE]
+    others = sorted({*example} - {*named})
+    if others:
+        msg = f"its forward takes {others} by name only; want a forward that takes"
+        msg += " every input by position too"
+        raise StructureError(msg)
+    last = max((named.index(name) for name in example), default=-1)
+    missing = [
+        name
+        for name in named[: last + 1]
+        if name not in example and takes[name].default is Parameter.empty
+    ]
+    if missing:
+        raise StructureError(_no_example(missing))
+    return tuple(example.get(x, takes[x].default) for x in named[: last + 1])
+
+
+def _check_number(given: Arguments, takes: Mapping[str, Parameter]) -> None:
+    """Refuse arguments that ``forward`` does not take."""
+    places = [item for item in takes.values() if item.kind in _BY_PLACE]
+    open_end = any(item.kind is Parameter.VAR_POSITIONAL for item in takes.values())
+    if len(given) > len(places) and not open_end:
+        names = [item.name for item in places]
+        msg = f"its forward takes {len(places)} inputs {names}, and the example has"
+        msg += f" {len(given)}"
+        raise StructureError(msg)
+    left = {*takes} - {item.name for item in places[: len(given)]}
+    missing = [
+        name
+        for name, item in takes.items()
+        if name in left
+        and item.default is Parameter.empty
+        and item.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    ]
+    if missing:
+        raise StructureError(_no_example(missing))
+
+
+def _no_example(names: list[str]) -> str:
+    listed = ", ".join(f"'{name}'" for name in names)
+    return f"its forward takes {listed}, for which there is no example"
+
+
+def _check_leaves(given: Arguments) -> None:
+    """Refuse tensors in objects that are neither tuple, list nor dict."""
+    for leaf in pytree.tree_leaves(given):
+        inside = not isinstance(leaf, Tensor) and next(_inside(leaf), None) is not None
+        if inside:
+            msg = f"the example holds tensors in a {type(leaf).__name__}; want tensors"
+            msg += " in tuples, lists or dicts"
+            raise StructureError(msg)
+
+
+def _inside(leaf: object) -> Iterator[Tensor]:
+    try:
+        yield from tensors_in(leaf)
+    except StructureError:
+        return

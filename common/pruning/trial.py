@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
-from fedprune.common.models.inputs import without_constants
+from fedprune.common.models.inputs import (
+    arguments,
+    copied,
+    tensors_in,
+    without_constants,
+)
 from fedprune.common.pruning.calm import calm
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import Mask
@@ -87,8 +92,8 @@ def prepare(
     Args:
         model: The dense network.
         structure: Its structure.
-        example: One valid input, batch first: a tensor, a tuple of arguments, or a
-            dict as the one argument.  Floats that are all equal become noise.
+        example: One valid input, batch first (``fedprune.common.models.inputs``).
+            Floats that are all equal become noise.
         seed: Seed of noise, scales and shifts.
     """
     dense = copy.deepcopy(model).double().eval()
@@ -96,11 +101,11 @@ def prepare(
     _spread(dense, generator)
     for item in dense.parameters():
         item.requires_grad_(item.is_floating_point() or item.is_complex())
-    arguments = example if isinstance(example, tuple) else (example,)
+    given = arguments(model, example)
     return Trial(
         dense=dense,
         structure=structure,
-        inputs=pytree.tree_map(lambda leaf: _wide(leaf, generator), arguments),
+        inputs=pytree.tree_map(lambda leaf: _wide(leaf, generator), given),
     )
 
 
@@ -254,6 +259,7 @@ def _batch(inputs: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object:
+    inputs = copied(inputs)
     try:
         return network(*inputs)
     except (Exception, SystemExit) as error:
@@ -288,7 +294,10 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
 
 
 def _flat(outputs: object) -> Tensor:
-    leaves = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor)]
+    leaves = [*tensors_in(outputs)]
+    if not leaves:
+        msg = "the network's outputs hold no tensor, so nothing can be compared"
+        raise StructureError(msg)
     wide = [torch.view_as_real(x) if x.is_complex() else x for x in leaves]
     nothing = torch.zeros(0, dtype=torch.float64)
     return torch.cat([nothing, *(item.double().reshape(-1) for item in wide)])

@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.models.inputs import arguments
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Labelling
 from fedprune.common.structure.sizes import remember_settings, settle
@@ -64,11 +65,10 @@ def find_structure(
     Args:
         model: The dense network.
         example: One valid input, batch first; a tuple for several inputs, a dict for
-            one that is a dict.
+            inputs by name, or for one that is a dict.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
-        blocks: Whether whole residual blocks may be dropped; networks with several
-            inputs have none.
+        blocks: Whether whole residual blocks may be dropped.
 
     Raises:
         StructureError: If the network cannot be traced.
@@ -86,7 +86,7 @@ def find(
 ) -> Findings:
     """Return the structure of ``find_structure``, with notes and the graph."""
     found = examine(model, example, ignore=ignore)
-    if not blocks or not isinstance(example, torch.Tensor):
+    if not blocks:
         return found
     return replace(found, structure=offer_blocks(model, example, found.structure))
 
@@ -101,7 +101,7 @@ def examine(
     _check_hooks(model)
     _check_storage(model)
     network = copy.deepcopy(model).eval()
-    examples = example if isinstance(example, tuple) else (example,)
+    examples = arguments(model, example)
     tracer = Tracer(examples, ignore)
     marks = remember_settings(network, _opened(network, tracer))
     graph = _trace(network, tracer, examples)
@@ -168,9 +168,8 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
         with torch.no_grad(), _plain_attention(), _same_draws():
             return tracer.trace(model)
     except RunError as error:
-        leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
-        shapes = " and ".join(str(list(item.shape)) for item in leaves)
-        msg = f"the network does not run on an example of shape {shapes}: {error}"
+        msg = f"the network does not run on an example of shape {_shapes(examples)}:"
+        msg += f" {error}"
         raise StructureError(msg) from error
     except (Exception, SystemExit) as error:
         # fx raises any error that the model's own code raises on symbolic values.
@@ -178,6 +177,17 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
         text = first_line(error)
         msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
         raise StructureError(msg) from error
+
+
+def _shapes(examples: Sequence[object]) -> str:
+    """Return the shape of each tensor, with its key where it has one."""
+    found = []
+    for path, leaf in pytree.tree_leaves_with_path(tuple(examples)):
+        if isinstance(leaf, torch.Tensor):
+            keys = [str(step.key) for step in path if hasattr(step, "key")]
+            name = f"{'.'.join(keys)} " if keys else ""
+            found.append(f"{name}{list(leaf.shape)}")
+    return " and ".join(found)
 
 
 @contextmanager
