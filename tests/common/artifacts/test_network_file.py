@@ -16,7 +16,7 @@ from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.cli import run_command_line
-from fedprune.simulations.export.export import onnx_runner, write_onnx
+from fedprune.simulations.export.onnx_file import onnx_runner, write_onnx
 from fedprune.simulations.export.packing import write_fpz
 
 SHAPE = (1, 4, 4)
@@ -95,7 +95,7 @@ def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
     batch = torch.rand(3, *SHAPE)
     with torch.no_grad():
         wanted = model(batch).numpy()
-    write_onnx(load_model(path, factory=fixed), SHAPE, tmp_path / "a.onnx")
+    write_onnx(load_model(path, factory=fixed), batch, tmp_path / "a.onnx")
     found = onnx_runner(tmp_path / "a.onnx")(batch.numpy())
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     packed(path, tmp_path / "a.fpz", task, fixed)
