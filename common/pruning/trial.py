@@ -286,7 +286,7 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
     return Run(
         outputs=outputs.detach(),
         gradients={
-            name: torch.zeros_like(item) if grad is None else grad
+            name: torch.zeros_like(item) if grad is None else grad.to_dense()
             for name, item in named.items()
             for grad in [gradients.get(id(item))]
         },

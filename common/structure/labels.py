@@ -8,7 +8,7 @@ which unions are made.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -65,9 +65,11 @@ class Labelling:
         followers: Module attributes that follow labels, by (module, attribute).
         multiplies: Output positions of one example, by weight.
         notes: Why dimensions that could be followed are not cut, without repeats.
+        vocabulary: Embeddings whose rows are units.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, vocabulary: Iterable[str] = ()) -> None:
+        self.vocabulary = frozenset(vocabulary)
         self.names = {id(item): name for name, item in model.named_parameters()}
         self.names |= {
             id(item): name

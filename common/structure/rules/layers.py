@@ -205,22 +205,33 @@ def _apply_linear(
 
 
 def embedding(call: Call) -> object:
-    """Embedding: the entries of a row are channels; rows are never cut."""
+    """Embedding: the entries of a row are channels, rows are units where asked for."""
     module = cast("nn.Embedding", call.module)
-    return _look_up(call, module.weight, module.max_norm)
+    if call.module_name not in call.labelling.vocabulary:
+        return _look_up(call, module.weight, module.max_norm, None)
+    rows = call.labelling.new(module.num_embeddings)
+    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
+        why = "its rows depend on the tokens of a batch (max_norm, scale_grad_by_freq,"
+        call.fix(rows, f"{why} sparse), so none is cut")
+    return _look_up(call, module.weight, module.max_norm, rows)
 
 
 def embedding_function(call: Call) -> object:
     """``functional.embedding``."""
     weight = call.tensor(1, "weight")
     assert weight is not None  # noqa: S101 - no embedding without weights
-    return _look_up(call, weight, call.argument(3, "max_norm"))
+    return _look_up(call, weight, call.argument(3, "max_norm"), None)
 
 
-def _look_up(call: Call, table: torch.Tensor, max_norm: object) -> object:
+def _look_up(
+    call: Call, table: torch.Tensor, max_norm: object, rows: Labels | None
+) -> object:
     outputs = call.labelling.new(table.shape[1])
     weight = call.labelling.produce(table, 1, outputs)
-    call.labelling.record(table, 0, None)
+    if rows is None:
+        call.labelling.record(table, 0, None)
+    else:
+        call.labelling.produce(table, 0, rows)
     call.follow("embedding_dim", weight, 1)
     if max_norm is not None:
         call.fix(outputs, "max_norm measures a row over all of its entries")

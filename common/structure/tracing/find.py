@@ -56,6 +56,7 @@ def find_structure(
     *,
     ignore: Sequence[str] = (),
     blocks: bool = False,
+    vocabulary: Sequence[str] = (),
 ) -> Structure:
     """Return the structure of ``model``; the model is left as it was.
 
@@ -69,12 +70,18 @@ def find_structure(
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
         blocks: Whether whole residual blocks may be dropped.
+        vocabulary: Names of embeddings (``nn.Embedding``) whose rows are units: a token
+            without a row is embedded as zeros.  The width of such an embedding is cut
+            only where another weight makes it too.
 
     Raises:
         StructureError: If the network cannot be traced.
-        ConfigError: If ``ignore`` names nothing that exists.
+        ConfigError: If ``ignore`` names nothing that exists, or ``vocabulary`` no
+            embedding.
     """
-    return find(model, example, ignore=ignore, blocks=blocks).structure
+    return find(
+        model, example, ignore=ignore, blocks=blocks, vocabulary=vocabulary
+    ).structure
 
 
 def find(
@@ -83,16 +90,21 @@ def find(
     *,
     ignore: Sequence[str] = (),
     blocks: bool = False,
+    vocabulary: Sequence[str] = (),
 ) -> Findings:
     """Return the structure of ``find_structure``, with notes and the graph."""
-    found = examine(model, example, ignore=ignore)
+    found = examine(model, example, ignore=ignore, vocabulary=vocabulary)
     if not blocks:
         return found
     return replace(found, structure=offer_blocks(model, example, found.structure))
 
 
 def examine(
-    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    vocabulary: Sequence[str] = (),
 ) -> Findings:
     """Return the structure of ``model``, and notes on channels that it does not cut.
 
@@ -106,7 +118,8 @@ def examine(
     marks = remember_settings(network, _opened(network, tracer))
     graph = _trace(network, tracer, examples)
     _check_ignore(network, graph, ignore)
-    walk = Walk(network, tracer.results, ignore)
+    labelling = Labelling(network, _embeddings(network, vocabulary))
+    walk = Walk(network, tracer.results, ignore, labelling)
     for node in graph.nodes:
         walk.visit(node)
     _follow_training(network, examples, walk, ignore)
@@ -216,6 +229,24 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
     if unknown:
         msg = f"ignore names {unknown}, which the network does not have"
         raise ConfigError(msg)
+
+
+def _embeddings(model: nn.Module, names: Sequence[str]) -> set[str]:
+    """Return the first name of each embedding that is named.
+
+    Raises:
+        ConfigError: If a name is that of no embedding.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    titles = {id(module): name for name, module in model.named_modules()}
+    for name in names:
+        kind = type(modules[name]).__name__ if name in modules else "nothing"
+        if type(modules.get(name)) is not nn.Embedding:
+            known = [n for n, m in modules.items() if type(m) is nn.Embedding]
+            msg = f"vocabulary names '{name}', which is {kind}; want an nn.Embedding of"
+            msg += f" the network: {known}"
+            raise ConfigError(msg)
+    return {titles[id(modules[name])] for name in names}
 
 
 def _follow_training(
