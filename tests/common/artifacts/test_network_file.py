@@ -191,3 +191,37 @@ def test_arrays_are_told_as_data_and_not_as_a_pickle(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros(3))
     with pytest.raises(IntegrityError, match=r"holds data .*task\.data=npz:FILE"):
         load_model(tmp_path / "d.npz")
+
+
+class Words(nn.Module):
+    """A network of tokens and a mask, with two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.inner = nn.Embedding(12, 8), nn.Linear(8, 6)
+        self.one, self.other = nn.Linear(6, 3), nn.Linear(6, 2)
+
+    def forward(self, ids, mask):
+        x = self.inner(self.words(ids) * mask.unsqueeze(-1)).relu().mean(1)
+        return {"one": self.one(x), "other": [self.other(x)]}
+
+
+def test_a_network_of_tokens_without_some_rows_is_loaded_with_its_map(tmp_path):
+    example = (torch.randint(12, (3, 5)), torch.ones(3, 5))
+    model, task = Words(), make_task(Words)
+    structure = find_structure(model, example, vocabulary=["words"])
+    keep = structure.full()
+    keep[:12:3] = False
+    apply_plan(model, structure, keep).eval()
+    plan = child_plan(structure, full_plan(structure), keep)
+    parts = {"structure": structure, "plan": plan, "run_id": "", "alone": True}
+    path = tmp_path / "final.safetensors"
+    write_network(path, model, task, **parts)
+    packed(path, tmp_path / "a.fpz", task, Words)
+    wanted = model(*example)
+    assert (model.words.kept[example[0]] < 0).any()
+    assert "words.kept" in read_model_file(path)[0]
+    for file in (path, tmp_path / "a.fpz"):
+        found = load_model(file, factory=Words)(*example)
+        assert torch.equal(found["one"], wanted["one"])
+        assert torch.equal(found["other"][0], wanted["other"][0])
