@@ -1,6 +1,7 @@
-"""Inputs and outputs of a network: arguments, tensors in nested results, noise."""
+"""Inputs and outputs of a network: arguments, longer batches, tensors in results."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from inspect import Parameter
@@ -12,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
 
+EXAMPLES = 4  # a batch norm over two numbers gives +-1, and gradients of rounding only
 # Parts of a result that no cut of channels can hide in.
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, Enum),
@@ -32,6 +34,43 @@ def without_constants(leaf: object, generator: torch.Generator) -> object:
         return leaf
     noise = torch.rand(leaf.shape, generator=generator, dtype=torch.float64)
     return noise.to(leaf.dtype)
+
+
+def longer_batch(inputs: Arguments) -> Arguments:
+    """Return inputs of a batch of at least ``EXAMPLES`` examples.
+
+    Args:
+        inputs: Arguments, batch first.  A tensor whose first dimension is not that of
+            the first tensor has no batch, and stays as it is.
+    """
+    size = batch_size(inputs)
+    if not 0 < size < EXAMPLES:
+        return inputs
+    generator = torch.Generator().manual_seed(0)
+    times = math.ceil(EXAMPLES / size)
+
+    def longer(leaf: Tensor) -> Tensor:
+        if not has_batch(leaf, size):
+            return leaf
+        if not leaf.is_floating_point():
+            return torch.cat([leaf] * times)
+        shape = ((times - 1) * size, *leaf.shape[1:])
+        noise = torch.rand(shape, generator=generator, dtype=leaf.dtype)
+        return torch.cat([leaf, torch.cat([leaf] * (times - 1)) * noise])
+
+    found: Arguments = pytree.tree_map_only(Tensor, longer, inputs)
+    return found
+
+
+def batch_size(inputs: Arguments) -> int:
+    """Return the length of the batch: the first dimension of the first tensor."""
+    leaves = pytree.tree_leaves(inputs)
+    return next((len(x) for x in leaves if isinstance(x, Tensor) and x.dim()), 0)
+
+
+def has_batch(item: Tensor, size: int) -> bool:
+    """Return whether the first dimension of a tensor is the batch, by its length."""
+    return item.dim() > 0 and len(item) == size
 
 
 def arguments(model: nn.Module, example: object) -> Arguments:

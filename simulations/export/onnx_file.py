@@ -7,7 +7,7 @@ of one input has ``input``.  Outputs have the keys of the network's result, or
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,9 @@ from fedprune.common.errors import ConfigError, FedPruneError, StructureError
 from fedprune.common.models.inputs import (
     Arguments,
     arguments,
+    batch_size,
     copied,
+    has_batch,
     names_of,
     tensors_in,
 )
@@ -106,8 +108,8 @@ def _converted(model: nn.Module, given: Arguments) -> Any:  # noqa: ANN401 - onn
     )
     outputs = _apart([*inputs, *outputs])[len(inputs) :]
     free = {0: torch.export.Dim("batch", min=1)}
-    size = _size(tensors)
-    shapes = tuple(free if _is_batch(item, size) else None for item in tensors)
+    size = batch_size(given)
+    shapes = tuple(free if has_batch(item, size) else None for item in tensors)
     program = torch.onnx.export(
         model if alone else _Flat(model, given),
         tensors,
@@ -192,10 +194,10 @@ def compare_onnx(model: nn.Module, example: object, path: Path) -> float:
     worst = 0.0
     given = arguments(model, example)
     names = input_names(model, given)
-    size = _size(_tensors(given))
+    size = batch_size(given)
 
     def first(leaf: Tensor) -> Tensor:
-        return leaf[:1] if _is_batch(leaf, size) else leaf
+        return leaf[:1] if has_batch(leaf, size) else leaf
 
     for inputs in (given, pytree.tree_map_only(Tensor, first, given)):
         arrays = [item.numpy() for item in _tensors(inputs)]
@@ -267,22 +269,13 @@ def _tensors(given: Arguments) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
 
 
-def _size(tensors: Sequence[Tensor]) -> int:
-    """Return the length of the batch: the first dimension of the first input."""
-    return next((len(item) for item in tensors if item.dim()), 0)
-
-
-def _is_batch(item: Tensor, size: int) -> bool:
-    return item.dim() > 0 and len(item) == size
-
-
 def _batched(given: Arguments) -> Arguments:
     """Return arguments with at least two examples."""
-    if _size(_tensors(given)) != 1:
+    if batch_size(given) != 1:
         return given
 
     def longer(leaf: Tensor) -> Tensor:
-        return torch.cat([leaf] * _BATCH) if _is_batch(leaf, 1) else leaf
+        return torch.cat([leaf] * _BATCH) if has_batch(leaf, 1) else leaf
 
     found: Arguments = pytree.tree_map_only(Tensor, longer, given)
     return found

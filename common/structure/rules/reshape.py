@@ -131,6 +131,7 @@ def _split(
     length = lengths[axis]
     if not _is_free(length) and not follows(labelling, length, kept):
         call.fix(kept, f"its length {len(kept)} comes from elsewhere")
+        plain(labelling, length)
     return axis, kept
 
 

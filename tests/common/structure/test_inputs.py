@@ -325,3 +325,19 @@ def test_a_forward_that_a_library_has_replaced_is_the_one_that_is_followed():
     model.forward = MethodType(lambda net, x: net.one(net.inner(x).softmax(1)), model)
     notes = examine(model, X).notes
     assert any("softmax" in note for note in notes)
+
+
+def test_only_tensors_with_a_batch_are_repeated_for_training():
+    class Scaled(Two):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x, y, square):
+            return self.norm(super().forward(x, y)) @ square
+
+    torch.manual_seed(0)
+    model, example = Scaled(), (X[:1], Y[:1], torch.randn(3, 3))
+    structure = find_structure(model, example)
+    assert structure.units == 22
+    assert check_exact(model, structure, example) <= 1e-12
