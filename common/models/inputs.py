@@ -77,7 +77,7 @@ def arguments(model: nn.Module, example: object) -> Arguments:
     """Return the arguments of ``model`` for an example, by position.
 
     A tuple has an entry for each argument.  A dict whose keys are all parameters of
-    ``forward`` gives arguments by name, with the defaults for those between them; any
+    ``forward`` gives keyword arguments, with the defaults for those between them; any
     other dict is the one argument, and so is everything else.
 
     Args:
@@ -124,14 +124,14 @@ def names_of(model: nn.Module, given: Arguments) -> tuple[str, ...]:
 
 
 def tensors_in(
-    found: object, kind: type[Any] = Tensor, seen: frozenset[int] = frozenset()
+    found: object, kind: type[Any] = Tensor, seen: set[int] | None = None
 ) -> Iterator[Any]:
     """Yield the tensors in a result, in order: also in objects of any class.
 
     Args:
         found: Tensors in tuples, lists, mappings, dataclasses or other objects.
         kind: Class of the tensors.
-        seen: Objects that this one lies in.
+        seen: Ids of the objects that were looked into, which is done once; filled.
 
     Raises:
         StructureError: If an object cannot be looked into.
@@ -139,10 +139,13 @@ def tensors_in(
     if isinstance(found, kind):
         yield found
         return
+    seen = set() if seen is None else seen
     if isinstance(found, _PLAIN) or id(found) in seen:
         return
+    if not isinstance(found, Mapping | tuple | list):
+        seen.add(id(found))  # objects may refer to each other
     for item in _parts(found):
-        yield from tensors_in(item, kind, seen | {id(found)})
+        yield from tensors_in(item, kind, seen)
 
 
 def _parts(found: object) -> list[object]:
@@ -164,7 +167,7 @@ def _parts(found: object) -> list[object]:
 
 
 def parameters(model: nn.Module) -> Mapping[str, Parameter] | None:
-    """Return the parameters of ``forward`` by name; None if Python knows none."""
+    """Return name and kind of ``forward``'s parameters; None if Python knows none."""
     forward: Callable[..., object] = model.forward
     try:
         return inspect.signature(forward).parameters
@@ -173,11 +176,11 @@ def parameters(model: nn.Module) -> Mapping[str, Parameter] | None:
 
 
 def _by_place(example: dict[str, object], takes: Mapping[str, Parameter]) -> Arguments:
-    """Return arguments that are given by name in the order of the parameters."""
+    """Return keyword arguments in the order of the parameters."""
     named = [name for name, item in takes.items() if item.kind in _BY_PLACE]
     others = sorted({*example} - {*named})
     if others:
-        msg = f"its forward takes {others} by name only; want a forward that takes"
+        msg = f"its forward takes {others} as keywords only; want a forward that takes"
         msg += " every input by position too"
         raise StructureError(msg)
     last = max((named.index(name) for name in example), default=-1)

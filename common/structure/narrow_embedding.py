@@ -29,7 +29,14 @@ class NarrowEmbedding(nn.Embedding):
         found = functional.embedding(
             rows.clamp(min=0), self.weight, padding_idx=self.padding_idx
         )
-        return found.masked_fill((rows < 0).unsqueeze(-1), 0.0)
+        return found.masked_fill((rows < 0)[..., None], 0.0)
+
+
+def rows_of(module: nn.Embedding, tokens: Tensor) -> Tensor:
+    """Return the row of each token, int64; 0 for one that has none."""
+    if not isinstance(module, NarrowEmbedding):
+        return tokens
+    return cast("Tensor", module.kept)[tokens].clamp(min=0)
 
 
 def without_rows(module: nn.Embedding, kept: Indices) -> None:

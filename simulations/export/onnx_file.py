@@ -171,9 +171,10 @@ def input_names(model: nn.Module, given: Arguments) -> list[str]:
 
 def output_names(found: object) -> list[str]:
     """Return the name of each tensor in a result: its key, or ``output``."""
-    names = []
+    names: list[str] = []
+    seen: set[int] = set()
     for key, item in _keyed(found):
-        count = sum(1 for _ in tensors_in(item))
+        count = sum(1 for _ in tensors_in(item, seen=seen))
         names += [key] * count
     return _apart(names)
 
@@ -216,7 +217,7 @@ def compare_onnx(model: nn.Module, example: object, path: Path) -> float:
 
 
 def run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Return the outputs of an ONNX file for inputs by name; unused ones are left out.
+    """Return the outputs of an ONNX file for named inputs; unused ones are left out.
 
     Raises:
         ConfigError: If onnxruntime is missing.

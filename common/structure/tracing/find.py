@@ -66,7 +66,7 @@ def find_structure(
     Args:
         model: The dense network.
         example: One valid input, batch first; a tuple for several inputs, a dict for
-            inputs by name, or for one that is a dict.
+            keyword arguments, or for one that is a dict.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
         blocks: Whether whole residual blocks may be dropped.

@@ -202,7 +202,7 @@ class Words(nn.Module):
         self.one, self.other = nn.Linear(6, 3), nn.Linear(6, 2)
 
     def forward(self, ids, mask):
-        x = self.inner(self.words(ids) * mask.unsqueeze(-1)).relu().mean(1)
+        x = self.inner(self.words(ids) * mask[..., None]).relu().mean(1)
         return {"one": self.one(x), "other": [self.other(x)]}
 
 

@@ -114,7 +114,11 @@ REFUSED = {
     "too few": (Two, (X,), "takes 'y', for which there is no example"),
     "a gap without a default": (Two, {"y": Y}, "takes 'x', for which there is no"),
     "too many": (Two, (X, Y, X), r"takes 2 inputs \['x', 'y'\], and the example has 3"),
-    "by name only": (ByNameOnly, {"x": X, "y": Y}, r"takes \['y'\] by name only"),
+    "as keywords only": (
+        ByNameOnly,
+        {"x": X, "y": Y},
+        r"takes \['y'\] as keywords only",
+    ),
     "other keys": (Two, {"a": X, "b": Y}, "takes 'y', for which"),
     "another shape": (OfAny, (Y, Y), r"shape \[3, 4\] and \[3, 4\]: "),
     "shapes in a dict": (Taking, {"x": Y, "y": Y}, r"shape x \[3, 4\] and y \[3, 4\]"),
@@ -155,6 +159,14 @@ class Holder:
         self.inside = {"items": [item]}
 
 
+def linked(first, second):
+    chain = [Holder(first)]
+    for _ in range(40):  # 2**40 ways through it
+        chain.append(Holder((chain[-1], [chain[-1], second])))
+    chain[0].last = chain[-1]
+    return chain[-1]
+
+
 class Sealed:
     __slots__ = ("item",)
 
@@ -184,6 +196,7 @@ OUTPUTS = {
     "a dataclass": Result,
     "a named tuple": Pair,
     "an object inside": lambda a, b: (a, Holder(b)),
+    "objects that refer to each other": linked,
     "a distribution": lambda a, b: (
         a,
         torch.distributions.Categorical(logits=b, validate_args=False),
@@ -240,7 +253,7 @@ class Words(nn.Module):
         x = functional.relu(self.inner(x))
         if attention_mask is None:
             return self.out(x.mean(1))
-        mask = attention_mask.unsqueeze(-1).to(x.dtype)
+        mask = attention_mask[..., None].to(x.dtype)
         return self.out((x * mask).sum(1) / mask.sum(1))
 
 
@@ -248,7 +261,7 @@ TEXTS = {
     "tokens": TOKENS,
     "a mask of integers": (TOKENS, MASK),
     "a mask of bools": (TOKENS, MASK.bool()),
-    "by name": {"attention_mask": MASK, "ids": TOKENS},
+    "as keywords": {"attention_mask": MASK, "ids": TOKENS},
 }
 
 

@@ -23,6 +23,8 @@ from fedprune.common.pruning.importance import (
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.pruning.verify import check_exact, half_mask
+from fedprune.common.sparsity.gates import build_gates
+from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import examine, find_structure
 
@@ -295,3 +297,20 @@ def test_the_server_scores_rows_by_their_weights_and_sees_empty_ones():
     wanted = model.words.weight.detach().square().mean(1).sqrt().numpy()
     np.testing.assert_allclose(scores[:VOCABULARY], wanted, rtol=1e-6)
     assert np.flatnonzero(zero_units(structure, full, weights)).tolist() == [3]
+
+
+def test_gates_on_rows_scale_the_rows_also_of_a_cut_table():
+    model, structure = found(Words)
+    keep = structure.full()
+    keep[:VOCABULARY:3] = False
+    for mask in (structure.full(), keep):
+        gated = apply_plan(copy.deepcopy(model), structure, mask)
+        gates = build_gates(structure, mask, PenaltySpec(name="l0", strength=0.1))
+        assert gates is not None
+        with torch.no_grad():
+            gates.log_alpha.copy_(torch.linspace(-4.0, 4.0, len(gates.log_alpha)))
+            untouched = gated(TOKENS)
+            with gates.attached(gated):
+                wanted = gated(TOKENS)
+            torch.testing.assert_close(gated(TOKENS), wanted)  # folded
+        assert (wanted - untouched).abs().max() > 1e-4
