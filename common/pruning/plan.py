@@ -13,6 +13,7 @@ from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureE
 from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.narrow_attention import narrow
+from fedprune.common.structure.narrow_embedding import without_rows
 from fedprune.common.structure.structure import Structure
 
 
@@ -98,9 +99,10 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
 
     Every parameter and running statistic is sliced, in rising order of positions, and
     module attributes are adapted; a block without a unit of its own becomes the
-    identity.  ``requires_grad``, training flags, dtype and device stay, and tied
-    tensors stay one object.  Gradients are dropped, and the parameters are new: build
-    the optimizer afterwards.
+    identity, and an embedding without some rows still takes every token.
+    ``requires_grad``, training flags, dtype and device stay, and tied tensors stay one
+    object.  Gradients are dropped, and the parameters are new: build the optimizer
+    afterwards.
 
     Law: the masked dense network (every tensor zero at the cut units, except running
     statistics, and the directions of weight norm, whose magnitude is zero) and the cut
@@ -116,6 +118,7 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     names: dict[int, str] = {}
     for name, item in [*model.named_parameters(), *model.named_buffers()]:
         names.setdefault(id(item), name)
+    tables = _tables(model, names)
     # Keyed by the old tensor, so that tied tensors stay tied.
     cut: dict[int, torch.Tensor] = {}
     for module in model.modules():
@@ -133,7 +136,18 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         module = model.get_submodule(follow.module)
         _write_count(module, follow.name, follow.count(kept))
     narrow(model)
+    for table, name in tables:
+        without_rows(table, left.kept_index(name, 0, keep))
     return model
+
+
+def _tables(model: nn.Module, names: dict[int, str]) -> list[tuple[nn.Embedding, str]]:
+    """Return the embeddings with the names of their weights, before a cut."""
+    return [
+        (module, names[id(module.weight)])
+        for module in model.modules()
+        if type(module) is nn.Embedding
+    ]
 
 
 def _cut_tensor(

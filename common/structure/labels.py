@@ -77,10 +77,12 @@ class Labelling:
         notes: Why dimensions that could be followed are not cut, without repeats.
         directions: Directions of weight norm, which no mask changes, with the
             dimension that their magnitude runs along, by identity.
+        vocabulary: Embeddings whose rows are units.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, vocabulary: Iterable[str] = ()) -> None:
         self.directions = directions(model)
+        self.vocabulary = frozenset(vocabulary)
         self.names = {id(item): name for name, item in model.named_parameters()}
         self.names |= {
             id(item): name

@@ -291,21 +291,33 @@ def _apply_bilinear(call: Call, weight: Weight | None, bias: Weight | None) -> o
 
 
 def embedding(call: Call) -> object:
-    """Embedding: the entries of a row are channels; rows are never cut."""
+    """Embedding: the entries of a row are channels, rows are units where asked for."""
     module = cast("nn.Embedding", call.module)
-    return _look_up(call, call.held(module.weight), module.max_norm)
+    table = call.held(module.weight)
+    if call.module_name not in call.labelling.vocabulary:
+        return _look_up(call, table, module.max_norm, None)
+    rows = call.labelling.new(module.num_embeddings)
+    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
+        why = "its rows depend on the tokens of a batch (max_norm, scale_grad_by_freq,"
+        call.fix(rows, f"{why} sparse), so none is cut")
+    return _look_up(call, table, module.max_norm, rows)
 
 
 def embedding_function(call: Call) -> object:
     """``functional.embedding``."""
-    return _look_up(call, call.weight(1, "weight"), call.argument(3, "max_norm"))
+    return _look_up(call, call.weight(1, "weight"), call.argument(3, "max_norm"), None)
 
 
-def _look_up(call: Call, table: Weight | None, max_norm: object) -> object:
+def _look_up(
+    call: Call, table: Weight | None, max_norm: object, rows: Labels | None
+) -> object:
     assert table is not None  # noqa: S101 - no embedding without weights
     outputs = call.labelling.new(table.shape[1])
     table.produce(1, outputs)
-    table.record(0, None)
+    if rows is None:
+        table.record(0, None)
+    else:
+        table.produce(0, rows)
     call.follow("embedding_dim", table.name, 1)
     if max_norm is not None:
         call.fix(outputs, "max_norm measures a row over all of its entries")

@@ -16,7 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
-from fedprune.common.models.inputs import longer_batch
+from fedprune.common.models.inputs import arguments, longer_batch
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Labelling
 from fedprune.common.structure.sizes import (
@@ -62,6 +62,7 @@ def find_structure(
     *,
     ignore: Sequence[str] = (),
     blocks: bool = False,
+    vocabulary: Sequence[str] = (),
 ) -> Structure:
     """Return the structure of ``model``; the model is left as it was.
 
@@ -71,17 +72,22 @@ def find_structure(
     Args:
         model: The dense network.
         example: One valid input, batch first; a tuple for several inputs, a dict for
-            one that is a dict.
+            keyword arguments, or for one that is a dict.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
-        blocks: Whether whole residual blocks may be dropped; networks with several
-            inputs have none.
+        blocks: Whether whole residual blocks may be dropped.
+        vocabulary: Names of embeddings (``nn.Embedding``) whose rows are units: a token
+            without a row is embedded as zeros.  The width of such an embedding is cut
+            only where another weight makes it too.
 
     Raises:
         StructureError: If the network cannot be traced.
-        ConfigError: If ``ignore`` names nothing that exists.
+        ConfigError: If ``ignore`` names nothing that exists, or ``vocabulary`` no
+            embedding.
     """
-    return find(model, example, ignore=ignore, blocks=blocks).structure
+    return find(
+        model, example, ignore=ignore, blocks=blocks, vocabulary=vocabulary
+    ).structure
 
 
 def find(
@@ -90,23 +96,28 @@ def find(
     *,
     ignore: Sequence[str] = (),
     blocks: bool = False,
+    vocabulary: Sequence[str] = (),
 ) -> Findings:
     """Return the structure of ``find_structure``, with notes and the graph."""
-    found = examine(model, example, ignore=ignore)
-    if not blocks or not isinstance(example, torch.Tensor):
+    found = examine(model, example, ignore=ignore, vocabulary=vocabulary)
+    if not blocks:
         return found
     return replace(found, structure=offer_blocks(model, example, found.structure))
 
 
 def examine(
-    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    vocabulary: Sequence[str] = (),
 ) -> Findings:
     """Return the structure of ``model``, and notes on channels that it does not cut.
 
     Arguments and errors are those of ``find_structure``.
     """
     _check_storage(model)
-    examples = example if isinstance(example, tuple) else (example,)
+    examples = arguments(model, example)
     check_hooks(model, {n for n, _ in _opened(model, Tracer(examples, ignore))})
     try:
         traced = _record(model, examples, ignore, fills=True)
@@ -115,8 +126,9 @@ def examine(
         traced = _record(model, examples, ignore, fills=False)
     network, graph = traced.network, traced.graph
     _check_ignore(network, graph, ignore)
-    walk = Walk(network, traced.tracer.results, ignore)
-    walk.labelling.layers = traced.layers
+    labelling = Labelling(network, _embeddings(network, vocabulary))
+    labelling.layers = traced.layers
+    walk = Walk(network, traced.tracer.results, ignore, labelling)
     for node in graph.nodes:
         walk.visit(node)
     _follow_training(traced, examples, walk, ignore)
@@ -228,9 +240,8 @@ def _trace(
         with torch.no_grad(), _plain_attention(), _same_draws(), recorded:
             return tracer.trace(model)
     except RunError as error:
-        leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
-        shapes = " and ".join(str(list(item.shape)) for item in leaves)
-        msg = f"the network does not run on an example of shape {shapes}: {error}"
+        msg = f"the network does not run on an example of shape {_shapes(examples)}:"
+        msg += f" {error}"
         raise StructureError(msg) from error
     except (Exception, SystemExit) as error:
         # fx raises any error that the model's own code raises on symbolic values.
@@ -238,6 +249,17 @@ def _trace(
         text = first_line(error)
         msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
         raise StructureError(msg) from error
+
+
+def _shapes(examples: Sequence[object]) -> str:
+    """Return the shape of each tensor, with its key where it has one."""
+    found = []
+    for path, leaf in pytree.tree_leaves_with_path(tuple(examples)):
+        if isinstance(leaf, torch.Tensor):
+            keys = [str(step.key) for step in path if hasattr(step, "key")]
+            name = f"{'.'.join(keys)} " if keys else ""
+            found.append(f"{name}{list(leaf.shape)}")
+    return " and ".join(found)
 
 
 @contextmanager
@@ -266,6 +288,24 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
     if unknown:
         msg = f"ignore names {unknown}, which the network does not have"
         raise ConfigError(msg)
+
+
+def _embeddings(model: nn.Module, names: Sequence[str]) -> set[str]:
+    """Return the first name of each embedding that is named.
+
+    Raises:
+        ConfigError: If a name is that of no embedding.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    titles = {id(module): name for name, module in model.named_modules()}
+    for name in names:
+        kind = type(modules[name]).__name__ if name in modules else "nothing"
+        if type(modules.get(name)) is not nn.Embedding:
+            known = [n for n, m in modules.items() if type(m) is nn.Embedding]
+            msg = f"vocabulary names '{name}', which is {kind}; want an nn.Embedding of"
+            msg += f" the network: {known}"
+            raise ConfigError(msg)
+    return {titles[id(modules[name])] for name in names}
 
 
 def _follow_training(

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from typing_extensions import override
 
-from fedprune.common.errors import StructureError
+from fedprune.common.models.inputs import names_of, parameters, tensors_in
 from fedprune.common.structure.rules.tables import MODULES
 from fedprune.common.structure.sizes import AttributeSize, Ledger, Recorded
 from fedprune.common.text import first_line
@@ -222,7 +222,7 @@ class Tracer(fx.Tracer):
     """A tracer that enters containers and user modules only, and notes failures.
 
     Args:
-        examples: Arguments of ``forward``, in order.
+        examples: Arguments of ``forward``, in order; what is no tensor is a constant.
         ignore: Modules that are not entered.
 
     Attributes:
@@ -233,7 +233,8 @@ class Tracer(fx.Tracer):
 
     def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
         super().__init__()
-        self.examples = [*examples]
+        self.examples = tuple(examples)
+        self._example: object = None
         self.ignore = ignore
         self.where = ""
         self.results: dict[fx.Node, object] = {}
@@ -286,6 +287,52 @@ class Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     @override
+    def create_args_for_root(
+        self,
+        root_fn: Any,
+        is_module: bool,
+        concrete_args: Any | None = None,
+    ) -> tuple[Any, list[Any]]:
+        """Return ``forward`` and its arguments: a symbol for each tensor.
+
+        Containers of tensors stay what they are, and parameters without an example have
+        their defaults; torch.fx itself would rewrite the code of ``forward``, which is
+        that of a wrapper where it is decorated.
+        """
+        names = names_of(self.root, self.examples)
+        given = [
+            self._symbols(name, item)
+            for name, item in zip(names, self.examples, strict=True)
+        ]
+
+        own = vars(self.root).get("forward")  # some libraries replace it
+
+        def run(root: object, *args: object) -> object:
+            return _written(own(*args) if own else root_fn(root, *args))
+
+        return run, [self.root, *given]
+
+    def _symbols(self, name: str, example: object) -> object:
+        """Return an example with a symbol in place of each of its tensors."""
+        if isinstance(example, torch.Tensor):
+            return self._symbol(name, example)
+        leaves, spec = pytree.tree_flatten(example)
+        symbols = [
+            self._symbol(f"{name}_{number}", leaf)
+            if isinstance(leaf, torch.Tensor)
+            else leaf
+            for number, leaf in enumerate(leaves)
+        ]
+        return pytree.tree_unflatten(symbols, spec)
+
+    def _symbol(self, name: str, example: torch.Tensor) -> object:
+        self._example = example.clone()  # operations may change it in place
+        known = (parameters(self.root) or {}).get(name)
+        default = () if known is None or known.default is known.empty else known.default
+        given = default if default == () else (default,)
+        return self.create_proxy("placeholder", name, given, {})
+
+    @override
     def proxy(self, node: fx.Node) -> Proxy:
         return Proxy(node, self)
 
@@ -317,20 +364,20 @@ class Tracer(fx.Tracer):
         type_expr: Any | None = None,
         proxy_factory_fn: Any | None = None,
     ) -> Any:
-        if kind == "placeholder" and not self.examples:
-            return _default(str(target), args)
         found = super().create_proxy(
             kind, target, args, kwargs, name, type_expr, proxy_factory_fn
         )
         node = found.node
         if kind == "placeholder":
-            self.results[node] = self.examples.pop(0)
+            self.results[node] = self._example
         elif kind != "get_attr":
             with self._run():
                 self.results[node] = self._result(node)
         known = self.results[node]
         if isinstance(known, AttributeSize):
             known = self.results[node] = int.__index__(known)
+        if known is None:
+            return None  # code may ask whether it "is None"
         return Size(known, node, self) if type(known) is int else found
 
     @override
@@ -404,16 +451,15 @@ def _attribute(root: nn.Module, path: str) -> object:
     return found
 
 
-def _default(name: str, args: tuple[Any, ...]) -> object:
-    """Return the default of a parameter of ``forward`` without an example."""
-    if name.startswith("**"):
-        return {}
-    if name.startswith("*"):
-        return ()
-    if not args:
-        msg = f"its forward takes '{name}', for which there is no example"
-        raise StructureError(msg)
-    return args[0]
+def _written(found: object) -> object:
+    """Return a result in the containers that torch.fx can write down."""
+    if isinstance(found, fx.Proxy | Size):
+        return found
+    if isinstance(found, tuple | list):
+        return [_written(item) for item in found]
+    if type(found) is dict:
+        return {str(key): _written(item) for key, item in found.items()}
+    return [*tensors_in(found, fx.Proxy)]
 
 
 def _holds_data(known: object) -> bool:
