@@ -8,7 +8,7 @@ also says which weights are trained.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -222,9 +222,9 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
 def _trace(
     model: nn.Module, tracer: Tracer, examples: Sequence[object], *, fills: bool
 ) -> fx.Graph:
-    recorded = tracer.fills() if fills else nullcontext()
+    makes = tracer.makes(fills=fills)
     try:
-        with torch.no_grad(), _plain_attention(), _same_draws(), recorded:
+        with torch.no_grad(), _plain_attention(), _same_draws(), makes:
             return tracer.trace(model)
     except RunError as error:
         leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
