@@ -8,7 +8,7 @@ also says which weights are trained.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -235,9 +235,9 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
 def _trace(
     model: nn.Module, tracer: Tracer, examples: Sequence[object], *, fills: bool
 ) -> fx.Graph:
-    recorded = tracer.fills() if fills else nullcontext()
+    makes = tracer.makes(fills=fills)
     try:
-        with torch.no_grad(), _plain_attention(), _same_draws(), recorded:
+        with torch.no_grad(), _plain_attention(), _same_draws(), makes:
             return tracer.trace(model)
     except RunError as error:
         msg = f"the network does not run on an example of shape {_shapes(examples)}:"

@@ -116,26 +116,32 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 Size.__neg__ = _recorded(operator.neg)  # type: ignore[method-assign]
 
 
-class _Fills(TorchFunctionMode):
-    """Records tensors that are made of one number, such as ``torch.zeros(b, n)``."""
+class _Makes(TorchFunctionMode):
+    """Sees the tensors that code makes of numbers alone, which fx does not record.
 
-    def __init__(self, tracer: "Tracer") -> None:
+    ``torch.zeros(b, n)`` is recorded where that is asked for.  In ``torch.tensor(n)``,
+    ``torch.arange(n)`` and others the numbers must not change.
+    """
+
+    def __init__(self, tracer: "Tracer", *, fills: bool) -> None:
         super().__init__()
-        self.tracer = tracer
+        self.tracer, self.fills = tracer, fills
 
     @override
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = kwargs or {}
-        if func in FILLS and not self.tracer.is_running and _is_sized((args, given)):
-            return self.tracer.create_proxy("call_function", func, args, given)
+        if not self.tracer.is_running:
+            leaves = pytree.tree_leaves((args, given))
+            sizes = [x for x in leaves if isinstance(x, Recorded | AttributeSize)]
+            proxies = any(isinstance(item, fx.Proxy) for item in leaves)
+            if self.fills and func in FILLS and (sizes or proxies):
+                return self.tracer.create_proxy("call_function", func, args, given)
+            if not proxies:
+                for size in sizes:
+                    int(size)  # records that the plain number is used
         return func(*args, **given)
-
-
-def _is_sized(args: Any) -> bool:
-    kinds = (Recorded, AttributeSize, fx.Proxy)
-    return any(isinstance(item, kinds) for item in pytree.tree_leaves(args))
 
 
 class Proxy(fx.Proxy):
@@ -246,9 +252,13 @@ class Tracer(fx.Tracer):
         """True while an operation runs on the example: nothing is recorded then."""
         return self._running
 
-    def fills(self) -> TorchFunctionMode:
-        """Return the context in which tensors made of one number are recorded."""
-        return _Fills(self)
+    def makes(self, *, fills: bool) -> TorchFunctionMode:
+        """Return the context in which tensors made of numbers alone are seen.
+
+        Args:
+            fills: Whether those of one number are recorded, so that they may be cut.
+        """
+        return _Makes(self, fills=fills)
 
     @override
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -314,10 +314,28 @@ KEPT = {
         IMAGE,
         "a size, 12",
     ),
+    "a tensor of a size": (
+        lambda: line(lambda _, y: y / torch.tensor(y.shape[-1]).sqrt()),
+        SERIES,
+        "a size, 24",
+    ),
+    "a tensor of an attribute": (
+        lambda: line(
+            lambda n, y: y.view(y.shape[0], -1, n.width) / torch.tensor([n.width]),
+            width=24,
+        ),
+        SERIES,
+        "calculates with 'width'",
+    ),
+    "the number of ones": (
+        lambda: line(lambda _, y: y * float(torch.ones(y.shape[-1]).sum())),
+        SERIES,
+        "a size, 24",
+    ),
     "places in order": (
         lambda: line(lambda _, y: y * torch.arange(y.shape[-1])),
         SERIES,
-        "never changes",
+        "a size, 24",
     ),
     "the largest channels": (
         lambda: line(lambda _, y: y.topk(6, dim=-1).values, out=6),
@@ -399,7 +417,7 @@ def test_a_forward_that_looks_into_its_own_zeros_is_traced():
         return y + start if float(start.sum()) == 0 else y
 
     found = exact(lambda: image(run), IMAGE)
-    assert any("never changes" in note for note in found.notes)
+    assert any("a size, 12" in note for note in found.notes)
 
 
 def test_a_rule_that_fails_leaves_its_operation_whole_and_warns(monkeypatch):
