@@ -12,6 +12,7 @@ from torch import nn
 from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
 from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.blocks import drop_blocks
+from fedprune.common.structure.free_lengths import free_lengths
 from fedprune.common.structure.narrow_attention import narrow
 from fedprune.common.structure.structure import Structure
 
@@ -132,6 +133,8 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         module = model.get_submodule(follow.module)
         setattr(module, follow.name, length // follow.divisor)
     narrow(model)
+    if not keep.all():
+        free_lengths(model, left.free)
     return model
 
 
@@ -172,6 +175,10 @@ def _check_model(model: nn.Module, structure: Structure) -> None:
     for buffer in structure.buffers:
         if buffers.get(buffer.name) != buffer.shape:
             msg = f"the model has no buffer '{buffer.name}' of shape {buffer.shape}"
+            raise StructureError(msg)
+    for free in structure.free:
+        if free.module not in modules:
+            msg = f"the model has no module '{free.module}'"
             raise StructureError(msg)
     for item in structure.attributes:
         # Only a known count may be overwritten: a structure may come from outside.

@@ -4,7 +4,8 @@ One object, sorted keys, no white space, ASCII.  Tensors are named once and numb
 number ``i < len(tensors)`` is a trained tensor; the running mean and variance of moment
 ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
-    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks
+    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks;
+                4: free
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]
@@ -15,6 +16,7 @@ number ``i < len(tensors)`` is a trained tensor; the running mean and variance o
     buffers     [[name, [shape]], ...]               only where there are any
     made        [[tensor, dim], ...]                 rising; only where there are any
     blocks      [module, ...]                        only where there are any
+    free        [[module, rank, index], ...]         rising; only where there are any
 
 The buffers are numbered after the statistics.
 The runs of a unit list are explained in ``fedprune.common.structure.json_fields``.
@@ -43,20 +45,22 @@ from fedprune.common.structure.json_fields import (
     to_runs,
 )
 from fedprune.common.structure.parts import (
+    MAX_RANK,
     STATISTICS,
     Attribute,
     DimUnits,
+    FreeLength,
     Parts,
     PruningGroup,
     misfit,
 )
 
-VERSION = 3
+VERSION = 4
 KEYS = frozenset(
     {"attributes", "dims", "groups", "moments", "multiplies"}
     | {"tensors", "units", "version"}
 )
-LATER_KEYS = frozenset({"buffers", "made", "blocks"})
+LATER_KEYS = frozenset({"buffers", "made", "blocks", "free"})
 # What version 1 could follow.  Version 2 follows any public attribute that is an
 # integer: ``apply_plan`` writes to none that does not hold exactly the dense value.
 ATTRIBUTE_NAMES = frozenset(
@@ -64,6 +68,7 @@ ATTRIBUTE_NAMES = frozenset(
     | {"num_features", "num_channels", "num_groups"}
 )
 _FREE_NAMES = 2
+_BLOCKS = 3
 MAX_LENGTH = 1 << 24  # of one dimension
 MAX_POSITIONS = 1 << 22  # of all unit lists together: 16 MB of int32
 MAX_DIMS = 8
@@ -80,6 +85,8 @@ def encode(parts: Parts) -> bytes:
         extra["made"] = sorted([numbers[name], dim] for name, dim in parts.made.items())
     if parts.blocks:
         extra["blocks"] = list(parts.blocks)
+    if parts.free:
+        extra["free"] = [[item.module, item.rank, item.index] for item in parts.free]
     rows = {(dim.tensor, dim.dim): row for row, dim in enumerate(parts.dims)}
     found = {
         "version": _version(parts),
@@ -149,6 +156,7 @@ def decode(data: bytes, check: Check | None = None) -> Parts:
         buffers=buffers,
         made=_read_made(found["made"], tensors) if "made" in found else {},
         blocks=_read_blocks(found.get("blocks", [])),
+        free=_read_free(found.get("free", [])),
     )
     check_consistent(parts)
     if encode(parts) != data:
@@ -166,8 +174,10 @@ def _names(parts: Parts) -> list[str]:
 
 def _version(parts: Parts) -> int:
     """Return the lowest version that suffices: old structures keep their digest."""
-    if parts.blocks:
+    if parts.free:
         return VERSION
+    if parts.blocks:
+        return _BLOCKS
     names = {item.name for item in parts.attributes}
     old = not parts.buffers and not parts.made and names <= ATTRIBUTE_NAMES
     return 1 if old else _FREE_NAMES
@@ -303,6 +313,20 @@ def _read_made(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]
 def _read_blocks(found: object) -> tuple[str, ...]:
     field = "structure.blocks"
     return tuple(read_name(item, field) for item in read_list(found, field))
+
+
+def _read_free(found: object) -> tuple[FreeLength, ...]:
+    field = "structure.free"
+    free = []
+    for item in read_list(found, field):
+        module, number, place = read_list(item, field, 3)
+        rank = read_int(number, field, 1, MAX_RANK)
+        index = read_int(place, field, 0, rank - 1)
+        name = module if module == "" else read_name(module, field)
+        free.append(FreeLength(module=name, rank=rank, index=index))
+    if any((a.module, a.rank) >= (b.module, b.rank) for a, b in pairwise(free)):
+        raise refuse(field, "the (module, rank) pairs do not rise strictly")
+    return tuple(free)
 
 
 def _unit_sizes(dim: DimUnits, share: int) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.parts import Attribute
+from fedprune.common.structure.parts import Attribute, FreeLength
 
 Labels: TypeAlias = NDArray[np.int64]
 
@@ -52,6 +52,14 @@ class Follower:
     ratio: Fraction
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Freed:
+    """A length of a reshape that is left to torch, and the labels that need it."""
+
+    index: int
+    labels: list[Labels]
+
+
 class Labelling:
     """The labelling of a network so far: labels, unions, fixed labels, attributes.
 
@@ -64,6 +72,7 @@ class Labelling:
         attributes: Module attributes that follow a tensor dimension.
         followers: Module attributes that follow labels, by (module, attribute).
         multiplies: Output positions of one example, by weight.
+        freed: Lengths that are left to torch, by (module, number of lengths).
         notes: Why dimensions that could be followed are not cut, without repeats.
     """
 
@@ -80,6 +89,7 @@ class Labelling:
         self.attributes: list[Attribute] = []
         self.followers: dict[tuple[str, str], Follower] = {}
         self.multiplies: dict[str, int] = {}
+        self.freed: dict[tuple[str, int], Freed] = {}
         self.notes: dict[str, None] = {}
         self._parents: list[int] = []
         self._fixed: list[bool] = []
@@ -213,6 +223,18 @@ class Labelling:
         why = f"'{key[1]}' of module '{key[0]}' stands for two different lengths"
         self.fix(known.labels, why)
         self.fix(follower.labels, why)
+
+    def free(self, item: FreeLength, labels: Labels) -> bool:
+        """Leave a length to torch where ``labels`` are cut; return whether it can be.
+
+        Of the reshapes of a module to one number of lengths, one length is left.
+        """
+        freed = Freed(index=item.index, labels=[])
+        known = self.freed.setdefault((item.module, item.rank), freed)
+        if known.index != item.index:
+            return False
+        known.labels.append(labels)
+        return True
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""

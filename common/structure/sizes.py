@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 from typing_extensions import override
 
 from fedprune.common.structure.labels import Follower, Labelling, Labels
@@ -48,6 +48,22 @@ class _Source:
     module: str
     name: str
     ratio: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quotient:
+    """A size or number by an attribute: ``c // self.num_heads``, the width of a head.
+
+    It is wrong after a cut of heads if ``c`` stays, so it fixes what its parts count
+    wherever it is not a length that a cut leaves to torch.
+
+    Attributes:
+        number: Its value for the example.
+        parts: Dividend and divisor.
+    """
+
+    number: int
+    parts: tuple[object, object]
 
 
 class AttributeSize(int):
@@ -167,6 +183,9 @@ def plain(labelling: Labelling, found: Any) -> Any:
     if isinstance(found, AttributeSize):
         found.mark()
         return int(found)
+    if isinstance(found, Quotient):
+        plain(labelling, found.parts)
+        return found.number
     if isinstance(found, slice):
         parts = (
             plain(labelling, item) for item in (found.start, found.stop, found.step)
@@ -174,9 +193,20 @@ def plain(labelling: Labelling, found: Any) -> Any:
         return slice(*parts)
     if isinstance(found, dict):
         return {key: plain(labelling, item) for key, item in found.items()}
-    if type(found) in {tuple, list}:
-        return type(found)(plain(labelling, item) for item in found)
+    if type(found) is tuple:
+        return tuple(plain(labelling, item) for item in found)
+    if isinstance(found, list):  # also the immutable lists of torch.fx
+        return [plain(labelling, item) for item in found]
     return found
+
+
+def plain_quotients(labelling: Labelling, found: Any) -> Any:
+    """Return an argument with plain numbers for quotients; other lengths stay."""
+
+    def replaced(item: Any) -> Any:
+        return plain(labelling, item) if isinstance(item, Quotient) else item
+
+    return fx.node.map_aggregate(found, replaced)
 
 
 def follows(labelling: Labelling, length: object, labels: Labels) -> bool:

@@ -19,7 +19,14 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths
-from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
+from fedprune.common.structure.parts import MAX_RANK, FreeLength
+from fedprune.common.structure.sizes import (
+    AttributeSize,
+    Length,
+    Quotient,
+    follows,
+    plain,
+)
 
 FREE = -1  # a length that torch computes
 
@@ -90,17 +97,15 @@ def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
     labels: dict[int, Labels | None] = {}
     for block in _blocks(value.shape, result.shape):
         inside = [dim for dim in block.source if dim in value.labels]
-        targets = [lengths[dim] for dim in block.target]
         if len(inside) == 1:
             row = _spread(value, block.source, inside[0])
-            shape = [result.shape[dim] for dim in block.target]
-            axis, kept = _split(call, row, shape, targets)
-            labels[block.target[0] + axis] = kept
+            axis, kept = _split(call, row, block.target, lengths)
+            labels[axis] = kept
             continue
         for dim in inside:
             call.fix(value.labels[dim], "it merges two dimensions that can be cut")
-        for length in targets:
-            plain(call.labelling, length)
+        for dim in block.target:
+            plain(call.labelling, lengths[dim])
     return call.value(labels)
 
 
@@ -115,23 +120,29 @@ def _spread(value: Value, source: range, dim: int) -> Labels:
 
 
 def _split(
-    call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
+    call: Call, row: Labels, target: range, lengths: Sequence[object]
 ) -> tuple[int, Labels | None]:
-    """Return the part that carries the labels of a split dimension, and the labels."""
-    axis = _carrier(call, shape, lengths)
+    """Return the dimension that carries the labels of a split one, and the labels."""
+    shape = [call.result_length(dim) for dim in target]
+    axis = _carrier(call, shape, lengths[target.start : target.stop])
+    written = axis is None
     if axis is None:
-        call.fix(row, f"it writes the length {len(row)} down as {_text(lengths)}")
-        return 0, None
+        axis = _written(shape, lengths[target.start : target.stop])
+    if axis is None or (written and not _frees(call, lengths, target[axis], row)):
+        text = _text(lengths[target.start : target.stop])
+        call.fix(row, f"it writes the length {len(row)} down as {text}")
+        return target.start, None
     labelling = call.labelling
     grid = np.moveaxis(row.reshape(shape), axis, -1).reshape(-1, shape[axis])
     kept = labelling.union_rows(grid)
-    for other, length in enumerate(lengths):
-        if other != axis:
-            _stay(call, length, row)
-    length = lengths[axis]
-    if not _is_free(length) and not follows(labelling, length, kept):
+    for dim in target:
+        if dim != target[axis]:
+            _stay(call, lengths, dim, row)
+    length = lengths[target[axis]]
+    right = written or _is_free(length) or follows(labelling, length, kept)
+    if not right and not _frees(call, lengths, target[axis], kept):
         call.fix(kept, f"its length {len(kept)} comes from elsewhere")
-    return axis, kept
+    return target[axis], kept
 
 
 def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int | None:
@@ -148,10 +159,36 @@ def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int
     return None
 
 
-def _stay(call: Call, length: object, row: Labels) -> None:
+def _written(shape: Sequence[int], lengths: Sequence[object]) -> int | None:
+    """Return the part that has to change although its length will not, or None.
+
+    It is the only part, or the only one whose length is read from a value.
+    """
+    parts = [axis for axis, length in enumerate(shape) if length > 1]
+    read = [axis for axis in parts if isinstance(lengths[axis], Length | Quotient)]
+    found = read or parts
+    return found[0] if len(found) == 1 else None
+
+
+def _frees(call: Call, lengths: Sequence[object], dim: int, labels: Labels) -> bool:
+    """Leave a length to torch where labels are cut; return whether that is possible.
+
+    All others have to be written, so that exactly one value fits.
+    """
+    rank = len(lengths)
+    if call.code is None or call.kwargs or any(_is_free(item) for item in lengths):
+        return False
+    item = FreeLength(module=call.code, rank=rank, index=dim)
+    return rank <= MAX_RANK and call.labelling.free(item, labels)
+
+
+def _stay(call: Call, lengths: Sequence[object], dim: int, row: Labels) -> None:
     """A part without labels must not change: fix the channels that it counts."""
+    length = lengths[dim]
     if isinstance(length, Length):
         call.fix(row, "two of its lengths may change")
+    if isinstance(length, Quotient) and _frees(call, lengths, dim, row):
+        return
     plain(call.labelling, length)
 
 
@@ -182,5 +219,7 @@ def _blocks(source: Sequence[int], target: Sequence[int]) -> list[_Block]:
 
 
 def _text(lengths: Sequence[object]) -> str:
-    numbers = [item.number if isinstance(item, Length) else item for item in lengths]
+    numbers = [
+        item.number if isinstance(item, Length | Quotient) else item for item in lengths
+    ]
     return " x ".join(str(number) for number in numbers)

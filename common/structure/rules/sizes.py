@@ -9,7 +9,7 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
 from fedprune.common.structure.labels import Value
 from fedprune.common.structure.rules.indexing import index
-from fedprune.common.structure.sizes import AttributeSize, Length, plain
+from fedprune.common.structure.sizes import AttributeSize, Length, Quotient, plain
 
 _FIELDS = ("values", "indices")  # of what max, min, sort and topk return
 
@@ -92,6 +92,9 @@ def divide_sizes(call: Call) -> object:
         return found or plain(call.labelling, left) // right
     if isinstance(left, AttributeSize) and type(right) is int:
         return left // right
+    if isinstance(left, Length | int) and isinstance(right, AttributeSize):
+        whole = left.number if isinstance(left, Length) else int(left)
+        return Quotient(number=whole // int(right), parts=(left, right))
     return plain(call.labelling, left) // plain(call.labelling, right)
 
 

@@ -13,9 +13,16 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Handler, SizeOf, values_in
 from fedprune.common.structure.labels import Labelling, Value
 from fedprune.common.structure.rules.hints import hinted
+from fedprune.common.structure.rules.reshape import view
 from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
-from fedprune.common.structure.sizes import AttributeSize, Length, plain
+from fedprune.common.structure.sizes import (
+    AttributeSize,
+    Length,
+    Quotient,
+    plain,
+    plain_quotients,
+)
 
 # Operations whose result shares the memory of their first operand.
 VIEWS = frozenset(
@@ -88,6 +95,7 @@ class Walk:
         reason = f"{describe(node, self.model)}: {why}"
         for source in node.all_input_nodes:
             self._fix_all(self.values[source], reason)
+        self._fix_all((node.args, node.kwargs), reason)  # settings that it is given
         self._skip(node)
         self.values[node] = self.results.get(node)
 
@@ -100,8 +108,8 @@ class Walk:
                 self.labelling.fix_value(item.value, reason)
             if isinstance(item, Length):
                 self.labelling.fix(item.labels, reason)
-            if isinstance(item, AttributeSize):
-                item.mark()
+            if isinstance(item, AttributeSize | Quotient):
+                plain(self.labelling, item)
 
     def _follow_or_leave(self, node: fx.Node) -> None:
         try:
@@ -166,6 +174,8 @@ class Walk:
             raise StructureError(msg)
         if handler not in LENGTHS:
             args, kwargs = plain(self.labelling, args), plain(self.labelling, kwargs)
+        elif handler is not view:
+            args, kwargs = (plain_quotients(self.labelling, x) for x in (args, kwargs))
         return handler(
             Call(
                 labelling=self.labelling,
@@ -175,8 +185,15 @@ class Walk:
                 args=args,
                 kwargs=kwargs,
                 result=self.results.get(node),
+                code=self._code(node),
             )
         )
+
+    def _code(self, node: fx.Node) -> str | None:
+        """Return the module whose code makes a call, None if it has no class's code."""
+        inside = [*node.meta.get("nn_module_stack", {}).values()]
+        module = self.model.get_submodule(inside[-1][0] if inside else "")
+        return None if "forward" in vars(module) else self.titles[id(module)]
 
     def _tensor_value(self, node: fx.Node) -> object:
         """Return a parameter or buffer that the network's own code uses."""
