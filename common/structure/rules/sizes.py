@@ -79,6 +79,11 @@ def multiply_sizes(call: Call) -> object:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Length) and type(other) is int:
             return one.scaled(Fraction(other)) or plain(call.labelling, one) * other
+        if isinstance(one, Length) and isinstance(other, AttributeSize):
+            if call.labelling.is_fixed(one.labels):  # the other one may change
+                return one.number * other
+            other.mark()
+            return one.scaled(Fraction(int(other)))
     if isinstance(left, int) and isinstance(right, int):
         return left * right
     return plain(call.labelling, left) * plain(call.labelling, right)

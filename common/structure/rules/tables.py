@@ -30,6 +30,7 @@ from fedprune.common.structure.rules.elementwise import (
     multiply,
     stack,
 )
+from fedprune.common.structure.rules.indexing import gather, select
 from fedprune.common.structure.rules.layers import (
     convolution,
     convolution_function,
@@ -192,7 +193,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(PRESERVING, same),
     **dict.fromkeys(SHIFTING, shifted),
     **dict.fromkeys(ADDITIONS, add),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul), multiply),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, torch.multiply), multiply),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
     **dict.fromkeys(MEETINGS, meet),
@@ -248,6 +249,8 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
         (torch._assert, int, float, math.ceil, math.floor, operator.not_),  # noqa: SLF001 - what fx makes of an assertion
         calculate,
     ),
+    torch.gather: gather,
+    torch.index_select: select,
     len: read_length,
     getattr: read_attribute,
     operator.getitem: read_item,
@@ -288,6 +291,8 @@ METHODS: dict[str, Handler] = {
     "unbind": unbind,
     "roll": roll,
     "flip": flip,
+    "gather": gather,
+    "index_select": select,
     "size": read_size,
     "dim": number_of,
 }
