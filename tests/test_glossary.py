@@ -30,6 +30,7 @@ EXCEPTIONS = {
     ("simulations/benchmarks/house.py", "filter"): "an argument of tarfile",
     ("simulations/engines/on_ray.py", "filter"): "the function of Python",
     ("simulations/benchmarks/structure.py", "pruning_ratio"): "torch-pruning's",
+    ("simulations/benchmarks/kit/coverage/", "pruning_ratio"): "torch-pruning's",
 }
 
 QUESTION = re.compile(r"(What|How|Whether|Which|Who|Whose|Where|When|Why)\b")

@@ -140,15 +140,14 @@ def channel_weights(
         values.flags.writeable = False  # criteria share them
         return Rows(unit=numbers[found], values=values)
 
-    producers, norms = [], []
-    for group in structure.groups:
-        if wanted.intersection(group.units.tolist()):
-            producers += [rows(n, structure.made_dim(n)) for n in group.producers]
-            norms += [rows(name, 0) for name in group.norms]
+    # A tensor may produce units of several groups, and counts once.
+    mine = [g for g in structure.groups if wanted.intersection(g.units.tolist())]
+    producers = dict.fromkeys(name for group in mine for name in group.producers)
+    norms = dict.fromkeys(name for group in mine for name in group.norms)
     return ChannelWeights(
         channels=len(units),
-        producers=tuple(producers),
-        norms=tuple(norms),
+        producers=tuple(rows(name, structure.made_dim(name)) for name in producers),
+        norms=tuple(rows(name, 0) for name in norms),
         unit=numbers[units],
     )
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
-from fedprune.common.models.inputs import without_constants
-from fedprune.common.pruning.calm import calm
+from fedprune.common.models.inputs import longer_batch, without_constants
 from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.pruning.trial_modes import calm, in_double
 from fedprune.common.spec import Mask
 from fedprune.common.structure.blocks import drop_blocks
 from fedprune.common.structure.structure import Structure, positions_kept
@@ -30,7 +30,6 @@ ONLY_TRAINING = (
     "Code that runs in training only is not traced: run it in eval mode too, or name "
     "the modules that its inputs come from in ignore="
 )
-_BATCH = 2  # fewer examples have no batch statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,17 +141,24 @@ def in_eval(found: Pair) -> float:
         return distance(wanted, _flat(_attempt(found.cut, inputs, why)))
 
 
-def in_training(found: Pair, changed: Callable[[Run, Run], str]) -> str:
+def in_training(found: Pair, changed: Callable[[Run, Run, Run | None], str]) -> str:
     """Run both in training mode, forward and backward; return the difference, or "".
 
     The difference is "" as well if two runs of the masked network differ: its training
     draws numbers in a way that cannot be made deterministic.
 
+    Args:
+        found: The masked and the cut network.
+        changed: Compares their runs.  If they differ it is asked again, with a third
+            run, of the masked network with weights that differ in the last bit: some
+            gradients consist of little but rounding, such as those through a batch
+            norm over two numbers.
+
     Raises:
         StructureError: If one of them does not run.
     """
     masked, cut = found.masked.train(), found.cut.train()
-    inputs = _batch(found.trial.inputs)
+    inputs = longer_batch(found.trial.inputs)
     with calm(masked, cut):
         wanted = _train(masked, inputs, "the network does not run in training mode")
     try:
@@ -161,7 +167,11 @@ def in_training(found: Pair, changed: Callable[[Run, Run], str]) -> str:
     except StructureError as error:
         msg = f"{error}. {ONLY_TRAINING}"
         raise StructureError(msg) from error
-    text = changed(wanted, got)
+    if not changed(wanted, got, None):
+        return ""
+    with calm():
+        rounded = _train(_rounded(masked), inputs, "the network does not run again")
+    text = changed(wanted, got, rounded)
     if not text:
         return ""
     with calm(seed=1):
@@ -220,6 +230,18 @@ def _spread(model: nn.Module, generator: torch.Generator) -> None:
             item.copy_(low + (high - low) * noise if item.dim() == 1 else noise - 0.5)
 
 
+def _rounded(network: nn.Module) -> nn.Module:
+    """Return a copy whose weights differ in the last bit."""
+    twin = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for item in twin.parameters():
+            if item.is_floating_point():
+                signs = torch.randint(0, 2, item.shape, generator=generator).to(item)
+                item.mul_(1 + (2 * signs - 1) * torch.finfo(item.dtype).eps)
+    return twin
+
+
 def _is_flat(item: Tensor) -> bool:
     return bool(item.min() == item.max())
 
@@ -234,28 +256,10 @@ def _wide(leaf: object, generator: torch.Generator) -> object:
     return found.double() if found.is_floating_point() else found
 
 
-def _batch(inputs: tuple[object, ...]) -> tuple[object, ...]:
-    """Return inputs of a batch of at least two examples."""
-    leaves = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
-    if not leaves or any(not x.dim() or len(x) >= _BATCH for x in leaves):
-        return inputs
-    generator = torch.Generator().manual_seed(0)
-
-    def twice(leaf: object) -> object:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        if not leaf.is_floating_point():
-            return torch.cat([leaf, leaf])
-        noise = torch.rand(leaf.shape, generator=generator, dtype=leaf.dtype)
-        return torch.cat([leaf, leaf * noise])
-
-    found: tuple[object, ...] = pytree.tree_map(twice, inputs)
-    return found
-
-
 def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object:
     try:
-        return network(*inputs)
+        with in_double():
+            return network(*inputs)
     except (Exception, SystemExit) as error:
         # The model's own code runs here, on lengths that it was not written for.
         msg = f"{why}: {first_line(error)}"

@@ -32,6 +32,7 @@ LIMIT = 1e-12  # relative, float64; the difference of another function is far la
 TRAINING_LIMIT = 1e-7
 DENSITIES = (0.25, 0.5, 0.75)  # shares of the units of each group that stay
 _DRAWS = 2  # masks of each density, beside the first and the last half
+_ROUNDING = 16.0  # times what the last bit of the weights changes in a gradient
 _SMALLEST = 1e-6  # of the largest gradient: smaller ones count as zero
 _NAMED = 5  # groups in a message
 
@@ -147,17 +148,19 @@ def _small(difference: float) -> float:
 
 
 def _check_training(found: Pair) -> None:
-    def changed(wanted: Run, got: Run) -> str:
+    def changed(wanted: Run, got: Run, rounded: Run | None) -> str:
         apart = distance(wanted.outputs, got.outputs)
         if apart > TRAINING_LIMIT:
             return f"the outputs by {apart:.1e} of the largest"
         kept = kept_gradients(found, wanted)
+        noisy = kept_gradients(found, rounded) if rounded else {}
         finite = [g for g in kept.values() if g.numel() and g.isfinite().all()]
         top = max((float(item.abs().max()) for item in finite), default=0.0)
+        least = max(_SMALLEST * top, np.finfo(np.float64).tiny)
         for name, item in kept.items():
-            least = max(_SMALLEST * top, np.finfo(np.float64).tiny)
             apart = distance(item, got.gradients[name], least)
-            if apart > TRAINING_LIMIT:
+            noise = distance(item, noisy.get(name, item), least)
+            if apart > max(TRAINING_LIMIT, _ROUNDING * noise):
                 return f"the gradient of '{name}' by {apart:.1e} of the largest"
         return ""
 

@@ -45,6 +45,7 @@ from fedprune.common.structure.json_fields import (
     to_runs,
 )
 from fedprune.common.structure.parts import (
+    FIXED,
     MAX_RANK,
     STATISTICS,
     Attribute,
@@ -351,8 +352,9 @@ def check_consistent(parts: Parts) -> None:
 
     Raises:
         PayloadError: If a running mean and variance are cut differently, the groups
-            are not a partition of the units, a group differs from the channels of
-            its producers, or a block cannot be dropped by the units inside of it.
+            are not a partition of the units, a dimension has a part of a group, the
+            producers of a group do not make it, or a block cannot be dropped by the
+            units inside of it.
     """
     _check_moments(parts)
     _check_groups(parts)
@@ -388,14 +390,32 @@ def _check_groups(parts: Parts) -> None:
         raise refuse(field, "the groups are not in order of their first unit")
     if len({group.name for group in parts.groups}) != len(parts.groups):
         raise refuse(field, "a name is given twice")
+    _check_widths(parts)
     table = {
         dim.tensor: dim.units
         for dim in parts.dims
         if dim.dim == parts.made_dim(dim.tensor)
     }
     for group in parts.groups:
-        made = [table.get(name, np.zeros(0, np.int32)) for name in group.producers]
-        missing = [name for name in group.norms if name not in table]
-        rows = np.unique(np.concatenate([np.zeros(0, np.int32), *made]))
-        if missing or not np.array_equal(rows[rows >= 0], group.units):
+        names = (*group.producers, *group.norms)
+        first = int(group.units[0])
+        missing = [x for x in names if x not in table or first not in table[x]]
+        if missing or not group.producers:
             raise refuse(field, f"'{group.name}' is not what its producers make")
+
+
+def _check_widths(parts: Parts) -> None:
+    """Refuse a group of which a dimension has some units and lacks others."""
+    field = "structure.groups"
+    group_of = np.zeros(parts.units, dtype=np.int64)
+    for number, group in enumerate(parts.groups):
+        group_of[group.units] = number
+    sizes = np.asarray([len(group.units) for group in parts.groups], dtype=np.int64)
+    for dim in parts.dims:
+        inside = group_of[np.unique(dim.units[dim.units != FIXED])]
+        numbers, counts = np.unique(inside, return_counts=True)
+        partly = numbers[counts != sizes[numbers]]
+        if partly.size:
+            name = parts.groups[int(partly[0])].name
+            detail = f"'{name}' is only partly in dimension {dim.dim} of '{dim.tensor}'"
+            raise refuse(field, detail)

@@ -86,7 +86,7 @@ class Labelling:
         self.dims: dict[tuple[str, int], Labels | None] = {}
         self.producers: dict[tuple[str, int], None] = {}
         self.norms: set[str] = set()
-        self.attributes: list[Attribute] = []
+        self.attributes: dict[Attribute, None] = {}
         self.followers: dict[tuple[str, str], Follower] = {}
         self.multiplies: dict[str, int] = {}
         self.freed: dict[tuple[str, int], Freed] = {}
@@ -160,7 +160,8 @@ class Labelling:
 
     def is_fixed(self, labels: Labels) -> bool:
         """Return whether all of the labels are fixed."""
-        return all(self._fixed[self.find(label)] for label in labels.tolist())
+        find, fixed = self.find, self._fixed
+        return all(fixed[find(label)] for label in labels.tolist())
 
     def fix_value(self, value: Value, why: str = "") -> None:
         """Never cut any dimension of ``value``."""
@@ -205,8 +206,7 @@ class Labelling:
 
     def follow(self, attribute: Attribute) -> None:
         """Let a module attribute follow a dimension, once."""
-        if attribute not in self.attributes:
-            self.attributes.append(attribute)
+        self.attributes[attribute] = None
 
     def follow_labels(self, follower: Follower) -> None:
         """Let a module attribute follow labels; followed twice, both stay equal."""

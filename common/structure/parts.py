@@ -39,16 +39,19 @@ class DimUnits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PruningGroup:
-    """A pruning group: units with common producers, one width of the network.
+    """A pruning group: units in the same dimensions, one width of the network.
 
-    A unit may carry several channels: with GroupNorm it carries every channel of one
-    normalisation group.
+    Every dimension of every tensor has all units of a group or none, so a network in
+    which each group keeps a unit has no empty layer.  A unit may carry several
+    channels: with GroupNorm it carries every channel of one normalisation group.
 
     Attributes:
-        name: Name of the first tensor that produces them, without ``.weight``.
+        name: Name of the first tensor that produces them, without ``.weight``; of
+            further groups of that tensor with "#2", "#3" and so on.
         units: Their numbers, int32[k], rising.
         producers: Weights that make these channels, in model order: along dim 0, or
-            along the dimension that ``Parts.made`` names.
+            along the dimension that ``Parts.made`` names.  They may make channels of
+            other groups too.
         norms: Batch-norm or group-norm weights that scale these channels.
     """
 

@@ -212,10 +212,17 @@ def plain_quotients(labelling: Labelling, found: Any) -> Any:
 def follows(labelling: Labelling, length: object, labels: Labels) -> bool:
     """Return whether ``length`` counts what is left of ``labels`` after any cut.
 
-    A setting is made to follow them.
+    A setting is made to follow them.  The size of other channels, as many as these, is
+    made to follow by cutting both together, as where a gate is reshaped by the channels
+    that it multiplies.
     """
     if isinstance(length, Length):
-        return _same_fate(labelling, length, labels)
+        if _same_fate(labelling, length, labels):
+            return True
+        if length.ratio != 1 or len(length.labels) != len(labels):
+            return False
+        labelling.union(length.labels, labels)
+        return True
     if isinstance(length, AttributeSize) and int.__eq__(length, len(labels)):
         source = _source_for(labelling, length, labels)
         labelling.follow_labels(

@@ -1,14 +1,17 @@
 """Rules where several values meet: sum, product, concatenation, matrix product."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import cast
 
 import numpy as np
+import torch
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.rules.sizes import (
     calculate,
     divide_sizes,
@@ -66,6 +69,24 @@ def meet(call: Call) -> object:
         return calculate(call)
     values, _ = _operands(call)
     return call.value(_meeting(call, values), zero=False)
+
+
+def write_item(call: Call) -> object:
+    """``x[key] = y``: the channels of both are cut together where they meet."""
+    target, key, given = call.args
+    if not isinstance(target, Value):
+        return call.result  # an item of a list
+    if any(True for _ in values_in(key)):
+        msg = "it writes to positions that a tensor names"
+        raise StructureError(msg)
+    places = torch.empty(target.shape, device="meta")[key]  # type: ignore[index]
+    inside = replace(call, result=Value(shape=tuple(places.shape)))
+    part = cast("Value", index(inside, target, key))
+    if not isinstance(given, Value):
+        return replace(target, zero=target.zero and given == 0)
+    _meeting(call, [part, given])
+    whole = {dim - len(part.shape) for dim in part.labels} <= _dims(given)
+    return replace(target, zero=target.zero and given.zero and whole)
 
 
 def _operands(call: Call) -> tuple[list[Value], list[object]]:

@@ -142,6 +142,7 @@ def _split(
     right = written or _is_free(length) or follows(labelling, length, kept)
     if not right and not _frees(call, lengths, target[axis], kept):
         call.fix(kept, f"its length {len(kept)} comes from elsewhere")
+        plain(labelling, length)
     return target[axis], kept
 
 

@@ -29,6 +29,7 @@ from fedprune.common.structure.rules.elementwise import (
     meet,
     multiply,
     stack,
+    write_item,
 )
 from fedprune.common.structure.rules.indexing import gather, select
 from fedprune.common.structure.rules.layers import (
@@ -134,7 +135,7 @@ MODULES: dict[type[nn.Module], Handler] = {
     **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), layer_norm),
     **dict.fromkeys((nn.Softmax, nn.LogSoftmax, nn.Softmin), along),
     nn.Linear: linear,
-    nn.Embedding: embedding,
+    **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), embedding),
     nn.GroupNorm: group_norm,
     nn.PReLU: prelu,
     nn.MultiheadAttention: multihead_attention,
@@ -254,6 +255,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     len: read_length,
     getattr: read_attribute,
     operator.getitem: read_item,
+    **dict.fromkeys((operator.setitem, torch.Tensor.__setitem__), write_item),
 }
 METHODS: dict[str, Handler] = {
     **dict.fromkeys(("relu", "relu_", "tanh", "contiguous", "clone", "detach"), same),

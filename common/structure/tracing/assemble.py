@@ -230,43 +230,65 @@ def _groups(
     makers: Mapping[str, int],
     labelling: Labelling,
 ) -> tuple[PruningGroup, ...]:
-    """Return the sets of units that share a producer, directly or by others."""
+    """Return the sets of units that lie in the same dimensions of the same tensors."""
     made = {d.tensor: _members(d) for d in dims if makers.get(d.tensor) == d.dim}
     scaled = {
         d.tensor: _members(d)
         for d in dims
         if d.dim == 0 and d.tensor in labelling.norms
     }
-    first = _components([*made.values()], units)
+    group_of = _same_places(dims, units)
+    producers = _by_group(made, group_of)
+    norms = _by_group(scaled, group_of)
+    names: dict[str, int] = {}
     groups = []
-    for start in np.unique(first).tolist():
-        producers = tuple(name for name in made if first[made[name][0]] == start)
-        norms = tuple(
-            name for name, row in scaled.items() if (first[row] == start).any()
-        )
+    for number in range(int(group_of.max(initial=-1)) + 1):
+        name = producers[number][0].removesuffix(".weight")
+        names[name] = names.get(name, 0) + 1
         groups.append(
             PruningGroup(
-                name=producers[0].removesuffix(".weight"),
-                units=np.flatnonzero(first == start).astype(np.int32),
-                producers=producers,
-                norms=norms,
+                name=name if names[name] == 1 else f"{name}#{names[name]}",
+                units=np.flatnonzero(group_of == number).astype(np.int32),
+                producers=tuple(producers[number]),
+                norms=tuple(norms.get(number, ())),
             )
         )
     return tuple(groups)
+
+
+def _by_group(
+    members: Mapping[str, NDArray[np.int32]], group_of: NDArray[np.int64]
+) -> dict[int, list[str]]:
+    """Return the tensors that have units of each group, in their order."""
+    found: dict[int, list[str]] = {}
+    for name, units in members.items():
+        for number in np.unique(group_of[units]).tolist():
+            found.setdefault(number, []).append(name)
+    return found
 
 
 def _members(dim: DimUnits) -> NDArray[np.int32]:
     return np.unique(dim.units[dim.units != FIXED])
 
 
-def _components(rows: list[NDArray[np.int32]], units: int) -> NDArray[np.int32]:
-    """Return the smallest unit that each unit is connected to, int32[units]."""
-    first = np.arange(units, dtype=np.int32)
-    changed = True
-    while changed:
-        before = first.copy()
-        for row in rows:
-            first[row] = first[row].min()
-            first = first[first]
-        changed = not np.array_equal(before, first)
-    return first
+def _same_places(dims: tuple[DimUnits, ...], units: int) -> NDArray[np.int64]:
+    """Return the group of each unit, int64[units], in order of their first unit.
+
+    Two units are in one group if every dimension has both of them or neither, so a
+    dimension consists of whole groups: none is left empty while each keeps a unit.
+    """
+    found = np.zeros(units, dtype=np.int64)
+    sizes = [units]
+    for dim in dims:
+        members = _members(dim)
+        numbers, of, counts = np.unique(
+            found[members], return_inverse=True, return_counts=True
+        )
+        for place, (number, count) in enumerate(zip(numbers, counts, strict=True)):
+            if count < sizes[number]:
+                sizes[number] -= int(count)
+                found[members[of == place]] = len(sizes)
+                sizes.append(int(count))
+    first: dict[int, int] = {}
+    order = [first.setdefault(one, len(first)) for one in found.tolist()]
+    return np.asarray(order, dtype=np.int64)

@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.models.inputs import longer_batch
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Labelling
 from fedprune.common.structure.sizes import remember_settings, settle
@@ -217,6 +218,7 @@ def _follow_training(
     """
     if not [*_unreached(model, walk.labelling)]:
         return
+    examples = longer_batch(tuple(examples))
     tracer = Tracer(examples, ignore)
     try:
         graph = _trace(model.train(), tracer, examples)

@@ -167,6 +167,24 @@ class Proxy(fx.Proxy):
         return float(number)
 
 
+def _in_place(function: Callable[..., object], plain: Callable[..., object]) -> Any:
+    """Return ``x += y`` and its like: of tensors in place, of other values not."""
+
+    def change(self: Proxy, other: Any) -> Any:
+        called = function if isinstance(self.known, torch.Tensor) else plain
+        return self.tracer.create_proxy("call_function", called, (self, other), {})
+
+    return change
+
+
+for _name in (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"),
+    *("and", "or", "xor"),
+):
+    _change = getattr(operator, f"__i{_name}__"), getattr(operator, f"__{_name}__")
+    setattr(Proxy, f"__i{_name}__", _in_place(*_change))
+
+
 class Tracer(fx.Tracer):
     """A tracer that enters containers and user modules only, and notes failures.
 
@@ -209,8 +227,9 @@ class Tracer(fx.Tracer):
 
     def _is_made_here(self, module: nn.Module) -> bool:
         """Return whether a forward has made a module, which holds no tensor."""
-        held = [*module.parameters(), *module.buffers()]
-        return not held and not any(module is one for one in self.root.modules())
+        if module in (self.submodule_paths or {}):
+            return False
+        return not [*module.parameters(), *module.buffers()]
 
     @override
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:

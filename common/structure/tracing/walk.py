@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
@@ -24,15 +26,21 @@ from fedprune.common.structure.sizes import (
     plain_quotients,
 )
 
-# Operations whose result shares the memory of their first operand.
+# Operations whose result shares, or may share, the memory of their first operand.
 VIEWS = frozenset(
     {"view", "reshape", "flatten", "unflatten", "transpose", "permute", "t", "squeeze"}
     | {"unsqueeze", "expand", "chunk", "split", "unbind", "detach", "view_as"}
+    | {"contiguous", "to", "float", "double", "type", "type_as", "expand_as"}
     | {operator.getitem, torch.flatten, torch.reshape, torch.transpose, torch.permute}
     | {torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.unbind}
+    | {functional.dropout}
 )
+VIEW_MODULES = (nn.Flatten, nn.Unflatten, nn.Identity, _DropoutNd)
 OUTPUTS = "the network's outputs"
-IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
+IN_PLACE = frozenset(
+    {operator.iadd, operator.isub, operator.imul, operator.itruediv}
+    | {operator.setitem, torch.Tensor.__setitem__}
+)
 WAY_OUT = (
     "Write it with supported operations, declare its channels (pruning_hints), or "
     "name it in ignore= to leave it uncut"
@@ -132,19 +140,28 @@ class Walk:
         if isinstance(source, fx.Node) and (changed or node.target in IN_PLACE):
             self.values[source] = self.values[node]
             self._write_through(source)
-        elif isinstance(source, fx.Node) and node.target is operator.setitem:
-            self._write_through(source)
 
-    def _write_through(self, view: fx.Node) -> None:
-        """Let what a view was taken from know that masked entries may not be 0 now."""
-        found, node = self.values[view], view
-        while node.args and isinstance(node.args[0], fx.Node):
-            same = str(node.target) in VIEWS or node.target in VIEWS
-            base = self.values.get(node.args[0])
-            if not same or not isinstance(base, Value) or not isinstance(found, Value):
-                return
+    def _write_through(self, changed: fx.Node) -> None:
+        """Let all that shares memory know that masked entries may not be 0 now."""
+        found = self.values[changed]
+        if isinstance(found, Value) and found.zero:
+            return
+        owner = self._owner(changed)
+        for node in [*self.values]:
+            if self._owner(node) is owner:
+                self.values[node] = _not_zero(self.values[node])
+
+    def _owner(self, node: fx.Node) -> fx.Node:
+        """Return the operation whose memory a result is in, or may be in."""
+        while node.args and isinstance(node.args[0], fx.Node) and self._is_view(node):
             node = node.args[0]
-            self.values[node] = replace(base, zero=base.zero and found.zero)
+        return node
+
+    def _is_view(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            module = self.model.get_submodule(str(node.target))
+            return isinstance(module, VIEW_MODULES)
+        return str(node.target) in VIEWS or node.target in VIEWS
 
     def _ignored(self, node: fx.Node) -> bool:
         named = node.op in {"call_module", "get_attr"} and node.target in self.ignore
@@ -239,6 +256,15 @@ class Walk:
             return None
         self._skip(node)  # nothing that it gets can be cut
         return fixes_all
+
+
+def _not_zero(found: Any) -> Any:  # noqa: ANN401 - any nesting of results
+    """Return a result whose masked entries may be anything."""
+    if isinstance(found, Value):
+        return replace(found, zero=False)
+    if isinstance(found, tuple | list):
+        return type(found)(_not_zero(item) for item in found)
+    return found
 
 
 def _listed(node: fx.Node, module: nn.Module | None) -> Handler | None:

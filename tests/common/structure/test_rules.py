@@ -282,3 +282,87 @@ def test_sizes_and_writing_in_place_are_followed_or_left_whole(run):
     model = conv(run)
     structure = examine(model, IMAGE).structure
     assert check_exact(model, structure, IMAGE) <= 1e-12
+
+
+def written_part(m, x):
+    h = m["a"](x).relu()
+    y = torch.zeros_like(h)
+    y[:, :, 1:] = h[:, :, 1:]
+    return m["h"](y.mean((2, 3)))
+
+
+def written_number(m, x):
+    h = m["a"](x).abs()
+    h[:, :, 0] = 1.0
+    return m["h"](h.sum((2, 3)))
+
+
+def view_then_written(m, x):
+    """The flat view was taken before: its masked entries are not 0 any more."""
+    h = m["a"](x)
+    flat = h.flatten(2)
+    h[:, :, 0] = 1.0
+    return m["h"](
+        h.mean((2, 3)) / (1 + flat.sum(1, keepdim=True)).mean((1, 2))[:, None]
+    )
+
+
+def module_view_then_written(m, x):
+    h = m["a"](x)
+    same = m["same"](h)
+    h.add_(1.0)
+    return m["h"](
+        same.mean((2, 3)) / (2 + same.sum(1, keepdim=True)).mean((1, 2, 3))[:, None]
+    )
+
+
+def slice_then_written(m, x):
+    h = m["a"](x)
+    top = h[:, :, :2]
+    h += 1.0
+    return m["h"](
+        h.mean((2, 3)) / (2 + top.sum(1, keepdim=True)).mean((1, 2, 3))[:, None]
+    )
+
+
+WRITTEN = {
+    "a part": written_part,
+    "a number": written_number,
+    "a view taken before": view_then_written,
+    "a module's view": module_view_then_written,
+    "a slice taken before": slice_then_written,
+}
+
+
+@pytest.mark.parametrize("run", WRITTEN.values(), ids=WRITTEN)
+def test_writing_in_place_reaches_every_view(run):
+    torch.manual_seed(0)
+    model = conv(run, same=nn.Identity())
+    structure = examine(model, IMAGE).structure
+    for seed in range(3):
+        assert check_exact(model, structure, IMAGE, seed=seed) <= 1e-12
+
+
+def test_items_that_are_written_meet_the_channels_of_their_source():
+    torch.manual_seed(0)
+    model = conv(written_part)
+    structure = examine(model, IMAGE).structure
+    assert structure.units > 0
+
+
+def test_the_entries_of_a_bag_of_embeddings_are_cut():
+    class Bag(nn.Module):
+        def __init__(self, mode):
+            super().__init__()
+            self.bag = nn.EmbeddingBag(10, 6, mode=mode)
+            self.out = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(self.bag(x))
+
+    tokens = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    for mode in ("sum", "mean", "max"):
+        model = Bag(mode)
+        structure = examine(model, tokens).structure
+        assert structure.widths(structure.full()) == {"bag": 6}
+        assert check_exact(model, structure, tokens) <= 1e-12

@@ -1,4 +1,4 @@
-"""Whether torch.fx and torch.export give a graph of a network."""
+"""Graphs of a network by torch.fx and by torch.export: does each give one?"""
 
 import copy
 

@@ -58,7 +58,7 @@ Send = Callable[[dict[str, object]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be measured of one network.
+    """A network of the list, and the steps to measure of it.
 
     Attributes:
         key: Its name in the list.

@@ -88,7 +88,7 @@ class Row:
 
     @property
     def counts(self) -> bool:
-        """Whether the network is in the denominator of the coverage.
+        """True if the network is in the denominator of the coverage.
 
         Left out are networks without a graph by torch.fx and by torch.export, and
         those of which brute force tried every channel and found none to remove.

@@ -3,12 +3,13 @@
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fedprune.common.pruning.trial_modes import in_double
 from fedprune.common.structure.tracing.find import Example
 
 LIMIT = 1e-9  # relative, float64: a larger difference is another function
@@ -51,7 +52,8 @@ def outputs(network: nn.Module, given: tuple[object, ...]) -> list[Tensor]:
     """Return all output tensors, in float64, of a run that draws the same numbers."""
     with torch.no_grad(), quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = network(*given)
+        with in_double() if _is_double(network) else nullcontext():
+            found = network(*given)
     leaves = [leaf for leaf in pytree.tree_leaves(found) if isinstance(leaf, Tensor)]
     return [
         (torch.view_as_real(leaf) if leaf.is_complex() else leaf).double()
@@ -81,6 +83,10 @@ def distance(wanted: list[Tensor], found: list[Tensor]) -> float:
         ),
         default=0.0,
     )
+
+
+def _is_double(network: nn.Module) -> bool:
+    return any(item.dtype == torch.float64 for item in network.parameters())
 
 
 @contextmanager

@@ -168,7 +168,7 @@ _ROWS = {
     "efficientnet_v2_s": _Row(),
     "googlenet": _Row(given=_QUIET | {"aux_logits": False}),
     "googlenet with auxiliary heads": _Row(given=_QUIET),
-    "inception_v3": _Row(inputs=noise(3, 128, 128), given=_QUIET),
+    "inception_v3": _Row(inputs=noise(3, 299, 299), given=_QUIET),
     "maxvit_t": _Row(inputs=noise(3, 224, 224)),
     "mnasnet0_5": _Row(),
     "mobilenet_v2": _Row(),

@@ -1,7 +1,7 @@
-"""Deterministic training mode: dropout is off and random draws are constants.
+"""Modes in which networks are compared: without random draws, in double precision.
 
 Two networks of different width can be compared in training mode only if neither draws
-random numbers.
+random numbers: dropout is off, and random draws are constants.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -82,3 +82,35 @@ def _undropped(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _no_drop(args: tuple[Any, ...]) -> dict[str, float]:
     return {} if len(args) > _ATTENTION_DROP else {"dropout_p": 0.0}
+
+
+@contextmanager
+def in_double() -> Iterator[None]:
+    """Run a network of doubles without the roundings of its own conversions.
+
+    Networks write ``x.float()``, ``dtype=torch.float32`` or ``torch.zeros(n)``: for a
+    moment these all mean float64.  Half precision stays as it is.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Double():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Double(TorchFunctionMode):
+    """A mode in which float32 means float64."""
+
+    @override
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        called: Any = Tensor.double if func is Tensor.float else func
+        wide = [torch.float64 if item is torch.float32 else item for item in args]
+        named = {
+            key: torch.float64 if item is torch.float32 else item
+            for key, item in (kwargs or {}).items()
+        }
+        return called(*wide, **named)
