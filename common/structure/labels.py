@@ -8,7 +8,7 @@ which unions are made.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -60,6 +60,21 @@ class Freed:
     labels: list[Labels]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """The dimension that goes on with labels where one of several can.
+
+    Attributes:
+        number: Number of the option that was taken.
+        options: Number of options.
+        labels: The labels that go on.
+    """
+
+    number: int
+    options: int
+    labels: Labels
+
+
 class Labelling:
     """The labelling of a network so far: labels, unions, fixed labels, attributes.
 
@@ -73,10 +88,14 @@ class Labelling:
         followers: Module attributes that follow labels, by (module, attribute).
         multiplies: Output positions of one example, by weight.
         freed: Lengths that are left to torch, by (module, number of lengths).
+        preferred: Options to take instead of the first ones, by operation.
+        choices: The options taken, by operation.
         notes: Why dimensions that could be followed are not cut, without repeats.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, preferred: Mapping[str, int] | None = None
+    ) -> None:
         self.names = {id(item): name for name, item in model.named_parameters()}
         self.names |= {
             id(item): name
@@ -90,6 +109,8 @@ class Labelling:
         self.followers: dict[tuple[str, str], Follower] = {}
         self.multiplies: dict[str, int] = {}
         self.freed: dict[tuple[str, int], Freed] = {}
+        self.preferred = preferred or {}
+        self.choices: dict[str, Choice] = {}
         self.notes: dict[str, None] = {}
         self._parents: list[int] = []
         self._fixed: list[bool] = []
@@ -223,6 +244,27 @@ class Labelling:
         why = f"'{key[1]}' of module '{key[0]}' stands for two different lengths"
         self.fix(known.labels, why)
         self.fix(follower.labels, why)
+
+    def choose(self, place: str, options: Sequence[Labels]) -> int:
+        """Return the number of the option that goes on, the first by default.
+
+        Args:
+            place: The operation.
+            options: The labels that would go on, of each option.
+        """
+        number = min(self.preferred.get(place, 0), len(options) - 1)
+        self.choices[place] = Choice(
+            number=number, options=len(options), labels=options[number]
+        )
+        return number
+
+    def other_choices(self) -> dict[str, int]:
+        """Return the next option of each choice whose labels ended fixed."""
+        return {
+            place: choice.number + 1
+            for place, choice in self.choices.items()
+            if choice.number + 1 < choice.options and self.is_fixed(choice.labels)
+        }
 
     def free(self, item: FreeLength, labels: Labels) -> bool:
         """Leave a length to torch where ``labels`` are cut; return whether it can be.

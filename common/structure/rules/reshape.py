@@ -39,6 +39,19 @@ class _Block:
     target: range
 
 
+@dataclass(frozen=True, slots=True)
+class _Carrier:
+    """A dimension that may carry the labels of a split one.
+
+    Attributes:
+        dim: The dimension.
+        written: Whether its length has to be left to torch in a cut network.
+    """
+
+    dim: int
+    written: bool
+
+
 def view(call: Call) -> object:
     """``x.view(...)``, ``x.reshape(...)``."""
     given = call.args[1:] or (call.kwargs.get("shape") or call.kwargs.get("size"),)
@@ -96,17 +109,29 @@ def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
         raise StructureError(msg)
     labels: dict[int, Labels | None] = {}
     for block in _blocks(value.shape, result.shape):
-        inside = [dim for dim in block.source if dim in value.labels]
-        if len(inside) == 1:
-            row = _spread(value, block.source, inside[0])
-            axis, kept = _split(call, row, block.target, lengths)
-            labels[axis] = kept
+        inside = _carried(call, value, block)
+        if inside is not None:
+            row = _spread(value, block.source, inside)
+            dim, kept = _split(call, row, block.target, lengths)
+            labels[dim] = kept
             continue
-        for dim in inside:
-            call.fix(value.labels[dim], "it merges two dimensions that can be cut")
         for dim in block.target:
             plain(call.labelling, lengths[dim])
     return call.value(labels)
+
+
+def _carried(call: Call, value: Value, block: _Block) -> int | None:
+    """Return the dimension of a block whose labels go on, None if it has none."""
+    rows = {dim: value.labels[dim] for dim in block.source if dim in value.labels}
+    loose = [dim for dim, row in rows.items() if not call.labelling.is_fixed(row)]
+    if len(loose) < 2:  # noqa: PLR2004 - one can go on
+        return next(iter(loose or rows), None)
+    place = f"{call.title}: from {block.source.start}"
+    kept = loose[call.labelling.choose(place, [rows[dim] for dim in loose])]
+    for dim in loose:
+        if dim != kept:
+            call.fix(rows[dim], "it merges two dimensions that can be cut")
+    return kept
 
 
 def _spread(value: Value, source: range, dim: int) -> Labels:
@@ -123,64 +148,87 @@ def _split(
     call: Call, row: Labels, target: range, lengths: Sequence[object]
 ) -> tuple[int, Labels | None]:
     """Return the dimension that carries the labels of a split one, and the labels."""
-    shape = [call.result_length(dim) for dim in target]
-    axis = _carrier(call, shape, lengths[target.start : target.stop])
-    written = axis is None
-    if axis is None:
-        axis = _written(shape, lengths[target.start : target.stop])
-    if axis is None or (written and not _frees(call, lengths, target[axis], row)):
+    labelling = call.labelling
+    options = _carriers(call, target, lengths)
+    if not options:
         text = _text(lengths[target.start : target.stop])
         call.fix(row, f"it writes the length {len(row)} down as {text}")
         return target.start, None
-    labelling = call.labelling
+    place = f"{call.title}: to {target.start}"
+    number = 0
+    if len(options) > 1 and not labelling.is_fixed(row):
+        number = labelling.choose(place, [row] * len(options))
+    carrier = options[number]
+    shape = [call.result_length(dim) for dim in target]
+    axis = carrier.dim - target.start
     grid = np.moveaxis(row.reshape(shape), axis, -1).reshape(-1, shape[axis])
     kept = labelling.union_rows(grid)
     for dim in target:
-        if dim != target[axis]:
+        if dim != carrier.dim:
             _stay(call, lengths, dim, row)
-    length = lengths[target[axis]]
-    right = written or _is_free(length) or follows(labelling, length, kept)
-    if not right and not _frees(call, lengths, target[axis], kept):
+    _change(call, lengths, carrier, kept)
+    return carrier.dim, kept
+
+
+def _change(
+    call: Call, lengths: Sequence[object], carrier: _Carrier, kept: Labels
+) -> None:
+    """Let a length change with labels, or fix them."""
+    length = lengths[carrier.dim]
+    if _is_free(length):
+        return
+    if not carrier.written and follows(call.labelling, length, kept):
+        return
+    if not _frees(call, lengths, carrier.dim, kept):
         call.fix(kept, f"its length {len(kept)} comes from elsewhere")
-        plain(labelling, length)
-    return target[axis], kept
+        plain(call.labelling, length)
 
 
-def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int | None:
-    """Return the part whose length changes with the channels, or None."""
-    free = [axis for axis, length in enumerate(lengths) if _is_free(length)]
-    if free and (len(shape) == 1 or shape[free[0]] > 1):
-        return free[0]
-    for axis, length in enumerate(lengths):
-        if isinstance(length, Length) and not call.labelling.is_fixed(length.labels):
-            return axis
-    for axis, length in enumerate(lengths):
-        if isinstance(length, AttributeSize):
-            return axis
-    return None
+def _carriers(
+    call: Call, target: range, lengths: Sequence[object]
+) -> list[_Carrier]:
+    """Return the parts whose length may change with the channels, the best first."""
+    parts = [dim for dim in target if call.result_length(dim) > 1 or len(target) == 1]
+    free = [dim for dim in parts if _is_free(lengths[dim])]
+    sizes = [dim for dim in parts if isinstance(lengths[dim], Length)]
+    loose = [dim for dim in sizes if not _is_fixed_length(call, lengths[dim])]
+    settings = [dim for dim in parts if isinstance(lengths[dim], AttributeSize)]
+    found = [_Carrier(dim, written=False) for dim in (*free, *loose, *settings)]
+    written = _written(parts, lengths)
+    if written is not None and written not in free and _can_free(call, lengths):
+        found.append(_Carrier(written, written=True))
+    return found
 
 
-def _written(shape: Sequence[int], lengths: Sequence[object]) -> int | None:
+def _is_fixed_length(call: Call, length: object) -> bool:
+    return isinstance(length, Length) and call.labelling.is_fixed(length.labels)
+
+
+def _written(parts: Sequence[int], lengths: Sequence[object]) -> int | None:
     """Return the part that has to change although its length will not, or None.
 
     It is the only part, or the only one whose length is read from a value.
     """
-    parts = [axis for axis, length in enumerate(shape) if length > 1]
-    read = [axis for axis in parts if isinstance(lengths[axis], Length | Quotient)]
+    read = [dim for dim in parts if isinstance(lengths[dim], Length | Quotient)]
     found = read or parts
     return found[0] if len(found) == 1 else None
 
 
-def _frees(call: Call, lengths: Sequence[object], dim: int, labels: Labels) -> bool:
-    """Leave a length to torch where labels are cut; return whether that is possible.
+def _can_free(call: Call, lengths: Sequence[object]) -> bool:
+    """Return whether exactly one value of a length fits: all others are written."""
+    free = any(_is_free(item) for item in lengths)
+    return call.code is not None and not (call.kwargs or free)
 
-    All others have to be written, so that exactly one value fits.
-    """
+
+def _frees(call: Call, lengths: Sequence[object], dim: int, labels: Labels) -> bool:
+    """Leave a length to torch where labels are cut; return whether that is possible."""
     rank = len(lengths)
-    if call.code is None or call.kwargs or any(_is_free(item) for item in lengths):
+    if call.code is None or rank > MAX_RANK or not _can_free(call, lengths):
+        return False
+    if call.labelling.is_fixed(labels):
         return False
     item = FreeLength(module=call.code, rank=rank, index=dim)
-    return rank <= MAX_RANK and call.labelling.free(item, labels)
+    return call.labelling.free(item, labels)
 
 
 def _stay(call: Call, lengths: Sequence[object], dim: int, row: Labels) -> None:

@@ -10,7 +10,9 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
@@ -27,6 +29,7 @@ from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
 
+_ROUNDS = 3  # walks over a network
 CONSTANT = "inputs that are never cut"
 Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
@@ -107,17 +110,54 @@ def examine(
     marks = remember_settings(network, _opened(network, tracer))
     graph = _trace(network, tracer, examples)
     _check_ignore(network, graph, ignore)
-    walk = Walk(network, tracer.results, ignore)
-    for node in graph.nodes:
-        walk.visit(node)
-    _follow_training(network, examples, walk, ignore)
-    settle(walk.labelling, marks)
-    structure = assemble(network, walk.labelling)
+    labelling = _labelled(network, graph, tracer, marks)
+    structure = assemble(network, labelling)
     return Findings(
         structure=structure,
-        notes=tuple(walk.labelling.notes),
+        notes=tuple(labelling.notes),
         graph=graph_digest(network, graph),
-        whole={key: why for key, why in _whole(walk.labelling) if why},
+        whole={key: why for key, why in _whole(labelling) if why},
+    )
+
+
+def _labelled(
+    model: nn.Module, graph: fx.Graph, tracer: Tracer, marks: set[tuple[str, str]]
+) -> Labelling:
+    """Return the labelling of a traced network.
+
+    Where one of several dimensions can go on with labels (the heads of an attention or
+    the width of a head), the first does; where it ends whole, the next is tried, and
+    kept if the network can be cut further.
+    """
+    start = frozenset(marks)
+    preferred: dict[str, int] = {}
+    found: list[tuple[int, Labelling]] = []
+    while len(found) < _ROUNDS:
+        marks.clear()
+        marks.update(start)
+        walk = Walk(model, tracer.results, tracer.ignore, Labelling(model, preferred))
+        for node in graph.nodes:
+            walk.visit(node)
+        _follow_training(model, tracer.given, walk, tracer.ignore)
+        settle(walk.labelling, marks)
+        others = walk.labelling.other_choices()
+        if not others and not found:
+            return walk.labelling
+        work = _least_work(assemble(model, walk.labelling))
+        found.append((work, walk.labelling))
+        if not others:
+            break
+        preferred = preferred | others
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _least_work(structure: Structure) -> int:
+    """Return the multiplications of one example with one unit in each group."""
+    keep = np.zeros(structure.units, dtype=np.bool_)
+    keep[[int(group.units[0]) for group in structure.groups]] = True
+    return sum(
+        positions * prod(structure.shape(name, keep))
+        for name, positions in structure.multiplies.items()
     )
 
 

@@ -193,12 +193,14 @@ class Tracer(fx.Tracer):
         ignore: Modules that are not entered.
 
     Attributes:
+        given: The examples; ``examples`` are those that no argument has taken yet.
         results: Result of each node for the example.
         where: Name of the module whose code failed.
     """
 
     def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
         super().__init__()
+        self.given = (*examples,)
         self.examples = [*examples]
         self.ignore = ignore
         self.where = ""
