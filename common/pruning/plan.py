@@ -132,6 +132,8 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         length = len(left.kept_index(follow.tensor, follow.dim, keep))
         module = model.get_submodule(follow.module)
         setattr(module, follow.name, length // follow.divisor)
+    # Modules that keep tensors made of weights drop them, as when they are moved.
+    model._apply(lambda item: item)  # noqa: SLF001 - the method that such modules extend
     narrow(model)
     if not keep.all():
         free_lengths(model, left.free)

@@ -66,13 +66,18 @@ class Choice:
 
     Attributes:
         number: Number of the option that was taken.
-        options: Number of options.
+        dims: The dimensions, the first one being the default.
         labels: The labels that go on.
     """
 
     number: int
-    options: int
+    dims: Sequence[int]
     labels: Labels
+
+    @property
+    def is_next_outer(self) -> bool:
+        """True if the next option is a dimension before this one, as heads are."""
+        return self.dims[self.number + 1] < self.dims[self.number]
 
 
 class Labelling:
@@ -245,26 +250,32 @@ class Labelling:
         self.fix(known.labels, why)
         self.fix(follower.labels, why)
 
-    def choose(self, place: str, options: Sequence[Labels]) -> int:
-        """Return the number of the option that goes on, the first by default.
+    def choose(self, place: str, dims: Sequence[int], rows: Sequence[Labels]) -> int:
+        """Return the number of the dimension that goes on, the first by default.
 
         Args:
             place: The operation.
-            options: The labels that would go on, of each option.
+            dims: The dimensions that can.
+            rows: The labels that would go on, of each.
         """
-        number = min(self.preferred.get(place, 0), len(options) - 1)
-        self.choices[place] = Choice(
-            number=number, options=len(options), labels=options[number]
-        )
+        number = min(self.preferred.get(place, 0), len(dims) - 1)
+        self.choices[place] = Choice(number=number, dims=dims, labels=rows[number])
         return number
 
     def other_choices(self) -> dict[str, int]:
-        """Return the next option of each choice whose labels ended fixed."""
-        return {
-            place: choice.number + 1
+        """Return the next option of each choice of which labels ended fixed.
+
+        Those with a dimension further out come alone: the heads of an attention, whose
+        other places have taken heads at once.
+        """
+        lost = {
+            place: choice
             for place, choice in self.choices.items()
-            if choice.number + 1 < choice.options and self.is_fixed(choice.labels)
+            if choice.number + 1 < len(choice.dims)
+            and (self.roots(choice.labels) < 0).any()
         }
+        outer = {place: one for place, one in lost.items() if one.is_next_outer}
+        return {place: one.number + 1 for place, one in (outer or lost).items()}
 
     def free(self, item: FreeLength, labels: Labels) -> bool:
         """Leave a length to torch where ``labels`` are cut; return whether it can be.

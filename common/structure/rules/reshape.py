@@ -127,7 +127,7 @@ def _carried(call: Call, value: Value, block: _Block) -> int | None:
     if len(loose) < 2:  # noqa: PLR2004 - one can go on
         return next(iter(loose or rows), None)
     place = f"{call.title}: from {block.source.start}"
-    kept = loose[call.labelling.choose(place, [rows[dim] for dim in loose])]
+    kept = loose[call.labelling.choose(place, loose, [rows[dim] for dim in loose])]
     for dim in loose:
         if dim != kept:
             call.fix(rows[dim], "it merges two dimensions that can be cut")
@@ -155,10 +155,10 @@ def _split(
         call.fix(row, f"it writes the length {len(row)} down as {text}")
         return target.start, None
     place = f"{call.title}: to {target.start}"
-    number = 0
+    carrier = options[0]
     if len(options) > 1 and not labelling.is_fixed(row):
-        number = labelling.choose(place, [row] * len(options))
-    carrier = options[number]
+        dims = [one.dim for one in options]
+        carrier = options[labelling.choose(place, dims, [row] * len(dims))]
     shape = [call.result_length(dim) for dim in target]
     axis = carrier.dim - target.start
     grid = np.moveaxis(row.reshape(shape), axis, -1).reshape(-1, shape[axis])
