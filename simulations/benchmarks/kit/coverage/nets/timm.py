@@ -23,6 +23,7 @@ _SIDES: Mapping[str, int] = {
     "deepseek_vit": 224,
     "efficientformer": 224,
     "byoanet": 256,
+    "crossvit": 240,
 }
 # Two of twelve equal blocks and more, where a family has large networks only.
 _SHORTER: Mapping[str, Mapping[str, object]] = {
