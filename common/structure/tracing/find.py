@@ -226,9 +226,11 @@ def _follow_training(
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:
+        counted = dict(walk.labelling.multiplies)
         later = Walk(model, tracer.results, ignore, walk.labelling)
         for node in graph.nodes:
             later.visit(node)
+        walk.labelling.multiplies |= counted  # one pass, not both together
         reason = "the network does not reach it"
     finally:
         model.eval()
