@@ -5,6 +5,8 @@ dense network: a device builds the dense network, cuts it by the newest plan and
 the weights, even if it has missed earlier plans.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -104,7 +106,8 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     the optimizer afterwards.
 
     Law: the masked dense network (every tensor zero at the cut units, except running
-    statistics) and the cut network compute the same function.
+    statistics, and the directions of weight norm, whose magnitude is zero) and the cut
+    network compute the same function.
 
     Raises:
         StructureError: If the model is not the dense network of ``structure``.
@@ -133,11 +136,15 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         module = model.get_submodule(follow.module)
         setattr(module, follow.name, length // follow.divisor)
     # Modules that keep tensors made of weights drop them, as when they are moved.
-    model._apply(lambda item: item)  # noqa: SLF001 - the method that such modules extend
+    model._apply(_unchanged)  # type: ignore[no-untyped-call]  # noqa: SLF001 - which they extend
     narrow(model)
     if not keep.all():
         free_lengths(model, left.free)
     return model
+
+
+def _unchanged(item: torch.Tensor) -> torch.Tensor:
+    return item
 
 
 def _cut_tensor(
@@ -178,10 +185,15 @@ def _check_model(model: nn.Module, structure: Structure) -> None:
         if buffers.get(buffer.name) != buffer.shape:
             msg = f"the model has no buffer '{buffer.name}' of shape {buffer.shape}"
             raise StructureError(msg)
-    for free in structure.free:
-        if free.module not in modules:
-            msg = f"the model has no module '{free.module}'"
-            raise StructureError(msg)
+    _check_code(structure, modules)
+
+
+def _check_code(structure: Structure, modules: Mapping[str, nn.Module]) -> None:
+    """Refuse modules whose attributes are not those of the structure."""
+    absent = [item.module for item in structure.free if item.module not in modules]
+    if absent:
+        msg = f"the model has no module '{absent[0]}'"
+        raise StructureError(msg)
     for item in structure.attributes:
         # Only a known count may be overwritten: a structure may come from outside.
         count = structure.shapes[item.tensor][item.dim] // item.divisor

@@ -20,6 +20,7 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.trial_modes import calm, in_double
 from fedprune.common.spec import Mask
 from fedprune.common.structure.blocks import drop_blocks
+from fedprune.common.structure.directions import directions
 from fedprune.common.structure.structure import Structure, positions_kept
 from fedprune.common.structure.tracing.find import Example
 from fedprune.common.text import first_line
@@ -118,11 +119,16 @@ def pair(trial: Trial, keep: Mask) -> Pair:
 
 
 def mask_units(model: nn.Module, structure: Structure, keep: Mask) -> None:
-    """Set every trained tensor to 0 at the cut units, in place; statistics stay."""
+    """Set every trained tensor to 0 at the cut units, in place; statistics stay.
+
+    The direction of a weight norm stays as well where its magnitude becomes 0.
+    """
     tensors = dict(model.named_parameters())
+    lengths = directions(model)
     with torch.no_grad():
         for dim in structure.dims:
-            if dim.tensor in tensors:
+            item = tensors.get(dim.tensor)
+            if item is not None and lengths.get(id(item)) != dim.dim:
                 gone = np.flatnonzero(~positions_kept(dim.units, keep))
                 index = torch.from_numpy(gone)
                 tensors[dim.tensor].index_fill_(dim.dim, index, 0.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -48,6 +49,7 @@ class Call:
         result: Result for the example: a Value without labels, or a plain value.
         code: Name of the module whose code makes the call; None where that code is
             not the ``forward`` of its class.
+        caller: The module whose code calls a function, if it is known.
     """
 
     labelling: Labelling
@@ -58,6 +60,7 @@ class Call:
     kwargs: Mapping[str, object]
     result: object
     code: str | None = None
+    caller: nn.Module | None = None
 
     def argument(self, index: int, name: str, default: object = None) -> object:
         """Return a positional or keyword argument."""
@@ -84,6 +87,31 @@ class Call:
             msg = f"operand '{name}' is calculated; want a parameter or a buffer"
             raise StructureError(msg)
         return found.tensor
+
+    def weight(self, index: int, name: str) -> "Weight | None":
+        """Return an argument that has to be a weight, calculated or not, or absent."""
+        found = self.argument(index, name)
+        if found is None:
+            return None
+        if not isinstance(found, Value):
+            msg = f"operand '{name}' is a {type(found).__name__}; want a tensor"
+            raise StructureError(msg)
+        return self.weight_of(found)
+
+    def weight_of(self, value: Value) -> "Weight":
+        """Return a value as a weight that this operation uses."""
+        return Weight(call=self, value=value, tensor=value.tensor)
+
+    def held(self, tensor: torch.Tensor | None) -> "Weight | None":
+        """Return a weight that the module itself has, or None without one."""
+        if tensor is None:
+            return None
+        value = Value(
+            shape=tuple(tensor.shape),
+            zero=self.labelling.is_masked(tensor),
+            sources=(tensor,),
+        )
+        return Weight(call=self, value=value, tensor=tensor)
 
     def value(
         self, labels: Mapping[int, Labels | None], *, zero: bool | None = None
@@ -139,6 +167,73 @@ class Call:
                 divisor=divisor,
             )
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """A weight, bias or scale that an operation uses.
+
+    Attributes:
+        call: The operation.
+        value: Its value; without labels for a tensor of the module.
+        tensor: The parameter or buffer that it is; None for one that the network
+            calculates, whose labels are those of the tensors that it comes from.
+    """
+
+    call: Call
+    value: Value
+    tensor: torch.Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.value.shape
+
+    @property
+    def zero(self) -> bool:
+        """True if its entries at a masked unit are 0."""
+        return self.value.zero
+
+    @property
+    def trained(self) -> bool:
+        """True if it is, or comes from, a trained tensor."""
+        return any(isinstance(item, nn.Parameter) for item in self.value.sources)
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor, "" for a calculated one."""
+        return "" if self.tensor is None else self.call.labelling.names[id(self.tensor)]
+
+    def record(self, dim: int, labels: Labels | None) -> None:
+        """Let the positions along ``dim`` meet labels; None = never changes."""
+        row = self.value.labels.get(dim)
+        if self.tensor is not None:
+            self.call.labelling.record(self.tensor, dim, labels)
+        elif labels is not None:
+            self.call.join(row, labels)
+        elif row is not None:
+            self.call.labelling.hold(row, "it meets what never changes")
+
+    def produce(self, dim: int, labels: Labels | None) -> None:
+        """Record a dimension whose positions make channels."""
+        if self.tensor is not None:
+            self.call.labelling.produce(self.tensor, dim, labels)
+            return
+        self.record(dim, labels)
+        if labels is not None:
+            self.call.labelling.credit(self.value.sources, labels)
+
+    def count(self, positions: int) -> None:
+        """Add output positions of one example that each entry is multiplied at.
+
+        The entries of a calculated weight count as those of its largest tensor.
+        """
+        trained = [x for x in self.value.sources if isinstance(x, nn.Parameter)]
+        found = max(trained, key=torch.Tensor.numel, default=self.tensor)
+        if found is None or not found.numel():
+            return
+        times = round(positions * prod(self.shape) / found.numel())
+        self.call.labelling.count(self.call.labelling.names[id(found)], max(times, 1))
 
 
 Handler: TypeAlias = Callable[[Call], object]

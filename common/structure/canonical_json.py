@@ -4,8 +4,8 @@ One object, sorted keys, no white space, ASCII.  Tensors are named once and numb
 number ``i < len(tensors)`` is a trained tensor; the running mean and variance of moment
 ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
-    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks;
-                4: free
+    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks
+                are; 4: free is
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]

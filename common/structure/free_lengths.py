@@ -15,7 +15,7 @@ fits, and code that would run as it is runs as it is.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, wraps
+from functools import wraps
 from math import prod
 from typing import Any
 
@@ -28,6 +28,8 @@ from fedprune.common.structure.parts import FreeLength
 
 FREE = -1  # a length that torch computes
 _RESHAPES = (torch.Tensor.reshape, torch.Tensor.view, torch.reshape)
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+_MADE_OF = "_free_lengths_of"  # attribute of a class: the class of the user
 _LENGTHS = "_free_lengths"  # attribute of a module: index of a length, by their number
 
 
@@ -84,30 +86,30 @@ def free_lengths(model: nn.Module, free: Iterable[FreeLength]) -> None:
         found.setdefault(item.module, {})[item.rank] = item.index
     for name, indices in found.items():
         module = model.get_submodule(name)
-        kind = _original(type(module))
+        kind = vars(type(module)).get(_MADE_OF, type(module))
         vars(module)[_LENGTHS] = indices
         module.__class__ = _freed(kind)
 
 
-def _original(kind: type[nn.Module]) -> type[nn.Module]:
-    """Return the class that a class of ``_freed`` was made of, or the class itself."""
-    return kind.__mro__[1] if "_is_freed" in vars(kind) else kind
-
-
-@lru_cache(maxsize=None)
 def _freed(kind: type[nn.Module]) -> type[nn.Module]:
     """Return the subclass of a module class that leaves lengths to torch."""
+    if kind not in _CLASSES:
+        _CLASSES[kind] = _subclass(kind)
+    return _CLASSES[kind]
 
+
+def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
     @wraps(kind.forward)  # exports read the names of its arguments
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with _Freeing(vars(self)[_LENGTHS]):
             return kind.forward(self, *args, **kwargs)
 
-    def reduce(self: nn.Module, _: object) -> Any:
-        # No module has this class by its name: copies and files are made by the other.
-        return _rebuilt, (kind,), self.__getstate__()
+    def reduce(self: nn.Module, protocol: Any) -> Any:
+        # No module of Python has this class by its name, so copies name the other.
+        state = object.__reduce_ex__(self, protocol)[2:]
+        return (_rebuilt, (kind,), *state)
 
-    body = {"forward": forward, "__reduce_ex__": reduce, "_is_freed": True}
+    body = {"forward": forward, "__reduce_ex__": reduce, _MADE_OF: kind}
     body |= {"__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), body)
 

@@ -8,7 +8,7 @@ which unions are made.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.common.errors import StructureError
+from fedprune.common.structure.directions import directions
 from fedprune.common.structure.parts import Attribute, FreeLength
 
 Labels: TypeAlias = NDArray[np.int64]
@@ -34,12 +35,17 @@ class Value:
             dimension that is absent never changes its length.
         zero: Whether its entries at a masked unit are exactly 0.
         tensor: The parameter or buffer that it is, or None.
+        positive: Whether its entries at a masked unit are above 0 for certain.
+        sources: Parameters and buffers that it is calculated from, for a weight;
+            empty when it depends on the input too, or on no tensor of the network.
     """
 
     shape: tuple[int, ...]
     labels: Mapping[int, Labels] = field(default_factory=dict)
     zero: bool = True
     tensor: torch.Tensor | None = None
+    positive: bool = False
+    sources: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,11 +102,14 @@ class Labelling:
         preferred: Options to take instead of the first ones, by operation.
         choices: The options taken, by operation.
         notes: Why dimensions that could be followed are not cut, without repeats.
+        directions: Directions of weight norm, which no mask changes, with the
+            dimension that their magnitude runs along, by identity.
     """
 
     def __init__(
         self, model: nn.Module, preferred: Mapping[str, int] | None = None
     ) -> None:
+        self.directions = directions(model)
         self.names = {id(item): name for name, item in model.named_parameters()}
         self.names |= {
             id(item): name
@@ -209,7 +218,11 @@ class Labelling:
 
         A tensor that is used twice (a shared module, tied tensors) unions both.
         """
-        key = (self.names[id(tensor)], dim)
+        name = self.names.get(id(tensor))
+        if name is None:
+            msg = "one of its tensors is neither a parameter nor a buffer of floats"
+            raise StructureError(msg)
+        key = (name, dim)
         if labels is not None and len(labels) != tensor.shape[dim]:
             msg = f"'{key[0]}' has length {tensor.shape[dim]} along dim {dim}"
             msg += f", but {len(labels)} channels reach it"
@@ -217,6 +230,10 @@ class Labelling:
         known = key in self.dims
         self.dims[key] = self.join(self.dims[key], labels) if known else labels
         return key[0]
+
+    def is_masked(self, tensor: torch.Tensor) -> bool:
+        """Return whether a mask sets the entries of a tensor at cut units to 0."""
+        return isinstance(tensor, nn.Parameter) and id(tensor) not in self.directions
 
     def produce(self, tensor: torch.Tensor, dim: int, labels: Labels | None) -> str:
         """Record a dimension whose positions make channels; return the name.
@@ -229,6 +246,31 @@ class Labelling:
         else:
             self.fix(labels, f"buffer '{name}': it makes channels and is not trained")
         return name
+
+    def credit(self, sources: Iterable[torch.Tensor], labels: Labels) -> None:
+        """Let the trained tensors of a calculated weight make its channels.
+
+        Channels that only buffers make are never cut.
+
+        Args:
+            sources: Tensors that the weight is calculated from.
+            labels: Labels of the channels; those of the sources have met them.
+        """
+        roots = {self.find(label) for label in labels.tolist()}
+        names = [self.names[id(item)] for item in sources]
+        trained = [item for item in sources if isinstance(item, nn.Parameter)]
+        if names and not trained:
+            self.fix(
+                labels, f"buffer '{names[0]}': it makes channels and is not trained"
+            )
+        for item in trained:
+            name = self.names[id(item)]
+            for dim in range(item.dim()):
+                row = self.dims.get((name, dim))
+                if row is None or self.directions.get(id(item)) == dim:
+                    continue  # the magnitude makes the channels
+                if not roots.isdisjoint(self.find(label) for label in row.tolist()):
+                    self.producers[name, dim] = None
 
     def follow(self, attribute: Attribute) -> None:
         """Let a module attribute follow a dimension, once."""

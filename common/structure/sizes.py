@@ -186,6 +186,10 @@ def plain(labelling: Labelling, found: Any) -> Any:
     if isinstance(found, Quotient):
         plain(labelling, found.parts)
         return found.number
+    return _plain_parts(labelling, found)
+
+
+def _plain_parts(labelling: Labelling, found: Any) -> Any:
     if isinstance(found, slice):
         parts = (
             plain(labelling, item) for item in (found.start, found.stop, found.step)

@@ -1,6 +1,6 @@
 """Rules where several values meet: sum, product, concatenation, matrix product."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import cast
@@ -22,15 +22,29 @@ from fedprune.common.structure.rules.sizes import (
 from fedprune.common.structure.sizes import plain
 
 
-def add(call: Call) -> object:
+def subtract(call: Call) -> object:
     """Add, subtract: channels that meet are cut together."""
     if not [*values_in((call.args, call.kwargs))]:
         shapes = call.args and all(is_shape(item) for item in call.args)
         return join_shapes(call) if shapes else calculate(call)
     values, numbers = _operands(call)
     labels = _meeting(call, values)
-    zero = not numbers and all(v.zero and labels.keys() <= _dims(v) for v in values)
+    zero = not numbers and all(v.zero and _covers(call, v, labels) for v in values)
     return call.value(labels, zero=zero)
+
+
+def add(call: Call) -> object:
+    """Add: 0 and a number above 0, as in ``std + eps``, is above 0."""
+    found = subtract(call)
+    if not isinstance(found, Value) or "alpha" in call.kwargs:
+        return found
+    values, numbers = _operands(call)
+    labels = {dim - len(found.shape): row for dim, row in found.labels.items()}
+    covered = all(_covers(call, value, labels) for value in values)
+    least = min([1.0, *(float(cast("float", item)) for item in numbers)])
+    known = covered and least > 0 and all(v.zero or v.positive for v in values)
+    more = len(numbers) > 0 or any(v.positive for v in values)
+    return replace(found, positive=known and more)
 
 
 def multiply(call: Call) -> object:
@@ -39,7 +53,7 @@ def multiply(call: Call) -> object:
         return multiply_sizes(call)
     values, _ = _operands(call)
     labels = _meeting(call, values)
-    zero = any(v.zero and labels.keys() <= _dims(v) for v in values)
+    zero = any(v.zero and _covers(call, v, labels) for v in values)
     return call.value(labels, zero=zero)
 
 
@@ -49,10 +63,14 @@ def divide(call: Call) -> object:
         return calculate(call)
     values, _ = _operands(call)
     below = call.argument(1, "other")
-    if isinstance(below, Value):
+    safe = isinstance(below, Value) and below.positive
+    if isinstance(below, Value) and not safe:
         call.fix_value(below, "it divides by channels, which must not be masked")
     labels = _meeting(call, values)
-    zero = len(values) > 0 and values[0] is not below and values[0].zero
+    above = values[0] if values[0] is not below else None
+    zero = above is not None and above.zero
+    if safe:  # a channel of the denominator alone is not 0
+        zero = zero and above is not None and _covers(call, above, labels)
     return call.value(labels, zero=zero)
 
 
@@ -106,6 +124,21 @@ def _operands(call: Call) -> tuple[list[Value], list[object]]:
 def _dims(value: Value) -> set[int]:
     """Return the labelled dimensions, counted from the end."""
     return {dim - len(value.shape) for dim in value.labels}
+
+
+def _covers(call: Call, value: Value, labels: Mapping[int, Labels | None]) -> bool:
+    """Return whether a value has every dimension of a result that may be cut.
+
+    Args:
+        call: The operation.
+        value: One of its operands.
+        labels: Labels of the result by dimension, counted from the end.
+    """
+    known = _dims(value)
+    return all(
+        row is None or dim in known or call.labelling.is_fixed(row)
+        for dim, row in labels.items()
+    )
 
 
 def _meeting(call: Call, values: Sequence[Value]) -> dict[int, Labels | None]:
@@ -214,11 +247,32 @@ def _product(
     labels = {dim - 2: row for dim, row in labels.items()}
     labels[-2] = left.labels.get(len(left.shape) - 2)
     labels[-1] = right.labels.get(len(right.shape) - 1)
-    if right.tensor is not None:  # a weight in the form [in, out]
-        call.labelling.produce(right.tensor, len(right.shape) - 1, labels[-1])
-        name = call.labelling.names[id(right.tensor)]
-        call.labelling.count(name, prod(left.shape[:-1]) // max(left.shape[0], 1))
+    _make_product(call, left, right, labels, inner)
     return labels, left.zero and right.zero
+
+
+def _make_product(
+    call: Call,
+    left: Value,
+    right: Value,
+    labels: dict[int, Labels | None],
+    inner: Labels | None,
+) -> None:
+    """Record the dimensions of weights that make channels, and their products."""
+    last = len(right.shape) - 1
+    if left.sources and right.sources:  # a weight of low rank, made of two
+        weight = call.weight_of(right)
+        maker = weight if weight.trained else call.weight_of(left)
+        maker.produce(last - 1 if maker is weight else len(left.shape) - 1, inner)
+    elif right.sources:  # [in, out]
+        weight = call.weight_of(right)
+        weight.produce(last, labels[-1])
+        weight.count(prod(left.shape[:-1]) // max(left.shape[0], 1))
+    elif left.sources:  # [out, in]
+        weight = call.weight_of(left)
+        weight.produce(len(left.shape) - 2, labels[-2])
+        batched = last > 1
+        weight.count(prod(right.shape[1:-2]) * right.shape[-1] if batched else 1)
 
 
 def einsum(call: Call) -> object:
@@ -254,15 +308,20 @@ def _make_einsum(
         for dim, letter in enumerate(term)
     }
     batch = sizes[output[0]] if output else 1
+    calculates = all(value.sources for value in values)  # a weight, made of several
     for term, value in zip(terms, values, strict=True):
-        if value.tensor is None:
+        if not value.sources:
             continue
+        weight = call.weight_of(value)
         for dim, letter in enumerate(term):
             alone = sum(letter in other for other in terms) == 1
-            if alone and letter in output:
-                call.labelling.produce(value.tensor, dim, value.labels.get(dim))
-        positions = prod(sizes.values()) // max(prod(value.shape) * batch, 1)
-        call.labelling.count(call.labelling.names[id(value.tensor)], positions)
+            if (not alone if calculates else alone) and (
+                letter in output
+            ) != calculates:
+                weight.produce(dim, value.labels.get(dim))
+        if not calculates:
+            positions = prod(sizes.values()) // max(prod(value.shape) * batch, 1)
+            weight.count(positions)
 
 
 def _letter(

@@ -10,13 +10,15 @@ from fractions import Fraction
 from math import prod
 from typing import cast
 
-import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.calls import Call, channels_only
+from fedprune.common.structure.calls import Call, Weight, channels_only
 from fedprune.common.structure.labels import Follower, Labels, Value
-from fedprune.common.structure.sizes import follows
+from fedprune.common.structure.sizes import Length, follows
+
+SUMS = "it sums over channels that are not 0 when masked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,8 @@ class _Convolution:
         transposed: Whether it is a transposed convolution.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None
+    weight: Weight
+    bias: Weight | None
     groups: int
     transposed: bool
 
@@ -53,9 +55,11 @@ class _Convolution:
 def convolution(call: Call) -> object:
     """Conv1d to 3d, ConvTranspose1d to 3d."""
     module = cast("nn.Conv2d", call.module)
+    weight = call.held(module.weight)
+    assert weight is not None  # noqa: S101 - no convolution without weights
     conv = _Convolution(
-        weight=module.weight,
-        bias=module.bias,
+        weight=weight,
+        bias=call.held(module.bias),
         groups=module.groups,
         transposed=isinstance(module, nn.modules.conv._ConvTransposeNd),  # noqa: SLF001 - the class of all three
     )
@@ -73,13 +77,14 @@ def transposed_function(call: Call) -> object:
 
 
 def _function(call: Call, *, transposed: bool) -> object:
-    weight = call.tensor(1, "weight")
+    weight = call.weight(1, "weight")
     assert weight is not None  # noqa: S101 - no convolution without weights
     groups = call.argument(6, "groups", 1)
+    number = groups.number if isinstance(groups, Length) else int(cast("int", groups))
     conv = _Convolution(
         weight=weight,
-        bias=call.tensor(2, "bias"),
-        groups=int(cast("int", groups)),
+        bias=call.weight(2, "bias"),
+        groups=number,
         transposed=transposed,
     )
     value = call.operand()
@@ -92,51 +97,67 @@ def _function(call: Call, *, transposed: bool) -> object:
 
 
 def _convolve(call: Call, value: Value, conv: _Convolution) -> object:
-    inputs = channels_only(call, value, conv.weight.dim())
-    labelling = call.labelling
+    inputs = channels_only(call, value, len(conv.weight.shape))
+    for dim in sorted(conv.weight.value.labels.keys() - {0, 1}):
+        call.labelling.hold(conv.weight.value.labels[dim], "positions of a kernel")
+    if conv.groups != conv.inputs and not (value.zero or conv.weight.zero):
+        call.fix(inputs, SUMS)
     if conv.groups == 1:
         taken, made = (0, 1) if conv.transposed else (1, 0)
-        outputs: Labels | None = labelling.new(conv.outputs)
-        weight = labelling.record(conv.weight, taken, inputs)
-        call.follow("in_channels", weight, taken)
+        outputs: Labels | None = call.labelling.new(conv.outputs)
+        conv.weight.record(taken, inputs)
+        _follow(call, "in_channels", conv.weight, taken, inputs)
         _produce(call, conv, outputs, made)
     elif conv.groups == conv.inputs:
         outputs = _depthwise(call, conv, inputs)
     else:
         outputs = _grouped(call, conv, inputs)
-    result = call.value({1: outputs}, zero=True)
+    each = conv.groups == conv.inputs > 1  # a masked channel goes to its own outputs
+    zero = conv.weight.zero or (each and value.zero)
+    zero = zero and (conv.bias is None or conv.bias.zero)
+    result = call.value({1: outputs}, zero=zero)
     positions = prod(result.shape) // (result.shape[0] * result.shape[1])
     if conv.transposed:  # every input position meets every weight once
         positions = prod(value.shape) // (value.shape[0] * value.shape[1])
-    labelling.count(labelling.names[id(conv.weight)], positions)
+    conv.weight.count(positions)
     return result
 
 
-def _produce(call: Call, conv: _Convolution, outputs: Labels | None, made: int) -> str:
+def _is_zero(weight: Weight, bias: Weight | None) -> bool:
+    """Return whether the outputs of a masked unit are 0."""
+    return weight.zero and (bias is None or bias.zero)
+
+
+def _produce(call: Call, conv: _Convolution, outputs: Labels | None, made: int) -> None:
     """Record the rows and biases that make ``outputs``."""
-    weight = call.labelling.produce(conv.weight, made, outputs)
-    call.follow("out_channels", weight, made)
-    if conv.bias is not None:
-        call.labelling.record(conv.bias, 0, outputs)
-    return weight
+    conv.weight.produce(made, outputs)
+    _follow(call, "out_channels", conv.weight, made, outputs)
+    _shift(conv.bias, outputs)
+
+
+def _shift(bias: Weight | None, outputs: Labels | None) -> None:
+    if bias is not None:
+        bias.record(0, outputs)
 
 
 def _depthwise(call: Call, conv: _Convolution, inputs: Labels | None) -> Labels | None:
     """One group for each input channel: it makes its own outputs, and is cut whole."""
     share = conv.outputs // conv.inputs
     outputs = None if inputs is None else inputs.repeat(share)
-    weight = call.labelling.names[id(conv.weight)]
-    if conv.transposed:  # [in, share, ...]: the rows are the input channels
-        call.follow("in_channels", weight, 0)
-        call.follow("groups", weight, 0)
-        call.labelling.produce(conv.weight, 0, inputs)
+    weight = conv.weight
+    rows = inputs if conv.transposed else outputs  # [in, share, ...], [out, 1, ...]
+    if weight.trained:
+        weight.produce(0, rows)
+    else:  # a fixed kernel makes no channel of its own
+        weight.record(0, rows)
+    for name in ("in_channels", "groups"):
+        divisor = 1 if conv.transposed else share
+        _follow(call, name, weight, 0, inputs, divisor=divisor)
+    if conv.transposed:
         _follow_channels(call, "out_channels", outputs)
-        if conv.bias is not None:
-            call.labelling.record(conv.bias, 0, outputs)
-        return outputs
-    call.follow("in_channels", weight, 0, share)
-    call.follow("groups", weight, 0, share)
-    _produce(call, conv, outputs, 0)
+    else:
+        _follow(call, "out_channels", weight, 0, outputs)
+    _shift(conv.bias, outputs)
     return outputs
 
 
@@ -151,79 +172,141 @@ def _grouped(call: Call, conv: _Convolution, inputs: Labels | None) -> Labels:
         taken = labelling.union_rows(inputs.reshape(groups, -1))
     _follow_channels(call, "in_channels", inputs)
     if conv.transposed:
-        labelling.record(conv.weight, 0, inputs)
-        labelling.produce(conv.weight, 1, made)
+        conv.weight.record(0, inputs)
+        conv.weight.produce(1, made)
         _follow_channels(call, "out_channels", outputs)
-        if conv.bias is not None:
-            labelling.record(conv.bias, 0, outputs)
+        _shift(conv.bias, outputs)
     else:
-        labelling.record(conv.weight, 1, taken)
+        conv.weight.record(1, taken)
         _produce(call, conv, outputs, 0)
     return outputs
 
 
+def _follow(
+    call: Call,
+    name: str,
+    weight: Weight,
+    dim: int,
+    labels: Labels | None,
+    *,
+    divisor: int = 1,
+) -> None:
+    """Let an attribute of a layer follow a dimension of its weight."""
+    if call.module is not None:
+        call.follow(name, weight.name, dim, divisor)
+    else:
+        _follow_channels(call, name, labels)
+
+
 def _follow_channels(call: Call, name: str, labels: Labels | None) -> None:
-    """Let an attribute follow labels that no dimension of its module counts."""
-    if call.module is not None and labels is not None:
-        call.labelling.follow_labels(
-            Follower(
-                module=call.module_name, name=name, labels=labels, ratio=Fraction(1)
-            )
-        )
+    """Let an attribute follow labels that no dimension of its module counts.
+
+    The own code of a layer (a subclass, or one with a calculated weight) calls the
+    function: its attribute follows if it counts these channels.
+    """
+    if labels is None:
+        return
+    if call.module is None:
+        layer = isinstance(call.caller, nn.Linear | nn.Bilinear | _ConvNd)
+        count = vars(call.caller).get(name) if layer else None
+        if not isinstance(count, int) or int(count) != len(labels):
+            return
+    call.labelling.follow_labels(
+        Follower(module=call.module_name, name=name, labels=labels, ratio=Fraction(1))
+    )
 
 
 def linear(call: Call) -> object:
     """Linear: acts on the last dimension."""
     module = cast("nn.Linear", call.module)
-    return _apply_linear(call, module.weight, module.bias)
+    return _apply_linear(call, call.held(module.weight), call.held(module.bias))
 
 
 def linear_function(call: Call) -> object:
     """``functional.linear``, also with the weight of an embedding."""
-    weight = call.tensor(1, "weight")
+    return _apply_linear(call, call.weight(1, "weight"), call.weight(2, "bias"))
+
+
+def _apply_linear(call: Call, weight: Weight | None, bias: Weight | None) -> object:
     assert weight is not None  # noqa: S101 - no linear map without weights
-    return _apply_linear(call, weight, call.tensor(2, "bias"))
-
-
-def _apply_linear(
-    call: Call, weight: torch.Tensor, bias: torch.Tensor | None
-) -> object:
     value = call.operand()
     last = len(value.shape) - 1
     if last < 1:
         msg = "the input has one dimension; want a batch dimension first"
         raise StructureError(msg)
+    inputs, outputs = value.labels.get(last), call.labelling.new(weight.shape[0])
+    if inputs is not None and not (value.zero or weight.zero):
+        call.fix(inputs, SUMS)
+    weight.record(1, inputs)
+    _follow(call, "in_features", weight, 1, inputs)
+    weight.produce(0, outputs)
+    _follow(call, "out_features", weight, 0, outputs)
+    _shift(bias, outputs)
+    weight.count(prod(value.shape[1:last]))
+    zero = _is_zero(weight, bias)
+    others = [row for dim, row in value.labels.items() if dim != last]
+    if not all(map(call.labelling.is_fixed, others)):  # a masked position has the bias
+        zero = zero and value.zero and bias is None
+    return call.value({**value.labels, last: outputs}, zero=zero)
+
+
+def bilinear(call: Call) -> object:
+    """Bilinear: two inputs and a weight [out, in1, in2]."""
+    module = cast("nn.Bilinear", call.module)
+    return _apply_bilinear(call, call.held(module.weight), call.held(module.bias))
+
+
+def bilinear_function(call: Call) -> object:
+    """``functional.bilinear``."""
+    return _apply_bilinear(call, call.weight(2, "weight"), call.weight(3, "bias"))
+
+
+def _apply_bilinear(call: Call, weight: Weight | None, bias: Weight | None) -> object:
+    assert weight is not None  # noqa: S101 - no bilinear map without weights
+    one, two = call.operand(0, "input1"), call.operand(1, "input2")
+    last = len(one.shape) - 1
+    if last < 1:
+        msg = "the inputs have one dimension; want a batch dimension first"
+        raise StructureError(msg)
+    labels = {dim: one.labels.get(dim) for dim in range(last)}
+    for dim, row in labels.items():
+        labels[dim] = call.join(row, two.labels.get(dim))
+    for dim, value in ((1, one), (2, two)):
+        inputs = value.labels.get(last)
+        if not (value.zero or weight.zero):
+            call.fix(inputs, SUMS)
+        weight.record(dim, inputs)
+        _follow(call, f"in{dim}_features", weight, dim, inputs)
     outputs = call.labelling.new(weight.shape[0])
-    name = call.labelling.record(weight, 1, value.labels.get(last))
-    call.follow("in_features", name, 1)
-    call.labelling.produce(weight, 0, outputs)
-    call.follow("out_features", name, 0)
-    if bias is not None:
-        call.labelling.record(bias, 0, outputs)
-    call.labelling.count(name, prod(value.shape[1:last]))
-    return call.value({**value.labels, last: outputs}, zero=True)
+    weight.produce(0, outputs)
+    _follow(call, "out_features", weight, 0, outputs)
+    _shift(bias, outputs)
+    weight.count(prod(one.shape[1:last]))
+    zero = _is_zero(weight, bias)
+    if any(row is not None for row in labels.values()):
+        zero = zero and (one.zero or two.zero) and bias is None
+    return call.value({**labels, last: outputs}, zero=zero)
 
 
 def embedding(call: Call) -> object:
     """Embedding: the entries of a row are channels; rows are never cut."""
     module = cast("nn.Embedding", call.module)
-    return _look_up(call, module.weight, module.max_norm)
+    return _look_up(call, call.held(module.weight), module.max_norm)
 
 
 def embedding_function(call: Call) -> object:
     """``functional.embedding``."""
-    weight = call.tensor(1, "weight")
-    assert weight is not None  # noqa: S101 - no embedding without weights
-    return _look_up(call, weight, call.argument(3, "max_norm"))
+    return _look_up(call, call.weight(1, "weight"), call.argument(3, "max_norm"))
 
 
-def _look_up(call: Call, table: torch.Tensor, max_norm: object) -> object:
+def _look_up(call: Call, table: Weight | None, max_norm: object) -> object:
+    assert table is not None  # noqa: S101 - no embedding without weights
     outputs = call.labelling.new(table.shape[1])
-    weight = call.labelling.produce(table, 1, outputs)
-    call.labelling.record(table, 0, None)
-    call.follow("embedding_dim", weight, 1)
+    table.produce(1, outputs)
+    table.record(0, None)
+    call.follow("embedding_dim", table.name, 1)
     if max_norm is not None:
         call.fix(outputs, "max_norm measures a row over all of its entries")
     result = call.result
     assert isinstance(result, Value)  # noqa: S101 - an embedding gives one tensor
-    return call.value({len(result.shape) - 1: outputs}, zero=True)
+    return call.value({len(result.shape) - 1: outputs}, zero=table.zero)

@@ -18,8 +18,8 @@ from torch import nn
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.rules.sizes import as_lengths
 from fedprune.common.structure.parts import MAX_RANK, FreeLength
+from fedprune.common.structure.rules.sizes import as_lengths
 from fedprune.common.structure.sizes import (
     AttributeSize,
     Length,
@@ -184,9 +184,7 @@ def _change(
         plain(call.labelling, length)
 
 
-def _carriers(
-    call: Call, target: range, lengths: Sequence[object]
-) -> list[_Carrier]:
+def _carriers(call: Call, target: range, lengths: Sequence[object]) -> list[_Carrier]:
     """Return the parts whose length may change with the channels, the best first."""
     parts = [dim for dim in target if call.result_length(dim) > 1 or len(target) == 1]
     free = [dim for dim in parts if _is_free(lengths[dim])]

@@ -1,6 +1,7 @@
 """Rules for operations that move or reduce positions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -30,6 +31,23 @@ def shifted(call: Call) -> object:
     if len([*values_in((call.args, call.kwargs))]) > 1:
         return meet(call)
     return call.value(call.operand().labels, zero=False)
+
+
+def root(call: Call) -> object:
+    """Square root, square, absolute value: above 0 where the operand is."""
+    found = same(call)
+    return _above(found, call.operand().positive)
+
+
+def clamped(call: Call) -> object:
+    """``torch.clamp``: above 0 where the smallest value is."""
+    least = call.argument(1, "min")
+    found = shifted(call)
+    return _above(found, isinstance(least, int | float) and least > 0)
+
+
+def _above(found: object, positive: bool) -> object:  # noqa: FBT001 - the fact itself
+    return replace(found, positive=positive) if isinstance(found, Value) else found
 
 
 def converted(call: Call) -> object:
@@ -139,7 +157,8 @@ def unsqueeze(call: Call) -> object:
     """``x.unsqueeze(dim)``: a dimension of length 1 is inserted."""
     value = call.operand()
     axis = cast("int", call.argument(1, "dim")) % (len(value.shape) + 1)
-    return call.value({dim + (dim >= axis): row for dim, row in value.labels.items()})
+    found = call.value({d + (d >= axis): row for d, row in value.labels.items()})
+    return _above(found, value.positive)
 
 
 def _without(call: Call, value: Value, gone: set[int]) -> Value:
@@ -160,10 +179,30 @@ def total(call: Call) -> object:
     return _reduce(call, exact=call.operand().zero)
 
 
-def _reduce(call: Call, *, exact: bool) -> object:
+def logarithm_of_sum(call: Call) -> object:
+    """``torch.logsumexp``: not 0 where the operand is."""
+    return replace(cast("Value", mean(call)), zero=False)
+
+
+def norm(call: Call) -> object:
+    """A norm over dimensions, of a power above 0: exact where masked entries are 0."""
+    power = call.argument(1, "p", call.kwargs.get("ord", 2))
+    known = power in {None, "fro"} or (isinstance(power, int | float) and power > 0)
+    exact = known and call.operand().zero
+    return _reduce(call, exact=exact, found=call.argument(2, "dim"))
+
+
+def moments(call: Call) -> object:
+    """``torch.var_mean``, ``torch.std_mean``: two results of one reduction."""
+    pair = cast("tuple[Value, Value]", mean(call))
+    return tuple(replace(item, zero=call.operand().zero) for item in pair)
+
+
+def _reduce(call: Call, *, exact: bool, found: object = ...) -> object:
     value = call.operand()
     rank = len(value.shape)
-    found = call.argument(1, "dim")
+    found = call.argument(1, "dim") if found is ... else found
+    found = None if isinstance(found, bool) else found  # std(unbiased)
     if isinstance(found, Value) or "other" in call.kwargs:
         return meet(call)  # the greater one of two tensors
     listed = [found] if isinstance(found, int) else found
@@ -220,7 +259,8 @@ def normalise(call: Call) -> object:
     """``functional.normalize``: a norm is exact where masked positions are 0."""
     value = call.operand()
     axis = cast("int", call.argument(2, "dim", 1)) % len(value.shape)
-    if not value.zero:
+    power = call.argument(1, "p", 2)
+    if not value.zero or not isinstance(power, int | float) or power <= 0:
         call.fix(value.labels.get(axis), "it measures values that are not 0")
     return call.value(value.labels)
 

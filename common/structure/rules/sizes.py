@@ -11,6 +11,7 @@ from fedprune.common.structure.labels import Value
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.sizes import AttributeSize, Length, Quotient, plain
 
+_TRANSPOSED = ("T", "H", "mT", "mH")
 _FIELDS = ("values", "indices")  # of what max, min, sort and topk return
 
 
@@ -21,6 +22,13 @@ def read_attribute(call: Call) -> object:
         return SizeOf(value=found)
     if isinstance(found, tuple) and call.args[1] in _FIELDS:
         return found[_FIELDS.index(str(call.args[1]))]
+    if isinstance(found, Value) and call.args[1] in _TRANSPOSED:
+        rank = len(found.shape)
+        first = 0 if call.args[1] == "T" else rank - 2
+        rows = found.labels.items()
+        return call.value(
+            {first + rank - 1 - d if d >= first else d: row for d, row in rows}
+        )
     if isinstance(call.result, Value):
         msg = f"it reads '{call.args[1]}' of a tensor; only 'shape' is followed"
         raise StructureError(msg)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 
 from fedprune.common.structure.calls import Handler
 from fedprune.common.structure.rules.attention import multihead_attention
@@ -29,10 +30,13 @@ from fedprune.common.structure.rules.elementwise import (
     meet,
     multiply,
     stack,
+    subtract,
     write_item,
 )
 from fedprune.common.structure.rules.indexing import gather, select
 from fedprune.common.structure.rules.layers import (
+    bilinear,
+    bilinear_function,
     convolution,
     convolution_function,
     embedding,
@@ -50,22 +54,29 @@ from fedprune.common.structure.rules.norms import (
     layer_norm,
     layer_norm_function,
     rms_norm_function,
+    spectral_norm,
+    weight_norm,
 )
 from fedprune.common.structure.rules.recurrent import recurrent
 from fedprune.common.structure.rules.reshape import flatten, unflatten, view, view_as
 from fedprune.common.structure.rules.shapes import (
     along,
+    clamped,
     constant,
     converted,
     flip,
     like,
+    logarithm_of_sum,
     mean,
+    moments,
+    norm,
     normalise,
     pad,
     permute,
     pool,
     prelu,
     roll,
+    root,
     same,
     sample,
     shifted,
@@ -135,6 +146,9 @@ MODULES: dict[type[nn.Module], Handler] = {
     **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), layer_norm),
     **dict.fromkeys((nn.Softmax, nn.LogSoftmax, nn.Softmin), along),
     nn.Linear: linear,
+    nn.Bilinear: bilinear,
+    _WeightNorm: weight_norm,
+    _SpectralNorm: spectral_norm,
     **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), embedding),
     nn.GroupNorm: group_norm,
     nn.PReLU: prelu,
@@ -154,17 +168,16 @@ PRESERVING: Functions = (
     *(functional.silu, functional.mish, functional.hardswish, functional.hardtanh),
     *(functional.tanh, torch.tanh, functional.celu, functional.softsign),
     *(functional.dropout, functional.dropout1d, functional.dropout2d),
-    *(functional.dropout3d, torch.abs, torch.sqrt, torch.square, torch.clone),
+    *(functional.dropout3d, torch.clone),
     *(operator.neg, torch.neg, torch.sin, torch.sign, torch.nan_to_num),
 )
 SHIFTING: Functions = (
     *(torch.sigmoid, functional.sigmoid, functional.hardsigmoid, torch.exp),
-    *(functional.softplus, functional.logsigmoid, torch.cos, torch.clamp, torch.rsqrt),
+    *(functional.softplus, functional.logsigmoid, torch.cos, torch.rsqrt),
     *(torch.reciprocal, torch.log, torch.erf, torch.logical_not),
 )
-ADDITIONS: Functions = (
-    *(operator.add, operator.iadd, torch.add, operator.sub, operator.isub, torch.sub),
-)
+ROOTS: Functions = (torch.abs, torch.sqrt, torch.square)
+NORMS: Functions = (torch.norm, torch.linalg.vector_norm, torch.linalg.norm)
 MEETINGS: Functions = (
     *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
     *(operator.pow, operator.mod, operator.eq, operator.ne, operator.lt, operator.le),
@@ -184,7 +197,7 @@ CONSTANTS: Functions = (
 )
 REDUCTIONS: Functions = (
     *(torch.mean, torch.amax, torch.amin, torch.max, torch.min),
-    *(torch.var, torch.std, torch.median, torch.logsumexp),
+    *(torch.var, torch.std, torch.median),
 )
 ALONG: Functions = (
     *(functional.softmax, torch.softmax, functional.log_softmax, torch.log_softmax),
@@ -193,7 +206,10 @@ ALONG: Functions = (
 FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(PRESERVING, same),
     **dict.fromkeys(SHIFTING, shifted),
-    **dict.fromkeys(ADDITIONS, add),
+    **dict.fromkeys(ROOTS, root),
+    **dict.fromkeys((torch.clamp, torch.clamp_min), clamped),
+    **dict.fromkeys((operator.add, operator.iadd, torch.add), add),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub), subtract),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, torch.multiply), multiply),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
@@ -202,6 +218,9 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(CONSTANTS, constant),
     **dict.fromkeys((torch.zeros_like, torch.ones_like, torch.full_like), like),
     **dict.fromkeys(REDUCTIONS, mean),
+    **dict.fromkeys(NORMS, norm),
+    **dict.fromkeys((torch.var_mean, torch.std_mean), moments),
+    torch.logsumexp: logarithm_of_sum,
     **dict.fromkeys(ALONG, along),
     **dict.fromkeys(
         (functional.conv1d, functional.conv2d, functional.conv3d), convolution_function
@@ -210,6 +229,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.conv_transpose2d: transposed_function,
     functional.conv_transpose3d: transposed_function,
     functional.linear: linear_function,
+    functional.bilinear: bilinear_function,
     functional.batch_norm: batch_norm_function,
     functional.instance_norm: instance_norm_function,
     functional.group_norm: group_norm_function,
@@ -240,6 +260,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     torch.reshape: view,
     torch.permute: permute,
     torch.transpose: transpose,
+    torch.t: transpose,
     torch.swapaxes: transpose,
     torch.squeeze: squeeze,
     torch.unsqueeze: unsqueeze,
@@ -260,11 +281,14 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
 METHODS: dict[str, Handler] = {
     **dict.fromkeys(("relu", "relu_", "tanh", "contiguous", "clone", "detach"), same),
     **dict.fromkeys(("to", "float", "double", "half", "type", "type_as"), converted),
-    **dict.fromkeys(("abs", "sqrt", "square", "neg", "requires_grad_"), same),
+    **dict.fromkeys(("abs", "sqrt", "square"), root),
+    **dict.fromkeys(("neg", "requires_grad_"), same),
+    **dict.fromkeys(("clamp", "clamp_", "clamp_min", "clamp_min_"), clamped),
     **dict.fromkeys(("sin", "sign", "erf", "bfloat16", "expm1", "log1p"), same),
-    **dict.fromkeys(("sigmoid", "exp", "clamp", "clamp_", "rsqrt", "log"), shifted),
+    **dict.fromkeys(("sigmoid", "exp", "rsqrt", "log"), shifted),
     **dict.fromkeys(("cos", "reciprocal", "bool", "int", "long"), shifted),
-    **dict.fromkeys(("add", "add_", "sub", "sub_"), add),
+    **dict.fromkeys(("add", "add_"), add),
+    **dict.fromkeys(("sub", "sub_"), subtract),
     **dict.fromkeys(("mul", "mul_"), multiply),
     **dict.fromkeys(("div", "div_"), divide),
     **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum"), meet),
@@ -279,6 +303,8 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("transpose", "swapaxes", "t"), transpose),
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), constant),
     "sum": total,
+    "norm": norm,
+    "logsumexp": logarithm_of_sum,
     "flatten": flatten,
     "unflatten": unflatten,
     "permute": permute,
@@ -309,6 +335,7 @@ LENGTHS: frozenset[Handler] = frozenset(
         chunk,
         split,
         add,
+        subtract,
         multiply,
         divide,
         meet,

@@ -74,9 +74,7 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
     )
 
 
-def _free(
-    labelling: Labelling, numbers: Mapping[int, int]
-) -> tuple[FreeLength, ...]:
+def _free(labelling: Labelling, numbers: Mapping[int, int]) -> tuple[FreeLength, ...]:
     """Return the lengths that have to be left to torch, as a unit changes them."""
     return tuple(
         FreeLength(module=module, rank=rank, index=freed.index)

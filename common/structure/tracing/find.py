@@ -25,6 +25,7 @@ from fedprune.common.structure.sizes import remember_settings, settle
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.assemble import assemble
 from fedprune.common.structure.tracing.graph import graph_digest
+from fedprune.common.structure.tracing.hooks import check_hooks
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
@@ -102,11 +103,11 @@ def examine(
 
     Arguments and errors are those of ``find_structure``.
     """
-    _check_hooks(model)
-    _check_storage(model)
-    network = copy.deepcopy(model).eval()
     examples = example if isinstance(example, tuple) else (example,)
     tracer = Tracer(examples, ignore)
+    check_hooks(model, {name for name, _ in _opened(model, tracer)})
+    _check_storage(model)
+    network = _copy(model).eval()
     marks = remember_settings(network, _opened(network, tracer))
     graph = _trace(network, tracer, examples)
     _check_ignore(network, graph, ignore)
@@ -167,13 +168,13 @@ def _whole(labelling: Labelling) -> Iterator[tuple[tuple[str, int], str]]:
         yield key, CONSTANT if labels is None else labelling.reason(labels)
 
 
-def _check_hooks(model: nn.Module) -> None:
-    """Refuse modules with hooks: a trace does not record them."""
-    for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - torch has no public list of them
-            msg = f"module '{name}' ({type(module).__name__}) has forward hooks, which"
-            msg += " may change its channels unseen; remove them before"
-            raise StructureError(msg)
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        # torch copies no tensor that was calculated, which a module may keep.
+        msg = f"the network cannot be copied: {first_line(error)}"
+        raise StructureError(msg) from error
 
 
 def _check_storage(model: nn.Module) -> None:
@@ -265,9 +266,11 @@ def _follow_training(
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:
+        counted = dict(walk.labelling.multiplies)
         later = Walk(model, tracer.results, ignore, walk.labelling)
         for node in graph.nodes:
             later.visit(node)
+        walk.labelling.multiplies |= counted  # one pass, not both together
         reason = "the network does not reach it"
     finally:
         model.eval()

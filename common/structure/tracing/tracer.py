@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 from typing_extensions import override
 
@@ -28,6 +29,12 @@ from fedprune.common.text import first_line
 OPENED: tuple[type[nn.Module], ...] = (
     *(nn.TransformerEncoder, nn.TransformerEncoderLayer),
     *(nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.Transformer),
+    ParametrizationList,
+)
+# Layers of torch whose code is traced if a weight of them is parametrised.
+CALCULATED: tuple[type[nn.Module], ...] = (
+    *(nn.Linear, nn.Bilinear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 )
 
 
@@ -215,6 +222,10 @@ class Tracer(fx.Tracer):
             return True
         if type(m) in OPENED:
             return False
+        if is_parametrized(m):  # its class was made from the first one of its bases
+            made = type(m).__bases__[0]
+            own = not made.__module__.startswith("torch.nn")
+            return not own and made not in CALCULATED
         return super().is_leaf_module(m, module_qualified_name)
 
     @override

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree as pytree
 
@@ -33,6 +34,7 @@ VIEWS = frozenset(
     | {"contiguous", "to", "float", "double", "type", "type_as", "expand_as"}
     | {operator.getitem, torch.flatten, torch.reshape, torch.transpose, torch.permute}
     | {torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.unbind}
+    | {torch.t, torch.swapaxes, "swapaxes", torch.unflatten, getattr}
     | {functional.dropout}
 )
 VIEW_MODULES = (nn.Flatten, nn.Unflatten, nn.Identity, _DropoutNd)
@@ -71,6 +73,13 @@ class Walk:
         self.values: dict[fx.Node, object] = {}
         # A module under two names is called by its first one.
         self.titles = {id(module): name for name, module in model.named_modules()}
+        self.kernels = {
+            id(item)
+            for module in model.modules()
+            if isinstance(module, _ConvNd)
+            for item in module.parameters()
+        }
+        self.modules = dict(model.named_modules(remove_duplicate=False))
 
     def visit(self, node: fx.Node) -> None:
         """Follow the channels through one node."""
@@ -144,12 +153,11 @@ class Walk:
     def _write_through(self, changed: fx.Node) -> None:
         """Let all that shares memory know that masked entries may not be 0 now."""
         found = self.values[changed]
-        if isinstance(found, Value) and found.zero:
-            return
+        zero = isinstance(found, Value) and found.zero
         owner = self._owner(changed)
         for node in [*self.values]:
             if self._owner(node) is owner:
-                self.values[node] = _not_zero(self.values[node])
+                self.values[node] = _rewritten(self.values[node], zero=zero)
 
     def _owner(self, node: fx.Node) -> fx.Node:
         """Return the operation whose memory a result is in, or may be in."""
@@ -183,6 +191,8 @@ class Walk:
         given: Any = self.values.__getitem__
         args = fx.node.map_arg(cast("Any", node.args), given)
         kwargs = fx.node.map_arg(cast("Any", node.kwargs), given)
+        outer = self.modules.get(caller(node))
+        inside = outer if module is None else module
         # torch accepts both names; the rules use one.
         kwargs = {"dim" if k == "axis" else k: v for k, v in kwargs.items()}
         handler = self._handler(node, module, (args, kwargs))
@@ -193,18 +203,22 @@ class Walk:
             args, kwargs = plain(self.labelling, args), plain(self.labelling, kwargs)
         elif handler is not view:
             args, kwargs = (plain_quotients(self.labelling, x) for x in (args, kwargs))
-        return handler(
+        found = handler(
             Call(
                 labelling=self.labelling,
                 module=module,
-                module_name=self.titles[id(module)] if module is not None else "",
+                module_name=self.titles.get(id(inside), ""),
                 title=describe(node, self.model),
                 args=args,
                 kwargs=kwargs,
                 result=self.results.get(node),
                 code=self._code(node),
+                caller=outer,
             )
         )
+        if module is None or not [*module.parameters()]:
+            return _with_sources(found, [*values_in((args, kwargs))])
+        return found
 
     def _code(self, node: fx.Node) -> str | None:
         """Return the module whose code makes a call, None if it has no class's code."""
@@ -223,7 +237,8 @@ class Walk:
         name = self.labelling.names[id(found)]
         labels = {}
         for dim, length in enumerate(result.shape):
-            if length == 1 or name in self.ignore:
+            kernel = id(found) in self.kernels and dim > 1  # [out, in, positions]
+            if length == 1 or name in self.ignore or kernel:
                 self.labelling.record(found, dim, None)
                 continue
             known = self.labelling.dims.get((name, dim))
@@ -233,8 +248,13 @@ class Walk:
             row = self.labelling.dims[name, dim]
             if row is not None:
                 labels[dim] = row
-        masked = isinstance(found, nn.Parameter)  # buffers are not
-        return Value(shape=result.shape, labels=labels, zero=masked, tensor=found)
+        return Value(
+            shape=result.shape,
+            labels=labels,
+            zero=self.labelling.is_masked(found),  # buffers are not
+            tensor=found,
+            sources=(found,),
+        )
 
     def _handler(
         self, node: fx.Node, module: nn.Module | None, given: object
@@ -258,12 +278,24 @@ class Walk:
         return fixes_all
 
 
-def _not_zero(found: Any) -> Any:  # noqa: ANN401 - any nesting of results
-    """Return a result whose masked entries may be anything."""
+def _with_sources(found: object, operands: Sequence[Value]) -> object:
+    """Return a result that knows which tensors alone it is calculated from."""
+    if type(found) is tuple:
+        return tuple(_with_sources(item, operands) for item in found)
+    if not isinstance(found, Value) or found.sources:
+        return found
+    if not operands or not all(item.sources for item in operands):
+        return found
+    known = {id(item): item for value in operands for item in value.sources}
+    return replace(found, sources=tuple(known.values()))
+
+
+def _rewritten(found: Any, *, zero: bool) -> Any:  # noqa: ANN401 - any nesting of results
+    """Return a result that was written to: its masked entries are 0, or anything."""
     if isinstance(found, Value):
-        return replace(found, zero=False)
+        return replace(found, zero=found.zero and zero, positive=False)
     if isinstance(found, tuple | list):
-        return type(found)(_not_zero(item) for item in found)
+        return type(found)(_rewritten(item, zero=zero) for item in found)
     return found
 
 
@@ -276,14 +308,20 @@ def _listed(node: fx.Node, module: nn.Module | None) -> Handler | None:
     return FUNCTIONS.get(cast("Any", node.target))
 
 
+def caller(node: fx.Node) -> str:
+    """Return the name of the module whose code an operation stands in, "" = root."""
+    inside = [*node.meta.get("nn_module_stack", {})]
+    return str(inside[-1]) if inside else ""
+
+
 def describe(node: fx.Node, model: nn.Module) -> str:
     """Return 'module M' or 'operation O (function F) in module M'."""
     if node.op == "call_module":
         kind = type(model.get_submodule(str(node.target))).__name__
         return f"module '{node.target}' ({kind})"
     title = getattr(node.target, "__name__", node.target)
-    inside = [*node.meta.get("nn_module_stack", {})]
-    where = f"module '{inside[-1]}'" if inside else "the network's own forward"
+    inside = caller(node)
+    where = f"module '{inside}'" if inside else "the network's own forward"
     line = f", {node.meta['place']}" if node.meta.get("place") else ""
     return f"operation '{node.name}' ({title}) in {where}{line}"
 

@@ -1,6 +1,7 @@
 """The law of exactness on the architectures that people use, in small."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -260,3 +261,66 @@ def test_an_attribute_that_is_no_count_is_never_overwritten():
     with pytest.raises(StructureError, match="no attribute 'forward' = 6"):
         apply_plan(model, forged, forged.full())
     assert callable(model[1].forward)
+
+
+def test_old_hooks_of_weights_are_refused_with_the_name_of_the_new_ones():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(8, 8)))
+    with pytest.raises(StructureError, match=r"parametrizations\.weight_norm instead"):
+        find_structure(model, torch.randn(2, 8))
+
+
+def recorder(*, name="output_capturing_hook"):
+    """Return a hook with the name of the one of transformers."""
+
+    def hook(module, args, output):
+        module.seen = len(args)
+
+    hook.__module__ = "transformers.utils.output_capturing"
+    hook.__qualname__ = f"install_output_capuring_hook.<locals>.{name}"
+    return hook
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.inner(x).relu()
+
+
+def test_a_recorder_of_outputs_is_let_through_where_code_is_traced():
+    model = nn.Sequential(Block(), nn.Linear(8, 3))
+    model[0].register_forward_hook(recorder())
+    assert find_structure(model, torch.randn(2, 8)).units == 8
+
+
+HOOKED = {
+    "another hook": (lambda m: m[0].register_forward_hook(recorder(name="other"))),
+    "a layer of torch": (lambda m: m[1].register_forward_hook(recorder())),
+    "the network itself": (lambda m: m.register_forward_hook(recorder())),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKED.values(), ids=HOOKED)
+def test_hooks_that_a_trace_does_not_follow_are_refused(hook):
+    model = nn.Sequential(Block(), nn.Linear(8, 3))
+    hook(model)
+    with pytest.raises(StructureError, match="has forward hooks"):
+        find_structure(model, torch.randn(2, 8))
+
+
+def test_multiplications_are_those_of_one_pass():
+    class Aux(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(8, 8) for _ in range(3))
+
+        def forward(self, x):
+            y = self.a(x)
+            return (self.b(y), self.c(y)) if self.training else self.b(y)
+
+    found = find_structure(Aux(), torch.randn(2, 8)).multiplies
+    assert found == {"a.weight": 1, "b.weight": 1, "c.weight": 1}
