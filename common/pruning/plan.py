@@ -5,6 +5,8 @@ dense network: a device builds the dense network, cuts it by the newest plan and
 the weights, even if it has missed earlier plans.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from torch import nn
 from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
 from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.blocks import drop_blocks
+from fedprune.common.structure.free_lengths import free_lengths
 from fedprune.common.structure.narrow_attention import narrow
 from fedprune.common.structure.narrow_embedding import without_rows
 from fedprune.common.structure.structure import Structure
@@ -135,10 +138,18 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
         kept = left.kept_index(follow.tensor, follow.dim, keep)
         module = model.get_submodule(follow.module)
         _write_count(module, follow.name, follow.count(kept))
+    # Modules that keep tensors made of weights drop them, as when they are moved.
+    model._apply(_unchanged)  # type: ignore[no-untyped-call]  # noqa: SLF001 - which they extend
     narrow(model)
     for table, name in tables:
         without_rows(table, left.kept_index(name, 0, keep))
+    if not keep.all():
+        free_lengths(model, left.free)
     return model
+
+
+def _unchanged(item: torch.Tensor) -> torch.Tensor:
+    return item
 
 
 def _tables(model: nn.Module, names: dict[int, str]) -> list[tuple[nn.Embedding, str]]:
@@ -188,6 +199,15 @@ def _check_model(model: nn.Module, structure: Structure) -> None:
         if buffers.get(buffer.name) != buffer.shape:
             msg = f"the model has no buffer '{buffer.name}' of shape {buffer.shape}"
             raise StructureError(msg)
+    _check_code(structure, modules)
+
+
+def _check_code(structure: Structure, modules: Mapping[str, nn.Module]) -> None:
+    """Refuse modules whose attributes are not those of the structure."""
+    absent = [item.module for item in structure.free if item.module not in modules]
+    if absent:
+        msg = f"the model has no module '{absent[0]}'"
+        raise StructureError(msg)
     for item in structure.attributes:
         # Only a known count may be overwritten: a structure may come from outside.
         length = structure.shapes[item.tensor][item.dim]

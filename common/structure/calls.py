@@ -42,11 +42,13 @@ class Call:
     Attributes:
         labelling: The labelling of the network so far.
         module: The module that is called, or None for a function.
-        module_name: Its dotted name, or that of the module whose code calls.
+        module_name: Its dotted name, "" for a function.
         title: Name of the operation in messages.
         args: Operands: tensors as Value, anything else as it is.
         kwargs: Keyword operands.
         result: Result for the example: a Value without labels, or a plain value.
+        code: Name of the module whose code makes the call; None where that code is
+            not the ``forward`` of its class.
         caller: The module whose code calls a function, if it is known.
     """
 
@@ -57,6 +59,7 @@ class Call:
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
     result: object
+    code: str | None = None
     caller: nn.Module | None = None
 
     def argument(self, index: int, name: str, default: object = None) -> object:

@@ -5,7 +5,8 @@ number ``i < len(tensors)`` is a trained tensor; the running mean and variance o
 ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
     version     1; 2 where buffers, made or an attribute beyond version 1 are; 3 where
-                blocks are; 4 where an attribute is in a list, or follows a part
+                blocks are; 4 where an attribute is in a list, or follows a part, or
+                where free is
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]
@@ -17,6 +18,7 @@ number ``i < len(tensors)`` is a trained tensor; the running mean and variance o
     buffers     [[name, [shape]], ...]               only where there are any
     made        [[tensor, dim], ...]                 rising; only where there are any
     blocks      [module, ...]                        only where there are any
+    free        [[module, rank, index], ...]         rising; only where there are any
 
 The buffers are numbered after the statistics.
 The runs of a unit list are explained in ``fedprune.common.structure.json_fields``.
@@ -47,9 +49,11 @@ from fedprune.common.structure.json_fields import (
 )
 from fedprune.common.structure.parts import (
     FIXED,
+    MAX_RANK,
     STATISTICS,
     Attribute,
     DimUnits,
+    FreeLength,
     Parts,
     PruningGroup,
     misfit,
@@ -60,7 +64,7 @@ KEYS = frozenset(
     {"attributes", "dims", "groups", "moments", "multiplies"}
     | {"tensors", "units", "version"}
 )
-LATER_KEYS = frozenset({"buffers", "made", "blocks"})
+LATER_KEYS = frozenset({"buffers", "made", "blocks", "free"})
 # What version 1 could follow.  Version 2 follows any public attribute that is an
 # integer: ``apply_plan`` writes to none that does not hold exactly the dense value.
 ATTRIBUTE_NAMES = frozenset(
@@ -85,6 +89,8 @@ def encode(parts: Parts) -> bytes:
         extra["made"] = sorted([numbers[name], dim] for name, dim in parts.made.items())
     if parts.blocks:
         extra["blocks"] = list(parts.blocks)
+    if parts.free:
+        extra["free"] = [[item.module, item.rank, item.index] for item in parts.free]
     rows = {(dim.tensor, dim.dim): row for row, dim in enumerate(parts.dims)}
     found = {
         "version": _version(parts),
@@ -155,6 +161,7 @@ def decode(data: bytes, check: Check | None = None) -> Parts:
         buffers=buffers,
         made=_read_made(found["made"], tensors) if "made" in found else {},
         blocks=_read_blocks(found.get("blocks", [])),
+        free=_read_free(found.get("free", [])),
     )
     check_consistent(parts)
     if encode(parts) != data:
@@ -172,7 +179,8 @@ def _names(parts: Parts) -> list[str]:
 
 def _version(parts: Parts) -> int:
     """Return the lowest version that suffices: old structures keep their digest."""
-    if any("[" in item.name or item.stop is not None for item in parts.attributes):
+    listed = any("[" in x.name or x.stop is not None for x in parts.attributes)
+    if listed or parts.free:
         return VERSION
     if parts.blocks:
         return _BLOCKS
@@ -333,6 +341,20 @@ def _read_made(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]
 def _read_blocks(found: object) -> tuple[str, ...]:
     field = "structure.blocks"
     return tuple(read_name(item, field) for item in read_list(found, field))
+
+
+def _read_free(found: object) -> tuple[FreeLength, ...]:
+    field = "structure.free"
+    free = []
+    for item in read_list(found, field):
+        module, number, place = read_list(item, field, 3)
+        rank = read_int(number, field, 1, MAX_RANK)
+        index = read_int(place, field, 0, rank - 1)
+        name = module if module == "" else read_name(module, field)
+        free.append(FreeLength(module=name, rank=rank, index=index))
+    if any((a.module, a.rank) >= (b.module, b.rank) for a, b in pairwise(free)):
+        raise refuse(field, "the (module, rank) pairs do not rise strictly")
+    return tuple(free)
 
 
 def _unit_sizes(units: NDArray[np.int32], share: int) -> NDArray[np.int64]:

@@ -15,6 +15,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common.structure.parts import FreeLength
+
 _MOST = 4  # readings of one number; more are not followed
 
 
@@ -205,11 +207,16 @@ class Claim:
         length: The number.
         labels: It must count what is left of these; None = it must never change.
         why: Why its channels stay where it does not, for the note.
+        free: The length of a reshape that it is, which a cut network can leave to torch
+            where the claim fails, or None.
+        written: Whether nothing is made to follow for the claim's sake.
     """
 
     length: Length
     labels: NDArray[np.int64] | None
     why: str
+    free: FreeLength | None = None
+    written: bool = False
 
 
 def _length(number: int, forms: list[Form]) -> Length | None:

@@ -8,7 +8,7 @@ which unions are made.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from torch import nn
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.directions import directions
 from fedprune.common.structure.forms import Claim, Place
-from fedprune.common.structure.parts import Attribute
+from fedprune.common.structure.parts import Attribute, FreeLength
 
 Labels: TypeAlias = NDArray[np.int64]
 
@@ -59,6 +59,34 @@ class Follower:
     ratio: Fraction
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Freed:
+    """A length of a reshape that is left to torch, and the labels that need it."""
+
+    index: int
+    labels: list[Labels]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """The dimension that goes on with labels where one of several can.
+
+    Attributes:
+        number: Number of the option that was taken.
+        dims: The dimensions, the first one being the default.
+        labels: The labels that go on.
+    """
+
+    number: int
+    dims: Sequence[int]
+    labels: Labels
+
+    @property
+    def is_next_outer(self) -> bool:
+        """True if the next option is a dimension before this one, as heads are."""
+        return self.dims[self.number + 1] < self.dims[self.number]
+
+
 class Labelling:
     """The labelling of a network so far: labels, unions, fixed labels, attributes.
 
@@ -74,13 +102,21 @@ class Labelling:
         layers: Modules whose attributes follow by their own rules only.
         parts: Runs of channels that must not become empty.
         multiplies: Output positions of one example, by weight.
+        freed: Lengths that are left to torch, by (module, number of lengths).
+        preferred: Options to take instead of the first ones, by operation.
+        choices: The options taken, by operation.
         notes: Why dimensions that could be followed are not cut, without repeats.
         directions: Directions of weight norm, which no mask changes, with the
             dimension that their magnitude runs along, by identity.
         vocabulary: Embeddings whose rows are units.
     """
 
-    def __init__(self, model: nn.Module, vocabulary: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        vocabulary: Iterable[str] = (),
+        preferred: Mapping[str, int] | None = None,
+    ) -> None:
         self.directions = directions(model)
         self.vocabulary = frozenset(vocabulary)
         self.names = {id(item): name for name, item in model.named_parameters()}
@@ -98,6 +134,9 @@ class Labelling:
         self.layers: frozenset[str] = frozenset()
         self.parts: list[Labels] = []
         self.multiplies: dict[str, int] = {}
+        self.freed: dict[tuple[str, int], Freed] = {}
+        self.preferred = preferred or {}
+        self.choices: dict[str, Choice] = {}
         self.notes: dict[str, None] = {}
         self._parents: list[int] = []
         self._fixed: list[bool] = []
@@ -270,6 +309,45 @@ class Labelling:
         """Return whether code may make an attribute follow, and not a layer's rule."""
         # Items of a layer's list are read by its rule alone.
         return place.module not in self.layers or "[" in place.name
+
+    def choose(self, place: str, dims: Sequence[int], rows: Sequence[Labels]) -> int:
+        """Return the number of the dimension that goes on, the first by default.
+
+        Args:
+            place: The operation.
+            dims: The dimensions that can.
+            rows: The labels that would go on, of each.
+        """
+        number = min(self.preferred.get(place, 0), len(dims) - 1)
+        self.choices[place] = Choice(number=number, dims=dims, labels=rows[number])
+        return number
+
+    def other_choices(self) -> dict[str, int]:
+        """Return the next option of each choice of which labels ended fixed.
+
+        Those with a dimension further out come alone: the heads of an attention, whose
+        other places have taken heads at once.
+        """
+        lost = {
+            place: choice
+            for place, choice in self.choices.items()
+            if choice.number + 1 < len(choice.dims)
+            and (self.roots(choice.labels) < 0).any()
+        }
+        outer = {place: one for place, one in lost.items() if one.is_next_outer}
+        return {place: one.number + 1 for place, one in (outer or lost).items()}
+
+    def free(self, item: FreeLength, rows: Iterable[Labels]) -> bool:
+        """Leave a length to torch where ``rows`` are cut; return whether it can be.
+
+        Of the reshapes of a module to one number of lengths, one length is left.
+        """
+        freed = Freed(index=item.index, labels=[])
+        known = self.freed.setdefault((item.module, item.rank), freed)
+        if known.index != item.index:
+            return False
+        known.labels.extend(rows)
+        return True
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""

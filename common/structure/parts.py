@@ -19,6 +19,7 @@ FIXED = -1
 MEAN = ".running_mean"
 VARIANCE = ".running_var"
 STATISTICS = (MEAN, VARIANCE)
+MAX_RANK = 16  # lengths of a reshape that is named by their number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +93,21 @@ class Attribute:
         return int(end - first) // self.divisor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class FreeLength:
+    """A length that a module's own code writes, and that a cut leaves to torch.
+
+    Attributes:
+        module: Dotted name of the module whose code it is; "" = the network.
+        rank: Number of lengths of the reshape.
+        index: Index of the length among them, 0 <= index < rank.
+    """
+
+    module: str
+    rank: int
+    index: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
     """All tensors of a network, the units along their dimensions, and the groups.
@@ -112,6 +128,8 @@ class Parts:
             (embeddings, transposed convolutions).
         blocks: Modules that may be dropped: without the units inside of it alone, one
             is the identity (``fedprune.common.structure.parts``).
+        free: Lengths in the code of modules that a cut leaves to torch, rising; of one
+            rank one a module (``fedprune.common.structure.free_lengths``).
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -124,6 +142,7 @@ class Parts:
     buffers: tuple[TensorSpec, ...] = ()
     made: Mapping[str, int] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
+    free: tuple[FreeLength, ...] = ()
 
     def made_dim(self, producer: str) -> int:
         """Return the dimension along which a producer makes channels."""
@@ -209,6 +228,7 @@ def without_blocks(parts: P, blocks: Iterable[str]) -> P:
         buffers=tuple(item for item in parts.buffers if stays(item.name)),
         made={name: dim for name, dim in parts.made.items() if stays(name)},
         blocks=tuple(block for block in parts.blocks if block not in gone),
+        free=tuple(item for item in parts.free if stays(item.module)),
     )
 
 

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from fedprune.common.structure.forms import Claim, Form, Length, Place
 from fedprune.common.structure.labels import Follower, Labelling, Labels
+from fedprune.common.structure.parts import FreeLength
 
 
 class Recorded(int):
@@ -331,7 +332,13 @@ def stays(labelling: Labelling, found: Length | AttributeSize) -> None:
     labelling.claims.append(claim)
 
 
-def follows(labelling: Labelling, found: object, labels: Labels, why: str) -> bool:
+def follows(
+    labelling: Labelling,
+    found: object,
+    labels: Labels,
+    why: str,
+    free: FreeLength | None = None,
+) -> bool:
     """Return whether a number may count what is left of ``labels`` after any cut.
 
     An attribute is made to follow them.  Anything else is settled when the whole
@@ -342,6 +349,8 @@ def follows(labelling: Labelling, found: object, labels: Labels, why: str) -> bo
         found: The number.
         labels: What it stands for.
         why: Why the labels are fixed where it does not count them.
+        free: The length of a reshape that it is, if a cut network can leave that to
+            torch.
     """
     if not isinstance(found, Length | AttributeSize) or number_in(found) != len(labels):
         return False
@@ -352,7 +361,7 @@ def follows(labelling: Labelling, found: object, labels: Labels, why: str) -> bo
         follow_place(labelling, form.places[0], labels, why)
         if not (form.whole or form.constant):
             return True
-    labelling.claims.append(Claim(length=length, labels=labels, why=why))
+    labelling.claims.append(Claim(length=length, labels=labels, why=why, free=free))
     return True
 
 

@@ -394,23 +394,24 @@ def attention(call: Call) -> object:
     ahead = [_batch(item) for item in (query, key, value)]
     if isinstance(mask, Value):
         ahead.append(_batch(mask))
-    if _shares_keys(call, query, key):
-        for item in ahead:
-            call.fix_value(item, "several heads share one key")
-        labels: dict[int, Labels | None] = {}
-    else:
-        labels = {dim - 2: row for dim, row in _meeting(call, ahead).items()}
+    if call.argument(7, "enable_gqa"):
+        ahead[1:3] = [_serving(call, item, query) for item in ahead[1:3]]
+    labels = {dim - 2: row for dim, row in _meeting(call, ahead).items()}
     labels[-2] = query.labels.get(len(query.shape) - 2)
     labels[-1] = value.labels.get(len(value.shape) - 1)
     return call.value(labels, zero=value.zero)
 
 
-def _shares_keys(call: Call, query: Value, key: Value) -> bool:
-    """Return whether each of several key heads serves a run of query heads.
+def _serving(call: Call, keys: Value, query: Value) -> Value:
+    """Return key heads, each repeated for the run of query heads that it serves.
 
-    Query head ``i`` then meets key head ``i // (queries // keys)``: without some heads
-    others would meet.  One key head for all, or one for each, stays what it is.
+    Query head ``i`` meets key head ``i // (queries // keys)``, so a key head is cut
+    with all of its query heads: the others stay in pairs.
     """
-    if not call.argument(7, "enable_gqa"):
-        return False
-    return 1 < key.shape[-3] != query.shape[-3]
+    axis = len(keys.shape) - 1
+    queries = query.shape[-3]
+    times = queries // keys.shape[axis]
+    labels = dict(keys.labels)
+    if times > 1 and axis in labels:
+        labels[axis] = labels[axis].repeat(times)
+    return Value(shape=(*keys.shape[:axis], queries), labels=labels)

@@ -8,7 +8,7 @@ dimension from being cut.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import cast
 
@@ -17,9 +17,12 @@ from torch import nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
+from fedprune.common.structure.forms import Claim
 from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.parts import MAX_RANK, FreeLength
 from fedprune.common.structure.rules.sizes import as_lengths, count
 from fedprune.common.structure.sizes import (
+    constant_claim,
     is_length,
     item_settings,
     length_of,
@@ -38,6 +41,19 @@ class _Block:
 
     source: range
     target: range
+
+
+@dataclass(frozen=True, slots=True)
+class _Carrier:
+    """A dimension that may carry the labels of a split one.
+
+    Attributes:
+        dim: The dimension.
+        written: Whether its length has to be left to torch in a cut network.
+    """
+
+    dim: int
+    written: bool
 
 
 def view(call: Call) -> object:
@@ -102,19 +118,29 @@ def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
         raise StructureError(msg)
     labels: dict[int, Labels | None] = {}
     for block in _blocks(value.shape, result.shape):
-        inside = [dim for dim in block.source if dim in value.labels]
-        targets = [lengths[dim] for dim in block.target]
-        if len(inside) == 1:
-            row = _spread(value, block.source, inside[0])
-            shape = [result.shape[dim] for dim in block.target]
-            axis, kept = _split(call, row, shape, targets)
-            labels[block.target[0] + axis] = kept
+        inside = _carried(call, value, block)
+        if inside is not None:
+            row = _spread(value, block.source, inside)
+            dim, kept = _split(call, row, block.target, lengths)
+            labels[dim] = kept
             continue
-        for dim in inside:
-            call.fix(value.labels[dim], "it merges two dimensions that can be cut")
-        for length in targets:
-            plain(call.labelling, length)
+        for dim in block.target:
+            plain(call.labelling, lengths[dim])
     return call.value(labels)
+
+
+def _carried(call: Call, value: Value, block: _Block) -> int | None:
+    """Return the dimension of a block whose labels go on, None if it has none."""
+    rows = {dim: value.labels[dim] for dim in block.source if dim in value.labels}
+    loose = [dim for dim, row in rows.items() if not call.labelling.is_fixed(row)]
+    if len(loose) < 2:  # noqa: PLR2004 - one can go on
+        return next(iter(loose or rows), None)
+    place = f"{call.title}: from {block.source.start}"
+    kept = loose[call.labelling.choose(place, loose, [rows[dim] for dim in loose])]
+    for dim in loose:
+        if dim != kept:
+            call.fix(rows[dim], "it merges two dimensions that can be cut")
+    return kept
 
 
 def _spread(value: Value, source: range, dim: int) -> Labels:
@@ -128,37 +154,67 @@ def _spread(value: Value, source: range, dim: int) -> Labels:
 
 
 def _split(
-    call: Call, row: Labels, shape: Sequence[int], lengths: Sequence[object]
+    call: Call, row: Labels, target: range, lengths: Sequence[object]
 ) -> tuple[int, Labels | None]:
-    """Return the part that carries the labels of a split dimension, and the labels."""
-    axis = _carrier(call, shape, lengths)
-    if axis is None:
-        call.fix(row, f"it writes the length {len(row)} down as {_text(lengths)}")
-        return 0, None
+    """Return the dimension that carries the labels of a split one, and the labels."""
     labelling = call.labelling
+    options = _carriers(call, target, lengths)
+    if not options:
+        text = _text(lengths[target.start : target.stop])
+        call.fix(row, f"it writes the length {len(row)} down as {text}")
+        return target.start, None
+    place = f"{call.title}: to {target.start}"
+    carrier = options[0]
+    if len(options) > 1 and not labelling.is_fixed(row):
+        dims = [one.dim for one in options]
+        carrier = options[labelling.choose(place, dims, [row] * len(dims))]
+    shape = [call.result_length(dim) for dim in target]
+    axis = carrier.dim - target.start
     grid = np.moveaxis(row.reshape(shape), axis, -1).reshape(-1, shape[axis])
     kept = labelling.union_rows(grid)
-    for other, length in enumerate(lengths):
-        if other != axis:
-            _stay(call, length, row)
-    length = lengths[axis]
-    if not _is_free(length):
-        count(call, length, kept, f"its length {len(kept)} comes from elsewhere")
-    return axis, kept
+    for dim in target:
+        if dim != carrier.dim:
+            _stay(call, lengths, dim)
+    _change(call, lengths, carrier, kept)
+    return carrier.dim, kept
 
 
-def _carrier(call: Call, shape: Sequence[int], lengths: Sequence[object]) -> int | None:
-    """Return the part whose length changes with the channels, or None."""
-    free = [axis for axis, length in enumerate(lengths) if _is_free(length)]
-    if free and (len(shape) == 1 or shape[free[0]] > 1):
-        return free[0]
-    found = [
-        (_rank(call, length), axis)
-        for axis, length in enumerate(lengths)
-        if is_length(length)
-    ]
-    best, axis = min(found, default=(_FIXED_SIZE, 0))
-    return None if best == _FIXED_SIZE else axis
+def _change(
+    call: Call, lengths: Sequence[object], carrier: _Carrier, kept: Labels
+) -> None:
+    """Let a length change with labels, or fix them."""
+    length = lengths[carrier.dim]
+    if _is_free(length):
+        return
+    offer = _offer(call, lengths, carrier.dim)
+    why = f"its length {len(kept)} comes from elsewhere"
+    if not carrier.written:
+        count(call, length, kept, why, offer)
+        return
+    claim = Claim(
+        length=length_of(length),
+        labels=kept,
+        why=f"{call.title}: {why}",
+        free=offer,
+        written=True,
+    )
+    call.labelling.claims.append(claim)
+
+
+def _carriers(call: Call, target: range, lengths: Sequence[object]) -> list[_Carrier]:
+    """Return the parts whose length may change with the channels, the best first."""
+    parts = [dim for dim in target if call.result_length(dim) > 1 or len(target) == 1]
+    free = [dim for dim in parts if _is_free(lengths[dim])]
+    ranked = sorted(
+        (_rank(call, lengths[dim]), dim) for dim in parts if is_length(lengths[dim])
+    )
+    following = [dim for rank, dim in ranked if rank < _FIXED_SIZE]
+    found = [_Carrier(dim, written=False) for dim in (*free, *following)]
+    written = _written(parts, lengths)
+    new = written is not None and written not in (*free, *following)
+    if written is not None and new and _can_free(call, lengths):
+        found.append(_Carrier(written, written=True))
+    return found
 
 
 def _rank(call: Call, length: object) -> int:
@@ -175,8 +231,45 @@ def _rank(call: Call, length: object) -> int:
     return _ATTRIBUTE + several if own else _LAYERS
 
 
-def _stay(call: Call, length: object, row: Labels) -> None:
-    """A part without labels must not change: fix the channels that it counts."""
+def _written(parts: Sequence[int], lengths: Sequence[object]) -> int | None:
+    """Return the part that has to change although its length will not, or None.
+
+    It is the only part, or the only one whose length is read from a value.
+    """
+    read = [dim for dim in parts if is_length(lengths[dim]) and _is_read(lengths[dim])]
+    found = read or parts
+    return found[0] if len(found) == 1 else None
+
+
+def _is_read(length: object) -> bool:
+    return any(form.counts for form in length_of(length).forms)
+
+
+def _can_free(call: Call, lengths: Sequence[object]) -> bool:
+    """Return whether exactly one value of a length fits: all others are written."""
+    free = any(_is_free(item) for item in lengths)
+    return call.code is not None and not (call.kwargs or free)
+
+
+def _offer(call: Call, lengths: Sequence[object], dim: int) -> FreeLength | None:
+    """Return a length as one that a cut network can leave to torch, if it can."""
+    rank = len(lengths)
+    if call.code is None or rank > MAX_RANK or not _can_free(call, lengths):
+        return None
+    return FreeLength(module=call.code, rank=rank, index=dim)
+
+
+def _stay(call: Call, lengths: Sequence[object], dim: int) -> None:
+    """A part without labels must not change, or is left to torch where it would.
+
+    That is offered for numbers of several readings alone, such as ``c // self.heads``.
+    """
+    length = lengths[dim]
+    if is_length(length) and len(length_of(length).forms) > 1:
+        offer = _offer(call, lengths, dim)
+        claim = replace(constant_claim(length_of(length)), free=offer)
+        call.labelling.claims.append(claim)
+        return
     plain(call.labelling, length)
 
 

@@ -9,6 +9,7 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
 from fedprune.common.structure.forms import Length
 from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.sizes import (
     constant_claim,
@@ -159,9 +160,23 @@ def compare_lengths(call: Call) -> object:
     return call.result
 
 
-def count(call: Call, length: object, labels: Labels, why: str) -> None:
-    """Let a length count what is left of labels after any cut, or fix them."""
-    if not follows(call.labelling, length, labels, f"{call.title}: {why}"):
+def count(
+    call: Call,
+    length: object,
+    labels: Labels,
+    why: str,
+    free: FreeLength | None = None,
+) -> None:
+    """Let a length count what is left of labels after any cut, or fix them.
+
+    Args:
+        call: The operation.
+        length: The number in the network's code.
+        labels: What it stands for.
+        why: Why the labels are fixed where it does not count them.
+        free: The length of a reshape that it is, if it can be left to torch.
+    """
+    if not follows(call.labelling, length, labels, f"{call.title}: {why}", free):
         plain(call.labelling, length)
         call.fix(labels, why)
 

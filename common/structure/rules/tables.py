@@ -36,6 +36,7 @@ from fedprune.common.structure.rules.elementwise import (
     subtract,
     write_item,
 )
+from fedprune.common.structure.rules.indexing import gather, select
 from fedprune.common.structure.rules.layers import (
     bilinear,
     bilinear_function,
@@ -223,7 +224,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys((operator.neg, torch.neg), negate),
     **dict.fromkeys(COMPARISONS, compare),
     operator.mod: modulo,
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul), multiply),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, torch.multiply), multiply),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
     **dict.fromkeys(MEETINGS, meet),
@@ -290,6 +291,8 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
         (torch._assert, int, float, math.ceil, math.floor, operator.not_),  # noqa: SLF001 - what fx makes of an assertion
         calculate,
     ),
+    torch.gather: gather,
+    torch.index_select: select,
     len: read_length,
     getattr: read_attribute,
     operator.getitem: read_item,
@@ -339,6 +342,8 @@ METHODS: dict[str, Handler] = {
     "unbind": unbind,
     "roll": roll,
     "flip": flip,
+    "gather": gather,
+    "index_select": select,
     "size": read_size,
     "dim": number_of,
 }

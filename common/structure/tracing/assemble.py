@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.spec import TensorSpec
 from fedprune.common.structure.labels import Follower, Labelling, Labels
+from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.structure import (
     FIXED,
     STATISTICS,
@@ -70,6 +71,16 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
             item for item in others if any(dim.tensor == item.name for dim in dims)
         ),
         made={name: dim for name, dim in makers.items() if dim},
+        free=_free(labelling, numbers),
+    )
+
+
+def _free(labelling: Labelling, numbers: Mapping[int, int]) -> tuple[FreeLength, ...]:
+    """Return the lengths that have to be left to torch, as a unit changes them."""
+    return tuple(
+        FreeLength(module=module, rank=rank, index=freed.index)
+        for (module, rank), freed in sorted(labelling.freed.items())
+        if any(root in numbers for row in freed.labels for root in labelling.roots(row))
     )
 
 

@@ -8,9 +8,12 @@ also says which weights are trained.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
@@ -33,6 +36,7 @@ from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
 
+_ROUNDS = 3  # walks over a network
 CONSTANT = "inputs that are never cut"
 Example = torch.Tensor | tuple[object, ...] | dict[str, object]
 
@@ -126,20 +130,13 @@ def examine(
         traced = _record(model, examples, ignore, fills=False)
     network, graph = traced.network, traced.graph
     _check_ignore(network, graph, ignore)
-    labelling = Labelling(network, _embeddings(network, vocabulary))
-    labelling.layers = traced.layers
-    walk = Walk(network, traced.tracer.results, ignore, labelling)
-    for node in graph.nodes:
-        walk.visit(node)
-    _follow_training(traced, examples, walk, ignore)
-    walk.labelling.claims += traced.ledger.claims
-    settle(walk.labelling)
-    structure = assemble(network, walk.labelling)
+    labelling = _labelled(traced, _embeddings(network, vocabulary))
+    structure = assemble(network, labelling)
     return Findings(
         structure=structure,
-        notes=tuple(walk.labelling.notes),
+        notes=tuple(labelling.notes),
         graph=graph_digest(network, graph),
-        whole={key: why for key, why in _whole(walk.labelling) if why},
+        whole={key: why for key, why in _whole(labelling) if why},
     )
 
 
@@ -186,6 +183,45 @@ def _record(
         raise StructureError(msg)
     return _Traced(
         network=network, tracer=tracer, graph=graph, ledger=ledger, own=own, fills=fills
+    )
+
+
+def _labelled(traced: _Traced, vocabulary: AbstractSet[str]) -> Labelling:
+    """Return the labelling of a traced network.
+
+    Where one of several dimensions can go on with labels (the heads of an attention or
+    the width of a head), the first does; where it ends whole, the next is tried, and
+    kept if the network can be cut further.
+    """
+    network, claims = traced.network, [*traced.ledger.claims]
+    preferred: dict[str, int] = {}
+    found: list[tuple[int, Labelling]] = []
+    while len(found) < _ROUNDS:
+        labelling = Labelling(network, vocabulary, preferred)
+        labelling.layers = traced.layers
+        walk = Walk(network, traced.tracer.results, traced.tracer.ignore, labelling)
+        for node in traced.graph.nodes:
+            walk.visit(node)
+        _follow_training(traced, walk)
+        labelling.claims += claims
+        settle(labelling)
+        others = labelling.other_choices()
+        if not others and not found:
+            return labelling
+        found.append((_least_work(assemble(network, labelling)), labelling))
+        if not others:
+            break
+        preferred = preferred | others
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _least_work(structure: Structure) -> int:
+    """Return the multiplications of one example with one unit in each group."""
+    keep = np.zeros(structure.units, dtype=np.bool_)
+    keep[[int(group.units[0]) for group in structure.groups]] = True
+    return sum(
+        positions * prod(structure.shape(name, keep))
+        for name, positions in structure.multiplies.items()
     )
 
 
@@ -308,9 +344,7 @@ def _embeddings(model: nn.Module, names: Sequence[str]) -> set[str]:
     return {titles[id(modules[name])] for name in names}
 
 
-def _follow_training(
-    traced: _Traced, examples: Sequence[object], walk: Walk, ignore: Sequence[str]
-) -> None:
+def _follow_training(traced: _Traced, walk: Walk) -> None:
     """Follow what only training runs, such as auxiliary heads, in the same labelling.
 
     Weights that training does not reach either stay whole.
@@ -318,7 +352,8 @@ def _follow_training(
     model = traced.network
     if not [*_unreached(model, walk.labelling)]:
         return
-    examples = longer_batch(tuple(examples))
+    ignore = traced.tracer.ignore
+    examples = longer_batch(traced.tracer.examples)
     tracer = Tracer(examples, ignore)
     tracer.ledger = traced.ledger
     try:
@@ -327,9 +362,11 @@ def _follow_training(
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:
+        counted = dict(walk.labelling.multiplies)
         later = Walk(model, tracer.results, ignore, walk.labelling)
         for node in graph.nodes:
             later.visit(node)
+        walk.labelling.multiplies |= counted  # one pass, not both together
         reason = "the network does not reach it"
     finally:
         model.eval()

@@ -5,7 +5,7 @@ each unit by itself, so fixing more never breaks another one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from fedprune.common.structure.forms import Claim, Form, Place
@@ -42,10 +42,12 @@ class _Settling:
     Attributes:
         labelling: The labelling of the whole network.
         layers: What the rules of layers let attributes follow, by module and name.
+        freed: Claims on lengths that are left to torch, by identity.
     """
 
     labelling: Labelling
     layers: Mapping[tuple[str, str], Attribute]
+    freed: set[int] = field(default_factory=set)
 
     def leave_to_layers(self) -> None:
         """Let the rule of a layer alone say what its attributes follow."""
@@ -69,6 +71,8 @@ class _Settling:
 
     def holds(self, claim: Claim) -> bool:
         """Return whether one reading of the number is what is claimed."""
+        if id(claim) in self.freed:
+            return True
         wanted: Weights = {}
         if claim.labels is not None:
             wanted = self._weigh(((claim.labels, Fraction(1)),))
@@ -118,6 +122,8 @@ class _Settling:
 
     def help(self, claim: Claim) -> None:
         """Make a claim true by a union or by attributes that follow, if that can be."""
+        if claim.written or (claim.free is not None and self._fixes(claim)):
+            return
         for form in claim.length.forms:
             if claim.labels is None:
                 for item in (*form.constant, form.bare()):
@@ -126,6 +132,11 @@ class _Settling:
                 self._count(form, claim.labels, claim.why)
             if self.holds(claim):
                 return
+
+    def _fixes(self, claim: Claim) -> bool:
+        """Return whether a union for a claim would fix labels that may be cut."""
+        rows = [row for form in claim.length.forms for row, _ in form.counts]
+        return any((self.labelling.roots(row) < 0).any() for row in rows)
 
     def _count(self, form: Form, labels: Labels, why: str) -> None:
         """Let a number count labels: a union, or each part of a sum a run of them."""
@@ -175,7 +186,11 @@ class _Settling:
         return found
 
     def fix(self, claim: Claim) -> bool:
-        """Never cut what a claim speaks of; return whether any of it could be."""
+        """Leave a length to torch, or never cut what a claim speaks of.
+
+        Returns:
+            Whether that changes anything.
+        """
         rows = [] if claim.labels is None else [claim.labels]
         for form in claim.length.forms:
             for item in (form, *form.whole, *form.constant):
@@ -183,6 +198,9 @@ class _Settling:
                 for place, _ in item.places:
                     rows += [labels for labels, _ in self._followed(place)]
         loose = [row for row in rows if (self.labelling.roots(row) >= 0).any()]
+        if loose and claim.free is not None and self.labelling.free(claim.free, loose):
+            self.freed.add(id(claim))
+            return True
         for row in loose:
             self.labelling.fix(row, claim.why)
         return bool(loose)

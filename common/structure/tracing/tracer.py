@@ -411,15 +411,22 @@ class Tracer(fx.Tracer):
             self._running, self.ledger.open = False, before
 
     def _result(self, node: fx.Node) -> object:
-        given: Any = self.results.__getitem__
-        args = fx.node.map_arg(node.args, given)
-        kwargs = fx.node.map_arg(node.kwargs, given)
+        args, kwargs = (
+            fx.node.map_aggregate(given, self._known)
+            for given in (node.args, node.kwargs)
+        )
         try:
             return self._call(node, args, kwargs)
         except (Exception, SystemExit) as error:
             # The model's own code runs here and may raise anything.
             msg = first_line(error)
             raise RunError(msg) from error
+
+    def _known(self, item: Any) -> Any:
+        """Return what an operation gets; the walk sees what it does with a setting."""
+        if isinstance(item, fx.Node):
+            return self.results[item]
+        return int.__index__(item) if isinstance(item, AttributeSize) else item
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> object:
         if node.op == "call_module":

@@ -113,6 +113,7 @@ class Walk:
         reason = f"{describe(node, self.model)}: {why}"
         for source in node.all_input_nodes:
             self._fix_all(self.values[source], reason)
+        self._fix_all((node.args, node.kwargs), reason)  # settings that it is given
         self._skip(node)
         self.values[node] = self.results.get(node)
 
@@ -219,12 +220,19 @@ class Walk:
                 args=args,
                 kwargs=kwargs,
                 result=self.results.get(node),
+                code=self._code(node),
                 caller=outer,
             )
         )
         if module is None or not [*module.parameters()]:
             return _with_sources(found, [*values_in((args, kwargs))])
         return found
+
+    def _code(self, node: fx.Node) -> str | None:
+        """Return the module whose code makes a call, None if it has no class's code."""
+        inside = [*node.meta.get("nn_module_stack", {}).values()]
+        module = self.model.get_submodule(inside[-1][0] if inside else "")
+        return None if "forward" in vars(module) else self.titles[id(module)]
 
     def _tensor_value(self, node: fx.Node) -> object:
         """Return a parameter or buffer that the network's own code uses."""

@@ -310,3 +310,17 @@ def test_hooks_that_a_trace_does_not_follow_are_refused(hook):
     hook(model)
     with pytest.raises(StructureError, match="has forward hooks"):
         find_structure(model, torch.randn(2, 8))
+
+
+def test_multiplications_are_those_of_one_pass():
+    class Aux(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(8, 8) for _ in range(3))
+
+        def forward(self, x):
+            y = self.a(x)
+            return (self.b(y), self.c(y)) if self.training else self.b(y)
+
+    found = find_structure(Aux(), torch.randn(2, 8)).multiplies
+    assert found == {"a.weight": 1, "b.weight": 1, "c.weight": 1}
