@@ -1,6 +1,7 @@
 """Rules for sizes: reading them from values, and calculating with them."""
 
 from fractions import Fraction
+from math import prod
 from typing import cast
 
 import torch
@@ -9,7 +10,13 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
 from fedprune.common.structure.labels import Value
 from fedprune.common.structure.rules.indexing import index
-from fedprune.common.structure.sizes import AttributeSize, Length, Quotient, plain
+from fedprune.common.structure.sizes import (
+    AttributeSize,
+    Length,
+    Quotient,
+    follows,
+    plain,
+)
 
 _TRANSPOSED = ("T", "H", "mT", "mH")
 _FIELDS = ("values", "indices")  # of what max, min, sort and topk return
@@ -48,6 +55,17 @@ def read_length(call: Call) -> object:
     if isinstance(found, Value):
         return plain(call.labelling, _size(SizeOf(value=found), 0))
     return call.result
+
+
+def read_number(call: Call) -> object:
+    """``x.numel()``."""
+    value = call.operand()
+    whole = prod(value.shape)
+    if len(value.labels) != 1:
+        call.fix_value(value, "it calculates with a whole shape")
+        return whole
+    row = next(iter(value.labels.values()))
+    return Length(number=whole, labels=row, ratio=Fraction(whole, len(row)))
 
 
 def read_item(call: Call) -> object:
@@ -105,6 +123,13 @@ def divide_sizes(call: Call) -> object:
         return found or plain(call.labelling, left) // right
     if isinstance(left, AttributeSize) and type(right) is int:
         return left // right
+    if isinstance(left, Length) and isinstance(right, AttributeSize):
+        times = left.number // int(right)
+        weights = call.labelling.weigh(left.labels, left.ratio).values()
+        # As many copies of each head, one for each example.
+        copies = left.number == times * int(right) and {*weights} == {times}
+        if copies and follows(call.labelling, right * times, left.labels):
+            return times
     if isinstance(left, Length | int) and isinstance(right, AttributeSize):
         whole = left.number if isinstance(left, Length) else int(left)
         return Quotient(number=whole // int(right), parts=(left, right))

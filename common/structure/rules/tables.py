@@ -22,10 +22,12 @@ from fedprune.common.structure.rules.elementwise import (
     add,
     add_product,
     attention,
+    compare,
     concatenate,
     divide,
     einsum,
     floor_divide,
+    grouped_product,
     matrix_product,
     meet,
     multiply,
@@ -92,6 +94,7 @@ from fedprune.common.structure.rules.sizes import (
     read_attribute,
     read_item,
     read_length,
+    read_number,
     read_size,
 )
 from fedprune.common.structure.rules.splitting import (
@@ -180,9 +183,11 @@ ROOTS: Functions = (torch.abs, torch.sqrt, torch.square)
 NORMS: Functions = (torch.norm, torch.linalg.vector_norm, torch.linalg.norm)
 MEETINGS: Functions = (
     *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
-    *(operator.pow, operator.mod, operator.eq, operator.ne, operator.lt, operator.le),
-    *(operator.gt, operator.ge, operator.and_, operator.or_),
+    *(operator.pow, operator.mod, operator.and_, operator.or_),
     *(torch.addcmul, torch.addcdiv, torch.lerp),
+)
+COMPARISONS: Functions = (
+    *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
 )
 POOLINGS: Functions = (
     *(functional.max_pool1d, functional.avg_pool1d, functional.adaptive_avg_pool1d),
@@ -203,6 +208,12 @@ ALONG: Functions = (
     *(functional.softmax, torch.softmax, functional.log_softmax, torch.log_softmax),
     *(torch.cumsum, torch.argsort),
 )
+# One function of torch under two names; older releases have one of them.
+GROUPED: Functions = tuple(
+    getattr(place, name)
+    for place, name in ((functional, "grouped_mm"), (torch, "_grouped_mm"))
+    if hasattr(place, name)
+)
 FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(PRESERVING, same),
     **dict.fromkeys(SHIFTING, shifted),
@@ -214,6 +225,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
     **dict.fromkeys(MEETINGS, meet),
+    **dict.fromkeys(COMPARISONS, compare),
     **dict.fromkeys(POOLINGS, pool),
     **dict.fromkeys(CONSTANTS, constant),
     **dict.fromkeys((torch.zeros_like, torch.ones_like, torch.full_like), like),
@@ -242,7 +254,8 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.pixel_shuffle: pixel_shuffle,
     functional.pixel_unshuffle: pixel_unshuffle,
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), matrix_product),
-    torch.addmm: add_product,
+    **dict.fromkeys((torch.addmm, torch.baddbmm), add_product),
+    **dict.fromkeys(GROUPED, grouped_product),
     torch.sum: total,
     torch.einsum: einsum,
     torch.tile: repeat,
@@ -319,6 +332,8 @@ METHODS: dict[str, Handler] = {
     "unbind": unbind,
     "roll": roll,
     "flip": flip,
+    **dict.fromkeys(("addmm", "baddbmm"), add_product),
+    "numel": read_number,
     "gather": gather,
     "index_select": select,
     "size": read_size,
@@ -342,5 +357,5 @@ LENGTHS: frozenset[Handler] = frozenset(
     }
     | {floor_divide, calculate, number_of, constant, channel_shuffle}
     | {read_attribute, read_size, read_length, read_item, convolution_function}
-    | {transposed_function}
+    | {transposed_function, compare}
 )
