@@ -249,9 +249,8 @@ def grouped_product(call: Call) -> object:
     """
     left, right = call.operand(0, "mat_a"), call.operand(1, "mat_b")
     if len(left.shape) != 2 or len(right.shape) != 3:  # noqa: PLR2004 - experts
-        msg = (
-            f"it takes matrices of {len(left.shape)} and {len(right.shape)} dimensions"
-        )
+        ranks = f"{len(left.shape)} and {len(right.shape)}"
+        msg = f"its operands have {ranks} dimensions; want 2 and 3"
         raise StructureError(msg)
     call.fix(right.labels.get(0), "each matrix is an expert, and is chosen by number")
     call.fix(left.labels.get(0), "its rows belong to experts")
