@@ -29,6 +29,11 @@ _DRAWS: dict[Callable[..., object], float] = {
     **dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), 1.0),
     Tensor.exponential_: 1.0,
 }
+_GROUPED = frozenset(
+    getattr(place, name)
+    for place, name in ((functional, "grouped_mm"), (torch, "_grouped_mm"))
+    if hasattr(place, name)
+)
 _ATTENTION_DROP = 4  # position of the argument dropout_p
 
 
@@ -108,9 +113,28 @@ class _Double(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         called: Any = Tensor.double if func is Tensor.float else func
+        if func in _GROUPED:  # has no double precision
+            called = _grouped_product
         wide = [torch.float64 if item is torch.float32 else item for item in args]
         named = {
             key: torch.float64 if item is torch.float32 else item
             for key, item in (kwargs or {}).items()
         }
         return called(*wide, **named)
+
+
+def _grouped_product(
+    left: Tensor, right: Tensor, *, offs: Tensor, **_: object
+) -> Tensor:
+    """Return runs of rows times their matrices, float[rows, outputs].
+
+    Args:
+        left: float[rows, inputs].
+        right: float[runs, inputs, outputs].
+        offs: End of each run, int[runs], rising.
+    """
+    ends = [int(end) for end in offs]
+    runs = zip([0, *ends], ends, right, strict=False)
+    parts = [left[start:end] @ matrix for start, end, matrix in runs]
+    rest = left.new_zeros(len(left) - ends[-1], right.shape[-1])
+    return torch.cat([*parts, rest])

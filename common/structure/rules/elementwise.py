@@ -24,6 +24,8 @@ from fedprune.common.structure.rules.sizes import (
 )
 from fedprune.common.structure.sizes import numbers_in, plain
 
+_ALIGNED = 8  # channels of half precision in 16 bytes
+
 
 def subtract(call: Call) -> object:
     """Subtract: channels that meet are cut together."""
@@ -252,12 +254,42 @@ def matrix_product(call: Call) -> object:
 
 
 def add_product(call: Call) -> object:
-    """``torch.addmm``: a product and a summand."""
+    """``torch.addmm``, ``torch.baddbmm``: a product and a summand."""
     added = call.operand()
-    labels, zero = _product(call, call.operand(1, "mat1"), call.operand(2, "mat2"))
+    batched = "batch2" in call.kwargs
+    names = ("batch1", "batch2") if batched else ("mat1", "mat2")
+    labels, zero = _product(call, *map(call.operand, (1, 2), names))
     product = call.value(labels, zero=zero)
     labels = _meeting(call, [added, product])
     return call.value(labels, zero=zero and added.zero)
+
+
+def grouped_product(call: Call) -> object:
+    """``functional.grouped_mm``: runs of rows, each by a matrix of its own.
+
+    Its matrices must start at multiples of 16 bytes, so channels are cut in blocks.
+    """
+    left, right = call.operand(0, "mat_a"), call.operand(1, "mat_b")
+    if len(left.shape) != 2 or len(right.shape) != 3:  # noqa: PLR2004 - experts
+        ranks = f"{len(left.shape)} and {len(right.shape)}"
+        msg = f"its operands have {ranks} dimensions; want 2 and 3"
+        raise StructureError(msg)
+    call.fix(right.labels.get(0), "each matrix is an expert, and is chosen by number")
+    call.fix(left.labels.get(0), "its rows belong to experts")
+    inner = call.join(left.labels.get(1), right.labels.get(1))
+    if not (left.zero or right.zero):
+        call.fix(inner, "it sums over channels that are not 0 when masked")
+    outer = right.labels.get(2)
+    for row in (inner, outer):
+        if row is not None and len(row) % _ALIGNED:
+            call.fix(row, f"its channels are no blocks of {_ALIGNED}")
+        elif row is not None:
+            call.labelling.union_rows(row.reshape(-1, _ALIGNED).T)
+    if right.sources:
+        weight = call.weight_of(right)
+        weight.produce(2, outer)
+        weight.count(1)
+    return call.value({1: outer}, zero=left.zero and right.zero)
 
 
 def _product(
@@ -409,9 +441,10 @@ def _serving(call: Call, keys: Value, query: Value) -> Value:
     with all of its query heads: the others stay in pairs.
     """
     axis = len(keys.shape) - 1
-    queries = query.shape[-3]
-    times = queries // keys.shape[axis]
+    queries, heads = query.shape[-3], keys.shape[axis]
+    if heads in {1, queries}:  # one for all of them, or one for each
+        return keys
     labels = dict(keys.labels)
-    if times > 1 and axis in labels:
-        labels[axis] = labels[axis].repeat(times)
+    if axis in labels:
+        labels[axis] = labels[axis].repeat(queries // heads)
     return Value(shape=(*keys.shape[:axis], queries), labels=labels)

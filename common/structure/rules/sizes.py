@@ -1,13 +1,15 @@
 """Rules for sizes: reading them from values, and calculating with them."""
 
 from collections.abc import Callable
+from fractions import Fraction
+from math import prod
 from typing import cast
 
 import torch
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
-from fedprune.common.structure.forms import Length
+from fedprune.common.structure.forms import Form, Length
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.rules.indexing import index
@@ -57,6 +59,18 @@ def read_length(call: Call) -> object:
     if isinstance(found, Value):
         return plain(call.labelling, _size(SizeOf(value=found), 0))
     return call.result
+
+
+def read_number(call: Call) -> object:
+    """``x.numel()``."""
+    value = call.operand()
+    whole = prod(value.shape)
+    if len(value.labels) != 1:
+        call.fix_value(value, "it calculates with a whole shape")
+        return whole
+    row = next(iter(value.labels.values()))
+    form = Form(counts=((row, Fraction(whole, len(row))),))
+    return Length(number=whole, forms=(form,))
 
 
 def read_item(call: Call) -> object:
@@ -150,6 +164,8 @@ def compare_lengths(call: Call) -> object:
         return call.result  # shapes of different ranks stay different
     for left, right in zip(*sides, strict=True):
         pair = (left, right)
+        if any(type(item) is int and item == 0 for item in pair):
+            continue  # a size is above 0 before and after any cut
         whole = all(is_length(item) or type(item) is int for item in pair)
         apart = length_of(left).minus(length_of(right)) if whole else None
         if apart is None:

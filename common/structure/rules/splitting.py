@@ -23,7 +23,10 @@ def expand(call: Call) -> object:
     for axis, length in enumerate(lengths):
         row = value.labels.get(axis - ahead)
         if row is None:
-            plain(call.labelling, length)
+            spread = _spread(call, value, axis - ahead, length)
+            if spread is None:
+                plain(call.labelling, length)
+            labels[axis] = spread
             continue
         kept = type(length) is int and length == -1
         if value.shape[axis - ahead] == 1 and not kept:
@@ -31,7 +34,25 @@ def expand(call: Call) -> object:
         elif not kept:
             count(call, length, row, f"it writes the length {len(row)} down")
         labels[axis] = row if call.result_length(axis) == len(row) else None
-    return call.value(labels)
+    covered = {axis for axis in labels if axis - ahead not in value.labels}
+    alike = any(labels[axis] is not None for axis in covered)
+    return call.value(labels, zero=value.zero and not alike)
+
+
+def _spread(call: Call, value: Value, dim: int, length: object) -> Labels | None:
+    """Return the channels of another value that one position is spread over.
+
+    All of its positions are equal, so any of them may go.
+    """
+    if dim >= 0 and value.shape[dim] != 1:
+        return None
+    if not isinstance(length, Length) or len(length.forms) > 1:
+        return None
+    form = length.forms[0]
+    if len(form.counts) != 1 or form.places or form.counts[0][1] != 1:
+        return None
+    labels = form.counts[0][0]
+    return None if call.labelling.is_fixed(labels) else labels
 
 
 def expand_as(call: Call) -> object:

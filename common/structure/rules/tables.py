@@ -27,6 +27,7 @@ from fedprune.common.structure.rules.elementwise import (
     divide,
     einsum,
     floor_divide,
+    grouped_product,
     matrix_product,
     meet,
     modulo,
@@ -101,6 +102,7 @@ from fedprune.common.structure.rules.sizes import (
     read_attribute,
     read_item,
     read_length,
+    read_number,
     read_size,
 )
 from fedprune.common.structure.rules.splitting import (
@@ -214,6 +216,12 @@ ALONG: Functions = (
     *(functional.softmax, torch.softmax, functional.log_softmax, torch.log_softmax),
     *(torch.cumsum, torch.argsort),
 )
+# One function of torch under two names; older releases have one of them.
+GROUPED: Functions = tuple(
+    getattr(place, name)
+    for place, name in ((functional, "grouped_mm"), (torch, "_grouped_mm"))
+    if hasattr(place, name)
+)
 FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(PRESERVING, same),
     **dict.fromkeys(SHIFTING, shifted),
@@ -261,7 +269,8 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.pixel_shuffle: pixel_shuffle,
     functional.pixel_unshuffle: pixel_unshuffle,
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), matrix_product),
-    torch.addmm: add_product,
+    **dict.fromkeys((torch.addmm, torch.baddbmm), add_product),
+    **dict.fromkeys(GROUPED, grouped_product),
     torch.sum: total,
     torch.einsum: einsum,
     torch.tile: repeat,
@@ -342,6 +351,8 @@ METHODS: dict[str, Handler] = {
     "unbind": unbind,
     "roll": roll,
     "flip": flip,
+    **dict.fromkeys(("addmm", "baddbmm"), add_product),
+    "numel": read_number,
     "gather": gather,
     "index_select": select,
     "size": read_size,
@@ -378,5 +389,5 @@ LENGTHS: frozenset[Handler] = frozenset(
         channel_shuffle,
     }
     | {read_attribute, read_size, read_length, read_item, convolution_function}
-    | {transposed_function}
+    | {transposed_function, compare}
 )

@@ -4,6 +4,7 @@ import math
 from dataclasses import fields, replace
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 from helpers.pruning_nets import NETS, build
@@ -132,9 +133,16 @@ TOKENS = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize("scale", [0.3, None])
 @pytest.mark.parametrize("heads", [(4, 2), (8, 4)])
-def test_query_heads_that_share_key_heads_are_never_cut(heads, scale):
-    structure = find_structure(Attention(*heads, scale=scale), TOKENS)
-    assert structure.widths(structure.full()) == {}
+def test_query_heads_that_share_a_key_head_are_cut_with_it(heads, scale):
+    model = Attention(*heads, scale=scale)
+    structure = find_structure(model, TOKENS)
+    assert structure.widths(structure.full()) == {"queries": heads[1]}
+    units = structure.lookup["queries.weight", 0].reshape(heads[0], -1)
+    assert (
+        units == np.repeat(np.arange(heads[1]), heads[0] // heads[1])[:, None]
+    ).all()
+    for seed in range(4):
+        assert check_exact(model, structure, TOKENS, seed=seed) <= 1e-12
 
 
 @pytest.mark.parametrize("heads", [(4, 1), (4, 4)])
@@ -157,7 +165,7 @@ def test_key_heads_that_are_repeated_by_hand_go_with_all_their_queries(way):
 @pytest.fixture
 def free_queries(monkeypatch):
     """An attention whose query heads are taken for free, and the wrong structure."""
-    monkeypatch.setattr(elementwise, "_shares_keys", lambda *_: False)
+    monkeypatch.setattr(elementwise, "_serving", lambda _, keys, __: keys)
     # The lengths of the heads differ, so their meeting fixes the key heads alone.
     model = Attention()
     structure = find_structure(model, TOKENS)

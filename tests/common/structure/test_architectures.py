@@ -12,7 +12,9 @@ from torch.nn import functional
 
 from fedprune.common.errors import StructureError
 from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.pruning.verify import check_exact
 from fedprune.common.structure.narrow_attention import NarrowAttention
+from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import examine, find_structure
 
@@ -134,8 +136,24 @@ class Calculating(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
+def test_a_width_that_is_the_input_by_the_heads_is_left_to_torch():
+    model, example = Calculating(), torch.randn(2, 5, 16)
+    structure = find_structure(model, example)
+    assert structure.widths(structure.full()) == {"qkv": 4}
+    assert structure.free == (FreeLength(module="", rank=4, index=3),)
+    for seed in range(4):
+        assert check_exact(model, structure, example, seed=seed) <= 1e-12
+
+
+class Scaling(Calculating):
+    """The same with a scale that comes from the number of heads."""
+
+    def forward(self, x):
+        return super().forward(x) / self.heads
+
+
 def test_a_number_of_heads_that_is_calculated_with_keeps_the_heads():
-    findings = examine(Calculating(), torch.randn(2, 5, 16))
+    findings = examine(Scaling(), torch.randn(2, 5, 16))
     assert findings.structure.units == 0
     assert any("calculates with 'heads'" in note for note in findings.notes)
 

@@ -153,8 +153,8 @@ def test_a_gate_that_is_reshaped_by_other_channels_is_cut_with_them():
     assert check_exact(model, structure, EXAMPLE) <= 1e-12
 
 
-def test_channels_that_are_a_length_of_an_output_stay():
+def test_channels_that_are_a_length_of_an_output_are_cut_without_it():
     model = Gate(multiplies=False)
     structure = find_structure(model, EXAMPLE)
-    assert structure.widths(structure.full()) == {"inner": 4}
+    assert structure.widths(structure.full()) == {"body": 6, "inner": 4}
     assert check_exact(model, structure, EXAMPLE) <= 1e-12
