@@ -122,18 +122,7 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     for name, item in [*model.named_parameters(), *model.named_buffers()]:
         names.setdefault(id(item), name)
     tables = _tables(model, names)
-    # Keyed by the old tensor, so that tied tensors stay tied.
-    cut: dict[int, torch.Tensor] = {}
-    for module in model.modules():
-        own = [
-            *module.named_parameters(recurse=False, remove_duplicate=False),
-            *module.named_buffers(recurse=False, remove_duplicate=False),
-        ]
-        for attribute, item in own:
-            if id(item) not in cut:
-                cut[id(item)] = _cut_tensor(item, names[id(item)], left, keep)
-            if cut[id(item)] is not item:
-                setattr(module, attribute, cut[id(item)])
+    _cut_tensors(model, names, left, keep)
     for follow in left.attributes:
         kept = left.kept_index(follow.tensor, follow.dim, keep)
         module = model.get_submodule(follow.module)
@@ -146,6 +135,24 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     if not keep.all():
         free_lengths(model, left.free)
     return model
+
+
+def _cut_tensors(
+    model: nn.Module, names: dict[int, str], left: Structure, keep: Mask
+) -> None:
+    """Slice every parameter and buffer, in place."""
+    # Keyed by the old tensor, so that tied tensors stay tied.
+    cut: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        own = [
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        ]
+        for attribute, item in own:
+            if id(item) not in cut:
+                cut[id(item)] = _cut_tensor(item, names[id(item)], left, keep)
+            if cut[id(item)] is not item:
+                setattr(module, attribute, cut[id(item)])
 
 
 def _unchanged(item: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 
 from fedprune.common.structure.calls import Call, channels_only
+from fedprune.common.structure.forms import Length
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.sizes import as_lengths, count
 from fedprune.common.structure.sizes import (
