@@ -60,10 +60,17 @@ class Follower:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Freed:
-    """A length of a reshape that is left to torch, and the labels that need it."""
+    """A length of a reshape that is left to torch.
+
+    Attributes:
+        index: Its index.
+        labels: Labels that change what fits, or the length itself.
+        settings: Module attributes that the length is calculated from.
+    """
 
     index: int
-    labels: list[Labels]
+    labels: list[Labels] = field(default_factory=list)
+    settings: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -319,17 +326,13 @@ class Labelling:
         outer = {place: one for place, one in lost.items() if one.is_next_outer}
         return {place: one.number + 1 for place, one in (outer or lost).items()}
 
-    def free(self, item: FreeLength, labels: Labels) -> bool:
-        """Leave a length to torch where ``labels`` are cut; return whether it can be.
+    def free(self, item: FreeLength) -> Freed | None:
+        """Leave a length to torch; None if it cannot be.
 
         Of the reshapes of a module to one number of lengths, one length is left.
         """
-        freed = Freed(index=item.index, labels=[])
-        known = self.freed.setdefault((item.module, item.rank), freed)
-        if known.index != item.index:
-            return False
-        known.labels.append(labels)
-        return True
+        known = self.freed.setdefault((item.module, item.rank), Freed(index=item.index))
+        return known if known.index == item.index else None
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""

@@ -226,7 +226,21 @@ def _frees(call: Call, lengths: Sequence[object], dim: int, labels: Labels) -> b
     if call.labelling.is_fixed(labels):
         return False
     item = FreeLength(module=call.code, rank=rank, index=dim)
-    return call.labelling.free(item, labels)
+    freed = call.labelling.free(item)
+    if freed is None:
+        return False
+    freed.labels.append(labels)
+    for part in _parts(lengths[dim]):
+        if isinstance(part, Length):
+            freed.labels.append(part.labels)
+        if isinstance(part, AttributeSize):
+            freed.settings.extend((one.module, one.name) for one in part.sources)
+    return True
+
+
+def _parts(length: object) -> tuple[object, ...]:
+    """Return a length, or what a quotient is calculated from."""
+    return length.parts if isinstance(length, Quotient) else (length,)
 
 
 def _stay(call: Call, lengths: Sequence[object], dim: int, row: Labels) -> None:

@@ -1,6 +1,6 @@
 """Turn a labelling into a structure: number the units, form the pruning groups."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.spec import TensorSpec
-from fedprune.common.structure.labels import Follower, Labelling, Labels
+from fedprune.common.structure.labels import Follower, Freed, Labelling, Labels
 from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.structure import (
     FIXED,
@@ -79,8 +79,20 @@ def _free(labelling: Labelling, numbers: Mapping[int, int]) -> tuple[FreeLength,
     return tuple(
         FreeLength(module=module, rank=rank, index=freed.index)
         for (module, rank), freed in sorted(labelling.freed.items())
-        if any(root in numbers for row in freed.labels for root in labelling.roots(row))
+        if any(
+            root in numbers
+            for row in _changing(labelling, freed)
+            for root in labelling.roots(row)
+        )
     )
+
+
+def _changing(labelling: Labelling, freed: Freed) -> Iterator[Labels]:
+    """Yield the labels that change a length that is left to torch, or what fits."""
+    yield from freed.labels
+    for key in freed.settings:
+        if key in labelling.followers:
+            yield labelling.followers[key].labels
 
 
 def _moments(model: nn.Module) -> tuple[TensorSpec, ...]:
