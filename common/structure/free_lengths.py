@@ -52,7 +52,7 @@ class _Freeing(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func in _RESHAPES and not kwargs:
+        if func in _RESHAPES and not kwargs and isinstance(args[0], Tensor):
             lengths = _lengths(args[1:])
             index = self.indices.get(len(lengths))
             if index is not None and _misfit(args[0], lengths):

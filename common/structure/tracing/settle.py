@@ -135,7 +135,8 @@ class _Settling:
 
     def _fixes(self, claim: Claim) -> bool:
         """Return whether a union for a claim would fix labels that may be cut."""
-        rows = [row for form in claim.length.forms for row, _ in form.counts]
+        rows = [] if claim.labels is None else [claim.labels]
+        rows += [row for form in claim.length.forms for row, _ in form.counts]
         return any((self.labelling.roots(row) < 0).any() for row in rows)
 
     def _count(self, form: Form, labels: Labels, why: str) -> None:
