@@ -13,10 +13,10 @@ from torch import nn
 
 from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
 from fedprune.common.spec import Mask, PrunePlan
+from fedprune.common.structure.after_cut.free_lengths import free_lengths
+from fedprune.common.structure.after_cut.narrow_attention import narrow
+from fedprune.common.structure.after_cut.narrow_embedding import without_rows
 from fedprune.common.structure.blocks import drop_blocks
-from fedprune.common.structure.free_lengths import free_lengths
-from fedprune.common.structure.narrow_attention import narrow
-from fedprune.common.structure.narrow_embedding import without_rows
 from fedprune.common.structure.structure import Structure
 
 

@@ -31,7 +31,7 @@ from fedprune.common.sparsity.penalty import (
     shrink_weights,
 )
 from fedprune.common.spec import Mask, Vector
-from fedprune.common.structure.narrow_embedding import rows_of
+from fedprune.common.structure.after_cut.narrow_embedding import rows_of
 from fedprune.common.structure.structure import FIXED, Structure
 
 LOG_ALPHA = 2.0  # a fresh gate is nearly open

@@ -129,7 +129,7 @@ class Parts:
         blocks: Modules that may be dropped: without the units inside of it alone, one
             is the identity (``fedprune.common.structure.parts``).
         free: Lengths in the code of modules that a cut leaves to torch, rising; of one
-            rank one a module (``fedprune.common.structure.free_lengths``).
+            rank one a module (``fedprune.common.structure.after_cut.free_lengths``).
     """
 
     tensors: tuple[TensorSpec, ...]
