@@ -141,9 +141,12 @@ class Labelling:
         self._parents: list[int] = []
         self._fixed: list[bool] = []
         self._reasons: list[str] = []
+        self._roots: Labels | None = None  # of every label, while nothing changes
+        self._asked = False
 
     def new(self, count: int) -> Labels:
         """Return ``count`` fresh consecutive labels."""
+        self._change()
         start = len(self._parents)
         self._parents.extend(range(start, start + count))
         self._fixed.extend([False] * count)
@@ -169,6 +172,7 @@ class Labelling:
         if len(left) != len(right):
             msg = f"{len(left)} channels meet {len(right)} channels"
             raise StructureError(msg)
+        self._change()
         for a, b in zip(left.tolist(), right.tolist(), strict=True):
             one, other = self.find(a), self.find(b)
             low, high = (one, other) if one < other else (other, one)
@@ -194,6 +198,7 @@ class Labelling:
 
     def hold(self, labels: Labels, why: str) -> None:
         """Never cut these labels, without a note; the first reason counts."""
+        self._change()
         for label in labels.tolist():
             root = self.find(label)
             self._fixed[root] = True
@@ -363,5 +368,24 @@ class Labelling:
 
     def roots(self, labels: Labels) -> Labels:
         """Return the root of each label, -1 for one that is never cut."""
-        found = [self.find(label) for label in labels.tolist()]
-        return np.asarray([-1 if self._fixed[root] else root for root in found], int)
+        if self._roots is None and not self._asked:
+            self._asked = True  # a second question without a change is worth a table
+            found = [self.find(label) for label in labels.tolist()]
+            fixed = self._fixed
+            return np.asarray([-1 if fixed[root] else root for root in found], int)
+        if self._roots is None:
+            self._roots = self._all_roots()
+        known: Labels = self._roots[labels]
+        return known
+
+    def _all_roots(self) -> Labels:
+        """Return the root of every label, -1 for those that are never cut."""
+        roots = np.asarray(self._parents, dtype=np.int64)
+        while not np.array_equal(further := roots[roots], roots):
+            roots = further
+        roots[np.asarray(self._fixed, dtype=np.bool_)[roots]] = -1
+        return roots
+
+    def _change(self) -> None:
+        """Forget the roots, because of a union, a fixed label or new ones."""
+        self._roots, self._asked = None, False

@@ -44,10 +44,11 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
     makers = {name: dim for name, dim in made.items() if _is_cut(dims, name, dim)}
     cut = {(dim.tensor, dim.dim) for dim in dims}
     followed = [*labelling.attributes]
+    tallies = [_tally(dim.units) for dim in dims]
     for follower in labelling.followers.values():
         if not _is_followed(labelling, follower, numbers):
             continue
-        found = _attribute(labelling, follower, dims, numbers)
+        found = _attribute(labelling, follower, (dims, tallies), numbers)
         if found is None:
             why = f"'{follower.name}' of module '{follower.module}' follows channels"
             labelling.fix(follower.labels, f"{why} that no tensor counts")
@@ -145,10 +146,10 @@ def _makers(labelling: Labelling, rows: Rows) -> dict[str, int]:
 
 def _made_only(labelling: Labelling, rows: Rows, makers: Mapping[str, int]) -> Rows:
     """Return the rows without roots that no producer makes: those are not cut."""
-    made = {int(r) for name, dim in makers.items() for r in rows[name, dim]}
+    made = _table(rows, makers.items())
     found = {}
     for key, row in rows.items():
-        kept = np.asarray([r if r in made else FIXED for r in row.tolist()], np.int64)
+        kept = np.where(made[row], row, FIXED)
         if not np.array_equal(kept, row) and key[0] not in makers:
             labelling.notes[f"'{key[0]}': no weight makes its dimension {key[1]}"] = (
                 None
@@ -158,18 +159,30 @@ def _made_only(labelling: Labelling, rows: Rows, makers: Mapping[str, int]) -> R
     return found
 
 
+def _table(rows: Rows, keys: Iterable[tuple[str, int]]) -> NDArray[np.bool_]:
+    """Return whether each root is in a row; the last entry, which FIXED reads, is no."""
+    most = max((int(row.max(initial=FIXED)) for row in rows.values()), default=FIXED)
+    found = np.zeros(most + 2, dtype=np.bool_)
+    for key in keys:
+        found[rows[key]] = True
+    found[-1] = False
+    return found
+
+
 def _number(rows: Rows) -> tuple[tuple[DimUnits, ...], int, dict[int, int]]:
     """Return the units along each dimension, their number, and their roots."""
-    living = sorted({int(root) for row in rows.values() for root in row} - {FIXED})
-    numbers = {root: unit for unit, root in enumerate(living)}
+    table = _table(rows, rows)
+    living = np.flatnonzero(table)
+    places = np.append(np.cumsum(table[:-1]) - 1, FIXED)  # FIXED reads the last one
     found = tuple(
         DimUnits(
             tensor=tensor,
             dim=dim,
-            units=np.asarray([numbers.get(r, FIXED) for r in row.tolist()], np.int32),
+            units=places[row].astype(np.int32),
         )
         for (tensor, dim), row in rows.items()
     )
+    numbers = {root: unit for unit, root in enumerate(living.tolist())}
     return found, len(living), numbers
 
 
@@ -180,7 +193,7 @@ def _is_cut(dims: tuple[DimUnits, ...], name: str, dim: int) -> bool:
 def _attribute(
     labelling: Labelling,
     follower: Follower,
-    dims: tuple[DimUnits, ...],
+    tallied: tuple[tuple[DimUnits, ...], list[dict[int, int]]],
     numbers: Mapping[int, int],
 ) -> Attribute | None:
     """Return a dimension, or a part of one, that changes as a module attribute does."""
@@ -188,9 +201,10 @@ def _attribute(
     wanted = {k: n * follower.ratio for k, n in _tally(units).items()}
     length = len(units) * follower.ratio
     for part in (False, True):
-        for dim in dims:
+        for dim, tally in zip(*tallied, strict=True):
             for start, stop in _runs(dim.units, units, length) if part else [(0, None)]:
-                share = _share(dim.units[start:stop], wanted)
+                found = _tally(dim.units[start:stop]) if part else tally
+                share = _share(found, wanted)
                 if share:
                     return Attribute(
                         module=follower.module,
@@ -204,9 +218,8 @@ def _attribute(
     return None
 
 
-def _share(units: NDArray[np.int32], wanted: Mapping[int, Fraction]) -> int:
+def _share(found: Mapping[int, int], wanted: Mapping[int, Fraction]) -> int:
     """Return how many positions count as one, or 0 where the units are others."""
-    found = _tally(units)
     if found.keys() != wanted.keys():
         return 0
     shares = {Fraction(found[unit]) / wanted[unit] for unit in found}

@@ -105,6 +105,7 @@ class Tracer(Recorder):
         self.results: dict[fx.Node, object] = {}
         self.ledger = Ledger()
         self._running = False
+        self._names: dict[int, str] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -153,7 +154,28 @@ class Tracer(Recorder):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         if self._running:
             return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if not isinstance(attr_val, nn.Parameter):
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        name = self._held.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    @property
+    def _held(self) -> dict[int, str]:
+        """Name of each parameter and buffer, by identity; torch.fx searches for it."""
+        if self._names is None:
+            named = [*self.root.named_buffers(), *self.root.named_parameters()]
+            self._names = {id(item): name for name, item in named}
+        return self._names
+
+    @override
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, torch.Tensor) and id(a) in self._held:
+            return self.create_node("get_attr", self._held[id(a)], (), {})
+        return super().create_arg(a)
 
     @override
     def create_args_for_root(
