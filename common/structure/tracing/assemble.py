@@ -160,7 +160,7 @@ def _made_only(labelling: Labelling, rows: Rows, makers: Mapping[str, int]) -> R
 
 
 def _table(rows: Rows, keys: Iterable[tuple[str, int]]) -> NDArray[np.bool_]:
-    """Return whether each root is in a row; the last entry, which FIXED reads, is no."""
+    """Return whether each root is in a row; FIXED reads the last entry, which is no."""
     most = max((int(row.max(initial=FIXED)) for row in rows.values()), default=FIXED)
     found = np.zeros(most + 2, dtype=np.bool_)
     for key in keys:
