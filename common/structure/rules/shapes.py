@@ -11,6 +11,7 @@ from fedprune.common.structure.calls import (
     Call,
     Guarded,
     Handler,
+    SizeOf,
     channels_only,
     values_in,
 )
@@ -114,6 +115,20 @@ def sample(call: Call) -> object:
     value = call.operand()
     call.fix_value(call.operand(1, "grid"), "it says where to sample")
     return call.value({1: channels_only(call, value, len(value.shape))})
+
+
+def grid(call: Call) -> object:
+    """``functional.affine_grid``: the number of channels in its size is not used."""
+    call.fix_value(call.operand(0, "theta"), "it says where to sample")
+    size = call.argument(1, "size")
+    if isinstance(size, SizeOf):
+        rows = size.value.labels.items()
+        for row in (row for dim, row in rows if dim != 1):
+            call.fix(row, "it says where to sample")
+    elif isinstance(size, list | tuple):
+        size = [item for dim, item in enumerate(size) if dim != 1]
+    plain(call.labelling, size)
+    return call.result
 
 
 def permute(call: Call) -> object:

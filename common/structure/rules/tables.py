@@ -67,6 +67,7 @@ from fedprune.common.structure.rules.shapes import (
     constant,
     converted,
     flip,
+    grid,
     like,
     logarithm_of_sum,
     mean,
@@ -262,6 +263,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.embedding: embedding_function,
     functional.unfold: unfold,
     functional.grid_sample: sample,
+    functional.affine_grid: grid,
     torch.cat: concatenate,
     torch.concat: concatenate,
     torch.stack: stack,
@@ -357,5 +359,5 @@ LENGTHS: frozenset[Handler] = frozenset(
     }
     | {floor_divide, calculate, number_of, constant, channel_shuffle}
     | {read_attribute, read_size, read_length, read_item, convolution_function}
-    | {transposed_function, compare}
+    | {transposed_function, compare, grid}
 )
