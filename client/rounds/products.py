@@ -31,6 +31,18 @@ def channel_axis(module: nn.Module) -> int:
     return -1 if isinstance(module, nn.Linear | nn.Embedding) else 1
 
 
+def is_shown(model: nn.Module, point: MeasurePoint) -> bool:
+    """Return whether a module's output has the channels of a point.
+
+    The rows of an embedding are tokens, not channels of its output.
+    """
+    if not point.module:
+        return False
+    return point.dim != 0 or not isinstance(
+        model.get_submodule(point.module), nn.Embedding
+    )
+
+
 class Disagreement(Exception):  # noqa: N818 - no error: the slow way is left
     """Factors on outputs do not give the products of a batch."""
 
@@ -58,7 +70,8 @@ class ProductMeter:
         Tested with the first, the middle and the last example in one batch, and each
         of them alone.
         """
-        if not all(point.module for point in self._points) or not self._points:
+        shown = [is_shown(self._model, point) for point in self._points]
+        if not shown or not all(shown):
             return False
         count = len(examples)
         chosen = np.unique([0, count // 2, count - 1]) if count else np.arange(0)

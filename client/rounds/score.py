@@ -17,6 +17,7 @@ from fedprune.client.rounds.products import (
     Products,
     bias_of,
     channel_axis,
+    is_shown,
 )
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.errors import ConfigError
@@ -234,11 +235,13 @@ def _activations(
     """Return the outputs at the points, float32[examples, channels, positions]."""
     if "activations" not in criterion.needs:
         return {}
-    shown = [point.module for point in points if point.module]
+    shown = [point.module for point in points if is_shown(model, point)]
     with torch.no_grad(), outputs(model, shown) as seen:
         model(batch.inputs)
     # Heads of an attention, or a layer whose weight is used without calling it.
-    hidden = [point.tensor for point in points if point.module not in seen]
+    hidden = [
+        p.tensor for p in points if p.module not in seen or not is_shown(model, p)
+    ]
     if hidden:
         msg = f"importance '{criterion.name}' needs outputs, and no module outputs "
         msg += f"those of '{hidden[0]}'; want a criterion without activations"

@@ -12,7 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.models.inputs import without_constants
+from fedprune.common.models.inputs import (
+    Arguments,
+    arguments,
+    copied,
+    tensors_in,
+    without_constants,
+)
 from fedprune.common.text import and_more, first_line
 
 _POOLED = ("running_mean", "running_var", "num_batches_tracked")
@@ -31,7 +37,7 @@ def check_buffers(model: nn.Module, example: object) -> None:
 
     Args:
         model: The network; left as it was.
-        example: One valid input, batch first; a tuple for several inputs.
+        example: One valid input, batch first, as of ``find_structure``.
 
     Raises:
         ConfigError: If the network does not run in training mode, a buffer that
@@ -42,10 +48,10 @@ def check_buffers(model: nn.Module, example: object) -> None:
     network = copy.deepcopy(model).train()
     before = _state(network)
     generator = torch.Generator().manual_seed(0)
-    inputs = example if isinstance(example, tuple) else (example,)
+    given = arguments(model, example)
     _step(
         network,
-        pytree.tree_map(lambda leaf: without_constants(leaf, generator), inputs),
+        pytree.tree_map(lambda leaf: without_constants(leaf, generator), given),
     )
     after = _state(network)
     names = sorted(before.keys() | after.keys())
@@ -92,20 +98,20 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _step(network: nn.Module, inputs: tuple[object, ...]) -> None:
+def _step(network: nn.Module, inputs: Arguments) -> None:
     """Train one step as a client does, and run again; the generator is not moved."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            leaves = pytree.tree_leaves(network(*inputs))
-            outputs = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
+            leaves = tensors_in(network(*copied(inputs)))
+            outputs = [x for x in leaves if x.requires_grad]
             torch.autograd.backward([item.abs().sum() for item in outputs])
             with torch.no_grad():
                 # Some buffers follow the weights, and change only with them.
                 for weight in network.parameters():
                     if weight.is_floating_point():
                         weight.mul_(1.0 + 0.1 * torch.rand_like(weight))
-                network(*inputs)
+                network(*copied(inputs))
     except (Exception, SystemExit) as error:  # the network's own code runs here
         text = first_line(error)
         msg = f"the network does not run in training mode: {text}"

@@ -13,9 +13,10 @@ from torch import nn
 
 from fedprune.common.errors import ConfigError, PayloadError, Reason, StructureError
 from fedprune.common.spec import Mask, PrunePlan
+from fedprune.common.structure.after_cut.free_lengths import free_lengths
+from fedprune.common.structure.after_cut.narrow_attention import narrow
+from fedprune.common.structure.after_cut.narrow_embedding import without_rows
 from fedprune.common.structure.blocks import drop_blocks
-from fedprune.common.structure.free_lengths import free_lengths
-from fedprune.common.structure.narrow_attention import narrow
 from fedprune.common.structure.structure import Structure
 
 
@@ -101,9 +102,10 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
 
     Every parameter and running statistic is sliced, in rising order of positions, and
     module attributes are adapted; a block without a unit of its own becomes the
-    identity.  ``requires_grad``, training flags, dtype and device stay, and tied
-    tensors stay one object.  Gradients are dropped, and the parameters are new: build
-    the optimizer afterwards.
+    identity, and an embedding without some rows still takes every token.
+    ``requires_grad``, training flags, dtype and device stay, and tied tensors stay one
+    object.  Gradients are dropped, and the parameters are new: build the optimizer
+    afterwards.
 
     Law: the masked dense network (every tensor zero at the cut units, except running
     statistics, and the directions of weight norm, whose magnitude is zero) and the cut
@@ -119,6 +121,26 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
     names: dict[int, str] = {}
     for name, item in [*model.named_parameters(), *model.named_buffers()]:
         names.setdefault(id(item), name)
+    tables = _tables(model, names)
+    _cut_tensors(model, names, left, keep)
+    for follow in left.attributes:
+        kept = left.kept_index(follow.tensor, follow.dim, keep)
+        module = model.get_submodule(follow.module)
+        _write_count(module, follow.name, follow.count(kept))
+    # Modules that keep tensors made of weights drop them, as when they are moved.
+    model._apply(_unchanged)  # type: ignore[no-untyped-call]  # noqa: SLF001 - which they extend
+    narrow(model)
+    for table, name in tables:
+        without_rows(table, left.kept_index(name, 0, keep))
+    if not keep.all():
+        free_lengths(model, left.free)
+    return model
+
+
+def _cut_tensors(
+    model: nn.Module, names: dict[int, str], left: Structure, keep: Mask
+) -> None:
+    """Slice every parameter and buffer, in place."""
     # Keyed by the old tensor, so that tied tensors stay tied.
     cut: dict[int, torch.Tensor] = {}
     for module in model.modules():
@@ -131,20 +153,19 @@ def apply_plan(model: nn.Module, structure: Structure, keep: Mask) -> nn.Module:
                 cut[id(item)] = _cut_tensor(item, names[id(item)], left, keep)
             if cut[id(item)] is not item:
                 setattr(module, attribute, cut[id(item)])
-    for follow in left.attributes:
-        length = len(left.kept_index(follow.tensor, follow.dim, keep))
-        module = model.get_submodule(follow.module)
-        setattr(module, follow.name, length // follow.divisor)
-    # Modules that keep tensors made of weights drop them, as when they are moved.
-    model._apply(_unchanged)  # type: ignore[no-untyped-call]  # noqa: SLF001 - which they extend
-    narrow(model)
-    if not keep.all():
-        free_lengths(model, left.free)
-    return model
 
 
 def _unchanged(item: torch.Tensor) -> torch.Tensor:
     return item
+
+
+def _tables(model: nn.Module, names: dict[int, str]) -> list[tuple[nn.Embedding, str]]:
+    """Return the embeddings with the names of their weights, before a cut."""
+    return [
+        (module, names[id(module.weight)])
+        for module in model.modules()
+        if type(module) is nn.Embedding
+    ]
 
 
 def _cut_tensor(
@@ -196,11 +217,34 @@ def _check_code(structure: Structure, modules: Mapping[str, nn.Module]) -> None:
         raise StructureError(msg)
     for item in structure.attributes:
         # Only a known count may be overwritten: a structure may come from outside.
-        count = structure.shapes[item.tensor][item.dim] // item.divisor
-        found_here = vars(modules.get(item.module, object)).get(item.name)
+        length = structure.shapes[item.tensor][item.dim]
+        count = item.count(np.arange(length, dtype=np.int64))
+        found_here = _read_count(modules.get(item.module), item.name)
         if type(found_here) is not int or found_here != count:
             msg = f"module '{item.module}' has no attribute '{item.name}' = {count}"
             raise StructureError(msg)
+
+
+def _read_count(module: nn.Module | None, name: str) -> object:
+    """Return an attribute, or an item of a plain list or tuple; None where none is."""
+    whole, _, index = name.removesuffix("]").partition("[")
+    found = vars(module).get(whole) if module is not None else None
+    if not index:
+        return found
+    if type(found) is not list and type(found) is not tuple:
+        return None
+    return found[int(index)] if int(index) < len(found) else None
+
+
+def _write_count(module: nn.Module, name: str, count: int) -> None:
+    """Set an attribute, or an item of a new list or tuple: others may share the old."""
+    whole, _, index = name.removesuffix("]").partition("[")
+    if not index:
+        setattr(module, whole, count)
+        return
+    items = [*getattr(module, whole)]
+    items[int(index)] = count
+    setattr(module, whole, type(getattr(module, whole))(items))
 
 
 def _refusal(reason: Reason, field: str, detail: str) -> PayloadError:

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import StructureError
-from fedprune.common.models.inputs import longer_batch, without_constants
+from fedprune.common.models.inputs import (
+    arguments,
+    copied,
+    longer_batch,
+    tensors_in,
+    without_constants,
+)
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.trial_modes import calm, in_double
 from fedprune.common.spec import Mask
@@ -87,8 +93,8 @@ def prepare(
     Args:
         model: The dense network.
         structure: Its structure.
-        example: One valid input, batch first: a tensor, a tuple of arguments, or a
-            dict as the one argument.  Floats that are all equal become noise.
+        example: One valid input, batch first (``fedprune.common.models.inputs``).
+            Floats that are all equal become noise.
         seed: Seed of noise, scales and shifts.
     """
     dense = copy.deepcopy(model).double().eval()
@@ -96,11 +102,11 @@ def prepare(
     _spread(dense, generator)
     for item in dense.parameters():
         item.requires_grad_(item.is_floating_point() or item.is_complex())
-    arguments = example if isinstance(example, tuple) else (example,)
+    given = arguments(model, example)
     return Trial(
         dense=dense,
         structure=structure,
-        inputs=pytree.tree_map(lambda leaf: _wide(leaf, generator), arguments),
+        inputs=pytree.tree_map(lambda leaf: _wide(leaf, generator), given),
     )
 
 
@@ -263,6 +269,7 @@ def _wide(leaf: object, generator: torch.Generator) -> object:
 
 
 def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object:
+    inputs = copied(inputs)
     try:
         with in_double():
             return network(*inputs)
@@ -290,7 +297,7 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
     return Run(
         outputs=outputs.detach(),
         gradients={
-            name: torch.zeros_like(item) if grad is None else grad
+            name: torch.zeros_like(item) if grad is None else grad.to_dense()
             for name, item in named.items()
             for grad in [gradients.get(id(item))]
         },
@@ -298,7 +305,10 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
 
 
 def _flat(outputs: object) -> Tensor:
-    leaves = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor)]
+    leaves = [*tensors_in(outputs)]
+    if not leaves:
+        msg = "the network's outputs hold no tensor, so nothing can be compared"
+        raise StructureError(msg)
     wide = [torch.view_as_real(x) if x.is_complex() else x for x in leaves]
     nothing = torch.zeros(0, dtype=torch.float64)
     return torch.cat([nothing, *(item.double().reshape(-1) for item in wide)])

@@ -55,7 +55,7 @@ def check_exact(
         model: The dense network.
         structure: Its structure.
         example: One valid input, batch first; a tuple for several inputs, a dict for
-            one that is a dict.
+            keyword arguments, or for one that is a dict.
         seed: Seed of the masks and of the scales of norms.
 
     Raises:

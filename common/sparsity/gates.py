@@ -31,6 +31,7 @@ from fedprune.common.sparsity.penalty import (
     shrink_weights,
 )
 from fedprune.common.spec import Mask, Vector
+from fedprune.common.structure.after_cut.narrow_embedding import rows_of
 from fedprune.common.structure.structure import FIXED, Structure
 
 LOG_ALPHA = 2.0  # a fresh gate is nearly open
@@ -148,13 +149,20 @@ class ChannelGates:
                 if bias is not None:
                     bias.mul_(factor)
 
-    def _hook(self, point: _Point) -> Callable[[nn.Module, object, Tensor], Tensor]:
-        def gate(module: nn.Module, _: object, output: Tensor) -> Tensor:
+    def _hook(
+        self, point: _Point
+    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def gate(
+            module: nn.Module, given: tuple[Tensor, ...], output: Tensor
+        ) -> Tensor:
             factors = self.settled() if self._factors is None else self._factors
+            own = factors[point.units].to(output.dtype)
+            if isinstance(module, nn.Embedding) and point.dim == 0:
+                return output * own[rows_of(module, given[0])][..., None]
             shape = [1] * output.dim()
             last = isinstance(module, nn.Linear | nn.Embedding)
             shape[-1 if last else 1] = -1
-            return output * factors[point.units].to(output.dtype).reshape(shape)
+            return output * own.reshape(shape)
 
         return gate
 

@@ -14,25 +14,28 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.models.inputs import Arguments, arguments, copied, tensors_in
 from fedprune.common.structure.parts import inner_units, misfit
 from fedprune.common.structure.structure import Structure
 
 _LEAVES = 2  # a module with fewer layers with weights is no block
 
 
-def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
+def find_blocks(model: nn.Module, example: object) -> tuple[str, ...]:
     """Return the names of the residual blocks that can be dropped, in model order.
 
     Of nested blocks only the outer one is named.  The model is left as it was.
 
     Args:
         model: The dense network.
-        example: One valid input, batch first; of floats only its shape is used.
+        example: One valid input, batch first, as of ``find_structure``; of floats only
+            the shape is used.
     """
     network = copy.deepcopy(model).eval()
-    inputs = _inputs(network, _varied(example))
+    inputs = _inputs(network, _varied(arguments(model, example)))
     found: list[str] = []
     for name, module in network.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
@@ -41,7 +44,7 @@ def find_blocks(model: nn.Module, example: Tensor) -> tuple[str, ...]:
     return tuple(found)
 
 
-def offer_blocks(model: nn.Module, example: Tensor, structure: Structure) -> Structure:
+def offer_blocks(model: nn.Module, example: object, structure: Structure) -> Structure:
     """Return the structure with the blocks of the network that a plan may drop.
 
     Such a block is the identity without its last layer, has units inside of it alone,
@@ -50,15 +53,16 @@ def offer_blocks(model: nn.Module, example: Tensor, structure: Structure) -> Str
 
     Args:
         model: The dense network; left as it was.
-        example: One valid input, batch first; of floats only its shape is used.
+        example: One valid input, as of ``find_blocks``.
         structure: Its structure without blocks.
     """
     network = copy.deepcopy(model).eval()
+    given = _varied(arguments(model, example))
     firsts = {
         name: int(units[0])
         for name in find_blocks(network, example)
         if (units := inner_units(replace(structure, blocks=(name,)))[name]).size
-        and _stands_alone(network, name, _varied(example))
+        and _stands_alone(network, name, given)
     }
     found = structure
     for name in sorted(firsts, key=lambda name: firsts[name]):
@@ -87,7 +91,7 @@ def drop_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
     return model
 
 
-def check_blocks(model: nn.Module, names: Sequence[str], example: Tensor) -> None:
+def check_blocks(model: nn.Module, names: Sequence[str], example: object) -> None:
     """Refuse names that are not those of residual blocks.
 
     Raises:
@@ -117,16 +121,20 @@ def block_scores(
     }
 
 
-def _varied(example: Tensor) -> Tensor:
-    """Return noise like the example: a batch of zeros would pass through anything."""
-    if not example.is_floating_point():
-        return example
+def _varied(given: Arguments) -> Arguments:
+    """Return noise like the inputs: a batch of zeros would pass through anything."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(example.shape, generator=generator)
-    return noise.to(example.dtype)
+
+    def noise(leaf: Tensor) -> Tensor:
+        if not leaf.is_floating_point():
+            return leaf
+        return torch.randn(leaf.shape, generator=generator).to(leaf.dtype)
+
+    found: Arguments = pytree.tree_map_only(Tensor, noise, given)
+    return found
 
 
-def _stands_alone(model: nn.Module, name: str, example: Tensor) -> bool:
+def _stands_alone(model: nn.Module, name: str, given: Arguments) -> bool:
     """Return whether the rest of the network runs as before without a block."""
     own = {id(item) for item in model.get_submodule(name).parameters()}
     rest = [
@@ -140,29 +148,32 @@ def _stands_alone(model: nn.Module, name: str, example: Tensor) -> bool:
     module = passing.get_submodule(name)
     calls: list[int] = []
 
-    def pass_through(_: nn.Module, given: tuple[Tensor, ...], __: object) -> Tensor:
-        calls.append(len(given))
-        return given[0]
+    def pass_through(_: nn.Module, taken: tuple[Tensor, ...], __: object) -> Tensor:
+        calls.append(len(taken))
+        return taken[0]
 
     module.register_forward_hook(pass_through)
     try:
         with torch.no_grad():
-            wanted = passing(example)
-            found = drop_blocks(copy.deepcopy(model), [name])(example)
+            wanted = [*tensors_in(passing(*copied(given)))]
+            dropped = drop_blocks(copy.deepcopy(model), [name])
+            found = [*tensors_in(dropped(*copied(given)))]
     except (Exception, SystemExit):  # the model's own code runs here
         return False
-    same = isinstance(found, Tensor) and torch.equal(found, wanted)
-    return same and calls == [1]  # shared blocks were tried on one input only
+    same = len(found) == len(wanted) and all(map(torch.equal, found, wanted))
+    return (
+        bool(wanted) and same and calls == [1]
+    )  # shared blocks were tried on one input only
 
 
-def _inputs(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
+def _inputs(model: nn.Module, given: Arguments) -> dict[str, Tensor]:
     """Return the input of each module with inner layers, where it is one tensor."""
     seen: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        def record(_: nn.Module, given: tuple[object, ...]) -> None:
-            if len(given) == 1 and isinstance(given[0], Tensor):
-                seen[name] = given[0].clone()
+        def record(_: nn.Module, taken: tuple[object, ...]) -> None:
+            if len(taken) == 1 and isinstance(taken[0], Tensor):
+                seen[name] = taken[0].clone()
 
         return record
 
@@ -173,7 +184,7 @@ def _inputs(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     ]
     try:
         with torch.no_grad():
-            model(example)
+            model(*copied(given))
     finally:
         for handle in handles:
             handle.remove()

@@ -4,14 +4,16 @@ One object, sorted keys, no white space, ASCII.  Tensors are named once and numb
 number ``i < len(tensors)`` is a trained tensor; the running mean and variance of moment
 ``j`` follow as ``len(tensors) + 2 j`` and ``+ 1``::
 
-    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3: blocks
-                are; 4: free is
+    version     1; 2 where buffers, made or an attribute beyond version 1 are; 3 where
+                blocks are; 4 where an attribute is in a list, or follows a part, or
+                where free is
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]
     dims        [[tensor, dim, runs], ...]           rising by (tensor, dim)
     groups      [[name, runs, [producer], [norm]], ...]
-    attributes  [[module, name, number in dims, divisor], ...]
+    attributes  [[module, name, number in dims, divisor], ...]; start and stop follow
+                where only a part of the dimension counts
     multiplies  [[tensor, positions], ...]           rising by tensor
     buffers     [[name, [shape]], ...]               only where there are any
     made        [[tensor, dim], ...]                 rising; only where there are any
@@ -23,6 +25,7 @@ The runs of a unit list are explained in ``fedprune.common.structure.json_fields
 """
 
 import json
+import re
 from itertools import pairwise
 from math import prod
 
@@ -68,8 +71,8 @@ ATTRIBUTE_NAMES = frozenset(
     {"in_channels", "out_channels", "groups", "in_features", "out_features"}
     | {"num_features", "num_channels", "num_groups"}
 )
-_FREE_NAMES = 2
-_BLOCKS = 3
+_FREE_NAMES, _BLOCKS = 2, 3
+_ITEM = re.compile(r"\[(0|[1-9][0-9]{0,3})\]")  # of a list or tuple
 MAX_LENGTH = 1 << 24  # of one dimension
 MAX_POSITIONS = 1 << 22  # of all unit lists together: 16 MB of int32
 MAX_DIMS = 8
@@ -108,6 +111,7 @@ def encode(parts: Parts) -> bytes:
         ],
         "attributes": [
             [item.module, item.name, rows[item.tensor, item.dim], item.divisor]
+            + ([item.start, item.stop] if item.stop is not None else [])
             for item in parts.attributes
         ],
         "multiplies": sorted(
@@ -175,7 +179,8 @@ def _names(parts: Parts) -> list[str]:
 
 def _version(parts: Parts) -> int:
     """Return the lowest version that suffices: old structures keep their digest."""
-    if parts.free:
+    listed = any("[" in x.name or x.stop is not None for x in parts.attributes)
+    if listed or parts.free:
         return VERSION
     if parts.blocks:
         return _BLOCKS
@@ -278,13 +283,16 @@ def _read_attributes(
     attributes = []
     left = MAX_POSITIONS  # read once more, for divisors
     for item in read_list(found, field):
-        module, name, row, divisor = read_list(item, field, 4)
+        listed = read_list(item, field)
+        module, name, row, divisor = read_list(listed[:4], field, 4)
         if not isinstance(name, str) or not _is_public(name):
             raise refuse(field, f"attribute {repr(name)[:40]} is not one that is cut")
         dim = dims[read_int(row, field, 0, len(dims) - 1)]
-        share = read_int(divisor, field, 1, len(dim.units))
-        left -= len(dim.units) if share > 1 else 0
-        if left < 0 or (_unit_sizes(dim, share) % share).any():
+        start, stop = _read_part(listed[4:], dim)
+        units = dim.units[start:stop]
+        share = read_int(divisor, field, 1, len(units))
+        left -= len(units) if share > 1 else 0
+        if left < 0 or (_unit_sizes(units, share) % share).any():
             raise refuse(field, f"a unit holds a part of {share} channels")
         attributes.append(
             Attribute(
@@ -293,6 +301,8 @@ def _read_attributes(
                 tensor=dim.tensor,
                 dim=dim.dim,
                 divisor=share,
+                start=start,
+                stop=stop,
             )
         )
     return tuple(attributes)
@@ -304,7 +314,23 @@ def _read_module(found: object, field: str) -> str:
 
 
 def _is_public(name: str) -> bool:
-    return len(name) <= MAX_PATH and name.isidentifier() and not name.startswith("_")
+    whole, bracket, rest = name.partition("[")
+    item = not bracket or _ITEM.fullmatch(bracket + rest) is not None
+    public = whole.isidentifier() and not whole.startswith("_")
+    return len(name) <= MAX_PATH and public and item
+
+
+def _read_part(found: list[object], dim: DimUnits) -> tuple[int, int | None]:
+    """Return start and stop of the part of a dimension that an attribute counts."""
+    if not found:
+        return 0, None
+    field = "structure.attributes"
+    low, high = read_list(found, field, 2)
+    start = read_int(low, field, 0, len(dim.units) - 1)
+    stop = read_int(high, field, start + 1, len(dim.units))
+    if stop - start == len(dim.units):
+        raise refuse(field, "a part is the whole dimension")
+    return start, stop
 
 
 def _read_made(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]:
@@ -335,11 +361,11 @@ def _read_free(found: object) -> tuple[FreeLength, ...]:
     return tuple(free)
 
 
-def _unit_sizes(dim: DimUnits, share: int) -> NDArray[np.int64]:
-    """Return the positions of each unit along ``dim``; empty where nothing divides."""
+def _unit_sizes(units: NDArray[np.int32], share: int) -> NDArray[np.int64]:
+    """Return the positions of each unit; empty where nothing divides."""
     if share == 1:
         return np.zeros(0, dtype=np.int64)
-    return np.unique(dim.units, return_counts=True)[1]
+    return np.unique(units, return_counts=True)[1]
 
 
 def _read_multiplies(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str, int]:

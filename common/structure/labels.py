@@ -20,6 +20,7 @@ from torch import nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.directions import directions
+from fedprune.common.structure.forms import Claim, Place
 from fedprune.common.structure.parts import Attribute, FreeLength
 
 Labels: TypeAlias = NDArray[np.int64]
@@ -60,17 +61,10 @@ class Follower:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Freed:
-    """A length of a reshape that is left to torch.
-
-    Attributes:
-        index: Its index.
-        labels: Labels that change what fits, or the length itself.
-        settings: Module attributes that the length is calculated from.
-    """
+    """A length of a reshape that is left to torch, and the labels that need it."""
 
     index: int
-    labels: list[Labels] = field(default_factory=list)
-    settings: list[tuple[str, str]] = field(default_factory=list)
+    labels: list[Labels]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,6 +98,9 @@ class Labelling:
         norms: Weights that scale channels.
         attributes: Module attributes that follow a tensor dimension.
         followers: Module attributes that follow labels, by (module, attribute).
+        claims: What must be true of numbers in the network's code after any cut.
+        layers: Modules whose attributes follow by their own rules only.
+        parts: Runs of channels that must not become empty.
         multiplies: Output positions of one example, by weight.
         freed: Lengths that are left to torch, by (module, number of lengths).
         preferred: Options to take instead of the first ones, by operation.
@@ -111,12 +108,17 @@ class Labelling:
         notes: Why dimensions that could be followed are not cut, without repeats.
         directions: Directions of weight norm, which no mask changes, with the
             dimension that their magnitude runs along, by identity.
+        vocabulary: Embeddings whose rows are units.
     """
 
     def __init__(
-        self, model: nn.Module, preferred: Mapping[str, int] | None = None
+        self,
+        model: nn.Module,
+        vocabulary: Iterable[str] = (),
+        preferred: Mapping[str, int] | None = None,
     ) -> None:
         self.directions = directions(model)
+        self.vocabulary = frozenset(vocabulary)
         self.names = {id(item): name for name, item in model.named_parameters()}
         self.names |= {
             id(item): name
@@ -128,6 +130,9 @@ class Labelling:
         self.norms: set[str] = set()
         self.attributes: dict[Attribute, None] = {}
         self.followers: dict[tuple[str, str], Follower] = {}
+        self.claims: list[Claim] = []
+        self.layers: frozenset[str] = frozenset()
+        self.parts: list[Labels] = []
         self.multiplies: dict[str, int] = {}
         self.freed: dict[tuple[str, int], Freed] = {}
         self.preferred = preferred or {}
@@ -283,21 +288,27 @@ class Labelling:
         """Let a module attribute follow a dimension, once."""
         self.attributes[attribute] = None
 
-    def follow_labels(self, follower: Follower) -> None:
-        """Let a module attribute follow labels; followed twice, both stay equal."""
-        key = (follower.module, follower.name)
-        known = self.followers.setdefault(key, follower)
+    def follow_labels(self, follower: Follower) -> bool:
+        """Let a module attribute follow labels; followed twice, both stay equal.
+
+        Returns:
+            Whether it follows them; not where it stands for another length already.
+        """
+        known = self.followers.setdefault((follower.module, follower.name), follower)
         if known is follower:
-            return
+            return True
         weight = self.weigh(known.labels, known.ratio)
         if weight == self.weigh(follower.labels, follower.ratio):
-            return
+            return True
         if known.ratio == follower.ratio and len(known.labels) == len(follower.labels):
             self.union(known.labels, follower.labels)
-            return
-        why = f"'{key[1]}' of module '{key[0]}' stands for two different lengths"
-        self.fix(known.labels, why)
-        self.fix(follower.labels, why)
+            return True
+        return False
+
+    def may_follow(self, place: Place) -> bool:
+        """Return whether code may make an attribute follow, and not a layer's rule."""
+        # Items of a layer's list are read by its rule alone.
+        return place.module not in self.layers or "[" in place.name
 
     def choose(self, place: str, dims: Sequence[int], rows: Sequence[Labels]) -> int:
         """Return the number of the dimension that goes on, the first by default.
@@ -326,13 +337,17 @@ class Labelling:
         outer = {place: one for place, one in lost.items() if one.is_next_outer}
         return {place: one.number + 1 for place, one in (outer or lost).items()}
 
-    def free(self, item: FreeLength) -> Freed | None:
-        """Leave a length to torch; None if it cannot be.
+    def free(self, item: FreeLength, rows: Iterable[Labels]) -> bool:
+        """Leave a length to torch where ``rows`` are cut; return whether it can be.
 
         Of the reshapes of a module to one number of lengths, one length is left.
         """
-        known = self.freed.setdefault((item.module, item.rank), Freed(index=item.index))
-        return known if known.index == item.index else None
+        freed = Freed(index=item.index, labels=[])
+        known = self.freed.setdefault((item.module, item.rank), freed)
+        if known.index != item.index:
+            return False
+        known.labels.extend(rows)
+        return True
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""

@@ -67,11 +67,14 @@ class Attribute:
 
     Attributes:
         module: Dotted module name.
-        name: Attribute, for example "out_channels" or "num_groups".
+        name: Attribute, for example "out_channels" or "num_groups", or an item of a
+            list or tuple: "sizes[1]".
         tensor: The tensor whose dimension it follows.
         dim: Dimension of that tensor.
         divisor: The attribute is ``shape[dim] // divisor`` (GroupNorm's
             num_groups: channels per group), >= 1.
+        start: First position that counts, in the dense tensor.
+        stop: The position behind the last one; None = all from ``start``.
     """
 
     module: str
@@ -79,6 +82,15 @@ class Attribute:
     tensor: str
     dim: int
     divisor: int = 1
+    start: int = 0
+    stop: int | None = None
+
+    def count(self, positions: NDArray[np.int64]) -> int:
+        """Return the attribute where these positions of the dimension are kept."""
+        first, end = np.searchsorted(
+            positions, [self.start, np.inf if self.stop is None else self.stop]
+        )
+        return int(end - first) // self.divisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -117,7 +129,7 @@ class Parts:
         blocks: Modules that may be dropped: without the units inside of it alone, one
             is the identity (``fedprune.common.structure.parts``).
         free: Lengths in the code of modules that a cut leaves to torch, rising; of one
-            rank one a module (``fedprune.common.structure.free_lengths``).
+            rank one a module (``fedprune.common.structure.after_cut.free_lengths``).
     """
 
     tensors: tuple[TensorSpec, ...]

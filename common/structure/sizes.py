@@ -1,195 +1,310 @@
 # ruff: noqa: ANN401 - torch.fx has no types for what it passes through
 """Lengths in a network's own code: sizes of values, and integer module attributes.
 
-A network that reshapes names lengths: ``x.view(b, self.num_heads, -1)``.  After a cut
-its own code runs again, so a length is right only if it changes with the channels that
-it counts.  A size of a value (``x.shape[1]``) and an integer attribute of a module
-remember their origin, through products and exact quotients; any other calculation with
-them fixes the channels that they count.
+A network that reshapes names lengths: ``x.view(b, self.num_heads, -1)``.  A size of a
+value (``x.shape[1]``) and an integer attribute of a module, also one in a list,
+remember what they count through sums, products and exact quotients
+(``fedprune.common.structure.forms``); any other calculation with them fixes the
+channels that they count.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 from typing_extensions import override
 
+from fedprune.common.structure.forms import Claim, Form, Length, Place
 from fedprune.common.structure.labels import Follower, Labelling, Labels
+from fedprune.common.structure.parts import FreeLength
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Length:
-    """A size of a value.
-
-    Attributes:
-        number: Its value for the example.
-        labels: The labels of the dimension that it measures.
-        ratio: ``number / len(labels)``.
-    """
-
-    number: int
-    labels: Labels
-    ratio: Fraction = Fraction(1)
-
-    def scaled(self, factor: Fraction) -> "Length | None":
-        """Return this length times ``factor``; None unless that is a whole number."""
-        number = self.number * factor
-        if number.denominator != 1 or number < 1:
-            return None
-        return Length(number=int(number), labels=self.labels, ratio=self.ratio * factor)
+class Recorded(int):
+    """A whole number whose calculations are recorded operations of the network."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """``ratio`` times an attribute of a module."""
-
-    module: str
-    name: str
-    ratio: Fraction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Quotient:
-    """A size or number by an attribute: ``c // self.num_heads``, the width of a head.
-
-    It is wrong after a cut of heads if ``c`` stays, so it fixes what its parts count
-    wherever it is not a length that a cut leaves to torch.
+class Ledger:
+    """The calculations with attributes that a network makes while it is traced.
 
     Attributes:
-        number: Its value for the example.
-        parts: Dividend and divisor.
+        claims: One for each calculation that is not followed.
+        open: Whether calculations count; not in code of torch that only runs.
     """
 
-    number: int
-    parts: tuple[object, object]
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+        self.open = False
 
 
 class AttributeSize(int):
-    """An integer attribute of a module, or a product of such.
+    """An integer attribute of a module, or a number calculated from such.
 
-    It is an int in every way.  A calculation other than a product or an exact quotient
-    marks the attribute as one that must not change.
+    It is an int in every way.  A calculation that is not followed marks the attribute
+    as one that must not change.
     """
 
-    sources: tuple[_Source, ...]
-    marks: set[tuple[str, str]]
+    forms: tuple[Form, ...]
+    ledger: Ledger
 
     def __new__(
-        cls, value: int, sources: Iterable[_Source], marks: set[tuple[str, str]]
+        cls, value: int, forms: tuple[Form, ...], ledger: Ledger
     ) -> "AttributeSize":
-        """Return ``value`` with a memory of its sources."""
+        """Return ``value`` with a memory of what it is calculated from."""
         found = super().__new__(cls, value)
-        found.sources = tuple(sources)
-        found.marks = marks
+        found.forms = forms
+        found.ledger = ledger
         return found
+
+    @property
+    def length(self) -> Length:
+        """The number with its readings."""
+        return Length(number=int.__int__(self), forms=self.forms)
 
     def mark(self) -> None:
         """Never change the attributes that this number comes from."""
-        self.marks.update((item.module, item.name) for item in self.sources)
+        if self.ledger.open:
+            self.ledger.claims.append(constant_claim(self.length))
 
-    def _times(self, factor: Fraction) -> "AttributeSize":
-        sources = [_Source(s.module, s.name, s.ratio * factor) for s in self.sources]
-        return AttributeSize(int(int(self) * factor), sources, self.marks)
-
-    @override
-    def __mul__(self, other: Any) -> Any:
-        if not isinstance(other, int) or isinstance(other, bool) or int(other) < 1:
-            return self._marked("__mul__", other)
-        found = self._times(Fraction(int(other)))
-        if isinstance(
-            other, AttributeSize
-        ):  # each of the two may be the one that changes
-            more = other._times(Fraction(int(self))).sources
-            return AttributeSize(int(found), (*found.sources, *more), self.marks)
-        return found
-
-    __rmul__ = __mul__
-
-    @override
-    def __floordiv__(self, other: Any) -> Any:
-        fits = type(other) is int and other > 0 and int(self) % other == 0
-        if fits:
-            return self._times(Fraction(1, other))
-        if isinstance(other, AttributeSize):
-            other.mark()
-        return self._marked("__floordiv__", other)
+    def _follow(self, name: str, found: Length | None, other: Any) -> Any:
+        """Return a calculated number, or the plain one where it is not followed."""
+        if found is None:
+            return self._marked(name, other)
+        if not found.moves:
+            return found.number
+        return AttributeSize(found.number, found.forms, self.ledger)
 
     def _marked(self, name: str, *others: Any) -> Any:
         """Calculate as int does; the result follows nothing."""
         if not all(isinstance(item, int | float) for item in others):
             return NotImplemented  # a proxy calculates, and the walk sees it
-        self.mark()
-        return getattr(int(self), name)(*others)
+        for item in (self, *others):
+            if isinstance(item, AttributeSize):
+                item.mark()
+        plain_ones = [_bare(item) for item in others]
+        return getattr(int.__int__(self), name)(*plain_ones)
+
+    @override
+    def __neg__(self) -> Any:
+        return self._follow("__neg__", self.length.scaled(-1), None)
 
     __hash__ = int.__hash__
 
 
+def _bare(item: Any) -> Any:
+    return int.__int__(item) if isinstance(item, AttributeSize) else item
+
+
+def _followed(
+    name: str, combine: Callable[[Length, Length], Length | None], *, swap: bool = False
+) -> Any:
+    def calculate(self: AttributeSize, other: Any) -> Any:
+        if isinstance(other, Recorded):
+            return NotImplemented
+        if not isinstance(other, int) or isinstance(other, bool):
+            return self._marked(name, other)
+        pair = (self.length, length_of(other))
+        return self._follow(name, combine(*(pair[::-1] if swap else pair)), other)
+
+    calculate.__name__ = name
+    return calculate
+
+
+def _compared(name: str) -> Any:
+    def compare(self: AttributeSize, other: Any) -> Any:
+        if isinstance(other, Recorded) or not isinstance(other, int | float):
+            return NotImplemented
+        if not isinstance(other, AttributeSize):
+            return self._marked(name, other)
+        apart = self.length.minus(other.length)
+        if apart is None:
+            return self._marked(name, other)
+        if apart.moves and self.ledger.open:
+            self.ledger.claims.append(constant_claim(apart))
+        return getattr(int.__int__(self), name)(int.__int__(other))
+
+    compare.__name__ = name
+    return compare
+
+
 def _forget(name: str) -> Any:
     def calculate(self: AttributeSize, *others: Any) -> Any:
+        if any(isinstance(item, Recorded) for item in others):
+            return NotImplemented
         return self._marked(name, *others)
 
     calculate.__name__ = name
     return calculate
 
 
+_ARITHMETIC = {
+    "add": Length.plus,
+    "sub": Length.minus,
+    "mul": Length.times,
+    "floordiv": Length.over,
+    "mod": Length.rest,
+}
+for _name, _combine in _ARITHMETIC.items():
+    setattr(AttributeSize, f"__{_name}__", _followed(f"__{_name}__", _combine))
+    _swapped = f"__r{_name}__"
+    setattr(AttributeSize, _swapped, _followed(_swapped, _combine, swap=True))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(AttributeSize, f"__{_name}__", _compared(f"__{_name}__"))
 for _name in (
-    *("add", "radd", "sub", "rsub", "truediv", "rtruediv", "rfloordiv", "mod", "rmod"),
-    *("pow", "rpow", "neg", "eq", "ne", "lt", "le", "gt", "ge", "divmod", "rdivmod"),
-    *("float", "lshift", "rshift", "and", "or", "xor"),
+    *("truediv", "rtruediv", "pow", "rpow", "divmod", "rdivmod", "float", "int"),
+    *("lshift", "rshift", "rlshift", "rrshift", "and", "or", "xor"),
+    *("rand", "ror", "rxor", "abs", "ceil", "floor", "round", "trunc", "invert"),
 ):
     setattr(AttributeSize, f"__{_name}__", _forget(f"__{_name}__"))
 
 
-def remember_settings(
-    model: nn.Module, own: Iterable[tuple[str, nn.Module]]
-) -> set[tuple[str, str]]:
+def remember_settings(model: nn.Module, own: Iterable[tuple[str, nn.Module]]) -> Ledger:
     """Replace the public integer attributes of modules by settings.
+
+    Integers in a plain list or tuple count too, as ``name[index]``.
 
     Args:
         model: A copy of the network that no other code uses.
         own: Modules whose code is traced, with their names.
 
     Returns:
-        The set that receives (module, attribute) of attributes that must not change.
+        What receives the calculations with them.
     """
-    marks: set[tuple[str, str]] = set()
+    ledger = Ledger()
     titles = {id(module): name for name, module in model.named_modules()}
     for _, module in own:
         title = titles[id(module)]
         for name, value in vars(module).items():
-            # 1 is no count of channels, and is compared with everywhere.
-            if type(value) is int and value > 1 and not name.startswith("_"):
-                source = _Source(title, name, Fraction(1))
-                vars(module)[name] = AttributeSize(value, [source], marks)
-    return marks
+            if name.startswith("_"):
+                continue
+            if type(value) is int:
+                vars(module)[name] = _setting(title, name, value, ledger)
+            elif type(value) in {list, tuple}:
+                items = [
+                    _setting(title, f"{name}[{index}]", item, ledger)
+                    for index, item in enumerate(value)
+                ]
+                vars(module)[name] = type(value)(items)
+    return ledger
 
 
-def settle(labelling: Labelling, marks: set[tuple[str, str]]) -> None:
-    """Fix the labels of attributes that a network calculates with."""
-    for module, name in sorted(marks & labelling.followers.keys()):
-        why = f"the network calculates with '{name}' of module '{module}'"
-        labelling.fix(labelling.followers[module, name].labels, why)
+@contextmanager
+def settings_of_layers(
+    model: nn.Module, own: Iterable[tuple[str, nn.Module]], ledger: Ledger
+) -> Iterator[None]:
+    """Let the network's code read settings of layers, such as ``self.fc.in_features``.
+
+    They are plain integers again afterwards.
+
+    Args:
+        model: A copy of the network that no other code uses.
+        own: Modules whose code is traced: all others are layers.
+        ledger: What receives the calculations with them.
+    """
+    opened = {id(module) for _, module in own}
+    ledger.open = True
+    before: list[tuple[nn.Module, str, int]] = []
+    for title, module in model.named_modules():
+        if id(module) in opened:
+            continue
+        for name, value in vars(module).items():
+            if type(value) is int and not name.startswith("_"):
+                before.append((module, name, value))
+                vars(module)[name] = _setting(title, name, value, ledger)
+    try:
+        yield
+    finally:
+        ledger.open = False
+        for module, name, value in before:
+            vars(module)[name] = value
+
+
+def _setting(module: str, name: str, value: Any, ledger: Ledger) -> Any:
+    """Return an integer with a memory of its place, anything else as it is."""
+    # 1 is no count of channels, and is compared with everywhere.
+    if type(value) is not int or value <= 1:
+        return value
+    place = Place(module=module, name=name, value=value)
+    return AttributeSize(value, (Form(places=((place, Fraction(1)),)),), ledger)
+
+
+def item_settings(labelling: Labelling, module: str, name: str, found: Any) -> Any:
+    """Return the integers of a layer's list attribute as settings.
+
+    Args:
+        labelling: The labelling of the network so far.
+        module: Name of the layer.
+        name: Its attribute.
+        found: The value of that; only a plain list or tuple is followed.
+    """
+    if type(found) not in {list, tuple}:
+        return found
+    ledger = Ledger()
+    ledger.claims = labelling.claims
+    return [
+        _setting(module, f"{name}[{index}]", item, ledger)
+        for index, item in enumerate(found)
+    ]
+
+
+def length_of(found: object) -> Length:
+    """Return a number as a length; one that is plain never changes."""
+    if isinstance(found, Length):
+        return found
+    if isinstance(found, AttributeSize):
+        return found.length
+    assert isinstance(found, int)  # noqa: S101 - asked of whole numbers only
+    return Length.constant(int(found))
+
+
+def is_length(found: object) -> bool:
+    """Return whether a number may change with a cut."""
+    return isinstance(found, Length | AttributeSize)
+
+
+def number_in(found: object) -> int:
+    """Return a length as a plain number for the example; nothing is fixed."""
+    return length_of(found).number
+
+
+def numbers_in(found: Any) -> Any:
+    """Return the ends of slices as plain numbers for the example; nothing is fixed."""
+    if isinstance(found, tuple | list):
+        return tuple(numbers_in(item) for item in found)
+    if isinstance(found, slice):
+        return slice(*map(numbers_in, (found.start, found.stop, found.step)))
+    return number_in(found) if is_length(found) else found
+
+
+def constant_claim(length: Length, number: int | None = None) -> Claim:
+    """Return the claim that a number never changes.
+
+    Args:
+        length: The number.
+        number: The size that the network calculates with, for the note, if another.
+    """
+    places = [place for form in length.forms for place, _ in form.places]
+    places += [
+        place
+        for form in length.forms
+        for inner in form.constant
+        for place, _ in inner.places
+    ]
+    if places and not any(form.counts for form in length.forms):
+        place = places[0]
+        why = f"the network calculates with '{place.name}' of module '{place.module}'"
+    else:
+        size = length.number if number is None else number
+        why = f"the network calculates with a size, {size}"
+    return Claim(length=length, labels=None, why=why)
 
 
 def plain(labelling: Labelling, found: Any) -> Any:
-    """Return an argument as plain numbers; fix the channels that they count."""
-    if isinstance(found, Length):
-        labelling.fix(
-            found.labels, f"the network calculates with a size, {found.number}"
-        )
-        return found.number
-    if isinstance(found, AttributeSize):
-        found.mark()
-        return int(found)
-    if isinstance(found, Quotient):
-        plain(labelling, found.parts)
-        return found.number
-    return _plain_parts(labelling, found)
-
-
-def _plain_parts(labelling: Labelling, found: Any) -> Any:
+    """Return an argument as plain numbers; what they count must not change."""
+    if isinstance(found, Length | AttributeSize):
+        stays(labelling, found)
+        return number_in(found)
     if isinstance(found, slice):
         parts = (
             plain(labelling, item) for item in (found.start, found.stop, found.step)
@@ -197,64 +312,67 @@ def _plain_parts(labelling: Labelling, found: Any) -> Any:
         return slice(*parts)
     if isinstance(found, dict):
         return {key: plain(labelling, item) for key, item in found.items()}
+    if isinstance(found, list):  # of torch.fx too
+        return [plain(labelling, item) for item in found]
     if type(found) is tuple:
         return tuple(plain(labelling, item) for item in found)
-    if isinstance(found, list):  # also the immutable lists of torch.fx
-        return [plain(labelling, item) for item in found]
     return found
 
 
-def plain_quotients(labelling: Labelling, found: Any) -> Any:
-    """Return an argument with plain numbers for quotients; other lengths stay."""
+def stays(labelling: Labelling, found: Length | AttributeSize) -> None:
+    """Never change a number: fix the channels that it counts."""
+    length = length_of(found)
+    claim = constant_claim(length)
+    form = length.forms[0]
+    if len(length.forms) == 1 and not form.constant:
+        for labels, _ in form.counts:
+            labelling.fix(labels, claim.why)
+        if not form.places:
+            return
+    labelling.claims.append(claim)
 
-    def replaced(item: Any) -> Any:
-        return plain(labelling, item) if isinstance(item, Quotient) else item
 
-    return fx.node.map_aggregate(found, replaced)
+def follows(
+    labelling: Labelling,
+    found: object,
+    labels: Labels,
+    why: str,
+    free: FreeLength | None = None,
+) -> bool:
+    """Return whether a number may count what is left of ``labels`` after any cut.
 
+    An attribute is made to follow them.  Anything else is settled when the whole
+    network is known: where the number does not count them, they are fixed then.
 
-def follows(labelling: Labelling, length: object, labels: Labels) -> bool:
-    """Return whether ``length`` counts what is left of ``labels`` after any cut.
-
-    A setting is made to follow them.  The size of other channels, as many as these, is
-    made to follow by cutting both together, as where a gate is reshaped by the channels
-    that it multiplies.
+    Args:
+        labelling: The labelling of the network so far.
+        found: The number.
+        labels: What it stands for.
+        why: Why the labels are fixed where it does not count them.
+        free: The length of a reshape that it is, if a cut network can leave that to
+            torch.
     """
-    if isinstance(length, Length):
-        if _same_fate(labelling, length, labels):
+    if not isinstance(found, Length | AttributeSize) or number_in(found) != len(labels):
+        return False
+    length = length_of(found)
+    form = length.forms[0]
+    alone = len(length.forms) == 1 and not form.counts and len(form.places) == 1
+    if alone and labelling.may_follow(form.places[0][0]):
+        follow_place(labelling, form.places[0], labels, why)
+        if not (form.whole or form.constant):
             return True
-        if length.ratio != 1 or len(length.labels) != len(labels):
-            return False
-        labelling.union(length.labels, labels)
-        return True
-    if isinstance(length, AttributeSize) and int.__eq__(length, len(labels)):
-        source = _source_for(labelling, length, labels)
-        labelling.follow_labels(
-            Follower(
-                module=source.module,
-                name=source.name,
-                labels=labels,
-                ratio=1 / source.ratio,
-            )
-        )
-        return True
-    return False
+    labelling.claims.append(Claim(length=length, labels=labels, why=why, free=free))
+    return True
 
 
-def _same_fate(labelling: Labelling, length: Length, labels: Labels) -> bool:
-    return labelling.weigh(labels, Fraction(1)) == labelling.weigh(
-        length.labels, length.ratio
+def follow_place(
+    labelling: Labelling, place: tuple[Place, Fraction], labels: Labels, why: str
+) -> None:
+    """Let an attribute, ``ratio`` times its value, follow labels."""
+    found, ratio = place
+    follower = Follower(
+        module=found.module, name=found.name, labels=labels, ratio=1 / ratio
     )
-
-
-def _source_for(
-    labelling: Labelling, setting: AttributeSize, labels: Labels
-) -> _Source:
-    """Return the source that follows these labels already, or else the first."""
-    for source in setting.sources:
-        known = labelling.followers.get((source.module, source.name))
-        if known is not None:
-            weight = labelling.weigh(known.labels, known.ratio)
-            if weight == labelling.weigh(labels, 1 / source.ratio):
-                return source
-    return setting.sources[0]
+    if not labelling.follow_labels(follower):
+        length = Length(number=len(labels), forms=(Form(places=(place,)),))
+        labelling.claims.append(Claim(length=length, labels=labels, why=why))

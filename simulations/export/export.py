@@ -6,19 +6,13 @@ batch size, for any ONNX runtime.  ``fpz``: quantised and entropy-coded
 (``packing.py``).  ``check`` runs the written file beside the torch network.
 """
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.common.artifacts import (
@@ -34,13 +28,18 @@ from fedprune.common.artifacts.load import (
     read_structure,
 )
 from fedprune.common.config import load_config
-from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.errors import ConfigError
 from fedprune.common.system.paths import check_output
 from fedprune.common.task import Task
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.export.mask_form import check_form
+from fedprune.simulations.export.onnx_file import (
+    Array,
+    Runner,
+    onnx_runner,
+    write_onnx,
+)
 from fedprune.simulations.export.onnx_int8 import (
     CALIBRATION_EXAMPLES,
     accuracy,
@@ -52,9 +51,6 @@ from fedprune.simulations.export.onnx_int8 import (
 from fedprune.simulations.export.packing import accuracies, write_fpz
 
 FORMATS = ("safetensors", "onnx", "fpz")
-Array = NDArray[np.float32]
-Runner = Callable[[Array], Array]
-
 _CHECK_BATCHES = (1, 7)  # the batch size is free, so more than one is tried
 _LATENCY_RUNS = 60
 _WARM_RUNS = 5
@@ -126,7 +122,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         return Task(run_config(folder, trust_code=trust_code, factory=named), factory)
 
     if format_ == "onnx":
-        write_onnx(model, _shape(source), target)
+        write_onnx(model, torch.zeros(1, *_shape(source)), target)
         measured = _to_int8(task(), target) if int8 else {}
     elif format_ == "fpz":
         whole = task()
@@ -206,52 +202,6 @@ def _write_safetensors(source: Path, target: Path) -> None:
     write_model_file(target, tensors, {**metadata, **inside})
 
 
-def write_onnx(model: nn.Module, shape: Sequence[int], target: Path) -> None:
-    """Trace the network and write it as one ONNX file."""
-    _need("onnx", "onnxscript")
-    # Two examples: torch treats a batch of one as a constant.
-    example = torch.zeros(2, *shape)
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                model,
-                (example,),
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:
-        msg = f"torch cannot export this network to ONNX: {error}"
-        raise FedPruneError(msg) from error
-    assert program is not None  # noqa: S101 - dynamo=True without a file returns it
-    proto = program.model_proto
-    # The exporter writes the lines of source code, with their paths, beside each node.
-    for item in (*proto.graph.node, *proto.graph.value_info, proto.graph):
-        del item.metadata_props[:]
-    write_bytes_atomic(target, proto.SerializeToString())
-
-
-def onnx_runner(path: Path) -> Runner:
-    """Return a function that runs an ONNX file on one thread."""
-    _need("onnxruntime")
-    import onnxruntime  # noqa: PLC0415 - an extra, and slow to load
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-
-    def run(batch: Array) -> Array:
-        found: Any = session.run(None, {name: batch})[0]
-        return np.asarray(found, dtype=np.float32)
-
-    return run
-
-
 def _compare(known: Runner, new: Runner, shape: Sequence[int]) -> dict[str, object]:
     """Return the largest difference of two networks, and their latencies."""
     rng = np.random.default_rng(0)
@@ -297,27 +247,3 @@ def _latencies(first: Runner, second: Runner, batch: Array) -> tuple[float, floa
                 times.append(time.perf_counter() - started)
     one, two = (round(1e3 * float(np.median(times)), 4) for times in taken)
     return one, two
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the warnings of the exporter's own libraries, nothing else."""
-    with warnings.catch_warnings():
-        for module in (r"torch\.", r"onnxscript\.", r"onnx_ir\.", r"copyreg"):
-            warnings.filterwarnings("ignore", module=module)
-        # It reports every optional package that is absent.
-        logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-        level = logger.level
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def _need(*names: str) -> None:
-    """Refuse when an optional package is absent; the error shows how to install it."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        msg = f"{', '.join(missing)} not installed: pip install 'fedprune[onnx]'"
-        raise ConfigError(msg)

@@ -26,7 +26,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import check_output
 from fedprune.common.task import Task
 from fedprune.server.runs.trying import structure_of
-from fedprune.simulations.export.export import write_onnx
+from fedprune.simulations.export.onnx_file import write_onnx
 from fedprune.simulations.export.onnx_int8 import one_thread
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -207,7 +207,7 @@ def _whole(model: nn.Module, example: Tensor, runtime: str) -> float:
         raise ConfigError(msg)
     with TemporaryDirectory(prefix="fedprune-") as folder:
         path = Path(folder) / "dense.onnx"
-        write_onnx(model, tuple(example.shape[1:]), path)
+        write_onnx(model, example, path)
         return _least(_session(path.read_bytes(), example.numpy()))
 
 

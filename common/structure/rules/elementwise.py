@@ -13,22 +13,43 @@ from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.rules.sizes import (
+    add_lengths,
     calculate,
-    divide_sizes,
-    is_shape,
-    join_shapes,
-    multiply_sizes,
+    compare_lengths,
+    divide_lengths,
+    multiply_lengths,
+    negate_length,
+    rest_of_lengths,
+    subtract_lengths,
 )
-from fedprune.common.structure.sizes import Length, plain
+from fedprune.common.structure.sizes import numbers_in, plain
 
 _ALIGNED = 8  # channels of half precision in 16 bytes
 
 
 def subtract(call: Call) -> object:
-    """Add, subtract: channels that meet are cut together."""
+    """Subtract: channels that meet are cut together."""
     if not [*values_in((call.args, call.kwargs))]:
-        shapes = call.args and all(is_shape(item) for item in call.args)
-        return join_shapes(call) if shapes else calculate(call)
+        return subtract_lengths(call)
+    return _sum(call)
+
+
+def negate(call: Call) -> object:
+    """``-x``: what is 0 stays 0."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return negate_length(call)
+    return call.value(call.operand().labels)
+
+
+def compare(call: Call) -> object:
+    """``==``, ``<`` and others."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return compare_lengths(call)
+    return meet(call)
+
+
+def _sum(call: Call) -> Value:
+    """Return a sum or difference: it is 0 where all operands are."""
     values, numbers = _operands(call)
     labels = _meeting(call, values)
     zero = not numbers and all(v.zero and _covers(call, v, labels) for v in values)
@@ -37,8 +58,10 @@ def subtract(call: Call) -> object:
 
 def add(call: Call) -> object:
     """Add: 0 and a number above 0, as in ``std + eps``, is above 0."""
-    found = subtract(call)
-    if not isinstance(found, Value) or "alpha" in call.kwargs:
+    if not [*values_in((call.args, call.kwargs))]:
+        return add_lengths(call)
+    found = _sum(call)
+    if "alpha" in call.kwargs:
         return found
     values, numbers = _operands(call)
     labels = {dim - len(found.shape): row for dim, row in found.labels.items()}
@@ -52,7 +75,7 @@ def add(call: Call) -> object:
 def multiply(call: Call) -> object:
     """Multiply: a product is 0 where one factor is."""
     if not [*values_in((call.args, call.kwargs))]:
-        return multiply_sizes(call)
+        return multiply_lengths(call)
     values, _ = _operands(call)
     labels = _meeting(call, values)
     zero = any(v.zero and _covers(call, v, labels) for v in values)
@@ -79,8 +102,15 @@ def divide(call: Call) -> object:
 def floor_divide(call: Call) -> object:
     """``a // b``, of sizes first of all."""
     if not [*values_in((call.args, call.kwargs))]:
-        return divide_sizes(call)
+        return divide_lengths(call)
     return divide(call)
+
+
+def modulo(call: Call) -> object:
+    """``a % b``, of sizes first of all."""
+    if not [*values_in((call.args, call.kwargs))]:
+        return rest_of_lengths(call)
+    return meet(call)
 
 
 def meet(call: Call) -> object:
@@ -91,15 +121,6 @@ def meet(call: Call) -> object:
     return call.value(_meeting(call, values), zero=False)
 
 
-def compare(call: Call) -> object:
-    """``a < b``: a size compared with 0 is above it before and after any cut."""
-    sizes = [item for item in call.args if isinstance(item, Length)]
-    others = [item for item in call.args if not isinstance(item, Length)]
-    if len(sizes) == 1 and type(others[0]) is int and others[0] == 0:
-        return call.result
-    return meet(call)
-
-
 def write_item(call: Call) -> object:
     """``x[key] = y``: the channels of both are cut together where they meet."""
     target, key, given = call.args
@@ -108,9 +129,10 @@ def write_item(call: Call) -> object:
     if any(True for _ in values_in(key)):
         msg = "it writes to positions that a tensor names"
         raise StructureError(msg)
-    places = torch.empty(target.shape, device="meta")[key]  # type: ignore[index]
+    places = torch.empty(target.shape, device="meta")[numbers_in(key)]
     inside = replace(call, result=Value(shape=tuple(places.shape)))
     part = cast("Value", index(inside, target, key))
+    given = plain(call.labelling, given)
     if not isinstance(given, Value):
         return replace(target, zero=target.zero and given == 0)
     _meeting(call, [part, given])

@@ -1,23 +1,34 @@
-"""Rules for taking positions out: ``x[:, 0]``, ``x[..., None]``, ``table[index]``."""
+"""Rules for taking positions out: ``x[:, 0]``, ``x[:, : self.half]``, ``table[i]``."""
 
 from typing import cast
 
+import numpy as np
 import torch
 
 from fedprune.common.structure.calls import Call, values_in
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.sizes import plain
+from fedprune.common.structure.sizes import (
+    follows,
+    is_length,
+    length_of,
+    number_in,
+    plain,
+)
 
 _MANY = "it takes positions out by a list or a tensor"
 
 
 def index(call: Call, value: Value, items: object) -> object:
-    """Follow the dimensions that stay whole; one that loses positions is not cut."""
+    """Follow dimensions that stay whole or are sliced where the channels say."""
     listed = items if isinstance(items, tuple) else (items,)
-    listed = tuple(plain(call.labelling, item) for item in listed)
+    listed = tuple(
+        item if isinstance(item, slice) else plain(call.labelling, item)
+        for item in listed
+    )
     for one in values_in(listed):
         call.fix_value(one, "its channels say which positions are taken")
     if sum(_is_many(item) for item in listed) > 1 or any(map(_is_nested, listed)):
+        plain(call.labelling, listed)
         call.fix_value(value, _MANY)
         return call.value({})
     labels: dict[int, Labels | None] = {}
@@ -26,20 +37,26 @@ def index(call: Call, value: Value, items: object) -> object:
         if item is None:
             target += 1
             continue
-        row = value.labels.get(source)
-        whole = isinstance(item, slice) and _is_whole(item, value.shape[source])
-        if row is not None and whole:
-            labels[target] = row
-        elif row is not None:
-            many = _is_many(item)
-            why = _MANY if many else f"it takes positions {_text(item)} out of"
-            call.fix(row, why if many else f"{why} {len(row)}")
+        labels[target] = _taken(call, value.labels.get(source), item)
         source += 1
         target += _rank(item)
     if any(map(_is_many, listed)) and not _is_plain(call, value, listed):
         call.fix_value(value, _MANY)
         return call.value({})
     return call.value(labels, zero=value.zero)
+
+
+def _taken(call: Call, row: Labels | None, item: object) -> Labels | None:
+    """Return the labels of the positions that one item takes out of a dimension."""
+    if row is None:
+        plain(call.labelling, item)
+        return None
+    if isinstance(item, slice):
+        return _run(call, row, item)
+    many = _is_many(item)
+    why = f"it takes positions {_text(item)} out of {len(row)}"
+    call.fix(row, _MANY if many else why)
+    return None
 
 
 def select(call: Call) -> object:
@@ -80,8 +97,55 @@ def _spread(items: tuple[object, ...], rank: int) -> list[object]:
     return found if any(item is ... for item in items) else found + rest
 
 
-def _is_whole(item: slice, length: int) -> bool:
-    return range(length)[item] == range(length)
+def _run(call: Call, row: Labels, item: slice) -> Labels:
+    """Return the labels of a slice, whose ends have to follow the channels."""
+    first, last = (
+        None if end is None else number_in(end) for end in (item.start, item.stop)
+    )
+    step = 1 if item.step is None else number_in(item.step)
+    taken = range(len(row))[slice(first, last, step)]
+    written = any(is_length(end) for end in (item.start, item.stop, item.step))
+    if taken == range(len(row)) and not written:
+        return row
+    why = f"it takes positions {_text(item)} out of {len(row)}"
+    if step != 1 or not taken or is_length(item.step):
+        plain(call.labelling, item)
+        call.fix(row, why)
+        return row[taken.start : taken.stop : taken.step]
+    for end, place in ((item.start, taken.start), (item.stop, taken.stop)):
+        if end is not None:
+            _end(call, row, end, place, why)
+    found = row[taken.start : taken.stop]
+    call.labelling.parts.append(found)
+    return found
+
+
+def _end(call: Call, row: Labels, end: object, place: int, why: str) -> None:
+    """Let an end of a slice count the channels before it, or those behind it."""
+    if number_in(end) >= 0:
+        length, counted = end, row[:place]
+    else:
+        length, counted = length_of(end).scaled(-1), row[place:]
+        call.labelling.parts.append(counted)  # -0 would be the other end
+    if not is_length(end) and place == len(row):
+        return  # a number beyond the channels stays beyond them
+    _tie(call, row, length, len(counted))
+    if not follows(call.labelling, length, counted, f"{call.title}: {why}"):
+        plain(call.labelling, end)
+        call.fix(counted, why)
+
+
+def _tie(call: Call, row: Labels, length: object, count: int) -> None:
+    """Tie the equal parts of a row whose own length, divided, ends a slice."""
+    form = length_of(length).forms[0]
+    if len(form.counts) != 1 or form.places:
+        return
+    labels, share = form.counts[0]
+    number = share.denominator
+    fits = share * len(row) == count and len(row) % number == 0 and number > 1
+    roots = call.labelling.roots
+    if fits and np.array_equal(roots(labels), roots(row)):
+        call.labelling.union_rows(row.reshape(number, -1))
 
 
 def _is_many(item: object) -> bool:
@@ -117,6 +181,9 @@ def _is_plain(call: Call, value: Value, items: tuple[object, ...]) -> bool:
 
 def _text(item: object) -> str:
     if isinstance(item, slice):
-        ends = ["" if end is None else str(end) for end in (item.start, item.stop)]
+        ends = [
+            "" if end is None else str(number_in(end))
+            for end in (item.start, item.stop)
+        ]
         return ":".join(ends)
     return str(item)

@@ -16,7 +16,8 @@ from torch.nn.modules.conv import _ConvNd
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Weight, channels_only
 from fedprune.common.structure.labels import Follower, Labels, Value
-from fedprune.common.structure.sizes import Length, follows
+from fedprune.common.structure.rules.sizes import count
+from fedprune.common.structure.sizes import number_in, plain
 
 SUMS = "it sums over channels that are not 0 when masked"
 
@@ -80,19 +81,20 @@ def _function(call: Call, *, transposed: bool) -> object:
     weight = call.weight(1, "weight")
     assert weight is not None  # noqa: S101 - no convolution without weights
     groups = call.argument(6, "groups", 1)
-    number = groups.number if isinstance(groups, Length) else int(cast("int", groups))
     conv = _Convolution(
         weight=weight,
         bias=call.weight(2, "bias"),
-        groups=number,
+        groups=number_in(groups),
         transposed=transposed,
     )
     value = call.operand()
     inputs = value.labels.get(1)
     single = 1 < conv.groups == conv.inputs
     # One group a channel: the number of groups has to follow.
-    if inputs is not None and single and not follows(call.labelling, groups, inputs):
-        call.fix(inputs, "its number of groups is written down")
+    if inputs is not None and single:
+        count(call, groups, inputs, "its number of groups is written down")
+    else:
+        plain(call.labelling, groups)
     return _convolve(call, value, conv)
 
 
@@ -289,21 +291,33 @@ def _apply_bilinear(call: Call, weight: Weight | None, bias: Weight | None) -> o
 
 
 def embedding(call: Call) -> object:
-    """Embedding: the entries of a row are channels; rows are never cut."""
+    """Embedding: the entries of a row are channels, rows are units where asked for."""
     module = cast("nn.Embedding", call.module)
-    return _look_up(call, call.held(module.weight), module.max_norm)
+    table = call.held(module.weight)
+    if call.module_name not in call.labelling.vocabulary:
+        return _look_up(call, table, module.max_norm, None)
+    rows = call.labelling.new(module.num_embeddings)
+    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
+        why = "its rows depend on the tokens of a batch (max_norm, scale_grad_by_freq,"
+        call.fix(rows, f"{why} sparse), so none is cut")
+    return _look_up(call, table, module.max_norm, rows)
 
 
 def embedding_function(call: Call) -> object:
     """``functional.embedding``."""
-    return _look_up(call, call.weight(1, "weight"), call.argument(3, "max_norm"))
+    return _look_up(call, call.weight(1, "weight"), call.argument(3, "max_norm"), None)
 
 
-def _look_up(call: Call, table: Weight | None, max_norm: object) -> object:
+def _look_up(
+    call: Call, table: Weight | None, max_norm: object, rows: Labels | None
+) -> object:
     assert table is not None  # noqa: S101 - no embedding without weights
     outputs = call.labelling.new(table.shape[1])
     table.produce(1, outputs)
-    table.record(0, None)
+    if rows is None:
+        table.record(0, None)
+    else:
+        table.produce(0, rows)
     call.follow("embedding_dim", table.name, 1)
     if max_norm is not None:
         call.fix(outputs, "max_norm measures a row over all of its entries")

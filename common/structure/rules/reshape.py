@@ -9,7 +9,7 @@ leave it to torch (``fedprune.common.structure.free_lengths``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import cast
 
@@ -18,18 +18,22 @@ from torch import nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
+from fedprune.common.structure.forms import Claim
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.parts import MAX_RANK, FreeLength
-from fedprune.common.structure.rules.sizes import as_lengths
+from fedprune.common.structure.rules.sizes import as_lengths, count
 from fedprune.common.structure.sizes import (
-    AttributeSize,
-    Length,
-    Quotient,
-    follows,
+    constant_claim,
+    is_length,
+    item_settings,
+    length_of,
+    number_in,
     plain,
 )
 
 FREE = -1  # a length that torch computes
+# How well lengths can follow channels, best first.
+_SIZE, _ATTRIBUTE, _SEVERAL, _LAYERS, _FIXED_SIZE = 0, 1, 2, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +95,19 @@ def unflatten(call: Call) -> object:
     """Unflatten: one dimension becomes several."""
     module = call.module
     if isinstance(module, nn.Unflatten):
-        dim, sizes = module.dim, module.unflattened_size
+        dim = int(module.dim)
+        sizes = item_settings(
+            call.labelling,
+            *(call.module_name, "unflattened_size", module.unflattened_size),
+        )
     else:
         dim = cast("int", call.argument(1, "dim"))
-        sizes = cast("tuple[int, ...]", call.argument(2, "sizes"))
+        sizes = call.argument(2, "sizes")
     value = call.operand()
     axis = dim % len(value.shape)
     before, after = [FREE] * axis, [FREE] * (len(value.shape) - axis - 1)
-    return reshape(call, value, [*before, *sizes, *after])
+    given = as_lengths((sizes,))
+    return reshape(call, value, [*before, *given, *after])
 
 
 def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:
@@ -166,7 +175,7 @@ def _split(
     kept = labelling.union_rows(grid)
     for dim in target:
         if dim != carrier.dim:
-            _stay(call, lengths, dim, row)
+            _stay(call, lengths, dim)
     _change(call, lengths, carrier, kept)
     return carrier.dim, kept
 
@@ -178,29 +187,49 @@ def _change(
     length = lengths[carrier.dim]
     if _is_free(length):
         return
-    if not carrier.written and follows(call.labelling, length, kept):
+    offer = _offer(call, lengths, carrier.dim)
+    why = f"its length {len(kept)} comes from elsewhere"
+    if not carrier.written:
+        count(call, length, kept, why, offer)
         return
-    if not _frees(call, lengths, carrier.dim, kept):
-        call.fix(kept, f"its length {len(kept)} comes from elsewhere")
-        plain(call.labelling, length)
+    claim = Claim(
+        length=length_of(length),
+        labels=kept,
+        why=f"{call.title}: {why}",
+        free=offer,
+        written=True,
+    )
+    call.labelling.claims.append(claim)
 
 
 def _carriers(call: Call, target: range, lengths: Sequence[object]) -> list[_Carrier]:
     """Return the parts whose length may change with the channels, the best first."""
     parts = [dim for dim in target if call.result_length(dim) > 1 or len(target) == 1]
     free = [dim for dim in parts if _is_free(lengths[dim])]
-    sizes = [dim for dim in parts if isinstance(lengths[dim], Length)]
-    loose = [dim for dim in sizes if not _is_fixed_length(call, lengths[dim])]
-    settings = [dim for dim in parts if isinstance(lengths[dim], AttributeSize)]
-    found = [_Carrier(dim, written=False) for dim in (*free, *loose, *settings)]
+    ranked = sorted(
+        (_rank(call, lengths[dim]), dim) for dim in parts if is_length(lengths[dim])
+    )
+    following = [dim for rank, dim in ranked if rank < _FIXED_SIZE]
+    found = [_Carrier(dim, written=False) for dim in (*free, *following)]
     written = _written(parts, lengths)
-    if written is not None and written not in free and _can_free(call, lengths):
+    new = written is not None and written not in (*free, *following)
+    if written is not None and new and _can_free(call, lengths):
         found.append(_Carrier(written, written=True))
     return found
 
 
-def _is_fixed_length(call: Call, length: object) -> bool:
-    return isinstance(length, Length) and call.labelling.is_fixed(length.labels)
+def _rank(call: Call, length: object) -> int:
+    """Return how well a length can follow channels: sizes first, then attributes."""
+    forms = length_of(length).forms
+    several = _SEVERAL if len(forms) > 1 else 0
+    counts = [labels for form in forms for labels, _ in form.counts]
+    if any(not call.labelling.is_fixed(labels) for labels in counts):
+        return _SIZE + several
+    places = [place for form in forms for place, _ in form.places]
+    if not places:
+        return _FIXED_SIZE
+    own = any(call.labelling.may_follow(place) for place in places)
+    return _ATTRIBUTE + several if own else _LAYERS
 
 
 def _written(parts: Sequence[int], lengths: Sequence[object]) -> int | None:
@@ -208,9 +237,13 @@ def _written(parts: Sequence[int], lengths: Sequence[object]) -> int | None:
 
     It is the only part, or the only one whose length is read from a value.
     """
-    read = [dim for dim in parts if isinstance(lengths[dim], Length | Quotient)]
+    read = [dim for dim in parts if is_length(lengths[dim]) and _is_read(lengths[dim])]
     found = read or parts
     return found[0] if len(found) == 1 else None
+
+
+def _is_read(length: object) -> bool:
+    return any(form.counts for form in length_of(length).forms)
 
 
 def _can_free(call: Call, lengths: Sequence[object]) -> bool:
@@ -219,37 +252,24 @@ def _can_free(call: Call, lengths: Sequence[object]) -> bool:
     return call.code is not None and not (call.kwargs or free)
 
 
-def _frees(call: Call, lengths: Sequence[object], dim: int, labels: Labels) -> bool:
-    """Leave a length to torch where labels are cut; return whether that is possible."""
+def _offer(call: Call, lengths: Sequence[object], dim: int) -> FreeLength | None:
+    """Return a length as one that a cut network can leave to torch, if it can."""
     rank = len(lengths)
     if call.code is None or rank > MAX_RANK or not _can_free(call, lengths):
-        return False
-    if call.labelling.is_fixed(labels):
-        return False
-    item = FreeLength(module=call.code, rank=rank, index=dim)
-    freed = call.labelling.free(item)
-    if freed is None:
-        return False
-    freed.labels.append(labels)
-    for part in _parts(lengths[dim]):
-        if isinstance(part, Length):
-            freed.labels.append(part.labels)
-        if isinstance(part, AttributeSize):
-            freed.settings.extend((one.module, one.name) for one in part.sources)
-    return True
+        return None
+    return FreeLength(module=call.code, rank=rank, index=dim)
 
 
-def _parts(length: object) -> tuple[object, ...]:
-    """Return a length, or what a quotient is calculated from."""
-    return length.parts if isinstance(length, Quotient) else (length,)
+def _stay(call: Call, lengths: Sequence[object], dim: int) -> None:
+    """A part without labels must not change, or is left to torch where it would.
 
-
-def _stay(call: Call, lengths: Sequence[object], dim: int, row: Labels) -> None:
-    """A part without labels must not change: fix the channels that it counts."""
+    That is offered for numbers of several readings alone, such as ``c // self.heads``.
+    """
     length = lengths[dim]
-    if isinstance(length, Length):
-        call.fix(row, "two of its lengths may change")
-    if isinstance(length, Quotient) and _frees(call, lengths, dim, row):
+    if is_length(length) and len(length_of(length).forms) > 1:
+        offer = _offer(call, lengths, dim)
+        claim = replace(constant_claim(length_of(length)), free=offer)
+        call.labelling.claims.append(claim)
         return
     plain(call.labelling, length)
 
@@ -281,7 +301,4 @@ def _blocks(source: Sequence[int], target: Sequence[int]) -> list[_Block]:
 
 
 def _text(lengths: Sequence[object]) -> str:
-    numbers = [
-        item.number if isinstance(item, Length | Quotient) else item for item in lengths
-    ]
-    return " x ".join(str(number) for number in numbers)
+    return " x ".join(str(number_in(item)) for item in lengths)

@@ -11,13 +11,13 @@ from fedprune.common.structure.calls import (
     Call,
     Guarded,
     Handler,
-    SizeOf,
     channels_only,
     values_in,
 )
 from fedprune.common.structure.labels import Labels, Value
 from fedprune.common.structure.rules.elementwise import meet
-from fedprune.common.structure.sizes import plain
+from fedprune.common.structure.rules.sizes import as_lengths, count
+from fedprune.common.structure.sizes import is_length, length_of, number_in, plain
 
 
 def same(call: Call) -> object:
@@ -117,17 +117,12 @@ def sample(call: Call) -> object:
     return call.value({1: channels_only(call, value, len(value.shape))})
 
 
-def grid(call: Call) -> object:
-    """``functional.affine_grid``: the number of channels in its size is not used."""
-    call.fix_value(call.operand(0, "theta"), "it says where to sample")
-    size = call.argument(1, "size")
-    if isinstance(size, SizeOf):
-        rows = size.value.labels.items()
-        for row in (row for dim, row in rows if dim != 1):
-            call.fix(row, "it says where to sample")
-    elif isinstance(size, list | tuple):
-        size = [item for dim, item in enumerate(size) if dim != 1]
-    plain(call.labelling, size)
+def affine_grid(call: Call) -> object:
+    """``functional.affine_grid``: places for a shape, whose channels do not matter."""
+    theta = call.operand(0, "theta")
+    call.fix_value(theta, "it says where to sample")
+    sizes = as_lengths((call.argument(1, "size"),))
+    plain(call.labelling, [n for dim, n in enumerate(sizes) if dim != 1])
     return call.result
 
 
@@ -246,14 +241,31 @@ def _staying(
 
 def _with_indices(call: Call, value: Value, stay: Sequence[int]) -> object:
     """``x.max(dim)``: the values, and where they stand along the dimension."""
-    best, where = cast("tuple[Value, Value]", call.result)
+    values, where = cast("tuple[Value, Value]", call.result)
     found = {
-        d: row for d, row in _staying(value, stay, best).items() if row is not None
+        d: row for d, row in _staying(value, stay, values).items() if row is not None
     }
     return (
-        Value(shape=best.shape, labels=found, zero=value.zero),
+        Value(shape=values.shape, labels=found, zero=value.zero),
         Value(shape=where.shape, labels=found, zero=False),
     )
+
+
+def order(call: Call) -> object:
+    """``x.sort(dim)``: values in order, and their places, along one dimension."""
+    return _select(call, call.argument(1, "dim"))
+
+
+def best(call: Call) -> object:
+    """``x.topk(k, dim)``, ``kthvalue``: chosen values, and their places."""
+    return _select(call, call.argument(2, "dim"))
+
+
+def _select(call: Call, dim: object) -> object:
+    value = call.operand()
+    axis = (-1 if dim is None else cast("int", dim)) % len(value.shape)
+    call.fix(value.labels.get(axis), f"it runs along {value.shape[axis]} channels")
+    return _with_indices(call, value, [d for d in range(len(value.shape)) if d != axis])
 
 
 def along(call: Call) -> object:
@@ -308,9 +320,54 @@ def constant(call: Call) -> object:
     return call.result
 
 
+def filled(call: Call) -> object:
+    """``torch.ones(b, n)``: all positions are alike, so its lengths may change."""
+    return _fill(call, zero=False)
+
+
+def zeros(call: Call) -> object:
+    """``torch.zeros(b, self.hidden)``: channels that are 0."""
+    return _fill(call, zero=True)
+
+
+def _fill(call: Call, *, zero: bool) -> object:
+    named = call.kwargs.get("size")
+    given = [item for item in call.args if not isinstance(item, Value)]
+    first = given[0] if given else named
+    shape = (first,) if isinstance(first, tuple | list) else tuple(given)
+    lengths = as_lengths(shape)
+    rank = len(cast("Value", call.result).shape)
+    plain(call.labelling, [given[1:] if shape == (first,) else [], *_others(call)])
+    labels = [_alike(call, length) for length in lengths[:rank]]
+    return call.value({**dict(enumerate(labels))}, zero=zero)
+
+
+def _others(call: Call) -> list[object]:
+    """Return the options of a new tensor: all but its size."""
+    return [item for name, item in call.kwargs.items() if name != "size"]
+
+
+def _alike(call: Call, length: object) -> Labels | None:
+    """Return labels for positions that are all alike, as many as a length says."""
+    if not is_length(length):
+        return None
+    counts = [item for form in length_of(length).forms for item in form.counts]
+    if len(counts) == 1 and len(counts[0][0]) == number_in(length):
+        labels, _ = counts[0]
+    else:
+        labels = call.labelling.new(number_in(length))
+    count(call, length, labels, "its length comes from elsewhere")
+    return labels
+
+
 def like(call: Call) -> object:
-    """``torch.zeros_like(x)``: the shape of its operand, with other values."""
+    """``torch.ones_like(x)``: the shape of its operand, with other values."""
     return call.value(call.operand().labels, zero=False)
+
+
+def zeros_like(call: Call) -> object:
+    """``torch.zeros_like(x)``: the shape of its operand, all 0."""
+    return call.value(call.operand().labels, zero=True)
 
 
 def fixes_all(call: Call) -> object:

@@ -1,5 +1,6 @@
 """Rules for sizes: reading them from values, and calculating with them."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import prod
 from typing import cast
@@ -8,13 +9,16 @@ import torch
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, SizeOf
-from fedprune.common.structure.labels import Value
+from fedprune.common.structure.forms import Form, Length
+from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.sizes import (
-    AttributeSize,
-    Length,
-    Quotient,
+    constant_claim,
     follows,
+    is_length,
+    length_of,
+    number_in,
     plain,
 )
 
@@ -65,7 +69,8 @@ def read_number(call: Call) -> object:
         call.fix_value(value, "it calculates with a whole shape")
         return whole
     row = next(iter(value.labels.values()))
-    return Length(number=whole, labels=row, ratio=Fraction(whole, len(row)))
+    form = Form(counts=((row, Fraction(whole, len(row))),))
+    return Length(number=whole, forms=(form,))
 
 
 def read_item(call: Call) -> object:
@@ -76,6 +81,7 @@ def read_item(call: Call) -> object:
     if isinstance(found, Value):
         return index(call, found, key)
     if isinstance(found, tuple | list | dict) and not isinstance(key, Value):
+        key = plain(call.labelling, key)
         item = cast("tuple[object, ...]", found)[cast("int", key)]
         if isinstance(item, Guarded):
             call.labelling.fix(item.labels, item.why)
@@ -87,6 +93,8 @@ def read_item(call: Call) -> object:
 def _size(whole: SizeOf, dim: object) -> object:
     """Return one size or some of them, with the labels that they count."""
     shape = whole.value.shape
+    if is_length(dim):
+        dim = number_in(dim)
     if isinstance(dim, slice):
         return tuple(_size(whole, axis) for axis in range(len(shape))[dim])
     if not isinstance(dim, int):
@@ -96,44 +104,97 @@ def _size(whole: SizeOf, dim: object) -> object:
     labels = whole.value.labels.get(axis)
     if labels is None:
         return shape[axis]
-    return Length(number=shape[axis], labels=labels)
+    return Length.of(labels)
 
 
-def multiply_sizes(call: Call) -> object:
+def add_lengths(call: Call) -> object:
+    """A sum of lengths, or one shape after another."""
+    if call.args and all(is_shape(item) for item in call.args):
+        return join_shapes(call)
+    return _combine(call, Length.plus)
+
+
+def subtract_lengths(call: Call) -> object:
+    """A difference of lengths."""
+    return _combine(call, Length.minus)
+
+
+def multiply_lengths(call: Call) -> object:
     """A product of lengths, one of which may change."""
-    left, right = call.args
-    for one, other in ((left, right), (right, left)):
-        if isinstance(one, Length) and type(other) is int:
-            return one.scaled(Fraction(other)) or plain(call.labelling, one) * other
-        if isinstance(one, Length) and isinstance(other, AttributeSize):
-            if call.labelling.is_fixed(one.labels):  # the other one may change
-                return one.number * other
-            other.mark()
-            return one.scaled(Fraction(int(other)))
-    if isinstance(left, int) and isinstance(right, int):
-        return left * right
-    return plain(call.labelling, left) * plain(call.labelling, right)
+    return _combine(call, Length.times)
 
 
-def divide_sizes(call: Call) -> object:
+def divide_lengths(call: Call) -> object:
     """An exact quotient of lengths."""
-    left, right = call.args
-    if isinstance(left, Length) and type(right) is int:
-        found = left.scaled(Fraction(1, right))
-        return found or plain(call.labelling, left) // right
-    if isinstance(left, AttributeSize) and type(right) is int:
-        return left // right
-    if isinstance(left, Length) and isinstance(right, AttributeSize):
-        times = left.number // int(right)
-        weights = call.labelling.weigh(left.labels, left.ratio).values()
-        # As many copies of each head, one for each example.
-        copies = left.number == times * int(right) and {*weights} == {times}
-        if copies and follows(call.labelling, right * times, left.labels):
-            return times
-    if isinstance(left, Length | int) and isinstance(right, AttributeSize):
-        whole = left.number if isinstance(left, Length) else int(left)
-        return Quotient(number=whole // int(right), parts=(left, right))
-    return plain(call.labelling, left) // plain(call.labelling, right)
+    return _combine(call, Length.over)
+
+
+def rest_of_lengths(call: Call) -> object:
+    """The rest of a division, where it is 0."""
+    return _combine(call, Length.rest)
+
+
+def negate_length(call: Call) -> object:
+    """``-x.shape[1]``."""
+    found = call.args[0]
+    if not is_length(found):
+        return calculate(call)
+    return length_of(found).scaled(-1)
+
+
+def _combine(call: Call, combine: Callable[[Length, Length], Length | None]) -> object:
+    """Return a calculated length; what is not followed fixes what it counts."""
+    whole = len(call.args) == 2 and all(  # noqa: PLR2004 - of two numbers
+        is_length(item) or type(item) is int for item in call.args
+    )
+    if not whole:
+        return calculate(call)
+    found = combine(*(length_of(item) for item in call.args))
+    if found is None:
+        return calculate(call)
+    return found if found.moves else found.number
+
+
+def compare_lengths(call: Call) -> object:
+    """A comparison of lengths: its result must be the same after any cut."""
+    sides = [as_lengths((item,)) for item in call.args]
+    if any(isinstance(item, SizeOf) for side in sides for item in side):
+        return calculate(call)
+    if len({len(side) for side in sides}) > 1:
+        return call.result  # shapes of different ranks stay different
+    for left, right in zip(*sides, strict=True):
+        pair = (left, right)
+        if any(type(item) is int and item == 0 for item in pair):
+            continue  # a size is above 0 before and after any cut
+        whole = all(is_length(item) or type(item) is int for item in pair)
+        apart = length_of(left).minus(length_of(right)) if whole else None
+        if apart is None:
+            plain(call.labelling, pair)
+        elif apart.moves:
+            sizes = [number_in(item) for item in pair if is_length(item)]
+            call.labelling.claims.append(constant_claim(apart, sizes[0]))
+    return call.result
+
+
+def count(
+    call: Call,
+    length: object,
+    labels: Labels,
+    why: str,
+    free: FreeLength | None = None,
+) -> None:
+    """Let a length count what is left of labels after any cut, or fix them.
+
+    Args:
+        call: The operation.
+        length: The number in the network's code.
+        labels: What it stands for.
+        why: Why the labels are fixed where it does not count them.
+        free: The length of a reshape that it is, if it can be left to torch.
+    """
+    if not follows(call.labelling, length, labels, f"{call.title}: {why}", free):
+        plain(call.labelling, length)
+        call.fix(labels, why)
 
 
 def calculate(call: Call) -> object:

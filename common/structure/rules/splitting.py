@@ -6,9 +6,13 @@ from typing import cast
 import numpy as np
 
 from fedprune.common.structure.calls import Call, channels_only
+from fedprune.common.structure.forms import Length
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.rules.sizes import as_lengths
-from fedprune.common.structure.sizes import AttributeSize, Length, follows, plain
+from fedprune.common.structure.rules.sizes import as_lengths, count
+from fedprune.common.structure.sizes import (
+    number_in,
+    plain,
+)
 
 
 def expand(call: Call) -> object:
@@ -28,8 +32,8 @@ def expand(call: Call) -> object:
         kept = type(length) is int and length == -1
         if value.shape[axis - ahead] == 1 and not kept:
             call.fix(row, "it spreads one channel over many")
-        elif not kept and not follows(call.labelling, length, row):
-            call.fix(row, f"it writes the length {len(row)} down")
+        elif not kept:
+            count(call, length, row, f"it writes the length {len(row)} down")
         labels[axis] = row if call.result_length(axis) == len(row) else None
     covered = {axis for axis in labels if axis - ahead not in value.labels}
     alike = any(labels[axis] is not None for axis in covered)
@@ -43,9 +47,13 @@ def _spread(call: Call, value: Value, dim: int, length: object) -> Labels | None
     """
     if dim >= 0 and value.shape[dim] != 1:
         return None
-    if not isinstance(length, Length) or length.ratio != 1:
+    if not isinstance(length, Length) or len(length.forms) > 1:
         return None
-    return None if call.labelling.is_fixed(length.labels) else length.labels
+    form = length.forms[0]
+    if len(form.counts) != 1 or form.places or form.counts[0][1] != 1:
+        return None
+    labels = form.counts[0][0]
+    return None if call.labelling.is_fixed(labels) else labels
 
 
 def expand_as(call: Call) -> object:
@@ -113,12 +121,13 @@ def split(call: Call) -> object:
     row = value.labels.get(axis)
     if isinstance(sizes, tuple | list):
         return _sections(call, value, axis, [*sizes])
-    length = int(sizes.number if isinstance(sizes, Length) else cast("int", sizes))
+    length = number_in(sizes)
+    why = f"it splits {value.shape[axis]} channels by a number, {length}"
     if row is not None and len(row) % length == 0:
         kept = call.labelling.union_rows(row.reshape(-1, length))
-        if follows(call.labelling, sizes, kept):
-            return _parts(call, value, axis, kept)
-    call.fix(row, f"it splits {value.shape[axis]} channels by a number, {length}")
+        count(call, sizes, kept, why)
+        return _parts(call, value, axis, kept)
+    call.fix(row, why)
     plain(call.labelling, sizes)
     return _parts(call, value, axis, None)
 
@@ -132,15 +141,14 @@ def _sections(call: Call, value: Value, axis: int, sizes: list[object]) -> objec
     for size, result in zip(sizes, results, strict=True):
         end = start + result.shape[axis]
         labels: dict[int, Labels] = {**value.labels}
-        part = labels.pop(axis, None)
-        if row is not None:
+        labels.pop(axis, None)
+        if row is None:
+            plain(call.labelling, size)
+        else:
             part = row[start:end]
-            if isinstance(size, Length | AttributeSize) and follows(
-                call.labelling, size, part
-            ):
-                labels[axis] = part
-            else:
-                call.fix(part, f"it splits off {len(part)} channels by a number")
+            count(call, size, part, f"it splits off {len(part)} channels by a number")
+            call.labelling.parts.append(part)
+            labels[axis] = part
         found.append(Value(shape=result.shape, labels=labels, zero=value.zero))
         start = end
     return tuple(found)

@@ -30,7 +30,9 @@ from fedprune.common.structure.rules.elementwise import (
     grouped_product,
     matrix_product,
     meet,
+    modulo,
     multiply,
+    negate,
     stack,
     subtract,
     write_item,
@@ -59,21 +61,24 @@ from fedprune.common.structure.rules.norms import (
     spectral_norm,
     weight_norm,
 )
-from fedprune.common.structure.rules.recurrent import recurrent
+from fedprune.common.structure.rules.recurrent import cell, recurrent
 from fedprune.common.structure.rules.reshape import flatten, unflatten, view, view_as
 from fedprune.common.structure.rules.shapes import (
+    affine_grid,
     along,
+    best,
     clamped,
     constant,
     converted,
+    filled,
     flip,
-    grid,
     like,
     logarithm_of_sum,
     mean,
     moments,
     norm,
     normalise,
+    order,
     pad,
     permute,
     pool,
@@ -88,6 +93,8 @@ from fedprune.common.structure.rules.shapes import (
     transpose,
     unfold,
     unsqueeze,
+    zeros,
+    zeros_like,
 )
 from fedprune.common.structure.rules.sizes import (
     calculate,
@@ -158,6 +165,7 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.PReLU: prelu,
     nn.MultiheadAttention: multihead_attention,
     **dict.fromkeys((nn.RNN, nn.GRU, nn.LSTM), recurrent),
+    **dict.fromkeys((nn.RNNCell, nn.GRUCell, nn.LSTMCell), cell),
     nn.Unfold: unfold,
     nn.Flatten: flatten,
     nn.Unflatten: unflatten,
@@ -173,7 +181,7 @@ PRESERVING: Functions = (
     *(functional.tanh, torch.tanh, functional.celu, functional.softsign),
     *(functional.dropout, functional.dropout1d, functional.dropout2d),
     *(functional.dropout3d, torch.clone),
-    *(operator.neg, torch.neg, torch.sin, torch.sign, torch.nan_to_num),
+    *(torch.sin, torch.sign, torch.nan_to_num),
 )
 SHIFTING: Functions = (
     *(torch.sigmoid, functional.sigmoid, functional.hardsigmoid, torch.exp),
@@ -182,13 +190,15 @@ SHIFTING: Functions = (
 )
 ROOTS: Functions = (torch.abs, torch.sqrt, torch.square)
 NORMS: Functions = (torch.norm, torch.linalg.vector_norm, torch.linalg.norm)
-MEETINGS: Functions = (
-    *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
-    *(operator.pow, operator.mod, operator.and_, operator.or_),
-    *(torch.addcmul, torch.addcdiv, torch.lerp),
-)
+ADDITIONS: Functions = (operator.add, operator.iadd, torch.add)
+SUBTRACTIONS: Functions = (operator.sub, operator.isub, torch.sub)
 COMPARISONS: Functions = (
     *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+)
+MEETINGS: Functions = (
+    *(torch.where, torch.maximum, torch.minimum, torch.masked_fill, torch.pow),
+    *(operator.pow, operator.and_, operator.or_),
+    *(torch.addcmul, torch.addcdiv, torch.lerp),
 )
 POOLINGS: Functions = (
     *(functional.max_pool1d, functional.avg_pool1d, functional.adaptive_avg_pool1d),
@@ -197,10 +207,7 @@ POOLINGS: Functions = (
     *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d),
     *(functional.interpolate, functional.upsample, functional.lp_pool2d),
 )
-CONSTANTS: Functions = (
-    *(torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.linspace),
-    torch.tensor,
-)
+CONSTANTS: Functions = (*(torch.arange, torch.linspace, torch.tensor),)
 REDUCTIONS: Functions = (
     *(torch.mean, torch.amax, torch.amin, torch.max, torch.min),
     *(torch.var, torch.std, torch.median),
@@ -220,21 +227,28 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys(SHIFTING, shifted),
     **dict.fromkeys(ROOTS, root),
     **dict.fromkeys((torch.clamp, torch.clamp_min), clamped),
-    **dict.fromkeys((operator.add, operator.iadd, torch.add), add),
-    **dict.fromkeys((operator.sub, operator.isub, torch.sub), subtract),
+    **dict.fromkeys(ADDITIONS, add),
+    **dict.fromkeys(SUBTRACTIONS, subtract),
+    **dict.fromkeys((operator.neg, torch.neg), negate),
+    **dict.fromkeys(COMPARISONS, compare),
+    operator.mod: modulo,
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, torch.multiply), multiply),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
     **dict.fromkeys(MEETINGS, meet),
-    **dict.fromkeys(COMPARISONS, compare),
     **dict.fromkeys(POOLINGS, pool),
     **dict.fromkeys(CONSTANTS, constant),
-    **dict.fromkeys((torch.zeros_like, torch.ones_like, torch.full_like), like),
+    **dict.fromkeys((torch.ones, torch.full, torch.empty), filled),
+    **dict.fromkeys((torch.ones_like, torch.full_like), like),
+    torch.zeros: zeros,
+    torch.zeros_like: zeros_like,
     **dict.fromkeys(REDUCTIONS, mean),
     **dict.fromkeys(NORMS, norm),
     **dict.fromkeys((torch.var_mean, torch.std_mean), moments),
     torch.logsumexp: logarithm_of_sum,
     **dict.fromkeys(ALONG, along),
+    **dict.fromkeys((torch.topk, torch.kthvalue), best),
+    torch.sort: order,
     **dict.fromkeys(
         (functional.conv1d, functional.conv2d, functional.conv3d), convolution_function
     ),
@@ -263,7 +277,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.embedding: embedding_function,
     functional.unfold: unfold,
     functional.grid_sample: sample,
-    functional.affine_grid: grid,
+    functional.affine_grid: affine_grid,
     torch.cat: concatenate,
     torch.concat: concatenate,
     torch.stack: stack,
@@ -316,7 +330,10 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("softmax", "log_softmax", "cumsum"), along),
     **dict.fromkeys(("mean", "amax", "amin", "max", "min", "var", "std"), mean),
     **dict.fromkeys(("transpose", "swapaxes", "t"), transpose),
-    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), constant),
+    **dict.fromkeys(("new_ones", "new_full", "new_empty"), filled),
+    "new_zeros": zeros,
+    **dict.fromkeys(("topk", "kthvalue"), best),
+    "sort": order,
     "sum": total,
     "norm": norm,
     "logsumexp": logarithm_of_sum,
@@ -353,11 +370,24 @@ LENGTHS: frozenset[Handler] = frozenset(
         split,
         add,
         subtract,
+        negate,
         multiply,
         divide,
         meet,
+        write_item,
+        modulo,
+        compare,
     }
-    | {floor_divide, calculate, number_of, constant, channel_shuffle}
+    | {
+        affine_grid,
+        floor_divide,
+        calculate,
+        number_of,
+        constant,
+        filled,
+        zeros,
+        channel_shuffle,
+    }
     | {read_attribute, read_size, read_length, read_item, convolution_function}
-    | {transposed_function, compare, grid}
+    | {transposed_function, compare}
 )

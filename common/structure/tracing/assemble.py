@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.spec import TensorSpec
-from fedprune.common.structure.labels import Follower, Freed, Labelling, Labels
+from fedprune.common.structure.labels import Follower, Labelling, Labels
 from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.structure import (
     FIXED,
@@ -21,6 +21,7 @@ from fedprune.common.structure.structure import (
 )
 
 Rows = dict[tuple[str, int], Labels]
+_MOST_RUNS = 16  # places where a part of a dimension may start
 
 
 def assemble(model: nn.Module, labelling: Labelling) -> Structure:
@@ -59,7 +60,7 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
         moments=moments,
         units=units,
         dims=dims,
-        groups=_groups(dims, units, makers, labelling),
+        groups=_groups(dims, makers, labelling, numbers),
         attributes=tuple(item for item in followed if (item.tensor, item.dim) in cut),
         multiplies={
             name: labelling.multiplies[name]
@@ -79,20 +80,8 @@ def _free(labelling: Labelling, numbers: Mapping[int, int]) -> tuple[FreeLength,
     return tuple(
         FreeLength(module=module, rank=rank, index=freed.index)
         for (module, rank), freed in sorted(labelling.freed.items())
-        if any(
-            root in numbers
-            for row in _changing(labelling, freed)
-            for root in labelling.roots(row)
-        )
+        if any(root in numbers for row in freed.labels for root in labelling.roots(row))
     )
-
-
-def _changing(labelling: Labelling, freed: Freed) -> Iterator[Labels]:
-    """Yield the labels that change a length that is left to torch, or what fits."""
-    yield from freed.labels
-    for key in freed.settings:
-        if key in labelling.followers:
-            yield labelling.followers[key].labels
 
 
 def _moments(model: nn.Module) -> tuple[TensorSpec, ...]:
@@ -194,38 +183,67 @@ def _attribute(
     dims: tuple[DimUnits, ...],
     numbers: Mapping[int, int],
 ) -> Attribute | None:
-    """Return a dimension that changes as a module attribute does, or None."""
-    units = _units(labelling, follower, numbers)
+    """Return a dimension, or a part of one, that changes as a module attribute does."""
+    units = _units(labelling, follower.labels, numbers)
     wanted = {k: n * follower.ratio for k, n in _tally(units).items()}
-    for dim in dims:
-        found = _tally(dim.units)
-        if found.keys() != wanted.keys():
-            continue
-        shares = {Fraction(found[unit]) / wanted[unit] for unit in found}
-        share = shares.pop()
-        if not shares and share.denominator == 1:
-            return Attribute(
-                module=follower.module,
-                name=follower.name,
-                tensor=dim.tensor,
-                dim=dim.dim,
-                divisor=int(share),
-            )
+    length = len(units) * follower.ratio
+    for part in (False, True):
+        for dim in dims:
+            for start, stop in _runs(dim.units, units, length) if part else [(0, None)]:
+                share = _share(dim.units[start:stop], wanted)
+                if share:
+                    return Attribute(
+                        module=follower.module,
+                        name=follower.name,
+                        tensor=dim.tensor,
+                        dim=dim.dim,
+                        divisor=share,
+                        start=start,
+                        stop=stop,
+                    )
     return None
+
+
+def _share(units: NDArray[np.int32], wanted: Mapping[int, Fraction]) -> int:
+    """Return how many positions count as one, or 0 where the units are others."""
+    found = _tally(units)
+    if found.keys() != wanted.keys():
+        return 0
+    shares = {Fraction(found[unit]) / wanted[unit] for unit in found}
+    share = shares.pop()
+    return int(share) if not shares and share.denominator == 1 else 0
+
+
+def _runs(
+    units: NDArray[np.int32], wanted: NDArray[np.integer], length: Fraction
+) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a dimension that may have the wanted units."""
+    living = np.flatnonzero(wanted != FIXED)
+    if not living.size or length.denominator != 1:
+        return
+    lead = int(living[0])
+    for place in np.flatnonzero(units == wanted[lead]).tolist()[:_MOST_RUNS]:
+        same = units[place:] == units[place]
+        repeat = len(same) if same.all() else int(same.argmin())
+        for share in sorted({1, repeat}):
+            start = place - lead * share
+            stop = start + int(length) * share
+            if start >= 0 and stop <= len(units) and stop - start < len(units):
+                yield start, stop
 
 
 def _is_followed(
     labelling: Labelling, follower: Follower, numbers: Mapping[int, int]
 ) -> bool:
     """Return whether a cut changes what a module attribute follows."""
-    return bool((_units(labelling, follower, numbers) != FIXED).any())
+    return bool((_units(labelling, follower.labels, numbers) != FIXED).any())
 
 
 def _units(
-    labelling: Labelling, follower: Follower, numbers: Mapping[int, int]
+    labelling: Labelling, labels: Labels, numbers: Mapping[int, int]
 ) -> NDArray[np.integer]:
-    """Return the unit of each position that an attribute follows, -1 = never cut."""
-    roots = labelling.roots(follower.labels).tolist()
+    """Return the unit of each label, -1 = never cut."""
+    roots = labelling.roots(labels).tolist()
     return np.asarray([numbers.get(root, FIXED) for root in roots], dtype=np.int64)
 
 
@@ -236,18 +254,23 @@ def _tally(units: NDArray[np.integer]) -> dict[int, int]:
 
 def _groups(
     dims: tuple[DimUnits, ...],
-    units: int,
     makers: Mapping[str, int],
     labelling: Labelling,
+    numbers: Mapping[int, int],
 ) -> tuple[PruningGroup, ...]:
-    """Return the sets of units that lie in the same dimensions of the same tensors."""
-    made = {d.tensor: _members(d) for d in dims if makers.get(d.tensor) == d.dim}
+    """Return the sets of units that lie in the same dimensions of the same tensors.
+
+    A part that code splits off counts as a dimension: it must not become empty.
+    """
+    made = {d.tensor: _members(d.units) for d in dims if makers.get(d.tensor) == d.dim}
     scaled = {
-        d.tensor: _members(d)
+        d.tensor: _members(d.units)
         for d in dims
         if d.dim == 0 and d.tensor in labelling.norms
     }
-    group_of = _same_places(dims, units)
+    rows = [_members(dim.units) for dim in dims]
+    rows += [_members(_units(labelling, part, numbers)) for part in labelling.parts]
+    group_of = _same_places(rows, len(numbers))
     producers = _by_group(made, group_of)
     norms = _by_group(scaled, group_of)
     names: dict[str, int] = {}
@@ -267,7 +290,7 @@ def _groups(
 
 
 def _by_group(
-    members: Mapping[str, NDArray[np.int32]], group_of: NDArray[np.int64]
+    members: Mapping[str, NDArray[np.integer]], group_of: NDArray[np.int64]
 ) -> dict[int, list[str]]:
     """Return the tensors that have units of each group, in their order."""
     found: dict[int, list[str]] = {}
@@ -277,20 +300,23 @@ def _by_group(
     return found
 
 
-def _members(dim: DimUnits) -> NDArray[np.int32]:
-    return np.unique(dim.units[dim.units != FIXED])
+def _members(units: NDArray[np.integer]) -> NDArray[np.integer]:
+    return np.unique(units[units != FIXED])
 
 
-def _same_places(dims: tuple[DimUnits, ...], units: int) -> NDArray[np.int64]:
+def _same_places(rows: list[NDArray[np.integer]], units: int) -> NDArray[np.int64]:
     """Return the group of each unit, int64[units], in order of their first unit.
 
-    Two units are in one group if every dimension has both of them or neither, so a
-    dimension consists of whole groups: none is left empty while each keeps a unit.
+    Two units are in one group if every row has both of them or neither, so a row
+    consists of whole groups: none is left empty while each keeps a unit.
+
+    Args:
+        rows: The units of each dimension.
+        units: Number of units.
     """
     found = np.zeros(units, dtype=np.int64)
     sizes = [units]
-    for dim in dims:
-        members = _members(dim)
+    for members in rows:
         numbers, of, counts = np.unique(
             found[members], return_inverse=True, return_counts=True
         )

@@ -8,6 +8,7 @@ also says which weights are trained.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -18,14 +19,19 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fedprune.common.errors import ConfigError, StructureError
-from fedprune.common.models.inputs import longer_batch
+from fedprune.common.models.inputs import arguments, longer_batch
 from fedprune.common.structure.blocks import offer_blocks
 from fedprune.common.structure.labels import Labelling
-from fedprune.common.structure.sizes import remember_settings, settle
+from fedprune.common.structure.sizes import (
+    Ledger,
+    remember_settings,
+    settings_of_layers,
+)
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.assemble import assemble
 from fedprune.common.structure.tracing.graph import graph_digest
 from fedprune.common.structure.tracing.hooks import check_hooks
+from fedprune.common.structure.tracing.settle import settle
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
@@ -60,6 +66,7 @@ def find_structure(
     *,
     ignore: Sequence[str] = (),
     blocks: bool = False,
+    vocabulary: Sequence[str] = (),
 ) -> Structure:
     """Return the structure of ``model``; the model is left as it was.
 
@@ -69,17 +76,22 @@ def find_structure(
     Args:
         model: The dense network.
         example: One valid input, batch first; a tuple for several inputs, a dict for
-            one that is a dict.
+            keyword arguments, or for one that is a dict.
         ignore: Names of modules, of parameters, or of operations as an error names
             them.
-        blocks: Whether whole residual blocks may be dropped; networks with several
-            inputs have none.
+        blocks: Whether whole residual blocks may be dropped.
+        vocabulary: Names of embeddings (``nn.Embedding``) whose rows are units: a token
+            without a row is embedded as zeros.  The width of such an embedding is cut
+            only where another weight makes it too.
 
     Raises:
         StructureError: If the network cannot be traced.
-        ConfigError: If ``ignore`` names nothing that exists.
+        ConfigError: If ``ignore`` names nothing that exists, or ``vocabulary`` no
+            embedding.
     """
-    return find(model, example, ignore=ignore, blocks=blocks).structure
+    return find(
+        model, example, ignore=ignore, blocks=blocks, vocabulary=vocabulary
+    ).structure
 
 
 def find(
@@ -88,30 +100,37 @@ def find(
     *,
     ignore: Sequence[str] = (),
     blocks: bool = False,
+    vocabulary: Sequence[str] = (),
 ) -> Findings:
     """Return the structure of ``find_structure``, with notes and the graph."""
-    found = examine(model, example, ignore=ignore)
-    if not blocks or not isinstance(example, torch.Tensor):
+    found = examine(model, example, ignore=ignore, vocabulary=vocabulary)
+    if not blocks:
         return found
     return replace(found, structure=offer_blocks(model, example, found.structure))
 
 
 def examine(
-    model: nn.Module, example: Example, *, ignore: Sequence[str] = ()
+    model: nn.Module,
+    example: Example,
+    *,
+    ignore: Sequence[str] = (),
+    vocabulary: Sequence[str] = (),
 ) -> Findings:
     """Return the structure of ``model``, and notes on channels that it does not cut.
 
     Arguments and errors are those of ``find_structure``.
     """
-    examples = example if isinstance(example, tuple) else (example,)
-    tracer = Tracer(examples, ignore)
-    check_hooks(model, {name for name, _ in _opened(model, tracer)})
     _check_storage(model)
-    network = _copy(model).eval()
-    marks = remember_settings(network, _opened(network, tracer))
-    graph = _trace(network, tracer, examples)
+    examples = arguments(model, example)
+    check_hooks(model, {n for n, _ in _opened(model, Tracer(examples, ignore))})
+    try:
+        traced = _record(model, examples, ignore, fills=True)
+    except StructureError:
+        # Code may need to know a tensor that it makes itself.
+        traced = _record(model, examples, ignore, fills=False)
+    network, graph = traced.network, traced.graph
     _check_ignore(network, graph, ignore)
-    labelling = _labelled(network, graph, tracer, marks)
+    labelling = _labelled(traced, _embeddings(network, vocabulary))
     structure = assemble(network, labelling)
     return Findings(
         structure=structure,
@@ -121,31 +140,75 @@ def examine(
     )
 
 
-def _labelled(
-    model: nn.Module, graph: fx.Graph, tracer: Tracer, marks: set[tuple[str, str]]
-) -> Labelling:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Traced:
+    """A copy of a network, and what it did on the example.
+
+    Attributes:
+        network: The copy, in eval mode.
+        tracer: The tracer, with the results of all operations.
+        graph: The operations.
+        ledger: Calculations with attributes.
+        own: Modules whose code is traced, with their names.
+        fills: Whether tensors made of one number are recorded.
+    """
+
+    network: nn.Module
+    tracer: Tracer
+    graph: fx.Graph
+    ledger: Ledger
+    own: list[tuple[str, nn.Module]]
+    fills: bool
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Names of the modules that are called as one operation."""
+        opened = {id(module) for _, module in self.own}
+        named = self.network.named_modules()
+        return frozenset(name for name, module in named if id(module) not in opened)
+
+
+def _record(
+    model: nn.Module, examples: Sequence[object], ignore: Sequence[str], *, fills: bool
+) -> _Traced:
+    """Trace a copy of a network in eval mode."""
+    network = _copy(model).eval()
+    tracer = Tracer(examples, ignore)
+    own = _opened(network, tracer)
+    tracer.ledger = ledger = remember_settings(network, own)
+    with settings_of_layers(network, own, ledger):
+        graph = _trace(network, tracer, examples, fills=fills)
+    if fills and any(isinstance(item, fx.Proxy) for item in network.buffers()):
+        msg = "the network keeps a tensor that its forward makes"
+        raise StructureError(msg)
+    return _Traced(
+        network=network, tracer=tracer, graph=graph, ledger=ledger, own=own, fills=fills
+    )
+
+
+def _labelled(traced: _Traced, vocabulary: AbstractSet[str]) -> Labelling:
     """Return the labelling of a traced network.
 
     Where one of several dimensions can go on with labels (the heads of an attention or
     the width of a head), the first does; where it ends whole, the next is tried, and
     kept if the network can be cut further.
     """
-    start = frozenset(marks)
+    network, claims = traced.network, [*traced.ledger.claims]
     preferred: dict[str, int] = {}
     found: list[tuple[int, Labelling]] = []
     while len(found) < _ROUNDS:
-        marks.clear()
-        marks.update(start)
-        walk = Walk(model, tracer.results, tracer.ignore, Labelling(model, preferred))
-        for node in graph.nodes:
+        labelling = Labelling(network, vocabulary, preferred)
+        labelling.layers = traced.layers
+        walk = Walk(network, traced.tracer.results, traced.tracer.ignore, labelling)
+        for node in traced.graph.nodes:
             walk.visit(node)
-        _follow_training(model, tracer.given, walk, tracer.ignore)
-        settle(walk.labelling, marks)
-        others = walk.labelling.other_choices()
+        _follow_training(traced, walk)
+        labelling.claims += claims
+        settle(labelling)
+        others = labelling.other_choices()
         if not others and not found:
-            return walk.labelling
-        work = _least_work(assemble(model, walk.labelling))
-        found.append((work, walk.labelling))
+            return labelling
+        found.append((_least_work(assemble(network, labelling)), labelling))
         if not others:
             break
         preferred = preferred | others
@@ -205,14 +268,16 @@ def _opened(model: nn.Module, tracer: Tracer) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.Graph:
+def _trace(
+    model: nn.Module, tracer: Tracer, examples: Sequence[object], *, fills: bool
+) -> fx.Graph:
+    makes = tracer.makes(fills=fills)
     try:
-        with torch.no_grad(), _plain_attention(), _same_draws():
+        with torch.no_grad(), _plain_attention(), _same_draws(), makes:
             return tracer.trace(model)
     except RunError as error:
-        leaves = [x for x in pytree.tree_leaves(examples) if torch.is_tensor(x)]
-        shapes = " and ".join(str(list(item.shape)) for item in leaves)
-        msg = f"the network does not run on an example of shape {shapes}: {error}"
+        msg = f"the network does not run on an example of shape {_shapes(examples)}:"
+        msg += f" {error}"
         raise StructureError(msg) from error
     except (Exception, SystemExit) as error:
         # fx raises any error that the model's own code raises on symbolic values.
@@ -220,6 +285,17 @@ def _trace(model: nn.Module, tracer: Tracer, examples: Sequence[object]) -> fx.G
         text = first_line(error)
         msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
         raise StructureError(msg) from error
+
+
+def _shapes(examples: Sequence[object]) -> str:
+    """Return the shape of each tensor, with its key where it has one."""
+    found = []
+    for path, leaf in pytree.tree_leaves_with_path(tuple(examples)):
+        if isinstance(leaf, torch.Tensor):
+            keys = [str(step.key) for step in path if hasattr(step, "key")]
+            name = f"{'.'.join(keys)} " if keys else ""
+            found.append(f"{name}{list(leaf.shape)}")
+    return " and ".join(found)
 
 
 @contextmanager
@@ -250,19 +326,39 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
         raise ConfigError(msg)
 
 
-def _follow_training(
-    model: nn.Module, examples: Sequence[object], walk: Walk, ignore: Sequence[str]
-) -> None:
+def _embeddings(model: nn.Module, names: Sequence[str]) -> set[str]:
+    """Return the first name of each embedding that is named.
+
+    Raises:
+        ConfigError: If a name is that of no embedding.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    titles = {id(module): name for name, module in model.named_modules()}
+    for name in names:
+        kind = type(modules[name]).__name__ if name in modules else "nothing"
+        if type(modules.get(name)) is not nn.Embedding:
+            known = [n for n, m in modules.items() if type(m) is nn.Embedding]
+            msg = f"vocabulary names '{name}', which is {kind}; want an nn.Embedding of"
+            msg += f" the network: {known}"
+            raise ConfigError(msg)
+    return {titles[id(modules[name])] for name in names}
+
+
+def _follow_training(traced: _Traced, walk: Walk) -> None:
     """Follow what only training runs, such as auxiliary heads, in the same labelling.
 
     Weights that training does not reach either stay whole.
     """
+    model = traced.network
     if not [*_unreached(model, walk.labelling)]:
         return
-    examples = longer_batch(tuple(examples))
+    ignore = traced.tracer.ignore
+    examples = longer_batch(traced.tracer.examples)
     tracer = Tracer(examples, ignore)
+    tracer.ledger = traced.ledger
     try:
-        graph = _trace(model.train(), tracer, examples)
+        with settings_of_layers(model, traced.own, traced.ledger):
+            graph = _trace(model.train(), tracer, examples, fills=traced.fills)
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:

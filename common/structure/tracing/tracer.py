@@ -5,10 +5,9 @@ Because every result is known while the network is traced, its code may loop ove
 shapes, compare sizes and branch on them; only a branch on the data itself is refused.
 """
 
-import math
 import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,12 +16,19 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from typing_extensions import override
 
-from fedprune.common.errors import StructureError
+from fedprune.common.models.inputs import names_of, parameters, tensors_in
 from fedprune.common.structure.rules.tables import MODULES
-from fedprune.common.structure.sizes import AttributeSize
+from fedprune.common.structure.sizes import AttributeSize, Ledger, Recorded
+from fedprune.common.structure.tracing.proxies import (
+    Proxy,
+    Recorder,
+    Size,
+    holds_data,
+)
 from fedprune.common.text import first_line
 
 # Modules of torch whose Python code is traced, instead of one table entry.
@@ -41,178 +47,77 @@ CALCULATED: tuple[type[nn.Module], ...] = (
 # Code that is not the user's: a message names the first line outside of it.
 _OURS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
 _PYTHON = str(Path(operator.__file__).parent)
-# Properties of a tensor that no data and no cut of channels changes.
-_KINDS = (torch.dtype, torch.device, torch.layout, bool)
+# Tensors of one number, recorded where their lengths come from the network.
+FILLS = frozenset({torch.zeros, torch.ones, torch.full, torch.empty})
 
 
 class RunError(Exception):
     """An operation failed on the example."""
 
 
-class Size(int):
-    """A whole number that a recorded operation returned, mostly a size.
+class _Makes(TorchFunctionMode):
+    """Sees the tensors that code makes of numbers alone, which fx does not record.
 
-    It is an int wherever Python or torch wants one; calculations with it are recorded
-    like any other operation.  A tensor that torch makes from the bare number, such as
-    ``torch.ones(n)``, is a constant, and the channels that it meets are not cut.
+    ``torch.zeros(b, n)`` is recorded where that is asked for.  In ``torch.tensor(n)``,
+    ``torch.arange(n)`` and others the numbers must not change.
     """
 
-    node: fx.Node
-    tracer: "Tracer"
-
-    def __new__(cls, number: int, node: fx.Node, tracer: "Tracer") -> "Size":
-        """Return ``number`` with its operation."""
-        found = super().__new__(cls, number)
-        found.node, found.tracer = node, tracer
-        return found
-
-    def __fx_create_arg__(self, tracer: fx.Tracer) -> fx.Node:
-        """Return its node in a recorded operation."""
-        return self.node
+    def __init__(self, tracer: "Tracer", *, fills: bool) -> None:
+        super().__init__()
+        self.tracer, self.fills = tracer, fills
 
     @override
-    def __float__(self) -> float:
-        """Return the number, as a recorded operation."""
-        self.tracer.create_proxy("call_function", float, (self,), {})
-        return float(int.__index__(self))
-
-    @override
-    def __int__(self) -> int:
-        """Return the number, as a recorded operation."""
-        self.tracer.create_proxy("call_function", int, (self,), {})
-        return int.__index__(self)
-
-    __hash__ = int.__hash__
-
-
-def _recorded(function: Callable[..., object], *, swap: bool = False) -> Any:
-    def calculate(self: Size, *others: Any) -> Any:
-        args = (*others, self) if swap else (self, *others)
-        return self.tracer.create_proxy("call_function", function, args, {})
-
-    return calculate
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        if not self.tracer.is_running:
+            leaves = pytree.tree_leaves((args, given))
+            sizes = [x for x in leaves if isinstance(x, Recorded | AttributeSize)]
+            proxies = any(isinstance(item, fx.Proxy) for item in leaves)
+            if self.fills and func in FILLS and (sizes or proxies):
+                return self.tracer.create_proxy("call_function", func, args, given)
+            if not proxies:
+                for size in sizes:
+                    int(size)  # records that the plain number is used
+        return func(*args, **given)
 
 
-def _compared(function: Callable[..., object]) -> Any:
-    def compare(self: Size, other: Any) -> Any:
-        if not isinstance(other, int | float):
-            return NotImplemented
-        self.tracer.create_proxy("call_function", function, (self, other), {})
-        return function(int.__index__(self), other)
-
-    return compare
-
-
-for _name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
-    _function = getattr(operator, _name)
-    setattr(Size, f"__{_name}__", _recorded(_function))
-    setattr(Size, f"__r{_name}__", _recorded(_function, swap=True))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Size, f"__{_name}__", _compared(getattr(operator, _name)))
-Size.__neg__ = _recorded(operator.neg)  # type: ignore[method-assign]
-
-
-class Proxy(fx.Proxy):
-    """A value whose result is known: sizes are numbers where Python needs one."""
-
-    tracer: "Tracer"
-
-    @property
-    def known(self) -> object:
-        """The result for the example."""
-        return self.tracer.results[self.node]
-
-    @override
-    def __getattr__(self, k: str) -> Any:
-        if k.startswith("__") or callable(getattr(self.known, k, None)):
-            return super().__getattr__(k)
-        if not hasattr(self.known, k):
-            raise AttributeError(k)
-        found = getattr(self.known, k)
-        if isinstance(self.known, torch.Tensor) and isinstance(found, _KINDS):
-            return found  # it does not change with the data, or with a cut
-        return self.tracer.create_proxy("call_function", getattr, (self, k), {})
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Write items in place, as a recorded operation."""
-        self.tracer.create_proxy(
-            "call_function", operator.setitem, (self, key, value), {}
-        )
-
-    @override
-    def __len__(self) -> int:
-        self.tracer.create_proxy("call_function", len, (self,), {})
-        return len(self.known)  # type: ignore[arg-type]
-
-    def __int__(self) -> int:
-        """Return the number without its fraction, as a recorded operation."""
-        return int(float(self))
-
-    def __ceil__(self) -> int:
-        """Return the next whole number above, as a recorded operation."""
-        return math.ceil(float(self))
-
-    def __floor__(self) -> int:
-        """Return the next whole number below, as a recorded operation."""
-        return math.floor(float(self))
-
-    def __trunc__(self) -> int:
-        """Return the number without its fraction, as a recorded operation."""
-        return math.trunc(float(self))
-
-    def __round__(self, digits: int | None = None) -> Any:
-        """Return the rounded number, as a recorded operation."""
-        return round(float(self), digits)
-
-    def __float__(self) -> float:
-        """Return the number, as a recorded operation."""
-        if _holds_data(self.known):
-            msg = "a number is read from data, which differ between examples"
-            raise fx.proxy.TraceError(msg)
-        number: Any = self.known
-        self.tracer.create_proxy("call_function", float, (self,), {})
-        return float(number)
-
-
-def _in_place(function: Callable[..., object], plain: Callable[..., object]) -> Any:
-    """Return ``x += y`` and its like: of tensors in place, of other values not."""
-
-    def change(self: Proxy, other: Any) -> Any:
-        called = function if isinstance(self.known, torch.Tensor) else plain
-        return self.tracer.create_proxy("call_function", called, (self, other), {})
-
-    return change
-
-
-for _name in (
-    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"),
-    *("and", "or", "xor"),
-):
-    _change = getattr(operator, f"__i{_name}__"), getattr(operator, f"__{_name}__")
-    setattr(Proxy, f"__i{_name}__", _in_place(*_change))
-
-
-class Tracer(fx.Tracer):
+class Tracer(Recorder):
     """A tracer that enters containers and user modules only, and notes failures.
 
     Args:
-        examples: Arguments of ``forward``, in order.
+        examples: Arguments of ``forward``, in order; what is no tensor is a constant.
         ignore: Modules that are not entered.
 
     Attributes:
-        given: The examples; ``examples`` are those that no argument has taken yet.
         results: Result of each node for the example.
         where: Name of the module whose code failed.
+        ledger: What receives calculations with attributes of the network.
     """
 
     def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
         super().__init__()
-        self.given = (*examples,)
-        self.examples = [*examples]
+        self.examples = tuple(examples)
+        self._example: object = None
         self.ignore = ignore
         self.where = ""
         self.results: dict[fx.Node, object] = {}
+        self.ledger = Ledger()
         self._running = False
+
+    @property
+    def is_running(self) -> bool:
+        """True while an operation runs on the example: nothing is recorded then."""
+        return self._running
+
+    def makes(self, *, fills: bool) -> TorchFunctionMode:
+        """Return the context in which tensors made of numbers alone are seen.
+
+        Args:
+            fills: Whether those of one number are recorded, so that they may be cut.
+        """
+        return _Makes(self, fills=fills)
 
     @override
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -251,6 +156,52 @@ class Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     @override
+    def create_args_for_root(
+        self,
+        root_fn: Any,
+        is_module: bool,
+        concrete_args: Any | None = None,
+    ) -> tuple[Any, list[Any]]:
+        """Return ``forward`` and its arguments: a symbol for each tensor.
+
+        Containers of tensors stay what they are, and parameters without an example have
+        their defaults; torch.fx itself would rewrite the code of ``forward``, which is
+        that of a wrapper where it is decorated.
+        """
+        names = names_of(self.root, self.examples)
+        given = [
+            self._symbols(name, item)
+            for name, item in zip(names, self.examples, strict=True)
+        ]
+
+        own = vars(self.root).get("forward")  # some libraries replace it
+
+        def run(root: object, *args: object) -> object:
+            return _written(own(*args) if own else root_fn(root, *args))
+
+        return run, [self.root, *given]
+
+    def _symbols(self, name: str, example: object) -> object:
+        """Return an example with a symbol in place of each of its tensors."""
+        if isinstance(example, torch.Tensor):
+            return self._symbol(name, example)
+        leaves, spec = pytree.tree_flatten(example)
+        symbols = [
+            self._symbol(f"{name}_{number}", leaf)
+            if isinstance(leaf, torch.Tensor)
+            else leaf
+            for number, leaf in enumerate(leaves)
+        ]
+        return pytree.tree_unflatten(symbols, spec)
+
+    def _symbol(self, name: str, example: torch.Tensor) -> object:
+        self._example = example.clone()  # operations may change it in place
+        known = (parameters(self.root) or {}).get(name)
+        default = () if known is None or known.default is known.empty else known.default
+        given = default if default == () else (default,)
+        return self.create_proxy("placeholder", name, given, {})
+
+    @override
     def proxy(self, node: fx.Node) -> Proxy:
         return Proxy(node, self)
 
@@ -282,24 +233,26 @@ class Tracer(fx.Tracer):
         type_expr: Any | None = None,
         proxy_factory_fn: Any | None = None,
     ) -> Any:
-        if kind == "placeholder" and not self.examples:
-            return _default(str(target), args)
         found = super().create_proxy(
             kind, target, args, kwargs, name, type_expr, proxy_factory_fn
         )
         node = found.node
         if kind == "placeholder":
-            self.results[node] = self.examples.pop(0)
+            self.results[node] = self._example
         elif kind != "get_attr":
             with self._run():
                 self.results[node] = self._result(node)
         known = self.results[node]
+        if isinstance(known, AttributeSize):
+            known = self.results[node] = int.__index__(known)
+        if known is None:
+            return None  # code may ask whether it "is None"
         return Size(known, node, self) if type(known) is int else found
 
     @override
     def to_bool(self, obj: fx.Proxy) -> bool:
         known = self.results[obj.node]
-        return super().to_bool(obj) if _holds_data(known) else bool(known)
+        return super().to_bool(obj) if holds_data(known) else bool(known)
 
     @override
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -310,11 +263,11 @@ class Tracer(fx.Tracer):
     @contextmanager
     def _run(self) -> Iterator[None]:
         """Call modules plainly, although torch.fx has taken their calls over."""
-        self._running = True
+        before, self._running, self.ledger.open = self.ledger.open, True, False
         try:
             yield
         finally:
-            self._running = False
+            self._running, self.ledger.open = False, before
 
     def _result(self, node: fx.Node) -> object:
         args, kwargs = (
@@ -332,7 +285,7 @@ class Tracer(fx.Tracer):
         """Return what an operation gets; the walk sees what it does with a setting."""
         if isinstance(item, fx.Node):
             return self.results[item]
-        return int(item) if isinstance(item, AttributeSize) else item
+        return int.__index__(item) if isinstance(item, AttributeSize) else item
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> object:
         if node.op == "call_module":
@@ -374,17 +327,12 @@ def _attribute(root: nn.Module, path: str) -> object:
     return found
 
 
-def _default(name: str, args: tuple[Any, ...]) -> object:
-    """Return the default of a parameter of ``forward`` without an example."""
-    if name.startswith("**"):
-        return {}
-    if name.startswith("*"):
-        return ()
-    if not args:
-        msg = f"its forward takes '{name}', for which there is no example"
-        raise StructureError(msg)
-    return args[0]
-
-
-def _holds_data(known: object) -> bool:
-    return any(isinstance(x, torch.Tensor) for x in pytree.tree_leaves(known))
+def _written(found: object) -> object:
+    """Return a result in the containers that torch.fx can write down."""
+    if isinstance(found, fx.Proxy | Size):
+        return found
+    if isinstance(found, tuple | list):
+        return [_written(item) for item in found]
+    if type(found) is dict:
+        return {str(key): _written(item) for key, item in found.items()}
+    return [*tensors_in(found, fx.Proxy)]

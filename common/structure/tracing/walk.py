@@ -1,6 +1,7 @@
 """Walk over the recorded operations of a network and follow its channels."""
 
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -16,16 +17,10 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Handler, SizeOf, values_in
 from fedprune.common.structure.labels import Labelling, Value
 from fedprune.common.structure.rules.hints import hinted
-from fedprune.common.structure.rules.reshape import view
 from fedprune.common.structure.rules.shapes import fixes_all, passes
 from fedprune.common.structure.rules.tables import FUNCTIONS, LENGTHS, METHODS, MODULES
-from fedprune.common.structure.sizes import (
-    AttributeSize,
-    Length,
-    Quotient,
-    plain,
-    plain_quotients,
-)
+from fedprune.common.structure.sizes import is_length, length_of, plain, stays
+from fedprune.common.text import first_line
 
 # Operations whose result shares, or may share, the memory of their first operand.
 VIEWS = frozenset(
@@ -36,6 +31,12 @@ VIEWS = frozenset(
     | {torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.unbind}
     | {torch.t, torch.swapaxes, "swapaxes", torch.unflatten, getattr}
     | {functional.dropout}
+)
+# What a rule that meets operands it was not written for may raise.  A warning says so,
+# since it is a mistake of ours: tests turn warnings into errors.
+FAULTS = (
+    *(TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError),
+    ZeroDivisionError,
 )
 VIEW_MODULES = (nn.Flatten, nn.Unflatten, nn.Identity, _DropoutNd)
 OUTPUTS = "the network's outputs"
@@ -123,10 +124,11 @@ class Walk:
         for item in pytree.tree_leaves(found):
             if isinstance(item, SizeOf):
                 self.labelling.fix_value(item.value, reason)
-            if isinstance(item, Length):
-                self.labelling.fix(item.labels, reason)
-            if isinstance(item, AttributeSize | Quotient):
-                plain(self.labelling, item)
+            if is_length(item):
+                for form in length_of(item).forms:
+                    for labels, _ in form.counts:
+                        self.labelling.fix(labels, reason)
+                stays(self.labelling, item)
 
     def _follow_or_leave(self, node: fx.Node) -> None:
         try:
@@ -136,6 +138,11 @@ class Walk:
                 msg = f"{describe(node, self.model)}: {error}"
                 raise StructureError(msg) from error
             self._leave(node, str(error))
+        except FAULTS as error:
+            text = f"its rule failed, {first_line(error, kind=True)}"
+            msg = f"{describe(node, self.model)}: {text}; please report this"
+            warnings.warn(msg, RuntimeWarning, stacklevel=2)
+            self._leave(node, text)
 
     def _whole_because(self, node: fx.Node) -> str:
         if node.op == "output":
@@ -144,9 +151,8 @@ class Walk:
 
     def _overwrite(self, node: fx.Node) -> None:
         """Replace a value that is changed in place by its new value."""
-        changed = node.op == "call_method" and str(node.target).endswith("_")
         source = node.args[0] if node.args else None
-        if isinstance(source, fx.Node) and (changed or node.target in IN_PLACE):
+        if isinstance(source, fx.Node) and _is_in_place(node):
             self.values[source] = self.values[node]
             self._write_through(source)
 
@@ -169,7 +175,8 @@ class Walk:
         if node.op == "call_module":
             module = self.model.get_submodule(str(node.target))
             return isinstance(module, VIEW_MODULES)
-        return str(node.target) in VIEWS or node.target in VIEWS
+        view = str(node.target) in VIEWS or node.target in VIEWS
+        return view or _is_in_place(node)
 
     def _ignored(self, node: fx.Node) -> bool:
         named = node.op in {"call_module", "get_attr"} and node.target in self.ignore
@@ -195,14 +202,15 @@ class Walk:
         inside = outer if module is None else module
         # torch accepts both names; the rules use one.
         kwargs = {"dim" if k == "axis" else k: v for k, v in kwargs.items()}
+        if isinstance(kwargs.get("out"), Value):
+            msg = "it writes into another tensor"
+            raise StructureError(msg)
         handler = self._handler(node, module, (args, kwargs))
         if handler is None:
             msg = "its channels cannot be followed"
             raise StructureError(msg)
         if handler not in LENGTHS:
             args, kwargs = plain(self.labelling, args), plain(self.labelling, kwargs)
-        elif handler is not view:
-            args, kwargs = (plain_quotients(self.labelling, x) for x in (args, kwargs))
         found = handler(
             Call(
                 labelling=self.labelling,
@@ -276,6 +284,12 @@ class Walk:
             return None
         self._skip(node)  # nothing that it gets can be cut
         return fixes_all
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    """Return whether an operation changes its first operand, and returns it."""
+    method = node.op == "call_method" and str(node.target).endswith("_")
+    return method or node.target in IN_PLACE
 
 
 def _with_sources(found: object, operands: Sequence[Value]) -> object:

@@ -22,8 +22,8 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.networks import Network
-from fedprune.simulations.export.export import onnx_runner, write_onnx
 from fedprune.simulations.export.latency_table import profile
+from fedprune.simulations.export.onnx_file import onnx_runner, write_onnx
 from fedprune.simulations.export.onnx_int8 import quantise_onnx
 
 _REPEATS = 30
@@ -144,13 +144,14 @@ def _measured(
     batches = [
         rng.standard_normal((8, *shape), dtype=np.float32) for _ in range(_CALIBRATION)
     ]
+    example = torch.zeros(1, *shape)
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
         paths = [Path(folder) / "dense.onnx"]
-        write_onnx(model, shape, paths[0])
+        write_onnx(model, example, paths[0])
         for number, keep in enumerate(masks):
             cut = apply_plan(copy.deepcopy(model), structure, keep)
             paths += [Path(folder) / f"{number}{k}.onnx" for k in ("", "-int8")]
-            write_onnx(cut, shape, paths[-2])
+            write_onnx(cut, example, paths[-2])
             quantise_onnx(paths[-2], paths[-1], batches)
         return _interleaved([onnx_runner(path) for path in paths], batches[0][:1])
 

@@ -16,7 +16,7 @@ from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
 from fedprune.simulations.cli import run_command_line
-from fedprune.simulations.export.export import onnx_runner, write_onnx
+from fedprune.simulations.export.onnx_file import onnx_runner, write_onnx
 from fedprune.simulations.export.packing import write_fpz
 
 SHAPE = (1, 4, 4)
@@ -95,7 +95,7 @@ def test_onnx_and_fpz_hold_constant_buffers_of_every_type(tmp_path):
     batch = torch.rand(3, *SHAPE)
     with torch.no_grad():
         wanted = model(batch).numpy()
-    write_onnx(load_model(path, factory=fixed), SHAPE, tmp_path / "a.onnx")
+    write_onnx(load_model(path, factory=fixed), batch, tmp_path / "a.onnx")
     found = onnx_runner(tmp_path / "a.onnx")(batch.numpy())
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     packed(path, tmp_path / "a.fpz", task, fixed)
@@ -191,3 +191,37 @@ def test_arrays_are_told_as_data_and_not_as_a_pickle(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros(3))
     with pytest.raises(IntegrityError, match=r"holds data .*task\.data=npz:FILE"):
         load_model(tmp_path / "d.npz")
+
+
+class Words(nn.Module):
+    """A network of tokens and a mask, with two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.inner = nn.Embedding(12, 8), nn.Linear(8, 6)
+        self.one, self.other = nn.Linear(6, 3), nn.Linear(6, 2)
+
+    def forward(self, ids, mask):
+        x = self.inner(self.words(ids) * mask[..., None]).relu().mean(1)
+        return {"one": self.one(x), "other": [self.other(x)]}
+
+
+def test_a_network_of_tokens_without_some_rows_is_loaded_with_its_map(tmp_path):
+    example = (torch.randint(12, (3, 5)), torch.ones(3, 5))
+    model, task = Words(), make_task(Words)
+    structure = find_structure(model, example, vocabulary=["words"])
+    keep = structure.full()
+    keep[:12:3] = False
+    apply_plan(model, structure, keep).eval()
+    plan = child_plan(structure, full_plan(structure), keep)
+    parts = {"structure": structure, "plan": plan, "run_id": "", "alone": True}
+    path = tmp_path / "final.safetensors"
+    write_network(path, model, task, **parts)
+    packed(path, tmp_path / "a.fpz", task, Words)
+    wanted = model(*example)
+    assert (model.words.kept[example[0]] < 0).any()
+    assert "words.kept" in read_model_file(path)[0]
+    for file in (path, tmp_path / "a.fpz"):
+        found = load_model(file, factory=Words)(*example)
+        assert torch.equal(found["one"], wanted["one"])
+        assert torch.equal(found["other"][0], wanted["other"][0])

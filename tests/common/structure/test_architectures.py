@@ -13,7 +13,7 @@ from torch.nn import functional
 from fedprune.common.errors import StructureError
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import check_exact
-from fedprune.common.structure.narrow_attention import NarrowAttention
+from fedprune.common.structure.after_cut.narrow_attention import NarrowAttention
 from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import examine, find_structure

@@ -12,7 +12,7 @@ from fedprune.common.artifacts.load import load_model
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import ConfigError, DataError, IntegrityError
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.export import export
+from fedprune.simulations.export import export, onnx_file
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.export.onnx_int8 import accuracy, input_batches, quantise_onnx
 
@@ -111,7 +111,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     run, tmp_path, monkeypatch, missing
 ):
     monkeypatch.setattr(
-        export, "find_spec", lambda name: None if name == missing else sys
+        onnx_file, "find_spec", lambda name: None if name == missing else sys
     )
     monkeypatch.setattr(export, "write_onnx", _with_needs(export.write_onnx))
     with pytest.raises(ConfigError, match=rf"{missing} .*fedprune\[onnx\]"):
@@ -122,7 +122,7 @@ def _with_needs(write):
     """Return a writer that asks for its extras and then writes a stand-in."""
 
     def checked(model, shape, target):
-        export._need("onnx", "onnxscript")
+        onnx_file.need("onnx", "onnxscript")
         target.write_bytes(b"")
 
     assert callable(write)

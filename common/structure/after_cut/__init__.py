@@ -1,0 +1,1 @@
+"""Modules that run after a cut where their own code would not."""
