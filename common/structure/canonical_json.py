@@ -296,7 +296,8 @@ def _read_attributes(
             raise refuse(field, f"a unit holds a part of {share} channels")
         attributes.append(
             Attribute(
-                module=_read_module(module, field),
+                # The network itself has the empty name.
+                module=module if module == "" else read_name(module, field),
                 name=name,
                 tensor=dim.tensor,
                 dim=dim.dim,
@@ -306,11 +307,6 @@ def _read_attributes(
             )
         )
     return tuple(attributes)
-
-
-def _read_module(found: object, field: str) -> str:
-    """Return the name of a module, "" for the network itself, or refuse it."""
-    return "" if found == "" else read_name(found, field)
 
 
 def _is_public(name: str) -> bool:
@@ -354,7 +350,7 @@ def _read_free(found: object) -> tuple[FreeLength, ...]:
         module, number, place = read_list(item, field, 3)
         rank = read_int(number, field, 1, MAX_RANK)
         index = read_int(place, field, 0, rank - 1)
-        name = _read_module(module, field)
+        name = module if module == "" else read_name(module, field)
         free.append(FreeLength(module=name, rank=rank, index=index))
     if any((a.module, a.rank) >= (b.module, b.rank) for a, b in pairwise(free)):
         raise refuse(field, "the (module, rank) pairs do not rise strictly")

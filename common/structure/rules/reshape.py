@@ -5,7 +5,7 @@ whose length changes after a cut; positions with the same index along it are the
 together.  So attention heads, the groups of a channel shuffle and the blocks of a
 flattening all come from one rule.  A length that is a constant number keeps its
 dimension from being cut, unless all lengths are written, so that a cut network can
-leave it to torch (``fedprune.common.structure.free_lengths``).
+leave it to torch (``fedprune.common.structure.after_cut.free_lengths``).
 """
 
 from collections.abc import Sequence

@@ -60,8 +60,8 @@ def sampled(m, x):
 
 
 def turned(m, x):
+    turn = x.mean((1, 2, 3))[:, None, None] * torch.eye(2, 3, dtype=x.dtype)
     x = m["a"](x)
-    turn = torch.eye(2, 3, dtype=x.dtype).expand(x.shape[0], 2, 3)
     grid = functional.affine_grid(turn, list(x.shape), align_corners=False)
     x = functional.grid_sample(x, grid, align_corners=False)
     return m["h"](x.mean((2, 3)))
