@@ -4,7 +4,8 @@ A dimension that is split into several keeps its labels along ONE of them, the o
 whose length changes after a cut; positions with the same index along it are then cut
 together.  So attention heads, the groups of a channel shuffle and the blocks of a
 flattening all come from one rule.  A length that is a constant number keeps its
-dimension from being cut.
+dimension from being cut, unless all lengths are written, so that a cut network can
+leave it to torch (``fedprune.common.structure.after_cut.free_lengths``).
 """
 
 from collections.abc import Sequence

@@ -59,6 +59,14 @@ def sampled(m, x):
     return m["h"](x.mean((2, 3)))
 
 
+def turned(m, x):
+    turn = x.mean((1, 2, 3))[:, None, None] * torch.eye(2, 3, dtype=x.dtype)
+    x = m["a"](x)
+    grid = functional.affine_grid(turn, list(x.shape), align_corners=False)
+    x = functional.grid_sample(x, grid, align_corners=False)
+    return m["h"](x.mean((2, 3)))
+
+
 class Table(nn.Module):
     """An embedding and a product with a bare weight."""
 
@@ -154,6 +162,7 @@ CASES = {
         {"m.a": 8},
     ),
     "grid_sample": (lambda: conv(sampled), IMAGE, {"m.a": 8}),
+    "affine_grid": (lambda: conv(turned), IMAGE, {"m.a": 8}),
     "einsum in attention": (
         lambda: Net(
             attention,
