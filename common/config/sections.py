@@ -83,6 +83,8 @@ class Task(Section):
     """Classification, or regression with the mean squared error as its metric."""
     ignore: Names = ()
     """Names of modules whose channels are never pruned."""
+    vocabulary: Names = ()
+    """Names of embeddings whose rows are pruned too: those of unused tokens first."""
 
 
 class Rounds(Section):

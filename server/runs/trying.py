@@ -184,7 +184,13 @@ def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
 def _found(task: Task, model: nn.Module) -> Findings:
     config = task.config
     blocks = config.prune.blocks > 0
-    found = find(model, task.example(), ignore=config.task.ignore, blocks=blocks)
+    found = find(
+        model,
+        task.example(),
+        ignore=config.task.ignore,
+        blocks=blocks,
+        vocabulary=config.task.vocabulary,
+    )
     if blocks and not found.structure.blocks:
         msg = f"prune.blocks is {config.prune.blocks}, and no block of the network can"
         msg += " be dropped; want 0 (docs/guide.md says what a block is)"

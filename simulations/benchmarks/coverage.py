@@ -29,7 +29,7 @@ from fedprune.simulations.benchmarks.kit.coverage.row import (
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 
 _ROWS = Path("build/coverage.jsonl")
-_SECONDS = 300.0  # for one network, on the clock
+_SECONDS = 900.0  # for one network, on the clock
 _WIDTH = 160  # columns of a line of progress
 
 
