@@ -77,11 +77,13 @@ class Run:
 
     Attributes:
         outputs: All outputs, float64[n].
+        buffers: The buffers of floats afterwards: training may have changed them.
         gradients: Gradient of one weighted sum of them by each parameter; zeros for an
             unused parameter.
     """
 
     outputs: Tensor
+    buffers: dict[str, Tensor]
     gradients: dict[str, Tensor]
 
 
@@ -193,10 +195,22 @@ def in_training(found: Pair, changed: Callable[[Run, Run, Run | None], str]) -> 
 
 def kept_gradients(found: Pair, run: Run) -> dict[str, Tensor]:
     """Return the entries of the masked network's gradients that the cut one has."""
+    names = [name for name, _ in found.cut.named_parameters()]
+    return _kept(found, {name: run.gradients[name] for name in names})
+
+
+def kept_buffers(found: Pair, run: Run) -> dict[str, Tensor]:
+    """Return the entries of the masked network's buffers that the cut one has."""
+    names = {name for name, _ in found.cut.named_buffers()}
+    return _kept(found, {k: item for k, item in run.buffers.items() if k in names})
+
+
+def _kept(found: Pair, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of tensors of the masked network that the cut one has."""
     structure = found.trial.structure.living(found.keep)
     kept = {}
-    for name, _ in found.cut.named_parameters():
-        item = run.gradients[name]
+    for name, tensor in tensors.items():
+        item = tensor
         for dim in range(item.dim()):
             if (name, dim) in structure.lookup:
                 index = structure.kept_index(name, dim, found.keep)
@@ -208,7 +222,8 @@ def kept_gradients(found: Pair, run: Run) -> dict[str, Tensor]:
 def distance(wanted: Tensor, found: Tensor, least: float = _TINY) -> float:
     """Return the largest difference over the largest entry; inf for other shapes.
 
-    NaN when ``wanted`` is not finite, so that there is no scale to compare with.
+    Entries of ``wanted`` that are not finite, such as logits that are masked, count
+    for nothing; NaN when none is finite, so that there is nothing to compare with.
 
     Args:
         wanted: The correct values.
@@ -219,8 +234,10 @@ def distance(wanted: Tensor, found: Tensor, least: float = _TINY) -> float:
         return math.inf
     if not wanted.numel():
         return 0.0
-    if not bool(torch.isfinite(wanted).all()):
+    known = torch.isfinite(wanted)
+    if not bool(known.any()):
         return math.nan
+    wanted, found = wanted[known], found[known]
     if not bool(torch.isfinite(found).all()):
         return math.inf
     scale = max(float(wanted.abs().max()), least)
@@ -228,18 +245,26 @@ def distance(wanted: Tensor, found: Tensor, least: float = _TINY) -> float:
 
 
 def _spread(model: nn.Module, generator: torch.Generator) -> None:
-    """Give vectors random positive values, and matrices of one number random ones."""
+    """Give vectors random positive values, matrices of one number random ones.
+
+    Trained entries that are 0, such as the row of a padding token, become random too.
+    """
     low, high = SCALES
     trained = {id(item) for item in model.parameters()}
     for item in model.state_dict(keep_vars=True).values():
         if not isinstance(item, Tensor) or not item.is_floating_point():
             continue
-        flat = id(item) in trained and item.numel() > 1 and _is_flat(item)
-        if item.dim() != 1 and not flat:
+        own = id(item) in trained and item.numel() > 0
+        flat = own and item.numel() > 1 and _is_flat(item)
+        empty = own and bool((item == 0).any())
+        if item.dim() != 1 and not flat and not empty:
             continue
         noise = torch.rand(item.shape, generator=generator, dtype=item.dtype)
+        spread = low + (high - low) * noise if item.dim() == 1 else noise - 0.5
+        if item.dim() != 1 and not flat:
+            spread = torch.where(item == 0, spread, item)
         with torch.no_grad():
-            item.copy_(low + (high - low) * noise if item.dim() == 1 else noise - 0.5)
+            item.copy_(spread)
 
 
 def _rounded(network: nn.Module) -> nn.Module:
@@ -281,6 +306,11 @@ def _attempt(network: nn.Module, inputs: tuple[object, ...], why: str) -> object
 
 def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
     outputs = _flat(_attempt(network, inputs, why))
+    buffers = {
+        name: item.detach().clone()
+        for name, item in network.named_buffers()
+        if item.is_floating_point()
+    }
     named = dict(network.named_parameters())
     used = [item for item in named.values() if item.requires_grad]
     gradients: dict[int, Tensor | None] = {}
@@ -296,6 +326,7 @@ def _train(network: nn.Module, inputs: tuple[object, ...], why: str) -> Run:
         gradients = {id(p): g for p, g in zip(used, found, strict=True)}
     return Run(
         outputs=outputs.detach(),
+        buffers=buffers,
         gradients={
             name: torch.zeros_like(item) if grad is None else grad.to_dense()
             for name, item in named.items()

@@ -18,6 +18,7 @@ from fedprune.common.pruning.trial import (
     distance,
     in_eval,
     in_training,
+    kept_buffers,
     kept_gradients,
     pair,
     prepare,
@@ -152,6 +153,10 @@ def _check_training(found: Pair) -> None:
         apart = distance(wanted.outputs, got.outputs)
         if apart > TRAINING_LIMIT:
             return f"the outputs by {apart:.1e} of the largest"
+        for name, item in kept_buffers(found, wanted).items():
+            apart = distance(item, got.buffers[name])
+            if apart > TRAINING_LIMIT:
+                return f"the buffer '{name}' by {apart:.1e} of the largest"
         kept = kept_gradients(found, wanted)
         noisy = kept_gradients(found, rounded) if rounded else {}
         finite = [g for g in kept.values() if g.numel() and g.isfinite().all()]

@@ -84,3 +84,21 @@ def _record_inputs(
     for bias in (module.bias_k, module.bias_v):
         if bias is not None:
             labelling.record(bias, 2, rows)
+
+
+def mask_of(call: Call, mask: Value, query: Value) -> Value:
+    """Return a mask of attention: its keys are not cut, its queries are the others.
+
+    Args:
+        call: The attention.
+        mask: Its mask, [..., queries, keys], or 1 in place of the queries.
+        query: Its queries, [..., queries, width].
+    """
+    rank = len(mask.shape)
+    call.fix(mask.labels.get(rank - 1), "a mask runs along the positions of the keys")
+    rows = mask.labels.get(rank - 2)
+    if rank > 1 and mask.shape[-2] > 1:
+        call.join(rows, query.labels.get(len(query.shape) - 2))
+    else:
+        call.fix(rows, "one row of a mask serves all queries")
+    return mask

@@ -11,6 +11,7 @@ import torch
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.rules.attention import mask_of
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.rules.sizes import (
     add_lengths,
@@ -414,8 +415,7 @@ def _batch(value: Value) -> Value:
 
 def attention(call: Call) -> object:
     """``scaled_dot_product_attention``: heads are cut whole; widths are fixed."""
-    query, key = call.operand(0, "query"), call.operand(1, "key")
-    value = call.operand(2, "value")
+    query, key, value = map(call.operand, range(3), ("query", "key", "value"))
     mask = call.argument(3, "attn_mask")
     for item in (query, key):
         last = len(item.shape) - 1
@@ -425,7 +425,7 @@ def attention(call: Call) -> object:
         call.fix(item.labels.get(axis), "it runs along the positions of the keys")
     ahead = [_batch(item) for item in (query, key, value)]
     if isinstance(mask, Value):
-        ahead.append(_batch(mask))
+        ahead.append(_batch(mask_of(call, mask, query)))
     if call.argument(7, "enable_gqa"):
         ahead[1:3] = [_serving(call, item, query) for item in ahead[1:3]]
     labels = {dim - 2: row for dim, row in _meeting(call, ahead).items()}

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.calls import Call, Weight, channels_only
+from fedprune.common.structure.calls import Call, Weight, channels_only, values_in
 from fedprune.common.structure.labels import Follower, Labels, Value
 from fedprune.common.structure.rules.sizes import count
 from fedprune.common.structure.sizes import number_in, plain
@@ -312,6 +312,9 @@ def _look_up(
     call: Call, table: Weight | None, max_norm: object, rows: Labels | None
 ) -> object:
     assert table is not None  # noqa: S101 - no embedding without weights
+    for item in values_in((call.args, call.kwargs)):
+        if item is not table.value:
+            call.fix_value(item, "its channels say which rows are taken")
     outputs = call.labelling.new(table.shape[1])
     table.produce(1, outputs)
     if rows is None:

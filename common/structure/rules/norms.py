@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Weight, channels_only
@@ -32,6 +33,9 @@ class _Scale:
 def batch_norm(call: Call) -> object:
     """BatchNorm and InstanceNorm: one scale, shift, mean and variance a channel."""
     module = cast("nn.BatchNorm2d", call.module)
+    if isinstance(module, _InstanceNorm) and call.operand().shape:
+        unbatched = module._get_no_batch_dim()  # noqa: SLF001 - torch has no public number
+        channels_only(call, call.operand(), unbatched + 1)
     moments = (module.running_mean, module.running_var)
     scale = _Scale(
         weight=call.held(module.weight),

@@ -69,10 +69,40 @@ def prelu(call: Call) -> object:
     return call.value(value.labels)
 
 
-def pool(call: Call) -> object:
-    """Pooling, resizing: every channel by itself over the positions."""
+def resize(call: Call) -> object:
+    """Resizing: every channel by itself over the positions."""
     value = call.operand()
     return call.value({1: channels_only(call, value, len(value.shape))})
+
+
+def pool(positions: int) -> Handler:
+    """Pooling and padding over dimensions behind the channels.
+
+    torch reads an input that lacks one dimension as one without a batch, and its
+    first dimension as the channels; such a call is not followed.
+
+    Args:
+        positions: Number of these dimensions.
+    """
+
+    def handle(call: Call) -> object:
+        return call.value({1: channels_only(call, call.operand(), positions + 2)})
+
+    return handle
+
+
+def bounded(call: Call) -> object:
+    """Hardtanh: a masked channel stays 0 where 0 lies between its bounds."""
+    bounds = [
+        call.argument(place, name, default) if call.module is None else own
+        for place, name, default, own in (
+            (1, "min_val", -1.0, getattr(call.module, "min_val", None)),
+            (2, "max_val", 1.0, getattr(call.module, "max_val", None)),
+        )
+    ]
+    low, high = (cast("float", item) for item in bounds)
+    value = call.operand()
+    return call.value(value.labels, zero=value.zero and low <= 0 <= high)
 
 
 def pad(call: Call) -> object:
@@ -153,13 +183,17 @@ def squeeze(call: Call) -> object:
     found = call.argument(1, "dim")
     rank = len(value.shape)
     listed = [found] if isinstance(found, int) else found
-    if not isinstance(listed, list | tuple):
-        listed = [dim for dim in range(rank) if value.shape[dim] == 1]
+    if not isinstance(listed, list | tuple):  # every one
+        listed = range(rank)
+    named = cast("Sequence[object]", listed)
     gone = {
         cast("int", dim) % rank
-        for dim in listed
+        for dim in named
         if value.shape[cast("int", dim) % rank] == 1
     }
+    for dim in sorted({cast("int", item) % rank for item in named} - gone):
+        if dim in value.labels:
+            _keep_two(call, value.labels[dim])
     return _without(call, value, gone)
 
 
@@ -177,6 +211,16 @@ def _without(call: Call, value: Value, gone: set[int]) -> Value:
         call.fix(value.labels[dim], f"it takes dimension {dim} away")
     stay = [dim for dim in range(len(value.shape)) if dim not in gone]
     return call.value({axis: value.labels.get(d) for axis, d in enumerate(stay)})
+
+
+def _keep_two(call: Call, row: Labels) -> None:
+    """Keep a dimension at two positions or more: with one it would be removed.
+
+    Each group keeps a unit, so one position that is never cut suffices.
+    """
+    roots = call.labelling.roots(row)
+    if np.unique(roots, return_counts=True)[1].min() < 2:  # noqa: PLR2004 - positions
+        call.fix(row[:1], "it removes a dimension of one channel, so one is not cut")
 
 
 def mean(call: Call) -> object:

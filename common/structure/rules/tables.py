@@ -67,6 +67,7 @@ from fedprune.common.structure.rules.shapes import (
     affine_grid,
     along,
     best,
+    bounded,
     clamped,
     constant,
     converted,
@@ -83,6 +84,7 @@ from fedprune.common.structure.rules.shapes import (
     permute,
     pool,
     prelu,
+    resize,
     roll,
     root,
     same,
@@ -124,7 +126,7 @@ Functions = tuple[Callable[..., object], ...]
 PRESERVING_MODULES: tuple[type[nn.Module], ...] = (
     *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU),
-    *(nn.Mish, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Softsign, nn.Softshrink),
+    *(nn.Mish, nn.Tanh, nn.Hardswish, nn.Softsign, nn.Softshrink),
     *(nn.Hardshrink, nn.Tanhshrink, nn.RReLU),
 )
 SHIFTING_MODULES: tuple[type[nn.Module], ...] = (
@@ -144,16 +146,20 @@ POOLS: tuple[type[nn.Module], ...] = (
     *(nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ReflectionPad1d),
     *(nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d, nn.CircularPad2d),
+)
+RESIZES: tuple[type[nn.Module], ...] = (
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
 )
 MODULES: dict[type[nn.Module], Handler] = {
     **dict.fromkeys(PRESERVING_MODULES, same),
     **dict.fromkeys(SHIFTING_MODULES, shifted),
     **dict.fromkeys(CONVOLUTIONS, convolution),
     **dict.fromkeys(EACH_CHANNEL, batch_norm),
-    **dict.fromkeys(POOLS, pool),
+    **{kind: pool(int(kind.__name__[-2])) for kind in POOLS},  # MaxPool2d
+    **dict.fromkeys(RESIZES, resize),
+    nn.Hardtanh: bounded,
     **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), layer_norm),
     **dict.fromkeys((nn.Softmax, nn.LogSoftmax, nn.Softmin), along),
     nn.Linear: linear,
@@ -177,7 +183,7 @@ MODULES: dict[type[nn.Module], Handler] = {
 PRESERVING: Functions = (
     *(torch.relu, torch.relu_, functional.relu, functional.relu_, functional.relu6),
     *(functional.leaky_relu, functional.elu, functional.selu, functional.gelu),
-    *(functional.silu, functional.mish, functional.hardswish, functional.hardtanh),
+    *(functional.silu, functional.mish, functional.hardswish),
     *(functional.tanh, torch.tanh, functional.celu, functional.softsign),
     *(functional.dropout, functional.dropout1d, functional.dropout2d),
     *(functional.dropout3d, torch.clone),
@@ -200,13 +206,20 @@ MEETINGS: Functions = (
     *(operator.pow, operator.and_, operator.or_),
     *(torch.addcmul, torch.addcdiv, torch.lerp),
 )
-POOLINGS: Functions = (
-    *(functional.max_pool1d, functional.avg_pool1d, functional.adaptive_avg_pool1d),
-    *(functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
-    *(functional.max_pool3d, functional.avg_pool3d, functional.adaptive_avg_pool3d),
-    *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d),
-    *(functional.interpolate, functional.upsample, functional.lp_pool2d),
-)
+POOLINGS: dict[int, Functions] = {
+    1: (
+        *(functional.max_pool1d, functional.avg_pool1d),
+        *(functional.adaptive_avg_pool1d, functional.adaptive_max_pool1d),
+    ),
+    2: (
+        *(functional.max_pool2d, functional.avg_pool2d, functional.lp_pool2d),
+        *(functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d),
+    ),
+    3: (
+        *(functional.max_pool3d, functional.avg_pool3d),
+        functional.adaptive_avg_pool3d,
+    ),
+}
 CONSTANTS: Functions = (*(torch.arange, torch.linspace, torch.tensor),)
 REDUCTIONS: Functions = (
     *(torch.mean, torch.amax, torch.amin, torch.max, torch.min),
@@ -236,7 +249,9 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div), divide),
     **dict.fromkeys((operator.floordiv, torch.floor_divide), floor_divide),
     **dict.fromkeys(MEETINGS, meet),
-    **dict.fromkeys(POOLINGS, pool),
+    **{item: pool(n) for n, functions in POOLINGS.items() for item in functions},
+    **dict.fromkeys((functional.interpolate, functional.upsample), resize),
+    functional.hardtanh: bounded,
     **dict.fromkeys(CONSTANTS, constant),
     **dict.fromkeys((torch.ones, torch.full, torch.empty), filled),
     **dict.fromkeys((torch.ones_like, torch.full_like), like),

@@ -309,14 +309,22 @@ class Tracer(Recorder):
             return self.results[item]
         return int.__index__(item) if isinstance(item, AttributeSize) else item
 
-    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> object:
+    def _called(self, node: fx.Node, args: Any, kwargs: Any) -> object:
         if node.op == "call_module":
             return self.root.get_submodule(str(node.target))(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        before = _versions(args)
         target: Any = node.target
-        found = target(*args, **kwargs)
+        found: object = target(*args, **kwargs)
+        return found
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> object:
+        before = _versions(args)
+        first = _versions(args[:1])
+        found = self._called(node, args, kwargs)
+        node.meta["changed"] = _versions(args[:1]) != first
+        if node.op != "call_function":
+            return found
         # A function that returned an argument unchanged has done nothing.
         same = isinstance(found, torch.Tensor) and _versions(args) == before
         if same and any(found is item for item in args):

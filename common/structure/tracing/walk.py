@@ -69,6 +69,7 @@ class Walk:
     ) -> None:
         self.model = model
         self.results = {node: without_data(item) for node, item in results.items()}
+        self.shared = {node for node in results if _shares_memory(node, results)}
         self.ignore = ignore
         self.labelling = labelling or Labelling(model)
         self.values: dict[fx.Node, object] = {}
@@ -89,6 +90,8 @@ class Walk:
                 for found in values_in(self.values[source]):
                     for labels in found.labels.values():
                         self.labelling.hold(labels, self._whole_because(node))
+                self._fix_numbers(self.values[source], self._whole_because(node))
+            self._fix_numbers((node.args, node.kwargs), self._whole_because(node))
             self.values[node] = self.results.get(node)
             self._skip(node)
         elif node.op == "placeholder":
@@ -121,6 +124,10 @@ class Walk:
         """Never cut what a value, or a number that was read from one, counts."""
         for value in values_in(found):
             self.labelling.fix_value(value, reason)
+        self._fix_numbers(found, reason)
+
+    def _fix_numbers(self, found: object, reason: str) -> None:
+        """Never cut what a number counts that was read from a value."""
         for item in pytree.tree_leaves(found):
             if isinstance(item, SizeOf):
                 self.labelling.fix_value(item.value, reason)
@@ -155,6 +162,11 @@ class Walk:
         if isinstance(source, fx.Node) and _is_in_place(node):
             self.values[source] = self.values[node]
             self._write_through(source)
+        elif isinstance(source, fx.Node) and node.meta.get("changed"):
+            found = self.values[node] if node in self.shared else None
+            zero = isinstance(found, Value) and found.zero
+            self.values[source] = _rewritten(self.values[source], zero=zero)
+            self._write_through(source)
 
     def _write_through(self, changed: fx.Node) -> None:
         """Let all that shares memory know that masked entries may not be 0 now."""
@@ -172,6 +184,8 @@ class Walk:
         return node
 
     def _is_view(self, node: fx.Node) -> bool:
+        if node in self.shared:  # nn.ReLU(inplace=True)
+            return True
         if node.op == "call_module":
             module = self.model.get_submodule(str(node.target))
             return isinstance(module, VIEW_MODULES)
@@ -290,6 +304,21 @@ def _is_in_place(node: fx.Node) -> bool:
     """Return whether an operation changes its first operand, and returns it."""
     method = node.op == "call_method" and str(node.target).endswith("_")
     return method or node.target in IN_PLACE
+
+
+def _shares_memory(node: fx.Node, results: Mapping[fx.Node, object]) -> bool:
+    """Return whether a result for the example is in the memory of its first operand."""
+    source = node.args[0] if node.args else None
+    pair = [results.get(item) for item in (node, source) if isinstance(item, fx.Node)]
+    places = {_place_of(item) for item in pair}
+    return len(pair) == 2 and len(places) == 1 and 0 not in places  # noqa: PLR2004 - both
+
+
+def _place_of(found: object) -> int:
+    """Return the address of a tensor's memory, 0 where it has none."""
+    if not isinstance(found, torch.Tensor) or found.layout is not torch.strided:
+        return 0
+    return found.untyped_storage().data_ptr()
 
 
 def _with_sources(found: object, operands: Sequence[Value]) -> object:
