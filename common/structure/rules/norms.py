@@ -33,9 +33,8 @@ class _Scale:
 def batch_norm(call: Call) -> object:
     """BatchNorm and InstanceNorm: one scale, shift, mean and variance a channel."""
     module = cast("nn.BatchNorm2d", call.module)
-    if isinstance(module, _InstanceNorm) and call.operand().shape:
-        unbatched = module._get_no_batch_dim()  # noqa: SLF001 - torch has no public number
-        channels_only(call, call.operand(), unbatched + 1)
+    if isinstance(module, _InstanceNorm):  # reads fewer as one without a batch
+        channels_only(call, call.operand(), int(type(module).__name__[-2]) + 2)
     moments = (module.running_mean, module.running_var)
     scale = _Scale(
         weight=call.held(module.weight),
