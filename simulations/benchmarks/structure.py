@@ -36,7 +36,7 @@ from fedprune.simulations.benchmarks.kit.networks import NETWORKS, Network
 _SEEDS = 2
 _EXACT = "<= 1e-12"
 # name -> limits: seconds of graph and plan, bytes of a plan
-_TIMES = {"ResNet-50": 1.0, "DenseNet-121": 3.0}
+_TIMES = {"ResNet-50": 1.0, "DenseNet-121": 3.0, "VGG-16-BN": 1.0}
 _PLANS = {"ResNet-18": 480, "VGG-16-BN": 1700}
 _STRUCTURES = {"ResNet-18": 20_000}
 _APPLIED_MS = {"ResNet-18": 50.0}

@@ -164,6 +164,19 @@ def _parts(call: Call, value: Value, axis: int, row: Labels | None) -> object:
     )
 
 
+def gated(call: Call) -> object:
+    """``functional.glu``, ``nn.GLU``: half of the channels, gated by the others."""
+    value = call.operand()
+    module = call.module
+    dim = call.argument(1, "dim", -1) if module is None else getattr(module, "dim", -1)
+    axis = cast("int", dim) % len(value.shape)
+    row = value.labels.get(axis)
+    labels: dict[int, Labels | None] = {**value.labels}
+    if row is not None:
+        labels[axis] = call.labelling.union_rows(row.reshape(2, -1))
+    return call.value(labels)
+
+
 def unbind(call: Call) -> object:
     """``x.unbind(dim)``: one value for each position of a dimension."""
     value = call.operand()

@@ -112,6 +112,7 @@ from fedprune.common.structure.rules.splitting import (
     chunk,
     expand,
     expand_as,
+    gated,
     pixel_shuffle,
     pixel_unshuffle,
     repeat,
@@ -176,6 +177,7 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.Flatten: flatten,
     nn.Unflatten: unflatten,
     nn.ChannelShuffle: channel_shuffle,
+    nn.GLU: gated,
     nn.PixelShuffle: pixel_shuffle,
     nn.PixelUnshuffle: pixel_unshuffle,
 }
@@ -281,6 +283,7 @@ FUNCTIONS: dict[Callable[..., object], Handler] = {
     functional.scaled_dot_product_attention: attention,
     functional.pad: pad,
     functional.channel_shuffle: channel_shuffle,
+    functional.glu: gated,
     functional.pixel_shuffle: pixel_shuffle,
     functional.pixel_unshuffle: pixel_unshuffle,
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), matrix_product),

@@ -379,3 +379,18 @@ def test_the_entries_of_a_bag_of_embeddings_are_cut():
         structure = examine(model, tokens).structure
         assert structure.widths(structure.full()) == {"bag": 6}
         assert check_exact(model, structure, tokens) <= 1e-12
+
+
+@pytest.mark.parametrize("module", [True, False])
+def test_the_halves_of_a_gated_unit_are_cut_together(module):
+    torch.manual_seed(0)
+    glu = nn.GLU(1)
+
+    def run(m, x):
+        h = m["a"](x)
+        return m["h"]((m["glu"](h) if module else functional.glu(h, 1)).mean((2, 3)))
+
+    model = conv(run, head=4, glu=glu)
+    structure = examine(model, IMAGE).structure
+    assert structure.widths(structure.full()) == {"m.a": 4}
+    assert check_exact(model, structure, IMAGE) <= 1e-12

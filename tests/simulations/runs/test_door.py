@@ -38,16 +38,16 @@ class Net(Tiny):
         return y if self.end is None else self.end(y)
 
 
-class Recurrent(nn.Module):
-    """A cell that channels cannot be followed through, and that meets none."""
+class Spectral(nn.Module):
+    """A Fourier transform over channels, which cannot be followed through it."""
 
     def __init__(self):
         super().__init__()
-        self.cell = nn.GRUCell(16, 8)
-        self.fc = nn.Linear(8, 3)
+        self.cell = nn.Linear(16, 8)
+        self.fc = nn.Linear(5, 3)
 
     def forward(self, x):
-        return self.fc(self.cell(x.flatten(1)))
+        return self.fc(torch.fft.rfft(self.cell(x.flatten(1))).abs())
 
 
 class Noisy(Tiny):
@@ -170,9 +170,13 @@ REFUSED = {
         returning(functional.dropout), of(Y), {}, CONFIG,
         "two answers for the same inputs in eval mode: it draws random numbers there",
     ),
-    "an unknown module that keeps all": (
-        Recurrent, of(Y), {}, CONFIG,
-        "can be cut: no channel lies between its modules 'cell' (GRUCell); 'fc' (Line",
+    "an unknown operation that keeps all": (
+        Spectral, of(Y), {}, CONFIG,
+        "nothing of the network can be cut: operation 'fft_rfft' (fft_rfft)",
+    ),
+    "one layer alone": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), of(Y), {}, CONFIG,
+        "can be cut: no channel lies between its modules '1' (Linear)",
     ),
     "training that cannot follow a cut": (
         Noisy, of(Y), {}, STRUCTURE,
