@@ -119,6 +119,18 @@ class Length:
         """True where a cut may change it."""
         return any(form.moves for form in self.forms)
 
+    @property
+    def is_above_0(self) -> bool:
+        """True where it is above 0 after any cut, as the size of a value is."""
+        return any(self._is_above_0(form) for form in self.forms)
+
+    def _is_above_0(self, form: Form) -> bool:
+        shares = [(len(labels), share) for labels, share in form.counts]
+        shares += [(place.value, share) for place, share in form.places]
+        rest = self.number - sum(number * share for number, share in shares)
+        rises = shares and rest >= 0 and all(share > 0 for _, share in shares)
+        return bool(rises and not (form.whole or form.constant))
+
     def scaled(self, factor: int) -> "Length":
         """Return it ``factor`` times."""
         forms = tuple(form.times(Fraction(factor)) for form in self.forms)
