@@ -114,7 +114,9 @@ def _queries(call: Call, query: Value, mask: object) -> Labels | None:
     row = query.labels.get(len(query.shape) - 2)
     if isinstance(mask, Value):
         axis = len(mask.shape) - 2
-        call.fix(mask.labels.get(axis + 1), "a mask runs along the positions")
+        call.fix(
+            mask.labels.get(axis + 1), "a mask runs along the positions of the keys"
+        )
         if mask.shape[axis] > 1:
             return call.join(row, mask.labels.get(axis))
         call.fix(mask.labels.get(axis), "a mask runs along the positions")

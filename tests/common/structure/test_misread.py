@@ -161,7 +161,9 @@ def test_what_changes_an_input_in_place_changes_what_reads_it_later(change, cut)
         assert check_exact(net, structure, FLAT) <= 1e-12
 
 
-@pytest.mark.parametrize("read", [lambda x: x.shape[1], lambda x: x.shape], ids=str)
+@pytest.mark.parametrize(
+    "read", [lambda x: x.shape[1], lambda x: x.shape], ids=["one", "all"]
+)
 def test_a_size_among_the_outputs_does_not_change(read):
     def forward(net, x):
         x = net.inner(x)
