@@ -119,6 +119,16 @@ class Length:
         """True where a cut may change it."""
         return any(form.moves for form in self.forms)
 
+    @property
+    def is_positive(self) -> bool:
+        """True where it is above 0 after any cut: every group keeps a unit."""
+        form = self.forms[0]
+        counted = [(len(row), ratio) for row, ratio in form.counts]
+        counted += [(place.value, ratio) for place, ratio in form.places]
+        rest = self.number - sum(size * ratio for size, ratio in counted)
+        exact = not form.whole and all(ratio > 0 for _, ratio in counted)
+        return exact and rest >= 0 and self.number > 0
+
     def scaled(self, factor: int) -> "Length":
         """Return it ``factor`` times."""
         forms = tuple(form.times(Fraction(factor)) for form in self.forms)

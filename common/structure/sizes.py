@@ -89,6 +89,13 @@ class AttributeSize(int):
     def __neg__(self) -> Any:
         return self._follow("__neg__", self.length.scaled(-1), None)
 
+    @override
+    def __bool__(self) -> bool:
+        """Return whether it is not 0; a cut must not change that."""
+        if not self.length.is_positive:
+            self.mark()
+        return int.__int__(self) != 0
+
     __hash__ = int.__hash__
 
 

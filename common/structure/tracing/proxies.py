@@ -64,6 +64,11 @@ class Size(Recorded):
         self.tracer.create_proxy("call_function", int, (self,), {})
         return int.__index__(self)
 
+    @override
+    def __bool__(self) -> bool:
+        """Return whether it is not 0, as a recorded comparison."""
+        return bool(self != 0)
+
     __hash__ = int.__hash__
 
 
@@ -92,6 +97,16 @@ for _name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
     setattr(Size, f"__r{_name}__", _recorded(_function, swap=True))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Size, f"__{_name}__", _compared(getattr(operator, _name)))
+for _name in ("lshift", "rshift", "and_", "or_", "xor"):
+    _function, _title = getattr(operator, _name), _name.removesuffix("_")
+    setattr(Size, f"__{_title}__", _recorded(_function))
+    setattr(Size, f"__r{_title}__", _recorded(_function, swap=True))
+for _name, _function in (
+    *(("abs", abs), ("round", round), ("divmod", divmod), ("invert", operator.inv)),
+    *(("ceil", math.ceil), ("floor", math.floor), ("trunc", math.trunc)),
+):
+    setattr(Size, f"__{_name}__", _recorded(_function))
+Size.__rdivmod__ = _recorded(divmod, swap=True)  # type: ignore[method-assign]
 Size.__neg__ = _recorded(operator.neg)  # type: ignore[method-assign]
 
 
