@@ -120,14 +120,16 @@ class Length:
         return any(form.moves for form in self.forms)
 
     @property
-    def is_positive(self) -> bool:
-        """True where it is above 0 after any cut: every group keeps a unit."""
-        form = self.forms[0]
-        counted = [(len(row), ratio) for row, ratio in form.counts]
-        counted += [(place.value, ratio) for place, ratio in form.places]
-        rest = self.number - sum(size * ratio for size, ratio in counted)
-        exact = not form.whole and all(ratio > 0 for _, ratio in counted)
-        return exact and rest >= 0 and self.number > 0
+    def is_above_0(self) -> bool:
+        """True where it is above 0 after any cut, as the size of a value is."""
+        return any(self._is_above_0(form) for form in self.forms)
+
+    def _is_above_0(self, form: Form) -> bool:
+        shares = [(len(labels), share) for labels, share in form.counts]
+        shares += [(place.value, share) for place, share in form.places]
+        rest = self.number - sum(number * share for number, share in shares)
+        rises = shares and rest >= 0 and all(share > 0 for _, share in shares)
+        return bool(rises and not (form.whole or form.constant))
 
     def scaled(self, factor: int) -> "Length":
         """Return it ``factor`` times."""

@@ -91,10 +91,15 @@ class AttributeSize(int):
 
     @override
     def __bool__(self) -> bool:
-        """Return whether it is not 0; a cut must not change that."""
-        if not self.length.is_positive:
+        """Return whether it is not 0, which must not change."""
+        if not self.length.is_above_0:
             self.mark()
-        return int.__int__(self) != 0
+        return bool(int.__int__(self))
+
+    @override
+    def bit_length(self) -> int:
+        self.mark()
+        return int.__int__(self).bit_length()
 
     __hash__ = int.__hash__
 
@@ -109,6 +114,8 @@ def _followed(
     def calculate(self: AttributeSize, other: Any) -> Any:
         if isinstance(other, Recorded):
             return NotImplemented
+        if isinstance(other, list | tuple | str):
+            self.mark()  # [0] * n
         if not isinstance(other, int) or isinstance(other, bool):
             return self._marked(name, other)
         pair = (self.length, length_of(other))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from fedprune.common.errors import StructureError
 from fedprune.common.structure.parts import FreeLength
 
 FREE = -1  # a length that torch computes
@@ -111,7 +112,15 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
 
     body = {"forward": forward, "__reduce_ex__": reduce, _MADE_OF: kind}
     body |= {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), body)
+    try:
+        made: Any = type(kind)
+        found: type[nn.Module] = made(kind.__name__, (nn.Module,), body)
+        found.__bases__ = (kind,)  # now, as some classes list their subclasses
+    except TypeError as error:
+        msg = f"class {kind.__name__} cannot have a subclass that leaves lengths to"
+        msg += f" torch ({error}); name its modules in ignore="
+        raise StructureError(msg) from error
+    return found
 
 
 def _rebuilt(kind: type[nn.Module]) -> nn.Module:

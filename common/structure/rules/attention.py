@@ -1,4 +1,4 @@
-"""Rule for ``nn.MultiheadAttention``: heads are cut whole."""
+"""Rules for attention: heads are cut whole."""
 
 from typing import cast
 
@@ -9,6 +9,7 @@ from torch import nn
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, Guarded, values_in
 from fedprune.common.structure.labels import Labels, Value
+from fedprune.common.structure.rules.elementwise import batch_of, meeting
 
 
 def multihead_attention(call: Call) -> object:
@@ -86,19 +87,53 @@ def _record_inputs(
             labelling.record(bias, 2, rows)
 
 
-def mask_of(call: Call, mask: Value, query: Value) -> Value:
-    """Return a mask of attention: its keys are not cut, its queries are the others.
+def attention(call: Call) -> object:
+    """``scaled_dot_product_attention``: heads are cut whole; widths are fixed."""
+    query, key = call.operand(0, "query"), call.operand(1, "key")
+    value = call.operand(2, "value")
+    mask = call.argument(3, "attn_mask")
+    for item in (query, key):
+        last = len(item.shape) - 1
+        call.fix(item.labels.get(last), "its scale is that of the width of a head")
+    for item in (key, value):
+        axis = len(item.shape) - 2
+        call.fix(item.labels.get(axis), "it runs along the positions of the keys")
+    ahead = [batch_of(item) for item in (query, key, value)]
+    if isinstance(mask, Value):
+        ahead.append(batch_of(mask))
+    if call.argument(7, "enable_gqa"):
+        ahead[1:3] = [_serving(call, item, query) for item in ahead[1:3]]
+    labels = {dim - 2: row for dim, row in meeting(call, ahead).items()}
+    labels[-2] = _queries(call, query, mask)
+    labels[-1] = value.labels.get(len(value.shape) - 1)
+    return call.value(labels, zero=value.zero)
 
-    Args:
-        call: The attention.
-        mask: Its mask, [..., queries, keys], or 1 in place of the queries.
-        query: Its queries, [..., queries, width].
+
+def _queries(call: Call, query: Value, mask: object) -> Labels | None:
+    """Return the labels of the positions of queries, which a mask must not number."""
+    row = query.labels.get(len(query.shape) - 2)
+    if isinstance(mask, Value):
+        axis = len(mask.shape) - 2
+        call.fix(mask.labels.get(axis + 1), "a mask runs along the positions")
+        if mask.shape[axis] > 1:
+            return call.join(row, mask.labels.get(axis))
+        call.fix(mask.labels.get(axis), "a mask runs along the positions")
+    elif call.argument(5, "is_causal"):
+        call.fix(row, "each query sees the keys up to its own position")
+    return row
+
+
+def _serving(call: Call, keys: Value, query: Value) -> Value:
+    """Return key heads, each repeated for the run of query heads that it serves.
+
+    Query head ``i`` meets key head ``i // (queries // keys)``, so a key head is cut
+    with all of its query heads: the others stay in pairs.
     """
-    rank = len(mask.shape)
-    call.fix(mask.labels.get(rank - 1), "a mask runs along the positions of the keys")
-    rows = mask.labels.get(rank - 2)
-    if rank > 1 and mask.shape[-2] > 1:
-        call.join(rows, query.labels.get(len(query.shape) - 2))
-    else:
-        call.fix(rows, "one row of a mask serves all queries")
-    return mask
+    axis = len(keys.shape) - 1
+    queries, heads = query.shape[-3], keys.shape[axis]
+    if heads in {1, queries}:  # one for all of them, or one for each
+        return keys
+    labels = dict(keys.labels)
+    if axis in labels:
+        labels[axis] = labels[axis].repeat(queries // heads)
+    return Value(shape=(*keys.shape[:axis], queries), labels=labels)

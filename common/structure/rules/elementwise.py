@@ -11,7 +11,6 @@ import torch
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, SizeOf, values_in
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.rules.attention import mask_of
 from fedprune.common.structure.rules.indexing import index
 from fedprune.common.structure.rules.sizes import (
     add_lengths,
@@ -52,7 +51,7 @@ def compare(call: Call) -> object:
 def _sum(call: Call) -> Value:
     """Return a sum or difference: it is 0 where all operands are."""
     values, numbers = _operands(call)
-    labels = _meeting(call, values)
+    labels = meeting(call, values)
     zero = not numbers and all(v.zero and _covers(call, v, labels) for v in values)
     return call.value(labels, zero=zero)
 
@@ -78,7 +77,7 @@ def multiply(call: Call) -> object:
     if not [*values_in((call.args, call.kwargs))]:
         return multiply_lengths(call)
     values, _ = _operands(call)
-    labels = _meeting(call, values)
+    labels = meeting(call, values)
     zero = any(v.zero and _covers(call, v, labels) for v in values)
     return call.value(labels, zero=zero)
 
@@ -92,7 +91,7 @@ def divide(call: Call) -> object:
     safe = isinstance(below, Value) and below.positive
     if isinstance(below, Value) and not safe:
         call.fix_value(below, "it divides by channels, which must not be masked")
-    labels = _meeting(call, values)
+    labels = meeting(call, values)
     above = values[0] if values[0] is not below else None
     zero = above is not None and above.zero
     if safe:  # a channel of the denominator alone is not 0
@@ -119,7 +118,7 @@ def meet(call: Call) -> object:
     if not [*values_in((call.args, call.kwargs))]:
         return calculate(call)
     values, _ = _operands(call)
-    return call.value(_meeting(call, values), zero=False)
+    return call.value(meeting(call, values), zero=False)
 
 
 def write_item(call: Call) -> object:
@@ -136,7 +135,7 @@ def write_item(call: Call) -> object:
     given = plain(call.labelling, given)
     if not isinstance(given, Value):
         return replace(target, zero=target.zero and given == 0)
-    _meeting(call, [part, given])
+    meeting(call, [part, given])
     whole = {dim - len(part.shape) for dim in part.labels} <= _dims(given)
     return replace(target, zero=target.zero and given.zero and whole)
 
@@ -175,7 +174,7 @@ def _covers(call: Call, value: Value, labels: Mapping[int, Labels | None]) -> bo
     )
 
 
-def _meeting(call: Call, values: Sequence[Value]) -> dict[int, Labels | None]:
+def meeting(call: Call, values: Sequence[Value]) -> dict[int, Labels | None]:
     """Return the labels of a result of values that broadcast, counted from the end.
 
     Negative dimensions are those of the result, which has the greatest rank.
@@ -261,7 +260,7 @@ def add_product(call: Call) -> object:
     names = ("batch1", "batch2") if batched else ("mat1", "mat2")
     labels, zero = _product(call, *map(call.operand, (1, 2), names))
     product = call.value(labels, zero=zero)
-    labels = _meeting(call, [added, product])
+    labels = meeting(call, [added, product])
     return call.value(labels, zero=zero and added.zero)
 
 
@@ -306,8 +305,8 @@ def _product(
     inner = call.join(row, column)
     if not (left.zero or right.zero):
         call.fix(inner, "it sums over channels that are not 0 when masked")
-    ahead = [_batch(value) for value in (left, right)]
-    labels = _meeting(call, ahead) if max(len(v.shape) for v in ahead) else {}
+    ahead = [batch_of(value) for value in (left, right)]
+    labels = meeting(call, ahead) if max(len(v.shape) for v in ahead) else {}
     labels = {dim - 2: row for dim, row in labels.items()}
     labels[-2] = left.labels.get(len(left.shape) - 2)
     labels[-1] = right.labels.get(len(right.shape) - 1)
@@ -407,44 +406,8 @@ def _second(call: Call) -> str:
     return "mat2" if "mat2" in call.kwargs else "other"
 
 
-def _batch(value: Value) -> Value:
+def batch_of(value: Value) -> Value:
+    """Return what of a value is ahead of its last two dimensions."""
     rank = len(value.shape) - 2
     labels = {dim: row for dim, row in value.labels.items() if dim < rank}
     return Value(shape=value.shape[:-2], labels=labels)
-
-
-def attention(call: Call) -> object:
-    """``scaled_dot_product_attention``: heads are cut whole; widths are fixed."""
-    query, key, value = map(call.operand, range(3), ("query", "key", "value"))
-    mask = call.argument(3, "attn_mask")
-    for item in (query, key):
-        last = len(item.shape) - 1
-        call.fix(item.labels.get(last), "its scale is that of the width of a head")
-    for item in (key, value):
-        axis = len(item.shape) - 2
-        call.fix(item.labels.get(axis), "it runs along the positions of the keys")
-    ahead = [_batch(item) for item in (query, key, value)]
-    if isinstance(mask, Value):
-        ahead.append(_batch(mask_of(call, mask, query)))
-    if call.argument(7, "enable_gqa"):
-        ahead[1:3] = [_serving(call, item, query) for item in ahead[1:3]]
-    labels = {dim - 2: row for dim, row in _meeting(call, ahead).items()}
-    labels[-2] = query.labels.get(len(query.shape) - 2)
-    labels[-1] = value.labels.get(len(value.shape) - 1)
-    return call.value(labels, zero=value.zero)
-
-
-def _serving(call: Call, keys: Value, query: Value) -> Value:
-    """Return key heads, each repeated for the run of query heads that it serves.
-
-    Query head ``i`` meets key head ``i // (queries // keys)``, so a key head is cut
-    with all of its query heads: the others stay in pairs.
-    """
-    axis = len(keys.shape) - 1
-    queries, heads = query.shape[-3], keys.shape[axis]
-    if heads in {1, queries}:  # one for all of them, or one for each
-        return keys
-    labels = dict(keys.labels)
-    if axis in labels:
-        labels[axis] = labels[axis].repeat(queries // heads)
-    return Value(shape=(*keys.shape[:axis], queries), labels=labels)

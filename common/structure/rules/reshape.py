@@ -70,7 +70,7 @@ def view_as(call: Call) -> object:
     lengths = [FREE if dim == free else n for dim, n in enumerate(other.shape)]
     for dim in sorted(other.labels.keys() - {free}):
         call.fix(other.labels[dim], "another tensor takes its lengths")
-    found = cast("Value", reshape(call, call.operand(), lengths))
+    found = cast("Value", reshape(_unfreed(call), call.operand(), lengths))
     if free is None:
         return found
     row = call.join(found.labels.get(free), other.labels[free])
@@ -107,7 +107,16 @@ def unflatten(call: Call) -> object:
     axis = dim % len(value.shape)
     before, after = [FREE] * axis, [FREE] * (len(value.shape) - axis - 1)
     given = as_lengths((sizes,))
-    return reshape(call, value, [*before, *given, *after])
+    return reshape(_unfreed(call), value, [*before, *given, *after])
+
+
+def _unfreed(call: Call) -> Call:
+    """Return an operation that a cut network cannot leave a length of to torch.
+
+    It can for ``view`` and ``reshape``
+    (``fedprune.common.structure.after_cut.free_lengths``).
+    """
+    return replace(call, code=None)
 
 
 def reshape(call: Call, value: Value, lengths: Sequence[object]) -> object:

@@ -164,9 +164,10 @@ def compare_lengths(call: Call) -> object:
         return call.result  # shapes of different ranks stay different
     for left, right in zip(*sides, strict=True):
         pair = (left, right)
-        above = any(is_length(x) and length_of(x).is_positive for x in pair)
-        if above and any(type(item) is int and item == 0 for item in pair):
-            continue  # before and after any cut
+        if any(type(item) is int and item == 0 for item in pair) and all(
+            length_of(item).is_above_0 for item in pair if is_length(item)
+        ):
+            continue
         whole = all(is_length(item) or type(item) is int for item in pair)
         apart = length_of(left).minus(length_of(right)) if whole else None
         if apart is None:

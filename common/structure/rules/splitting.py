@@ -52,6 +52,8 @@ def _spread(call: Call, value: Value, dim: int, length: object) -> Labels | None
     form = length.forms[0]
     if len(form.counts) != 1 or form.places or form.counts[0][1] != 1:
         return None
+    if form.whole or form.constant:  # n // 3 * 3
+        return None
     labels = form.counts[0][0]
     return None if call.labelling.is_fixed(labels) else labels
 
@@ -73,12 +75,13 @@ def expand_as(call: Call) -> object:
 
 
 def repeat(call: Call) -> object:
-    """``x.repeat(...)``: copies of a dimension one after another."""
+    """``x.repeat(...)``, ``x.tile(...)``: copies of a dimension one after another."""
     value = call.operand()
+    named = call.kwargs.get("repeats", call.kwargs.get("dims"))
     times = [
-        plain(call.labelling, item)
-        for item in as_lengths(call.args[1:] or (call.kwargs["repeats"],))
+        plain(call.labelling, item) for item in as_lengths(call.args[1:] or (named,))
     ]
+    times = [1] * (len(value.shape) - len(times)) + times  # of tile
     ahead = len(times) - len(value.shape)
     labels = {
         dim + ahead: np.tile(row, times[dim + ahead])

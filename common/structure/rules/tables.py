@@ -17,11 +17,10 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 
 from fedprune.common.structure.calls import Handler
-from fedprune.common.structure.rules.attention import multihead_attention
+from fedprune.common.structure.rules.attention import attention, multihead_attention
 from fedprune.common.structure.rules.elementwise import (
     add,
     add_product,
-    attention,
     compare,
     concatenate,
     divide,

@@ -31,6 +31,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.assemble import assemble
 from fedprune.common.structure.tracing.graph import graph_digest
 from fedprune.common.structure.tracing.hooks import check_hooks
+from fedprune.common.structure.tracing.proxies import numbers_of_math
 from fedprune.common.structure.tracing.settle import settle
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
@@ -273,7 +274,13 @@ def _trace(
 ) -> fx.Graph:
     makes = tracer.makes(fills=fills)
     try:
-        with torch.no_grad(), _plain_attention(), _same_draws(), makes:
+        with (
+            torch.no_grad(),
+            _plain_attention(),
+            numbers_of_math(),
+            _same_draws(),
+            makes,
+        ):
             return tracer.trace(model)
     except RunError as error:
         msg = f"the network does not run on an example of shape {_shapes(examples)}:"

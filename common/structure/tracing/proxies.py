@@ -7,7 +7,9 @@ shapes, compare sizes and branch on them.
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -15,10 +17,14 @@ from torch import fx
 from torch.utils import _pytree as pytree
 from typing_extensions import override
 
-from fedprune.common.structure.sizes import Recorded
+from fedprune.common.structure.sizes import AttributeSize, Recorded
 
 # Properties of a tensor that no data and no cut of channels changes.
 _KINDS = (torch.dtype, torch.device, torch.layout, bool)
+
+
+# These read the digits of a whole number, and ask it for nothing.
+_DIGITS = ("log", "log2", "log10", "isqrt", "gcd", "lcm", "comb", "perm", "factorial")
 
 
 class Recorder(fx.Tracer):
@@ -66,8 +72,16 @@ class Size(Recorded):
 
     @override
     def __bool__(self) -> bool:
-        """Return whether it is not 0, as a recorded comparison."""
+        """Return whether it is not 0, as a recorded operation."""
         return bool(self != 0)
+
+    @override
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    @override
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
 
     __hash__ = int.__hash__
 
@@ -91,23 +105,51 @@ def _compared(function: Callable[..., object]) -> Any:
     return compare
 
 
+def _plain(name: str) -> Any:
+    """Return a calculation of int whose number must not change."""
+
+    def calculate(self: Size, *others: Any) -> Any:
+        found = [int(item) if isinstance(item, Size) else item for item in others]
+        return getattr(int(self), name)(*found)
+
+    return calculate
+
+
 for _name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
     _function = getattr(operator, _name)
     setattr(Size, f"__{_name}__", _recorded(_function))
     setattr(Size, f"__r{_name}__", _recorded(_function, swap=True))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Size, f"__{_name}__", _compared(getattr(operator, _name)))
-for _name in ("lshift", "rshift", "and_", "or_", "xor"):
-    _function, _title = getattr(operator, _name), _name.removesuffix("_")
-    setattr(Size, f"__{_title}__", _recorded(_function))
-    setattr(Size, f"__r{_title}__", _recorded(_function, swap=True))
-for _name, _function in (
-    *(("abs", abs), ("round", round), ("divmod", divmod), ("invert", operator.inv)),
-    *(("ceil", math.ceil), ("floor", math.floor), ("trunc", math.trunc)),
+for _name in (
+    *("lshift", "rlshift", "rshift", "rrshift", "and", "rand", "or", "ror"),
+    *("xor", "rxor", "invert", "abs", "round", "ceil", "floor", "trunc"),
 ):
-    setattr(Size, f"__{_name}__", _recorded(_function))
-Size.__rdivmod__ = _recorded(divmod, swap=True)  # type: ignore[method-assign]
+    setattr(Size, f"__{_name}__", _plain(f"__{_name}__"))
+Size.bit_length = _plain("bit_length")  # type: ignore[method-assign]
 Size.__neg__ = _recorded(operator.neg)  # type: ignore[method-assign]
+
+
+@contextmanager
+def numbers_of_math() -> Iterator[None]:
+    """Let functions of ``math`` ask sizes and settings for their plain numbers."""
+    before = {name: getattr(math, name) for name in _DIGITS}
+    for name, function in before.items():
+        setattr(math, name, _asking(function))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(math, name, function)
+
+
+def _asking(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def calculate(*given: Any) -> Any:
+        known = (Recorded, AttributeSize)
+        return function(*(int(n) if isinstance(n, known) else n for n in given))
+
+    return calculate
 
 
 class Proxy(fx.Proxy):

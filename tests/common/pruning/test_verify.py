@@ -20,7 +20,7 @@ from fedprune.common.pruning.verify import (
     half_mask,
     trial_masks,
 )
-from fedprune.common.structure.rules import elementwise
+from fedprune.common.structure.rules import attention
 from fedprune.common.structure.structure import DimUnits, Structure
 from fedprune.common.structure.tracing.find import find_structure
 
@@ -165,7 +165,7 @@ def test_key_heads_that_are_repeated_by_hand_go_with_all_their_queries(way):
 @pytest.fixture
 def free_queries(monkeypatch):
     """An attention whose query heads are taken for free, and the wrong structure."""
-    monkeypatch.setattr(elementwise, "_serving", lambda _, keys, __: keys)
+    monkeypatch.setattr(attention, "_serving", lambda _, keys, __: keys)
     # The lengths of the heads differ, so their meeting fixes the key heads alone.
     model = Attention()
     structure = find_structure(model, TOKENS)
