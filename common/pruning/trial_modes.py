@@ -58,6 +58,11 @@ def calm(*networks: nn.Module, seed: int = 0) -> Iterator[None]:
         yield
 
 
+def draws() -> bytes:
+    """Return the state of torch's global generator: equal after the same draws."""
+    return torch.get_rng_state().numpy().tobytes()
+
+
 class _Calm(TorchFunctionMode):
     @override
     def __torch_function__(

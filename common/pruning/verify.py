@@ -47,10 +47,10 @@ def check_exact(
 
     Eight masks in eval mode: two at random of each density, the first and the last
     half of each group; then one in training mode, forward and backward, where the
-    gradients of the kept entries are compared too, without dropout and other random
-    draws, and with batch norms on the batch.  The test uses a copy in float64 with
-    norms whose scales, shifts and statistics are neither 0 nor 1; the model is not
-    changed.
+    kept entries of gradients and buffers are compared too, without dropout and other
+    random draws, and with batch norms on the batch.  The test uses a copy in float64
+    with norms whose scales, shifts and statistics are neither 0 nor 1; the model is
+    not changed.
 
     Args:
         model: The dense network.

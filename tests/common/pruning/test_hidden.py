@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from fedprune.common.errors import StructureError
 from fedprune.common.pruning.verify import check_exact
@@ -82,3 +83,46 @@ def test_neither_zeros_nor_masked_logits_hide_a_difference(first, last):
     assert structure.units
     with pytest.raises(StructureError, match=r"a cut network differs by"):
         check_exact(model, structure, example)
+
+
+class Wrong(nn.Module):
+    """Sums over its features in training, which tracing does not see."""
+
+    def __init__(self, first, change):
+        super().__init__()
+        self.first, self.change, self.last = first, change, nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.training:
+            x = self.change(x - x.mean(1, keepdim=True))
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("first", "change"),
+    [
+        (nn.Linear(6, 8), lambda x: x[torch.randperm(len(x))]),
+        (nn.Linear(6, 8), lambda x: x * torch.randint(1, 4, (len(x), 1))),
+        (parametrizations.spectral_norm(nn.Linear(6, 8)), lambda x: x),
+    ],
+    ids=["order", "factor", "spectral norm"],
+)
+def test_neither_equal_draws_nor_new_statistics_hide_another_training(first, change):
+    model = Wrong(first, change)
+    example = torch.randn(4, 6)
+    structure = find_structure(model, example)
+    assert structure.units == 8
+    with pytest.raises(StructureError, match="does not match that of the masked one"):
+        check_exact(model, structure, example)
+
+
+def test_draws_that_depend_on_the_width_disturb_nothing():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.empty_like(x).log_normal_() if self.training else x
+
+    model = nn.Sequential(nn.Linear(6, 8), Noise(), nn.Linear(8, 2))
+    example = torch.randn(4, 6)
+    structure = find_structure(nn.Sequential(*model), example)
+    assert check_exact(model, structure, example) <= 1e-12

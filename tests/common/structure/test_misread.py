@@ -98,7 +98,7 @@ def test_a_mask_that_the_network_makes_keeps_its_keys(rows):
     layers = {"mask": nn.Linear(6, 5), "value": nn.Linear(6, 8), "out": nn.Linear(8, 2)}
     found, notes = widths(Net(attend, **layers), LONG)
     assert found == {"value": 8}
-    assert "a mask runs along the positions of the keys" in notes
+    assert "a mask runs along the positions" in notes
 
 
 @pytest.mark.parametrize(
@@ -171,3 +171,55 @@ def test_a_size_among_the_outputs_does_not_change(read):
 
     net = Net(forward, inner=nn.Linear(6, 8), out=nn.Linear(8, 2))
     assert widths(net, FLAT)[0] == {}
+
+
+def test_an_attribute_is_asked_whether_it_is_0_before_and_after_a_cut():
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.width = 8
+            self.inner, self.out = nn.Linear(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = self.inner(x).view(-1, self.width)
+            return self.out(x) * (2 if self.width % 2 else 1)
+
+    assert widths(Asks(), FLAT)[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("read", "cut"),
+    [
+        (lambda n: n % 2, False),
+        (lambda n: n % 2 == 0, False),
+        (lambda n: -n % 4, False),
+        (lambda n: n // 4 > 0, False),
+        (lambda n: n - 8, False),
+        (abs, False),
+        (lambda n: n & 8, False),
+        (lambda n: divmod(n, 3)[1], False),
+        (bool, True),
+        (lambda n: 2 * n > 0, True),
+    ],
+    ids=[
+        "rest",
+        "no rest",
+        "lack",
+        "share",
+        "less",
+        "abs",
+        "bit",
+        "divmod",
+        "any",
+        "0",
+    ],
+)
+def test_a_number_that_may_become_another_is_not_asked_for_0(read, cut):
+    """With 2, 4 and 6 of 8 channels all of these rests are what they were."""
+
+    def forward(net, x):
+        x = net.inner(x)
+        return net.out(x) * (2.0 if read(x.shape[1]) else 1.0)
+
+    net = Net(forward, inner=nn.Linear(6, 8), out=nn.Linear(8, 2))
+    assert bool(widths(net, FLAT)[0]) == cut
