@@ -243,7 +243,9 @@ def _written(parts: Sequence[int], lengths: Sequence[object]) -> int | None:
 
 
 def _is_read(length: object) -> bool:
-    return any(form.counts for form in length_of(length).forms)
+    """Return whether a length is a size, or made of one, as ``c // self.heads`` is."""
+    forms = length_of(length).forms
+    return len(forms) > 1 or any(form.counts for form in forms)
 
 
 def _can_free(call: Call, lengths: Sequence[object]) -> bool:
