@@ -322,6 +322,24 @@ def test_heads_are_cut_where_the_width_of_a_head_cannot_be():
         assert check_exact(model, structure, TOKENS, seed=seed) <= 1e-12
 
 
+class AmongHeads(Written):
+    """Scores that are shares among the heads, so that no head can go."""
+
+    def scores(self, q, k):
+        return (q @ k.transpose(-2, -1) * self.scale).softmax(1)
+
+
+def test_widths_are_cut_where_heads_cannot_be():
+    model = AmongHeads()
+    structure = find_structure(model, TOKENS)
+    assert structure.widths(structure.full()) == {"qkv": 4}
+    np.testing.assert_array_equal(
+        structure.lookup["qkv.weight", 0], np.tile(np.arange(4), 12)
+    )
+    for seed in range(4):
+        assert check_exact(model, structure, TOKENS, seed=seed) <= 1e-12
+
+
 class OneKey(nn.Module):
     """One key and one value for all queries; heads and widths meet in the output."""
 
