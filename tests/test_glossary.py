@@ -23,7 +23,6 @@ EXCEPTIONS = {
     ("tests/common/structure/test_misread.py", "squeeze"): "an operation of torch",
     ("simulations/benchmarks/kit/coverage/nets/", "squeeze"): "an operation of torch",
     ("simulations/benchmarks/kit/coverage/nets/", "unsqueeze"): "an operation of torch",
-    ("tests/common/structure/test_misread.py", "squeeze"): "an operation of torch",
     ("tests/support/helpers/pruning_archs.py", "squeeze"): "squeeze-and-excite",
     ("docs/guide.md", "squeeze"): "squeeze-and-excite",
     ("tests/common/codec/messages/test_codebook.py", "filter"): "hypothesis",
