@@ -14,6 +14,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from fedprune.common.structure.rules.tables import GROUPED
+
 _DROPS: frozenset[Callable[..., object]] = frozenset(
     {
         *(functional.dropout, functional.dropout1d, functional.dropout2d),
@@ -29,11 +31,6 @@ _DRAWS: dict[Callable[..., object], float] = {
     **dict.fromkeys((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_), 1.0),
     Tensor.exponential_: 1.0,
 }
-_GROUPED = frozenset(
-    getattr(place, name)
-    for place, name in ((functional, "grouped_mm"), (torch, "_grouped_mm"))
-    if hasattr(place, name)
-)
 _ATTENTION_DROP = 4  # position of the argument dropout_p
 
 
@@ -118,7 +115,7 @@ class _Double(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         called: Any = Tensor.double if func is Tensor.float else func
-        if func in _GROUPED:  # has no double precision
+        if func in GROUPED:  # has no double precision
             called = _grouped_product
         wide = [torch.float64 if item is torch.float32 else item for item in args]
         named = {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedprune.common.spec import TensorSpec
 
 FIXED = -1
+FREE = -1  # a length of a reshape that torch computes
 MEAN = ".running_mean"
 VARIANCE = ".running_var"
 STATISTICS = (MEAN, VARIANCE)

@@ -25,9 +25,8 @@ from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from fedprune.common.errors import StructureError
-from fedprune.common.structure.parts import FreeLength
+from fedprune.common.structure.parts import FREE, FreeLength
 
-FREE = -1  # a length that torch computes
 _RESHAPES = (torch.Tensor.reshape, torch.Tensor.view, torch.reshape)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 _MADE_OF = "_free_lengths_of"  # attribute of a class: the class of the user

@@ -20,7 +20,7 @@ from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call
 from fedprune.common.structure.forms import Claim
 from fedprune.common.structure.labels import Labels, Value
-from fedprune.common.structure.parts import MAX_RANK, FreeLength
+from fedprune.common.structure.parts import FREE, MAX_RANK, FreeLength
 from fedprune.common.structure.rules.sizes import as_lengths, count
 from fedprune.common.structure.sizes import (
     constant_claim,
@@ -31,7 +31,6 @@ from fedprune.common.structure.sizes import (
     plain,
 )
 
-FREE = -1  # a length that torch computes
 # How well lengths can follow channels, best first.
 _SIZE, _ATTRIBUTE, _SEVERAL, _LAYERS, _FIXED_SIZE = 0, 1, 2, 4, 5
 

@@ -311,17 +311,6 @@ class HeadsThenWidth(Written):
         return y.transpose(1, 2).flatten(2)
 
 
-def test_heads_are_cut_where_the_width_of_a_head_cannot_be():
-    model = HeadsThenWidth()
-    structure = find_structure(model, TOKENS)
-    assert structure.widths(structure.full()) == {"qkv": 4}
-    np.testing.assert_array_equal(
-        structure.lookup["qkv.weight", 0], np.repeat(np.arange(4), 12)
-    )
-    for seed in range(4):
-        assert check_exact(model, structure, TOKENS, seed=seed) <= 1e-12
-
-
 class AmongHeads(Written):
     """Scores that are shares among the heads, so that no head can go."""
 
@@ -329,13 +318,19 @@ class AmongHeads(Written):
         return (q @ k.transpose(-2, -1) * self.scale).softmax(1)
 
 
-def test_widths_are_cut_where_heads_cannot_be():
-    model = AmongHeads()
+@pytest.mark.parametrize(
+    ("make", "units"),
+    [
+        (HeadsThenWidth, np.repeat(np.arange(4), 12)),
+        (AmongHeads, np.tile(np.arange(4), 12)),
+    ],
+    ids=["heads where widths cannot be cut", "widths where heads cannot be cut"],
+)
+def test_what_can_go_on_is_cut(make, units):
+    model = make()
     structure = find_structure(model, TOKENS)
     assert structure.widths(structure.full()) == {"qkv": 4}
-    np.testing.assert_array_equal(
-        structure.lookup["qkv.weight", 0], np.tile(np.arange(4), 12)
-    )
+    np.testing.assert_array_equal(structure.lookup["qkv.weight", 0], units)
     for seed in range(4):
         assert check_exact(model, structure, TOKENS, seed=seed) <= 1e-12
 

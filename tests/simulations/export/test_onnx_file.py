@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from helpers.input_nets import MASK, TOKENS, Two, X, Y
 from torch import nn
-from torch.nn import functional
 
 from fedprune.common.errors import FedPruneError
 from fedprune.common.pruning.plan import apply_plan
@@ -19,21 +19,6 @@ from fedprune.simulations.export.onnx_file import (
     run_onnx,
     write_onnx,
 )
-
-X, Y = torch.randn(3, 6), torch.randn(3, 4)
-TOKENS = torch.randint(20, (3, 5), generator=torch.Generator().manual_seed(0))
-MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
-
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.one, self.other = nn.Linear(6, 12), nn.Linear(4, 10)
-        self.out = nn.Linear(22, 3)
-
-    def forward(self, x, y):
-        parts = [functional.relu(self.one(x)), functional.relu(self.other(y))]
-        return self.out(torch.cat(parts, 1))
 
 
 class OfDict(Two):

@@ -36,9 +36,9 @@ def spread(network: nn.Module, seed: int) -> nn.Module:
     channel with shift 0 that was not removed is 0.
     """
     generator = torch.Generator().manual_seed(seed)
-    for item in network.parameters():
-        if item.is_complex():  # double() leaves them in single precision
-            item.data = item.data.to(torch.complex128)
+    for weight in network.parameters():
+        if weight.is_complex():  # double() leaves them in single precision
+            weight.data = weight.data.to(torch.complex128)
     tensors: list[Tensor] = [*network.parameters()]
     tensors += [b for n, b in network.named_buffers() if n.endswith(_STATISTICS)]
     with torch.no_grad():
