@@ -131,8 +131,7 @@ def examine(
         traced = _record(model, examples, ignore, fills=False)
     network, graph = traced.network, traced.graph
     _check_ignore(network, graph, ignore)
-    labelling = _labelled(traced, _embeddings(network, vocabulary))
-    structure = assemble(network, labelling)
+    labelling, structure = _labelled(traced, _embeddings(network, vocabulary))
     return Findings(
         structure=structure,
         notes=tuple(labelling.notes),
@@ -187,8 +186,10 @@ def _record(
     )
 
 
-def _labelled(traced: _Traced, vocabulary: AbstractSet[str]) -> Labelling:
-    """Return the labelling of a traced network.
+def _labelled(
+    traced: _Traced, vocabulary: AbstractSet[str]
+) -> tuple[Labelling, Structure]:
+    """Return the labelling of a traced network, and its structure.
 
     Where one of several dimensions can go on with labels (the heads of an attention or
     the width of a head), the first does; where it ends whole, the next is tried, and
@@ -196,7 +197,7 @@ def _labelled(traced: _Traced, vocabulary: AbstractSet[str]) -> Labelling:
     """
     network, claims = traced.network, [*traced.ledger.claims]
     preferred: dict[str, int] = {}
-    found: list[tuple[int, Labelling]] = []
+    found: list[tuple[Labelling, Structure]] = []
     while len(found) < _ROUNDS:
         labelling = Labelling(network, vocabulary, preferred)
         labelling.layers = traced.layers
@@ -207,13 +208,11 @@ def _labelled(traced: _Traced, vocabulary: AbstractSet[str]) -> Labelling:
         labelling.claims += claims
         settle(labelling)
         others = labelling.other_choices()
-        if not others and not found:
-            return labelling
-        found.append((_least_work(assemble(network, labelling)), labelling))
+        found.append((labelling, assemble(network, labelling)))
         if not others:
             break
         preferred = preferred | others
-    return min(found, key=lambda one: one[0])[1]
+    return min(found, key=lambda one: _least_work(one[1]))
 
 
 def _least_work(structure: Structure) -> int:

@@ -119,7 +119,7 @@ def measure(entry: Entry, steps: Sequence[str], send: Send) -> None:
     elif ONNX in steps:
         file = export(network, structure, entry.inputs)
         send({"onnx": None if file.error else min(file.difference, 1.0)})
-        send({"onnx_free": file.free, "onnx_error": file.error})
+        send({"onnx_error": file.error})
     if RIVAL in steps:
         try:
             with ended_after(_RIVAL_S):

@@ -51,8 +51,8 @@ class Row:
         removable: A channel that can be removed exactly, found by brute force; empty
             where none was found, None where it was not tried.
         undecided: Whether brute force stopped before all channels were tried.
-        onnx: Relative difference of onnxruntime, None where it was not tried.
-        onnx_free: Whether the exported network takes batches of any size.
+        onnx: Relative difference of onnxruntime at another batch size, None where it
+            was not tried.
         onnx_error: Message of a failed export.
         rival: Outcome of torch-pruning, empty where it was not tried.
         rival_detail: Message of its failure.
@@ -75,7 +75,6 @@ class Row:
     removable: str | None = None
     undecided: bool = False
     onnx: float | None = None
-    onnx_free: bool = False
     onnx_error: str = ""
     rival: str = ""
     rival_detail: str = ""
