@@ -5,18 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from fedprune.client.rounds.mask import MaskedWeights
-from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
 from fedprune.common.spec import Indices, Mask
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +26,19 @@ class LocalTraining:
         task: Has the loss.
         settings: Epochs, batch size, learning rate and so on.
         penalty: The penalty of this round, or None.
-        teacher: Outputs of the teacher on every example, float32[n, outputs], or
-            None.
+        teacher: The teacher in eval mode, or None.
+        augment: Draws of the augmentation.
         gates: Factors on channels while the network trains, or None.
         mask: Weight mask, bool[weights], False = stays zero; None = every weight is
             trained.
     """
 
     examples: Examples
-    task: Task
+    task: LoadedTask
     settings: TrainSettings
     penalty: Penalty | None
-    teacher: Tensor | None
+    teacher: nn.Module | None
+    augment: torch.Generator
     gates: ChannelGates | None = None
     mask: Mask | None = None
 
@@ -76,34 +75,6 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     if dual is not None:
         dual.restore()
     return loss / len(training.examples)
-
-
-def outputs_on(model: nn.Module, examples: Examples) -> Tensor:
-    """Return a teacher's outputs on all examples in eval mode, float32[n, outputs]."""
-    model.eval()
-    with torch.no_grad():
-        parts = [model(examples.batch(b)[0]) for b in batches(len(examples), 256)]
-    return torch.cat(parts)
-
-
-def distillation(
-    outputs: Tensor, teacher: Tensor, settings: TrainSettings, *, regression: bool
-) -> Tensor:
-    """Return the distillation loss, a scalar: the distance to the teacher's outputs.
-
-    ``T^2 * KL(softmax(teacher / T) || softmax(outputs / T))``, Hinton et al. 2015,
-    arXiv:1503.02531; for a regression the mean squared difference.
-    """
-    if regression:
-        return functional.mse_loss(outputs, teacher)
-    heat = settings.temperature
-    divergence = functional.kl_div(
-        functional.log_softmax(outputs / heat, dim=1),
-        functional.log_softmax(teacher / heat, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return divergence * heat**2
 
 
 def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
@@ -143,19 +114,18 @@ def _step(
     batch: Indices,
 ) -> float:
     """Take one local step; return its mean loss."""
-    found = training.examples.batch(batch)
+    task, gates = training.task, training.gates
+    found = task.augmented(training.examples.batch(batch), training.augment)
     optimiser.zero_grad(set_to_none=True)
-    gates = training.gates
     if gates is not None:
         gates.draw()
-    outputs = model(found.inputs)
-    loss = training.task.loss(outputs, found).mean()
+    outputs = run_network(model, found.inputs)
+    loss = task.loss(outputs, found).mean()
     if training.teacher is not None:
         weight = training.settings.distill_weight
-        wanted = training.teacher[torch.from_numpy(batch)]
-        far = distillation(
-            outputs, wanted, training.settings, regression=training.task.regression
-        )
+        with torch.no_grad():
+            wanted = run_network(training.teacher, found.inputs)
+        far = task.distance(outputs, wanted, training.settings.temperature)
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]

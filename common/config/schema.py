@@ -70,7 +70,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     return [
         (
             "rounds.cohort",
-            rounds.cohort > clients,
+            0 < clients < rounds.cohort,
             f"found {rounds.cohort}, want <= task.clients = {clients}",
         ),
         (
