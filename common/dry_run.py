@@ -18,6 +18,7 @@ from fedprune.common.data.examples import Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.layout import lay_out
+from fedprune.common.models.training import at_least_float32, autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
@@ -130,7 +131,8 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
         with torch.no_grad():
             outputs = _outputs(task, trial, batch, "")
             task.correct(outputs, batch.targets)
-        _train_step(task, trial, batch)
+        with frozen(trial, task.config.task.freeze):
+            _train_step(task, trial, batch)
     return _remarks(task, outputs)
 
 
@@ -164,7 +166,8 @@ def dry_run_cut(
         keep = half_mask(structure, task.config.run.seed)
         cut = lay_out(apply_plan(_copy(model), structure, keep), batch.inputs)
         try:
-            _train_step(task, cut, batch)
+            with frozen(cut, task.config.task.freeze):
+                _train_step(task, cut, batch)
         except ConfigError as error:
             msg = f"when half of its channels are cut, {error}; code that runs in"
             msg += " training only must support fewer channels too"
@@ -269,8 +272,10 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
     if len(batch.targets) < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
             module.eval()
-    outputs = _outputs(task, model, batch, " in train mode")
-    loss = task.loss(outputs, batch).mean()
+    with autocast(model, task.config.client.precision):
+        outputs = _outputs(task, model, batch, " in train mode")
+        losses = task.loss(outputs, batch)
+    loss = at_least_float32(losses).mean()
     if not loss.requires_grad:
         msg = (
             "the loss does not depend on any weight that is trained: forward must not "

@@ -44,7 +44,7 @@ def with_own_moments(
     keep, pooled = sent.plan.keep, sent.statistics
     model = cache.network(opened.structure, keep, opened.weights, pooled)
     examples = cache.data(plan.client_id).train
-    return model, fit(model, sample_of(plan, examples))
+    return model, fit(model, sample_of(plan, examples), plan.settings.frozen)
 
 
 def teacher_outputs(
@@ -77,7 +77,7 @@ def _teacher_outputs(
     codec.check_weights(decoded.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
     model = cache.network(structure, keep, decoded.weights, pooled)
-    fit(model, sample_of(plan, examples))
+    fit(model, sample_of(plan, examples), plan.settings.frozen)
     return outputs_on(model, examples)
 
 
