@@ -20,6 +20,7 @@ from fedprune.common.errors import ConfigError, DataError, FedPruneError, Struct
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
 from fedprune.common.models.layout import lay_out
+from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
@@ -78,7 +79,8 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> tuple[str, ...]
             outputs = _outputs(task, trial, batch, "")
             _losses(task, outputs, batch, "")
             _metrics(task, outputs, batch)
-        _train_step(task, trial, batch)
+        with frozen(trial, task.config.task.freeze):
+            _train_step(task, trial, batch)
     return _remarks(task, outputs)
 
 
@@ -115,7 +117,8 @@ def dry_run_cut(
         keep = half_mask(structure, task.config.run.seed)
         cut = lay_out(apply_plan(_copy(model), structure, keep), batch.inputs)
         try:
-            _train_step(task, cut, batch)
+            with frozen(cut, task.config.task.freeze):
+                _train_step(task, cut, batch)
         except ConfigError as error:
             msg = f"when half of its channels are cut, {error}; code that runs in"
             msg += " training only must support fewer channels too"
@@ -294,8 +297,9 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     if batch.size < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
             module.eval()
-    outputs = _outputs(task, model, batch, " in train mode")
-    loss = _losses(task, outputs, batch, " in train mode").mean()
+    with autocast(model, task.config.client.precision):
+        outputs = _outputs(task, model, batch, " in train mode")
+        loss = _losses(task, outputs, batch, " in train mode").mean()
     if not loss.requires_grad:
         msg = (
             "the loss does not depend on any weight that is trained: forward must not "
@@ -304,7 +308,11 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
         raise ConfigError(msg)
     try:
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.optim.SGD(model.parameters(), lr=_RATE).step()
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        own = task.optimizer(trained, _RATE)
+        (own or torch.optim.SGD(trained, lr=_RATE)).step()
+    except FedPruneError:
+        raise
     except (Exception, SystemExit) as error:
         # The network may have backward code of its own.
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"

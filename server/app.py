@@ -18,6 +18,7 @@ from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
 from fedprune.common.models.flat import get_weights, set_statistics, set_weights
+from fedprune.common.models.training import first_statistics
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
@@ -144,12 +145,14 @@ def _run(work: Work) -> None:
     log_start(log, folder, config, work.tried)
     enrolled = enrol(work.grid, config, log, work.owners)
     nodes = {name: client.node for name, client in enrolled.items()}
+    model = work.task.build_model()
     state, final = run_federation(
         name="main",
         config=config,
         clients=tuple(sorted(nodes)),
         structure=work.structure,
-        weights=get_weights(work.task.build_model()),
+        weights=get_weights(model),
+        statistics=first_statistics(model, config.task.freeze),
         folder=folder,
         engine=FlowerEngine(work.grid, nodes),
         log=log,

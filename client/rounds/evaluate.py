@@ -45,7 +45,7 @@ def with_own_moments(
     keep, pooled = sent.plan.keep, sent.statistics
     model = cache.network(opened.structure, keep, opened.weights, pooled)
     examples = cache.data(plan.client_id).train
-    return model, fit(model, sample_of(plan, examples))
+    return model, fit(model, sample_of(plan, examples), plan.settings.frozen)
 
 
 def teacher_network(
@@ -69,7 +69,7 @@ def teacher_network(
     codec.check_weights(decoded.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
     model = cache.network(structure, keep, decoded.weights, pooled)
-    fit(model, sample_of(plan, examples))
+    fit(model, sample_of(plan, examples), plan.settings.frozen)
     return copy.deepcopy(model).eval()
 
 

@@ -5,7 +5,7 @@ with this client's own moments of those very weights.  The moments that travel w
 weights were measured a round ago, on other weights.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,12 @@ from torch import Tensor, nn
 
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Statistics, Validation
-from fedprune.common.models.flat import norm_modules, set_statistics
+from fedprune.common.models.flat import (
+    get_statistics,
+    norm_modules,
+    set_statistics,
+)
+from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
@@ -60,22 +65,30 @@ def classes_of(examples: Examples) -> NDArray[np.int64] | None:
     return found.astype(np.int64, copy=False)
 
 
-def fit(model: nn.Module, sample: Examples) -> Statistics | None:
+def fit(
+    model: nn.Module, sample: Examples, frozen: Collection[str] = ()
+) -> Statistics | None:
     """Set a network's batch-norm moments to the client's own, in place.
 
     Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
-    keeps the pooled moments that it came with.
+    keeps the pooled moments that it came with, and frozen modules always do.
 
     Args:
         model: The network, with the weights that are evaluated.
         sample: Examples to measure on, at most ``MEASURED``.
+        frozen: Names of the frozen modules.
 
     Returns:
         The measured moments, or None with fewer than two examples.
     """
-    found = measure_statistics(model, sample)
+    found = measure_statistics(model, sample, frozen)
     if found is not None and found.num_examples >= FEWEST:
-        set_statistics(model, found.mean, found.variance)
+        kept, (mean, variance) = frozen_moments(model, frozen), get_statistics(model)
+        set_statistics(
+            model,
+            np.where(kept, mean, found.mean),
+            np.where(kept, variance, found.variance),
+        )
     return found
 
 
@@ -136,11 +149,14 @@ def validate(model: nn.Module, examples: Examples, task: LoadedTask) -> Validati
     )
 
 
-def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | None:
+def measure_statistics(
+    model: nn.Module, examples: Examples, frozen: Collection[str] = ()
+) -> Statistics | None:
     """Return the moments of every batch-norm input on the examples, one forward.
 
     Earlier layers normalise by this batch, as they do while training, so the moments
-    belong to the weights that were sent and not to those of a round ago.
+    belong to the weights that were sent and not to those of a round ago.  Frozen
+    modules normalise by their own moments, also as they do while training.
 
     Returns:
         Moments in model order, or None with fewer than two examples.
@@ -148,11 +164,12 @@ def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | Non
     count = len(examples)
     if count < 2:  # noqa: PLR2004 - a variance needs two examples
         return None
-    norms: list[nn.Module] = [module for _, module in norm_modules(model)]
+    named = norm_modules(model)
+    norms: list[nn.Module] = [module for _, module in named]
     # Only the norms: dropout would make the moments random.
     model.eval()
-    for norm in norms:
-        norm.train()
+    for name, norm in named:
+        norm.train(not is_inside(name, frozen))
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
         run_network(model, examples.batch(np.arange(count)).inputs)
     means = [moments[index][0] for index in range(len(norms))]

@@ -14,6 +14,7 @@ from torch import nn
 from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.flat import get_statistics, set_statistics, set_weights
 from fedprune.common.models.layout import lay_out
+from fedprune.common.models.training import holders
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import Mask, Vector, digest_of
 from fedprune.common.structure.announced import Check, same_as
@@ -119,6 +120,11 @@ class ModelCache:
     def size(self) -> int:
         """Weights of the task's own network before any cut."""
         return sum(weight.numel() for weight in self._uncut().parameters())
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """Names of the modules with weights of the task's own network, uncut."""
+        return holders(self._uncut())
 
     def _uncut(self) -> nn.Module:
         if self._spare is None:

@@ -134,5 +134,8 @@ def _delta(model: nn.Module, opened: OpenedPlan) -> Vector:
 def _penalty_spec(plan: RoundPlan) -> PenaltySpec:
     settings = plan.settings
     return PenaltySpec(
-        name=settings.penalty, strength=settings.strength, targets=plan.targets
+        name=settings.penalty,
+        strength=settings.strength,
+        targets=plan.targets,
+        frozen=settings.frozen,
     )

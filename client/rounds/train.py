@@ -1,4 +1,4 @@
-"""Local training: SGD with proximal steps, distillation, frozen statistics."""
+"""Local training: proximal steps, distillation, frozen modules and statistics."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from fedprune.client.rounds.mask import MaskedWeights
+from fedprune.client.rounds.steps.optimizers import build_optimizer
+from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
+from fedprune.common.models.training import autocast, frozen, is_inside
 from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
 from fedprune.common.spec import Indices, Mask
@@ -49,6 +52,13 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     With a penalty the network ends with its pre-prox weights (see
     ``fedprune.common.sparsity.penalty``).
     """
+    with frozen(model, training.settings.frozen):
+        return _trained(model, training, rng)
+
+
+def _trained(
+    model: nn.Module, training: LocalTraining, rng: np.random.Generator
+) -> float:
     settings = training.settings
     plans = [
         _shuffled(len(training.examples), settings.batch, rng)
@@ -56,9 +66,8 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     ]
     steps = sum(len(plan) for plan in plans)
     dual = _dual_steps(model, training, steps)
-    optimiser = torch.optim.SGD(
-        model.parameters(), lr=settings.lr, momentum=settings.momentum
-    )
+    optimiser = _optimiser(model, training)
+    proximal = proximal_term(model, settings.proximal)
     _set_mode(model, training)
     loss = 0.0
     gates = training.gates
@@ -67,7 +76,7 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
         for plan in plans:
             loss = 0.0
             for batch in plan:
-                loss += _step(model, training, optimiser, batch) * len(batch)
+                loss += _step(model, training, optimiser, proximal, batch) * len(batch)
                 if dual is not None:
                     dual.after_step()
                 if masked is not None:
@@ -89,6 +98,14 @@ def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
     return parts
 
 
+def _optimiser(model: nn.Module, training: LocalTraining) -> torch.optim.Optimizer:
+    """Return the task's own optimiser, or that of the settings."""
+    settings = training.settings
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    own = training.task.optimizer(trained, settings.lr)
+    return own or build_optimizer(trained, settings)
+
+
 def _dual_steps(
     model: nn.Module, training: LocalTraining, steps: int
 ) -> DualSteps | None:
@@ -101,9 +118,11 @@ def _dual_steps(
 def _set_mode(model: nn.Module, training: LocalTraining) -> None:
     """Set train mode, with batch norm in eval mode where it is frozen or unusable."""
     model.train()
-    smallest = min(training.settings.batch, len(training.examples))
-    if training.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one
-        for _, module in norm_modules(model):
+    settings = training.settings
+    smallest = min(settings.batch, len(training.examples))
+    unusable = settings.freeze or smallest < 2  # noqa: PLR2004 - no spread in one
+    for name, module in norm_modules(model):
+        if unusable or is_inside(name, settings.frozen):
             module.eval()
 
 
@@ -111,6 +130,7 @@ def _step(
     model: nn.Module,
     training: LocalTraining,
     optimiser: torch.optim.Optimizer,
+    proximal: ProximalTerm | None,
     batch: Indices,
 ) -> float:
     """Take one local step; return its mean loss."""
@@ -119,8 +139,10 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     if gates is not None:
         gates.draw()
-    outputs = run_network(model, found.inputs)
-    loss = task.loss(outputs, found).mean()
+    with autocast(model, training.settings.precision):
+        outputs = run_network(model, found.inputs)
+        losses = task.loss(outputs, found)
+    loss = losses.mean()
     if training.teacher is not None:
         weight = training.settings.distill_weight
         with torch.no_grad():
@@ -129,6 +151,8 @@ def _step(
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]
+    if proximal is not None:
+        proximal.add_gradient()
     if training.settings.clip > 0.0:
         nn.utils.clip_grad_norm_(model.parameters(), training.settings.clip)
     optimiser.step()

@@ -25,6 +25,7 @@ from fedprune.common.data.partition import client_ids, partition, split_validati
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.factory import checked_network
 from fedprune.common.models.inputs import arguments, tensors_in
+from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.spec import Indices, digest_of
 from fedprune.common.tasks.losses import distance, logits_of
@@ -262,7 +263,7 @@ class LoadedTask:
         found = self.task.loss(outputs, batch)
         if self.task.has_own_loss:
             self._check_for_each(found, batch, "loss")
-        return found.float()
+        return at_least_float32(found)
 
     def metrics(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:  # noqa: ANN401
         """Return the metrics of each example, float32[b]; the first is the headline.
@@ -278,7 +279,7 @@ class LoadedTask:
             raise ConfigError(msg)
         for name, values in found.items():
             self._check_for_each(values, batch, f"metric '{name}'")
-        return {str(name): values.float() for name, values in found.items()}
+        return {str(name): at_least_float32(one) for name, one in found.items()}
 
     def distance(
         self,
@@ -291,8 +292,29 @@ class LoadedTask:
         pairs = zip(tensors_in(outputs), tensors_in(teacher), strict=True)
         if built_in is not None:
             pairs = zip([logits_of(outputs)], [logits_of(teacher)], strict=True)
-        parts = [distance(built_in, *pair, temperature) for pair in pairs]
+        parts = [
+            distance(
+                built_in, at_least_float32(one), at_least_float32(two), temperature
+            )
+            for one, two in pairs
+        ]
         return torch.stack(parts).mean()
+
+    def optimizer(
+        self, parameters: list[nn.Parameter], lr: float
+    ) -> torch.optim.Optimizer | None:
+        """Return the task's own optimiser, or None for that of the configuration.
+
+        Raises:
+            ConfigError: If it returns anything else.
+        """
+        found: object = self.task.optimizer(parameters, lr)
+        if found is None or isinstance(found, torch.optim.Optimizer):
+            return found
+        kind = type(found).__name__
+        msg = f"{type(self.task).__name__}.optimizer returns a {kind}; want a "
+        msg += "torch.optim.Optimizer, or None"
+        raise ConfigError(msg)
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a batch as training sees it."""

@@ -25,6 +25,7 @@ from fedprune.common.errors import (
 from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.schedule import density_at, learning_rate
 from fedprune.common.models.buffers import check_buffers
+from fedprune.common.models.training import check_frozen
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
@@ -90,6 +91,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     """
     _try_rules(task.config)
     _check_new(task, model)
+    check_frozen(model, task.config.task.freeze)
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     remarks += dry_run(task, model, batch)

@@ -15,6 +15,7 @@ from fedprune.common.data.sources import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
+from fedprune.common.models.training import first_statistics
 from fedprune.common.sparsity.gates import try_penalty
 from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
@@ -285,7 +286,8 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
 def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
     """Run the federation, then dense FedAvg over the same number of rounds."""
     task, config = prepared.task, prepared.task.config
-    weights = get_weights(task.build_model())
+    model = task.build_model()
+    weights, moments = get_weights(model), first_statistics(model, config.task.freeze)
     evaluate = Evaluator(task, prepared.structure)
 
     def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
@@ -295,6 +297,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             clients=task.clients,
             structure=prepared.structure,
             weights=weights,
+            statistics=moments,
             folder=prepared.folder,
             engine=engine,
             log=log,
