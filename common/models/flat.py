@@ -6,7 +6,6 @@ for statistics.  Nothing here builds a network or keeps a reference to its memor
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
