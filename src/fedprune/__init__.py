@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StaleUpdate,
         StructureError,
     )
+    from fedprune.common.pruning.nearest import reach_of
     from fedprune.common.pruning.verify import check_exact
     from fedprune.common.structure.blocks import find_blocks
     from fedprune.common.structure.tracing.find import examine
@@ -45,6 +46,7 @@ __all__ = [
     "load_config",
     "load_model",
     "main",
+    "reach_of",
     "simulate",
 ]
 
@@ -58,6 +60,7 @@ _MODULES = {
     "examine": "common.structure.tracing.find",
     "find_blocks": "common.structure.blocks",
     "check_exact": "common.pruning.verify",
+    "reach_of": "common.pruning.nearest",
     "__version__": "common.version",
 }
 
