@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.pruning.importance import MeasurePoint
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Sums = dict[str, NDArray[np.float64]]  # tensor -> float64[channels]
 Products = dict[str, NDArray[np.float64]]  # tensor -> float64[examples, channels]
@@ -57,7 +57,7 @@ class ProductMeter:
     """
 
     def __init__(
-        self, model: nn.Module, points: Sequence[MeasurePoint], task: Task
+        self, model: nn.Module, points: Sequence[MeasurePoint], task: LoadedTask
     ) -> None:
         self._model = model
         self._points = points
@@ -97,9 +97,7 @@ class ProductMeter:
             return self.by_weights(batch)
         found = self.by_factors(batch)
         one = slice(row, row + 1)
-        alone = self.by_weights(
-            Batch(inputs=batch.inputs[one], targets=batch.targets[one])
-        )
+        alone = self.by_weights(batch.rows(one))
         if found is None or not self._agrees(
             {name: value[one] for name, value in found.items()}, alone
         ):
@@ -110,7 +108,7 @@ class ProductMeter:
         """Return the sum of a batch's products over its examples, in one backward."""
         tensors = dict(self._model.named_parameters())
         self._model.zero_grad(set_to_none=True)
-        loss = self._task.loss(self._model(batch.inputs), batch).sum()
+        loss = self._task.loss(run_network(self._model, batch.inputs), batch).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         found = {p.tensor: _of_weights(p, tensors) for p in self._points}
         self._model.zero_grad(set_to_none=True)
@@ -137,8 +135,8 @@ class ProductMeter:
 
     def by_factors(self, batch: Batch) -> Products | None:
         """Return the products of a batch in one backward, or None if impossible."""
-        with self._factors(len(batch.targets)) as factors:
-            outputs = self._model(batch.inputs)
+        with self._factors(batch.size) as factors:
+            outputs = run_network(self._model, batch.inputs)
         if len(factors) < len(self._points):
             return None
         loss = self._task.loss(outputs, batch).sum()
@@ -153,13 +151,10 @@ class ProductMeter:
         """Return the products of a batch, one example at a time."""
         rows: list[Products] = []
         tensors = dict(self._model.named_parameters())
-        for number in range(len(batch.targets)):
+        for number in range(batch.size):
             self._model.zero_grad(set_to_none=True)
-            one = Batch(
-                inputs=batch.inputs[number : number + 1],
-                targets=batch.targets[number : number + 1],
-            )
-            loss = self._task.loss(self._model(one.inputs), one).sum()
+            one = batch.rows(slice(number, number + 1))
+            loss = self._task.loss(run_network(self._model, one.inputs), one).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             rows.append({p.tensor: _of_weights(p, tensors) for p in self._points})
         self._model.zero_grad(set_to_none=True)

@@ -37,7 +37,7 @@ from fedprune.common.pruning.importance import (
 )
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Scores = dict[str, NDArray[np.float64]]
 Activations = dict[str, NDArray[np.float32]]
@@ -62,7 +62,7 @@ class _Work:
 
     model: nn.Module
     examples: Examples
-    task: Task
+    task: LoadedTask
     structure: Structure
     keep: Mask
     batch_size: int
@@ -78,7 +78,7 @@ class _Work:
         total = 0.0
         with torch.no_grad():
             for batch in self.batches():
-                loss = self.task.loss(self.model(batch.inputs), batch)
+                loss = self.task.loss(run_network(self.model, batch.inputs), batch)
                 total += float(loss.double().sum())
         return total / max(len(self.examples), 1)
 
@@ -86,7 +86,7 @@ class _Work:
 def score(  # noqa: PLR0913 - all that a score depends on
     model: nn.Module,
     examples: Examples,
-    task: Task,
+    task: LoadedTask,
     structure: Structure,
     keep: Mask,
     settings: TrainSettings,
@@ -124,7 +124,7 @@ def score(  # noqa: PLR0913 - all that a score depends on
 
 
 def try_criterion(
-    name: str, task: Task, model: nn.Module, structure: Structure
+    name: str, task: LoadedTask, model: nn.Module, structure: Structure
 ) -> None:
     """Score a few examples by a user's own criterion, before a run starts.
 
@@ -146,10 +146,10 @@ def try_criterion(
         weights = get_weights(model)
         weight_scores(structure, keep, weights, criterion.name, draws)
         return
-    count = min(_TRIED, len(task.dataset.train))
+    count = min(_TRIED, len(task.sample))
     work = _Work(
         model=copy.deepcopy(model).eval(),
-        examples=task.dataset.train.take(np.arange(count)),
+        examples=task.sample.take(np.arange(count)),
         task=task,
         structure=structure,
         keep=keep,
@@ -190,7 +190,7 @@ def _summed(
     for number, batch in enumerate(work.batches()):
         products: Products = {}
         if "products" in criterion.needs:
-            row = number * _STRIDE % len(batch.targets)
+            row = number * _STRIDE % batch.size
             products = meter.measure(batch, fast=fast, row=row)
         sums = meter.sums(batch) if "product_sums" in criterion.needs else {}
         seen = _activations(work.model, batch, points, criterion)
@@ -237,7 +237,7 @@ def _activations(
         return {}
     shown = [point.module for point in points if is_shown(model, point)]
     with torch.no_grad(), outputs(model, shown) as seen:
-        model(batch.inputs)
+        run_network(model, batch.inputs)
     # Heads of an attention, or a layer whose weight is used without calling it.
     hidden = [
         p.tensor for p in points if p.module not in seen or not is_shown(model, p)
@@ -250,7 +250,7 @@ def _activations(
     for point in points:
         axis = channel_axis(model.get_submodule(point.module))
         parts = [
-            _by_example(value, axis, len(batch.targets), point.module)
+            _by_example(value, axis, batch.size, point.module)
             for value in seen[point.module]
         ]
         found[point.tensor] = np.concatenate(parts, axis=2)

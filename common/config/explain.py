@@ -224,7 +224,8 @@ def _wanted_of(failure: ErrorDetails, path: Path, want: str) -> str:
         "literal_error": _meant(failure["input"], path),
     }
     if failure["type"] == "too_long":
-        return "[]: this version has none"
+        most = failure.get("ctx", {}).get("max_length")
+        return f"{want}, {most} at most" if most else "[]: this version has none"
     return want + added.get(failure["type"], "")
 
 

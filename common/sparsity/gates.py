@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fedprune.common.methods.method import Method
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
+from fedprune.common.models.training import is_inside
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.sparsity.penalty import (
     PenaltySpec,
@@ -73,7 +74,11 @@ class ChannelGates:
         wanted = keep if spec.targets is None else keep & spec.targets
         self.strength = spec.strength
         self.trained = "log_alpha" in method.needs
-        self.points = tuple(_points(structure, keep, wanted))
+        self.points = tuple(
+            point
+            for point in _points(structure, keep, wanted)
+            if not is_inside(point.module, spec.frozen)
+        )
         self._method = method
         touched = np.zeros(int(keep.sum()) + 1, dtype=np.bool_)
         for point in self.points:

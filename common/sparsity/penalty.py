@@ -33,6 +33,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.method import Method
 from fedprune.common.methods.registry import find_all
+from fedprune.common.models.training import is_inside
 from fedprune.common.spec import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
 
@@ -190,11 +191,13 @@ class PenaltySpec:
         name: A registered penalty, "a+b", "none", or a user's own function.
         strength: Share of the group's median channel that one round takes away, >= 0.
         targets: bool[units], True = shrinks; None = all units.
+        frozen: Names of the frozen modules, whose weights it leaves alone.
     """
 
     name: str
     strength: float
     targets: Mask | None = None
+    frozen: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -246,6 +249,10 @@ def build_penalty(
         "scales": (gammas, norms),
         "channels": (norms or slices, norms or slices),
     }
+    measures = {
+        name: (_free(measured, spec.frozen), _free(changed, spec.frozen))
+        for name, (measured, changed) in measures.items()
+    }
     strength = spec.strength / len(proximal)
     return Penalty(
         units=tuple(
@@ -262,20 +269,25 @@ def build_penalty(
             if name in one.needs and measured
         ),
         entries=tuple(
-            _Entries(thresholds=_entry_thresholds(tensors, spec.strength), method=one)
+            _Entries(thresholds=_entry_thresholds(tensors, spec), method=one)
             for one in proximal
             if "entries" in one.needs
         ),
     )
 
 
+def _free(slices: tuple[_Slice, ...], frozen: tuple[str, ...]) -> tuple[_Slice, ...]:
+    """Return the slices of tensors that are trained."""
+    return tuple(one for one in slices if not is_inside(one.tensor, frozen))
+
+
 def _entry_thresholds(
-    tensors: Mapping[str, Tensor], strength: float
+    tensors: Mapping[str, Tensor], spec: PenaltySpec
 ) -> dict[str, float]:
     return {
-        name: strength * float(value.abs().median())
+        name: spec.strength * float(value.abs().median())
         for name, value in tensors.items()
-        if value.dim() > 1
+        if value.dim() > 1 and not is_inside(name, spec.frozen)
     }
 
 

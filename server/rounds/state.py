@@ -37,6 +37,19 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerState:
+    """The state of the server's optimiser (``server/rounds/steps/optimizer.py``).
+
+    Attributes:
+        momentum: Average of the mean deltas, float32[n].
+        variance: Average of their squares, float32[n], >= 0; None for "momentum".
+    """
+
+    momentum: Vector
+    variance: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A network as it was sent: a teacher, or the network that a rollback restores.
 
@@ -47,6 +60,7 @@ class Snapshot:
         digest: Digest of those weights.
         statistics: Batch-norm moments that belong to it, or None.
         loss: Its mean validation loss; NaN when no client validated it.
+        optimizer: State of the server's optimiser when it was sent, or None.
     """
 
     round: int
@@ -55,6 +69,7 @@ class Snapshot:
     digest: bytes
     statistics: Statistics | None
     loss: float
+    optimizer: OptimizerState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +144,8 @@ class ServerState:
         mask_holders: Clients that have stored it.
         norm: Median L2 norm of the deltas of the last round, which the next ones are
             clipped by; None = the next round is clipped by its own.
+        optimizer: State of the server's optimiser, or None before its first step and
+            without one.
     """
 
     round: int
@@ -146,6 +163,7 @@ class ServerState:
     mask: WeightMask | None = None
     mask_holders: frozenset[str] = frozenset()
     norm: float | None = None
+    optimizer: OptimizerState | None = None
 
     @property
     def keep(self) -> Mask:
@@ -154,14 +172,20 @@ class ServerState:
 
 
 def new_state(
-    structure: Structure, weights: Vector, cursor: Cursor, plan: PrunePlan
+    structure: Structure,
+    weights: Vector,
+    cursor: Cursor,
+    plan: PrunePlan,
+    statistics: Statistics | None = None,
 ) -> ServerState:
-    """Return the state before round 1."""
+    """Return the state before round 1; its statistics matter to frozen modules only."""
     spec = structure.spec(plan.keep)
     if len(weights) != spec.size:
         msg = f"{len(weights)} weights for a network of {spec.size}"
         raise ValueError(msg)
-    return ServerState(round=0, cursor=cursor, plan=plan, weights=weights)
+    return ServerState(
+        round=0, cursor=cursor, plan=plan, weights=weights, statistics=statistics
+    )
 
 
 def spread(values: Vector, keep: Mask) -> Vector:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fedprune.common.config import Config, config_digest
+from fedprune.common.messages import Statistics
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.spec import Vector
@@ -23,6 +24,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     clients: tuple[str, ...],
     structure: Structure,
     weights: Vector,
+    statistics: Statistics | None = None,
     folder: RunFolder,
     engine: Engine,
     log: EventLog,
@@ -40,6 +42,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         clients: Ids of all clients.
         structure: The original network.
         weights: Its first weights, float32[n]; used when there is no checkpoint.
+        statistics: Its first batch-norm moments, which frozen modules keep; None where
+            no batch norm is frozen.
         folder: Folder of the checkpoints.
         engine: Delivers round requests.
         log: Event log; events after the checkpoint are dropped first.
@@ -77,7 +81,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     state = found.state
     if state is None:
         cursor = first_cursor(config.rounds)
-        state = new_state(structure, weights, cursor, full_plan(structure))
+        plan = full_plan(structure)
+        state = new_state(structure, weights, cursor, plan, statistics)
     log.drop_after(state.round, run=name)
     context = RunContext(
         name=name,

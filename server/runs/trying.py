@@ -10,7 +10,6 @@ from fedprune.common.config import Config, load_methods, own_methods
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
-    check_data,
     check_steady,
     declared_batch,
     dry_run,
@@ -26,6 +25,7 @@ from fedprune.common.errors import (
 from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.schedule import density_at, learning_rate
 from fedprune.common.models.buffers import check_buffers
+from fedprune.common.models.training import check_frozen
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
@@ -33,7 +33,8 @@ from fedprune.common.pruning.verify import check_cut, check_exact
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
-from fedprune.common.task import Task
+from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import and_more
 from fedprune.server.rounds.cut import budget_targets, consensus
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
@@ -63,7 +64,7 @@ class Tried:
     latency: LatencyTable | None
 
 
-def structure_of(task: Task, model: nn.Module) -> Structure:
+def structure_of(task: LoadedTask, model: nn.Module) -> Structure:
     """Return the structure of a dense network, and blocks if a cut may drop them.
 
     Raises:
@@ -73,7 +74,7 @@ def structure_of(task: Task, model: nn.Module) -> Structure:
     return _found(task, model).structure
 
 
-def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
+def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tried:
     """Try a network before a run: one batch, its structure, a cut, its budget.
 
     Args:
@@ -90,6 +91,7 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     """
     _try_rules(task.config)
     _check_new(task, model)
+    check_frozen(model, task.config.task.freeze)
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     remarks += dry_run(task, model, batch)
@@ -127,7 +129,7 @@ def _try_rules(config: Config) -> None:
         consensus(votes, dict.fromkeys(votes, 1), prune.consensus)
 
 
-def _check_new(task: Task, model: nn.Module) -> None:
+def _check_new(task: LoadedTask, model: nn.Module) -> None:
     """Refuse code that returns the same network each time: clients would share it."""
     known = {id(weight) for weight in model.parameters()}
     if any(id(weight) in known for weight in task.build_model().parameters()):
@@ -136,9 +138,14 @@ def _check_new(task: Task, model: nn.Module) -> None:
         raise ConfigError(msg)
 
 
-def _check_examples(task: Task) -> tuple[str, ...]:
-    classes = task.config.task.loss == "cross-entropy"
-    return (*check_data(task), *check_held_out(task.dataset, classes=classes))
+def _check_examples(task: LoadedTask) -> tuple[str, ...]:
+    remarks = check_data(task)
+    loss = task.config.task.loss
+    if task.task.has_own_data or task.task.has_own_loss:
+        return remarks
+    if loss not in ("cross-entropy", "mse"):
+        return remarks
+    return (*remarks, *check_held_out(task.dataset, classes=loss != "mse"))
 
 
 def try_config(config: Config) -> None:
@@ -147,7 +154,7 @@ def try_config(config: Config) -> None:
     Raises:
         FedPruneError: As for ``try_network``.
     """
-    task = Task(config)
+    task = LoadedTask(config)
     try_network(task, task.build_model(), data=False)
 
 
@@ -169,7 +176,7 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
         raise IntegrityError(msg)
 
 
-def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
+def cut_check(task: LoadedTask, structure: Structure) -> Callable[[Mask], None]:
     """Return the trial of a keep mask, called before it becomes the state of a run.
 
     It raises StructureError naming the groups that fail, and changes nothing.
@@ -181,7 +188,7 @@ def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
     return check
 
 
-def _found(task: Task, model: nn.Module) -> Findings:
+def _found(task: LoadedTask, model: nn.Module) -> Findings:
     config = task.config
     blocks = config.prune.blocks > 0
     found = find(
@@ -207,7 +214,7 @@ def _check_readable(structure: Structure) -> None:
 
 
 def _check_cuts(
-    task: Task,
+    task: LoadedTask,
     model: nn.Module,
     batch: Batch,
     found: Findings,

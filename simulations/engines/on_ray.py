@@ -17,6 +17,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from ray import cloudpickle
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import (
@@ -27,7 +28,7 @@ from fedprune.common.errors import (
     RoundError,
 )
 from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.answers import failure
 from fedprune.server.rounds.engine import (
@@ -51,6 +52,7 @@ T = TypeVar("T")
 _POLL_S = 0.01
 _START_S = 120.0
 _MAX_BYTES = (1 << 31) - 1
+_MAX_TASK = 4 << 20  # bytes of a task, which is code and no data
 _OBJECT_STORE = 1_000_000_000
 _STOP = "stop"  # a file that tells workers to end
 
@@ -111,7 +113,7 @@ class _Flower:
     passes the grid on and waits, and the run itself stays with its caller.
 
     Args:
-        engine_spec: Task and folder of the workers.
+        engine_spec: LoadedTask and folder of the workers.
         workers: Number of nodes.
     """
 
@@ -228,8 +230,20 @@ def _quiet() -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
-def _client_app(task: Task, root: Path) -> ClientApp:
-    """Return the app of a worker node; Ray ships it to its actors."""
+def _client_app(task: LoadedTask, root: Path) -> ClientApp:
+    """Return the app of a worker node; Ray ships it to its actors.
+
+    Raises:
+        ConfigError: If a task of the user's own would carry data in every message.
+    """
+    size = len(cloudpickle.dumps(task))  # type: ignore[no-untyped-call]
+    if size > _MAX_TASK:
+        msg = (
+            f"the task {type(task.task).__name__} holds {size >> 20} MiB, which every "
+        )
+        msg += "message to a worker would carry; load data in train_data() and "
+        msg += "test_data(), and keep none in the object or in global variables"
+        raise ConfigError(msg)
     app = ClientApp()
     home = str(root)
 
@@ -252,7 +266,7 @@ class _Resident:
         self._home = ""
         self._worker: Worker | None = None
 
-    def worker(self, task: Task, home: str) -> Worker:
+    def worker(self, task: LoadedTask, home: str) -> Worker:
         """Return the worker of the run with this folder of client states."""
         if self._worker is None or self._home != home:
             self._worker, self._home = Worker(task, Path(home)), home
@@ -262,7 +276,7 @@ class _Resident:
 _resident = _Resident()
 
 
-def _play(task: Task, home: str, message: Message) -> bytes:
+def _play(task: LoadedTask, home: str, message: Message) -> bytes:
     """Run the clients of one job on the worker of this process."""
     worker = _resident.worker(task, home)
     request = decode_job(from_content(message, _MAX_BYTES))
@@ -280,7 +294,7 @@ class RayEngine:
 
     def __init__(self, flower: _Flower, engine_spec: EngineSpec) -> None:
         self._flower = flower
-        self._costs = {c: len(part) for c, part in engine_spec.task.parts.items()}
+        self._costs = engine_spec.task.sizes
         self._grid = flower.start()
         self._nodes = sorted(self._grid.get_node_ids())
 

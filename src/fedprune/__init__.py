@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedprune.common.artifacts.load import load_model
     from fedprune.common.config import Config, load_config
+    from fedprune.common.data.examples import Batch
     from fedprune.common.errors import (
         ConfigError,
         DataError,
@@ -26,19 +27,23 @@ if TYPE_CHECKING:
     from fedprune.common.pruning.verify import check_exact
     from fedprune.common.structure.blocks import find_blocks
     from fedprune.common.structure.tracing.find import examine
+    from fedprune.common.tasks.task import Description, Task
     from fedprune.common.version import __version__
     from fedprune.simulations.runs.api import simulate
 
 __all__ = [
+    "Batch",
     "Config",
     "ConfigError",
     "DataError",
+    "Description",
     "FedPruneError",
     "IntegrityError",
     "PayloadError",
     "RoundError",
     "StaleUpdate",
     "StructureError",
+    "Task",
     "__version__",
     "check_exact",
     "examine",
@@ -53,6 +58,9 @@ __all__ = [
 _PACKAGES = ("common", "client", "server", "simulations")
 _HOME = Path(__file__).parent
 _MODULES = {
+    "Batch": "common.data.examples",
+    "Description": "common.tasks.task",
+    "Task": "common.tasks.task",
     "Config": "common.config",
     "load_config": "common.config",
     "load_model": "common.artifacts.load",

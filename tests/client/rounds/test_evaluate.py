@@ -21,7 +21,7 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.messages import Phase, Statistics
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.plan import plan_round
@@ -123,7 +123,7 @@ def plan_of(client_id):
 
 def test_moments_are_measured_on_all_classes_of_data_in_class_order():
     targets = np.repeat(np.arange(10), 100)
-    examples = Examples(
+    examples = ArrayExamples(
         inputs=np.zeros((1000, 1, 4, 4), dtype=np.float32), targets=targets
     )
     sample = sample_of(plan_of("client-000"), examples)

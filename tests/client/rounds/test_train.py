@@ -9,7 +9,7 @@ from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structu
 from torch import nn
 
 from fedprune.client.rounds.train import LocalTraining, distillation, outputs_on, train
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import get_statistics, get_weights
 from fedprune.common.pruning.importance import zero_units
@@ -104,7 +104,7 @@ class Recorder(nn.Module):
 def test_every_epoch_sees_every_example_and_no_norm_a_batch_of_one(count, batch):
     model = Recorder()
     inputs = np.arange(count, dtype=np.float32).reshape(count, 1)
-    examples = Examples(inputs=inputs, targets=np.zeros(count, dtype=np.int64))
+    examples = ArrayExamples(inputs=inputs, targets=np.zeros(count, dtype=np.int64))
     train(model, make_training(examples, epochs=3, batch=batch), rng())
     assert all(size > 1 for size in model.train_sizes)
     epochs = np.sort(np.reshape(model.seen, (3, count)), axis=1)
@@ -115,7 +115,7 @@ def test_every_epoch_sees_every_example_and_no_norm_a_batch_of_one(count, batch)
 
 def test_batches_have_the_wanted_size_but_for_the_last_ones():
     model = Recorder()
-    examples = Examples(
+    examples = ArrayExamples(
         inputs=np.zeros((17, 1), dtype=np.float32), targets=np.zeros(17, dtype=np.int64)
     )
     train(model, make_training(examples, epochs=1), rng())
@@ -213,7 +213,7 @@ def test_distillation_ignores_a_shift_of_all_outputs_of_an_example():
 
 def test_a_student_with_only_its_teacher_learns_nothing_from_targets():
     examples = make_examples(20)
-    wrong = Examples(inputs=examples.inputs, targets=(examples.targets + 1) % 3)
+    wrong = ArrayExamples(inputs=examples.inputs, targets=(examples.targets + 1) % 3)
     teacher = outputs_on(tiny(1), examples)
     found = []
     for training in (examples, wrong):

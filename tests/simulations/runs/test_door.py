@@ -336,11 +336,11 @@ def test_classes_that_no_client_has_may_be_declared():
 def test_a_server_without_data_tries_the_declared_shapes():
     declared = {"task__outputs": 3, "task__input_shape": [1, 4, 4]}
     task = make_task(lambda: Net(2), **declared)
-    del task.__dict__["dataset"]
+    del task.task.__dict__["source"]
     with pytest.raises(FedPruneError, match="gives 2 outputs for each example"):
         try_network(task, task.build_model(), data=False)
     task = make_task(Net, **declared)
-    del task.__dict__["dataset"]
+    del task.task.__dict__["source"]
     assert try_network(task, task.build_model(), data=False).structure.units == 16
 
 
