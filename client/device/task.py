@@ -209,4 +209,4 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         raise DataError(msg)
     load_methods(task.config)
     check_data(task)  # a single class on one device is usual
-    return dry_run(task, task.build_model(), first_batch(task))
+    return dry_run(task, task.build_model(), first_batch(task)).remarks

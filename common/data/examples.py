@@ -58,6 +58,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with every tensor on a device."""
+        if device.type == "cpu":
+            return self
         moved = pytree.tree_map_only(Tensor, lambda x: x.to(device), tuple(self))
         return Batch(*moved)
 

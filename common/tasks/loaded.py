@@ -28,6 +28,7 @@ from fedprune.common.models.inputs import arguments, tensors_in
 from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.spec import Indices, digest_of
+from fedprune.common.system.device import set_deterministic, torch_device
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
 from fedprune.common.tasks.task import Data, Description, Task
@@ -80,6 +81,16 @@ class LoadedTask:
         """The task, under this configuration."""
         own = self.given or load_task(self.config.task.use)
         return own.under(self.config, self.shared_data)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that trains networks.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        set_deterministic(wanted=self.config.run.deterministic)
+        return torch_device(self.config.run.device)
 
     # Data
 
