@@ -171,13 +171,13 @@ def suggest(path: Path) -> str:
     """Return a hint: the key that was probably meant, or the keys that exist."""
     model = section_of(path[:-1]) or Config
     prefix = ".".join(path[:-1])
-    close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
-    if close:
-        return f'did you mean "{prefix + "." if prefix else ""}{close[0]}"?'
     for name in Config.model_fields:
         section = section_of((name,))
         if section and path[-1] in section.model_fields:
             return f'did you mean "{name}.{path[-1]}"?'
+    close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
+    if close:
+        return f'did you mean "{prefix + "." if prefix else ""}{close[0]}"?'
     place = f"[{prefix}]" if prefix else "a configuration"
     return f"{place} has " + ", ".join(model.model_fields)
 
