@@ -80,4 +80,4 @@ def read_shared(folder: Path) -> Dataset | None:
 
 
 def _mapped(path: Path) -> Any:  # noqa: ANN401 - of any type
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.lib.format.open_memmap(path, mode="r")  # refuses Python objects
