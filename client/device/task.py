@@ -60,7 +60,7 @@ class DeviceTask(LoadedTask):
     @property
     @override
     def natural(self) -> bool:
-        """True where the device asks its data for those of its client id."""
+        """True if the device asks its data for those of its client id."""
         task = self.task
         kind = self.config.task.partition.kind
         return self.share is None and (task.has_own_data or kind == NATURAL)

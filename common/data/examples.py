@@ -261,5 +261,5 @@ class Dataset:
 
     @property
     def regression(self) -> bool:
-        """True where targets are values rather than classes."""
+        """True if targets are values rather than classes."""
         return self.train.targets.dtype.kind == "f"

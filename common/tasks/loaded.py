@@ -124,7 +124,7 @@ class LoadedTask:
 
     @property
     def natural(self) -> bool:
-        """True where the data name their clients: nothing is dealt out."""
+        """True if the data name their clients, so that nothing is dealt out."""
         return bool(self.task.clients())
 
     @cached_property
@@ -232,7 +232,7 @@ class LoadedTask:
 
     @property
     def made_by_python(self) -> bool:
-        """True where only the caller's Python code can make the network again."""
+        """True if only the caller's Python code can make the network again."""
         if self.factory is not None:
             return True
         return self.given is not None and self.given.has_own_network
