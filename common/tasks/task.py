@@ -328,10 +328,10 @@ def _labels_of(data: Any) -> Targets | None:  # noqa: ANN401 - of the user
             ),
             None,
         )
-    return _as_labels(found, len(data))
+    return as_labels(found, len(data))
 
 
-def _as_labels(found: object, count: int) -> Targets | None:
+def as_labels(found: object, count: int) -> Targets | None:
     """Return labels as an array of numbers [n, ...]; None where they are none."""
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Tasks of one's own that train in milliseconds: texts, mixed inputs, natural clients."""
+"""Tasks of one's own that train in milliseconds: texts, mixed inputs, clients."""
 
 import numpy as np
 import torch
