@@ -39,17 +39,17 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Loss and accuracy of the broadcast on a client's own validation part.
+    """Loss and headline metric of the broadcast on a client's own validation part.
 
     Attributes:
         loss_sum: Sum of the losses of the examples, finite, >= 0.
-        correct: Examples classified correctly, 0 <= correct <= count; for a
-            regression 0.
+        metric_sum: Sum of the headline metric of the examples, such as 1.0 for each
+            that is classified correctly; finite.
         count: Number of examples, >= 0.
     """
 
     loss_sum: float
-    correct: int
+    metric_sum: float
     count: int
 
 

@@ -5,8 +5,9 @@ with this client's own moments of those very weights.  The moments that travel w
 weights were measured a round ago, on other weights.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from fedprune.common.models.flat import (
 )
 from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
-from fedprune.common.task import Task
+from fedprune.common.system.device import device_of, wide
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 _BATCH = 256
 MEASURED = 256  # examples of the one forward that measures moments
@@ -35,19 +37,18 @@ def batches(count: int, size: int) -> Iterator[Indices]:
         yield np.arange(start, min(start + size, count))
 
 
-def balanced(
-    targets: NDArray[np.generic], limit: int, rng: np.random.Generator
-) -> Indices:
+def balanced(examples: Examples, limit: int, rng: np.random.Generator) -> Indices:
     """Choose up to ``limit`` positions, as even over the classes as they allow.
 
-    A channel that serves one rare class must be measured too.  Regression targets
-    (floats) are drawn without classes.
+    A channel that serves one rare class must be measured too.  Examples without one
+    class each (values, positions, several labels, or not known) are drawn without.
 
     Returns:
         Rising positions, int64[min(limit, n)].
     """
-    order = rng.permutation(len(targets))
-    if targets.dtype.kind == "f":
+    order = rng.permutation(len(examples))
+    targets = classes_of(examples)
+    if targets is None:
         return np.sort(order[:limit])
     rank = np.zeros(len(targets), dtype=np.int64)
     for value in np.unique(targets):
@@ -55,6 +56,14 @@ def balanced(
         rank[places] = np.arange(len(places))
     chosen = order[np.argsort(rank[order], kind="stable")][:limit]
     return np.sort(chosen)
+
+
+def classes_of(examples: Examples) -> NDArray[np.int64] | None:
+    """Return the class of each example, int64[n]; None where it has none."""
+    found = examples.targets
+    if found is None or found.dtype.kind == "f" or found.ndim > 1:
+        return None
+    return found.astype(np.int64, copy=False)
 
 
 def fit(
@@ -84,19 +93,61 @@ def fit(
     return found
 
 
-def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
-    """Return loss and correct answers of a network on examples, in eval mode."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Figures of a network on examples, in eval mode.
+
+    Attributes:
+        loss_sum: Sum of the losses.
+        sums: Name -> sum of each metric; the first is the headline.
+        count: Number of examples.
+    """
+
+    loss_sum: float
+    sums: Mapping[str, float]
+    count: int
+
+    @property
+    def metric(self) -> str:
+        """Name of the headline metric; "" without examples."""
+        return next(iter(self.sums), "")
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Name -> mean of each metric."""
+        return {name: found / max(self.count, 1) for name, found in self.sums.items()}
+
+    @property
+    def headline(self) -> float:
+        """Mean of the headline metric; nan without examples."""
+        return next(iter(self.means.values()), float("nan"))
+
+
+def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluation:
+    """Return the losses and metrics of a network on examples, in eval mode."""
     model.eval()
-    loss_sum, correct = 0.0, 0
+    loss_sum, device = 0.0, device_of(model)
+    sums: dict[str, float] = {}
     with torch.no_grad():
         for batch in batches(len(examples), _BATCH):
-            found = examples.batch(batch)
-            outputs = model(found.inputs)
-            loss_sum += float(task.loss(outputs, found).double().sum())
-            correct += task.correct(outputs, found.targets)
-    if not np.isfinite(loss_sum):
-        loss_sum = 1e30  # the codec refuses infinity: a finite, bad loss is read
-    return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))
+            found = examples.batch(batch).to(device)
+            outputs = run_network(model, found.inputs)
+            loss_sum += float(wide(task.loss(outputs, found)).sum())
+            for name, values in task.metrics(outputs, found).items():
+                sums[name] = sums.get(name, 0.0) + float(wide(values).sum())
+    return Evaluation(loss_sum=loss_sum, sums=sums, count=len(examples))
+
+
+def validate(model: nn.Module, examples: Examples, task: LoadedTask) -> Validation:
+    """Return loss and headline metric of a network on examples, as they are sent."""
+    found = evaluate(model, examples, task)
+    loss, metric = found.loss_sum, found.sums.get(found.metric, 0.0)
+    return Validation(
+        # The codec refuses infinity: a finite, bad loss is read.
+        loss_sum=loss if np.isfinite(loss) else 1e30,
+        metric_sum=metric if np.isfinite(metric) else 0.0,
+        count=found.count,
+    )
 
 
 def measure_statistics(
@@ -121,15 +172,14 @@ def measure_statistics(
     for name, norm in named:
         norm.train(not is_inside(name, frozen))
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
-        inputs, _ = examples.batch(np.arange(count))
-        model(inputs)
+        run_network(model, examples.batch(np.arange(count)).to(device_of(model)).inputs)
     means = [moments[index][0] for index in range(len(norms))]
     variances = [moments[index][1] for index in range(len(norms))]
     empty = [torch.zeros(0)]
     return Statistics(
         num_examples=count,
-        mean=torch.cat(means or empty).numpy().astype(np.float32),
-        variance=torch.cat(variances or empty).numpy().astype(np.float32),
+        mean=torch.cat(means or empty).cpu().numpy().astype(np.float32),
+        variance=torch.cat(variances or empty).cpu().numpy().astype(np.float32),
     )
 
 

@@ -72,7 +72,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     return [
         (
             "rounds.cohort",
-            rounds.cohort > clients,
+            0 < clients < rounds.cohort,
             f"found {rounds.cohort}, want <= task.clients = {clients}",
         ),
         (

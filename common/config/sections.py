@@ -58,6 +58,9 @@ class Partition(Section):
 class Task(Section):
     """Network, data, loss and number of clients."""
 
+    use: str = ""
+    """Your own fedprune.Task, file.py:CLASS or module:CLASS; what it does not override
+    follows the keys below; "" = the keys alone."""
     model: str = Field(default="small-resnet", min_length=1)
     """small-resnet, resnet18, vgg11_bn, lenet5, mlp, timm:NAME, torchvision:NAME,
     hf:NAME (pretrained; NAME@random = random weights), module:factory or
@@ -71,16 +74,22 @@ class Task(Section):
     """Folder of the parquet data; "" = the environment variable FEDPRUNE_DATA."""
     partition: Partition = Partition()
     """How the data is split: kind, alpha ("dirichlet"), classes ("shards")."""
-    clients: Positive = 10
-    """Number of clients, 1 <= clients."""
+    clients: Count = 10
+    """Number of clients, 0 <= clients; of natural clients the first; 0 = all of
+    them."""
     outputs: Count = 0
     """Entries of the network's output; 0 = as many as the data has classes or values.
     Must be set where the data of a device may lack a class."""
     input_shape: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
     """Shape of one input; [] = that of the data.  With this and outputs a server needs
     no data."""
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """Classification, or regression with the mean squared error as its metric."""
+    loss: Literal["cross-entropy", "bce", "mse", "per-pixel", "next-token"] = (
+        "cross-entropy"
+    )
+    """One class an example, several labels (0 or 1 each), values (metric R squared), a
+    class for each position (segmentation), or the token that follows each position."""
+    labels: Names = ()
+    """Names of the classes, in the order of their numbers; [] = those of the data."""
     ignore: Names = ()
     """Names of modules whose channels are never pruned."""
     freeze: Annotated[Names, Field(max_length=64)] = ()
@@ -342,8 +351,12 @@ class Run(Section):
     """Flower's simulation on Ray, or the same rounds in this process."""
     workers: Count = 0
     """Worker processes, 0 <= workers; 0 = one for each core."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Device that trains networks; this version supports CPUs only."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+    """Device that trains networks: auto (CUDA, else Metal, else the CPU), cpu, cuda,
+    cuda:N or mps; the workers on Ray share the GPUs."""
+    deterministic: bool = False
+    """Whether a GPU uses deterministic algorithms alone: the same result twice on the
+    same kind of GPU, and slower; a CPU always does."""
     control: bool = True
     """Whether dense federated averaging runs too, for comparison."""
     evaluate_every: Positive = 1

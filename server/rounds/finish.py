@@ -178,7 +178,7 @@ def _average(
 def _mean_loss(answers: Answers, multiple: float) -> float:
     reported = bounded(
         [
-            ReportedLoss(loss=record.loss, correct=0.0, count=record.num_examples)
+            ReportedLoss(loss=record.loss, metric=0.0, count=record.num_examples)
             for record in sorted(answers.accepted, key=lambda r: r.client_id)
         ],
         multiple,

@@ -10,7 +10,6 @@ from fedprune.common.config import Config, load_methods, own_methods
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
-    check_data,
     check_steady,
     declared_batch,
     dry_run,
@@ -34,7 +33,8 @@ from fedprune.common.pruning.verify import check_cut, check_exact
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
-from fedprune.common.task import Task
+from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import and_more
 from fedprune.server.rounds.cut import budget_targets, consensus
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
@@ -52,6 +52,9 @@ class Tried:
         structure: Its structure.
         graph: Digest of its computation, without its weights.
         remarks: One line for each allowed but unusual property.
+        metric: Name of the task's headline metric.
+        higher_is_better: Its direction.
+        device: Kind of the device that trains: "cpu", "cuda" or "mps".
         reach: Its smallest possible size and the reasons for it, one line; "" where
             nothing is to be cut.
         latency: Latency table of the budget, or None.
@@ -60,11 +63,14 @@ class Tried:
     structure: Structure
     graph: str
     remarks: tuple[str, ...]
+    metric: str
+    higher_is_better: bool
+    device: str
     reach: str
     latency: LatencyTable | None
 
 
-def structure_of(task: Task, model: nn.Module) -> Structure:
+def structure_of(task: LoadedTask, model: nn.Module) -> Structure:
     """Return the structure of a dense network, and blocks if a cut may drop them.
 
     Raises:
@@ -74,7 +80,7 @@ def structure_of(task: Task, model: nn.Module) -> Structure:
     return _found(task, model).structure
 
 
-def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
+def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tried:
     """Try a network before a run: one batch, its structure, a cut, its budget.
 
     Args:
@@ -94,7 +100,7 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     check_frozen(model, task.config.task.freeze)
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
-    remarks += dry_run(task, model, batch)
+    tried_once = dry_run(task, model, batch)
     check_buffers(model, task.example())
     found = _found(task, model)
     _check_readable(found.structure)
@@ -105,7 +111,10 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     tried = Tried(
         structure=found.structure,
         graph=found.graph,
-        remarks=remarks,
+        remarks=remarks + tried_once.remarks,
+        metric=tried_once.metric,
+        higher_is_better=task.task.higher_is_better,
+        device=task.device.type,
         reach=str(reach_of(found.structure, found.whole)) if cuts else "",
         latency=latency,
     )
@@ -129,7 +138,7 @@ def _try_rules(config: Config) -> None:
         consensus(votes, dict.fromkeys(votes, 1), prune.consensus)
 
 
-def _check_new(task: Task, model: nn.Module) -> None:
+def _check_new(task: LoadedTask, model: nn.Module) -> None:
     """Refuse code that returns the same network each time: clients would share it."""
     known = {id(weight) for weight in model.parameters()}
     if any(id(weight) in known for weight in task.build_model().parameters()):
@@ -138,9 +147,14 @@ def _check_new(task: Task, model: nn.Module) -> None:
         raise ConfigError(msg)
 
 
-def _check_examples(task: Task) -> tuple[str, ...]:
-    classes = task.config.task.loss == "cross-entropy"
-    return (*check_data(task), *check_held_out(task.dataset, classes=classes))
+def _check_examples(task: LoadedTask) -> tuple[str, ...]:
+    remarks = check_data(task)
+    loss = task.config.task.loss
+    if task.task.has_own_data or task.task.has_own_loss:
+        return remarks
+    if loss not in ("cross-entropy", "mse"):
+        return remarks
+    return (*remarks, *check_held_out(task.dataset, classes=loss != "mse"))
 
 
 def try_config(config: Config) -> None:
@@ -149,7 +163,7 @@ def try_config(config: Config) -> None:
     Raises:
         FedPruneError: As for ``try_network``.
     """
-    task = Task(config)
+    task = LoadedTask(config)
     try_network(task, task.build_model(), data=False)
 
 
@@ -171,7 +185,7 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
         raise IntegrityError(msg)
 
 
-def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
+def cut_check(task: LoadedTask, structure: Structure) -> Callable[[Mask], None]:
     """Return the trial of a keep mask, called before it becomes the state of a run.
 
     It raises StructureError naming the groups that fail, and changes nothing.
@@ -183,7 +197,7 @@ def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
     return check
 
 
-def _found(task: Task, model: nn.Module) -> Findings:
+def _found(task: LoadedTask, model: nn.Module) -> Findings:
     config = task.config
     blocks = config.prune.blocks > 0
     found = find(
@@ -209,7 +223,7 @@ def _check_readable(structure: Structure) -> None:
 
 
 def _check_cuts(
-    task: Task,
+    task: LoadedTask,
     model: nn.Module,
     batch: Batch,
     found: Findings,

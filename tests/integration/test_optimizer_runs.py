@@ -1,13 +1,13 @@
 """Whole runs with optimisers on both sides and frozen modules, resumed too."""
 
 import pytest
+from fedprune.common.task import Task
 from helpers.small_runs import figures, only_run, run_small, small_settings
 from safetensors.numpy import load_file
 
 import fedprune.server.runs.loop
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
-from fedprune.common.task import Task
 from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.runs.api import simulate
 

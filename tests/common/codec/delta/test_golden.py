@@ -426,7 +426,7 @@ def test_an_update_of_version_2_decodes_to_the_same_values():
     assert update.statistics.mean.tolist() == [-1.5]
     assert update.statistics.variance.tolist() == [0.75]
     assert update.validation.loss_sum == 4.5
-    assert (update.validation.correct, update.validation.count) == (7, 10)
+    assert (update.validation.metric_sum, update.validation.count) == (7, 10)
     assert update.delta.indices.tolist() == [0, 2, 10]
     assert update.delta.values.tolist() == [125, -63, 117]
     assert update.delta.scales.tolist() == [172, 0, 194]
