@@ -70,6 +70,7 @@ def trained(model, penalty=None, gates=None, **changes):
         settings=replace(SETTINGS, **changes),
         penalty=penalty,
         teacher=None,
+        augment=torch.Generator(),
         gates=gates,
     )
     train(model, training, np.random.default_rng(0))
