@@ -140,7 +140,7 @@ class Client(Section):
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     """Optimiser of the local steps, fresh in every round."""
     lr: float = Field(default=0.05, gt=0)
-    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.001."""
+    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.002."""
     lr_schedule: Annotated[str, MethodKey(RATE_SCHEDULE)] = "cosine"
     """Schedule of the learning rate over the rounds of the run."""
     lr_rewind: float = Field(default=0.0, ge=0)
