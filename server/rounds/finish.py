@@ -14,7 +14,7 @@ from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
-from fedprune.common.pruning.remap import remap, remap_moments
+from fedprune.common.pruning.remap import remap, remap_moments, remap_running
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
@@ -33,6 +33,7 @@ from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
 from fedprune.server.rounds.influence import (
     ReportedLoss,
+    averaged_running,
     bounded,
     median_norm,
     pooled_moments,
@@ -123,6 +124,8 @@ def _score_broadcast(
     robust = run_spec.config.robust
     score = pooled_score(answers.accepted, robust.max_weight)
     measured = pooled_moments(answers.accepted, robust.max_moment)
+    if measured is not None and state.statistics is not None:
+        measured = replace(measured, running=state.statistics.running)
     sent = Snapshot(
         round=work.plan.round,
         plan=state.plan,
@@ -148,12 +151,23 @@ def _average(
         state,
         round=work.plan.round,
         weights=under_mask(state, _shrunken(state, work, run_spec, added)),
-        statistics=scored.measured.statistics,
+        statistics=_after_training(scored.measured.statistics, answers, run_spec),
         ledgers=_ledgers(state, work, answers),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.encoded),
         mask_holders=holders(state, answers.records),
     )
+
+
+def _after_training(
+    statistics: Statistics | None, answers: Answers, run_spec: RunSpec
+) -> Statistics | None:
+    """Return the statistics with the running values that the clients ended with."""
+    robust = run_spec.config.robust
+    running = averaged_running(answers.accepted, robust.max_moment)
+    if statistics is None or running is None:
+        return statistics
+    return replace(statistics, running=running)
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
@@ -351,11 +365,15 @@ def _cut(
 def _cut_statistics(
     statistics: Statistics | None, structure: Structure, old: Mask, new: Mask
 ) -> Statistics | None:
-    """Return the batch-norm moments of the channels that a cut keeps."""
+    """Return the moments and running values of the channels that a cut keeps."""
     if statistics is None:
         return None
-    return replace(
-        statistics,
-        mean=remap_moments(statistics.mean, structure, old, new),
-        variance=remap_moments(statistics.variance, structure, old, new),
-    )
+    left = statistics
+    if left.measured:
+        mean = remap_moments(left.mean, structure, old, new)
+        variance = remap_moments(left.variance, structure, old, new)
+        left = replace(left, mean=mean, variance=variance)
+    if len(left.running):
+        running = remap_running(left.running, structure, old, new)
+        left = replace(left, running=running)
+    return left

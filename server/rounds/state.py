@@ -45,7 +45,7 @@ class Snapshot:
         plan: Its prune plan.
         weights: The decoded broadcast, float32[n].
         digest: Digest of those weights.
-        statistics: Batch-norm moments that belong to it, or None.
+        statistics: Moments and running values that belong to it, or None.
         loss: Its mean validation loss; NaN when no client validated it.
     """
 
@@ -115,7 +115,8 @@ class ServerState:
         plan: The current prune plan.
         weights: Exact weights, float32[n of the cut network]; the broadcast rounds
             them to its quantisation grid, and the rounding stays here.
-        statistics: Last pooled batch-norm moments, or None.
+        statistics: Last pooled batch-norm moments, and running values; None if there
+            are neither.
         importance: Moving average over cycles, float32[original units], or None.
         dense: The last broadcast before the first cut, or None.
         previous: The last broadcast before the last cut, or None: the guard compares
@@ -154,14 +155,26 @@ class ServerState:
 
 
 def new_state(
-    structure: Structure, weights: Vector, cursor: Cursor, plan: PrunePlan
+    structure: Structure,
+    weights: Vector,
+    cursor: Cursor,
+    plan: PrunePlan,
+    running: Vector | None = None,
 ) -> ServerState:
-    """Return the state before round 1."""
+    """Return the state before round 1; no batch-norm moments are measured yet."""
     spec = structure.spec(plan.keep)
     if len(weights) != spec.size:
         msg = f"{len(weights)} weights for a network of {spec.size}"
         raise ValueError(msg)
-    return ServerState(round=0, cursor=cursor, plan=plan, weights=weights)
+    statistics = None
+    if running is not None and len(running):
+        none = np.zeros(0, dtype=np.float32)
+        statistics = Statistics(
+            num_examples=1, mean=none, variance=none, running=running
+        )
+    return ServerState(
+        round=0, cursor=cursor, plan=plan, weights=weights, statistics=statistics
+    )
 
 
 def spread(values: Vector, keep: Mask) -> Vector:
@@ -194,4 +207,5 @@ def model_sha256(snapshot: Snapshot) -> str:
     if snapshot.statistics is not None:
         state.update(snapshot.statistics.mean.astype("<f4").tobytes())
         state.update(snapshot.statistics.variance.astype("<f4").tobytes())
+        state.update(snapshot.statistics.running.astype("<f4").tobytes())
     return state.hexdigest()

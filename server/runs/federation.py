@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from fedprune.common.config import Config, config_digest
+from fedprune.common.models.flat import get_running, get_weights
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
-from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
@@ -22,7 +24,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     config: Config,
     clients: tuple[str, ...],
     structure: Structure,
-    weights: Vector,
+    model: nn.Module,
     folder: RunFolder,
     engine: Engine,
     log: EventLog,
@@ -39,7 +41,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         config: Its configuration.
         clients: Ids of all clients.
         structure: The original network.
-        weights: Its first weights, float32[n]; used when there is no checkpoint.
+        model: That network in its first state; used when there is no checkpoint.
         folder: Folder of the checkpoints.
         engine: Delivers round requests.
         log: Event log; events after the checkpoint are dropped first.
@@ -77,7 +79,9 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     state = found.state
     if state is None:
         cursor = first_cursor(config.rounds)
-        state = new_state(structure, weights, cursor, full_plan(structure))
+        plan = full_plan(structure)
+        running = get_running(model, structure.running)
+        state = new_state(structure, get_weights(model), cursor, plan, running)
     log.drop_after(state.round, run=name)
     context = RunContext(
         name=name,

@@ -1,7 +1,7 @@
 """Trial of a network before a run: its structure, a cut, its budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -25,12 +25,12 @@ from fedprune.common.errors import (
 )
 from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.schedule import density_at, learning_rate
-from fedprune.common.models.buffers import check_buffers
+from fedprune.common.models.buffers import running_buffers
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
 from fedprune.common.pruning.verify import check_cut, check_exact
-from fedprune.common.spec import Mask
+from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
@@ -83,7 +83,7 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
 
     Raises:
         ConfigError: If the network does not fit the task, training changes tensors that
-            clients do not send, nothing can be cut, or the budget cannot be met.
+            clients cannot average, nothing can be cut, or the budget cannot be met.
         DataError: If the data do not fit the configuration.
         StructureError: If its channels cannot be followed, clients could not read the
             structure, or a cut network computes or learns another function.
@@ -93,7 +93,6 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     remarks += dry_run(task, model, batch)
-    check_buffers(model, task.example())
     found = _found(task, model)
     _check_readable(found.structure)
     latency = load_table(task.config)
@@ -184,6 +183,8 @@ def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
 def _found(task: Task, model: nn.Module) -> Findings:
     config = task.config
     blocks = config.prune.blocks > 0
+    # First: code that does not train is a plainer error than one of its structure.
+    running = running_buffers(model, task.example())
     found = find(
         model,
         task.example(),
@@ -195,7 +196,12 @@ def _found(task: Task, model: nn.Module) -> Findings:
         msg = f"prune.blocks is {config.prune.blocks}, and no block of the network can"
         msg += " be dropped; want 0 (docs/guide.md says what a block is)"
         raise ConfigError(msg)
-    return found
+    buffers = (
+        TensorSpec(name=name, shape=tuple(item.shape))
+        for name, item in model.named_buffers()
+    )
+    structure = found.structure.averaging(running, buffers)
+    return replace(found, structure=structure)
 
 
 def _check_readable(structure: Structure) -> None:

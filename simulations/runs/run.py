@@ -257,7 +257,7 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
 def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
     """Run the federation, then dense FedAvg over the same number of rounds."""
     task, config = prepared.task, prepared.task.config
-    weights = get_weights(task.build_model())
+    model = task.build_model()
     evaluate = Evaluator(task, prepared.structure)
 
     def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
@@ -266,7 +266,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             config=chosen,
             clients=task.clients,
             structure=prepared.structure,
-            weights=weights,
+            model=model,
             folder=prepared.folder,
             engine=engine,
             log=log,
