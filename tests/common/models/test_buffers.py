@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.models.buffers import check_buffers
+from fedprune.common.models.buffers import running_buffers
 
 
 class Holding(nn.Module):
@@ -72,7 +72,7 @@ def test_a_buffer_that_training_changes_is_refused_by_name(make, shape, names, f
     with pytest.raises(
         ConfigError, match=f"^training changes .*{names}.* want buffers"
     ):
-        check_buffers(make(), fill(shape))
+        running_buffers(make(), fill(shape))
 
 
 @pytest.mark.parametrize(("make", "shape"), ACCEPTED.values(), ids=ACCEPTED)
@@ -80,7 +80,7 @@ def test_pooled_and_constant_buffers_are_accepted_and_nothing_moves(make, shape)
     model = make().eval()
     before = {name: item.clone() for name, item in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    check_buffers(model, torch.rand(shape, generator=torch.Generator()))
+    running_buffers(model, torch.rand(shape, generator=torch.Generator()))
     assert torch.equal(state, torch.random.get_rng_state())
     assert not any(module.training for module in model.modules())
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
@@ -98,10 +98,10 @@ def test_pooled_and_constant_buffers_are_accepted_and_nothing_moves(make, shape)
 def test_a_buffer_that_no_file_holds_is_refused_before_the_run(buffer, what):
     model = nn.Linear(4, 3)
     model.register_buffer("mask", buffer, persistent=False)
-    check_buffers(model, torch.rand(2, 4))
+    running_buffers(model, torch.rand(2, 4))
     model.register_buffer("table", buffer)
     with pytest.raises(ConfigError, match=f"tensor 'table' .*{what}"):
-        check_buffers(model, torch.rand(2, 4))
+        running_buffers(model, torch.rand(2, 4))
 
 
 def test_a_network_that_cannot_train_is_refused():
@@ -110,7 +110,7 @@ def test_a_network_that_cannot_train_is_refused():
             return super().forward(x[:, :2] if self.training else x)
 
     with pytest.raises(ConfigError, match="does not run in training mode: mat1"):
-        check_buffers(Broken(4, 3), torch.rand(2, 4))
+        running_buffers(Broken(4, 3), torch.rand(2, 4))
 
 
 def test_inputs_may_be_several_and_outputs_without_gradients():
@@ -122,5 +122,5 @@ def test_inputs_may_be_several_and_outputs_without_gradients():
         def forward(self, x, y):
             return {"class": ((x + y) @ self.weight.T).argmax(1)}
 
-    check_buffers(Nearest(), (torch.rand(2, 4), torch.rand(2, 4)))
+    running_buffers(Nearest(), (torch.rand(2, 4), torch.rand(2, 4)))
     assert not any(p.grad is not None for p in Nearest().parameters())
