@@ -96,6 +96,22 @@ def changed_buffers(
     return and_more(changed, _NAMED) if changed else ""
 
 
+def drawn_buffers(one: nn.Module, other: nn.Module) -> str:
+    """Return the buffers that no file holds and that random numbers decide, or "".
+
+    Args:
+        one: The network as its code makes it with one seed.
+        other: The same with another seed.
+    """
+    stored, again = one.state_dict().keys(), dict(other.named_buffers())
+    drawn = [
+        f"'{name}'"
+        for name, item in one.named_buffers()
+        if name not in stored and not _same(item, again.get(name))
+    ]
+    return and_more(drawn, _NAMED) if drawn else ""
+
+
 def is_like(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors have one type and one shape."""
     return one.dtype == other.dtype and one.shape == other.shape

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from fedprune.common.config import Config, load_methods, own_methods
@@ -25,7 +26,8 @@ from fedprune.common.errors import (
 )
 from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.schedule import density_at, learning_rate
-from fedprune.common.models.buffers import running_buffers
+from fedprune.common.models.buffers import drawn_buffers, running_buffers
+from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
@@ -35,6 +37,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.task import Task
 from fedprune.common.text import and_more
+from fedprune.common.user_code import call_factory
 from fedprune.server.rounds.cut import budget_targets, consensus
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
@@ -127,12 +130,46 @@ def _try_rules(config: Config) -> None:
 
 
 def _check_new(task: Task, model: nn.Module) -> None:
-    """Refuse code that returns the same network each time: clients would share it."""
+    """Refuse code that shares one network, or draws what no file stores.
+
+    Clients would share the first; ``load_model`` could not rebuild the second.
+    """
     known = {id(weight) for weight in model.parameters()}
-    if any(id(weight) in known for weight in task.build_model().parameters()):
+    seed = task.config.run.seed
+    other = (
+        _made_with((seed + 1) % 2**32, task)
+        if _has_cache(model)
+        else task.build_model()
+    )
+    if any(id(weight) in known for weight in other.parameters()):
         msg = "the network's function returned the same weights twice; want a new"
         msg += " network every time, for example: lambda: Net()"
         raise ConfigError(msg)
+    drawn = drawn_buffers(model, other)
+    if drawn:
+        msg = f"the network's code draws {drawn} at random, and no file would have it:"
+        msg += " want persistent=True, or a buffer that is always the same"
+        raise ConfigError(msg)
+
+
+def _has_cache(model: nn.Module) -> bool:
+    """Return whether a network has buffers that no file holds."""
+    stored = model.state_dict().keys()
+    return any(name not in stored for name, _ in model.named_buffers())
+
+
+def _made_with(seed: int, task: Task) -> nn.Module:
+    """Return the network as its code makes it with another seed."""
+    if task.factory is None:
+        return build_model(
+            task.config.task.model,
+            num_outputs=task.num_outputs,
+            input_shape=task.input_shape,
+            seed=seed,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return call_factory(task.factory)
 
 
 def _check_examples(task: Task) -> tuple[str, ...]:

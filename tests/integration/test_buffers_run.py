@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.small_runs import figures, only_run, run_small, small_settings
@@ -12,14 +11,11 @@ from torch import nn
 import fedprune.server.runs.loop
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
-from fedprune.common.messages import Phase
-from fedprune.common.spec import Mask
-from fedprune.common.structure.structure import Structure
+from fedprune.common.errors import RoundError
 from fedprune.common.task import Task
 from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.runs.api import simulate
-from fedprune.simulations.runs.summary import build
 
 HERE = Path(__file__).resolve()
 SETTINGS = {"task.model": f"{HERE}:stateful_net", "client.lr": 0.1}
@@ -146,3 +142,28 @@ def test_an_onnx_file_computes_with_the_running_buffers(run, tmp_path):
     target = tmp_path / "model.onnx"
     found = export_run(run.directory, format_="onnx", output=target, check=True)
     assert found["max_difference"] <= 1e-5 * max(found["max_output"], 1.0)
+
+
+class Late(StatefulNet):
+    """Counts its steps, from the fifth on."""
+
+    def __init__(self, num_outputs, channels):
+        super().__init__(num_outputs, channels)
+        self.calls = 0
+        self.register_buffer("late", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.calls > 5:
+            self.late += 1
+        return super().forward(x)
+
+
+def late_net(num_outputs, input_shape):
+    """Return the network for a run that names it."""
+    return Late(num_outputs, input_shape[0])
+
+
+def test_a_buffer_that_changes_later_ends_the_run_by_its_name(tmp_path):
+    with pytest.raises(RoundError, match="training changed 'late', which no step did"):
+        run_small(tmp_path, {"task.model": f"{HERE}:late_net"})
