@@ -44,7 +44,7 @@ class Statistics:
 
     @property
     def measured(self) -> bool:
-        """Whether there are batch-norm moments."""
+        """True where there are batch-norm moments."""
         return len(self.mean) > 0
 
 

@@ -1,9 +1,9 @@
 """Buffers: which of them training changes, and whether clients can average these.
 
-Weights are averaged, batch-norm moments are pooled.  Of the other buffers those of
-floats that training changes are averaged as well; constant ones stay as the network's
-code made them, on the server and in the final file; a changing buffer of another type
-is refused before a run.
+Weights are averaged, batch-norm moments are pooled.  Each other buffer of floats that
+training changes is a running buffer, and is averaged as well; constant ones stay as the
+network's code made them, on the server and in the final file; a changing buffer of
+another type is refused before a run.
 """
 
 import copy
@@ -37,7 +37,7 @@ _TYPES = frozenset(
 
 
 def running_buffers(model: nn.Module, example: object) -> tuple[str, ...]:
-    """Return the buffers that training changes and clients average, in model order.
+    """Return the running buffers of a network, in model order.
 
     Batch-norm moments are pooled and not among them; constant buffers of any type stay
     as they are; batch counters (``num_batches_tracked``) start anew in each round.
@@ -84,7 +84,7 @@ def changed_buffers(
     """Return the buffers of a trained network that differ and are not averaged, or "".
 
     Args:
-        first: Every buffer before the training, by name.
+        first: Every buffer before the training, with its name.
         model: The network after it.
         running: Names of the buffers that are averaged.
     """
