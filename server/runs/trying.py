@@ -228,6 +228,7 @@ def _found(task: Task, model: nn.Module) -> Findings:
         ignore=config.task.ignore,
         blocks=blocks,
         vocabulary=config.task.vocabulary,
+        running=running,
     )
     if blocks and not found.structure.blocks:
         msg = f"prune.blocks is {config.prune.blocks}, and no block of the network can"
