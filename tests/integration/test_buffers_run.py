@@ -23,19 +23,18 @@ CUT = ("norm.running_mean", "norm.running_var", "scale.scale")
 
 
 class RunningScale(nn.Module):
-    """Multiplies each channel by the running inverse of its magnitude."""
+    """Divides each channel by its running magnitude."""
 
     def __init__(self, channels):
         super().__init__()
-        self.register_buffer("scale", torch.ones(1, channels, 1, 1))
+        self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x):
         if self.training:
-            now = x.detach().abs().mean((0, 2, 3), keepdim=True)
-            self.scale.mul_(0.9).add_(0.1 / (now + 0.1))
+            self.scale.lerp_(x.detach().abs().mean((0, 2, 3)), 0.1)
             self.num_batches_tracked += 1
-        return x * self.scale
+        return x / (self.scale[:, None, None] + 0.1)
 
 
 class Level(nn.Module):

@@ -371,21 +371,21 @@ def _follow_training(traced: _Traced, walk: Walk) -> None:
 
     Weights that training does not reach either stay whole.
     """
-    model = traced.network
-    if not [*_unreached(model, walk.labelling)]:
+    model, running = traced.network, traced.tracer.running
+    if not [*_unreached(model, walk.labelling)] and not _unread(
+        model, walk.labelling, running
+    ):
         return
-    ignore = traced.tracer.ignore
     examples = longer_batch(traced.tracer.examples)
-    tracer = Tracer(examples, ignore, traced.tracer.running)
+    tracer = Tracer(examples, traced.tracer.ignore, running)
     tracer.ledger = traced.ledger
     try:
-        with settings_of_layers(model, traced.own, traced.ledger):
-            graph = _trace(model.train(), tracer, examples, fills=traced.fills)
+        graph = _trace_training(traced, tracer)
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:
         counted = dict(walk.labelling.multiplies)
-        later = Walk(model, tracer.results, ignore, walk.labelling)
+        later = Walk(model, tracer.results, tracer.ignore, walk.labelling)
         for node in graph.nodes:
             later.visit(node)
         walk.labelling.multiplies |= counted  # one pass, not both together
@@ -396,6 +396,31 @@ def _follow_training(traced: _Traced, walk: Walk) -> None:
         walk.labelling.notes[f"parameter '{name}': {reason}, so it stays whole"] = None
         for dim in range(item.dim()):
             walk.labelling.record(item, dim, None)
+
+
+def _trace_training(traced: _Traced, tracer: Tracer) -> fx.Graph:
+    """Trace the network in training mode, in which it is left, with its buffers."""
+    model = traced.network
+    buffers = [
+        (module, dict(module.named_buffers(recurse=False)))
+        for module in model.modules()
+    ]
+    try:
+        with settings_of_layers(model, traced.own, traced.ledger):
+            return _trace(model.train(), tracer, tracer.examples, fills=traced.fills)
+    finally:
+        for module, before in buffers:  # where code has put what it calculated
+            for name, item in before.items():
+                setattr(module, name, item)
+
+
+def _unread(model: nn.Module, labelling: Labelling, running: Collection[str]) -> bool:
+    """Return whether only training uses one of the running buffers with positions."""
+    known = {name for name, _ in labelling.dims}
+    return any(
+        name in running and name not in known and max(item.shape, default=1) > 1
+        for name, item in model.named_buffers()
+    )
 
 
 def _unreached(
