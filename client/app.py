@@ -37,7 +37,7 @@ from fedprune.common.flower.payload import (
     read_about,
 )
 from fedprune.common.flower.run_config import read_app_config
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 
 app = ClientApp()
 
@@ -58,7 +58,11 @@ class _Resident:
     def cache(self, own: Mapping[str, object], *, is_device: bool) -> ModelCache:
         """Return the model cache for a node's configuration."""
         if self._cache is None or self._own != dict(own):
-            task = device.device_task(own) if is_device else Task(read_app_config(own))
+            task = (
+                device.device_task(own)
+                if is_device
+                else LoadedTask(read_app_config(own))
+            )
             self._cache, self._own = ModelCache(task), dict(own)
             self.evaluated = ("", b"")
         return self._cache
@@ -123,7 +127,7 @@ def deliver(message: Message, context: Context) -> Message:
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
 
-def _read(message: Message, name: str, task: Task) -> bytes:
+def _read(message: Message, name: str, task: LoadedTask) -> bytes:
     array = message.content.array_records[RECORD][name]
     return check_payload(array.stype, array.data, task.config.device.max_bytes)
 

@@ -9,6 +9,8 @@ import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,108 +19,65 @@ from torch import Tensor, nn
 from fedprune.common.data.examples import Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
+from fedprune.common.models.inputs import tensors_in
 from fedprune.common.models.layout import lay_out
+from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask, run_network
+from fedprune.common.tasks.losses import IGNORED, logits_of
 from fedprune.common.text import first_line
 
+_POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position
+_VALUES = ("mse", "bce")  # losses with a number for each output
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step, whose weights are discarded
 _SAME = 1e-4  # largest difference of two runs of one network
 _SUM = 1e-4  # largest difference from 1 of a sum of probabilities in bfloat16
 
 
-def first_batch(task: Task) -> Batch:
+def first_batch(task: LoadedTask) -> Batch:
     """Return the first training examples of a task."""
-    count = min(_EXAMPLES, len(task.dataset.train))
-    return task.dataset.train.batch(np.arange(count))
+    return task.sample.batch(np.arange(min(_EXAMPLES, len(task.sample))))
 
 
-def declared_batch(task: Task) -> Batch:
+def declared_batch(task: LoadedTask) -> Batch:
     """Return a batch of zeros of the shape that a task declares: a server has no data.
 
     Without ``task.outputs`` or ``task.input_shape`` the first training examples.
     """
     chosen = task.config.task
-    if not chosen.outputs or not chosen.input_shape:
+    if not chosen.outputs or not chosen.input_shape or chosen.loss in _POSITIONS:
         return first_batch(task)
     inputs = task.example()
     targets = torch.zeros(len(inputs), dtype=torch.int64)
-    if chosen.loss == "mse":
+    if chosen.loss in _VALUES:
         targets = torch.zeros(len(inputs), chosen.outputs)
     return Batch(inputs=inputs, targets=targets)
 
 
-def check_data(task: Task) -> tuple[str, ...]:
-    """Check that the data agree with the configuration.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """Findings of a dry run.
 
-    Returns:
-        One line for each valid but unusual property.
-
-    Raises:
-        DataError: If inputs have another shape than declared, or targets are not of
-            the type that the loss needs.
+    Attributes:
+        metric: Name of the headline metric.
+        remarks: One line for each valid but unusual property.
     """
-    declared, found = task.config.task.input_shape, task.dataset.input_shape
-    if declared and tuple(declared) != tuple(found):
-        msg = (
-            f"the data's inputs have shape {list(found)}; task.input_shape is "
-            f"{list(declared)}: leave it out, or give that of the data"
-        )
-        raise DataError(msg)
-    targets = task.dataset.train.targets
-    if task.regression:
-        return ()
-    if targets.dtype.kind == "f":
-        raise DataError(_not_classes(task))
-    _check_first_class(task)
-    if targets.size and targets.min() == targets.max():
-        return (f"all training examples are of class {targets[0]}",)
-    return ()
+
+    metric: str
+    remarks: tuple[str, ...]
 
 
-def _not_classes(task: Task) -> str:
-    """Return the message about floating targets under cross-entropy."""
-    targets = task.dataset.train.targets.reshape(len(task.dataset.train), -1)
-    width = targets.shape[1]
-    one_hot = width > 1 and bool(np.isin(targets, (0, 1)).all())
-    if one_hot and bool((targets.sum(axis=1) == 1).all()):
-        return (
-            f"the targets are one-hot rows of {width}; give integer classes "
-            "(targets.argmax(axis=1)), or set task.loss = 'mse'"
-        )
-    return (
-        "the targets are floats and task.loss is 'cross-entropy'; give integer "
-        "classes, or set task.loss = 'mse'"
-    )
-
-
-def _check_first_class(task: Task) -> None:
-    """Refuse classes that are counted from 1, unless their number is declared."""
-    parts = (task.dataset.train.targets, task.dataset.test.targets)
-    lowest = min(int(part.min()) for part in parts if part.size)
-    if lowest > 0 and not task.config.task.outputs:
-        highest = max(int(part.max()) for part in parts if part.size)
-        msg = (
-            f"the classes run from {lowest} to {highest}; count them from 0, or set "
-            f"task.outputs = {task.dataset.num_outputs} if no example has those below"
-        )
-        raise DataError(msg)
-
-
-def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
+def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
     """Run a batch through network, loss, metric and one step of training.
 
     Args:
         task: Loss and metric.
         model: The dense network; not changed.
         batch: Examples of the task.
-
-    Returns:
-        One line for each valid but unusual property.
 
     Raises:
         ConfigError: If the network does not fit the task.
@@ -129,12 +88,14 @@ def dry_run(task: Task, model: nn.Module, batch: Batch) -> tuple[str, ...]:
         trial.eval()
         with torch.no_grad():
             outputs = _outputs(task, trial, batch, "")
-            task.correct(outputs, batch.targets)
-        _train_step(task, trial, batch)
-    return _remarks(task, outputs)
+            _losses(task, outputs, batch, "")
+            metric = _headline(task, outputs, batch)
+        with frozen(trial, task.config.task.freeze):
+            _train_step(task, trial, batch)
+    return DryRun(metric=metric, remarks=_remarks(task, outputs))
 
 
-def check_steady(task: Task, model: nn.Module, batch: Batch) -> None:
+def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     """Refuse a network that is random in eval mode: its cuts cannot be checked.
 
     Raises:
@@ -143,7 +104,10 @@ def check_steady(task: Task, model: nn.Module, batch: Batch) -> None:
     with _sealed(task.config.run.seed), torch.no_grad():
         trial = lay_out(_copy(model), batch.inputs).eval()
         one, two = (_outputs(task, trial, batch, "") for _ in range(2))
-    if not torch.allclose(one, two, rtol=_SAME, atol=_SAME, equal_nan=True):
+    pairs = zip(tensors_in(one), tensors_in(two), strict=True)
+    if not all(
+        torch.allclose(a, b, rtol=_SAME, atol=_SAME, equal_nan=True) for a, b in pairs
+    ):
         msg = (
             "the network gives two answers for the same inputs in eval mode: it draws "
             "random numbers there; want F.dropout(..., training=self.training), or "
@@ -153,7 +117,7 @@ def check_steady(task: Task, model: nn.Module, batch: Batch) -> None:
 
 
 def dry_run_cut(
-    task: Task, model: nn.Module, batch: Batch, structure: Structure
+    task: LoadedTask, model: nn.Module, batch: Batch, structure: Structure
 ) -> None:
     """Take one step of training with half of the units of each group cut, on a copy.
 
@@ -164,7 +128,8 @@ def dry_run_cut(
         keep = half_mask(structure, task.config.run.seed)
         cut = lay_out(apply_plan(_copy(model), structure, keep), batch.inputs)
         try:
-            _train_step(task, cut, batch)
+            with frozen(cut, task.config.task.freeze):
+                _train_step(task, cut, batch)
         except ConfigError as error:
             msg = f"when half of its channels are cut, {error}; code that runs in"
             msg += " training only must support fewer channels too"
@@ -192,46 +157,96 @@ def _copy(model: nn.Module) -> nn.Module:
         raise ConfigError(msg) from error
 
 
-def _outputs(task: Task, model: nn.Module, batch: Batch, when: str) -> Tensor:
+def _outputs(task: LoadedTask, model: nn.Module, batch: Batch, when: str) -> Any:  # noqa: ANN401 - of the network
     """Return the outputs of a network for a batch, checked against the task."""
     try:
-        found: object = model(batch.inputs)
+        outputs = run_network(model, batch.inputs)
+    except StructureError as error:
+        msg = f"the network does not take the inputs of the data{when}: {error}"
+        raise ConfigError(msg) from error
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
         # The network's own code may raise anything.
-        shape = list(batch.inputs.shape)
-        msg = f"the network does not run on a batch of shape {shape}{when}: "
-        raise ConfigError(msg + first_line(error, kind=True)) from error
-    outputs = _tensor(found, when)
-    _check_shape(task, outputs, batch, when)
+        msg = f"the network does not run on {_shapes(batch.inputs)}{when}: "
+        msg += f"{first_line(error, kind=True)}{_hint(batch.inputs)}"
+        raise ConfigError(msg) from error
+    if not task.task.has_own_loss:
+        _check_shape(task, logits_of(outputs), batch, when)
     return outputs
 
 
-def _tensor(found: object, when: str) -> Tensor:
-    if isinstance(found, Tensor) and found.is_floating_point():
-        return found
-    kind = type(found).__name__
-    if isinstance(found, Tensor):
-        kind = f"tensor of {str(found.dtype).removeprefix('torch.')}"
-    if isinstance(found, Mapping):
-        kind += f" with {', '.join(map(str, found))}"
-    elif isinstance(found, tuple | list):
-        kind += f" of {len(found)}"
-    msg = (
-        f"the network returns a {kind}{when}; want one tensor of floats: let forward "
-        "return the outputs alone"
-    )
-    raise ConfigError(msg)
+def _shapes(inputs: object) -> str:
+    """Return types and shapes of inputs, for a message."""
+    if isinstance(inputs, Tensor):
+        kind = "" if inputs.is_floating_point() else f" of {_type(inputs)}"
+        return f"a batch{kind} of shape {list(inputs.shape)}"
+    if isinstance(inputs, Mapping):
+        parts = [f"'{key}' {_type(x)}{_shape(x)}" for key, x in inputs.items()]
+    else:
+        parts = [f"{_type(x)}{_shape(x)}" for x in tensors_in(inputs)]
+    return f"a batch of {', '.join(parts)}"
 
 
-def _check_shape(task: Task, outputs: Tensor, batch: Batch, when: str) -> None:
-    """Refuse outputs that the loss cannot compare with the targets."""
-    count = len(batch.targets)
+def _type(value: object) -> str:
+    return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+
+
+def _shape(value: object) -> str:
+    return str(list(getattr(value, "shape", ())))
+
+
+def _hint(inputs: object) -> str:
+    """Return advice about inputs that are easily meant otherwise."""
+    if not isinstance(inputs, Tensor):
+        return ""
+    if not inputs.is_floating_point():
+        return "; integers are ids of tokens or categories: give floats for quantities"
+    if inputs.dim() == 3:  # noqa: PLR2004 - [n, channels, length]
+        return "; [n, a, b] are series of a channels: give grey images as [n, 1, h, w]"
+    return ""
+
+
+def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tensor:
+    """Return the loss of each example; the task's own code may raise anything."""
+    try:
+        return task.loss(outputs, batch)
+    except FedPruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        name = "loss" if task.task.has_own_loss else f"loss '{task.config.task.loss}'"
+        msg = f"the {name} fails on {_shapes(outputs)} and targets of "
+        msg += f"{_shapes(batch.targets)}{when}: {first_line(error, kind=True)}"
+        raise ConfigError(msg) from error
+
+
+def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
+    """Return the name of the first metric; a task's own code may raise anything."""
+    try:
+        return next(iter(task.metrics(outputs, batch)))
+    except FedPruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        name = type(task.task).__name__
+        msg = f"{name}.metrics failed: {first_line(error, kind=True)}"
+        raise ConfigError(msg) from error
+
+
+def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> None:
+    """Refuse outputs that a built-in loss cannot compare with the targets."""
+    if not isinstance(batch.targets, Tensor):
+        kind = type(batch.targets).__name__
+        msg = f"the targets are a {kind}; want one tensor, or override Task.loss"
+        raise DataError(msg)
+    count = batch.size
     whole = outputs.dim() > 0 and len(outputs) == count
     shape = f"the network gives {list(outputs.shape)} for {count} examples{when}"
-    if task.regression:
-        _check_values(outputs, batch, shape, whole=whole)
+    loss = task.config.task.loss
+    if loss in _VALUES:
+        _check_values(loss, outputs, batch, shape, whole=whole)
+        return
+    if loss in _POSITIONS:
+        _check_positions(loss, outputs, batch, shape)
         return
     classes = task.num_outputs
     width = outputs.shape[1] if outputs.dim() > 1 else 1
@@ -247,13 +262,17 @@ def _check_shape(task: Task, outputs: Tensor, batch: Batch, when: str) -> None:
         raise ConfigError(msg)
 
 
-def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> None:
+def _check_values(
+    loss: str, outputs: Tensor, batch: Batch, shape: str, *, whole: bool
+) -> None:
     """Refuse outputs that are not as many as the values of the targets."""
-    count = len(batch.targets)
+    count = batch.size
     wanted = batch.targets[0].numel()
-    if whole and outputs[0].numel() == wanted:
+    if loss == "bce" and outputs.shape == batch.targets.shape:
         return
-    if not batch.targets.is_floating_point():
+    if loss == "mse" and whole and outputs[0].numel() == wanted:
+        return
+    if loss == "mse" and not batch.targets.is_floating_point():
         msg = (
             f"{shape}, and the targets are integers: task.loss is 'mse'; want "
             "'cross-entropy' for classes, or floating targets [n, k]"
@@ -263,14 +282,35 @@ def _check_values(outputs: Tensor, batch: Batch, shape: str, *, whole: bool) -> 
     raise ConfigError(msg)
 
 
-def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
+def _check_positions(loss: str, outputs: Tensor, batch: Batch, shape: str) -> None:
+    """Refuse outputs that are not the classes of each position of the targets."""
+    wanted = tuple(batch.targets.shape)
+    last = loss == "next-token"
+    found = tuple(outputs.shape)
+    places = found[:-1] if last else (found[:1] + found[2:])
+    classes = found[-1] if last else found[1] if len(found) > 1 else 0
+    if batch.targets.is_floating_point() or places != wanted or len(wanted) < 2:  # noqa: PLR2004
+        form = "[n, length, classes]" if last else "[n, classes, height, width]"
+        msg = f"{shape}, and the targets are {_type(batch.targets)}{list(wanted)}; "
+        msg += f"task.loss = '{loss}' wants outputs {form} and an integer for each "
+        msg += "position"
+        raise ConfigError(msg)
+    counted = batch.targets[batch.targets != IGNORED]
+    if counted.numel() and (counted.min() < 0 or int(counted.max()) >= classes):
+        msg = f"the targets run from {int(counted.min())} to {int(counted.max())}, and "
+        msg += f"the network gives {classes} classes for each position"
+        raise ConfigError(msg)
+
+
+def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     """Take one step of training, as clients do."""
     model.train()
-    if len(batch.targets) < 2:  # noqa: PLR2004 - no spread in one
+    if batch.size < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
             module.eval()
-    outputs = _outputs(task, model, batch, " in train mode")
-    loss = task.loss(outputs, batch).mean()
+    with autocast(model, task.config.client.precision):
+        outputs = _outputs(task, model, batch, " in train mode")
+        loss = _losses(task, outputs, batch, " in train mode").mean()
     if not loss.requires_grad:
         msg = (
             "the loss does not depend on any weight that is trained: forward must not "
@@ -279,23 +319,30 @@ def _train_step(task: Task, model: nn.Module, batch: Batch) -> None:
         raise ConfigError(msg)
     try:
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.optim.SGD(model.parameters(), lr=_RATE).step()
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        own = task.optimizer(trained, _RATE)
+        (own or torch.optim.SGD(trained, lr=_RATE)).step()
+    except FedPruneError:
+        raise
     except (Exception, SystemExit) as error:
         # The network may have backward code of its own.
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
 
 
-def _remarks(task: Task, outputs: Tensor) -> tuple[str, ...]:
+def _remarks(task: LoadedTask, outputs: object) -> tuple[str, ...]:
     """Return lines about outputs that have no class or look like probabilities."""
-    width, classes = outputs.shape[-1], task.num_outputs
-    if task.regression or width < 2:  # noqa: PLR2004
+    if task.task.has_own_loss or task.config.task.loss != "cross-entropy":
+        return ()
+    logits = logits_of(outputs)
+    width, classes = logits.shape[-1], task.num_outputs
+    if width < 2:  # noqa: PLR2004
         return ()
     spare: tuple[str, ...] = ()
-    if width > classes:
+    if width > classes > 0:
         spare = (f"the network gives {width} outputs for {classes} classes",)
-    sums = outputs.float().sum(dim=1)
-    if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < _SUM).all()):
+    sums = logits.float().sum(dim=1)
+    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < _SUM).all()):
         text = "the network's outputs look like probabilities; cross-entropy takes"
         return (*spare, f"{text} logits: leave its last softmax out")
     return spare

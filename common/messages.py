@@ -50,17 +50,17 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Loss and accuracy of the broadcast on a client's own validation part.
+    """Loss and headline metric of the broadcast on a client's own validation part.
 
     Attributes:
         loss_sum: Sum of the losses of the examples, finite, >= 0.
-        correct: Examples classified correctly, 0 <= correct <= count; for a
-            regression 0.
+        metric_sum: Sum of the headline metric of the examples, such as 1.0 for each
+            that is classified correctly; finite.
         count: Number of examples, >= 0.
     """
 
     loss_sum: float
-    correct: int
+    metric_sum: float
     count: int
 
 
@@ -71,8 +71,9 @@ class TrainSettings:
     Attributes:
         epochs: Passes over the client's training part, >= 0; 0 = measure only.
         batch: Examples of one local step, >= 1.
-        lr: Learning rate of SGD, > 0.
-        momentum: 0 <= momentum < 1; fresh in every round.
+        lr: Learning rate, > 0.
+        momentum: Momentum of SGD and RMSprop, beta1 of Adam and AdamW,
+            0 <= momentum < 1; fresh in every round.
         penalty: Name of the penalty (``fedprune.common.methods``), "a+b" for several,
             "none", or "own:function" for one of the sender's own.
         strength: Share of a group's median channel that one round takes away, >= 0;
@@ -95,6 +96,11 @@ class TrainSettings:
             broadcast, 0 <= validation < 1.
         score_examples: Most training examples that importance is measured on, >= 1.
         seed: Seed of the run's random streams, 0 <= seed < 2**63.
+        optimizer: "sgd", "adam", "adamw" or "rmsprop", fresh in every round.
+        weight_decay: Weight decay, >= 0: decoupled for "adamw", else L2.
+        proximal: mu of FedProx's proximal term, >= 0; 0 = none.
+        precision: Precision of forward and loss in a step: "float32" or "bf16".
+        frozen: Names of the modules that are not trained, rising, at most 64.
     """
 
     epochs: int
@@ -118,6 +124,11 @@ class TrainSettings:
     validation: float
     score_examples: int
     seed: int
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
+    proximal: float = 0.0
+    precision: str = "float32"
+    frozen: tuple[str, ...] = ()
 
     @property
     def density_sent(self) -> float:

@@ -38,6 +38,7 @@ from fedprune.common.user_code import (
     DATA_KINDS,
     MODEL_LIBRARIES,
     RANDOM,
+    TASK_PREFIX,
     is_file_reference,
     split_blocks,
     split_reference,
@@ -73,6 +74,8 @@ def code_of_model(name: str) -> str:
         ConfigError: If the part in brackets is not a list of blocks.
     """
     whole, _ = split_blocks(name)
+    if whole.startswith(TASK_PREFIX):
+        return whole.removeprefix(TASK_PREFIX)
     known = ":" not in whole or whole.partition(":")[0] in MODEL_LIBRARIES
     return "" if known else whole
 
@@ -95,6 +98,8 @@ def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
     found = {"task.model": code_of_model(model) or _fetched(model)}
     if factory:
         found = {}
+    use = config.task.use
+    found["task.use"] = use if ":" in use else ""  # "python" = the caller's own
     found |= {"task.data": code_of_data(data), **own_methods(config)}
     return {key: name for key, name in found.items() if name}
 

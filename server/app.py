@@ -17,12 +17,13 @@ from fedprune.common.artifacts.load import write_network
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
-from fedprune.common.models.flat import set_state, set_weights
+from fedprune.common.models.flat import get_weights, set_state, set_weights
+from fedprune.common.models.training import first_statistics
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
@@ -64,7 +65,7 @@ class Work:
         owners: Node id -> client whose key it has; None where nodes have no keys.
     """
 
-    task: Task
+    task: LoadedTask
     tried: Tried
     folder: RunFolder
     log: EventLog
@@ -102,7 +103,7 @@ def main(grid: Grid, context: Context) -> None:
             raise
 
 
-def _open(context: Context) -> tuple[RunFolder, Task, Tried | None]:
+def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
     """Return the folder of the run, made when it was not submitted with one.
 
     What is made here has been tried before: a wrong input leaves nothing behind.
@@ -110,19 +111,19 @@ def _open(context: Context) -> tuple[RunFolder, Task, Tried | None]:
     path = str(context.run_config.get(RUN_KEY) or "")
     if path:
         folder = RunFolder.open(Path(path))
-        return folder, Task(run_config(folder)), None
+        return folder, LoadedTask(run_config(folder)), None
     config = read_app_config(context.run_config)
-    task = Task(config)
+    task = LoadedTask(config)
     tried = _try(task)
     base = Path(str(context.run_config.get("run-dir") or config.run.dir))
     folder = RunFolder.create(
         base, config.run.name, config=config, latency=tried.latency
     )
     record_code(folder.run_id, named_code(config))
-    return folder, Task(folder.own(config)), tried
+    return folder, LoadedTask(folder.own(config)), tried
 
 
-def _try(task: Task) -> Tried:
+def _try(task: LoadedTask) -> Tried:
     return try_network(task, task.build_model(), data=False)
 
 
@@ -144,12 +145,14 @@ def _run(work: Work) -> None:
     log_start(log, folder, config, work.tried)
     enrolled = enrol(work.grid, config, log, work.owners)
     nodes = {name: client.node for name, client in enrolled.items()}
+    model = work.task.build_model()
     state, final = run_federation(
         name="main",
         config=config,
         clients=tuple(sorted(nodes)),
         structure=work.structure,
-        model=work.task.build_model(),
+        weights=get_weights(model),
+        statistics=first_statistics(model, config.task.freeze, work.structure.running),
         folder=folder,
         engine=FlowerEngine(work.grid, nodes),
         log=log,

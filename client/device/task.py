@@ -27,18 +27,20 @@ from fedprune.common import codec
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_config, load_methods, toml_value
 from fedprune.common.data.partition import partition
-from fedprune.common.dry_run import check_data, dry_run, first_batch
+from fedprune.common.dry_run import dry_run, first_batch
 from fedprune.common.errors import DataError
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
-from fedprune.common.task import Task
+from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.tasks.task import NATURAL
 from fedprune.common.trust import named_code, record_code
 
 _KEPT_RUNS = 2
 
 
 @dataclass(frozen=True)
-class DeviceTask(Task):
+class DeviceTask(LoadedTask):
     """The task of one device: the data of one client.
 
     Attributes:
@@ -55,17 +57,24 @@ class DeviceTask(Task):
         """The one client."""
         return (self.client_id,)
 
+    @property
+    @override
+    def natural(self) -> bool:
+        """True if the device asks its data for those of its client id."""
+        task = self.task
+        kind = self.config.task.partition.kind
+        return self.share is None and (task.has_own_data or kind == NATURAL)
+
     @override
     @cached_property
     def parts(self) -> dict[str, Indices]:
         """Indices of its training examples."""
-        targets = self.dataset.train.targets
         if self.share is None:
-            return {self.client_id: np.arange(len(targets))}
+            return {self.client_id: np.arange(len(self.train))}
         number, count = self.share
         split = self.config.task.partition
         parts = partition(
-            targets,
+            self.labels(),
             kind=split.kind,
             clients=count,
             seed=self.config.run.seed,
@@ -85,7 +94,7 @@ class Evaluation:
         params: Number of its weights.
         examples: Examples of the test part.
         loss: Mean loss.
-        accuracy: Share classified correctly; 0 for a regression.
+        accuracy: Mean headline metric, such as the share classified correctly.
     """
 
     time: float
@@ -112,7 +121,9 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
     )
 
 
-def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Evaluation:
+def note_plan(
+    root: Path, task: LoadedTask, plan: PrunePlan, model: nn.Module
+) -> Evaluation:
     """Evaluate a network on the device's own test part; append one line to its log.
 
     Args:
@@ -121,7 +132,7 @@ def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Eval
         plan: The network's prune plan.
         model: The network, with batch-norm moments that belong to its weights.
     """
-    found = validate(model, task.dataset.test, task)
+    found = validate(model, task.test, task)
     count = max(found.count, 1)
     line = Evaluation(
         time=round(time.time(), 3),
@@ -129,7 +140,7 @@ def note_plan(root: Path, task: Task, plan: PrunePlan, model: nn.Module) -> Eval
         params=sum(weight.numel() for weight in model.parameters()),
         examples=found.count,
         loss=found.loss_sum / count,
-        accuracy=found.correct / count,
+        accuracy=found.metric_sum / count,
     )
     root.mkdir(parents=True, exist_ok=True)
     with (root / EVALUATIONS).open("a", encoding="utf-8") as file:
@@ -193,9 +204,9 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
             its configuration.
         ConfigError: If the source does not exist, or the network does not fit.
     """
-    if len(task.parts[task.client_id]) == 0:
+    if task.sizes[task.client_id] == 0:
         msg = f"client {task.client_id} has no example of {task.config.task.data}"
         raise DataError(msg)
     load_methods(task.config)
     check_data(task)  # a single class on one device is usual
-    return dry_run(task, task.build_model(), first_batch(task))
+    return dry_run(task, task.build_model(), first_batch(task)).remarks

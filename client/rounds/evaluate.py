@@ -4,16 +4,17 @@ Only this client uses either, so both are computed with its own batch-norm momen
 the network's weights (``fedprune.client.rounds.measure.fit``).
 """
 
+import copy
+
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from fedprune.client.rounds.broadcasts import receive_broadcast
-from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, fit
+from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, classes_of, fit
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan, store_teacher, stored_teacher
 from fedprune.client.rounds.score import score
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.train import outputs_on
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import RoundPlan, Statistics
@@ -29,7 +30,7 @@ def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
     otherwise give moments of a few classes.
     """
     rng = generator(plan.settings.seed, 0, plan.client_id, Use.MEASURE)
-    return examples.take(balanced(examples.targets, MEASURED, rng))
+    return examples.take(balanced(examples, MEASURED, rng))
 
 
 def with_own_moments(
@@ -44,32 +45,23 @@ def with_own_moments(
     keep, pooled = sent.plan.keep, sent.statistics
     model = cache.network(opened.structure, keep, opened.weights, pooled)
     examples = cache.data(plan.client_id).train
-    return model, fit(model, sample_of(plan, examples))
+    return model, fit(model, sample_of(plan, examples), plan.settings.frozen)
 
 
-def teacher_outputs(
+def teacher_network(
     opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
-) -> Tensor | None:
-    """Return the teacher's outputs on the client's examples, or None without one."""
-    plan = opened.plan
+) -> nn.Module | None:
+    """Return the teacher with this client's own moments, or None without one.
+
+    A network of its own: the student may be cut as the teacher is.
+    """
+    plan, structure = opened.plan, opened.structure
     if not plan.teacher or plan.settings.distill_weight <= 0.0:
         return None
     came = plan.teacher_broadcast
     if came is not None:
         store_teacher(came.digest, lambda: came, store)
-    return cache.teacher_outputs(
-        plan.teacher,
-        plan.client_id,
-        lambda: _teacher_outputs(opened, cache, store, examples),
-    )
-
-
-def _teacher_outputs(
-    opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
-) -> Tensor:
-    """Build the teacher and return its outputs, float32[n, outputs]."""
-    plan, structure = opened.plan, opened.structure
-    broadcast = plan.teacher_broadcast or stored_teacher(plan.teacher, store)
+    broadcast = came or stored_teacher(plan.teacher, store)
     check_plan(structure, broadcast.plan)
     decoded = cache.decoded(
         broadcast, lambda: receive_broadcast(broadcast, structure, store)
@@ -77,8 +69,8 @@ def _teacher_outputs(
     codec.check_weights(decoded.weights, plan.teacher)
     keep, pooled = broadcast.plan.keep, plan.teacher_statistics
     model = cache.network(structure, keep, decoded.weights, pooled)
-    fit(model, sample_of(plan, examples))
-    return outputs_on(model, examples)
+    fit(model, sample_of(plan, examples), plan.settings.frozen)
+    return copy.deepcopy(model).eval()
 
 
 def importance(
@@ -101,13 +93,13 @@ def importance(
     plan = opened.plan
     if not plan.settings.importance:
         return None
-    targets = examples.targets
-    if len(np.unique(targets)) < 2:  # noqa: PLR2004 - one class shows no contrast
-        return None
-    if opened.spec.moments > 0 and len(targets) < FEWEST:
+    classes = classes_of(examples)
+    if classes is not None and len(np.unique(classes)) < 2:  # noqa: PLR2004
+        return None  # one class shows no contrast
+    if opened.spec.moments > 0 and len(examples) < FEWEST:
         return None
     rng = generator(plan.settings.seed, plan.round, plan.client_id, Use.SCORE)
-    chosen = balanced(targets, plan.settings.score_examples, rng)
+    chosen = balanced(examples, plan.settings.score_examples, rng)
     keep = plan.broadcast.plan.keep
     return score(
         model,

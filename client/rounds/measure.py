@@ -5,8 +5,9 @@ with this client's own moments of those very weights.  The moments that travel w
 weights were measured a round ago, on other weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +16,15 @@ from torch import Tensor, nn
 
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Statistics, Validation
-from fedprune.common.models.flat import norm_modules, set_statistics
+from fedprune.common.models.flat import (
+    get_statistics,
+    norm_modules,
+    set_statistics,
+)
+from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
-from fedprune.common.task import Task
+from fedprune.common.system.device import device_of, wide
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 _BATCH = 256
 MEASURED = 256  # examples of the one forward that measures moments
@@ -30,19 +37,18 @@ def batches(count: int, size: int) -> Iterator[Indices]:
         yield np.arange(start, min(start + size, count))
 
 
-def balanced(
-    targets: NDArray[np.generic], limit: int, rng: np.random.Generator
-) -> Indices:
+def balanced(examples: Examples, limit: int, rng: np.random.Generator) -> Indices:
     """Choose up to ``limit`` positions, as even over the classes as they allow.
 
-    A channel that serves one rare class must be measured too.  Regression targets
-    (floats) are drawn without classes.
+    A channel that serves one rare class must be measured too.  Examples without one
+    class each (values, positions, several labels, or not known) are drawn without.
 
     Returns:
         Rising positions, int64[min(limit, n)].
     """
-    order = rng.permutation(len(targets))
-    if targets.dtype.kind == "f":
+    order = rng.permutation(len(examples))
+    targets = classes_of(examples)
+    if targets is None:
         return np.sort(order[:limit])
     rank = np.zeros(len(targets), dtype=np.int64)
     for value in np.unique(targets):
@@ -52,45 +58,106 @@ def balanced(
     return np.sort(chosen)
 
 
-def fit(model: nn.Module, sample: Examples) -> Statistics | None:
+def classes_of(examples: Examples) -> NDArray[np.int64] | None:
+    """Return the class of each example, int64[n]; None where it has none."""
+    found = examples.targets
+    if found is None or found.dtype.kind == "f" or found.ndim > 1:
+        return None
+    return found.astype(np.int64, copy=False)
+
+
+def fit(
+    model: nn.Module, sample: Examples, frozen: Collection[str] = ()
+) -> Statistics | None:
     """Set a network's batch-norm moments to the client's own, in place.
 
     Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
-    keeps the pooled moments that it came with.
+    keeps the pooled moments that it came with, and frozen modules always do.
 
     Args:
         model: The network, with the weights that are evaluated.
         sample: Examples to measure on, at most ``MEASURED``.
+        frozen: Names of the frozen modules.
 
     Returns:
         The measured moments, or None with fewer than two examples.
     """
-    found = measure_statistics(model, sample)
+    found = measure_statistics(model, sample, frozen)
     if found is not None and found.num_examples >= FEWEST:
-        set_statistics(model, found.mean, found.variance)
+        kept, (mean, variance) = frozen_moments(model, frozen), get_statistics(model)
+        set_statistics(
+            model,
+            np.where(kept, mean, found.mean),
+            np.where(kept, variance, found.variance),
+        )
     return found
 
 
-def validate(model: nn.Module, examples: Examples, task: Task) -> Validation:
-    """Return loss and correct answers of a network on examples, in eval mode."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Figures of a network on examples, in eval mode.
+
+    Attributes:
+        loss_sum: Sum of the losses.
+        sums: Name -> sum of each metric; the first is the headline.
+        count: Number of examples.
+    """
+
+    loss_sum: float
+    sums: Mapping[str, float]
+    count: int
+
+    @property
+    def metric(self) -> str:
+        """Name of the headline metric; "" without examples."""
+        return next(iter(self.sums), "")
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Name -> mean of each metric."""
+        return {name: found / max(self.count, 1) for name, found in self.sums.items()}
+
+    @property
+    def headline(self) -> float:
+        """Mean of the headline metric; nan without examples."""
+        return next(iter(self.means.values()), float("nan"))
+
+
+def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluation:
+    """Return the losses and metrics of a network on examples, in eval mode."""
     model.eval()
-    loss_sum, correct = 0.0, 0
+    loss_sum, device = 0.0, device_of(model)
+    sums: dict[str, float] = {}
     with torch.no_grad():
         for batch in batches(len(examples), _BATCH):
-            found = examples.batch(batch)
-            outputs = model(found.inputs)
-            loss_sum += float(task.loss(outputs, found).double().sum())
-            correct += task.correct(outputs, found.targets)
-    if not np.isfinite(loss_sum):
-        loss_sum = 1e30  # the codec refuses infinity: a finite, bad loss is read
-    return Validation(loss_sum=loss_sum, correct=correct, count=len(examples))
+            found = examples.batch(batch).to(device)
+            outputs = run_network(model, found.inputs)
+            loss_sum += float(wide(task.loss(outputs, found)).sum())
+            for name, values in task.metrics(outputs, found).items():
+                sums[name] = sums.get(name, 0.0) + float(wide(values).sum())
+    return Evaluation(loss_sum=loss_sum, sums=sums, count=len(examples))
 
 
-def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | None:
+def validate(model: nn.Module, examples: Examples, task: LoadedTask) -> Validation:
+    """Return loss and headline metric of a network on examples, as they are sent."""
+    found = evaluate(model, examples, task)
+    loss, metric = found.loss_sum, found.sums.get(found.metric, 0.0)
+    return Validation(
+        # The codec refuses infinity: a finite, bad loss is read.
+        loss_sum=loss if np.isfinite(loss) else 1e30,
+        metric_sum=metric if np.isfinite(metric) else 0.0,
+        count=found.count,
+    )
+
+
+def measure_statistics(
+    model: nn.Module, examples: Examples, frozen: Collection[str] = ()
+) -> Statistics | None:
     """Return the moments of every batch-norm input on the examples, one forward.
 
     Earlier layers normalise by this batch, as they do while training, so the moments
-    belong to the weights that were sent and not to those of a round ago.
+    belong to the weights that were sent and not to those of a round ago.  Frozen
+    modules normalise by their own moments, also as they do while training.
 
     Returns:
         Moments in model order, or None with fewer than two examples.
@@ -98,21 +165,21 @@ def measure_statistics(model: nn.Module, examples: Examples) -> Statistics | Non
     count = len(examples)
     if count < 2:  # noqa: PLR2004 - a variance needs two examples
         return None
-    norms: list[nn.Module] = [module for _, module in norm_modules(model)]
+    named = norm_modules(model)
+    norms: list[nn.Module] = [module for _, module in named]
     # Only the norms: dropout would make the moments random.
     model.eval()
-    for norm in norms:
-        norm.train()
+    for name, norm in named:
+        norm.train(not is_inside(name, frozen))
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
-        inputs, _ = examples.batch(np.arange(count))
-        model(inputs)
+        run_network(model, examples.batch(np.arange(count)).to(device_of(model)).inputs)
     means = [moments[index][0] for index in range(len(norms))]
     variances = [moments[index][1] for index in range(len(norms))]
     empty = [torch.zeros(0)]
     return Statistics(
         num_examples=count,
-        mean=torch.cat(means or empty).numpy().astype(np.float32),
-        variance=torch.cat(variances or empty).numpy().astype(np.float32),
+        mean=torch.cat(means or empty).cpu().numpy().astype(np.float32),
+        variance=torch.cat(variances or empty).cpu().numpy().astype(np.float32),
     )
 
 

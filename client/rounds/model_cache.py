@@ -16,11 +16,12 @@ from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.buffers import changed_buffers, is_like
 from fedprune.common.models.flat import set_state, set_weights
 from fedprune.common.models.layout import lay_out
+from fedprune.common.models.training import holders
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import Mask, Vector, digest_of
 from fedprune.common.structure.announced import Check, same_as
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import ClientData, Task
+from fedprune.common.tasks.loaded import ClientData, LoadedTask
 
 T = TypeVar("T")
 
@@ -36,22 +37,20 @@ class ModelCache:
             share of a run.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: LoadedTask) -> None:
         self.task = task
         self._models: OrderedDict[bytes, nn.Module] = OrderedDict()
         self._first: dict[bytes, dict[str, Tensor]] = {}
         self._data: dict[str, ClientData] = {}
         self._structures: dict[bytes, Structure] = {}
         self._spare: nn.Module | None = None  # built to compare, not cut yet
-        self._teacher = b""
-        self._outputs: dict[str, Tensor] = {}
         self._decoded: OrderedDict[bytes, Any] = OrderedDict()
 
     def follow(self, seed: int, validation: float) -> None:
         """Switch to a run's seed and validation share; drop what belongs to others."""
         task = self.task.under(seed, validation)
         if task is not self.task:
-            self.task, self._spare, self._teacher = task, None, b""
+            self.task, self._spare = task, None
             self._models.clear()
             self._first.clear()
             self._data.clear()
@@ -78,6 +77,7 @@ class ModelCache:
             model, self._spare = self._uncut(), None
             apply_plan(model, structure, keep)
             lay_out(model, self.task.example())
+            model.to(self.task.device)
             self._first[key] = {n: b.clone() for n, b in model.named_buffers()}
         self._models[key] = model
         while len(self._models) > _KEPT:
@@ -116,19 +116,6 @@ class ModelCache:
             self._data[client_id] = self.task.client_data(client_id)
         return self._data[client_id]
 
-    def teacher_outputs(
-        self, teacher: bytes, client_id: str, outputs_on: Callable[[], Tensor]
-    ) -> Tensor:
-        """Return a teacher's outputs on a client's examples, computed once.
-
-        The outputs of the newest teacher are cached: float32[n, outputs] a client.
-        """
-        if teacher != self._teacher:
-            self._teacher, self._outputs = teacher, {}
-        if client_id not in self._outputs:
-            self._outputs[client_id] = outputs_on()
-        return self._outputs[client_id]
-
     def decoded(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
         """Return a broadcast as ``read`` decodes it; equal bytes are decoded once."""
         key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
@@ -156,6 +143,11 @@ class ModelCache:
     def size(self) -> int:
         """Weights of the task's own network before any cut."""
         return sum(weight.numel() for weight in self._uncut().parameters())
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """Names of the modules with weights of the task's own network, uncut."""
+        return holders(self._uncut())
 
     def _uncut(self) -> nn.Module:
         if self._spare is None:

@@ -71,6 +71,7 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedP
     plan = replace(plan, settings=_own_methods(plan.settings, cache.task.config))
     structure = _structure(plan, cache, store)
     check_plan(structure, plan.broadcast.plan)
+    _check_frozen(plan.settings, cache)
     if plan.targets is not None and len(plan.targets) != structure.units:
         detail = f"{len(plan.targets)} units; want {structure.units}"
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
@@ -90,6 +91,14 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedP
     if plan.keep_broadcast:  # the teacher of later rounds
         store_teacher(plan.broadcast.digest, lambda: opened.broadcast, store)
     return opened
+
+
+def _check_frozen(settings: TrainSettings, cache: ModelCache) -> None:
+    """Refuse frozen modules that the task's own network does not have."""
+    unknown = [name for name in settings.frozen if name not in cache.modules]
+    if unknown:
+        detail = f"{unknown[0]!r} is no module with weights of this network"
+        raise PayloadError(Reason.MISMATCH, "settings.frozen", detail)
 
 
 def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:

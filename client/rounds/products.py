@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.pruning.importance import MeasurePoint
-from fedprune.common.task import Task
+from fedprune.common.system.device import device_of, wide, wide_type
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Sums = dict[str, NDArray[np.float64]]  # tensor -> float64[channels]
 Products = dict[str, NDArray[np.float64]]  # tensor -> float64[examples, channels]
@@ -57,7 +58,7 @@ class ProductMeter:
     """
 
     def __init__(
-        self, model: nn.Module, points: Sequence[MeasurePoint], task: Task
+        self, model: nn.Module, points: Sequence[MeasurePoint], task: LoadedTask
     ) -> None:
         self._model = model
         self._points = points
@@ -77,7 +78,7 @@ class ProductMeter:
         chosen = np.unique([0, count // 2, count - 1]) if count else np.arange(0)
         if not len(chosen):
             return False
-        batch = examples.batch(chosen)
+        batch = examples.batch(chosen).to(device_of(self._model))
         together = self.by_factors(batch)
         return together is not None and self._agrees(together, self.by_weights(batch))
 
@@ -97,9 +98,7 @@ class ProductMeter:
             return self.by_weights(batch)
         found = self.by_factors(batch)
         one = slice(row, row + 1)
-        alone = self.by_weights(
-            Batch(inputs=batch.inputs[one], targets=batch.targets[one])
-        )
+        alone = self.by_weights(batch.rows(one))
         if found is None or not self._agrees(
             {name: value[one] for name, value in found.items()}, alone
         ):
@@ -110,7 +109,7 @@ class ProductMeter:
         """Return the sum of a batch's products over its examples, in one backward."""
         tensors = dict(self._model.named_parameters())
         self._model.zero_grad(set_to_none=True)
-        loss = self._task.loss(self._model(batch.inputs), batch).sum()
+        loss = self._task.loss(run_network(self._model, batch.inputs), batch).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         found = {p.tensor: _of_weights(p, tensors) for p in self._points}
         self._model.zero_grad(set_to_none=True)
@@ -137,8 +136,8 @@ class ProductMeter:
 
     def by_factors(self, batch: Batch) -> Products | None:
         """Return the products of a batch in one backward, or None if impossible."""
-        with self._factors(len(batch.targets)) as factors:
-            outputs = self._model(batch.inputs)
+        with self._factors(batch.size) as factors:
+            outputs = run_network(self._model, batch.inputs)
         if len(factors) < len(self._points):
             return None
         loss = self._task.loss(outputs, batch).sum()
@@ -153,13 +152,10 @@ class ProductMeter:
         """Return the products of a batch, one example at a time."""
         rows: list[Products] = []
         tensors = dict(self._model.named_parameters())
-        for number in range(len(batch.targets)):
+        for number in range(batch.size):
             self._model.zero_grad(set_to_none=True)
-            one = Batch(
-                inputs=batch.inputs[number : number + 1],
-                targets=batch.targets[number : number + 1],
-            )
-            loss = self._task.loss(self._model(one.inputs), one).sum()
+            one = batch.rows(slice(number, number + 1))
+            loss = self._task.loss(run_network(self._model, one.inputs), one).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             rows.append({p.tensor: _of_weights(p, tensors) for p in self._points})
         self._model.zero_grad(set_to_none=True)
@@ -181,7 +177,12 @@ class ProductMeter:
                 wanted = (count, output.shape[axis])
                 factor = factors.setdefault(
                     point.tensor,
-                    torch.ones(wanted, dtype=output.dtype, requires_grad=True),
+                    torch.ones(
+                        wanted,
+                        dtype=output.dtype,
+                        device=output.device,
+                        requires_grad=True,
+                    ),
                 )
                 shape = [1] * output.dim()
                 shape[0], shape[axis] = output.shape[0], output.shape[axis]
@@ -211,7 +212,7 @@ def _of_weights(
     bias = bias_of(point.tensor, tensors)
     if bias is not None and len(bias) == len(total):
         total = total + _products(bias, 0)
-    return total.numpy()
+    return total.cpu().double().numpy()
 
 
 def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
@@ -222,13 +223,14 @@ def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | Non
 def _products(parameter: nn.Parameter, dim: int) -> Tensor:
     """Return the sum of gradient * value along each entry of ``dim``, float64."""
     if parameter.grad is None:
-        return torch.zeros(parameter.shape[dim], dtype=torch.float64)
-    product = parameter.grad.double() * parameter.detach().double()
+        kind = wide_type(parameter.device)
+        return torch.zeros(parameter.shape[dim], dtype=kind, device=parameter.device)
+    product = wide(parameter.grad) * wide(parameter.detach())
     return (
         product.movedim(dim, 0).flatten(1).sum(dim=1) if product.dim() > 1 else product
     )
 
 
 def _as_array(value: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = value.double().numpy()
+    found: NDArray[np.float64] = value.cpu().double().numpy()
     return found

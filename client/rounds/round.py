@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from fedprune.client.rounds.evaluate import (
     importance,
-    teacher_outputs,
+    teacher_network,
     with_own_moments,
 )
 from fedprune.client.rounds.measure import validate
@@ -21,11 +21,11 @@ from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ClientUpdate, RoundPlan, Statistics
 from fedprune.common.models.flat import get_running, get_weights
-from fedprune.common.seeding import Use, generator, seed_torch
+from fedprune.common.seeding import Use, generator, seed_torch, torch_generator
 from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 from fedprune.common.spec import Vector
-from fedprune.common.task import ClientData
+from fedprune.common.tasks.loaded import ClientData
 
 
 def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> bytes:
@@ -40,8 +40,8 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
     plan = opened.plan
     # 1. Load this client's examples; without any it abstains.
     data = _examples(opened, cache)
-    # 2. Compute the teacher's outputs on them, where the plan names a teacher.
-    teacher = teacher_outputs(opened, cache, store, data.train)
+    # 2. Build the teacher, where the plan names one.
+    teacher = teacher_network(opened, cache, store, data.train)
     # 3. Evaluate the broadcast with this client's own moments: validation, importance.
     model, statistics = _measured(opened, cache)
     validation = validate(model, data.validation, cache.task)
@@ -100,7 +100,10 @@ def _measured(
 
 
 def _train(
-    opened: OpenedPlan, cache: ModelCache, examples: Examples, teacher: Tensor | None
+    opened: OpenedPlan,
+    cache: ModelCache,
+    examples: Examples,
+    teacher: nn.Module | None,
 ) -> tuple[nn.Module, float]:
     """Return the broadcast network after the local epochs, and its training loss."""
     plan = opened.plan
@@ -115,6 +118,9 @@ def _train(
         penalty=build_penalty(opened.structure, keep, opened.weights, penalty_spec),
         gates=build_gates(opened.structure, keep, penalty_spec),
         teacher=teacher,
+        augment=torch_generator(
+            plan.settings.seed, plan.round, plan.client_id, Use.AUGMENT
+        ),
         mask=None if opened.mask is None else opened.mask.keep,
     )
     seed = plan.settings.seed
@@ -149,5 +155,8 @@ def _delta(model: nn.Module, opened: OpenedPlan) -> Vector:
 def _penalty_spec(plan: RoundPlan) -> PenaltySpec:
     settings = plan.settings
     return PenaltySpec(
-        name=settings.penalty, strength=settings.strength, targets=plan.targets
+        name=settings.penalty,
+        strength=settings.strength,
+        targets=plan.targets,
+        frozen=settings.frozen,
     )

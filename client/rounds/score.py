@@ -37,7 +37,8 @@ from fedprune.common.pruning.importance import (
 )
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.system.device import device_of, wide
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Scores = dict[str, NDArray[np.float64]]
 Activations = dict[str, NDArray[np.float32]]
@@ -62,7 +63,7 @@ class _Work:
 
     model: nn.Module
     examples: Examples
-    task: Task
+    task: LoadedTask
     structure: Structure
     keep: Mask
     batch_size: int
@@ -71,22 +72,22 @@ class _Work:
     def batches(self) -> Iterator[Batch]:
         """Yield the examples in batches."""
         for chosen in batches(len(self.examples), self.batch_size):
-            yield self.examples.batch(chosen)
+            yield self.examples.batch(chosen).to(device_of(self.model))
 
     def mean_loss(self) -> float:
         """Return the mean loss of the network with its current weights."""
         total = 0.0
         with torch.no_grad():
             for batch in self.batches():
-                loss = self.task.loss(self.model(batch.inputs), batch)
-                total += float(loss.double().sum())
+                loss = self.task.loss(run_network(self.model, batch.inputs), batch)
+                total += float(wide(loss).sum())
         return total / max(len(self.examples), 1)
 
 
 def score(  # noqa: PLR0913 - all that a score depends on
     model: nn.Module,
     examples: Examples,
-    task: Task,
+    task: LoadedTask,
     structure: Structure,
     keep: Mask,
     settings: TrainSettings,
@@ -124,7 +125,7 @@ def score(  # noqa: PLR0913 - all that a score depends on
 
 
 def try_criterion(
-    name: str, task: Task, model: nn.Module, structure: Structure
+    name: str, task: LoadedTask, model: nn.Module, structure: Structure
 ) -> None:
     """Score a few examples by a user's own criterion, before a run starts.
 
@@ -146,10 +147,10 @@ def try_criterion(
         weights = get_weights(model)
         weight_scores(structure, keep, weights, criterion.name, draws)
         return
-    count = min(_TRIED, len(task.dataset.train))
+    count = min(_TRIED, len(task.sample))
     work = _Work(
         model=copy.deepcopy(model).eval(),
-        examples=task.dataset.train.take(np.arange(count)),
+        examples=task.sample.take(np.arange(count)),
         task=task,
         structure=structure,
         keep=keep,
@@ -190,7 +191,7 @@ def _summed(
     for number, batch in enumerate(work.batches()):
         products: Products = {}
         if "products" in criterion.needs:
-            row = number * _STRIDE % len(batch.targets)
+            row = number * _STRIDE % batch.size
             products = meter.measure(batch, fast=fast, row=row)
         sums = meter.sums(batch) if "product_sums" in criterion.needs else {}
         seen = _activations(work.model, batch, points, criterion)
@@ -226,7 +227,9 @@ def _weights(work: _Work, points: Sequence[MeasurePoint]) -> dict[str, ChannelWe
 
 
 def _tensors(model: nn.Module) -> dict[str, Vector]:
-    return {name: p.detach().float().numpy() for name, p in model.named_parameters()}
+    return {
+        name: p.detach().float().cpu().numpy() for name, p in model.named_parameters()
+    }
 
 
 def _activations(
@@ -237,7 +240,7 @@ def _activations(
         return {}
     shown = [point.module for point in points if is_shown(model, point)]
     with torch.no_grad(), outputs(model, shown) as seen:
-        model(batch.inputs)
+        run_network(model, batch.inputs)
     # Heads of an attention, or a layer whose weight is used without calling it.
     hidden = [
         p.tensor for p in points if p.module not in seen or not is_shown(model, p)
@@ -250,7 +253,7 @@ def _activations(
     for point in points:
         axis = channel_axis(model.get_submodule(point.module))
         parts = [
-            _by_example(value, axis, len(batch.targets), point.module)
+            _by_example(value, axis, batch.size, point.module)
             for value in seen[point.module]
         ]
         found[point.tensor] = np.concatenate(parts, axis=2)
@@ -272,7 +275,7 @@ def _by_example(
         msg += "criterion of the weights"
         raise ConfigError(msg)
     found: NDArray[np.float32] = (
-        last.reshape(count, -1, last.shape[-1]).transpose(1, 2).float().numpy()
+        last.reshape(count, -1, last.shape[-1]).transpose(1, 2).float().cpu().numpy()
     )
     return found
 
@@ -339,7 +342,7 @@ def _loss_without(work: _Work, unit: int) -> float:
                 pairs.append((bias, 0))
             for tensor, dim in pairs if len(index) else ():
                 saved.append((tensor, tensor.detach().clone()))
-                tensor.index_fill_(dim, index, 0.0)
+                tensor.index_fill_(dim, index.to(tensor.device), 0.0)
         loss = work.mean_loss()
         for tensor, value in reversed(saved):
             tensor.copy_(value)

@@ -1,4 +1,4 @@
-"""Local training: SGD with proximal steps, distillation, frozen statistics."""
+"""Local training: proximal steps, distillation, frozen modules and statistics."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -6,17 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedprune.client.rounds.mask import MaskedWeights
-from fedprune.client.rounds.measure import batches
+from fedprune.client.rounds.steps.optimizers import build_optimizer
+from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
+from fedprune.common.models.training import autocast, frozen, is_inside
 from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
 from fedprune.common.spec import Indices, Mask
-from fedprune.common.task import Task
+from fedprune.common.system.device import device_of, wide, wide_type
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +30,19 @@ class LocalTraining:
         task: Has the loss.
         settings: Epochs, batch size, learning rate and so on.
         penalty: The penalty of this round, or None.
-        teacher: Outputs of the teacher on every example, float32[n, outputs], or
-            None.
+        teacher: The teacher in eval mode, or None.
+        augment: Draws of the augmentation.
         gates: Factors on channels while the network trains, or None.
         mask: Weight mask, bool[weights], False = stays zero; None = every weight is
             trained.
     """
 
     examples: Examples
-    task: Task
+    task: LoadedTask
     settings: TrainSettings
     penalty: Penalty | None
-    teacher: Tensor | None
+    teacher: nn.Module | None
+    augment: torch.Generator
     gates: ChannelGates | None = None
     mask: Mask | None = None
 
@@ -50,6 +53,13 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     With a penalty the network ends with its pre-prox weights (see
     ``fedprune.common.sparsity.penalty``).
     """
+    with frozen(model, training.settings.frozen):
+        return _trained(model, training, rng)
+
+
+def _trained(
+    model: nn.Module, training: LocalTraining, rng: np.random.Generator
+) -> float:
     settings = training.settings
     plans = [
         _shuffled(len(training.examples), settings.batch, rng)
@@ -57,53 +67,25 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
     ]
     steps = sum(len(plan) for plan in plans)
     dual = _dual_steps(model, training, steps)
-    optimiser = torch.optim.SGD(
-        model.parameters(), lr=settings.lr, momentum=settings.momentum
-    )
+    optimiser = _optimiser(model, training)
+    proximal = proximal_term(model, settings.proximal)
     _set_mode(model, training)
-    loss = 0.0
+    loss = torch.zeros((), dtype=wide_type(device_of(model)), device=device_of(model))
     gates = training.gates
     masked = None if training.mask is None else MaskedWeights(model, training.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
-            loss = 0.0
+            loss.zero_()
             for batch in plan:
-                loss += _step(model, training, optimiser, batch) * len(batch)
+                mean = _step(model, training, optimiser, proximal, batch)
+                loss += wide(mean) * len(batch)
                 if dual is not None:
                     dual.after_step()
                 if masked is not None:
                     masked.after_step()
     if dual is not None:
         dual.restore()
-    return loss / len(training.examples)
-
-
-def outputs_on(model: nn.Module, examples: Examples) -> Tensor:
-    """Return a teacher's outputs on all examples in eval mode, float32[n, outputs]."""
-    model.eval()
-    with torch.no_grad():
-        parts = [model(examples.batch(b)[0]) for b in batches(len(examples), 256)]
-    return torch.cat(parts)
-
-
-def distillation(
-    outputs: Tensor, teacher: Tensor, settings: TrainSettings, *, regression: bool
-) -> Tensor:
-    """Return the distillation loss, a scalar: the distance to the teacher's outputs.
-
-    ``T^2 * KL(softmax(teacher / T) || softmax(outputs / T))``, Hinton et al. 2015,
-    arXiv:1503.02531; for a regression the mean squared difference.
-    """
-    if regression:
-        return functional.mse_loss(outputs, teacher)
-    heat = settings.temperature
-    divergence = functional.kl_div(
-        functional.log_softmax(outputs / heat, dim=1),
-        functional.log_softmax(teacher / heat, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return divergence * heat**2
+    return float(loss) / len(training.examples)
 
 
 def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
@@ -118,6 +100,14 @@ def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
     return parts
 
 
+def _optimiser(model: nn.Module, training: LocalTraining) -> torch.optim.Optimizer:
+    """Return the task's own optimiser, or that of the settings."""
+    settings = training.settings
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    own = training.task.optimizer(trained, settings.lr)
+    return own or build_optimizer(trained, settings)
+
+
 def _dual_steps(
     model: nn.Module, training: LocalTraining, steps: int
 ) -> DualSteps | None:
@@ -130,9 +120,11 @@ def _dual_steps(
 def _set_mode(model: nn.Module, training: LocalTraining) -> None:
     """Set train mode, with batch norm in eval mode where it is frozen or unusable."""
     model.train()
-    smallest = min(training.settings.batch, len(training.examples))
-    if training.settings.freeze or smallest < 2:  # noqa: PLR2004 - no spread in one
-        for _, module in norm_modules(model):
+    settings = training.settings
+    smallest = min(settings.batch, len(training.examples))
+    unusable = settings.freeze or smallest < 2  # noqa: PLR2004 - no spread in one
+    for name, module in norm_modules(model):
+        if unusable or is_inside(name, settings.frozen):
             module.eval()
 
 
@@ -140,28 +132,33 @@ def _step(
     model: nn.Module,
     training: LocalTraining,
     optimiser: torch.optim.Optimizer,
+    proximal: ProximalTerm | None,
     batch: Indices,
-) -> float:
-    """Take one local step; return its mean loss."""
-    found = training.examples.batch(batch)
+) -> Tensor:
+    """Take one local step; return its mean loss, not read yet: a GPU runs on."""
+    task, gates = training.task, training.gates
+    drawn = task.augmented(training.examples.batch(batch), training.augment)
+    found = drawn.to(device_of(model))
     optimiser.zero_grad(set_to_none=True)
-    gates = training.gates
     if gates is not None:
         gates.draw()
-    outputs = model(found.inputs)
-    loss = training.task.loss(outputs, found).mean()
+    with autocast(model, training.settings.precision):
+        outputs = run_network(model, found.inputs)
+        losses = task.loss(outputs, found)
+    loss = losses.mean()
     if training.teacher is not None:
         weight = training.settings.distill_weight
-        wanted = training.teacher[torch.from_numpy(batch)]
-        far = distillation(
-            outputs, wanted, training.settings, regression=training.task.regression
-        )
+        with torch.no_grad():
+            wanted = run_network(training.teacher, found.inputs)
+        far = task.distance(outputs, wanted, training.settings.temperature)
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]
+    if proximal is not None:
+        proximal.add_gradient()
     if training.settings.clip > 0.0:
         nn.utils.clip_grad_norm_(model.parameters(), training.settings.clip)
     optimiser.step()
     if gates is not None:
         gates.step()
-    return float(loss.detach())
+    return loss.detach()

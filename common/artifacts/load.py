@@ -33,22 +33,22 @@ from fedprune.common.errors import (
     PayloadError,
 )
 from fedprune.common.models.capped import ByteLimit
-from fedprune.common.models.factory import Factory, as_factory
+from fedprune.common.models.factory import Factory, as_factory, checked_network
 from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.plan import apply_plan, full_plan
 from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.announced import at_most, size_limit
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import as_path, check_model_path
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.own import load_task
 from fedprune.common.text import printable
 from fedprune.common.trust import check_code, code_of_model
-from fedprune.common.user_code import call_factory
+from fedprune.common.user_code import TASK_PREFIX, call_factory
 
 KEEP_KEY = "keep"
 STRUCTURE_KEY = "structure_json"
 RUN_KEY = "run"
-PYTHON_FACTORY = "python"
 
 _COUNTER = "num_batches_tracked"
 
@@ -56,7 +56,7 @@ _COUNTER = "num_batches_tracked"
 def write_network(  # noqa: PLR0913 - the parts of a file
     path: Path,
     model: nn.Module,
-    task: Task,
+    task: LoadedTask,
     *,
     structure: Structure,
     plan: PrunePlan,
@@ -82,21 +82,21 @@ def write_network(  # noqa: PLR0913 - the parts of a file
     Raises:
         FedPruneError: If it cannot be written.
     """
-    factory = task.factory is not None
+    name = task.model_name
     metadata = {
         "plan": plan.digest.hex(),
         "structure": structure.digest.hex(),
-        "model": PYTHON_FACTORY if factory else task.config.task.model,
+        "model": name,
         "input_shape": json.dumps(list(task.input_shape)),
         "num_outputs": str(task.num_outputs),
     }
-    if not factory and code_of_model(task.config.task.model):
+    if code_of_model(name):
         metadata[RUN_KEY] = run_id
     if alone:
         metadata[KEEP_KEY] = np.packbits(plan.keep).tobytes().hex()
         metadata[STRUCTURE_KEY] = structure.to_json().decode()
     tensors = {
-        name: value.numpy()
+        name: value.cpu().numpy()
         for name, value in model.state_dict().items()
         if not is_counter(name)
     }
@@ -267,13 +267,15 @@ def _uncut(
     """Return the uncut network of a name; sizes are input shape and outputs."""
     if origin.factory is not None:
         return call_factory(origin.factory)
-    if name == PYTHON_FACTORY:
+    if name == PYTHON:
         msg = f"{origin.path}: its network was made by Python code; "
         raise ConfigError(msg + "pass that as factory=")
     code = code_of_model(name)
     named = {"model": code} if code else {}
     check_code(origin.path, run, named, trust_code=origin.trust_code)
     with ByteLimit(origin.limit, str(origin.path)):
+        if name.startswith(TASK_PREFIX):
+            return checked_network(load_task(code).network)
         return build_model(
             name, num_outputs=sizes[1], input_shape=sizes[0], seed=0, fetch=False
         )

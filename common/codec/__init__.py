@@ -32,7 +32,9 @@ fewer.
                          update_density, choice, values, step_error,
                          error_feedback, decay, distill_weight, temperature,
                          importance, measure, freeze, clip, validation,
-                         score_examples, seed]
+                         score_examples, seed]; where one of the following is not
+                         its default, all of these too: optimizer, weight_decay,
+                         proximal, precision, frozen [name of a module str, ...]
            broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
                          DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,

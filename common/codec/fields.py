@@ -5,7 +5,7 @@ Each ``x_fields`` returns what ``frame.pack`` takes, and ``read_x`` takes what
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from fedprune.common.spec import MAX_UNITS, Mask, PrunePlan
 
 MOMENTS = "<f4"  # of broadcasts and teachers
 RUNNING = "<f4"  # running values, also in updates
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+PRECISIONS = ("float32", "bf16")
+MAX_FROZEN = 64  # names of modules, which a frame has room for
 _STATISTICS = 3
 _PLAN = 5
 _MASK = 2
@@ -55,6 +58,32 @@ def _one_of(known: tuple[str, ...]) -> Callable[[object, str], str]:
     return lambda value, field: checks.word(value, field, known)
 
 
+def _modules(value: object, field: str) -> tuple[str, ...]:
+    """Return names of modules: rising, each once."""
+    if type(value) is tuple and len(value) > MAX_FROZEN:
+        detail = f"{len(value)} names; want at most {MAX_FROZEN}"
+        raise PayloadError(Reason.BAD_SIZE, field, detail)
+    count = len(value) if type(value) is tuple else 0
+    found = tuple(_module(one, field) for one in checks.array(value, field, count))
+    if list(found) != sorted(set(found)):
+        detail = "names repeat or are out of order; want them rising"
+        raise PayloadError(Reason.BAD_VALUE, field, detail)
+    return found
+
+
+def _module(value: object, field: str) -> str:
+    """Return the dotted name of a module: 1..128 printable characters."""
+    if type(value) is not str:
+        detail = f"{checks.shown(value)}; want a str"
+        raise PayloadError(Reason.BAD_FRAME, field, detail)
+    if not 1 <= len(value) <= checks.MAX_NAME or not value.isprintable():
+        detail = (
+            f"{checks.shown(value)}; want 1..{checks.MAX_NAME} printable characters"
+        )
+        raise PayloadError(Reason.BAD_VALUE, field, detail)
+    return value
+
+
 # Also told when clients enrol, before there is a plan.
 SEED = _whole(0, 2**63 - 1)
 VALIDATION = _real(0.0, checks.BELOW_ONE)
@@ -82,23 +111,47 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "validation": VALIDATION,
     "score_examples": _whole(1, 2**24),
     "seed": SEED,
+    # Sent only where one of them is not its default: the bytes of other plans are those
+    # of plans without these settings.
+    "optimizer": _one_of(OPTIMIZERS),
+    "weight_decay": _real(0.0, checks.LARGEST),
+    "proximal": _real(0.0, checks.LARGEST),
+    "precision": _one_of(PRECISIONS),
+    "frozen": _modules,
 }
 _REAL = {field.name for field in fields(TrainSettings) if field.type is float}
+_DEFAULTS = {
+    field.name: field.default
+    for field in fields(TrainSettings)
+    if field.default is not MISSING
+}
+_ALWAYS = len(SETTINGS) - len(_DEFAULTS)
 
 
 def settings_fields(settings: TrainSettings) -> list[object]:
     """Return the settings in the order of the wire."""
     found = {name: getattr(settings, name) for name in SETTINGS}
     # A setting of 1 from a configuration is an int; on the wire it is a float.
-    return [float(v) if name in _REAL else v for name, v in found.items()]
+    items = [float(v) if name in _REAL else v for name, v in found.items()]
+    return items[:_ALWAYS] if _is_plain(settings) else items
 
 
 def read_settings(value: object) -> TrainSettings:
     """Return the settings, each in its range."""
-    items = checks.array(value, "settings", len(SETTINGS))
-    pairs = zip(SETTINGS.items(), items, strict=True)
+    longer = type(value) is tuple and len(value) > _ALWAYS
+    items = checks.array(value, "settings", len(SETTINGS) if longer else _ALWAYS)
+    pairs = zip(SETTINGS.items(), items, strict=longer)
     found = {name: check(item, f"settings.{name}") for (name, check), item in pairs}
-    return TrainSettings(**found)
+    settings = TrainSettings(**found)
+    if longer and _is_plain(settings):
+        detail = f"{len(items)} items; want {_ALWAYS} where the others are defaults"
+        raise PayloadError(Reason.BAD_FRAME, "settings", detail)
+    return settings
+
+
+def _is_plain(settings: TrainSettings) -> bool:
+    """Return whether every setting that has a default has it."""
+    return all(getattr(settings, name) == one for name, one in _DEFAULTS.items())
 
 
 def statistics_fields(statistics: Statistics | None, dtype: str) -> list[object] | None:

@@ -21,6 +21,7 @@ from fedprune.common.config.sections import (
     Robust,
     Rounds,
     Run,
+    Server,
     Task,
     Update,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Robust",
     "Rounds",
     "Run",
+    "Server",
     "Task",
     "Update",
     "config_digest",

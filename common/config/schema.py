@@ -12,6 +12,7 @@ from fedprune.common.config.sections import (
     Rounds,
     Run,
     Section,
+    Server,
     Task,
     Update,
 )
@@ -27,6 +28,7 @@ class Config(Section):
     prune: Prune = Prune()
     update: Update = Update()
     broadcast: Broadcast = Broadcast()
+    server: Server = Server()
     distill: Distill = Distill()
     robust: Robust = Robust()
     run: Run = Run()
@@ -70,7 +72,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     return [
         (
             "rounds.cohort",
-            rounds.cohort > clients,
+            0 < clients < rounds.cohort,
             f"found {rounds.cohort}, want <= task.clients = {clients}",
         ),
         (

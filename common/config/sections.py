@@ -58,6 +58,9 @@ class Partition(Section):
 class Task(Section):
     """Network, data, loss and number of clients."""
 
+    use: str = ""
+    """Your own fedprune.Task, file.py:CLASS or module:CLASS; what it does not override
+    follows the keys below; "" = the keys alone."""
     model: str = Field(default="small-resnet", min_length=1)
     """small-resnet, resnet18, vgg11_bn, lenet5, mlp, timm:NAME, torchvision:NAME,
     hf:NAME (pretrained; NAME@random = random weights), module:factory or
@@ -71,18 +74,27 @@ class Task(Section):
     """Folder of the parquet data; "" = the environment variable FEDPRUNE_DATA."""
     partition: Partition = Partition()
     """How the data is split: kind, alpha ("dirichlet"), classes ("shards")."""
-    clients: Positive = 10
-    """Number of clients, 1 <= clients."""
+    clients: Count = 10
+    """Number of clients, 0 <= clients; of natural clients the first; 0 = all of
+    them."""
     outputs: Count = 0
     """Entries of the network's output; 0 = as many as the data has classes or values.
     Must be set where the data of a device may lack a class."""
     input_shape: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
     """Shape of one input; [] = that of the data.  With this and outputs a server needs
     no data."""
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """Classification, or regression with the mean squared error as its metric."""
+    loss: Literal["cross-entropy", "bce", "mse", "per-pixel", "next-token"] = (
+        "cross-entropy"
+    )
+    """One class an example, several labels (0 or 1 each), values (metric R squared), a
+    class for each position (segmentation), or the token that follows each position."""
+    labels: Names = ()
+    """Names of the classes, in the order of their numbers; [] = those of the data."""
     ignore: Names = ()
     """Names of modules whose channels are never pruned."""
+    freeze: Annotated[Names, Field(max_length=64)] = ()
+    """Names of modules that are not trained, 64 at most: their weights stay, and their
+    batch norms keep the moments of the first network; they may be cut all the same."""
     vocabulary: Names = ()
     """Names of embeddings whose rows are pruned too: those of unused tokens first."""
 
@@ -125,15 +137,26 @@ class Client(Section):
     """Passes over the client's training part in a round, 1 <= epochs <= 100000."""
     batch: Examples = 32
     """Examples of one local step, 1 <= batch <= 2^24."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    """Optimiser of the local steps, fresh in every round."""
     lr: float = Field(default=0.05, gt=0)
-    """Learning rate of SGD, 0 < lr."""
+    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.001."""
     lr_schedule: Annotated[str, MethodKey(RATE_SCHEDULE)] = "cosine"
     """Schedule of the learning rate over the rounds of the run."""
     lr_rewind: float = Field(default=0.0, ge=0)
     """Learning rate of a second schedule that starts after the warmup, whose own
     schedule ends there; 0 <= lr_rewind, 0 = one schedule for the whole run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD, fresh in every round, 0 <= momentum < 1."""
+    """Momentum of SGD and RMSprop, beta1 of Adam and AdamW, fresh in every round,
+    0 <= momentum < 1."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay, 0 <= weight_decay: decoupled for "adamw", L2 for the others."""
+    proximal: float = Field(default=0.0, ge=0)
+    """mu of FedProx, which pulls local weights to the broadcast, 0 <= proximal; 0 =
+    nothing."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of forward and loss in local steps; weights, gradients of weights and
+    messages stay float32."""
     clip: float = Field(default=5.0, ge=0)
     """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
     penalty: Annotated[str, MethodKey(PENALTY)] = "bn-l1+group"
@@ -266,6 +289,24 @@ class Broadcast(Section):
     broadcast that the client has stored; or floats."""
 
 
+class Server(Section):
+    """Optimiser of the server, whose gradient is the aggregated delta of a round."""
+
+    optimizer: Literal["none", "momentum", "adam", "yogi"] = "none"
+    """"none" adds the delta to the weights; the others are FedAvgM, FedAdam and
+    FedYogi, with a state that follows cuts, rollbacks and checkpoints."""
+    lr: float = Field(default=1.0, gt=0)
+    """Learning rate of the server (not for "none"), 0 < lr; "adam" and "yogi" want
+    about 0.01."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of "momentum", beta1 of "adam" and "yogi", 0 <= momentum < 1."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Decay of the squares of "adam" and "yogi", 0 <= beta2 < 1."""
+    tau: float = Field(default=1e-3, gt=0)
+    """Adaptivity of "adam" and "yogi", 0 < tau: smaller = more; added to the root of
+    the squares, which start at tau^2."""
+
+
 class Distill(Section):
     """Distillation: the network before a cut is the teacher of the one after it."""
 
@@ -311,8 +352,12 @@ class Run(Section):
     """Flower's simulation on Ray, or the same rounds in this process."""
     workers: Count = 0
     """Worker processes, 0 <= workers; 0 = one for each core."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Device that trains networks; this version supports CPUs only."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+    """Device that trains networks: auto (CUDA, else Metal, else the CPU), cpu, cuda,
+    cuda:N or mps; the workers on Ray share the GPUs."""
+    deterministic: bool = False
+    """Whether a GPU uses deterministic algorithms alone: the same result twice on the
+    same kind of GPU, and slower; a CPU always does."""
     control: bool = True
     """Whether dense federated averaging runs too, for comparison."""
     evaluate_every: Positive = 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.data.examples import Dataset, Examples, Inputs, Targets
+from fedprune.common.data.examples import ArrayExamples, Dataset, Inputs, Targets
 from fedprune.common.errors import DataError
 
 # Pixels of 0..255 become -1..1: fixed numbers, so that a device needs no statistics.
@@ -71,7 +71,6 @@ def make_dataset(
         raise DataError(msg)
     y_train = _targets(raw.y_train, f"'{name}': y_train")
     y_test = _targets(raw.y_test, f"'{name}': y_test")
-    regression = y_train.dtype.kind == "f"
     outputs = _outputs(y_train, y_test, num_outputs, name)
     pixels = train.dtype == np.uint8
     offset = (PIXEL_OFFSET if pixels else 0.0) if offset is None else offset
@@ -81,16 +80,15 @@ def make_dataset(
         test=_examples(test, y_test, offset, scale, f"'{name}', test part"),
         num_outputs=outputs,
         input_shape=train.shape[1:],
-        regression=regression,
         name=name,
     )
 
 
 def _examples(
     inputs: Inputs, targets: Targets, offset: float, scale: float, what: str
-) -> Examples:
+) -> ArrayExamples:
     try:
-        return Examples(inputs=inputs, targets=targets, offset=offset, scale=scale)
+        return ArrayExamples(inputs=inputs, targets=targets, offset=offset, scale=scale)
     except DataError as error:
         msg = f"{what}: {error}"
         raise DataError(msg) from error

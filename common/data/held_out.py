@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from fedprune.common.data.examples import Dataset, Examples
+from fedprune.common.data.examples import ArrayExamples, Dataset
 from fedprune.common.errors import DataError
 from fedprune.common.text import and_more
 
@@ -33,7 +33,7 @@ def check_held_out(dataset: Dataset, *, classes: bool) -> tuple[str, ...]:
     return (*_unseen(dataset), *_repeated(dataset))
 
 
-def _check_spread(test: Examples) -> None:
+def _check_spread(test: ArrayExamples) -> None:
     """Refuse targets without variance: R squared divides by it."""
     if (test.targets == test.targets[0]).all():
         found = "1 example" if len(test) == 1 else f"{len(test)} equal targets"
@@ -74,7 +74,7 @@ def _repeated(dataset: Dataset) -> tuple[str, ...]:
     return (f"{text} for byte: the score on them says nothing about new data",)
 
 
-def _digests(part: Examples) -> list[bytes]:
+def _digests(part: ArrayExamples) -> list[bytes]:
     """Return a digest of each example's input and target."""
     return [
         blake2b(x.tobytes() + y.tobytes(), digest_size=_DIGEST).digest()

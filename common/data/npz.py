@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import IO, Any
-from zipfile import ZipFile
+from typing import IO, Any, Literal
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.lib import format as npy
@@ -25,6 +25,7 @@ FREE_BYTES = 1 << 28  # 256 MiB
 MAX_BYTES = 32 << 30  # for a file of any size
 
 _NUMBERS = "buif"
+_LOCAL_HEADER = 30  # bytes before the name of a member in a zip file
 
 
 def read_npz(path: Path) -> RawData:
@@ -69,12 +70,42 @@ def _read_member(archive: ZipFile, path: Path, name: str) -> NDArray[Any]:
         check_method(archive.getinfo(member))
         with archive.open(member) as file:
             _check_header(file, archive.getinfo(member).file_size)
+        info = archive.getinfo(member)
+        if info.compress_type == ZIP_STORED:
+            return _mapped(path, info)
         with archive.open(member) as file:
             array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     except Exception as error:
         msg = f"{path}: array '{name}' cannot be read: {error}"
         raise DataError(msg) from error
     return array
+
+
+def _mapped(path: Path, info: ZipInfo) -> NDArray[Any]:
+    """Return an array that is not compressed, mapped: processes share its memory.
+
+    Raises:
+        ValueError: If the member does not lie in the file as the directory says.
+    """
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        local = file.read(_LOCAL_HEADER)
+        names = int.from_bytes(local[26:28], "little")
+        extra = int.from_bytes(local[28:30], "little")
+        start = info.header_offset + _LOCAL_HEADER + names + extra
+        file.seek(start)
+        version = npy.read_magic(file)
+        read = (
+            npy.read_array_header_1_0
+            if version == (1, 0)
+            else (npy.read_array_header_2_0)
+        )
+        shape, fortran, dtype = read(file)
+        offset = file.tell()
+    if prod(shape) == 0:
+        return np.zeros(shape, dtype)
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return np.memmap(path, dtype, "r", offset, shape, order)
 
 
 def _check_header(file: IO[bytes], size: int) -> None:

@@ -30,10 +30,10 @@ def as_factory(given: object, name: str) -> Factory | None:
             "that returns a new network, for example: lambda: Net()"
         )
         raise ConfigError(message)
-    return partial(_made, given)
+    return partial(checked_network, given)
 
 
-def _made(factory: Callable[[], object]) -> nn.Module:
+def checked_network(factory: Callable[[], object]) -> nn.Module:
     """Return the network that a factory of the user makes.
 
     Raises:

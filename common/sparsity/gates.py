@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fedprune.common.methods.method import Method
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
+from fedprune.common.models.training import is_inside
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.sparsity.penalty import (
     PenaltySpec,
@@ -73,7 +74,11 @@ class ChannelGates:
         wanted = keep if spec.targets is None else keep & spec.targets
         self.strength = spec.strength
         self.trained = "log_alpha" in method.needs
-        self.points = tuple(_points(structure, keep, wanted))
+        self.points = tuple(
+            point
+            for point in _points(structure, keep, wanted)
+            if not is_inside(point.module, spec.frozen)
+        )
         self._method = method
         touched = np.zeros(int(keep.sum()) + 1, dtype=np.bool_)
         for point in self.points:
@@ -141,7 +146,7 @@ class ChannelGates:
         with torch.no_grad():
             for point in self.points:
                 weight = tensors[point.tensor]
-                factor = settled[point.units].to(weight.dtype)
+                factor = settled[point.units].to(weight.device, weight.dtype)
                 shape = [1] * weight.dim()
                 shape[point.dim] = -1
                 weight.mul_(factor.reshape(shape))
@@ -156,7 +161,7 @@ class ChannelGates:
             module: nn.Module, given: tuple[Tensor, ...], output: Tensor
         ) -> Tensor:
             factors = self.settled() if self._factors is None else self._factors
-            own = factors[point.units].to(output.dtype)
+            own = factors[point.units].to(output.device, output.dtype)
             if isinstance(module, nn.Embedding) and point.dim == 0:
                 return output * own[rows_of(module, given[0])][..., None]
             shape = [1] * output.dim()

@@ -49,6 +49,12 @@ from fedprune.server.rounds.state import (
     note_accepted,
     spread,
 )
+from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
+from fedprune.server.rounds.steps.optimizer import (
+    cut_optimizer,
+    server_step,
+    without_optimizer,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +129,16 @@ def _score_broadcast(
     """Pool the clients' measurements on the broadcast: moments, losses."""
     robust = run_spec.config.robust
     score = pooled_score(answers.accepted, robust.max_weight)
-    measured = pooled_moments(answers.accepted, robust.max_moment)
-    if measured is not None and state.statistics is not None:
-        measured = replace(measured, running=state.statistics.running)
+    before = state.statistics
+    measured = keep_moments(
+        before,
+        pooled_moments(answers.accepted, robust.max_moment),
+        run_spec.structure,
+        state.keep,
+        work.plan.settings.frozen,
+    )
+    if measured is not None and before is not None:
+        measured = replace(measured, running=before.running)
     sent = Snapshot(
         round=work.plan.round,
         plan=state.plan,
@@ -133,6 +146,7 @@ def _score_broadcast(
         digest=work.plan.broadcast.digest,
         statistics=measured or state.statistics,
         loss=score.loss,
+        optimizer=state.optimizer,
     )
     loss = _mean_loss(answers, robust.max_weight)
     return RoundReport(score=score, loss=loss, measured=sent)
@@ -146,12 +160,18 @@ def _average(
     scored: RoundReport,
 ) -> ServerState:
     """Return the state with the aggregated delta, new ledgers and new totals."""
-    added = state.weights + aggregate(answers, work)
+    settings = work.plan.settings
+    change, optimizer = aggregate(answers, work), state.optimizer
+    if settings.epochs:  # the closing round has no delta for a step
+        change, optimizer = server_step(run_spec.config.server, optimizer, change)
+    moved = _shrunken(state, work, run_spec, state.weights + change)
+    moved = keep_values(state.weights, moved, work.spec.tensors, settings.frozen)
     return replace(
         state,
         round=work.plan.round,
-        weights=under_mask(state, _shrunken(state, work, run_spec, added)),
-        statistics=_after_training(scored.measured.statistics, answers, run_spec),
+        weights=under_mask(state, moved),
+        optimizer=optimizer,
+        statistics=_after_training(scored.measured.statistics, answers, work),
         ledgers=_ledgers(state, work, answers),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.encoded),
@@ -160,20 +180,21 @@ def _average(
 
 
 def _after_training(
-    statistics: Statistics | None, answers: Answers, run_spec: RunSpec
+    statistics: Statistics | None, answers: Answers, work: RoundWork
 ) -> Statistics | None:
     """Return the statistics with the running values that the clients ended with."""
-    robust = run_spec.config.robust
-    running = averaged_running(answers.accepted, robust.max_moment)
+    running = averaged_running(answers.accepted, work.robust.max_moment)
     if statistics is None or running is None:
         return statistics
-    return replace(statistics, running=running)
+    before, frozen = statistics.running, work.plan.settings.frozen
+    kept = keep_values(before, running, work.spec.running, frozen)
+    return replace(statistics, running=kept)
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
     reported = bounded(
         [
-            ReportedLoss(loss=record.loss, correct=0.0, count=record.num_examples)
+            ReportedLoss(loss=record.loss, metric=0.0, count=record.num_examples)
             for record in sorted(answers.accepted, key=lambda r: r.client_id)
         ],
         multiple,
@@ -205,6 +226,7 @@ def _shrunken(
         name=resolve(PENALTY, settings.penalty, run_spec.config.client.penalty),
         strength=settings.strength,
         targets=work.plan.targets,
+        frozen=settings.frozen,
     )
     penalty = build_penalty(run_spec.structure, state.keep, work.weights, penalty_spec)
     return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
@@ -317,6 +339,7 @@ def _roll_back(moved: ServerState, before: Snapshot, run_spec: RunSpec) -> Serve
         plan=rollback_plan(run_spec.structure, moved.plan, before.plan),
         weights=before.weights,
         statistics=before.statistics,
+        optimizer=before.optimizer,
         previous=None,
         norm=None,
         cursor=after_rollback(moved.cursor),
@@ -354,8 +377,9 @@ def _cut(
         plan=choice.plan,
         weights=remap(moved.weights, structure, old, new),
         statistics=_cut_statistics(moved.statistics, structure, old, new),
+        optimizer=cut_optimizer(moved.optimizer, structure, old, new),
         importance=choice.importance,
-        dense=moved.dense or sent,
+        dense=moved.dense or without_optimizer(sent),
         previous=sent,
         zero_shares=(*moved.zero_shares, share),
     )

@@ -35,7 +35,9 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
     reported = bounded(
         [
             ReportedLoss(
-                loss=v.loss_sum / v.count, correct=v.correct / v.count, count=v.count
+                loss=v.loss_sum / v.count,
+                metric=v.metric_sum / v.count,
+                count=v.count,
             )
             for record in sorted(records, key=lambda r: r.client_id)
             if record.status is Status.ACCEPTED
@@ -49,7 +51,7 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
         return Score(loss=float("nan"), accuracy=float("nan"), count=0)
     return Score(
         loss=sum(one.loss * one.count for one in reported) / count,
-        accuracy=sum(one.correct * one.count for one in reported) / count,
+        accuracy=sum(one.metric * one.count for one in reported) / count,
         count=count,
     )
 

@@ -184,35 +184,41 @@ def _shares(weights: Sequence[int]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedLoss:
-    """A mean loss that one client reports.
+    """Mean loss and headline metric that one client reports.
 
     Attributes:
         loss: Mean loss of an example.
-        correct: Share of correct answers, 0..1.
+        metric: Mean headline metric, such as the share of correct answers.
         count: Number of examples, >= 1.
     """
 
     loss: float
-    correct: float
+    metric: float
     count: int
 
 
 def bounded(reported: Sequence[ReportedLoss], multiple: float) -> list[ReportedLoss]:
-    """Return the reported losses, clipped around their median.
+    """Return the reports, each clipped around the median one.
 
-    Losses are clipped to the median +- (twice its magnitude + 0.1), counts to
-    ``multiple`` times the median count; ``multiple`` 0 = unchanged.
+    Losses and metrics are clipped to the median +- (twice its magnitude + 0.1), counts
+    to ``multiple`` times the median count; ``multiple`` 0 = unchanged.
     """
     if multiple <= 0.0 or not reported:
         return list(reported)
-    usual = median_low(one.loss for one in reported)
-    reach = 2.0 * abs(usual) + _SLACK
+    losses = median_low(one.loss for one in reported)
+    metrics = median_low(one.metric for one in reported)
     most = max(int(multiple * median_low(one.count for one in reported)), 1)
     return [
         ReportedLoss(
-            loss=min(max(one.loss, usual - reach), usual + reach),
-            correct=one.correct,
+            loss=_near(one.loss, losses),
+            metric=_near(one.metric, metrics),
             count=min(one.count, most),
         )
         for one in reported
     ]
+
+
+def _near(value: float, usual: float) -> float:
+    """Return a value within twice the magnitude of the usual one and a slack."""
+    reach = 2.0 * abs(usual) + _SLACK
+    return min(max(value, usual - reach), usual + reach)

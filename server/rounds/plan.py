@@ -140,6 +140,11 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         validation=client.validation,
         score_examples=client.score_examples,
         seed=config.run.seed,
+        optimizer=client.optimizer,
+        weight_decay=client.weight_decay,
+        proximal=client.proximal,
+        precision=client.precision,
+        frozen=tuple(sorted(set(config.task.freeze))),
     )
 
 

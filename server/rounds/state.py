@@ -37,6 +37,19 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerState:
+    """The state of the server's optimiser (``server/rounds/steps/optimizer.py``).
+
+    Attributes:
+        momentum: Average of the mean deltas, float32[n].
+        variance: Average of their squares, float32[n], >= 0; None for "momentum".
+    """
+
+    momentum: Vector
+    variance: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A network as it was sent: a teacher, or the network that a rollback restores.
 
@@ -47,6 +60,7 @@ class Snapshot:
         digest: Digest of those weights.
         statistics: Moments and running values that belong to it, or None.
         loss: Its mean validation loss; NaN when no client validated it.
+        optimizer: State of the server's optimiser when it was sent, or None.
     """
 
     round: int
@@ -55,6 +69,7 @@ class Snapshot:
     digest: bytes
     statistics: Statistics | None
     loss: float
+    optimizer: OptimizerState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +145,8 @@ class ServerState:
         mask_holders: Clients that have stored it.
         norm: Median L2 norm of the deltas of the last round, which the next ones are
             clipped by; None = the next round is clipped by its own.
+        optimizer: State of the server's optimiser, or None before its first step and
+            without one.
     """
 
     round: int
@@ -147,6 +164,7 @@ class ServerState:
     mask: WeightMask | None = None
     mask_holders: frozenset[str] = frozenset()
     norm: float | None = None
+    optimizer: OptimizerState | None = None
 
     @property
     def keep(self) -> Mask:
@@ -159,19 +177,16 @@ def new_state(
     weights: Vector,
     cursor: Cursor,
     plan: PrunePlan,
-    running: Vector | None = None,
+    statistics: Statistics | None = None,
 ) -> ServerState:
-    """Return the state before round 1; no batch-norm moments are measured yet."""
+    """Return the state before round 1.
+
+    Its statistics are running values, and moments where modules are frozen.
+    """
     spec = structure.spec(plan.keep)
     if len(weights) != spec.size:
         msg = f"{len(weights)} weights for a network of {spec.size}"
         raise ValueError(msg)
-    statistics = None
-    if running is not None and len(running):
-        none = np.zeros(0, dtype=np.float32)
-        statistics = Statistics(
-            num_examples=1, mean=none, variance=none, running=running
-        )
     return ServerState(
         round=0, cursor=cursor, plan=plan, weights=weights, statistics=statistics
     )

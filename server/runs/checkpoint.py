@@ -28,6 +28,7 @@ from fedprune.common.text import error_line
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.state import (
     ClientLedger,
+    OptimizerState,
     SentBroadcast,
     ServerState,
     Snapshot,
@@ -186,6 +187,7 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
     if state.importance is not None:
         arrays["importance"] = state.importance
     header |= _mask_out(state, arrays)
+    header |= _optimizer_out(state.optimizer, "optimizer", arrays)
     header["statistics"] = _statistics_out(state.statistics, "statistics", arrays)
     header["dense"] = _snapshot_out(state.dense, "dense", arrays)
     header["previous"] = _snapshot_out(state.previous, "previous", arrays)
@@ -239,6 +241,7 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         sent=_sent_in(header["sent"], arrays),
         mask=_mask_in(header.get("mask"), arrays),
         mask_holders=frozenset(header.get("mask_holders", ())),
+        optimizer=_optimizer_in(header, "optimizer", arrays),
     )
 
 
@@ -277,6 +280,28 @@ def _mask_in(header: dict[str, Any] | None, arrays: Arrays) -> WeightMask | None
         plan=bytes.fromhex(header["plan"]),
         keep=arrays["mask.keep"].astype(np.bool_),
         parent=bytes.fromhex(header["parent"]),
+    )
+
+
+def _optimizer_out(
+    state: OptimizerState | None, name: str, arrays: Arrays
+) -> dict[str, Any]:
+    """Return nothing without a state: the file then has no entry for one."""
+    if state is None:
+        return {}
+    arrays[f"{name}.momentum"] = state.momentum
+    if state.variance is not None:
+        arrays[f"{name}.variance"] = state.variance
+    return {"optimizer": True}
+
+
+def _optimizer_in(
+    header: dict[str, Any], name: str, arrays: Arrays
+) -> OptimizerState | None:
+    if not header.get("optimizer"):
+        return None
+    return OptimizerState(
+        momentum=arrays[f"{name}.momentum"], variance=arrays.get(f"{name}.variance")
     )
 
 
@@ -335,6 +360,7 @@ def _snapshot_out(
             snapshot.statistics, f"{name}.statistics", arrays
         ),
         "loss": snapshot.loss,
+        **_optimizer_out(snapshot.optimizer, f"{name}.optimizer", arrays),
     }
 
 
@@ -350,4 +376,5 @@ def _snapshot_in(
         digest=bytes.fromhex(header["digest"]),
         statistics=_statistics_in(header["statistics"], f"{name}.statistics", arrays),
         loss=header["loss"],
+        optimizer=_optimizer_in(header, f"{name}.optimizer", arrays),
     )

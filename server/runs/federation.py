@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from torch import nn
-
 from fedprune.common.config import Config, config_digest
-from fedprune.common.models.flat import get_running, get_weights
+from fedprune.common.messages import Statistics
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
+from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
@@ -24,7 +23,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     config: Config,
     clients: tuple[str, ...],
     structure: Structure,
-    model: nn.Module,
+    weights: Vector,
+    statistics: Statistics | None = None,
     folder: RunFolder,
     engine: Engine,
     log: EventLog,
@@ -41,7 +41,10 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         config: Its configuration.
         clients: Ids of all clients.
         structure: The original network.
-        model: That network in its first state; used when there is no checkpoint.
+        weights: Its first weights, float32[n]; used when there is no checkpoint.
+        statistics: Its first running values, and batch-norm moments, which frozen
+            modules keep; None where there are no running buffers and no batch norm is
+            frozen.
         folder: Folder of the checkpoints.
         engine: Delivers round requests.
         log: Event log; events after the checkpoint are dropped first.
@@ -80,8 +83,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     if state is None:
         cursor = first_cursor(config.rounds)
         plan = full_plan(structure)
-        running = get_running(model, structure.running)
-        state = new_state(structure, get_weights(model), cursor, plan, running)
+        state = new_state(structure, weights, cursor, plan, statistics)
     log.drop_after(state.round, run=name)
     context = RunContext(
         name=name,

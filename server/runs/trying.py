@@ -11,7 +11,6 @@ from fedprune.common.config import Config, load_methods, own_methods
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
-    check_data,
     check_steady,
     declared_batch,
     dry_run,
@@ -28,6 +27,7 @@ from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.schedule import density_at, learning_rate
 from fedprune.common.models.buffers import drawn_buffers, running_buffers
 from fedprune.common.models.registry import build_model
+from fedprune.common.models.training import check_frozen
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
@@ -35,7 +35,9 @@ from fedprune.common.pruning.verify import check_cut, check_exact
 from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
-from fedprune.common.task import Task
+from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.tasks.task import Task
 from fedprune.common.text import and_more
 from fedprune.common.user_code import call_factory
 from fedprune.server.rounds.cut import budget_targets, consensus
@@ -54,6 +56,9 @@ class Tried:
         structure: Its structure.
         graph: Digest of its computation, without its weights.
         remarks: One line for each allowed but unusual property.
+        metric: Name of the task's headline metric.
+        higher_is_better: Its direction.
+        device: Kind of the device that trains: "cpu", "cuda" or "mps".
         reach: Its smallest possible size and the reasons for it, one line; "" where
             nothing is to be cut.
         latency: Latency table of the budget, or None.
@@ -62,11 +67,14 @@ class Tried:
     structure: Structure
     graph: str
     remarks: tuple[str, ...]
+    metric: str
+    higher_is_better: bool
+    device: str
     reach: str
     latency: LatencyTable | None
 
 
-def structure_of(task: Task, model: nn.Module) -> Structure:
+def structure_of(task: LoadedTask, model: nn.Module) -> Structure:
     """Return the structure of a dense network, and blocks if a cut may drop them.
 
     Raises:
@@ -76,7 +84,7 @@ def structure_of(task: Task, model: nn.Module) -> Structure:
     return _found(task, model).structure
 
 
-def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
+def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tried:
     """Try a network before a run: one batch, its structure, a cut, its budget.
 
     Args:
@@ -93,9 +101,10 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     """
     _try_rules(task.config)
     _check_new(task, model)
+    check_frozen(model, task.config.task.freeze)
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
-    remarks += dry_run(task, model, batch)
+    tried_once = dry_run(task, model, batch)
     found = _found(task, model)
     _check_readable(found.structure)
     latency = load_table(task.config)
@@ -105,7 +114,10 @@ def try_network(task: Task, model: nn.Module, *, data: bool = True) -> Tried:
     tried = Tried(
         structure=found.structure,
         graph=found.graph,
-        remarks=remarks,
+        remarks=remarks + tried_once.remarks,
+        metric=tried_once.metric,
+        higher_is_better=task.task.higher_is_better,
+        device=task.device.type,
         reach=str(reach_of(found.structure, found.whole)) if cuts else "",
         latency=latency,
     )
@@ -129,7 +141,7 @@ def _try_rules(config: Config) -> None:
         consensus(votes, dict.fromkeys(votes, 1), prune.consensus)
 
 
-def _check_new(task: Task, model: nn.Module) -> None:
+def _check_new(task: LoadedTask, model: nn.Module) -> None:
     """Refuse code that shares one network, or draws what no file stores.
 
     Clients would share the first; ``load_model`` could not rebuild the second.
@@ -158,9 +170,12 @@ def _has_cache(model: nn.Module) -> bool:
     return any(name not in stored for name, _ in model.named_buffers())
 
 
-def _made_with(seed: int, task: Task) -> nn.Module:
+def _made_with(seed: int, task: LoadedTask) -> nn.Module:
     """Return the network as its code makes it with another seed."""
-    if task.factory is None:
+    make = task.factory
+    if make is None and type(task.task).network is not Task.network:
+        make = task.task.network
+    if make is None:
         return build_model(
             task.config.task.model,
             num_outputs=task.num_outputs,
@@ -169,12 +184,17 @@ def _made_with(seed: int, task: Task) -> nn.Module:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return call_factory(task.factory)
+        return call_factory(make)
 
 
-def _check_examples(task: Task) -> tuple[str, ...]:
-    classes = task.config.task.loss == "cross-entropy"
-    return (*check_data(task), *check_held_out(task.dataset, classes=classes))
+def _check_examples(task: LoadedTask) -> tuple[str, ...]:
+    remarks = check_data(task)
+    loss = task.config.task.loss
+    if task.task.has_own_data or task.task.has_own_loss:
+        return remarks
+    if loss not in ("cross-entropy", "mse"):
+        return remarks
+    return (*remarks, *check_held_out(task.dataset, classes=loss != "mse"))
 
 
 def try_config(config: Config) -> None:
@@ -183,7 +203,7 @@ def try_config(config: Config) -> None:
     Raises:
         FedPruneError: As for ``try_network``.
     """
-    task = Task(config)
+    task = LoadedTask(config)
     try_network(task, task.build_model(), data=False)
 
 
@@ -205,7 +225,7 @@ def check_unchanged(folder: RunFolder, tried: Tried) -> None:
         raise IntegrityError(msg)
 
 
-def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
+def cut_check(task: LoadedTask, structure: Structure) -> Callable[[Mask], None]:
     """Return the trial of a keep mask, called before it becomes the state of a run.
 
     It raises StructureError naming the groups that fail, and changes nothing.
@@ -217,7 +237,7 @@ def cut_check(task: Task, structure: Structure) -> Callable[[Mask], None]:
     return check
 
 
-def _found(task: Task, model: nn.Module) -> Findings:
+def _found(task: LoadedTask, model: nn.Module) -> Findings:
     config = task.config
     blocks = config.prune.blocks > 0
     # First: code that does not train is a plainer error than one of its structure.
@@ -251,7 +271,7 @@ def _check_readable(structure: Structure) -> None:
 
 
 def _check_cuts(
-    task: Task,
+    task: LoadedTask,
     model: nn.Module,
     batch: Batch,
     found: Findings,

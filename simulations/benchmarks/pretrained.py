@@ -14,7 +14,7 @@ from torch import nn
 from fedprune.common.config import Config, load_config
 from fedprune.common.models.weights_file import save_weights
 from fedprune.common.seeding import Use, generator
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.runs.events import RoundFinished, of_kind, read_events
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.runs.run import run
@@ -56,7 +56,7 @@ def measure() -> list[Figure]:
 
 def pretrain(config: Config, path: Path) -> None:
     """Train the default network centrally on the first half of the classes."""
-    task = Task(config)
+    task = LoadedTask(config)
     model = task.build_model()
     examples = task.dataset.train
     chosen = np.flatnonzero(examples.targets < CLASSES)

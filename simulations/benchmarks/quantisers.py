@@ -27,7 +27,7 @@ from fedprune.common.artifacts.load import load_model
 from fedprune.common.codec import VALUES, SideInformation
 from fedprune.common.config import load_config
 from fedprune.common.messages import ClientUpdate
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.benchmarks.kit.codec.rivals import first_codec
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.experiments import LENET
@@ -97,13 +97,13 @@ def ended(kind: str, seed: int, settings: Sequence[str], file: Path | None) -> E
         config = load_config(file, [*_QUIET, _VALIDATION, *settings, *places])
         result = run(config)
         model = load_model(result.directory / "model" / "final.safetensors")
-    task = Task(config)
+    task = LoadedTask(config)
     parts = [
         validate(model, task.client_data(c).validation, task) for c in task.clients
     ]
     count = sum(part.count for part in parts)
     return Ended(
-        validation=sum(part.correct for part in parts) / count,
+        validation=sum(part.metric_sum for part in parts) / count,
         examples=count,
         loss=sum(part.loss_sum for part in parts) / count,
         test=float(str(result.summary["accuracy_final"])),

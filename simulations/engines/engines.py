@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.engine import (
     Assignment,
     Engine,
@@ -32,7 +32,7 @@ class EngineSpec:
         ray_address: An existing Ray cluster, or "" for a local one.
     """
 
-    task: Task
+    task: LoadedTask
     root: Path
     workers: int
     ray_address: str
@@ -46,7 +46,7 @@ class InProcessEngine:
         root: Folder of the clients' states.
     """
 
-    def __init__(self, task: Task, root: Path) -> None:
+    def __init__(self, task: LoadedTask, root: Path) -> None:
         self._worker = Worker(task, root)
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:

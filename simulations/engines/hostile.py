@@ -153,14 +153,14 @@ def validates_bad_after_cuts(update: ClientUpdate, scene: Scene) -> ClientUpdate
     """Report the worst validation of the broadcast in every fine-tune round."""
     if scene.plan.phase is not Phase.FINETUNE:
         return update
-    bad = Validation(loss_sum=LOSS, correct=0, count=scene.most)
+    bad = Validation(loss_sum=LOSS, metric_sum=0.0, count=scene.most)
     return replace(update, validation=bad)
 
 
 def validates_good(update: ClientUpdate, scene: Scene) -> ClientUpdate:
     """Report a perfect validation of the broadcast in every round."""
     count = scene.most
-    good = Validation(loss_sum=0.0, correct=count, count=count)
+    good = Validation(loss_sum=0.0, metric_sum=float(count), count=count)
     return replace(update, validation=good)
 
 

@@ -158,7 +158,7 @@ def _record_out(record: ClientRecord) -> list[object]:
         None if record.importance is None else record.importance.tobytes(),
         None
         if validation is None
-        else [validation.loss_sum, validation.correct, validation.count],
+        else [validation.loss_sum, validation.metric_sum, validation.count],
         _moments_out(record.statistics),
         record.residual_lost,
     ]
@@ -213,4 +213,4 @@ def _floats(data: object) -> NDArray[np.float32] | None:
 def _validation(row: object) -> Validation | None:
     if not isinstance(row, list | tuple):
         return None
-    return Validation(loss_sum=row[0], correct=row[1], count=row[2])
+    return Validation(loss_sum=row[0], metric_sum=row[1], count=row[2])

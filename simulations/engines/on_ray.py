@@ -13,10 +13,12 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
+import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from ray import cloudpickle
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import (
@@ -27,7 +29,7 @@ from fedprune.common.errors import (
     RoundError,
 )
 from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.answers import failure
 from fedprune.server.rounds.engine import (
@@ -51,6 +53,7 @@ T = TypeVar("T")
 _POLL_S = 0.01
 _START_S = 120.0
 _MAX_BYTES = (1 << 31) - 1
+_MAX_TASK = 4 << 20  # bytes of a task, which is code and no data
 _OBJECT_STORE = 1_000_000_000
 _STOP = "stop"  # a file that tells workers to end
 
@@ -88,7 +91,7 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     stop.unlink(missing_ok=True)
     flower = _Flower(engine_spec, count)
     try:
-        _start_ray(count, engine_spec.ray_address)
+        _start_ray(count, engine_spec.ray_address, _gpus(engine_spec.task))
         with terminable():
             try:
                 yield RayEngine(flower, engine_spec)
@@ -111,7 +114,7 @@ class _Flower:
     passes the grid on and waits, and the run itself stays with its caller.
 
     Args:
-        engine_spec: Task and folder of the workers.
+        engine_spec: LoadedTask and folder of the workers.
         workers: Number of nodes.
     """
 
@@ -180,13 +183,34 @@ class _Flower:
                 server_app=server,
                 client_app=_client_app(self._place.task, self._place.root),
                 num_supernodes=self._workers,
-                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+                backend_config={
+                    "client_resources": {
+                        "num_cpus": 1,
+                        "num_gpus": _gpus(self._place.task) / self._workers,
+                    }
+                },
             )
         except BaseException as error:
             self._error = error
 
 
-def _start_ray(workers: int, address: str) -> None:
+def _gpus(task: LoadedTask) -> int:
+    """Return the number of GPUs that the workers share.
+
+    Raises:
+        ConfigError: If one GPU of several is named: Ray deals them out.
+    """
+    if task.device.type != "cuda":
+        return 0
+    if ":" in task.config.run.device:
+        msg = f"run.device is '{task.config.run.device}', and Ray deals the GPUs out; "
+        msg += "want 'cuda', and CUDA_VISIBLE_DEVICES to leave some out, or "
+        msg += "run.engine = 'inprocess'"
+        raise ConfigError(msg)
+    return torch.cuda.device_count()
+
+
+def _start_ray(workers: int, address: str, gpus: int) -> None:
     """Start an own local Ray, or join the one at an address.
 
     Flower would do it too late: Ray sets signal handlers, and ours must be set last.
@@ -214,6 +238,7 @@ def _start_ray(workers: int, address: str) -> None:
     ray.init(
         address="local",
         num_cpus=workers,
+        num_gpus=gpus,
         object_store_memory=_OBJECT_STORE,
         **arguments,
     )
@@ -228,8 +253,20 @@ def _quiet() -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
-def _client_app(task: Task, root: Path) -> ClientApp:
-    """Return the app of a worker node; Ray ships it to its actors."""
+def _client_app(task: LoadedTask, root: Path) -> ClientApp:
+    """Return the app of a worker node; Ray ships it to its actors.
+
+    Raises:
+        ConfigError: If a task of the user's own would carry data in every message.
+    """
+    size = len(cloudpickle.dumps(task))  # type: ignore[no-untyped-call]
+    if size > _MAX_TASK:
+        msg = (
+            f"the task {type(task.task).__name__} holds {size >> 20} MiB, which every "
+        )
+        msg += "message to a worker would carry; load data in train_data() and "
+        msg += "test_data(), and keep none in the object or in global variables"
+        raise ConfigError(msg)
     app = ClientApp()
     home = str(root)
 
@@ -252,7 +289,7 @@ class _Resident:
         self._home = ""
         self._worker: Worker | None = None
 
-    def worker(self, task: Task, home: str) -> Worker:
+    def worker(self, task: LoadedTask, home: str) -> Worker:
         """Return the worker of the run with this folder of client states."""
         if self._worker is None or self._home != home:
             self._worker, self._home = Worker(task, Path(home)), home
@@ -262,7 +299,7 @@ class _Resident:
 _resident = _Resident()
 
 
-def _play(task: Task, home: str, message: Message) -> bytes:
+def _play(task: LoadedTask, home: str, message: Message) -> bytes:
     """Run the clients of one job on the worker of this process."""
     worker = _resident.worker(task, home)
     request = decode_job(from_content(message, _MAX_BYTES))
@@ -280,7 +317,7 @@ class RayEngine:
 
     def __init__(self, flower: _Flower, engine_spec: EngineSpec) -> None:
         self._flower = flower
-        self._costs = {c: len(part) for c, part in engine_spec.task.parts.items()}
+        self._costs = engine_spec.task.sizes
         self._grid = flower.start()
         self._nodes = sorted(self._grid.get_node_ids())
 

@@ -19,7 +19,7 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
 from fedprune.server.rounds.engine import (
@@ -57,7 +57,7 @@ class Worker:
         root: Folder of the clients' states, shared by all workers of a run.
     """
 
-    def __init__(self, task: Task, root: Path) -> None:
+    def __init__(self, task: LoadedTask, root: Path) -> None:
         self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root

@@ -16,9 +16,10 @@ from torch.func import functional_call
 
 from fedprune.client.rounds.measure import validate
 from fedprune.common.models.flat import get_weights, set_weights
+from fedprune.common.models.inputs import arguments
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.export.onnx_int8 import one_thread
 
 _BATCH = 64
@@ -63,7 +64,9 @@ class _Codebook:
 Codebooks = Mapping[str, _Codebook]
 
 
-def tune_centroids(model: nn.Module, weights: Vector, task: Task, epochs: int) -> Tuned:
+def tune_centroids(
+    model: nn.Module, weights: Vector, task: LoadedTask, epochs: int
+) -> Tuned:
     """Train the values of a coded network on the training examples of a task.
 
     Batch norm keeps its moments, dropout is off, biases and norms do not change.  The
@@ -73,7 +76,7 @@ def tune_centroids(model: nn.Module, weights: Vector, task: Task, epochs: int) -
         model: A network of these shapes; it is left in eval mode with the weights
             that are returned.
         weights: Decoded weights of a codebook, float32[n].
-        task: Task with examples, loss and seed.
+        task: LoadedTask with examples, loss and seed.
         epochs: Passes over the examples, >= 1.
     """
     set_weights(model, weights)
@@ -116,18 +119,18 @@ def _pass(
     model: nn.Module,
     codebooks: Codebooks,
     optimiser: torch.optim.Optimizer,
-    task: Task,
+    task: LoadedTask,
     epoch: int,
 ) -> None:
     """Train on every example once, in an order of the run's seed."""
-    examples = task.dataset.train
+    examples = task.sample
     rng = generator(task.config.run.seed, epoch, _STREAM, Use.SHUFFLE)
     order = rng.permutation(len(examples))
     for batch in np.array_split(order, -(-len(order) // _BATCH)):
         found = examples.batch(batch)
         optimiser.zero_grad()
         matrices = {name: codebook.matrix() for name, codebook in codebooks.items()}
-        outputs = functional_call(model, matrices, (found.inputs,))
+        outputs = functional_call(model, matrices, arguments(model, found.inputs))
         task.loss(outputs, found).mean().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
@@ -139,6 +142,6 @@ def _write(model: nn.Module, codebooks: Codebooks) -> None:
                 weight.copy_(codebooks[name].matrix())
 
 
-def _loss(model: nn.Module, task: Task) -> float:
-    found = validate(model, task.dataset.train, task)
+def _loss(model: nn.Module, task: LoadedTask) -> float:
+    found = validate(model, task.sample, task)
     return found.loss_sum / found.count

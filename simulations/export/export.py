@@ -30,7 +30,7 @@ from fedprune.common.artifacts.load import (
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.paths import check_output
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.export.mask_form import check_form
@@ -117,9 +117,11 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     model = load(source)
     measured: dict[str, object] = {}
 
-    def task() -> Task:
+    def task() -> LoadedTask:
         named = factory is not None
-        return Task(run_config(folder, trust_code=trust_code, factory=named), factory)
+        return LoadedTask(
+            run_config(folder, trust_code=trust_code, factory=named), factory
+        )
 
     if format_ == "onnx":
         write_onnx(model, torch.zeros(1, *_shape(source)), target)
@@ -172,16 +174,15 @@ def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> N
         raise ConfigError(msg)
 
 
-def _to_int8(task: Task, target: Path) -> dict[str, object]:
+def _to_int8(task: LoadedTask, target: Path) -> dict[str, object]:
     """Quantise an ONNX file in place; return sizes and accuracies."""
-    dataset = task.dataset
     before = target.stat().st_size
     plain = onnx_runner(target)
-    quantise_onnx(target, target, input_batches(dataset.train, CALIBRATION_EXAMPLES))
+    quantise_onnx(target, target, input_batches(task.sample, CALIBRATION_EXAMPLES))
     found: dict[str, object] = {"bytes_float32": before}
     if task.config.task.loss == "cross-entropy":
-        found["accuracy_float32"] = accuracy(plain, dataset.test)
-        found["accuracy_int8"] = accuracy(onnx_runner(target), dataset.test)
+        found["accuracy_float32"] = accuracy(plain, task.test)
+        found["accuracy_int8"] = accuracy(onnx_runner(target), task.test)
     return found
 
 

@@ -24,7 +24,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import check_output
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.runs.trying import structure_of
 from fedprune.simulations.export.onnx_file import write_onnx
 from fedprune.simulations.export.onnx_int8 import one_thread
@@ -257,7 +257,7 @@ def profile_task(config: Config, output: Path, runtime: str) -> dict[str, object
             written there.
     """
     check_output(output, ".json")
-    task = Task(config)
+    task = LoadedTask(config)
     model, example = task.build_model(), task.example()
     structure = structure_of(task, model)
     table = profile(

@@ -26,7 +26,7 @@ from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.models.flat import get_state, get_weights, model_spec
 from fedprune.common.spec import PrunePlan
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.export.codebook_tuning import tune_centroids
 from fedprune.simulations.export.onnx_int8 import accuracy, torch_runner
 
@@ -38,7 +38,7 @@ def write_fpz(
     target: Path,
     *,
     values: str,
-    task: Task,
+    task: LoadedTask,
     finetune: int,
     load: Load,
 ) -> dict[str, object]:
@@ -74,13 +74,13 @@ def write_fpz(
 
 
 def accuracies(
-    source: Path, target: Path, *, task: Task, load: Load
+    source: Path, target: Path, *, task: LoadedTask, load: Load
 ) -> dict[str, object]:
     """Return the accuracy on the test split before and after quantising."""
     if task.config.task.loss != "cross-entropy":
         return {}
     before, after = (load(path) for path in (source, target))
-    test = task.dataset.test
+    test = task.test
     return {
         "accuracy_float32": accuracy(torch_runner(before), test),
         "accuracy_fpz": accuracy(torch_runner(after), test),
@@ -88,7 +88,7 @@ def accuracies(
 
 
 def _coded(
-    model: nn.Module, values: str, task: Task, finetune: int
+    model: nn.Module, values: str, task: LoadedTask, finetune: int
 ) -> tuple[bytes, dict[str, object]]:
     """Return the weights of a network as one message, and the losses of fine-tuning."""
     spec = model_spec(model, units=0)

@@ -7,11 +7,12 @@ from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
-from fedprune.common.artifacts.load import PYTHON_FACTORY
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.system.paths import as_path
+from fedprune.common.tasks.loaded import PYTHON
+from fedprune.common.tasks.task import Task
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
 from fedprune.simulations.runs.progress import Progress
@@ -23,8 +24,8 @@ Settings: TypeAlias = Config | Path | str | Mapping[str, object]
 
 # Quoted types: help() then shows their names and not what is inside them.
 def simulate(  # noqa: PLR0913 - the front door, by keyword
-    model: "Factory | None" = None,
-    data: "Data | None" = None,
+    model: "Task | Factory | None" = None,
+    data: "Data | Settings | None" = None,
     config: "Settings | None" = None,
     *,
     resume_from: Path | str | None = None,
@@ -34,8 +35,11 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
 ) -> RunResult:
     """Run a federation: train, prune and fine-tune over simulated clients.
 
+    ``simulate(MyTask(), config)``, or ``simulate(make_network, data, config)``.
+
     Args:
-        model: Returns the uncut network, without arguments; None = ``task.model``.
+        model: A task of your own; or a function that returns the uncut network, without
+            arguments; None = ``task.model``.
         data: ``(x_train, y_train, x_test, y_test)``: inputs [n, ...] as float or
             uint8, integer classes or float targets [n]; None = ``task.data``.
         config: A configuration, the path of a TOML file, or settings such as
@@ -56,7 +60,10 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         DataError: If the data is not usable.
         FedPruneError: If the run fails; its folder can be resumed.
     """
-    factory = as_factory(model, "model")
+    given = model if isinstance(model, Task) else None
+    if given is not None and config is None and _is_settings(data):
+        data, config = None, data  # simulate(MyTask(), config)
+    factory = None if given is not None else as_factory(model, "model")
     if progress is not None and not callable(getattr(progress, "on_event", None)):
         message = f"progress: found {type(progress).__name__}, want a method on_event"
         raise ConfigError(message)
@@ -74,18 +81,32 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
             ray_address=address,
             progress=progress,
             factory=factory,
+            given=given,
             trust_code=trust_code,
         )
     chosen = _config(config)
-    _check_once(chosen, model=factory is not None, data=data is not None)
+    _check_once(
+        chosen,
+        model=factory is not None,
+        data=data is not None,
+        use=given is not None,
+    )
+    if given is not None:
+        chosen = _with_task(chosen, use=PYTHON)
     if factory is not None:
-        chosen = _with_task(chosen, model=PYTHON_FACTORY)
+        chosen = _with_task(chosen, model=PYTHON)
     address = reachable(ray_address)
-    start = partial(run, ray_address=address, progress=progress, factory=factory)
+    start = partial(
+        run, ray_address=address, progress=progress, factory=factory, given=given
+    )
     if data is None:
         return start(chosen)
     with stored(data, Path(chosen.run.dir)) as path:
         return start(_with_task(chosen, data=f"npz:{path}"))
+
+
+def _is_settings(given: object) -> bool:
+    return isinstance(given, Config | Path | str | Mapping)
 
 
 def _config(config: object) -> Config:
@@ -106,7 +127,7 @@ def _check_once(config: Config, **handed: bool) -> None:
     """
     for key, given in handed.items():
         found = getattr(config.task, key)
-        named = key in config.task.model_fields_set and found != PYTHON_FACTORY
+        named = key in config.task.model_fields_set and found != PYTHON
         if given and named:
             message = f"{key} is handed over and task.{key} is '{found}'; want one of"
             message += " the two"

@@ -1,12 +1,11 @@
 """Evaluation of networks on the test split: for reports only, never for a decision."""
 
-import numpy as np
 import torch
 
-from fedprune.client.rounds.measure import batches
+from fedprune.client.rounds.measure import Evaluation, evaluate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.state import Snapshot
 
 
@@ -18,31 +17,19 @@ class Evaluator:
         structure: The original network.
     """
 
-    def __init__(self, task: Task, structure: Structure) -> None:
+    def __init__(self, task: LoadedTask, structure: Structure) -> None:
         self._cache = ModelCache(task)
         self._structure = structure
 
     def __call__(self, snapshot: Snapshot) -> float:
-        """Return the share classified correctly, or R squared for a regression."""
+        """Return the mean headline metric, such as the share classified correctly."""
+        return self.evaluate(snapshot).headline
+
+    def evaluate(self, snapshot: Snapshot) -> Evaluation:
+        """Return the mean loss and all mean metrics."""
         task = self._cache.task
         model = self._cache.network(
             self._structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
         )
-        model.eval()
-        test = task.dataset.test
         torch.set_num_threads(1)
-        with torch.no_grad():
-            pairs = [test.batch(b) for b in batches(len(test), 256)]
-            outputs = torch.cat([model(inputs) for inputs, _ in pairs])
-        targets = torch.cat([targets for _, targets in pairs])
-        if task.regression:
-            return _r_squared(outputs, targets)
-        return float((outputs.argmax(dim=1) == targets).double().mean())
-
-
-def _r_squared(outputs: torch.Tensor, targets: torch.Tensor) -> float:
-    """Return 1 - residual sum of squares / total sum of squares."""
-    wanted = targets.reshape(outputs.shape).double().numpy()
-    residual = float(np.square(outputs.double().numpy() - wanted).sum())
-    total = float(np.square(wanted - wanted.mean(axis=0)).sum())
-    return 1.0 - residual / total if total > 0.0 else float("nan")
+        return evaluate(model, task.test, task)

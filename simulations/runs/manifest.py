@@ -8,12 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fedprune.common.config import config_digest
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.tasks.own import code_digest
 
 _PACKAGES = ("fedprune", "torch", "numpy", "flwr", "ray", "msgpack", "safetensors")
 
 
-def describe_run(task: Task, graph: str, command: Sequence[str]) -> dict[str, object]:
+def describe_run(
+    task: LoadedTask, graph: str, command: Sequence[str]
+) -> dict[str, object]:
     """Return versions, command, seeds, and the digests of data and network."""
     return {
         "command": list(command),
@@ -23,12 +26,12 @@ def describe_run(task: Task, graph: str, command: Sequence[str]) -> dict[str, ob
         "versions": {name: _version(name) for name in _PACKAGES},
         "config_digest": config_digest(task.config),
         "seed": task.config.run.seed,
-        "data": task.dataset.name,
+        "data": task.name,
         **identity(task, graph),
     }
 
 
-def identity(task: Task, graph: str) -> dict[str, object]:
+def identity(task: LoadedTask, graph: str) -> dict[str, object]:
     """Return the digests that a resume compares with those of the start.
 
     Args:
@@ -37,8 +40,9 @@ def identity(task: Task, graph: str) -> dict[str, object]:
     """
     weights = task.config.task.weights
     return {
-        "data_fingerprint": task.dataset.fingerprint(),
+        "data_fingerprint": task.fingerprint(),
         "graph": graph,
+        "task_code": code_digest(task.task),
         "weights_sha256": _sha256(Path(weights).expanduser()) if weights else "",
     }
 

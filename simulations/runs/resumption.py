@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from fedprune.common.artifacts.load import PYTHON_FACTORY
 from fedprune.common.config import Config, config_digest
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import PYTHON, LoadedTask
 from fedprune.server.runs import finished
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
@@ -16,6 +15,7 @@ from fedprune.simulations.runs.manifest import identity
 _WHAT = {
     "data_fingerprint": "the data (inputs, labels or their order)",
     "graph": "the network (its operations, settings or shapes)",
+    "task_code": "the code of the task (task.use)",
     "weights_sha256": "the file of task.weights",
 }
 
@@ -26,7 +26,9 @@ def finished_summary(folder: RunFolder) -> dict[str, object] | None:
     return summary if folder.report.is_file() else None
 
 
-def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
+def check_config(
+    folder: RunFolder, config: Config, *, factory: bool, task: bool = False
+) -> None:
     """Refuse a configuration that is not the one that the run started with.
 
     Raises:
@@ -34,9 +36,13 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
             the digest that it started with is missing.
         ConfigError: If the network was made by Python code that is not passed now.
     """
-    if config.task.model == PYTHON_FACTORY and not factory:
+    if config.task.model == PYTHON and not factory:
         msg = f"the network of {folder.path} was made by Python code: pass the function"
         msg += " that makes it, fedprune.simulate(make_model, resume_from=...)"
+        raise ConfigError(msg)
+    if config.task.use == PYTHON and not task:
+        msg = f"the task of {folder.path} was made by Python code: pass it,"
+        msg += " fedprune.simulate(MyTask(), resume_from=...)"
         raise ConfigError(msg)
     manifest = folder.read_manifest()
     folder.check_noted(manifest, ("config_digest",), folder.manifest)
@@ -50,7 +56,9 @@ def check_config(folder: RunFolder, config: Config, *, factory: bool) -> None:
     raise IntegrityError(msg)
 
 
-def check_same(folder: RunFolder, task: Task, structure: Structure, graph: str) -> None:
+def check_same(
+    folder: RunFolder, task: LoadedTask, structure: Structure, graph: str
+) -> None:
     """Refuse to resume with other data or another network than at the start.
 
     Raises:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -15,13 +15,16 @@ from fedprune.common.data.sources import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
+from fedprune.common.models.training import first_statistics
 from fedprune.common.sparsity.gates import try_penalty
 from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.tasks.task import Task
 from fedprune.common.text import as_json
 from fedprune.common.trust import named_code, record_code
+from fedprune.common.user_code import check_reference
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
@@ -40,6 +43,7 @@ from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, engine_for
+from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
 from fedprune.simulations.runs.progress import Progress
@@ -72,7 +76,7 @@ class RunResult:
 class Prepared:
     """A run that is checked and can start."""
 
-    task: Task
+    task: LoadedTask
     tried: Tried
     folder: RunFolder
     ray_address: str
@@ -90,6 +94,7 @@ def run(
     ray_address: str = "",
     progress: Progress | None = None,
     factory: Factory | None = None,
+    given: Task | None = None,
 ) -> RunResult:
     """Run one federation from the start.
 
@@ -98,14 +103,20 @@ def run(
         ray_address: An existing Ray cluster, or "" for a local one.
         progress: Receives every event.
         factory: Makes the network instead of ``task.model``.
+        given: A caller's own task.
 
     Raises:
         ConfigError: Before any data is loaded, if the configuration cannot work.
         FedPruneError: If the run fails; its folder can be resumed.
     """
-    _check(config, factory)
-    task = Task(config, factory)
+    return _go(_prepare(LoadedTask(config, factory, given), ray_address, progress))
+
+
+def _prepare(task: LoadedTask, ray_address: str, progress: Progress | None) -> Prepared:
+    """Check a new run, and make its folder."""
+    _check(task)
     tried = _tried(task)
+    config = task.config
     folder = RunFolder.create(
         Path(config.run.dir),
         config.run.name,
@@ -114,15 +125,13 @@ def run(
         latency=tried.latency,
         structure=tried.structure.to_json(),
     )
-    record_code(folder.run_id, named_code(config, factory=factory is not None))
-    return _go(
-        Prepared(
-            task=task,
-            tried=tried,
-            folder=folder,
-            ray_address=ray_address,
-            progress=progress,
-        )
+    record_code(folder.run_id, named_code(config, factory=task.factory is not None))
+    return Prepared(
+        task=task,
+        tried=tried,
+        folder=folder,
+        ray_address=ray_address,
+        progress=progress,
     )
 
 
@@ -132,6 +141,7 @@ def resume(
     ray_address: str = "",
     progress: Progress | None = None,
     factory: Factory | None = None,
+    given: Task | None = None,
     trust_code: bool = False,
 ) -> RunResult:
     """Resume a stopped run; its result is bit-identical to one that never stopped.
@@ -143,6 +153,7 @@ def resume(
         ray_address: As for ``run``.
         progress: As for ``run``.
         factory: As for ``run``.
+        given: As for ``run``.
         trust_code: Run the code that the folder names even if no command of this user
             started the run here (``fedprune.common.trust``).
 
@@ -157,8 +168,8 @@ def resume(
         return RunResult(directory=folder.path, summary=summary, was_finished=True)
     named = factory is not None
     config = run_config(folder, trust_code=trust_code, factory=named)
-    check_config(folder, config, factory=named)
-    task = Task(config, factory)
+    check_config(folder, config, factory=named, task=given is not None)
+    task = LoadedTask(config, factory, given)
     tried = _tried(task)
     check_same(folder, task, tried.structure, tried.graph)
     return _go(
@@ -172,22 +183,36 @@ def resume(
     )
 
 
-def _check(config: Config, factory: Factory | None) -> None:
+def _check(task: LoadedTask) -> None:
     """Refuse a configuration that cannot work, before any data is loaded."""
-    check_source(config.task.data, config.task.data_dir)
-    if factory is None:
-        check_model(config.task.model)
+    chosen = task.config.task
+    if chosen.use and task.given is None:
+        check_reference(chosen.use)
+    if not task.task.has_own_data:
+        check_source(chosen.data, chosen.data_dir)
+    if task.factory is None and not task.task.has_own_network:
+        check_model(chosen.model)
 
 
-def _tried(task: Task) -> Tried:
-    """Try the network before anything of the run exists."""
-    config = task.config
-    if config.task.clients > len(task.dataset.train):
+def _check_clients(task: LoadedTask) -> None:
+    """Refuse more clients than examples, and a cohort of more than there are."""
+    config, count = task.config, len(task.clients)
+    if config.rounds.cohort > count:
+        msg = f"rounds.cohort is {config.rounds.cohort}, and {task.name} has {count} "
+        msg += "clients; want at most as many"
+        raise ConfigError(msg)
+    if not task.natural and count > len(task.train):
         msg = (
-            f"task.clients is {config.task.clients}; want at most one for each of the "
-            f"{len(task.dataset.train)} training examples"
+            f"task.clients is {count}; want at most one for each of the "
+            f"{len(task.train)} training examples"
         )
         raise ConfigError(msg)
+
+
+def _tried(task: LoadedTask) -> Tried:
+    """Try the network before anything of the run exists."""
+    config = task.config
+    _check_clients(task)
     model = task.build_model()
     tried = try_network(task, model)
     structure = tried.structure
@@ -218,6 +243,9 @@ def _go(prepared: Prepared) -> RunResult:
     """Run the remaining rounds of a run, and its control, on one engine."""
     started = time.monotonic()
     folder, config = prepared.folder, prepared.task.config
+    # What this process has loaded is dropped: it maps the files of the workers.
+    task = share_data(prepared.task, folder.clients, config.run.engine)
+    prepared = replace(prepared, task=task)
     place = EngineSpec(
         task=prepared.task,
         root=folder.clients.resolve(),
@@ -242,6 +270,7 @@ def _go(prepared: Prepared) -> RunResult:
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
         log.write(RunFinished(summary=summary))
+    remove_shared(folder.clients)
     write_metrics_csv(read_events(folder.events), folder.metrics)
     _report(folder)
     return RunResult(directory=folder.path, summary=summary)
@@ -249,7 +278,7 @@ def _go(prepared: Prepared) -> RunResult:
 
 def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
-    examples = {client: len(part) for client, part in task.parts.items()}
+    examples = task.sizes
     config = folder.own(task.config)
     log_start(log, folder, config, prepared.tried, examples=examples)
 
@@ -258,6 +287,8 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
     """Run the federation, then dense FedAvg over the same number of rounds."""
     task, config = prepared.task, prepared.task.config
     model = task.build_model()
+    weights = get_weights(model)
+    first = first_statistics(model, config.task.freeze, prepared.structure.running)
     evaluate = Evaluator(task, prepared.structure)
 
     def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
@@ -266,7 +297,8 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             config=chosen,
             clients=task.clients,
             structure=prepared.structure,
-            model=model,
+            weights=weights,
+            statistics=first,
             folder=prepared.folder,
             engine=engine,
             log=log,

@@ -11,11 +11,12 @@ from torch import nn
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.artifacts import encode_tensors, write_plan_file
 from fedprune.common.artifacts.load import write_network
+from fedprune.common.data.examples import Batch
 from fedprune.common.pruning.cost import count_cost
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.server.rounds.cut import budget_used
 from fedprune.server.rounds.state import Snapshot, model_sha256
 from fedprune.server.runs.events import (
@@ -49,16 +50,16 @@ class Networks:
     control: Snapshot | None
 
 
-def build(task: Task, structure: Structure, snapshot: Snapshot) -> nn.Module:
+def build(task: LoadedTask, structure: Structure, snapshot: Snapshot) -> nn.Module:
     """Return the network of a snapshot in eval mode."""
     model = ModelCache(task).network(
         structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
     )
-    return model.eval()
+    return model.eval().cpu()
 
 
 def write_models(
-    task: Task, structure: Structure, folder: RunFolder, networks: Networks
+    task: LoadedTask, structure: Structure, folder: RunFolder, networks: Networks
 ) -> None:
     """Write every network, and the plan of the final one."""
     for name in Networks.__dataclass_fields__:
@@ -77,7 +78,7 @@ def write_models(
 
 
 def summarise(
-    task: Task,
+    task: LoadedTask,
     structure: Structure,
     folder: RunFolder,
     events: Sequence[Event],
@@ -93,17 +94,19 @@ def summarise(
     dense_cost = count_cost(structure, full_plan(structure).keep)
     cost = count_cost(structure, final.plan.keep)
     evaluate = Evaluator(task, structure)
+    tested = evaluate.evaluate(final)
     dense_ms, final_ms = latency(task, structure, final)
     used = budget_used(structure, task.config, table, final.plan.keep)
     shares = [cut.zero_share for cut in cuts if cut.zero_share is not None]
     fixed = sum(event.bytes_fixed for event in rounds)
     accepted = sum(event.accepted for event in rounds)
     return {
-        "metric": "r2" if task.regression else "accuracy",
+        "metric": tested.metric,
         "accuracy_control": evaluate(networks.control) if networks.control else None,
         "accuracy_before_cut": cuts[0].accuracy_before if cuts else None,
         "accuracy_after_cut": _after(cuts, rounds),
-        "accuracy_final": evaluate(final),
+        "accuracy_final": tested.headline,
+        "metrics_final": tested.means,
         "params_dense": dense_cost.params,
         "params_final": cost.params,
         "flops_dense": 2 * dense_cost.macs,
@@ -147,13 +150,15 @@ def _after(cuts: Sequence[NetworkCut], rounds: Sequence[RoundFinished]) -> float
     return next((e.accuracy for e in rounds if e.round == following), None)
 
 
-def _dense_bytes(task: Task) -> int:
+def _dense_bytes(task: LoadedTask) -> int:
     """Return the size of the uncut network's safetensors file."""
     state = task.build_model().state_dict()
     return len(encode_tensors({k: v.numpy() for k, v in state.items()}, {}))
 
 
-def latency(task: Task, structure: Structure, final: Snapshot) -> tuple[float, float]:
+def latency(
+    task: LoadedTask, structure: Structure, final: Snapshot
+) -> tuple[float, float]:
     """Return batch-1 latency in ms of the dense and the final network.
 
     One thread, the two interleaved, median of 60 runs each: both see the same machine.
@@ -161,13 +166,13 @@ def latency(task: Task, structure: Structure, final: Snapshot) -> tuple[float, f
     dense = task.build_model().eval()
     small = build(task, structure, final)
     torch.set_num_threads(1)
-    example = task.example()[:1]
+    example = Batch(task.example(), None).rows(slice(1)).inputs
     times: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():
         for number in range(_LATENCY_RUNS + 5):
             for model, taken in zip((dense, small), times, strict=True):
                 started = time.perf_counter()
-                model(example)
+                run_network(model, example)
                 if number >= 5:  # noqa: PLR2004 - the first runs warm caches up
                     taken.append(time.perf_counter() - started)
     return tuple(round(1e3 * float(np.median(t)), 4) for t in times)  # type: ignore[return-value]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedprune.common.artifacts.load import load_model
     from fedprune.common.config import Config, load_config
+    from fedprune.common.data.examples import Batch
     from fedprune.common.errors import (
         ConfigError,
         DataError,
@@ -22,22 +23,27 @@ if TYPE_CHECKING:
         StaleUpdate,
         StructureError,
     )
+    from fedprune.common.pruning.nearest import reach_of
     from fedprune.common.pruning.verify import check_exact
     from fedprune.common.structure.blocks import find_blocks
     from fedprune.common.structure.tracing.find import examine
+    from fedprune.common.tasks.task import Description, Task
     from fedprune.common.version import __version__
     from fedprune.simulations.runs.api import simulate
 
 __all__ = [
+    "Batch",
     "Config",
     "ConfigError",
     "DataError",
+    "Description",
     "FedPruneError",
     "IntegrityError",
     "PayloadError",
     "RoundError",
     "StaleUpdate",
     "StructureError",
+    "Task",
     "__version__",
     "check_exact",
     "examine",
@@ -45,12 +51,16 @@ __all__ = [
     "load_config",
     "load_model",
     "main",
+    "reach_of",
     "simulate",
 ]
 
 _PACKAGES = ("common", "client", "server", "simulations")
 _HOME = Path(__file__).parent
 _MODULES = {
+    "Batch": "common.data.examples",
+    "Description": "common.tasks.task",
+    "Task": "common.tasks.task",
     "Config": "common.config",
     "load_config": "common.config",
     "load_model": "common.artifacts.load",
@@ -58,6 +68,7 @@ _MODULES = {
     "examine": "common.structure.tracing.find",
     "find_blocks": "common.structure.blocks",
     "check_exact": "common.pruning.verify",
+    "reach_of": "common.pruning.nearest",
     "__version__": "common.version",
 }
 

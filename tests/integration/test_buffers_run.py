@@ -12,7 +12,7 @@ import fedprune.server.runs.loop
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
 from fedprune.common.errors import RoundError
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.runs.api import simulate
@@ -89,7 +89,7 @@ def final_of(run):
 
 
 def test_running_buffers_of_the_final_network_were_trained_and_cut(run):
-    task = Task(load_config(run.directory / "config.toml"))
+    task = LoadedTask(load_config(run.directory / "config.toml"))
     first, final = task.build_model().state_dict(), final_of(run).state_dict()
     width = len(final["one.weight"])
     assert 0 < width < len(first["one.weight"])
@@ -101,7 +101,7 @@ def test_running_buffers_of_the_final_network_were_trained_and_cut(run):
 
 
 def test_constant_buffers_of_every_type_are_those_of_the_code(run):
-    task = Task(load_config(run.directory / "config.toml"))
+    task = LoadedTask(load_config(run.directory / "config.toml"))
     first, final = task.build_model(), final_of(run)
     for name in ("order", "kept", "noise", "grid"):
         assert torch.equal(final.get_buffer(name), first.get_buffer(name)), name

@@ -14,7 +14,7 @@ from fedprune.client.device import node
 from fedprune.client.rounds import opened
 from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.devices.flower_engine import FlowerEngine
 from fedprune.server.runs.events import (
     ClientAnswered,
@@ -96,7 +96,7 @@ def place(tmp_path, monkeypatch):
 def lost(place, harm):
     """Return the rounds and clients of the warnings of a run on devices."""
     config = load_config(place / "fedprune.toml")
-    task = Task(config)
+    task = LoadedTask(config)
     model = task.build_model()
     folder = RunFolder.create(place / "runs")
     with EventLog(folder.events) as log:

@@ -6,7 +6,7 @@ from helpers.small_runs import read_summary, run_small
 
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 
 NAMES = {
     "final": "accuracy_final",
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 def test_each_saved_network_has_the_accuracy_that_the_summary_gives_it(
     run, name, figure
 ):
-    test = Task(load_config(run / "config.toml")).dataset.test
+    test = LoadedTask(load_config(run / "config.toml")).dataset.test
     model = load_model(run / "model" / f"{name}.safetensors").eval()
     inputs, targets = test.batch(range(len(test)))
     with torch.no_grad():

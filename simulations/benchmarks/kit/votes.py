@@ -21,7 +21,7 @@ from fedprune.common.data.examples import Examples
 from fedprune.common.models.flat import set_statistics
 from fedprune.common.pruning.trial import mask_units
 from fedprune.common.structure.structure import Structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.runs.events import NetworkCut, of_kind, read_events
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.runs.run import run
@@ -48,7 +48,7 @@ def measure_votes(folder: Path, settings: Sequence[str] = ()) -> Raw:
     events = read_events(result.directory / "events.jsonl")
     first = next(of_kind(events, NetworkCut))
     votes = np.asarray(first.consensus, dtype=np.float64)
-    task = Task(config)
+    task = LoadedTask(config)
     text = (result.directory / "structure.json").read_bytes()
     structure = Structure.from_json(text)
     model = load_model(
@@ -93,7 +93,7 @@ def refit(model: nn.Module, examples: Examples) -> None:
 
 
 def loss_rises(
-    model: nn.Module, structure: Structure, examples: Examples, task: Task
+    model: nn.Module, structure: Structure, examples: Examples, task: LoadedTask
 ) -> NDArray[np.float64]:
     """Return the rise of the mean loss without each single unit, float64[units].
 
@@ -114,5 +114,5 @@ def loss_rises(
     return rises
 
 
-def _mean_loss(model: nn.Module, examples: Examples, task: Task) -> float:
+def _mean_loss(model: nn.Module, examples: Examples, task: LoadedTask) -> float:
     return validate(model, examples, task).loss_sum / len(examples)

@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedprune.common.config import load_config
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 
 app = ClientApp()
 
@@ -17,7 +17,7 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Train for the configured epochs."""
     torch.set_num_threads(1)
-    task = Task(load_config(Path(str(context.run_config["config"]))))
+    task = LoadedTask(load_config(Path(str(context.run_config["config"]))))
     name = task.clients[int(context.node_config["partition-id"])]
     examples = task.client_data(name).train
     model = task.build_model()

@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import FedAvg
 from typing_extensions import override
 
 from fedprune.common.config import load_config
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 
 app = ServerApp()
 
@@ -37,7 +37,7 @@ class Timed(FedAvg):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds; write the seconds of each to a file."""
-    task = Task(load_config(Path(str(context.run_config["config"]))))
+    task = LoadedTask(load_config(Path(str(context.run_config["config"]))))
     clients = task.config.task.clients
     strategy = Timed(
         fraction_evaluate=0.0, min_train_nodes=clients, min_available_nodes=clients

@@ -37,7 +37,7 @@ from fedprune.common.flower.payload import ARRAY, RECORD, RUN, STRUCTURE, STYPE
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.tracing.find import find_structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.broadcast import encode_network
 
 EXAMPLES = 60
@@ -95,7 +95,7 @@ def test_a_device_holds_all_of_its_own_data(place):
 
 def test_a_share_is_what_a_simulation_deals_to_that_client(place):
     task = device_task(table(place, share="1/3"))
-    plain = Task(task.config)
+    plain = LoadedTask(task.config)
     assert np.array_equal(task.parts["edge-01"], plain.parts["client-001"])
 
 
@@ -111,7 +111,7 @@ def test_a_class_beyond_the_outputs_is_refused(place):
         update={"task": task.config.task.model_copy(update={"outputs": 2})}
     )
     with pytest.raises(DataError, match=r"needs 3 outputs; task\.outputs is 2"):
-        _ = Task(small).dataset
+        _ = LoadedTask(small).dataset
 
 
 def test_a_share_without_examples_is_refused_at_start(place):

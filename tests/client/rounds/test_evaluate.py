@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers.codec.examples import make_plan
 from helpers.tiny_federation import (
     answer_to,
@@ -15,13 +16,13 @@ from helpers.tiny_federation import (
 )
 from torch import nn
 
-from fedprune.client.rounds.evaluate import sample_of, teacher_outputs
+from fedprune.client.rounds.evaluate import sample_of, teacher_network
 from fedprune.client.rounds.measure import FEWEST, MEASURED
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.messages import Phase, Statistics
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.plan import plan_round
@@ -123,7 +124,7 @@ def plan_of(client_id):
 
 def test_moments_are_measured_on_all_classes_of_data_in_class_order():
     targets = np.repeat(np.arange(10), 100)
-    examples = Examples(
+    examples = ArrayExamples(
         inputs=np.zeros((1000, 1, 4, 4), dtype=np.float32), targets=targets
     )
     sample = sample_of(plan_of("client-000"), examples)
@@ -170,5 +171,8 @@ def test_a_held_and_a_sent_teacher_teach_the_same(tmp_path, sizes):
         cache = ModelCache(client.task)
         opened = open_plan(one, cache, where)
         train = cache.data(plan.client_id).train
-        found.append(teacher_outputs(opened, cache, where, train))
+        teacher = teacher_network(opened, cache, where, train)
+        assert not teacher.training
+        with torch.no_grad():
+            found.append(teacher(train.batch(np.arange(len(train))).inputs))
     np.testing.assert_array_equal(found[0], found[1])

@@ -58,13 +58,13 @@ def test_validation_sums_the_loss_and_the_hits_of_all_examples():
         loss = nn.functional.cross_entropy(outputs, targets, reduction="sum")
     found = validate(model, examples, task)
     assert found.loss_sum == pytest.approx(float(loss), rel=1e-5)
-    assert found.correct == int((outputs.argmax(1) == targets).sum())
+    assert found.metric_sum == int((outputs.argmax(1) == targets).sum())
     assert found.count == 300
 
 
 def test_validation_without_examples_says_nothing():
     found = validate(tiny(), make_examples(0), make_task())
-    assert (found.loss_sum, found.correct, found.count) == (0.0, 0, 0)
+    assert (found.loss_sum, found.metric_sum, found.count) == (0.0, 0, 0)
 
 
 def test_a_diverged_broadcast_looks_bad_and_can_be_sent():
@@ -73,7 +73,7 @@ def test_a_diverged_broadcast_looks_bad_and_can_be_sent():
         model.fc.bias.fill_(float("nan"))
     found = validate(model, make_examples(6), make_task())
     assert found.loss_sum == 1e30
-    assert found.correct <= found.count == 6
+    assert found.metric_sum <= found.count == 6
 
 
 def test_validation_changes_no_statistics():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedprune.client.rounds.products import Disagreement, ProductMeter
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.structure.tracing.find import find_structure
 
@@ -288,7 +288,7 @@ def test_examples_that_are_laid_out_in_another_way_are_noticed_in_their_batch():
     inputs = EXAMPLES.inputs.astype(np.float32)
     inputs = inputs - inputs.mean((1, 2, 3), keepdims=True)
     inputs[4] += 1.0  # the one that uses the layer twice
-    examples = Examples(inputs=inputs, targets=EXAMPLES.targets)
+    examples = ArrayExamples(inputs=inputs, targets=EXAMPLES.targets)
     meter, _, _ = meter_of(Late)
     assert meter.can_use_factors(examples)  # first, middle and last are alike
     with pytest.raises(Disagreement):

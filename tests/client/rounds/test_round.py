@@ -18,7 +18,7 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan, stored_teacher
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.errors import DataError, IntegrityError, PayloadError
 from fedprune.common.messages import Phase
 from fedprune.common.methods.kinds import CHOICE
@@ -177,7 +177,9 @@ def test_a_client_without_data_abstains_by_name(tmp_path):
 
 def test_a_client_of_one_class_trains_but_does_not_score(tmp_path):
     examples = make_examples(120)
-    one_class = Examples(inputs=examples.inputs, targets=np.ones_like(examples.targets))
+    one_class = ArrayExamples(
+        inputs=examples.inputs, targets=np.ones_like(examples.targets)
+    )
     client = Client(tmp_path, examples=one_class)
     update = client.decode(client.answer())
     assert update.importance is None

@@ -19,7 +19,7 @@ from fedprune.common.messages import Phase
 from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import full_plan
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import RunSpec, new_state
@@ -46,7 +46,7 @@ DEVICE = {
 
 def plan_of(config, clients):
     """Return the plan of a scoring round for the second client."""
-    task = Task(config)
+    task = LoadedTask(config)
     model = task.build_model()
     structure = structure_of(task, model)
     setting = RunSpec(

@@ -112,10 +112,13 @@ ATTACKS = {
     "statistics of 2^63 examples": (
         statistics(count=2**63), "statistics.num_examples", Reason.BAD_VALUE),
     # Validation
-    "more correct than counted": (
-        validation(correct=11), "validation.correct", Reason.BAD_VALUE),
-    "correct below 0": (
-        validation(correct=-1), "validation.correct", Reason.BAD_VALUE),
+    "a metric sum of NaN": (
+        validation(metric_sum=NAN), "validation.metric_sum", Reason.NON_FINITE),
+    "an infinite metric sum": (
+        validation(metric_sum=-float("inf")), "validation.metric_sum",
+        Reason.NON_FINITE),
+    "a metric sum of integers": (
+        validation(metric_sum=7), "validation.metric_sum", Reason.BAD_FRAME),
     "a count below 0": (validation(count=-1), "validation.count", Reason.BAD_VALUE),
     "a count above the cap": (
         validation(count=1001), "validation.count", Reason.BAD_VALUE),

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from fedprune.common.data.arrays import RawData, make_dataset
-from fedprune.common.data.examples import Dataset, Examples
+from fedprune.common.data.examples import ArrayExamples, Dataset
 from fedprune.common.errors import DataError
 
 
 def pixels():
-    return Examples(
+    return ArrayExamples(
         inputs=np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2),
         targets=np.arange(6, dtype=np.int64),
         offset=10.0,
@@ -67,7 +67,7 @@ def test_taking_nothing_gives_no_examples_of_the_same_shape():
 
 def test_inputs_without_a_target_are_refused():
     with pytest.raises(DataError, match="6 inputs but 5 targets"):
-        Examples(inputs=pixels().inputs, targets=pixels().targets[:5])
+        ArrayExamples(inputs=pixels().inputs, targets=pixels().targets[:5])
 
 
 def changes(dataset):
@@ -90,10 +90,9 @@ def changes(dataset):
                 **{
                     "train": dataset.train,
                     "test": dataset.test,
-                    part: Examples(**{**kept, **change}),
+                    part: ArrayExamples(**{**kept, **change}),
                     "num_outputs": 3,
                     "input_shape": (4,),
-                    "regression": False,
                     "name": "x",
                 }
             )

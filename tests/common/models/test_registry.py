@@ -8,7 +8,7 @@ from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import NETWORKS, build_model, check_model
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.user_code import load_function
 
 FACTORIES = """
@@ -188,7 +188,7 @@ def test_a_factory_of_the_caller_that_ends_the_program_is_told_in_one_line():
     def leaves():
         raise SystemExit(0)
 
-    task = Task(load_config(None), leaves)
+    task = LoadedTask(load_config(None), leaves)
     with pytest.raises(ConfigError, match=r"factory of the network called exit\(0\)"):
         task.build_model()
 

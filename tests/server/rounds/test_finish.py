@@ -303,7 +303,7 @@ def cut(**changes):
     answers = server.answers(server.noise(), importance=votes)
     mean = np.arange(moments, dtype=np.float32)
     moments = Statistics(num_examples=10, mean=mean, variance=mean + 1)
-    validation = Validation(loss_sum=3.0, correct=5, count=6)
+    validation = Validation(loss_sum=3.0, metric_sum=5.0, count=6)
     records = tuple(
         replace(r, validation=validation, statistics=moments) for r in answers.records
     )
@@ -429,7 +429,7 @@ def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes)
         previous=before,
         importance=np.ones(16, dtype=np.float32),
     )
-    validation = Validation(loss_sum=loss_after * count, correct=0, count=count)
+    validation = Validation(loss_sum=loss_after * count, metric_sum=0.0, count=count)
     return server, server.answers(server.noise(), validation=validation)
 
 
@@ -504,7 +504,7 @@ def test_a_cut_that_took_nothing_is_not_undone():
 
 def test_losses_beyond_all_bounds_cannot_stop_the_run():
     server, answers = guarded(1.0)
-    huge = Validation(loss_sum=1.7e308, correct=0, count=1)
+    huge = Validation(loss_sum=1.7e308, metric_sum=0.0, count=1)
     records = tuple(replace(r, validation=huge) for r in answers.records)
     after, report = server.finish(replace(answers, records=records))
     assert report.score.loss == float("inf")

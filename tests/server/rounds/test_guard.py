@@ -12,7 +12,7 @@ from fedprune.server.rounds.records import ClientRecord, Status
 
 
 def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):
-    validation = Validation(loss_sum=loss_sum, correct=correct, count=count)
+    validation = Validation(loss_sum=loss_sum, metric_sum=float(correct), count=count)
     return ClientRecord(client_id=client_id, status=status, validation=validation)
 
 

@@ -275,7 +275,7 @@ def test_impossible_moments_are_refused(mean, variance):
 
 
 def claim(loss, count=10):
-    return ReportedLoss(loss=loss, correct=0.5, count=count)
+    return ReportedLoss(loss=loss, metric=0.5, count=count)
 
 
 @pytest.mark.parametrize("lie", [1e300, -1e300])

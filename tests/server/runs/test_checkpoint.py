@@ -14,6 +14,7 @@ from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.state import (
     ClientLedger,
+    OptimizerState,
     SentBroadcast,
     ServerState,
     Snapshot,
@@ -79,6 +80,7 @@ def make_state(round_):
             digest=b"d" * 16,
             statistics=make_statistics(8),
             loss=0.1,
+            optimizer=OptimizerState(momentum=floats(8, 60)),
         ),
         zero_shares=(0.1, 0.25),
         ledgers={
@@ -95,6 +97,7 @@ def make_state(round_):
         mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
         mask_holders=frozenset(["a", "b"]),
         norm=0.1 + 0.2,
+        optimizer=OptimizerState(momentum=floats(9, 50), variance=floats(10, 50) ** 2),
     )
 
 

@@ -7,7 +7,7 @@ from helpers.small_runs import SMALL, as_assignments
 
 from fedprune.common.codec import VALUES
 from fedprune.common.config import load_config
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.benchmarks import downlink, quantisers
 from fedprune.simulations.benchmarks.quantisers import SHORTER, Ended, ended, figures
 from fedprune.simulations.experiments import LENET
@@ -23,7 +23,7 @@ def runs():
 
 @pytest.mark.slow
 def test_a_run_is_scored_on_the_validation_parts_of_all_clients(runs):
-    task = Task(load_config(None, [*TINY, "run.seed=3", "client.validation=0.1"]))
+    task = LoadedTask(load_config(None, [*TINY, "run.seed=3", "client.validation=0.1"]))
     parts = [len(task.client_data(name).validation) for name in task.clients]
     for one in runs.values():
         assert one.examples == sum(parts) > 100

@@ -5,7 +5,7 @@ from helpers.small_runs import small_settings
 
 import fedprune.simulations.runs.run
 from fedprune.common.config import load_config
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.runs.run import run
 
 
@@ -24,6 +24,6 @@ def test_a_simulated_client_enrols_with_its_training_part(tmp_path, monkeypatch)
     config = load_config(None, small_settings(tmp_path))
     with pytest.raises(Seen):
         run(config)
-    task = Task(config)
+    task = LoadedTask(config)
     assert seen == {c: len(task.client_data(c).train) for c in task.clients}
     assert sum(seen.values()) < sum(len(part) for part in task.parts.values())

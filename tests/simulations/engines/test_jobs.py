@@ -72,7 +72,7 @@ RECORDS = (
         loss=-1e300,
         seconds=1 / 3,
         importance=np.float32([0.5, 0.0, 1e-30]),
-        validation=Validation(loss_sum=0.1, correct=5, count=6),
+        validation=Validation(loss_sum=0.1, metric_sum=5.0, count=6),
         statistics=Statistics(
             num_examples=4,
             mean=np.float32([-3.0, 0.25]),

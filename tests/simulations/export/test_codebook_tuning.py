@@ -13,7 +13,7 @@ from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights, model_spec
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export.codebook_tuning import _codebooks, tune_centroids
 from fedprune.simulations.export.export import export_run
@@ -23,7 +23,7 @@ CONFIG = '[task]\nmodel = "mlp"\ndata = "digits"\n'
 
 @pytest.fixture(scope="module")
 def task():
-    return Task(load_config(None, ["task.model=mlp"]))
+    return LoadedTask(load_config(None, ["task.model=mlp"]))
 
 
 def trained(task):
@@ -127,7 +127,7 @@ def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys)
     assert run_command_line(words) == 0
     found = json.loads(capsys.readouterr().out)
     again = get_weights(load_model(tuned))
-    task = Task(load_config(folder.config))
+    task = LoadedTask(load_config(folder.config))
     wanted = tune_centroids(model, coded(model, 3), task, 2)
     assert again.tobytes() == wanted.weights.tobytes()
     assert found["loss_codebook"] == round(wanted.loss_before, 6)

@@ -9,7 +9,7 @@ from helpers.finished_run import SHAPE, a_run, answer, dense
 
 from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.artifacts.load import load_model
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.errors import ConfigError, DataError, IntegrityError
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.export import export, onnx_file
@@ -220,7 +220,7 @@ def test_int8_is_refused_for_another_format_and_without_data(digits, tmp_path):
 
 def test_accuracy_counts_what_a_runner_gets_right():
     inputs = np.arange(40, dtype=np.float32).reshape(40, 1)
-    examples = Examples(inputs=inputs, targets=np.arange(40) % 2)
+    examples = ArrayExamples(inputs=inputs, targets=np.arange(40) % 2)
 
     def parity(batch):
         return np.eye(2, dtype=np.float32)[(batch[:, 0] % 2).astype(int)]
@@ -229,4 +229,4 @@ def test_accuracy_counts_what_a_runner_gets_right():
     assert accuracy(lambda batch: 1.0 - parity(batch), examples) == 0.0
     assert sum(len(batch) for batch in input_batches(examples, 33)) == 33
     with pytest.raises(DataError, match="no test example"):
-        accuracy(parity, Examples(inputs=inputs[:0], targets=np.arange(0)))
+        accuracy(parity, ArrayExamples(inputs=inputs[:0], targets=np.arange(0)))

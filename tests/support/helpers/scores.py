@@ -18,7 +18,7 @@ from fedprune.common.pruning.importance import weight_scores
 from fedprune.common.spec import Indices, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from helpers.codec.examples import SETTINGS
 from helpers.tiny_federation import make_examples, make_task
 
@@ -26,7 +26,7 @@ EXAMPLES = make_examples(20)
 CHANNELS = 7  # of ``view``
 
 
-class Scaled(Task):
+class Scaled(LoadedTask):
     """A task whose loss is seven times as large."""
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -69,7 +69,7 @@ def measured(
     model: nn.Module,
     structure: Structure,
     criterion: str,
-    task: Task | None = None,
+    task: LoadedTask | None = None,
     examples: Examples = EXAMPLES,
 ) -> Vector:
     """Return a criterion of all channels, from whichever side measures it."""
@@ -98,9 +98,8 @@ def view(
 
     def rows(count: int, width: int) -> Rows:
         channel = np.resize(np.arange(-1, CHANNELS), count)
-        values = factor * (rng.normal(size=(count, width)) + 0.1)
-        values.setflags(write=False)
-        return Rows(unit=np.where(channel < 0, -1, place[channel]), values=values)
+        stored = factor * (rng.normal(size=(count, width)) + 0.1)
+        return Rows(unit=np.where(channel < 0, -1, place[channel]), stored=stored)
 
     return ChannelWeights(
         channels=CHANNELS,

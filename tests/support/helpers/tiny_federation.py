@@ -13,13 +13,13 @@ from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.config import Config, load_config
-from fedprune.common.data.examples import Dataset, Examples
+from fedprune.common.data.examples import ArrayExamples, Dataset
 from fedprune.common.messages import RoundPlan
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import find_structure
-from fedprune.common.task import Task
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import RoundWork
@@ -75,26 +75,25 @@ def make_config(**changes: object) -> Config:
     return load_config(None, BASE | named)
 
 
-def make_examples(count: int, seed: int = 0) -> Examples:
+def make_examples(count: int, seed: int = 0) -> ArrayExamples:
     """Return noisy images whose class shifts the mean of one quarter."""
     rng = np.random.default_rng(seed)
     targets = np.arange(count) % 3
     inputs = rng.normal(size=(count, 1, 4, 4)).astype(np.float32)
     for number, target in enumerate(targets):
         inputs[number, 0, target] += 2.0
-    return Examples(inputs=inputs, targets=targets.astype(np.int64))
+    return ArrayExamples(inputs=inputs, targets=targets.astype(np.int64))
 
 
-def make_task(factory=Tiny, examples: Examples | None = None, **changes: object):
+def make_task(factory=Tiny, examples: ArrayExamples | None = None, **changes: object):
     """Return a task on synthetic data, dealt evenly to the clients."""
-    task = Task(make_config(**changes), factory)
+    task = LoadedTask(make_config(**changes), factory)
     train = make_examples(120) if examples is None else examples
-    task.__dict__["dataset"] = Dataset(
+    task.task.__dict__["source"] = Dataset(
         train=train,
         test=make_examples(30, seed=1),
         num_outputs=3,
         input_shape=train.inputs.shape[1:],
-        regression=train.targets.dtype.kind == "f",
         name="synthetic",
     )
     parts = np.array_split(np.arange(len(train)), len(task.clients))
@@ -108,7 +107,7 @@ def tiny_structure() -> Structure:
     return find_structure(Tiny().eval(), torch.zeros(2, 1, 4, 4))
 
 
-def make_setting(task: Task, structure: Structure | None = None) -> RunSpec:
+def make_setting(task: LoadedTask, structure: Structure | None = None) -> RunSpec:
     """Return what stays the same in all rounds."""
     return RunSpec(
         run_id="run-1",
@@ -118,14 +117,14 @@ def make_setting(task: Task, structure: Structure | None = None) -> RunSpec:
     )
 
 
-def start(task: Task, run_spec: RunSpec) -> ServerState:
+def start(task: LoadedTask, run_spec: RunSpec) -> ServerState:
     """Return the state before round 1."""
     weights = get_weights(task.build_model())
     cursor = first_cursor(task.config.rounds)
     return new_state(run_spec.structure, weights, cursor, full_plan(run_spec.structure))
 
 
-def ask_all(work: RoundWork, task: Task, root: Path) -> Answers:
+def ask_all(work: RoundWork, task: LoadedTask, root: Path) -> Answers:
     """Return what all clients of a round answer."""
     return collect(work, InProcessEngine(task, root))
 
@@ -143,7 +142,9 @@ def plan_for(work: RoundWork, number: int = 0) -> RoundPlan:
     return codec.decode_plan(message, work.request.max_bytes)
 
 
-def forward_to(state: ServerState, run_spec: RunSpec, task: Task, root: Path, stop):
+def forward_to(
+    state: ServerState, run_spec: RunSpec, task: LoadedTask, root: Path, stop
+):
     """Run rounds until ``stop(cursor)`` holds; return the state."""
     from fedprune.server.rounds.finish import finish_round
     from fedprune.server.rounds.plan import plan_round

@@ -104,7 +104,7 @@ def update_and_side_info(
         delta=codec.quantise_delta(delta, SPEC, values),
         importance=np.ones(SPEC.units, np.float32),
         statistics=_statistics(),
-        validation=Validation(loss_sum=4.5, correct=7, count=10),
+        validation=Validation(loss_sum=4.5, metric_sum=7.0, count=10),
     )
     return update, codec.SideInformation.of(SPEC, base)
 

@@ -93,8 +93,8 @@ UPDATE = (
     "50505050c41042424242424242424242424242424242cd012ccb3fe000000000"
     "0000c42c97400103c400c400c4200d91f0fd80c50c4c3c9a1c02bb680100bb68"
     "0100bb680100bb680100bb680100c400c4080000803e00004040935ac40200be"
-    "c402003a93cb4012000000000000070ac410fcae65d208de8c2650bcbd8bd5fe"
-    "7faf"
+    "c402003a93cb4012000000000000cb401c0000000000000ac410bd67ade4f250"
+    "4cee0ea009c30911c755"
 )
 # name -> (bytes, digest of the decoded delta)
 DELTAS = {
@@ -409,7 +409,7 @@ def test_an_update_of_version_2_decodes_to_the_same_values():
     assert update.statistics.mean.tolist() == [-1.5]
     assert update.statistics.variance.tolist() == [0.75]
     assert update.validation.loss_sum == 4.5
-    assert (update.validation.correct, update.validation.count) == (7, 10)
+    assert (update.validation.metric_sum, update.validation.count) == (7, 10)
     assert update.delta.indices.tolist() == [0, 2, 10]
     assert update.delta.values.tolist() == [125, -63, 117]
     assert update.delta.scales.tolist() == [172, 0, 194]

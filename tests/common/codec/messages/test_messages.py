@@ -189,7 +189,7 @@ def test_the_least_update_comes_back():
         make_update(0),
         importance=None,
         statistics=None,
-        validation=Validation(loss_sum=0.0, correct=0, count=0),
+        validation=Validation(loss_sum=0.0, metric_sum=0.0, count=0),
     )
     data = codec.encode_update(update, KNOWN)
     expected = make_expected(scored=False, measured=False)

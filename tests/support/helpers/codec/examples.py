@@ -97,7 +97,7 @@ def make_update(count: int, values: str = "int8", seed: int = 0) -> ClientUpdate
             mean=rng.normal(size=SPEC.moments).astype(np.float16).astype(np.float32),
             variance=rng.random(SPEC.moments).astype(np.float16).astype(np.float32),
         ),
-        validation=Validation(loss_sum=4.5, correct=7, count=10),
+        validation=Validation(loss_sum=4.5, metric_sum=7.0, count=10),
     )
 
 

@@ -1,0 +1,1 @@
+"""Parts of a local step: the optimiser, and the proximal term of FedProx."""

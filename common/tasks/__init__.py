@@ -1,0 +1,1 @@
+"""Tasks: what a federation learns, with which network, on which data."""
