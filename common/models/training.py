@@ -62,7 +62,7 @@ def frozen_moments(model: nn.Module, modules: Collection[str]) -> Mask:
 
 
 def first_statistics(
-    model: nn.Module, modules: Collection[str], running: Iterable[str]
+    model: nn.Module, modules: Collection[str], running: Iterable[str] = ()
 ) -> Statistics | None:
     """Return the moments and running values of a network before its first round.
 
