@@ -334,8 +334,9 @@ class Robust(Section):
     """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
     longer one is shortened; 0 = not."""
     max_moment: float = Field(default=3.0, ge=0)
-    """Robust standard deviations that a client's batch-norm moments may be away from
-    the median of the cohort, 0 <= max_moment; others are clipped to it; 0 = not."""
+    """Robust standard deviations that a client's batch-norm moments and running buffers
+    may be away from the median of the cohort, 0 <= max_moment; others are clipped to
+    it; 0 = not."""
 
 
 class Run(Section):
