@@ -148,7 +148,7 @@ def test_an_absent_log_has_no_events(path):
     assert read_events(path) == []
 
 
-WAY_OUT = "this version reads 2: use that version to read or resume it"
+WAY_OUT = "this version reads 3: use that version to read or resume it"
 OTHERS = {
     "a log that names no version": (
         VERSION_1,
