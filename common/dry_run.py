@@ -9,6 +9,7 @@ import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,16 +58,26 @@ def declared_batch(task: LoadedTask) -> Batch:
     return Batch(inputs=inputs, targets=targets)
 
 
-def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """Findings of a dry run.
+
+    Attributes:
+        metric: Name of the headline metric.
+        remarks: One line for each valid but unusual property.
+    """
+
+    metric: str
+    remarks: tuple[str, ...]
+
+
+def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
     """Run a batch through network, loss, metric and one step of training.
 
     Args:
         task: Loss and metric.
         model: The dense network; not changed.
         batch: Examples of the task.
-
-    Returns:
-        One line for each valid but unusual property.
 
     Raises:
         ConfigError: If the network does not fit the task.
@@ -78,10 +89,10 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> tuple[str, ...]
         with torch.no_grad():
             outputs = _outputs(task, trial, batch, "")
             _losses(task, outputs, batch, "")
-            _metrics(task, outputs, batch)
+            metric = _headline(task, outputs, batch)
         with frozen(trial, task.config.task.freeze):
             _train_step(task, trial, batch)
-    return _remarks(task, outputs)
+    return DryRun(metric=metric, remarks=_remarks(task, outputs))
 
 
 def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
@@ -209,10 +220,10 @@ def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tenso
         raise ConfigError(msg) from error
 
 
-def _metrics(task: LoadedTask, outputs: object, batch: Batch) -> None:
-    """Compute the metrics once; a task's own code may raise anything."""
+def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
+    """Return the name of the first metric; a task's own code may raise anything."""
     try:
-        task.metrics(outputs, batch)
+        return next(iter(task.metrics(outputs, batch)))
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:

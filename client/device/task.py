@@ -60,7 +60,7 @@ class DeviceTask(LoadedTask):
     @property
     @override
     def natural(self) -> bool:
-        """Whether the device asks its data for those of its client id."""
+        """True if the device asks its data for those of its client id."""
         task = self.task
         kind = self.config.task.partition.kind
         return self.share is None and (task.has_own_data or kind == NATURAL)
@@ -209,4 +209,4 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         raise DataError(msg)
     load_methods(task.config)
     check_data(task)  # a single class on one device is usual
-    return dry_run(task, task.build_model(), first_batch(task))
+    return dry_run(task, task.build_model(), first_batch(task)).remarks

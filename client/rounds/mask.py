@@ -52,7 +52,7 @@ class MaskedWeights:
             part = torch.from_numpy(keep[start : start + weight.numel()])
             start += weight.numel()
             if not bool(part.all()):
-                self._pairs.append((weight, ~part.view(weight.shape)))
+                self._pairs.append((weight, ~part.view(weight.shape).to(weight.device)))
 
     def after_step(self) -> None:
         """Set the masked weights, which the optimiser has moved, to zero again."""

@@ -23,6 +23,7 @@ from fedprune.common.models.flat import (
 )
 from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
+from fedprune.common.system.device import device_of, wide
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 _BATCH = 256
@@ -125,15 +126,15 @@ class Evaluation:
 def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluation:
     """Return the losses and metrics of a network on examples, in eval mode."""
     model.eval()
-    loss_sum = 0.0
+    loss_sum, device = 0.0, device_of(model)
     sums: dict[str, float] = {}
     with torch.no_grad():
         for batch in batches(len(examples), _BATCH):
-            found = examples.batch(batch)
+            found = examples.batch(batch).to(device)
             outputs = run_network(model, found.inputs)
-            loss_sum += float(task.loss(outputs, found).double().sum())
+            loss_sum += float(wide(task.loss(outputs, found)).sum())
             for name, values in task.metrics(outputs, found).items():
-                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+                sums[name] = sums.get(name, 0.0) + float(wide(values).sum())
     return Evaluation(loss_sum=loss_sum, sums=sums, count=len(examples))
 
 
@@ -171,14 +172,14 @@ def measure_statistics(
     for name, norm in named:
         norm.train(not is_inside(name, frozen))
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
-        run_network(model, examples.batch(np.arange(count)).inputs)
+        run_network(model, examples.batch(np.arange(count)).to(device_of(model)).inputs)
     means = [moments[index][0] for index in range(len(norms))]
     variances = [moments[index][1] for index in range(len(norms))]
     empty = [torch.zeros(0)]
     return Statistics(
         num_examples=count,
-        mean=torch.cat(means or empty).numpy().astype(np.float32),
-        variance=torch.cat(variances or empty).numpy().astype(np.float32),
+        mean=torch.cat(means or empty).cpu().numpy().astype(np.float32),
+        variance=torch.cat(variances or empty).cpu().numpy().astype(np.float32),
     )
 
 

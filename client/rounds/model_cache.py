@@ -74,6 +74,7 @@ class ModelCache:
             model, self._spare = self._uncut(), None
             apply_plan(model, structure, keep)
             lay_out(model, self.task.example())
+            model.to(self.task.device)
             self._first[key] = get_statistics(model)
         self._models[key] = model
         while len(self._models) > _KEPT:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.pruning.importance import MeasurePoint
+from fedprune.common.system.device import device_of, wide, wide_type
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Sums = dict[str, NDArray[np.float64]]  # tensor -> float64[channels]
@@ -77,7 +78,7 @@ class ProductMeter:
         chosen = np.unique([0, count // 2, count - 1]) if count else np.arange(0)
         if not len(chosen):
             return False
-        batch = examples.batch(chosen)
+        batch = examples.batch(chosen).to(device_of(self._model))
         together = self.by_factors(batch)
         return together is not None and self._agrees(together, self.by_weights(batch))
 
@@ -176,7 +177,12 @@ class ProductMeter:
                 wanted = (count, output.shape[axis])
                 factor = factors.setdefault(
                     point.tensor,
-                    torch.ones(wanted, dtype=output.dtype, requires_grad=True),
+                    torch.ones(
+                        wanted,
+                        dtype=output.dtype,
+                        device=output.device,
+                        requires_grad=True,
+                    ),
                 )
                 shape = [1] * output.dim()
                 shape[0], shape[axis] = output.shape[0], output.shape[axis]
@@ -206,7 +212,7 @@ def _of_weights(
     bias = bias_of(point.tensor, tensors)
     if bias is not None and len(bias) == len(total):
         total = total + _products(bias, 0)
-    return total.numpy()
+    return total.cpu().double().numpy()
 
 
 def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
@@ -217,13 +223,14 @@ def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | Non
 def _products(parameter: nn.Parameter, dim: int) -> Tensor:
     """Return the sum of gradient * value along each entry of ``dim``, float64."""
     if parameter.grad is None:
-        return torch.zeros(parameter.shape[dim], dtype=torch.float64)
-    product = parameter.grad.double() * parameter.detach().double()
+        kind = wide_type(parameter.device)
+        return torch.zeros(parameter.shape[dim], dtype=kind, device=parameter.device)
+    product = wide(parameter.grad) * wide(parameter.detach())
     return (
         product.movedim(dim, 0).flatten(1).sum(dim=1) if product.dim() > 1 else product
     )
 
 
 def _as_array(value: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = value.double().numpy()
+    found: NDArray[np.float64] = value.cpu().double().numpy()
     return found

@@ -37,6 +37,7 @@ from fedprune.common.pruning.importance import (
 )
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.device import device_of, wide
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Scores = dict[str, NDArray[np.float64]]
@@ -71,7 +72,7 @@ class _Work:
     def batches(self) -> Iterator[Batch]:
         """Yield the examples in batches."""
         for chosen in batches(len(self.examples), self.batch_size):
-            yield self.examples.batch(chosen)
+            yield self.examples.batch(chosen).to(device_of(self.model))
 
     def mean_loss(self) -> float:
         """Return the mean loss of the network with its current weights."""
@@ -79,7 +80,7 @@ class _Work:
         with torch.no_grad():
             for batch in self.batches():
                 loss = self.task.loss(run_network(self.model, batch.inputs), batch)
-                total += float(loss.double().sum())
+                total += float(wide(loss).sum())
         return total / max(len(self.examples), 1)
 
 
@@ -226,7 +227,9 @@ def _weights(work: _Work, points: Sequence[MeasurePoint]) -> dict[str, ChannelWe
 
 
 def _tensors(model: nn.Module) -> dict[str, Vector]:
-    return {name: p.detach().float().numpy() for name, p in model.named_parameters()}
+    return {
+        name: p.detach().float().cpu().numpy() for name, p in model.named_parameters()
+    }
 
 
 def _activations(
@@ -272,7 +275,7 @@ def _by_example(
         msg += "criterion of the weights"
         raise ConfigError(msg)
     found: NDArray[np.float32] = (
-        last.reshape(count, -1, last.shape[-1]).transpose(1, 2).float().numpy()
+        last.reshape(count, -1, last.shape[-1]).transpose(1, 2).float().cpu().numpy()
     )
     return found
 
@@ -339,7 +342,7 @@ def _loss_without(work: _Work, unit: int) -> float:
                 pairs.append((bias, 0))
             for tensor, dim in pairs if len(index) else ():
                 saved.append((tensor, tensor.detach().clone()))
-                tensor.index_fill_(dim, index, 0.0)
+                tensor.index_fill_(dim, index.to(tensor.device), 0.0)
         loss = work.mean_loss()
         for tensor, value in reversed(saved):
             tensor.copy_(value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedprune.client.rounds.mask import MaskedWeights
 from fedprune.client.rounds.steps.optimizers import build_optimizer
@@ -17,6 +17,7 @@ from fedprune.common.models.training import autocast, frozen, is_inside
 from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
 from fedprune.common.spec import Indices, Mask
+from fedprune.common.system.device import device_of, wide, wide_type
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 
@@ -69,21 +70,22 @@ def _trained(
     optimiser = _optimiser(model, training)
     proximal = proximal_term(model, settings.proximal)
     _set_mode(model, training)
-    loss = 0.0
+    loss = torch.zeros((), dtype=wide_type(device_of(model)), device=device_of(model))
     gates = training.gates
     masked = None if training.mask is None else MaskedWeights(model, training.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
-            loss = 0.0
+            loss.zero_()
             for batch in plan:
-                loss += _step(model, training, optimiser, proximal, batch) * len(batch)
+                mean = _step(model, training, optimiser, proximal, batch)
+                loss += wide(mean) * len(batch)
                 if dual is not None:
                     dual.after_step()
                 if masked is not None:
                     masked.after_step()
     if dual is not None:
         dual.restore()
-    return loss / len(training.examples)
+    return float(loss) / len(training.examples)
 
 
 def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
@@ -132,10 +134,11 @@ def _step(
     optimiser: torch.optim.Optimizer,
     proximal: ProximalTerm | None,
     batch: Indices,
-) -> float:
-    """Take one local step; return its mean loss."""
+) -> Tensor:
+    """Take one local step; return its mean loss, not read yet: a GPU runs on."""
     task, gates = training.task, training.gates
-    found = task.augmented(training.examples.batch(batch), training.augment)
+    drawn = task.augmented(training.examples.batch(batch), training.augment)
+    found = drawn.to(device_of(model))
     optimiser.zero_grad(set_to_none=True)
     if gates is not None:
         gates.draw()
@@ -158,4 +161,4 @@ def _step(
     optimiser.step()
     if gates is not None:
         gates.step()
-    return float(loss.detach())
+    return loss.detach()

@@ -96,7 +96,7 @@ def write_network(  # noqa: PLR0913 - the parts of a file
         metadata[KEEP_KEY] = np.packbits(plan.keep).tobytes().hex()
         metadata[STRUCTURE_KEY] = structure.to_json().decode()
     tensors = {
-        name: value.numpy()
+        name: value.cpu().numpy()
         for name, value in model.state_dict().items()
         if not is_counter(name)
     }

@@ -352,8 +352,12 @@ class Run(Section):
     """Flower's simulation on Ray, or the same rounds in this process."""
     workers: Count = 0
     """Worker processes, 0 <= workers; 0 = one for each core."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Device that trains networks; this version supports CPUs only."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+    """Device that trains networks: auto (CUDA, else Metal, else the CPU), cpu, cuda,
+    cuda:N or mps; the workers on Ray share the GPUs."""
+    deterministic: bool = False
+    """Whether a GPU uses deterministic algorithms alone: the same result twice on the
+    same kind of GPU, and slower; a CPU always does."""
     control: bool = True
     """Whether dense federated averaging runs too, for comparison."""
     evaluate_every: Positive = 1

@@ -59,6 +59,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with every tensor on a device."""
+        if device.type == "cpu":
+            return self
         moved = pytree.tree_map_only(Tensor, lambda x: x.to(device), tuple(self))
         return Batch(*moved)
 
@@ -260,5 +262,5 @@ class Dataset:
 
     @property
     def regression(self) -> bool:
-        """Whether targets are values rather than classes."""
+        """True if targets are values rather than classes."""
         return self.train.targets.dtype.kind == "f"

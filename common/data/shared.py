@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fedprune.common.data.examples import ArrayExamples, Dataset
-from fedprune.common.errors import FedPruneError
+from fedprune.common.data.npz import read_npz, write_npz
+from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.paths import make_folder
 
 _PARTS = ("train", "test")
-_FACTS = "data.json"
+_ARRAYS, _FACTS = "data.npz", "data.json"
 
 
 def is_mapped(dataset: Dataset) -> bool:
@@ -42,15 +43,13 @@ def write_shared(dataset: Dataset, folder: Path) -> None:
         "offset": dataset.train.offset,
         "scale": dataset.train.scale,
     }
-    try:
-        for name in _PARTS:
-            part: ArrayExamples = getattr(dataset, name)
-            np.save(folder / f"{name}_inputs.npy", part.inputs, allow_pickle=False)
-            np.save(folder / f"{name}_targets.npy", part.targets, allow_pickle=False)
-        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    except OSError as error:
-        msg = f"cannot write the data for the workers to {folder}: {error}"
-        raise FedPruneError(msg) from error
+    arrays = {
+        f"{short}_{name}": getattr(getattr(dataset, name), kind)
+        for name in _PARTS
+        for short, kind in (("x", "inputs"), ("y", "targets"))
+    }
+    write_npz(folder / _ARRAYS, arrays)
+    write_json_atomic(folder / _FACTS, facts)
 
 
 def read_shared(folder: Path) -> Dataset | None:
@@ -59,14 +58,16 @@ def read_shared(folder: Path) -> Dataset | None:
     if not path.is_file():
         return None
     facts = json.loads(path.read_text(encoding="utf-8"))
-    parts = {}
-    for name in _PARTS:
-        parts[name] = ArrayExamples(
-            inputs=_mapped(folder / f"{name}_inputs.npy"),
-            targets=_mapped(folder / f"{name}_targets.npy"),
-            offset=facts["offset"],
-            scale=facts["scale"],
+    raw = read_npz(folder / _ARRAYS)
+    scaling = {"offset": facts["offset"], "scale": facts["scale"]}
+    parts: dict[str, ArrayExamples] = {
+        name: ArrayExamples(
+            inputs=getattr(raw, f"x_{name}"),
+            targets=getattr(raw, f"y_{name}"),
+            **scaling,
         )
+        for name in _PARTS
+    }
     return Dataset(
         train=parts["train"],
         test=parts["test"],
@@ -77,7 +78,3 @@ def read_shared(folder: Path) -> Dataset | None:
         owners=tuple(facts["owners"]),
         remarks=tuple(facts["remarks"]),
     )
-
-
-def _mapped(path: Path) -> Any:  # noqa: ANN401 - of any type
-    return np.load(path, mmap_mode="r", allow_pickle=False)

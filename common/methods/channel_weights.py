@@ -1,6 +1,6 @@
 """The weights of some channels: the input of criteria of importance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fedprune.common.spec import Mask
 
 Elementwise: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_BLOCK = 1 << 16  # entries that stay in the cache of a processor core as float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +19,30 @@ class Rows:
 
     Attributes:
         unit: Number of the unit of each row, int64[rows]; -1 = of another group.
-        values: float64[rows, entries].
+        stored: The rows as the network has them, floating[rows, entries].
     """
 
     unit: NDArray[np.int64]
-    values: NDArray[np.float64]
+    stored: NDArray[np.floating]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """All rows, float64[rows, entries], read-only."""
+        return _exact(self.stored)
+
+    def blocks(self) -> Iterator[NDArray[np.float64]]:
+        """Yield some rows at a time, in order, float64[some, entries], read-only."""
+        rows, entries = self.stored.shape
+        # numpy adds up a row of a transposed tensor in another order if it is alone.
+        least = max(_BLOCK // max(entries, 1), 2)
+        for block in np.array_split(self.stored, max(rows // least, 1)):
+            yield _exact(block)
+
+
+def _exact(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    values = rows.astype(np.float64)
+    values.flags.writeable = False  # a criterion that writes expects to change weights
+    return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +69,14 @@ class ChannelWeights:
         """Return the mean of ``function`` over the entries that produce each channel.
 
         Args:
-            function: float64[rows, entries] -> the same shape.
+            function: float64[rows, entries] -> the same shape, entry by entry; it gets
+                some rows of a tensor at a time.
         """
         total, entries = np.zeros(self._units), np.zeros(self._units)
         for rows in self.producers:
-            total += self._add(rows, function(rows.values).sum(axis=1))
-            widths = np.full(len(rows.values), float(rows.values.shape[1]))
+            sums = [function(block).sum(axis=1) for block in rows.blocks()]
+            total += self._add(rows, np.concatenate(sums))
+            widths = np.full(len(rows.stored), float(rows.stored.shape[1]))
             entries += self._add(rows, widths)
         return self._spread(total / np.maximum(entries, 1.0))
 
@@ -67,7 +89,7 @@ class ChannelWeights:
         total, count = np.zeros(self._units), np.zeros(self._units)
         for rows in self.producers:
             total += self._add(rows, function(rows.values))
-            count += self._add(rows, np.ones(len(rows.values)))
+            count += self._add(rows, np.ones(len(rows.stored)))
         return self._spread(total / np.maximum(count, 1.0))
 
     def scale_sum(self) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How parts of a network are trained: frozen modules, and the precision of a step.
+"""Training of parts of a network: frozen modules, and the precision of a step.
 
 A module that ``task.freeze`` names is frozen with everything inside of it: its weights
 have no gradient, and its batch norms normalise by the moments of the first network.

@@ -136,9 +136,9 @@ def channel_weights(
 
     def rows(name: str, dim: int) -> Rows:
         found = structure.lookup[name, dim][structure.kept_index(name, dim, keep)]
-        values = _rows(tensors[name], dim)
-        values.flags.writeable = False  # criteria share them
-        return Rows(unit=numbers[found], values=values)
+        stored = _rows(tensors[name], dim)
+        stored.flags.writeable = False  # criteria share them
+        return Rows(unit=numbers[found], stored=stored)
 
     # A tensor may produce units of several groups, and counts once.
     mine = [g for g in structure.groups if wanted.intersection(g.units.tolist())]
@@ -255,9 +255,9 @@ def _add(
     return np.bincount(units[free], scores[free], count).astype(np.float64, copy=False)
 
 
-def _rows(tensor: Vector, dim: int) -> NDArray[np.float64]:
-    """Return one row for each position along ``dim``, float64[shape[dim], k]."""
-    first = np.moveaxis(tensor.astype(np.float64), dim, 0)
+def _rows(tensor: Vector, dim: int) -> Vector:
+    """Return one row for each position along ``dim``, float32[shape[dim], k]."""
+    first = np.moveaxis(tensor, dim, 0)
     return first.reshape(len(first), -1)
 
 

@@ -146,7 +146,7 @@ class ChannelGates:
         with torch.no_grad():
             for point in self.points:
                 weight = tensors[point.tensor]
-                factor = settled[point.units].to(weight.dtype)
+                factor = settled[point.units].to(weight.device, weight.dtype)
                 shape = [1] * weight.dim()
                 shape[point.dim] = -1
                 weight.mul_(factor.reshape(shape))
@@ -161,7 +161,7 @@ class ChannelGates:
             module: nn.Module, given: tuple[Tensor, ...], output: Tensor
         ) -> Tensor:
             factors = self.settled() if self._factors is None else self._factors
-            own = factors[point.units].to(output.dtype)
+            own = factors[point.units].to(output.device, output.dtype)
             if isinstance(module, nn.Embedding) and point.dim == 0:
                 return output * own[rows_of(module, given[0])][..., None]
             shape = [1] * output.dim()

@@ -36,6 +36,7 @@ from fedprune.common.methods.registry import find_all
 from fedprune.common.models.training import is_inside
 from fedprune.common.spec import Mask, ModelSpec, Vector
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.device import CPU, wide, wide_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _shrink_units(
 ) -> None:
     """Multiply each unit by the factor that the method gives for its magnitude."""
     magnitude = _magnitudes(one.measured, tensors, len(one.thresholds) - 1)
-    threshold = share * one.thresholds
+    threshold = share * one.thresholds.to(magnitude.device, magnitude.dtype)
     targets = threshold > 0.0  # before the method has the threshold in its hands
     found = one.method(**{one.input: magnitude, "threshold": threshold})
     factor = checked_factor(one.method, found, magnitude, targets)
@@ -163,23 +164,25 @@ def _shrink_units(
         value = tensors[part.tensor]
         shape = [1] * value.dim()
         shape[part.dim] = -1
-        value.mul_(factor[part.units].to(value.dtype).reshape(shape))
+        value.mul_(factor[part.units.to(value.device)].to(value.dtype).reshape(shape))
 
 
 def _magnitudes(
     measured: tuple[_Slice, ...], tensors: Mapping[str, Tensor], units: int
 ) -> Tensor:
     """Return the root mean square of each kept unit, float64[units + 1]."""
-    total = torch.zeros(units + 1, dtype=torch.float64)
-    count = torch.zeros(units + 1, dtype=torch.float64)
+    device = tensors[measured[0].tensor].device if measured else CPU
+    total = torch.zeros(units + 1, dtype=wide_type(device), device=device)
+    count = torch.zeros_like(total)
     for part in measured:
         value = tensors[part.tensor]
-        square = value.detach().to(torch.float64) ** 2
+        square = wide(value.detach()) ** 2
+        places = part.units.to(device)
         rest = [d for d in range(value.dim()) if d != part.dim]
-        total.index_add_(0, part.units, square.sum(dim=rest) if rest else square)
+        total.index_add_(0, places, square.sum(dim=rest) if rest else square)
         size = float(value.numel() // max(value.shape[part.dim], 1))
-        ones = torch.full((len(part.units),), size, dtype=torch.float64)
-        count.index_add_(0, part.units, ones)
+        ones = torch.full((len(places),), size, dtype=total.dtype, device=device)
+        count.index_add_(0, places, ones)
     return torch.sqrt(total / torch.clamp(count, min=1.0))
 
 

@@ -206,8 +206,8 @@ class Labelling:
 
     def reason(self, labels: Labels) -> str:
         """Return why most of the labels that are fixed are, "" for none."""
-        roots = [self.find(label) for label in labels.tolist()]
-        found = Counter(self._reasons[root] for root in roots if self._fixed[root])
+        fixed = labels[self.roots(labels) < 0].tolist()
+        found = Counter(self._reasons[self.find(label)] for label in fixed)
         return found.most_common(1)[0][0] if found else ""
 
     def is_fixed(self, labels: Labels) -> bool:
@@ -356,11 +356,8 @@ class Labelling:
 
     def weigh(self, labels: Labels, ratio: Fraction) -> dict[int, Fraction]:
         """Return ``ratio`` times the positions of each root."""
-        found: dict[int, Fraction] = {}
-        for label in labels.tolist():
-            root = self.find(label)
-            found[root] = found.get(root, Fraction(0)) + ratio
-        return found
+        found = Counter(self.find(label) for label in labels.tolist())
+        return {root: count * ratio for root, count in found.items()}
 
     def count(self, weight: str, positions: int) -> None:
         """Add output positions of one example that ``weight`` is multiplied at."""

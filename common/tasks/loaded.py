@@ -28,6 +28,7 @@ from fedprune.common.models.inputs import arguments, tensors_in
 from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.spec import Indices, digest_of
+from fedprune.common.system.device import set_deterministic, torch_device
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
 from fedprune.common.tasks.task import Data, Description, Task
@@ -81,6 +82,16 @@ class LoadedTask:
         own = self.given or load_task(self.config.task.use)
         return own.under(self.config, self.shared_data)
 
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that trains networks.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        set_deterministic(wanted=self.config.run.deterministic)
+        return torch_device(self.config.run.device)
+
     # Data
 
     @property
@@ -113,7 +124,7 @@ class LoadedTask:
 
     @property
     def natural(self) -> bool:
-        """Whether the data name their clients, so that nothing is dealt out."""
+        """True if the data name their clients, so that nothing is dealt out."""
         return bool(self.task.clients())
 
     @cached_property
@@ -221,7 +232,7 @@ class LoadedTask:
 
     @property
     def made_by_python(self) -> bool:
-        """Whether only the caller's Python code can make the network again."""
+        """True if only the caller's Python code can make the network again."""
         if self.factory is not None:
             return True
         return self.given is not None and self.given.has_own_network

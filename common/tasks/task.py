@@ -43,7 +43,7 @@ _TARGET_KEYS = ("labels", "label", "targets", "target")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What a user of the final network must know to use it.
+    """Facts that a user of the final network needs.
 
     Attributes:
         labels: Names of the classes, in order; () = numbers only.
@@ -59,7 +59,7 @@ class Description:
 
 
 class Task:
-    """What a federation learns; every method has a default, given by the configuration.
+    """A federation's task; every method has a default, given by the configuration.
 
     A subclass overrides what differs, and is handed over as
     ``fedprune.simulate(MyTask(), config)`` or named as ``task.use =
@@ -251,17 +251,17 @@ class Task:
 
     @property
     def has_own_loss(self) -> bool:
-        """Whether a subclass overrides the loss."""
+        """True if a subclass overrides the loss."""
         return self.__class__.loss is not Task.loss
 
     @property
     def has_own_data(self) -> bool:
-        """Whether a subclass overrides the training data."""
+        """True if a subclass overrides the training data."""
         return self.__class__.train_data is not Task.train_data
 
     @property
     def has_own_network(self) -> bool:
-        """Whether a subclass overrides the network."""
+        """True if a subclass overrides the network."""
         return self.__class__.network is not Task.network
 
     @cached_property

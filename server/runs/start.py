@@ -11,6 +11,8 @@ from fedprune.server.runs.events import (
     RunStarted,
     WarningGiven,
     has_started,
+    of_kind,
+    read_events,
 )
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import Tried
@@ -36,6 +38,11 @@ def log_start(
     directory = str(folder.path)
     if has_started(folder.events):
         log.write(RunResumed(run_id=folder.run_id, directory=directory))
+        started = next(of_kind(read_events(folder.events), RunStarted), None)
+        if started is not None and started.device != tried.device:
+            text = f"resumed on {tried.device}, and it started on {started.device}: "
+            text += "sums of another device differ in their last bits"
+            log.write(WarningGiven(run=MAIN, round=0, text=text))
         return
     full = tried.structure.full()
     dense = count_cost(tried.structure, full)
@@ -51,6 +58,9 @@ def log_start(
             groups=tried.structure.widths(full),
             graph=tried.graph,
             reach=tried.reach,
+            metric=tried.metric,
+            better="higher" if tried.higher_is_better else "lower",
+            device=tried.device,
         )
     )
     for text in tried.remarks:

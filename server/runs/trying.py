@@ -52,6 +52,9 @@ class Tried:
         structure: Its structure.
         graph: Digest of its computation, without its weights.
         remarks: One line for each allowed but unusual property.
+        metric: Name of the task's headline metric.
+        higher_is_better: Its direction.
+        device: Kind of the device that trains: "cpu", "cuda" or "mps".
         reach: Its smallest possible size and the reasons for it, one line; "" where
             nothing is to be cut.
         latency: Latency table of the budget, or None.
@@ -60,6 +63,9 @@ class Tried:
     structure: Structure
     graph: str
     remarks: tuple[str, ...]
+    metric: str
+    higher_is_better: bool
+    device: str
     reach: str
     latency: LatencyTable | None
 
@@ -94,7 +100,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     check_frozen(model, task.config.task.freeze)
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
-    remarks += dry_run(task, model, batch)
+    tried_once = dry_run(task, model, batch)
     check_buffers(model, task.example())
     found = _found(task, model)
     _check_readable(found.structure)
@@ -105,7 +111,10 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     tried = Tried(
         structure=found.structure,
         graph=found.graph,
-        remarks=remarks,
+        remarks=remarks + tried_once.remarks,
+        metric=tried_once.metric,
+        higher_is_better=task.task.higher_is_better,
+        device=task.device.type,
         reach=str(reach_of(found.structure, found.whole)) if cuts else "",
         latency=latency,
     )

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
+import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -90,7 +91,7 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     stop.unlink(missing_ok=True)
     flower = _Flower(engine_spec, count)
     try:
-        _start_ray(count, engine_spec.ray_address)
+        _start_ray(count, engine_spec.ray_address, _gpus(engine_spec.task))
         with terminable():
             try:
                 yield RayEngine(flower, engine_spec)
@@ -182,13 +183,34 @@ class _Flower:
                 server_app=server,
                 client_app=_client_app(self._place.task, self._place.root),
                 num_supernodes=self._workers,
-                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+                backend_config={
+                    "client_resources": {
+                        "num_cpus": 1,
+                        "num_gpus": _gpus(self._place.task) / self._workers,
+                    }
+                },
             )
         except BaseException as error:
             self._error = error
 
 
-def _start_ray(workers: int, address: str) -> None:
+def _gpus(task: LoadedTask) -> int:
+    """Return the number of GPUs that the workers share.
+
+    Raises:
+        ConfigError: If one GPU of several is named: Ray deals them out.
+    """
+    if task.device.type != "cuda":
+        return 0
+    if ":" in task.config.run.device:
+        msg = f"run.device is '{task.config.run.device}', and Ray deals the GPUs out; "
+        msg += "want 'cuda', and CUDA_VISIBLE_DEVICES to leave some out, or "
+        msg += "run.engine = 'inprocess'"
+        raise ConfigError(msg)
+    return torch.cuda.device_count()
+
+
+def _start_ray(workers: int, address: str, gpus: int) -> None:
     """Start an own local Ray, or join the one at an address.
 
     Flower would do it too late: Ray sets signal handlers, and ours must be set last.
@@ -216,6 +238,7 @@ def _start_ray(workers: int, address: str) -> None:
     ray.init(
         address="local",
         num_cpus=workers,
+        num_gpus=gpus,
         object_store_memory=_OBJECT_STORE,
         **arguments,
     )

@@ -310,6 +310,9 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for module in (r"torch\.", r"onnxscript\.", r"onnx_ir\.", r"copyreg"):
             warnings.filterwarnings("ignore", module=module)
+        # Of recurrent layers, said in code that torch makes, which has no module.
+        for message in ("_check_is_size", "The tensor attributes? self"):
+            warnings.filterwarnings("ignore", message)
         # It reports every optional package that is absent.
         logger = logging.getLogger("torch.onnx._internal.exporter._registration")
         level = logger.level

@@ -131,8 +131,8 @@ class RunData:
 
     @property
     def metric(self) -> str:
-        """Metric that "accuracy" stands for in this run: "accuracy" or "r2"."""
-        known = "r2" if self.task.get("loss") == "mse" else "accuracy"
+        """Metric that "accuracy" stands for in this run, such as "accuracy" or "r2"."""
+        known = self.started.metric if self.started else "accuracy"
         return str(self.summary.get("metric", known))
 
     def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:

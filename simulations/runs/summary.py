@@ -55,7 +55,7 @@ def build(task: LoadedTask, structure: Structure, snapshot: Snapshot) -> nn.Modu
     model = ModelCache(task).network(
         structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
     )
-    return model.eval()
+    return model.eval().cpu()
 
 
 def write_models(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StaleUpdate,
         StructureError,
     )
+    from fedprune.common.pruning.nearest import reach_of
     from fedprune.common.pruning.verify import check_exact
     from fedprune.common.structure.blocks import find_blocks
     from fedprune.common.structure.tracing.find import examine
@@ -50,6 +51,7 @@ __all__ = [
     "load_config",
     "load_model",
     "main",
+    "reach_of",
     "simulate",
 ]
 
@@ -66,6 +68,7 @@ _MODULES = {
     "examine": "common.structure.tracing.find",
     "find_blocks": "common.structure.blocks",
     "check_exact": "common.pruning.verify",
+    "reach_of": "common.pruning.nearest",
     "__version__": "common.version",
 }
 

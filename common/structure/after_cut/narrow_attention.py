@@ -116,7 +116,7 @@ def narrow(model: nn.Module) -> None:
 
 def _is_cut(module: nn.MultiheadAttention) -> bool:
     inside = module.num_heads * module.head_dim
-    return inside != module.embed_dim or module.out_proj.weight.shape != (
-        module.embed_dim,
-        module.embed_dim,
-    )
+    whole = cast("Tensor | None", module.in_proj_weight)
+    inputs = (module.q_proj_weight if whole is None else whole).shape[1]
+    widths = {inside, inputs, *module.out_proj.weight.shape}
+    return widths != {module.embed_dim}

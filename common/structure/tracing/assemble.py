@@ -41,13 +41,16 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
     made = _makers(labelling, rows)
     rows = _made_only(labelling, rows, made)
     dims, units, numbers = _number(rows)
-    makers = {name: dim for name, dim in made.items() if _is_cut(dims, name, dim)}
     cut = {(dim.tensor, dim.dim) for dim in dims}
+    makers = {name: dim for name, dim in made.items() if (name, dim) in cut}
     followed = [*labelling.attributes]
-    tallies = [_tally(dim.units) for dim in dims]
-    for follower in labelling.followers.values():
-        if not _is_followed(labelling, follower, numbers):
-            continue
+    followers = [
+        item
+        for item in labelling.followers.values()
+        if _is_followed(labelling, item, numbers)
+    ]
+    tallies = [_tally(dim.units) for dim in dims] if followers else []
+    for follower in followers:
         found = _attribute(labelling, follower, (dims, tallies), numbers)
         if found is None:
             why = f"'{follower.name}' of module '{follower.module}' follows channels"
@@ -56,6 +59,7 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
         if found not in followed:
             followed.append(found)
     names = [tensor.name for tensor in tensors]
+    changed = {dim.tensor for dim in dims}
     return Structure(
         tensors=tensors,
         moments=moments,
@@ -68,9 +72,7 @@ def assemble(model: nn.Module, labelling: Labelling) -> Structure:
             for name in names
             if name in labelling.multiplies
         },
-        buffers=tuple(
-            item for item in others if any(dim.tensor == item.name for dim in dims)
-        ),
+        buffers=tuple(item for item in others if item.name in changed),
         made={name: dim for name, dim in makers.items() if dim},
         free=_free(labelling, numbers),
     )
@@ -186,10 +188,6 @@ def _number(rows: Rows) -> tuple[tuple[DimUnits, ...], int, dict[int, int]]:
     return found, len(living), numbers
 
 
-def _is_cut(dims: tuple[DimUnits, ...], name: str, dim: int) -> bool:
-    return any(item.tensor == name and item.dim == dim for item in dims)
-
-
 def _attribute(
     labelling: Labelling,
     follower: Follower,
@@ -254,10 +252,10 @@ def _is_followed(
 
 def _units(
     labelling: Labelling, labels: Labels, numbers: Mapping[int, int]
-) -> NDArray[np.integer]:
+) -> NDArray[np.int32]:
     """Return the unit of each label, -1 = never cut."""
     roots = labelling.roots(labels).tolist()
-    return np.asarray([numbers.get(root, FIXED) for root in roots], dtype=np.int64)
+    return np.asarray([numbers.get(root, FIXED) for root in roots], dtype=np.int32)
 
 
 def _tally(units: NDArray[np.integer]) -> dict[int, int]:
@@ -275,15 +273,22 @@ def _groups(
 
     A part that code splits off counts as a dimension: it must not become empty.
     """
-    made = {d.tensor: _members(d.units) for d in dims if makers.get(d.tensor) == d.dim}
+    rows = [dim.units for dim in dims]
+    rows += [_units(labelling, part, numbers) for part in labelling.parts]
+    # Most dimensions have the units of another one, and those place no unit anew.
+    distinct = {row.tobytes(): row for row in rows}
+    members = {key: _members(row) for key, row in distinct.items()}
+    made = {
+        d.tensor: members[d.units.tobytes()]
+        for d in dims
+        if makers.get(d.tensor) == d.dim
+    }
     scaled = {
-        d.tensor: _members(d.units)
+        d.tensor: members[d.units.tobytes()]
         for d in dims
         if d.dim == 0 and d.tensor in labelling.norms
     }
-    rows = [_members(dim.units) for dim in dims]
-    rows += [_members(_units(labelling, part, numbers)) for part in labelling.parts]
-    group_of = _same_places(rows, len(numbers))
+    group_of = _same_places([*members.values()], len(numbers))
     producers = _by_group(made, group_of)
     norms = _by_group(scaled, group_of)
     names: dict[str, int] = {}
@@ -313,7 +318,7 @@ def _by_group(
     return found
 
 
-def _members(units: NDArray[np.integer]) -> NDArray[np.integer]:
+def _members(units: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.unique(units[units != FIXED])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
+from typing_extensions import override
 
 from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.models.inputs import arguments, longer_batch
@@ -59,6 +60,14 @@ class Findings:
     notes: tuple[str, ...]
     graph: str
     whole: Mapping[tuple[str, int], str]
+
+    @override
+    def __str__(self) -> str:
+        """Return a line for each group, with its units, and one for each note."""
+        groups = self.structure.groups
+        lines = [f"groups: {len(groups)}, units: {self.structure.units}"]
+        lines += [f"  {group.name}: {len(group.units)}" for group in groups]
+        return "\n".join([*lines, *(f"not cut: {note}" for note in self.notes)])
 
 
 def find_structure(

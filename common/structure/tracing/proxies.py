@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx
 from torch.utils import _pytree as pytree
 from typing_extensions import override
@@ -23,6 +25,8 @@ from fedprune.common.structure.sizes import AttributeSize, Recorded
 _KINDS = (torch.dtype, torch.device, torch.layout, bool)
 
 
+# What numpy and torch ask of an array, which a symbol is not.
+_ARRAYS = ("__array_", "__cuda_array_", "__dlpack")
 # These read the digits of a whole number, and ask it for nothing.
 _DIGITS = ("log", "log2", "log10", "isqrt", "gcd", "lcm", "comb", "perm", "factorial")
 
@@ -164,14 +168,33 @@ class Proxy(fx.Proxy):
 
     @override
     def __getattr__(self, k: str) -> Any:
+        if k.startswith(_ARRAYS):
+            raise AttributeError(k)
         if k.startswith("__") or callable(getattr(self.known, k, None)):
             return super().__getattr__(k)
         if not hasattr(self.known, k):
-            raise AttributeError(k)
+            msg = f"'{type(self.known).__name__}' has no attribute '{k}'"
+            raise AttributeError(msg)
         found = getattr(self.known, k)
         if isinstance(self.known, torch.Tensor) and isinstance(found, _KINDS):
             return found  # it does not change with the data, or with a cut
         return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+
+    def plain(self) -> Any:
+        """Return a number or shape without symbols, as recorded operations.
+
+        Raises:
+            TraceError: If it is data, which differ between examples.
+        """
+        if isinstance(self.known, tuple | list) and not holds_data(self.known):
+            items: Any = self
+            return [int(item) for item in items]
+        return float(self)
+
+    def __array__(self, dtype: Any = None, copy: object = None) -> NDArray[np.generic]:
+        """Return a shape to numpy, as in ``np.prod(x.shape[1:])``."""
+        found: NDArray[np.generic] = np.asarray(self.plain(), dtype)
+        return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write items in place, as a recorded operation."""

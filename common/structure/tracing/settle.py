@@ -4,6 +4,7 @@ A claim that does not hold fixes all channels that it speaks of.  Every claim is
 each unit by itself, so fixing more never breaks another one.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -100,9 +101,11 @@ class _Settling:
     def _weigh(self, counts: Counts) -> Weights:
         found: Weights = {}
         for labels, ratio in counts:
-            for root in self.labelling.roots(labels).tolist():
+            positions = Counter(self.labelling.roots(labels).tolist())
+            shares = {count: count * ratio for count in set(positions.values())}
+            for root, count in positions.items():
                 if root >= 0:
-                    found[root] = found.get(root, Fraction(0)) + ratio
+                    found[root] = found.get(root, 0) + shares[count]
         return {root: share for root, share in found.items() if share}
 
     def _followed(self, place: Place) -> Counts:

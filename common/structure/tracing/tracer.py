@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
@@ -49,6 +50,8 @@ _OURS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
 _PYTHON = str(Path(operator.__file__).parent)
 # Tensors of one number, recorded where their lengths come from the network.
 FILLS = frozenset({torch.zeros, torch.ones, torch.full, torch.empty})
+# Tensors of a number, of the numbers of a shape, or of another tensor.
+_LISTS = frozenset({torch.tensor, torch.as_tensor})
 
 
 class RunError(Exception):
@@ -77,6 +80,10 @@ class _Makes(TorchFunctionMode):
             proxies = any(isinstance(item, fx.Proxy) for item in leaves)
             if self.fills and func in FILLS and (sizes or proxies):
                 return self.tracer.create_proxy("call_function", func, args, given)
+            if func in _LISTS and args and isinstance(args[0], Proxy):
+                if holds_data(args[0].known):
+                    return self.tracer.create_proxy("call_function", func, args, given)
+                args = (args[0].plain(), *args[1:])
             if not proxies:
                 for size in sizes:
                     int(size)  # records that the plain number is used
@@ -175,7 +182,7 @@ class Tracer(Recorder):
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, torch.Tensor) and id(a) in self._held:
             return self.create_node("get_attr", self._held[id(a)], (), {})
-        return super().create_arg(a)
+        return super().create_arg(a.item() if isinstance(a, np.generic) else a)
 
     @override
     def create_args_for_root(

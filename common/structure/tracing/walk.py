@@ -73,6 +73,8 @@ class Walk:
         self.ignore = ignore
         self.labelling = labelling or Labelling(model)
         self.values: dict[fx.Node, object] = {}
+        self.owners: dict[fx.Node, fx.Node] = {}
+        self.sharing: dict[fx.Node, list[fx.Node]] = {}  # of each owner
         # A module under two names is called by its first one.
         self.titles = {id(module): name for name, module in model.named_modules()}
         self.kernels = {
@@ -85,6 +87,9 @@ class Walk:
 
     def visit(self, node: fx.Node) -> None:
         """Follow the channels through one node."""
+        owner = self._owner(node)
+        self.owners[node] = owner
+        self.sharing.setdefault(owner, []).append(node)
         if node.op == "output" or self._ignored(node):
             for source in node.all_input_nodes:
                 for found in values_in(self.values[source]):
@@ -172,15 +177,14 @@ class Walk:
         """Let all that shares memory know that masked entries may not be 0 now."""
         found = self.values[changed]
         zero = isinstance(found, Value) and found.zero
-        owner = self._owner(changed)
-        for node in [*self.values]:
-            if self._owner(node) is owner:
-                self.values[node] = _rewritten(self.values[node], zero=zero)
+        for node in self.sharing[self.owners[changed]]:
+            self.values[node] = _rewritten(self.values[node], zero=zero)
 
     def _owner(self, node: fx.Node) -> fx.Node:
         """Return the operation whose memory a result is in, or may be in."""
-        while node.args and isinstance(node.args[0], fx.Node) and self._is_view(node):
-            node = node.args[0]
+        source = node.args[0] if node.args else None
+        if isinstance(source, fx.Node) and self._is_view(node):
+            return self.owners[source]
         return node
 
     def _is_view(self, node: fx.Node) -> bool:

@@ -70,6 +70,10 @@ class RunStarted(Event):
         groups: Name of each pruning group -> its channels in the uncut network.
         graph: Digest of the network's computation, without its weights.
         reach: Smallest size that cuts can reach and the reasons for it, one line.
+        metric: Name of the headline metric, which "accuracy" stands for.
+        better: Its direction, "higher" or "lower".
+        device: Kind of the device that trains, where this program trains: "cpu", "cuda"
+            or "mps".
     """
 
     run_id: str
@@ -82,6 +86,9 @@ class RunStarted(Event):
     groups: Mapping[str, Count]
     graph: str
     reach: str
+    metric: str
+    better: str
+    device: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

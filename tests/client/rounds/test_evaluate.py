@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers.codec.examples import make_plan
 from helpers.tiny_federation import (
     answer_to,
@@ -15,7 +16,7 @@ from helpers.tiny_federation import (
 )
 from torch import nn
 
-from fedprune.client.rounds.evaluate import sample_of, teacher_outputs
+from fedprune.client.rounds.evaluate import sample_of, teacher_network
 from fedprune.client.rounds.measure import FEWEST, MEASURED
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
@@ -170,5 +171,8 @@ def test_a_held_and_a_sent_teacher_teach_the_same(tmp_path, sizes):
         cache = ModelCache(client.task)
         opened = open_plan(one, cache, where)
         train = cache.data(plan.client_id).train
-        found.append(teacher_outputs(opened, cache, where, train))
+        teacher = teacher_network(opened, cache, where, train)
+        assert not teacher.training
+        with torch.no_grad():
+            found.append(teacher(train.batch(np.arange(len(train))).inputs))
     np.testing.assert_array_equal(found[0], found[1])

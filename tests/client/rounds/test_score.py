@@ -17,6 +17,7 @@ from torch import nn
 from fedprune.client.rounds.measure import balanced
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.score import score
+from fedprune.common.data.examples import ArrayExamples, MappedExamples
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import IMPORTANCE
 from fedprune.common.methods.method import Side
@@ -212,6 +213,11 @@ def test_a_diverged_network_scores_nothing_that_is_not_finite():
     assert np.isfinite(score_tiny(model)).all()
 
 
+def examples_of(targets):
+    inputs = np.zeros((len(targets), 1), dtype=np.float32)
+    return ArrayExamples(inputs=inputs, targets=targets)
+
+
 @given(
     targets=st.lists(st.integers(0, 4), min_size=1, max_size=60),
     limit=st.integers(1, 70),
@@ -219,7 +225,7 @@ def test_a_diverged_network_scores_nothing_that_is_not_finite():
 )
 def test_balanced_takes_every_class_as_evenly_as_they_allow(targets, limit, seed):
     array = np.asarray(targets, dtype=np.int64)
-    chosen = balanced(array, limit, np.random.default_rng(seed))
+    chosen = balanced(examples_of(array), limit, np.random.default_rng(seed))
     assert chosen.tolist() == sorted(set(chosen.tolist()))
     assert len(chosen) == min(limit, len(targets))
     have, taken = Counter(targets), Counter(array[chosen].tolist())
@@ -230,16 +236,25 @@ def test_balanced_takes_every_class_as_evenly_as_they_allow(targets, limit, seed
 
 
 def test_balanced_draws_at_random_within_a_class():
-    targets = np.repeat([0, 1], 50)
+    examples = examples_of(np.repeat([0, 1], 50))
     draws = {
-        tuple(balanced(targets, 10, np.random.default_rng(seed)).tolist())
+        tuple(balanced(examples, 10, np.random.default_rng(seed)).tolist())
         for seed in range(5)
     }
     assert len(draws) == 5
 
 
-def test_balanced_draws_values_without_classes():
-    targets = np.linspace(0, 1, 30, dtype=np.float32).reshape(15, 2)
-    chosen = balanced(targets, 4, np.random.default_rng(0))
+WITHOUT_CLASSES = {
+    "values": np.linspace(0, 1, 30, dtype=np.float32).reshape(15, 2),
+    "positions": np.arange(30).reshape(15, 2) % 3,
+    "unknown": None,
+}
+
+
+@pytest.mark.parametrize("targets", WITHOUT_CLASSES.values(), ids=WITHOUT_CLASSES)
+def test_balanced_draws_examples_without_classes(targets):
+    data, rows = [(0.0, 0)] * 15, np.arange(15)
+    examples = MappedExamples(data=data, rows=rows, collate=list, labels=targets)
+    chosen = balanced(examples, 4, np.random.default_rng(0))
     assert chosen.tolist() == sorted(set(chosen.tolist()))
     assert len(chosen) == 4

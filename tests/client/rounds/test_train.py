@@ -8,7 +8,7 @@ import torch
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from torch import nn
 
-from fedprune.client.rounds.train import LocalTraining, distillation, outputs_on, train
+from fedprune.client.rounds.train import LocalTraining, train
 from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import get_statistics, get_weights
@@ -53,6 +53,7 @@ def make_training(examples, *, task=None, penalty=None, teacher=None, **changes)
         settings=replace(SETTINGS, **changes),
         penalty=penalty,
         teacher=teacher,
+        augment=torch.Generator(),
     )
 
 
@@ -69,6 +70,12 @@ def test_training_is_the_same_for_the_same_seed_and_another_for_another():
         found.append((loss, get_weights(model).tobytes()))
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+def outputs_on(model, examples):
+    """Return a network's outputs on all examples in eval mode, float32[n, outputs]."""
+    with torch.no_grad():
+        return model.eval()(examples.batch(np.arange(len(examples))).inputs)
 
 
 def test_training_learns():
@@ -176,45 +183,10 @@ def test_a_gradient_is_clipped_to_its_largest_norm():
     assert moved == pytest.approx(0.5 * 0.01, rel=1e-3)
 
 
-def outputs(seed, rows=5):
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, 3)))
-
-
-@pytest.mark.parametrize("regression", [False, True])
-def test_distillation_is_zero_at_the_teachers_outputs_and_positive_elsewhere(
-    regression,
-):
-    one, other = outputs(0), outputs(1)
-    near = distillation(one, one, SETTINGS, regression=regression)
-    far = distillation(one, other, SETTINGS, regression=regression)
-    assert abs(float(near)) < 1e-12
-    assert float(far) > 0.01
-
-
-def test_distillation_is_the_divergence_of_the_softened_outputs():
-    one, other = outputs(0).numpy(), outputs(1).numpy()
-
-    def soft(values):
-        powers = np.exp(values / 3.0)
-        return powers / powers.sum(axis=1, keepdims=True)
-
-    wanted, found = soft(other), soft(one)
-    divergence = (wanted * np.log(wanted / found)).sum(axis=1).mean() * 9.0
-    settings = replace(SETTINGS, temperature=3.0)
-    distance = distillation(outputs(0), outputs(1), settings, regression=False)
-    assert float(distance) == pytest.approx(divergence, rel=1e-9)
-
-
-def test_distillation_ignores_a_shift_of_all_outputs_of_an_example():
-    shifted = outputs(0) + torch.arange(5.0)[:, None]
-    distance = distillation(outputs(0), shifted, SETTINGS, regression=False)
-    assert abs(float(distance)) < 1e-9
-
-
 def test_a_student_with_only_its_teacher_learns_nothing_from_targets():
     examples = make_examples(20)
     wrong = ArrayExamples(inputs=examples.inputs, targets=(examples.targets + 1) % 3)
-    teacher = outputs_on(tiny(1), examples)
+    teacher = tiny(1).eval()
     found = []
     for training in (examples, wrong):
         model = tiny()
@@ -225,25 +197,42 @@ def test_a_student_with_only_its_teacher_learns_nothing_from_targets():
     np.testing.assert_array_equal(*found)
 
 
+def distance(model, teacher, examples):
+    found, wanted = outputs_on(model, examples), outputs_on(teacher, examples)
+    return float(make_task().distance(found, wanted, SETTINGS.temperature))
+
+
 def test_a_student_comes_nearer_to_its_teacher():
-    examples = make_examples(40)
-    teacher = outputs_on(tiny(1), examples)
-    model = tiny()
+    examples, teacher, model = make_examples(40), tiny(1).eval(), tiny()
     training = make_training(examples, teacher=teacher, distill_weight=1.0, epochs=10)
-    before = distillation(
-        outputs_on(model, examples), teacher, SETTINGS, regression=False
-    )
+    before = distance(model, teacher, examples)
     train(model, training, rng())
-    after = distillation(
-        outputs_on(model, examples), teacher, SETTINGS, regression=False
-    )
-    assert float(after) < 0.5 * float(before)
+    assert distance(model, teacher, examples) < 0.5 * before
 
 
-def test_a_teacher_is_asked_in_eval_mode_and_in_order():
-    model, examples = tiny().train(), make_examples(300)
-    before = get_statistics(model)
-    together = outputs_on(model, examples)
-    np.testing.assert_array_equal(get_statistics(model), before)
-    alone = outputs_on(model, examples.take(np.array([299])))
-    torch.testing.assert_close(together[299:], alone)
+class Teacher(nn.Module):
+    """A teacher that notes the inputs and the modes that it is run with."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.seen, self.modes = tiny(1), [], set()
+
+    def forward(self, x):
+        self.seen.append(x)
+        self.modes |= {self.net.training, torch.is_grad_enabled()}
+        return self.net(x)
+
+
+def test_a_teacher_sees_the_students_batches_in_eval_mode_and_stays_as_it_is():
+    teacher = Teacher().eval()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    model, seen = tiny(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    training = make_training(make_examples(20), teacher=teacher, distill_weight=0.5)
+    train(model, training, rng())
+    assert teacher.modes == {False}
+    assert len(seen) == len(teacher.seen)
+    for own, taught in zip(seen, teacher.seen, strict=True):
+        torch.testing.assert_close(own, taught, rtol=0.0, atol=0.0)
+    for name, value in teacher.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0.0, atol=0.0)

@@ -79,8 +79,9 @@ BAD_FILES = {
     "a value for a section": (
         "client = 3\n",
         (
-            ":1: client: found 3, want a table with epochs, batch, lr, lr_schedule, "
-            "lr_rewind, momentum, clip, penalty, strength, validation, score_examples"
+            ":1: client: found 3, want a table with epochs, batch, optimizer, lr, "
+            "lr_schedule, lr_rewind, momentum, weight_decay, proximal, precision, "
+            "clip, penalty, strength, validation, score_examples"
         ),
     ),
     "a value for a table": (

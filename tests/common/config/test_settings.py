@@ -86,7 +86,10 @@ REFUSED = {
         {"task.partition": 3},
         "task.partition: found 3, want a t",
     ),
-    "a number for a section": ({"task": 3}, "task: found 3, want a table with model"),
+    "a number for a section": (
+        {"task": 3},
+        "task: found 3, want a table with use, model",
+    ),
     "a key without a section": ({"clients": 3}, "clients: unknown key; "),
     "a misspelt key": (
         {"task": {"clientz": 3}},

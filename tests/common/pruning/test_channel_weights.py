@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedprune.common.methods.channel_weights import ChannelWeights, Rows
 from fedprune.common.pruning.importance import channel_weights, measure_points
 from fedprune.common.structure.structure import FIXED
 from fedprune.common.structure.tracing.find import find_structure
@@ -57,3 +58,22 @@ def test_criteria_cannot_write_to_the_weights_that_they_share():
     found = channel_weights(structure, structure.full(), tensors, units)
     with pytest.raises(ValueError, match="read-only"):
         found.producers[0].values[:] = 0.0
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 70_000), (70_000, 3), (401, 700), (1, 9), (0, 5)]
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_blocks_of_rows_add_up_to_the_bits_of_the_whole_tensor(shape, transposed):
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=shape[::-1] if transposed else shape).astype(np.float32)
+    stored = made.T if transposed else made
+    rows = Rows(unit=np.arange(len(stored)), stored=stored)
+    view = ChannelWeights(
+        channels=len(stored), producers=(rows,), norms=(), unit=rows.unit
+    )
+    blocks = [*rows.blocks()]
+    assert len(blocks) > 1 or len(stored) < 4
+    np.testing.assert_array_equal(np.concatenate(blocks), rows.values)
+    whole = np.square(stored.astype(np.float64)).sum(axis=1) / shape[1]
+    assert view.mean(np.square).tobytes() == whole.tobytes()

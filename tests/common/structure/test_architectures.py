@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fedprune.common.errors import StructureError
 from fedprune.common.pruning.plan import apply_plan
-from fedprune.common.pruning.verify import check_exact
+from fedprune.common.pruning.verify import check_cut, check_exact
 from fedprune.common.structure.after_cut.narrow_attention import NarrowAttention
 from fedprune.common.structure.parts import FreeLength
 from fedprune.common.structure.structure import Structure
@@ -179,6 +179,35 @@ def test_narrow_attention_is_torchs_own_where_nothing_is_cut(batch_first, need_w
         assert (found[1] is None) == (wanted[1] is None)
         if need_weights:
             torch.testing.assert_close(found[1], wanted[1], rtol=1e-12, atol=1e-14)
+
+
+class Led(nn.Module):
+    """Attention behind layers whose channels are cut while its heads stay."""
+
+    def __init__(self, **widths):
+        super().__init__()
+        self.query, self.key, self.value = (
+            nn.Linear(6, widths.get(name, 16)) for name in ("", "kdim", "vdim")
+        )
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True, **widths)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        inputs = self.query(x), self.key(x), self.value(x)
+        return self.fc(self.attention(*inputs, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("widths", [{}, {"kdim": 8, "vdim": 12}])
+def test_attention_runs_where_only_one_of_the_groups_around_it_is_cut(widths):
+    example = torch.randn(2, 5, 6)
+    model = Led(**widths)
+    structure = find_structure(model, example)
+    assert len(structure.groups) == (5 if widths else 3)
+    for group in structure.groups:
+        for kept in (1, len(group.units) - 1):
+            keep = structure.full()
+            keep[group.units[kept:]] = False
+            check_cut(model, structure, example, keep)
 
 
 def test_used_attention_weights_keep_the_heads():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -226,3 +227,54 @@ def test_queries_that_see_keys_by_their_number_are_not_cut():
     found = examine(Turned(causal=True), SERIES)
     assert found.structure.units == 0
     assert any("each query sees the keys" in note for note in found.notes)
+
+
+READERS = {
+    "numpy multiplies a shape": lambda x: x.view(-1, np.prod(x.shape[1:])),
+    "numpy reads a shape": lambda x: x * np.array(x.shape[1:]).sum(),
+    "torch reads a shape": lambda x: x * torch.tensor(x.shape)[1],
+    "torch reads a part of a shape": lambda x: x * torch.as_tensor(x.size()[1:]).sum(),
+    "torch reads a number": lambda x: x * torch.tensor(x.shape[1] ** 0.5),
+}
+
+
+class Read(nn.Module):
+    """Twelve channels whose number another library reads, behind eight of its own."""
+
+    def __init__(self, reader):
+        super().__init__()
+        self.reader = reader
+        self.body, self.inner = nn.Linear(5, 8), nn.Linear(8, 12)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.head(self.reader(self.inner(self.body(x).relu())))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_shape_that_another_library_reads_stays_and_the_rest_is_cut(name):
+    model, example = Read(READERS[name]), torch.ones(3, 5)
+    found = examine(model, example)
+    assert found.structure.widths(found.structure.full()) == {"body": 8}
+    assert check_exact(model, found.structure, example) <= 1e-12
+
+
+def test_a_tensor_made_of_another_one_is_left_uncut_and_named():
+    model = Read(lambda x: x * torch.as_tensor(x, dtype=torch.float64).to(x.dtype))
+    found = examine(model, torch.ones(3, 5))
+    assert found.structure.widths(found.structure.full()) == {"body": 8}
+    assert any("as_tensor" in note for note in found.notes)
+
+
+def test_findings_print_a_line_for_each_group_and_each_note():
+    found = examine(Read(lambda x: x * x.shape[1]), torch.ones(3, 5))
+    assert str(found).splitlines() == [
+        "groups: 1, units: 8",
+        "  body: 8",
+        "not cut: the network calculates with a size, 12",
+    ]
+
+
+def test_a_name_that_a_tensor_lacks_is_named_with_its_type():
+    with pytest.raises(StructureError, match="'Tensor' has no attribute 'breadth'"):
+        examine(Read(lambda x: x.breadth), torch.ones(3, 5))

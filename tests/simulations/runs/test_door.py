@@ -74,9 +74,13 @@ def squeezed(y):
 
 MSE = {"task.loss": "mse"}
 REFUSED = {
-    "a mapping": (
-        returning(lambda y: {"logits": y}), of(Y), {}, CONFIG,
-        "the network returns a dict with logits; want one tensor of floats",
+    "a mapping without logits": (
+        returning(lambda y: {"scores": y, "hidden": y}), of(Y), {}, CONFIG,
+        "the network returns a dict with scores, hidden; want one tensor of floats",
+    ),
+    "a mapping with classes as logits": (
+        returning(lambda y: {"logits": y.argmax(1)}), of(Y), {}, CONFIG,
+        "the network returns a tensor of int64; want one tensor of floats",
     ),
     "a pair": (
         returning(lambda y: (y, y)), of(Y), {}, CONFIG,
@@ -206,7 +210,7 @@ from torch.nn import functional
 
 class Two(nn.Sequential):
     def forward(self, x):
-        return {"logits": super().forward(x)}
+        return {"scores": super().forward(x)}
 
 def make():
     return Two(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -223,7 +227,7 @@ def test_the_command_line_says_it_in_one_line_and_makes_no_folder(
     words += ["--set", "task.data=npz:own.npz"]
     assert run_command_line(words) == CONFIG
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: the network returns a dict with logits; ")
+    assert captured.err.startswith("error: the network returns a dict with scores; ")
     assert captured.err.count("\n") == 1
     assert "--resume" not in captured.err
     assert not (tmp_path / "runs").exists()
@@ -236,7 +240,7 @@ def squares(factory, targets):
     task = make_task(factory, examples, task__loss="mse")
     batch = first_batch(task)
     model = task.build_model().eval()
-    assert dry_run(task, model, batch) == ()
+    assert dry_run(task, model, batch).remarks == ()
     with torch.no_grad():
         return model, batch, task.loss(model(batch.inputs), batch)
 

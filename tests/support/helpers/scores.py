@@ -98,9 +98,8 @@ def view(
 
     def rows(count: int, width: int) -> Rows:
         channel = np.resize(np.arange(-1, CHANNELS), count)
-        values = factor * (rng.normal(size=(count, width)) + 0.1)
-        values.setflags(write=False)
-        return Rows(unit=np.where(channel < 0, -1, place[channel]), values=values)
+        stored = factor * (rng.normal(size=(count, width)) + 0.1)
+        return Rows(unit=np.where(channel < 0, -1, place[channel]), stored=stored)
 
     return ChannelWeights(
         channels=CHANNELS,

@@ -24,6 +24,9 @@ from fedprune.server.runs.events import (
 )
 
 STARTED = RunStarted(
+    metric="accuracy",
+    better="higher",
+    device="cpu",
     run_id="x",
     directory="runs/x",
     config={"prune": {"budget": {"params": 0.3}}},
