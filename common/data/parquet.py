@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.data.arrays import RawData
-from fedprune.common.data.images import decode_images
+from fedprune.common.data.images import Decoded, decode_images
 from fedprune.common.data.optional import optional_module
 from fedprune.common.errors import ConfigError, DataError
 
@@ -63,16 +63,25 @@ def read_parquet(folder: Path) -> RawData:
         DataError: If a file is missing or unreadable, a column is missing, or an image
             cannot be decoded.
     """
-    x_train, y_train = read_split(folder, "train")
-    x_test, y_test = read_split(folder, "test")
-    return RawData(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    train, y_train = read_split(folder, "train")
+    test, y_test = read_split(folder, "test")
+    return RawData(
+        x_train=train.pixels,
+        y_train=y_train,
+        x_test=test.pixels,
+        y_test=y_test,
+        remarks=(
+            *(f"training images: {text}" for text in train.remarks),
+            *(f"test images: {text}" for text in test.remarks),
+        ),
+    )
 
 
-def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_split(folder: Path, split: str) -> tuple[Decoded, NDArray[np.int64]]:
     """Read and decode one split: ``split.parquet``, or all its shards in order.
 
     Returns:
-        Images uint8[n, channels, height, width] and classes int64[n].
+        The images, and classes int64[n].
 
     Raises:
         ConfigError: If pyarrow or pillow is not installed.
@@ -96,7 +105,7 @@ def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.
             yield from _encoded(path, images)
 
     labels = np.concatenate([labels for _, labels in tables])
-    return decode_images(encoded(), count), labels
+    return decode_images(encoded, count), labels
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Dataset
-from fedprune.common.data.folder import read_folder
+from fedprune.common.data.folders.reader import read_folder
 from fedprune.common.data.npz import read_npz
 from fedprune.common.data.optional import check_optional, optional_module
 from fedprune.common.data.parquet import find_folder, read_parquet
@@ -24,7 +25,7 @@ from fedprune.common.user_code import (
 FOLDS = 5
 
 _PIXEL = 255.0
-_ARRAYS = 4
+_ARRAYS = (4, 5)  # the fifth array is optional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ _PARQUET = {
     "mnist": _Images(shape=(1, 28, 28), classes=10, mean=0.1307, std=0.3081),
     "cifar10": _Images(shape=(3, 32, 32), classes=10, mean=0.473, std=0.251),
 }
+_WANTED = "want x, y train and x, y test, and maybe the client of each in training"
 _SKLEARN = ("digits", "diabetes")
 _NAMES = (*_SKLEARN, *_PARQUET)
 
@@ -67,17 +69,22 @@ def check_source(source: str, data_dir: str) -> None:
         _check_code(source)
 
 
-def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
+def load_dataset(
+    source: str, *, data_dir: str, fold: int, natural: bool = False
+) -> Dataset:
     """Load a data set.
 
     Args:
         source: ``digits``, ``diabetes``, ``mnist``, ``cifar10``, ``npz:FILE``,
             ``folder:DIR``, ``parquet:DIR``, ``module:function`` or
             ``file.py:function``; a function returns
-            ``(x_train, y_train, x_test, y_test)``.
+            ``(x_train, y_train, x_test, y_test)``, and maybe the name of the natural
+            client of each training example as a fifth array.
         data_dir: Folder of parquet data, or empty for ``FEDPRUNE_DATA``.
         fold: Number of the fifth of ``digits`` that is the test part, >= 0,
             counted modulo 5; the other sources have one fixed split.
+        natural: Whether the folders of ``folder:`` are clients, and those below them
+            classes.
 
     Raises:
         ConfigError: If the source is unknown or missing, or a package is not installed.
@@ -93,7 +100,7 @@ def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
         return _known_images(source, data_dir)
     readers: dict[str, Callable[[Path], RawData]] = {
         "npz": read_npz,
-        "folder": read_folder,
+        "folder": partial(read_folder, natural=natural),
         "parquet": read_parquet,
     }
     if prefix in readers:
@@ -159,15 +166,23 @@ def _known_images(name: str, data_dir: str) -> Dataset:
 def _call(source: str) -> RawData:
     function = load_function(source)
     try:
-        arrays = [np.asarray(array) for array in function()]
+        found = function()
+        arrays = [np.asarray(array) for array in (() if found is None else found)]
     except (Exception, SystemExit) as error:
         msg = f"'{source}' failed: {type(error).__name__}: {error}"
         raise DataError(msg) from error
-    if len(arrays) != _ARRAYS:
-        msg = f"'{source}' returned {len(arrays)} arrays; want x, y train and x, y test"
+    if len(arrays) not in _ARRAYS:
+        what = "None" if found is None else f"{len(arrays)} arrays"
+        msg = f"'{source}' returned {what}; {_WANTED}"
         raise DataError(msg)
-    x_train, y_train, x_test, y_test = arrays
-    return RawData(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    x_train, y_train, x_test, y_test, *clients = arrays
+    return RawData(
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        clients=clients[0] if clients else None,
+    )
 
 
 def _check_parquet(name: str, data_dir: str) -> None:

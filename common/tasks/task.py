@@ -276,7 +276,12 @@ class Task:
                 return shared
         chosen = self.config.task
         fold = self.config.run.seed % FOLDS
-        found = load_dataset(chosen.data, data_dir=chosen.data_dir, fold=fold)
+        found = load_dataset(
+            chosen.data,
+            data_dir=chosen.data_dir,
+            fold=fold,
+            natural=chosen.partition.kind == NATURAL,
+        )
         if 0 < chosen.outputs < found.num_outputs:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
             msg += f"{chosen.outputs}"
