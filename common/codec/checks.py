@@ -16,6 +16,7 @@ from fedprune.common.spec import DIGEST_SIZE, Vector
 POSITIVE = sys.float_info.min  # "> 0" as an inclusive bound
 BELOW_ONE = nextafter(1.0, 0.0)
 LARGEST = sys.float_info.max
+_WHOLE = 1 << 53  # integers up to it are exact as float64
 
 MAX_NAME = 128
 MAX_ROUND = 2**31 - 1
@@ -62,6 +63,22 @@ def number(value: object, field: str, low: float, high: float) -> float:
         detail = f"{value}; want {low}..{high}"
         raise PayloadError(Reason.BAD_VALUE, field, detail)
     return value
+
+
+def short_number(value: float) -> int | float:
+    """Return a finite number in its only form: whole ones are integers."""
+    whole = float(value).is_integer() and abs(value) <= _WHOLE
+    return int(value) if whole else float(value)
+
+
+def read_short(value: object, field: str) -> float:
+    """Return a field that ``short_number`` wrote; any finite number."""
+    if type(value) is int:
+        return float(integer(value, field, -_WHOLE, _WHOLE))
+    found = number(value, field, -LARGEST, LARGEST)
+    if type(short_number(found)) is int:
+        raise PayloadError(Reason.BAD_FRAME, field, f"{found}; want an integer")
+    return found
 
 
 def boolean(value: object, field: str) -> bool:

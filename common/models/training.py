@@ -141,7 +141,8 @@ def at_least_float32(values: Tensor) -> Tensor:
 def _meant(name: str, known: Collection[str]) -> str:
     """Return a hint: the module that was probably meant, or the modules there are."""
     ordered = sorted(known)
-    close = difflib.get_close_matches(name, ordered, n=1)
+    close = [one for one in (name.rpartition(".")[0],) if one in known]
+    close += difflib.get_close_matches(name, ordered, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
     more = ", ..." if len(ordered) > _SHOWN else ""

@@ -114,7 +114,7 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
             statistics_fields(_representable(update.statistics), _HALF),
             [
                 float(validation.loss_sum),
-                float(validation.metric_sum),
+                checks.short_number(validation.metric_sum),
                 int(validation.count),
             ],
         ],
@@ -242,9 +242,7 @@ def _read_validation(value: object, max_examples: int) -> Validation:
     count = checks.integer(items[2], "validation.count", 0, max_examples)
     return Validation(
         loss_sum=checks.number(items[0], "validation.loss_sum", 0.0, checks.LARGEST),
-        metric_sum=checks.number(
-            items[1], "validation.metric_sum", -checks.LARGEST, checks.LARGEST
-        ),
+        metric_sum=checks.read_short(items[1], "validation.metric_sum"),
         count=count,
     )
 

@@ -36,8 +36,10 @@ DEVICE = {
     "run.seed": 11,
     "client": {
         "clip": 0.0, "validation": 0.0, "score_examples": 7, "batch": 3, "epochs": 9,
-        "lr": 3.0, "momentum": 0.0, "penalty": "none",
+        "lr": 3.0, "momentum": 0.0, "penalty": "none", "optimizer": "adam",
+        "weight_decay": 0.5, "proximal": 2.0, "precision": "bf16",
     },
+    "task.freeze": ["1"],
     "update": {"update_density": 1.0, "values": "float32", "max_bytes": 1024,
                "choice": "magnitude"},
     "prune.importance": "fisher",
@@ -98,7 +100,18 @@ def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_p
 
 
 @pytest.mark.parametrize(
-    "change", [{"clip": 1e-3}, {"validation": 0.5}, {"score_examples": 3}, {"seed": 6}]
+    "change",
+    [
+        {"clip": 1e-3},
+        {"validation": 0.5},
+        {"score_examples": 3},
+        {"seed": 6},
+        {"optimizer": "rmsprop"},
+        {"weight_decay": 0.1},
+        {"proximal": 1.0},
+        {"precision": "bf16"},
+        {"frozen": ("1",)},
+    ],
 )
 def test_each_setting_of_the_plan_acts_on_the_device(tmp_path, change):
     plan = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c"))

@@ -117,8 +117,10 @@ ATTACKS = {
     "an infinite metric sum": (
         validation(metric_sum=-float("inf")), "validation.metric_sum",
         Reason.NON_FINITE),
-    "a metric sum of integers": (
-        validation(metric_sum=7), "validation.metric_sum", Reason.BAD_FRAME),
+    "a whole metric sum as a float": (
+        validation(metric_sum=7.0), "validation.metric_sum", Reason.BAD_FRAME),
+    "a metric sum of 2^60": (
+        validation(metric_sum=1 << 60), "validation.metric_sum", Reason.BAD_VALUE),
     "a count below 0": (validation(count=-1), "validation.count", Reason.BAD_VALUE),
     "a count above the cap": (
         validation(count=1001), "validation.count", Reason.BAD_VALUE),

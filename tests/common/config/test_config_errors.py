@@ -76,6 +76,24 @@ BAD_FILES = {
         "[client]\nmomentum = 1\n",
         ":2: client.momentum: found 1, want a number, >= 0 and < 1",
     ),
+    "an unknown optimiser": (
+        '[client]\noptimizer = "rmsprob"\n',
+        (
+            ':2: client.optimizer: found "rmsprob", want one of "sgd", "adam", '
+            '"adamw", "rmsprop"; did you mean "rmsprop"?'
+        ),
+    ),
+    "a server's optimiser that is a client's": (
+        '[server]\noptimizer = "sgd"\n',
+        (
+            ':2: server.optimizer: found "sgd", want one of "none", "momentum", '
+            '"adam", "yogi"'
+        ),
+    ),
+    "a weight decay below 0": (
+        "[client]\nweight_decay = -1\n",
+        ":2: client.weight_decay: found -1, want a number, >= 0",
+    ),
     "a value for a section": (
         "client = 3\n",
         (

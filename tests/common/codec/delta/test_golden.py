@@ -93,8 +93,8 @@ UPDATE = (
     "50505050c41042424242424242424242424242424242cd012ccb3fe000000000"
     "0000c42c97400103c400c400c4200d91f0fd80c50c4c3c9a1c02bb680100bb68"
     "0100bb680100bb680100bb680100c400c4080000803e00004040935ac40200be"
-    "c402003a93cb4012000000000000cb401c0000000000000ac410bd67ade4f250"
-    "4cee0ea009c30911c755"
+    "c402003a93cb4012000000000000070ac410fcae65d208de8c2650bcbd8bd5fe"
+    "7faf"
 )
 # name -> (bytes, digest of the decoded delta)
 DELTAS = {
@@ -355,6 +355,23 @@ PLAN = (
     "5454545454545454c0c0c3920ac4024840c4103a01c76855b363027065303034"
     "a3716bc410acf9f11e54e91cfb7a9453c508c7203a"
 )
+PLAN_OF_ALL_SETTINGS = (
+    "960201a7656467652d303302c501a1dc00110202a572756e2d3103a873706172"
+    "73696679dc001a0220cb3fa999999999999acb3feccccccccccccdab626e2d6c"
+    "312b67726f7570cb3f60624dd2f1a9fccb3fa999999999999aa472617465a469"
+    "6e7438cb3fb0000000000000c3cb3ff0000000000000cb3fe0000000000000cb"
+    "4000000000000000a67461796c6f72c3c2cb4014000000000000cb3fd0000000"
+    "000000cd012ccf7fffffffffffffffa56164616d77cb3fb0000000000000cb3f"
+    "d0000000000000a46266313692a5636f6e7631a86c61796572732e30c4105353"
+    "535353535353535353535353535302c2c4027b7d9495c4105353535353535353"
+    "53535353535353530ac402b340c41070707070707070707070707070707070c3"
+    "c407656e636f646564c4105757575757575757575757575757575793cd03e8c4"
+    "08cdcccc3d00b88847c4080000000000000040c4105454545454545454545454"
+    "54545454549495c410535353535353535353535353535353530ac402b340c400"
+    "c2c400c41054545454545454545454545454545454c0c0c3920ac4024840c410"
+    "b0e8f7572a9cc7e7de0a9ecfd2dc9f74c410f79f85146f1b2b809e5b4b2185f2"
+    "09b8"
+)
 
 
 @pytest.mark.parametrize("name", golden_inputs())
@@ -447,6 +464,19 @@ def test_a_plan_of_version_2_decodes_to_the_same_values():
     assert (settings.clip, settings.validation) == (5.0, 0.25)
     assert (settings.score_examples, settings.seed) == (300, 2**63 - 1)
     assert codec.encode_plan(plan).hex() == PLAN
+
+
+def test_a_plan_with_all_settings_decodes_to_the_same_values():
+    plan = codec.decode_plan(bytes.fromhex(PLAN_OF_ALL_SETTINGS), 4096)
+    settings = plan.settings
+    assert (settings.optimizer, settings.weight_decay) == ("adamw", 0.0625)
+    assert (settings.proximal, settings.precision) == (0.25, "bf16")
+    assert settings.frozen == ("conv1", "layers.0")
+    assert codec.encode_plan(plan).hex() == PLAN_OF_ALL_SETTINGS
+    plain = codec.decode_plan(bytes.fromhex(PLAN), 4096)
+    names = [field.name for field in fields(settings)][:-5]
+    for name in names:
+        assert getattr(settings, name) == getattr(plain.settings, name)
 
 
 def test_the_broadcasts_of_version_2_decode_to_the_same_values():

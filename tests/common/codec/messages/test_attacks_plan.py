@@ -23,6 +23,16 @@ def forge_shared(item, value, *inside):
     return edit(PLAN_MESSAGE, lambda outer: outer.__setitem__(4, forged))
 
 
+MORE = ["adamw", 0.01, 0.1, "bf16", ["conv1", "layers.0"]]
+
+
+def forge_more(place, value):
+    """Return a plan with all settings, one of those that may be left out forged."""
+    more = [*MORE]
+    more[place] = value
+    return forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *more])
+
+
 S_RUN, S_ROUND, S_PHASE, S_SETTINGS, S_STRUCTURE, S_SIZE, S_CODED, S_JSON = range(2, 10)
 S_BROADCAST, S_TEACHER, S_TEACHER_BROADCAST, S_MOMENTS = range(10, 14)
 S_KEEP, S_TARGETS = 14, 15
@@ -77,6 +87,35 @@ PLAN_ATTACKS = {
     "a seed of 2^63": (forge_shared(S_SETTINGS, 2**63, 20), "settings.seed"),
     "a seed of true": (forge_shared(S_SETTINGS, True, 20), "settings.seed"),  # noqa: FBT003
     "a seed of 0.0": (forge_shared(S_SETTINGS, 0.0, 20), "settings.seed"),
+    "one setting more": (
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], "adam"]), "settings"),
+    "a setting behind the last": (
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1]),
+        "settings"),
+    "defaults that are left out otherwise": (
+        forge_shared(S_SETTINGS, [
+            *items_of(SHARED)[S_SETTINGS], "sgd", 0.0, 0.0, "float32", []]),
+        "settings"),
+    "an unknown optimiser": (forge_more(0, "lion"), "settings.optimizer"),
+    "an optimiser of bytes": (forge_more(0, b"adam"), "settings.optimizer"),
+    "a weight decay below 0": (forge_more(1, -1e-9), "settings.weight_decay"),
+    "a weight decay of NaN": (forge_more(1, NAN), "settings.weight_decay"),
+    "a weight decay of 1": (forge_more(1, 1), "settings.weight_decay"),
+    "a proximal term below 0": (forge_more(2, -0.1), "settings.proximal"),
+    "a proximal term of infinity": (forge_more(2, INF), "settings.proximal"),
+    "an unknown precision": (forge_more(3, "fp8"), "settings.precision"),
+    "a precision of nil": (forge_more(3, None), "settings.precision"),
+    "frozen modules of text": (forge_more(4, "conv1"), "settings.frozen"),
+    "a frozen module of bytes": (forge_more(4, [b"conv1"]), "settings.frozen"),
+    "a frozen module without a name": (forge_more(4, [""]), "settings.frozen"),
+    "a frozen module of 129 characters": (
+        forge_more(4, ["x" * 129]), "settings.frozen"),
+    "a frozen module that turns the line": (
+        forge_more(4, ["a\nb"]), "settings.frozen"),
+    "a frozen module twice": (forge_more(4, ["a", "a"]), "settings.frozen"),
+    "frozen modules out of order": (forge_more(4, ["b", "a"]), "settings.frozen"),
+    "65 frozen modules": (
+        forge_more(4, [f"m{n:02d}" for n in range(65)]), "settings.frozen"),
     "a structure digest cut off": (forge_shared(S_STRUCTURE, b"x"), "structure"),
     "a structure of 2^40 bytes": (forge_shared(S_SIZE, 2**40), "structure_json.size"),
     "a structure of another size": (forge_shared(S_SIZE, 5), "structure_json"),
@@ -123,6 +162,8 @@ PLAN_ATTACKS = {
 def test_the_forger_of_plans_makes_valid_ones():
     data = forge_shared(S_ROUND, 4)
     assert codec.decode_plan(data, 1 << 18).round == 4
+    more = codec.decode_plan(forge_more(2, 0.5), 1 << 18).settings
+    assert (more.proximal, more.frozen) == (0.5, ("conv1", "layers.0"))
     assert codec.decode_plan(PLAN_MESSAGE, 1 << 18).broadcast.plan.digest == PLAN.digest
 
 

@@ -151,6 +151,10 @@ def test_the_settings_on_the_wire_are_all_settings_in_order():
         "client.clip": (-0.1, 0.0, 1e300),
         "client.validation": (-0.1, 0.0, 0.999, 1.0),
         "client.score_examples": (0, 1, 2**24, 2**24 + 1),
+        "client.optimizer": ("sgd", "adam", "adamw", "rmsprop", "lion"),
+        "client.weight_decay": (-0.1, 0.0, 1e300),
+        "client.proximal": (-0.1, 0.0, 1e300),
+        "client.precision": ("float32", "bf16", "fp16"),
         "run.seed": (-1, 0, 2**63 - 1, 2**63),
     }.items(),
 )
@@ -166,6 +170,34 @@ def test_a_configuration_and_the_wire_take_the_same_values(key, values):
         else:
             found = codec.decode_plan(codec.encode_plan(plan), BIG)
             assert getattr(found.settings, name) == value
+
+
+MORE = {
+    "optimizer": "adam",
+    "weight_decay": 0.01,
+    "proximal": 0.1,
+    "precision": "bf16",
+    "frozen": ("conv1", "layers.0"),
+}
+
+
+@pytest.mark.parametrize("name", [*MORE, "all"])
+def test_settings_with_a_default_travel_where_one_of_them_differs(name):
+    changes = MORE if name == "all" else {name: MORE[name]}
+    plan = replace(make_plan(), settings=replace(EXAMPLE, **changes))
+    data = codec.encode_plan(plan)
+    assert_same_round(codec.decode_plan(data, BIG), plan)
+    assert len(data) > len(codec.encode_plan(make_plan()))
+
+
+def test_64_frozen_modules_fit_into_a_plan_and_65_are_refused():
+    names = tuple(f"{n:03d}" + "x" * 125 for n in range(65))
+    plan = replace(make_plan(), settings=replace(EXAMPLE, frozen=names[:64]))
+    assert_same_round(codec.decode_plan(codec.encode_plan(plan), BIG), plan)
+    with pytest.raises(ConfigError, match=r"settings.frozen.*65 names"):
+        codec.encode_plan(replace(plan, settings=replace(EXAMPLE, frozen=names)))
+    with pytest.raises(ConfigError, match=r"task.freeze: found .* 64 at most"):
+        load_config(None, {"task.freeze": names})
 
 
 def test_a_stored_broadcast_comes_back():

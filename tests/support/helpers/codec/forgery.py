@@ -80,7 +80,7 @@ def statistics(mean=STATS[1], variance=STATS[2], count=90):
     return put(STATISTICS, [count, mean, variance])
 
 
-def validation(loss_sum=4.5, metric_sum=7.0, count=10):
+def validation(loss_sum=4.5, metric_sum=7, count=10):
     return put(VALIDATION, [loss_sum, metric_sum, count])
 
 
