@@ -8,7 +8,8 @@ DATA = "data"
 SHARE = "share"
 STATE = "state-dir"
 
-FINAL = "final.safetensors"  # files in the state folder
+LABELS = "labels.json"  # files in the state folder
+FINAL = "final.safetensors"
 EVALUATIONS = "evaluations.jsonl"
 
 REMARK = "warning: "  # prefix of a warning that the check of a device prints

@@ -208,5 +208,7 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         msg = f"client {task.client_id} has no example of {task.config.task.data}"
         raise DataError(msg)
     load_methods(task.config)
-    check_data(task)  # a single class on one device is usual
-    return dry_run(task, task.build_model(), first_batch(task)).remarks
+    check_data(task)  # a single class on one device is usual: no remark
+    remarks = () if task.task.has_own_data else task.dataset.remarks
+    found = dry_run(task, task.build_model(), first_batch(task))
+    return (*remarks, *found.remarks)
