@@ -1,6 +1,5 @@
 """Images in parquet files, in the column layout of the Hugging Face hub."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,47 +11,12 @@ from numpy.typing import NDArray
 from fedprune.common.data.arrays import RawData
 from fedprune.common.data.images import Decoded, decode_images
 from fedprune.common.data.optional import optional_module
-from fedprune.common.errors import ConfigError, DataError
-
-DATA_VARIABLE = "FEDPRUNE_DATA"
+from fedprune.common.data.places import shards
+from fedprune.common.errors import DataError
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
-
-
-def find_folder(name: str, data_dir: str) -> Path:
-    """Return the folder of ``name``'s parquet files.
-
-    Searched in ``<data_dir>/<name>`` and ``<data_dir>``, each with and without the
-    hub's ``data`` folder.
-
-    Args:
-        name: Name of the data set.
-        data_dir: The folder, or empty for the environment's ``FEDPRUNE_DATA``.
-
-    Raises:
-        ConfigError: If no folder is given or it has no such files.
-    """
-    root = data_dir or os.environ.get(DATA_VARIABLE, "")
-    if not root:
-        msg = (
-            f"data '{name}' is read from parquet files: set task.data_dir or the "
-            f"environment variable {DATA_VARIABLE} to the folder that has "
-            f"{name}/train.parquet and {name}/test.parquet"
-        )
-        raise ConfigError(msg)
-    base = Path(root).expanduser()
-    folders = [base / name, base / name / "data", base, base / "data"]
-    for folder in folders:
-        if _shards(folder, "train"):
-            return folder
-    msg = (
-        f"there is no train.parquet (nor train-00000-of-*.parquet) for data '{name}' "
-        f"in {', '.join(str(folder) for folder in folders)}; set task.data_dir or "
-        f"{DATA_VARIABLE}"
-    )
-    raise ConfigError(msg)
 
 
 def read_parquet(folder: Path) -> RawData:
@@ -80,6 +44,8 @@ def read_parquet(folder: Path) -> RawData:
 def read_split(folder: Path, split: str) -> tuple[Decoded, NDArray[np.int64]]:
     """Read and decode one split: ``split.parquet``, or all its shards in order.
 
+    One of them is there (``fedprune.common.data.places``).
+
     Returns:
         The images, and classes int64[n].
 
@@ -87,12 +53,7 @@ def read_split(folder: Path, split: str) -> tuple[Decoded, NDArray[np.int64]]:
         ConfigError: If pyarrow or pillow is not installed.
         DataError: As ``read_parquet``.
     """
-    paths = _shards(folder, split)
-    if not paths:
-        msg = (
-            f"there is no {split}.parquet (nor {split}-00000-of-*.parquet) in {folder}"
-        )
-        raise DataError(msg)
+    paths = shards(folder, split)
     _check_complete(paths)
     tables = [_read_table(path) for path in paths]
     count = sum(len(labels) for _, labels in tables)
@@ -106,13 +67,6 @@ def read_split(folder: Path, split: str) -> tuple[Decoded, NDArray[np.int64]]:
 
     labels = np.concatenate([labels for _, labels in tables])
     return decode_images(encoded, count), labels
-
-
-def _shards(folder: Path, split: str) -> list[Path]:
-    whole = folder / f"{split}.parquet"
-    return (
-        [whole] if whole.is_file() else sorted(folder.glob(f"{split}-*-of-*.parquet"))
-    )
 
 
 def _check_complete(paths: list[Path]) -> None:

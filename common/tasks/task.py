@@ -300,10 +300,7 @@ class Task:
         chosen = self.config.task
         fold = self.config.run.seed % FOLDS
         found = load_dataset(
-            chosen.data,
-            data_dir=chosen.data_dir,
-            fold=fold,
-            natural=chosen.partition.kind == NATURAL,
+            chosen.data, data_dir=chosen.data_dir, fold=fold, keys=chosen
         )
         if chosen.labels:
             return with_labels(found, chosen.labels, "task.labels")

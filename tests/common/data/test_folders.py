@@ -5,6 +5,8 @@ import pytest
 from helpers.pictures import pictures, png, write_folder
 from PIL import Image
 
+from fedprune.common.config import Task
+from fedprune.common.config.sections import Partition
 from fedprune.common.data import images
 from fedprune.common.data.folders.reader import read_folder
 from fedprune.common.data.sources import load_dataset
@@ -13,8 +15,9 @@ from fedprune.common.errors import DataError
 SPLIT = "there is no test part: one image in 5 of each class is a test image"
 
 
-def load(folder, **options):
-    return load_dataset(f"folder:{folder}", data_dir="", fold=0, **options)
+def load(folder, *, natural=False):
+    keys = Task(partition=Partition(kind="natural")) if natural else None
+    return load_dataset(f"folder:{folder}", data_dir="", fold=0, keys=keys)
 
 
 def line(folder, words):

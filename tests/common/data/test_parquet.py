@@ -145,5 +145,5 @@ def test_a_bad_parquet_file_is_named(tmp_path, write, message):
 
 def test_a_missing_test_part_is_refused(tmp_path):
     write_parquet(tmp_path / "train.parquet", 1)
-    with pytest.raises(DataError, match=r"there is no test\.parquet"):
+    with pytest.raises(ConfigError, match=r"there is no test\.parquet"):
         load(f"parquet:{tmp_path}")

@@ -67,8 +67,8 @@ LINES = {
         ("dog", "fox"),
         (),
         (
-            "the server names no classes (task.labels), so that the numbers of these data "
-            "count: 0 dog, 1 fox"
+            "the server names no classes (task.labels), so that the numbers of these "
+            "data count: 0 dog, 1 fox"
         ),
     ),
     "names on the server alone": (
@@ -83,8 +83,8 @@ LINES = {
         ("dog", "fox"),
         NAMES,
         (
-            "classes get the server's numbers: dog 0 -> 1, fox 1 -> 2; no example of the "
-            "classes cat, owl"
+            "classes get the server's numbers: dog 0 -> 1, fox 1 -> 2; no example of "
+            "the classes cat, owl"
         ),
     ),
 }
