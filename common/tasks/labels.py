@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-from fedprune.common.data.examples import ArrayExamples, Dataset
+from fedprune.common.data.examples import (
+    ArrayExamples,
+    Batch,
+    Dataset,
+    MappedExamples,
+    Targets,
+)
 from fedprune.common.errors import DataError
 from fedprune.common.text import and_more
+
+Part = TypeVar("Part", ArrayExamples, MappedExamples)
 
 _SHOWN = 10  # names in a line
 
@@ -55,17 +65,31 @@ def with_labels(dataset: Dataset, names: Sequence[str], whose: str) -> Dataset:
     )
 
 
-def _renumbered(part: ArrayExamples, table: np.ndarray) -> ArrayExamples:
+def _renumbered(part: Part, table: np.ndarray) -> Part:
     """Return examples with other class numbers; the inputs are shared."""
-    targets = part.targets
-    if targets.dtype.kind != "f":  # what is below 0 does not count as a class
-        targets = np.where(targets < 0, targets, table[np.maximum(targets, 0)])
-    return ArrayExamples(
-        inputs=part.inputs,
-        targets=targets,
-        offset=part.offset,
-        scale=part.scale,
-    )
+    if isinstance(part, ArrayExamples):
+        return ArrayExamples(
+            inputs=part.inputs,
+            targets=_numbers(part.targets, table),
+            offset=part.offset,
+            scale=part.scale,
+        )
+    collate = part.collate
+
+    def renumbered(items: Sequence[Any]) -> Batch:
+        inputs, targets = collate(items)
+        return Batch(inputs, torch.from_numpy(_numbers(targets.numpy(), table)))
+
+    labels = None if part.labels is None else _numbers(part.labels, table)
+    return replace(part, collate=renumbered, labels=labels)
+
+
+def _numbers(targets: Targets, table: np.ndarray) -> Targets:
+    """Return other class numbers; values, and what is below 0, stay as they are."""
+    if targets.dtype.kind == "f":
+        return targets
+    found: Targets = np.where(targets < 0, targets, table[np.maximum(targets, 0)])
+    return found
 
 
 def describe_labels(own: Sequence[str], names: Sequence[str]) -> str:

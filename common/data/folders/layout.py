@@ -9,6 +9,7 @@ from fedprune.common.data.folders.listing import (
     folders_in,
     images_in,
     images_of_class,
+    note_loose,
 )
 from fedprune.common.errors import DataError
 from fedprune.common.text import and_more
@@ -147,7 +148,7 @@ def read_classes(part: Path, left_out: LeftOut, client: str = "") -> list[Image]
     Raises:
         DataError: If a class folder has no image.
     """
-    left_out.loose.update(images_in(part, left_out))
+    note_loose(part, left_out)
     return [
         Image(
             path=path,
@@ -166,7 +167,7 @@ def read_clients(part: Path, left_out: LeftOut) -> list[Image]:
     Raises:
         DataError: If a class folder has no image.
     """
-    left_out.loose.update(images_in(part, left_out))
+    note_loose(part, left_out)
     return [
         image
         for folder in folders_in(part, left_out)

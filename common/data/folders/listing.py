@@ -122,6 +122,13 @@ def images_in(folder: Path, left_out: LeftOut) -> list[Path]:
     return [x for x in entries(folder, left_out) if x.is_file() and is_image(x)]
 
 
+def note_loose(folder: Path, left_out: LeftOut) -> None:
+    """Count the files beside class folders, which are no examples."""
+    for path in entries(folder, left_out):
+        if path.is_file():
+            (left_out.loose if is_image(path) else left_out.others).add(path)
+
+
 def images_of_class(folder: Path, left_out: LeftOut) -> list[Path]:
     """Return the images below the folder of a class, at any depth, by path.
 

@@ -1,11 +1,15 @@
 """Class numbers by class names: laws of the renumbering, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import default_collate
 
 from fedprune.common.data.arrays import RawData, make_dataset
+from fedprune.common.data.examples import Batch, MappedExamples
 from fedprune.common.errors import DataError
 from fedprune.common.tasks.labels import describe_labels, with_labels
 
@@ -32,6 +36,20 @@ def test_every_example_keeps_the_name_of_its_class(own, classes):
         assert [NAMES[number] for number in new.targets] == wanted
         assert (new.inputs == old.inputs).all()
     assert after.label_names == NAMES
+
+
+def test_examples_that_are_collated_get_the_numbers_in_their_batches():
+    before = data(("dog", "fox"))
+    part = MappedExamples(
+        data=[(np.float32(number), number % 2) for number in range(4)],
+        rows=np.arange(4),
+        collate=lambda items: Batch(*default_collate(items)),
+        labels=np.array([0, 1, 0, 1]),
+    )
+    mapped = replace(before, train=part, test=part)
+    found = with_labels(mapped, NAMES, "the server").train
+    assert found.targets.tolist() == [1, 2, 1, 2]
+    assert found.batch(np.array([3, 0])).targets.tolist() == [2, 1]
 
 
 def test_a_class_that_the_data_lack_stays_without_examples():
