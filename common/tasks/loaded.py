@@ -266,18 +266,6 @@ class LoadedTask:
         found = self.example()
         return tuple(found.shape[1:]) if isinstance(found, Tensor) else ()
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in order, that a server tells; () = it names none.
-
-        Those of the configuration, or of the data where a server has to load them.
-        """
-        chosen = self.config.task
-        without = self.task.has_own_data or (chosen.outputs and chosen.input_shape)
-        if chosen.labels or without:
-            return chosen.labels
-        return self.dataset.label_names
-
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""
         with torch.random.fork_rng(devices=[]):
