@@ -62,8 +62,7 @@ class LoadedTask:
         given: A caller's own task; None = that of ``task.use``, or the built-in one.
         shared_data: Folder of the data of ``task.data`` where a run's driver left
             them for its workers, or None.
-        agreed: Names of the classes, in order, by which a device and its server have
-            agreed to number them; () = the data's own numbers.
+        agreed: Names of a device's classes as its server numbers them; () = none.
     """
 
     config: Config
@@ -110,8 +109,7 @@ class LoadedTask:
         Raises:
             DataError: If a task's own names are empty or repeated.
         """
-        names = self._named
-        count = self.config.task.clients
+        names, count = self._named, self.config.task.clients
         if not names and count == 0:
             msg = f"task.clients is 0, and {self.name} names no clients of its own; "
             msg += "want their number"
