@@ -19,7 +19,7 @@ class Texts(nn.Module):
         self.out = nn.Linear(24, CLASSES)
 
     def forward(self, ids, mask):
-        weights = mask.unsqueeze(-1).float()
+        weights = mask[:, :, None].float()
         x = (self.table(ids) * weights).sum(1) / weights.sum(1).clamp(min=1.0)
         return {"logits": self.out(torch.relu(self.hidden(x)))}
 
