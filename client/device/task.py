@@ -29,11 +29,11 @@ from fedprune.common.config import load_config, load_methods, toml_value
 from fedprune.common.data.partition import partition
 from fedprune.common.dry_run import dry_run, first_batch
 from fedprune.common.errors import DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
 from fedprune.common.tasks.check_data import check_data
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.tasks.task import NATURAL
 from fedprune.common.trust import named_code, record_code
 
 _KEPT_RUNS = 2

@@ -1,12 +1,12 @@
 """Payloads in Flower's transport: record names, wrapping, checks; no Flower imports."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from fedprune.common.codec.fields import SEED, VALIDATION
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError, Reason
+from fedprune.common.spec import CLIENT_NAME
 
 T = TypeVar("T")
 
@@ -65,15 +65,12 @@ def check_payload(stype: str, data: object, max_bytes: int) -> bytes:
     return data
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
 def check_client_name(name: str) -> None:
     """Refuse an invalid client name.
 
     Raises:
         ConfigError: Unless it is 1 to 100 letters, digits, ".", "_", "-".
     """
-    if not _NAME.fullmatch(name):
+    if not CLIENT_NAME.fullmatch(name):
         msg = f'client "{name}": want 1 to 100 letters, digits, ".", "_", "-"'
         raise ConfigError(msg)

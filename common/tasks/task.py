@@ -25,6 +25,7 @@ from fedprune.common.data.examples import (
 from fedprune.common.data.shared import read_shared
 from fedprune.common.data.sources import FOLDS, load_dataset
 from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
 from fedprune.common.tasks.losses import LOSSES, Loss, logits_of, squared_error
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
-NATURAL = "natural"  # the kind of partition that takes the clients of the data
 
 _LOADED = ("source", "spread")  # attributes that each process loads for itself
 _PAIR = 2  # inputs and target of an item
