@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fedprune.common.config import Task as TaskKeys
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Dataset
 from fedprune.common.data.folder import read_folder
+from fedprune.common.data.hf_dataset import PREFIX, check_name, read_hf_dataset
 from fedprune.common.data.npz import read_npz
 from fedprune.common.data.optional import check_optional, optional_module
 from fedprune.common.data.parquet import find_folder, read_parquet
@@ -67,17 +69,22 @@ def check_source(source: str, data_dir: str) -> None:
         _check_code(source)
 
 
-def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
+def load_dataset(
+    source: str, *, data_dir: str, fold: int, keys: TaskKeys | None = None
+) -> Dataset:
     """Load a data set.
 
     Args:
         source: ``digits``, ``diabetes``, ``mnist``, ``cifar10``, ``npz:FILE``,
-            ``folder:DIR``, ``parquet:DIR``, ``module:function`` or
-            ``file.py:function``; a function returns
+            ``folder:DIR``, ``parquet:DIR``, ``hf-dataset:NAME_OR_PATH``,
+            ``module:function`` or ``file.py:function``; a function returns
             ``(x_train, y_train, x_test, y_test)``.
         data_dir: Folder of parquet data, or empty for ``FEDPRUNE_DATA``.
         fold: Number of the fifth of ``digits`` that is the test part, >= 0,
-            counted modulo 5; the other sources have one fixed split.
+            counted modulo 5; an ``hf-dataset`` of one split has
+            such a fifth too; the other sources have one fixed split.
+        keys: The section ``task`` of the configuration, which names the columns of an
+            ``hf-dataset``; None = the defaults.
 
     Raises:
         ConfigError: If the source is unknown or missing, or a package is not installed.
@@ -91,6 +98,8 @@ def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
         return _diabetes()
     if source in _PARQUET:
         return _known_images(source, data_dir)
+    if prefix == PREFIX:
+        return read_hf_dataset(rest, keys or TaskKeys(), fold)
     readers: dict[str, Callable[[Path], RawData]] = {
         "npz": read_npz,
         "folder": read_folder,
@@ -177,6 +186,9 @@ def _check_parquet(name: str, data_dir: str) -> None:
 
 
 def _check_path(prefix: str, rest: str) -> None:
+    if prefix == PREFIX:
+        check_name(rest)
+        return
     if prefix == "parquet":
         check_optional("pyarrow", "pyarrow")
     if prefix in ("parquet", "folder"):
@@ -198,6 +210,6 @@ def _check_code(source: str) -> None:
         msg = (
             f"there is no data source '{source}'{near} ({error}; "
             f"known: {', '.join(_NAMES)}, npz:FILE, folder:DIR, parquet:DIR, "
-            f"module:function, file.py:function)"
+            f"{PREFIX}:NAME_OR_PATH, module:function, file.py:function)"
         )
         raise ConfigError(msg) from error

@@ -27,6 +27,7 @@ from fedprune.common.data.sources import FOLDS, load_dataset
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
+from fedprune.common.spec import Indices
 from fedprune.common.tasks.losses import LOSSES, Loss, logits_of, squared_error
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
 
-_LOADED = ("source", "spread")  # attributes that each process loads for itself
+_LOADED = ("source", "owned", "spread")  # attributes that each process loads for itself
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -111,7 +112,7 @@ class Task:
             )
             msg += "task.partition.kind than 'natural', or data with clients"
             raise DataError(msg)
-        return sorted(set(self.source.owners))
+        return list(self.owned)
 
     def train_data(self, client: str) -> Data:
         """Return the training examples of a client, or of all with ``client`` = "".
@@ -122,8 +123,7 @@ class Task:
         train = self.source.train
         if not client or not self.source.owners:
             return train
-        owned = np.flatnonzero(np.array(self.source.owners) == client)
-        return train.take(owned)
+        return train.take(self.owned.get(client, np.zeros(0, dtype=np.int64)))
 
     def test_data(self) -> Data:
         """Return the test examples, for the final figures only; as ``train_data``."""
@@ -224,14 +224,21 @@ class Task:
         """Return label names and preprocessing, which travel with exported files."""
         if self.__class__.train_data is not Task.train_data:
             return Description(labels=tuple(self.config.task.labels))
-        source = self.source
+        source, train = self.source, self.source.train
         names = tuple(self.config.task.labels) or source.label_names
-        integers = source.train.inputs.dtype == np.int64
+        if not isinstance(train, ArrayExamples):
+            return Description(
+                labels=names,
+                offset=source.offset,
+                scale=source.scale,
+                stored=source.stored,
+            )
+        integers = train.inputs.dtype == np.int64
         return Description(
             labels=names,
-            offset=0.0 if integers else source.train.offset,
-            scale=1.0 if integers else source.train.scale,
-            stored=str(source.train.inputs.dtype),
+            offset=0.0 if integers else train.offset,
+            scale=1.0 if integers else train.scale,
+            stored=str(train.inputs.dtype),
         )
 
     # What follows serves the engine; a subclass has no need to override it.
@@ -276,12 +283,23 @@ class Task:
                 return shared
         chosen = self.config.task
         fold = self.config.run.seed % FOLDS
-        found = load_dataset(chosen.data, data_dir=chosen.data_dir, fold=fold)
+        found = load_dataset(
+            chosen.data, data_dir=chosen.data_dir, fold=fold, keys=chosen
+        )
         if 0 < chosen.outputs < found.num_outputs:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
             msg += f"{chosen.outputs}"
             raise DataError(msg)
         return found
+
+    @cached_property
+    def owned(self) -> dict[str, Indices]:
+        """Positions of the examples of each natural client, int64[k], by name."""
+        names, owners = np.unique(np.array(self.source.owners), return_inverse=True)
+        order = np.argsort(owners, kind="stable")
+        ends = np.cumsum(np.bincount(owners, minlength=len(names)))
+        found = np.split(order, ends[:-1]) if len(names) else []
+        return dict(zip(names.tolist(), found, strict=True))
 
     @cached_property
     def spread(self) -> float:
