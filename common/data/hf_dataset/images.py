@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class ImageReader:
     def batch(self, rows: Sequence[Row], targets: Targets | None) -> Batch:
         """Return decoded images and their targets."""
         pixels = np.stack([self._decoded(row[self.column]) for row in rows])
-        inputs = pixels.astype(np.float32)
+        inputs = np.moveaxis(pixels, 3, 1).astype(np.float32, order="C")
         inputs -= np.float32(PIXEL_OFFSET)
         inputs *= np.float32(PIXEL_SCALE)
         return Batch(torch.from_numpy(inputs), as_tensor(targets))
@@ -115,8 +116,7 @@ class ImageReader:
         except Exception as error:
             msg = f"{what}: an image cannot be decoded: {first_line(error)}"
             raise DataError(msg) from error
-        pixels = np.asarray(image, dtype=np.uint8)
-        return pixels[None] if mode == "L" else np.moveaxis(pixels, 2, 0)
+        return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
 
 
 def image_reader(source: str, column: str, part: Part, keys: TaskKeys) -> ImageReader:
@@ -164,8 +164,8 @@ def _open(what: str, value: Any) -> "Image":  # noqa: ANN401 - of any data set
         data, path = value.get("bytes"), value.get("path")
     try:
         # The path is that of a folder of images, which the library does not copy.
-        file = BytesIO(data) if data is not None else path
-        opened: Image = module.open(file, formats=_FORMATS)
+        data = Path(str(path)).read_bytes() if data is None else data
+        opened: Image = module.open(BytesIO(data), formats=_FORMATS)
     except Exception as error:
         msg = f"{what}: an image cannot be opened: {first_line(error, kind=True)}; want"
         msg += f" one of {', '.join(_FORMATS)}"

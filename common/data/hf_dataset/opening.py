@@ -9,6 +9,7 @@ from typing import Any
 
 from fedprune.common.data.optional import check_optional, optional_module
 from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.parsing import parse_json
 from fedprune.common.text import first_line, one_line
 
 PREFIX = "hf-dataset"
@@ -25,6 +26,7 @@ _FILES: dict[str, tuple[str, dict[str, str]]] = {
 }
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SUBSETS = re.compile(r"available configs[^\[]*(\[[^\]]*\])|Available: (\[[^\]]*\])")
+_EMPTY = re.compile(r'Instruction "([^"]+)" corresponds to no data')
 _SAVED = ("dataset_dict.json", "state.json")  # of save_to_disk
 _WITHOUT_SCRIPTS = 4  # the first major version that runs no code of a data set
 _NOISY = ("huggingface_hub", "datasets")  # loggers that report each attempt
@@ -43,7 +45,7 @@ def check_name(reference: str) -> None:
     check_optional("datasets", "datasets", "hf")
     place, _ = _split(reference)
     path = Path(place).expanduser()
-    if path.is_dir():
+    if place and path.is_dir():
         _check_folder(path)
     elif path.is_file():
         if path.suffix.lower() not in _FILES:
@@ -93,6 +95,7 @@ def _opened(library: Any, path: Path, place: str, subset: str) -> Any:  # noqa: 
         builder, arguments = _FILES[path.suffix.lower()]
         return library.load_dataset(builder, data_files=str(path), **arguments)
     if path.is_dir() and any((path / name).is_file() for name in _SAVED):
+        _check_saved(path)
         return library.load_from_disk(str(path))
     # A folder is given by its path: the library has builders of its own with names.
     name = str(path.resolve()) if path.is_dir() else place
@@ -101,7 +104,7 @@ def _opened(library: Any, path: Path, place: str, subset: str) -> Any:  # noqa: 
 
 def _split(reference: str) -> tuple[str, str]:
     """Return the name or path, and the subset or ""."""
-    if Path(reference).expanduser().exists():
+    if reference and Path(reference).expanduser().exists():
         return reference, ""
     place, _, subset = reference.partition(":")
     return place, subset
@@ -119,6 +122,15 @@ def _check_folder(path: Path) -> None:
         msg = f"'{path}' has the loading script {script.name}, and no code of a data "
         msg += "set is run; want its data files alone (parquet, CSV, JSON, images)"
         raise ConfigError(msg)
+
+
+def _check_saved(path: Path) -> None:
+    """Refuse an empty split of save_to_disk, which the library cannot read back."""
+    for state in sorted(path.glob("**/state.json")):
+        if not parse_json(state.read_bytes()).get("_data_files"):
+            name = state.parent.relative_to(path).name
+            msg = f"split '{name}' has no example" if name else "it has no example"
+            raise DataError(msg)
 
 
 @contextmanager
@@ -143,12 +155,18 @@ def _quiet(library: Any, *, downloads: bool) -> Iterator[None]:  # noqa: ANN401
 def _translated(reference: str, place: str, error: Exception) -> Exception:
     """Return the error of the library as one of ours."""
     name = f"'{PREFIX}:{reference}'"
+    if isinstance(error, DataError):
+        return DataError(f"{name}: {error}")
     text = one_line(error)
     subsets = _SUBSETS.search(text)
     if subsets:
         known = subsets[1] or subsets[2]
         msg = f"{name} has several subsets; want {PREFIX}:{place}:SUBSET, with one of "
         return ConfigError(msg + known)
+    empty = _EMPTY.search(text)
+    if empty:
+        msg = f"{name}: split '{empty[1]}' has no example; want some, or no such file"
+        return DataError(msg)
     if isinstance(error, ConnectionError):
         msg = f"{name}: there is no folder '{place}' here, and the Hugging Face Hub "
         msg += "cannot be reached (no network, or HF_HUB_OFFLINE is set)"
