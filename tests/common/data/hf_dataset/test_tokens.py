@@ -92,13 +92,13 @@ def test_a_tensor_stays_a_tensor_and_tensors_by_name_are_padded(tokens):
 def test_a_tokenizer_of_transformers_gives_the_same_ids_as_alone(tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
-    unknown = {"unk_token": "[UNK]"}
+    known = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
     words = {"[PAD]": 0, "[UNK]": 1, "ab": 2, "c": 3}
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, **unknown))
-    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=model, **unknown, pad_token="[PAD]"
+    model = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel(words, unk_token="[UNK]")  # noqa: S106 - a word
     )
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=model, **known)
     fast.save_pretrained(tmp_path / "saved")
     (tmp_path / "tok.py").write_text(
         "from transformers import PreTrainedTokenizerFast\n"
