@@ -14,18 +14,17 @@ from typing_extensions import override
 
 from fedprune.client.device.node import (
     CLIENT_ID,
-    CONFIG,
-    DATA,
     EVALUATIONS,
     FINAL,
     SHARE,
+    device_config,
     parse_share,
 )
 from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.artifacts.load import write_network
-from fedprune.common.config import load_config, load_methods, toml_value
+from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
 from fedprune.common.dry_run import dry_run, first_batch
 from fedprune.common.errors import DataError
@@ -111,11 +110,8 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
     Raises:
         ConfigError: If its configuration is not usable.
     """
-    data = str(node.get(DATA) or "")
-    overrides = [f"task.data={toml_value(data)}"] if data else []
-    path = str(node.get(CONFIG) or "")
     return DeviceTask(
-        load_config(Path(path) if path else None, overrides),
+        device_config(node),
         client_id=str(node[CLIENT_ID]),
         share=parse_share(str(node.get(SHARE) or "")),
     )
@@ -208,6 +204,6 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         msg = f"client {task.client_id} has no example of {task.config.task.data}"
         raise DataError(msg)
     load_methods(task.config)
-    check_data(task)  # a single class on one device is usual
-    tried = dry_run(task, task.build_model(), first_batch(task))
-    return (*data_remarks(task), *tried.remarks)
+    check_data(task)  # a single class on one device is usual: no remark
+    found = dry_run(task, task.build_model(), first_batch(task))
+    return (*data_remarks(task), *found.remarks)

@@ -127,7 +127,8 @@ def _one_class(targets: np.ndarray) -> np.ndarray:
         return targets
     rows = targets.reshape(len(targets), -1)
     if targets.ndim == 2 and np.isin(rows, (0, 1)).all():  # noqa: PLR2004 - [n, labels]
-        return rows.argmax(axis=1)
+        first: np.ndarray = rows.argmax(axis=1)
+        return first
     found = np.zeros(len(rows), dtype=np.int64)
     for place, row in enumerate(rows):
         classes, counts = np.unique(row[row != IGNORED], return_counts=True)

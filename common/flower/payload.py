@@ -7,6 +7,7 @@ from fedprune.common.codec.fields import SEED, VALIDATION
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError, Reason
 from fedprune.common.spec import CLIENT_NAME
+from fedprune.common.text import label_fault
 
 T = TypeVar("T")
 
@@ -19,11 +20,30 @@ LOST = "residual-lost"  # the note that the client's residual is missing: true
 HELLO = "hello"  # a query action: a node answers with its client id
 DELIVER = "deliver"  # a query action: a node stores the final network
 RUN = "run"  # beside both: the settings of a run that a client needs without a plan
+LABELS = "labels"  # in that record: the names of the classes, in order
 
 
-def about_run(config: Config) -> dict[str, int | float]:
-    """Return the settings that fix a client's data split in a run."""
-    return {"seed": config.run.seed, "validation": float(config.client.validation)}
+def about_run(
+    config: Config, labels: tuple[str, ...] = ()
+) -> dict[str, int | float | list[str]]:
+    """Return the settings that fix a client's data split and class numbers in a run.
+
+    Args:
+        config: Of the run.
+        labels: Names of the classes, in order; () = the server names none.
+
+    Raises:
+        ConfigError: If a name cannot be sent.
+    """
+    fault = label_fault(labels)
+    if fault:
+        msg = f"the list of class names {fault}"
+        raise ConfigError(msg)
+    about: dict[str, int | float | list[str]] = {
+        "seed": config.run.seed,
+        "validation": float(config.client.validation),
+    }
+    return about | ({LABELS: list(labels)} if labels else {})
 
 
 def read_about(found: Mapping[str, object]) -> tuple[int, float]:
@@ -34,6 +54,22 @@ def read_about(found: Mapping[str, object]) -> tuple[int, float]:
     """
     seed = SEED(found.get("seed"), "seed")
     return seed, VALIDATION(found.get("validation"), "validation")
+
+
+def read_labels(found: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the server's names of the classes; () = it names none.
+
+    Raises:
+        PayloadError: If they are no list of different names of a bounded length.
+    """
+    names = found.get(LABELS, [])
+    if not isinstance(names, list) or not all(type(name) is str for name in names):
+        detail = f"a {type(names).__name__}; want a list of names"
+        raise PayloadError(Reason.BAD_FRAME, LABELS, detail)
+    fault = label_fault(names)
+    if fault:
+        raise PayloadError(Reason.BAD_VALUE, LABELS, fault)
+    return tuple(names)
 
 
 def payload_array(

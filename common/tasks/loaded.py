@@ -61,12 +61,15 @@ class LoadedTask:
         given: A caller's own task; None = that of ``task.use``, or the built-in one.
         shared_data: Folder of the data of ``task.data`` where a run's driver left
             them for its workers, or None.
+        agreed: Names of the classes, in order, by which a device and its server have
+            agreed to number them; () = the data's own numbers.
     """
 
     config: Config
     factory: Callable[[], nn.Module] | None = field(default=None, compare=False)
     given: Task | None = field(default=None, compare=False)
     shared_data: Path | None = field(default=None, compare=False)
+    agreed: tuple[str, ...] = ()
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -80,7 +83,7 @@ class LoadedTask:
     def task(self) -> Task:
         """The task, under this configuration."""
         own = self.given or load_task(self.config.task.use)
-        return own.under(self.config, self.shared_data)
+        return own.under(self.config, self.shared_data, self.agreed)
 
     @cached_property
     def device(self) -> torch.device:
@@ -253,6 +256,18 @@ class LoadedTask:
             return self.dataset.input_shape
         found = self.example()
         return tuple(found.shape[1:]) if isinstance(found, Tensor) else ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order, that a server tells; () = it names none.
+
+        Those of the configuration, or of the data where a server has to load them.
+        """
+        chosen = self.config.task
+        without = self.task.has_own_data or (chosen.outputs and chosen.input_shape)
+        if chosen.labels or without:
+            return chosen.labels
+        return self.dataset.label_names
 
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""

@@ -28,6 +28,7 @@ from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
 from fedprune.common.spec import Indices
+from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.losses import LOSSES, Loss, logits_of, squared_error
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
 
-_LOADED = ("source", "owned", "spread")  # attributes that each process loads for itself
+# Attributes that each process loads for itself.
+_LOADED = ("own_source", "source", "owned", "spread")
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -77,6 +79,7 @@ class Task:
     config: Config = Config()
     higher_is_better: bool = True
     shared_data: Path | None = None  # where the driver of a run left ``source``
+    agreed: tuple[str, ...] = ()  # names of the classes of a device's server
 
     def network(self) -> nn.Module:
         """Return a new uncut network: ``task.model``.
@@ -225,17 +228,16 @@ class Task:
         if self.__class__.train_data is not Task.train_data:
             return Description(labels=tuple(self.config.task.labels))
         source, train = self.source, self.source.train
-        names = tuple(self.config.task.labels) or source.label_names
         if not isinstance(train, ArrayExamples):
             return Description(
-                labels=names,
+                labels=source.label_names,
                 offset=source.offset,
                 scale=source.scale,
                 stored=source.stored,
             )
         integers = train.inputs.dtype == np.int64
         return Description(
-            labels=names,
+            labels=source.label_names,
             offset=0.0 if integers else train.offset,
             scale=1.0 if integers else train.scale,
             stored=str(train.inputs.dtype),
@@ -243,10 +245,15 @@ class Task:
 
     # What follows serves the engine; a subclass has no need to override it.
 
-    def under(self, config: Config, shared_data: Path | None = None) -> Self:
+    def under(
+        self,
+        config: Config,
+        shared_data: Path | None = None,
+        agreed: tuple[str, ...] = (),
+    ) -> Self:
         """Return a copy of the task with another configuration and place of data."""
         found = copy.copy(self)
-        found.config, found.shared_data = config, shared_data
+        found.config, found.shared_data, found.agreed = config, shared_data, agreed
         for name in _LOADED:
             found.__dict__.pop(name, None)
         return found
@@ -275,6 +282,18 @@ class Task:
     def source(self) -> Dataset:
         """The data of ``task.data``, loaded on first use.
 
+        The classes of a device are numbered as it has agreed with its server.
+        """
+        found = self.own_source
+        if self.agreed:
+            found = with_labels(found, self.agreed, "the server")
+        self._check_outputs(found)
+        return found
+
+    @cached_property
+    def own_source(self) -> Dataset:
+        """The data of ``task.data``; the classes are numbered by ``task.labels``.
+
         Fold ``seed % 5`` is the test split of data without one.
         """
         if self.shared_data is not None:
@@ -286,11 +305,16 @@ class Task:
         found = load_dataset(
             chosen.data, data_dir=chosen.data_dir, fold=fold, keys=chosen
         )
+        if chosen.labels:
+            return with_labels(found, chosen.labels, "task.labels")
+        return found
+
+    def _check_outputs(self, found: Dataset) -> None:
+        chosen = self.config.task
         if 0 < chosen.outputs < found.num_outputs:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
             msg += f"{chosen.outputs}"
             raise DataError(msg)
-        return found
 
     @cached_property
     def owned(self) -> dict[str, Indices]:

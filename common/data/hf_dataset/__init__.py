@@ -5,8 +5,3 @@ CSV, JSON or text.  The library maps its Arrow files into memory; examples are r
 decoded one batch at a time, and each process opens the same name for itself.  Nothing
 of a data set is run: data sets that need a script or a pickle are refused.
 """
-
-from fedprune.common.data.hf_dataset.opening import PREFIX, check_name
-from fedprune.common.data.hf_dataset.source import read_hf_dataset
-
-__all__ = ["PREFIX", "check_name", "read_hf_dataset"]
