@@ -32,6 +32,7 @@ ALONE = frozenset(
         "test_dropped_blocks",
         "test_examples",
         "test_flwr_app",
+        "test_hf_dataset",
         "test_masked_runs",
         "test_own_methods",
         "test_ray",

@@ -41,7 +41,7 @@ class Logits(nn.Module):
 
     @override
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """Return float32[n, num_outputs] for a tensor, or for tensors by name."""
+        """Return float32[n, num_outputs] for a tensor, or for named tensors."""
         found = self.network(**x) if isinstance(x, Mapping) else self.network(x)
         logits: Tensor = found.logits
         return logits

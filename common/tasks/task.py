@@ -318,7 +318,7 @@ class Task:
 
     @cached_property
     def owned(self) -> dict[str, Indices]:
-        """Positions of the examples of each natural client, int64[k], by name."""
+        """Name of each natural client -> positions of its examples, int64[k]."""
         names, owners = np.unique(np.array(self.source.owners), return_inverse=True)
         order = np.argsort(owners, kind="stable")
         ends = np.cumsum(np.bincount(owners, minlength=len(names)))

@@ -43,7 +43,7 @@ class Column:
 
     @property
     def integers(self) -> bool:
-        """Whether the numbers are integers."""
+        """True where the numbers are integers."""
         return self.dtype.startswith(("int", "uint"))
 
 
@@ -106,7 +106,7 @@ def choose_columns(source: str, features: Mapping[str, Any], keys: TaskKeys) -> 
 
 
 def columns_in(features: Mapping[str, Any]) -> dict[str, Column]:
-    """Return the columns of a split by name."""
+    """Return name -> column of a split."""
     return {name: _column(name, feature) for name, feature in features.items()}
 
 

@@ -37,7 +37,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coding:
-    """How a column becomes targets, alike for all splits.
+    """Rule by which a column becomes targets, alike for all splits.
 
     Attributes:
         column: The column; None = a batch makes its own targets.
@@ -199,7 +199,7 @@ def _rows(
         msg += f"{and_more(each, _SHOWN)}; want one length, at least 1"
         raise DataError(msg)
     values = np.zeros((len(found), int(widths[0])), dtype=np.float32)
-    flat = found.filter(_mask(known)).flatten().to_numpy(zero_copy_only=False)
+    flat = found.take(np.flatnonzero(known)).flatten().to_numpy(zero_copy_only=False)
     values[known] = flat.reshape(-1, int(widths[0]))
     return values
 
@@ -254,10 +254,6 @@ def lengths_of(found: Any) -> NDArray[np.int64]:  # noqa: ANN401 - of pyarrow
     """Return the length of each list of a column, int64[m]; 0 where there is none."""
     compute = optional_module("pyarrow.compute", "pyarrow", "hf")
     return _filled(compute.list_value_length(found), 0).astype(np.int64)
-
-
-def _mask(known: NDArray[np.bool_]) -> Any:  # noqa: ANN401 - of pyarrow
-    return optional_module("pyarrow", "pyarrow", "hf").array(known)
 
 
 def _wrong(source: str, column: Column, loss: str) -> str:

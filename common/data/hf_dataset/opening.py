@@ -62,7 +62,7 @@ def check_name(reference: str) -> None:
 
 
 def open_splits(reference: str) -> dict[str, Any]:
-    """Return the splits of a data set by name, mapped into memory.
+    """Return name -> split of a data set, mapped into memory.
 
     Raises:
         ConfigError: If there is none of this name, or a subset must be named.

@@ -84,7 +84,7 @@ def read_parts(
 
     Args:
         source: The data source, for messages.
-        splits: The splits by name.
+        splits: Name -> split.
         columns: The columns that are read.
         keys: The section ``task`` of the configuration.
         fold: Number of the fifth, counted modulo 5.

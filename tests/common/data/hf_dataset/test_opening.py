@@ -57,6 +57,7 @@ def test_a_file_is_mapped_and_not_read(tmp_path):
     before = pa.total_allocated_bytes()
     dataset = load(tmp_path / "d", inputs=("big",), target="label", tokenizer=TOKENIZER)
     batch(dataset.train, 0, count - 1)
+    dataset.check()
     assert pa.total_allocated_bytes() - before < count * size / 10
 
 
@@ -115,10 +116,10 @@ def test_an_old_library_that_runs_scripts_is_refused(tmp_path, monkeypatch):
 def test_a_name_of_the_hub_without_network_is_one_line(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    check_source("hf-dataset:nobody/nothing", "")
+    check_source("hf-dataset:owner/missing", "")
     with pytest.raises(ConfigError, match="Hub cannot be reached") as caught:
-        load("nobody/nothing")
-    assert "no folder 'nobody/nothing' here" in str(caught.value)
+        load("owner/missing")
+    assert "no folder 'owner/missing' here" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -129,7 +130,7 @@ def test_an_unknown_name_of_the_hub_is_one_line(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", missing)
     with pytest.raises(ConfigError, match="no such data set on the Hugging Face Hub"):
-        load("nobody/nothing")
+        load("owner/missing")
 
 
 def test_a_broken_file_is_named(tmp_path):

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.hf_data import batch, datasets, load, png, save
-from helpers.processes import child, fedprune
-from helpers.small_runs import SMALL, as_options, figures, only_run, read_summary
+from helpers.small_runs import SMALL
 
 from fedprune.client.device import node
 from fedprune.client.device.task import device_task, try_device
@@ -216,17 +215,6 @@ def test_a_run_over_the_clients_of_the_data_learns_and_prunes(place, tmp_path):
     result = simulate(config=settings(place, tmp_path / "runs"))
     assert result.summary["accuracy_final"] > 0.8
     assert result.summary["params_final"] < result.summary["params_dense"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_workers_of_ray_open_the_data_for_themselves_with_equal_bits(place, tmp_path):
-    here = simulate(config=settings(place, tmp_path / "here")).summary
-    changes = {"run.engine": "ray", "run.workers": 2}
-    options = as_options(settings(place, tmp_path / "ray") | changes)
-    with child(fedprune("simulate", *options), tmp_path) as started:
-        assert started.wait(300) == 0, started.output
-    assert figures(read_summary(only_run(tmp_path / "ray"))) == figures(here)
 
 
 # ---- devices

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from helpers.hf_data import batch, datasets, load, load_saved, save
 
+from fedprune.common.config import load_config
 from fedprune.common.errors import DataError
+from fedprune.common.tasks.loaded import LoadedTask
 
 D = datasets
 CLASS = D.ClassLabel(names=["no", "yes", "maybe"])
@@ -201,6 +203,19 @@ def test_lists_of_labels_are_zeros_and_ones_under_bce(tmp_path, feature, lists, 
     dataset = load_saved(tmp_path / "d", features, splits, loss="bce")
     assert dataset.train.targets.tolist() == wanted
     assert dataset.num_outputs == len(wanted[0])
+
+
+def test_sets_of_classes_follow_the_order_of_task_labels(tmp_path):
+    lists = [[0, 2], [], [1]]
+    features = {"a": D.Value("float32"), "label": D.List(CLASS)}
+    place = save(tmp_path / "d", features, train=rows(lists), test=rows(lists))
+    names = ["maybe", "other", "no", "yes"]
+    changes = {"task.loss": "bce", "task.labels": names, "task.clients": 10}
+    config = load_config(None, {"task.data": f"hf-dataset:{place}"} | changes)
+    source = LoadedTask(config).dataset
+    assert source.train.targets.tolist() == [[1, 0, 1, 0], [0] * 4, [0, 0, 0, 1]]
+    assert batch(source.train).targets.tolist() == source.train.targets.tolist()
+    assert source.label_names == tuple(names)
 
 
 WRONG = {
