@@ -210,8 +210,13 @@ class LoadedTask:
         """Return the digest of the data, 32 hex digits."""
         if not self.natural:
             return fingerprint_of((self.train, self.test))
-        parts = [self._own_examples(client) for client in self.clients]
         names = digest_of(*(name.encode() for name in self.clients)).hex()
+        if self.task.has_own_data:
+            parts = [self._own_examples(client) for client in self.clients]
+        else:
+            # Of many clients each would have some examples read.
+            parts = [self.dataset.train]
+            names += digest_of("\n".join(self.dataset.owners).encode()).hex()
         return digest_of(
             names.encode(), fingerprint_of((*parts, self.test)).encode()
         ).hex()

@@ -17,10 +17,8 @@ from fedprune.common.data.hf_dataset.labels import (
 from fedprune.common.data.hf_dataset.reader import Part
 from fedprune.common.errors import DataError
 from fedprune.common.seeding import Use, generator
-from fedprune.common.spec import Indices
 
-FOLDS = 5
-
+_FOLDS = 5  # as of the sources of one split that are arrays
 _TRAIN = "train"
 _TEST = "test"
 _TESTS = (_TEST, "validation", "valid", "val", "dev")
@@ -117,10 +115,14 @@ def read_parts(
             break
         remarks.append(f"split '{name}' has no targets, and is not used")
     else:
+        count = len(train.part.rows)
+        if count == 1:
+            msg = f"'{source}' has one example, and no other for a test; want more"
+            raise DataError(msg)
         train, test = _fifth(train, fold)
         remarks.append(
             f"there is no test split: a fixed fifth of '{first}', {len(test.part.rows)}"
-            f" of {len(read.known(first))} examples, is the test part"
+            f" of {count} examples, is the test part"
         )
     return Parts(train=train, test=test, names=coding.names, remarks=tuple(remarks))
 
@@ -131,10 +133,6 @@ class _Reader:
     splits: Mapping[str, Any]
     coding: Coding
     outputs: int
-
-    def known(self, name: str) -> Indices:
-        """Return the rows of a split."""
-        return np.arange(len(self.splits[name]))
 
     def labelled(self, name: str, part: str, remarks: list[str]) -> Labelled:
         """Return a split without the examples that have no target."""
@@ -149,10 +147,11 @@ class _Reader:
 
 
 def _fifth(train: Labelled, fold: int) -> tuple[Labelled, Labelled]:
-    """Return four fifths and one fifth of a part."""
+    """Return four fifths and one fifth of a part; of fewer than five examples one."""
     part = train.part
     order = generator(0, 0, "hf-dataset", Use.PARTITION).permutation(len(part.rows))
-    test = np.sort(np.array_split(order, FOLDS)[fold % FOLDS])
+    folds = min(_FOLDS, len(order))
+    test = np.sort(np.array_split(order, folds)[fold % folds])
     rest = np.setdiff1d(order, test)
     return tuple(  # type: ignore[return-value]
         Labelled(

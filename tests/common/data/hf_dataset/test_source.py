@@ -66,6 +66,15 @@ def test_each_client_has_the_examples_that_name_it(place):
         assert found.sizes[name] == len(rows)
 
 
+def test_the_fingerprint_of_natural_clients_knows_who_has_which_example(tmp_path):
+    rows = speakers()
+    found = set()
+    for name, who in (("one", SPEAKERS), ("two", [*SPEAKERS[1:], SPEAKERS[0]])):
+        place = save(tmp_path / name, train=rows | {"who": who}, test=rows)
+        found.add(natural(place).fingerprint())
+    assert len(found) == 2
+
+
 def test_integers_and_classes_name_clients_too(tmp_path):
     rows = {"a": [1.0, 2.0, 3.0], "label": [0, 1, 0], "who": [2, 0, 2]}
     names = D.ClassLabel(names=["x", "y", "z"])

@@ -76,6 +76,15 @@ def test_of_one_split_a_fixed_fifth_is_the_test_part(tmp_path):
     assert tested[5] == tested[0]
 
 
+def test_of_few_examples_one_is_the_test_part_and_one_alone_is_refused(tmp_path):
+    save(tmp_path / "d", FEATURES, train=rows([0, 1]))
+    for fold in range(5):
+        dataset = load(tmp_path / "d", fold=fold)
+        assert (len(dataset.train), len(dataset.test)) == (1, 1)
+    with pytest.raises(DataError, match="has one example, and no other for a test"):
+        load_saved(tmp_path / "e", FEATURES, {"train": rows([0])})
+
+
 def test_one_split_of_any_name_is_the_data(tmp_path):
     dataset = load_saved(tmp_path / "d", FEATURES, {"all": rows([0, 1] * 5)})
     assert len(dataset.train) + len(dataset.test) == 10

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.hf_data import batch, datasets, load, load_saved, save
+from helpers.hf_data import batch, load, load_saved, save
 
 from fedprune.common.errors import ConfigError, DataError
 
@@ -269,6 +269,3 @@ def test_texts_are_tokenised_by_batches_and_not_before(tokens, monkeypatch):
     assert seen == []
     dataset.train.batch(np.array([0, 2]))
     assert seen == [2]
-
-
-D = datasets
