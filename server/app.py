@@ -17,7 +17,7 @@ from fedprune.common.artifacts.load import write_network
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
-from fedprune.common.models.flat import get_weights, set_statistics, set_weights
+from fedprune.common.models.flat import get_weights, set_state, set_weights
 from fedprune.common.models.training import first_statistics
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
@@ -153,7 +153,7 @@ def _run(work: Work) -> None:
         clients=tuple(sorted(nodes)),
         structure=work.structure,
         weights=get_weights(model),
-        statistics=first_statistics(model, config.task.freeze),
+        statistics=first_statistics(model, config.task.freeze, work.structure.running),
         folder=folder,
         engine=FlowerEngine(work.grid, nodes),
         log=log,
@@ -176,8 +176,7 @@ def _keep(work: Work, final: Snapshot) -> None:
     model = work.task.build_model()
     apply_plan(model, work.structure, final.plan.keep)
     set_weights(model, final.weights)
-    if final.statistics is not None:
-        set_statistics(model, final.statistics.mean, final.statistics.variance)
+    set_state(model, final.statistics, work.structure.living(final.plan.keep).running)
     write_plan_file(work.folder.plan, final.plan, work.structure)
     write_network(
         work.folder.model / "final.safetensors",

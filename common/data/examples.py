@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fedprune.common.errors import DataError
+from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.spec import DIGEST_SIZE, Indices
+from fedprune.common.text import first_line
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
@@ -211,8 +212,12 @@ class MappedExamples:
         """
         rows = self.rows[indices].tolist()
         together = getattr(self.data, "__getitems__", None)
-        items = [self.data[row] for row in rows] if together is None else together(rows)
-        return self.collate(items)
+        if together is None:
+            return self.collate([self._item(row) for row in rows])
+        return self.collate(_read(lambda: together(rows), f"{len(rows)} examples"))
+
+    def _item(self, row: int) -> Any:  # noqa: ANN401 - of the user
+        return _read(lambda: self.data[row], f"example {row}")
 
     def hash_into(self, state: Hash) -> None:
         """Hash length, labels and a few examples, evenly spread.
@@ -228,6 +233,17 @@ class MappedExamples:
             state.update(f"{getattr(leaf, 'dtype', '')} {type(leaf)}\n".encode())
             tensor = isinstance(leaf, Tensor)
             state.update(leaf.numpy().tobytes() if tensor else repr(leaf).encode())
+
+
+def _read(item: Callable[[], Any], what: str) -> Any:  # noqa: ANN401 - of the user
+    """Return what map-style data give; their code may raise anything."""
+    try:
+        return item()
+    except FedPruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        msg = f"{what} of the data cannot be read: {first_line(error, kind=True)}"
+        raise DataError(msg) from error
 
 
 def nothing_to_check() -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """A task as a run uses it: parts of the clients, seeds, checks of a user's methods."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from fedprune.common.data.examples import (
     Dataset,
     Examples,
     MappedExamples,
+    MapStyle,
     Targets,
     fingerprint_of,
 )
@@ -31,7 +32,7 @@ from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.task import Data, Description, Task
+from fedprune.common.tasks.task import Data, Description, Task, as_labels
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
 
@@ -109,13 +110,11 @@ class LoadedTask:
         Raises:
             DataError: If a task's own names are empty or repeated.
         """
-        names = tuple(self.task.clients())
+        names = self._named
         count = self.config.task.clients
         if not names and count == 0:
-            msg = (
-                f"task.clients is 0, and {self.name} names no clients of its own; want"
-            )
-            msg += " their number"
+            msg = f"task.clients is 0, and {self.name} names no clients of its own; "
+            msg += "want their number"
             raise ConfigError(msg)
         if not names:
             return tuple(client_ids(count))
@@ -128,7 +127,17 @@ class LoadedTask:
     @property
     def natural(self) -> bool:
         """True if the data name their clients, so that nothing is dealt out."""
-        return bool(self.task.clients())
+        return bool(self._named)
+
+    @cached_property
+    def _named(self) -> tuple[Any, ...]:
+        """The clients that the task names itself, as it names them."""
+        found: object = self._from("clients")
+        if isinstance(found, str) or not isinstance(found, Iterable):
+            msg = f"{type(self.task).__name__}.clients returns a "
+            msg += f"{type(found).__name__}; want a list of names, or ()"
+            raise DataError(msg)
+        return tuple(found)
 
     @cached_property
     def train(self) -> Examples:
@@ -378,7 +387,8 @@ class LoadedTask:
     # Checks of what a user's own methods return
 
     def _network(self) -> nn.Module:
-        return checked_network(self.task.network)
+        called = f"{type(self.task).__name__}.network"
+        return checked_network(self.task.network, called)
 
     def _check_for_each(self, found: object, batch: Batch, what: str) -> None:
         if isinstance(found, Tensor) and tuple(found.shape) == (batch.size,):
@@ -391,7 +401,7 @@ class LoadedTask:
     def _own_examples(self, client: str) -> Examples:
         return self._examples(self._from("train_data", client))
 
-    def _from(self, method: str, *arguments: str) -> Any:  # noqa: ANN401
+    def _from(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
         """Return what a method of the task returns; an own one may raise anything."""
         try:
             found = getattr(self.task, method)(*arguments)
@@ -399,7 +409,7 @@ class LoadedTask:
             raise
         except (Exception, SystemExit) as error:
             name = f"{type(self.task).__name__}.{method}"
-            given = ", ".join(repr(text) for text in arguments)
+            given = ", ".join(repr(x) for x in arguments if isinstance(x, str))
             msg = f"{name}({given}) failed: {first_line(error, kind=True)}"
             raise DataError(msg) from error
         return found
@@ -417,9 +427,35 @@ class LoadedTask:
         return MappedExamples(
             data=data,
             rows=np.arange(len(data)),
-            collate=self.task.collate,
-            labels=self.task.labels(data),
+            collate=self._collated,
+            labels=self._labels(data),
         )
+
+    def _collated(self, items: Sequence[Any]) -> Batch:
+        """Return a batch of items; an own ``collate`` may raise anything."""
+        name = f"{type(self.task).__name__}.collate"
+        try:
+            found: object = self.task.collate(items)
+        except FedPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = f"{name} failed: {first_line(error, kind=True)}"
+            raise DataError(msg) from error
+        if isinstance(found, Batch):
+            return found
+        msg = f"{name} returns a {type(found).__name__}; want a fedprune.Batch"
+        raise DataError(msg)
+
+    def _labels(self, data: MapStyle) -> Targets | None:
+        """Return the labels of map-style data, or None."""
+        found: object = self._from("labels", data)
+        labels = as_labels(found, len(data))
+        if labels is None and found is not None:
+            msg = f"{type(self.task).__name__}.labels returns a "
+            msg += f"{type(found).__name__}; want an integer class or a value for each "
+            msg += f"of the {len(data)} examples, or None"
+            raise DataError(msg)
+        return labels
 
 
 def _is_name(found: object) -> bool:
