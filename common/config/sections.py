@@ -102,8 +102,8 @@ class Task(Section):
     """One class an example, several labels (0 or 1 each), values (metric R squared), a
     class for each position (segmentation), or the token that follows each position."""
     labels: Names = ()
-    """Names of the classes, in the order of their numbers; data that name their classes
-    (folders) are renumbered by name, a device's too; [] = those of the data."""
+    """Names of the classes, in the order of their numbers; data that name their own
+    (folders), a device's too, get these numbers; [] = those of the data."""
     ignore: Names = ()
     """Names of modules whose channels are never pruned."""
     freeze: Annotated[Names, Field(max_length=64)] = ()

@@ -62,8 +62,7 @@ class LoadedTask:
         given: A caller's own task; None = that of ``task.use``, or the built-in one.
         shared_data: Folder of the data of ``task.data`` where a run's driver left
             them for its workers, or None.
-        agreed: Names of the classes, in order, by which a device and its server have
-            agreed to number them; () = the data's own numbers.
+        agreed: Names of a device's classes as its server numbers them; () = none.
     """
 
     config: Config
@@ -110,8 +109,7 @@ class LoadedTask:
         Raises:
             DataError: If a task's own names are empty or repeated.
         """
-        names = self._named
-        count = self.config.task.clients
+        names, count = self._named, self.config.task.clients
         if not names and count == 0:
             msg = f"task.clients is 0, and {self.name} names no clients of its own; "
             msg += "want their number"
@@ -219,16 +217,13 @@ class LoadedTask:
         """Return the digest of the data, 32 hex digits."""
         if not self.natural:
             return fingerprint_of((self.train, self.test))
-        names = digest_of(*(name.encode() for name in self.clients)).hex()
         if self.task.has_own_data:
-            parts = [self._own_examples(client) for client in self.clients]
+            names = self.clients
+            whole = fingerprint_of((*map(self._own_examples, names), self.test))
         else:
-            # Of many clients each would have some examples read.
-            parts = [self.dataset.train]
-            names += digest_of("\n".join(self.dataset.owners).encode()).hex()
-        return digest_of(
-            names.encode(), fingerprint_of((*parts, self.test)).encode()
-        ).hex()
+            names = (*self.clients, *self.dataset.owners)
+            whole = self.dataset.fingerprint()
+        return digest_of(*(x.encode() for x in (*names, whole))).hex()
 
     @property
     def name(self) -> str:
@@ -270,18 +265,6 @@ class LoadedTask:
             return self.dataset.input_shape
         found = self.example()
         return tuple(found.shape[1:]) if isinstance(found, Tensor) else ()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in order, that a server tells; () = it names none.
-
-        Those of the configuration, or of the data where a server has to load them.
-        """
-        chosen = self.config.task
-        without = self.task.has_own_data or (chosen.outputs and chosen.input_shape)
-        if chosen.labels or without:
-            return chosen.labels
-        return self.dataset.label_names
 
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""

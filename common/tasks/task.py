@@ -278,6 +278,16 @@ class Task:
         """True if a subclass overrides the network."""
         return self.__class__.network is not Task.network
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order, that a server tells; () = it names none.
+
+        Those of the configuration, or of the data where a server has to load them.
+        """
+        chosen = self.config.task
+        without = self.has_own_data or (chosen.outputs and chosen.input_shape)
+        return chosen.labels if chosen.labels or without else self.source.label_names
+
     @cached_property
     def source(self) -> Dataset:
         """The data of ``task.data``, loaded on first use.

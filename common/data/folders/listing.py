@@ -61,7 +61,7 @@ class LeftOut:
 
 
 def entries(folder: Path, left_out: LeftOut) -> Iterator[Path]:
-    """Yield the visible files and folders of a folder, by name.
+    """Yield the visible files and folders of a folder, names in order.
 
     Raises:
         DataError: If the folder cannot be read.
@@ -100,7 +100,7 @@ def _walk(folder: Path, left_out: LeftOut, above: frozenset[Path]) -> Iterator[P
 
 
 def folders_in(folder: Path, left_out: LeftOut) -> list[Path]:
-    """Return the visible folders in a folder that hold a visible file, by name."""
+    """Return the visible folders in a folder that hold a visible file, sorted."""
     found = []
     for path in entries(folder, left_out):
         if not path.is_dir():
@@ -118,7 +118,7 @@ def is_image(path: Path) -> bool:
 
 
 def images_in(folder: Path, left_out: LeftOut) -> list[Path]:
-    """Return the images directly in a folder, by name."""
+    """Return the images directly in a folder, sorted."""
     return [x for x in entries(folder, left_out) if x.is_file() and is_image(x)]
 
 

@@ -4,14 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.pictures import write_folder
+from helpers.small_runs import as_assignments, small_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import default_collate
 
+from fedprune.common.config import load_config
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Batch, MappedExamples
 from fedprune.common.errors import DataError
 from fedprune.common.tasks.labels import describe_labels, with_labels
+from fedprune.common.tasks.loaded import LoadedTask
 
 NAMES = ("cat", "dog", "fox", "owl")
 
@@ -111,3 +115,23 @@ LINES = {
 @pytest.mark.parametrize(("own", "names", "wanted"), LINES.values(), ids=LINES)
 def test_a_device_is_told_which_numbers_its_classes_have(own, names, wanted):
     assert describe_labels(own, names) == wanted
+
+
+SERVERS = {
+    "its configuration": ({"task.labels": ["x", "y"], "task.outputs": 2}, ("x", "y")),
+    "its data": ({}, ("cat", "dog")),
+    "nothing, since it loads no data": (
+        {"task.outputs": 2, "task.input_shape": [1, 6, 4]},
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "wanted"), SERVERS.values(), ids=SERVERS)
+def test_a_server_tells_the_names_of(tmp_path, changes, wanted):
+    write_folder(tmp_path, {"cat": 5, "dog": 5})
+    settings = {"task.data": f"folder:{tmp_path}"} | changes
+    config = load_config(None, as_assignments(small_settings(tmp_path, settings)))
+    task = LoadedTask(config).task
+    assert task.class_names == wanted
+    assert ("source" in vars(task)) == (not changes)
