@@ -217,12 +217,10 @@ class LoadedTask:
         """Return the digest of the data, 32 hex digits."""
         if not self.natural:
             return fingerprint_of((self.train, self.test))
-        if self.task.has_own_data:
-            names = self.clients
-            whole = fingerprint_of((*map(self._own_examples, names), self.test))
-        else:
-            names = (*self.clients, *self.dataset.owners)
-            whole = self.dataset.fingerprint()
+        own, names = self.task.has_own_data, self.clients
+        parts = map(self._own_examples, names) if own else (self.dataset.train,)
+        names += () if own else self.dataset.owners
+        whole = fingerprint_of((*parts, self.test))
         return digest_of(*(x.encode() for x in (*names, whole))).hex()
 
     @property
