@@ -101,6 +101,7 @@ def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
     use = config.task.use
     found["task.use"] = use if ":" in use else ""  # "python" = the caller's own
     found |= {"task.data": code_of_data(data), **own_methods(config)}
+    found["task.tokenizer"] = config.task.tokenizer
     return {key: name for key, name in found.items() if name}
 
 

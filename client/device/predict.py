@@ -10,6 +10,7 @@ from fedprune.common.artifacts import read_input_shape, read_model_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import DataError
+from fedprune.common.tasks.loaded import run_network
 
 
 def predict(
@@ -47,7 +48,7 @@ def predict(
         raise DataError(msg)
     inputs, targets = dataset.test.batch(np.arange(min(limit, len(dataset.test))))
     with torch.no_grad():
-        outputs = model(inputs)
+        outputs = run_network(model, inputs)
     if dataset.regression:
         rows = zip(outputs.tolist(), targets.tolist(), strict=True)
         for index, (value, target) in enumerate(rows):

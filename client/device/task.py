@@ -31,7 +31,7 @@ from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
-from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.check_data import check_data, data_remarks
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.trust import named_code, record_code
 
@@ -205,6 +205,5 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         raise DataError(msg)
     load_methods(task.config)
     check_data(task)  # a single class on one device is usual: no remark
-    remarks = () if task.task.has_own_data else task.dataset.remarks
     found = dry_run(task, task.build_model(), first_batch(task))
-    return (*remarks, *found.remarks)
+    return (*data_remarks(task), *found.remarks)

@@ -53,6 +53,9 @@ class Partition(Section):
     """Concentration of "dirichlet" and "quantity", 0 < alpha; smaller = more skew."""
     classes: Positive = 2
     """Classes of one client for "shards", 1 <= classes."""
+    column: str = ""
+    """Column of an hf-dataset that names the client of each example, for "natural"; ""
+    = client, user or speaker, also with "_id"."""
 
 
 class Task(Section):
@@ -69,7 +72,16 @@ class Task(Section):
     """Safetensors file with the initial weights; "" = fresh weights."""
     data: str = Field(default="digits", min_length=1)
     """digits, diabetes, mnist, cifar10, npz:FILE, folder:DIR, parquet:DIR,
-    module:function or file.py:function."""
+    hf-dataset:NAME_OR_PATH[:SUBSET], module:function or file.py:function."""
+    inputs: Names = ()
+    """Columns of an hf-dataset that are the inputs; [] = image, text, ids of tokens, or
+    all numbers and categories; what is guessed is said."""
+    target: str = ""
+    """Column of an hf-dataset with the targets; "" = label, labels, target, targets, or
+    the only column of classes."""
+    tokenizer: str = ""
+    """Function for texts of an hf-dataset, file.py:function or module:function: takes a
+    list of strings and returns token ids, as the tokenizers of transformers do."""
     data_dir: str = ""
     """Folder of the parquet data; "" = the environment variable FEDPRUNE_DATA."""
     partition: Partition = Partition()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from fedprune.common.config import Config
+from fedprune.common.data.hf_dataset.opening import PREFIX, check_name
 from fedprune.common.data.optional import check_optional
 from fedprune.common.errors import ConfigError
 from fedprune.common.user_code import DATA_KINDS, check_reference, did_you_mean
@@ -101,6 +102,9 @@ def _check_parquet(name: str, data_dir: str) -> None:
 
 
 def _check_path(prefix: str, rest: str) -> None:
+    if prefix == PREFIX:
+        check_name(rest)
+        return
     if prefix == "parquet":
         check_optional("pyarrow", "pyarrow")
     if prefix in ("parquet", "folder"):
@@ -128,6 +132,6 @@ def _check_code(source: str) -> None:
         msg = (
             f"there is no data source '{source}'{near} ({error}; "
             f"known: {', '.join(_NAMES)}, npz:FILE, folder:DIR, parquet:DIR, "
-            f"module:function, file.py:function)"
+            f"{PREFIX}:NAME_OR_PATH, module:function, file.py:function)"
         )
         raise ConfigError(msg) from error

@@ -11,6 +11,8 @@ from fedprune.common.config import Task as TaskKeys
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Dataset
 from fedprune.common.data.folders.reader import read_folder
+from fedprune.common.data.hf_dataset.opening import PREFIX
+from fedprune.common.data.hf_dataset.source import read_hf_dataset
 from fedprune.common.data.npz import read_npz
 from fedprune.common.data.optional import optional_module
 from fedprune.common.data.parquet import read_parquet
@@ -50,15 +52,17 @@ def load_dataset(
 
     Args:
         source: ``digits``, ``diabetes``, ``mnist``, ``cifar10``, ``npz:FILE``,
-            ``folder:DIR``, ``parquet:DIR``, ``module:function`` or
-            ``file.py:function``; a function returns
+            ``folder:DIR``, ``parquet:DIR``, ``hf-dataset:NAME_OR_PATH``,
+            ``module:function`` or ``file.py:function``; a function returns
             ``(x_train, y_train, x_test, y_test)``, and maybe the name of the natural
             client of each training example as a fifth array.
         data_dir: Folder of parquet data, or empty for ``FEDPRUNE_DATA``.
-        fold: Number of the fifth of ``digits`` that is the test part, >= 0,
-            counted modulo 5; the other sources have one fixed split.
-        keys: The section ``task`` of the configuration, whose partition says whether
-            the folders of ``folder:`` are clients; None = the defaults.
+        fold: Number of the fifth of ``digits``, or of an ``hf-dataset`` of one split,
+            that is the test part, >= 0, counted modulo 5; the other sources have one
+            fixed split.
+        keys: The section ``task`` of the configuration, which names the columns of an
+            ``hf-dataset``, and says whether the folders of ``folder:`` are clients;
+            None = the defaults.
 
     Raises:
         ConfigError: If the source is unknown or missing, or a package is not installed.
@@ -73,6 +77,8 @@ def load_dataset(
         return _diabetes()
     if source in _PARQUET:
         return _known_images(source, data_dir)
+    if prefix == PREFIX:
+        return read_hf_dataset(rest, keys or TaskKeys(), fold)
     readers: dict[str, Callable[[Path], RawData]] = {
         "npz": read_npz,
         "folder": partial(read_folder, natural=natural),

@@ -1,8 +1,9 @@
 """Agreement on the meaning of class numbers: data are renumbered by class names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from fedprune.common.data.examples import (
 from fedprune.common.errors import DataError
 from fedprune.common.text import and_more
 
-Part = TypeVar("Part", ArrayExamples, MappedExamples)
+Part: TypeAlias = ArrayExamples | MappedExamples
 
 _SHOWN = 10  # names in a line
 
@@ -56,21 +57,22 @@ def with_labels(dataset: Dataset, names: Sequence[str], whose: str) -> Dataset:
             msg += f"; not in these data: {and_more(missing, _SHOWN)}"
         raise DataError(msg)
     table = np.array([places[name] for name in own], dtype=np.int64)
+    renumber = partial(_numbers, table=table, count=len(names))
     return replace(
         dataset,
-        train=_renumbered(dataset.train, table),
-        test=_renumbered(dataset.test, table),
+        train=_renumbered(dataset.train, renumber),
+        test=_renumbered(dataset.test, renumber),
         label_names=tuple(names),
         num_outputs=len(names),
     )
 
 
-def _renumbered(part: Part, table: np.ndarray) -> Part:
+def _renumbered(part: Part, renumber: Callable[[Targets], Targets]) -> Part:
     """Return examples with other class numbers; the inputs are shared."""
     if isinstance(part, ArrayExamples):
         return ArrayExamples(
             inputs=part.inputs,
-            targets=_numbers(part.targets, table),
+            targets=renumber(part.targets),
             offset=part.offset,
             scale=part.scale,
         )
@@ -78,16 +80,21 @@ def _renumbered(part: Part, table: np.ndarray) -> Part:
 
     def renumbered(items: Sequence[Any]) -> Batch:
         inputs, targets = collate(items)
-        return Batch(inputs, torch.from_numpy(_numbers(targets.numpy(), table)))
+        return Batch(inputs, torch.from_numpy(renumber(targets.numpy())))
 
-    labels = None if part.labels is None else _numbers(part.labels, table)
+    labels = None if part.labels is None else renumber(part.labels)
     return replace(part, collate=renumbered, labels=labels)
 
 
-def _numbers(targets: Targets, table: np.ndarray) -> Targets:
-    """Return other class numbers; values, and what is below 0, stay as they are."""
+def _numbers(targets: Targets, table: np.ndarray, count: int) -> Targets:
+    """Return other class numbers; what is below 0 stays as it is.
+
+    Floats under names of classes are 0 or 1 for each: their columns move.
+    """
     if targets.dtype.kind == "f":
-        return targets
+        moved = np.zeros((len(targets), count), dtype=np.float32)
+        moved[:, table] = targets
+        return moved
     found: Targets = np.where(targets < 0, targets, table[np.maximum(targets, 0)])
     return found
 

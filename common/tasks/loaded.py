@@ -217,11 +217,11 @@ class LoadedTask:
         """Return the digest of the data, 32 hex digits."""
         if not self.natural:
             return fingerprint_of((self.train, self.test))
-        parts = [self._own_examples(client) for client in self.clients]
-        names = digest_of(*(name.encode() for name in self.clients)).hex()
-        return digest_of(
-            names.encode(), fingerprint_of((*parts, self.test)).encode()
-        ).hex()
+        own, names = self.task.has_own_data, self.clients
+        parts = map(self._own_examples, names) if own else (self.dataset.train,)
+        names += () if own else self.dataset.owners
+        whole = fingerprint_of((*parts, self.test))
+        return digest_of(*(x.encode() for x in (*names, whole))).hex()
 
     @property
     def name(self) -> str:

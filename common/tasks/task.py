@@ -27,6 +27,7 @@ from fedprune.common.data.sources import FOLDS, load_dataset
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
+from fedprune.common.spec import Indices
 from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.losses import LOSSES, Loss, logits_of, squared_error
 
@@ -37,11 +38,8 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
 
-_LOADED = (
-    "own_source",
-    "source",
-    "spread",
-)  # attributes that each process loads for itself
+# Attributes that each process loads for itself.
+_LOADED = ("own_source", "source", "owned", "spread")
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -117,7 +115,7 @@ class Task:
             )
             msg += "task.partition.kind than 'natural', or data with clients"
             raise DataError(msg)
-        return sorted(set(self.source.owners))
+        return list(self.owned)
 
     def train_data(self, client: str) -> Data:
         """Return the training examples of a client, or of all with ``client`` = "".
@@ -128,8 +126,7 @@ class Task:
         train = self.source.train
         if not client or not self.source.owners:
             return train
-        owned = np.flatnonzero(np.array(self.source.owners) == client)
-        return train.take(owned)
+        return train.take(self.owned.get(client, np.zeros(0, dtype=np.int64)))
 
     def test_data(self) -> Data:
         """Return the test examples, for the final figures only; as ``train_data``."""
@@ -230,14 +227,20 @@ class Task:
         """Return label names and preprocessing, which travel with exported files."""
         if self.__class__.train_data is not Task.train_data:
             return Description(labels=tuple(self.config.task.labels))
-        source = self.source
-        names = source.label_names
-        integers = source.train.inputs.dtype == np.int64
+        source, train = self.source, self.source.train
+        if not isinstance(train, ArrayExamples):
+            return Description(
+                labels=source.label_names,
+                offset=source.offset,
+                scale=source.scale,
+                stored=source.stored,
+            )
+        integers = train.inputs.dtype == np.int64
         return Description(
-            labels=names,
-            offset=0.0 if integers else source.train.offset,
-            scale=1.0 if integers else source.train.scale,
-            stored=str(source.train.inputs.dtype),
+            labels=source.label_names,
+            offset=0.0 if integers else train.offset,
+            scale=1.0 if integers else train.scale,
+            stored=str(train.inputs.dtype),
         )
 
     # What follows serves the engine; a subclass has no need to override it.
@@ -322,6 +325,15 @@ class Task:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
             msg += f"{chosen.outputs}"
             raise DataError(msg)
+
+    @cached_property
+    def owned(self) -> dict[str, Indices]:
+        """Name of each natural client -> positions of its examples, int64[k]."""
+        names, owners = np.unique(np.array(self.source.owners), return_inverse=True)
+        order = np.argsort(owners, kind="stable")
+        ends = np.cumsum(np.bincount(owners, minlength=len(names)))
+        found = np.split(order, ends[:-1]) if len(names) else []
+        return dict(zip(names.tolist(), found, strict=True))
 
     @cached_property
     def spread(self) -> float:

@@ -195,6 +195,8 @@ def _check(task: LoadedTask) -> None:
         check_reference(chosen.use)
     if not task.task.has_own_data:
         check_source(chosen.data, chosen.data_dir)
+        if chosen.tokenizer:
+            check_reference(chosen.tokenizer)
     if task.factory is None and not task.task.has_own_network:
         check_model(chosen.model)
 
