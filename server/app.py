@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedprune.common import codec
 from fedprune.common.artifacts import write_plan_file
+from fedprune.common.artifacts import LABELS_FILE, write_labels
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
@@ -124,6 +125,7 @@ def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
 
 
 def _try(task: LoadedTask) -> Tried:
+    task.declared()
     return try_network(task, task.build_model(), data=False)
 
 
@@ -178,6 +180,7 @@ def _keep(work: Work, final: Snapshot) -> None:
     if final.statistics is not None:
         set_statistics(model, final.statistics.mean, final.statistics.variance)
     write_plan_file(work.folder.plan, final.plan, work.structure)
+    description = work.task.declared()
     write_network(
         work.folder.model / "final.safetensors",
         model.eval(),
@@ -185,7 +188,9 @@ def _keep(work: Work, final: Snapshot) -> None:
         structure=work.structure,
         plan=final.plan,
         run_id=work.folder.run_id,
+        description=description,
     )
+    write_labels(work.folder.model / LABELS_FILE, description)
 
 
 def _deliver(

@@ -14,6 +14,7 @@ from torch import nn
 from fedprune.common import codec
 from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.codec import PackedModel
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.flat import model_spec, set_statistics, set_weights
@@ -89,6 +90,7 @@ def pack(  # noqa: PLR0913 - the parts of a file
     blob: bytes,
     moments: tuple[Vector, Vector],
     run: str = "",
+    description: Description,
 ) -> PackedModel:
     """Return the content of a file.
 
@@ -100,8 +102,8 @@ def pack(  # noqa: PLR0913 - the parts of a file
         plan: The plan that the network was cut by.
         blob: Its weights (``quantise_network``).
         moments: Running means and variances, float32[moments].
-        run: Name of the run, where ``name`` is code
-        (``fedprune.common.trust``).
+        run: Name of the run, where ``name`` is code (``fedprune.common.trust``).
+        description: Label names and preprocessing.
     """
     weights = codec.decode_weights(blob, structure.spec(plan.keep))
     mean, variance = moments
@@ -120,6 +122,7 @@ def pack(  # noqa: PLR0913 - the parts of a file
             statistics=statistics,
         ),
         run=run,
+        description=description,
     )
 
 

@@ -22,6 +22,7 @@ from fedprune.common.data.examples import (
     fingerprint_of,
 )
 from fedprune.common.data.partition import client_ids, partition, split_validation
+from fedprune.common.description import LONGEST_LABEL, Description, checked
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.factory import checked_network
 from fedprune.common.models.inputs import arguments, tensors_in
@@ -31,8 +32,8 @@ from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.task import Data, Description, Task
-from fedprune.common.text import first_line
+from fedprune.common.tasks.task import Data, Task
+from fedprune.common.text import first_line, printable
 from fedprune.common.user_code import TASK_PREFIX, call_factory
 
 PYTHON = "python"  # a network or a task that a caller's Python code makes
@@ -339,8 +340,37 @@ class LoadedTask:
         return found
 
     def describe(self) -> Description:
-        """Return label names and preprocessing."""
-        return self.task.describe()
+        """Return label names and preprocessing.
+
+        Raises:
+            ConfigError: If an own description is none, or has more labels than the
+                network has outputs.
+        """
+        found = self._from("describe")
+        name = type(self.task).__name__
+        if not isinstance(found, Description):
+            msg = f"{name}.describe returns a {type(found).__name__}; want a "
+            raise ConfigError(msg + "fedprune.Description")
+        count, outputs = len(found.labels), self.num_outputs
+        if count > outputs > 0:
+            msg = f"there are {count} label names, and the network has {outputs} "
+            raise ConfigError(msg + "outputs; want at most one for each")
+        labels = [printable(label, LONGEST_LABEL) for label in found.labels]
+        try:
+            numbers = float(found.offset), float(found.scale)
+            return checked(labels, *numbers, found.stored)
+        except (TypeError, ValueError) as error:
+            msg = f"{name}.describe: {error}"
+            raise ConfigError(msg) from error
+
+    def declared(self) -> Description:
+        """Return what is known without any data: an own description, or labels.
+
+        A server has no data, so it does not know how devices store theirs.
+        """
+        if type(self.task).describe is not Task.describe:
+            return self.describe()
+        return Description(labels=tuple(self.config.task.labels))
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.

@@ -8,7 +8,11 @@ import torch
 from torch import nn
 
 from fedprune.common import codec
-from fedprune.common.artifacts import read_input_shape, read_model_file
+from fedprune.common.artifacts import (
+    read_description,
+    read_input_shape,
+    read_model_file,
+)
 from fedprune.common.artifacts.load import (
     RUN_KEY,
     is_counter,
@@ -116,6 +120,7 @@ def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
         blob=blob,
         moments=get_statistics(model),
         run=metadata.get(RUN_KEY, ""),
+        description=read_description(source, metadata),
     )
 
 

@@ -115,6 +115,7 @@ def run(
 def _prepare(task: LoadedTask, ray_address: str, progress: Progress | None) -> Prepared:
     """Check a new run, and make its folder."""
     _check(task)
+    task.describe()
     tried = _tried(task)
     config = task.config
     folder = RunFolder.create(
