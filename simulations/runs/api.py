@@ -1,6 +1,7 @@
 """``fedprune.simulate``: a federation from Python, with the caller's own objects."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.tasks.task import Task
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
-from fedprune.simulations.runs.progress import Progress
+from fedprune.simulations.runs.progress import Progress, usual_display
 from fedprune.simulations.runs.run import RunResult, resume, run
 
 Data: TypeAlias = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
@@ -30,7 +31,7 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
     *,
     resume_from: Path | str | None = None,
     ray_address: str = "",
-    progress: Progress | None = None,
+    progress: "Progress | bool | None" = True,
     trust_code: bool = False,
 ) -> RunResult:
     """Run a federation: train, prune and fine-tune over simulated clients.
@@ -48,7 +49,8 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         resume_from: Folder of a stopped run to resume; its data and configuration
             are the run's own, so ``data`` and ``config`` are left out.
         ray_address: An existing Ray cluster, ``HOST:PORT``, or "" for a local one.
-        progress: Has a method ``on_event`` that receives every event.
+        progress: True = a bar in a terminal, else one line a round; False = nothing; or
+            an object with a method ``on_event`` that receives every event.
         trust_code: With ``resume_from``: run the code that the folder names even if no
             command of this user started the run here.
 
@@ -64,45 +66,77 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
     if given is not None and config is None and _is_settings(data):
         data, config = None, data  # simulate(MyTask(), config)
     factory = None if given is not None else as_factory(model, "model")
-    if progress is not None and not callable(getattr(progress, "on_event", None)):
-        message = f"progress: found {type(progress).__name__}, want a method on_event"
-        raise ConfigError(message)
-    if resume_from is not None:
+    address = reachable(ray_address)
+    with _display(progress) as display:
+        start = partial(
+            run, ray_address=address, progress=display, factory=factory, given=given
+        )
+        if resume_from is None:
+            return _new_run(start, _config(config), data, factory, given)
         if data is not None or config is not None:
             message = (
                 "resume_from uses the run's own data and configuration; want "
                 "no data and no config beside it"
             )
             raise ConfigError(message)
-        folder = as_path(resume_from, "a run folder")
-        address = reachable(ray_address)
         return resume(
-            folder,
+            as_path(resume_from, "a run folder"),
             ray_address=address,
-            progress=progress,
+            progress=display,
             factory=factory,
             given=given,
             trust_code=trust_code,
         )
-    chosen = _config(config)
+
+
+def _new_run(
+    start: Callable[[Config], RunResult],
+    config: Config,
+    data: object,
+    factory: Factory | None,
+    given: Task | None,
+) -> RunResult:
+    """Run with what the caller hands over, which the configuration must not set too."""
     _check_once(
-        chosen,
+        config,
         model=factory is not None,
         data=data is not None,
         use=given is not None,
     )
     if given is not None:
-        chosen = _with_task(chosen, use=PYTHON)
+        if data is not None and given.has_own_data:
+            message = f"data: found data beside {type(given).__name__}, which has "
+            message += "training data of its own; want one of the two"
+            raise ConfigError(message)
+        config = _with_task(config, use=PYTHON)
     if factory is not None:
-        chosen = _with_task(chosen, model=PYTHON)
-    address = reachable(ray_address)
-    start = partial(
-        run, ray_address=address, progress=progress, factory=factory, given=given
-    )
+        config = _with_task(config, model=PYTHON)
     if data is None:
-        return start(chosen)
-    with stored(data, Path(chosen.run.dir)) as path:
-        return start(_with_task(chosen, data=f"npz:{path}"))
+        return start(config)
+    with stored(data, Path(config.run.dir)) as path:
+        return start(_with_task(config, data=f"npz:{path}"))
+
+
+@contextmanager
+def _display(progress: object) -> Iterator[Progress | None]:
+    """Yield the listener of a run; a display of our own is closed in the end.
+
+    Raises:
+        ConfigError: If it is no listener.
+    """
+    if progress is True:
+        with usual_display() as display:
+            yield display
+        return
+    if progress is None or progress is False:
+        yield None
+        return
+    if not callable(getattr(progress, "on_event", None)):
+        message = f"progress: found {type(progress).__name__}, want True, False or an "
+        message += "object with a method on_event"
+        raise ConfigError(message)
+    listener: Any = progress
+    yield listener
 
 
 def _is_settings(given: object) -> bool:

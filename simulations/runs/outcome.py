@@ -1,6 +1,7 @@
 """Human-readable table of the final figures of a run."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from rich.console import Console
 from rich.table import Table
@@ -52,6 +53,24 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
     warnings = summary.get("warnings")
     for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():
         console.print(f"warning: {printable(text)}", markup=False, highlight=False)
+
+
+def outcome_html(summary: Summary, directory: str) -> str:
+    """Return the table of one run as HTML, for a notebook; all text is escaped."""
+    head = "".join(f"<th>{name}</th>" for name in ("", *_COLUMNS))
+    rows = []
+    for name, keys in _ROWS.items():
+        label = summary.get("metric", name) if name == "accuracy" else name
+        cells = "".join(f"<td>{_cell(name, summary.get(key))}</td>" for key in keys)
+        shown = escape(printable(label, _LONGEST))
+        rows.append(f"<tr><th>{shown}</th>{cells}</tr>")
+    report = escape(printable(f"{directory}/report.html"))
+    warnings = summary.get("warnings")
+    lines = warnings[:_WARNINGS] if isinstance(warnings, list) else []
+    notes = "".join(f"<li>{escape(printable(text))}</li>" for text in lines)
+    listed = f"<ul>{notes}</ul>" if notes else ""
+    table = f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<div>{table}{listed}<p>Report: <code>{report}</code></p></div>"
 
 
 def print_comparison(

@@ -139,3 +139,8 @@ class BarProgress(Display):
     def close(self) -> None:
         """Stop redrawing, so that the terminal is whole again."""
         self._bars.stop()
+
+
+def usual_display() -> Display:
+    """Return a bar where standard output is a terminal, else lines (notebooks too)."""
+    return BarProgress() if sys.stdout.isatty() else LineProgress()

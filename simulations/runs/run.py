@@ -46,6 +46,7 @@ from fedprune.simulations.engines.engines import EngineSpec, engine_for
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
+from fedprune.simulations.runs.outcome import outcome_html
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.runs.resumption import (
     check_config,
@@ -70,6 +71,10 @@ class RunResult:
     directory: Path
     summary: dict[str, object]
     was_finished: bool = False
+
+    def _repr_html_(self) -> str:
+        """Return the table of the figures, which a notebook shows."""
+        return outcome_html(self.summary, str(self.directory))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

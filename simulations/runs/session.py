@@ -5,7 +5,6 @@ the run's folder alone.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,14 +73,13 @@ def _resume(
 
 def _display(show: str) -> "Display":
     from fedprune.simulations.runs.progress import (
-        BarProgress,
-        LineProgress,
         SilentProgress,
+        usual_display,
     )
 
     if show != "table":
         return SilentProgress()
-    return BarProgress() if sys.stdout.isatty() else LineProgress()
+    return usual_display()
 
 
 def _with_hint(error: BaseException, directory: str) -> FedPruneError:

@@ -12,9 +12,12 @@ import fedprune
 from fedprune.common.config import Config, load_config
 from fedprune.common.data.npz import read_npz
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, RoundError
+from fedprune.common.tasks.task import Task
 from fedprune.simulations.runs import api
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.handed_data import read_arrays, stored
+from fedprune.simulations.runs.progress import LineProgress
+from fedprune.simulations.runs.run import RunResult
 
 X = np.random.default_rng(0).normal(size=(30, 1, 4, 4)).astype(np.float32)
 Y = np.arange(30) % 3
@@ -139,7 +142,7 @@ def test_a_run_folder_that_cannot_be_made_is_named(place, tmp_path):
         ({"config": 3}, "found int, want the path of a configuration"),
         ({"config": "none.toml"}, "cannot read none.toml"),
         ({"config": {"task": {"clientz": 3}}}, "Python settings: task.clientz: unk"),
-        ({"progress": print}, "progress: found .*, want a method on_event"),
+        ({"progress": print}, "progress: found .*, want True, False or an object with"),
         ({"resume_from": 3}, "found int, want the path of a run folder"),
         ({"resume_from": "none"}, "none: no such run folder"),
         ({"resume_from": "none", "config": {}}, "want no data and no config beside it"),
@@ -167,9 +170,9 @@ def calls(monkeypatch):
 def test_paths_may_be_strings(calls, tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("[run]\nseed = 7\n")
-    simulate(config=str(path))
-    simulate(config=path)
-    simulate(resume_from=str(tmp_path))
+    simulate(config=str(path), progress=False)
+    simulate(config=path, progress=False)
+    simulate(resume_from=str(tmp_path), progress=False)
     assert calls[0] == calls[1]
     assert calls[0][0].run.seed == 7
     assert calls[2][0] == tmp_path
@@ -263,3 +266,30 @@ def test_what_is_handed_over_and_set_too_is_refused(settings, key, tmp_path):
     with pytest.raises(ConfigError, match=rf"^{key} is handed over and task\.{key} is"):
         simulate(net, DATA, settings | {"run.dir": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_is_shown_by_default_and_can_be_switched_off(calls):
+    simulate()
+    simulate(progress=False)
+    assert isinstance(calls[0][1]["progress"], LineProgress)
+    assert calls[1][1]["progress"] is None
+
+
+def test_a_result_is_a_table_in_a_notebook_with_all_text_escaped(tmp_path):
+    summary = {"metric": "<b>f1</b>", "accuracy_final": 0.5, "warnings": ["<script>"]}
+    shown = RunResult(directory=tmp_path, summary=summary)._repr_html_()
+    assert "<td>0.5000</td>" in shown
+    assert "&lt;b&gt;f1&lt;/b&gt;" in shown
+    assert "&lt;script&gt;" in shown
+    assert "<script" not in shown
+
+
+class OwnData(Task):
+    def train_data(self, client):
+        raise AssertionError(client)
+
+
+def test_data_beside_a_task_with_data_is_refused(calls):
+    with pytest.raises(ConfigError, match="data of its own"):
+        simulate(OwnData(), DATA)
+    assert calls == []
