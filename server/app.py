@@ -12,8 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedprune.common import codec
-from fedprune.common.artifacts import write_plan_file
-from fedprune.common.artifacts import LABELS_FILE, write_labels
+from fedprune.common.artifacts import LABELS_FILE, write_labels, write_plan_file
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY

@@ -54,8 +54,8 @@ def _description(metadata: Mapping[str, str]) -> Description:
     if missing:
         msg = f"{missing[0]}: missing beside {', '.join(_SCALING)}"
         raise ValueError(msg)
-    numbers = [_number(metadata[key]) for key in ("offset", "scale")]
-    return checked(names, *numbers, metadata["stored"])
+    offset, scale = _number(metadata["offset"]), _number(metadata["scale"])
+    return checked(names, offset, scale, metadata["stored"])
 
 
 def _parsed(labels: str) -> object:
