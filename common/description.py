@@ -88,7 +88,7 @@ def preprocessing_text(description: Description) -> str:
     'none: the network takes the float32 values as they are stored'
     """
     if not description.stored:
-        return "not known: the task's own code prepares the inputs"
+        return "not known: done by the task's own code, or not recorded"
     if not is_scaled(description):
         kind = input_text(description)
         return f"none: the network takes the {kind} as they are stored"

@@ -30,6 +30,7 @@ from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
+from fedprune.server.runs.card import write_card
 from fedprune.server.runs.events import (
     EventLog,
     NetworkDelivered,
@@ -168,6 +169,7 @@ def _run(work: Work) -> None:
     summary = _summary(work, state, final, delivered)
     write_metrics_csv(read_events(folder.events), folder.metrics)
     write_json_atomic(folder.summary, summary)
+    write_card(folder.model, work.task, work.task.declared(), summary)
     log.write(RunFinished(summary=summary))
 
 
