@@ -76,7 +76,8 @@ def input_text(description: Description) -> str:
         return "uint8 values 0..255"
     if description.stored in _INTEGERS:
         return f"{description.stored} ids"
-    return f"{description.stored} values" if description.stored else "values"
+    kind = description.stored
+    return f"{kind} values" if kind else "what the task's own code makes"
 
 
 def preprocessing_text(description: Description) -> str:

@@ -31,7 +31,7 @@ class PackedModel:
 
     Attributes:
         name: The architecture, as in ``task.model``; "python" for a factory's.
-        input_shape: Shape of one example, without the batch.
+        input_shape: Shape of one example, without the batch; () = not one tensor.
         num_outputs: Outputs that it was built with, >= 0.
         structure_json: The structure of the original network.
         network: Plan, encoded weights, their digest and statistics.
@@ -142,8 +142,8 @@ def _text(value: object, field: str) -> str:
 
 
 def _read_shape(value: object) -> tuple[int, ...]:
-    if type(value) is not tuple or not 0 < len(value) <= _DIMS:
-        detail = f"{checks.shown(value)}; want 1..{_DIMS} sizes"
+    if type(value) is not tuple or len(value) > _DIMS:
+        detail = f"{checks.shown(value)}; want 0..{_DIMS} sizes"
         raise PayloadError(Reason.BAD_FRAME, "model.input_shape", detail)
     shape = tuple(
         checks.integer(size, "model.input_shape", 1, _LARGEST) for size in value
