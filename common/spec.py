@@ -84,16 +84,24 @@ class ModelSpec:
         moments: Number of batch-norm channels, all layers together; statistics
             are float[moments].
         units: Number of kept units; importances are float32[units].
+        running: Other buffers that training changes and clients average, in model
+            order; running values are float32[running_size].
     """
 
     tensors: tuple[TensorSpec, ...]
     moments: int
     units: int
+    running: tuple[TensorSpec, ...] = ()
 
     @cached_property
     def size(self) -> int:
         """Number of trained weights."""
         return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def running_size(self) -> int:
+        """Number of running values."""
+        return sum(buffer.size for buffer in self.running)
 
     @cached_property
     def rows(self) -> int:
@@ -112,12 +120,20 @@ class ModelSpec:
 
     def tensor_at(self, index: int) -> str:
         """Return the name of the tensor that holds flat position ``index``."""
-        end = 0
-        for tensor in self.tensors:
-            end += tensor.size
-            if index < end:
-                return tensor.name
-        return "?"
+        return _at(self.tensors, index)
+
+    def running_at(self, index: int) -> str:
+        """Return the name of the buffer that holds running value ``index``."""
+        return _at(self.running, index)
+
+
+def _at(tensors: tuple[TensorSpec, ...], index: int) -> str:
+    end = 0
+    for tensor in tensors:
+        end += tensor.size
+        if index < end:
+            return tensor.name
+    return "?"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,13 @@ from fedprune.common.artifacts.load import write_network
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
-from fedprune.common.models.flat import get_weights, set_statistics, set_weights
+from fedprune.common.models.flat import get_weights, set_state, set_weights
 from fedprune.common.models.training import first_statistics
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.tasks.described import declared_description
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.common.trust import named_code, record_code
@@ -125,7 +126,7 @@ def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
 
 
 def _try(task: LoadedTask) -> Tried:
-    task.declared()
+    declared_description(task)
     return try_network(task, task.build_model(), data=False)
 
 
@@ -154,7 +155,7 @@ def _run(work: Work) -> None:
         clients=tuple(sorted(nodes)),
         structure=work.structure,
         weights=get_weights(model),
-        statistics=first_statistics(model, config.task.freeze),
+        statistics=first_statistics(model, config.task.freeze, work.structure.running),
         folder=folder,
         engine=FlowerEngine(work.grid, nodes),
         log=log,
@@ -169,7 +170,7 @@ def _run(work: Work) -> None:
     summary = _summary(work, state, final, delivered)
     write_metrics_csv(read_events(folder.events), folder.metrics)
     write_json_atomic(folder.summary, summary)
-    write_card(folder.model, work.task, work.task.declared(), summary)
+    write_card(folder.model, work.task, declared_description(work.task), summary)
     log.write(RunFinished(summary=summary))
 
 
@@ -178,10 +179,9 @@ def _keep(work: Work, final: Snapshot) -> None:
     model = work.task.build_model()
     apply_plan(model, work.structure, final.plan.keep)
     set_weights(model, final.weights)
-    if final.statistics is not None:
-        set_statistics(model, final.statistics.mean, final.statistics.variance)
+    set_state(model, final.statistics, work.structure.living(final.plan.keep).running)
     write_plan_file(work.folder.plan, final.plan, work.structure)
-    description = work.task.declared()
+    description = declared_description(work.task)
     write_network(
         work.folder.model / "final.safetensors",
         model.eval(),

@@ -28,6 +28,7 @@ from fedprune.common.artifacts import (
 )
 from fedprune.common.artifacts.packed_file import ENDING, build_packed, read_packed
 from fedprune.common.codec import PackedModel
+from fedprune.common.config import Config
 from fedprune.common.description import Description
 from fedprune.common.errors import (
     ConfigError,
@@ -299,10 +300,19 @@ def _uncut(
     check_code(origin.path, run, named, trust_code=origin.trust_code)
     with ByteLimit(origin.limit, str(origin.path)):
         if name.startswith(TASK_PREFIX):
-            return checked_network(load_task(code).network)
+            return _of_task(code, sizes)
         return build_model(
             name, num_outputs=sizes[1], input_shape=sizes[0], seed=0, fetch=False
         )
+
+
+def _of_task(use: str, sizes: tuple[tuple[int, ...], int]) -> nn.Module:
+    """Return the network of a task under the sizes that the file states."""
+    config = Config()
+    stated = {"input_shape": sizes[0], "outputs": sizes[1]}
+    chosen = config.task.model_copy(update=stated)
+    task = load_task(use).under(config.model_copy(update={"task": chosen}))
+    return checked_network(task.network, f"{type(task).__name__}.network")
 
 
 def is_counter(name: str) -> bool:

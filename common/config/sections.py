@@ -140,7 +140,7 @@ class Client(Section):
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     """Optimiser of the local steps, fresh in every round."""
     lr: float = Field(default=0.05, gt=0)
-    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.001."""
+    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.002."""
     lr_schedule: Annotated[str, MethodKey(RATE_SCHEDULE)] = "cosine"
     """Schedule of the learning rate over the rounds of the run."""
     lr_rewind: float = Field(default=0.0, ge=0)
@@ -334,8 +334,9 @@ class Robust(Section):
     """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
     longer one is shortened; 0 = not."""
     max_moment: float = Field(default=3.0, ge=0)
-    """Robust standard deviations that a client's batch-norm moments may be away from
-    the median of the cohort, 0 <= max_moment; others are clipped to it; 0 = not."""
+    """Robust standard deviations that a client's batch-norm moments and running buffers
+    may be away from the median of the cohort, 0 <= max_moment; others are clipped to
+    it; 0 = not."""
 
 
 class Run(Section):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fedprune.common.errors import DataError
+from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.spec import DIGEST_SIZE, Indices
+from fedprune.common.text import first_line
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
@@ -205,7 +206,17 @@ class MappedExamples:
 
     def batch(self, indices: Indices) -> Batch:
         """Return the examples at ``indices``, collated."""
-        return self.collate([self.data[int(row)] for row in self.rows[indices]])
+        return self.collate([self._item(int(row)) for row in self.rows[indices]])
+
+    def _item(self, row: int) -> Any:  # noqa: ANN401 - of the user
+        try:
+            return self.data[row]
+        except FedPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = f"example {row} of the data cannot be read: "
+            msg += first_line(error, kind=True)
+            raise DataError(msg) from error
 
     def hash_into(self, state: Hash) -> None:
         """Hash length, labels and a few examples, evenly spread.

@@ -144,8 +144,8 @@ class Task:
         or "label" and the inputs under the other keys.
         """
         if isinstance(items[0], tuple | list) and len(items[0]) == _PAIR:
-            inputs, targets = default_collate(list(items))
-            return Batch(inputs, targets)
+            found = default_collate(list(items))
+            return Batch(*map(_as_in_the_item, found, items[0]))
         if isinstance(items[0], dict):
             found = default_collate(list(items))
             for key in _TARGET_KEYS:
@@ -285,6 +285,14 @@ class Task:
         return kept
 
 
+def _as_in_the_item(collated: object, one: object) -> object:
+    """Return a tuple where the item has one: torch collates tuples to a list.
+
+    A list would be one argument of the network, not one for each entry.
+    """
+    return tuple(collated) if isinstance(one, tuple) else collated  # type: ignore[arg-type]
+
+
 def _labels_of(data: Any) -> Targets | None:  # noqa: ANN401 - of the user
     """Return the labels of map-style data without reading an example."""
     if isinstance(data, ArrayExamples | MappedExamples):
@@ -303,10 +311,10 @@ def _labels_of(data: Any) -> Targets | None:  # noqa: ANN401 - of the user
             ),
             None,
         )
-    return _as_labels(found, len(data))
+    return as_labels(found, len(data))
 
 
-def _as_labels(found: object, count: int) -> Targets | None:
+def as_labels(found: object, count: int) -> Targets | None:
     """Return labels as an array of numbers [n, ...]; None where they are none."""
     if found is None:
         return None

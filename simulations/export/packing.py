@@ -29,7 +29,7 @@ from fedprune.common.artifacts.packed_file import (
 )
 from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, DataError
-from fedprune.common.models.flat import get_statistics, get_weights, model_spec
+from fedprune.common.models.flat import get_state, get_weights, model_spec
 from fedprune.common.spec import PrunePlan
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.simulations.export.check import headline
@@ -117,7 +117,7 @@ def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
         structure=structure,
         plan=plan,
         blob=blob,
-        moments=get_statistics(model),
+        statistics=get_state(model, structure.living(keep).running),
         run=metadata.get(RUN_KEY, ""),
         description=read_description(source, metadata),
     )

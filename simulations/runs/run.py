@@ -295,7 +295,8 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
     """Run the federation, then dense FedAvg over the same number of rounds."""
     task, config = prepared.task, prepared.task.config
     model = task.build_model()
-    weights, moments = get_weights(model), first_statistics(model, config.task.freeze)
+    weights = get_weights(model)
+    first = first_statistics(model, config.task.freeze, prepared.structure.running)
     evaluate = Evaluator(task, prepared.structure)
 
     def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
@@ -305,7 +306,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             clients=task.clients,
             structure=prepared.structure,
             weights=weights,
-            statistics=moments,
+            statistics=first,
             folder=prepared.folder,
             engine=engine,
             log=log,

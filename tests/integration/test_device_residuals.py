@@ -14,7 +14,6 @@ from fedprune.client.device import node
 from fedprune.client.rounds import opened
 from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
-from fedprune.common.models.flat import get_weights
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.devices.flower_engine import FlowerEngine
 from fedprune.server.runs.events import (
@@ -106,7 +105,7 @@ def lost(place, harm):
             config=config,
             clients=IDS,
             structure=try_network(task, model, data=False).structure,
-            weights=get_weights(model),
+            model=model,
             folder=folder,
             engine=Devices(place, harm),
             log=log,

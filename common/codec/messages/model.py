@@ -12,7 +12,11 @@ from math import prod
 from typing import Any
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.fields import broadcast_fields, read_broadcast
+from fedprune.common.codec.fields import (
+    broadcast_fields,
+    read_broadcast,
+    statistics_size,
+)
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.messages.text import compress_text, read_text
 from fedprune.common.description import Description, checked
@@ -122,7 +126,7 @@ def model_parts(data: bytes) -> dict[str, int]:
     parts = {
         "weights": len(model.network.weights),
         "structure": len(items[5]),
-        "statistics": 0 if statistics is None else 8 * len(statistics.mean),
+        "statistics": 0 if statistics is None else statistics_size(statistics),
         "plan": (len(model.network.plan.keep) + 7) // 8,
     }
     return {**parts, "header": len(data) - sum(parts.values())}

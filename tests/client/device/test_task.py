@@ -203,8 +203,8 @@ def test_what_a_check_remarks_is_shown_and_what_the_network_says_is_not(place, c
 
 @pytest.mark.slow
 def test_a_check_that_fails_is_one_line_before_anything_is_started(place, capfd):
-    with_network(place, "lambda y: {'logits': y}")
-    with pytest.raises(ConfigError, match=r"^the network returns a dict with logits;"):
+    with_network(place, "lambda y: {'scores': y}")
+    with pytest.raises(ConfigError, match=r"^the network returns a dict with scores;"):
         device_of(place).check()
     assert capfd.readouterr() == ("", "")
     assert not (place / "state" / "flower").exists()

@@ -20,6 +20,7 @@ from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.config import load_config
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError
+from fedprune.common.tasks.described import declared_description
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.export.packing import write_fpz
 
@@ -173,9 +174,9 @@ def test_an_own_description_is_made_printable_and_plain():
     task.found = Description(labels=("a\nb",), offset=1, stored="uint8")
     found = LoadedTask(load_config(), given=task).describe()
     assert found == Description(labels=("a\\nb",), offset=1.0, stored="uint8")
-    assert LoadedTask(load_config(), given=task).declared() == found
+    assert declared_description(LoadedTask(load_config(), given=task)) == found
 
 
 def test_a_server_declares_labels_and_nothing_of_data_that_it_has_not():
     config = load_config(None, ['task.labels=["a"]', "task.data=nowhere.npz"])
-    assert LoadedTask(config).declared() == Description(labels=("a",))
+    assert declared_description(LoadedTask(config)) == Description(labels=("a",))
