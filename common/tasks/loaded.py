@@ -351,9 +351,8 @@ class LoadedTask:
 
     def describe(self) -> Description:
         """Return label names and preprocessing, checked."""
-        return checked_description(
-            self._from("describe"), type(self.task).__name__, self.num_outputs
-        )
+        name = type(self.task).__name__
+        return checked_description(self._from("describe"), name, self.num_outputs)
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.
@@ -403,10 +402,8 @@ class LoadedTask:
         if isinstance(data, ArrayExamples | MappedExamples):
             return data
         if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-            msg = (
-                f"the data of {self.name} are a {type(data).__name__}; want map-style "
-            )
-            msg += "data, with len(data) and data[index]"
+            msg = f"the data of {self.name} are a {type(data).__name__}; want "
+            msg += "map-style data, with len(data) and data[index]"
             raise DataError(msg)
         return MappedExamples(
             data=data,

@@ -33,7 +33,7 @@ def quantise_onnx(source: Path, target: Path, calibration: Sequence[Named]) -> N
     Args:
         source: The float32 file.
         target: Path of the int8 file, written atomically.
-        calibration: Batches of inputs by name, at least one.
+        calibration: Batches of named inputs, at least one.
 
     Raises:
         DataError: If there is no calibration data.
