@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.flower.payload import check_client_name
 from fedprune.common.system.paths import check_model_path, check_readable
@@ -102,10 +103,11 @@ def run_model(
     ] = False,
 ) -> None:
     """Run a network on the test part of a data source."""
-    from fedprune.client.device.predict import predict
-
     check_model_path(model)
     check_readable(model, "want a file such as the final.safetensors of a client")
+    check_source(data, data_dir)
+    from fedprune.client.device.predict import predict
+
     found = predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
     if found.warning:
         print(f"warning: {printable(found.warning)}", file=sys.stderr)

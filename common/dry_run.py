@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedprune.common.data.examples import Batch
+from fedprune.common.data.examples import IGNORED, Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
@@ -27,7 +27,7 @@ from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask, run_network
-from fedprune.common.tasks.losses import IGNORED, logits_of
+from fedprune.common.tasks.losses import logits_of
 from fedprune.common.text import first_line
 
 _POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position

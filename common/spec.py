@@ -7,6 +7,7 @@ that a plan keeps or cuts, numbered 0..units-1; a *keep mask* is bool[units], Tr
 kept; a *digest* is 16 bytes of blake2b.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -29,6 +30,7 @@ DIGEST_SIZE = 16
 
 
 # Bounds of a network from outside, in a structure, a plan or a mask.
+CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of files and messages
 MAX_UNITS = 1 << 20
 
 

@@ -146,7 +146,8 @@ def _owners(path: str) -> dict[int, str] | None:
 def _run(work: Work) -> None:
     config, log, folder = work.task.config, work.log, work.folder
     log_start(log, folder, config, work.tried)
-    enrolled = enrol(work.grid, config, log, work.owners)
+    labels = work.task.task.class_names
+    enrolled = enrol(work.grid, config, log, work.owners, labels)
     nodes = {name: client.node for name, client in enrolled.items()}
     model = work.task.build_model()
     state, final = run_federation(

@@ -21,6 +21,7 @@ from typer.utils import get_params_from_function
 
 from fedprune.client.cli import app as device_commands
 from fedprune.common.config import expand_sweep, load_config
+from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.text import one_line
 from fedprune.common.version import __version__
@@ -343,13 +344,17 @@ def split(
         int, typer.Option(min=0, metavar="PIXELS", help="Resize images; 0 = do not.")
     ] = 0,
     partition: Annotated[
-        str, typer.Option(metavar="iid|dirichlet|shards", help="Kind of partition.")
+        str,
+        typer.Option(
+            metavar="iid|dirichlet|quantity|shards", help="Kind of partition."
+        ),
     ] = "dirichlet",
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the split.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one npz file for each device."""
+    check_source(data, "")
     from fedprune.simulations.split import split_data
 
     files = split_data(

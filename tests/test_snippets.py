@@ -28,6 +28,9 @@ from fedprune.simulations.runs import api
 
 # (page, a line of the block): why it cannot be executed here
 NOT_EXECUTED = {
+    ("extending.md", "from flwr_datasets.partitioner import DirichletPartitioner"): (
+        "flwr-datasets is no dependency: it brings plots along"
+    ),
     ("guide.md", "from executorch.exir import to_edge_transform_and_lower"): (
         "executorch is no dependency: its wheel is large"
     ),

@@ -14,11 +14,10 @@ from typing_extensions import override
 
 from fedprune.client.device.node import (
     CLIENT_ID,
-    CONFIG,
-    DATA,
     EVALUATIONS,
     FINAL,
     SHARE,
+    device_config,
     parse_share,
 )
 from fedprune.client.rounds.measure import validate
@@ -26,15 +25,15 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
 from fedprune.common.artifacts import LABELS_FILE, write_labels
 from fedprune.common.artifacts.load import write_network
-from fedprune.common.config import load_config, load_methods, toml_value
+from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
 from fedprune.common.dry_run import dry_run, first_batch
 from fedprune.common.errors import DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
 from fedprune.common.tasks.check_data import check_data
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.tasks.task import NATURAL
 from fedprune.common.trust import named_code, record_code
 
 _KEPT_RUNS = 2
@@ -112,11 +111,8 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
     Raises:
         ConfigError: If its configuration is not usable.
     """
-    data = str(node.get(DATA) or "")
-    overrides = [f"task.data={toml_value(data)}"] if data else []
-    path = str(node.get(CONFIG) or "")
     return DeviceTask(
-        load_config(Path(path) if path else None, overrides),
+        device_config(node),
         client_id=str(node[CLIENT_ID]),
         share=parse_share(str(node.get(SHARE) or "")),
     )
@@ -213,5 +209,7 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         raise DataError(msg)
     load_methods(task.config)
     task.describe()
-    check_data(task)  # a single class on one device is usual
-    return dry_run(task, task.build_model(), first_batch(task)).remarks
+    check_data(task)  # a single class on one device is usual: no remark
+    remarks = () if task.task.has_own_data else task.dataset.remarks
+    found = dry_run(task, task.build_model(), first_batch(task))
+    return (*remarks, *found.remarks)

@@ -5,6 +5,7 @@ A network is built once for each prune plan; weights and statistics are then cop
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -48,7 +49,14 @@ class ModelCache:
 
     def follow(self, seed: int, validation: float) -> None:
         """Switch to a run's seed and validation share; drop what belongs to others."""
-        task = self.task.under(seed, validation)
+        self._change(self.task.under(seed, validation))
+
+    def agree(self, labels: tuple[str, ...]) -> None:
+        """Use the server's names of the classes; () = the numbers of the data."""
+        if labels != self.task.agreed:
+            self._change(replace(self.task, agreed=labels))
+
+    def _change(self, task: LoadedTask) -> None:
         if task is not self.task:
             self.task, self._spare = task, None
             self._models.clear()

@@ -47,10 +47,10 @@ class Partition(Section):
     """Partition of the training data over the clients."""
 
     kind: Annotated[str, MethodKey(PARTITION)] = "dirichlet"
-    """Equal random parts, parts with skewed labels, few classes a client, or your
-    own function."""
+    """Parts with skewed labels, equal random parts, skewed sizes, few classes a
+    client, the clients that the data name ("natural"), or your own function."""
     alpha: float = Field(default=0.5, gt=0)
-    """Concentration of the Dirichlet split, 0 < alpha; smaller = more skew."""
+    """Concentration of "dirichlet" and "quantity", 0 < alpha; smaller = more skew."""
     classes: Positive = 2
     """Classes of one client for "shards", 1 <= classes."""
 
@@ -73,7 +73,8 @@ class Task(Section):
     data_dir: str = ""
     """Folder of the parquet data; "" = the environment variable FEDPRUNE_DATA."""
     partition: Partition = Partition()
-    """How the data is split: kind, alpha ("dirichlet"), classes ("shards")."""
+    """How the data is split: kind, alpha ("dirichlet", "quantity"), classes
+    ("shards")."""
     clients: Count = 10
     """Number of clients, 0 <= clients; of natural clients the first; 0 = all of
     them."""
@@ -89,7 +90,8 @@ class Task(Section):
     """One class an example, several labels (0 or 1 each), values (metric R squared), a
     class for each position (segmentation), or the token that follows each position."""
     labels: Names = ()
-    """Names of the classes, in the order of their numbers; [] = those of the data."""
+    """Names of the classes, in the order of their numbers; data that name their own
+    (folders), a device's too, get these numbers; [] = those of the data."""
     ignore: Names = ()
     """Names of modules whose channels are never pruned."""
     freeze: Annotated[Names, Field(max_length=64)] = ()

@@ -18,6 +18,7 @@ from fedprune.common.text import first_line
 Inputs = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
+IGNORED = -100  # target of a position that does not count, as in torch
 _LOOKED_AT = 64  # examples of map-style data that its fingerprint reads
 
 

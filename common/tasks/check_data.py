@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from fedprune.common.data.examples import ArrayExamples, Examples
+from fedprune.common.data.examples import IGNORED, ArrayExamples, Examples
 from fedprune.common.errors import DataError
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.tasks.losses import IGNORED
 
 _LABELS = 2  # dimensions of the targets of several labels, [n, labels]
 

@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from fedprune.common.tasks.loaded import LoadedTask
 
 
-def checked_description(found: object, name: str, outputs: int) -> Description:
+def checked_description(found: object, task: Task, outputs: int) -> Description:
     """Return the description that a task's method returned.
 
     Labels are made printable, numbers floats.
 
     Args:
         found: The result.
-        name: Class of the task.
+        task: The task, for messages.
         outputs: Entries of the network's output; 0 = not known.
 
     Raises:
         ConfigError: If it is none, or has more labels than the network has outputs.
     """
+    name = type(task).__name__
     if not isinstance(found, Description):
         msg = f"{name}.describe returns a {type(found).__name__}; want a "
         raise ConfigError(msg + "fedprune.Description")
@@ -40,10 +41,11 @@ def checked_description(found: object, name: str, outputs: int) -> Description:
 
 
 def declared_description(task: "LoadedTask") -> Description:
-    """Return what is known without any data: an own description, or labels.
+    """Return what a server knows: an own description, or the names of the classes.
 
-    A server has no data, so it does not know how devices store theirs.
+    It sees no data of devices, so it does not know how they store theirs.
     """
-    if type(task.task).describe is not Task.describe:
+    own = task.task
+    if type(own).describe is not Task.describe:
         return task.describe()
-    return Description(labels=tuple(task.config.task.labels))
+    return checked_description(Description(labels=own.class_names), own, 0)

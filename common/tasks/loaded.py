@@ -64,12 +64,14 @@ class LoadedTask:
         given: A caller's own task; None = that of ``task.use``, or the built-in one.
         shared_data: Folder of the data of ``task.data`` where a run's driver left
             them for its workers, or None.
+        agreed: Names of a device's classes as its server numbers them; () = none.
     """
 
     config: Config
     factory: Callable[[], nn.Module] | None = field(default=None, compare=False)
     given: Task | None = field(default=None, compare=False)
     shared_data: Path | None = field(default=None, compare=False)
+    agreed: tuple[str, ...] = ()
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class LoadedTask:
     def task(self) -> Task:
         """The task, under this configuration."""
         own = self.given or load_task(self.config.task.use)
-        return own.under(self.config, self.shared_data)
+        return own.under(self.config, self.shared_data, self.agreed)
 
     @cached_property
     def device(self) -> torch.device:
@@ -109,8 +111,7 @@ class LoadedTask:
         Raises:
             DataError: If a task's own names are empty or repeated.
         """
-        names = self._named
-        count = self.config.task.clients
+        names, count = self._named, self.config.task.clients
         if not names and count == 0:
             msg = f"task.clients is 0, and {self.name} names no clients of its own; "
             msg += "want their number"
@@ -351,8 +352,7 @@ class LoadedTask:
 
     def describe(self) -> Description:
         """Return label names and preprocessing, checked."""
-        name = type(self.task).__name__
-        return checked_description(self._from("describe"), name, self.num_outputs)
+        return checked_description(self._from("describe"), self.task, self.num_outputs)
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.

@@ -25,7 +25,9 @@ from fedprune.common.data.shared import read_shared
 from fedprune.common.data.sources import FOLDS, load_dataset
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
+from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.losses import LOSSES, Loss, logits_of, squared_error
 
 if TYPE_CHECKING:
@@ -34,9 +36,12 @@ if TYPE_CHECKING:
     from typing import Self
 
 Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
-NATURAL = "natural"  # the kind of partition that takes the clients of the data
 
-_LOADED = ("source", "spread")  # attributes that each process loads for itself
+_LOADED = (
+    "own_source",
+    "source",
+    "spread",
+)  # attributes that each process loads for itself
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -59,6 +64,7 @@ class Task:
     config: Config = Config()
     higher_is_better: bool = True
     shared_data: Path | None = None  # where the driver of a run left ``source``
+    agreed: tuple[str, ...] = ()  # names of the classes of a device's server
 
     def network(self) -> nn.Module:
         """Return a new uncut network: ``task.model``.
@@ -208,7 +214,7 @@ class Task:
         if self.__class__.train_data is not Task.train_data:
             return Description(labels=tuple(self.config.task.labels))
         source = self.source
-        names = tuple(self.config.task.labels) or source.label_names
+        names = source.label_names
         integers = source.train.inputs.dtype == np.int64
         return Description(
             labels=names,
@@ -219,10 +225,15 @@ class Task:
 
     # What follows serves the engine; a subclass has no need to override it.
 
-    def under(self, config: Config, shared_data: Path | None = None) -> Self:
+    def under(
+        self,
+        config: Config,
+        shared_data: Path | None = None,
+        agreed: tuple[str, ...] = (),
+    ) -> Self:
         """Return a copy of the task with another configuration and place of data."""
         found = copy.copy(self)
-        found.config, found.shared_data = config, shared_data
+        found.config, found.shared_data, found.agreed = config, shared_data, agreed
         for name in _LOADED:
             found.__dict__.pop(name, None)
         return found
@@ -247,9 +258,31 @@ class Task:
         """True if a subclass overrides the network."""
         return self.__class__.network is not Task.network
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order, that a server tells; () = it names none.
+
+        Those of the configuration, or of the data where a server has to load them.
+        """
+        chosen = self.config.task
+        without = self.has_own_data or (chosen.outputs and chosen.input_shape)
+        return chosen.labels if chosen.labels or without else self.source.label_names
+
     @cached_property
     def source(self) -> Dataset:
         """The data of ``task.data``, loaded on first use.
+
+        The classes of a device are numbered as it has agreed with its server.
+        """
+        found = self.own_source
+        if self.agreed:
+            found = with_labels(found, self.agreed, "the server")
+        self._check_outputs(found)
+        return found
+
+    @cached_property
+    def own_source(self) -> Dataset:
+        """The data of ``task.data``; the classes are numbered by ``task.labels``.
 
         Fold ``seed % 5`` is the test split of data without one.
         """
@@ -259,12 +292,19 @@ class Task:
                 return shared
         chosen = self.config.task
         fold = self.config.run.seed % FOLDS
-        found = load_dataset(chosen.data, data_dir=chosen.data_dir, fold=fold)
+        found = load_dataset(
+            chosen.data, data_dir=chosen.data_dir, fold=fold, keys=chosen
+        )
+        if chosen.labels:
+            return with_labels(found, chosen.labels, "task.labels")
+        return found
+
+    def _check_outputs(self, found: Dataset) -> None:
+        chosen = self.config.task
         if 0 < chosen.outputs < found.num_outputs:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
             msg += f"{chosen.outputs}"
             raise DataError(msg)
-        return found
 
     @cached_property
     def spread(self) -> float:

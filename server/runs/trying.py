@@ -188,13 +188,22 @@ def _made_with(seed: int, task: LoadedTask) -> nn.Module:
 
 
 def _check_examples(task: LoadedTask) -> tuple[str, ...]:
-    remarks = check_data(task)
+    remarks = (*check_data(task), *_left_out(task))
     loss = task.config.task.loss
     if task.task.has_own_data or task.task.has_own_loss:
         return remarks
     if loss not in ("cross-entropy", "mse"):
         return remarks
     return (*remarks, *check_held_out(task.dataset, classes=loss != "mse"))
+
+
+def _left_out(task: LoadedTask) -> tuple[str, ...]:
+    """Return a line about clients of the data that take no part."""
+    found, whole = len(task.clients), len(task.task.clients())
+    if found >= whole:
+        return ()
+    text = f"the first {found} of the {whole} clients that the data name take part"
+    return (f"{text} (task.clients); 0 = all",)
 
 
 def try_config(config: Config) -> None:

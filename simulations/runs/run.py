@@ -11,7 +11,7 @@ from torch import nn
 from fedprune.client.rounds.score import try_criterion
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
 from fedprune.common.config import Config
-from fedprune.common.data.sources import check_source
+from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model

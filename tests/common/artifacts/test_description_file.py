@@ -178,5 +178,7 @@ def test_an_own_description_is_made_printable_and_plain():
 
 
 def test_a_server_declares_labels_and_nothing_of_data_that_it_has_not():
-    config = load_config(None, ['task.labels=["a"]', "task.data=nowhere.npz"])
-    assert declared_description(LoadedTask(config)) == Description(labels=("a",))
+    config = load_config(
+        None, ['task.labels=["a", "b"]', "task.data=nowhere.npz", "task.outputs=2"]
+    )
+    assert declared_description(LoadedTask(config)) == Description(labels=("a", "b"))

@@ -212,7 +212,9 @@ class Counted(Sums):
         return super().train_data(client)
 
 
-@pytest.mark.parametrize("given", [None, Sums(), OwnLoss()], ids=str)
+@pytest.mark.parametrize(
+    "given", [None, Sums(), OwnLoss()], ids=["built-in", "sums", "own loss"]
+)
 def test_a_task_travels_without_its_data(given):
     task = LoadedTask(CONFIG, given=given)
     fingerprint = task.fingerprint()
