@@ -126,4 +126,6 @@ def _inputs(onnx: Any, graph: Any, inside: Description | None) -> str:  # noqa: 
         sizes = [x.dim_param or str(x.dim_value) for x in tensor.shape.dim]
         parts.append(f"{item.name} {kind} [{', '.join(sizes)}]")
     text = "; ".join(parts)
-    return text if inside is None else f"{text}, {input_text(inside)} as floats"
+    if inside is None or inside.stored == "float32":
+        return text
+    return f"{text}, {input_text(inside)} as floats"

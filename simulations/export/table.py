@@ -17,7 +17,7 @@ def export_lines(found: Mapping[str, object]) -> list[str]:
         ("preprocessing", found["preprocessing"]),
         ("labels", _labels(found)),
         ("weights", _weights(found)),
-        ("accuracy", _accuracy(found)),
+        ("quantised", _accuracy(found)),
         ("mask", found.get("mask", "")),
         ("check", _check(found)),
     ]
