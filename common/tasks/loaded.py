@@ -23,6 +23,7 @@ from fedprune.common.data.examples import (
     fingerprint_of,
 )
 from fedprune.common.data.partition import client_ids, partition, split_validation
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.factory import checked_network
 from fedprune.common.models.inputs import arguments, tensors_in
@@ -30,9 +31,10 @@ from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
+from fedprune.common.tasks.described import checked_description
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.task import Data, Description, Task, as_labels
+from fedprune.common.tasks.task import Data, Task, as_labels
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
 
@@ -349,8 +351,8 @@ class LoadedTask:
         return found
 
     def describe(self) -> Description:
-        """Return label names and preprocessing."""
-        return self.task.describe()
+        """Return label names and preprocessing, checked."""
+        return checked_description(self._from("describe"), self.task, self.num_outputs)
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.
@@ -400,10 +402,8 @@ class LoadedTask:
         if isinstance(data, ArrayExamples | MappedExamples):
             return data
         if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-            msg = (
-                f"the data of {self.name} are a {type(data).__name__}; want map-style "
-            )
-            msg += "data, with len(data) and data[index]"
+            msg = f"the data of {self.name} are a {type(data).__name__}; want "
+            msg += "map-style data, with len(data) and data[index]"
             raise DataError(msg)
         return MappedExamples(
             data=data,

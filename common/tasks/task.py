@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,6 +23,7 @@ from fedprune.common.data.examples import (
 )
 from fedprune.common.data.shared import read_shared
 from fedprune.common.data.sources import FOLDS, load_dataset
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
@@ -42,23 +42,6 @@ Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
 _LOADED = ("own_source", "source", "owned", "spread")
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """Facts that a user of the final network needs.
-
-    Attributes:
-        labels: Names of the classes, in order; () = numbers only.
-        offset: Subtracted from every stored input before the network.
-        scale: Multiplied with it after that.
-        stored: Type of stored inputs, such as "uint8"; "" = as the network takes them.
-    """
-
-    labels: tuple[str, ...] = ()
-    offset: float = 0.0
-    scale: float = 1.0
-    stored: str = ""
 
 
 class Task:
