@@ -15,6 +15,7 @@ from fedprune.common.data.examples import ArrayExamples, Dataset, Examples
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.description import Description
 from fedprune.common.errors import DataError
+from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.loaded import run_network
 from fedprune.common.tasks.losses import logits_of
 
@@ -66,6 +67,8 @@ def predict(
     model = load_model(path, trust_code=trust_code)
     description = describe_model(path)
     dataset = load_dataset(source, data_dir=data_dir, fold=0)
+    if description.labels and dataset.label_names:  # numbers alone stay
+        dataset = with_labels(dataset, description.labels, path.name)
     wanted = _input_shape(path)
     if wanted and dataset.input_shape != wanted:
         msg = f"'{source}' has inputs of {dataset.input_shape}; {path} wants {wanted}"
