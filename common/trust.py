@@ -13,10 +13,10 @@ folder and nowhere else::
 So a run is resumed without a question where it was started, if its code has the same
 place and content; a run id, file or folder of another user is refused.  The digest
 covers the syntax of ``file.py`` (comments aside), whose bytes are then compiled
-directly, never read from a ``.pyc``; of ``package.module`` it covers the source files of the package and of the
-module, which are located without importing either.  A module is imported as Python
-does it, so bytecode beside its source counts as installed, and the imports of that
-code are not checked: this user has installed both.
+directly, never read from a ``.pyc``; of ``package.module`` it covers the source files
+of the package and of the module, which are located without importing either.  A module
+is imported as Python does it, so bytecode beside its source counts as installed, and
+the imports of that code are not checked: this user has installed both.
 """
 
 import ast

@@ -428,7 +428,7 @@ def test_code_of_a_module_that_is_called_like_a_library_is_code(key, away, monke
     named = {key: "hf:load"}
     record_code("run", named)
     check_code(Path("x"), "run", named, trust_code=False)
-    (away / "hf.py").write_text("# changed")
+    (away / "hf.py").write_text("CHANGED = 1")
     with pytest.raises(ConfigError, match="has changed since"):
         check_code(Path("x"), "run", named, trust_code=False)
 
