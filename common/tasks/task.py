@@ -197,8 +197,8 @@ class Task:
     def metrics(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:  # noqa: ANN401
         """Return named metrics of each example, float[b]; the first is the headline.
 
-        By default those of ``task.loss``; of an own loss that loss (lower is better
-        then: set ``higher_is_better = False``).
+        By default those of ``task.loss``; of an own loss that loss, and lower is
+        better then whatever ``higher_is_better`` says.
         """
         if self.has_own_loss:
             return {"loss": self.loss(outputs, batch)}
@@ -267,6 +267,11 @@ class Task:
     def has_own_loss(self) -> bool:
         """True if a subclass overrides the loss."""
         return self.__class__.loss is not Task.loss
+
+    @property
+    def has_own_metrics(self) -> bool:
+        """True if a subclass overrides the metrics."""
+        return self.__class__.metrics is not Task.metrics
 
     @property
     def has_own_data(self) -> bool:
