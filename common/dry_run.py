@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from fedprune.common.data.examples import IGNORED, Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
@@ -335,16 +336,41 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
 
 
 def _augmented(task: LoadedTask, batch: Batch) -> Batch:
-    """Return the batch as training sees it; a task's own code may raise anything."""
-    draws = torch.Generator().manual_seed(task.config.run.seed)
+    """Return the batch as training sees it; a task's own code may raise anything.
+
+    Raises:
+        ConfigError: If it fails, or gives another batch in a second call.
+    """
+    seed = task.config.run.seed
+    # A batch is a fresh copy in a run, and augment may change it in place.
+    given = pytree.tree_map_only(Tensor, Tensor.clone, tuple(batch))
     try:
-        return task.augmented(batch, draws)
+        with _sealed(seed):
+            found = task.augmented(batch, torch.Generator().manual_seed(seed))
+        with _sealed(seed):
+            draws = torch.Generator().manual_seed(seed)
+            again = task.augmented(Batch(*given), draws)
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
         name = type(task.task).__name__
         msg = f"{name}.augment failed: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
+    if all(map(_is_equal, tensors_in(tuple(found)), tensors_in(tuple(again)))):
+        return found
+    msg = (
+        f"two calls of {type(task.task).__name__}.augment with the same generator give "
+    )
+    msg += (
+        "different batches: want random numbers from the generator alone, and nothing "
+    )
+    msg += "that is kept between calls"
+    raise ConfigError(msg)
+
+
+def _is_equal(one: Tensor, two: Tensor) -> bool:
+    same = one.shape == two.shape
+    return same and torch.allclose(one.float(), two.float(), equal_nan=True)
 
 
 def _is_finite(tensor: Tensor) -> bool:

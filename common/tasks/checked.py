@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fedprune.common.data.examples import Batch, Examples
+from fedprune.common.data.examples import Batch, Examples, Targets
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
-from fedprune.common.tasks.task import Task
+from fedprune.common.tasks.task import Task, as_labels
 from fedprune.common.text import first_line
 
 _NAMED = 4  # labels that a message shows
@@ -39,6 +39,20 @@ def checked_batch(task: Task, items: Sequence[object]) -> Batch:
         msg += "for each item, in the first tensor of the inputs too"
         raise DataError(msg)
     return found
+
+
+def checked_labels(task: Task, found: object, count: int) -> Targets | None:
+    """Return what the ``labels`` of a task give for ``count`` examples, as an array.
+
+    Raises:
+        DataError: If it is no number for each example.
+    """
+    labels = as_labels(found, count)
+    if labels is None and found is not None:
+        msg = f"{type(task).__name__}.labels returns a {type(found).__name__}; want an "
+        msg += f"integer class or a value for each of the {count} examples, or None"
+        raise DataError(msg)
+    return labels
 
 
 def check_for_each(task: Task, found: object, batch: Batch, what: str) -> None:
@@ -77,8 +91,8 @@ def check_finite(task: Task, metrics: Mapping[str, Tensor]) -> None:
 def together_remarks(task: Task, outputs: object, batch: Batch) -> tuple[str, ...]:
     """Return a line for an own loss or metric that mixes the examples of a batch.
 
-    A mean over the batch that is repeated for each example, or ``[n, 1]`` minus ``[n]``,
-    has the right shape and the wrong numbers.  A loss may mean it (pairs of examples).
+    A mean over the batch, repeated for each example, or ``[n, 1]`` minus ``[n]`` has
+    the right shape and the wrong numbers.  A loss may mean it (pairs of examples).
 
     Args:
         task: The task.

@@ -19,7 +19,6 @@ from fedprune.common.data.examples import (
     Dataset,
     Examples,
     MappedExamples,
-    MapStyle,
     Targets,
     fingerprint_of,
 )
@@ -32,10 +31,10 @@ from fedprune.common.models.weights_file import load_weights
 from fedprune.common.seeding import Use, globals_at, seed_globals
 from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
-from fedprune.common.tasks.checked import check_for_each, checked_batch
+from fedprune.common.tasks.checked import check_for_each, checked_batch, checked_labels
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.task import Data, Description, Task, as_labels
+from fedprune.common.tasks.task import Data, Description, Task
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
 
@@ -195,6 +194,14 @@ class LoadedTask:
             return self.train
         found = (self._own_examples(client) for client in self.clients)
         return next((x for x in found if len(x)), self._own_examples(self.clients[0]))
+
+    def digests(self) -> tuple[str, str]:
+        """Return the digests of ``sample`` and ``test``, from new calls of the task."""
+        client = self.clients[0] if self.natural else ""
+        with self._seeded():
+            sample = fingerprint_of((self._own_examples(client),))
+        with self._seeded():
+            return sample, fingerprint_of((self._examples(self._from("test_data")),))
 
     def client_data(self, client_id: str) -> ClientData:
         """Return the training and the validation part of one client."""
@@ -423,19 +430,8 @@ class LoadedTask:
             data=data,
             rows=np.arange(len(data)),
             collate=partial(checked_batch, self.task),
-            labels=self._labels(data),
+            labels=checked_labels(self.task, self._from("labels", data), len(data)),
         )
-
-    def _labels(self, data: MapStyle) -> Targets | None:
-        """Return the labels of map-style data, or None."""
-        found: object = self._from("labels", data)
-        labels = as_labels(found, len(data))
-        if labels is None and found is not None:
-            msg = f"{type(self.task).__name__}.labels returns a "
-            msg += f"{type(found).__name__}; want an integer class or a value for each "
-            msg += f"of the {len(data)} examples, or None"
-            raise DataError(msg)
-        return labels
 
 
 def _is_name(found: object) -> bool:
