@@ -6,15 +6,15 @@ copies and on its own random stream, so it does not change the results of the ru
 """
 
 import copy
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from fedprune.common.data.examples import IGNORED, Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
@@ -24,8 +24,14 @@ from fedprune.common.models.layout import lay_out
 from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
-from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.seeding import Use, seed_globals
 from fedprune.common.structure.structure import Structure
+from fedprune.common.tasks.checked import (
+    check_finite,
+    check_optimizer,
+    label_remarks,
+    together_remarks,
+)
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import logits_of
 from fedprune.common.text import first_line
@@ -90,9 +96,10 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
             outputs = _outputs(task, trial, batch, "")
             _losses(task, outputs, batch, "")
             metric = _headline(task, outputs, batch)
+            remarks = _remarks(task, outputs, batch)
         with frozen(trial, task.config.task.freeze):
             _train_step(task, trial, batch)
-    return DryRun(metric=metric, remarks=_remarks(task, outputs))
+    return DryRun(metric=metric, remarks=remarks)
 
 
 def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
@@ -136,17 +143,9 @@ def dry_run_cut(
             raise StructureError(msg) from error
 
 
-@contextmanager
-def _sealed(seed: int) -> Iterator[None]:
+def _sealed(seed: int) -> AbstractContextManager[None]:
     """Run a block on its own random stream and restore every global generator."""
-    # The network's own code may use any of them.
-    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with seed_torch(seed, 0, "dry run", Use.DROPOUT):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)  # noqa: NPY002
+    return seed_globals(seed, 0, "dry run", Use.DROPOUT)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -223,7 +222,10 @@ def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tenso
 def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
     """Return the name of the first metric; a task's own code may raise anything."""
     try:
-        return next(iter(task.metrics(outputs, batch)))
+        found = task.metrics(outputs, batch)
+        if task.task.has_own_metrics and all(map(_is_finite, tensors_in(outputs))):
+            check_finite(task.task, found)
+        return next(iter(found))
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
@@ -322,6 +324,8 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         own = task.optimizer(trained, _RATE)
+        if own is not None:
+            check_optimizer(task.task, own, trained)
         (own or torch.optim.SGD(trained, lr=_RATE)).step()
     except FedPruneError:
         raise
@@ -332,19 +336,56 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
 
 
 def _augmented(task: LoadedTask, batch: Batch) -> Batch:
-    """Return the batch as training sees it; a task's own code may raise anything."""
-    draws = torch.Generator().manual_seed(task.config.run.seed)
+    """Return the batch as training sees it; a task's own code may raise anything.
+
+    Raises:
+        ConfigError: If it fails, or gives another batch in a second call.
+    """
+    seed = task.config.run.seed
+    # A batch is a fresh copy in a run, and augment may change it in place.
+    given = pytree.tree_map_only(Tensor, Tensor.clone, tuple(batch))
     try:
-        return task.augmented(batch, draws)
+        with _sealed(seed):
+            found = task.augmented(batch, torch.Generator().manual_seed(seed))
+        with _sealed(seed):
+            draws = torch.Generator().manual_seed(seed)
+            again = task.augmented(Batch(*given), draws)
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
         name = type(task.task).__name__
         msg = f"{name}.augment failed: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
+    if all(map(_is_equal, tensors_in(tuple(found)), tensors_in(tuple(again)))):
+        return found
+    msg = (
+        f"two calls of {type(task.task).__name__}.augment with the same generator give "
+    )
+    msg += (
+        "different batches: want random numbers from the generator alone, and nothing "
+    )
+    msg += "that is kept between calls"
+    raise ConfigError(msg)
 
 
-def _remarks(task: LoadedTask, outputs: object) -> tuple[str, ...]:
+def _is_equal(one: Tensor, two: Tensor) -> bool:
+    same = one.shape == two.shape
+    return same and torch.allclose(one.float(), two.float(), equal_nan=True)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _remarks(task: LoadedTask, outputs: object, batch: Batch) -> tuple[str, ...]:
+    """Return lines about valid but unusual outputs, losses and labels."""
+    found = together_remarks(task.task, outputs, batch)
+    if task.task.has_own_data:
+        found += label_remarks(task.task, task.sample, batch)
+    return found + _output_remarks(task, outputs)
+
+
+def _output_remarks(task: LoadedTask, outputs: object) -> tuple[str, ...]:
     """Return lines about outputs that have no class or look like probabilities."""
     if task.task.has_own_loss or task.config.task.loss != "cross-entropy":
         return ()

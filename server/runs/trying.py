@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from fedprune.common.config import Config, load_methods, own_methods
@@ -32,6 +31,7 @@ from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
 from fedprune.common.pruning.verify import check_cut, check_exact
+from fedprune.common.seeding import globals_at
 from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
@@ -116,7 +116,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         graph=found.graph,
         remarks=remarks + tried_once.remarks,
         metric=tried_once.metric,
-        higher_is_better=task.task.higher_is_better,
+        higher_is_better=task.higher_is_better,
         device=task.device.type,
         reach=str(reach_of(found.structure, found.whole)) if cuts else "",
         latency=latency,
@@ -182,8 +182,7 @@ def _made_with(seed: int, task: LoadedTask) -> nn.Module:
             input_shape=task.input_shape,
             seed=seed,
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with globals_at(seed):
         return call_factory(make)
 
 
