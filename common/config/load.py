@@ -34,7 +34,8 @@ Table: TypeAlias = dict[str, object]
 DATA_VARIABLE = "FEDPRUNE_DATA"
 _METHODS = tuple(tuple(kind.key.split(".")) for kind in KINDS)
 _FILES = (
-    *(("task", "model"), ("task", "data"), ("task", "data_dir"), ("task", "weights")),
+    *(("task", "use"), ("task", "model"), ("task", "data"), ("task", "data_dir")),
+    ("task", "weights"),
     ("prune", "latency_table"),
     *_METHODS,
 )
