@@ -48,7 +48,13 @@ class Images:
 
 
 class PretrainedVision(Task):
-    """Ten classes of photographs; the network starts from ``task.weights``."""
+    """Ten classes of photographs; the network starts from ``task.weights``.
+
+    Attributes:
+        sizes: Number of training and of test images, the first of each split.
+    """
+
+    sizes = (TRAIN, TEST)
 
     @override
     def network(self) -> nn.Module:
@@ -58,12 +64,17 @@ class PretrainedVision(Task):
     @override
     def train_data(self, client: str) -> Data:
         """Return the images that ``task.partition`` deals out."""
-        return self._split("train", TRAIN)
+        return self._split("train", self.sizes[0])
 
     @override
     def test_data(self) -> Data:
         """Return the first test images."""
-        return self._split("test", TEST)
+        return self._split("test", self.sizes[1])
+
+    @override
+    def example(self) -> Tensor:
+        """Return zeros: a server has no images."""
+        return torch.zeros(2, 3, 32, 32)
 
     @override
     def collate(self, items: Any) -> Batch:
@@ -92,3 +103,9 @@ class PretrainedVision(Task):
         table = pq.read_table(path, columns=["image", "label"]).slice(0, most)
         encoded = [image["bytes"] for image in table.column("image").to_pylist()]
         return Images(encoded, table.column("label").to_numpy())
+
+
+class FewImages(PretrainedVision):
+    """The same task with as many images as three small devices need."""
+
+    sizes = (300, 100)

@@ -97,9 +97,9 @@ def _share_of_blocks(name: str, task: LoadedTask, result: RunResult) -> float:
 
 def _flops(model: nn.Module, name: str, task: LoadedTask) -> float:
     # Fused attention is not counted, the same attention in single operations is.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            run_network(model.eval(), task.example())
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        run_network(model.eval(), task.example())
     counts = counter.get_flop_counts()
     inside = [
         sum(found.values())

@@ -87,7 +87,7 @@ def _plain(
 ) -> None:
     optimiser = torch.optim.SGD(model.parameters(), lr=_RATE, momentum=_MOMENTUM)
     model.train()
-    for rows in torch.randperm(len(inputs)).split(BATCH):
+    for rows in torch.split(torch.randperm(len(inputs)), BATCH):
         found, wanted = inputs[rows].to(device), targets[rows].to(device)
         optimiser.zero_grad(set_to_none=True)
         loss = functional.cross_entropy(model(found), wanted)

@@ -104,7 +104,7 @@ def _watched(folder: Path, source: Path) -> dict[str, int]:
             process.wait()
     if process.returncode:
         said = (folder / "out").read_text(encoding="utf-8", errors="replace")
-        msg = f"the run of the memory row ended with {process.returncode}: {said[-500:]}"
+        msg = f"the run of the row memory failed: {said[-500:]}"
         raise FedPruneError(msg)
     return peak
 

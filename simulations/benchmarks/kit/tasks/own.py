@@ -1,4 +1,4 @@
-"""A task of which everything is the user's own, as ``examples/own_task.py`` shows it."""
+"""A task with everything of the user's own: ``examples/own_task.py``."""
 
 import tempfile
 from pathlib import Path
