@@ -91,7 +91,8 @@ def _figure(store: RowStore, row: _Row) -> Figure:
         value=int(not same) + lost,
         goal="== 0",
         detail=f"{_CLIENTS} SuperNodes over TLS, {found['rounds']} rounds, "
-        f"{found['cuts']} cut, {lost} answers refused or failed; model_sha256 "
+        f"parameters {found['params_final']} of {found['params_dense']}, {lost} "
+        "answers refused or failed; model_sha256 "
         f"{found['model_sha256'][:12]} and {found['in_process'][:12]}",
     )
 
@@ -116,5 +117,8 @@ def _run(row: _Row) -> Raw:
             names=row.names,
         ) as fleet:
             summary = fleet.run(_LIMIT_S, lambda _: None)
-    keys = ("model_sha256", "rounds", "cuts", "refused", "failed")
+    keys = (
+        *("model_sha256", "rounds", "refused", "failed"),
+        *("params_dense", "params_final"),
+    )
     return {key: summary[key] for key in keys} | {"in_process": same["model_sha256"]}
