@@ -13,7 +13,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedprune.client.device import node
+from fedprune.client.device import labels, node
 from fedprune.client.device import task as device
 from fedprune.client.rounds.evaluate import with_own_moments
 from fedprune.client.rounds.model_cache import ModelCache
@@ -21,7 +21,6 @@ from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.data.partition import client_ids
 from fedprune.common.errors import ConfigError
 from fedprune.common.flower.payload import (
     ARRAY,
@@ -35,9 +34,11 @@ from fedprune.common.flower.payload import (
     check_payload,
     payload_array,
     read_about,
+    read_labels,
 )
 from fedprune.common.flower.run_config import read_app_config
 from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.text import say
 
 app = ClientApp()
 
@@ -73,9 +74,17 @@ _resident = _Resident()
 
 @app.query(HELLO)
 def hello(message: Message, context: Context) -> Message:
-    """Answer with this node's client id and number of examples."""
+    """Answer with this node's client id and number of examples.
+
+    A device numbers its classes as the server does from here on.
+    """
     cache, name = _cache(context), _client_id(context)
     cache.follow(*_about(message))
+    if _is_device(context):
+        names = read_labels(_run_record(message))
+        line = labels.agree(_root(context), context.run_id, cache, names)
+        if line:
+            say(line)
     count = len(cache.data(name).train)
     answer = ConfigRecord({"client-id": name, "examples": count})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
@@ -86,6 +95,7 @@ def train(message: Message, context: Context) -> Message:
     """Answer one plan."""
     torch.set_num_threads(1)
     cache = _cache(context)
+    _follow_labels(context, cache)
     plan = codec.decode_plan(
         _read(message, ARRAY, cache.task),
         cache.task.config.device.max_bytes,
@@ -117,6 +127,7 @@ def deliver(message: Message, context: Context) -> Message:
     torch.set_num_threads(1)
     cache = _cache(context)
     cache.follow(*_about(message))
+    _follow_labels(context, cache)
     found = device.take_final(
         _root(context),
         cache,
@@ -133,7 +144,17 @@ def _read(message: Message, name: str, task: LoadedTask) -> bytes:
 
 
 def _about(message: Message) -> tuple[int, float]:
-    return read_about(dict(message.content.config_records.get(RUN, {})))
+    return read_about(_run_record(message))
+
+
+def _run_record(message: Message) -> dict[str, object]:
+    return dict(message.content.config_records.get(RUN, {}))
+
+
+def _follow_labels(context: Context, cache: ModelCache) -> None:
+    """Number a device's classes as it has agreed with the server of this run."""
+    if _is_device(context):
+        labels.follow(_root(context), context.run_id, cache)
 
 
 def _is_device(context: Context) -> bool:
@@ -155,8 +176,8 @@ def _client_id(context: Context) -> str:
     if _is_device(context):
         return str(context.node_config[node.CLIENT_ID])
     number = int(context.node_config.get("partition-id", 0))
-    count = _cache(context).task.config.task.clients
-    if number >= count:
-        msg = f"there is no client for node {number}: task.clients is {count}"
+    clients = _cache(context).task.clients
+    if number >= len(clients):
+        msg = f"there is no client for node {number}: the run has {len(clients)}"
         raise ConfigError(msg)
-    return client_ids(count)[number]
+    return clients[number]

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.flower.payload import check_client_name
 from fedprune.common.system.paths import check_model_path, check_readable
+from fedprune.common.text import as_json as as_json_value
+from fedprune.common.text import printable
 
 app = typer.Typer()
 
@@ -83,9 +86,7 @@ def client(
 
 @app.command("run-model")
 def run_model(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL.safetensors", help="The network.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The network.")],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
     data_dir: Annotated[
         str, typer.Option(metavar="DIR", help="As task.data_dir.")
@@ -102,16 +103,20 @@ def run_model(
     ] = False,
 ) -> None:
     """Run a network on the test part of a data source."""
-    from fedprune.client.device.predict import predict
-
     check_model_path(model)
     check_readable(model, "want a file such as the final.safetensors of a client")
-    rows = list(
-        predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
-    )
+    check_source(data, data_dir)
+    from fedprune.client.device.predict import predict
+
+    found = predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
+    if found.warning:
+        print(f"warning: {printable(found.warning)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"predictions": rows}, indent=2))
+        value = as_json_value(found.value)
+        print(json.dumps({"predictions": found.rows, found.metric: value}, indent=2))
         return
-    for row in rows:
-        words = " ".join(f"{key} {value}" for key, value in row.items())
+    for row in found.rows:
+        words = " ".join(f"{key} {printable(value)}" for key, value in row.items())
         print(row["prediction"] if quiet else words)
+    if not quiet:
+        print(f"{found.metric} {found.value:.4f} over {len(found.rows)} examples")

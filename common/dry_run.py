@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedprune.common.data.examples import Batch
+from fedprune.common.data.examples import IGNORED, Batch
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
@@ -27,7 +27,7 @@ from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask, run_network
-from fedprune.common.tasks.losses import IGNORED, logits_of
+from fedprune.common.tasks.losses import logits_of
 from fedprune.common.text import first_line
 
 _POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position
@@ -308,6 +308,7 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     if batch.size < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
             module.eval()
+    batch = _augmented(task, batch)
     with autocast(model, task.config.client.precision):
         outputs = _outputs(task, model, batch, " in train mode")
         loss = _losses(task, outputs, batch, " in train mode").mean()
@@ -327,6 +328,19 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     except (Exception, SystemExit) as error:
         # The network may have backward code of its own.
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"
+        raise ConfigError(msg) from error
+
+
+def _augmented(task: LoadedTask, batch: Batch) -> Batch:
+    """Return the batch as training sees it; a task's own code may raise anything."""
+    draws = torch.Generator().manual_seed(task.config.run.seed)
+    try:
+        return task.augmented(batch, draws)
+    except FedPruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        name = type(task.task).__name__
+        msg = f"{name}.augment failed: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
 
 

@@ -4,7 +4,7 @@ Everything here is a frozen dataclass of plain values and numpy arrays; no torch
 no Flower.  Arrays are C-contiguous, and a receiver does not write to them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -24,17 +24,28 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Batch-norm moments of all layers, one after another in model order.
+    """State of a network that no gradient trains, in model order.
+
+    Batch-norm moments are measured; running values, the other buffers of floats that
+    training changes, are those after training.  Either part may be empty: it was not
+    asked for, or is still that of a fresh network.
 
     Attributes:
-        num_examples: Examples that they were measured on; 0 < num_examples.
+        num_examples: Examples behind them; 0 < num_examples.
         mean: Channel means, float32[moments].
         variance: Channel variances (biased), float32[moments], >= 0.
+        running: Running values, float32[running_size].
     """
 
     num_examples: int
     mean: Vector
     variance: Vector
+    running: Vector = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+
+    @property
+    def measured(self) -> bool:
+        """True where there are batch-norm moments."""
+        return len(self.mean) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +164,7 @@ class Broadcast:
         weights: Encoded weights: whole (``codec.decode_weights``), or the change
             since an earlier broadcast (``codec.decode_change``).
         digest: Digest of the DECODED weights.
-        statistics: Batch-norm moments that belong to them, or None.
+        statistics: Moments and running values that belong to them, or None.
     """
 
     plan: PrunePlan
@@ -257,7 +268,8 @@ class ClientUpdate:
         delta: The quantised delta.
         importance: float32[kept units], finite, >= 0, or None when not asked for or
             not measured.
-        statistics: Batch-norm moments of the broadcast, or None when not asked for.
+        statistics: Batch-norm moments of the broadcast, and running values after
+            training; None when neither is asked for.
         validation: Validation of the broadcast on the client's validation part.
     """
 

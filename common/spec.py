@@ -7,6 +7,7 @@ that a plan keeps or cuts, numbered 0..units-1; a *keep mask* is bool[units], Tr
 kept; a *digest* is 16 bytes of blake2b.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -29,6 +30,7 @@ DIGEST_SIZE = 16
 
 
 # Bounds of a network from outside, in a structure, a plan or a mask.
+CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of files and messages
 MAX_UNITS = 1 << 20
 
 
@@ -84,16 +86,24 @@ class ModelSpec:
         moments: Number of batch-norm channels, all layers together; statistics
             are float[moments].
         units: Number of kept units; importances are float32[units].
+        running: Other buffers that training changes and clients average, in model
+            order; running values are float32[running_size].
     """
 
     tensors: tuple[TensorSpec, ...]
     moments: int
     units: int
+    running: tuple[TensorSpec, ...] = ()
 
     @cached_property
     def size(self) -> int:
         """Number of trained weights."""
         return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def running_size(self) -> int:
+        """Number of running values."""
+        return sum(buffer.size for buffer in self.running)
 
     @cached_property
     def rows(self) -> int:
@@ -112,12 +122,20 @@ class ModelSpec:
 
     def tensor_at(self, index: int) -> str:
         """Return the name of the tensor that holds flat position ``index``."""
-        end = 0
-        for tensor in self.tensors:
-            end += tensor.size
-            if index < end:
-                return tensor.name
-        return "?"
+        return _at(self.tensors, index)
+
+    def running_at(self, index: int) -> str:
+        """Return the name of the buffer that holds running value ``index``."""
+        return _at(self.running, index)
+
+
+def _at(tensors: tuple[TensorSpec, ...], index: int) -> str:
+    end = 0
+    for tensor in tensors:
+        end += tensor.size
+        if index < end:
+            return tensor.name
+    return "?"
 
 
 @dataclass(frozen=True, kw_only=True)

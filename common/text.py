@@ -9,6 +9,8 @@ from typing import Any
 
 LONGEST = 500  # characters of one reason
 LONGEST_LINE = 4000  # characters of a line that may hold a path
+MAX_LABELS = 1 << 16  # names of classes
+MAX_LABEL = 255  # characters of one: the name of a folder
 _LONGEST_PATH = 4096
 
 
@@ -77,6 +79,25 @@ def first_line(error: BaseException, *, kind: bool = False) -> str:
 def say(text: object) -> None:
     """Print a text as one printable line to standard output, unbuffered."""
     print(one_line(text), flush=True)  # noqa: T201 - the operator's terminal
+
+
+def label_fault(names: Sequence[str]) -> str:
+    """Return the fault of a list of class names, or "".
+
+    >>> label_fault(["cat", "dog"]), label_fault(["cat", "cat"])
+    ('', "has the name 'cat' twice; want different names")
+    """
+    if len(names) > MAX_LABELS:
+        return f"has {len(names)} names; want at most {MAX_LABELS}"
+    seen = set()
+    for name in names:
+        if not 1 <= len(name) <= MAX_LABEL or not name.isprintable():
+            shown = printable(repr(name), MAX_LABEL)
+            return f"has the name {shown}; want 1 to {MAX_LABEL} printable characters"
+        if name in seen:
+            return f"has the name '{name}' twice; want different names"
+        seen.add(name)
+    return ""
 
 
 def and_more(names: Sequence[object], most: int, separator: str = ", ") -> str:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # Prefixes of names with a colon that are not code: networks and data.
 MODEL_LIBRARIES = ("timm", "torchvision", "hf")
-DATA_KINDS = ("npz", "folder", "parquet")
+DATA_KINDS = ("npz", "folder", "parquet", "hf-dataset")
 TASK_PREFIX = "task:"  # before the reference of a task that makes its network
 RANDOM = "@random"  # behind the name of a library's network: no weights of its own
 

@@ -21,6 +21,7 @@ from typer.utils import get_params_from_function
 
 from fedprune.client.cli import app as device_commands
 from fedprune.common.config import expand_sweep, load_config
+from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.text import one_line
 from fedprune.common.version import __version__
@@ -232,6 +233,9 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise with the run's training data.")
     ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave the preprocessing out of ONNX.")
+    ] = False,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
     ] = "",
@@ -247,12 +251,14 @@ def export(
 ) -> None:
     """Write the final model of a run for a device."""
     from fedprune.simulations.export.export import export_run
+    from fedprune.simulations.export.table import export_lines
 
     written = export_run(
         run,
         format_=format_,
         check=check,
         int8=int8,
+        raw=raw,
         values=values,
         finetune=finetune_codebook,
         output=output,
@@ -260,8 +266,10 @@ def export(
     )
     if as_json:
         print_json(written)
-    else:
-        print_rows(written, quiet=quiet)
+        return
+    lines = export_lines(written)
+    for line in lines[:1] if quiet else lines:
+        print(line)
 
 
 @app.command()
@@ -336,13 +344,17 @@ def split(
         int, typer.Option(min=0, metavar="PIXELS", help="Resize images; 0 = do not.")
     ] = 0,
     partition: Annotated[
-        str, typer.Option(metavar="iid|dirichlet|shards", help="Kind of partition.")
+        str,
+        typer.Option(
+            metavar="iid|dirichlet|quantity|shards", help="Kind of partition."
+        ),
     ] = "dirichlet",
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the split.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one npz file for each device."""
+    check_source(data, "")
     from fedprune.simulations.split import split_data
 
     files = split_data(

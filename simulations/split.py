@@ -47,7 +47,12 @@ def split_data(
         ConfigError: If source, partition or size is not usable.
     """
     dataset = load_dataset(source, data_dir="", fold=seed % 5)
-    parts = partition(dataset.train.targets, kind=kind, clients=clients, seed=seed)
+    targets = dataset.train.targets
+    if targets is None or not dataset.input_shape:
+        msg = f"'{source}' has inputs of several lengths or parts, which no npz file "
+        msg += "holds; give each device its own data in the format of the source"
+        raise ConfigError(msg)
+    parts = partition(targets, kind=kind, clients=clients, seed=seed)
     tests = np.array_split(np.arange(len(dataset.test)), clients)
     make_folder(directory)
     files = []

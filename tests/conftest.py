@@ -15,6 +15,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     FLWR_HOME=tempfile.mkdtemp(prefix="fedprune-flwr-"),
     FEDPRUNE_STATE=tempfile.mkdtemp(prefix="fedprune-state-"),
+    HF_DATASETS_CACHE=tempfile.mkdtemp(prefix="fedprune-hf-"),
 )
 import pytest
 import torch
@@ -31,6 +32,7 @@ ALONE = frozenset(
         "test_dropped_blocks",
         "test_examples",
         "test_flwr_app",
+        "test_hf_dataset",
         "test_masked_runs",
         "test_own_methods",
         "test_ray",
@@ -44,7 +46,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_unconfigure():
-    for name in ("FLWR_HOME", "FEDPRUNE_STATE"):
+    for name in ("FLWR_HOME", "FEDPRUNE_STATE", "HF_DATASETS_CACHE"):
         shutil.rmtree(Path(os.environ[name]), ignore_errors=True)
 
 

@@ -272,3 +272,34 @@ def test_the_front_door_hands_on_its_names():
         assert getattr(fedprune, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'simulat'"):
         fedprune.simulat  # noqa: B018
+
+
+MISSING = {
+    "an npz file": (["simulate", "--set", "task.data=npz:nope.npz"], "no file"),
+    "a folder": (["simulate", "--set", "task.data=folder:nope"], "no folder 'nope'"),
+    "parquet files": (["simulate", "--set", "task.data=parquet:."], "no train.parquet"),
+    "a misspelt source": (["simulate", "--set", "task.data=cifar"], "mean 'cifar10'"),
+    "the data of a device": (
+        ["client", "--server", "h:1", "--id", "a", "--insecure", "--data", "npz:nope"],
+        "no file 'nope'",
+    ),
+    "data to split": (
+        ["data", "split", "out", "--data", "npz:nope", "--clients", "2"],
+        "no file 'nope'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), MISSING.values(), ids=MISSING)
+def test_a_source_that_is_not_there_is_refused_before_torch_is_loaded(
+    words, message, tmp_path
+):
+    code = (
+        f"import sys, fedprune; sys.argv = ['fedprune', *{words}]\n"
+        "try: fedprune.main()\n"
+        "finally: assert 'torch' not in sys.modules, 'torch'"
+    )
+    done = python(code, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert [path for path in tmp_path.iterdir() if path.name != ".cache"] == []

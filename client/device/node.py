@@ -1,5 +1,9 @@
 """Keys of a device's node configuration; no heavy imports, for the supervisor."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedprune.common.config import Config, load_config, toml_value
 from fedprune.common.errors import ConfigError
 
 CLIENT_ID = "client-id"  # keys of a Flower node's configuration
@@ -8,10 +12,22 @@ DATA = "data"
 SHARE = "share"
 STATE = "state-dir"
 
-FINAL = "final.safetensors"  # files in the state folder
+LABELS = "labels.json"  # files in the state folder
+FINAL = "final.safetensors"
 EVALUATIONS = "evaluations.jsonl"
 
 REMARK = "warning: "  # prefix of a warning that the check of a device prints
+
+
+def device_config(node: Mapping[str, object]) -> Config:
+    """Return the configuration of a device: its own file, and its own data.
+
+    Raises:
+        ConfigError: If it is not usable.
+    """
+    data, path = str(node.get(DATA) or ""), str(node.get(CONFIG) or "")
+    overrides = [f"task.data={toml_value(data)}"] if data else []
+    return load_config(Path(path) if path else None, overrides)
 
 
 def parse_share(text: str) -> tuple[int, int] | None:

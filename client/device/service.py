@@ -13,6 +13,7 @@ from pathlib import Path
 from fedprune.client.device import node
 from fedprune.client.device.preflight import Reach, try_server
 from fedprune.common.config import toml_value
+from fedprune.common.data.places import check_early
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.lock import hold
@@ -75,6 +76,7 @@ class Device:
             ConfigError: If files or data are missing or wrong.
             DataError: If the data cannot be used.
         """
+        check_early(node.device_config(self._node()))
         make_private_folder(self.state)
         words = [json.dumps(self._node())]
         if self.tls is not None:

@@ -14,26 +14,26 @@ from typing_extensions import override
 
 from fedprune.client.device.node import (
     CLIENT_ID,
-    CONFIG,
-    DATA,
     EVALUATIONS,
     FINAL,
     SHARE,
+    device_config,
     parse_share,
 )
 from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
+from fedprune.common.artifacts import LABELS_FILE, write_labels
 from fedprune.common.artifacts.load import write_network
-from fedprune.common.config import load_config, load_methods, toml_value
+from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
 from fedprune.common.dry_run import dry_run, first_batch
 from fedprune.common.errors import DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
-from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.check_data import check_data, data_remarks
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.tasks.task import NATURAL
 from fedprune.common.trust import named_code, record_code
 
 _KEPT_RUNS = 2
@@ -111,11 +111,8 @@ def device_task(node: Mapping[str, object]) -> DeviceTask:
     Raises:
         ConfigError: If its configuration is not usable.
     """
-    data = str(node.get(DATA) or "")
-    overrides = [f"task.data={toml_value(data)}"] if data else []
-    path = str(node.get(CONFIG) or "")
     return DeviceTask(
-        load_config(Path(path) if path else None, overrides),
+        device_config(node),
         client_id=str(node[CLIENT_ID]),
         share=parse_share(str(node.get(SHARE) or "")),
     )
@@ -169,6 +166,7 @@ def take_final(
     model = cache.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
     root.mkdir(parents=True, exist_ok=True)
     run_id = f"client-{cache.task.clients[0]}"
+    description = cache.task.describe()
     write_network(
         root / FINAL,
         model.eval(),
@@ -176,8 +174,10 @@ def take_final(
         structure=structure,
         plan=broadcast.plan,
         run_id=run_id,
+        description=description,
         alone=True,
     )
+    write_labels(root / LABELS_FILE, description)
     # This device's own configuration named it; now its own file does.
     record_code(run_id, named_code(cache.task.config))
     return note_plan(root, cache.task, broadcast.plan, model)
@@ -208,5 +208,7 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         msg = f"client {task.client_id} has no example of {task.config.task.data}"
         raise DataError(msg)
     load_methods(task.config)
-    check_data(task)  # a single class on one device is usual
-    return dry_run(task, task.build_model(), first_batch(task)).remarks
+    task.describe()
+    check_data(task)  # a single class on one device is usual: no remark
+    found = dry_run(task, task.build_model(), first_batch(task))
+    return (*data_remarks(task), *found.remarks)

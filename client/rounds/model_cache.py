@@ -5,14 +5,17 @@ A network is built once for each prune plan; weights and statistics are then cop
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from fedprune.common.errors import DataError
 from fedprune.common.messages import Broadcast, Statistics
-from fedprune.common.models.flat import get_statistics, set_statistics, set_weights
+from fedprune.common.models.buffers import changed_buffers, is_like
+from fedprune.common.models.flat import set_state, set_weights
 from fedprune.common.models.layout import lay_out
 from fedprune.common.models.training import holders
 from fedprune.common.pruning.plan import apply_plan
@@ -38,7 +41,7 @@ class ModelCache:
     def __init__(self, task: LoadedTask) -> None:
         self.task = task
         self._models: OrderedDict[bytes, nn.Module] = OrderedDict()
-        self._first: dict[bytes, tuple[Vector, Vector]] = {}
+        self._first: dict[bytes, dict[str, Tensor]] = {}
         self._data: dict[str, ClientData] = {}
         self._structures: dict[bytes, Structure] = {}
         self._spare: nn.Module | None = None  # built to compare, not cut yet
@@ -46,7 +49,14 @@ class ModelCache:
 
     def follow(self, seed: int, validation: float) -> None:
         """Switch to a run's seed and validation share; drop what belongs to others."""
-        task = self.task.under(seed, validation)
+        self._change(self.task.under(seed, validation))
+
+    def agree(self, labels: tuple[str, ...]) -> None:
+        """Use the server's names of the classes; () = the numbers of the data."""
+        if labels != self.task.agreed:
+            self._change(replace(self.task, agreed=labels))
+
+    def _change(self, task: LoadedTask) -> None:
         if task is not self.task:
             self.task, self._spare = task, None
             self._models.clear()
@@ -66,27 +76,47 @@ class ModelCache:
             structure: The original network.
             keep: The units that stay, bool[units].
             weights: float32[n of the cut network].
-            statistics: Batch-norm moments; None = those of a fresh network.
+            statistics: Moments and running values; those of a fresh network where a
+                part is empty, or None.
         """
-        key = structure.digest + np.packbits(keep).tobytes()
+        key = _key(structure, keep)
         model = self._models.pop(key, None)
         if model is None:
             model, self._spare = self._uncut(), None
             apply_plan(model, structure, keep)
             lay_out(model, self.task.example())
             model.to(self.task.device)
-            self._first[key] = get_statistics(model)
+            self._first[key] = {n: b.clone() for n, b in model.named_buffers()}
         self._models[key] = model
         while len(self._models) > _KEPT:
             del self._first[self._models.popitem(last=False)[0]]
         model.zero_grad(set_to_none=True)
         set_weights(model, weights)
-        # Without statistics those of a fresh network, never an earlier client's.
-        moments = self._first[key]
-        if statistics is not None:
-            moments = (statistics.mean, statistics.variance)
-        set_statistics(model, *moments)
+        # Every buffer starts as in a fresh network, never as an earlier client left it.
+        _restore(model, self._first[key])
+        set_state(model, statistics, structure.living(keep).running)
         return model
+
+    def check_constants(
+        self, structure: Structure, keep: Mask, model: nn.Module
+    ) -> None:
+        """Refuse a trained network in which a buffer changed that is not averaged.
+
+        Args:
+            structure: The original network.
+            keep: The units that stay, bool[units].
+            model: What ``network`` returned for them, after training.
+
+        Raises:
+            DataError: If the trial before the run has not found such a buffer.
+        """
+        first = self._first[_key(structure, keep)]
+        changed = changed_buffers(first, model, structure.running)
+        if changed:
+            msg = f"training changed {changed}, which no step did before the run, so it"
+            msg += " is not averaged; want a buffer that every training step changes,"
+            msg += " or persistent=False for what is only a cache"
+            raise DataError(msg)
 
     def data(self, client_id: str) -> ClientData:
         """Return a client's examples."""
@@ -138,3 +168,19 @@ class ModelCache:
         weights = [(name, tuple(w.shape)) for name, w in model.named_parameters()]
         buffers = [(name, tuple(b.shape)) for name, b in model.named_buffers()]
         return same_as(weights, buffers)
+
+
+def _key(structure: Structure, keep: Mask) -> bytes:
+    return structure.digest + np.packbits(keep).tobytes()
+
+
+def _restore(model: nn.Module, first: dict[str, Tensor]) -> None:
+    """Set every buffer to its first value; caches may have changed their shape."""
+    found = dict(model.named_buffers())
+    for name, value in first.items():
+        item = found.get(name)
+        if item is not None and is_like(item, value) and not item.requires_grad:
+            item.copy_(value)
+        else:
+            home, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(home), attribute, value.clone())

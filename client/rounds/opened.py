@@ -18,6 +18,7 @@ from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import resolve
+from fedprune.common.models.training import is_inside
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import ModelSpec, Vector, WeightMask, digest_of
@@ -71,11 +72,11 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedP
     plan = replace(plan, settings=_own_methods(plan.settings, cache.task.config))
     structure = _structure(plan, cache, store)
     check_plan(structure, plan.broadcast.plan)
-    _check_frozen(plan.settings, cache)
     if plan.targets is not None and len(plan.targets) != structure.units:
         detail = f"{len(plan.targets)} units; want {structure.units}"
         raise PayloadError(Reason.BAD_SIZE, "targets", detail)
     spec = structure.spec(plan.broadcast.plan.keep)
+    _check_frozen(plan.settings, spec, cache)
     decoded = cache.decoded(
         plan.broadcast, lambda: receive_broadcast(plan.broadcast, structure, store)
     )
@@ -93,12 +94,17 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedP
     return opened
 
 
-def _check_frozen(settings: TrainSettings, cache: ModelCache) -> None:
-    """Refuse frozen modules that the task's own network does not have."""
+def _check_frozen(settings: TrainSettings, spec: ModelSpec, cache: ModelCache) -> None:
+    """Refuse frozen modules that the own network lacks, or that leave none to train."""
+    if not settings.frozen:
+        return
     unknown = [name for name in settings.frozen if name not in cache.modules]
     if unknown:
         detail = f"{unknown[0]!r} is no module with weights of this network"
         raise PayloadError(Reason.MISMATCH, "settings.frozen", detail)
+    if all(is_inside(tensor.name, settings.frozen) for tensor in spec.tensors):
+        detail = "all weights; want some that are trained"
+        raise PayloadError(Reason.BAD_VALUE, "settings.frozen", detail)
 
 
 def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:

@@ -1,5 +1,8 @@
 """The client's half of a round, step by step: one message in, one message out."""
 
+from dataclasses import replace
+
+import numpy as np
 from torch import nn
 
 from fedprune.client.rounds.evaluate import (
@@ -17,7 +20,7 @@ from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ClientUpdate, RoundPlan, Statistics
-from fedprune.common.models.flat import get_weights
+from fedprune.common.models.flat import get_running, get_weights
 from fedprune.common.seeding import Use, generator, seed_torch, torch_generator
 from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
@@ -45,6 +48,7 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
     scores = importance(model, opened, cache, data.train)
     # 4. Train from the weights and the moments that all clients were sent.
     trained, loss = _train(opened, cache, data.train, teacher)
+    state = _answered(statistics, trained, opened, len(data.train))
     # 5. Choose the entries of the delta that are sent, and store the residual.
     delta = send(opened, store, _delta(trained, opened))
     # 6. Encode the answer as one message.
@@ -58,7 +62,7 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
         loss=loss,
         delta=delta,
         importance=scores,
-        statistics=statistics if plan.settings.measure else None,
+        statistics=state,
         validation=validation,
     )
     return codec.encode_update(update, opened.side_info)
@@ -122,7 +126,24 @@ def _train(
     seed = plan.settings.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
     with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
-        return model, train(model, work, rng)
+        loss = train(model, work, rng)
+    cache.check_constants(opened.structure, keep, model)
+    return model, loss
+
+
+def _answered(
+    statistics: Statistics | None, trained: nn.Module, opened: OpenedPlan, count: int
+) -> Statistics | None:
+    """Return the moments and running values that the plan asks for, or None."""
+    settings, running = opened.plan.settings, opened.spec.running
+    asked = statistics if settings.measure else None
+    if not running or not settings.epochs:
+        return asked
+    values = get_running(trained, [buffer.name for buffer in running])
+    if asked is not None:
+        return replace(asked, running=values)
+    none = np.zeros(0, dtype=np.float32)
+    return Statistics(num_examples=count, mean=none, variance=none, running=values)
 
 
 def _delta(model: nn.Module, opened: OpenedPlan) -> Vector:

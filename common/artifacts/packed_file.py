@@ -8,15 +8,15 @@ alone, with exactly the weights that were written.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from fedprune.common import codec
 from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.codec import PackedModel
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, Statistics
-from fedprune.common.models.flat import model_spec, set_statistics, set_weights
+from fedprune.common.models.flat import model_spec, set_state, set_weights
 from fedprune.common.pruning.plan import apply_plan, check_plan
 from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.announced import at_most, size_limit
@@ -87,8 +87,9 @@ def pack(  # noqa: PLR0913 - the parts of a file
     structure: Structure,
     plan: PrunePlan,
     blob: bytes,
-    moments: tuple[Vector, Vector],
+    statistics: Statistics | None,
     run: str = "",
+    description: Description,
 ) -> PackedModel:
     """Return the content of a file.
 
@@ -99,15 +100,11 @@ def pack(  # noqa: PLR0913 - the parts of a file
         structure: The original network.
         plan: The plan that the network was cut by.
         blob: Its weights (``quantise_network``).
-        moments: Running means and variances, float32[moments].
-        run: Name of the run, where ``name`` is code
-        (``fedprune.common.trust``).
+        statistics: Its moments and running values, or None.
+        run: Name of the run, where ``name`` is code (``fedprune.common.trust``).
+        description: Label names and preprocessing.
     """
     weights = codec.decode_weights(blob, structure.spec(plan.keep))
-    mean, variance = moments
-    statistics = None
-    if len(mean):
-        statistics = Statistics(num_examples=1, mean=mean, variance=variance)
     return PackedModel(
         name=name,
         input_shape=input_shape,
@@ -120,6 +117,7 @@ def pack(  # noqa: PLR0913 - the parts of a file
             statistics=statistics,
         ),
         run=run,
+        description=description,
     )
 
 
@@ -162,8 +160,10 @@ def unpack(data: bytes, max_bytes: int | None = None) -> Packed:
 def _check_moments(model: PackedModel, spec: ModelSpec) -> None:
     statistics = model.network.statistics
     count = 0 if statistics is None else len(statistics.mean)
-    if count != spec.moments:
-        detail = f"{count} moments; want {spec.moments}"
+    running = 0 if statistics is None else len(statistics.running)
+    if (count, running) != (spec.moments, spec.running_size):
+        detail = f"{count} moments and {running} running values; want {spec.moments}"
+        detail += f" and {spec.running_size}"
         raise PayloadError(Reason.BAD_SIZE, "statistics", detail)
 
 
@@ -179,12 +179,10 @@ def build_packed(path: Path, packed: Packed, network: nn.Module) -> nn.Module:
         IntegrityError: If the architecture's code makes another network now.
     """
     apply_plan(network, packed.structure, packed.model.network.plan.keep)
-    found = model_spec(network, packed.spec.units)
-    if found.tensors != packed.spec.tensors or found.moments != packed.spec.moments:
+    running = [buffer.name for buffer in packed.spec.running]
+    if model_spec(network, packed.spec.units, running) != packed.spec:
         msg = f"{path}: its tensors are not those of the network {packed.model.name}"
         raise IntegrityError(msg)
     set_weights(network, packed.weights)
-    statistics = packed.model.network.statistics
-    if statistics is not None:
-        set_statistics(network, np.array(statistics.mean), statistics.variance)
+    set_state(network, packed.model.network.statistics, running)
     return network.eval()

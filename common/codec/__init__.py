@@ -39,7 +39,8 @@ fewer.
                          DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,
                          rollback bool]
-           statistics = [num_examples int, mean bin, variance bin]
+           statistics = [num_examples int, mean bin, variance bin]; a fourth item
+                        where buffers are averaged: their values bin float32[running]
 3 update   run_id str, round int, client_id str, plan digest, base digest,
            num_examples int, loss float, delta bin,
            importance bin float32[units] | nil, statistics as float16 | nil,

@@ -20,6 +20,7 @@ from fedprune.common.methods.registry import OWN, names, parts
 from fedprune.common.spec import MAX_UNITS, Mask, PrunePlan
 
 MOMENTS = "<f4"  # of broadcasts and teachers
+RUNNING = "<f4"  # running values, also in updates
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "bf16")
 MAX_FROZEN = 64  # names of modules, which a frame has room for
@@ -154,28 +155,49 @@ def _is_plain(settings: TrainSettings) -> bool:
 
 
 def statistics_fields(statistics: Statistics | None, dtype: str) -> list[object] | None:
-    """Return moments as ``dtype``, "<f2" or "<f4", which the caller knows to fit."""
+    """Return moments as ``dtype``, "<f2" or "<f4", which the caller knows to fit.
+
+    Running values follow as float32, where there are any: unlike moments of
+    activations they may be of any magnitude.
+    """
     if statistics is None:
         return None
     mean = statistics.mean.astype(dtype).tobytes()
     variance = statistics.variance.astype(dtype).tobytes()
-    return [int(statistics.num_examples), mean, variance]
+    found: list[object] = [int(statistics.num_examples), mean, variance]
+    if len(statistics.running):
+        found.append(statistics.running.astype(RUNNING).tobytes())
+    return found
+
+
+def statistics_size(statistics: Statistics) -> int:
+    """Return the bytes of moments and running values in a broadcast."""
+    return 4 * (2 * len(statistics.mean) + len(statistics.running))
 
 
 def read_statistics(
-    value: object, dtype: str, moments: int | None, max_examples: int
+    value: object,
+    dtype: str,
+    max_examples: int,
+    *,
+    moments: int | None = None,
+    running: int | None = None,
 ) -> Statistics:
-    """Return moments, finite, variances >= 0.
+    """Return moments and running values, finite, variances >= 0.
 
     Args:
         value: The field.
-        dtype: "<f2" or "<f4".
-        moments: How many there must be; None = as many as there are means.
+        dtype: "<f2" or "<f4", of the moments.
         max_examples: Largest number of examples accepted.
+        moments: How many there must be; None = as many as there are means.
+        running: How many running values there must be; None = as many as there are.
     """
-    items = checks.array(value, "statistics", _STATISTICS)
+    if running is None:
+        running = _announced(value)
+    items = checks.array(value, "statistics", _STATISTICS + (running > 0))
     if moments is None:
         moments = len(checks.blob(items[1], "statistics.mean")) // _width(dtype)
+    values = items[_STATISTICS] if running else b""
     count = checks.integer(items[0], "statistics.num_examples", 1, max_examples)
     mean = checks.floats(items[1], "statistics.mean", dtype, moments)
     variance = checks.floats(items[2], "statistics.variance", dtype, moments)
@@ -183,7 +205,16 @@ def read_statistics(
         num_examples=count,
         mean=mean,
         variance=checks.at_least_zero(variance, "statistics.variance"),
+        running=checks.floats(values, "statistics.running", RUNNING, running),
     )
+
+
+def _announced(value: object) -> int:
+    """Return how many running values there are, to be checked against the field."""
+    if type(value) is not tuple or len(value) <= _STATISTICS:
+        return 0
+    data = checks.blob(value[_STATISTICS], "statistics.running")
+    return max(len(data) // _width(RUNNING), 1)  # none is written as no field
 
 
 def plan_fields(plan: PrunePlan) -> list[object]:
@@ -233,7 +264,7 @@ def read_broadcast(value: object, field: str) -> Broadcast:
     items = checks.array(value, field, _BROADCAST)
     statistics = None
     if items[3] is not None:
-        statistics = read_statistics(items[3], MOMENTS, None, checks.MAX_COUNT)
+        statistics = read_statistics(items[3], MOMENTS, checks.MAX_COUNT)
     return Broadcast(
         plan=read_plan(items[0], f"{field}.plan"),
         weights=checks.blob(items[1], f"{field}.weights"),

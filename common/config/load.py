@@ -35,12 +35,12 @@ DATA_VARIABLE = "FEDPRUNE_DATA"
 _METHODS = tuple(tuple(kind.key.split(".")) for kind in KINDS)
 _FILES = (
     *(("task", "use"), ("task", "model"), ("task", "data"), ("task", "data_dir")),
-    ("task", "weights"),
+    *(("task", "weights"), ("task", "tokenizer")),
     ("prune", "latency_table"),
     *_METHODS,
 )
 _FILE = re.compile(
-    r"(?P<kind>npz:|folder:|parquet:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
+    r"(?P<kind>npz:|folder:|parquet:|hf-dataset:|)(?P<name>[^:]+)(?P<function>:\w+|)$"
 )
 
 

@@ -16,6 +16,7 @@ from fedprune.common.config.sections import (
     Task,
     Update,
 )
+from fedprune.common.text import label_fault
 
 
 class Config(Section):
@@ -69,7 +70,9 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     )
     limits = ", ".join(type(budget).model_fields)
     least = (1 - prune.step_cap) ** rounds.cuts
+    fault = label_fault(config.task.labels)
     return [
+        ("task.labels", bool(fault), fault),
         (
             "rounds.cohort",
             0 < clients < rounds.cohort,

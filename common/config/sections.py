@@ -47,12 +47,15 @@ class Partition(Section):
     """Partition of the training data over the clients."""
 
     kind: Annotated[str, MethodKey(PARTITION)] = "dirichlet"
-    """Equal random parts, parts with skewed labels, few classes a client, or your
-    own function."""
+    """Parts with skewed labels, equal random parts, skewed sizes, few classes a
+    client, the clients that the data name ("natural"), or your own function."""
     alpha: float = Field(default=0.5, gt=0)
-    """Concentration of the Dirichlet split, 0 < alpha; smaller = more skew."""
+    """Concentration of "dirichlet" and "quantity", 0 < alpha; smaller = more skew."""
     classes: Positive = 2
     """Classes of one client for "shards", 1 <= classes."""
+    column: str = ""
+    """Column of an hf-dataset that names the client of each example, for "natural"; ""
+    = client, user or speaker, also with "_id"."""
 
 
 class Task(Section):
@@ -69,11 +72,21 @@ class Task(Section):
     """Safetensors file with the initial weights; "" = fresh weights."""
     data: str = Field(default="digits", min_length=1)
     """digits, diabetes, mnist, cifar10, npz:FILE, folder:DIR, parquet:DIR,
-    module:function or file.py:function."""
+    hf-dataset:NAME_OR_PATH[:SUBSET], module:function or file.py:function."""
+    inputs: Names = ()
+    """Columns of an hf-dataset that are the inputs; [] = image, text, ids of tokens, or
+    all numbers and categories; what is guessed is said."""
+    target: str = ""
+    """Column of an hf-dataset with the targets; "" = label, labels, target, targets, or
+    the only column of classes."""
+    tokenizer: str = ""
+    """Function for texts of an hf-dataset, file.py:function or module:function: takes a
+    list of strings and returns token ids, as the tokenizers of transformers do."""
     data_dir: str = ""
     """Folder of the parquet data; "" = the environment variable FEDPRUNE_DATA."""
     partition: Partition = Partition()
-    """How the data is split: kind, alpha ("dirichlet"), classes ("shards")."""
+    """How the data is split: kind, alpha ("dirichlet", "quantity"), classes
+    ("shards")."""
     clients: Count = 10
     """Number of clients, 0 <= clients; of natural clients the first; 0 = all of
     them."""
@@ -89,7 +102,8 @@ class Task(Section):
     """One class an example, several labels (0 or 1 each), values (metric R squared), a
     class for each position (segmentation), or the token that follows each position."""
     labels: Names = ()
-    """Names of the classes, in the order of their numbers; [] = those of the data."""
+    """Names of the classes, in the order of their numbers; data that name their own
+    (folders), a device's too, get these numbers; [] = those of the data."""
     ignore: Names = ()
     """Names of modules whose channels are never pruned."""
     freeze: Annotated[Names, Field(max_length=64)] = ()
@@ -140,7 +154,7 @@ class Client(Section):
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     """Optimiser of the local steps, fresh in every round."""
     lr: float = Field(default=0.05, gt=0)
-    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.001."""
+    """Learning rate, 0 < lr; Adam, AdamW and RMSprop want about 0.002."""
     lr_schedule: Annotated[str, MethodKey(RATE_SCHEDULE)] = "cosine"
     """Schedule of the learning rate over the rounds of the run."""
     lr_rewind: float = Field(default=0.0, ge=0)
@@ -334,8 +348,9 @@ class Robust(Section):
     """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
     longer one is shortened; 0 = not."""
     max_moment: float = Field(default=3.0, ge=0)
-    """Robust standard deviations that a client's batch-norm moments may be away from
-    the median of the cohort, 0 <= max_moment; others are clipped to it; 0 = not."""
+    """Robust standard deviations that a client's batch-norm moments and running buffers
+    may be away from the median of the cohort, 0 <= max_moment; others are clipped to
+    it; 0 = not."""
 
 
 class Run(Section):

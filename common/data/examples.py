@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fedprune.common.errors import DataError
+from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.spec import DIGEST_SIZE, Indices
+from fedprune.common.text import first_line
 
 Inputs = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
+IGNORED = -100  # target of a position that does not count, as in torch
 _LOOKED_AT = 64  # examples of map-style data that its fingerprint reads
 
 
@@ -204,8 +206,18 @@ class MappedExamples:
         return replace(self, rows=self.rows[indices])
 
     def batch(self, indices: Indices) -> Batch:
-        """Return the examples at ``indices``, collated."""
-        return self.collate([self.data[int(row)] for row in self.rows[indices]])
+        """Return the examples at ``indices``, collated.
+
+        Read together where the data can do that (``__getitems__``, as torch names it).
+        """
+        rows = self.rows[indices].tolist()
+        together = getattr(self.data, "__getitems__", None)
+        if together is None:
+            return self.collate([self._item(row) for row in rows])
+        return self.collate(_read(lambda: together(rows), f"{len(rows)} examples"))
+
+    def _item(self, row: int) -> Any:  # noqa: ANN401 - of the user
+        return _read(lambda: self.data[row], f"example {row}")
 
     def hash_into(self, state: Hash) -> None:
         """Hash length, labels and a few examples, evenly spread.
@@ -221,6 +233,22 @@ class MappedExamples:
             state.update(f"{getattr(leaf, 'dtype', '')} {type(leaf)}\n".encode())
             tensor = isinstance(leaf, Tensor)
             state.update(leaf.numpy().tobytes() if tensor else repr(leaf).encode())
+
+
+def _read(item: Callable[[], Any], what: str) -> Any:  # noqa: ANN401 - of the user
+    """Return what map-style data give; their code may raise anything."""
+    try:
+        return item()
+    except FedPruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        msg = f"{what} of the data cannot be read: {first_line(error, kind=True)}"
+        raise DataError(msg) from error
+
+
+def nothing_to_check() -> tuple[str, ...]:
+    """Return no remark: the check of data that were checked when they were loaded."""
+    return ()
 
 
 def fingerprint_of(parts: Iterable[Examples]) -> str:
@@ -244,16 +272,26 @@ class Dataset:
         label_names: Names of the classes, in order; () = they have numbers only.
         owners: Name of the natural client of each training example; () = none.
         remarks: One line for each thing that was changed, left out or guessed.
+        offset: Subtracted from every stored input, where the examples are no arrays.
+        scale: Multiplied with it after that.
+        stored: Type of stored inputs of examples that are no arrays, such as "uint8";
+            "" = as the network takes them.
+        check: Reads what loading has not read, once before a run: returns remarks,
+            raises DataError.
     """
 
-    train: ArrayExamples
-    test: ArrayExamples
+    train: ArrayExamples | MappedExamples
+    test: ArrayExamples | MappedExamples
     num_outputs: int
     input_shape: tuple[int, ...]
     name: str
     label_names: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    offset: float = 0.0
+    scale: float = 1.0
+    stored: str = ""
+    check: Callable[[], tuple[str, ...]] = nothing_to_check
 
     def fingerprint(self) -> str:
         """Return the digest of both parts, 32 hex digits."""
@@ -262,4 +300,5 @@ class Dataset:
     @property
     def regression(self) -> bool:
         """True if targets are values rather than classes."""
-        return self.train.targets.dtype.kind == "f"
+        targets = self.train.targets
+        return targets is not None and targets.dtype.kind == "f"

@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from fedprune.common.data.examples import ArrayExamples, Dataset
+from fedprune.common.data.examples import ArrayExamples, Dataset, Examples
 from fedprune.common.errors import DataError
 from fedprune.common.text import and_more
 
@@ -28,15 +28,15 @@ def check_held_out(dataset: Dataset, *, classes: bool) -> tuple[str, ...]:
         DataError: If values are all equal, or no class that is tested is trained.
     """
     if not classes:
-        _check_spread(dataset.test)
+        _check_spread(_targets(dataset.test))
         return _repeated(dataset)
     return (*_unseen(dataset), *_repeated(dataset))
 
 
-def _check_spread(test: ArrayExamples) -> None:
+def _check_spread(targets: np.ndarray) -> None:
     """Refuse targets without variance: R squared divides by it."""
-    if (test.targets == test.targets[0]).all():
-        found = "1 example" if len(test) == 1 else f"{len(test)} equal targets"
+    if len(targets) and (targets == targets[0]).all():
+        found = "1 example" if len(targets) == 1 else f"{len(targets)} equal targets"
         msg = f"the test data are {found}, for which R squared is undefined; want"
         msg += " test targets (y_test) that differ"
         raise DataError(msg)
@@ -45,7 +45,7 @@ def _check_spread(test: ArrayExamples) -> None:
 def _unseen(dataset: Dataset) -> tuple[str, ...]:
     """Return a warning about classes that are tested and never trained."""
     trained, tested = (
-        np.unique(part.targets) for part in (dataset.train, dataset.test)
+        np.unique(_targets(part)) for part in (dataset.train, dataset.test)
     )
     unseen = np.setdiff1d(tested, trained)
     if len(unseen) == 0:
@@ -60,13 +60,26 @@ def _unseen(dataset: Dataset) -> tuple[str, ...]:
     return (f"{text}; are both numbered alike?",)
 
 
+def _targets(part: Examples) -> np.ndarray:
+    """Return the targets of a part; none where they are not known."""
+    found = part.targets
+    return np.zeros(0) if found is None else found
+
+
 def _span(classes: np.ndarray) -> str:
     return f"{classes[0]} to {classes[-1]}"
 
 
 def _repeated(dataset: Dataset) -> tuple[str, ...]:
-    """Return a warning about test examples repeated from the training examples."""
-    known, tested = set(_digests(dataset.train)), _digests(dataset.test)
+    """Return a warning about test examples repeated from the training examples.
+
+    Examples that are no arrays are not compared: all of them may be more than can be
+    read before a run.
+    """
+    train, test = dataset.train, dataset.test
+    if not isinstance(train, ArrayExamples) or not isinstance(test, ArrayExamples):
+        return ()
+    known, tested = set(_digests(train)), _digests(test)
     count = sum(digest in known for digest in tested)
     if count <= _SHARED * len(tested):
         return ()

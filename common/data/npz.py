@@ -17,6 +17,7 @@ from fedprune.common.system.zips import check_method
 from fedprune.common.text import printable
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
+CLIENTS = "clients"  # an optional array: the natural client of each example
 
 # A small compressed member may decompress without bound: all arrays together take at
 # most this many bytes for each byte of the file, or FREE_BYTES in a small file.
@@ -25,11 +26,12 @@ FREE_BYTES = 1 << 28  # 256 MiB
 MAX_BYTES = 32 << 30  # for a file of any size
 
 _NUMBERS = "buif"
+_NAMES_TOO = "buifU"  # text of fixed width, which needs no pickle
 _LOCAL_HEADER = 30  # bytes before the name of a member in a zip file
 
 
 def read_npz(path: Path) -> RawData:
-    """Read ``x_train``, ``y_train``, ``x_test`` and ``y_test`` of a file.
+    """Read ``x_train``, ``y_train``, ``x_test``, ``y_test`` and maybe ``clients``.
 
     Raises:
         DataError: If the file is not a zip, lacks an array, decompresses to far
@@ -38,30 +40,47 @@ def read_npz(path: Path) -> RawData:
     """
     try:
         with ZipFile(path) as archive:
-            _check_sizes(archive, path)
-            arrays = {name: _read_member(archive, path, name) for name in NAMES}
+            names = _check_sizes(archive, path)
+            arrays = {name: _read_member(archive, path, name) for name in names}
     except DataError:
         raise
     except Exception as error:
         msg = f"{path} cannot be read as npz: {error}"
         raise DataError(msg) from error
-    return RawData(**arrays)
+    return raw_data(arrays)
 
 
-def _check_sizes(archive: ZipFile, path: Path) -> None:
-    """Check that all arrays are there and how large they are, before any is read."""
+def raw_data(arrays: Mapping[str, NDArray[Any]]) -> RawData:
+    """Return arrays by their names as raw data."""
+    return RawData(
+        x_train=arrays["x_train"],
+        y_train=arrays["y_train"],
+        x_test=arrays["x_test"],
+        y_test=arrays["y_test"],
+        clients=arrays.get(CLIENTS),
+    )
+
+
+def _check_sizes(archive: ZipFile, path: Path) -> tuple[str, ...]:
+    """Check that all arrays are there and how large they are, before any is read.
+
+    Returns:
+        Names of the arrays to read.
+    """
     members = archive.namelist()
     if missing := [name for name in NAMES if f"{name}.npy" not in members]:
         found = printable(", ".join(entry.removesuffix(".npy") for entry in members))
         msg = f"{path} has {found or 'no arrays'}, but no {', '.join(missing)}; want"
         msg += f" {', '.join(NAMES)}"
         raise DataError(msg)
-    size = sum(archive.getinfo(f"{name}.npy").file_size for name in NAMES)
+    names = (*NAMES, CLIENTS) if f"{CLIENTS}.npy" in members else NAMES
+    size = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
     most = min(max(FREE_BYTES, BYTES_OF_A_BYTE * path.stat().st_size), MAX_BYTES)
     if size > most:
         msg = f"{path}: its arrays decompress to {size} bytes; want at most {most}:"
         msg += " write the file without compression (np.savez)"
         raise DataError(msg)
+    return names
 
 
 def _read_member(archive: ZipFile, path: Path, name: str) -> NDArray[Any]:
@@ -69,7 +88,8 @@ def _read_member(archive: ZipFile, path: Path, name: str) -> NDArray[Any]:
     try:
         check_method(archive.getinfo(member))
         with archive.open(member) as file:
-            _check_header(file, archive.getinfo(member).file_size)
+            kinds = _NAMES_TOO if name == CLIENTS else _NUMBERS
+            _check_header(file, archive.getinfo(member).file_size, kinds)
         info = archive.getinfo(member)
         if info.compress_type == ZIP_STORED:
             return _mapped(path, info)
@@ -108,8 +128,13 @@ def _mapped(path: Path, info: ZipInfo) -> NDArray[Any]:
     return np.memmap(path, dtype, "r", offset, shape, order)
 
 
-def _check_header(file: IO[bytes], size: int) -> None:
+def _check_header(file: IO[bytes], size: int, kinds: str) -> None:
     """Check the size in a header against the member's real size, before allocating.
+
+    Args:
+        file: The member, at its start.
+        size: Its bytes.
+        kinds: The kinds of types that it may have.
 
     Raises:
         ValueError: If the two differ or the array has Python objects.
@@ -122,12 +147,14 @@ def _check_header(file: IO[bytes], size: int) -> None:
     else:
         msg = f"npy version {version}; want 1.0 or 2.0"
         raise ValueError(msg)
-    _check_claim(shape, dtype, size - file.tell())
+    _check_claim(shape, dtype, size - file.tell(), kinds)
 
 
-def _check_claim(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
+def _check_claim(
+    shape: tuple[int, ...], dtype: np.dtype[Any], size: int, kinds: str
+) -> None:
     # Objects need pickle; text and records are not numbers, and may have no size.
-    if dtype.kind not in _NUMBERS:
+    if dtype.kind not in kinds or dtype.itemsize == 0:
         msg = f"its type is {dtype}; want plain numbers, no Python objects and no text"
         raise ValueError(msg)
     claimed = prod(shape) * dtype.itemsize
@@ -137,7 +164,9 @@ def _check_claim(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Non
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write arrays of plain numbers to a file, whole or not at all, without pickle.
+    """Write arrays to a file, whole or not at all, without pickle.
+
+    Plain numbers; ``clients`` may be text.
 
     Args:
         path: The file; its folder must exist.
@@ -148,7 +177,7 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         FedPruneError: If the file cannot be written.
     """
     for name, array in arrays.items():
-        if array.dtype.kind not in _NUMBERS:
+        if array.dtype.kind not in (_NAMES_TOO if name == CLIENTS else _NUMBERS):
             msg = f"{name} has type {array.dtype}; want plain numbers"
             raise DataError(msg)
     size = sum(array.nbytes for array in arrays.values())

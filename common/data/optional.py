@@ -8,12 +8,13 @@ from typing import Any
 from fedprune.common.errors import ConfigError
 
 
-def optional_module(name: str, package: str) -> Any:  # noqa: ANN401 - a module
+def optional_module(name: str, package: str, extra: str = "simulation") -> Any:  # noqa: ANN401 - a module
     """Import an optional module.
 
     Args:
         name: The module, for example ``"pyarrow.parquet"``.
         package: Its name for pip.
+        extra: The extra of this package that brings it.
 
     Raises:
         ConfigError: If it is not installed; the message says how to install it.
@@ -21,26 +22,27 @@ def optional_module(name: str, package: str) -> Any:  # noqa: ANN401 - a module
     try:
         module: ModuleType = import_module(name)
     except ImportError as error:
-        raise ConfigError(_missing(package)) from error
+        raise ConfigError(_missing(package, extra)) from error
     return module
 
 
-def check_optional(name: str, package: str) -> None:
+def check_optional(name: str, package: str, extra: str = "simulation") -> None:
     """Check that an optional package is installed, without importing it.
 
     Args:
         name: Its top-level module.
         package: Its name for pip.
+        extra: The extra of this package that brings it.
 
     Raises:
         ConfigError: If it is not installed; the message says how to install it.
     """
     if find_spec(name) is None:
-        raise ConfigError(_missing(package))
+        raise ConfigError(_missing(package, extra))
 
 
-def _missing(package: str) -> str:
+def _missing(package: str, extra: str) -> str:
     return (
         f"this data source needs '{package}', which is not installed; "
-        f"run: pip install 'fedprune[simulation]'"
+        f"run: pip install 'fedprune[{extra}]'"
     )

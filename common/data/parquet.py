@@ -1,6 +1,5 @@
 """Images in parquet files, in the column layout of the Hugging Face hub."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,49 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.data.arrays import RawData
-from fedprune.common.data.images import decode_images
+from fedprune.common.data.images import Decoded, decode_images
 from fedprune.common.data.optional import optional_module
-from fedprune.common.errors import ConfigError, DataError
-
-DATA_VARIABLE = "FEDPRUNE_DATA"
+from fedprune.common.data.places import shards
+from fedprune.common.errors import DataError
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
-
-
-def find_folder(name: str, data_dir: str) -> Path:
-    """Return the folder of ``name``'s parquet files.
-
-    Searched in ``<data_dir>/<name>`` and ``<data_dir>``, each with and without the
-    hub's ``data`` folder.
-
-    Args:
-        name: Name of the data set.
-        data_dir: The folder, or empty for the environment's ``FEDPRUNE_DATA``.
-
-    Raises:
-        ConfigError: If no folder is given or it has no such files.
-    """
-    root = data_dir or os.environ.get(DATA_VARIABLE, "")
-    if not root:
-        msg = (
-            f"data '{name}' is read from parquet files: set task.data_dir or the "
-            f"environment variable {DATA_VARIABLE} to the folder that has "
-            f"{name}/train.parquet and {name}/test.parquet"
-        )
-        raise ConfigError(msg)
-    base = Path(root).expanduser()
-    folders = [base / name, base / name / "data", base, base / "data"]
-    for folder in folders:
-        if _shards(folder, "train"):
-            return folder
-    msg = (
-        f"there is no train.parquet (nor train-00000-of-*.parquet) for data '{name}' "
-        f"in {', '.join(str(folder) for folder in folders)}; set task.data_dir or "
-        f"{DATA_VARIABLE}"
-    )
-    raise ConfigError(msg)
 
 
 def read_parquet(folder: Path) -> RawData:
@@ -63,27 +27,33 @@ def read_parquet(folder: Path) -> RawData:
         DataError: If a file is missing or unreadable, a column is missing, or an image
             cannot be decoded.
     """
-    x_train, y_train = read_split(folder, "train")
-    x_test, y_test = read_split(folder, "test")
-    return RawData(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    train, y_train = read_split(folder, "train")
+    test, y_test = read_split(folder, "test")
+    return RawData(
+        x_train=train.pixels,
+        y_train=y_train,
+        x_test=test.pixels,
+        y_test=y_test,
+        remarks=(
+            *(f"training images: {text}" for text in train.remarks),
+            *(f"test images: {text}" for text in test.remarks),
+        ),
+    )
 
 
-def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_split(folder: Path, split: str) -> tuple[Decoded, NDArray[np.int64]]:
     """Read and decode one split: ``split.parquet``, or all its shards in order.
 
+    One of them is there (``fedprune.common.data.places``).
+
     Returns:
-        Images uint8[n, channels, height, width] and classes int64[n].
+        The images, and classes int64[n].
 
     Raises:
         ConfigError: If pyarrow or pillow is not installed.
         DataError: As ``read_parquet``.
     """
-    paths = _shards(folder, split)
-    if not paths:
-        msg = (
-            f"there is no {split}.parquet (nor {split}-00000-of-*.parquet) in {folder}"
-        )
-        raise DataError(msg)
+    paths = shards(folder, split)
     _check_complete(paths)
     tables = [_read_table(path) for path in paths]
     count = sum(len(labels) for _, labels in tables)
@@ -96,14 +66,7 @@ def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.
             yield from _encoded(path, images)
 
     labels = np.concatenate([labels for _, labels in tables])
-    return decode_images(encoded(), count), labels
-
-
-def _shards(folder: Path, split: str) -> list[Path]:
-    whole = folder / f"{split}.parquet"
-    return (
-        [whole] if whole.is_file() else sorted(folder.glob(f"{split}-*-of-*.parquet"))
-    )
+    return decode_images(encoded, count), labels
 
 
 def _check_complete(paths: list[Path]) -> None:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fedprune.common.data.examples import IGNORED
 from fedprune.common.errors import ConfigError
-from fedprune.common.methods.kinds import PARTITION
+from fedprune.common.methods.kinds import NATURAL, PARTITION
 from fedprune.common.methods.registry import find, wire_name
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Indices
@@ -33,7 +34,9 @@ def partition(
     """Give every example to exactly one client.
 
     Args:
-        targets: int64[n] classes, or float32[n] or float32[n, k] values.
+        targets: int64[n] classes, int64[n, ...] several labels (the first decides) or
+            classes of positions (the most frequent decides), or float32[n, ...]
+            values.
         kind: A registered partition (``fedprune.common.methods.partition``), or a
             user's own.
         clients: Number of clients, 1 <= clients <= n.
@@ -49,10 +52,14 @@ def partition(
             the partition does not give each example to one client.
     """
     _check(targets, clients, alpha)
+    if kind == NATURAL:
+        msg = "the partition is 'natural': the data name the clients of the examples, "
+        msg += "which are not dealt out; want another kind"
+        raise ConfigError(msg)
     method = find(PARTITION, kind)
     rng = generator(seed, 0, f"{wire_name(PARTITION, kind)}/{clients}", Use.PARTITION)
     found = method(
-        targets=targets,
+        targets=_one_class(targets),
         clients=clients,
         rng=rng,
         alpha=alpha,
@@ -108,6 +115,25 @@ def split_validation(
     rng = generator(seed, 0, client_id, Use.VALIDATION)
     order = rng.permutation(len(indices))
     return np.sort(indices[order[count:]]), np.sort(indices[order[:count]])
+
+
+def _one_class(targets: np.ndarray) -> np.ndarray:
+    """Return one class of each example, int64[n]; values stay as they are.
+
+    Of rows of 0 and 1 the first label, otherwise the most frequent class of the
+    positions that count, of equals the smaller.
+    """
+    if targets.ndim == 1 or targets.dtype.kind == "f":
+        return targets
+    rows = targets.reshape(len(targets), -1)
+    if targets.ndim == 2 and np.isin(rows, (0, 1)).all():  # noqa: PLR2004 - [n, labels]
+        first: np.ndarray = rows.argmax(axis=1)
+        return first
+    found = np.zeros(len(rows), dtype=np.int64)
+    for place, row in enumerate(rows):
+        classes, counts = np.unique(row[row != IGNORED], return_counts=True)
+        found[place] = classes[counts.argmax()] if len(classes) else 0
+    return found
 
 
 def _as_parts(found: object) -> list[Indices]:

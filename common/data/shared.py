@@ -17,7 +17,12 @@ _ARRAYS, _FACTS = "data.npz", "data.json"
 
 
 def is_mapped(dataset: Dataset) -> bool:
-    """Return whether the inputs are in a file already that is mapped into memory."""
+    """Return whether the inputs are in a file already that is mapped into memory.
+
+    Examples that are no arrays are: each process opens their source for itself.
+    """
+    if not isinstance(dataset.train, ArrayExamples):
+        return True
     base: Any = dataset.train.inputs
     while base is not None:
         if isinstance(base, np.memmap | mmap.mmap):
@@ -33,6 +38,8 @@ def write_shared(dataset: Dataset, folder: Path) -> None:
         FedPruneError: If the folder cannot be written.
     """
     make_folder(folder)
+    train = dataset.train
+    assert isinstance(train, ArrayExamples)  # noqa: S101 - others are mapped already
     facts = {
         "num_outputs": dataset.num_outputs,
         "input_shape": list(dataset.input_shape),
@@ -40,8 +47,8 @@ def write_shared(dataset: Dataset, folder: Path) -> None:
         "label_names": list(dataset.label_names),
         "owners": list(dataset.owners),
         "remarks": list(dataset.remarks),
-        "offset": dataset.train.offset,
-        "scale": dataset.train.scale,
+        "offset": train.offset,
+        "scale": train.scale,
     }
     arrays = {
         f"{short}_{name}": getattr(getattr(dataset, name), kind)

@@ -2,29 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from fedprune.common.config import Task as TaskKeys
 from fedprune.common.data.arrays import RawData, make_dataset
 from fedprune.common.data.examples import Dataset
-from fedprune.common.data.folder import read_folder
+from fedprune.common.data.folders.reader import read_folder
+from fedprune.common.data.hf_dataset.opening import PREFIX
+from fedprune.common.data.hf_dataset.source import read_hf_dataset
 from fedprune.common.data.npz import read_npz
-from fedprune.common.data.optional import check_optional, optional_module
-from fedprune.common.data.parquet import find_folder, read_parquet
-from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.data.optional import optional_module
+from fedprune.common.data.parquet import read_parquet
+from fedprune.common.data.places import check_source, find_folder
+from fedprune.common.errors import DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.seeding import Use, generator
-from fedprune.common.user_code import (
-    DATA_KINDS,
-    check_reference,
-    did_you_mean,
-    load_function,
-)
+from fedprune.common.user_code import load_function
 
 FOLDS = 5
 
 _PIXEL = 255.0
-_ARRAYS = 4
+_ARRAYS = (4, 5)  # the fifth array is optional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,43 +42,27 @@ _PARQUET = {
     "mnist": _Images(shape=(1, 28, 28), classes=10, mean=0.1307, std=0.3081),
     "cifar10": _Images(shape=(3, 32, 32), classes=10, mean=0.473, std=0.251),
 }
-_SKLEARN = ("digits", "diabetes")
-_NAMES = (*_SKLEARN, *_PARQUET)
+_WANTED = "want x, y train and x, y test, and maybe the client of each in training"
 
 
-def check_source(source: str, data_dir: str) -> None:
-    """Check a data source before anything is loaded; no user code is run.
-
-    Args:
-        source: As for ``load_dataset``.
-        data_dir: As for ``load_dataset``.
-
-    Raises:
-        ConfigError: If the name is unknown, a path does not exist, or a package is
-            not installed.
-    """
-    prefix, colon, rest = source.partition(":")
-    if source in _SKLEARN:
-        check_optional("sklearn", "scikit-learn")
-    elif source in _PARQUET:
-        _check_parquet(source, data_dir)
-    elif colon and prefix in DATA_KINDS:
-        _check_path(prefix, rest)
-    else:
-        _check_code(source)
-
-
-def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
+def load_dataset(
+    source: str, *, data_dir: str, fold: int, keys: TaskKeys | None = None
+) -> Dataset:
     """Load a data set.
 
     Args:
         source: ``digits``, ``diabetes``, ``mnist``, ``cifar10``, ``npz:FILE``,
-            ``folder:DIR``, ``parquet:DIR``, ``module:function`` or
-            ``file.py:function``; a function returns
-            ``(x_train, y_train, x_test, y_test)``.
+            ``folder:DIR``, ``parquet:DIR``, ``hf-dataset:NAME_OR_PATH``,
+            ``module:function`` or ``file.py:function``; a function returns
+            ``(x_train, y_train, x_test, y_test)``, and maybe the name of the natural
+            client of each training example as a fifth array.
         data_dir: Folder of parquet data, or empty for ``FEDPRUNE_DATA``.
-        fold: Number of the fifth of ``digits`` that is the test part, >= 0,
-            counted modulo 5; the other sources have one fixed split.
+        fold: Number of the fifth of ``digits``, or of an ``hf-dataset`` of one split,
+            that is the test part, >= 0, counted modulo 5; the other sources have one
+            fixed split.
+        keys: The section ``task`` of the configuration, which names the columns of an
+            ``hf-dataset``, and says whether the folders of ``folder:`` are clients;
+            None = the defaults.
 
     Raises:
         ConfigError: If the source is unknown or missing, or a package is not installed.
@@ -85,15 +70,18 @@ def load_dataset(source: str, *, data_dir: str, fold: int) -> Dataset:
     """
     check_source(source, data_dir)
     prefix, _, rest = source.partition(":")
+    natural = (keys or TaskKeys()).partition.kind == NATURAL
     if source == "digits":
         return _digits(fold)
     if source == "diabetes":
         return _diabetes()
     if source in _PARQUET:
         return _known_images(source, data_dir)
+    if prefix == PREFIX:
+        return read_hf_dataset(rest, keys or TaskKeys(), fold)
     readers: dict[str, Callable[[Path], RawData]] = {
         "npz": read_npz,
-        "folder": read_folder,
+        "folder": partial(read_folder, natural=natural),
         "parquet": read_parquet,
     }
     if prefix in readers:
@@ -159,45 +147,20 @@ def _known_images(name: str, data_dir: str) -> Dataset:
 def _call(source: str) -> RawData:
     function = load_function(source)
     try:
-        arrays = [np.asarray(array) for array in function()]
+        found = function()
+        arrays = [np.asarray(array) for array in (() if found is None else found)]
     except (Exception, SystemExit) as error:
         msg = f"'{source}' failed: {type(error).__name__}: {error}"
         raise DataError(msg) from error
-    if len(arrays) != _ARRAYS:
-        msg = f"'{source}' returned {len(arrays)} arrays; want x, y train and x, y test"
+    if len(arrays) not in _ARRAYS:
+        what = "None" if found is None else f"{len(arrays)} arrays"
+        msg = f"'{source}' returned {what}; {_WANTED}"
         raise DataError(msg)
-    x_train, y_train, x_test, y_test = arrays
-    return RawData(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-
-
-def _check_parquet(name: str, data_dir: str) -> None:
-    check_optional("pyarrow", "pyarrow")
-    check_optional("PIL", "pillow")
-    find_folder(name, data_dir)
-
-
-def _check_path(prefix: str, rest: str) -> None:
-    if prefix == "parquet":
-        check_optional("pyarrow", "pyarrow")
-    if prefix in ("parquet", "folder"):
-        check_optional("PIL", "pillow")
-    _check_exists(Path(rest).expanduser(), wanted_file=prefix == "npz")
-
-
-def _check_exists(path: Path, *, wanted_file: bool) -> None:
-    if not (path.is_file() if wanted_file else path.is_dir()):
-        msg = f"there is no {'file' if wanted_file else 'folder'} '{path}'"
-        raise ConfigError(msg)
-
-
-def _check_code(source: str) -> None:
-    try:
-        check_reference(source)
-    except ConfigError as error:
-        near = did_you_mean(source.partition(":")[0], (*_NAMES, *DATA_KINDS))
-        msg = (
-            f"there is no data source '{source}'{near} ({error}; "
-            f"known: {', '.join(_NAMES)}, npz:FILE, folder:DIR, parquet:DIR, "
-            f"module:function, file.py:function)"
-        )
-        raise ConfigError(msg) from error
+    x_train, y_train, x_test, y_test, *clients = arrays
+    return RawData(
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        clients=clients[0] if clients else None,
+    )

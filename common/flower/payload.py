@@ -1,12 +1,13 @@
 """Payloads in Flower's transport: record names, wrapping, checks; no Flower imports."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from fedprune.common.codec.fields import SEED, VALIDATION
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, PayloadError, Reason
+from fedprune.common.spec import CLIENT_NAME
+from fedprune.common.text import label_fault
 
 T = TypeVar("T")
 
@@ -19,11 +20,30 @@ LOST = "residual-lost"  # the note that the client's residual is missing: true
 HELLO = "hello"  # a query action: a node answers with its client id
 DELIVER = "deliver"  # a query action: a node stores the final network
 RUN = "run"  # beside both: the settings of a run that a client needs without a plan
+LABELS = "labels"  # in that record: the names of the classes, in order
 
 
-def about_run(config: Config) -> dict[str, int | float]:
-    """Return the settings that fix a client's data split in a run."""
-    return {"seed": config.run.seed, "validation": float(config.client.validation)}
+def about_run(
+    config: Config, labels: tuple[str, ...] = ()
+) -> dict[str, int | float | list[str]]:
+    """Return the settings that fix a client's data split and class numbers in a run.
+
+    Args:
+        config: Of the run.
+        labels: Names of the classes, in order; () = the server names none.
+
+    Raises:
+        ConfigError: If a name cannot be sent.
+    """
+    fault = label_fault(labels)
+    if fault:
+        msg = f"the list of class names {fault}"
+        raise ConfigError(msg)
+    about: dict[str, int | float | list[str]] = {
+        "seed": config.run.seed,
+        "validation": float(config.client.validation),
+    }
+    return about | ({LABELS: list(labels)} if labels else {})
 
 
 def read_about(found: Mapping[str, object]) -> tuple[int, float]:
@@ -34,6 +54,22 @@ def read_about(found: Mapping[str, object]) -> tuple[int, float]:
     """
     seed = SEED(found.get("seed"), "seed")
     return seed, VALIDATION(found.get("validation"), "validation")
+
+
+def read_labels(found: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the server's names of the classes; () = it names none.
+
+    Raises:
+        PayloadError: If they are no list of different names of a bounded length.
+    """
+    names = found.get(LABELS, [])
+    if not isinstance(names, list) or not all(type(name) is str for name in names):
+        detail = f"a {type(names).__name__}; want a list of names"
+        raise PayloadError(Reason.BAD_FRAME, LABELS, detail)
+    fault = label_fault(names)
+    if fault:
+        raise PayloadError(Reason.BAD_VALUE, LABELS, fault)
+    return tuple(names)
 
 
 def payload_array(
@@ -65,15 +101,12 @@ def check_payload(stype: str, data: object, max_bytes: int) -> bytes:
     return data
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
 def check_client_name(name: str) -> None:
     """Refuse an invalid client name.
 
     Raises:
         ConfigError: Unless it is 1 to 100 letters, digits, ".", "_", "-".
     """
-    if not _NAME.fullmatch(name):
+    if not CLIENT_NAME.fullmatch(name):
         msg = f'client "{name}": want 1 to 100 letters, digits, ".", "_", "-"'
         raise ConfigError(msg)

@@ -165,13 +165,17 @@ CHOICE = Kind(
     returns="bool[weights]: entries to send, at most count; zeros are left out",
 )
 
+NATURAL = "natural"  # partition: the clients that the data name; no method deals
+
 PARTITION = Kind(
     name="partition",
     key="task.partition.kind",
     side=Side.SERVER,
+    others=(NATURAL,),
     inputs={
         "targets": Input(
-            text="int64[n] classes, or float32[n] or float32[n, k] values"
+            text="int64[n] classes (of several labels the first, of positions the most "
+            "frequent), or float32[n, ...] values"
         ),
         "clients": Input(text="int: number of clients, 1 <= clients <= n"),
         "rng": Input(text="numpy Generator, keyed by run.seed"),

@@ -42,6 +42,22 @@ def dirichlet(
 
 
 @method(PARTITION)
+def quantity(
+    targets: np.ndarray, clients: int, rng: np.random.Generator, alpha: float
+) -> Parts:
+    """Skewed sizes, drawn from Dirichlet(alpha), with random labels.
+
+    As in Li et al. 2022, arXiv:2102.02079, Sect. 4.1.4; every client gets one example,
+    the shares are those of the others.
+    """
+    order = rng.permutation(len(targets))
+    shares = rng.dirichlet(np.full(clients, alpha))
+    spare = len(targets) - clients
+    ends = np.rint(np.cumsum(shares)[:-1] * spare).astype(np.int64)
+    return np.split(order, ends + np.arange(1, clients))
+
+
+@method(PARTITION)
 def shards(
     targets: np.ndarray, clients: int, rng: np.random.Generator, classes: int
 ) -> Parts:

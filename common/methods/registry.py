@@ -113,17 +113,19 @@ def _discover(folders: tuple[str, ...]) -> None:
 def names(kind: Kind) -> tuple[str, ...]:
     """Return the valid names of a key beside a user's own functions."""
     first = (OFF,) if kind.optional else ()
-    return (*first, *methods(kind))
+    return (*first, *methods(kind), *kind.others)
 
 
 def parts(kind: Kind, name: str) -> tuple[str, ...]:
     """Return the names in a value: the value itself, or the terms of "a+b".
 
+    A value that names no method, such as "none", has none.
+
     >>> from fedprune.common.methods.kinds import PENALTY
     >>> parts(PENALTY, "bn-l1+group"), parts(PENALTY, "none")
     (('bn-l1', 'group'), ())
     """
-    if kind.optional and name == OFF:
+    if (kind.optional and name == OFF) or name in kind.others:
         return ()
     known = methods(kind)
     terms = tuple(name.split("+"))

@@ -33,22 +33,27 @@ def as_factory(given: object, name: str) -> Factory | None:
     return partial(checked_network, given)
 
 
-def checked_network(factory: Callable[[], object]) -> nn.Module:
+def checked_network(factory: Callable[[], object], called: str = "") -> nn.Module:
     """Return the network that a factory of the user makes.
+
+    Args:
+        factory: Makes it.
+        called: The factory, for the errors; "" = by its own name.
 
     Raises:
         ConfigError: If it fails, or returns something else.
     """
     name = getattr(factory, "__name__", type(factory).__name__)
+    called = called or f"the factory '{name}'"
     try:
         model = factory()
     except FedPruneError:
         raise
     except Exception as error:
-        message = f"the factory '{name}' failed: {error_line(error)}"
+        message = f"{called} failed: {error_line(error)}"
         raise ConfigError(message) from error
     if not isinstance(model, nn.Module):
         found = type(model).__name__
-        message = f"the factory '{name}' returned {found}; want nn.Module"
+        message = f"{called} returned {found}; want nn.Module"
         raise ConfigError(message)
     return model

@@ -1,8 +1,11 @@
-"""Networks as flat vectors: trained weights and batch-norm statistics.
+"""Networks as flat vectors: weights, batch-norm moments and running values.
 
 The order is the network's own: ``named_parameters`` for weights, ``named_modules``
-for statistics.  Nothing here builds a network or keeps a reference to its memory.
+for moments, ``named_buffers`` for running values.  Nothing here builds a network or
+keeps a reference to its memory.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.messages import Statistics
 from fedprune.common.spec import ModelSpec, TensorSpec, Vector
 
 NormModule = _BatchNorm
@@ -68,19 +72,74 @@ def set_statistics(model: nn.Module, mean: Vector, variance: Vector) -> None:
     _scatter(means, mean, "means")
 
 
-def model_spec(model: nn.Module, units: int) -> ModelSpec:
+def get_running(model: nn.Module, running: Iterable[str]) -> Vector:
+    """Return a copy of the values of the named buffers, float32[running_size]."""
+    return _gather([item for _, item in _buffers(model, running)])
+
+
+def get_state(model: nn.Module, running: Iterable[str]) -> Statistics | None:
+    """Return moments and the values of the named buffers; None if there is neither."""
+    mean, variance = get_statistics(model)
+    values = get_running(model, running)
+    if not len(mean) and not len(values):
+        return None
+    return Statistics(num_examples=1, mean=mean, variance=variance, running=values)
+
+
+def set_state(
+    model: nn.Module, statistics: Statistics | None, running: Iterable[str]
+) -> None:
+    """Write moments and running values into a network, in place; empty parts stay.
+
+    Args:
+        model: The network.
+        statistics: Moments and running values, or None.
+        running: Names of the buffers that the values belong to, in model order.
+
+    Raises:
+        ConfigError: If a length is not the network's.
+    """
+    if statistics is None:
+        return
+    if statistics.measured:
+        set_statistics(model, statistics.mean, statistics.variance)
+    if len(statistics.running):
+        found = [item for _, item in _buffers(model, running)]
+        _scatter(found, statistics.running, "running values")
+
+
+def model_spec(model: nn.Module, units: int, running: Iterable[str] = ()) -> ModelSpec:
     """Return the names and shapes of a network: the schema of its messages.
 
     Args:
         model: The network as it is now, cut or not.
         units: Number of its kept units, >= 0.
+        running: Names of the buffers that are averaged, in model order.
     """
     tensors = tuple(
         TensorSpec(name=name, shape=tuple(weight.shape))
         for name, weight in model.named_parameters()
     )
     moments = sum(mean.numel() for mean in _running(model)[0])
-    return ModelSpec(tensors=tensors, moments=moments, units=units)
+    return ModelSpec(
+        tensors=tensors,
+        moments=moments,
+        units=units,
+        running=tuple(
+            TensorSpec(name=name, shape=tuple(item.shape))
+            for name, item in _buffers(model, running)
+        ),
+    )
+
+
+def _buffers(model: nn.Module, names: Iterable[str]) -> list[tuple[str, torch.Tensor]]:
+    known = dict(model.named_buffers())
+    wanted = list(names)
+    absent = [name for name in wanted if name not in known]
+    if absent:
+        msg = f"the network has no buffer '{absent[0]}'"
+        raise ConfigError(msg)
+    return [(name, known[name].detach()) for name in wanted]
 
 
 def _running(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

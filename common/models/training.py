@@ -5,7 +5,7 @@ have no gradient, and its batch norms normalise by the moments of the first netw
 """
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Statistics
-from fedprune.common.models.flat import get_statistics, norm_modules
+from fedprune.common.models.flat import get_running, get_statistics, norm_modules
 from fedprune.common.spec import Mask
 
 _SHOWN = 8  # names in a message
@@ -61,21 +61,27 @@ def frozen_moments(model: nn.Module, modules: Collection[str]) -> Mask:
     return np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
 
 
-def first_statistics(model: nn.Module, modules: Collection[str]) -> Statistics | None:
-    """Return the moments of a network before its first round.
+def first_statistics(
+    model: nn.Module, modules: Collection[str], running: Iterable[str] = ()
+) -> Statistics | None:
+    """Return the moments and running values of a network before its first round.
 
     Args:
         model: The uncut network in its initial state.
         modules: Names of the frozen modules.
+        running: Names of the running buffers.
 
     Returns:
-        Its moments, or None if no batch norm is frozen: the first round measures all
-        of them.
+        Its running values, and its moments where a batch norm is frozen: else the first
+        round measures all of them.  None if there are neither.
     """
-    if not frozen_moments(model, modules).any():
+    values = get_running(model, running)
+    mean = variance = np.zeros(0, dtype=np.float32)
+    if frozen_moments(model, modules).any():
+        mean, variance = get_statistics(model)
+    if not len(mean) and not len(values):
         return None
-    mean, variance = get_statistics(model)
-    return Statistics(num_examples=1, mean=mean, variance=variance)
+    return Statistics(num_examples=1, mean=mean, variance=variance, running=values)
 
 
 def holders(model: nn.Module) -> frozenset[str]:

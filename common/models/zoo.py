@@ -40,9 +40,10 @@ class Logits(nn.Module):
         self.network = network
 
     @override
-    def forward(self, x: Tensor) -> Tensor:
-        """Return float32[n, num_outputs]."""
-        logits: Tensor = self.network(x).logits
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """Return float32[n, num_outputs] for a tensor, or for named tensors."""
+        found = self.network(**x) if isinstance(x, Mapping) else self.network(x)
+        logits: Tensor = found.logits
         return logits
 
 

@@ -1,7 +1,7 @@
 """Remapping of vectors from one prune plan to another.
 
 Weights, deltas, residuals and momentum are flat vectors in model order, so one map of
-positions is used for all; batch-norm statistics have the same map over their channels.
+positions is used for all; moments and running values have the same map of their own.
 """
 
 from dataclasses import dataclass
@@ -80,6 +80,22 @@ def remap_moments(
     """
     names = tuple(moment.name + MEAN for moment in structure.moments)
     return _carry(vector, _moves(structure, names, *_bytes(structure, old, new)), fill)
+
+
+def remap_running(vector: Vector, structure: Structure, old: Mask, new: Mask) -> Vector:
+    """Return the running values of ``old`` as those of ``new``; 0 where one comes back.
+
+    Args:
+        vector: float32[running values of ``old``].
+        structure: The structure of the original network.
+        old: Keep mask of the vector's network, bool[units].
+        new: Keep mask of the result's network, bool[units].
+
+    Raises:
+        ValueError: If the vector does not have the running values of ``old``.
+    """
+    moves = _moves(structure, structure.running, *_bytes(structure, old, new))
+    return _carry(vector, moves, 0.0)
 
 
 def remap_grid(

@@ -6,7 +6,7 @@ number ``i < len(tensors)`` is a trained tensor; the running mean and variance o
 
     version     1; 2 where buffers, made or an attribute beyond version 1 are; 3 where
                 blocks are; 4 where an attribute is in a list, or follows a part, or
-                where free is
+                where free is; 5 where running is
     units       number of units
     tensors     [[name, [shape]], ...]
     moments     [[module, channels], ...]
@@ -19,6 +19,7 @@ number ``i < len(tensors)`` is a trained tensor; the running mean and variance o
     made        [[tensor, dim], ...]                 rising; only where there are any
     blocks      [module, ...]                        only where there are any
     free        [[module, rank, index], ...]         rising; only where there are any
+    running     [number in buffers, ...]             rising; only where there are any
 
 The buffers are numbered after the statistics.
 The runs of a unit list are explained in ``fedprune.common.structure.json_fields``.
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from fedprune.common.errors import Reason
 from fedprune.common.spec import MAX_STRUCTURE, MAX_UNITS, MAX_WEIGHTS, TensorSpec
 from fedprune.common.structure.announced import Announced, Check
+from fedprune.common.structure.consistent import check_consistent
 from fedprune.common.structure.json_fields import (
     MAX_PATH,
     load_object,
@@ -48,7 +50,6 @@ from fedprune.common.structure.json_fields import (
     to_runs,
 )
 from fedprune.common.structure.parts import (
-    FIXED,
     MAX_RANK,
     STATISTICS,
     Attribute,
@@ -56,22 +57,21 @@ from fedprune.common.structure.parts import (
     FreeLength,
     Parts,
     PruningGroup,
-    misfit,
 )
 
-VERSION = 4
+VERSION = 5
 KEYS = frozenset(
     {"attributes", "dims", "groups", "moments", "multiplies"}
     | {"tensors", "units", "version"}
 )
-LATER_KEYS = frozenset({"buffers", "made", "blocks", "free"})
+LATER_KEYS = frozenset({"buffers", "made", "blocks", "free", "running"})
 # What version 1 could follow.  Version 2 follows any public attribute that is an
 # integer: ``apply_plan`` writes to none that does not hold exactly the dense value.
 ATTRIBUTE_NAMES = frozenset(
     {"in_channels", "out_channels", "groups", "in_features", "out_features"}
     | {"num_features", "num_channels", "num_groups"}
 )
-_FREE_NAMES, _BLOCKS = 2, 3
+_FREE_NAMES, _BLOCKS, _LISTED = 2, 3, 4
 _ITEM = re.compile(r"\[(0|[1-9][0-9]{0,3})\]")  # of a list or tuple
 MAX_LENGTH = 1 << 24  # of one dimension
 MAX_POSITIONS = 1 << 22  # of all unit lists together: 16 MB of int32
@@ -91,6 +91,9 @@ def encode(parts: Parts) -> bytes:
         extra["blocks"] = list(parts.blocks)
     if parts.free:
         extra["free"] = [[item.module, item.rank, item.index] for item in parts.free]
+    if parts.running:
+        places = {item.name: number for number, item in enumerate(parts.buffers)}
+        extra["running"] = [places[name] for name in parts.running]
     rows = {(dim.tensor, dim.dim): row for row, dim in enumerate(parts.dims)}
     found = {
         "version": _version(parts),
@@ -162,6 +165,7 @@ def decode(data: bytes, check: Check | None = None) -> Parts:
         made=_read_made(found["made"], tensors) if "made" in found else {},
         blocks=_read_blocks(found.get("blocks", [])),
         free=_read_free(found.get("free", [])),
+        running=_read_running(found.get("running", []), buffers),
     )
     check_consistent(parts)
     if encode(parts) != data:
@@ -179,9 +183,11 @@ def _names(parts: Parts) -> list[str]:
 
 def _version(parts: Parts) -> int:
     """Return the lowest version that suffices: old structures keep their digest."""
+    if parts.running:
+        return VERSION
     listed = any("[" in x.name or x.stop is not None for x in parts.attributes)
     if listed or parts.free:
-        return VERSION
+        return _LISTED
     if parts.blocks:
         return _BLOCKS
     names = {item.name for item in parts.attributes}
@@ -357,6 +363,11 @@ def _read_free(found: object) -> tuple[FreeLength, ...]:
     return tuple(free)
 
 
+def _read_running(found: object, buffers: tuple[TensorSpec, ...]) -> tuple[str, ...]:
+    numbers = read_positions(found, "structure.running", len(buffers))
+    return tuple(buffers[number].name for number in numbers)
+
+
 def _unit_sizes(units: NDArray[np.int32], share: int) -> NDArray[np.int64]:
     """Return the positions of each unit; empty where nothing divides."""
     if share == 1:
@@ -372,77 +383,3 @@ def _read_multiplies(found: object, tensors: tuple[TensorSpec, ...]) -> dict[str
         name = tensors[read_int(number, field, 0, len(tensors) - 1)].name
         multiplies[name] = read_int(count, field, 1, MAX_MULTIPLIES)
     return multiplies
-
-
-def check_consistent(parts: Parts) -> None:
-    """Refuse parts that contradict each other.
-
-    Raises:
-        PayloadError: If a running mean and variance are cut differently, the groups
-            are not a partition of the units, a dimension has a part of a group, the
-            producers of a group do not make it, or a block cannot be dropped by the
-            units inside of it.
-    """
-    _check_moments(parts)
-    _check_groups(parts)
-    if reason := misfit(parts):
-        field = "structure.blocks"
-        raise refuse(field, reason)
-
-
-def _check_moments(parts: Parts) -> None:
-    """Refuse a running mean and variance that are cut differently."""
-    field = "structure.dims"
-    table = {dim.tensor: dim.units for dim in parts.dims}
-    for moment in parts.moments:
-        mean, variance = (table.get(moment.name + suffix) for suffix in STATISTICS)
-        same = mean is variance is None or (
-            mean is not None
-            and variance is not None
-            and bool(np.array_equal(mean, variance))
-        )
-        if not same:
-            detail = f"mean and variance of '{moment.name}' are cut differently"
-            raise refuse(field, detail)
-
-
-def _check_groups(parts: Parts) -> None:
-    """Refuse groups that do not partition the units or fit their producers."""
-    field = "structure.groups"
-    members = [group.units for group in parts.groups]
-    joined = np.concatenate(members) if members else np.zeros(0, dtype=np.int32)
-    if not np.array_equal(np.sort(joined), np.arange(parts.units)):
-        raise refuse(field, "the groups are no partition of the units")
-    if any(a[0] >= b[0] for a, b in pairwise(members)):
-        raise refuse(field, "the groups are not in order of their first unit")
-    if len({group.name for group in parts.groups}) != len(parts.groups):
-        raise refuse(field, "a name is given twice")
-    _check_widths(parts)
-    table = {
-        dim.tensor: dim.units
-        for dim in parts.dims
-        if dim.dim == parts.made_dim(dim.tensor)
-    }
-    for group in parts.groups:
-        names = (*group.producers, *group.norms)
-        first = int(group.units[0])
-        missing = [x for x in names if x not in table or first not in table[x]]
-        if missing or not group.producers:
-            raise refuse(field, f"'{group.name}' is not what its producers make")
-
-
-def _check_widths(parts: Parts) -> None:
-    """Refuse a group of which a dimension has some units and lacks others."""
-    field = "structure.groups"
-    group_of = np.zeros(parts.units, dtype=np.int64)
-    for number, group in enumerate(parts.groups):
-        group_of[group.units] = number
-    sizes = np.asarray([len(group.units) for group in parts.groups], dtype=np.int64)
-    for dim in parts.dims:
-        inside = group_of[np.unique(dim.units[dim.units != FIXED])]
-        numbers, counts = np.unique(inside, return_counts=True)
-        partly = numbers[counts != sizes[numbers]]
-        if partly.size:
-            name = parts.groups[int(partly[0])].name
-            detail = f"'{name}' is only partly in dimension {dim.dim} of '{dim.tensor}'"
-            raise refuse(field, detail)

@@ -124,13 +124,15 @@ class Parts:
         attributes: Module attributes that follow the cut.
         multiplies: Weight name -> multiplications of one example per weight entry
             (output positions): multiply-accumulates = sum of entries * this.
-        buffers: Other buffers that are cut, in model order.
+        buffers: Other buffers that are cut or averaged, in model order.
         made: Dimension along which a producer makes channels, where it is not 0
             (embeddings, transposed convolutions).
         blocks: Modules that may be dropped: without the units inside of it alone, one
             is the identity (``fedprune.common.structure.parts``).
         free: Lengths in the code of modules that a cut leaves to torch, rising; of one
             rank one a module (``fedprune.common.structure.after_cut.free_lengths``).
+        running: Names of the buffers that training changes and clients average, in
+            the order of ``buffers``.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -144,6 +146,7 @@ class Parts:
     made: Mapping[str, int] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
     free: tuple[FreeLength, ...] = ()
+    running: tuple[str, ...] = ()
 
     def made_dim(self, producer: str) -> int:
         """Return the dimension along which a producer makes channels."""
@@ -230,6 +233,7 @@ def without_blocks(parts: P, blocks: Iterable[str]) -> P:
         made={name: dim for name, dim in parts.made.items() if stays(name)},
         blocks=tuple(block for block in parts.blocks if block not in gone),
         free=tuple(item for item in parts.free if stays(item.module)),
+        running=tuple(name for name in parts.running if stays(name)),
     )
 
 

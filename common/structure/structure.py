@@ -8,7 +8,8 @@ The structure depends on the architecture only, so the server finds it once
 (``fedprune.common.structure.tracing.find``) and clients receive it as canonical JSON.
 """
 
-from dataclasses import fields
+from collections.abc import Collection, Iterable
+from dataclasses import fields, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -66,7 +67,7 @@ class Structure(Parts):
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every trained tensor and cut buffer of the dense network."""
+        """Shape of every trained tensor and listed buffer of the dense network."""
         found = {tensor.name: tensor.shape for tensor in self.tensors}
         found |= {buffer.name: buffer.shape for buffer in self.buffers}
         for moment in self.moments:
@@ -149,7 +150,25 @@ class Structure(Parts):
             ),
             moments=sum(left.shape(item.name + MEAN, keep)[0] for item in left.moments),
             units=int(keep.sum()),
+            running=tuple(
+                TensorSpec(name=name, shape=left.shape(name, keep))
+                for name in left.running
+            ),
         )
+
+    def averaging(
+        self, running: Collection[str], buffers: Iterable[TensorSpec]
+    ) -> "Structure":
+        """Return the structure of a network whose named buffers are averaged.
+
+        Args:
+            running: Names of the buffers that training changes.
+            buffers: All buffers of the dense network, in model order.
+        """
+        known = {item.name for item in self.buffers}
+        listed = tuple(x for x in buffers if x.name in known or x.name in running)
+        names = tuple(item.name for item in listed if item.name in running)
+        return replace(self, buffers=listed, running=names)
 
     def widths(self, keep: Mask) -> dict[str, int]:
         """Return the number of kept units of each group, by group name."""

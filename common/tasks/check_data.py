@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from fedprune.common.data.examples import ArrayExamples, Examples
+from fedprune.common.data.examples import IGNORED, ArrayExamples, Examples
 from fedprune.common.errors import DataError
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.tasks.losses import IGNORED
 
 _LABELS = 2  # dimensions of the targets of several labels, [n, labels]
 
@@ -24,12 +23,19 @@ def check_data(task: LoadedTask) -> tuple[str, ...]:
         part = "test" if len(task.sample) else "training"
         msg = f"{task.name} has no {part} example"
         raise DataError(msg)
-    remarks = () if task.task.has_own_data else task.dataset.remarks
+    remarks = data_remarks(task)
+    if not task.task.has_own_data:
+        remarks += task.dataset.check()
     if isinstance(task.sample, ArrayExamples):
         _check_shape(task, task.sample)
     if task.task.has_own_loss:
         return remarks
     return (*remarks, *_CHECKS[task.config.task.loss](task))
+
+
+def data_remarks(task: LoadedTask) -> tuple[str, ...]:
+    """Return a line for each thing that loading changed, left out or guessed."""
+    return () if task.task.has_own_data else task.dataset.remarks
 
 
 def _check_shape(task: LoadedTask, examples: ArrayExamples) -> None:

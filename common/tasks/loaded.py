@@ -1,6 +1,6 @@
 """A task as a run uses it: parts of the clients, seeds, checks of a user's methods."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,12 @@ from fedprune.common.data.examples import (
     Dataset,
     Examples,
     MappedExamples,
+    MapStyle,
     Targets,
     fingerprint_of,
 )
 from fedprune.common.data.partition import client_ids, partition, split_validation
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.factory import checked_network
 from fedprune.common.models.inputs import arguments, tensors_in
@@ -29,9 +31,10 @@ from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
+from fedprune.common.tasks.described import checked_description
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.task import Data, Description, Task
+from fedprune.common.tasks.task import Data, Task, as_labels
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
 
@@ -61,12 +64,14 @@ class LoadedTask:
         given: A caller's own task; None = that of ``task.use``, or the built-in one.
         shared_data: Folder of the data of ``task.data`` where a run's driver left
             them for its workers, or None.
+        agreed: Names of a device's classes as its server numbers them; () = none.
     """
 
     config: Config
     factory: Callable[[], nn.Module] | None = field(default=None, compare=False)
     given: Task | None = field(default=None, compare=False)
     shared_data: Path | None = field(default=None, compare=False)
+    agreed: tuple[str, ...] = ()
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -80,7 +85,7 @@ class LoadedTask:
     def task(self) -> Task:
         """The task, under this configuration."""
         own = self.given or load_task(self.config.task.use)
-        return own.under(self.config, self.shared_data)
+        return own.under(self.config, self.shared_data, self.agreed)
 
     @cached_property
     def device(self) -> torch.device:
@@ -106,13 +111,10 @@ class LoadedTask:
         Raises:
             DataError: If a task's own names are empty or repeated.
         """
-        names = tuple(self.task.clients())
-        count = self.config.task.clients
+        names, count = self._named, self.config.task.clients
         if not names and count == 0:
-            msg = (
-                f"task.clients is 0, and {self.name} names no clients of its own; want"
-            )
-            msg += " their number"
+            msg = f"task.clients is 0, and {self.name} names no clients of its own; "
+            msg += "want their number"
             raise ConfigError(msg)
         if not names:
             return tuple(client_ids(count))
@@ -125,7 +127,17 @@ class LoadedTask:
     @property
     def natural(self) -> bool:
         """True if the data name their clients, so that nothing is dealt out."""
-        return bool(self.task.clients())
+        return bool(self._named)
+
+    @cached_property
+    def _named(self) -> tuple[Any, ...]:
+        """The clients that the task names itself, as it names them."""
+        found: object = self._from("clients")
+        if isinstance(found, str) or not isinstance(found, Iterable):
+            msg = f"{type(self.task).__name__}.clients returns a "
+            msg += f"{type(found).__name__}; want a list of names, or ()"
+            raise DataError(msg)
+        return tuple(found)
 
     @cached_property
     def train(self) -> Examples:
@@ -207,11 +219,11 @@ class LoadedTask:
         """Return the digest of the data, 32 hex digits."""
         if not self.natural:
             return fingerprint_of((self.train, self.test))
-        parts = [self._own_examples(client) for client in self.clients]
-        names = digest_of(*(name.encode() for name in self.clients)).hex()
-        return digest_of(
-            names.encode(), fingerprint_of((*parts, self.test)).encode()
-        ).hex()
+        own, names = self.task.has_own_data, self.clients
+        parts = map(self._own_examples, names) if own else (self.dataset.train,)
+        names += () if own else self.dataset.owners
+        whole = fingerprint_of((*parts, self.test))
+        return digest_of(*(x.encode() for x in (*names, whole))).hex()
 
     @property
     def name(self) -> str:
@@ -339,8 +351,8 @@ class LoadedTask:
         return found
 
     def describe(self) -> Description:
-        """Return label names and preprocessing."""
-        return self.task.describe()
+        """Return label names and preprocessing, checked."""
+        return checked_description(self._from("describe"), self.task, self.num_outputs)
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.
@@ -358,7 +370,8 @@ class LoadedTask:
     # Checks of what a user's own methods return
 
     def _network(self) -> nn.Module:
-        return checked_network(self.task.network)
+        called = f"{type(self.task).__name__}.network"
+        return checked_network(self.task.network, called)
 
     def _check_for_each(self, found: object, batch: Batch, what: str) -> None:
         if isinstance(found, Tensor) and tuple(found.shape) == (batch.size,):
@@ -371,7 +384,7 @@ class LoadedTask:
     def _own_examples(self, client: str) -> Examples:
         return self._examples(self._from("train_data", client))
 
-    def _from(self, method: str, *arguments: str) -> Any:  # noqa: ANN401
+    def _from(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
         """Return what a method of the task returns; an own one may raise anything."""
         try:
             found = getattr(self.task, method)(*arguments)
@@ -379,7 +392,7 @@ class LoadedTask:
             raise
         except (Exception, SystemExit) as error:
             name = f"{type(self.task).__name__}.{method}"
-            given = ", ".join(repr(text) for text in arguments)
+            given = ", ".join(repr(x) for x in arguments if isinstance(x, str))
             msg = f"{name}({given}) failed: {first_line(error, kind=True)}"
             raise DataError(msg) from error
         return found
@@ -389,17 +402,41 @@ class LoadedTask:
         if isinstance(data, ArrayExamples | MappedExamples):
             return data
         if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-            msg = (
-                f"the data of {self.name} are a {type(data).__name__}; want map-style "
-            )
-            msg += "data, with len(data) and data[index]"
+            msg = f"the data of {self.name} are a {type(data).__name__}; want "
+            msg += "map-style data, with len(data) and data[index]"
             raise DataError(msg)
         return MappedExamples(
             data=data,
             rows=np.arange(len(data)),
-            collate=self.task.collate,
-            labels=self.task.labels(data),
+            collate=self._collated,
+            labels=self._labels(data),
         )
+
+    def _collated(self, items: Sequence[Any]) -> Batch:
+        """Return a batch of items; an own ``collate`` may raise anything."""
+        name = f"{type(self.task).__name__}.collate"
+        try:
+            found: object = self.task.collate(items)
+        except FedPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = f"{name} failed: {first_line(error, kind=True)}"
+            raise DataError(msg) from error
+        if isinstance(found, Batch):
+            return found
+        msg = f"{name} returns a {type(found).__name__}; want a fedprune.Batch"
+        raise DataError(msg)
+
+    def _labels(self, data: MapStyle) -> Targets | None:
+        """Return the labels of map-style data, or None."""
+        found: object = self._from("labels", data)
+        labels = as_labels(found, len(data))
+        if labels is None and found is not None:
+            msg = f"{type(self.task).__name__}.labels returns a "
+            msg += f"{type(found).__name__}; want an integer class or a value for each "
+            msg += f"of the {len(data)} examples, or None"
+            raise DataError(msg)
+        return labels
 
 
 def _is_name(found: object) -> bool:

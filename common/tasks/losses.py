@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedprune.common.data.examples import IGNORED
 from fedprune.common.errors import ConfigError
-
-IGNORED = -100  # target of a position that does not count, as in torch
 
 ForEach = Callable[[Tensor, Tensor], Tensor]
 

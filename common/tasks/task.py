@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,8 +23,12 @@ from fedprune.common.data.examples import (
 )
 from fedprune.common.data.shared import read_shared
 from fedprune.common.data.sources import FOLDS, load_dataset
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
+from fedprune.common.spec import Indices
+from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.losses import LOSSES, Loss, logits_of, squared_error
 
 if TYPE_CHECKING:
@@ -34,28 +37,11 @@ if TYPE_CHECKING:
     from typing import Self
 
 Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
-NATURAL = "natural"  # the kind of partition that takes the clients of the data
 
-_LOADED = ("source", "spread")  # attributes that each process loads for itself
+# Attributes that each process loads for itself.
+_LOADED = ("own_source", "source", "owned", "spread")
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """Facts that a user of the final network needs.
-
-    Attributes:
-        labels: Names of the classes, in order; () = numbers only.
-        offset: Subtracted from every stored input before the network.
-        scale: Multiplied with it after that.
-        stored: Type of stored inputs, such as "uint8"; "" = as the network takes them.
-    """
-
-    labels: tuple[str, ...] = ()
-    offset: float = 0.0
-    scale: float = 1.0
-    stored: str = ""
 
 
 class Task:
@@ -76,6 +62,7 @@ class Task:
     config: Config = Config()
     higher_is_better: bool = True
     shared_data: Path | None = None  # where the driver of a run left ``source``
+    agreed: tuple[str, ...] = ()  # names of the classes of a device's server
 
     def network(self) -> nn.Module:
         """Return a new uncut network: ``task.model``.
@@ -111,7 +98,7 @@ class Task:
             )
             msg += "task.partition.kind than 'natural', or data with clients"
             raise DataError(msg)
-        return sorted(set(self.source.owners))
+        return list(self.owned)
 
     def train_data(self, client: str) -> Data:
         """Return the training examples of a client, or of all with ``client`` = "".
@@ -122,8 +109,7 @@ class Task:
         train = self.source.train
         if not client or not self.source.owners:
             return train
-        owned = np.flatnonzero(np.array(self.source.owners) == client)
-        return train.take(owned)
+        return train.take(self.owned.get(client, np.zeros(0, dtype=np.int64)))
 
     def test_data(self) -> Data:
         """Return the test examples, for the final figures only; as ``train_data``."""
@@ -161,8 +147,8 @@ class Task:
         or "label" and the inputs under the other keys.
         """
         if isinstance(items[0], tuple | list) and len(items[0]) == _PAIR:
-            inputs, targets = default_collate(list(items))
-            return Batch(inputs, targets)
+            found = default_collate(list(items))
+            return Batch(*map(_as_in_the_item, found, items[0]))
         if isinstance(items[0], dict):
             found = default_collate(list(items))
             for key in _TARGET_KEYS:
@@ -224,22 +210,33 @@ class Task:
         """Return label names and preprocessing, which travel with exported files."""
         if self.__class__.train_data is not Task.train_data:
             return Description(labels=tuple(self.config.task.labels))
-        source = self.source
-        names = tuple(self.config.task.labels) or source.label_names
-        integers = source.train.inputs.dtype == np.int64
+        source, train = self.source, self.source.train
+        if not isinstance(train, ArrayExamples):
+            return Description(
+                labels=source.label_names,
+                offset=source.offset,
+                scale=source.scale,
+                stored=source.stored,
+            )
+        integers = train.inputs.dtype == np.int64
         return Description(
-            labels=names,
-            offset=0.0 if integers else source.train.offset,
-            scale=1.0 if integers else source.train.scale,
-            stored=str(source.train.inputs.dtype),
+            labels=source.label_names,
+            offset=0.0 if integers else train.offset,
+            scale=1.0 if integers else train.scale,
+            stored=str(train.inputs.dtype),
         )
 
     # What follows serves the engine; a subclass has no need to override it.
 
-    def under(self, config: Config, shared_data: Path | None = None) -> Self:
+    def under(
+        self,
+        config: Config,
+        shared_data: Path | None = None,
+        agreed: tuple[str, ...] = (),
+    ) -> Self:
         """Return a copy of the task with another configuration and place of data."""
         found = copy.copy(self)
-        found.config, found.shared_data = config, shared_data
+        found.config, found.shared_data, found.agreed = config, shared_data, agreed
         for name in _LOADED:
             found.__dict__.pop(name, None)
         return found
@@ -264,9 +261,31 @@ class Task:
         """True if a subclass overrides the network."""
         return self.__class__.network is not Task.network
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order, that a server tells; () = it names none.
+
+        Those of the configuration, or of the data where a server has to load them.
+        """
+        chosen = self.config.task
+        without = self.has_own_data or (chosen.outputs and chosen.input_shape)
+        return chosen.labels if chosen.labels or without else self.source.label_names
+
     @cached_property
     def source(self) -> Dataset:
         """The data of ``task.data``, loaded on first use.
+
+        The classes of a device are numbered as it has agreed with its server.
+        """
+        found = self.own_source
+        if self.agreed:
+            found = with_labels(found, self.agreed, "the server")
+        self._check_outputs(found)
+        return found
+
+    @cached_property
+    def own_source(self) -> Dataset:
+        """The data of ``task.data``; the classes are numbered by ``task.labels``.
 
         Fold ``seed % 5`` is the test split of data without one.
         """
@@ -276,12 +295,28 @@ class Task:
                 return shared
         chosen = self.config.task
         fold = self.config.run.seed % FOLDS
-        found = load_dataset(chosen.data, data_dir=chosen.data_dir, fold=fold)
+        found = load_dataset(
+            chosen.data, data_dir=chosen.data_dir, fold=fold, keys=chosen
+        )
+        if chosen.labels:
+            return with_labels(found, chosen.labels, "task.labels")
+        return found
+
+    def _check_outputs(self, found: Dataset) -> None:
+        chosen = self.config.task
         if 0 < chosen.outputs < found.num_outputs:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
             msg += f"{chosen.outputs}"
             raise DataError(msg)
-        return found
+
+    @cached_property
+    def owned(self) -> dict[str, Indices]:
+        """Name of each natural client -> positions of its examples, int64[k]."""
+        names, owners = np.unique(np.array(self.source.owners), return_inverse=True)
+        order = np.argsort(owners, kind="stable")
+        ends = np.cumsum(np.bincount(owners, minlength=len(names)))
+        found = np.split(order, ends[:-1]) if len(names) else []
+        return dict(zip(names.tolist(), found, strict=True))
 
     @cached_property
     def spread(self) -> float:
@@ -302,6 +337,14 @@ class Task:
         return kept
 
 
+def _as_in_the_item(collated: object, one: object) -> object:
+    """Return a tuple where the item has one: torch collates tuples to a list.
+
+    A list would be one argument of the network, not one for each entry.
+    """
+    return tuple(collated) if isinstance(one, tuple) else collated  # type: ignore[arg-type]
+
+
 def _labels_of(data: Any) -> Targets | None:  # noqa: ANN401 - of the user
     """Return the labels of map-style data without reading an example."""
     if isinstance(data, ArrayExamples | MappedExamples):
@@ -320,10 +363,10 @@ def _labels_of(data: Any) -> Targets | None:  # noqa: ANN401 - of the user
             ),
             None,
         )
-    return _as_labels(found, len(data))
+    return as_labels(found, len(data))
 
 
-def _as_labels(found: object, count: int) -> Targets | None:
+def as_labels(found: object, count: int) -> Targets | None:
     """Return labels as an array of numbers [n, ...]; None where they are none."""
     if found is None:
         return None

@@ -64,7 +64,11 @@ class Enrolled:
 
 
 def enrol(
-    grid: Grid, config: Config, log: EventLog, owners: Mapping[int, str] | None = None
+    grid: Grid,
+    config: Config,
+    log: EventLog,
+    owners: Mapping[int, str] | None = None,
+    labels: tuple[str, ...] = (),
 ) -> dict[str, Enrolled]:
     """Wait for as many nodes as there are clients; ask each which client it is.
 
@@ -73,6 +77,7 @@ def enrol(
         config: Of the run: number of clients, and their data split.
         log: Event log; gets an event as clients enrol.
         owners: Node id -> client whose key it has; None where nodes have no keys.
+        labels: Names of the classes, by which nodes number theirs or refuse; () = none.
 
     Returns:
         Client id -> node.  A node that poses as another client is left out.
@@ -81,7 +86,7 @@ def enrol(
         RoundError: If too few nodes enrol in time.
     """
     end, count = time.monotonic() + _ENROL_S, config.task.clients
-    about = ConfigRecord({**about_run(config)})
+    about = ConfigRecord({**about_run(config, labels)})
     found: dict[str, Enrolled] = {}
     refused: dict[int, str] = {}
     while len(found) < count:

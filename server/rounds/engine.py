@@ -159,6 +159,7 @@ def expect(
         update_density=plan.settings.density_sent,
         scored=bool(plan.settings.importance),
         measured=plan.settings.measure,
+        trained=plan.settings.epochs > 0,
         max_bytes=request.max_bytes,
         max_examples=request.limits.max_examples,
         max_value=request.limits.max_value,

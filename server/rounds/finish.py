@@ -14,7 +14,7 @@ from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.plan import rollback_plan
-from fedprune.common.pruning.remap import remap, remap_moments
+from fedprune.common.pruning.remap import remap, remap_moments, remap_running
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
@@ -33,6 +33,7 @@ from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.guard import Score, is_worse, pooled_score
 from fedprune.server.rounds.influence import (
     ReportedLoss,
+    averaged_running,
     bounded,
     median_norm,
     pooled_moments,
@@ -48,7 +49,7 @@ from fedprune.server.rounds.state import (
     note_accepted,
     spread,
 )
-from fedprune.server.rounds.steps.frozen import keep_moments, keep_weights
+from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
 from fedprune.server.rounds.steps.optimizer import (
     cut_optimizer,
     server_step,
@@ -128,13 +129,16 @@ def _score_broadcast(
     """Pool the clients' measurements on the broadcast: moments, losses."""
     robust = run_spec.config.robust
     score = pooled_score(answers.accepted, robust.max_weight)
+    before = state.statistics
     measured = keep_moments(
-        state.statistics,
+        before,
         pooled_moments(answers.accepted, robust.max_moment),
         run_spec.structure,
         state.keep,
         work.plan.settings.frozen,
     )
+    if measured is not None and before is not None:
+        measured = replace(measured, running=before.running)
     sent = Snapshot(
         round=work.plan.round,
         plan=state.plan,
@@ -161,18 +165,30 @@ def _average(
     if settings.epochs:  # the closing round has no delta for a step
         change, optimizer = server_step(run_spec.config.server, optimizer, change)
     moved = _shrunken(state, work, run_spec, state.weights + change)
-    moved = keep_weights(state.weights, moved, work.spec, settings.frozen)
+    moved = keep_values(state.weights, moved, work.spec.tensors, settings.frozen)
     return replace(
         state,
         round=work.plan.round,
         weights=under_mask(state, moved),
         optimizer=optimizer,
-        statistics=scored.measured.statistics,
+        statistics=_after_training(scored.measured.statistics, answers, work),
         ledgers=_ledgers(state, work, answers),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.encoded),
         mask_holders=holders(state, answers.records),
     )
+
+
+def _after_training(
+    statistics: Statistics | None, answers: Answers, work: RoundWork
+) -> Statistics | None:
+    """Return the statistics with the running values that the clients ended with."""
+    running = averaged_running(answers.accepted, work.robust.max_moment)
+    if statistics is None or running is None:
+        return statistics
+    before, frozen = statistics.running, work.plan.settings.frozen
+    kept = keep_values(before, running, work.spec.running, frozen)
+    return replace(statistics, running=kept)
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
@@ -373,11 +389,15 @@ def _cut(
 def _cut_statistics(
     statistics: Statistics | None, structure: Structure, old: Mask, new: Mask
 ) -> Statistics | None:
-    """Return the batch-norm moments of the channels that a cut keeps."""
+    """Return the moments and running values of the channels that a cut keeps."""
     if statistics is None:
         return None
-    return replace(
-        statistics,
-        mean=remap_moments(statistics.mean, structure, old, new),
-        variance=remap_moments(statistics.variance, structure, old, new),
-    )
+    left = statistics
+    if left.measured:
+        mean = remap_moments(left.mean, structure, old, new)
+        variance = remap_moments(left.variance, structure, old, new)
+        left = replace(left, mean=mean, variance=variance)
+    if len(left.running):
+        running = remap_running(left.running, structure, old, new)
+        left = replace(left, running=running)
+    return left

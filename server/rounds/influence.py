@@ -5,7 +5,7 @@ values of a valid but false message are clipped to what an honest client could r
 The clipped part is lost: it is not in the client's residual.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics
+from fedprune.common.spec import Vector
 from fedprune.server.rounds.records import ClientRecord, Status
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
@@ -117,11 +118,9 @@ def pooled_moments(
         records: Answers; each weighs as much as its delta does (``num_examples``).
         multiple: ``robust.max_moment``; 0 = nothing is clipped.
     """
-    measured = [r for r in records if r.statistics is not None]
-    measured.sort(key=lambda record: record.client_id)
+    measured, found = _reported(records, lambda one: one.mean)
     if not measured:
         return None
-    found = [r.statistics for r in measured if r.statistics is not None]
     mean = np.stack([s.mean.astype(np.float64) for s in found])
     variance = np.stack([s.variance.astype(np.float64) for s in found])
     if multiple > 0.0 and len(measured) > 2:  # noqa: PLR2004 - see above
@@ -136,6 +135,38 @@ def pooled_moments(
         mean=(centre + middle).astype(np.float32),
         variance=np.maximum(spread, 0.0).astype(np.float32),
     )
+
+
+def averaged_running(records: Iterable[ClientRecord], multiple: float) -> Vector | None:
+    """Average the running values of the accepted answers; None when there are none.
+
+    Args:
+        records: Answers, which weigh and are clipped as in ``pooled_moments``.
+        multiple: ``robust.max_moment``; 0 = nothing is clipped.
+    """
+    trained, found = _reported(records, lambda one: one.running)
+    if not trained:
+        return None
+    values = np.stack([one.running.astype(np.float64) for one in found])
+    if multiple > 0.0 and len(trained) > 2:  # noqa: PLR2004 - as for moments
+        values = _clipped(values, multiple)
+    centre = np.median(values, axis=0)
+    share = _shares([r.num_examples for r in trained])
+    middle = (share * (values - centre)).sum(axis=0)
+    average: Vector = (centre + middle).astype(np.float32)
+    return average
+
+
+def _reported(
+    records: Iterable[ClientRecord], part: Callable[[Statistics], Vector]
+) -> tuple[list[ClientRecord], list[Statistics]]:
+    """Return the answers with a part of the statistics, by client, and their own."""
+    pairs = [
+        (record, record.statistics)
+        for record in sorted(records, key=lambda record: record.client_id)
+        if record.statistics is not None and len(part(record.statistics))
+    ]
+    return [record for record, _ in pairs], [one for _, one in pairs]
 
 
 def _clipped(values: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:

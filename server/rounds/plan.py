@@ -115,7 +115,8 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     tuning = _teacher(state, config) is not None
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = wire_name(IMPORTANCE, config.prune.importance)
-    frozen = is_frozen(cursor, rounds) and state.statistics is not None
+    measured = state.statistics is not None and state.statistics.measured
+    frozen = is_frozen(cursor, rounds) and measured
     client, update = config.client, config.update
     return TrainSettings(
         epochs=0 if cursor.closing else client.epochs,

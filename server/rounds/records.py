@@ -38,7 +38,8 @@ class ClientRecord:
         seconds: Seconds of training and encoding.
         importance: Its scores, float32[kept units], or None.
         validation: Its validation of the broadcast, or None.
-        statistics: Its batch-norm moments of the broadcast, or None.
+        statistics: Its batch-norm moments of the broadcast, and its running values
+            after training, or None.
         residual_lost: Whether its stored residual of earlier rounds is missing.
     """
 

@@ -58,7 +58,7 @@ class Snapshot:
         plan: Its prune plan.
         weights: The decoded broadcast, float32[n].
         digest: Digest of those weights.
-        statistics: Batch-norm moments that belong to it, or None.
+        statistics: Moments and running values that belong to it, or None.
         loss: Its mean validation loss; NaN when no client validated it.
         optimizer: State of the server's optimiser when it was sent, or None.
     """
@@ -130,7 +130,8 @@ class ServerState:
         plan: The current prune plan.
         weights: Exact weights, float32[n of the cut network]; the broadcast rounds
             them to its quantisation grid, and the rounding stays here.
-        statistics: Last pooled batch-norm moments, or None.
+        statistics: Last pooled batch-norm moments, and running values; None if there
+            are neither.
         importance: Moving average over cycles, float32[original units], or None.
         dense: The last broadcast before the first cut, or None.
         previous: The last broadcast before the last cut, or None: the guard compares
@@ -178,7 +179,10 @@ def new_state(
     plan: PrunePlan,
     statistics: Statistics | None = None,
 ) -> ServerState:
-    """Return the state before round 1; its statistics matter to frozen modules only."""
+    """Return the state before round 1.
+
+    Its statistics are running values, and moments where modules are frozen.
+    """
     spec = structure.spec(plan.keep)
     if len(weights) != spec.size:
         msg = f"{len(weights)} weights for a network of {spec.size}"
@@ -218,4 +222,5 @@ def model_sha256(snapshot: Snapshot) -> str:
     if snapshot.statistics is not None:
         state.update(snapshot.statistics.mean.astype("<f4").tobytes())
         state.update(snapshot.statistics.variance.astype("<f4").tobytes())
+        state.update(snapshot.statistics.running.astype("<f4").tobytes())
     return state.hexdigest()

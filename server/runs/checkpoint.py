@@ -330,6 +330,8 @@ def _statistics_out(
         return None
     arrays[f"{name}.mean"] = statistics.mean
     arrays[f"{name}.variance"] = statistics.variance
+    if len(statistics.running):
+        arrays[f"{name}.running"] = statistics.running
     return statistics.num_examples
 
 
@@ -340,6 +342,7 @@ def _statistics_in(count: int | None, name: str, arrays: Arrays) -> Statistics |
         num_examples=count,
         mean=arrays[f"{name}.mean"],
         variance=arrays[f"{name}.variance"],
+        running=arrays.get(f"{name}.running", np.zeros(0, dtype=np.float32)),
     )
 
 

@@ -42,8 +42,9 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         clients: Ids of all clients.
         structure: The original network.
         weights: Its first weights, float32[n]; used when there is no checkpoint.
-        statistics: Its first batch-norm moments, which frozen modules keep; None where
-            no batch norm is frozen.
+        statistics: Its first running values, and batch-norm moments, which frozen
+            modules keep; None where there are no running buffers and no batch norm is
+            frozen.
         folder: Folder of the checkpoints.
         engine: Delivers round requests.
         log: Event log; events after the checkpoint are dropped first.

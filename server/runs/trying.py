@@ -1,9 +1,10 @@
 """Trial of a network before a run: its structure, a cut, its budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from fedprune.common.config import Config, load_methods, own_methods
@@ -24,18 +25,21 @@ from fedprune.common.errors import (
 )
 from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.schedule import density_at, learning_rate
-from fedprune.common.models.buffers import check_buffers
+from fedprune.common.models.buffers import drawn_buffers, running_buffers
+from fedprune.common.models.registry import build_model
 from fedprune.common.models.training import check_frozen
 from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
 from fedprune.common.pruning.verify import check_cut, check_exact
-from fedprune.common.spec import Mask
+from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.tasks.check_data import check_data
 from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.tasks.task import Task
 from fedprune.common.text import and_more
+from fedprune.common.user_code import call_factory
 from fedprune.server.rounds.cut import budget_targets, consensus
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
@@ -90,7 +94,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
 
     Raises:
         ConfigError: If the network does not fit the task, training changes tensors that
-            clients do not send, nothing can be cut, or the budget cannot be met.
+            clients cannot average, nothing can be cut, or the budget cannot be met.
         DataError: If the data do not fit the configuration.
         StructureError: If its channels cannot be followed, clients could not read the
             structure, or a cut network computes or learns another function.
@@ -101,7 +105,6 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     tried_once = dry_run(task, model, batch)
-    check_buffers(model, task.example())
     found = _found(task, model)
     _check_readable(found.structure)
     latency = load_table(task.config)
@@ -139,22 +142,68 @@ def _try_rules(config: Config) -> None:
 
 
 def _check_new(task: LoadedTask, model: nn.Module) -> None:
-    """Refuse code that returns the same network each time: clients would share it."""
+    """Refuse code that shares one network, or draws what no file stores.
+
+    Clients would share the first; ``load_model`` could not rebuild the second.
+    """
     known = {id(weight) for weight in model.parameters()}
-    if any(id(weight) in known for weight in task.build_model().parameters()):
+    seed = task.config.run.seed
+    other = (
+        _made_with((seed + 1) % 2**32, task)
+        if _has_cache(model)
+        else task.build_model()
+    )
+    if any(id(weight) in known for weight in other.parameters()):
         msg = "the network's function returned the same weights twice; want a new"
         msg += " network every time, for example: lambda: Net()"
         raise ConfigError(msg)
+    drawn = drawn_buffers(model, other)
+    if drawn:
+        msg = f"the network's code draws {drawn} at random, and no file would have it:"
+        msg += " want persistent=True, or a buffer that is always the same"
+        raise ConfigError(msg)
+
+
+def _has_cache(model: nn.Module) -> bool:
+    """Return whether a network has buffers that no file holds."""
+    stored = model.state_dict().keys()
+    return any(name not in stored for name, _ in model.named_buffers())
+
+
+def _made_with(seed: int, task: LoadedTask) -> nn.Module:
+    """Return the network as its code makes it with another seed."""
+    make = task.factory
+    if make is None and type(task.task).network is not Task.network:
+        make = task.task.network
+    if make is None:
+        return build_model(
+            task.config.task.model,
+            num_outputs=task.num_outputs,
+            input_shape=task.input_shape,
+            seed=seed,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return call_factory(make)
 
 
 def _check_examples(task: LoadedTask) -> tuple[str, ...]:
-    remarks = check_data(task)
+    remarks = (*check_data(task), *_left_out(task))
     loss = task.config.task.loss
     if task.task.has_own_data or task.task.has_own_loss:
         return remarks
     if loss not in ("cross-entropy", "mse"):
         return remarks
     return (*remarks, *check_held_out(task.dataset, classes=loss != "mse"))
+
+
+def _left_out(task: LoadedTask) -> tuple[str, ...]:
+    """Return a line about clients of the data that take no part."""
+    found, whole = len(task.clients), len(task.task.clients())
+    if found >= whole:
+        return ()
+    text = f"the first {found} of the {whole} clients that the data name take part"
+    return (f"{text} (task.clients); 0 = all",)
 
 
 def try_config(config: Config) -> None:
@@ -200,18 +249,26 @@ def cut_check(task: LoadedTask, structure: Structure) -> Callable[[Mask], None]:
 def _found(task: LoadedTask, model: nn.Module) -> Findings:
     config = task.config
     blocks = config.prune.blocks > 0
+    # First: code that does not train is a plainer error than one of its structure.
+    running = running_buffers(model, task.example())
     found = find(
         model,
         task.example(),
         ignore=config.task.ignore,
         blocks=blocks,
         vocabulary=config.task.vocabulary,
+        running=running,
     )
     if blocks and not found.structure.blocks:
         msg = f"prune.blocks is {config.prune.blocks}, and no block of the network can"
         msg += " be dropped; want 0 (docs/guide.md says what a block is)"
         raise ConfigError(msg)
-    return found
+    buffers = (
+        TensorSpec(name=name, shape=tuple(item.shape))
+        for name, item in model.named_buffers()
+    )
+    structure = found.structure.averaging(running, buffers)
+    return replace(found, structure=structure)
 
 
 def _check_readable(structure: Structure) -> None:

@@ -59,7 +59,7 @@ def pretrain(config: Config, path: Path) -> None:
     task = LoadedTask(config)
     model = task.build_model()
     examples = task.dataset.train
-    chosen = np.flatnonzero(examples.targets < CLASSES)
+    chosen = np.flatnonzero(np.asarray(examples.targets) < CLASSES)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     torch.set_num_threads(1)
     model.train()

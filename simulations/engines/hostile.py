@@ -24,7 +24,6 @@ from fedprune.common.messages import (
     Phase,
     RoundPlan,
     SparseDelta,
-    Statistics,
     Validation,
 )
 from fedprune.common.spec import ModelSpec
@@ -141,7 +140,8 @@ def moments(update: ClientUpdate, scene: Scene, *, claim: bool) -> ClientUpdate:
     honest = update.statistics
     if honest is None:
         return update
-    forged = Statistics(
+    forged = replace(
+        honest,
         num_examples=scene.most if claim else honest.num_examples,
         mean=np.full_like(honest.mean, MEAN),
         variance=np.full_like(honest.variance, VARIANCE),

@@ -192,7 +192,7 @@ def _moments_out(statistics: Statistics | None) -> list[object] | None:
     if statistics is None:
         return None
     mean, variance = statistics.mean.tobytes(), statistics.variance.tobytes()
-    return [statistics.num_examples, mean, variance]
+    return [statistics.num_examples, mean, variance, statistics.running.tobytes()]
 
 
 def _moments_in(row: object) -> Statistics | None:
@@ -202,6 +202,7 @@ def _moments_in(row: object) -> Statistics | None:
         num_examples=row[0],
         mean=np.frombuffer(row[1], dtype="<f4"),
         variance=np.frombuffer(row[2], dtype="<f4"),
+        running=np.frombuffer(row[3], dtype="<f4"),
     )
 
 

@@ -161,9 +161,11 @@ def _check_once(config: Config, **handed: bool) -> None:
     """
     for key, given in handed.items():
         found = getattr(config.task, key)
-        named = key in config.task.model_fields_set and found != PYTHON
+        # A file with every key sets task.use to "", which names no task.
+        named = key in config.task.model_fields_set and found not in ("", PYTHON)
         if given and named:
-            message = f"{key} is handed over and task.{key} is '{found}'; want one of"
+            what = "a task" if key == "use" else key
+            message = f"{what} is handed over and task.{key} is '{found}'; want one of"
             message += " the two"
             raise ConfigError(message)
 

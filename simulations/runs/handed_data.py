@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedprune.common.data.arrays import RawData, make_dataset
-from fedprune.common.data.npz import NAMES, write_npz
+from fedprune.common.data.arrays import make_dataset
+from fedprune.common.data.npz import CLIENTS, NAMES, raw_data, write_npz
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.spec import digest_of
 from fedprune.common.system.paths import make_folder
 
 Arrays = dict[str, NDArray[np.generic]]
 
-_WANTED = f"want a tuple {', '.join(NAMES)}"
+_WANTED = f"want a tuple {', '.join(NAMES)}, and maybe {CLIENTS}"
 _NUMBERS = "buif"
 
 
@@ -29,16 +29,17 @@ def stored(data: object, folder: Path) -> Iterator[Path]:
     before a run stands in ``folder`` that needs the file, it is removed.
 
     Args:
-        data: ``(x_train, y_train, x_test, y_test)``, of NumPy, torch or lists.
+        data: ``(x_train, y_train, x_test, y_test)``, of NumPy, torch or lists, and
+            maybe the name of the natural client of each training example.
         folder: Where the runs lie; made when absent.
 
     Raises:
-        ConfigError: If it is no tuple of four, or the folder cannot be made.
+        ConfigError: If it is no tuple of four or five, or the folder cannot be made.
         DataError: If an array is unusable; nothing is written then.
         FedPruneError: If the file cannot be written.
     """
     arrays = read_arrays(data)
-    make_dataset(RawData(**arrays), name="data")
+    make_dataset(raw_data(arrays), name="data")
     parts = [a.tobytes() + str((a.shape, a.dtype)).encode() for a in arrays.values()]
     path = folder.resolve() / f"data-{digest_of(*parts).hex()}.npz"
     fresh_folder, fresh = not folder.exists(), not path.exists()
@@ -57,19 +58,20 @@ def stored(data: object, folder: Path) -> Iterator[Path]:
 
 
 def read_arrays(data: object) -> Arrays:
-    """Return name -> array of the four arrays.
+    """Return name -> array of the four or five arrays.
 
     Raises:
-        ConfigError: If it is no tuple or list of four.
+        ConfigError: If it is no tuple or list of four or five.
         DataError: If one of them cannot be an array of numbers; names it.
     """
     if not isinstance(data, Sequence) or isinstance(data, str | bytes):
         msg = f"data: found {type(data).__name__}, {_WANTED}"
         raise ConfigError(msg)
-    if len(data) != len(NAMES):
+    names = (*NAMES, CLIENTS)[: max(len(data), len(NAMES))]
+    if len(data) != len(names):
         msg = f"data holds {len(data)} arrays; {_WANTED}"
         raise ConfigError(msg)
-    return {name: _array(name, item) for name, item in zip(NAMES, data, strict=True)}
+    return {name: _array(name, item) for name, item in zip(names, data, strict=True)}
 
 
 def _array(name: str, given: Any) -> NDArray[np.generic]:  # noqa: ANN401 - from users
@@ -83,6 +85,8 @@ def _array(name: str, given: Any) -> NDArray[np.generic]:  # noqa: ANN401 - from
             why = "its entries differ in length"
         msg = f"{name} cannot be made an array: {why}"
         raise DataError(msg) from error
+    if name == CLIENTS and array.dtype.kind == "U":
+        return array
     if array.dtype.kind not in _NUMBERS:
         msg = (
             f"{name} holds {array.dtype}; want plain numbers, no Python objects and no "

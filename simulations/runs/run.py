@@ -11,7 +11,7 @@ from torch import nn
 from fedprune.client.rounds.score import try_criterion
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
 from fedprune.common.config import Config
-from fedprune.common.data.sources import check_source
+from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
@@ -28,6 +28,7 @@ from fedprune.common.user_code import check_reference
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
+from fedprune.server.runs.card import write_card
 from fedprune.server.runs.control import control_config
 from fedprune.server.runs.events import (
     CONTROL,
@@ -120,6 +121,7 @@ def run(
 def _prepare(task: LoadedTask, ray_address: str, progress: Progress | None) -> Prepared:
     """Check a new run, and make its folder."""
     _check(task)
+    task.describe()
     tried = _tried(task)
     config = task.config
     folder = RunFolder.create(
@@ -195,6 +197,8 @@ def _check(task: LoadedTask) -> None:
         check_reference(chosen.use)
     if not task.task.has_own_data:
         check_source(chosen.data, chosen.data_dir)
+        if chosen.tokenizer:
+            check_reference(chosen.tokenizer)
     if task.factory is None and not task.task.has_own_network:
         check_model(chosen.model)
 
@@ -274,6 +278,7 @@ def _go(prepared: Prepared) -> RunResult:
         summary = {name: as_json(value) for name, value in figures.items()}
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
+        write_card(folder.model, task, task.describe(), summary)
         log.write(RunFinished(summary=summary))
     remove_shared(folder.clients)
     write_metrics_csv(read_events(folder.events), folder.metrics)
@@ -292,7 +297,8 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
     """Run the federation, then dense FedAvg over the same number of rounds."""
     task, config = prepared.task, prepared.task.config
     model = task.build_model()
-    weights, moments = get_weights(model), first_statistics(model, config.task.freeze)
+    weights = get_weights(model)
+    first = first_statistics(model, config.task.freeze, prepared.structure.running)
     evaluate = Evaluator(task, prepared.structure)
 
     def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
@@ -302,7 +308,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             clients=task.clients,
             structure=prepared.structure,
             weights=weights,
-            statistics=moments,
+            statistics=first,
             folder=prepared.folder,
             engine=engine,
             log=log,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedprune.common.config import Config
+from fedprune.common.data.places import check_early
 from fedprune.common.errors import FedPruneError, RoundError
 from fedprune.common.text import LONGEST_LINE, as_json, printable
 
@@ -44,6 +45,7 @@ def resume_one(
 
 def _run(config: Config, ray_address: str, show: str) -> "RunResult":
     """Run one federation under a progress display."""
+    check_early(config)
     from fedprune.simulations.runs.run import run
 
     with _display(show) as display:

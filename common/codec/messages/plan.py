@@ -159,7 +159,7 @@ def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
 def _read_moments(value: object) -> Statistics | None:
     if value is None:
         return None
-    return read_statistics(value, MOMENTS, None, checks.MAX_COUNT)
+    return read_statistics(value, MOMENTS, checks.MAX_COUNT)
 
 
 def _read_teacher(value: object, teacher: bytes) -> Broadcast | None:

@@ -52,7 +52,8 @@ class Expected:
         values: Value format, as in ``TrainSettings.values``.
         update_density: Largest share of entries that an answer may send.
         scored: Whether an importance may be present.
-        measured: Whether statistics must be present.
+        measured: Whether batch-norm moments must be present.
+        trained: Whether running values must be, where the network has any.
         max_bytes: Largest message accepted.
         max_examples: Largest ``num_examples`` accepted.
         max_value: Largest magnitude of one entry of the delta.
@@ -76,7 +77,18 @@ class Expected:
     max_examples: int
     max_value: float
     max_weight: int
+    trained: bool = True
     max_norm: float = inf
+
+    @property
+    def moments(self) -> int:
+        """Batch-norm channels whose moments must be present."""
+        return self.spec.moments if self.measured else 0
+
+    @property
+    def running(self) -> int:
+        """Running values that must be present."""
+        return self.spec.running_size if self.trained else 0
 
     @property
     def spec(self) -> ModelSpec:
@@ -88,14 +100,15 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
     """Return an answer as one message; equal answers give equal bytes.
 
     Moments are sent as float16.  One beyond 65504 is an error, not clamped: a clamped
-    moment would silently spoil the network of all clients.
+    moment would silently spoil the network of all clients.  Running values are float32.
 
     Args:
         update: The answer.
         side_info: Side information of both ends: the broadcast that it answers.
 
     Raises:
-        DataError: If a moment does not fit float16, or sizes do not fit.
+        DataError: If a moment does not fit float16, a running value is not finite, or
+            sizes do not fit.
     """
     importance = update.importance
     validation = update.validation
@@ -111,7 +124,9 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
             float(update.loss),
             encode_delta(update.delta, side_info),
             None if importance is None else importance.astype("<f4").tobytes(),
-            statistics_fields(_representable(update.statistics), _HALF),
+            statistics_fields(
+                _representable(update.statistics, side_info.layout.spec), _HALF
+            ),
             [
                 float(validation.loss_sum),
                 checks.short_number(validation.metric_sum),
@@ -227,14 +242,19 @@ def _read_importance(value: object, expected: Expected) -> Vector | None:
 
 
 def _read_statistics(value: object, expected: Expected) -> Statistics | None:
-    if (value is not None) != expected.measured:
+    if (value is not None) != (expected.measured or expected.running > 0):
         found = "missing" if value is None else "present"
         detail = f"{found}; this round asked for {'some' if value is None else 'none'}"
         raise PayloadError(Reason.MISMATCH, "statistics", detail)
     if value is None:
         return None
-    moments = expected.spec.moments
-    return read_statistics(value, _HALF, moments, expected.max_examples)
+    return read_statistics(
+        value,
+        _HALF,
+        expected.max_examples,
+        moments=expected.moments,
+        running=expected.running,
+    )
 
 
 def _read_validation(value: object, max_examples: int) -> Validation:
@@ -247,10 +267,14 @@ def _read_validation(value: object, max_examples: int) -> Validation:
     )
 
 
-def _representable(statistics: Statistics | None) -> Statistics | None:
-    """Return the statistics; refuse moments that float16 cannot represent."""
+def _representable(statistics: Statistics | None, spec: ModelSpec) -> Statistics | None:
+    """Return the statistics; refuse what a message cannot represent."""
     if statistics is None:
         return None
+    lost = np.flatnonzero(~np.isfinite(statistics.running))
+    if len(lost):
+        msg = f"buffer '{spec.running_at(int(lost[0]))}' is not finite after training"
+        raise DataError(msg)
     for field in ("mean", "variance"):
         moments = getattr(statistics, field)
         with np.errstate(over="ignore", under="ignore"):

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from fedprune.common.errors import StructureError
 from fedprune.common.structure.calls import Call, SizeOf, values_in
@@ -88,7 +89,7 @@ def divide(call: Call) -> object:
         return calculate(call)
     values, _ = _operands(call)
     below = call.argument(1, "other")
-    safe = isinstance(below, Value) and below.positive
+    safe = isinstance(below, Value) and (below.positive or _is_unmasked(below))
     if isinstance(below, Value) and not safe:
         call.fix_value(below, "it divides by channels, which must not be masked")
     labels = meeting(call, values)
@@ -97,6 +98,13 @@ def divide(call: Call) -> object:
     if safe:  # a channel of the denominator alone is not 0
         zero = zero and above is not None and _covers(call, above, labels)
     return call.value(labels, zero=zero)
+
+
+def _is_unmasked(value: Value) -> bool:
+    """Return whether a mask leaves a value as it is: one that buffers alone decide."""
+    return bool(value.sources) and not any(
+        isinstance(item, nn.Parameter) for item in value.sources
+    )
 
 
 def floor_divide(call: Call) -> object:

@@ -341,6 +341,7 @@ METHODS: dict[str, Handler] = {
     **dict.fromkeys(("pow", "masked_fill", "masked_fill_", "where", "eq", "ne"), meet),
     **dict.fromkeys(("matmul", "bmm"), matrix_product),
     **dict.fromkeys(("addcmul", "addcdiv", "lerp"), meet),
+    **dict.fromkeys(("addcmul_", "addcdiv_", "lerp_", "copy_"), meet),
     **dict.fromkeys(("reshape_as", "view_as"), view_as),
     "tile": repeat,
     **dict.fromkeys(("view", "reshape"), view),

@@ -7,7 +7,7 @@ also says which weights are trained.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,9 +111,27 @@ def find(
     ignore: Sequence[str] = (),
     blocks: bool = False,
     vocabulary: Sequence[str] = (),
+    running: Collection[str] = (),
 ) -> Findings:
-    """Return the structure of ``find_structure``, with notes and the graph."""
-    found = examine(model, example, ignore=ignore, vocabulary=vocabulary)
+    """Return the structure of ``find_structure``, with notes and the graph.
+
+    Args:
+        model: As for ``find_structure``, like all that is not named here.
+        example: One valid input.
+        ignore: Names that are not cut.
+        blocks: Whether whole residual blocks may be dropped.
+        vocabulary: Names of embeddings.
+        running: Names of the buffers that training changes: channels are followed
+            through what the network's own code calculates from them.
+    """
+    given = {"ignore": ignore, "vocabulary": vocabulary}
+    try:
+        found = examine(model, example, **given, running=running)
+    except StructureError:
+        if not running:
+            raise
+        # Code may need the number that such a buffer has.
+        found = examine(model, example, **given)
     if not blocks:
         return found
     return replace(found, structure=offer_blocks(model, example, found.structure))
@@ -125,19 +143,20 @@ def examine(
     *,
     ignore: Sequence[str] = (),
     vocabulary: Sequence[str] = (),
+    running: Collection[str] = (),
 ) -> Findings:
     """Return the structure of ``model``, and notes on channels that it does not cut.
 
-    Arguments and errors are those of ``find_structure``.
+    Arguments and errors are those of ``find_structure``, ``running`` that of ``find``.
     """
     _check_storage(model)
     examples = arguments(model, example)
     check_hooks(model, {n for n, _ in _opened(model, Tracer(examples, ignore))})
     try:
-        traced = _record(model, examples, ignore, fills=True)
+        traced = _record(model, Tracer(examples, ignore, running), fills=True)
     except StructureError:
         # Code may need to know a tensor that it makes itself.
-        traced = _record(model, examples, ignore, fills=False)
+        traced = _record(model, Tracer(examples, ignore, running), fills=False)
     network, graph = traced.network, traced.graph
     _check_ignore(network, graph, ignore)
     labelling, structure = _labelled(traced, _embeddings(network, vocabulary))
@@ -177,12 +196,9 @@ class _Traced:
         return frozenset(name for name, module in named if id(module) not in opened)
 
 
-def _record(
-    model: nn.Module, examples: Sequence[object], ignore: Sequence[str], *, fills: bool
-) -> _Traced:
+def _record(model: nn.Module, tracer: Tracer, *, fills: bool) -> _Traced:
     """Trace a copy of a network in eval mode."""
-    network = _copy(model).eval()
-    tracer = Tracer(examples, ignore)
+    network, examples = _copy(model).eval(), tracer.examples
     own = _opened(network, tracer)
     tracer.ledger = ledger = remember_settings(network, own)
     with settings_of_layers(network, own, ledger):
@@ -364,21 +380,21 @@ def _follow_training(traced: _Traced, walk: Walk) -> None:
 
     Weights that training does not reach either stay whole.
     """
-    model = traced.network
-    if not [*_unreached(model, walk.labelling)]:
+    model, running = traced.network, traced.tracer.running
+    if not [*_unreached(model, walk.labelling)] and not _unread(
+        model, walk.labelling, running
+    ):
         return
-    ignore = traced.tracer.ignore
     examples = longer_batch(traced.tracer.examples)
-    tracer = Tracer(examples, ignore)
+    tracer = Tracer(examples, traced.tracer.ignore, running)
     tracer.ledger = traced.ledger
     try:
-        with settings_of_layers(model, traced.own, traced.ledger):
-            graph = _trace(model.train(), tracer, examples, fills=traced.fills)
+        graph = _trace_training(traced, tracer)
     except StructureError as error:
         reason = f"the network in train mode: {first_line(error)}"
     else:
         counted = dict(walk.labelling.multiplies)
-        later = Walk(model, tracer.results, ignore, walk.labelling)
+        later = Walk(model, tracer.results, tracer.ignore, walk.labelling)
         for node in graph.nodes:
             later.visit(node)
         walk.labelling.multiplies |= counted  # one pass, not both together
@@ -389,6 +405,31 @@ def _follow_training(traced: _Traced, walk: Walk) -> None:
         walk.labelling.notes[f"parameter '{name}': {reason}, so it stays whole"] = None
         for dim in range(item.dim()):
             walk.labelling.record(item, dim, None)
+
+
+def _trace_training(traced: _Traced, tracer: Tracer) -> fx.Graph:
+    """Trace the network in training mode, in which it is left, with its buffers."""
+    model = traced.network
+    buffers = [
+        (module, dict(module.named_buffers(recurse=False)))
+        for module in model.modules()
+    ]
+    try:
+        with settings_of_layers(model, traced.own, traced.ledger):
+            return _trace(model.train(), tracer, tracer.examples, fills=traced.fills)
+    finally:
+        for module, before in buffers:  # where code has put what it calculated
+            for name, item in before.items():
+                setattr(module, name, item)
+
+
+def _unread(model: nn.Module, labelling: Labelling, running: Collection[str]) -> bool:
+    """Return whether only training uses one of the running buffers with positions."""
+    known = {name for name, _ in labelling.dims}
+    return any(
+        name in running and name not in known and max(item.shape, default=1) > 1
+        for name, item in model.named_buffers()
+    )
 
 
 def _unreached(

@@ -7,7 +7,7 @@ shapes, compare sizes and branch on them; only a branch on the data itself is re
 
 import operator
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -96,6 +96,8 @@ class Tracer(Recorder):
     Args:
         examples: Arguments of ``forward``, in order; what is no tensor is a constant.
         ignore: Modules that are not entered.
+        running: Buffers whose use is recorded like that of parameters; a calculation
+            with other buffers alone is a constant.
 
     Attributes:
         results: Result of each node for the example.
@@ -103,11 +105,17 @@ class Tracer(Recorder):
         ledger: What receives calculations with attributes of the network.
     """
 
-    def __init__(self, examples: Sequence[object], ignore: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        examples: Sequence[object],
+        ignore: Sequence[str] = (),
+        running: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self.examples = tuple(examples)
         self._example: object = None
         self.ignore = ignore
+        self.running = running
         self.where = ""
         self.results: dict[fx.Node, object] = {}
         self.ledger = Ledger()
@@ -161,9 +169,11 @@ class Tracer(Recorder):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         if self._running:
             return attr_val
-        if not isinstance(attr_val, nn.Parameter):
+        if not isinstance(attr_val, torch.Tensor):
             return super().getattr(attr, attr_val, parameter_proxy_cache)
         name = self._held.get(id(attr_val))
+        if not isinstance(attr_val, nn.Parameter) and name not in self.running:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
         if name is None:
             return attr_val
         if name not in parameter_proxy_cache:

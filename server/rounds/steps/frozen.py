@@ -1,30 +1,33 @@
 """Frozen modules at the server: they keep their weights, whatever the clients send."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fedprune.common.messages import Statistics
 from fedprune.common.models.training import is_inside
-from fedprune.common.spec import Mask, ModelSpec, Vector
+from fedprune.common.spec import Mask, TensorSpec, Vector
 from fedprune.common.structure.structure import MEAN, Structure
 
 
-def keep_weights(
-    before: Vector, after: Vector, spec: ModelSpec, modules: Collection[str]
+def keep_values(
+    before: Vector,
+    after: Vector,
+    tensors: Sequence[TensorSpec],
+    modules: Collection[str],
 ) -> Vector:
-    """Return the weights after a step, with those of frozen modules as before it.
+    """Return values after a step, with those of frozen modules as before it.
 
     Args:
         before: float32[n].
         after: float32[n].
-        spec: Names and shapes of the network.
+        tensors: Names and shapes of the weights or running buffers.
         modules: Names of the frozen modules.
     """
     if not modules:
         return after
-    kept = [np.full(t.size, is_inside(t.name, modules)) for t in spec.tensors]
+    kept = [np.full(t.size, is_inside(t.name, modules)) for t in tensors]
     return np.where(np.concatenate(kept), before, after)
 
 
@@ -45,7 +48,7 @@ def keep_moments(
         keep: Keep mask of the network, bool[units].
         modules: Names of the frozen modules.
     """
-    if not modules or before is None or measured is None:
+    if not modules or measured is None or before is None or not before.measured:
         return measured
     living = structure.living(keep)
     parts = [

@@ -15,7 +15,8 @@ from torch.nn import functional
 from typing_extensions import override
 
 from fedprune.common.data.arrays import RawData
-from fedprune.common.data.parquet import DATA_VARIABLE, find_folder, read_parquet
+from fedprune.common.data.parquet import read_parquet
+from fedprune.common.data.places import DATA_VARIABLE, find_folder
 
 WEIGHTS = Path("pretrained") / "cifar10-resnet20.safetensors"
 TRAIN, TEST = 10_000, 2_000  # the first images of each split

@@ -70,6 +70,7 @@ def trained(model, penalty=None, gates=None, **changes):
         settings=replace(SETTINGS, **changes),
         penalty=penalty,
         teacher=None,
+        augment=torch.Generator(),
         gates=gates,
     )
     train(model, training, np.random.default_rng(0))
@@ -159,9 +160,18 @@ def test_an_update_has_no_entry_of_a_frozen_weight(tmp_path):
     assert not {name for name in named if is_inside(name, FROZEN)}
 
 
-def test_a_plan_that_freezes_what_this_network_lacks_is_refused(tmp_path):
+ALL = ("bn", "bn1", "bn2", "conv", "conv1", "conv2", "fc")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(("conv9",), "'conv9' is no module"), (ALL, "all weights; want some")],
+)
+def test_a_plan_that_freezes_too_much_or_what_is_not_there_is_refused(
+    tmp_path, names, message
+):
     client = Client(tmp_path)
-    settings = replace(client.plan.settings, frozen=("conv9",))
-    with pytest.raises(PayloadError, match="'conv9' is no module") as caught:
+    settings = replace(client.plan.settings, frozen=names)
+    with pytest.raises(PayloadError, match=message) as caught:
         open_plan(replace(client.plan, settings=settings), client.cache, client.store)
     assert caught.value.field == "settings.frozen"

@@ -104,7 +104,10 @@ BAD_FILES = {
     ),
     "a value for a table": (
         "[task]\npartition = 'iid'\n",
-        ':2: task.partition: found "iid", want a table with kind, alpha, classes',
+        (
+            ':2: task.partition: found "iid", want a table with kind, alpha, classes, '
+            "column"
+        ),
     ),
     "a list for a number": (
         "[client]\nlr = [0.1, 0.2]\n",

@@ -115,13 +115,14 @@ def test_the_fingerprint_is_equal_for_equal_data_and_does_not_read_the_name():
     ("shape", "wanted"),
     [
         ((6, 4), (4,)),
-        ((6, 5, 7), (1, 5, 7)),
         ((6, 3, 5, 7), (3, 5, 7)),
         ((6, 5, 7, 3), (3, 5, 7)),
         ((6, 1, 1, 3), (1, 1, 3)),
+        ((6, 3, 50), (3, 50)),
+        ((6, 1, 5, 6, 7), (1, 5, 6, 7)),
     ],
 )
-def test_images_become_channels_first(shape, wanted):
+def test_images_become_channels_first_and_other_shapes_stay(shape, wanted):
     dataset = make_dataset(
         raw(x_train=np.zeros(shape), x_test=np.ones(shape)[:3]), name="x"
     )
@@ -171,10 +172,73 @@ def test_classes_are_counted_over_both_parts():
     assert dataset.test.targets.tolist() == [0, 7, 1]
 
 
+def remarks_of(**changed):
+    return make_dataset(raw(**changed), name="x").remarks
+
+
+@pytest.mark.parametrize("kind", ["int8", "int32", "int64", "uint16"])
+def test_integers_of_two_dimensions_stay_integers(kind):
+    ids = np.arange(24).reshape(6, 4).astype(kind)
+    dataset = make_dataset(raw(x_train=ids, x_test=ids[:3]), name="x")
+    assert dataset.train.batch(np.array([2])).inputs.dtype == torch.int64
+    assert dataset.train.inputs.tolist() == ids.tolist()
+
+
+CHANGES = {
+    "ids": (np.zeros((6, 4), np.int32), "int32[6, 4]: ids of tokens"),
+    "integers as images": (np.ones((6, 3, 5, 7), np.int16), "becomes float32"),
+    "bytes without channels": (np.zeros((6, 5, 7), np.uint8), "which get a channel"),
+    "channels last": (np.zeros((6, 5, 7, 3)), "come last and are put first"),
+    "series": (np.zeros((6, 3, 50)), "series of 3 channels and 50 steps"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "words"), CHANGES.values(), ids=CHANGES)
+def test_each_change_or_guess_about_inputs_is_one_remark(inputs, words):
+    (line,) = remarks_of(x_train=inputs, x_test=inputs[:3])
+    assert words in line
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 3, 5, 7), (6, 1, 4, 4, 4)])
+def test_floats_in_a_known_order_have_no_remark(shape):
+    assert remarks_of(x_train=np.zeros(shape), x_test=np.zeros(shape)[:3]) == ()
+
+
+def test_bytes_without_channels_get_one():
+    images = np.zeros((6, 5, 7), np.uint8)
+    dataset = make_dataset(raw(x_train=images, x_test=images[:3]), name="x")
+    assert dataset.input_shape == (1, 5, 7)
+
+
+OUTPUTS = {
+    "labels": (np.eye(6, 5, dtype=int), 5, "int64"),
+    "classes of pixels": (np.arange(54).reshape(6, 3, 3) % 4, 4, "int64"),
+    "positions that do not count": (np.where(np.eye(6, 3), 2, -100), 3, "int64"),
+    "masks of two classes": (np.ones((6, 3, 3), int), 2, "int64"),
+    "values": (np.zeros((6, 5)), 5, "float32"),
+    "values of pixels": (np.zeros((6, 2, 3)), 6, "float32"),
+}
+
+
+@pytest.mark.parametrize(("y", "outputs", "kind"), OUTPUTS.values(), ids=OUTPUTS)
+def test_outputs_are_labels_values_or_the_greatest_class_and_one(y, outputs, kind):
+    dataset = make_dataset(raw(y_train=y, y_test=y[:3]), name="x")
+    assert dataset.num_outputs == outputs
+    assert dataset.train.targets.shape == y.shape
+    assert str(dataset.train.targets.dtype) == kind
+
+
+def test_numbers_of_clients_become_names_in_their_order():
+    dataset = make_dataset(raw(clients=np.array([10, 2, 2, 10, 7, 2])), name="x")
+    assert dataset.owners == ("10", "02", "02", "10", "07", "02")
+
+
 BAD = {
     "no inputs": ({"x_train": np.zeros((0, 4))}, r"shape \(0, 4\)"),
     "inputs without features": ({"x_test": np.zeros(3)}, r"shape \(3,\)"),
-    "inputs of five dimensions": ({"x_train": np.zeros((6, 1, 1, 1, 1))}, "want .n, f"),
+    "six dimensions": ({"x_train": np.zeros((6, 1, 1, 1, 1, 1))}, "want .n, f"),
+    "an id too great": ({"x_train": np.full((6, 4), 2**63, np.uint64)}, "id above"),
+    "text as targets": ({"y_train": np.full(6, "cat")}, "want integers or floats"),
     "text": ({"x_train": np.full((6, 4), "a")}, "x_train has type <U1"),
     "objects": ({"x_train": np.full((6, 4), None)}, "x_train has type object"),
     "a NaN": (
@@ -190,7 +254,16 @@ BAD = {
     ),
     "no targets": ({"y_test": np.zeros(0, int)}, r"y_test has shape \(0,\)"),
     "classes in two columns": ({"y_train": np.zeros((6, 2), int)}, r"int64\[6, 2\]"),
-    "one-hot rows": ({"y_train": np.eye(6, dtype=int)}, r"targets.argmax\(axis=1\)"),
+    "a negative class of a position": (
+        {"y_train": np.full((6, 2), -1), "y_test": np.zeros((3, 2), int)},
+        "targets run from -1 to 0",
+    ),
+    "a client too few": ({"clients": np.arange(5)}, "each of the 6 training examples"),
+    "clients of floats": ({"clients": np.zeros(6)}, "want a name or a number"),
+    "a client that is a path": (
+        {"clients": np.array(["a", "b", "../x", "a", "a", "a"])},
+        "has the name '../x'",
+    ),
     "a negative class": ({"y_train": np.full(6, -1)}, "classes run from -1 to 1"),
     "a price as a class": ({"y_train": np.full(6, 10**8)}, "to 100000000; want 0 <="),
     "an infinite value": ({"y_train": np.full(6, np.inf)}, "y_train has a value"),

@@ -112,3 +112,42 @@ PARTS = {
 def test_the_parts_of_version_1_never_change(kind):
     parts = partition(TARGETS[:12] % 3, kind=kind, clients=3, seed=0)
     assert [part.tolist() for part in parts] == PARTS[kind]
+
+
+@given(st.integers(1, 50), st.integers(0, 9), st.sampled_from([0.01, 0.5, 100.0]))
+def test_by_quantity_every_client_has_an_example(clients, seed, alpha):
+    arguments = {"kind": "quantity", "clients": clients, "seed": seed, "alpha": alpha}
+    assert min(len(part) for part in partition(TARGETS[:50], **arguments)) >= 1
+
+
+def test_by_quantity_a_smaller_alpha_makes_sizes_more_uneven_and_labels_stay_mixed():
+    arguments = {"kind": "quantity", "clients": 10, "seed": 0}
+    spread = []
+    for alpha in (0.1, 1.0, 1000.0):
+        parts = partition(TARGETS, alpha=alpha, **arguments)
+        spread.append(np.std([len(part) for part in parts]))
+        greatest = max(parts, key=len)
+        shares = np.bincount(TARGETS[greatest], minlength=10) / len(greatest)
+        assert shares.max() < 0.2
+    assert spread[0] > spread[1] > spread[2]
+
+
+SEVERAL = {
+    "rows of labels": (np.eye(10, dtype=int)[TARGETS], TARGETS),
+    "classes of positions": (
+        np.stack([TARGETS + 1, TARGETS + 1, 0 * TARGETS], axis=1),
+        TARGETS + 1,
+    ),
+    "positions that do not count": (
+        np.stack([TARGETS + 1, -100 + 0 * TARGETS, -100 + 0 * TARGETS], axis=1),
+        TARGETS + 1,
+    ),
+}
+
+
+@pytest.mark.parametrize(("targets", "alone"), SEVERAL.values(), ids=SEVERAL)
+def test_of_several_targets_one_class_decides(targets, alone):
+    arguments = {"kind": "dirichlet", "clients": 10, "seed": 0}
+    found = partition(targets, **arguments)
+    for part, wanted in zip(found, partition(alone, **arguments), strict=True):
+        np.testing.assert_array_equal(part, wanted)

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.pruning_nets import NETS, build, flat, random_mask
+from torch import nn
 
+from fedprune.common.messages import Statistics
+from fedprune.common.models.flat import get_running, set_state
 from fedprune.common.pruning.plan import apply_plan
-from fedprune.common.pruning.remap import remap, remap_moments
+from fedprune.common.pruning.remap import remap, remap_moments, remap_running
+from fedprune.common.spec import TensorSpec
+from fedprune.common.structure.tracing.find import find_structure
 
 
 def numbered(size):
@@ -111,6 +116,44 @@ def test_statistics_are_cut_as_the_network_cuts_them(name):
     found = remap_moments(moments(model), structure, structure.full(), keep)
     np.testing.assert_array_equal(found, moments(apply_plan(model, structure, keep)))
     assert len(found) == structure.spec(keep).moments
+
+
+def test_running_values_are_cut_as_the_network_cuts_them():
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.InstanceNorm2d(6, affine=True, track_running_stats=True),
+        nn.Conv2d(6, 8, 3),
+        nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+        nn.Conv2d(8, 2, 3),
+    )
+    names = [n for n, b in model.named_buffers() if b.is_floating_point()]
+    shapes = [
+        TensorSpec(name=name, shape=tuple(item.shape))
+        for name, item in model.named_buffers()
+    ]
+    structure = find_structure(model, torch.rand(2, 1, 9, 9)).averaging(names, shapes)
+    assert structure.running == tuple(names)
+    full, some, few = structure.full(), *(random_mask(structure, s) for s in (0, 1))
+    few &= some
+    few[[group.units[0] for group in structure.groups]] = True
+    some |= few
+    values = numbered(structure.spec(full).running_size)
+    set_state(model, with_running(values), names)
+    found = remap_running(values, structure, full, few)
+    cut = apply_plan(model, structure, few)
+    np.testing.assert_array_equal(found, get_running(cut, names))
+    assert len(found) == structure.spec(few).running_size < len(values)
+    detour = remap_running(
+        remap_running(values, structure, full, some), structure, some, few
+    )
+    np.testing.assert_array_equal(detour, found)
+    back = remap_running(found, structure, few, full)
+    np.testing.assert_array_equal(back[back > 0], found)
+
+
+def with_running(values):
+    none = np.zeros(0, np.float32)
+    return Statistics(num_examples=1, mean=none, variance=none, running=values)
 
 
 def test_statistics_that_come_back_start_with_the_fill_value():

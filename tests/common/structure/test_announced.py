@@ -23,7 +23,7 @@ from fedprune.common.artifacts.packed_file import (
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.models.capped import ByteLimit
-from fedprune.common.models.flat import get_statistics, get_weights, model_spec
+from fedprune.common.models.flat import get_state, get_weights, model_spec
 from fedprune.common.models.registry import build_model
 from fedprune.common.spec import PrunePlan, digest_of
 from fedprune.common.structure.structure import Structure
@@ -67,7 +67,7 @@ def packed(tmp_path_factory):
         structure=structure,
         plan=PrunePlan(structure=structure.digest, keep=structure.full()),
         blob=blob,
-        moments=get_statistics(model),
+        statistics=get_state(model, ()),
     )
     write_packed(path, whole)
     return path

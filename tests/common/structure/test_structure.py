@@ -133,7 +133,7 @@ HUGE = 1 << 40
 
 # what is forged -> (path into the JSON, new value)
 ATTACKS = {
-    "another version": (["version"], 5),
+    "another version": (["version"], 6),
     "a version that is true": (["version"], True),
     "units as a float": (["units"], 2.0),
     "fewer units than used": (["units"], 1),

@@ -487,3 +487,10 @@ def test_a_lost_connection_refuses_no_client_and_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr(FakeGrid, "pull_messages", lost)
     with pytest.raises(httpx.ConnectError):
         Fleet(tmp_path).ask()
+
+
+def test_a_node_is_told_the_names_of_the_classes(log):
+    grid = FakeGrid([7], names({7: {"client-id": "b", "examples": 9}}))
+    enrol(grid, run_of(1), log, labels=("cat", "dog"))
+    (message,) = grid.sent
+    assert message.content.config_records[RUN]["labels"] == ["cat", "dog"]

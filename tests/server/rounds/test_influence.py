@@ -11,6 +11,7 @@ from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics
 from fedprune.server.rounds.influence import (
     ReportedLoss,
+    averaged_running,
     bounded,
     check_moments,
     clip_factor,
@@ -26,14 +27,17 @@ from fedprune.server.rounds.records import ClientRecord, Status
 MOMENTS = 3
 
 
-def record(client_id, weight, mean, variance, norm=0.0):
+def record(client_id, weight, mean, variance, norm=0.0, running=()):
     return ClientRecord(
         client_id=client_id,
         status=Status.ACCEPTED,
         num_examples=weight,
         norm=norm,
         statistics=Statistics(
-            num_examples=7, mean=np.float32(mean), variance=np.float32(variance)
+            num_examples=7,
+            mean=np.float32(mean),
+            variance=np.float32(variance),
+            running=np.float32(running),
         ),
     )
 
@@ -170,6 +174,43 @@ def test_moments_weigh_as_much_as_deltas_do():
     pooled = pooled_moments(records, 0.0)
     assert pooled.mean[0] == 0.5
     assert pooled.num_examples == 40
+
+
+def trained(client_id, weight, *running):
+    """Return the record of a client of a network without batch norm."""
+    return record(client_id, weight, [], [], running=running)
+
+
+def test_running_values_weigh_as_much_as_deltas_do():
+    records = [trained("a", 30, 1.0, 7.0), trained("b", 10, -1.0, 7.0)]
+    np.testing.assert_array_equal(averaged_running(records, 3.0), [0.5, 7.0])
+    assert averaged_running(records, 3.0).dtype == np.float32
+
+
+def test_a_false_running_value_counts_as_much_as_honest_ones_spread():
+    honest = [trained(f"{i}", 10, value) for i, value in enumerate([1.0, 1.1, 0.9])]
+    false = [*honest, trained("liar", 10, 1e30)]
+    assert averaged_running(false, 3.0)[0] < 1.3
+    assert averaged_running(false, 0.0)[0] > 1e29
+
+
+def test_what_is_not_reported_is_neither_pooled_nor_averaged():
+    running, moments = trained("a", 5, 2.0), record("b", 5, [1.0], [1.0])
+    assert averaged_running([running, moments], 3.0) == [2.0]
+    assert pooled_moments([running, moments], 3.0).num_examples == 5
+    assert averaged_running([moments], 3.0) is None
+    assert pooled_moments([running], 3.0) is None
+
+
+@given(random=st.randoms(use_true_random=False), seed=st.integers(0, 1000))
+def test_the_order_of_answers_does_not_change_a_bit_of_running_values(random, seed):
+    rng = np.random.default_rng(seed)
+    records = [
+        trained(f"{i}", int(rng.integers(1, 9)), *rng.normal(size=3)) for i in range(6)
+    ]
+    before = averaged_running(records, 2.0)
+    random.shuffle(records)
+    assert averaged_running(records, 2.0).tobytes() == before.tobytes()
 
 
 @given(random=st.randoms(use_true_random=False), seed=st.integers(0, 1000))

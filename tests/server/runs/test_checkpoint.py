@@ -41,7 +41,9 @@ def make_plan(seed, *, rollback=False):
 
 def make_statistics(seed):
     mean = floats(seed, 5)
-    return Statistics(num_examples=seed, mean=mean, variance=mean**2)
+    return Statistics(
+        num_examples=seed, mean=mean, variance=mean**2, running=floats(seed + 1, 3)
+    )
 
 
 def make_state(round_):

@@ -6,6 +6,7 @@ from helpers.tiny_federation import Tiny, make_task, tiny_structure
 from torch import nn
 
 from fedprune.common.errors import ConfigError, StructureError
+from fedprune.common.structure.structure import Structure
 from fedprune.server.runs.trying import try_network
 
 
@@ -20,6 +21,30 @@ class Scaled(Tiny):
         if self.training:
             self.scale = 0.9 * self.scale + 0.1 * x.detach().std()
         return super().forward(x / self.scale)
+
+
+class Counting(Tiny):
+    """A network that counts its steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+        return super().forward(x)
+
+
+class Drawing(Tiny):
+    """A network with a random table."""
+
+    def __init__(self, *, persistent):
+        super().__init__()
+        self.register_buffer("table", torch.rand(3), persistent=persistent)
+
+    def forward(self, x):
+        return super().forward(x) + self.table
 
 
 class Helped(Tiny):
@@ -55,9 +80,23 @@ def test_a_network_that_can_be_cut_passes():
 
 
 @pytest.mark.parametrize("cuts", [0, 1])
-def test_a_buffer_that_training_changes_is_refused(cuts):
-    with pytest.raises(ConfigError, match="training changes 'scale'"):
-        tried(Scaled, rounds__cuts=cuts)
+def test_a_buffer_of_floats_that_training_changes_is_in_the_structure(cuts):
+    structure = tried(Scaled, rounds__cuts=cuts)
+    assert structure.running == ("scale",)
+    assert structure.spec(structure.full()).running_size == 1
+    assert Structure.from_json(structure.to_json()) == structure
+
+
+@pytest.mark.parametrize("cuts", [0, 1])
+def test_a_counter_that_training_changes_is_refused(cuts):
+    with pytest.raises(ConfigError, match=r"training changes 'steps' \(int64\)"):
+        tried(Counting, rounds__cuts=cuts)
+
+
+def test_a_random_buffer_that_no_file_holds_is_refused():
+    assert tried(lambda: Drawing(persistent=True)).units
+    with pytest.raises(ConfigError, match="draws 'table' at random"):
+        tried(lambda: Drawing(persistent=False))
 
 
 def test_a_head_of_training_alone_is_cut_with_the_rest():
@@ -72,7 +111,8 @@ def test_a_training_forward_of_another_width_is_refused_where_something_is_cut()
 
 def test_a_server_without_data_finds_the_same():
     shaped = {"task__input_shape": [1, 4, 4], "task__outputs": 3}
-    with pytest.raises(ConfigError, match="training changes 'scale'"):
-        tried(Scaled, **shaped)
+    assert tried(Scaled, **shaped) == tried(Scaled)
+    with pytest.raises(ConfigError, match="training changes 'steps'"):
+        tried(Counting, **shaped)
     with pytest.raises(StructureError, match=r"training forward of a cut .* fails"):
         tried(Widened, **shaped)

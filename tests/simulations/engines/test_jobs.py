@@ -77,6 +77,7 @@ RECORDS = (
             num_examples=4,
             mean=np.float32([-3.0, 0.25]),
             variance=np.float32([0.0, 65504.0]),
+            running=np.float32([1e30, -1e-30]),
         ),
     ),
     ClientRecord(client_id="b", status=Status.REFUSED, reason="field 'x': ü"),

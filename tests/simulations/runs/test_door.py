@@ -144,7 +144,7 @@ REFUSED = {
     ),
     "one-hot rows of integers": (
         Net, of(ONE_HOT.astype(int)), {}, DATA,
-        "values [n, k]; of one-hot rows the classes are targets.argmax(axis=1)",
+        "integer classes [n]; of one-hot rows the classes are targets.argmax(axis=1)",
     ),
     "squared error of classes": (
         Net, of(Y), MSE, DATA,

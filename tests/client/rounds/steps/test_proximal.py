@@ -35,6 +35,7 @@ def distance(**changes):
         settings=replace(SETTINGS, **changes),
         penalty=None,
         teacher=None,
+        augment=torch.Generator(),
     )
     train(model, training, np.random.default_rng(0))
     return np.linalg.norm(get_weights(model) - start)

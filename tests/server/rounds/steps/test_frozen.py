@@ -17,11 +17,12 @@ from fedprune.common.models.flat import get_weights
 from fedprune.common.models.training import first_statistics, is_inside
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.pruning.remap import remap, remap_moments
+from fedprune.common.spec import TensorSpec
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import new_state
-from fedprune.server.rounds.steps.frozen import keep_moments, keep_weights
+from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
 from fedprune.server.runs.loop import sendable
 from fedprune.server.runs.trying import try_network
 
@@ -126,11 +127,28 @@ def test_what_clients_send_of_frozen_weights_is_dropped():
     spec = tiny_structure().spec(tiny_structure().full())
     before = np.full(spec.size, -0.0, dtype=np.float32)
     after = np.ones(spec.size, dtype=np.float32)
-    kept = keep_weights(before, after, spec, FROZEN)
+    kept = keep_values(before, after, spec.tensors, FROZEN)
     frozen = entries(spec)
     assert kept[frozen].tobytes() == before[frozen].tobytes()
     assert (kept[~frozen] == 1.0).all()
-    assert keep_weights(before, after, spec, ()) is after
+    assert keep_values(before, after, spec.tensors, ()) is after
+
+
+def test_running_buffers_of_frozen_modules_stay_and_the_others_move():
+    buffers = (
+        TensorSpec(name=f"{FROZEN[0]}.scale", shape=(2,)),
+        TensorSpec(name="free.scale", shape=()),
+    )
+    before, after = np.float32([1, 2, 3]), np.float32([7, 8, 9])
+    assert keep_values(before, after, buffers, FROZEN).tolist() == [1, 2, 9]
+
+
+def test_measured_moments_without_first_ones_are_taken():
+    none = np.zeros(0, np.float32)
+    running = np.float32([1.0])
+    before = Statistics(num_examples=1, mean=none, variance=none, running=running)
+    measured = Statistics(num_examples=3, mean=running, variance=running)
+    assert keep_moments(before, measured, None, None, FROZEN) is measured
 
 
 def test_measured_moments_of_frozen_norms_are_dropped():

@@ -215,6 +215,7 @@ def assert_same_statistics(found: Statistics | None, wanted: Statistics | None) 
         assert found.num_examples == wanted.num_examples
         np.testing.assert_array_equal(found.mean, wanted.mean)
         np.testing.assert_array_equal(found.variance, wanted.variance)
+        np.testing.assert_array_equal(found.running, wanted.running)
 
 
 MATRIX = ModelSpec(
