@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 from typing_extensions import override
 
-from fedprune.common.data.parquet import find_folder
+from fedprune.common.data.places import find_folder
 from fedprune.common.tasks.task import Data, Task
 
 LENGTH = 64  # characters of an example

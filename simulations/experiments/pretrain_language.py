@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedprune.common.data.parquet import find_folder
+from fedprune.common.data.places import find_folder
 from fedprune.common.models.weights_file import save_weights
 from fedprune.common.seeding import Use, generator
 from fedprune.simulations.experiments.language import (

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from fedprune.common.data.examples import Batch
-from fedprune.common.data.parquet import find_folder
+from fedprune.common.data.places import find_folder
 from fedprune.common.models.zoo import import_torchvision
 from fedprune.common.tasks.task import Data, Task
 

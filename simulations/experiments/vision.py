@@ -15,7 +15,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from fedprune.common.data.examples import Batch
-from fedprune.common.data.parquet import find_folder
+from fedprune.common.data.places import find_folder
 from fedprune.common.tasks.task import Data, Task
 from fedprune.simulations.benchmarks.kit.resnet20 import ResNet20
 
