@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedprune.common.data.examples import IGNORED, Batch
+from fedprune.common.data.examples import IGNORED, ArrayExamples, Batch, Examples
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
@@ -25,6 +25,7 @@ from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.spec import Indices
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import logits_of
@@ -34,13 +35,24 @@ _POSITIONS = ("per-pixel", "next-token")  # losses with a target for each positi
 _VALUES = ("mse", "bce")  # losses with a number for each output
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step, whose weights are discarded
+_TEST = " of the test data"
 _SAME = 1e-4  # largest difference of two runs of one network
 _SUM = 1e-4  # largest difference from 1 of a sum of probabilities in bfloat16
 
 
 def first_batch(task: LoadedTask) -> Batch:
     """Return the first training examples of a task."""
-    return task.sample.batch(np.arange(min(_EXAMPLES, len(task.sample))))
+    return task.sample.batch(_places(task.sample))
+
+
+def _places(examples: Examples) -> Indices:
+    """Return the first places, and of ids that are known that of the largest."""
+    places = np.arange(min(_EXAMPLES, len(examples)))
+    if isinstance(examples, ArrayExamples) and examples.inputs.dtype == np.int64:
+        rows = examples.inputs.reshape(len(examples), -1)
+        largest = int(rows.max(axis=1).argmax())
+        places[-1] = max(places[-1], largest)
+    return places
 
 
 def declared_batch(task: LoadedTask) -> Batch:
@@ -93,6 +105,23 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
         with frozen(trial, task.config.task.freeze):
             _train_step(task, trial, batch)
     return DryRun(metric=metric, remarks=_remarks(task, outputs))
+
+
+def dry_run_test(task: LoadedTask, model: nn.Module) -> None:
+    """Run a batch of the test examples through network, loss and metric.
+
+    Their outputs are dropped: they are for the final figures only.
+
+    Raises:
+        ConfigError: If the network or a metric does not take them.
+        DataError: If they cannot be read, or the targets do not fit the loss.
+    """
+    batch = task.test.batch(_places(task.test))
+    with _sealed(task.config.run.seed), torch.no_grad():
+        trial = lay_out(_copy(model), batch.inputs).eval()
+        outputs = _outputs(task, trial, batch, _TEST)
+        _losses(task, outputs, batch, _TEST)
+        _headline(task, outputs, batch)
 
 
 def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
@@ -169,7 +198,7 @@ def _outputs(task: LoadedTask, model: nn.Module, batch: Batch, when: str) -> Any
     except (Exception, SystemExit) as error:
         # The network's own code may raise anything.
         msg = f"the network does not run on {_shapes(batch.inputs)}{when}: "
-        msg += f"{first_line(error, kind=True)}{_hint(batch.inputs)}"
+        msg += f"{first_line(error, kind=True)}{_hint(batch.inputs, error)}"
         raise ConfigError(msg) from error
     if not task.task.has_own_loss:
         _check_shape(task, logits_of(outputs), batch, when)
@@ -196,21 +225,31 @@ def _shape(value: object) -> str:
     return str(list(getattr(value, "shape", ())))
 
 
-def _hint(inputs: object) -> str:
+def _hint(inputs: object, error: BaseException) -> str:
     """Return advice about inputs that are easily meant otherwise."""
     if not isinstance(inputs, Tensor):
-        return ""
+        return "; want a network that takes them, in this order"
+    if isinstance(error, IndexError) and not inputs.is_floating_point():
+        lowest, highest = int(inputs.min()), int(inputs.max())
+        text = f"; the ids run from {lowest} to {highest}: want ids from 0, and "
+        return f"{text}embeddings of {highest + 1} rows"
     if not inputs.is_floating_point():
         return "; integers are ids of tokens or categories: give floats for quantities"
     if inputs.dim() == 3:  # noqa: PLR2004 - [n, channels, length]
         return "; [n, a, b] are series of a channels: give grey images as [n, 1, h, w]"
-    return ""
+    if "indices" in str(error):
+        return "; floats are quantities: give ids of tokens or categories as integers"
+    return f"; want a network of float32 for inputs [n, {_sizes(inputs)}]"
+
+
+def _sizes(inputs: Tensor) -> str:
+    return ", ".join(map(str, inputs.shape[1:]))
 
 
 def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tensor:
     """Return the loss of each example; the task's own code may raise anything."""
     try:
-        return task.loss(outputs, batch)
+        found = task.loss(outputs, batch)
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
@@ -218,6 +257,17 @@ def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tenso
         msg = f"the {name} fails on {_shapes(outputs)} and targets of "
         msg += f"{_shapes(batch.targets)}{when}: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
+    _check_inputs(batch, when)
+    return found
+
+
+def _check_inputs(batch: Batch, when: str) -> None:
+    """Refuse inputs that are not finite: training on them ends every client."""
+    for part in tensors_in(batch.inputs):
+        if part.is_floating_point() and not bool(torch.isfinite(part).all()):
+            msg = f"a batch of the inputs{when} has a value that is not finite; replace"
+            msg += " such values, or leave their examples out"
+            raise DataError(msg)
 
 
 def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
@@ -248,7 +298,13 @@ def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> 
     if loss in _POSITIONS:
         _check_positions(loss, outputs, batch, shape)
         return
-    classes = task.num_outputs
+    if batch.targets.is_floating_point() and batch.targets.dim() == 1:
+        msg = (
+            f"the targets are {_type(batch.targets)}[{count}] and task.loss is '{loss}'"
+        )
+        msg += "; give integer classes, or set task.loss = 'mse'"
+        raise DataError(msg)
+    classes = _classes(task, batch)
     width = outputs.shape[1] if outputs.dim() > 1 else 1
     if not whole or outputs.dim() > 2:  # noqa: PLR2004 - [batch, classes]
         msg = f"{shape}; want [{count}, {classes}]: an output for each class"
@@ -260,6 +316,13 @@ def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> 
             f"to {classes - 1}: want {classes}, an output for each class"
         )
         raise ConfigError(msg)
+
+
+def _classes(task: LoadedTask, batch: Batch) -> int:
+    """Return the number of classes that the data say or show."""
+    found = [batch.targets.cpu().numpy(), task.sample.targets]
+    shown = [x for x in found if x is not None and x.dtype.kind in "iu" and x.size]
+    return max(task.num_outputs, *(int(x.max()) + 1 for x in shown), 0)
 
 
 def _check_values(
@@ -298,7 +361,8 @@ def _check_positions(loss: str, outputs: Tensor, batch: Batch, shape: str) -> No
     counted = batch.targets[batch.targets != IGNORED]
     if counted.numel() and (counted.min() < 0 or int(counted.max()) >= classes):
         msg = f"the targets run from {int(counted.min())} to {int(counted.max())}, and "
-        msg += f"the network gives {classes} classes for each position"
+        msg += f"the network gives {classes} classes for each position; want targets "
+        msg += f"from 0 to {classes - 1}, or a network with more classes"
         raise ConfigError(msg)
 
 
@@ -321,13 +385,16 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
         trained = [weight for weight in model.parameters() if weight.requires_grad]
-        own = task.optimizer(trained, _RATE)
-        (own or torch.optim.SGD(trained, lr=_RATE)).step()
-    except FedPruneError:
-        raise
     except (Exception, SystemExit) as error:
         # The network may have backward code of its own.
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"
+        raise ConfigError(msg) from error
+    own = task.optimizer(trained, _RATE)
+    try:
+        (own or torch.optim.SGD(trained, lr=_RATE)).step()
+    except (Exception, SystemExit) as error:
+        msg = f"a step of {type(own).__name__} failed: {first_line(error, kind=True)}; "
+        msg += "want an optimiser whose step() takes no argument"
         raise ConfigError(msg) from error
 
 

@@ -26,7 +26,7 @@ from fedprune.common import codec
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
-from fedprune.common.dry_run import dry_run, first_batch
+from fedprune.common.dry_run import dry_run, dry_run_test, first_batch
 from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
@@ -205,5 +205,7 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         raise DataError(msg)
     load_methods(task.config)
     check_data(task)  # a single class on one device is usual: no remark
-    found = dry_run(task, task.build_model(), first_batch(task))
+    model = task.build_model()
+    found = dry_run(task, model, first_batch(task))
+    dry_run_test(task, model)
     return (*data_remarks(task), *found.remarks)

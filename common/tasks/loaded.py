@@ -1,6 +1,6 @@
 """A task as a run uses it: parts of the clients, seeds, checks of a user's methods."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,13 @@ from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
+from fedprune.common.tasks.returned import (
+    as_names,
+    as_optimizer,
+    check_example,
+    check_for_each,
+    check_names,
+)
 from fedprune.common.tasks.task import Data, Description, Task, as_labels
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
@@ -107,7 +114,7 @@ class LoadedTask:
         """Names of the clients, in order.
 
         Raises:
-            DataError: If a task's own names are empty or repeated.
+            DataError: If a task's own names are not valid.
         """
         names, count = self._named, self.config.task.clients
         if not names and count == 0:
@@ -116,10 +123,7 @@ class LoadedTask:
             raise ConfigError(msg)
         if not names:
             return tuple(client_ids(count))
-        if not all(_is_name(name) for name in names) or len(set(names)) != len(names):
-            msg = f"the clients of {self.name} are {names[:5]}; want different names, "
-            msg += "as strings"
-            raise DataError(msg)
+        check_names(names, self.name)
         return names[: count or len(names)]
 
     @property
@@ -130,12 +134,7 @@ class LoadedTask:
     @cached_property
     def _named(self) -> tuple[Any, ...]:
         """The clients that the task names itself, as it names them."""
-        found: object = self._from("clients")
-        if isinstance(found, str) or not isinstance(found, Iterable):
-            msg = f"{type(self.task).__name__}.clients returns a "
-            msg += f"{type(found).__name__}; want a list of names, or ()"
-            raise DataError(msg)
-        return tuple(found)
+        return as_names(self._from("clients"), type(self.task).__name__)
 
     @cached_property
     def train(self) -> Examples:
@@ -210,8 +209,14 @@ class LoadedTask:
         )
 
     def example(self) -> Any:  # noqa: ANN401 - of any network
-        """Return inputs of at most two examples, for tracing shapes."""
-        return self._from("example")
+        """Return inputs of at most two examples, for tracing shapes.
+
+        Raises:
+            ConfigError: If an own ``example`` returns something else.
+        """
+        found = self._from("example")
+        check_example(found, type(self.task).__name__)
+        return found
 
     def fingerprint(self) -> str:
         """Return the digest of the data, 32 hex digits."""
@@ -283,7 +288,7 @@ class LoadedTask:
         """
         found = self.task.loss(outputs, batch)
         if self.task.has_own_loss:
-            self._check_for_each(found, batch, "loss")
+            check_for_each(found, batch.size, f"loss of {type(self.task).__name__}")
         return at_least_float32(found)
 
     def metrics(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:  # noqa: ANN401
@@ -293,13 +298,13 @@ class LoadedTask:
             ConfigError: If an own metric is none.
         """
         found: object = self.task.metrics(outputs, batch)
+        whose = type(self.task).__name__
         if not isinstance(found, Mapping) or not found:
-            kind = type(found).__name__
-            msg = f"{type(self.task).__name__}.metrics returns a {kind}; want a dict "
+            msg = f"{whose}.metrics returns a {type(found).__name__}; want a dict "
             msg += "name -> one number for each example"
             raise ConfigError(msg)
         for name, values in found.items():
-            self._check_for_each(values, batch, f"metric '{name}'")
+            check_for_each(values, batch.size, f"metric '{name}' of {whose}")
         return {str(name): at_least_float32(one) for name, one in found.items()}
 
     def distance(
@@ -327,15 +332,17 @@ class LoadedTask:
         """Return the task's own optimiser, or None for that of the configuration.
 
         Raises:
-            ConfigError: If it returns anything else.
+            ConfigError: If it returns anything else, or its code fails.
         """
-        found: object = self.task.optimizer(parameters, lr)
-        if found is None or isinstance(found, torch.optim.Optimizer):
-            return found
-        kind = type(found).__name__
-        msg = f"{type(self.task).__name__}.optimizer returns a {kind}; want a "
-        msg += "torch.optim.Optimizer, or None"
-        raise ConfigError(msg)
+        whose = f"{type(self.task).__name__}.optimizer"
+        try:
+            found: object = self.task.optimizer(parameters, lr)
+        except FedPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = f"{whose} failed: {first_line(error, kind=True)}"
+            raise ConfigError(msg) from error
+        return as_optimizer(found, whose)
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a batch as training sees it."""
@@ -370,14 +377,6 @@ class LoadedTask:
     def _network(self) -> nn.Module:
         called = f"{type(self.task).__name__}.network"
         return checked_network(self.task.network, called)
-
-    def _check_for_each(self, found: object, batch: Batch, what: str) -> None:
-        if isinstance(found, Tensor) and tuple(found.shape) == (batch.size,):
-            return
-        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        msg = f"the {what} of {type(self.task).__name__} is {shape} for {batch.size} "
-        msg += f"examples; want one number for each example, [{batch.size}]"
-        raise ConfigError(msg)
 
     def _own_examples(self, client: str) -> Examples:
         return self._examples(self._from("train_data", client))
@@ -437,10 +436,6 @@ class LoadedTask:
             msg += f"of the {len(data)} examples, or None"
             raise DataError(msg)
         return labels
-
-
-def _is_name(found: object) -> bool:
-    return isinstance(found, str) and bool(found)
 
 
 def run_network(model: nn.Module, inputs: object) -> Any:  # noqa: ANN401 - of the network
