@@ -201,7 +201,10 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         ConfigError: If the source does not exist, or the network does not fit.
     """
     if task.sizes[task.client_id] == 0:
-        msg = f"client {task.client_id} has no example of {task.config.task.data}"
+        msg = (
+            f"client {task.client_id} has no example of {task.config.task.data}; want "
+        )
+        msg += "another --id, --partition or --data"
         raise DataError(msg)
     load_methods(task.config)
     check_data(task)  # a single class on one device is usual: no remark

@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from helpers.pictures import pictures, png, write_folder
-from helpers.wrong.doors import X, Y
+from helpers.wrong.doors import Door, X, Y
 
 OWN = Path("own.npz")
 CODE = Path("own.py")
@@ -99,3 +99,25 @@ def saved(**columns):
         CODE.write_text(TOKENS, encoding="utf-8")
 
     return write
+
+
+def door(enter, made):
+    """Return a door of any kind, with the function that writes its files."""
+    return Door(enter=enter, files=made)
+
+
+def with_network(end):
+    """Write ``net.py:make``, a network of 6 features whose outputs end in another way.
+
+    Args:
+        end: Text of a function of the outputs, float32[n, 4].
+    """
+    Path("net.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        f"        return ({end})(super().forward(x))\n\n\n"
+        "def make():\n"
+        "    return Net(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))\n",
+        encoding="utf-8",
+    )

@@ -92,7 +92,7 @@ class Branching(Tiny):
 
     def forward(self, x):
         y = super().forward(x)
-        return y if float(y.sum()) > 0 else 2.0 * y
+        return y if float(y.detach().sum()) > 0 else 2.0 * y
 
 
 class Spectral(nn.Module):

@@ -68,7 +68,7 @@ class Heavy(Own):
     """Keeps its data in the object, which every message to a worker would carry."""
 
     def __init__(self):
-        self.kept = torch.zeros(20 << 20, dtype=torch.uint8)
+        self.kept = bytes(20 << 20)
 
 
 class Locked(Own):
