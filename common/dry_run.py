@@ -6,7 +6,6 @@ copies and on its own random stream, so it does not change the results of the ru
 """
 
 import copy
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fedprune.common.data.examples import IGNORED, Batch
+from fedprune.common.data.examples import IGNORED, ArrayExamples, Batch, Examples
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
@@ -25,6 +24,7 @@ from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
 from fedprune.common.seeding import Use, seed_globals
+from fedprune.common.spec import Indices
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.checked import (
     check_finite,
@@ -34,19 +34,31 @@ from fedprune.common.tasks.checked import (
 )
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import logits_of
+from fedprune.common.tasks.shown import hint, shapes, type_of
 from fedprune.common.text import first_line
 
 _POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position
 _VALUES = ("mse", "bce")  # losses with a number for each output
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step, whose weights are discarded
+_TEST = " of the test data"
 _SAME = 1e-4  # largest difference of two runs of one network
 _SUM = 1e-4  # largest difference from 1 of a sum of probabilities in bfloat16
 
 
 def first_batch(task: LoadedTask) -> Batch:
     """Return the first training examples of a task."""
-    return task.sample.batch(np.arange(min(_EXAMPLES, len(task.sample))))
+    return task.sample.batch(_places(task.sample))
+
+
+def _places(examples: Examples) -> Indices:
+    """Return the first places, and of ids that are known that of the largest."""
+    places = np.arange(min(_EXAMPLES, len(examples)))
+    if isinstance(examples, ArrayExamples) and examples.inputs.dtype == np.int64:
+        rows = examples.inputs.reshape(len(examples), -1)
+        largest = int(rows.max(axis=1).argmax())
+        places[-1] = max(places[-1], largest)
+    return places
 
 
 def declared_batch(task: LoadedTask) -> Batch:
@@ -100,6 +112,23 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
         with frozen(trial, task.config.task.freeze):
             _train_step(task, trial, batch)
     return DryRun(metric=metric, remarks=remarks)
+
+
+def dry_run_test(task: LoadedTask, model: nn.Module) -> None:
+    """Run a batch of the test examples through network, loss and metric.
+
+    Their outputs are dropped: they are for the final figures only.
+
+    Raises:
+        ConfigError: If the network or a metric does not take them.
+        DataError: If they cannot be read, or the targets do not fit the loss.
+    """
+    batch = task.test.batch(_places(task.test))
+    with _sealed(task.config.run.seed), torch.no_grad():
+        trial = lay_out(_copy(model), batch.inputs).eval()
+        outputs = _outputs(task, trial, batch, _TEST)
+        _losses(task, outputs, batch, _TEST)
+        _headline(task, outputs, batch)
 
 
 def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
@@ -167,56 +196,36 @@ def _outputs(task: LoadedTask, model: nn.Module, batch: Batch, when: str) -> Any
         raise
     except (Exception, SystemExit) as error:
         # The network's own code may raise anything.
-        msg = f"the network does not run on {_shapes(batch.inputs)}{when}: "
-        msg += f"{first_line(error, kind=True)}{_hint(batch.inputs)}"
+        msg = f"the network does not run on {shapes(batch.inputs)}{when}: "
+        msg += f"{first_line(error, kind=True)}{hint(batch.inputs, error)}"
         raise ConfigError(msg) from error
     if not task.task.has_own_loss:
         _check_shape(task, logits_of(outputs), batch, when)
     return outputs
 
 
-def _shapes(inputs: object) -> str:
-    """Return types and shapes of inputs, for a message."""
-    if isinstance(inputs, Tensor):
-        kind = "" if inputs.is_floating_point() else f" of {_type(inputs)}"
-        return f"a batch{kind} of shape {list(inputs.shape)}"
-    if isinstance(inputs, Mapping):
-        parts = [f"'{key}' {_type(x)}{_shape(x)}" for key, x in inputs.items()]
-    else:
-        parts = [f"{_type(x)}{_shape(x)}" for x in tensors_in(inputs)]
-    return f"a batch of {', '.join(parts)}"
-
-
-def _type(value: object) -> str:
-    return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-
-
-def _shape(value: object) -> str:
-    return str(list(getattr(value, "shape", ())))
-
-
-def _hint(inputs: object) -> str:
-    """Return advice about inputs that are easily meant otherwise."""
-    if not isinstance(inputs, Tensor):
-        return ""
-    if not inputs.is_floating_point():
-        return "; integers are ids of tokens or categories: give floats for quantities"
-    if inputs.dim() == 3:  # noqa: PLR2004 - [n, channels, length]
-        return "; [n, a, b] are series of a channels: give grey images as [n, 1, h, w]"
-    return ""
-
-
 def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tensor:
     """Return the loss of each example; the task's own code may raise anything."""
     try:
-        return task.loss(outputs, batch)
+        found = task.loss(outputs, batch)
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
         name = "loss" if task.task.has_own_loss else f"loss '{task.config.task.loss}'"
-        msg = f"the {name} fails on {_shapes(outputs)} and targets of "
-        msg += f"{_shapes(batch.targets)}{when}: {first_line(error, kind=True)}"
+        msg = f"the {name} fails on {shapes(outputs)} and targets of "
+        msg += f"{shapes(batch.targets)}{when}: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
+    _check_inputs(batch, when)
+    return found
+
+
+def _check_inputs(batch: Batch, when: str) -> None:
+    """Refuse inputs that are not finite: training on them ends every client."""
+    for part in tensors_in(batch.inputs):
+        if part.is_floating_point() and not bool(torch.isfinite(part).all()):
+            msg = f"a batch of the inputs{when} has a value that is not finite; replace"
+            msg += " such values, or leave their examples out"
+            raise DataError(msg)
 
 
 def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
@@ -250,7 +259,12 @@ def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> 
     if loss in _POSITIONS:
         _check_positions(loss, outputs, batch, shape)
         return
-    classes = task.num_outputs
+    if batch.targets.is_floating_point() and batch.targets.dim() == 1:
+        found = f"{type_of(batch.targets)}[{count}]"
+        msg = f"the targets are {found} and task.loss is '{loss}'"
+        msg += "; give integer classes, or set task.loss = 'mse'"
+        raise DataError(msg)
+    classes = _classes(task, batch)
     width = outputs.shape[1] if outputs.dim() > 1 else 1
     if not whole or outputs.dim() > 2:  # noqa: PLR2004 - [batch, classes]
         msg = f"{shape}; want [{count}, {classes}]: an output for each class"
@@ -262,6 +276,15 @@ def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> 
             f"to {classes - 1}: want {classes}, an output for each class"
         )
         raise ConfigError(msg)
+
+
+def _classes(task: LoadedTask, batch: Batch) -> int:
+    """Return the number of classes that the data say or show."""
+    found = [batch.targets.cpu().numpy()]
+    if not task.num_outputs:  # a server that declares them may have no data
+        found.append(task.sample.targets)
+    shown = [x for x in found if x is not None and x.dtype.kind in "iu" and x.size]
+    return max(task.num_outputs, *(int(x.max()) + 1 for x in shown), 0)
 
 
 def _check_values(
@@ -293,14 +316,15 @@ def _check_positions(loss: str, outputs: Tensor, batch: Batch, shape: str) -> No
     classes = found[-1] if last else found[1] if len(found) > 1 else 0
     if batch.targets.is_floating_point() or places != wanted or len(wanted) < 2:  # noqa: PLR2004
         form = "[n, length, classes]" if last else "[n, classes, height, width]"
-        msg = f"{shape}, and the targets are {_type(batch.targets)}{list(wanted)}; "
+        msg = f"{shape}, and the targets are {type_of(batch.targets)}{list(wanted)}; "
         msg += f"task.loss = '{loss}' wants outputs {form} and an integer for each "
         msg += "position"
         raise ConfigError(msg)
     counted = batch.targets[batch.targets != IGNORED]
     if counted.numel() and (counted.min() < 0 or int(counted.max()) >= classes):
         msg = f"the targets run from {int(counted.min())} to {int(counted.max())}, and "
-        msg += f"the network gives {classes} classes for each position"
+        msg += f"the network gives {classes} classes for each position; want targets "
+        msg += f"from 0 to {classes - 1}, or a network with more classes"
         raise ConfigError(msg)
 
 
@@ -323,15 +347,18 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
         trained = [weight for weight in model.parameters() if weight.requires_grad]
-        own = task.optimizer(trained, _RATE)
-        if own is not None:
-            check_optimizer(task.task, own, trained)
-        (own or torch.optim.SGD(trained, lr=_RATE)).step()
-    except FedPruneError:
-        raise
     except (Exception, SystemExit) as error:
         # The network may have backward code of its own.
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"
+        raise ConfigError(msg) from error
+    own = task.optimizer(trained, _RATE)
+    if own is not None:
+        check_optimizer(task.task, own, trained)
+    try:
+        (own or torch.optim.SGD(trained, lr=_RATE)).step()
+    except (Exception, SystemExit) as error:
+        msg = f"a step of {type(own).__name__} failed: {first_line(error, kind=True)}; "
+        msg += "want an optimiser whose step() takes no argument"
         raise ConfigError(msg) from error
 
 

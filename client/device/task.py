@@ -27,7 +27,7 @@ from fedprune.common.artifacts import LABELS_FILE, write_labels
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
-from fedprune.common.dry_run import dry_run, first_batch
+from fedprune.common.dry_run import dry_run, dry_run_test, first_batch
 from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
@@ -205,10 +205,15 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         ConfigError: If the source does not exist, or the network does not fit.
     """
     if task.sizes[task.client_id] == 0:
-        msg = f"client {task.client_id} has no example of {task.config.task.data}"
+        msg = (
+            f"client {task.client_id} has no example of {task.config.task.data}; want "
+        )
+        msg += "another --id, --partition or --data"
         raise DataError(msg)
     load_methods(task.config)
     task.describe()
     check_data(task)  # a single class on one device is usual: no remark
-    found = dry_run(task, task.build_model(), first_batch(task))
+    model = task.build_model()
+    found = dry_run(task, model, first_batch(task))
+    dry_run_test(task, model)
     return (*data_remarks(task), *found.remarks)

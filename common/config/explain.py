@@ -20,6 +20,10 @@ from fedprune.common.parsing import parse_toml
 
 Path: TypeAlias = tuple[str, ...]
 _WIDTH = 80  # characters of a value that an error shows
+_PATTERNS = {  # last part of a key -> its valid texts
+    "name": ' of letters, digits, ".", "_", "-", 100 at most',
+    "device": ": auto, cpu, cuda, cuda:N or mps",
+}
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _KINDS = {
     int: "an integer",
@@ -229,7 +233,7 @@ def _wanted_of(failure: ErrorDetails, path: Path, want: str) -> str:
         return want + _meant_method(failure["input"], path)
     added = {
         "finite_number": ", finite",
-        "string_pattern_mismatch": ' of letters, digits, ".", "_", "-", 100 at most',
+        "string_pattern_mismatch": _PATTERNS.get(path[-1], ""),
         "string_too_short": ", not empty",
         "literal_error": _meant(failure["input"], path),
     }

@@ -215,6 +215,7 @@ def _finite(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
         bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
         msg = f"{what} has a value that is not finite in float32, in {len(bad)} of "
         msg += f"{len(finite)} examples, first in {what.rpartition(' ')[2]}[{bad[0]}]"
+        msg += "; replace such values, or leave their examples out"
         raise DataError(msg)
     return numbers
 
@@ -242,7 +243,7 @@ def _outputs(train: Targets, test: Targets, num_outputs: int, name: str) -> int:
     if train.dtype != test.dtype or train.shape[1:] != test.shape[1:]:
         msg = (
             f"'{name}': training targets are {train.dtype}{list(train.shape)}, test "
-            f"targets {test.dtype}{list(test.shape)}; they differ in kind or width"
+            f"targets {test.dtype}{list(test.shape)}; want the same kind and width"
         )
         raise DataError(msg)
     if train.dtype.kind == "f":

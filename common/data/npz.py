@@ -45,7 +45,8 @@ def read_npz(path: Path) -> RawData:
     except DataError:
         raise
     except Exception as error:
-        msg = f"{path} cannot be read as npz: {error}"
+        msg = f"{path} cannot be read as npz: {error}; want a file of np.savez with "
+        msg += ", ".join(NAMES)
         raise DataError(msg) from error
     return raw_data(arrays)
 
@@ -159,7 +160,8 @@ def _check_claim(
         raise ValueError(msg)
     claimed = prod(shape) * dtype.itemsize
     if claimed != size or min(shape, default=0) < 0:
-        msg = f"its header states {claimed} bytes of data; found {size}"
+        msg = f"its header states {claimed} bytes of data; found {size}: the file is "
+        msg += "damaged, write it again"
         raise ValueError(msg)
 
 

@@ -120,7 +120,8 @@ def _check_path(prefix: str, rest: str) -> None:
 
 def _check_exists(path: Path, *, wanted_file: bool) -> None:
     if not (path.is_file() if wanted_file else path.is_dir()):
-        msg = f"there is no {'file' if wanted_file else 'folder'} '{path}'"
+        msg = f"there is no {'file' if wanted_file else 'folder'} '{path}' (looked at "
+        msg += f"{path.resolve()})"
         raise ConfigError(msg)
 
 

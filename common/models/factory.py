@@ -5,6 +5,7 @@ from functools import partial
 from typing import TypeAlias
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.text import error_line
@@ -52,8 +53,21 @@ def checked_network(factory: Callable[[], object], called: str = "") -> nn.Modul
     except Exception as error:
         message = f"{called} failed: {error_line(error)}"
         raise ConfigError(message) from error
+    except SystemExit as error:
+        # The program would end without a message.
+        message = f"{called} called exit({error.code!r}); want it to return a network"
+        raise ConfigError(message) from error
     if not isinstance(model, nn.Module):
         found = type(model).__name__
         message = f"{called} returned {found}; want nn.Module"
         raise ConfigError(message)
+    lazy = [name for name, item in model.named_parameters() if _has_no_shape(item)]
+    if lazy:
+        message = f"{called} returned a network whose '{lazy[0]}' has no shape yet (a "
+        message += "lazy module); want it called once on an example before it returns"
+        raise ConfigError(message)
     return model
+
+
+def _has_no_shape(weight: object) -> bool:
+    return isinstance(weight, UninitializedParameter)

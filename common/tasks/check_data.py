@@ -21,7 +21,7 @@ def check_data(task: LoadedTask) -> tuple[str, ...]:
     """
     if len(task.sample) == 0 or len(task.test) == 0:
         part = "test" if len(task.sample) else "training"
-        msg = f"{task.name} has no {part} example"
+        msg = f"{task.name} has no {part} example; want some in training and test"
         raise DataError(msg)
     remarks = data_remarks(task)
     if task.task.has_own_data:

@@ -1,6 +1,6 @@
 """A task as a run uses it: parts of the clients, seeds, checks of a user's methods."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -36,6 +36,12 @@ from fedprune.common.tasks.checked import check_for_each, checked_batch, checked
 from fedprune.common.tasks.described import checked_description
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
+from fedprune.common.tasks.returned import (
+    as_names,
+    as_optimizer,
+    check_example,
+    check_names,
+)
 from fedprune.common.tasks.task import Data, Task
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
@@ -112,7 +118,7 @@ class LoadedTask:
         """Names of the clients, in order.
 
         Raises:
-            DataError: If a task's own names are empty or repeated.
+            DataError: If a task's own names are not valid.
         """
         names, count = self._named, self.config.task.clients
         if not names and count == 0:
@@ -121,10 +127,7 @@ class LoadedTask:
             raise ConfigError(msg)
         if not names:
             return tuple(client_ids(count))
-        if not all(_is_name(name) for name in names) or len(set(names)) != len(names):
-            msg = f"the clients of {self.name} are {names[:5]}; want different names, "
-            msg += "as strings"
-            raise DataError(msg)
+        check_names(names, self.name)
         return names[: count or len(names)]
 
     @property
@@ -135,12 +138,7 @@ class LoadedTask:
     @cached_property
     def _named(self) -> tuple[Any, ...]:
         """The clients that the task names itself, as it names them."""
-        found: object = self._from("clients")
-        if isinstance(found, str) or not isinstance(found, Iterable):
-            msg = f"{type(self.task).__name__}.clients returns a "
-            msg += f"{type(found).__name__}; want a list of names, or ()"
-            raise DataError(msg)
-        return tuple(found)
+        return as_names(self._from("clients"), type(self.task).__name__)
 
     @cached_property
     def train(self) -> Examples:
@@ -223,8 +221,14 @@ class LoadedTask:
         )
 
     def example(self) -> Any:  # noqa: ANN401 - of any network
-        """Return inputs of at most two examples, for tracing shapes."""
-        return self._from("example")
+        """Return inputs of at most two examples, for tracing shapes.
+
+        Raises:
+            ConfigError: If an own ``example`` returns something else.
+        """
+        found = self._from("example")
+        check_example(found, type(self.task).__name__)
+        return found
 
     def fingerprint(self) -> str:
         """Return the digest of the data, 32 hex digits."""
@@ -309,9 +313,9 @@ class LoadedTask:
             ConfigError: If an own metric is none.
         """
         found: object = self.task.metrics(outputs, batch)
+        whose = type(self.task).__name__
         if not isinstance(found, Mapping) or not found:
-            kind = type(found).__name__
-            msg = f"{type(self.task).__name__}.metrics returns a {kind}; want a dict "
+            msg = f"{whose}.metrics returns a {type(found).__name__}; want a dict "
             msg += "name -> one number for each example"
             raise ConfigError(msg)
         for name, values in found.items():
@@ -349,15 +353,17 @@ class LoadedTask:
         """Return the task's own optimiser, or None for that of the configuration.
 
         Raises:
-            ConfigError: If it returns anything else.
+            ConfigError: If it returns anything else, or its code fails.
         """
-        found: object = self.task.optimizer(parameters, lr)
-        if found is None or isinstance(found, torch.optim.Optimizer):
-            return found
-        kind = type(found).__name__
-        msg = f"{type(self.task).__name__}.optimizer returns a {kind}; want a "
-        msg += "torch.optim.Optimizer, or None"
-        raise ConfigError(msg)
+        whose = f"{type(self.task).__name__}.optimizer"
+        try:
+            found: object = self.task.optimizer(parameters, lr)
+        except FedPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = f"{whose} failed: {first_line(error, kind=True)}"
+            raise ConfigError(msg) from error
+        return as_optimizer(found, whose)
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a batch as training sees it."""
@@ -432,10 +438,6 @@ class LoadedTask:
             collate=partial(checked_batch, self.task),
             labels=checked_labels(self.task, self._from("labels", data), len(data)),
         )
-
-
-def _is_name(found: object) -> bool:
-    return isinstance(found, str) and bool(found)
 
 
 def run_network(model: nn.Module, inputs: object) -> Any:  # noqa: ANN401 - of the network

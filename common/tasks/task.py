@@ -312,7 +312,7 @@ class Task:
         chosen = self.config.task
         if 0 < chosen.outputs < found.num_outputs:
             msg = f"'{chosen.data}' needs {found.num_outputs} outputs; task.outputs is "
-            msg += f"{chosen.outputs}"
+            msg += f"{chosen.outputs}; want as many, or 0 for those of the data"
             raise DataError(msg)
 
     @cached_property

@@ -14,6 +14,7 @@ from fedprune.common.dry_run import (
     declared_batch,
     dry_run,
     dry_run_cut,
+    dry_run_test,
     first_batch,
 )
 from fedprune.common.errors import (
@@ -105,6 +106,8 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     remarks = _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     tried_once = dry_run(task, model, batch)
+    if data:
+        dry_run_test(task, model)
     found = _found(task, model)
     _check_readable(found.structure)
     latency = load_table(task.config)

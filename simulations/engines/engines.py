@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.tasks.loaded import LoadedTask
@@ -66,16 +67,30 @@ def engine_for(engine_spec: EngineSpec, kind: str) -> Iterator[Engine]:
     if kind == "inprocess":
         yield InProcessEngine(engine_spec.task, engine_spec.root)
         return
+    with _on_ray().ray_engine(engine_spec) as engine:
+        yield engine
+
+
+def check_engine(task: LoadedTask) -> None:
+    """Check before a run that its engine is there and takes its task.
+
+    Raises:
+        ConfigError: If Ray is not installed, or the task cannot be sent to workers.
+    """
+    if task.config.run.engine == "ray":
+        _on_ray().check_travels(task)
+
+
+def _on_ray() -> ModuleType:
     try:
-        from fedprune.simulations.engines.on_ray import ray_engine  # noqa: PLC0415 - Ray is heavy
+        from fedprune.simulations.engines import on_ray  # noqa: PLC0415 - Ray is heavy
     except ImportError as error:
         msg = (
             f"the Ray engine is not installed ({error.name}): "
             "pip install 'fedprune[simulation]', or use --engine inprocess"
         )
         raise ConfigError(msg) from error
-    with ray_engine(engine_spec) as engine:
-        yield engine
+    return on_ray
 
 
 def assign(

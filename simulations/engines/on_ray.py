@@ -210,6 +210,30 @@ def _gpus(task: LoadedTask) -> int:
     return torch.cuda.device_count()
 
 
+def check_travels(task: LoadedTask) -> None:
+    """Check before a run that a task can be sent to workers.
+
+    Raises:
+        ConfigError: If it cannot be written as bytes, a task of the user's own would
+            carry data in every message, or one GPU of several is named.
+    """
+    _gpus(task)
+    name = type(task.task).__name__
+    advice = "load data in train_data() and test_data(), and keep none in the object or"
+    advice += " in global variables"
+    try:
+        size = len(cloudpickle.dumps(task))  # type: ignore[no-untyped-call]
+    except Exception as error:
+        msg = (
+            f"the task {name} cannot be sent to workers: {error_line(error)}; {advice}"
+        )
+        raise ConfigError(msg) from error
+    if size > _MAX_TASK:
+        msg = f"the task {name} holds {size >> 20} MiB, which every message to a worker"
+        msg += f" would carry; {advice}"
+        raise ConfigError(msg)
+
+
 def _start_ray(workers: int, address: str, gpus: int) -> None:
     """Start an own local Ray, or join the one at an address.
 
@@ -254,19 +278,7 @@ def _quiet() -> None:
 
 
 def _client_app(task: LoadedTask, root: Path) -> ClientApp:
-    """Return the app of a worker node; Ray ships it to its actors.
-
-    Raises:
-        ConfigError: If a task of the user's own would carry data in every message.
-    """
-    size = len(cloudpickle.dumps(task))  # type: ignore[no-untyped-call]
-    if size > _MAX_TASK:
-        msg = (
-            f"the task {type(task.task).__name__} holds {size >> 20} MiB, which every "
-        )
-        msg += "message to a worker would carry; load data in train_data() and "
-        msg += "test_data(), and keep none in the object or in global variables"
-        raise ConfigError(msg)
+    """Return the app of a worker node; Ray ships it to its actors."""
     app = ClientApp()
     home = str(root)
 

@@ -82,16 +82,18 @@ def _array(name: str, given: Any) -> NDArray[np.generic]:  # noqa: ANN401 - from
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         if "inhomogeneous" in why:
-            why = "its entries differ in length"
+            why = "its entries differ in length; want all examples of one shape"
         msg = f"{name} cannot be made an array: {why}"
         raise DataError(msg) from error
     if name == CLIENTS and array.dtype.kind == "U":
         return array
     if array.dtype.kind not in _NUMBERS:
         msg = (
-            f"{name} holds {array.dtype}; want plain numbers, no Python objects and no "
-            "text"
+            f"{name} holds {array.dtype}; want plain numbers, no Python objects and no"
         )
+        msg += " text"
+        if name.startswith("y_") and array.dtype.kind == "U":
+            msg += ": number the classes, np.unique(y, return_inverse=True)"
         raise DataError(msg)
     if np.ma.is_masked(given):
         msg = f"{name} has masked entries; fill them or leave their examples out"

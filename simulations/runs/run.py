@@ -43,7 +43,7 @@ from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
-from fedprune.simulations.engines.engines import EngineSpec, engine_for
+from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
@@ -230,6 +230,8 @@ def _tried(task: LoadedTask) -> Tried:
         spec = PenaltySpec(name=config.client.penalty, strength=config.client.strength)
         try_penalty(structure, get_weights(model), spec)
     _check_state(config, structure.spec(structure.full()).size)
+    _ = task.sizes  # refuses a partition that the labels do not allow
+    check_engine(task)
     return tried
 
 

@@ -133,7 +133,7 @@ def _check(
     unknown = sorted({image.label for image in test} - {*names})
     if unknown:
         msg = f"{folder}: the test part has the classes {', '.join(unknown)}, which "
-        msg += "train/ lacks"
+        msg += "train/ lacks; want the same classes in both"
         raise DataError(msg)
     if not train or not test:
         msg = (

@@ -37,6 +37,7 @@ from fedprune.common.structure.tracing.settle import settle
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
+from fedprune.common.user_code import did_you_mean
 
 _ROUNDS = 3  # walks over a network
 CONSTANT = "inputs that are never cut"
@@ -354,6 +355,7 @@ def _check_ignore(model: nn.Module, graph: fx.Graph, ignore: Sequence[str]) -> N
     unknown = sorted(set(ignore) - known - {node.name for node in graph.nodes})
     if unknown:
         msg = f"ignore names {unknown}, which the network does not have"
+        msg += did_you_mean(unknown[0], known)
         raise ConfigError(msg)
 
 
