@@ -29,15 +29,16 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.checked import (
     check_finite,
     check_optimizer,
+    ignored_remarks,
     label_remarks,
+    state_remarks,
     together_remarks,
 )
 from fedprune.common.tasks.loaded import LoadedTask, run_network
-from fedprune.common.tasks.losses import logits_of
+from fedprune.common.tasks.losses import POSITIONS, logits_of
 from fedprune.common.tasks.shown import hint, shapes, type_of
 from fedprune.common.text import first_line
 
-_POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position
 _VALUES = ("mse", "bce")  # losses with a number for each output
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step, whose weights are discarded
@@ -67,7 +68,7 @@ def declared_batch(task: LoadedTask) -> Batch:
     Without ``task.outputs`` or ``task.input_shape`` the first training examples.
     """
     chosen = task.config.task
-    if not chosen.outputs or not chosen.input_shape or chosen.loss in _POSITIONS:
+    if not chosen.outputs or not chosen.input_shape or chosen.loss in POSITIONS:
         return first_batch(task)
     inputs = task.example()
     targets = torch.zeros(len(inputs), dtype=torch.int64)
@@ -109,8 +110,11 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
             _losses(task, outputs, batch, "")
             metric = _headline(task, outputs, batch)
             remarks = _remarks(task, outputs, batch)
+        _check_draws(task, trial, batch)
+        before = dict(vars(task.task))
         with frozen(trial, task.config.task.freeze):
             _train_step(task, trial, batch)
+        remarks += state_remarks(task.task, before)
     return DryRun(metric=metric, remarks=remarks)
 
 
@@ -131,6 +135,32 @@ def dry_run_test(task: LoadedTask, model: nn.Module) -> None:
         _headline(task, outputs, batch)
 
 
+def _check_draws(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
+    """Refuse a network whose training draws from a generator that is not seeded.
+
+    Raises:
+        ConfigError: If two runs in train mode from the same seed differ.
+    """
+    found = []
+    for _ in range(2):
+        with _sealed(task.config.run.seed), torch.no_grad():
+            trial = _copy(model).train()
+            if batch.size < 2:  # noqa: PLR2004 - no spread in one
+                for _, module in norm_modules(trial):
+                    module.eval()
+            found.append(_outputs(task, trial, batch, " in train mode"))
+    if all(map(_is_close, *map(tensors_in, found))):
+        return
+    msg = (
+        "the network gives two answers in train mode from the same seed: it draws from "
+    )
+    msg += (
+        "a generator of its own, or keeps state outside of its buffers; want draws of "
+    )
+    msg += "torch, numpy.random or random, which every client's round seeds"
+    raise ConfigError(msg)
+
+
 def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
     """Refuse a network that is random in eval mode: its cuts cannot be checked.
 
@@ -141,9 +171,7 @@ def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
         trial = lay_out(_copy(model), batch.inputs).eval()
         one, two = (_outputs(task, trial, batch, "") for _ in range(2))
     pairs = zip(tensors_in(one), tensors_in(two), strict=True)
-    if not all(
-        torch.allclose(a, b, rtol=_SAME, atol=_SAME, equal_nan=True) for a, b in pairs
-    ):
+    if not all(_is_close(a, b) for a, b in pairs):
         msg = (
             "the network gives two answers for the same inputs in eval mode: it draws "
             "random numbers there; want F.dropout(..., training=self.training), or "
@@ -256,7 +284,7 @@ def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> 
     if loss in _VALUES:
         _check_values(loss, outputs, batch, shape, whole=whole)
         return
-    if loss in _POSITIONS:
+    if loss in POSITIONS:
         _check_positions(loss, outputs, batch, shape)
         return
     if batch.targets.is_floating_point() and batch.targets.dim() == 1:
@@ -400,6 +428,11 @@ def _is_equal(one: Tensor, two: Tensor) -> bool:
     return same and torch.allclose(one.float(), two.float(), equal_nan=True)
 
 
+def _is_close(one: Tensor, two: Tensor) -> bool:
+    """Return True if two outputs of a network are equal but for rounding."""
+    return torch.allclose(one, two, rtol=_SAME, atol=_SAME, equal_nan=True)
+
+
 def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
@@ -407,6 +440,7 @@ def _is_finite(tensor: Tensor) -> bool:
 def _remarks(task: LoadedTask, outputs: object, batch: Batch) -> tuple[str, ...]:
     """Return lines about valid but unusual outputs, losses and labels."""
     found = together_remarks(task.task, outputs, batch)
+    found += ignored_remarks(task.task, batch)
     if task.task.has_own_data:
         found += label_remarks(task.task, task.sample, batch)
     return found + _output_remarks(task, outputs)

@@ -1,13 +1,15 @@
 """Checks of what the methods of a user's own task return."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fedprune.common.data.examples import Batch, Examples, Targets
+from fedprune.common.data.examples import IGNORED, Batch, Examples, Targets
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
+from fedprune.common.tasks.losses import POSITIONS
 from fedprune.common.tasks.task import Task, as_labels
 from fedprune.common.text import first_line
 
@@ -106,9 +108,12 @@ def together_remarks(task: Task, outputs: object, batch: Batch) -> tuple[str, ..
     some = Batch(outputs, None).rows(rows).inputs
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(some)):
         return ()  # outputs of a kind that cannot be taken apart
-    whole, alone = (
-        _for_each(task, *pair) for pair in ((outputs, batch), (some, batch.rows(rows)))
-    )
+    try:
+        whole = _for_each(task, outputs, batch)
+        alone = _for_each(task, some, batch.rows(rows))
+    except (Exception, SystemExit):
+        # A user's loss may need the whole batch; that it works on it was tried before.
+        return ()
     mixed = [
         name
         for name, values in alone.items()
@@ -157,6 +162,45 @@ def label_remarks(task: Task, sample: Examples, batch: Batch) -> tuple[str, ...]
         f"targets of its batches with {_shown(targets)}: partitions and even samples"
     )
     return (text + " go by the labels; want Task.labels in the order of the data",)
+
+
+def ignored_remarks(task: Task, batch: Batch) -> tuple[str, ...]:
+    """Return a line if examples of a loss by position have no target that counts."""
+    targets = batch.targets
+    if task.has_own_loss or task.built_in.name not in POSITIONS:
+        return ()
+    without = int((targets == IGNORED).flatten(1).all(dim=1).sum())
+    if not without:
+        return ()
+    text = f"{without} of the first {batch.size} training examples have no target that "
+    text += (
+        f"counts (all are {IGNORED}): such examples count in every mean, with a loss "
+    )
+    return (text + "and an accuracy of 0; leave them out of the data",)
+
+
+def state_remarks(task: Task, before: Mapping[str, object]) -> tuple[str, ...]:
+    """Return a line if a step of training has set attributes of an own task.
+
+    Args:
+        task: The task after the step.
+        before: Its attributes before it.
+    """
+    kept = [name for name in _kept(task) if vars(task)[name] is not before.get(name)]
+    if not kept:
+        return ()
+    text = f"a step of training sets {type(task).__name__}.{kept[0]}: what the object "
+    text += "keeps passes from client to client of one process only, so results depend "
+    return (text + "on run.engine and run.workers, and are lost with a resume",)
+
+
+def _kept(task: Task) -> list[str]:
+    """Return the names of a task's attributes without those that are worked out."""
+    return [
+        name
+        for name in vars(task)
+        if not isinstance(getattr(type(task), name, None), cached_property)
+    ]
 
 
 def _shown(values: Tensor) -> str:

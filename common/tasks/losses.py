@@ -11,6 +11,7 @@ from torch.nn import functional
 from fedprune.common.data.examples import IGNORED
 from fedprune.common.errors import ConfigError
 
+POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position
 ForEach = Callable[[Tensor, Tensor], Tensor]
 
 
