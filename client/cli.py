@@ -12,6 +12,8 @@ from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError
 from fedprune.common.flower.payload import check_client_name
 from fedprune.common.system.paths import check_model_path, check_readable
+from fedprune.common.text import as_json as as_json_value
+from fedprune.common.text import printable
 
 app = typer.Typer()
 
@@ -84,9 +86,7 @@ def client(
 
 @app.command("run-model")
 def run_model(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL.safetensors", help="The network.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The network.")],
     data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
     data_dir: Annotated[
         str, typer.Option(metavar="DIR", help="As task.data_dir.")
@@ -108,12 +108,15 @@ def run_model(
     check_source(data, data_dir)
     from fedprune.client.device.predict import predict
 
-    rows = list(
-        predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
-    )
+    found = predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
+    if found.warning:
+        print(f"warning: {printable(found.warning)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"predictions": rows}, indent=2))
+        value = as_json_value(found.value)
+        print(json.dumps({"predictions": found.rows, found.metric: value}, indent=2))
         return
-    for row in rows:
-        words = " ".join(f"{key} {value}" for key, value in row.items())
+    for row in found.rows:
+        words = " ".join(f"{key} {printable(value)}" for key, value in row.items())
         print(row["prediction"] if quiet else words)
+    if not quiet:
+        print(f"{found.metric} {found.value:.4f} over {len(found.rows)} examples")

@@ -6,53 +6,58 @@ copies and on its own random stream, so it does not change the results of the ru
 """
 
 import copy
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from fedprune.common.data.examples import IGNORED, ArrayExamples, Batch, Examples
-from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
+from fedprune.common.data.examples import ArrayExamples, Batch, Examples
+from fedprune.common.errors import ConfigError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
 from fedprune.common.models.layout import lay_out
 from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
-from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.seeding import Use, seed_globals
 from fedprune.common.spec import Indices
 from fedprune.common.structure.structure import Structure
+from fedprune.common.tasks.checked import (
+    check_finite,
+    check_optimizer,
+    label_remarks,
+    together_remarks,
+)
+from fedprune.common.tasks.fitting import (
+    POSITIONS,
+    VALUES,
+    check_finite_inputs,
+    check_outputs,
+    hint_for,
+    shapes_of,
+)
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import logits_of
 from fedprune.common.text import first_line
 
-_POSITIONS = ("per-pixel", "next-token")  # losses with a target for each position
-_VALUES = ("mse", "bce")  # losses with a number for each output
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step, whose weights are discarded
-_TEST = " of the test data"
 _SAME = 1e-4  # largest difference of two runs of one network
 _SUM = 1e-4  # largest difference from 1 of a sum of probabilities in bfloat16
 
 
 def first_batch(task: LoadedTask) -> Batch:
     """Return the first training examples of a task."""
-    return task.sample.batch(_places(task.sample))
+    return task.sample.batch(_first(task.sample))
 
 
-def _places(examples: Examples) -> Indices:
-    """Return the first places, and of ids that are known that of the largest."""
-    places = np.arange(min(_EXAMPLES, len(examples)))
-    if isinstance(examples, ArrayExamples) and examples.inputs.dtype == np.int64:
-        rows = examples.inputs.reshape(len(examples), -1)
-        largest = int(rows.max(axis=1).argmax())
-        places[-1] = max(places[-1], largest)
-    return places
+def _first(examples: Examples) -> Indices:
+    return np.arange(min(_EXAMPLES, len(examples)))
 
 
 def declared_batch(task: LoadedTask) -> Batch:
@@ -61,11 +66,11 @@ def declared_batch(task: LoadedTask) -> Batch:
     Without ``task.outputs`` or ``task.input_shape`` the first training examples.
     """
     chosen = task.config.task
-    if not chosen.outputs or not chosen.input_shape or chosen.loss in _POSITIONS:
+    if not chosen.outputs or not chosen.input_shape or chosen.loss in POSITIONS:
         return first_batch(task)
     inputs = task.example()
     targets = torch.zeros(len(inputs), dtype=torch.int64)
-    if chosen.loss in _VALUES:
+    if chosen.loss in VALUES:
         targets = torch.zeros(len(inputs), chosen.outputs)
     return Batch(inputs=inputs, targets=targets)
 
@@ -102,26 +107,42 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
             outputs = _outputs(task, trial, batch, "")
             _losses(task, outputs, batch, "")
             metric = _headline(task, outputs, batch)
+            remarks = _remarks(task, outputs, batch)
         with frozen(trial, task.config.task.freeze):
             _train_step(task, trial, batch)
-    return DryRun(metric=metric, remarks=_remarks(task, outputs))
+    return DryRun(metric=metric, remarks=remarks)
 
 
-def dry_run_test(task: LoadedTask, model: nn.Module) -> None:
-    """Run a batch of the test examples through network, loss and metric.
+def dry_run_others(task: LoadedTask, model: nn.Module) -> None:
+    """Run test examples, and the largest ids of tokens, through network and loss.
 
-    Their outputs are dropped: they are for the final figures only.
+    Their outputs are dropped: test examples are for the final figures only.
 
     Raises:
         ConfigError: If the network or a metric does not take them.
         DataError: If they cannot be read, or the targets do not fit the loss.
     """
-    batch = task.test.batch(_places(task.test))
-    with _sealed(task.config.run.seed), torch.no_grad():
-        trial = lay_out(_copy(model), batch.inputs).eval()
-        outputs = _outputs(task, trial, batch, _TEST)
-        _losses(task, outputs, batch, _TEST)
-        _headline(task, outputs, batch)
+    batches = [(task.test.batch(_first(task.test)), " of the test data")]
+    for examples in (task.sample, task.test):
+        batches += [(examples.batch(place), "") for place in _largest_id(examples)]
+    for batch, when in batches:
+        with _sealed(task.config.run.seed), torch.no_grad():
+            trial = lay_out(_copy(model), batch.inputs).eval()
+            outputs = _outputs(task, trial, batch, when)
+            _losses(task, outputs, batch, when)
+            _headline(task, outputs, batch)
+
+
+def _largest_id(examples: Examples) -> Iterator[Indices]:
+    """Yield places with the largest id, of examples whose inputs are ids in an array.
+
+    It may lie beyond an embedding, which the first examples do not show.
+    """
+    if isinstance(examples, ArrayExamples) and examples.inputs.dtype == np.int64:
+        rows = examples.inputs.reshape(len(examples), -1)
+        places = _first(examples)
+        places[-1] = max(places[-1], rows.max(axis=1).argmax())
+        yield places
 
 
 def check_steady(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
@@ -165,17 +186,9 @@ def dry_run_cut(
             raise StructureError(msg) from error
 
 
-@contextmanager
-def _sealed(seed: int) -> Iterator[None]:
+def _sealed(seed: int) -> AbstractContextManager[None]:
     """Run a block on its own random stream and restore every global generator."""
-    # The network's own code may use any of them.
-    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with seed_torch(seed, 0, "dry run", Use.DROPOUT):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)  # noqa: NPY002
+    return seed_globals(seed, 0, "dry run", Use.DROPOUT)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -197,53 +210,12 @@ def _outputs(task: LoadedTask, model: nn.Module, batch: Batch, when: str) -> Any
         raise
     except (Exception, SystemExit) as error:
         # The network's own code may raise anything.
-        msg = f"the network does not run on {_shapes(batch.inputs)}{when}: "
-        msg += f"{first_line(error, kind=True)}{_hint(batch.inputs, error)}"
+        msg = f"the network does not run on {shapes_of(batch.inputs)}{when}: "
+        msg += f"{first_line(error, kind=True)}{hint_for(batch.inputs, error)}"
         raise ConfigError(msg) from error
     if not task.task.has_own_loss:
-        _check_shape(task, logits_of(outputs), batch, when)
+        check_outputs(task, logits_of(outputs), batch, when)
     return outputs
-
-
-def _shapes(inputs: object) -> str:
-    """Return types and shapes of inputs, for a message."""
-    if isinstance(inputs, Tensor):
-        kind = "" if inputs.is_floating_point() else f" of {_type(inputs)}"
-        return f"a batch{kind} of shape {list(inputs.shape)}"
-    if isinstance(inputs, Mapping):
-        parts = [f"'{key}' {_type(x)}{_shape(x)}" for key, x in inputs.items()]
-    else:
-        parts = [f"{_type(x)}{_shape(x)}" for x in tensors_in(inputs)]
-    return f"a batch of {', '.join(parts)}"
-
-
-def _type(value: object) -> str:
-    return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-
-
-def _shape(value: object) -> str:
-    return str(list(getattr(value, "shape", ())))
-
-
-def _hint(inputs: object, error: BaseException) -> str:
-    """Return advice about inputs that are easily meant otherwise."""
-    if not isinstance(inputs, Tensor):
-        return "; want a network that takes them, in this order"
-    if isinstance(error, IndexError) and not inputs.is_floating_point():
-        lowest, highest = int(inputs.min()), int(inputs.max())
-        text = f"; the ids run from {lowest} to {highest}: want ids from 0, and "
-        return f"{text}embeddings of {highest + 1} rows"
-    if not inputs.is_floating_point():
-        return "; integers are ids of tokens or categories: give floats for quantities"
-    if inputs.dim() == 3:  # noqa: PLR2004 - [n, channels, length]
-        return "; [n, a, b] are series of a channels: give grey images as [n, 1, h, w]"
-    if "indices" in str(error):
-        return "; floats are quantities: give ids of tokens or categories as integers"
-    return f"; want a network of float32 for inputs [n, {_sizes(inputs)}]"
-
-
-def _sizes(inputs: Tensor) -> str:
-    return ", ".join(map(str, inputs.shape[1:]))
 
 
 def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tensor:
@@ -254,118 +226,26 @@ def _losses(task: LoadedTask, outputs: object, batch: Batch, when: str) -> Tenso
         raise
     except (Exception, SystemExit) as error:
         name = "loss" if task.task.has_own_loss else f"loss '{task.config.task.loss}'"
-        msg = f"the {name} fails on {_shapes(outputs)} and targets of "
-        msg += f"{_shapes(batch.targets)}{when}: {first_line(error, kind=True)}"
+        msg = f"the {name} fails on {shapes_of(outputs)} and targets of "
+        msg += f"{shapes_of(batch.targets)}{when}: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
-    _check_inputs(batch, when)
+    check_finite_inputs(batch, when)
     return found
-
-
-def _check_inputs(batch: Batch, when: str) -> None:
-    """Refuse inputs that are not finite: training on them ends every client."""
-    for part in tensors_in(batch.inputs):
-        if part.is_floating_point() and not bool(torch.isfinite(part).all()):
-            msg = f"a batch of the inputs{when} has a value that is not finite; replace"
-            msg += " such values, or leave their examples out"
-            raise DataError(msg)
 
 
 def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
     """Return the name of the first metric; a task's own code may raise anything."""
     try:
-        return next(iter(task.metrics(outputs, batch)))
+        found = task.metrics(outputs, batch)
+        if task.task.has_own_metrics and all(map(_is_finite, tensors_in(outputs))):
+            check_finite(task.task, found)
+        return next(iter(found))
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
         name = type(task.task).__name__
         msg = f"{name}.metrics failed: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
-
-
-def _check_shape(task: LoadedTask, outputs: Tensor, batch: Batch, when: str) -> None:
-    """Refuse outputs that a built-in loss cannot compare with the targets."""
-    if not isinstance(batch.targets, Tensor):
-        kind = type(batch.targets).__name__
-        msg = f"the targets are a {kind}; want one tensor, or override Task.loss"
-        raise DataError(msg)
-    count = batch.size
-    whole = outputs.dim() > 0 and len(outputs) == count
-    shape = f"the network gives {list(outputs.shape)} for {count} examples{when}"
-    loss = task.config.task.loss
-    if loss in _VALUES:
-        _check_values(loss, outputs, batch, shape, whole=whole)
-        return
-    if loss in _POSITIONS:
-        _check_positions(loss, outputs, batch, shape)
-        return
-    if batch.targets.is_floating_point() and batch.targets.dim() == 1:
-        msg = (
-            f"the targets are {_type(batch.targets)}[{count}] and task.loss is '{loss}'"
-        )
-        msg += "; give integer classes, or set task.loss = 'mse'"
-        raise DataError(msg)
-    classes = _classes(task, batch)
-    width = outputs.shape[1] if outputs.dim() > 1 else 1
-    if not whole or outputs.dim() > 2:  # noqa: PLR2004 - [batch, classes]
-        msg = f"{shape}; want [{count}, {classes}]: an output for each class"
-        raise ConfigError(msg)
-    if outputs.dim() == 1 or width < classes:
-        outs = "1 output" if width == 1 else f"{width} outputs"
-        msg = (
-            f"the network gives {outs} for each example{when}, and the classes are 0 "
-            f"to {classes - 1}: want {classes}, an output for each class"
-        )
-        raise ConfigError(msg)
-
-
-def _classes(task: LoadedTask, batch: Batch) -> int:
-    """Return the number of classes that the configuration says, or the data show."""
-    found = [batch.targets.cpu().numpy()]
-    if not task.config.task.outputs:  # with it a server may have no data to look at
-        found += [task.sample.targets]
-    shown = [x for x in found if x is not None and x.dtype.kind in "iu" and x.size]
-    return max(task.num_outputs, *(int(x.max()) + 1 for x in shown), 0)
-
-
-def _check_values(
-    loss: str, outputs: Tensor, batch: Batch, shape: str, *, whole: bool
-) -> None:
-    """Refuse outputs that are not as many as the values of the targets."""
-    count = batch.size
-    wanted = batch.targets[0].numel()
-    if loss == "bce" and outputs.shape == batch.targets.shape:
-        return
-    if loss == "mse" and whole and outputs[0].numel() == wanted:
-        return
-    if loss == "mse" and not batch.targets.is_floating_point():
-        msg = (
-            f"{shape}, and the targets are integers: task.loss is 'mse'; want "
-            "'cross-entropy' for classes, or floating targets [n, k]"
-        )
-        raise DataError(msg)
-    msg = f"{shape}; the targets have {wanted} for each: want [{count}, {wanted}]"
-    raise ConfigError(msg)
-
-
-def _check_positions(loss: str, outputs: Tensor, batch: Batch, shape: str) -> None:
-    """Refuse outputs that are not the classes of each position of the targets."""
-    wanted = tuple(batch.targets.shape)
-    last = loss == "next-token"
-    found = tuple(outputs.shape)
-    places = found[:-1] if last else (found[:1] + found[2:])
-    classes = found[-1] if last else found[1] if len(found) > 1 else 0
-    if batch.targets.is_floating_point() or places != wanted or len(wanted) < 2:  # noqa: PLR2004
-        form = "[n, length, classes]" if last else "[n, classes, height, width]"
-        msg = f"{shape}, and the targets are {_type(batch.targets)}{list(wanted)}; "
-        msg += f"task.loss = '{loss}' wants outputs {form} and an integer for each "
-        msg += "position"
-        raise ConfigError(msg)
-    counted = batch.targets[batch.targets != IGNORED]
-    if counted.numel() and (counted.min() < 0 or int(counted.max()) >= classes):
-        msg = f"the targets run from {int(counted.min())} to {int(counted.max())}, and "
-        msg += f"the network gives {classes} classes for each position; want targets "
-        msg += f"from 0 to {classes - 1}, or a network with more classes"
-        raise ConfigError(msg)
 
 
 def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
@@ -392,6 +272,8 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
         msg = f"the network cannot be trained: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
     own = task.optimizer(trained, _RATE)
+    if own is not None:
+        check_optimizer(task.task, own, trained)
     try:
         (own or torch.optim.SGD(trained, lr=_RATE)).step()
     except (Exception, SystemExit) as error:
@@ -401,19 +283,56 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
 
 
 def _augmented(task: LoadedTask, batch: Batch) -> Batch:
-    """Return the batch as training sees it; a task's own code may raise anything."""
-    draws = torch.Generator().manual_seed(task.config.run.seed)
+    """Return the batch as training sees it; a task's own code may raise anything.
+
+    Raises:
+        ConfigError: If it fails, or gives another batch in a second call.
+    """
+    seed = task.config.run.seed
+    # A batch is a fresh copy in a run, and augment may change it in place.
+    given = pytree.tree_map_only(Tensor, Tensor.clone, tuple(batch))
     try:
-        return task.augmented(batch, draws)
+        with _sealed(seed):
+            found = task.augmented(batch, torch.Generator().manual_seed(seed))
+        with _sealed(seed):
+            draws = torch.Generator().manual_seed(seed)
+            again = task.augmented(Batch(*given), draws)
     except FedPruneError:
         raise
     except (Exception, SystemExit) as error:
         name = type(task.task).__name__
         msg = f"{name}.augment failed: {first_line(error, kind=True)}"
         raise ConfigError(msg) from error
+    if all(map(_is_equal, tensors_in(tuple(found)), tensors_in(tuple(again)))):
+        return found
+    msg = (
+        f"two calls of {type(task.task).__name__}.augment with the same generator give "
+    )
+    msg += (
+        "different batches: want random numbers from the generator alone, and nothing "
+    )
+    msg += "that is kept between calls"
+    raise ConfigError(msg)
 
 
-def _remarks(task: LoadedTask, outputs: object) -> tuple[str, ...]:
+def _is_equal(one: Tensor, two: Tensor) -> bool:
+    same = one.shape == two.shape
+    return same and torch.allclose(one.float(), two.float(), equal_nan=True)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _remarks(task: LoadedTask, outputs: object, batch: Batch) -> tuple[str, ...]:
+    """Return lines about valid but unusual outputs, losses and labels."""
+    found = together_remarks(task.task, outputs, batch)
+    if task.task.has_own_data:
+        found += label_remarks(task.task, task.sample, batch)
+    return found + _output_remarks(task, outputs)
+
+
+def _output_remarks(task: LoadedTask, outputs: object) -> tuple[str, ...]:
     """Return lines about outputs that have no class or look like probabilities."""
     if task.task.has_own_loss or task.config.task.loss != "cross-entropy":
         return ()

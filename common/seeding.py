@@ -5,6 +5,7 @@ engine, on the worker that runs the client, or on the order in which clients run
 Streams are independent: the seed of each is a blake2b digest of all four parts.
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -16,12 +17,14 @@ from fedprune.common.spec import digest_of
 
 # torch takes seeds below 2**64; 63 bits keep them valid as signed integers too.
 _TORCH_SEED_BITS = 63
+_NUMPY_SEEDS = 2**32  # of NumPy's global generator
 
 
 class Use(StrEnum):
     """Purpose of a random stream; two uses never share numbers."""
 
     INIT = "init"
+    DATA = "data"
     PARTITION = "partition"
     VALIDATION = "validation"
     SHUFFLE = "shuffle"
@@ -79,19 +82,32 @@ def torch_generator(seed: int, round_: int, key: str, use: Use) -> torch.Generat
 
 
 @contextmanager
-def seed_torch(seed: int, round_: int, key: str, use: Use) -> Iterator[None]:
-    """Run a block with torch's global generators on one stream, then restore them.
+def seed_globals(seed: int, round_: int, key: str, use: Use) -> Iterator[None]:
+    """Run a block with every global generator on one stream, then restore them.
 
-    Dropout and the initialisers of ``nn.Module`` take no generator, so this is the
-    only way to seed them.  CPU always; CUDA devices when CUDA is already in use
-    (move the model to its device first).
+    Those of torch, NumPy and Python: dropout and the initialisers of ``nn.Module``
+    take no generator, and a user's own code may draw from any of them.  CPU always;
+    CUDA devices when CUDA is already in use (move the model to its device first).
     """
+    with globals_at(torch_seed(seed, round_, key, use)):
+        yield
+
+
+@contextmanager
+def globals_at(number: int) -> Iterator[None]:
+    """Run a block with every global generator at a seed, 0 <= number < 2**63."""
     cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = list(range(torch.cuda.device_count())) if cuda else []
-    number = torch_seed(seed, round_, key, use)
-    with torch.random.fork_rng(devices=devices):
-        # Not torch.manual_seed: it queues seeds for devices that are not restored.
-        torch.default_generator.manual_seed(number)
-        if cuda:
-            torch.cuda.manual_seed_all(number)
-        yield
+    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=devices):
+            # Not torch.manual_seed: it queues seeds for devices that are not restored.
+            torch.default_generator.manual_seed(number)
+            if cuda:
+                torch.cuda.manual_seed_all(number)
+            random.seed(number)  # noqa: TID251 - restored below
+            np.random.seed(number % _NUMPY_SEEDS)  # noqa: NPY002, TID251
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)  # noqa: NPY002

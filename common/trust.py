@@ -12,13 +12,14 @@ folder and nowhere else::
 
 So a run is resumed without a question where it was started, if its code has the same
 place and content; a run id, file or folder of another user is refused.  The digest
-covers the bytes of ``file.py``, which are then compiled directly, never read from a
-``.pyc``; of ``package.module`` it covers the source files of the package and of the
-module, which are located without importing either.  A module is imported as Python
-does it, so bytecode beside its source counts as installed, and the imports of that
-code are not checked: this user has installed both.
+covers the syntax of ``file.py`` (comments aside), whose bytes are then compiled
+directly, never read from a ``.pyc``; of ``package.module`` it covers the source files
+of the package and of the module, which are located without importing either.  A module
+is imported as Python does it, so bytecode beside its source counts as installed, and
+the imports of that code are not checked: this user has installed both.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -236,8 +237,19 @@ def _code(key: str, reference: str) -> Code:
         raise ConfigError(msg)
     digest = hashlib.sha256()
     for part in data:
-        digest.update(hashlib.sha256(part).digest())
+        digest.update(hashlib.sha256(_program(part)).digest())
     return Code(str(paths[-1]), digest.hexdigest())
+
+
+def _program(source: bytes) -> bytes:
+    """Return the syntax of a source file: comments and layout do not change it.
+
+    Docstrings count, which code may read.  What is no Python counts byte by byte.
+    """
+    try:
+        return ast.dump(ast.parse(source)).encode()
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return source
 
 
 def _sources(module: str) -> list[Path]:

@@ -12,7 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedprune.common import codec
-from fedprune.common.artifacts import write_plan_file
+from fedprune.common.artifacts import LABELS_FILE, write_labels, write_plan_file
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
@@ -23,6 +23,7 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.tasks.described import declared_description
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.common.trust import named_code, record_code
@@ -30,6 +31,7 @@ from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
+from fedprune.server.runs.card import write_card
 from fedprune.server.runs.events import (
     EventLog,
     NetworkDelivered,
@@ -124,6 +126,7 @@ def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
 
 
 def _try(task: LoadedTask) -> Tried:
+    declared_description(task)
     return try_network(task, task.build_model(), data=False)
 
 
@@ -168,6 +171,7 @@ def _run(work: Work) -> None:
     summary = _summary(work, state, final, delivered)
     write_metrics_csv(read_events(folder.events), folder.metrics)
     write_json_atomic(folder.summary, summary)
+    write_card(folder.model, work.task, declared_description(work.task), summary)
     log.write(RunFinished(summary=summary))
 
 
@@ -178,6 +182,7 @@ def _keep(work: Work, final: Snapshot) -> None:
     set_weights(model, final.weights)
     set_state(model, final.statistics, work.structure.living(final.plan.keep).running)
     write_plan_file(work.folder.plan, final.plan, work.structure)
+    description = declared_description(work.task)
     write_network(
         work.folder.model / "final.safetensors",
         model.eval(),
@@ -185,7 +190,9 @@ def _keep(work: Work, final: Snapshot) -> None:
         structure=work.structure,
         plan=final.plan,
         run_id=work.folder.run_id,
+        description=description,
     )
+    write_labels(work.folder.model / LABELS_FILE, description)
 
 
 def _deliver(

@@ -233,6 +233,9 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise with the run's training data.")
     ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave the preprocessing out of ONNX.")
+    ] = False,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
     ] = "",
@@ -248,12 +251,14 @@ def export(
 ) -> None:
     """Write the final model of a run for a device."""
     from fedprune.simulations.export.export import export_run
+    from fedprune.simulations.export.table import export_lines
 
     written = export_run(
         run,
         format_=format_,
         check=check,
         int8=int8,
+        raw=raw,
         values=values,
         finetune=finetune_codebook,
         output=output,
@@ -261,8 +266,10 @@ def export(
     )
     if as_json:
         print_json(written)
-    else:
-        print_rows(written, quiet=quiet)
+        return
+    lines = export_lines(written)
+    for line in lines[:1] if quiet else lines:
+        print(line)
 
 
 @app.command()

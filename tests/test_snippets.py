@@ -34,6 +34,9 @@ NOT_EXECUTED = {
     ("guide.md", "from executorch.exir import to_edge_transform_and_lower"): (
         "executorch is no dependency: its wheel is large"
     ),
+    ("guide.md", 'session = onnxruntime.InferenceSession("exported.onnx")'): (
+        "reads an exported file; test_usable_alone.py does the same with one"
+    ),
 }
 # What the snippets leave to their defaults, made small.
 SMALL = {

@@ -23,10 +23,11 @@ from fedprune.client.device.node import (
 from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common import codec
+from fedprune.common.artifacts import LABELS_FILE, write_labels
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
-from fedprune.common.dry_run import dry_run, dry_run_test, first_batch
+from fedprune.common.dry_run import dry_run, dry_run_others, first_batch
 from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
@@ -165,6 +166,7 @@ def take_final(
     model = cache.network(structure, broadcast.plan.keep, weights, broadcast.statistics)
     root.mkdir(parents=True, exist_ok=True)
     run_id = f"client-{cache.task.clients[0]}"
+    description = cache.task.describe()
     write_network(
         root / FINAL,
         model.eval(),
@@ -172,8 +174,10 @@ def take_final(
         structure=structure,
         plan=broadcast.plan,
         run_id=run_id,
+        description=description,
         alone=True,
     )
+    write_labels(root / LABELS_FILE, description)
     # This device's own configuration named it; now its own file does.
     record_code(run_id, named_code(cache.task.config))
     return note_plan(root, cache.task, broadcast.plan, model)
@@ -207,8 +211,9 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
         msg += "another --id, --partition or --data"
         raise DataError(msg)
     load_methods(task.config)
+    task.describe()
     check_data(task)  # a single class on one device is usual: no remark
     model = task.build_model()
     found = dry_run(task, model, first_batch(task))
-    dry_run_test(task, model)
+    dry_run_others(task, model)
     return (*data_remarks(task), *found.remarks)

@@ -21,7 +21,7 @@ from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ClientUpdate, RoundPlan, Statistics
 from fedprune.common.models.flat import get_running, get_weights
-from fedprune.common.seeding import Use, generator, seed_torch, torch_generator
+from fedprune.common.seeding import Use, generator, seed_globals, torch_generator
 from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 from fedprune.common.spec import Vector
@@ -38,6 +38,14 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
             must be sent again.
     """
     plan = opened.plan
+    # Data and collate of a user's own may draw from the global generators.
+    with seed_globals(plan.settings.seed, plan.round, plan.client_id, Use.DATA):
+        update = _answer(opened, cache, store)
+    return codec.encode_update(update, opened.side_info)
+
+
+def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> ClientUpdate:
+    plan = opened.plan
     # 1. Load this client's examples; without any it abstains.
     data = _examples(opened, cache)
     # 2. Build the teacher, where the plan names one.
@@ -51,8 +59,8 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
     state = _answered(statistics, trained, opened, len(data.train))
     # 5. Choose the entries of the delta that are sent, and store the residual.
     delta = send(opened, store, _delta(trained, opened))
-    # 6. Encode the answer as one message.
-    update = ClientUpdate(
+    # 6. The answer, which is encoded as one message.
+    return ClientUpdate(
         run_id=plan.run_id,
         round=plan.round,
         client_id=plan.client_id,
@@ -65,7 +73,6 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
         statistics=state,
         validation=validation,
     )
-    return codec.encode_update(update, opened.side_info)
 
 
 def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
@@ -125,7 +132,7 @@ def _train(
     )
     seed = plan.settings.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
-    with seed_torch(seed, plan.round, plan.client_id, Use.DROPOUT):
+    with seed_globals(seed, plan.round, plan.client_id, Use.DROPOUT):
         loss = train(model, work, rng)
     cache.check_constants(opened.structure, keep, model)
     return model, loss

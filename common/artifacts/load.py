@@ -19,6 +19,8 @@ from torch import nn
 
 from fedprune.common.artifacts import (
     Tensors,
+    description_metadata,
+    read_description,
     read_input_shape,
     read_model_file,
     read_plan_file,
@@ -27,6 +29,7 @@ from fedprune.common.artifacts import (
 from fedprune.common.artifacts.packed_file import ENDING, build_packed, read_packed
 from fedprune.common.codec import PackedModel
 from fedprune.common.config import Config
+from fedprune.common.description import Description
 from fedprune.common.errors import (
     ConfigError,
     FedPruneError,
@@ -62,6 +65,7 @@ def write_network(  # noqa: PLR0913 - the parts of a file
     structure: Structure,
     plan: PrunePlan,
     run_id: str,
+    description: Description,
     alone: bool = False,
 ) -> None:
     """Write a cut network: weights, moments, and every other buffer of its state.
@@ -77,6 +81,7 @@ def write_network(  # noqa: PLR0913 - the parts of a file
         plan: The plan that it was cut by.
         run_id: Name of the run; written only where the network is code, so that
             equal networks are equal files.
+        description: Label names and preprocessing.
         alone: Whether the file contains plan and structure too, as a device needs
             it; in a run folder they are files beside it.
 
@@ -90,6 +95,7 @@ def write_network(  # noqa: PLR0913 - the parts of a file
         "model": name,
         "input_shape": json.dumps(list(task.input_shape)),
         "num_outputs": str(task.num_outputs),
+        **description_metadata(description),
     }
     if code_of_model(name):
         metadata[RUN_KEY] = run_id
@@ -165,6 +171,24 @@ def load_model(
     apply_plan(model, structure, keep)
     _fill(path, model, tensors)
     return model.eval()
+
+
+def describe_model(path: Path | str) -> Description:
+    """Return label names and preprocessing of a network's file; nothing is built.
+
+    Args:
+        path: A ``.safetensors`` or ``.fpz`` file of a run, an export or a device.
+
+    Raises:
+        ConfigError: If it is a folder, or no path.
+        IntegrityError: If the file is damaged.
+    """
+    path = as_path(path, "a model file")
+    check_model_path(path)
+    if path.suffix == ENDING:
+        return read_packed(path).model.description
+    _, metadata = read_model_file(path)
+    return read_description(path, metadata)
 
 
 def _checked_limit(max_bytes: object) -> int | None:

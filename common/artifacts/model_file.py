@@ -12,6 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from fedprune.common.artifacts.description_file import read_description
 from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.spec import DIGEST_SIZE, digest_of
@@ -227,6 +228,7 @@ def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     for key in ("plan", "structure"):
         read_digest(path, key, metadata[key])
     read_input_shape(path, metadata)
+    read_description(path, metadata)
     outputs = metadata["num_outputs"]
     if not _NUMBER.fullmatch(outputs) or int(outputs) > _LARGEST:
         msg = f"{path}: num_outputs is {outputs[:40]!r}; want 0..{_LARGEST}"

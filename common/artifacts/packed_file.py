@@ -13,6 +13,7 @@ from torch import nn
 from fedprune.common import codec
 from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.codec import PackedModel
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError, Reason
 from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.flat import model_spec, set_state, set_weights
@@ -88,6 +89,7 @@ def pack(  # noqa: PLR0913 - the parts of a file
     blob: bytes,
     statistics: Statistics | None,
     run: str = "",
+    description: Description,
 ) -> PackedModel:
     """Return the content of a file.
 
@@ -99,8 +101,8 @@ def pack(  # noqa: PLR0913 - the parts of a file
         plan: The plan that the network was cut by.
         blob: Its weights (``quantise_network``).
         statistics: Its moments and running values, or None.
-        run: Name of the run, where ``name`` is code
-        (``fedprune.common.trust``).
+        run: Name of the run, where ``name`` is code (``fedprune.common.trust``).
+        description: Label names and preprocessing.
     """
     weights = codec.decode_weights(blob, structure.spec(plan.keep))
     return PackedModel(
@@ -115,6 +117,7 @@ def pack(  # noqa: PLR0913 - the parts of a file
             statistics=statistics,
         ),
         run=run,
+        description=description,
     )
 
 

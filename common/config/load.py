@@ -34,8 +34,8 @@ Table: TypeAlias = dict[str, object]
 DATA_VARIABLE = "FEDPRUNE_DATA"
 _METHODS = tuple(tuple(kind.key.split(".")) for kind in KINDS)
 _FILES = (
-    *(("task", "model"), ("task", "data"), ("task", "data_dir"), ("task", "weights")),
-    ("task", "tokenizer"),
+    *(("task", "use"), ("task", "model"), ("task", "data"), ("task", "data_dir")),
+    *(("task", "weights"), ("task", "tokenizer")),
     ("prune", "latency_table"),
     *_METHODS,
 )

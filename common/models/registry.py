@@ -16,7 +16,7 @@ from fedprune.common.models.networks import (
     small_resnet,
 )
 from fedprune.common.models.zoo import LOADERS, check_foreign, load_foreign
-from fedprune.common.seeding import Use, seed_torch
+from fedprune.common.seeding import Use, seed_globals
 from fedprune.common.structure.blocks import check_blocks, drop_blocks
 from fedprune.common.user_code import (
     check_reference,
@@ -64,7 +64,7 @@ def build_model(
         raise ConfigError(msg)
     whole, blocks = split_blocks(name)
     builder = _find(whole, fetch=fetch)
-    with seed_torch(seed, 0, "model", Use.INIT):
+    with seed_globals(seed, 0, "model", Use.INIT):
         model = builder(num_outputs, input_shape)
     if blocks:
         if fetch:  # a network is not run on sizes that a file announces

@@ -24,13 +24,38 @@ def check_data(task: LoadedTask) -> tuple[str, ...]:
         msg = f"{task.name} has no {part} example; want some in training and test"
         raise DataError(msg)
     remarks = data_remarks(task)
-    if not task.task.has_own_data:
+    if task.task.has_own_data:
+        remarks += _own_remarks(task)
+    else:
         remarks += task.dataset.check()
     if isinstance(task.sample, ArrayExamples):
         _check_shape(task, task.sample)
     if task.task.has_own_loss:
         return remarks
     return (*remarks, *_CHECKS[task.config.task.loss](task))
+
+
+def _own_remarks(task: LoadedTask) -> tuple[str, ...]:
+    """Check that a task's own data are the same at every call: each process calls.
+
+    Returns:
+        A line if the test examples are the training examples.
+
+    Raises:
+        DataError: If two calls give different examples.
+    """
+    first, second = task.digests(), task.digests()
+    for name, one, two in zip(("train_data", "test_data"), first, second, strict=True):
+        if one != two:
+            msg = f"two calls of {task.name}.{name} give different examples, and every "
+            msg += (
+                "process makes its own: want random numbers from torch, numpy.random "
+            )
+            msg += "or random, which are seeded, and nothing that is kept between calls"
+            raise DataError(msg)
+    if first[0] == first[1]:
+        return ("the test examples are training examples: no figure is a test",)
+    return ()
 
 
 def data_remarks(task: LoadedTask) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """A task as a run uses it: parts of the clients, seeds, checks of a user's methods."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,28 +19,30 @@ from fedprune.common.data.examples import (
     Dataset,
     Examples,
     MappedExamples,
-    MapStyle,
     Targets,
     fingerprint_of,
 )
 from fedprune.common.data.partition import client_ids, partition, split_validation
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.factory import checked_network
 from fedprune.common.models.inputs import arguments, tensors_in
 from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
+from fedprune.common.seeding import Use, globals_at, seed_globals
 from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
+from fedprune.common.tasks.checked import check_for_each, checked_batch, checked_labels
+from fedprune.common.tasks.described import checked_description
 from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
 from fedprune.common.tasks.returned import (
     as_names,
     as_optimizer,
     check_example,
-    check_for_each,
     check_names,
 )
-from fedprune.common.tasks.task import Data, Description, Task, as_labels
+from fedprune.common.tasks.task import Data, Task
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX, call_factory
 
@@ -89,7 +92,8 @@ class LoadedTask:
     @cached_property
     def task(self) -> Task:
         """The task, under this configuration."""
-        own = self.given or load_task(self.config.task.use)
+        with self._seeded():
+            own = self.given or load_task(self.config.task.use)
         return own.under(self.config, self.shared_data, self.agreed)
 
     @cached_property
@@ -191,6 +195,14 @@ class LoadedTask:
         found = (self._own_examples(client) for client in self.clients)
         return next((x for x in found if len(x)), self._own_examples(self.clients[0]))
 
+    def digests(self) -> tuple[str, str]:
+        """Return the digests of ``sample`` and ``test``, from new calls of the task."""
+        client = self.clients[0] if self.natural else ""
+        with self._seeded():
+            sample = fingerprint_of((self._own_examples(client),))
+        with self._seeded():
+            return sample, fingerprint_of((self._examples(self._from("test_data")),))
+
     def client_data(self, client_id: str) -> ClientData:
         """Return the training and the validation part of one client."""
         if self.natural:
@@ -220,6 +232,10 @@ class LoadedTask:
 
     def fingerprint(self) -> str:
         """Return the digest of the data, 32 hex digits."""
+        with self._seeded():
+            return self._fingerprint()
+
+    def _fingerprint(self) -> str:
         if not self.natural:
             return fingerprint_of((self.train, self.test))
         own, names = self.task.has_own_data, self.clients
@@ -271,8 +287,7 @@ class LoadedTask:
 
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.run.seed)
+        with globals_at(self.config.run.seed):
             model = call_factory(self.factory or self._network)
         if self.config.task.weights:
             load_weights(self.config.task.weights, model)
@@ -288,7 +303,7 @@ class LoadedTask:
         """
         found = self.task.loss(outputs, batch)
         if self.task.has_own_loss:
-            check_for_each(found, batch.size, f"loss of {type(self.task).__name__}")
+            check_for_each(self.task, found, batch, "loss")
         return at_least_float32(found)
 
     def metrics(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:  # noqa: ANN401
@@ -304,7 +319,7 @@ class LoadedTask:
             msg += "name -> one number for each example"
             raise ConfigError(msg)
         for name, values in found.items():
-            check_for_each(values, batch.size, f"metric '{name}' of {whose}")
+            check_for_each(self.task, values, batch, f"metric '{name}'")
         return {str(name): at_least_float32(one) for name, one in found.items()}
 
     def distance(
@@ -325,6 +340,12 @@ class LoadedTask:
             for one, two in pairs
         ]
         return torch.stack(parts).mean()
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the headline metric; lower where it is an own loss."""
+        task = self.task
+        return task.higher_is_better and (task.has_own_metrics or not task.has_own_loss)
 
     def optimizer(
         self, parameters: list[nn.Parameter], lr: float
@@ -356,8 +377,8 @@ class LoadedTask:
         return found
 
     def describe(self) -> Description:
-        """Return label names and preprocessing."""
-        return self.task.describe()
+        """Return label names and preprocessing, checked."""
+        return checked_description(self._from("describe"), self.task, self.num_outputs)
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.
@@ -374,6 +395,14 @@ class LoadedTask:
 
     # Checks of what a user's own methods return
 
+    def _seeded(self) -> AbstractContextManager[None]:
+        """Run a block with all global generators on one stream of the run's seed.
+
+        Each process calls the methods for data, in another order.  It is the same
+        stream for all, so that one random split gives disjoint parts.
+        """
+        return seed_globals(self.config.run.seed, 0, "data", Use.DATA)
+
     def _network(self) -> nn.Module:
         called = f"{type(self.task).__name__}.network"
         return checked_network(self.task.network, called)
@@ -384,7 +413,8 @@ class LoadedTask:
     def _from(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
         """Return what a method of the task returns; an own one may raise anything."""
         try:
-            found = getattr(self.task, method)(*arguments)
+            with self._seeded():
+                found = getattr(self.task, method)(*arguments)
         except FedPruneError:
             raise
         except (Exception, SystemExit) as error:
@@ -399,43 +429,15 @@ class LoadedTask:
         if isinstance(data, ArrayExamples | MappedExamples):
             return data
         if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-            msg = (
-                f"the data of {self.name} are a {type(data).__name__}; want map-style "
-            )
-            msg += "data, with len(data) and data[index]"
+            msg = f"the data of {self.name} are a {type(data).__name__}; want "
+            msg += "map-style data, with len(data) and data[index]"
             raise DataError(msg)
         return MappedExamples(
             data=data,
             rows=np.arange(len(data)),
-            collate=self._collated,
-            labels=self._labels(data),
+            collate=partial(checked_batch, self.task),
+            labels=checked_labels(self.task, self._from("labels", data), len(data)),
         )
-
-    def _collated(self, items: Sequence[Any]) -> Batch:
-        """Return a batch of items; an own ``collate`` may raise anything."""
-        name = f"{type(self.task).__name__}.collate"
-        try:
-            found: object = self.task.collate(items)
-        except FedPruneError:
-            raise
-        except (Exception, SystemExit) as error:
-            msg = f"{name} failed: {first_line(error, kind=True)}"
-            raise DataError(msg) from error
-        if isinstance(found, Batch):
-            return found
-        msg = f"{name} returns a {type(found).__name__}; want a fedprune.Batch"
-        raise DataError(msg)
-
-    def _labels(self, data: MapStyle) -> Targets | None:
-        """Return the labels of map-style data, or None."""
-        found: object = self._from("labels", data)
-        labels = as_labels(found, len(data))
-        if labels is None and found is not None:
-            msg = f"{type(self.task).__name__}.labels returns a "
-            msg += f"{type(found).__name__}; want an integer class or a value for each "
-            msg += f"of the {len(data)} examples, or None"
-            raise DataError(msg)
-        return labels
 
 
 def run_network(model: nn.Module, inputs: object) -> Any:  # noqa: ANN401 - of the network

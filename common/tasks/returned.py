@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedprune.common.codec import checks
 from fedprune.common.errors import ConfigError, DataError, PayloadError
@@ -66,18 +65,4 @@ def as_optimizer(found: object, whose: str) -> torch.optim.Optimizer | None:
         return found
     kind = type(found).__name__
     msg = f"{whose} returns a {kind}; want a torch.optim.Optimizer, or None"
-    raise ConfigError(msg)
-
-
-def check_for_each(found: object, count: int, what: str) -> None:
-    """Check a loss or a metric of a batch.
-
-    Raises:
-        ConfigError: If it is not one number for each example, [count].
-    """
-    if isinstance(found, Tensor) and tuple(found.shape) == (count,):
-        return
-    shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    msg = f"the {what} is {shape} for {count} examples; want one number for each "
-    msg += f"example, [{count}]"
     raise ConfigError(msg)

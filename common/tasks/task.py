@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,6 +23,7 @@ from fedprune.common.data.examples import (
 )
 from fedprune.common.data.shared import read_shared
 from fedprune.common.data.sources import FOLDS, load_dataset
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.models.registry import build_model
@@ -40,25 +40,9 @@ Data: TypeAlias = ArrayExamples | MappedExamples | MapStyle
 
 # Attributes that each process loads for itself.
 _LOADED = ("own_source", "source", "owned", "spread")
+_READ = 256  # examples that are read at once
 _PAIR = 2  # inputs and target of an item
 _TARGET_KEYS = ("labels", "label", "targets", "target")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """Facts that a user of the final network needs.
-
-    Attributes:
-        labels: Names of the classes, in order; () = numbers only.
-        offset: Subtracted from every stored input before the network.
-        scale: Multiplied with it after that.
-        stored: Type of stored inputs, such as "uint8"; "" = as the network takes them.
-    """
-
-    labels: tuple[str, ...] = ()
-    offset: float = 0.0
-    scale: float = 1.0
-    stored: str = ""
 
 
 class Task:
@@ -197,8 +181,8 @@ class Task:
     def metrics(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:  # noqa: ANN401
         """Return named metrics of each example, float[b]; the first is the headline.
 
-        By default those of ``task.loss``; of an own loss that loss (lower is better
-        then: set ``higher_is_better = False``).
+        By default those of ``task.loss``; of an own loss that loss, and lower is
+        better then whatever ``higher_is_better`` says.
         """
         if self.has_own_loss:
             return {"loss": self.loss(outputs, batch)}
@@ -267,6 +251,11 @@ class Task:
     def has_own_loss(self) -> bool:
         """True if a subclass overrides the loss."""
         return self.__class__.loss is not Task.loss
+
+    @property
+    def has_own_metrics(self) -> bool:
+        """True if a subclass overrides the metrics."""
+        return self.__class__.metrics is not Task.metrics
 
     @property
     def has_own_data(self) -> bool:
@@ -340,10 +329,24 @@ class Task:
         """Mean variance of the test targets' columns, to which R squared refers."""
         data = self.test_data()
         targets = data.targets if isinstance(data, ArrayExamples) else self.labels(data)
-        if targets is None or not len(targets):
+        if targets is None:
+            targets = self._read_targets(data)
+        if not len(targets):
             return 1.0
         rows = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
         return float(rows.var(axis=0).mean()) or 1.0
+
+    def _read_targets(self, data: Any) -> Targets:  # noqa: ANN401 - of the user
+        """Return the targets of data without labels, [n, ...]; all are read."""
+        whole = np.arange(len(data))
+        parts = [
+            data.batch(places)
+            if isinstance(data, MappedExamples)
+            else self.collate([data[int(place)] for place in places])
+            for places in np.split(whole, whole[_READ::_READ])
+        ]
+        found = [np.asarray(part.targets, dtype=np.float32) for part in parts]
+        return np.concatenate(found)
 
     @override
     def __getstate__(self) -> dict[str, Any]:

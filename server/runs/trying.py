@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from fedprune.common.config import Config, load_methods, own_methods
@@ -15,7 +14,7 @@ from fedprune.common.dry_run import (
     declared_batch,
     dry_run,
     dry_run_cut,
-    dry_run_test,
+    dry_run_others,
     first_batch,
 )
 from fedprune.common.errors import (
@@ -33,6 +32,7 @@ from fedprune.common.pruning.cost import check_budget
 from fedprune.common.pruning.latency import LatencyTable, load_table
 from fedprune.common.pruning.nearest import reach_of
 from fedprune.common.pruning.verify import check_cut, check_exact
+from fedprune.common.seeding import globals_at
 from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
@@ -107,7 +107,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     batch = first_batch(task) if data else declared_batch(task)
     tried_once = dry_run(task, model, batch)
     if data:
-        dry_run_test(task, model)
+        dry_run_others(task, model)
     found = _found(task, model)
     _check_readable(found.structure)
     latency = load_table(task.config)
@@ -119,7 +119,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         graph=found.graph,
         remarks=remarks + tried_once.remarks,
         metric=tried_once.metric,
-        higher_is_better=task.task.higher_is_better,
+        higher_is_better=task.higher_is_better,
         device=task.device.type,
         reach=str(reach_of(found.structure, found.whole)) if cuts else "",
         latency=latency,
@@ -185,8 +185,7 @@ def _made_with(seed: int, task: LoadedTask) -> nn.Module:
             input_shape=task.input_shape,
             seed=seed,
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with globals_at(seed):
         return call_factory(make)
 
 

@@ -2,22 +2,28 @@
 
 ``safetensors``: one file that ``fedprune.common.artifacts.load.load_model`` rebuilds
 without the run: it has plan and structure too.  ``onnx``: one file with a free
-batch size, for any ONNX runtime.  ``fpz``: quantised and entropy-coded
-(``packing.py``).  ``check`` runs the written file beside the torch network.
+batch size, for any ONNX runtime, with the preprocessing of stored inputs inside
+(``onnx_facts.py``).  ``fpz``: quantised and entropy-coded (``packing.py``).  ``check``
+runs the written file beside the torch network (``check.py``).
 """
 
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from fedprune.common.artifacts import (
+    LABELS_FILE,
+    read_description,
     read_input_shape,
     read_model_file,
+    write_labels,
     write_model_file,
 )
 from fedprune.common.artifacts.load import (
@@ -28,33 +34,123 @@ from fedprune.common.artifacts.load import (
     read_structure,
 )
 from fedprune.common.config import load_config
+from fedprune.common.description import Description, input_text
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.paths import check_output
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.devices.run_config import run_config
-from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.export.mask_form import check_form
-from fedprune.simulations.export.onnx_file import (
-    Array,
-    Runner,
-    onnx_runner,
-    write_onnx,
+from fedprune.server.runs.folder import RunFolder, read_json_object
+from fedprune.simulations.export.check import (
+    Bind,
+    CheckInputs,
+    OnnxNetwork,
+    check_inputs,
+    compare,
+    headline,
+    torch_bind,
 )
+from fedprune.simulations.export.mask_form import check_form
+from fedprune.simulations.export.onnx_facts import (
+    finish_onnx,
+    has_preprocessing,
+    place_text,
+)
+from fedprune.simulations.export.onnx_file import need, write_onnx
 from fedprune.simulations.export.onnx_int8 import (
     CALIBRATION_EXAMPLES,
-    accuracy,
     input_batches,
-    one_thread,
     quantise_onnx,
-    torch_runner,
 )
 from fedprune.simulations.export.packing import accuracies, write_fpz
 
 FORMATS = ("safetensors", "onnx", "fpz")
-_CHECK_BATCHES = (1, 7)  # the batch size is free, so more than one is tried
-_LATENCY_RUNS = 60
-_WARM_RUNS = 5
-_THROUGHPUT_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of an export.
+
+    Attributes:
+        format_: "safetensors", "onnx" or "fpz".
+        check: Run the written file too, and compare outputs, latency and throughput.
+        int8: Quantise the ONNX file with the run's training examples; needs the data.
+        raw: Leave the preprocessing out of the ONNX file.
+        values: Of "fpz": "grid" (also if empty), "float32", "codebook1" to
+            "codebook6".
+        finetune: Epochs of training examples that the values of a codebook are
+            fine-tuned for, >= 0; needs the data.
+    """
+
+    format_: str
+    check: bool = False
+    int8: bool = False
+    raw: bool = False
+    values: str = ""
+    finetune: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """The final network of a run; what takes time is loaded on first use.
+
+    Attributes:
+        folder: The run.
+        path: Its model file.
+        factory: Makes the uncut network, for runs whose network came from Python.
+        trust_code: As for ``export_run``.
+    """
+
+    folder: RunFolder
+    path: Path
+    factory: Callable[[], nn.Module] | None
+    trust_code: bool
+
+    def load(self, path: Path) -> nn.Module:
+        """Return the network of a file of this run."""
+        return load_model(path, factory=self.factory, trust_code=self.trust_code)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network, in eval mode."""
+        return self.load(self.path)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of its file."""
+        return read_model_file(self.path)[1]
+
+    @property
+    def description(self) -> Description:
+        """Label names and preprocessing."""
+        return read_description(self.path, self.metadata)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input; () = it is not one tensor."""
+        return read_input_shape(self.path, self.metadata)
+
+    @cached_property
+    def task(self) -> LoadedTask:
+        """The task of the run; its code is checked."""
+        named = self.factory is not None
+        config = run_config(self.folder, trust_code=self.trust_code, factory=named)
+        return LoadedTask(config, self.factory)
+
+    @cached_property
+    def given(self) -> CheckInputs:
+        """Inputs to run the network on."""
+        return check_inputs(lambda: self.task, self.shape, self.description)
+
+    @cached_property
+    def summary(self) -> dict[str, object]:
+        """The figures of the run, or none."""
+        path = self.folder.summary
+        return read_json_object(path) if path.is_file() else {}
+
+    @property
+    def metric(self) -> str:
+        """Name of the headline metric."""
+        return str(self.summary.get("metric") or "accuracy")
 
 
 def export_run(  # noqa: PLR0913 - one keyword for each option of the command
@@ -63,39 +159,41 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     format_: str,
     check: bool = False,
     int8: bool = False,
+    raw: bool = False,
     values: str = "",
     finetune: int = 0,
     output: Path | None = None,
     factory: Callable[[], nn.Module] | None = None,
     trust_code: bool = False,
 ) -> dict[str, object]:
-    """Write the final network of a run for a device.
+    """Write the final network of a run for a device, and the names of its classes.
 
     Args:
         run: The run folder.
-        format_: "safetensors", "onnx" or "fpz".
-        check: Run the written file too, and compare outputs, latency and throughput.
-        int8: Quantise the ONNX file with the run's training examples; needs the data.
-        values: Of "fpz": "grid" (also if empty), "float32", "codebook1" to
-            "codebook6".
-        finetune: Epochs of training examples that the values of a codebook are
-            fine-tuned for, >= 0; needs the data.
+        format_: As ``ExportOptions.format_``.
+        check: As ``ExportOptions.check``.
+        int8: As ``ExportOptions.int8``.
+        raw: As ``ExportOptions.raw``.
+        values: As ``ExportOptions.values``.
+        finetune: As ``ExportOptions.finetune``.
         output: The file; by default ``model/exported.<ending>`` in the run folder.
         factory: Makes the uncut network, for runs whose network came from Python.
         trust_code: Run the code that the folder names even if no command of this user
             started the run (``fedprune.common.trust``).
 
     Returns:
-        ``path, format, bytes, params``; with ``check`` also ``max_difference`` (to
-        the torch network, on random input), ``max_output`` (the largest output there,
-        for comparison), ``latency_ms_torch`` and ``latency_ms_exported`` (batch 1, one
-        thread, medians, interleaved), ``examples_per_s_torch`` and
-        ``examples_per_s_exported`` (batch 1 and 32); with ``int8`` also
-        ``bytes_float32``, ``accuracy_float32`` and ``accuracy_int8`` on the test split
-        (classification only); of a "fpz" also ``values``, ``max_change`` of a weight,
-        ``accuracy_float32`` and ``accuracy_fpz``, after fine-tuning ``loss_codebook``
-        and ``loss_finetuned`` on the training examples; of a run under an n:m mask
-        ``mask`` (in how many tensors the file has its form).
+        ``path, format, bytes, params, input, preprocessing, labels, metric`` and,
+        where there are labels, ``labels_file``; with ``check`` also ``checked_on`` (the
+        inputs: examples of the run where they can be loaded), ``max_difference`` (to
+        the torch network), ``max_output`` (the largest output there, for comparison),
+        ``latency_ms_torch`` and ``latency_ms_exported`` (batch 1, one thread, medians,
+        interleaved), ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1
+        and 32); with ``int8`` also ``bytes_float32``, ``accuracy_float32`` and
+        ``accuracy_int8`` (headline metric on the test split); of a "fpz" also
+        ``values``, ``max_change`` of a weight, ``accuracy_float32`` and
+        ``accuracy_fpz``, after fine-tuning ``loss_codebook`` and ``loss_finetuned`` on
+        the training examples; of a run under an n:m mask ``mask`` (in how many tensors
+        the file has its form).
 
     Raises:
         ConfigError: If options do not go together, an extra is missing, the file
@@ -104,147 +202,190 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         IntegrityError: If a file of the run is broken.
         FedPruneError: If it cannot be exported.
     """
-    _check_options(format_, values, int8=int8, finetune=finetune)
+    options = ExportOptions(
+        format_=format_,
+        check=check,
+        int8=int8,
+        raw=raw,
+        values=values,
+        finetune=finetune,
+    )
+    _check_options(options)
     folder = RunFolder.open(run)
-    source = folder.model / "final.safetensors"
-    if not source.is_file():
+    path = folder.model / "final.safetensors"
+    if not path.is_file():
         msg = f"{run} has no final network yet; finish it: fedprune simulate --resume"
         raise ConfigError(msg)
-    load = partial(load_model, factory=factory, trust_code=trust_code)
+    source = _Source(folder=folder, path=path, factory=factory, trust_code=trust_code)
     ending = f"int8.{format_}" if int8 else format_
-    target = output or source.with_name(f"exported.{ending}")
+    target = output or path.with_name(f"exported.{ending}")
     check_output(target, f".{format_}")
-    model = load(source)
-    measured: dict[str, object] = {}
-
-    def task() -> LoadedTask:
-        named = factory is not None
-        return LoadedTask(
-            run_config(folder, trust_code=trust_code, factory=named), factory
-        )
-
-    if format_ == "onnx":
-        write_onnx(model, torch.zeros(1, *_shape(source)), target)
-        measured = _to_int8(task(), target) if int8 else {}
-    elif format_ == "fpz":
-        whole = task()
-        measured = write_fpz(
-            source,
-            target,
-            values=values or "grid",
-            task=whole,
-            finetune=finetune,
-            load=load,
-        )
-        measured |= accuracies(source, target, task=whole, load=load)
-    else:
-        _write_safetensors(source, target)
+    measured = _WRITERS[format_](source, target, options)
     found: dict[str, object] = {
         "path": str(target),
         "format": format_,
         "bytes": target.stat().st_size,
-        "params": sum(weight.numel() for weight in model.parameters()),
+        "params": sum(weight.numel() for weight in source.model.parameters()),
+        "metric": source.metric,
         **measured,
+        **_write_labels(source, target),
     }
-    if check:
-        runner = (
-            onnx_runner(target) if format_ == "onnx" else torch_runner(load(target))
-        )
-        found |= _compare(torch_runner(model), runner, _shape(source))
-        rule = load_config(folder.config).prune.mask
-        if rule.kind == "n:m" and format_ != "fpz":
-            found["mask"] = check_form(target, format_, rule.n, rule.m)
-    return found
+    return found | _checked(source, target, options, found) if check else found
 
 
-def _check_options(format_: str, values: str, *, int8: bool, finetune: int) -> None:
+def _check_options(options: ExportOptions) -> None:
     """Refuse options that do not go together."""
+    format_, values = options.format_, options.values
     if format_ not in FORMATS:
         wanted = ", ".join(f'"{name}"' for name in FORMATS)
         msg = f'--format: found "{format_}", want one of {wanted}'
         raise ConfigError(msg)
-    if int8 and format_ != "onnx":
-        msg = f"int8 is for ONNX, the format is {format_!r}; want 'onnx'"
-        raise ConfigError(msg)
+    for name in ("int8", "raw"):
+        if getattr(options, name) and format_ != "onnx":
+            msg = f"{name} is for ONNX, the format is {format_!r}; want 'onnx'"
+            raise ConfigError(msg)
     if values and format_ != "fpz":
         msg = f"values are of fpz, the format is {format_!r}; leave --values out"
         raise ConfigError(msg)
-    if finetune and (format_, values[:8]) != ("fpz", "codebook"):
+    if options.finetune and (format_, values[:8]) != ("fpz", "codebook"):
         msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"
         raise ConfigError(msg)
 
 
-def _to_int8(task: LoadedTask, target: Path) -> dict[str, object]:
+def _write_labels(source: _Source, target: Path) -> dict[str, object]:
+    """Write the names of the classes beside a file, under a name of their own.
+
+    In the run's own folder they are ``labels.json``; elsewhere the exports of several
+    runs may lie in one folder.
+    """
+    names = source.description.labels
+    own = target.parent.resolve() == source.folder.model.resolve()
+    path = target.with_name(LABELS_FILE if own else f"{target.stem}.{LABELS_FILE}")
+    if not write_labels(path, source.description):
+        return {"labels": []}
+    return {"labels": list(names), "labels_file": path.name}
+
+
+def _checked(
+    source: _Source, target: Path, options: ExportOptions, found: dict[str, object]
+) -> dict[str, object]:
+    """Return how the written file compares with the torch network."""
+    new = _bind(source, target, options, inside=bool(found["preprocessing_inside"]))
+    compared = compare(torch_bind(source.model), new, source.given)
+    rule = load_config(source.folder.config).prune.mask
+    if rule.kind == "n:m" and options.format_ != "fpz":
+        compared["mask"] = check_form(target, options.format_, rule.n, rule.m)
+    return compared
+
+
+def _bind(
+    source: _Source, target: Path, options: ExportOptions, *, inside: bool
+) -> Bind:
+    if options.format_ != "onnx":
+        return torch_bind(source.load(target))
+    facts = source.description if inside else None
+    return OnnxNetwork(target, source.model, facts).bind
+
+
+def _write_onnx(
+    source: _Source, target: Path, options: ExportOptions
+) -> dict[str, object]:
+    """Write an ONNX file; the network is quantised before preprocessing is added."""
+    run_it = options.check or options.int8
+    need("onnx", "onnxscript", *(["onnxruntime"] if run_it else []))
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
+        bare = Path(place) / "network.onnx"
+        write_onnx(source.model, _example(source, options), bare)
+        measured = _to_int8(source, bare) if options.int8 else {}
+        metadata = finish_onnx(
+            bare,
+            target,
+            source.description,
+            measured=_metric(source, measured),
+            raw=options.raw,
+        )
+    return {
+        "input": metadata["input"],
+        "preprocessing": metadata["preprocessing"],
+        "preprocessing_inside": has_preprocessing(metadata, source.description),
+        **measured,
+    }
+
+
+def _example(source: _Source, options: ExportOptions) -> Any:  # noqa: ANN401
+    """Return inputs to trace the network with; the data are loaded if they must be."""
+    floats = source.description.stored in ("uint8", "float32")
+    if floats and source.shape and not options.check and not options.int8:
+        return torch.zeros(1, *source.shape)
+    return source.given.first(2)
+
+
+def _metric(source: _Source, measured: dict[str, object]) -> dict[str, str]:
+    """Return name and value of the headline metric of a file, where known."""
+    keys = ("accuracy_final", "validation_accuracy_final")
+    run = next((source.summary[k] for k in keys if k in source.summary), None)
+    value = measured.get("accuracy_int8", run)
+    if not isinstance(value, float):
+        return {}
+    return {"metric": source.metric, "metric_value": f"{value:.6f}"}
+
+
+def _to_int8(source: _Source, path: Path) -> dict[str, object]:
     """Quantise an ONNX file in place; return sizes and accuracies."""
-    before = target.stat().st_size
-    plain = onnx_runner(target)
-    quantise_onnx(target, target, input_batches(task.sample, CALIBRATION_EXAMPLES))
-    found: dict[str, object] = {"bytes_float32": before}
-    if task.config.task.loss == "cross-entropy":
-        found["accuracy_float32"] = accuracy(plain, task.test)
-        found["accuracy_int8"] = accuracy(onnx_runner(target), task.test)
-    return found
+    task, before = source.task, path.stat().st_size
+    plain = OnnxNetwork(path, source.model)
+    score = headline(plain, task, task.test)
+    batches = input_batches(task.sample, CALIBRATION_EXAMPLES)
+    quantise_onnx(path, path, [plain.named(inputs) for inputs in batches])
+    return {
+        "bytes_float32": before,
+        "accuracy_float32": score,
+        "accuracy_int8": headline(OnnxNetwork(path, source.model), task, task.test),
+    }
 
 
-def _shape(source: Path) -> tuple[int, ...]:
-    _, metadata = read_model_file(source)
-    return read_input_shape(source, metadata)
-
-
-def _write_safetensors(source: Path, target: Path) -> None:
+def _write_safetensors(
+    source: _Source, target: Path, _: ExportOptions
+) -> dict[str, object]:
     """Write the model file again, with plan and structure inside."""
-    tensors, metadata = read_model_file(source)
-    structure = read_structure(source, metadata)
-    keep = read_keep(source, metadata, structure)
+    tensors, metadata = read_model_file(source.path)
+    structure = read_structure(source.path, metadata)
+    keep = read_keep(source.path, metadata, structure)
     inside = {
         KEEP_KEY: np.packbits(keep).tobytes().hex(),
         STRUCTURE_KEY: structure.to_json().decode(),
     }
     write_model_file(target, tensors, {**metadata, **inside})
+    return _facts(source)
 
 
-def _compare(known: Runner, new: Runner, shape: Sequence[int]) -> dict[str, object]:
-    """Return the largest difference of two networks, and their latencies."""
-    rng = np.random.default_rng(0)
-    worst = largest = 0.0
-    for size in _CHECK_BATCHES:
-        batch = rng.standard_normal((size, *shape), dtype=np.float32)
-        wanted = known(batch)
-        worst = max(worst, float(np.abs(wanted - new(batch)).max()))
-        largest = max(largest, float(np.abs(wanted).max()))
-    one = rng.standard_normal((1, *shape), dtype=np.float32)
-    many = rng.standard_normal((_THROUGHPUT_BATCH, *shape), dtype=np.float32)
-    with one_thread():
-        torch_ms, new_ms = _latencies(known, new, one)
-        torch_many, new_many = _latencies(known, new, many)
+def _write_fpz(
+    source: _Source, target: Path, options: ExportOptions
+) -> dict[str, object]:
+    measured = write_fpz(
+        source.path,
+        target,
+        values=options.values or "grid",
+        task=source.task,
+        finetune=options.finetune,
+        load=source.load,
+    )
+    measured |= accuracies(source.path, target, task=source.task, load=source.load)
+    return _facts(source) | measured
+
+
+def _facts(source: _Source) -> dict[str, object]:
+    """Return what a torch network takes."""
+    shape = f"[n, {', '.join(map(str, source.shape))}]" if source.shape else ""
     return {
-        "max_difference": worst,
-        "max_output": largest,
-        "latency_ms_torch": torch_ms,
-        "latency_ms_exported": new_ms,
-        "examples_per_s_torch": _rates(torch_ms, torch_many),
-        "examples_per_s_exported": _rates(new_ms, new_many),
+        "input": f"{input_text(source.description)} {shape}".strip(),
+        "preprocessing": place_text(source.description, inside=False),
+        "preprocessing_inside": False,
     }
 
 
-def _rates(one_ms: float, many_ms: float) -> dict[str, float]:
-    """Return examples per second by batch size."""
-    return {
-        "batch 1": round(1e3 / max(one_ms, 1e-6), 1),
-        f"batch {_THROUGHPUT_BATCH}": round(
-            1e3 * _THROUGHPUT_BATCH / max(many_ms, 1e-6), 1
-        ),
-    }
-
-
-def _latencies(first: Runner, second: Runner, batch: Array) -> tuple[float, float]:
-    """Return median milliseconds of two runners, measured in turns."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for turn in range(_WARM_RUNS + _LATENCY_RUNS):
-        for runner, times in zip((first, second), taken, strict=True):
-            started = time.perf_counter()
-            runner(batch)
-            if turn >= _WARM_RUNS:
-                times.append(time.perf_counter() - started)
-    one, two = (round(1e3 * float(np.median(times)), 4) for times in taken)
-    return one, two
+_WRITERS = {
+    "onnx": _write_onnx,
+    "fpz": _write_fpz,
+    "safetensors": _write_safetensors,
+}

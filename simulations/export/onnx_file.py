@@ -35,6 +35,7 @@ from fedprune.common.text import first_line
 
 Array = NDArray[np.float32]
 Runner = Callable[[Array], Array]
+NamedRunner = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 
 _BATCH = 2  # torch treats a batch of one as a constant
 
@@ -96,7 +97,7 @@ def write_onnx(model: nn.Module, example: object, target: Path) -> None:
 
 def _converted(model: nn.Module, given: Arguments) -> Any:  # noqa: ANN401 - onnx has no types
     """Return the ONNX form of a network."""
-    tensors = tuple(_tensors(given))
+    tensors = tuple(tensors_of(given))
     inputs, outputs = input_names(model, given), output_names(model(*copied(given)))
     if not outputs:
         msg = "its outputs hold no tensor"
@@ -123,7 +124,7 @@ def _converted(model: nn.Module, given: Arguments) -> Any:  # noqa: ANN401 - onn
     proto = program.model_proto
     if not alone:
         names = [*_numbered("in", inputs), *_numbered("out", outputs)]
-        _rename(proto.graph, dict(zip(names, [*inputs, *outputs], strict=True)))
+        rename_values(proto.graph, dict(zip(names, [*inputs, *outputs], strict=True)))
     return proto
 
 
@@ -132,8 +133,8 @@ def _numbered(kind: str, names: list[str]) -> list[str]:
     return [f"fedprune.{kind}.{number}" for number in range(len(names))]
 
 
-def _rename(graph: Any, names: dict[str, str]) -> None:  # noqa: ANN401 - onnx has no types
-    """Rename values of a graph; others that have such a name get another one.
+def rename_values(graph: Any, names: dict[str, str]) -> None:  # noqa: ANN401 - onnx has no types
+    """Rename values of a graph, in place; others of such a name get another one.
 
     torch renames inputs and outputs without a look at the names inside.
     """
@@ -149,12 +150,12 @@ def _rename(graph: Any, names: dict[str, str]) -> None:  # noqa: ANN401 - onnx h
         node.output[:] = [name(item) for item in node.output]
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                _rename(inner, names)
+                rename_values(inner, names)
 
 
 def input_names(model: nn.Module, given: Arguments) -> list[str]:
     """Return the name of each tensor in the arguments: parameter, key or place."""
-    if len(_tensors(given)) == 1:
+    if len(tensors_of(given)) == 1:
         return ["input"]
     found: list[str] = []
     for name, item in zip(names_of(model, given), given, strict=True):
@@ -201,7 +202,7 @@ def compare_onnx(model: nn.Module, example: object, path: Path) -> float:
         return leaf[:1] if has_batch(leaf, size) else leaf
 
     for inputs in (given, pytree.tree_map_only(Tensor, first, given)):
-        arrays = [item.numpy() for item in _tensors(inputs)]
+        arrays = [item.numpy() for item in tensors_of(inputs)]
         with torch.no_grad():
             wanted = [item.numpy() for item in tensors_in(model(*copied(inputs)))]
         found = run_onnx(path, dict(zip(names, arrays, strict=True)))
@@ -223,16 +224,29 @@ def run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         ConfigError: If onnxruntime is missing.
         FedPruneError: If the file does not run.
     """
+    return named_runner(path)(inputs)
+
+
+def named_runner(path: Path) -> NamedRunner:
+    """Return a function that runs an ONNX file on named inputs, on one thread.
+
+    Raises:
+        ConfigError: If onnxruntime is missing.
+    """
     session = _session(path)
     known = {item.name for item in session.get_inputs()}
-    try:
-        found: list[np.ndarray] = session.run(
-            None, {name: item for name, item in inputs.items() if name in known}
-        )
-    except Exception as error:
-        msg = f"{path}: onnxruntime cannot run it: {first_line(error)}"
-        raise FedPruneError(msg) from error
-    return found
+
+    def run(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            found: list[np.ndarray] = session.run(
+                None, {name: item for name, item in inputs.items() if name in known}
+            )
+        except Exception as error:
+            msg = f"{path}: onnxruntime cannot run it: {first_line(error)}"
+            raise FedPruneError(msg) from error
+        return found
+
+    return run
 
 
 def onnx_runner(path: Path) -> Runner:
@@ -266,7 +280,8 @@ def _session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
     )
 
 
-def _tensors(given: Arguments) -> list[Tensor]:
+def tensors_of(given: Arguments) -> list[Tensor]:
+    """Return the tensors in arguments, in the order of ``input_names``."""
     return [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
 
 

@@ -1,4 +1,4 @@
-"""Static post-training quantisation of an ONNX file to int8, with its accuracy.
+"""Static post-training quantisation of an ONNX file to int8.
 
 Weights are int8 per channel, activations uint8 per tensor, their ranges measured on
 calibration data (training examples).  onnxruntime runs the file; the speed-up depends
@@ -8,7 +8,7 @@ on the processor: without VNNI, DOT or AMX it may be slower than float32.
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
 
-Array = NDArray[np.float32]
-Runner = Callable[[Array], Array]
+Named = Mapping[str, NDArray[Any]]
 
 CALIBRATION_EXAMPLES = 256
 _BATCH = 32
 
 
-def quantise_onnx(source: Path, target: Path, calibration: Sequence[Array]) -> None:
+def quantise_onnx(source: Path, target: Path, calibration: Sequence[Named]) -> None:
     """Write an int8 version of an ONNX file.
 
     Args:
         source: The float32 file.
         target: Path of the int8 file, written atomically.
-        calibration: Batches of inputs, float32[n, ...], at least one.
+        calibration: Batches of named inputs, at least one.
 
     Raises:
         DataError: If there is no calibration data.
@@ -65,11 +63,11 @@ def quantise_onnx(source: Path, target: Path, calibration: Sequence[Array]) -> N
         write_bytes_atomic(target, written.read_bytes())
 
 
-def _reader(quantization: Any, model: Path, batches: Sequence[Array]) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def _reader(quantization: Any, model: Path, batches: Sequence[Named]) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Return the reader of the calibration batches."""
     runtime: Any = import_module("onnxruntime")
     session = runtime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    known = {item.name for item in session.get_inputs()}
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         """Iterates over the batches."""
@@ -77,50 +75,23 @@ def _reader(quantization: Any, model: Path, batches: Sequence[Array]) -> Any:  #
         def __init__(self) -> None:
             self.left = iter(batches)
 
-        def get_next(self) -> dict[str, Array] | None:
+        def get_next(self) -> Named | None:
             """Return the next batch, None at the end."""
             batch = next(self.left, None)
-            return None if batch is None else {name: batch}
+            if batch is None:
+                return None
+            return {name: item for name, item in batch.items() if name in known}
 
     return Reader()
 
 
-def input_batches(examples: Examples, limit: int) -> list[Array]:
-    """Return up to ``limit`` inputs in batches of 32, float32[n, ...]."""
+def input_batches(examples: Examples, limit: int) -> list[Any]:
+    """Return the inputs of up to ``limit`` examples in batches of 32."""
     count = min(len(examples), limit)
     return [
-        examples.batch(np.arange(start, min(start + _BATCH, count)))[0].numpy()
+        examples.batch(np.arange(start, min(start + _BATCH, count))).inputs
         for start in range(0, count, _BATCH)
     ]
-
-
-def torch_runner(model: nn.Module) -> Runner:
-    """Return a function that runs a torch network on a batch."""
-
-    def run(batch: Array) -> Array:
-        with torch.no_grad():
-            found: Array = model(torch.from_numpy(batch)).numpy()
-        return found
-
-    return run
-
-
-def accuracy(runner: Runner, examples: Examples) -> float:
-    """Return the share of examples that a runner classifies correctly, in [0, 1].
-
-    Raises:
-        DataError: If there is no example.
-    """
-    if len(examples) == 0:
-        msg = "there is no test example to measure the accuracy on"
-        raise DataError(msg)
-    right = 0
-    for start in range(0, len(examples), _BATCH):
-        places = np.arange(start, min(start + _BATCH, len(examples)))
-        inputs, targets = examples.batch(places)
-        found = runner(inputs.numpy()).argmax(axis=1)
-        right += int((found == targets.numpy()).sum())
-    return right / len(examples)
 
 
 @contextlib.contextmanager

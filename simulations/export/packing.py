@@ -1,6 +1,7 @@
 """Packing of a run's final network as a ``.fpz`` file, and its quantisation error."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,11 @@ import torch
 from torch import nn
 
 from fedprune.common import codec
-from fedprune.common.artifacts import read_input_shape, read_model_file
+from fedprune.common.artifacts import (
+    read_description,
+    read_input_shape,
+    read_model_file,
+)
 from fedprune.common.artifacts.load import (
     RUN_KEY,
     is_counter,
@@ -26,9 +31,9 @@ from fedprune.common.codec import PackedModel
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.models.flat import get_state, get_weights, model_spec
 from fedprune.common.spec import PrunePlan
-from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.tasks.loaded import LoadedTask, run_network
+from fedprune.simulations.export.check import headline
 from fedprune.simulations.export.codebook_tuning import tune_centroids
-from fedprune.simulations.export.onnx_int8 import accuracy, torch_runner
 
 Load = Callable[[Path], nn.Module]
 
@@ -76,14 +81,12 @@ def write_fpz(
 def accuracies(
     source: Path, target: Path, *, task: LoadedTask, load: Load
 ) -> dict[str, object]:
-    """Return the accuracy on the test split before and after quantising."""
-    if task.config.task.loss != "cross-entropy":
-        return {}
-    before, after = (load(path) for path in (source, target))
+    """Return the headline metric on the test split before and after quantising."""
+    before, after = (partial(run_network, load(path)) for path in (source, target))
     test = task.test
     return {
-        "accuracy_float32": accuracy(torch_runner(before), test),
-        "accuracy_fpz": accuracy(torch_runner(after), test),
+        "accuracy_float32": headline(before, task, test),
+        "accuracy_fpz": headline(after, task, test),
     }
 
 
@@ -116,6 +119,7 @@ def _pack(source: Path, model: nn.Module, blob: bytes) -> PackedModel:
         blob=blob,
         statistics=get_state(model, structure.living(keep).running),
         run=metadata.get(RUN_KEY, ""),
+        description=read_description(source, metadata),
     )
 
 

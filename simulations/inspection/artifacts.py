@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 
 from fedprune.common.artifacts import (
+    read_description,
     read_model_file,
     read_plan_dropped,
     read_plan_file,
     read_plan_groups,
 )
 from fedprune.common.artifacts.packed_file import ENDING
+from fedprune.common.description import Description, labels_text, preprocessing_text
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError
 from fedprune.common.text import fit_to_print, printable
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
+from fedprune.simulations.inspection.tensors import in_order
 from fedprune.simulations.report.data import RunData, number, read_run
 from fedprune.simulations.report.text import count, percent, score, seconds, size
 
@@ -112,6 +115,7 @@ def _widths(run: RunData) -> dict[str, int]:
 
 def _inspect_model(path: Path) -> Info:
     tensors, metadata = read_model_file(path)
+    description = read_description(path, metadata)
     rows = [
         {
             "name": name,
@@ -120,7 +124,7 @@ def _inspect_model(path: Path) -> Info:
             "entries": int(array.size),
             "zeros": float(np.mean(array == 0)) if array.size else 0.0,
         }
-        for name, array in tensors.items()
+        for name, array in in_order(path, tensors, metadata)
     ]
     return {
         "kind": "model",
@@ -129,6 +133,8 @@ def _inspect_model(path: Path) -> Info:
         "entries": sum(array.size for array in tensors.values()),
         # An export has the whole structure: too long to show.
         "metadata": {k: v for k, v in metadata.items() if k != "structure_json"},
+        "labels": list(description.labels),
+        "preprocessing": preprocessing_text(description),
         "tensors": rows,
     }
 
@@ -208,6 +214,8 @@ def _render_model(info: dict[str, Any]) -> list[str]:
         f"model {info['path']}",
         f"  network     {meta['model']}",
         f"  input       {meta['input_shape']}; {meta['num_outputs']} outputs",
+        f"  prepared    {info['preprocessing']}",
+        f"  labels      {labels_text(Description(labels=tuple(info['labels'])))}",
         f"  plan        {meta['plan']}",
         f"  structure   {meta['structure']}",
         f"  size        {count(info['entries'])} entries, {size(info['bytes'])}",

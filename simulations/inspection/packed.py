@@ -9,6 +9,7 @@ from fedprune.common import codec
 from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.artifacts.packed_file import Packed, unpack
 from fedprune.common.codec.frame import Kind, kind_of
+from fedprune.common.description import labels_text, preprocessing_text
 
 Info = dict[str, object]
 
@@ -32,6 +33,8 @@ def inspect_packed(path: Path) -> Info:
             "network": packed.model.name,
             "input": list(packed.model.input_shape),
             "outputs": packed.model.num_outputs,
+            "prepared": preprocessing_text(packed.model.description),
+            "labels": labels_text(packed.model.description),
             "values": _values(blob),
             "weights": packed.spec.size,
             "channels": f"{int(keep.sum())} of {len(keep)} kept",

@@ -4,6 +4,7 @@ import torch
 
 from fedprune.client.rounds.measure import Evaluation, evaluate
 from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.common.seeding import Use, seed_globals
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.state import Snapshot
@@ -32,4 +33,6 @@ class Evaluator:
             self._structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
         )
         torch.set_num_threads(1)
-        return evaluate(model, task.test, task)
+        # The same draws for every network, where the data draw any.
+        with seed_globals(task.config.run.seed, 0, "test", Use.DATA):
+            return evaluate(model, task.test, task)

@@ -28,6 +28,7 @@ from fedprune.common.user_code import check_reference
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
+from fedprune.server.runs.card import write_card
 from fedprune.server.runs.control import control_config
 from fedprune.server.runs.events import (
     CONTROL,
@@ -120,6 +121,7 @@ def run(
 def _prepare(task: LoadedTask, ray_address: str, progress: Progress | None) -> Prepared:
     """Check a new run, and make its folder."""
     _check(task)
+    task.describe()
     tried = _tried(task)
     config = task.config
     folder = RunFolder.create(
@@ -278,6 +280,7 @@ def _go(prepared: Prepared) -> RunResult:
         summary = {name: as_json(value) for name, value in figures.items()}
         summary["seconds"] = round(time.monotonic() - started, 2)
         write_json_atomic(folder.summary, summary)
+        write_card(folder.model, task, task.describe(), summary)
         log.write(RunFinished(summary=summary))
     remove_shared(folder.clients)
     write_metrics_csv(read_events(folder.events), folder.metrics)

@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.common.artifacts import encode_tensors, write_plan_file
+from fedprune.common.artifacts import (
+    LABELS_FILE,
+    encode_tensors,
+    write_labels,
+    write_plan_file,
+)
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.data.examples import Batch
 from fedprune.common.pruning.cost import count_cost
@@ -61,7 +66,8 @@ def build(task: LoadedTask, structure: Structure, snapshot: Snapshot) -> nn.Modu
 def write_models(
     task: LoadedTask, structure: Structure, folder: RunFolder, networks: Networks
 ) -> None:
-    """Write every network, and the plan of the final one."""
+    """Write every network, the plan of the final one, and the names of the classes."""
+    description = task.describe()
     for name in Networks.__dataclass_fields__:
         snapshot: Snapshot | None = getattr(networks, name)
         if snapshot is None:
@@ -73,7 +79,9 @@ def write_models(
             structure=structure,
             plan=snapshot.plan,
             run_id=folder.run_id,
+            description=description,
         )
+    write_labels(folder.model / LABELS_FILE, description)
     write_plan_file(folder.plan, networks.final.plan, structure)
 
 

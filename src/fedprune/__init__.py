@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedprune.common.artifacts.load import load_model
+    from fedprune.common.artifacts.load import describe_model, load_model
     from fedprune.common.config import Config, load_config
     from fedprune.common.data.examples import Batch
+    from fedprune.common.description import Description
     from fedprune.common.errors import (
         ConfigError,
         DataError,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fedprune.common.pruning.verify import check_exact
     from fedprune.common.structure.blocks import find_blocks
     from fedprune.common.structure.tracing.find import examine
-    from fedprune.common.tasks.task import Description, Task
+    from fedprune.common.tasks.task import Task
     from fedprune.common.version import __version__
     from fedprune.simulations.runs.api import simulate
 
@@ -46,6 +47,7 @@ __all__ = [
     "Task",
     "__version__",
     "check_exact",
+    "describe_model",
     "examine",
     "find_blocks",
     "load_config",
@@ -59,10 +61,11 @@ _PACKAGES = ("common", "client", "server", "simulations")
 _HOME = Path(__file__).parent
 _MODULES = {
     "Batch": "common.data.examples",
-    "Description": "common.tasks.task",
+    "Description": "common.description",
     "Task": "common.tasks.task",
     "Config": "common.config",
     "load_config": "common.config",
+    "describe_model": "common.artifacts.load",
     "load_model": "common.artifacts.load",
     "simulate": "simulations.runs.api",
     "examine": "common.structure.tracing.find",

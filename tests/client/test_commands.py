@@ -6,6 +6,7 @@ import os
 import pytest
 
 from fedprune.client.device import predict, service
+from fedprune.client.device.predict import Predictions
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.cli import run_command_line
 
@@ -86,20 +87,26 @@ def test_predictions_are_printed_whole_alone_or_as_json(monkeypatch, capsys, tmp
 
     def predictions(model, data, **options):
         asked.append((model.name, data, options))
-        return iter(ROWS)
+        return Predictions(rows=ROWS, metric="accuracy", value=0.5, warning="odd\x1b")
 
     monkeypatch.setattr(predict, "predict", predictions)
     (tmp_path / "m.safetensors").write_bytes(b"x")
     words = ("run-model", "m.safetensors", "--data", "digits", "--count", "2")
     assert run_command_line(words) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    printed = capsys.readouterr()
+    assert printed.err == "warning: odd\\x1b\n"
+    assert printed.out.splitlines() == [
         "index 0 prediction 3 probability 0.9 target 3",
         "index 1 prediction 5 probability 0.4 target 8",
+        "accuracy 0.5000 over 2 examples",
     ]
     assert run_command_line([*words, "--quiet"]) == 0
     assert capsys.readouterr().out == "3\n5\n"
     assert run_command_line([*words, "--json", "--trust-code"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"predictions": ROWS}
+    assert json.loads(capsys.readouterr().out) == {
+        "predictions": ROWS,
+        "accuracy": 0.5,
+    }
     options = {"data_dir": "", "limit": 2, "trust_code": False}
     assert asked[0] == ("m.safetensors", "digits", options)
     assert asked[2][2]["trust_code"] is True

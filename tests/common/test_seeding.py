@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedprune.common.seeding import (
     Use,
     generator,
-    seed_torch,
+    seed_globals,
     stream_seed,
     torch_generator,
     torch_seed,
@@ -77,33 +77,33 @@ def test_streams_of_two_uses_look_independent():
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
 
 
-def test_seed_torch_repeats_the_draws_and_restores_the_global_generator():
+def test_seed_globals_repeats_the_draws_and_restores_the_global_generator():
     before = torch.get_rng_state()
-    with seed_torch(0, 1, "client-000", Use.DROPOUT):
+    with seed_globals(0, 1, "client-000", Use.DROPOUT):
         first = torch.rand(5)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(1)
-    with seed_torch(0, 1, "client-000", Use.DROPOUT):
+    with seed_globals(0, 1, "client-000", Use.DROPOUT):
         assert torch.equal(torch.rand(5), first)
-    with seed_torch(0, 2, "client-000", Use.DROPOUT):
+    with seed_globals(0, 2, "client-000", Use.DROPOUT):
         assert not torch.equal(torch.rand(5), first)
 
 
-def test_seed_torch_seeds_dropout():
+def test_seed_globals_seeds_dropout():
     layer = torch.nn.Dropout(0.5)
     masks = []
     for _ in range(2):
-        with seed_torch(0, 1, "client-000", Use.DROPOUT):
+        with seed_globals(0, 1, "client-000", Use.DROPOUT):
             masks.append(layer(torch.ones(64)))
     assert torch.equal(*masks)
     assert 0 < int((masks[0] == 0).sum()) < 64
 
 
-def test_seed_torch_restores_the_generator_after_an_error():
+def test_seed_globals_restores_the_generator_after_an_error():
     before = torch.get_rng_state()
 
     def fail():
-        with seed_torch(0, 1, "client-000", Use.DROPOUT):
+        with seed_globals(0, 1, "client-000", Use.DROPOUT):
             torch.rand(1)
             raise KeyError
 
@@ -116,7 +116,7 @@ def test_no_stream_touches_the_global_generators_of_python_and_numpy():
     python, legacy = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     generator(0, 0, "x", Use.INIT).random(3)
     torch_generator(0, 0, "x", Use.INIT)
-    with seed_torch(0, 0, "x", Use.INIT):
+    with seed_globals(0, 0, "x", Use.INIT):
         torch.rand(1)
     assert random.getstate() == python
     assert np.array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002

@@ -102,6 +102,7 @@ def test_run_model_predicts_on_a_device(finished):
     assert [row["target"] for row in rows] == dataset.test.targets[:200].tolist()
     right = sum(row["prediction"] == row["target"] for row in rows)
     assert right > 120
+    assert said["accuracy"] == right / 200
 
 
 def test_every_device_evaluated_each_plan_on_its_own_data(finished):

@@ -62,6 +62,10 @@ def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
     assert {key: summary[key] for key in EQUAL} == {key: here[key] for key in EQUAL}
     assert len(events(run, NetworkCut)) == 1
     assert summary["refused"] == 0
+    card = (run / "model" / "MODEL_CARD.md").read_text()
+    assert "## Limits" in card
+    assert "client-0" not in card
+    assert str(tmp_path) not in card
 
 
 def links(numbers):

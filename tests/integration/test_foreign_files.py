@@ -179,7 +179,7 @@ def test_the_ledger_is_for_its_owner_alone(here):
 
 def test_code_that_has_changed_since_is_refused_with_the_difference(here, capsys):
     with (here / "net.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = 1\n")
     run = only(here)
     for words in (
         ["simulate", "--resume", run],
@@ -428,7 +428,7 @@ def test_code_of_a_module_that_is_called_like_a_library_is_code(key, away, monke
     named = {key: "hf:load"}
     record_code("run", named)
     check_code(Path("x"), "run", named, trust_code=False)
-    (away / "hf.py").write_text("# changed")
+    (away / "hf.py").write_text("CHANGED = 1")
     with pytest.raises(ConfigError, match="has changed since"):
         check_code(Path("x"), "run", named, trust_code=False)
 
@@ -512,7 +512,7 @@ def test_a_module_is_compared_without_being_imported(away, monkeypatch):
     for name in ("__init__.py", "nets.py"):  # both run when it is imported
         record_code("run", named)
         with (package / name).open("a") as file:
-            file.write("# changed\n")
+            file.write("CHANGED = 1\n")
         with pytest.raises(ConfigError, match="has changed since"):
             check_code(Path("x"), "run", named, trust_code=False)
     assert not (away / "executed").exists()

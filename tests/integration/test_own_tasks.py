@@ -242,7 +242,7 @@ def test_a_run_goes_on_when_only_a_comment_of_its_task_changed(here):
     whole = simulate(config=USED)
     folder = stopped(here)
     Path("mine.py").write_text(MINE + "# The end.\n", encoding="utf-8")
-    found = simulate(resume_from=folder, trust_code=True)
+    found = simulate(resume_from=folder)
     assert found.summary["model_sha256"] == whole.summary["model_sha256"]
 
 

@@ -2,7 +2,9 @@
 
 9 model    name str, input_shape [int, ...], num_outputs int, size of structure_json,
            text structure_json, broadcast (its weights of kind 4, 7 or 10); then,
-           only where name is code, the name of its run str
+           only where name is code, the name of its run str; then, only where it says
+           anything, the description, after a run of "" where there is none:
+           [labels [str, ...], offset float, scale float, stored str]
 """
 
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ from fedprune.common.codec.fields import (
 )
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.messages.text import compress_text, read_text
+from fedprune.common.description import Description, checked
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Broadcast
 
 _FIELDS = 7
 _DIMS = 8
 _LARGEST = 1 << 24  # of a size, and of all entries of an example
+_NOTHING = Description()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +35,12 @@ class PackedModel:
 
     Attributes:
         name: The architecture, as in ``task.model``; "python" for a factory's.
-        input_shape: Shape of one example, without the batch.
+        input_shape: Shape of one example, without the batch; () = not one tensor.
         num_outputs: Outputs that it was built with, >= 0.
         structure_json: The structure of the original network.
         network: Plan, encoded weights, their digest and statistics.
         run: Name of its run, where ``name`` is code; else "".
+        description: Label names and preprocessing.
     """
 
     name: str
@@ -44,6 +49,7 @@ class PackedModel:
     structure_json: bytes
     network: Broadcast
     run: str = ""
+    description: Description = _NOTHING
 
 
 def encode_model(model: PackedModel) -> bytes:
@@ -57,9 +63,18 @@ def encode_model(model: PackedModel) -> bytes:
             len(model.structure_json),
             *compress_text(model.structure_json),
             broadcast_fields(model.network),
-            *([model.run] if model.run else []),
+            *_last_fields(model),
         ],
     )
+
+
+def _last_fields(model: PackedModel) -> list[object]:
+    """Return the fields that only some files have."""
+    facts = model.description
+    if facts == _NOTHING:
+        return [model.run] if model.run else []
+    numbers = float(facts.offset), float(facts.scale)
+    return [model.run, [list(facts.labels), *numbers, facts.stored]]
 
 
 def decode_model(data: bytes, max_bytes: int = checks.MAX_STORED) -> PackedModel:
@@ -75,8 +90,28 @@ def decode_model(data: bytes, max_bytes: int = checks.MAX_STORED) -> PackedModel
         num_outputs=checks.integer(items[2], "model.num_outputs", 0, _LARGEST),
         structure_json=read_text("model.structure_json", *items[3:6]),
         network=read_broadcast(items[6], "model"),
-        run=_text(items[7], "model.run") if len(items) > _FIELDS else "",
+        run=_read_run(items),
+        description=_read_description(items),
     )
+
+
+def _read_run(items: tuple[Any, ...]) -> str:
+    if len(items) == _FIELDS or (len(items) > _FIELDS + 1 and items[7] == ""):
+        return ""
+    return _text(items[7], "model.run")
+
+
+def _read_description(items: tuple[Any, ...]) -> Description:
+    if len(items) <= _FIELDS + 1:
+        return _NOTHING
+    field = "model.description"
+    try:
+        found = checked(*checks.array(items[8], field, 4))
+    except ValueError as error:
+        raise PayloadError(Reason.BAD_VALUE, field, str(error)) from error
+    if found == _NOTHING:
+        raise PayloadError(Reason.BAD_FRAME, field, "says nothing; want no such field")
+    return found
 
 
 def model_parts(data: bytes) -> dict[str, int]:
@@ -99,8 +134,8 @@ def model_parts(data: bytes) -> dict[str, int]:
 
 def _items(data: bytes, max_bytes: int) -> tuple[Any, ...]:
     found = unseal(data, Kind.MODEL, max_bytes)
-    named = len(found) == _FIELDS + 1
-    return checks.array(found, "model", _FIELDS + named)
+    more = min(max(len(found) - _FIELDS, 0), 2)
+    return checks.array(found, "model", _FIELDS + more)
 
 
 def _text(value: object, field: str) -> str:
@@ -111,8 +146,8 @@ def _text(value: object, field: str) -> str:
 
 
 def _read_shape(value: object) -> tuple[int, ...]:
-    if type(value) is not tuple or not 0 < len(value) <= _DIMS:
-        detail = f"{checks.shown(value)}; want 1..{_DIMS} sizes"
+    if type(value) is not tuple or len(value) > _DIMS:
+        detail = f"{checks.shown(value)}; want 0..{_DIMS} sizes"
         raise PayloadError(Reason.BAD_FRAME, "model.input_shape", detail)
     shape = tuple(
         checks.integer(size, "model.input_shape", 1, _LARGEST) for size in value

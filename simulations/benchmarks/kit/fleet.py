@@ -27,9 +27,10 @@ class Fleet:
     Attributes:
         folder: Folder for all files.
         config: Configuration of both sides.
-        sources: ``--data`` of each device.
+        sources: ``--data`` of each device; "" = as its configuration says.
         python: The interpreter that the devices run in; their own installation.
         shares: Whether each device trains on its part of one source.
+        names: Names of the devices; () = those of a simulation.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Fleet:
     sources: Sequence[str]
     python: Path = Path(sys.executable)
     shares: bool = False
+    names: Sequence[str] = ()
     _stack: ExitStack | None = None
     _port: int = 0
 
@@ -61,7 +63,7 @@ class Fleet:
     @property
     def ids(self) -> list[str]:
         """Names of the devices."""
-        return client_ids(len(self.sources))
+        return list(self.names) or client_ids(len(self.sources))
 
     def run(
         self, limit_s: float, watch: Callable[[list[int]], None]
@@ -101,9 +103,11 @@ class Fleet:
         place = self.folder / "certs" / "clients" / name
         words = [
             "client", str(self.config), "--server", f"127.0.0.1:{self._port}",
-            "--id", name, "--data", source, "--tls", str(place), "--once",
+            "--id", name, "--tls", str(place), "--once",
             "--state", str(self.folder / name),
         ]  # fmt: skip
+        if source:
+            words += ["--data", source]
         if self.shares:
             ids = self.ids
             words += ["--partition", f"{ids.index(name)}/{len(ids)}"]

@@ -152,7 +152,7 @@ def _measured(
             cut = apply_plan(copy.deepcopy(model), structure, keep)
             paths += [Path(folder) / f"{number}{k}.onnx" for k in ("", "-int8")]
             write_onnx(cut, example, paths[-2])
-            quantise_onnx(paths[-2], paths[-1], batches)
+            quantise_onnx(paths[-2], paths[-1], [{"input": x} for x in batches])
         return _interleaved([onnx_runner(path) for path in paths], batches[0][:1])
 
 

@@ -235,9 +235,11 @@ def test_the_final_network_stands_alone_and_predicts(place):
     path = place / "state" / node.FINAL
     model = load_model(path)
     assert sum(weight.numel() for weight in model.parameters()) == found.params
-    rows = list(predict(path, f"npz:{place / 'own.npz'}", limit=7))
+    predictions = predict(path, f"npz:{place / 'own.npz'}", limit=7)
+    rows = predictions.rows
     assert [row["target"] for row in rows] == task.dataset.test.targets[:7].tolist()
     right = sum(row["prediction"] == row["target"] for row in rows)
+    assert (predictions.metric, predictions.value) == ("accuracy", right / 7)
     assert right <= 10 * found.accuracy
     lines = (place / "state" / node.EVALUATIONS).read_text().splitlines()
     assert json.loads(lines[0])["accuracy"] == found.accuracy
@@ -260,9 +262,7 @@ def test_predictions_need_inputs_of_the_network(place):
         x_test=np.zeros((4, 5)), y_test=np.zeros(4, int),
     )  # fmt: skip
     with pytest.raises(DataError, match=r"has inputs of \(5,\)"):
-        list(
-            predict(place / "state" / node.FINAL, f"npz:{place / 'other.npz'}", limit=1)
-        )
+        predict(place / "state" / node.FINAL, f"npz:{place / 'other.npz'}", limit=1)
 
 
 def test_of_earlier_runs_only_the_last_stays(tmp_path):

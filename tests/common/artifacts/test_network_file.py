@@ -11,6 +11,7 @@ from torch import nn
 
 from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.artifacts.load import load_model, write_network
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
 from fedprune.common.structure.structure import Structure
@@ -20,6 +21,8 @@ from fedprune.simulations.export.onnx_file import onnx_runner, write_onnx
 from fedprune.simulations.export.packing import write_fpz
 
 SHAPE = (1, 4, 4)
+
+FACTS = Description(labels=("cat", "dog"), offset=0.5, scale=2.0, stored="uint8")
 
 
 class Buffered(nn.Module):
@@ -63,7 +66,7 @@ def written(path, factory, *, cut):
             item.copy_(torch.rand_like(item))
         model.norm.running_mean.copy_(torch.rand_like(model.norm.running_mean))
     model.eval()
-    parts = {"structure": structure, "plan": plan}
+    parts = {"structure": structure, "plan": plan, "description": FACTS}
     write_network(path, model, task, **parts, run_id="", alone=True)
     return model, task
 
@@ -214,7 +217,8 @@ def test_a_network_of_tokens_without_some_rows_is_loaded_with_its_map(tmp_path):
     keep[:12:3] = False
     apply_plan(model, structure, keep).eval()
     plan = child_plan(structure, full_plan(structure), keep)
-    parts = {"structure": structure, "plan": plan, "run_id": "", "alone": True}
+    parts = {"structure": structure, "plan": plan, "description": FACTS}
+    parts |= {"run_id": "", "alone": True}
     path = tmp_path / "final.safetensors"
     write_network(path, model, task, **parts)
     packed(path, tmp_path / "a.fpz", task, Words)

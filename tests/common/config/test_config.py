@@ -135,12 +135,14 @@ def test_files_beside_the_configuration_are_found_from_any_folder(tmp_path):
     (tmp_path / "fast.json").touch()
     (tmp_path / "images").mkdir()
     text = '[task]\nmodel = "net.py:make"\ndata = "npz:data.npz"\n'
+    text += 'use = "net.py:Mine"\n'
     text += 'data_dir = "images"\n[prune]\nlatency_table = "fast.json"\n'
     path = write(tmp_path, text)
     task = load_config(path).task
     assert task.data_dir == str(tmp_path / "images")
     assert load_config(path).prune.latency_table == str(tmp_path / "fast.json")
     assert task.model == f"{tmp_path / 'net.py'}:make"
+    assert task.use == f"{tmp_path / 'net.py'}:Mine"
     assert task.data == f"npz:{tmp_path / 'data.npz'}"
 
 

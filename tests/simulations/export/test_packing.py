@@ -182,7 +182,6 @@ def attacks(data):
         "a change": edited(data, weights=body_of(network.weights)),
         "no moments": edited(data, statistics=None),
         "a moment less": edited(data, statistics=bare),
-        "a shape of no size": edited(data, input_shape=()),
         "a shape of 0": edited(data, input_shape=(0, 8, 8)),
         "a shape of nine sizes": edited(data, input_shape=(1,) * 9),
         "outputs below 0": edited(data, num_outputs=-1),

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.finished_run import a_run
 from helpers.some_events import CUT, ROLLBACK, ROUND, STARTED, at
 
 from fedprune.common.artifacts import write_model_file, write_plan_file
+from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.spec import PrunePlan, TensorSpec
 from fedprune.common.structure.structure import DimUnits, PruningGroup, Structure
@@ -16,6 +18,7 @@ from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.artifacts import inspect_path, render
+from fedprune.simulations.inspection.tensors import in_order
 
 
 def started(base):
@@ -174,3 +177,28 @@ def test_an_empty_file_and_what_is_no_file_are_told_as_such(tmp_path):
             inspect_path(tmp_path / name)
     with pytest.raises(ConfigError, match=r"^/dev/null: not a plain file; want a run"):
         inspect_path(Path("/dev/null"))
+
+
+def test_a_model_shows_labels_preprocessing_and_its_tensors_in_order(tmp_path):
+    facts = Description(labels=("cat", "dog"), offset=1.0, scale=2.0, stored="uint8")
+    folder, model = a_run(tmp_path, description=facts)
+    path = folder.model / "final.safetensors"
+    info = inspect_path(path)
+    found, wanted = [row["name"] for row in info["tensors"]], list(model.state_dict())
+    counters = [name for name in wanted if name.endswith("num_batches_tracked")]
+    assert counters
+    assert [x for x in found if x not in counters] == [
+        x for x in wanted if x not in counters
+    ]
+    assert info["labels"] == ["cat", "dog"]
+    text = render(info)
+    assert "labels      cat, dog" in text
+    assert "prepared    (x - 1) * 2 for uint8 values 0..255" in text
+
+
+def test_without_a_structure_tensors_are_sorted_as_numbers_are_read(tmp_path):
+    names = ["b.10.w", "b.9.w", "b.²", "a"]
+    tensors = {name: np.zeros(1, np.float32) for name in names}
+    meta = {"plan": "00" * 16, "structure": "11" * 16}
+    found = in_order(tmp_path / "m.safetensors", tensors, meta)
+    assert [name for name, _ in found] == ["a", "b.9.w", "b.10.w", "b.²"]

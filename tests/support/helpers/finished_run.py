@@ -5,7 +5,12 @@ import json
 import numpy as np
 import torch
 
-from fedprune.common.artifacts import write_model_file, write_plan_file
+from fedprune.common.artifacts import (
+    description_metadata,
+    write_model_file,
+    write_plan_file,
+)
+from fedprune.common.description import Description
 from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.plan import apply_plan, child_plan, full_plan
 from fedprune.common.structure.tracing.find import find_structure
@@ -18,8 +23,15 @@ def dense(name):
     return build_model(name, num_outputs=10, input_shape=SHAPE, seed=3)
 
 
-def a_run(base, name="small-resnet", label=None):
-    """Return the folder of a finished run and the network that it ended with."""
+def a_run(base, name="small-resnet", label=None, description=None):
+    """Return the folder of a finished run and the network that it ended with.
+
+    Args:
+        base: Where the folder goes.
+        name: The network.
+        label: Another name of it in the files.
+        description: Label names and preprocessing in the files.
+    """
     model = dense(name)
     structure = find_structure(model, torch.zeros(2, *SHAPE))
     generator = torch.Generator().manual_seed(1)
@@ -47,6 +59,7 @@ def a_run(base, name="small-resnet", label=None):
             "model": label or name,
             "input_shape": json.dumps(SHAPE),
             "num_outputs": "10",
+            **description_metadata(description or Description()),
         }
         tensors = {key: value.numpy() for key, value in state.items()}
         write_model_file(folder.model / f"{file}.safetensors", tensors, meta)
