@@ -122,7 +122,7 @@ def together_remarks(task: Task, outputs: object, batch: Batch) -> tuple[str, ..
 
 
 def _for_each(task: Task, outputs: object, batch: Batch) -> dict[str, Tensor]:
-    """Return the own loss and the own metrics of each example, by name."""
+    """Return name -> values of the own loss and the own metrics of each example."""
     found = {"loss": task.loss(outputs, batch)} if task.has_own_loss else {}
     if task.has_own_metrics:
         own = task.metrics(outputs, batch)
