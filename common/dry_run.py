@@ -6,6 +6,7 @@ copies and on its own random stream, so it does not change the results of the ru
 """
 
 import copy
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -42,24 +43,17 @@ from fedprune.common.text import first_line
 _VALUES = ("mse", "bce")  # losses with a number for each output
 _EXAMPLES = 8
 _RATE = 1e-3  # of the one step, whose weights are discarded
-_TEST = " of the test data"
 _SAME = 1e-4  # largest difference of two runs of one network
 _SUM = 1e-4  # largest difference from 1 of a sum of probabilities in bfloat16
 
 
 def first_batch(task: LoadedTask) -> Batch:
     """Return the first training examples of a task."""
-    return task.sample.batch(_places(task.sample))
+    return task.sample.batch(_first(task.sample))
 
 
-def _places(examples: Examples) -> Indices:
-    """Return the first places, and of ids that are known that of the largest."""
-    places = np.arange(min(_EXAMPLES, len(examples)))
-    if isinstance(examples, ArrayExamples) and examples.inputs.dtype == np.int64:
-        rows = examples.inputs.reshape(len(examples), -1)
-        largest = int(rows.max(axis=1).argmax())
-        places[-1] = max(places[-1], largest)
-    return places
+def _first(examples: Examples) -> Indices:
+    return np.arange(min(_EXAMPLES, len(examples)))
 
 
 def declared_batch(task: LoadedTask) -> Batch:
@@ -118,21 +112,36 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
     return DryRun(metric=metric, remarks=remarks)
 
 
-def dry_run_test(task: LoadedTask, model: nn.Module) -> None:
-    """Run a batch of the test examples through network, loss and metric.
+def dry_run_others(task: LoadedTask, model: nn.Module) -> None:
+    """Run test examples, and the largest ids of tokens, through network and loss.
 
-    Their outputs are dropped: they are for the final figures only.
+    Their outputs are dropped: test examples are for the final figures only.
 
     Raises:
         ConfigError: If the network or a metric does not take them.
         DataError: If they cannot be read, or the targets do not fit the loss.
     """
-    batch = task.test.batch(_places(task.test))
-    with _sealed(task.config.run.seed), torch.no_grad():
-        trial = lay_out(_copy(model), batch.inputs).eval()
-        outputs = _outputs(task, trial, batch, _TEST)
-        _losses(task, outputs, batch, _TEST)
-        _headline(task, outputs, batch)
+    batches = [(task.test.batch(_first(task.test)), " of the test data")]
+    for examples in (task.sample, task.test):
+        batches += [(examples.batch(place), "") for place in _largest_id(examples)]
+    for batch, when in batches:
+        with _sealed(task.config.run.seed), torch.no_grad():
+            trial = lay_out(_copy(model), batch.inputs).eval()
+            outputs = _outputs(task, trial, batch, when)
+            _losses(task, outputs, batch, when)
+            _headline(task, outputs, batch)
+
+
+def _largest_id(examples: Examples) -> Iterator[Indices]:
+    """Yield places with the largest id, of examples whose inputs are ids in an array.
+
+    It may lie beyond an embedding, which the first examples do not show.
+    """
+    if isinstance(examples, ArrayExamples) and examples.inputs.dtype == np.int64:
+        rows = examples.inputs.reshape(len(examples), -1)
+        places = _first(examples)
+        places[-1] = max(places[-1], rows.max(axis=1).argmax())
+        yield places
 
 
 def _check_draws(task: LoadedTask, model: nn.Module, batch: Batch) -> None:

@@ -27,7 +27,7 @@ from fedprune.common.artifacts import LABELS_FILE, write_labels
 from fedprune.common.artifacts.load import write_network
 from fedprune.common.config import load_methods
 from fedprune.common.data.partition import partition
-from fedprune.common.dry_run import dry_run, dry_run_test, first_batch
+from fedprune.common.dry_run import dry_run, dry_run_others, first_batch
 from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
@@ -215,5 +215,5 @@ def try_device(task: DeviceTask) -> tuple[str, ...]:
     check_data(task)  # a single class on one device is usual: no remark
     model = task.build_model()
     found = dry_run(task, model, first_batch(task))
-    dry_run_test(task, model)
+    dry_run_others(task, model)
     return (*data_remarks(task), *found.remarks)

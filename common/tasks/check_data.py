@@ -166,7 +166,12 @@ def _check_first_class(task: LoadedTask) -> None:
     if lowest < 0:
         msg = f"the classes run from {lowest} to {highest}; count them from 0"
         raise DataError(msg)
-    if lowest > 0 and not task.config.task.outputs:
+    outputs = task.config.task.outputs
+    if 0 < outputs <= highest:
+        msg = f"the classes run from {lowest} to {highest}; task.outputs is {outputs}: "
+        msg += f"want {highest + 1}, or classes below"
+        raise DataError(msg)
+    if lowest > 0 and not outputs:
         msg = (
             f"the classes run from {lowest} to {highest}; count them from 0, or set "
             f"task.outputs = {highest + 1} if no example has those below"

@@ -14,7 +14,7 @@ from fedprune.common.dry_run import (
     declared_batch,
     dry_run,
     dry_run_cut,
-    dry_run_test,
+    dry_run_others,
     first_batch,
 )
 from fedprune.common.errors import (
@@ -107,7 +107,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     batch = first_batch(task) if data else declared_batch(task)
     tried_once = dry_run(task, model, batch)
     if data:
-        dry_run_test(task, model)
+        dry_run_others(task, model)
     found = _found(task, model)
     _check_readable(found.structure)
     latency = load_table(task.config)

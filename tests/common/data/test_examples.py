@@ -267,7 +267,7 @@ BAD = {
     "a negative class": ({"y_train": np.full(6, -1)}, "classes run from -1 to 1"),
     "a price as a class": ({"y_train": np.full(6, 10**8)}, "to 100000000; want 0 <="),
     "an infinite value": ({"y_train": np.full(6, np.inf)}, "y_train has a value"),
-    "values and classes": ({"y_train": np.zeros(6)}, "differ in kind"),
+    "values and classes": ({"y_train": np.zeros(6)}, "want the same kind"),
 }
 
 

@@ -287,6 +287,9 @@ TASKS = {
     "classes of one's own beyond": (
         python(own(train_data=always([(x, y + 5) for x, y in pairs(12)]))), CONFIG,
         "3 outputs for each example, and the classes are 0 to 7", "want 8, an output"),
+    "known classes beyond task.outputs": (
+        python(own(labels=always([*range(12)])), task__outputs=3), DATA,
+        "the classes run from 0 to 11; task.outputs is 3", "want 12, or classes below"),
     "NaN of one's own": (
         python(own(train_data=always([(x * np.nan, y) for x, y in pairs(12)]))), DATA,
         "a batch of the inputs has a value that is not finite", "replace such values"),
