@@ -21,6 +21,7 @@ from fedprune.common.artifacts.packed_file import (
     write_packed,
 )
 from fedprune.common.codec.frame import Kind, seal, unseal
+from fedprune.common.description import Description
 from fedprune.common.errors import IntegrityError, PayloadError, Reason
 from fedprune.common.models.capped import ByteLimit
 from fedprune.common.models.flat import get_state, get_weights, model_spec
@@ -61,6 +62,7 @@ def packed(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "whole.fpz"
     blob = quantise_network(get_weights(model), model_spec(model, units=0), "grid")
     whole = pack(
+        description=Description(),
         name="lenet5",
         input_shape=SHAPE,
         num_outputs=10,
