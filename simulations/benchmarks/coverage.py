@@ -4,7 +4,7 @@
 
 Measures each network of the list in a process of its own and adds a line to ``--rows``;
 what stands there of the same code is not measured again, so an interrupted run goes on.
-Needs the extras ``vision``, ``text`` and ``onnx``, and timm; torch-pruning is
+Needs the extras ``vision``, ``hf`` and ``onnx``, and timm; torch-pruning is
 compared where it is installed.  Weights are random: no accuracy is measured here.
 """
 

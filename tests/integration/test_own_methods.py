@@ -141,7 +141,7 @@ def test_a_run_goes_on_where_it_was_started_and_nowhere_else(
 def test_a_function_that_has_changed_since_is_refused(here, capsys):
     run = unfinished(here)
     with (here / "mine.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")
     words = ["simulate", "--resume", str(run), "--quiet"]
     assert run_command_line(words) == ConfigError.exit_code
     assert "has changed since" in capsys.readouterr().err

@@ -39,7 +39,8 @@ class Verified:
     Attributes:
         difference: Largest relative difference; NaN where nothing is finite, infinite
             where a cut network fails.
-        change: Smallest relative change of the output by a mask.
+        change: Smallest relative change of the output by a mask that cuts every group;
+            one group alone may be without effect.
         error: Failure of a cut network, of its training or of a second cut; or empty.
     """
 
@@ -68,7 +69,8 @@ def verify(network: nn.Module, structure: Structure, inputs: Inputs) -> Verified
         both = pair(trial, keep)
         for batch, before in zip(batches, whole, strict=True):
             wanted = outputs(both.masked, batch)
-            change = min(change, distance(before, wanted))
+            if _cuts_all(keep, structure):
+                change = min(change, distance(before, wanted))
             try:
                 apart = distance(wanted, outputs(both.cut, batch))
             except Exception as error:  # foreign code on new lengths
@@ -79,6 +81,11 @@ def verify(network: nn.Module, structure: Structure, inputs: Inputs) -> Verified
             if math.isnan(worst):
                 return Verified(difference=worst, change=change)
     return Verified(difference=worst, change=change)
+
+
+def _cuts_all(keep: Mask, structure: Structure) -> bool:
+    groups = [group.units for group in structure.groups if len(group.units) > 1]
+    return not any(keep[units].all() for units in groups)
 
 
 def train_step(network: nn.Module, structure: Structure, inputs: Inputs) -> str:
