@@ -87,9 +87,14 @@ def client(
 @app.command("run-model")
 def run_model(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The network.")],
-    data: Annotated[str, typer.Option(metavar="SOURCE", help="As task.data.")],
+    data: Annotated[
+        str, typer.Option(metavar="SOURCE", help="As task.data; else your task's.")
+    ] = "",
     data_dir: Annotated[
         str, typer.Option(metavar="DIR", help="As task.data_dir.")
+    ] = "",
+    use: Annotated[
+        str, typer.Option(metavar="FILE.py:NAME", help="Your own task or network.")
     ] = "",
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Run code that the file names.")
@@ -102,13 +107,22 @@ def run_model(
         bool, typer.Option("--quiet", "-q", help="Print predictions only.")
     ] = False,
 ) -> None:
-    """Run a network on the test part of a data source."""
+    """Run a network on the test part of a data source, or of your own task."""
     check_model_path(model)
     check_readable(model, "want a file such as the final.safetensors of a client")
-    check_source(data, data_dir)
+    if data:
+        check_source(data, data_dir)
     from fedprune.client.device.predict import predict
+    from fedprune.common.tasks.own import load_given
 
-    found = predict(model, data, data_dir=data_dir, limit=count, trust_code=trust_code)
+    found = predict(
+        model,
+        data,
+        data_dir=data_dir,
+        limit=count,
+        own=load_given(use) if use else None,
+        trust_code=trust_code,
+    )
     if found.warning:
         print(f"warning: {printable(found.warning)}", file=sys.stderr)
     if as_json:
@@ -117,6 +131,6 @@ def run_model(
         return
     for row in found.rows:
         words = " ".join(f"{key} {printable(value)}" for key, value in row.items())
-        print(row["prediction"] if quiet else words)
+        print(row.get("prediction", row.get(found.metric)) if quiet else words)
     if not quiet:
         print(f"{found.metric} {found.value:.4f} over {len(found.rows)} examples")

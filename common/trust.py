@@ -87,20 +87,24 @@ def code_of_data(source: str) -> str:
     return "" if known else source
 
 
-def named_code(config: Config, *, factory: bool = False) -> dict[str, str]:
+def named_code(
+    config: Config, *, factory: bool = False, task: bool = False
+) -> dict[str, str]:
     """Return the code references that a configuration would run or fetch, by key.
 
     Args:
         config: The configuration.
         factory: Whether the caller makes the network, so that ``task.model`` does not
             count.
+        task: Whether the caller has the task, so that ``task.use`` does not count.
     """
     model, data = config.task.model, config.task.data
     found = {"task.model": code_of_model(model) or _fetched(model)}
     if factory:
         found = {}
     use = config.task.use
-    found["task.use"] = use if ":" in use else ""  # "python" = the caller's own
+    # "python" = the caller's own
+    found["task.use"] = use if ":" in use and not task else ""
     found |= {"task.data": code_of_data(data), **own_methods(config)}
     found["task.tokenizer"] = config.task.tokenizer
     return {key: name for key, name in found.items() if name}

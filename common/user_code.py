@@ -1,11 +1,14 @@
 """Code of the user: functions named ``module:function`` or ``file.py:function``."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from sysconfig import get_paths
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -13,6 +16,16 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.spec import digest_of
 
 T = TypeVar("T")
+
+OWN_CODE = ", in your code at"  # in every message with a place of the user's code
+_PATHS = ("stdlib", "platstdlib", "purelib", "platlib")
+_INSTALLED = (
+    str(Path(__file__).parents[1]),
+    *(get_paths()[name] for name in _PATHS),
+    *map(str, {Path(get_paths()[name]).resolve() for name in _PATHS}),
+)
+
+_loading: list[str] = []  # sources of user code that run at this moment
 
 # Prefixes of names with a colon that are not code: networks and data.
 MODEL_LIBRARIES = ("timm", "torchvision", "hf")
@@ -118,6 +131,34 @@ def load_function(reference: str) -> Callable[..., Any]:
     raise ConfigError(msg)
 
 
+def in_own_code(error: BaseException) -> str:
+    """Return the place in the user's code where an error arose, for a message.
+
+    Of the innermost frame of the error or of its causes that is neither FedPrune's,
+    nor Python's, nor an installed package's.
+
+    Returns:
+        ``, in your code at FILE:LINE (FUNCTION)``, or "" without such a frame.
+    """
+    found = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        for frame, line in walk_tb(cause.__traceback__):
+            code = frame.f_code
+            if _is_own(code.co_filename):
+                name = Path(code.co_filename).name
+                found = f"{OWN_CODE} {name}:{line} ({code.co_name})"
+        cause = cause.__cause__
+    return found
+
+
+def _is_own(file: str) -> bool:
+    """Return whether a file of code is the user's; cells of a session are too."""
+    if file.startswith("<"):
+        return file.startswith(("<ipython-input", "<stdin>"))
+    return not file.startswith(_INSTALLED)
+
+
 def call_factory(factory: Callable[[], T]) -> T:
     """Return the result of a caller's factory; its own errors pass unchanged.
 
@@ -131,9 +172,25 @@ def call_factory(factory: Callable[[], T]) -> T:
         raise ConfigError(msg) from error
 
 
+def is_loading() -> bool:
+    """Return whether a file or module of the user runs now, to load its code."""
+    return bool(_loading)
+
+
+@contextmanager
+def _noted(source: str) -> Iterator[None]:
+    """Note that a source runs while the block does."""
+    _loading.append(source)
+    try:
+        yield
+    finally:
+        _loading.remove(source)
+
+
 def _load_module(name: str) -> ModuleType:
     try:
-        return import_module(name)
+        with _noted(name):
+            return import_module(name)
     except (Exception, SystemExit) as error:
         msg = f"cannot import '{name}': {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
@@ -171,7 +228,8 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         code = compile(source, str(path), "exec", dont_inherit=True)
-        exec(code, vars(module))  # noqa: S102 - the user's own code, on the user's request
+        with _noted(str(path)):
+            exec(code, vars(module))  # noqa: S102 - the user's own code, on the user's request
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         msg = f"the code in '{path}' failed: {type(error).__name__}: {error}"

@@ -52,6 +52,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run code that a file or folder names.")
 ]
+Use = Annotated[
+    str, typer.Option(metavar="FILE.py:NAME", help="Your own task or network.")
+]
 
 # By default Flower reports its use and looks for updates.
 _NO_CALLS_HOME = {
@@ -130,6 +133,7 @@ def simulate(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
+    use: Use = "",
     trust_code: TrustCode = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -137,6 +141,8 @@ def simulate(
     """Run a federation on this machine or on a Ray cluster."""
     short = {"run.engine": engine or None, "run.workers": workers, "run.seed": seed}
     overrides = list(set_ or [])
+    if resume is None:
+        short["task.use"] = use or None
     overrides += [f"{key}={value}" for key, value in short.items() if value is not None]
     show = "json" if as_json else "path" if quiet else "table"
     if resume is not None:
@@ -147,7 +153,7 @@ def simulate(
             )
             raise ConfigError(message)
         address = reachable(ray_address)
-        session.resume_one(resume, address, show, trust_code=trust_code)
+        session.resume_one(resume, address, show, use=use, trust_code=trust_code)
     elif sweep:
         configs = expand_sweep(file, overrides)
         if not configs[0][0]:
@@ -245,11 +251,13 @@ def export(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of the model.")
     ] = None,
+    use: Use = "",
     trust_code: TrustCode = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the final model of a run for a device."""
+    from fedprune.common.tasks.own import load_given
     from fedprune.simulations.export.export import export_run
     from fedprune.simulations.export.table import export_lines
 
@@ -262,6 +270,7 @@ def export(
         values=values,
         finetune=finetune_codebook,
         output=output,
+        factory=load_given(use) if use else None,
         trust_code=trust_code,
     )
     if as_json:

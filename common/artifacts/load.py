@@ -46,6 +46,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import as_path, check_model_path
 from fedprune.common.tasks.loaded import PYTHON, LoadedTask
 from fedprune.common.tasks.own import load_task
+from fedprune.common.tasks.task import Task
 from fedprune.common.text import printable
 from fedprune.common.trust import check_code, code_of_model
 from fedprune.common.user_code import TASK_PREFIX, call_factory
@@ -116,13 +117,13 @@ class _Origin:
 
     Attributes:
         path: The file.
-        factory: The caller's own, or None.
+        factory: The caller's own function or task, or None.
         trust_code: Whether code that the file names runs even if not this user's.
         limit: Most bytes of the network.
     """
 
     path: Path
-    factory: Factory | None
+    factory: Factory | Task | None
     trust_code: bool
     limit: int
 
@@ -130,7 +131,7 @@ class _Origin:
 def load_model(
     path: Path | str,
     *,
-    factory: Factory | None = None,
+    factory: Factory | Task | None = None,
     trust_code: bool = False,
     max_bytes: int | None = None,
 ) -> nn.Module:
@@ -139,8 +140,8 @@ def load_model(
     Args:
         path: A model file of a run, or one that ``fedprune export`` wrote: also a
             ``.fpz``, whose weights are exactly those that were written.
-        factory: Makes the uncut network; needed when the run's network was made by
-            Python code instead of a registered name.
+        factory: Makes the uncut network: a function, or a task whose ``network`` it
+            is; needed when Python code handed the run's network over.
         trust_code: Run the code that the file names even if no command of this user
             started its run here.
         max_bytes: Largest uncut network, in bytes; None = 256 MiB, or 64 bytes for
@@ -155,9 +156,10 @@ def load_model(
     path = as_path(path, "a model file")
     check_model_path(path)
     file_bytes = path.stat().st_size if path.is_file() else 0
+    own = factory if isinstance(factory, Task) else as_factory(factory, "factory")
     origin = _Origin(
         path=path,
-        factory=as_factory(factory, "factory"),
+        factory=own,
         trust_code=trust_code,
         limit=size_limit(file_bytes, _checked_limit(max_bytes)),
     )
@@ -290,28 +292,32 @@ def _uncut(
     origin: _Origin, name: str, run: str, sizes: tuple[tuple[int, ...], int]
 ) -> nn.Module:
     """Return the uncut network of a name; sizes are input shape and outputs."""
-    if origin.factory is not None:
-        return call_factory(origin.factory)
+    given = origin.factory
+    if isinstance(given, Task) and given.has_own_network:
+        return _of_task(given, sizes)
+    if given is not None and not isinstance(given, Task):
+        return call_factory(given)
     if name == PYTHON:
-        msg = f"{origin.path}: its network was made by Python code; "
-        raise ConfigError(msg + "pass that as factory=")
+        msg = f"{origin.path}: Python code made its network; name that code: --use "
+        msg += "FILE.py:NAME, a task or a function that makes the network (in Python "
+        raise ConfigError(msg + "factory=MyTask() or factory=make_network)")
     code = code_of_model(name)
     named = {"model": code} if code else {}
     check_code(origin.path, run, named, trust_code=origin.trust_code)
     with ByteLimit(origin.limit, str(origin.path)):
         if name.startswith(TASK_PREFIX):
-            return _of_task(code, sizes)
+            return _of_task(load_task(code), sizes)
         return build_model(
             name, num_outputs=sizes[1], input_shape=sizes[0], seed=0, fetch=False
         )
 
 
-def _of_task(use: str, sizes: tuple[tuple[int, ...], int]) -> nn.Module:
+def _of_task(own: Task, sizes: tuple[tuple[int, ...], int]) -> nn.Module:
     """Return the network of a task under the sizes that the file states."""
     config = Config()
     stated = {"input_shape": sizes[0], "outputs": sizes[1]}
     chosen = config.task.model_copy(update=stated)
-    task = load_task(use).under(config.model_copy(update={"task": chosen}))
+    task = own.under(config.model_copy(update={"task": chosen}))
     return checked_network(task.network, f"{type(task).__name__}.network")
 
 

@@ -4,11 +4,15 @@ import ast
 import hashlib
 import inspect
 import sys
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from types import CodeType, FunctionType
 
+from torch import nn
+
 from fedprune.common.errors import ConfigError
+from fedprune.common.models.factory import Factory, checked_network
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import first_line
 from fedprune.common.user_code import load_function
@@ -37,6 +41,43 @@ def load_task(use: str) -> Task:
         msg += "fedprune.Task"
         raise ConfigError(msg)
     return found
+
+
+def load_given(use: str) -> Task | Factory:
+    """Return what a Python caller would hand over: a task, or a network's function.
+
+    Args:
+        use: ``file.py:NAME`` or ``module:NAME``: a subclass of ``Task``, a function
+            that returns one, or a function or class that makes the uncut network.
+
+    Raises:
+        ConfigError: If there is no such code, it fails, or it makes something else.
+    """
+    make = load_function(use)
+    if isinstance(make, type) and issubclass(make, Task):
+        return load_task(use)
+    try:
+        found: object = make()
+    except (Exception, SystemExit) as error:
+        msg = f"--use '{use}' failed: {first_line(error, kind=True)}"
+        raise ConfigError(msg) from error
+    if isinstance(found, Task):
+        return found
+    if isinstance(found, nn.Module):
+        return partial(checked_network, make)
+    msg = f"--use '{use}' gives a {type(found).__name__}; want a fedprune.Task, or the "
+    msg += "function that makes the network"
+    raise ConfigError(msg)
+
+
+def python_task(where: Path) -> str:
+    """Return the message about a task that only a caller's Python code makes.
+
+    Args:
+        where: Folder of the run.
+    """
+    msg = f"Python code handed over the task of {where}; name it: --use FILE.py:CLASS "
+    return msg + "(in Python pass MyTask(), as to simulate)"
 
 
 def code_digest(task: Task) -> str:

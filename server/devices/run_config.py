@@ -1,8 +1,11 @@
 """The configuration of a run folder, with the trust check of its code."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from fedprune.common.config import Config, load_config
+from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.trust import check_code, named_code, record_code
 from fedprune.server.runs.folder import RunFolder
 
@@ -12,6 +15,7 @@ def run_config(
     *,
     trust_code: bool = False,
     factory: bool = False,
+    task: bool = False,
     server: Path | None = None,
 ) -> Config:
     """Return the configuration of a run folder, its code checked.
@@ -20,15 +24,39 @@ def run_config(
         folder: The run folder, from any source.
         trust_code: Allow its code even if no command of this user started the run.
         factory: Whether the caller makes the network, so that its name does not count.
+        task: Whether the caller has the task, so that ``task.use`` does not count.
         server: Folder of a server: code recorded for it counts too.
 
     Raises:
         ConfigError: If it is not a configuration, or names untrusted code.
     """
     config = folder.own(load_config(folder.config))
-    named = named_code(config, factory=factory)
+    named = named_code(config, factory=factory, task=task)
     check_code(folder.path, folder.run_id, named, trust_code=trust_code, server=server)
     return config
+
+
+def resume_command(
+    path: Path | str, program: str = "simulate", server: Path | None = None
+) -> str:
+    """Return the command that resumes a run, with the options that this run needs.
+
+    Args:
+        path: The run folder.
+        program: The subcommand.
+        server: Folder of a server: code recorded for it counts too.
+    """
+    words = f"fedprune {program} --resume {path}"
+    with suppress(FedPruneError):
+        folder = RunFolder.open(Path(path))
+        chosen = load_config(folder.config).task
+        if PYTHON in (chosen.use, chosen.model):
+            words += " --use FILE.py:NAME"
+        try:
+            run_config(folder, server=server)
+        except ConfigError:
+            words += " --trust-code"
+    return words
 
 
 def admit(folder: RunFolder, server: Path, *, trust_code: bool) -> RunFolder:

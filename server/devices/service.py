@@ -32,6 +32,7 @@ from fedprune.common.system.processes import (
 from fedprune.common.text import printable
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
+from fedprune.server.devices.run_config import resume_command
 from fedprune.server.devices.superlink import Link, parse_address
 from fedprune.server.runs.events import Follower, RunFailed, RunFinished, describe
 from fedprune.server.runs.folder import RunFolder, read_json_object
@@ -143,11 +144,12 @@ class Service:
             number = self._link.submit(folder.path)
             last = self._follow(folder, follower, number)
             if last is not None:
-                summary = _outcome(folder, last)
+                summary = _outcome(folder, last, self._link.state)
                 return self._with_traffic(folder, number, summary)
         msg = (
             f"the run's process ended {_ATTEMPTS} times; see "
-            f"{self._link.state / 'logs'}; resume with: --resume {folder.path}"
+            f"{self._link.state / 'logs'}; resume with: "
+            f"{resume_command(folder.path, 'serve', self._link.state)}"
         )
         raise FedPruneError(msg)
 
@@ -230,13 +232,15 @@ def new_folder(config: Config, state: Path) -> RunFolder:
     return folder
 
 
-def _outcome(folder: RunFolder, last: RunFinished | RunFailed) -> dict[str, object]:
+def _outcome(
+    folder: RunFolder, last: RunFinished | RunFailed, state: Path
+) -> dict[str, object]:
     if isinstance(last, RunFinished):
         return read_json_object(folder.summary)
     kind = _EXIT_CODES.get(last.exit_code, FedPruneError)
     why = printable(last.text)
     if kind in {FedPruneError, RoundError}:  # a resume cannot mend any other
-        why += f"; resume with: fedprune serve --resume {folder.path}"
+        why += f"; resume with: {resume_command(folder.path, 'serve', state)}"
     raise kind(why)
 
 

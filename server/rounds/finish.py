@@ -56,6 +56,8 @@ from fedprune.server.rounds.steps.optimizer import (
     without_optimizer,
 )
 
+_ABSTAINS = "abstains"  # word of a client without examples, in its reason
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundReport:
@@ -115,12 +117,18 @@ def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
     need = run_spec.config.rounds.minimum
     count = len(answers.accepted)
     if count < need:
-        why = next((r.reason for r in answers.records if r.reason), "no answer")
+        found = sorted((r for r in answers.records if r.reason), key=_rank)
+        why = found[0].reason if found else "no client answered"
         msg = (
-            f"round {work.plan.round}: {count} of {len(answers.records)} answers were "
-            f"accepted, rounds.minimum is {need}; first reason: {why}"
+            f"round {work.plan.round}: {why}; {count} of {len(answers.records)} "
+            f"answers were accepted, rounds.minimum is {need}"
         )
         raise RoundError(msg)
+
+
+def _rank(record: ClientRecord) -> tuple[bool, bool]:
+    """Return the order of reasons: failures first, clients that abstain last."""
+    return _ABSTAINS in record.reason, record.status is not Status.FAILED
 
 
 def _score_broadcast(

@@ -20,7 +20,8 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.text import error_line
+from fedprune.common.text import error_line, printable
+from fedprune.common.user_code import in_own_code
 from fedprune.server.rounds.answers import accept_answer, failure, refusal
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -30,6 +31,8 @@ from fedprune.server.rounds.engine import (
     expect,
 )
 from fedprune.server.rounds.records import ClientRecord
+
+_CAUSE = 300  # characters of a cause, so that its place is not cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,7 @@ class Worker:
             return refusal(assignment.client_id, why, b"", len(message))
         except (Exception, SystemExit) as error:  # user code may raise anything
             why = str(error) if isinstance(error, FedPruneError) else error_line(error)
+            why = printable(why, _CAUSE) + in_own_code(error)
             return failure(assignment.client_id, why, len(message))
         return _Answered(
             data=data,

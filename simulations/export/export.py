@@ -8,7 +8,6 @@ runs the written file beside the torch network (``check.py``).
 """
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,9 +35,12 @@ from fedprune.common.artifacts.load import (
 from fedprune.common.config import load_config
 from fedprune.common.description import Description, input_text
 from fedprune.common.errors import ConfigError
+from fedprune.common.models.factory import Factory
 from fedprune.common.system.paths import check_output
-from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.server.devices.run_config import run_config
+from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.own import python_task
+from fedprune.common.tasks.task import Task
+from fedprune.server.devices.run_config import resume_command, run_config
 from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.simulations.export.check import (
     Bind,
@@ -96,13 +98,13 @@ class _Source:
     Attributes:
         folder: The run.
         path: Its model file.
-        factory: Makes the uncut network, for runs whose network came from Python.
+        factory: Makes the uncut network, or the task, for runs of Python code.
         trust_code: As for ``export_run``.
     """
 
     folder: RunFolder
     path: Path
-    factory: Callable[[], nn.Module] | None
+    factory: Factory | Task | None
     trust_code: bool
 
     def load(self, path: Path) -> nn.Module:
@@ -132,9 +134,17 @@ class _Source:
     @cached_property
     def task(self) -> LoadedTask:
         """The task of the run; its code is checked."""
-        named = self.factory is not None
-        config = run_config(self.folder, trust_code=self.trust_code, factory=named)
-        return LoadedTask(config, self.factory)
+        given = self.factory if isinstance(self.factory, Task) else None
+        factory = None if isinstance(self.factory, Task) else self.factory
+        config = run_config(
+            self.folder,
+            trust_code=self.trust_code,
+            factory=factory is not None,
+            task=given is not None,
+        )
+        if config.task.use == PYTHON and given is None:
+            raise ConfigError(python_task(self.folder.path))
+        return LoadedTask(config, factory, given)
 
     @cached_property
     def given(self) -> CheckInputs:
@@ -163,7 +173,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     values: str = "",
     finetune: int = 0,
     output: Path | None = None,
-    factory: Callable[[], nn.Module] | None = None,
+    factory: Factory | Task | None = None,
     trust_code: bool = False,
 ) -> dict[str, object]:
     """Write the final network of a run for a device, and the names of its classes.
@@ -177,7 +187,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         values: As ``ExportOptions.values``.
         finetune: As ``ExportOptions.finetune``.
         output: The file; by default ``model/exported.<ending>`` in the run folder.
-        factory: Makes the uncut network, for runs whose network came from Python.
+        factory: Makes the uncut network, or the task, for runs of Python code.
         trust_code: Run the code that the folder names even if no command of this user
             started the run (``fedprune.common.trust``).
 
@@ -214,7 +224,7 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     folder = RunFolder.open(run)
     path = folder.model / "final.safetensors"
     if not path.is_file():
-        msg = f"{run} has no final network yet; finish it: fedprune simulate --resume"
+        msg = f"{run} has no final network yet; finish it: {resume_command(run)}"
         raise ConfigError(msg)
     source = _Source(folder=folder, path=path, factory=factory, trust_code=trust_code)
     ending = f"int8.{format_}" if int8 else format_

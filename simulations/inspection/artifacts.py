@@ -17,6 +17,7 @@ from fedprune.common.artifacts.packed_file import ENDING
 from fedprune.common.description import Description, labels_text, preprocessing_text
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError
 from fedprune.common.text import fit_to_print, printable
+from fedprune.server.devices.run_config import resume_command
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
 from fedprune.simulations.inspection.tensors import in_order
@@ -84,6 +85,7 @@ def _inspect_run(path: Path) -> Info:
         "run_id": run.name,
         "status": status if pid is None else "running",
         "pid": pid,
+        "resume": "" if run.finished else resume_command(path),
         "summary": dict(run.summary),
         "groups": dict(run.groups),
         "cuts": [
@@ -168,7 +170,7 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     if info["pid"] is not None:
         state += f" (process {info['pid']})"
     elif info["status"] == "resumable":
-        state += f"; resume with: fedprune simulate --resume {info['path']}"
+        state += f"; resume with: {info['resume']}"
     lines = [f"run {info['run_id']}", f"  status      {state}"]
     lines.append("              dense FedAvg -> pruned")
     lines += [

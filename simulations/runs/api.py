@@ -14,6 +14,7 @@ from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.system.paths import as_path
 from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.tasks.task import Task
+from fedprune.common.user_code import is_loading
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
 from fedprune.simulations.runs.progress import Progress, usual_display
@@ -62,6 +63,10 @@ def simulate(  # noqa: PLR0913 - the front door, by keyword
         DataError: If the data is not usable.
         FedPruneError: If the run fails; its folder can be resumed.
     """
+    if is_loading():
+        message = "fedprune.simulate is called while this file is loaded for its code; "
+        message += "want the call under: if __name__ == '__main__':"
+        raise ConfigError(message)
     given = model if isinstance(model, Task) else None
     if given is not None and config is None and _is_settings(data):
         data, config = None, data  # simulate(MyTask(), config)

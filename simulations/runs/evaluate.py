@@ -4,9 +4,12 @@ import torch
 
 from fedprune.client.rounds.measure import Evaluation, evaluate
 from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.seeding import Use, seed_globals
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.text import error_line
+from fedprune.common.user_code import in_own_code
 from fedprune.server.rounds.state import Snapshot
 
 
@@ -27,7 +30,24 @@ class Evaluator:
         return self.evaluate(snapshot).headline
 
     def evaluate(self, snapshot: Snapshot) -> Evaluation:
-        """Return the mean loss and all mean metrics."""
+        """Return the mean loss and all mean metrics.
+
+        Raises:
+            FedPruneError: If the task's own code or data fail.
+        """
+        try:
+            return self._evaluated(snapshot)
+        except (ConfigError, DataError) as error:
+            msg = f"{error}{in_own_code(error)}"
+            raise type(error)(msg) from error
+        except FedPruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = "the network cannot be evaluated on the test examples after round "
+            msg += f"{snapshot.round}: {error_line(error)}{in_own_code(error)}"
+            raise FedPruneError(msg) from error
+
+    def _evaluated(self, snapshot: Snapshot) -> Evaluation:
         task = self._cache.task
         model = self._cache.network(
             self._structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics

@@ -7,6 +7,7 @@ from fedprune.common.config import Config, config_digest
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.own import python_task
 from fedprune.server.runs import finished
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
@@ -37,13 +38,11 @@ def check_config(
         ConfigError: If the network was made by Python code that is not passed now.
     """
     if config.task.model == PYTHON and not factory:
-        msg = f"the network of {folder.path} was made by Python code: pass the function"
-        msg += " that makes it, fedprune.simulate(make_model, resume_from=...)"
+        msg = f"Python code made the network of {folder.path}; name the function: --use"
+        msg += " FILE.py:NAME (in Python simulate(make_network, resume_from=...))"
         raise ConfigError(msg)
     if config.task.use == PYTHON and not task:
-        msg = f"the task of {folder.path} was made by Python code: pass it,"
-        msg += " fedprune.simulate(MyTask(), resume_from=...)"
-        raise ConfigError(msg)
+        raise ConfigError(python_task(folder.path))
     manifest = folder.read_manifest()
     folder.check_noted(manifest, ("config_digest",), folder.manifest)
     if manifest["config_digest"] == config_digest(config):

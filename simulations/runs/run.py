@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fedprune.client.rounds.score import try_criterion
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
 from fedprune.common.config import Config
 from fedprune.common.data.places import check_source
-from fedprune.common.errors import ConfigError
+from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
 from fedprune.common.models.training import first_statistics
@@ -24,7 +25,7 @@ from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import as_json
 from fedprune.common.trust import named_code, record_code
-from fedprune.common.user_code import check_reference
+from fedprune.common.user_code import OWN_CODE, check_reference
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
@@ -173,9 +174,9 @@ def resume(
     summary = finished_summary(folder)
     if summary is not None:
         return RunResult(directory=folder.path, summary=summary, was_finished=True)
-    named = factory is not None
-    config = run_config(folder, trust_code=trust_code, factory=named)
-    check_config(folder, config, factory=named, task=given is not None)
+    named, own = factory is not None, given is not None
+    config = run_config(folder, trust_code=trust_code, factory=named, task=own)
+    check_config(folder, config, factory=named, task=own)
     task = LoadedTask(config, factory, given)
     tried = _tried(task)
     check_same(folder, task, tried.structure, tried.graph)
@@ -266,7 +267,7 @@ def _go(prepared: Prepared) -> RunResult:
     listeners = () if prepared.progress is None else (prepared.progress.on_event,)
     with folder.locked(), EventLog(folder.events, listeners) as log:
         _log_start(prepared, log)
-        with engine_for(place, config.run.engine) as engine:
+        with _mended(), engine_for(place, config.run.engine) as engine:
             networks = _main_and_control(prepared, engine, log)
         write_models(prepared.task, prepared.structure, folder, networks)
         figures = summarise(
@@ -286,6 +287,19 @@ def _go(prepared: Prepared) -> RunResult:
     write_metrics_csv(read_events(folder.events), folder.metrics)
     _report(folder)
     return RunResult(directory=folder.path, summary=summary)
+
+
+@contextmanager
+def _mended() -> Iterator[None]:
+    """Add to an error that the user's own code raised how to mend it."""
+    try:
+        yield
+    except FedPruneError as error:
+        if OWN_CODE not in str(error):
+            raise
+        msg = f"{error}; mend the code and start a new run, or resume this one if the "
+        msg += "cause lies outside of it"
+        raise type(error)(msg) from error
 
 
 def _log_start(prepared: Prepared, log: EventLog) -> None:

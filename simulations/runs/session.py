@@ -34,10 +34,15 @@ def run_one(config: Config, ray_address: str, show: str) -> None:
 
 
 def resume_one(
-    directory: Path, ray_address: str, show: str, *, trust_code: bool = False
+    directory: Path,
+    ray_address: str,
+    show: str,
+    *,
+    use: str = "",
+    trust_code: bool = False,
 ) -> None:
-    """Resume a stopped run and show its result."""
-    result = _resume(directory, ray_address, show, trust_code=trust_code)
+    """Resume a stopped run, maybe with a task or network of Python, and show it."""
+    result = _resume(directory, ray_address, show, use=use, trust_code=trust_code)
     if result.was_finished and show == "table":
         print(f"{directory} has finished already; nothing was changed\n")
     _show_one(result, show)
@@ -56,17 +61,22 @@ def _run(config: Config, ray_address: str, show: str) -> "RunResult":
 
 
 def _resume(
-    directory: Path, ray_address: str, show: str, *, trust_code: bool
+    directory: Path, ray_address: str, show: str, *, use: str, trust_code: bool
 ) -> "RunResult":
     """Resume one federation under a progress display."""
+    from fedprune.common.tasks.own import load_given
+    from fedprune.common.tasks.task import Task
     from fedprune.simulations.runs.run import resume
 
+    own = load_given(use) if use else None
     with _display(show) as display:
         try:
             return resume(
                 directory,
                 ray_address=ray_address,
                 progress=display,
+                factory=None if isinstance(own, Task) else own,
+                given=own if isinstance(own, Task) else None,
                 trust_code=trust_code,
             )
         except (KeyboardInterrupt, FedPruneError) as error:
@@ -86,7 +96,9 @@ def _display(show: str) -> "Display":
 
 def _with_hint(error: BaseException, directory: str) -> FedPruneError:
     """Return an error with the command that resumes the run, where that can help."""
-    hint = f"; resume with: fedprune simulate --resume {directory}" if directory else ""
+    from fedprune.server.devices.run_config import resume_command
+
+    hint = f"; resume with: {resume_command(directory)}" if directory else ""
     if not isinstance(error, FedPruneError):
         return Interrupted(f"interrupted{hint}")
     # A run that needs a lower learning rate fails in the same way when resumed.
