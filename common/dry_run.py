@@ -35,6 +35,7 @@ from fedprune.common.tasks.checked import (
     state_remarks,
     together_remarks,
 )
+from fedprune.common.tasks.counted import chosen, counted
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import POSITIONS, logits_of
 from fedprune.common.tasks.outputs import VALUES, check_outputs
@@ -270,7 +271,8 @@ def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
     try:
         found = task.metrics(outputs, batch)
         if task.task.has_own_metrics and all(map(_is_finite, tensors_in(outputs))):
-            check_finite(task.task, found)
+            counts = counted(task, batch)
+            check_finite(task.task, {k: chosen(x, counts) for k, x in found.items()})
         return next(iter(found))
     except FedPruneError:
         raise

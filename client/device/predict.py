@@ -18,6 +18,7 @@ from fedprune.common.data.sources import load_dataset
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.models.factory import Factory
+from fedprune.common.tasks.counted import chosen, counted
 from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import described, logits_of
@@ -170,6 +171,8 @@ def _shown(
             for k in range(batch.size)
         ]
         found = Predictions(rows=rows, metric=name, value=0.0)
+    assert task is not None  # noqa: S101 - its are the figures
+    values = chosen(values, counted(task, batch))
     return replace(found, metric=name, value=float(values.double().mean()))
 
 

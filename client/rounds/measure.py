@@ -24,6 +24,7 @@ from fedprune.common.models.flat import (
 from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
 from fedprune.common.system.device import device_of, wide
+from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 _BATCH = 256
@@ -100,7 +101,7 @@ class Evaluation:
     Attributes:
         loss_sum: Sum of the losses.
         sums: Name -> sum of each metric; the first is the headline.
-        count: Number of examples.
+        count: Number of examples that count.
     """
 
     loss_sum: float
@@ -114,8 +115,9 @@ class Evaluation:
 
     @property
     def means(self) -> dict[str, float]:
-        """Name -> mean of each metric."""
-        return {name: found / max(self.count, 1) for name, found in self.sums.items()}
+        """Name -> mean of each metric; nan where no example counts."""
+        count = self.count or float("nan")
+        return {name: found / count for name, found in self.sums.items()}
 
     @property
     def headline(self) -> float:
@@ -124,18 +126,28 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluation:
-    """Return the losses and metrics of a network on examples, in eval mode."""
+    """Return the losses and metrics of a network on examples, in eval mode.
+
+    An example without a target that counts is part of no sum.
+    """
     model.eval()
-    loss_sum, device = 0.0, device_of(model)
+    loss_sum, count, device = 0.0, 0, device_of(model)
     sums: dict[str, float] = {}
     with torch.no_grad():
         for batch in batches(len(examples), _BATCH):
-            found = examples.batch(batch).to(device)
+            found = examples.batch(batch)
+            counts = counted(task, found)
+            count += number_of(counts, found)
+            found = found.to(device)
             outputs = run_network(model, found.inputs)
-            loss_sum += float(wide(task.loss(outputs, found)).sum())
+            loss_sum += _sum(task.loss(outputs, found), counts)
             for name, values in task.metrics(outputs, found).items():
-                sums[name] = sums.get(name, 0.0) + float(wide(values).sum())
-    return Evaluation(loss_sum=loss_sum, sums=sums, count=len(examples))
+                sums[name] = sums.get(name, 0.0) + _sum(values, counts)
+    return Evaluation(loss_sum=loss_sum, sums=sums, count=count)
+
+
+def _sum(values: Tensor, counts: Tensor | None) -> float:
+    return float(wide(chosen(values, counts)).sum())
 
 
 def validate(model: nn.Module, examples: Examples, task: LoadedTask) -> Validation:

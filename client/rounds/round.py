@@ -15,7 +15,7 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import send
 from fedprune.client.rounds.store import ClientStore
-from fedprune.client.rounds.train import LocalTraining, train
+from fedprune.client.rounds.train import LocalTraining, Trained, train
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError
@@ -33,7 +33,8 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
 
     Raises:
         PayloadError: If the plan contradicts what this client has stored.
-        DataError: If the client has no example to train on: it abstains.
+        DataError: If the client has no example to train on, or none that counts: it
+            abstains.
         IntegrityError: If the plan leaves out a teacher that is not stored here: it
             must be sent again.
     """
@@ -55,10 +56,10 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
     validation = validate(model, data.validation, cache.task)
     scores = importance(model, opened, cache, data.train)
     # 4. Train from the weights and the moments that all clients were sent.
-    trained, loss = _train(opened, cache, data.train, teacher)
-    state = _answered(statistics, trained, opened, len(data.train))
+    network, trained = _train(opened, cache, data.train, teacher)
+    state = _answered(statistics, network, opened, trained.counted)
     # 5. Choose the entries of the delta that are sent, and store the residual.
-    delta = send(opened, store, _delta(trained, opened))
+    delta = send(opened, store, _delta(network, opened))
     # 6. The answer, which is encoded as one message.
     return ClientUpdate(
         run_id=plan.run_id,
@@ -66,8 +67,8 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
         client_id=plan.client_id,
         plan=plan.broadcast.plan.digest,
         base=plan.broadcast.digest,
-        num_examples=len(data.train),
-        loss=loss,
+        num_examples=trained.counted,
+        loss=trained.loss,
         delta=delta,
         importance=scores,
         statistics=state,
@@ -111,8 +112,12 @@ def _train(
     cache: ModelCache,
     examples: Examples,
     teacher: nn.Module | None,
-) -> tuple[nn.Module, float]:
-    """Return the broadcast network after the local epochs, and its training loss."""
+) -> tuple[nn.Module, Trained]:
+    """Return the broadcast network after the local epochs, and their figures.
+
+    Raises:
+        DataError: If no training example has a target that counts.
+    """
     plan = opened.plan
     keep, pooled = plan.broadcast.plan.keep, plan.broadcast.statistics
     # Each client's own moments would make the clients train different networks.
@@ -133,9 +138,12 @@ def _train(
     seed = plan.settings.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
     with seed_globals(seed, plan.round, plan.client_id, Use.DROPOUT):
-        loss = train(model, work, rng)
+        trained = train(model, work, rng)
+    if not trained.counted:
+        msg = f"client {plan.client_id} has no training example with a target that "
+        raise DataError(msg + "counts, and abstains")
     cache.check_constants(opened.structure, keep, model)
-    return model, loss
+    return model, trained
 
 
 def _answered(

@@ -38,6 +38,7 @@ from fedprune.common.pruning.importance import (
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.device import device_of, wide
+from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 Scores = dict[str, NDArray[np.float64]]
@@ -71,17 +72,19 @@ class _Work:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the examples in batches."""
-        for chosen in batches(len(self.examples), self.batch_size):
-            yield self.examples.batch(chosen).to(device_of(self.model))
+        for places in batches(len(self.examples), self.batch_size):
+            yield self.examples.batch(places).to(device_of(self.model))
 
     def mean_loss(self) -> float:
         """Return the mean loss of the network with its current weights."""
-        total = 0.0
+        total, count = 0.0, 0
         with torch.no_grad():
             for batch in self.batches():
                 loss = self.task.loss(run_network(self.model, batch.inputs), batch)
-                total += float(wide(loss).sum())
-        return total / max(len(self.examples), 1)
+                counts = counted(self.task, batch)
+                total += float(wide(chosen(loss, counts)).sum())
+                count += number_of(counts, batch)
+        return total / max(count, 1)
 
 
 def score(  # noqa: PLR0913 - all that a score depends on

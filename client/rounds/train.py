@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.mask import MaskedWeights
 from fedprune.client.rounds.steps.optimizers import build_optimizer
 from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
-from fedprune.common.data.examples import Examples
+from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.training import autocast, frozen, is_inside
@@ -18,6 +18,8 @@ from fedprune.common.sparsity.gates import ChannelGates
 from fedprune.common.sparsity.penalty import DualSteps, Penalty
 from fedprune.common.spec import Indices, Mask
 from fedprune.common.system.device import device_of, wide, wide_type
+from fedprune.common.tasks.counted import chosen, number_of, teacher_distance
+from fedprune.common.tasks.counted import counted as counted_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 
@@ -47,8 +49,25 @@ class LocalTraining:
     mask: Mask | None = None
 
 
-def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -> float:
-    """Train a network in place; return the mean loss of the last epoch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """Figures of the last epoch of a local training.
+
+    Attributes:
+        loss: Mean loss of the examples that count; 0 without an epoch.
+        counted: Examples with a target that counts; without an epoch all of them.
+    """
+
+    loss: float
+    counted: int
+
+
+def train(
+    model: nn.Module, training: LocalTraining, rng: np.random.Generator
+) -> Trained:
+    """Train a network in place.
+
+    A batch without a target that counts takes no step of the optimiser.
 
     With a penalty the network ends with its pre-prox weights (see
     ``fedprune.common.sparsity.penalty``).
@@ -59,8 +78,8 @@ def train(model: nn.Module, training: LocalTraining, rng: np.random.Generator) -
 
 def _trained(
     model: nn.Module, training: LocalTraining, rng: np.random.Generator
-) -> float:
-    settings = training.settings
+) -> Trained:
+    settings, task = training.settings, training.task
     plans = [
         _shuffled(len(training.examples), settings.batch, rng)
         for _ in range(settings.epochs)
@@ -71,21 +90,27 @@ def _trained(
     proximal = proximal_term(model, settings.proximal)
     _set_mode(model, training)
     loss = torch.zeros((), dtype=wide_type(device_of(model)), device=device_of(model))
-    gates = training.gates
+    gates, counted = training.gates, 0 if plans else len(training.examples)
     masked = None if training.mask is None else MaskedWeights(model, training.mask)
     with nullcontext() if gates is None else gates.attached(model):
         for plan in plans:
             loss.zero_()
+            counted = 0
             for batch in plan:
-                mean = _step(model, training, optimiser, proximal, batch)
-                loss += wide(mean) * len(batch)
+                drawn = task.augmented(training.examples.batch(batch), training.augment)
+                counts = counted_of(task, drawn)
+                number = number_of(counts, drawn)
+                if number:
+                    mean = _step(model, training, optimiser, proximal, (drawn, counts))
+                    loss += wide(mean) * number
+                    counted += number
                 if dual is not None:
                     dual.after_step()
                 if masked is not None:
                     masked.after_step()
     if dual is not None:
         dual.restore()
-    return float(loss) / len(training.examples)
+    return Trained(loss=float(loss) / max(counted, 1), counted=counted)
 
 
 def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
@@ -133,24 +158,35 @@ def _step(
     training: LocalTraining,
     optimiser: torch.optim.Optimizer,
     proximal: ProximalTerm | None,
-    batch: Indices,
+    drawn: tuple[Batch, Tensor | None],
 ) -> Tensor:
-    """Take one local step; return its mean loss, not read yet: a GPU runs on."""
+    """Take one local step; return its mean loss, not read yet: a GPU runs on.
+
+    Args:
+        model: The network.
+        training: Loss and settings.
+        optimiser: Takes the step.
+        proximal: Adds to the gradient, or None.
+        drawn: The batch as training sees it, and which of its examples count, of which
+            there is one at least.
+    """
     task, gates = training.task, training.gates
-    drawn = task.augmented(training.examples.batch(batch), training.augment)
-    found = drawn.to(device_of(model))
+    batch, counts = drawn
+    found = batch.to(device_of(model))
     optimiser.zero_grad(set_to_none=True)
     if gates is not None:
         gates.draw()
     with autocast(model, training.settings.precision):
         outputs = run_network(model, found.inputs)
         losses = task.loss(outputs, found)
-    loss = losses.mean()
+    loss = chosen(losses, counts).mean()
     if training.teacher is not None:
         weight = training.settings.distill_weight
         with torch.no_grad():
             wanted = run_network(training.teacher, found.inputs)
-        far = task.distance(outputs, wanted, training.settings.temperature)
+        far = teacher_distance(
+            task, outputs, wanted, found, training.settings.temperature
+        )
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]

@@ -173,10 +173,8 @@ def ignored_remarks(task: Task, batch: Batch) -> tuple[str, ...]:
     if not without:
         return ()
     text = f"{without} of the first {batch.size} training examples have no target that "
-    text += (
-        f"counts (all are {IGNORED}): such examples count in every mean, with a loss "
-    )
-    return (text + "and an accuracy of 0; leave them out of the data",)
+    text += f"counts (all are {IGNORED}): they are part of no mean and of no client's "
+    return (text + "weight",)
 
 
 def state_remarks(task: Task, before: Mapping[str, object]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from fedprune.common.data.partition import client_ids, partition, split_validati
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.factory import checked_network
-from fedprune.common.models.inputs import arguments, tensors_in
+from fedprune.common.models.inputs import arguments
 from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.seeding import Use, globals_at, seed_globals
@@ -34,7 +34,6 @@ from fedprune.common.spec import Indices, digest_of
 from fedprune.common.system.device import set_deterministic, torch_device
 from fedprune.common.tasks.checked import check_for_each, checked_batch, checked_labels
 from fedprune.common.tasks.described import checked_description
-from fedprune.common.tasks.losses import distance, logits_of
 from fedprune.common.tasks.own import load_task
 from fedprune.common.tasks.returned import (
     as_names,
@@ -321,25 +320,6 @@ class LoadedTask:
         for name, values in found.items():
             check_for_each(self.task, values, batch, f"metric '{name}'")
         return {str(name): at_least_float32(one) for name, one in found.items()}
-
-    def distance(
-        self,
-        outputs: Any,  # noqa: ANN401 - of the network
-        teacher: Any,  # noqa: ANN401 - of the network
-        temperature: float,
-    ) -> Tensor:
-        """Return the distillation loss: the distance to a teacher's outputs."""
-        built_in = None if self.task.has_own_loss else self.task.built_in
-        pairs = zip(tensors_in(outputs), tensors_in(teacher), strict=True)
-        if built_in is not None:
-            pairs = zip([logits_of(outputs)], [logits_of(teacher)], strict=True)
-        parts = [
-            distance(
-                built_in, at_least_float32(one), at_least_float32(two), temperature
-            )
-            for one, two in pairs
-        ]
-        return torch.stack(parts).mean()
 
     @property
     def higher_is_better(self) -> bool:

@@ -67,7 +67,11 @@ def described(found: object) -> str:
 
 
 def distance(
-    loss: Loss | None, outputs: Tensor, teacher: Tensor, temperature: float
+    loss: Loss | None,
+    outputs: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Return the distillation loss, a scalar: the distance to the teacher's outputs.
 
@@ -80,10 +84,13 @@ def distance(
         outputs: Outputs of the network.
         teacher: Outputs of the teacher, of the same shape.
         temperature: > 0.
+        counts: Which targets count, bool in the shape of the targets; None = all.
     """
     dim = None if loss is None else loss.classes_dim
     if dim is None:
         return functional.mse_loss(outputs, teacher)
+    if counts is not None and outputs.dim() == 2:  # noqa: PLR2004 - [n, classes]
+        outputs, teacher = outputs[counts], teacher[counts]
     divergence = functional.kl_div(
         functional.log_softmax(outputs / temperature, dim=dim),
         functional.log_softmax(teacher / temperature, dim=dim),
@@ -91,7 +98,8 @@ def distance(
         log_target=True,
     )
     if outputs.dim() > 2:  # noqa: PLR2004 - a distribution at every position
-        divergence = divergence.sum(dim=dim).mean()
+        divergence = divergence.sum(dim=dim)
+        divergence = (divergence if counts is None else divergence[counts]).mean()
     return divergence * temperature**2
 
 

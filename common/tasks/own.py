@@ -70,14 +70,15 @@ def load_given(use: str) -> Task | Factory:
     raise ConfigError(msg)
 
 
-def python_task(where: Path) -> str:
+def python_task(where: Path, call: str) -> str:
     """Return the message about a task that only a caller's Python code makes.
 
     Args:
         where: Folder of the run.
+        call: How Python code hands it over.
     """
     msg = f"Python code handed over the task of {where}; name it: --use FILE.py:CLASS "
-    return msg + "(in Python pass MyTask(), as to simulate)"
+    return f"{msg}(in Python {call})"
 
 
 def code_digest(task: Task) -> str:

@@ -20,6 +20,7 @@ from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.description import Description
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.models.inputs import arguments, copied, tensors_in
+from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.text import first_line
 from fedprune.simulations.export.onnx_file import (
@@ -216,18 +217,20 @@ def headline(network: Callable[[Any], Any], task: LoadedTask, test: Examples) ->
         test: The examples.
 
     Raises:
-        DataError: If there is no example.
+        DataError: If there is no example with a target that counts.
     """
-    if len(test) == 0:
-        msg = "there is no test example to measure the accuracy on"
-        raise DataError(msg)
-    total = 0.0
+    total, count = 0.0, 0
     for start in range(0, len(test), _SCORED):
         batch = test.batch(np.arange(start, min(start + _SCORED, len(test))))
         with torch.no_grad():
-            values = task.metrics(network(batch.inputs), batch)
-        total += float(next(iter(values.values())).double().sum())
-    return total / len(test)
+            values = next(iter(task.metrics(network(batch.inputs), batch).values()))
+        counts = counted(task, batch)
+        total += float(chosen(values, counts).double().sum())
+        count += number_of(counts, batch)
+    if count == 0:
+        msg = "there is no test example to measure the accuracy on"
+        raise DataError(msg)
+    return total / count
 
 
 def _difference(wanted: list[NDArray[Any]], found: list[NDArray[Any]]) -> float:

@@ -19,6 +19,7 @@ from fedprune.common.models.flat import get_weights, set_weights
 from fedprune.common.models.inputs import arguments
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
+from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.export.onnx_int8 import one_thread
 
@@ -128,10 +129,14 @@ def _pass(
     order = rng.permutation(len(examples))
     for batch in np.array_split(order, -(-len(order) // _BATCH)):
         found = examples.batch(batch)
+        counts = counted(task, found)
+        if not number_of(counts, found):
+            continue
         optimiser.zero_grad()
         matrices = {name: codebook.matrix() for name, codebook in codebooks.items()}
         outputs = functional_call(model, matrices, arguments(model, found.inputs))
-        task.loss(outputs, found).mean().backward()  # type: ignore[no-untyped-call]
+        loss = chosen(task.loss(outputs, found), counts).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
@@ -144,4 +149,4 @@ def _write(model: nn.Module, codebooks: Codebooks) -> None:
 
 def _loss(model: nn.Module, task: LoadedTask) -> float:
     found = validate(model, task.sample, task)
-    return found.loss_sum / found.count
+    return found.loss_sum / max(found.count, 1)

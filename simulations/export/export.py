@@ -143,7 +143,7 @@ class _Source:
             task=given is not None,
         )
         if config.task.use == PYTHON and given is None:
-            raise ConfigError(python_task(self.folder.path))
+            raise ConfigError(python_task(self.folder.path, "factory=MyTask()"))
         return LoadedTask(config, factory, given)
 
     @cached_property

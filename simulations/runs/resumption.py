@@ -42,7 +42,9 @@ def check_config(
         msg += " FILE.py:NAME (in Python simulate(make_network, resume_from=...))"
         raise ConfigError(msg)
     if config.task.use == PYTHON and not task:
-        raise ConfigError(python_task(folder.path))
+        raise ConfigError(
+            python_task(folder.path, "simulate(MyTask(), resume_from=...)")
+        )
     manifest = folder.read_manifest()
     folder.check_noted(manifest, ("config_digest",), folder.manifest)
     if manifest["config_digest"] == config_digest(config):

@@ -133,11 +133,14 @@ def test_a_task_of_a_file_is_the_one_of_python_and_its_network_loads_by_itself()
     exec(MINE, names)  # noqa: S102 - as a notebook does it
     handed = simulate(names["Mine"](), USED | {"task.use": ""})
     assert handed.summary["model_sha256"] == result.summary["model_sha256"]
-    with pytest.raises(ConfigError, match="made by Python code; pass that as factory="):
+    with pytest.raises(
+        ConfigError, match=r"name that code: --use FILE.py:NAME.*factory=MyTask"
+    ):
         load_model(final_of(handed))
     inputs = torch.randn(5, 6)
-    loaded = load_model(final_of(handed), factory=lambda: dense(names["Mine"]))
-    assert torch.equal(loaded(inputs), model(inputs))
+    for factory in (lambda: dense(names["Mine"]), names["Mine"]()):
+        loaded = load_model(final_of(handed), factory=factory)
+        assert torch.equal(loaded(inputs), model(inputs))
 
 
 def test_a_task_is_handed_over_or_named_and_not_both(here):
@@ -196,7 +199,7 @@ def test_a_run_of_a_task_of_a_file_goes_on_to_the_same_network(here):
 def test_a_run_of_a_task_of_python_goes_on_with_the_task_alone(here):
     whole = simulate(OfTexts(), SHORT)
     folder = stopped(here, OfTexts())
-    with pytest.raises(ConfigError, match=r"was made by Python code: pass it,"):
+    with pytest.raises(ConfigError, match=r"handed over the task.*--use FILE.py:CLASS"):
         simulate(resume_from=folder)
     found = simulate(OfTexts(), resume_from=folder)
     assert found.summary["model_sha256"] == whole.summary["model_sha256"]

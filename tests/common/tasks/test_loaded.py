@@ -24,6 +24,7 @@ from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common.data.examples import Dataset
 from fedprune.common.errors import DataError, FedPruneError
+from fedprune.common.tasks.counted import teacher_distance
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import NATURAL
 from fedprune.server.rounds.plan import plan_round
@@ -329,9 +330,11 @@ def test_an_own_loss_is_distilled_by_the_outputs_squared_difference():
             return outputs["logits"].square().mean(1)
 
     one, two = torch.randn(5, 3), torch.randn(5, 3)
-    far = loaded(Mine()).distance({"logits": one}, {"logits": two}, 2.0)
+    pair = {"logits": one}, {"logits": two}
+    batch = Batch(torch.zeros(5, 2), torch.zeros(5, dtype=torch.int64))
+    far = teacher_distance(loaded(Mine()), *pair, batch, 2.0)
     torch.testing.assert_close(far, ((one - two) ** 2).mean())
-    soft = loaded(OfTexts()).distance({"logits": one}, {"logits": two}, 2.0)
+    soft = teacher_distance(loaded(OfTexts()), *pair, batch, 2.0)
     assert not torch.isclose(soft, far)
 
 

@@ -147,7 +147,7 @@ def test_a_wider_network_is_refused_before_the_first_checkpoint(folder):
 
 
 def test_a_network_of_python_code_must_be_passed_again(folder):
-    refused(folder, None, ConfigError, "was made by Python code: pass the function")
+    refused(folder, None, ConfigError, "name the function: --use FILE.py:NAME")
 
 
 def swapped(values):

@@ -313,7 +313,7 @@ TASKS = {
         line(files.text("own.py", "class Mine: pass"), task__use="own.py:Mine"), CONFIG,
         "gives a Mine", "want a subclass of fedprune.Task"),
     "a run resumed without its task": (files.door(resumed, stopped), CONFIG,
-        "was made by Python code", "pass it, fedprune.simulate(MyTask(), resume_from="),
+        "Python code handed over the task of", "--use FILE.py:CLASS (in Python "),
 }  # fmt: skip
 SETTINGS = {
     "shards that hold no class": (
