@@ -32,6 +32,7 @@ from fedprune.common.tasks.checked import (
     check_optimizer,
     ignored_remarks,
     label_remarks,
+    optimizer_remarks,
     state_remarks,
     together_remarks,
 )
@@ -108,8 +109,9 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
         _check_draws(task, trial, batch)
         before = dict(vars(task.task))
         with frozen(trial, task.config.task.freeze):
-            _train_step(task, trial, batch)
+            own = _train_step(task, trial, batch)
         remarks += state_remarks(task.task, before)
+        remarks += optimizer_remarks(task.task) if own is not None else ()
     return DryRun(metric=metric, remarks=remarks)
 
 
@@ -282,8 +284,10 @@ def _headline(task: LoadedTask, outputs: object, batch: Batch) -> str:
         raise ConfigError(msg) from error
 
 
-def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
-    """Take one step of training, as clients do."""
+def _train_step(
+    task: LoadedTask, model: nn.Module, batch: Batch
+) -> torch.optim.Optimizer | None:
+    """Take one step of training, as clients do; return the task's own optimiser."""
     model.train()
     if batch.size < 2:  # noqa: PLR2004 - no spread in one
         for _, module in norm_modules(model):
@@ -314,6 +318,7 @@ def _train_step(task: LoadedTask, model: nn.Module, batch: Batch) -> None:
         msg = f"a step of {type(own).__name__} failed: {first_line(error, kind=True)}; "
         msg += "want an optimiser whose step() takes no argument"
         raise ConfigError(msg) from error
+    return own
 
 
 def _augmented(task: LoadedTask, batch: Batch) -> Batch:

@@ -14,6 +14,7 @@ from fedprune.common.tasks.task import Task, as_labels
 from fedprune.common.text import first_line
 
 _NAMED = 4  # labels that a message shows
+_OF_OPTIMISER = ("optimizer", "momentum", "weight_decay")  # keys of [client]
 _SAME = 1e-4  # largest difference of the loss of one example in two batches
 
 
@@ -175,6 +176,17 @@ def ignored_remarks(task: Task, batch: Batch) -> tuple[str, ...]:
     text = f"{without} of the first {batch.size} training examples have no target that "
     text += f"counts (all are {IGNORED}): they are part of no mean and of no client's "
     return (text + "weight",)
+
+
+def optimizer_remarks(task: Task) -> tuple[str, ...]:
+    """Return a line if a task's own optimiser replaces one that is configured."""
+    client, usual = task.config.client, type(task.config.client)()
+    keys = [k for k in _OF_OPTIMISER if getattr(client, k) != getattr(usual, k)]
+    if not keys:
+        return ()
+    named = " and ".join(f"client.{key}" for key in keys)
+    text = f"{named} has no effect: {type(task).__name__}.optimizer makes the optimiser"
+    return (f"{text}; leave one of the two out",)
 
 
 def state_remarks(task: Task, before: Mapping[str, object]) -> tuple[str, ...]:

@@ -163,6 +163,21 @@ def test_a_network_that_trains_with_a_generator_of_its_own_is_refused():
         tried(Noisy())
 
 
+def test_settings_of_an_optimiser_beside_an_own_one_are_named():
+    class Own(Plain):
+        def optimizer(self, parameters, lr):
+            return torch.optim.SGD(parameters, lr=lr)
+
+    class Nothing(Plain):
+        def optimizer(self, parameters, lr):
+            return None
+
+    both = {"client.optimizer": "adamw", "client.weight_decay": 0.1}
+    text = "client.optimizer and client.weight_decay has no effect: Own.optimizer makes"
+    assert tried(Own(), **both)[0].startswith(text)
+    assert tried(Own()) == tried(Nothing(), **both) == ()
+
+
 def test_state_that_the_task_keeps_between_steps_is_named():
     class Keeps(Plain):
         def optimizer(self, parameters, lr):
