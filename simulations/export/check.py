@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fedprune.common.data.examples import Batch, Examples
+from fedprune.common.data.examples import ArrayExamples, Batch, Examples
 from fedprune.common.description import Description
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.models.inputs import arguments, copied, tensors_in
@@ -24,6 +24,7 @@ from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.text import first_line
 from fedprune.simulations.export.onnx_file import (
+    free_lengths,
     input_names,
     named_runner,
     output_names,
@@ -36,6 +37,7 @@ Bind = Callable[[Any], Bound]  # inputs -> a function that runs a network on the
 
 _SIZES = (1, 7)  # the batch size is free, so more than one is tried
 _MANY = 32  # examples of a check, and of the greater batch that is timed
+_SINGLE = 4  # examples of each part that are also looked at alone
 _LATENCY_RUNS = 60
 _WARM_RUNS = 5
 _SCORED = 256  # examples of a batch
@@ -50,11 +52,13 @@ class CheckInputs:
         inputs: A tensor [32, ...], or a tuple or dict of such tensors.
         source: Where they are from, for example "test examples of the run".
         real: Whether they are examples of the data.
+        others: Inputs of further examples, one each, of which lengths may differ.
     """
 
     inputs: Any
     source: str
     real: bool
+    others: tuple[Any, ...] = ()
 
     def first(self, count: int) -> Any:  # noqa: ANN401 - of any network
         """Return the inputs of the first examples."""
@@ -75,10 +79,9 @@ def check_inputs(
         DataError: If there are neither examples nor a shape.
     """
     try:
-        inputs, part = _examples(task())
-        fits = not isinstance(inputs, Tensor) or tuple(inputs.shape[1:]) == tuple(shape)
-        if fits or not shape:
-            return CheckInputs(inputs=inputs, source=part, real=True)
+        inputs, part, others = _examples(task())
+        if not shape or _fits(inputs, others, tuple(shape)):
+            return CheckInputs(inputs=inputs, source=part, real=True, others=others)
         reason = f"its data now have inputs {list(inputs.shape[1:])}, the network wants"
         reason += f" {list(shape)}"
     except (Exception, SystemExit) as error:  # a user's own data may raise anything
@@ -92,8 +95,21 @@ def check_inputs(
     return CheckInputs(inputs=made, source=source, real=False)
 
 
-def _examples(task: LoadedTask) -> tuple[Any, str]:
-    """Return inputs of test examples, or of training examples without any."""
+def _fits(inputs: Any, others: tuple[Any, ...], shape: tuple[int, ...]) -> bool:  # noqa: ANN401
+    """Return whether inputs have a shape, but for lengths that differ among them."""
+    if not isinstance(inputs, Tensor):
+        return True
+    free = free_lengths([inputs, *others])[0]
+    pairs = enumerate(zip(inputs.shape[1:], shape, strict=False), start=1)
+    same = inputs.dim() == 1 + len(shape)
+    return same and all(one == two or dim in free for dim, (one, two) in pairs)
+
+
+def _examples(task: LoadedTask) -> tuple[Any, str, tuple[Any, ...]]:
+    """Return inputs of test examples, or of training examples without any.
+
+    And some of single examples of both parts, which have lengths of their own.
+    """
     examples, part = task.test, "test examples of the run"
     if len(examples) == 0:
         examples, part = task.sample, "training examples of the run"
@@ -101,7 +117,13 @@ def _examples(task: LoadedTask) -> tuple[Any, str]:
         msg = f"{task.name} has no example"
         raise DataError(msg)
     places = np.arange(_MANY) % len(examples)
-    return examples.batch(places).inputs, part
+    others = tuple(
+        data.batch(np.array([place])).inputs
+        for data in (examples, task.sample)
+        if not isinstance(data, ArrayExamples)
+        for place in range(min(_SINGLE, len(data)))
+    )
+    return examples.batch(places).inputs, part, others
 
 
 def _made(shape: tuple[int, ...], description: Description) -> Tensor:
@@ -185,8 +207,7 @@ def compare(known: Bind, new: Bind, given: CheckInputs) -> dict[str, object]:
         FedPruneError: If one of them does not run, or their outputs differ in shape.
     """
     worst = largest = 0.0
-    for size in _SIZES:
-        inputs = given.first(size)
+    for inputs in (*map(given.first, _SIZES), *given.others):
         try:
             wanted, found = known(inputs)(), new(inputs)()
         except (RuntimeError, IndexError, ValueError, TypeError) as error:

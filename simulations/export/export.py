@@ -8,7 +8,7 @@ runs the written file beside the torch network (``check.py``).
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -193,8 +193,9 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
 
     Returns:
         ``path, format, bytes, params, input, preprocessing, labels, metric`` and,
-        where there are labels, ``labels_file``; with ``check`` also ``checked_on`` (the
-        inputs: examples of the run where they can be loaded), ``max_difference`` (to
+        where there are labels, ``labels_file``; of ONNX ``free_lengths`` (whether it
+        takes the lengths that differ between examples); with ``check`` also
+        ``checked_on`` (the inputs: examples of the run where they can be loaded), ``max_difference`` (to
         the torch network), ``max_output`` (the largest output there, for comparison),
         ``latency_ms_torch`` and ``latency_ms_exported`` (batch 1, one thread, medians,
         interleaved), ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1
@@ -281,7 +282,10 @@ def _checked(
 ) -> dict[str, object]:
     """Return how the written file compares with the torch network."""
     new = _bind(source, target, options, inside=bool(found["preprocessing_inside"]))
-    compared = compare(torch_bind(source.model), new, source.given)
+    given = source.given
+    if not found.get("free_lengths", True):
+        given = replace(given, others=())
+    compared = compare(torch_bind(source.model), new, given)
     rule = load_config(source.folder.config).prune.mask
     if rule.kind == "n:m" and options.format_ != "fpz":
         compared["mask"] = check_form(target, options.format_, rule.n, rule.m)
@@ -305,7 +309,8 @@ def _write_onnx(
     need("onnx", "onnxscript", *(["onnxruntime"] if run_it else []))
     with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
         bare = Path(place) / "network.onnx"
-        write_onnx(source.model, _example(source, options), bare)
+        example, others = _example(source, options)
+        is_free = write_onnx(source.model, example, bare, others)
         measured = _to_int8(source, bare) if options.int8 else {}
         metadata = finish_onnx(
             bare,
@@ -318,16 +323,20 @@ def _write_onnx(
         "input": metadata["input"],
         "preprocessing": metadata["preprocessing"],
         "preprocessing_inside": has_preprocessing(metadata, source.description),
+        "free_lengths": is_free,
         **measured,
     }
 
 
-def _example(source: _Source, options: ExportOptions) -> Any:  # noqa: ANN401
-    """Return inputs to trace the network with; the data are loaded if they must be."""
+def _example(source: _Source, options: ExportOptions) -> tuple[Any, tuple[Any, ...]]:
+    """Return inputs to trace the network with, and some that may have other lengths.
+
+    The data are loaded if they must be.
+    """
     floats = source.description.stored in ("uint8", "float32")
     if floats and source.shape and not options.check and not options.int8:
-        return torch.zeros(1, *source.shape)
-    return source.given.first(2)
+        return torch.zeros(1, *source.shape), ()
+    return source.given.first(2), source.given.others
 
 
 def _metric(source: _Source, measured: dict[str, object]) -> dict[str, str]:

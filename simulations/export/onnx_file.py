@@ -7,8 +7,8 @@ of one input has ``input``.  Outputs have the keys of the network's result, or
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,23 @@ class _Flat(nn.Module):
         return tuple(tensors_in(found))
 
 
-def write_onnx(model: nn.Module, example: object, target: Path) -> None:
+def write_onnx(
+    model: nn.Module, example: object, target: Path, others: Sequence[object] = ()
+) -> bool:
     """Trace a network and write it as one ONNX file.
 
     The first dimension of every input that is as long as that of the first input is
-    the batch, and is free.
+    the batch, and is free.  So are the lengths that differ between the examples, where
+    torch can export the network so.
 
     Args:
         model: The network, in eval mode.
         example: One valid input, batch first, as of ``find_structure``.
         target: The file.
+        others: Valid inputs that may have other lengths, such as texts.
+
+    Returns:
+        Whether lengths are free in the file that differ between the examples.
 
     Raises:
         ConfigError: If an extra is missing.
@@ -83,9 +90,15 @@ def write_onnx(model: nn.Module, example: object, target: Path) -> None:
     """
     need("onnx", "onnxscript")
     given = _batched(arguments(model, example))
+    lengths = free_lengths([given, *(arguments(model, other) for other in others)])
+    proto = None
+    if any(lengths):
+        with suppress(Exception), _quiet(), torch.no_grad():
+            proto = _converted(model, given, lengths)
+    is_free = proto is not None
     try:
         with _quiet(), torch.no_grad():
-            proto = _converted(model, given)
+            proto = proto or _converted(model, given, [()] * len(lengths))
     except Exception as error:
         msg = f"torch cannot export this network to ONNX: {error}"
         raise FedPruneError(msg) from error
@@ -93,10 +106,30 @@ def write_onnx(model: nn.Module, example: object, target: Path) -> None:
     for item in (*proto.graph.node, *proto.graph.value_info, proto.graph):
         del item.metadata_props[:]
     write_bytes_atomic(target, proto.SerializeToString())
+    return is_free
 
 
-def _converted(model: nn.Module, given: Arguments) -> Any:  # noqa: ANN401 - onnx has no types
-    """Return the ONNX form of a network."""
+def free_lengths(shown: Sequence[object]) -> list[tuple[int, ...]]:
+    """Return for each tensor the dimensions behind the first whose lengths differ.
+
+    Args:
+        shown: Several inputs of one network, of the same form.
+    """
+    shapes = [[tuple(leaf.shape) for leaf in tensors_of(one)] for one in shown]
+    return [
+        tuple(
+            dim
+            for dim, sizes in enumerate(zip(*tensor, strict=False))
+            if dim and len(set(sizes)) > 1
+        )
+        for tensor in zip(*shapes, strict=False)
+    ]
+
+
+def _converted(
+    model: nn.Module, given: Arguments, lengths: Sequence[tuple[int, ...]]
+) -> Any:  # noqa: ANN401 - onnx has no types
+    """Return the ONNX form of a network, with free lengths of each tensor."""
     tensors = tuple(tensors_of(given))
     inputs, outputs = input_names(model, given), output_names(model(*copied(given)))
     if not outputs:
@@ -110,7 +143,13 @@ def _converted(model: nn.Module, given: Arguments) -> Any:  # noqa: ANN401 - onn
     outputs = _apart([*inputs, *outputs])[len(inputs) :]
     free = {0: torch.export.Dim("batch", min=1)}
     size = batch_size(given)
-    shapes = tuple(free if has_batch(item, size) else None for item in tensors)
+    named: dict[int, Any] = {}  # a length of several inputs is one
+    shapes = tuple(
+        (free if has_batch(item, size) else {})
+        | {dim: _length(named, item.shape[dim]) for dim in dims}
+        or None
+        for item, dims in zip(tensors, lengths, strict=True)
+    )
     program = torch.onnx.export(
         model if alone else _Flat(model, given),
         tensors,
@@ -126,6 +165,12 @@ def _converted(model: nn.Module, given: Arguments) -> Any:  # noqa: ANN401 - onn
         names = [*_numbered("in", inputs), *_numbered("out", outputs)]
         rename_values(proto.graph, dict(zip(names, [*inputs, *outputs], strict=True)))
     return proto
+
+
+def _length(named: dict[int, Any], size: int) -> Any:  # noqa: ANN401 - of torch
+    """Return the free dimension of a traced length."""
+    name = f"length_{len(named)}" if named else "length"
+    return named.setdefault(size, torch.export.Dim(name, min=1))
 
 
 def _numbered(kind: str, names: list[str]) -> list[str]:
@@ -280,7 +325,7 @@ def _session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
     )
 
 
-def tensors_of(given: Arguments) -> list[Tensor]:
+def tensors_of(given: object) -> list[Tensor]:
     """Return the tensors in arguments, in the order of ``input_names``."""
     return [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
 

@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from helpers.input_nets import MASK, TOKENS, Two, X, Y
@@ -134,3 +135,48 @@ def test_names_are_those_of_parameters_and_keys():
     assert output_names(X) == ["output"]
     assert output_names((X, [Y])) == ["output", "output_1"]
     assert output_names({"a": X, "b": (Y, Y)}) == ["a", "b", "b_1"]
+
+
+class Pooled(nn.Module):
+    """Words of any number, of which a mask says which count."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, ids, mask):
+        weights = mask[..., None].float()
+        return self.out((self.table(ids) * weights).sum(1) / weights.sum(1))
+
+
+class Written(nn.Module):
+    """A network whose code writes the length of its texts."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(9, 4), nn.Linear(6, 3)
+
+    def forward(self, ids):
+        return self.out(self.table(ids).mean(-1))
+
+
+def of_length(length, count=2):
+    ids = torch.arange(count * length).reshape(count, length) % 9
+    return {"ids": ids, "mask": torch.ones(count, length, dtype=torch.bool)}
+
+
+def test_lengths_that_differ_between_examples_are_free_in_the_file(tmp_path):
+    model, path = Pooled().eval(), tmp_path / "a.onnx"
+    assert write_onnx(model, of_length(6), path, [of_length(4, 1), of_length(6, 1)])
+    for length in (1, 3, 6, 11):
+        given = of_length(length)
+        found = run_onnx(path, {name: x.numpy() for name, x in given.items()})
+        np.testing.assert_allclose(found[0], model(**given).detach().numpy(), atol=1e-6)
+
+
+def test_a_length_stays_that_the_code_writes_or_no_example_changes(tmp_path):
+    path = tmp_path / "a.onnx"
+    ids = [of_length(n)["ids"] for n in (6, 12)]
+    assert not write_onnx(Written().eval(), ids[0], path, [ids[1]])
+    assert run_onnx(path, {"input": ids[0].numpy()})[0].shape == (2, 3)
+    assert not write_onnx(Pooled().eval(), of_length(6), path, [of_length(6, 1)])
