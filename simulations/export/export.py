@@ -196,7 +196,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         where there are labels, ``labels_file``; of ONNX ``free_lengths`` (whether it
         takes the lengths that differ between examples); with ``check`` also
         ``checked_on`` (the inputs: examples of the run where they can be loaded),
-        ``max_difference`` (to the torch network), ``max_output`` (the largest output there, for comparison),
+        ``max_difference`` (to the torch network), ``max_output`` (the largest output
+        there, for comparison),
         ``latency_ms_torch`` and ``latency_ms_exported`` (batch 1, one thread, medians,
         interleaved), ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1
         and 32); with ``int8`` also ``bytes_float32``, ``accuracy_float32`` and
