@@ -95,7 +95,12 @@ def write_onnx(
     if any(lengths):
         with suppress(Exception), _quiet(), torch.no_grad():
             proto = _converted(model, given, lengths)
-    is_free = proto is not None
+    # torch makes a length that the code writes a constant, without an error.
+    is_free = proto is not None and any(
+        size.dim_param
+        for item in proto.graph.input
+        for size in list(item.type.tensor_type.shape.dim)[1:]
+    )
     try:
         with _quiet(), torch.no_grad():
             proto = proto or _converted(model, given, [()] * len(lengths))
