@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from fedprune.common.data.examples import ArrayExamples, Batch, Examples
 from fedprune.common.description import Description
-from fedprune.common.errors import DataError, FedPruneError
+from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.inputs import arguments, copied, tensors_in
 from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
@@ -77,7 +77,9 @@ def check_inputs(
 
     Raises:
         DataError: If there are neither examples nor a shape.
+        ConfigError: The same, where the task of the run must be named.
     """
+    kind: type[FedPruneError] = DataError
     try:
         inputs, part, others = _examples(task())
         if not shape or _fits(inputs, others, tuple(shape)):
@@ -86,10 +88,11 @@ def check_inputs(
         reason += f" {list(shape)}"
     except (Exception, SystemExit) as error:  # a user's own data may raise anything
         reason = first_line(error)
+        kind = ConfigError if isinstance(error, ConfigError) else DataError
     if not shape:
         msg = "the inputs of this network are not one tensor, and no example of the "
         msg += f"run can be loaded: {reason}"
-        raise DataError(msg)
+        raise kind(msg)
     made = _made(tuple(shape), description)
     source = f"made-up numbers, for the run has no example here: {reason}"
     return CheckInputs(inputs=made, source=source, real=False)
