@@ -1,14 +1,15 @@
 """The description of a network in its file's metadata, and as ``labels.json``.
 
 Metadata keys, all text and all optional: ``labels``, a JSON list of texts, and
-``offset``, ``scale`` and ``stored``, which stand together or not at all.
+``offset``, ``scale`` and ``stored``, which stand together or not at all; the first two
+are numbers, or JSON lists of one number for each channel.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedprune.common.description import Description, checked
+from fedprune.common.description import MOST_CHANNELS, Description, Numbers, checked
 from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
@@ -26,10 +27,15 @@ def description_metadata(description: Description) -> dict[str, str]:
     if description.labels:
         found["labels"] = json.dumps(list(description.labels), ensure_ascii=False)
     if description.stored:
-        found["offset"] = repr(description.offset)
-        found["scale"] = repr(description.scale)
+        found["offset"] = numbers_text(description.offset)
+        found["scale"] = numbers_text(description.scale)
         found["stored"] = description.stored
     return found
+
+
+def numbers_text(numbers: Numbers) -> str:
+    """Return a number, or those of the channels as a JSON list."""
+    return json.dumps(list(numbers)) if isinstance(numbers, tuple) else repr(numbers)
 
 
 def read_description(path: Path, metadata: Mapping[str, str]) -> Description:
@@ -54,7 +60,7 @@ def _description(metadata: Mapping[str, str]) -> Description:
     if missing:
         msg = f"{missing[0]}: missing beside {', '.join(_SCALING)}"
         raise ValueError(msg)
-    offset, scale = _number(metadata["offset"]), _number(metadata["scale"])
+    offset, scale = _numbers(metadata["offset"]), _numbers(metadata["scale"])
     return checked(names, offset, scale, metadata["stored"])
 
 
@@ -66,9 +72,13 @@ def _parsed(labels: str) -> object:
         raise ValueError(msg) from error
 
 
-def _number(text: str) -> object:
-    """Return the number of a text; the text itself where it is none."""
+def _numbers(text: str) -> object:
+    """Return the number or the numbers of a text; the text where there are none."""
+    if len(text) > _LONGEST_NUMBER * MOST_CHANNELS:
+        return text[:_LONGEST_NUMBER]
     try:
+        if text.startswith("["):
+            return parse_json(text)
         return float(text) if len(text) <= _LONGEST_NUMBER else text
     except ValueError:
         return text

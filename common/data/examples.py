@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from fedprune.common.description import Numbers, by_channel
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.spec import DIGEST_SIZE, Indices
 from fedprune.common.text import first_line
@@ -95,8 +96,9 @@ class ArrayExamples:
     Args:
         inputs: uint8, float32 or int64 [m, ...], C order, as stored.
         targets: Classes int64[m, ...], >= 0, or values float32[m, ...].
-        offset: Subtracted from every input that is no integer.
-        scale: Multiplied with it after that, > 0.
+        offset: Subtracted from every input that is no integer; one number, or one for
+            each channel, the first dimension of an input.
+        scale: Multiplied with it after that; likewise.
         rows: Positions of the examples in both arrays, int64[n]; None = all.
 
     Raises:
@@ -110,8 +112,8 @@ class ArrayExamples:
         *,
         inputs: Inputs,
         targets: Targets,
-        offset: float = 0.0,
-        scale: float = 1.0,
+        offset: Numbers = 0.0,
+        scale: Numbers = 1.0,
         rows: Indices | None = None,
     ) -> None:
         if len(inputs) != len(targets):
@@ -154,8 +156,8 @@ class ArrayExamples:
         if self._inputs.dtype == np.int64:
             return Batch(torch.from_numpy(self._inputs[rows]), targets)
         inputs = self._inputs[rows].astype(np.float32)
-        inputs -= np.float32(self.offset)
-        inputs *= np.float32(self.scale)
+        inputs -= by_channel(self.offset, inputs.shape).astype(np.float32)
+        inputs *= by_channel(self.scale, inputs.shape).astype(np.float32)
         return Batch(inputs=torch.from_numpy(inputs), targets=targets)
 
     def hash_into(self, state: Hash) -> None:

@@ -358,7 +358,10 @@ class LoadedTask:
 
     def describe(self) -> Description:
         """Return label names and preprocessing, checked."""
-        return checked_description(self._from("describe"), self.task, self.num_outputs)
+        found = self._from("describe")
+        return checked_description(
+            found, self.task, self.num_outputs, lambda: self.input_shape
+        )
 
     def under(self, seed: int, validation: float) -> Self:
         """Return the task with the seed and the validation share of a run.

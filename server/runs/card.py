@@ -143,7 +143,7 @@ def _use(task: LoadedTask, description: Description) -> str:
     factory = ", factory=make_network" if _is_code(task) else ""
     prepared = "inputs"
     if is_scaled(description):
-        prepared = f"(inputs - {description.offset!r}) * {description.scale!r}"
+        prepared = "description.prepare(inputs)"
     return f"""`final.safetensors` needs `plan.json` and `structure.json` beside it.
 `fedprune export RUN --format safetensors` writes a file that has both inside, `--format
 onnx` one that runs without FedPrune and takes the inputs as they are stored.

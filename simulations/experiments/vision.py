@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.places import find_folder
+from fedprune.common.description import Description
 from fedprune.common.tasks.task import Data, Task
 from fedprune.simulations.benchmarks.kit.resnet20 import ResNet20
 
@@ -82,6 +83,15 @@ class PretrainedVision(Task):
         pixels = torch.stack([item[0] for item in items])
         inputs = (pixels / 255.0 - _MEAN) / _DEVIATION
         return Batch(inputs, torch.tensor([item[1] for item in items]))
+
+    @override
+    def describe(self) -> Description:
+        """Return the preprocessing of pixels 0..255."""
+        return Description(
+            offset=tuple((255.0 * _MEAN).flatten().tolist()),
+            scale=tuple((1.0 / (255.0 * _DEVIATION)).flatten().tolist()),
+            stored="uint8",
+        )
 
     @override
     def augment(self, batch: Batch, generator: torch.Generator) -> Batch:

@@ -135,7 +135,8 @@ def _made(shape: tuple[int, ...], description: Description) -> Tensor:
         drawn = rng.standard_normal((_MANY, *shape), dtype=np.float32)
         return torch.from_numpy(drawn)
     pixels = torch.from_numpy(rng.integers(0, 256, (_MANY, *shape))).float()
-    return (pixels - description.offset) * description.scale
+    made: Tensor = description.prepare(pixels)
+    return made
 
 
 def torch_bind(model: nn.Module) -> Bind:
@@ -196,7 +197,7 @@ def stored_values(inputs: Tensor, description: Description) -> Tensor:
 
     Stored integers come back exactly.
     """
-    values = inputs.double() / description.scale + description.offset
+    values: Tensor = description.restore(inputs.double())
     whole = values.round()
     if bool(((values - whole).abs() < _WHOLE).all()):
         values = whole

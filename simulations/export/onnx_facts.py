@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fedprune.common.artifacts.description_file import numbers_text
 from fedprune.common.description import (
     Description,
+    by_channel,
     input_text,
     is_scaled,
     preprocessing_text,
@@ -63,8 +65,8 @@ def finish_onnx(
     if description.labels:
         metadata["labels"] = json.dumps(list(description.labels), ensure_ascii=False)
     if is_scaled(description) and not inside:
-        metadata["offset"] = repr(description.offset)
-        metadata["scale"] = repr(description.scale)
+        metadata["offset"] = numbers_text(description.offset)
+        metadata["scale"] = numbers_text(description.scale)
     metadata = dict(sorted(metadata.items()))
     onnx.helper.set_model_props(proto, metadata)
     proto.graph.input[0].doc_string = f"{metadata['input']}; {_first(metadata)}"
@@ -90,6 +92,7 @@ def _can_prepare(onnx: Any, graph: Any, description: Description) -> bool:  # no
 def _prepend(onnx: Any, graph: Any, description: Description) -> None:  # noqa: ANN401
     """Put two nodes before a network: first minus offset, then times scale."""
     given = graph.input[0].name
+    shape = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
     rename_values(graph, {given: _PREPARED})
     graph.input[0].name = given
     numbers = {
@@ -97,7 +100,7 @@ def _prepend(onnx: Any, graph: Any, description: Description) -> None:  # noqa: 
         "fedprune.scale": description.scale,
     }
     for name, value in numbers.items():
-        array = np.array(value, dtype=np.float32)
+        array = by_channel(value, shape).astype(np.float32)
         graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     steps = (
         ("Sub", [given, "fedprune.offset"], "fedprune.shifted"),

@@ -4,7 +4,8 @@
            text structure_json, broadcast (its weights of kind 4, 7 or 10); then,
            only where name is code, the name of its run str; then, only where it says
            anything, the description, after a run of "" where there is none:
-           [labels [str, ...], offset float, scale float, stored str]
+           [labels [str, ...], offset, scale, stored str], the two as a float, or as
+           [float, ...] with one for each channel
 """
 
 from dataclasses import dataclass
@@ -73,8 +74,11 @@ def _last_fields(model: PackedModel) -> list[object]:
     facts = model.description
     if facts == _NOTHING:
         return [model.run] if model.run else []
-    numbers = float(facts.offset), float(facts.scale)
-    return [model.run, [list(facts.labels), *numbers, facts.stored]]
+    offset, scale = (
+        list(x) if isinstance(x, tuple) else float(x)
+        for x in (facts.offset, facts.scale)
+    )
+    return [model.run, [list(facts.labels), offset, scale, facts.stored]]
 
 
 def decode_model(data: bytes, max_bytes: int = checks.MAX_STORED) -> PackedModel:

@@ -32,6 +32,8 @@ SOME = [
     Description(labels=("a", "b")),
     Description(stored="int64"),
     Description(offset=-3.5, scale=0.1, stored="float32"),
+    Description(offset=(0.0, 0.1, 1e-9), scale=2.0, stored="uint8"),
+    Description(offset=(124.0, 116.0), scale=(0.1, 0.3), stored="uint8"),
     Description(),
 ]
 
@@ -123,6 +125,10 @@ FORGED = {
     "labels that are no texts": [[1], 0.0, 1.0, "uint8"],
     "an integer as offset": [[], 0, 1.0, "uint8"],
     "a scale of 0": [[], 0.0, 0.0, "uint8"],
+    "a channel with a scale of 0": [[], 0.0, [1.0, 0.0], "uint8"],
+    "numbers of no channel": [[], [], 1.0, "uint8"],
+    "more offsets than scales": [[], [0.0, 1.0], [1.0, 1.0, 1.0], "uint8"],
+    "lists in a list": [[], [[0.0]], 1.0, "uint8"],
     "a type of two lines": [[], 0.0, 1.0, "a\nb"],
     "nothing": [[], 0.0, 1.0, ""],
 }
@@ -160,6 +166,10 @@ class Odd(fedprune.Task):
         (Description(scale=0.0), r"Odd\.describe: scale"),
         (Description(offset="x"), r"Odd\.describe"),
         (Description(labels=("a",) * 11), "11 label names, .* 10 outputs"),
+        (
+            Description(offset=(1.0, 2.0, 3.0)),
+            r"Odd\.describe: .* 3 channels, and an input has 1",
+        ),
     ],
 )
 def test_an_own_description_is_checked(found, message):

@@ -11,7 +11,7 @@ from torch import nn
 import fedprune
 from fedprune.common.config import load_config
 from fedprune.common.description import Description
-from fedprune.common.errors import ConfigError, DataError, FedPruneError
+from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export.check import (
@@ -51,10 +51,10 @@ def raw_pixels():
     return rng.integers(0, 256, (40, *SHAPE), dtype=np.uint8)
 
 
-def handmade(path):
-    """Write the ONNX form of ``output = input`` for one number."""
+def handmade(path, channels=1):
+    """Write the ONNX form of ``output = input`` for a few numbers."""
     onnx = pytest.importorskip("onnx")
-    kinds = (onnx.TensorProto.FLOAT, ["batch", 1])
+    kinds = (onnx.TensorProto.FLOAT, ["batch", channels])
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["input"], ["output"])],
         "one",
@@ -81,15 +81,26 @@ def test_a_file_computes_the_preprocessing_bit_for_bit_as_training_did(tmp_path)
     assert "offset" not in facts
 
 
-def fedprune_examples(pixels):
+def test_a_file_prepares_each_channel_with_its_own_numbers(tmp_path):
+    pytest.importorskip("onnxruntime")
+    each = Description(offset=(124.0, 116.0), scale=(0.017, 0.018), stored="uint8")
+    target = tmp_path / "b.onnx"
+    facts = finish_onnx(handmade(tmp_path / "a.onnx", 2), target, each, measured={})
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 2)).astype(np.uint8)
+    (found,) = run_onnx(target, {"input": pixels.astype(np.float32)})
+    assert found.tobytes() == fedprune_examples(pixels, each).numpy().tobytes()
+    assert "[124, 116]) * [0.017, 0.018] by channel" in facts["preprocessing"]
+
+
+def fedprune_examples(pixels, facts=PIXELS):
     """Return pixels as training sees them."""
     from fedprune.common.data.examples import ArrayExamples
 
     examples = ArrayExamples(
         inputs=pixels,
         targets=np.zeros(len(pixels), np.int64),
-        offset=PIXELS.offset,
-        scale=PIXELS.scale,
+        offset=facts.offset,
+        scale=facts.scale,
     )
     return examples.batch(np.arange(len(pixels))).inputs
 
@@ -276,7 +287,7 @@ def test_where_the_data_are_gone_inputs_are_made_up_and_it_is_said(tmp_path, los
 
 def test_without_examples_and_a_shape_nothing_can_be_made_up():
     config = load_config(None, ['task.data="npz:gone.npz"'])
-    with pytest.raises(DataError, match=r"not one tensor, .*gone\.npz"):
+    with pytest.raises(ConfigError, match=r"not one tensor, .*gone\.npz"):
         check_inputs(lambda: LoadedTask(config), (), Description())
 
 
