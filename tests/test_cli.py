@@ -256,8 +256,9 @@ def test_control_c_before_a_run_exists_says_so(capsys, monkeypatch):
 
 
 def test_resume_hands_on_the_folder(capsys, monkeypatch, tmp_path):
-    def resume(run_dir, *, ray_address, progress, trust_code):
-        assert not trust_code
+    def resume(run_dir, *, trust_code, factory, given, **others):
+        assert (trust_code, factory, given) == (False, None, None)
+        assert {*others} == {"ray_address", "progress"}
         return fedprune.simulations.runs.run.RunResult(
             directory=run_dir, summary=dict(SUMMARY)
         )

@@ -21,13 +21,15 @@ from fedprune.common.models.flat import (
     norm_modules,
     set_statistics,
 )
+from fedprune.common.models.inputs import tensors_in
 from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
 from fedprune.common.system.device import device_of, wide
 from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
-_BATCH = 256
+_BATCH = 256  # examples that are evaluated at once
+_BATCH_BYTES = 4 << 20  # and bytes of their inputs: large images want smaller batches
 MEASURED = 256  # examples of the one forward that measures moments
 FEWEST = 16  # below this the moments of a channel are too noisy to evaluate with
 
@@ -134,7 +136,7 @@ def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluati
     loss_sum, count, device = 0.0, 0, device_of(model)
     sums: dict[str, float] = {}
     with torch.no_grad():
-        for batch in batches(len(examples), _BATCH):
+        for batch in batches(len(examples), _batch_size(examples)):
             found = examples.batch(batch)
             counts = counted(task, found)
             count += number_of(counts, found)
@@ -144,6 +146,15 @@ def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluati
             for name, values in task.metrics(outputs, found).items():
                 sums[name] = sums.get(name, 0.0) + _sum(values, counts)
     return Evaluation(loss_sum=loss_sum, sums=sums, count=count)
+
+
+def _batch_size(examples: Examples) -> int:
+    """Return how many examples are evaluated at once, by the size of the first."""
+    if len(examples) == 0:
+        return _BATCH
+    tensors = tensors_in(examples.batch(np.arange(1)).inputs)
+    size = sum(int(x.numel() * x.element_size()) for x in tensors)
+    return min(max(_BATCH_BYTES // max(size, 1), 1), _BATCH)
 
 
 def _sum(values: Tensor, counts: Tensor | None) -> float:

@@ -107,6 +107,6 @@ def test_predictions_are_printed_whole_alone_or_as_json(monkeypatch, capsys, tmp
         "predictions": ROWS,
         "accuracy": 0.5,
     }
-    options = {"data_dir": "", "limit": 2, "trust_code": False}
+    options = {"data_dir": "", "limit": 2, "own": None, "trust_code": False}
     assert asked[0] == ("m.safetensors", "digits", options)
     assert asked[2][2]["trust_code"] is True

@@ -174,11 +174,11 @@ def test_a_failed_run_ends_with_the_exit_code_of_its_reason(tmp_path):
     folder = RunFolder(Path(tmp_path))
     event = RunFailed(text="1 of 3 clients", exit_code=4)
     with pytest.raises(RoundError, match="1 of 3 clients; resume with"):
-        _outcome(folder, event)
+        _outcome(folder, event, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, IntegrityError])
 def test_what_a_resume_cannot_mend_is_said_without_one(tmp_path, kind):
     event = RunFailed(text="no", exit_code=kind.exit_code)
     with pytest.raises(kind, match=r"^no$"):
-        _outcome(RunFolder(tmp_path), event)
+        _outcome(RunFolder(tmp_path), event, tmp_path)

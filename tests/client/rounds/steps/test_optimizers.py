@@ -44,7 +44,7 @@ def make_training(optimizer, examples=None, **changes):
 def trained(training, seed=0):
     """Return the weights after one local training, and its loss."""
     model = tiny()
-    loss = train(model, training, np.random.default_rng(seed))
+    loss = train(model, training, np.random.default_rng(seed)).loss
     return get_weights(model), loss
 
 
@@ -218,7 +218,7 @@ def test_steps_in_bfloat16_leave_float32_weights_near_those_of_float32():
         model = Watched()
         model.load_state_dict(tiny().state_dict())
         training = make_training("sgd", precision=precision)
-        loss = train(model, training, np.random.default_rng(0))
+        loss = train(model, training, np.random.default_rng(0)).loss
         assert {weight.dtype for weight in model.parameters()} == {torch.float32}
         found[precision] = get_weights(model)
         assert isinstance(loss, float)
