@@ -122,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("rows", nargs="*", metavar="ROW", choices=[*ROWS, []])
     parser.add_argument("--work", type=Path, default=WORK)
+    # Named here, or its file would be taken for a row.
+    parser.add_argument("--json", default="")
     own, rest = parser.parse_known_args(arguments)
+    rest += ["--json", own.json] if own.json else []
     store = RowStore(own.work)
 
     def measure() -> list[Figure]:
