@@ -40,6 +40,20 @@ def batches(count: int, size: int) -> Iterator[Indices]:
         yield np.arange(start, min(start + size, count))
 
 
+def evaluated_batches(examples: Examples) -> Iterator[Indices]:
+    """Yield the positions of all examples, in batches that fit into memory.
+
+    A batch has at most ``_BATCH`` examples, and as many as have ``_BATCH_BYTES`` of
+    inputs, by the size of the first.
+    """
+    if len(examples) == 0:
+        return
+    tensors = tensors_in(examples.batch(np.arange(1)).inputs)
+    size = sum(int(x.numel() * x.element_size()) for x in tensors)
+    most = min(max(_BATCH_BYTES // max(size, 1), 1), _BATCH)
+    yield from batches(len(examples), most)
+
+
 def balanced(examples: Examples, limit: int, rng: np.random.Generator) -> Indices:
     """Choose up to ``limit`` positions, as even over the classes as they allow.
 
@@ -136,7 +150,7 @@ def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluati
     loss_sum, count, device = 0.0, 0, device_of(model)
     sums: dict[str, float] = {}
     with torch.no_grad():
-        for batch in batches(len(examples), _batch_size(examples)):
+        for batch in evaluated_batches(examples):
             found = examples.batch(batch)
             counts = counted(task, found)
             count += number_of(counts, found)
@@ -146,15 +160,6 @@ def evaluate(model: nn.Module, examples: Examples, task: LoadedTask) -> Evaluati
             for name, values in task.metrics(outputs, found).items():
                 sums[name] = sums.get(name, 0.0) + _sum(values, counts)
     return Evaluation(loss_sum=loss_sum, sums=sums, count=count)
-
-
-def _batch_size(examples: Examples) -> int:
-    """Return how many examples are evaluated at once, by the size of the first."""
-    if len(examples) == 0:
-        return _BATCH
-    tensors = tensors_in(examples.batch(np.arange(1)).inputs)
-    size = sum(int(x.numel() * x.element_size()) for x in tensors)
-    return min(max(_BATCH_BYTES // max(size, 1), 1), _BATCH)
 
 
 def _sum(values: Tensor, counts: Tensor | None) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fedprune.client.rounds.measure import evaluated_batches
 from fedprune.common.data.examples import ArrayExamples, Batch, Examples
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
@@ -40,7 +41,6 @@ _MANY = 32  # examples of a check, and of the greater batch that is timed
 _SINGLE = 4  # examples of each part that are also looked at alone
 _LATENCY_RUNS = 60
 _WARM_RUNS = 5
-_SCORED = 256  # examples of a batch
 _WHOLE = 1e-3  # largest distance of a stored integer from its float32 form
 
 
@@ -245,8 +245,8 @@ def headline(network: Callable[[Any], Any], task: LoadedTask, test: Examples) ->
         DataError: If there is no example with a target that counts.
     """
     total, count = 0.0, 0
-    for start in range(0, len(test), _SCORED):
-        batch = test.batch(np.arange(start, min(start + _SCORED, len(test))))
+    for places in evaluated_batches(test):
+        batch = test.batch(places)
         with torch.no_grad():
             values = next(iter(task.metrics(network(batch.inputs), batch).values()))
         counts = counted(task, batch)

@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fedprune.client.rounds.measure import batches, measure_statistics, validate
+from fedprune.client.rounds.measure import (
+    batches,
+    evaluated_batches,
+    measure_statistics,
+    validate,
+)
 from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.errors import PayloadError
 from fedprune.common.messages import Statistics
 from fedprune.common.models.flat import (
@@ -46,6 +52,27 @@ def test_batches_hold_every_position_once(count, size):
     parts = list(batches(count, size))
     assert [i for part in parts for i in part] == list(range(count))
     assert all(len(part) <= size for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((1, 8, 8), [256, 44]),
+        ((3, 224, 224), [6] * 50),  # 602 112 bytes as float32
+        ((3, 2048, 2048), [1] * 300),
+    ],
+)
+def test_large_inputs_are_evaluated_in_smaller_batches(shape, sizes):
+    inputs = np.broadcast_to(np.zeros((), np.uint8), (300, *shape))
+    examples = ArrayExamples(inputs=inputs, targets=np.zeros(300, np.int64))
+    found = list(evaluated_batches(examples))
+    assert [len(part) for part in found] == sizes
+    np.testing.assert_array_equal(np.concatenate(found), np.arange(300))
+
+
+def test_no_examples_are_no_batch_of_an_evaluation():
+    examples = ArrayExamples(inputs=np.zeros((0, 2)), targets=np.zeros(0, np.int64))
+    assert list(evaluated_batches(examples)) == []
 
 
 def test_validation_sums_the_loss_and_the_hits_of_all_examples():

@@ -5,40 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.codec.examples import SETTINGS as EXAMPLE
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from torch import nn
 
 from fedprune.client.rounds.train import LocalTraining, train
 from fedprune.common.data.examples import ArrayExamples
-from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import get_statistics, get_weights
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 from fedprune.common.tasks.counted import teacher_distance
 
-SETTINGS = TrainSettings(
-    epochs=2,
-    batch=8,
-    lr=0.05,
-    momentum=0.9,
-    penalty="none",
-    strength=0.0,
-    update_density=1.0,
-    choice="magnitude",
-    values="float32",
-    step_error=0.01,
-    error_feedback=False,
-    decay=1.0,
-    distill_weight=0.0,
-    temperature=2.0,
-    importance="",
-    measure=False,
-    freeze=False,
-    clip=5.0,
-    validation=0.1,
-    score_examples=256,
-    seed=7,
-)
+SETTINGS = replace(EXAMPLE, batch=8, penalty="none", strength=0.0, distill_weight=0.0)
 
 
 def tiny(seed=0):

@@ -1,8 +1,11 @@
 """Examples without a target that counts are part of no mean, and positions neither."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from helpers.codec.examples import SETTINGS as EXAMPLE
 from helpers.own_tasks import LENGTH, WORDS, Next, OfNext, OfTexts
 from torch import nn
 
@@ -10,35 +13,19 @@ from fedprune import Batch, load_config
 from fedprune.client.rounds.measure import evaluate, validate
 from fedprune.client.rounds.train import LocalTraining, train
 from fedprune.common.data.examples import IGNORED, MappedExamples
-from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import get_weights
 from fedprune.common.tasks.counted import chosen, counted, number_of, teacher_distance
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.export.check import headline
 
 EMPTY = torch.full((LENGTH,), IGNORED)
-TRAINING = TrainSettings(
+TRAINING = replace(
+    EXAMPLE,
     epochs=1,
     batch=512,
-    lr=0.05,
-    momentum=0.9,
     penalty="none",
     strength=0.0,
-    update_density=1.0,
-    choice="magnitude",
-    values="float32",
-    step_error=0.01,
-    error_feedback=False,
-    decay=1.0,
     distill_weight=0.0,
-    temperature=2.0,
-    importance="",
-    measure=False,
-    freeze=False,
-    clip=5.0,
-    validation=0.1,
-    score_examples=256,
-    seed=7,
     weight_decay=0.1,
 )
 SETTINGS = {"task.loss": "next-token", "task.clients": 10}
