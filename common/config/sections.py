@@ -260,8 +260,9 @@ class Prune(Section):
     """Fewest channels that a pruning group keeps, 1 <= floor."""
     step_cap: Density = 0.4
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
-    width_multiple: Positive = 8
-    """Widths are multiples of this, or full, 1 <= width_multiple."""
+    width_multiple: Count = 0
+    """Widths are multiples of this, or full, 0 <= width_multiple; 0 = of the largest
+    power of two that is not above an eighth of the layer's width, 8 at most."""
     blocks: Count = 0
     """Most residual blocks that cuts may drop as a whole, 0 <= blocks."""
     mask: MaskRule = MaskRule()

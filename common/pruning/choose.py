@@ -65,7 +65,8 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
         floor: Fewest channels of a group, >= 1.
         step_cap: Largest share of its current channels that a group loses in one
             call, 0 < step_cap <= 1; one legal step is always allowed.
-        width_multiple: Legal widths are multiples of it, and the original width.
+        width_multiple: Legal widths are multiples of it, and the original width; 0 =
+            by the width of the group (``cost.width_step``).
         latency: Table for a "latency" target.
         final: The targets of the last cut; None when this is the last.
 
@@ -82,7 +83,8 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
     for group in structure.groups:
         order = _order(group, keep, importance)
         channels = structure.channels[order].astype(np.int64)
-        cuts = legal_cuts(channels, floor=floor, width_multiple=width_multiple)
+        width = int(structure.channels[group.units].sum())
+        cuts = legal_cuts(channels, width, floor=floor, width_multiple=width_multiple)
         ways.append(_steps(table, order, channels, importance, cuts))
         most.append(_capped(channels, cuts, step_cap))
     if final is not None and final != targets:
@@ -130,8 +132,9 @@ def _steps(
 
 
 def _check_settings(floor: int, step_cap: float, width_multiple: int) -> None:
-    if floor < 1 or width_multiple < 1:
-        msg = f"floor is {floor}, width_multiple {width_multiple}; want both >= 1"
+    if floor < 1 or width_multiple < 0:
+        msg = f"floor is {floor}, width_multiple {width_multiple}; want floor >= 1, "
+        msg += "width_multiple >= 0"
         raise ConfigError(msg)
     if not 0.0 < step_cap <= 1.0:
         msg = f"step_cap is {step_cap}; want 0 < step_cap <= 1"

@@ -22,6 +22,8 @@ _FLOAT = 4  # bytes of a weight in the final file
 # A share is met when it is not above its target by more than float64 rounding.
 ROUNDING = 1e-12
 NEAR = 0.02  # largest unused part of a budget that is met closely
+_WIDEST_STEP = 8  # channels between two legal widths, where the width sets them
+_WIDTHS = 8  # legal widths of a group at least, where its width sets the step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,19 +192,43 @@ def is_near(used: float) -> bool:
     return used >= 1.0 - NEAR
 
 
-def legal_cuts(channels: Indices, *, floor: int, width_multiple: int) -> Indices:
+def width_step(width: int, width_multiple: int) -> int:
+    """Return what the legal widths of a group are multiples of, >= 1.
+
+    Args:
+        width: Channels of the group in the original network, >= 1.
+        width_multiple: The step of every group, or 0: the largest power of two that is
+            not above an eighth of the width, 8 at most, so that a cut can choose among
+            eight widths at least, and wide layers keep widths that run fast.
+
+    >>> [width_step(width, 0) for width in (6, 16, 32, 64, 512)]
+    [1, 2, 4, 8, 8]
+    """
+    if width_multiple > 0:
+        return width_multiple
+    step = _WIDEST_STEP
+    while step > 1 and step * _WIDTHS > width:
+        step //= 2
+    return step
+
+
+def legal_cuts(
+    channels: Indices, width: int, *, floor: int, width_multiple: int
+) -> Indices:
     """Return the numbers of units whose cut leaves a legal width, rising, int64[k].
 
-    Legal widths are multiples of ``width_multiple`` that are not below ``floor``; the
-    original width, without a cut, is legal too.
+    Legal widths are multiples of the group's step (:func:`width_step`) that are not
+    below ``floor``; the original width, without a cut, is legal too.
 
     Args:
         channels: Channels of each unit of a group, in the order in which they are cut.
+        width: Channels of the group in the original network.
         floor: Fewest channels left, >= 1.
-        width_multiple: Legal widths are multiples of it, >= 1.
+        width_multiple: Step of the legal widths, 0 = by the width.
     """
+    step = width_step(width, width_multiple)
     left = channels.sum() - np.cumsum(channels)
-    legal = (left % width_multiple == 0) & (left >= max(floor, width_multiple))
+    legal = (left % step == 0) & (left >= max(floor, step))
     return np.flatnonzero(legal) + 1
 
 
@@ -212,7 +238,8 @@ def smallest_mask(structure: Structure, *, floor: int, width_multiple: int) -> M
     for group in structure.groups:
         order = group.units[::-1]
         channels = structure.channels[order].astype(np.int64)
-        cuts = legal_cuts(channels, floor=floor, width_multiple=width_multiple)
+        width = int(channels.sum())
+        cuts = legal_cuts(channels, width, floor=floor, width_multiple=width_multiple)
         keep[order[: cuts[-1] if cuts.size else 0]] = False
     return keep
 

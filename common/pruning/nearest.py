@@ -8,7 +8,13 @@ from math import prod
 import numpy as np
 from typing_extensions import override
 
-from fedprune.common.pruning.cost import count_cost, legal_cuts, shares, smallest_mask
+from fedprune.common.pruning.cost import (
+    count_cost,
+    legal_cuts,
+    shares,
+    smallest_mask,
+    width_step,
+)
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask
 from fedprune.common.structure.structure import PruningGroup, Structure
@@ -53,7 +59,8 @@ def step_back(
         keep: Keep mask, bool[units].
         targets: Shares of the dense network by kind.
         floor: Fewest channels of a group, >= 1.
-        width_multiple: Legal widths are multiples of it, and the original width.
+        width_multiple: Legal widths are multiples of it, and the original width; 0 =
+            by the width of the group.
         latency: Table for a "latency" target.
     """
     found: list[StepBack] = []
@@ -84,7 +91,10 @@ def lowest(
     names = []
     for group in _living_groups(structure, keep):
         channels = structure.channels[group.units[keep[group.units]]].astype(np.int64)
-        if not legal_cuts(channels, floor=floor, width_multiple=width_multiple).size:
+        width = _width(structure, group)
+        if not legal_cuts(
+            channels, width, floor=floor, width_multiple=width_multiple
+        ).size:
             names.append(group.name)
     return tuple(names)
 
@@ -106,13 +116,19 @@ def _wider(
     gone = group.units[~keep[group.units]]
     if not gone.size:
         return None
+    step = width_step(_width(structure, group), width_multiple)
     wider = keep.copy()
     for unit in gone:
         wider[unit] = True
-        width = _channels(structure, group, wider)
-        if width % width_multiple == 0 and width >= floor:
+        left = _channels(structure, group, wider)
+        if left % step == 0 and left >= floor:
             break
     return wider
+
+
+def _width(structure: Structure, group: PruningGroup) -> int:
+    """Return the channels of a group in the original network."""
+    return int(structure.channels[group.units].sum())
 
 
 def _channels(structure: Structure, group: PruningGroup, keep: Mask) -> int:

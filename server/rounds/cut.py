@@ -294,4 +294,7 @@ def coarse(
     if prune.width_multiple > 1:
         msg += f"; widths go by multiples of {prune.width_multiple}: a smaller"
         return f"{msg} prune.width_multiple ends nearer"
+    if prune.width_multiple == 0:
+        msg += "; wide layers go by multiples of 8: prune.width_multiple = 1 ends"
+        return f"{msg} nearer"
     return f"{msg}; a channel here is a large share of the network"

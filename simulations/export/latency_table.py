@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
+from fedprune.common.pruning.cost import width_step
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import check_output
@@ -51,7 +52,7 @@ def profile(
     example: Tensor,
     *,
     runtime: str = "torch",
-    width_multiple: int = 8,
+    width_multiple: int = 0,
 ) -> LatencyTable:
     """Measure the layers of a network on this machine.
 
@@ -60,7 +61,8 @@ def profile(
         structure: Its structure.
         example: One valid input, batch first; the first example of it is used.
         runtime: "torch" or "onnxruntime".
-        width_multiple: Grid widths are multiples of it, and the full width.
+        width_multiple: Grid widths are multiples of it, and the full width; 0 = by
+            the full width.
 
     Raises:
         ConfigError: If the runtime is unknown or not installed.
@@ -127,7 +129,8 @@ def _grid(
         if (name, dim) not in structure.lookup or grouped:
             found.append((full,))
             continue
-        legal = {max(round(full * s / multiple), 1) * multiple for s in SHARES}
+        step = width_step(full, multiple)
+        legal = {max(round(full * s / step), 1) * step for s in SHARES}
         found.append(tuple(sorted({w for w in legal if w < full} | {full})))
     return found[0], found[1]
 

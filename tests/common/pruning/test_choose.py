@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.pruning.cost import count_cost, is_met, shares
+from fedprune.common.pruning.cost import count_cost, is_met, shares, width_step
 from fedprune.common.structure.tracing.find import find_structure
 
 STRUCTURES = {name: build(name)[2] for name in NETS}
@@ -51,7 +51,7 @@ SETTINGS = st.fixed_dictionaries(
     {
         "floor": st.integers(1, 5),
         "step_cap": st.sampled_from([0.1, 0.3, 0.5, 1.0]),
-        "width_multiple": st.sampled_from([1, 2, 4, 8]),
+        "width_multiple": st.sampled_from([0, 1, 2, 4, 8]),
     }
 )
 TARGETS = st.dictionaries(
@@ -71,12 +71,13 @@ def test_every_choice_is_nested_legal_and_within_cap_and_floor(
         structure, scores(structure, seed + 1), targets, keep=keep, **settings
     )
     assert not (found & ~keep).any()
-    multiple = settings["width_multiple"]
     for group, before, after in zip(
         structure.groups, widths(structure, keep), widths(structure, found), strict=True
     ):
         if after == before:
             continue
+        width = int(structure.channels[group.units].sum())
+        multiple = width_step(width, settings["width_multiple"])
         assert after % multiple == 0
         assert after >= max(settings["floor"], multiple)
         unit = int(structure.channels[group.units].max())
@@ -280,7 +281,7 @@ def test_scores_of_another_length_are_refused():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"floor": 0}, {"width_multiple": 0}, {"step_cap": 0.0}, {"step_cap": 1.5}],
+    [{"floor": 0}, {"width_multiple": -1}, {"step_cap": 0.0}, {"step_cap": 1.5}],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match="want"):

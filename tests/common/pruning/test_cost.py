@@ -15,6 +15,7 @@ from fedprune.common.pruning.cost import (
     legal_cuts,
     shares,
     smallest_mask,
+    width_step,
 )
 from fedprune.common.pruning.plan import apply_plan
 
@@ -77,15 +78,36 @@ def test_shares_are_of_the_dense_network():
         ([3] * 4, 1, 2, [2]),
         ([2, 1, 1, 2], 1, 3, [2]),
         ([], 1, 1, []),
+        ([1] * 6, 1, 0, [1, 2, 3, 4, 5]),
+        ([1] * 16, 1, 0, [2, 4, 6, 8, 10, 12, 14]),
+        ([1] * 64, 9, 0, [8, 16, 24, 32, 40, 48]),
     ],
 )
 def test_legal_widths_are_multiples_not_below_the_floor(
     channels, floor, multiple, cuts
 ):
     found = legal_cuts(
-        np.asarray(channels, np.int64), floor=floor, width_multiple=multiple
+        np.asarray(channels, np.int64),
+        sum(channels),
+        floor=floor,
+        width_multiple=multiple,
     )
     assert found.tolist() == cuts
+
+
+def test_a_cut_group_keeps_the_step_of_its_first_width():
+    # 64 channels go by eights, and go on by eights when 16 are left.
+    found = legal_cuts(np.ones(16, np.int64), 64, floor=1, width_multiple=0)
+    assert found.tolist() == [8]
+
+
+@pytest.mark.parametrize(
+    ("width", "step"),
+    [(1, 1), (15, 1), (16, 2), (31, 2), (32, 4), (63, 4), (64, 8), (4096, 8)],
+)
+def test_the_step_of_a_group_follows_its_width(width, step):
+    assert width_step(width, 0) == step
+    assert width_step(width, 3) == 3
 
 
 def test_the_smallest_network_has_the_smallest_legal_widths():
