@@ -24,7 +24,8 @@ def mapping_of(array: NDArray[np.generic]) -> mmap.mmap | None:
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)
-    return base
+    found: mmap.mmap | None = base
+    return found
 
 
 def forget_pages(array: NDArray[np.generic]) -> None:
