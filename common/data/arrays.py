@@ -13,6 +13,7 @@ from fedprune.common.data.examples import (
     Inputs,
     Targets,
 )
+from fedprune.common.data.pages import blocks
 from fedprune.common.errors import DataError
 from fedprune.common.spec import CLIENT_NAME
 from fedprune.common.text import printable
@@ -210,9 +211,11 @@ def _finite(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
         raise DataError(msg)
     with np.errstate(over="ignore"):
         numbers = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(numbers)
+    finite = np.concatenate(
+        [np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in blocks(numbers)]
+    )
     if not finite.all():
-        bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
+        bad = np.flatnonzero(~finite)
         msg = f"{what} has a value that is not finite in float32, in {len(bad)} of "
         msg += f"{len(finite)} examples, first in {what.rpartition(' ')[2]}[{bad[0]}]"
         msg += "; replace such values, or leave their examples out"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from fedprune.common.data.pages import blocks, forget_pages
 from fedprune.common.description import Numbers, by_channel
 from fedprune.common.errors import DataError, FedPruneError
 from fedprune.common.spec import DIGEST_SIZE, Indices
@@ -148,14 +149,17 @@ class ArrayExamples:
     def batch(self, indices: Indices) -> Batch:
         """Return inputs and targets at ``indices`` as tensors on the CPU; copies.
 
+        Pages of a large mapped file are given back.
+
         Returns:
             Inputs float32[k, ...], or int64[k, ...] as stored; and targets.
         """
         rows = self._at(indices)
-        targets = torch.from_numpy(self._targets[rows])
-        if self._inputs.dtype == np.int64:
-            return Batch(torch.from_numpy(self._inputs[rows]), targets)
-        inputs = self._inputs[rows].astype(np.float32)
+        stored, targets = self._inputs[rows], torch.from_numpy(self._targets[rows])
+        forget_pages(self._inputs)
+        if stored.dtype == np.int64:
+            return Batch(torch.from_numpy(stored), targets)
+        inputs = stored.astype(np.float32)
         inputs -= by_channel(self.offset, inputs.shape).astype(np.float32)
         inputs *= by_channel(self.scale, inputs.shape).astype(np.float32)
         return Batch(inputs=torch.from_numpy(inputs), targets=targets)
@@ -163,9 +167,11 @@ class ArrayExamples:
     def hash_into(self, state: Hash) -> None:
         """Hash types, shapes, bytes and scaling."""
         state.update(f"{self.offset!r} {self.scale!r}\n".encode())
-        for array in (self.inputs, self.targets):
-            state.update(f"{array.dtype.str} {array.shape}\n".encode())
-            state.update(np.ascontiguousarray(array).data.cast("B"))
+        for array in (self._inputs, self._targets):
+            shape = (len(self), *array.shape[1:])
+            state.update(f"{array.dtype.str} {shape}\n".encode())
+            for block in blocks(array, self.rows):
+                state.update(np.ascontiguousarray(block).data.cast("B"))
 
     def _at(self, indices: Indices) -> Indices:
         return indices if self.rows is None else self.rows[indices]

@@ -5,6 +5,7 @@ from hashlib import blake2b
 import numpy as np
 
 from fedprune.common.data.examples import ArrayExamples, Dataset, Examples
+from fedprune.common.data.pages import blocks
 from fedprune.common.errors import DataError
 from fedprune.common.text import and_more
 
@@ -89,7 +90,8 @@ def _repeated(dataset: Dataset) -> tuple[str, ...]:
 
 def _digests(part: ArrayExamples) -> list[bytes]:
     """Return a digest of each example's input and target."""
+    inputs = (x for block in blocks(part.inputs) for x in block)
     return [
         blake2b(x.tobytes() + y.tobytes(), digest_size=_DIGEST).digest()
-        for x, y in zip(part.inputs, part.targets, strict=True)
+        for x, y in zip(inputs, part.targets, strict=True)
     ]

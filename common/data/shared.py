@@ -1,14 +1,11 @@
 """Data sets in files that several processes of one machine map into memory."""
 
 import json
-import mmap
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fedprune.common.data.examples import ArrayExamples, Dataset
 from fedprune.common.data.npz import read_npz, write_npz
+from fedprune.common.data.pages import mapping_of
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.paths import make_folder
 
@@ -23,12 +20,7 @@ def is_mapped(dataset: Dataset) -> bool:
     """
     if not isinstance(dataset.train, ArrayExamples):
         return True
-    base: Any = dataset.train.inputs
-    while base is not None:
-        if isinstance(base, np.memmap | mmap.mmap):
-            return True
-        base = getattr(base, "base", None)
-    return False
+    return mapping_of(dataset.train.inputs) is not None
 
 
 def write_shared(dataset: Dataset, folder: Path) -> None:

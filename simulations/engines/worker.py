@@ -19,6 +19,7 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
+from fedprune.common.system.processes import trim_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line, printable
 from fedprune.common.user_code import in_own_code
@@ -32,6 +33,7 @@ from fedprune.server.rounds.engine import (
 )
 from fedprune.server.rounds.records import ClientRecord
 
+_LARGE = 1 << 20  # weights of a network whose freed vectors are worth a trim
 _CAUSE = 300  # characters of a cause, so that its place is not cut off
 
 
@@ -93,6 +95,8 @@ class Worker:
             came = isinstance(found, _Answered)
             lost = came and store.has_lost(assignment.acknowledged)
             records.append(replace(record, residual_lost=lost))
+            if total is not None and len(total.delta_sum) >= _LARGE:
+                trim_memory()
         if total is None:
             total = Accumulator(0, request.limits)
         return PartialAggregate(

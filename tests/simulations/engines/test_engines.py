@@ -14,6 +14,7 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.server.rounds.engine import Assignment
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
+from fedprune.simulations.engines import worker as worker_module
 from fedprune.simulations.engines.engines import (
     EngineSpec,
     InProcessEngine,
@@ -148,6 +149,19 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     )
     for mine, theirs in zip(individual_updates, whole.individual_updates, strict=True):
         assert mine.delta.values.tobytes() == theirs.delta.values.tobytes()
+
+
+@pytest.mark.parametrize(("limit", "trims"), [(1, 4), (1 << 20, 0)])
+def test_memory_is_given_back_after_each_client_of_a_large_network(
+    tmp_path, monkeypatch, limit, trims
+):
+    calls = []
+    monkeypatch.setattr(worker_module, "trim_memory", lambda: calls.append(1))
+    monkeypatch.setattr(worker_module, "_LARGE", limit)
+    one = Round()
+    hand = one.work.request.assignments[:4]
+    Worker(one.task, tmp_path).play(replace(one.work.request, assignments=hand))
+    assert len(calls) == trims
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
