@@ -102,8 +102,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
         (
             "prune.max_accuracy_drop",
             prune.max_accuracy_drop is not None and unchecked,
-            f"found {prune.max_accuracy_drop}, want rounds.finetune >= 1: a cut is "
-            "checked after its fine-tune rounds",
+            f"found {prune.max_accuracy_drop}, want none, since rounds.finetune = 0",
         ),
         (
             "prune.blocks",

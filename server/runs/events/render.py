@@ -9,7 +9,6 @@ from fedprune.server.runs.events.kinds import (
     ClientAnswered,
     ClientsConnected,
     CutChecked,
-    CutRolledBack,
     Event,
     NetworkCut,
     NetworkDelivered,
@@ -85,11 +84,6 @@ def _(event: NetworkCut) -> str:
         f"cut after round {event.round}: density {event.density:.3f}, "
         f"accuracy before it {_number(event.accuracy_before, '.4f')}"
     )
-
-
-@_line.register
-def _(event: CutRolledBack) -> str:
-    return f"cut {event.cycle} taken back in round {event.round}"
 
 
 @_line.register
