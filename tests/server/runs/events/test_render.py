@@ -79,8 +79,10 @@ LINES = {
     ),
     "a check": (
         CHECK,
-        "cut 1 rolled back in round 6: validation loss 1.0000 -> 2.0000 +- 0.2500, "
-        "accuracy 0.9000 -> 0.8000 +- 0.0200",
+        (
+            "cut 1 rolled back in round 6: validation loss 1.0000 -> 2.0000 +- 0.2500, "
+            "accuracy 0.9000 -> 0.8000 +- 0.0200"
+        ),
     ),
     "a check of the final network without a validation": (
         replace(
@@ -92,8 +94,10 @@ LINES = {
             accuracy_reference=None,
             accuracy_error=None,
         ),
-        "final network kept in round 6: validation loss 1.0000 -> - +- -, "
-        "accuracy - -> 0.8000 +- -",
+        (
+            "final network kept in round 6: validation loss 1.0000 -> - +- -, "
+            "accuracy - -> 0.8000 +- -"
+        ),
     ),
     "a rollback": (ROLLBACK, ""),
     "a mask": (MASK, ""),
