@@ -395,6 +395,27 @@ def test_a_rollback_undoes_the_last_standing_cut_and_the_next_starts_before_it(r
     assert cuts[0].before == GROUPS
 
 
+def test_each_check_of_the_guard_is_a_line(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(STARTED)
+        log.write(at(ROUND, 1))
+        log.write(at(CHECK, 1, accuracy_allowed=0.02))
+        log.write(at(CHECK, 2, final=1, loss_after=None, loss_comparison="none"))
+    words = " ".join(Page(tables.checks(read_run(folder.path))).words)
+    assert "1 1 1 2 ± 0.25 +0.55 5" in words
+    assert "90.00 % 80.00 % ± 2" in words
+    assert "4, unpaired rolled back" in words
+    assert "final 2 1 – ± 0.25" in words
+
+
+def test_a_run_without_a_check_has_no_table_of_them(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(at(ROUND, 1))
+    assert tables.checks(read_run(folder.path)) == ""
+
+
 def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:

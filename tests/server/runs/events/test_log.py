@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 from helpers.some_events import (
+    CHECK,
     CLIENT,
     CUT,
     DELIVERED,
@@ -83,7 +84,7 @@ def test_a_line_is_on_disk_before_write_returns(path):
 @pytest.mark.parametrize(
     ("event", "synced"),
     [
-        *((event, 1) for event in (STARTED, ROUND, CUT, MASK, ROLLBACK, FINISHED)),
+        *((event, 1) for event in (STARTED, ROUND, CUT, CHECK, ROLLBACK, MASK, FINISHED)),
         *((event, 0) for event in (CLIENT, WARNING, RESUMED, DELIVERED, FAILED)),
     ],
 )
