@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from helpers.some_events import (
+    CHECK,
     CLIENT,
     CUT,
     ROLLBACK,
@@ -28,9 +29,9 @@ from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import EventLog, NetworkCut, RoundFinished, RunFinished
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.report import write_report
+from fedprune.simulations.report import tables, write_report
 from fedprune.simulations.report.data import read_run
-from fedprune.simulations.report.text import TIMES
+from fedprune.simulations.report.text import DASH, TIMES
 
 GROUPS = {"stem": 16, "layer1.conv1": 16, "layer2.conv1": 32, "layer3.conv1": 64}
 WIDTHS = ((14, 12, 26, 48), (12, 10, 20, 34), (10, 8, 14, 22), (8, 8, 10, 14))
@@ -406,7 +407,7 @@ def test_each_check_of_the_guard_is_a_line(tmp_path):
     assert "1 1 1 2 ± 0.25 +0.55 5" in words
     assert "90.00 % 80.00 % ± 2" in words
     assert "4, unpaired rolled back" in words
-    assert "final 2 1 – ± 0.25" in words
+    assert f"final 2 1 {DASH}" in words
 
 
 def test_a_run_without_a_check_has_no_table_of_them(tmp_path):

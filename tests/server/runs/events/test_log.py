@@ -84,7 +84,10 @@ def test_a_line_is_on_disk_before_write_returns(path):
 @pytest.mark.parametrize(
     ("event", "synced"),
     [
-        *((event, 1) for event in (STARTED, ROUND, CUT, CHECK, ROLLBACK, MASK, FINISHED)),
+        *(
+            (event, 1)
+            for event in (STARTED, ROUND, CUT, CHECK, ROLLBACK, MASK, FINISHED)
+        ),
         *((event, 0) for event in (CLIENT, WARNING, RESUMED, DELIVERED, FAILED)),
     ],
 )
