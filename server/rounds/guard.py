@@ -56,7 +56,7 @@ class Score:
 
 
 class Verdict(StrEnum):
-    """What the guard decided."""
+    """Decision of the guard."""
 
     KEPT = "kept"
     ROLLED_BACK = "rolled back"
@@ -80,7 +80,7 @@ class Change:
 
     @property
     def broken(self) -> bool:
-        """Whether it is worse than allowed by more than two standard errors."""
+        """True if it is worse than allowed by more than two standard errors."""
         if self.allowed is None:
             return False
         return self.worse - self.allowed > _ERRORS * self.found.error
@@ -103,7 +103,7 @@ class Check:
 
     @property
     def undone(self) -> bool:
-        """Whether the cut was taken back."""
+        """True if the cut was taken back."""
         return self.verdict in {Verdict.ROLLED_BACK, Verdict.STOPPED}
 
 

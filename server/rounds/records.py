@@ -72,7 +72,7 @@ class ClientRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validations:
-    """What each client measured of one broadcast on its validation part.
+    """Each client's figures of one broadcast on its validation part.
 
     Attributes:
         clients: Ids in order, each once.

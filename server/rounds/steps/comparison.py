@@ -144,7 +144,7 @@ def _compare(
 ) -> Difference | None:
     if not before.clients or not after.clients:
         return None
-    both = [client for client in before.clients if client in set(after.clients)]
+    both = sorted(set(before.clients) & set(after.clients))
     if 2 * len(both) >= max(len(before.clients), len(after.clients)):
         sides = (before.of(both), after.of(both))
         return _paired(*sides, multiple, variance, part)
