@@ -30,6 +30,7 @@ from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.broadcast import encode_network
+from fedprune.server.rounds.cut import within_budget
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
 from fedprune.server.runs.card import write_card
 from fedprune.server.runs.events import (
@@ -165,6 +166,7 @@ def _run(work: Work) -> None:
         latency=work.tried.latency,
         check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
+        higher_is_better=work.tried.higher_is_better,
     )
     _keep(work, final)
     delivered = _deliver(work, nodes, final)
@@ -232,6 +234,9 @@ def _summary(
         "validation_accuracy_final": rounds[-1].validation_accuracy if rounds else None,
         "params_dense": full,
         "params_final": work.structure.spec(final.plan.keep).size,
+        "budget_met": within_budget(
+            work.structure, work.task.config, work.tried.latency, final.plan.keep
+        ),
         "bytes_up": state.totals.bytes_up,
         "bytes_down": state.totals.bytes_down,
         "bytes_delivery": sum(result.bytes_down for result in delivered),

@@ -125,6 +125,9 @@ def _entry(key: tuple[str, ...], value: object, help_: str) -> Iterator[str]:
     if key in _SET:
         yield f"{name} = {toml_value(_SET[key])}"
         return
+    if value is None:  # TOML has no value for a key that is off
+        yield f"# {name} = (left out)"
+        return
     line = f"#{name} = {toml_value(value)}"
     if len(line) <= _WIDTH or not isinstance(value, BaseModel):
         yield line

@@ -69,6 +69,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
         f"{rounds.cuts} cuts by prune.step_cap = {prune.step_cap}"
     )
     limits = ", ".join(type(budget).model_fields)
+    unchecked = rounds.cuts > 0 and rounds.finetune == 0
     least = (1 - prune.step_cap) ** rounds.cuts
     fault = label_fault(config.task.labels)
     return [
@@ -97,6 +98,11 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             "prune.budget",
             not given,
             f"found no limit, want one or more of {limits}",
+        ),
+        (
+            "prune.max_accuracy_drop",
+            prune.max_accuracy_drop is not None and unchecked,
+            f"found {prune.max_accuracy_drop}, want none, since rounds.finetune = 0",
         ),
         (
             "prune.blocks",

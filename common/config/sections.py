@@ -269,8 +269,12 @@ class Prune(Section):
     """Weights that are zero for good, chosen by the server before the first final
     rounds, after all cuts: "none", or {kind = "n:m"} and so on."""
     max_loss_increase: float = Field(default=1.0, ge=0)
-    """Relative rise of the validation loss above which a cut is rolled back,
-    0 <= max_loss_increase."""
+    """Relative rise of the validation loss, beyond noise, above which a cut is rolled
+    back, 0 <= max_loss_increase."""
+    max_accuracy_drop: float | None = Field(default=None, ge=0)
+    """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
+    the network before the first cut, beyond noise; the cuts stop at the smallest size
+    that holds; 0 <= max_accuracy_drop; left out = no limit."""
 
 
 class Update(Section):

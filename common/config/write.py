@@ -23,9 +23,14 @@ def config_to_toml(config: Config) -> str:
     sections = []
     for name in Config.model_fields:
         section = getattr(config, name)
-        lines = [f"{key} = {toml_value(value)}" for key, value in section]
+        lines = [_line(key, value) for key, value in section]
         sections.append("\n".join([f"[{name}]", *lines]))
     return "\n\n".join(sections) + "\n"
+
+
+def _line(key: str, value: object) -> str:
+    """Return the line of a key; TOML has no value for one that is off."""
+    return f"# {key} = (off)" if value is None else f"{key} = {toml_value(value)}"
 
 
 def toml_value(value: object) -> str:

@@ -7,7 +7,7 @@ run's events, so it costs the run nothing.  Needs ``fedprune[ops]``.
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,9 +18,11 @@ from typing_extensions import override
 
 from fedprune.common.errors import FedPruneError
 from fedprune.server.devices.superlink import CURRENT
+from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     ClientAnswered,
+    CutChecked,
     Event,
     NetworkCut,
     RoundFinished,
@@ -81,12 +83,11 @@ def figures(events: Sequence[Event]) -> Iterator[Metric]:
     cuts = len(list(of_kind(events, NetworkCut)))
     yield _counter("rounds", "Rounds completed", len(rounds))
     yield _counter("cuts", "Cuts made, those rolled back included", cuts)
-    family = CounterMetricFamily(
-        "fedprune_answers", "Outcomes of the clients that were asked", labels=["of"]
-    )
-    for status in Status:
-        family.add_metric([status.value], answers[status])
-    yield family
+    text = "Outcomes of the clients that were asked"
+    yield _counters("answers", text, {one.value: answers[one] for one in Status})
+    checks = Counter(event.verdict for event in of_kind(events, CutChecked))
+    text = "Checks of the guard by verdict"
+    yield _counters("checks", text, {one.value: checks[one] for one in Verdict})
     up = sum(event.bytes_up for event in rounds)
     yield _counter("bytes_up", "Bytes from clients", up)
     down = sum(event.bytes_down for event in rounds)
@@ -99,6 +100,14 @@ def figures(events: Sequence[Event]) -> Iterator[Metric]:
 
 def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"fedprune_{name}", text, value=value)
+
+
+def _counters(name: str, text: str, values: Mapping[str, int]) -> Metric:
+    """Return one counter for each label ``of``."""
+    family = CounterMetricFamily(f"fedprune_{name}", text, labels=["of"])
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

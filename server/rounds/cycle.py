@@ -14,7 +14,8 @@ penalty.
 The cut is a step at the end of the last sparsify round.  ``progress`` runs from 0 to
 1 along the schedule; each accepted cut moves it by ``step``.  The guard may roll a cut
 back: then ``step`` is halved and the cut is tried again.  Below a quarter of the first
-step the guard only warns, so every run ends within its budget.
+step the guard only warns of the loss, so the run ends within its budget; a broken
+limit on the accuracy ends the cuts there (``after_stop``), above it.
 """
 
 from dataclasses import dataclass, replace
@@ -130,6 +131,13 @@ def after_rollback(cursor: Cursor) -> Cursor:
         cycle=cursor.cycle - 1,
         progress=cursor.before,
         step=cursor.step / 2,
+    )
+
+
+def after_stop(cursor: Cursor, rounds: Rounds) -> Cursor:
+    """Return the cursor that takes the last cut back and begins the final rounds."""
+    return _final(
+        replace(cursor, cycle=cursor.cycle - 1, progress=cursor.before), rounds
     )
 
 

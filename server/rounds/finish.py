@@ -6,14 +6,11 @@ A round with fewer accepted answers than its quorum (``rounds.minimum``) fails.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from fedprune.common.errors import RoundError
 from fedprune.common.messages import Statistics
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.importance import zero_units
-from fedprune.common.pruning.plan import rollback_plan
 from fedprune.common.pruning.remap import remap, remap_moments, remap_running
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
 from fedprune.common.spec import Mask, Vector
@@ -22,15 +19,12 @@ from fedprune.server.rounds.answers import Answers, aggregate
 from fedprune.server.rounds.broadcast import decoded_state, remember
 from fedprune.server.rounds.cut import Choice, agree, choose, within_budget
 from fedprune.server.rounds.cycle import (
-    after_rollback,
     after_round,
     is_cutting,
-    is_guarded,
     is_previewing,
-    may_roll_back,
 )
 from fedprune.server.rounds.engine import RoundWork
-from fedprune.server.rounds.guard import Score, is_worse, pooled_score
+from fedprune.server.rounds.guard import Check, Score, guard, pooled_score
 from fedprune.server.rounds.influence import (
     ReportedLoss,
     averaged_running,
@@ -39,7 +33,7 @@ from fedprune.server.rounds.influence import (
     pooled_moments,
 )
 from fedprune.server.rounds.mask import holders, take_mask, under_mask
-from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.records import ClientRecord, Status, validations_of
 from fedprune.server.rounds.state import (
     ClientLedger,
     RunSpec,
@@ -69,9 +63,8 @@ class RoundReport:
         measured: The network that was sent, with the statistics measured on it: the
             network that an evaluation of this round uses.
         choice: Decision of the cut at the end of this round, or None.
-        rolled_back: Validation losses (before, after) of a cut that was rolled back,
-            or None.
-        warning: One line when the guard could only warn, else "".
+        check: The guard's check of the last cut or of the final network, or None.
+        warning: One line of the guard, or "".
         zero_share: Share of exactly zero units when a sparsify phase ends, or None.
     """
 
@@ -79,7 +72,7 @@ class RoundReport:
     loss: float
     measured: Snapshot
     choice: Choice | None = None
-    rolled_back: tuple[float, float] | None = None
+    check: Check | None = None
     warning: str = ""
     zero_share: float | None = field(default=None)
 
@@ -99,12 +92,13 @@ def finish_round(
     scored = _score_broadcast(state, work, answers, run_spec)
     # 3. Add the aggregated delta and record in the ledgers what each client has stored.
     averaged = _average(state, work, answers, run_spec, scored)
-    # 4. Roll the last cut back when it cost too much: that ends the round.
-    guarded, report = _guard(averaged, scored, run_spec)
-    if report.rolled_back is not None:
-        return guarded, report
+    # 4. Take the last cut back when it cost too much: that ends the round.
+    guarded = guard(averaged, scored.measured, run_spec)
+    report = replace(scored, check=guarded.check, warning=guarded.warning)
+    if guarded.check is not None and guarded.check.undone:
+        return take_mask(guarded.state, run_spec), report
     # 5. Cut, at the end of a sparsify phase.
-    cut, report = _cut(guarded, answers, run_spec, report)
+    cut, report = _cut(guarded.state, answers, run_spec, report)
     # 6. Set the targets of the first penalty, at the end of the warmup.
     targeted = _preview(cut, answers, run_spec, report)
     # 7. Advance the cycle, and choose the mask of the later weights.
@@ -153,7 +147,7 @@ def _score_broadcast(
         weights=work.weights,
         digest=work.plan.broadcast.digest,
         statistics=measured or state.statistics,
-        loss=score.loss,
+        validations=validations_of(answers.accepted),
         optimizer=state.optimizer,
     )
     loss = _mean_loss(answers, robust.max_weight)
@@ -316,43 +310,6 @@ def _totals(totals: Totals, answers: Answers) -> Totals:
 
 def _count(records: Sequence[ClientRecord], status: Status) -> int:
     return sum(r.status is status for r in records)
-
-
-def _guard(
-    moved: ServerState, scored: RoundReport, run_spec: RunSpec
-) -> tuple[ServerState, RoundReport]:
-    """Roll the last cut back if it cost too much; warn if the step cannot be halved."""
-    rounds, score = run_spec.config.rounds, scored.score
-    before = moved.previous
-    if not is_guarded(moved.cursor, rounds) or before is None:
-        return moved, scored
-    if np.all(before.plan.keep == moved.keep):
-        return moved, scored
-    if not is_worse(before.loss, score.loss, run_spec.config.prune.max_loss_increase):
-        return moved, scored
-    if not may_roll_back(moved.cursor, rounds):
-        warning = (
-            f"round {moved.round}: validation loss {score.loss:.4f} after the cut, "
-            f"{before.loss:.4f} before it; the smallest step is reached, so it stays"
-        )
-        return moved, replace(scored, warning=warning)
-    undone = _roll_back(moved, before, run_spec)
-    return undone, replace(scored, rolled_back=(before.loss, score.loss))
-
-
-def _roll_back(moved: ServerState, before: Snapshot, run_spec: RunSpec) -> ServerState:
-    """Return the state that tries the last cut again with half the step."""
-    return replace(
-        moved,
-        plan=rollback_plan(run_spec.structure, moved.plan, before.plan),
-        weights=before.weights,
-        statistics=before.statistics,
-        optimizer=before.optimizer,
-        previous=None,
-        norm=None,
-        cursor=after_rollback(moved.cursor),
-        totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
-    )
 
 
 def _cut(

@@ -1,11 +1,17 @@
 """Records of a round: status, bytes, loss and measurements of each client."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedprune.common.messages import Statistics, Validation
 from fedprune.common.spec import Vector
 from fedprune.common.text import printable
+
+_LARGEST = 1e30  # a worse mean loss counts as this one: its square is finite
 
 
 class Status(StrEnum):
@@ -62,3 +68,50 @@ class ClientRecord:
     def __post_init__(self) -> None:
         # Clients write the reason, and it goes to terminals, logs and reports.
         object.__setattr__(self, "reason", printable(self.reason))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validations:
+    """Each client's figures of one broadcast on its validation part.
+
+    Attributes:
+        clients: Ids in order, each once.
+        losses: Mean loss of an example, float64[clients], -1e30..1e30.
+        metrics: Mean headline metric, float64[clients], -1e30..1e30.
+        counts: Examples, int64[clients], >= 1.
+    """
+
+    clients: tuple[str, ...]
+    losses: NDArray[np.float64]
+    metrics: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    def of(self, clients: Iterable[str]) -> "Validations":
+        """Return those of some of its clients, in the order given."""
+        wanted = tuple(clients)
+        places = [self.clients.index(client) for client in wanted]
+        return Validations(
+            clients=wanted,
+            losses=self.losses[places],
+            metrics=self.metrics[places],
+            counts=self.counts[places],
+        )
+
+
+def validations_of(records: Iterable[ClientRecord]) -> Validations:
+    """Return the validations of all accepted answers that have examples."""
+    found = [
+        (record.client_id, v)
+        for record in sorted(records, key=lambda record: record.client_id)
+        if record.status is Status.ACCEPTED
+        and (v := record.validation) is not None
+        and v.count > 0
+    ]
+    losses = [v.loss_sum / v.count for _, v in found]
+    metrics = [v.metric_sum / v.count for _, v in found]
+    return Validations(
+        clients=tuple(client for client, _ in found),
+        losses=np.clip(np.array(losses, dtype=np.float64), -_LARGEST, _LARGEST),
+        metrics=np.clip(np.array(metrics, dtype=np.float64), -_LARGEST, _LARGEST),
+        counts=np.array([v.count for _, v in found], dtype=np.int64),
+    )

@@ -12,6 +12,7 @@ from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.records import Validations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class RunSpec:
         latency: Table for a latency in the budget, or None.
         enrolled: Client id -> number of examples at enrolment, up to which the number
             in later answers counts.
+        higher_is_better: Direction of the task's headline metric.
     """
 
     run_id: str
@@ -34,6 +36,7 @@ class RunSpec:
     clients: tuple[str, ...]
     latency: LatencyTable | None = None
     enrolled: Mapping[str, int] = field(default_factory=dict)
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class Snapshot:
         weights: The decoded broadcast, float32[n].
         digest: Digest of those weights.
         statistics: Moments and running values that belong to it, or None.
-        loss: Its mean validation loss; NaN when no client validated it.
+        validations: Its validation on each client, or None where it was not measured.
         optimizer: State of the server's optimiser when it was sent, or None.
     """
 
@@ -68,7 +71,7 @@ class Snapshot:
     weights: Vector
     digest: bytes
     statistics: Statistics | None
-    loss: float
+    validations: Validations | None = None
     optimizer: OptimizerState | None = None
 
 
@@ -133,9 +136,10 @@ class ServerState:
         statistics: Last pooled batch-norm moments, and running values; None if there
             are neither.
         importance: Moving average over cycles, float32[original units], or None.
-        dense: The last broadcast before the first cut, or None.
+        dense: The last broadcast before the first cut, or None: the reference of
+            ``prune.max_accuracy_drop``.
         previous: The last broadcast before the last cut, or None: the guard compares
-            with it, and a rollback restores it.
+            losses with it, and a rollback restores it.
         zero_shares: Share of exactly zero units in the broadcast at the end of each
             sparsify phase.
         ledgers: Client id -> what that client has stored.

@@ -26,6 +26,7 @@ from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.common.text import error_line
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.records import Validations
 from fedprune.server.rounds.state import (
     ClientLedger,
     OptimizerState,
@@ -36,7 +37,7 @@ from fedprune.server.rounds.state import (
 )
 
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
-_FORMAT = "fedprune-checkpoint/3"
+_FORMAT = "fedprune-checkpoint/4"
 
 # Every error that the bytes of a file can cause in its reader.
 _BROKEN = (
@@ -346,6 +347,30 @@ def _statistics_in(count: int | None, name: str, arrays: Arrays) -> Statistics |
     )
 
 
+def _validations_out(
+    validations: Validations | None, name: str, arrays: Arrays
+) -> list[str] | None:
+    """Return the ids of the clients, or None; their figures are arrays."""
+    if validations is None:
+        return None
+    for part in ("losses", "metrics", "counts"):
+        arrays[f"{name}.validations.{part}"] = getattr(validations, part)
+    return list(validations.clients)
+
+
+def _validations_in(
+    clients: list[str] | None, name: str, arrays: Arrays
+) -> Validations | None:
+    if clients is None:
+        return None
+    parts = ("losses", "metrics", "counts")
+    found = {part: arrays[f"{name}.validations.{part}"] for part in parts}
+    if any(array.shape != (len(clients),) for array in found.values()):
+        msg = f"'{name}' has validations of other clients"
+        raise ValueError(msg)
+    return Validations(clients=tuple(clients), **found)
+
+
 def _snapshot_out(
     snapshot: Snapshot | None, name: str, arrays: Arrays
 ) -> dict[str, Any] | None:
@@ -359,7 +384,7 @@ def _snapshot_out(
         "statistics": _statistics_out(
             snapshot.statistics, f"{name}.statistics", arrays
         ),
-        "loss": snapshot.loss,
+        "validated": _validations_out(snapshot.validations, name, arrays),
         **_optimizer_out(snapshot.optimizer, f"{name}.optimizer", arrays),
     }
 
@@ -375,6 +400,6 @@ def _snapshot_in(
         weights=arrays[f"{name}.weights"],
         digest=bytes.fromhex(header["digest"]),
         statistics=_statistics_in(header["statistics"], f"{name}.statistics", arrays),
-        loss=header["loss"],
+        validations=_validations_in(header["validated"], name, arrays),
         optimizer=_optimizer_in(header, f"{name}.optimizer", arrays),
     )

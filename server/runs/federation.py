@@ -33,6 +33,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     latency: LatencyTable | None = None,
     check: Check | None = None,
     token: str = "",
+    higher_is_better: bool = True,
 ) -> tuple[ServerState, Snapshot]:
     """Start or resume a federation and run it to its end.
 
@@ -55,6 +56,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         token: Distinguishes runs of the same configuration; needed where
             clients keep the state of several runs in one place.  Lengths of messages
             are those of a simulation when it has 16 characters.
+        higher_is_better: Direction of the task's headline metric.
 
     Returns:
         The last state, and the network as every client would receive it.
@@ -73,6 +75,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         clients=clients,
         latency=latency,
         enrolled=enrolled,
+        higher_is_better=higher_is_better,
     )
     checkpoints = Checkpoints(folder.checkpoints, name, identity)
     found = checkpoints.restore()

@@ -20,6 +20,7 @@ from fedprune.server.rounds.finish import (
     count_failed_attempt,
     finish_round,
 )
+from fedprune.server.rounds.guard import Check as GuardCheck
 from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord
@@ -27,6 +28,7 @@ from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import (
     ClientAnswered,
+    CutChecked,
     CutRolledBack,
     EventLog,
     MaskChosen,
@@ -244,20 +246,42 @@ def _log_steps(context: RunContext, played: _Played) -> None:
                 weight_density=after.mask.density,
             )
         )
-    if report.rolled_back is not None:
-        loss_before, loss_after = report.rolled_back
-        context.log.write(
-            CutRolledBack(
-                run=context.name,
-                round=after.round,
-                cycle=before.cursor.cycle,
-                loss_before=loss_before,
-                loss_after=loss_after,
-                step=after.cursor.step,
-            )
-        )
+    if report.check is not None:
+        _log_check(context, played, report.check)
     if report.warning:
         context.warn(after.round, report.warning)
+
+
+def _log_check(context: RunContext, played: _Played, check: GuardCheck) -> None:
+    """Log a check of the guard, and the cut that it took back."""
+    cursor, round_ = played.before.cursor, played.after.round
+    loss, accuracy = check.loss, check.accuracy
+    context.log.write(
+        CutChecked(
+            run=context.name,
+            round=round_,
+            cycle=cursor.cycle,
+            final=int(cursor.closing),
+            loss_before=loss.found.before if loss else None,
+            loss_after=loss.found.after if loss else None,
+            loss_error=loss.found.error if loss else None,
+            loss_allowed=loss.allowed if loss else None,
+            loss_clients=loss.found.clients if loss else 0,
+            loss_comparison=loss.found.comparison if loss else "none",
+            accuracy_reference=accuracy.found.before if accuracy else None,
+            accuracy_after=accuracy.found.after if accuracy else None,
+            accuracy_error=accuracy.found.error if accuracy else None,
+            accuracy_allowed=accuracy.allowed if accuracy else None,
+            accuracy_clients=accuracy.found.clients if accuracy else 0,
+            accuracy_comparison=accuracy.found.comparison if accuracy else "none",
+            verdict=check.verdict,
+        )
+    )
+    if check.undone:
+        step, name = played.after.cursor.step, context.name
+        context.log.write(
+            CutRolledBack(run=name, round=round_, cycle=cursor.cycle, step=step)
+        )
 
 
 def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
@@ -321,7 +345,6 @@ def sendable(state: ServerState, run_spec: RunSpec) -> Snapshot:
         weights=weights,
         digest=weights_digest(weights),
         statistics=state.statistics,
-        loss=float("nan"),
     )
 
 

@@ -17,6 +17,7 @@ def single(run: RunData) -> str:
         _warnings(run),
         sections.headline(run),
         *sections.figures(run),
+        tables.checks(run),
         tables.refusals(run),
         tables.traffic(run),
         tables.origin(run),

@@ -5,7 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import ClientAnswered, RoundFinished, of_kind
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    CutChecked,
+    RoundFinished,
+    of_kind,
+)
 from fedprune.simulations.report.data import RunData
 from fedprune.simulations.report.style import STATUS
 from fedprune.simulations.report.text import (
@@ -13,6 +18,8 @@ from fedprune.simulations.report.text import (
     Cell,
     Html,
     count,
+    points,
+    score,
     seconds,
     section,
     show,
@@ -50,6 +57,57 @@ def refusals(run: RunData) -> str:
     if more > 0:
         note += f" The first {len(rows)} are shown, {more} more are in events.jsonl."
     return section("Refused updates", body, note)
+
+
+def checks(run: RunData) -> str:
+    """Return the guard's checks, a line each; "" of a run without any."""
+    found = list(of_kind(run.events, CutChecked))
+    if not found:
+        return ""
+    head = ["cut", "round", "loss before", "after", "allowed", "clients"]
+    head += [f"{run.metric} first", "after", "lost at most", "clients", "verdict"]
+    rows = [_check_row(event, run.metric) for event in found]
+    note = (
+        "Validation of the clients before and after a cut, with two standard errors of "
+        "the difference: a limit is broken when the difference exceeds it by more. "
+        "First: the network before the first cut. Unpaired: other clients than before."
+    )
+    return section("Checks of the cuts", table(head, rows, kind="words").text, note)
+
+
+def _check_row(event: CutChecked, metric: str) -> list[Cell]:
+    lost = event.accuracy_allowed
+    return [
+        "final" if event.final else str(event.cycle),
+        str(event.round),
+        _fixed(event.loss_before),
+        _fixed(event.loss_after, event.loss_error),
+        _fixed(event.loss_allowed, sign="+"),
+        _compared(event.loss_clients, event.loss_comparison),
+        score(event.accuracy_reference, metric),
+        score(event.accuracy_after, metric)
+        + _errors(event.accuracy_error, times=1 if metric == "r2" else 100),
+        DASH if lost is None else points(-lost, metric),
+        _compared(event.accuracy_clients, event.accuracy_comparison),
+        event.verdict.value,
+    ]
+
+
+def _fixed(value: float | None, error: float | None = None, sign: str = "") -> str:
+    """Return a loss with four digits, or four significant ones of a huge one."""
+    if value is None:
+        return DASH
+    return f"{sign}{value:.4g}{_errors(error)}"
+
+
+def _errors(error: float | None, times: int = 1) -> str:
+    return "" if error is None else f" ± {2 * times * error:.2g}"
+
+
+def _compared(clients: int, comparison: str) -> str:
+    if comparison == "none":
+        return DASH
+    return f"{clients}, unpaired" if comparison == "unpaired" else str(clients)
 
 
 def traffic(run: RunData) -> str:

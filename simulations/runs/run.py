@@ -332,6 +332,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
             enrolled={c: len(task.client_data(c).train) for c in task.clients},
             latency=prepared.tried.latency,
             check=cut_check(task, prepared.structure),
+            higher_is_better=task.higher_is_better,
         )
 
     state, final = federate(MAIN, config)

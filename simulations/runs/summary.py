@@ -22,7 +22,7 @@ from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask, run_network
-from fedprune.server.rounds.cut import budget_used
+from fedprune.server.rounds.cut import budget_used, within_budget
 from fedprune.server.rounds.state import Snapshot, model_sha256
 from fedprune.server.runs.events import (
     CONTROL,
@@ -121,6 +121,7 @@ def summarise(
         "flops_final": 2 * cost.macs,
         "weight_density": round(float(np.mean(final.weights != 0.0)), 6),
         "budget_used": {kind: round(share, 4) for kind, share in used.items()},
+        "budget_met": within_budget(structure, task.config, table, final.plan.keep),
         "bytes_up": sum(event.bytes_up for event in rounds),
         "bytes_down": sum(event.bytes_down for event in rounds),
         "bytes_up_control": sum(e.bytes_up for e in control) if control else None,

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from helpers.processes import child, module, on_ray
 from helpers.small_runs import events, figures, only_run, read_summary, small_settings
 from torch import nn
 
-import fedprune.server.rounds.finish
 import fedprune.server.runs.loop
 from fedprune.common.artifacts import read_plan_dropped, read_plan_file
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.pruning.plan import check_plan, full_plan
 from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds import guard
+from fedprune.server.rounds.guard import Verdict
 from fedprune.server.runs.events import (
     CutRolledBack,
     NetworkCut,
@@ -146,13 +148,15 @@ def test_a_run_stopped_after_a_cut_is_resumed_to_the_same_bits(
 def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
     tmp_path, monkeypatch
 ):
-    is_worse, losses = fedprune.server.rounds.finish.is_worse, []
+    check_cut, checked = guard.check_cut, []
 
-    def first_cut_is_worse(before, after, allowed):
-        losses.append(after)
-        return len(losses) == 1 or is_worse(before, after, allowed)
+    def first_cut_is_worse(*arguments):
+        found = check_cut(*arguments)
+        checked.append(found)
+        first = len(checked) == 1
+        return replace(found, verdict=Verdict.ROLLED_BACK) if first else found
 
-    monkeypatch.setattr(fedprune.server.rounds.finish, "is_worse", first_cut_is_worse)
+    monkeypatch.setattr(guard, "check_cut", first_cut_is_worse)
     result = run(tmp_path, **{"prune.max_loss_increase": 1000.0})
     assert len(events(result.directory, CutRolledBack)) == 1
     assert result.summary["rollbacks"] == 1

@@ -24,8 +24,9 @@ def test_every_commented_line_is_a_default():
     assert config == Config(task=Config().task.model_copy(update=own))
     for section, keys in Config().model_dump().items():
         assert f"\n[{section}]  # " in text
-        for key in keys:
-            assert re.search(rf"\n{key}(\.\w+)? = ", text)
+        for key, default in keys.items():
+            mark = "# " if default is None else ""
+            assert re.search(rf"\n{mark}{key}(\.\w+)? = ", text)
 
 
 def test_lines_are_not_wider_than_the_code():

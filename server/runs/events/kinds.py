@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from fedprune.common.messages import Phase
+from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
 
 RunName: TypeAlias = Literal["main", "control"]
@@ -279,19 +280,60 @@ class NetworkCut(OfRound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutRolledBack(OfRound):
-    """The last cut that stood was rolled back: it raised the loss too much.
+    """The last cut that stood was taken back, after a check that says why.
 
     Attributes:
         cycle: Number of that cut, from 1.
-        loss_before: Validation loss before the cut.
-        loss_after: Validation loss after its fine-tune rounds.
         step: Part of the schedule that the next cut moves along, 0..1.
     """
 
     cycle: Count
-    loss_before: float
-    loss_after: float
     step: Share
+
+
+Comparison: TypeAlias = Literal["paired", "unpaired", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutChecked(OfRound):
+    """The guard checked the last cut, or in the closing round the final network.
+
+    Figures are None where no client measured one of the two broadcasts.
+
+    Attributes:
+        cycle: Number of the cut, from 1; of the final network the cuts that stand.
+        final: 1 = the final network is checked, against that before the first cut.
+        loss_before: Validation loss of the last broadcast before this cut.
+        loss_after: That of the last broadcast after it.
+        loss_error: Standard error of their difference.
+        loss_allowed: Largest rise that is accepted; None = any.
+        loss_clients: Clients that the losses are of.
+        loss_comparison: Whether each client is compared with itself.
+        accuracy_reference: Headline metric of the last broadcast before the first cut.
+        accuracy_after: That of the last broadcast after this one.
+        accuracy_error: Standard error of their difference.
+        accuracy_allowed: Largest loss of it that is accepted; None = any.
+        accuracy_clients: Clients that the metrics are of.
+        accuracy_comparison: Whether each client is compared with itself.
+        verdict: Kept; rolled back, to be tried with half the step; warned of, and kept;
+            or stopped: taken back, and no more is cut.
+    """
+
+    cycle: Count
+    final: Bit
+    loss_before: float | None
+    loss_after: float | None
+    loss_error: float | None
+    loss_allowed: float | None
+    loss_clients: Count
+    loss_comparison: Comparison
+    accuracy_reference: float | None
+    accuracy_after: float | None
+    accuracy_error: float | None
+    accuracy_allowed: float | None
+    accuracy_clients: Count
+    accuracy_comparison: Comparison
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +373,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "client": ClientAnswered,
     "round": RoundFinished,
     "cut": NetworkCut,
+    "check": CutChecked,
     "rollback": CutRolledBack,
     "mask": MaskChosen,
     "warning": WarningGiven,

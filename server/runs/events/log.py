@@ -24,6 +24,7 @@ from fedprune.server.runs.events.codec import (
     parse_line,
 )
 from fedprune.server.runs.events.kinds import (
+    CutChecked,
     CutRolledBack,
     Event,
     MaskChosen,
@@ -44,6 +45,7 @@ _SYNCED = (
     RoundFinished,
     NetworkCut,
     MaskChosen,
+    CutChecked,
     CutRolledBack,
     RunFinished,
 )

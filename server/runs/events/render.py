@@ -8,7 +8,7 @@ from fedprune.server.runs.events.kinds import (
     MAIN,
     ClientAnswered,
     ClientsConnected,
-    CutRolledBack,
+    CutChecked,
     Event,
     NetworkCut,
     NetworkDelivered,
@@ -87,11 +87,20 @@ def _(event: NetworkCut) -> str:
 
 
 @_line.register
-def _(event: CutRolledBack) -> str:
-    return (
-        f"cut taken back in round {event.round}: "
-        f"validation loss {event.loss_before:.4f} -> {event.loss_after:.4f}"
+def _(event: CutChecked) -> str:
+    what = "final network" if event.final else f"cut {event.cycle}"
+    return f"{what} {event.verdict} in round {event.round}: {change_of(event)}"
+
+
+def change_of(event: CutChecked) -> str:
+    """Return loss and accuracy of a check in words, each with two standard errors."""
+    loss = f"validation loss {_number(event.loss_before, '.4f')} -> "
+    loss += (
+        f"{_number(event.loss_after, '.4f')} +- {_number(event.loss_error, '.4f', 2)}"
     )
+    accuracy = f"accuracy {_number(event.accuracy_reference, '.4f')} -> "
+    accuracy += _number(event.accuracy_after, ".4f")
+    return f"{loss}, {accuracy} +- {_number(event.accuracy_error, '.4f', 2)}"
 
 
 @_line.register
@@ -150,5 +159,5 @@ def human_bytes(count: object) -> str:
     return f"{size:.1f} TB"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _number(value: float | None, form: str, times: float = 1) -> str:
+    return "-" if value is None else format(times * value, form)

@@ -152,7 +152,6 @@ def test_a_held_and_a_sent_teacher_teach_the_same(tmp_path, sizes):
         weights=client.work.weights,
         digest=sent.digest,
         statistics=moments(1.0, client.work.spec.moments),  # measured after it was sent
-        loss=1.0,
     )
     state = replace(
         client.state, round=1, cursor=TUNING, dense=teacher, previous=teacher

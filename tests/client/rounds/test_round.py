@@ -310,7 +310,6 @@ def taught(root, **changes):
         weights=client.work.weights,
         digest=broadcast.digest,
         statistics=None,
-        loss=1.0,
     )
     cursor = Cursor(phase=Phase.FINETUNE, index=1)
     client.state = replace(

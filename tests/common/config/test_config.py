@@ -237,3 +237,24 @@ def test_a_sweep_over_nothing_is_refused():
 def test_the_rounds_add_up():
     rounds = Config().rounds
     assert rounds.total == 5 + 4 * (2 + 2) + 14
+
+
+def test_a_limit_that_is_left_out_is_a_comment_of_the_toml():
+    assert "\n# max_accuracy_drop = (off)\n" in config_to_toml(Config()) + "\n"
+    limited = load_config(None, {"prune.max_accuracy_drop": 0.02})
+    assert "\nmax_accuracy_drop = 0.02\n" in config_to_toml(limited)
+    for config in (Config(), limited):
+        assert parse_config(config_to_toml(config)) == config
+    assert config_digest(limited) != config_digest(Config())
+
+
+def test_a_limit_on_the_accuracy_needs_fine_tune_rounds():
+    limit = {"prune.max_accuracy_drop": 0.02, "rounds.finetune": 0}
+    with pytest.raises(ConfigError, match=r"max_accuracy_drop: found 0\.02, want none"):
+        load_config(None, limit)
+    assert load_config(None, limit | {"rounds.cuts": 0}).rounds.finetune == 0
+
+
+def test_a_limit_on_the_accuracy_is_no_negative_number():
+    with pytest.raises(ConfigError, match=r"max_accuracy_drop: found -1, want a num"):
+        load_config(None, {"prune.max_accuracy_drop": -1})

@@ -23,7 +23,7 @@ from fedprune.server.rounds.cycle import Cursor, is_cutting
 from fedprune.server.rounds.engine import IndividualUpdate, PartialAggregate
 from fedprune.server.rounds.finish import Answers, finish_round
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.records import ClientRecord, Status, Validations
 from fedprune.server.rounds.state import ClientLedger, Snapshot, model_sha256, new_state
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 from fedprune.server.runs.loop import collect
@@ -351,7 +351,7 @@ def test_a_cut_remembers_the_network_that_was_sent_as_teacher_and_way_back():
     assert teacher.weights.tobytes() == server.work.weights.tobytes()
     assert teacher.digest == server.work.plan.broadcast.digest
     assert teacher.plan is server.state.plan
-    assert teacher.loss == 0.5
+    assert teacher.validations.losses.tolist() == [0.5] * 4
     assert after.dense is teacher
     assert after.zero_shares == (0.0,)
 
@@ -403,8 +403,19 @@ def test_one_hostile_scorer_does_not_change_what_is_cut():
     assert kept[0] == kept[1]
 
 
-def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes):
+def validated(loss, correct=0.5, count=100, clients=4):
+    """Return the validations of clients that all measured the same."""
+    return Validations(
+        clients=tuple(f"client-{number:03d}" for number in range(clients)),
+        losses=np.full(clients, loss),
+        metrics=np.full(clients, correct),
+        counts=np.full(clients, count, dtype=np.int64),
+    )
+
+
+def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=100, **changes):
     """Return a server whose last cut is validated now, and its answers."""
+    correct, reference = changes.pop("correct", (0.5, 0.5))
     server = Server(cursor, prune__max_loss_increase=0.2, **changes)
     structure, full = server.run_spec.structure, server.state.plan
     keep = full.keep.copy()
@@ -419,7 +430,7 @@ def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes)
             mean=np.ones(24, dtype=np.float32),
             variance=np.ones(24, dtype=np.float32),
         ),
-        loss=loss_before,
+        validations=None if loss_before is None else validated(loss_before, reference),
     )
     server.state = replace(
         server.state,
@@ -427,9 +438,12 @@ def guarded(loss_after, *, loss_before=1.0, cursor=GUARDED, count=10, **changes)
         plan=child_plan(structure, full, keep),
         weights=remap(before.weights, structure, full.keep, keep),
         previous=before,
+        dense=before,
         importance=np.ones(16, dtype=np.float32),
     )
-    validation = Validation(loss_sum=loss_after * count, metric_sum=0.0, count=count)
+    validation = Validation(
+        loss_sum=loss_after * count, metric_sum=correct * count, count=count
+    )
     return server, server.answers(server.noise(), validation=validation)
 
 
@@ -444,7 +458,9 @@ def test_a_cut_that_cost_too_much_is_undone():
     assert after.plan.parent == before.plan.digest
     assert after.previous is None
     assert after.totals.rollbacks == 1
-    assert report.rolled_back == (1.0, 1.5)
+    assert report.check.verdict == "rolled back"
+    assert (report.check.loss.found.before, report.check.loss.found.after) == (1.0, 1.5)
+    assert report.warning == ""
     assert after.cursor == replace(
         GUARDED, phase=Phase.SPARSIFY, cycle=0, progress=0.0, step=0.25
     )
@@ -463,12 +479,13 @@ def test_a_rollback_still_counts_the_round_and_its_answers():
 
 @pytest.mark.parametrize(
     ("loss_after", "loss_before"),
-    [(1.2, 1.0), (0.5, 1.0), (1.5, float("nan")), (1.5, float("inf"))],
+    [(1.2, 1.0), (1.25, 1.0), (0.5, 1.0), (1.5, None), (1.5, 1e30)],
 )
 def test_a_cut_that_cost_little_or_cannot_be_validated_stays(loss_after, loss_before):
     server, answers = guarded(loss_after, loss_before=loss_before)
     after, report = server.finish(answers)
-    assert (report.rolled_back, report.warning) == (None, "")
+    assert (report.check.verdict, report.warning) == ("kept", "")
+    assert (report.check.loss is None) == (loss_before is None)
     assert not after.plan.rollback
     assert after.keep.sum() == 14
     assert after.cursor.progress == 0.5
@@ -477,7 +494,8 @@ def test_a_cut_that_cost_little_or_cannot_be_validated_stays(loss_after, loss_be
 def test_without_a_validation_the_cut_stays():
     server, answers = guarded(9.0, count=0)
     after, report = server.finish(answers)
-    assert report.rolled_back is None
+    assert (report.check.loss, report.check.accuracy) == (None, None)
+    assert report.check.verdict == "kept"
     assert np.isnan(report.score.loss)
     assert after.keep.sum() == 14
 
@@ -485,7 +503,7 @@ def test_without_a_validation_the_cut_stays():
 def test_at_the_smallest_step_the_guard_warns_and_the_cut_stays():
     server, answers = guarded(1.5, cursor=replace(GUARDED, step=0.125))
     after, report = server.finish(answers)
-    assert report.rolled_back is None
+    assert report.check.verdict == "warned"
     assert "1.5000 after the cut, 1.0000 before it" in report.warning
     assert after.keep.sum() == 14
     assert after.totals.rollbacks == 0
@@ -498,19 +516,112 @@ def test_a_cut_that_took_nothing_is_not_undone():
     server.state = state
     answers = server.answers(server.noise(), validation=answers.records[0].validation)
     after, report = server.finish(answers)
-    assert (report.rolled_back, report.warning) == (None, "")
+    assert (report.check, report.warning) == (None, "")
     assert not after.plan.rollback
 
 
 def test_losses_beyond_all_bounds_cannot_stop_the_run():
     server, answers = guarded(1.0)
-    huge = Validation(loss_sum=1.7e308, metric_sum=0.0, count=1)
+    huge = Validation(loss_sum=1.7e308, metric_sum=-1.7e308, count=100)
     records = tuple(replace(r, validation=huge) for r in answers.records)
     after, report = server.finish(replace(answers, records=records))
-    assert report.score.loss == float("inf")
+    assert report.score.loss == 1e30
     assert after.totals.rollbacks == 1
     data = state_to_bytes(after, "x")
     assert state_from_bytes(data, "x", "x").cursor == after.cursor
+
+
+LIMIT = {"prune__max_accuracy_drop": 0.1, "correct": (0.5, 0.8)}
+
+
+def test_a_cut_that_lost_too_much_accuracy_is_undone_whatever_the_loss_says():
+    server, answers = guarded(0.5, **LIMIT)
+    after, report = server.finish(answers)
+    assert report.check.verdict == "rolled back"
+    assert not report.check.loss.broken
+    assert report.check.accuracy.worse == pytest.approx(0.3)
+    assert after.cursor.phase is Phase.SPARSIFY
+    assert after.keep.all()
+
+
+def test_the_guard_works_where_the_budget_is_met_by_the_cut_that_it_checks():
+    cursor = replace(GUARDED, progress=1.0, before=0.25)
+    server, answers = guarded(0.5, cursor=cursor, **LIMIT)
+    after, report = server.finish(answers)
+    assert report.check.verdict == "rolled back"
+    assert (after.cursor.progress, after.cursor.step) == (0.25, 0.25)
+
+
+def test_at_the_smallest_step_the_cuts_stop_at_the_network_that_held():
+    server, answers = guarded(0.5, cursor=replace(GUARDED, step=0.125), **LIMIT)
+    before = server.state.previous
+    after, report = server.finish(answers)
+    assert report.check.verdict == "stopped"
+    assert after.weights.tobytes() == before.weights.tobytes()
+    assert after.keep.all()
+    assert after.plan.rollback
+    assert (after.cursor.final, after.cursor.index, after.cursor.cycle) == (True, 1, 0)
+    assert after.totals.rollbacks == 1
+    assert "budget not met: params 1.0000 (asked 0.5)" in report.warning
+    assert (
+        "prune.max_accuracy_drop = 0.1: 0.8000 before the first cut" in report.warning
+    )
+    assert plan_round(after, server.run_spec).plan.broadcast.plan.rollback
+
+
+def test_a_mask_is_chosen_where_the_cuts_stop():
+    mask = {"prune__mask": {"kind": "unstructured", "density": 0.5}}
+    cursor = replace(GUARDED, step=0.125)
+    server, answers = guarded(0.5, cursor=cursor, **LIMIT, **mask)
+    after, _ = server.finish(answers)
+    assert after.mask.plan == after.plan.digest
+
+
+def test_a_metric_that_falls_when_better_is_limited_from_above():
+    server, answers = guarded(0.5, prune__max_accuracy_drop=0.1, correct=(0.8, 0.5))
+    _, report = server.finish(answers)
+    assert report.check.verdict == "kept"
+    server.run_spec = replace(server.run_spec, higher_is_better=False)
+    _, report = server.finish(answers)
+    assert report.check.accuracy.worse == pytest.approx(0.3)
+    assert report.check.verdict == "rolled back"
+
+
+def test_r_squared_below_zero_has_a_limit_too():
+    fallen = {"correct": (-0.5, 0.5), "prune__max_accuracy_drop": 0.5}
+    server, answers = guarded(0.5, **fallen)
+    _, report = server.finish(answers)
+    # 1.5^2 and 0.5 * 0.5 for one example each, 400 of both.
+    assert report.check.accuracy.found.error == pytest.approx((2.5 / 400) ** 0.5)
+    assert report.check.verdict == "rolled back"
+
+
+def test_without_a_limit_the_accuracy_is_measured_and_nothing_follows():
+    server, answers = guarded(0.5, correct=(0.1, 0.9))
+    _, report = server.finish(answers)
+    assert report.check.accuracy.worse == pytest.approx(0.8)
+    assert report.check.verdict == "kept"
+
+
+@pytest.mark.parametrize(
+    ("correct", "verdict"), [((0.75, 0.8), "kept"), ((0.5, 0.8), "warned")]
+)
+def test_the_final_network_is_checked_and_stays(correct, verdict):
+    limit = {**LIMIT, "correct": correct}
+    server, answers = guarded(9.0, cursor=CLOSING, **limit)
+    after, report = server.finish(answers)
+    assert report.check.verdict == verdict
+    assert after.keep.sum() == 14
+    assert after.cursor.done
+    assert report.check.loss.allowed is None
+    wanted = "the final network breaks prune.max_accuracy_drop = 0.1: 0.8000 before"
+    assert (wanted in report.warning) == (verdict == "warned")
+
+
+def test_without_a_limit_the_closing_round_checks_nothing():
+    server, answers = guarded(9.0, cursor=CLOSING, correct=(0.1, 0.9))
+    _, report = server.finish(answers)
+    assert (report.check, report.warning) == (None, "")
 
 
 class Losing:
@@ -602,4 +713,4 @@ def test_the_hash_of_a_model_depends_on_plan_weights_and_statistics():
         replace(base, statistics=None),
     ]
     assert len({model_sha256(one) for one in variants}) == 4
-    assert model_sha256(replace(base, round=9, loss=0.0)) == model_sha256(base)
+    assert model_sha256(replace(base, round=9)) == model_sha256(base)

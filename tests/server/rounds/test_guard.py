@@ -1,14 +1,15 @@
 """The guard: what it pools, and when it calls a network worse."""
 
-from math import inf, isnan, nan
+from math import isnan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.messages import Validation
-from fedprune.server.rounds.guard import is_worse, pooled_score
+from fedprune.server.rounds.guard import Change, pooled_score
 from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.steps.comparison import Difference
 
 
 def record(client_id, loss_sum, correct, count, status=Status.ACCEPTED):
@@ -55,29 +56,24 @@ def test_the_order_of_answers_does_not_change_a_bit_of_the_score(losses, random)
     assert pooled_score(records, 2.0) == before
 
 
+def change(before, after, error, allowed):
+    found = Difference(before=before, after=after, error=error, clients=9, paired=True)
+    return Change(found=found, worse=found.rise, allowed=allowed)
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "allowed", "worse"),
+    ("before", "after", "error", "allowed", "broken"),
     [
-        (1.0, 1.0, 0.0, False),
-        (1.0, 1.2, 0.2, False),
-        (1.0, 1.25, 0.2, False),  # the slack of 0.05
-        (1.0, 1.26, 0.2, True),
-        (1.0, 0.5, 0.0, False),
-        (0.0, 0.05, 0.2, False),
-        (0.0, 0.051, 0.2, True),
-        (0.01, 0.04, 0.2, False),  # four times as much, and still nearly perfect
-        (2.0, 4.0, 1.0, False),
-        (2.0, 4.1, 1.0, True),
-        (nan, 5.0, 0.2, False),
-        (1.0, nan, 0.2, False),
-        (nan, nan, 0.2, False),
-        (1.0, inf, 0.2, True),
-        (inf, inf, 0.2, False),
-        (inf, 1.0, 0.2, False),
-        (1.0, 1e30, 0.2, True),
+        (1.0, 1.25, 0.0, 0.25, False),
+        (1.0, 1.3, 0.0, 0.25, True),
+        (1.0, 1.5, 0.125, 0.25, False),  # two standard errors, and no more
+        (1.0, 1.5, 0.124, 0.25, True),
+        (1.0, 0.5, 0.0, 0.0, False),
+        (1.0, 1e30, 1e29, 0.25, True),
+        (1.0, 9.0, 0.0, None, False),
     ],
 )
-def test_a_network_is_worse_beyond_the_allowed_rise_and_the_slack(
-    before, after, allowed, worse
+def test_a_limit_is_broken_beyond_two_standard_errors(
+    before, after, error, allowed, broken
 ):
-    assert is_worse(before, after, allowed) is worse
+    assert change(before, after, error, allowed).broken is broken

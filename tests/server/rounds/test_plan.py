@@ -91,7 +91,6 @@ def teacher_of(state, run_spec, seed=5):
         weights=decoded,
         digest=broadcast.digest,
         statistics=None,
-        loss=1.0,
     )
 
 

@@ -12,6 +12,7 @@ from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Phase, Statistics
 from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.records import Validations, validations_of
 from fedprune.server.rounds.state import (
     ClientLedger,
     OptimizerState,
@@ -46,6 +47,16 @@ def make_statistics(seed):
     )
 
 
+def make_validations(seed):
+    rng = np.random.default_rng(seed)
+    return Validations(
+        clients=("a", "b", "c"),
+        losses=rng.exponential(size=3),
+        metrics=rng.random(3),
+        counts=np.array([3, 1, seed], dtype=np.int64),
+    )
+
+
 def make_state(round_):
     """Return a state in which no field has its default."""
     return ServerState(
@@ -71,7 +82,7 @@ def make_state(round_):
             weights=floats(6, 70),
             digest=b"e" * 16,
             statistics=make_statistics(9),
-            loss=0.2,
+            validations=make_validations(11),
         ),
         previous=Snapshot(
             round=4,
@@ -79,7 +90,7 @@ def make_state(round_):
             weights=floats(4, 60),
             digest=b"d" * 16,
             statistics=make_statistics(8),
-            loss=0.1,
+            validations=make_validations(12),
             optimizer=OptimizerState(momentum=floats(8, 60)),
         ),
         zero_shares=(0.1, 0.25),
@@ -141,12 +152,21 @@ def test_a_state_without_optional_fields_comes_back():
     assert_same(state_from_bytes(data, IDENTITY, "x"), state)
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e30])
-def test_a_teacher_of_any_loss_comes_back(loss):
+def test_a_teacher_without_a_validation_comes_back():
     state = make_state(5)
-    state = replace(state, previous=replace(state.previous, loss=loss, statistics=None))
+    none = replace(state.previous, validations=None, statistics=None)
+    empty = validations_of(())
+    state = replace(state, previous=none, dense=replace(none, validations=empty))
     data = state_to_bytes(state, IDENTITY)
     assert_same(state_from_bytes(data, IDENTITY, "x"), state)
+
+
+def test_validations_of_other_clients_than_the_header_names_are_refused():
+    state = make_state(5)
+    wrong = replace(make_validations(1), clients=("a", "b"))
+    state = replace(state, dense=replace(state.dense, validations=wrong))
+    with pytest.raises(IntegrityError, match="'dense' has validations of other"):
+        state_from_bytes(state_to_bytes(state, IDENTITY), IDENTITY, "x")
 
 
 def write(folder, *rounds, run="main", identity=IDENTITY):
@@ -254,7 +274,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 def test_a_checkpoint_of_another_version_is_refused():
     data = state_to_bytes(make_state(1), IDENTITY)
-    other = data.replace(b"fedprune-checkpoint/3", b"fedprune-checkpoint/9")
+    other = data.replace(b"fedprune-checkpoint/4", b"fedprune-checkpoint/9")
     with pytest.raises(IntegrityError, match="x is not a checkpoint of this version"):
         state_from_bytes(other, IDENTITY, "x")
 

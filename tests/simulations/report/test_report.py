@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from helpers.some_events import (
+    CHECK,
     CLIENT,
     CUT,
     ROLLBACK,
@@ -28,9 +29,9 @@ from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import EventLog, NetworkCut, RoundFinished, RunFinished
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.report import write_report
+from fedprune.simulations.report import tables, write_report
 from fedprune.simulations.report.data import read_run
-from fedprune.simulations.report.text import TIMES
+from fedprune.simulations.report.text import DASH, TIMES
 
 GROUPS = {"stem": 16, "layer1.conv1": 16, "layer2.conv1": 32, "layer3.conv1": 64}
 WIDTHS = ((14, 12, 26, 48), (12, 10, 20, 34), (10, 8, 14, 22), (8, 8, 10, 14))
@@ -393,6 +394,27 @@ def test_a_rollback_undoes_the_last_standing_cut_and_the_next_starts_before_it(r
     assert [cut.undone for cut in cuts] == [False, False, True, False, False]
     assert cuts[3].before == cuts[1].after == dict(zip(GROUPS, WIDTHS[1], strict=True))
     assert cuts[0].before == GROUPS
+
+
+def test_each_check_of_the_guard_is_a_line(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(STARTED)
+        log.write(at(ROUND, 1))
+        log.write(at(CHECK, 1, accuracy_allowed=0.02))
+        log.write(at(CHECK, 2, final=1, loss_after=None, loss_comparison="none"))
+    words = " ".join(Page(tables.checks(read_run(folder.path))).words)
+    assert "1 1 1 2 ± 0.25 +0.55 5" in words
+    assert "90.00 % 80.00 % ± 2" in words
+    assert "4, unpaired rolled back" in words
+    assert f"final 2 1 {DASH}" in words
+
+
+def test_a_run_without_a_check_has_no_table_of_them(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(at(ROUND, 1))
+    assert tables.checks(read_run(folder.path)) == ""
 
 
 def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedprune.common.messages import Phase
+from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     MAIN,
     ClientAnswered,
     ClientsConnected,
+    CutChecked,
     CutRolledBack,
     Event,
     MaskChosen,
@@ -99,9 +101,26 @@ CUT = NetworkCut(
     zero_share=0.125,
     accuracy_before=0.9,
 )
-ROLLBACK = CutRolledBack(
-    run=MAIN, round=6, cycle=1, loss_before=1.0, loss_after=2.0, step=0.125
+CHECK = CutChecked(
+    run=MAIN,
+    round=6,
+    cycle=1,
+    final=0,
+    loss_before=1.0,
+    loss_after=2.0,
+    loss_error=0.125,
+    loss_allowed=0.55,
+    loss_clients=5,
+    loss_comparison="paired",
+    accuracy_reference=0.9,
+    accuracy_after=0.8,
+    accuracy_error=0.01,
+    accuracy_allowed=None,
+    accuracy_clients=4,
+    accuracy_comparison="unpaired",
+    verdict=Verdict.ROLLED_BACK,
 )
+ROLLBACK = CutRolledBack(run=MAIN, round=6, cycle=1, step=0.125)
 MASK = MaskChosen(run=MAIN, round=7, digest="00ff", weight_density=0.25)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
@@ -115,6 +134,7 @@ ONE_OF_EACH = (
     CLIENT,
     ROUND,
     CUT,
+    CHECK,
     ROLLBACK,
     MASK,
     WARNING,

@@ -15,7 +15,7 @@ from helpers.tiny_federation import (
 
 from fedprune.common.config import Server
 from fedprune.common.pruning.remap import remap
-from fedprune.server.rounds import finish
+from fedprune.server.rounds import guard
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import OptimizerState
@@ -145,10 +145,10 @@ def test_a_cut_slices_the_state_as_it_slices_the_weights(tmp_path, optimizer):
 def test_a_rollback_restores_the_state_that_belongs_to_the_weights(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(finish, "is_worse", lambda *_: True)
+    monkeypatch.setattr(guard.Change, "broken", True)
     federation = Federation(tmp_path, server__optimizer="yogi", server__lr=0.01)
     report = None
-    while report is None or report.rolled_back is None:
+    while report is None or report.check is None or not report.check.undone:
         _, report = federation.round()
     after = federation.states[-1]
     cutting = next(n for n, one in enumerate(federation.reports) if one.choice)

@@ -241,7 +241,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_line_from_being_read():
     assert decoded(parse_line(line)).reason == "half ? of a pair"
 
 
-def test_the_lines_of_version_3_never_change(monkeypatch):
+def test_the_lines_of_version_4_never_change(monkeypatch):
     class Then(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -250,9 +250,9 @@ def test_the_lines_of_version_3_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
-    assert VERSION == 3
+    assert VERSION == 4
     assert encode_header() == (
-        time + b'"event":"log","version":3,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":4,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
@@ -297,7 +297,13 @@ GOLDEN = {
         *(*OF_ROUND, "cycle", "widths", "blocks", *SIZES, "step", "votes", "consensus"),
         *("kept", "zero_share", "accuracy_before"),
     ],
-    "rollback": [*OF_ROUND, "cycle", "loss_before", "loss_after", "step"],
+    "check": [
+        *(*OF_ROUND, "cycle", "final", "loss_before", "loss_after", "loss_error"),
+        *("loss_allowed", "loss_clients", "loss_comparison"),
+        *("accuracy_reference", "accuracy_after", "accuracy_error"),
+        *("accuracy_allowed", "accuracy_clients", "accuracy_comparison", "verdict"),
+    ],
+    "rollback": [*OF_ROUND, "cycle", "step"],
     "mask": [*OF_ROUND, "digest", "weight_density"],
     "warning": [*OF_ROUND, "text", "clients"],
 }

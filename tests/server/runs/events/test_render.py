@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from helpers.some_events import (
+    CHECK,
     CLIENT,
     CUT,
     DELIVERED,
@@ -20,6 +21,7 @@ from helpers.some_events import (
     refused,
 )
 
+from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import describe, human_bytes
 
@@ -75,10 +77,29 @@ LINES = {
         replace(CUT, accuracy_before=None),
         "cut after round 5: density 0.500, accuracy before it -",
     ),
-    "a rollback": (
-        ROLLBACK,
-        "cut taken back in round 6: validation loss 1.0000 -> 2.0000",
+    "a check": (
+        CHECK,
+        (
+            "cut 1 rolled back in round 6: validation loss 1.0000 -> 2.0000 +- 0.2500, "
+            "accuracy 0.9000 -> 0.8000 +- 0.0200"
+        ),
     ),
+    "a check of the final network without a validation": (
+        replace(
+            CHECK,
+            final=1,
+            verdict=Verdict.KEPT,
+            loss_after=None,
+            loss_error=None,
+            accuracy_reference=None,
+            accuracy_error=None,
+        ),
+        (
+            "final network kept in round 6: validation loss 1.0000 -> - +- -, "
+            "accuracy - -> 0.8000 +- -"
+        ),
+    ),
+    "a rollback": (ROLLBACK, ""),
     "a mask": (MASK, ""),
     "a warning": (WARNING, "warning: look"),
 }
