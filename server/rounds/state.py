@@ -1,8 +1,9 @@
 """The server's state between two rounds, as one value; a checkpoint stores it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from fedprune.common.messages import GridWeights, Statistics
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
+from fedprune.common.tasks.fresh import FreshNetwork
 from fedprune.server.rounds.cycle import Cursor
+
+Draw: TypeAlias = Callable[[Mask], FreshNetwork]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,8 @@ class RunSpec:
         latency: Table for a latency in the budget, or None.
         enrolled: Client id -> number of examples at enrolment, up to which the number
             in later answers counts.
+        draw: Draws the network that keeps a mask with fresh weights, or None where
+            none are wanted (``prune.restart``).
     """
 
     run_id: str
@@ -34,6 +40,7 @@ class RunSpec:
     clients: tuple[str, ...]
     latency: LatencyTable | None = None
     enrolled: Mapping[str, int] = field(default_factory=dict)
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +154,7 @@ class ServerState:
             clipped by; None = the next round is clipped by its own.
         optimizer: State of the server's optimiser, or None before its first step and
             without one.
+        restarted: The round that ended with fresh weights, 0 for none.
     """
 
     round: int
@@ -165,6 +173,7 @@ class ServerState:
     mask_holders: frozenset[str] = frozenset()
     norm: float | None = None
     optimizer: OptimizerState | None = None
+    restarted: int = 0
 
     @property
     def keep(self) -> Mask:

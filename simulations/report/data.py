@@ -14,7 +14,7 @@ from typing import Any
 
 from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     MAIN,
     ClientAnswered,
     CutRolledBack,
@@ -243,7 +243,7 @@ def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
     out |= {"rollbacks": len(rollbacks)} if rollbacks else {}
     main, control = (
         of_run(events, RoundFinished),
-        of_run(events, RoundFinished, CONTROL),
+        of_run(events, RoundFinished, DENSE),
     )
     if main:
         last = main[-1]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     CutRolledBack,
     NetworkCut,
     OfRound,
@@ -58,7 +58,7 @@ def lines_of(run: RunData) -> list[Line]:
     metric = run.metric
     ours = Line(label="FedPrune", colour=PRUNED, points=run.curve(), metric=metric)
     lines = [ours]
-    control = run.curve(CONTROL)
+    control = run.curve(DENSE)
     if control:
         lines.append(
             Line(

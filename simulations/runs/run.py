@@ -30,9 +30,9 @@ from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
 from fedprune.server.runs.card import write_card
-from fedprune.server.runs.control import control_config
+from fedprune.server.runs.controls.settings import dense_config
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     MAIN,
     EventLog,
     RunFinished,
@@ -337,7 +337,7 @@ def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Netw
     state, final = federate(MAIN, config)
     control = None
     if config.run.control:
-        _, control = federate(CONTROL, control_config(config, state.round))
+        _, control = federate(DENSE, dense_config(config, state.round))
     return Networks(final=final, before_cut=state.dense, control=control)
 
 

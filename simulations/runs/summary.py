@@ -25,7 +25,7 @@ from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.server.rounds.cut import budget_used
 from fedprune.server.rounds.state import Snapshot, model_sha256
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     CutRolledBack,
     Event,
     NetworkCut,
@@ -96,7 +96,7 @@ def summarise(
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
     final = networks.final
     rounds = of_run(events, RoundFinished)
-    control = of_run(events, RoundFinished, CONTROL)
+    control = of_run(events, RoundFinished, DENSE)
     cuts = list(of_kind(events, NetworkCut))
     rollbacks = list(of_kind(events, CutRolledBack))
     dense_cost = count_cost(structure, full_plan(structure).keep)

@@ -31,7 +31,7 @@ PLAIN = {
     "rounds.final": 3,
     "task.freeze": ["0", "1"],
     "broadcast.values": "float32",
-    "run.control": True,
+    "run.controls": ["dense"],
 }
 
 

@@ -17,7 +17,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    changes = {"run.control": True, "rounds.warmup": 3, "client.lr": 0.1}
+    changes = {"run.controls": ["dense"], "rounds.warmup": 3, "client.lr": 0.1}
     return run_small(tmp_path_factory.mktemp("saved"), changes).directory
 
 

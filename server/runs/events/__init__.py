@@ -5,7 +5,7 @@
 """
 
 from fedprune.server.runs.events.kinds import (
-    CONTROL,
+    DENSE,
     MAIN,
     ClientAnswered,
     ClientsConnected,
@@ -14,6 +14,7 @@ from fedprune.server.runs.events.kinds import (
     MaskChosen,
     NetworkCut,
     NetworkDelivered,
+    NetworkRestarted,
     OfRound,
     RoundFinished,
     RunFailed,
@@ -36,7 +37,7 @@ from fedprune.server.runs.events.render import describe, human_bytes
 
 __all__ = [
     "COLUMNS",
-    "CONTROL",
+    "DENSE",
     "MAIN",
     "ClientAnswered",
     "ClientsConnected",
@@ -47,6 +48,7 @@ __all__ = [
     "MaskChosen",
     "NetworkCut",
     "NetworkDelivered",
+    "NetworkRestarted",
     "OfRound",
     "RoundFinished",
     "RunFailed",

@@ -26,7 +26,7 @@ from fedprune.common.version import __version__
 from fedprune.server.runs.events.fields import Unfit, read_fields
 from fedprune.server.runs.events.kinds import KINDS, NAMES, Event
 
-VERSION = 3
+VERSION = 4
 _FIRST = "fedprune 0.1.0 with events version 1"  # its logs name no version
 LONGEST_LINE = 1 << 24  # bytes: a cut of some million units
 _SHOWN = 60  # characters of a name that is refused

@@ -28,6 +28,7 @@ from fedprune.server.runs.events.kinds import (
     Event,
     MaskChosen,
     NetworkCut,
+    NetworkRestarted,
     OfRound,
     RoundFinished,
     RunFinished,
@@ -44,6 +45,7 @@ _SYNCED = (
     RoundFinished,
     NetworkCut,
     MaskChosen,
+    NetworkRestarted,
     CutRolledBack,
     RunFinished,
 )
@@ -94,7 +96,7 @@ class EventLog:
 
         Args:
             round_: The last round whose events stay, >= 0.
-            run: Only the events of "main" or of "control"; None means both.
+            run: Only the events of this federation; None means all.
         """
         found = _scan(self.path)
         kept = [

@@ -12,6 +12,8 @@ from fedprune.server.runs.events.kinds import (
     Event,
     NetworkCut,
     NetworkDelivered,
+    NetworkRestarted,
+    OfRound,
     RoundFinished,
     RunFailed,
     RunName,
@@ -81,7 +83,7 @@ def _(event: ClientAnswered) -> str:
 @_line.register
 def _(event: NetworkCut) -> str:
     return (
-        f"cut after round {event.round}: density {event.density:.3f}, "
+        f"{_whose(event)}cut after round {event.round}: density {event.density:.3f}, "
         f"accuracy before it {_number(event.accuracy_before, '.4f')}"
     )
 
@@ -89,9 +91,14 @@ def _(event: NetworkCut) -> str:
 @_line.register
 def _(event: CutRolledBack) -> str:
     return (
-        f"cut taken back in round {event.round}: "
+        f"{_whose(event)}cut taken back in round {event.round}: "
         f"validation loss {event.loss_before:.4f} -> {event.loss_after:.4f}"
     )
+
+
+@_line.register
+def _(event: NetworkRestarted) -> str:
+    return f"weights drawn anew after round {event.round}"
 
 
 @_line.register
@@ -101,7 +108,12 @@ def _(event: WarningGiven) -> str:
 
 def run_label(run: RunName) -> str:
     """Return the label of a run's rounds on a screen."""
-    return "pruned" if run == MAIN else "dense"
+    return "pruned" if run == MAIN else run
+
+
+def _whose(event: OfRound) -> str:
+    """Return the name of a control in front of its events; "" of the run itself."""
+    return "" if event.run == MAIN else f"{event.run}: "
 
 
 def figures(event: RoundFinished) -> str:

@@ -95,7 +95,7 @@ def test_overrides_win_over_the_file(tmp_path):
         ('client.penalty="l1"', "client", "penalty", "l1"),
         ("client.lr=1", "client", "lr", 1.0),
         ("client.lr = 1e-3", "client", "lr", 1e-3),
-        ("run.control=false", "run", "control", False),
+        ("run.controls=[]", "run", "control", False),
         ("task.data_dir=", "task", "data_dir", ""),
         ("task.data_dir=/a b/c", "task", "data_dir", "/a b/c"),
         ("task.data_dir=a=b", "task", "data_dir", "a=b"),

@@ -423,12 +423,12 @@ def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
-        log.write(at(ROUND, 1, run="control", bytes_up=100))
+        log.write(at(ROUND, 1, run="dense", bytes_up=100))
         log.write(at(ROUND, 1, bytes_up=10))
         log.write(at(ROUND, 2, bytes_up=10))
     assert "bytes_up_control" not in read_run(folder.path).summary
     with EventLog(folder.events) as log:
-        log.write(at(ROUND, 2, run="control", bytes_up=100))
+        log.write(at(ROUND, 2, run="dense", bytes_up=100))
     assert read_run(folder.path).summary["bytes_up_control"] == 200
 
 

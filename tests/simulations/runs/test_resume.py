@@ -29,7 +29,7 @@ SETTINGS = BASE | {
     "rounds.cohort": 3,
     "rounds.cuts": 1,
     "rounds.final": 1,
-    "run.control": False,
+    "run.controls": [],
     # Its clients have too few examples to vote, which a warning would say.
     "prune.importance": "l2",
 }

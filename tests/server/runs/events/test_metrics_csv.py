@@ -9,7 +9,7 @@ from fedprune.server.runs.events import COLUMNS, write_metrics_csv
 
 
 def test_there_is_one_row_a_round_with_fixed_columns(tmp_path):
-    events = [STARTED, replace(ROUND, accuracy=None), replace(ROUND, run="control")]
+    events = [STARTED, replace(ROUND, accuracy=None), replace(ROUND, run="dense")]
     out = tmp_path / "metrics.csv"
     write_metrics_csv(events, out)
     with out.open(newline="") as file:

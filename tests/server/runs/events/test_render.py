@@ -42,7 +42,7 @@ LINES = {
     ),
     "a round": (ROUND, f"{SHORT}accuracy 0.5000  {LONG}"),
     "a round of the control": (
-        replace(ROUND, run="control"),
+        replace(ROUND, run="dense"),
         f"{SHORT.replace('pruned', 'dense ')}accuracy 0.5000  {LONG}",
     ),
     "a round without test data": (
