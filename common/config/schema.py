@@ -122,8 +122,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             fresh
             and prune.mask.kind != "none"
             and prune.mask.begin + rounds.finetune < 2,  # noqa: PLR2004 - the second
-            f"found {prune.mask.begin}, want >= 2: the first mask would be one of "
-            'fresh weights (prune.restart = "fresh")',
+            f"found {prune.mask.begin}, want >= 2: no mask of fresh weights",
         ),
         (
             "run.controls",

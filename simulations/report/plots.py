@@ -14,7 +14,7 @@ from fedprune.server.runs.events import (
     NetworkCut,
     OfRound,
     RoundFinished,
-    of_kind,
+    of_run,
 )
 from fedprune.simulations.report.data import Point, RunData
 from fedprune.simulations.report.style import CONTROL as CONTROL_COLOUR
@@ -209,7 +209,7 @@ def _mark_cuts(axes: Axes, run: RunData) -> None:
     undone = [cut.event for cut in run.cuts if cut.undone]
     _signs(axes, undone, CUT, "v", "cut, undone")
     _signs(axes, standing, CUT, "v", "cut, % kept")
-    _signs(axes, list(of_kind(run.events, CutRolledBack)), ROLLBACK, "X", "rolled back")
+    _signs(axes, of_run(run.events, CutRolledBack), ROLLBACK, "X", "rolled back")
     _label_cuts(axes, standing)
 
 

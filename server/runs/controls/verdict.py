@@ -2,8 +2,8 @@
 
 Compared is what each client measured in the closing rounds, client by client, on the
 same examples: the mean difference, weighted by examples, and its standard error over
-the clients.  Test figures decide nothing.  It is the error of one run's clients: another
-seed would give other networks.
+the clients.  Test figures decide nothing.  The error is that of one run: another seed
+would give other networks.
 """
 
 from collections.abc import Mapping, Sequence
