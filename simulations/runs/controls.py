@@ -12,7 +12,7 @@ from fedprune.common.tasks.fresh import FreshNetwork
 from fedprune.server.rounds.state import Snapshot
 from fedprune.server.runs.controls.names import in_order, kind_of, of_equal_bytes
 from fedprune.server.runs.controls.plans import plan_of, uniform_keep
-from fedprune.server.runs.controls.rounds import MOST, Fit, fit_rounds
+from fedprune.server.runs.controls.rounds import Fit, fit_rounds
 from fedprune.server.runs.controls.settings import control_config
 from fedprune.server.runs.controls.verdict import (
     Verdict,
@@ -68,13 +68,13 @@ class Compared:
 Federate = Callable[[ControlName, Config, Start | None], Snapshot]
 
 
-def run_controls(compared: Compared, federate: Federate) -> dict[str, Snapshot]:
+def run_controls(compared: Compared, federate: Federate) -> dict[ControlName, Snapshot]:
     """Run every control and return its final network by name.
 
     What a control needs is derived from the events before it: a resumed run derives it
     again, and passes over the controls that have ended.
     """
-    found: dict[str, Snapshot] = {}
+    found: dict[ControlName, Snapshot] = {}
     for name in in_order(compared.config.run.controls):
         fit = fit_of(name, compared.events())
         config = control_config(name, compared.config, fit.rounds)
@@ -86,7 +86,7 @@ def fit_of(name: ControlName, events: Sequence[Event]) -> Fit:
     """Return the length of a control: the run's rounds, or what its bytes allow."""
     rounds = len(of_run(events, RoundFinished))
     if not of_equal_bytes(name):
-        return Fit(rounds=rounds, capped=False)
+        return Fit(rounds=rounds)
     sibling = _sibling(name)
     cuts = of_run(events, NetworkCut, sibling)
     spent = [e.bytes_up + e.bytes_down for e in of_run(events, RoundFinished, sibling)]
@@ -115,16 +115,16 @@ def _start(name: ControlName, compared: Compared) -> Start | None:
 def control_figures(
     structure: Structure,
     events: Sequence[Event],
-    networks: Mapping[str, Snapshot],
+    networks: Mapping[ControlName, Snapshot],
     evaluate: Evaluator,
 ) -> dict[str, dict[str, object]]:
     """Return the figures of each control; accuracy and loss are those on test data."""
     found: dict[str, dict[str, object]] = {}
     for name, snapshot in networks.items():
-        control = next(one for one in in_order([name]) if one == name)
-        rounds = of_run(events, RoundFinished, control)
+        rounds = of_run(events, RoundFinished, name)
         tested = evaluate.evaluate(snapshot)
         cost = count_cost(structure, snapshot.plan.keep)
+        fit = fit_of(name, events)
         found[name] = {
             "accuracy": tested.headline,
             "loss": tested.loss_sum / tested.count if tested.count else None,
@@ -133,7 +133,8 @@ def control_figures(
             "rounds": len(rounds),
             "bytes_up": sum(event.bytes_up for event in rounds),
             "bytes_down": sum(event.bytes_down for event in rounds),
-            "capped": fit_of(control, events).capped,
+            "capped": fit.capped,
+            "over": fit.over,
         }
     return found
 
@@ -148,16 +149,16 @@ def verdict_figures(
 ) -> dict[str, object] | None:
     """Return the verdict as figures of ``summary.json``; None without a comparison."""
     ours = closing_metrics(events, MAIN)
+    # A control that does not fit into the bytes is no comparison at equal bytes.
+    fitting = [name for name in in_order(names) if not fit_of(name, events).over]
     pairs = [
         compare(
             name,
             ours,
-            closing_metrics(events, control),
+            closing_metrics(events, name),
             higher_is_better=higher_is_better,
         )
-        for name in names
-        for control in in_order([name])
-        if control == name
+        for name in fitting
     ]
     found = [one for one in pairs if one is not None]
     if not found:
@@ -182,5 +183,4 @@ def _as_figures(verdict: Verdict) -> dict[str, object]:
             }
             for one in verdict.comparisons
         },
-        "most_rounds": MOST,
     }

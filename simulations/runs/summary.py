@@ -16,6 +16,7 @@ from fedprune.common.artifacts import (
     write_plan_file,
 )
 from fedprune.common.artifacts.load import write_network
+from fedprune.common.config import ControlName
 from fedprune.common.data.examples import Batch
 from fedprune.common.pruning.cost import count_cost
 from fedprune.common.pruning.latency import LatencyTable
@@ -52,17 +53,16 @@ class Networks:
 
     final: Snapshot
     before_cut: Snapshot | None
-    controls: Mapping[str, Snapshot]
+    controls: Mapping[ControlName, Snapshot]
 
     @property
     def named(self) -> dict[str, Snapshot]:
         """All of them by the names of their files."""
-        found = {"final": self.final, **self.controls}
-        return (
-            found
-            if self.before_cut is None
-            else {**found, "before_cut": self.before_cut}
-        )
+        found: dict[str, Snapshot] = {"final": self.final}
+        if self.before_cut is not None:
+            found["before_cut"] = self.before_cut
+        found.update({str(name): one for name, one in self.controls.items()})
+        return found
 
 
 def build(task: LoadedTask, structure: Structure, snapshot: Snapshot) -> nn.Module:

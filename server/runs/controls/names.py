@@ -10,6 +10,9 @@ FRESH: Final = ("scratch", "uniform")  # trained from fresh weights alone
 SIZED: Final = (*FRESH, "one-shot")  # of the size of the run's final network
 
 
+ALL: Final[tuple[ControlName, ...]] = get_args(ControlName)
+
+
 def kind_of(name: str) -> str:
     """Return the kind of a control.
 
@@ -34,4 +37,4 @@ def in_order(wanted: Collection[str]) -> tuple[ControlName, ...]:
     ('dense', 'uniform', 'uniform@bytes')
     """
     needed = {*wanted, *(kind_of(name) for name in wanted)}
-    return tuple(name for name in get_args(ControlName) if name in needed)
+    return tuple(name for name in ALL if name in needed)

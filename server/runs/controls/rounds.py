@@ -13,10 +13,12 @@ class Fit:
     Attributes:
         rounds: Its rounds, the closing one included, >= 2.
         capped: Whether more would fit into the bytes, and the cap forbids them.
+        over: Whether even its fewest rounds do not fit.
     """
 
     rounds: int
-    capped: bool
+    capped: bool = False
+    over: bool = False
 
 
 def fit_rounds(spent: Sequence[int], head: int, budget: int, run_rounds: int) -> Fit:
@@ -35,18 +37,18 @@ def fit_rounds(spent: Sequence[int], head: int, budget: int, run_rounds: int) ->
         run_rounds: Rounds of the run, the closing one included.
 
     >>> fit_rounds([30, 10, 10, 10, 5], 1, 100, 10)
-    Fit(rounds=8, capped=False)
+    Fit(rounds=8, capped=False, over=False)
     >>> fit_rounds([3, 1, 1, 1, 1], 1, 100, 10)
-    Fit(rounds=40, capped=True)
+    Fit(rounds=40, capped=True, over=False)
     >>> fit_rounds([90, 90, 90, 1], 1, 50, 10)
-    Fit(rounds=2, capped=False)
+    Fit(rounds=2, capped=False, over=True)
     """
     head = min(head, max(len(spent) - 1, 1))
     once, repeated = spent[:head], spent[head:-1]
     each = max(sum(repeated) / len(repeated) if repeated else once[-1], 1.0)
     left = budget - sum(once) - spent[-1]
-    rounds = head + int(max(left, 0) // each) + 1
-    if left < 0:  # not even these: the fewest that train at all
-        rounds = 1 + max(int(budget // max(once)), 1)
-    most = MOST * run_rounds
-    return Fit(rounds=max(min(rounds, most), 2), capped=rounds > most)
+    if left < 0:  # not even these: as many of them as fit, and one that trains
+        trained = max(int((budget - spent[-1]) // max(once)), 1)
+        return Fit(rounds=trained + 1, over=max(once) + spent[-1] > budget)
+    rounds, most = head + int(left // each) + 1, MOST * run_rounds
+    return Fit(rounds=min(rounds, most), capped=rounds > most)
