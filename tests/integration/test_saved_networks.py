@@ -11,7 +11,7 @@ from fedprune.common.tasks.loaded import LoadedTask
 NAMES = {
     "final": "accuracy_final",
     "before_cut": "accuracy_before_cut",
-    "control": "accuracy_control",
+    "dense": "accuracy_control",
 }
 
 

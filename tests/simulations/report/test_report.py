@@ -88,7 +88,7 @@ def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0
 def a_round(log, number, names, rng):
     cuts = sum(number > at for at in CUT_AT)
     density = DENSITY[cuts - 1] if cuts else 1.0
-    for run, share in (("main", density), ("control", 1.0)):
+    for run, share in (("main", density), ("dense", 1.0)):
         up = 0
         for name in names:
             up += a_client(log, run, number, name, share, rng)
@@ -129,7 +129,7 @@ def a_round(log, number, names, rng):
 
 
 def a_client(log, run, number, name, share, rng):
-    up = round(4 * DENSE) if run == "control" else round(3600 * share + 310)
+    up = round(4 * DENSE) if run == "dense" else round(3600 * share + 310)
     draw = rng.random()
     status, reason = Status.ACCEPTED, ""
     if draw < 0.03:

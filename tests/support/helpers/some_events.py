@@ -15,6 +15,7 @@ from fedprune.server.runs.events import (
     MaskChosen,
     NetworkCut,
     NetworkDelivered,
+    NetworkRestarted,
     RoundFinished,
     RunFailed,
     RunFinished,
@@ -103,6 +104,7 @@ ROLLBACK = CutRolledBack(
     run=MAIN, round=6, cycle=1, loss_before=1.0, loss_after=2.0, step=0.125
 )
 MASK = MaskChosen(run=MAIN, round=7, digest="00ff", weight_density=0.25)
+RESTART = NetworkRestarted(run=MAIN, round=7)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
@@ -117,6 +119,7 @@ ONE_OF_EACH = (
     CUT,
     ROLLBACK,
     MASK,
+    RESTART,
     WARNING,
 )
 

@@ -22,6 +22,7 @@ from helpers.some_events import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprune.common.config import ControlName
 from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events.codec import (
     VERSION,
@@ -141,7 +142,10 @@ REFUSED = {
         *(ROUND, "phase", ["warmup"]),
         "one of 'warmup', 'sparsify', 'finetune'",
     ),
-    "a run of none": (ROUND, "run", "other", "one of 'main', 'control'"),
+    "a run of none": (
+        *(ROUND, "run", "other"),
+        "one of " + ", ".join(map(repr, ("main", *get_args(ControlName)))),
+    ),
     "an object for a list": (CUT, "consensus", {"a": 1}, "a list"),
     "a list for an object": (CUT, "widths", [4], "an object"),
     "a number that is no JSON": (FINISHED, "summary", 7, "an object"),
@@ -241,7 +245,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_line_from_being_read():
     assert decoded(parse_line(line)).reason == "half ? of a pair"
 
 
-def test_the_lines_of_version_3_never_change(monkeypatch):
+def test_the_lines_of_version_4_never_change(monkeypatch):
     class Then(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -250,9 +254,9 @@ def test_the_lines_of_version_3_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
-    assert VERSION == 3
+    assert VERSION == 4
     assert encode_header() == (
-        time + b'"event":"log","version":3,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":4,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
@@ -286,6 +290,7 @@ GOLDEN = {
     "client": [
         *(*OF_ROUND, "client", "status", "reason", "bytes_up", "bytes_down"),
         *("num_examples", "norm", "factor", "loss", "seconds"),
+        *("validation_loss", "validation_metric", "validation_examples"),
     ],
     "round": [
         *(*OF_ROUND, "rounds", "cycle", "phase", "loss", "accuracy", "validation_loss"),
@@ -299,6 +304,7 @@ GOLDEN = {
     ],
     "rollback": [*OF_ROUND, "cycle", "loss_before", "loss_after", "step"],
     "mask": [*OF_ROUND, "digest", "weight_density"],
+    "restart": OF_ROUND,
     "warning": [*OF_ROUND, "text", "clients"],
 }
 

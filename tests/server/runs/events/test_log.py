@@ -148,15 +148,15 @@ def test_an_absent_log_has_no_events(path):
     assert read_events(path) == []
 
 
-WAY_OUT = "this version reads 3: use that version to read or resume it"
+WAY_OUT = "this version reads 4: use that version to read or resume it"
 OTHERS = {
     "a log that names no version": (
         VERSION_1,
         f"written by fedprune 0.1.0 with events version 1; {WAY_OUT}",
     ),
     "a later version": (
-        b'{"event":"log","version":4,"written_by":"fedprune 9","more":1}\n',
-        f"written by fedprune 9 with events version 4; {WAY_OUT}",
+        b'{"event":"log","version":5,"written_by":"fedprune 9","more":1}\n',
+        f"written by fedprune 9 with events version 5; {WAY_OUT}",
     ),
 }
 
@@ -201,9 +201,9 @@ def test_drop_after_of_one_run_leaves_the_other(path):
         log.drop_after(1, run="main")
     assert rounds_of(path) == [
         ("main", 1),
-        ("control", 1),
-        ("control", 2),
-        ("control", 3),
+        ("dense", 1),
+        ("dense", 2),
+        ("dense", 3),
     ]
 
 
