@@ -175,7 +175,7 @@ def test_a_log_of_another_version_is_refused_in_one_line(path, line, message):
 def test_the_log_says_its_version_and_who_wrote_it_once(path):
     written(path, WARNING)
     head, *rest = (json.loads(line) for line in written(path, RESUMED).splitlines())
-    assert (head["version"], head["written_by"]) == (3, f"fedprune {__version__}")
+    assert (head["version"], head["written_by"]) == (4, f"fedprune {__version__}")
     assert all("version" not in line for line in rest)
 
 

@@ -10,6 +10,7 @@ from helpers.some_events import (
     FAILED,
     FINISHED,
     MASK,
+    RESTART,
     ONE_OF_EACH,
     RESUMED,
     ROLLBACK,
@@ -79,6 +80,11 @@ LINES = {
         ROLLBACK,
         "cut taken back in round 6: validation loss 1.0000 -> 2.0000",
     ),
+    "a cut of a control": (
+        replace(CUT, run="one-shot"),
+        "one-shot: cut after round 5: density 0.500, accuracy before it 0.9000",
+    ),
+    "a restart": (RESTART, "weights drawn anew after round 7"),
     "a mask": (MASK, ""),
     "a warning": (WARNING, "warning: look"),
 }
