@@ -3,7 +3,7 @@
 from math import inf, sqrt
 
 import pytest
-from helpers.some_events import CLIENT
+from helpers.some_events import CLIENT, at
 
 from fedprune.server.runs.controls.verdict import (
     Comparison,
@@ -12,7 +12,6 @@ from fedprune.server.runs.controls.verdict import (
     verdict_of,
 )
 from fedprune.server.runs.events import DENSE, MAIN
-from helpers.some_events import at
 
 
 def measured(*values, examples=10):
