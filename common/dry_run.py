@@ -40,7 +40,7 @@ from fedprune.common.tasks.counted import chosen, counted
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import POSITIONS, logits_of
 from fedprune.common.tasks.outputs import VALUES, check_outputs
-from fedprune.common.tasks.shown import hint, shapes
+from fedprune.common.models.shown import hint, shapes
 from fedprune.common.text import first_line
 
 _EXAMPLES = 8

@@ -23,7 +23,7 @@ from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import described, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.shown import shapes
+from fedprune.common.models.shown import shapes
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX

@@ -124,7 +124,7 @@ def _notes(summary: Summary) -> list[str]:
     """Return a line for each control whose bytes are not those of the run."""
     ours = (number(summary, "bytes_up") or 0) + (number(summary, "bytes_down") or 0)
     notes = []
-    for name in filter(of_equal_bytes, ALL):
+    for name in [one for one in ALL if of_equal_bytes(one)]:
         found = _mapping(_mapping(summary, "controls"), name)
         theirs = sum(number(found, key) or 0 for key in ("bytes_up", "bytes_down"))
         share = f"{100 * theirs / ours:.0f} % of the run's bytes" if ours else ""

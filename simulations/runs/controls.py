@@ -69,7 +69,7 @@ Federate = Callable[[ControlName, Config, Start | None], Snapshot]
 
 
 def run_controls(compared: Compared, federate: Federate) -> dict[ControlName, Snapshot]:
-    """Run every control and return its final network by name.
+    """Run every control and return the final networks, keyed by their names.
 
     What a control needs is derived from the events before it: a resumed run derives it
     again, and passes over the controls that have ended.

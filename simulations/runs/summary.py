@@ -48,7 +48,7 @@ class Networks:
     Attributes:
         final: The pruned one, as every client received it.
         before_cut: The last broadcast before the first cut; None without cuts.
-        controls: Those of the controls, by name.
+        controls: Those of the controls, keyed by their names.
     """
 
     final: Snapshot

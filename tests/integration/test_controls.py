@@ -72,7 +72,7 @@ def test_answers_have_the_validation_of_their_client(run):
     assert all(0 <= event.validation_metric <= 1 for event in answers)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The end of a process, between two controls."""
 
 
@@ -85,12 +85,12 @@ def test_a_run_that_stops_between_controls_goes_on_with_the_next(tmp_path, monke
 
     def until(name, config, rounds):
         if name == "one-shot":
-            raise Stopped
+            raise StoppedError
         return kept(name, config, rounds)
 
     with monkeypatch.context() as patch:
         patch.setattr(fedprune.simulations.runs.controls, "control_config", until)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             run_small(tmp_path / "stopped", changes)
     (folder,) = (tmp_path / "stopped").iterdir()
     simulate(resume_from=folder)

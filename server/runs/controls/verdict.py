@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the run won or lost, by more than two standard errors."""
+        """Win or loss of the run, where it is above two standard errors."""
         if abs(self.difference) <= _ERRORS * self.standard_error:
             return "not resolved"
         return "won" if self.difference > 0.0 else "lost"
@@ -51,7 +51,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the comparisons of a run say; each text is "" where nothing was compared.
+    """Result of the comparisons; each text is "" where nothing was compared.
 
     Attributes:
         equal_size: One sentence on the controls of the final network's size.

@@ -9,6 +9,7 @@ from torch import nn
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.remap import remap
+from fedprune.common.structure.tracing.find import find_structure
 from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.common.tasks.loaded import LoadedTask
 
@@ -86,7 +87,7 @@ def test_the_cut_of_a_dense_draw_is_not_what_is_drawn():
 
 
 def test_parameters_that_nothing_draws_are_named():
-    structure = tiny_structure()
+    structure = find_structure(Stuck().eval(), torch.zeros(2, 1, 4, 4))
     task = make_task(Stuck)
     with pytest.raises(ConfigError, match=r"^scale cannot be drawn again: .*restart"):
         draw_fresh(task, structure, structure.full())
