@@ -87,6 +87,8 @@ def write_models(
             plan=snapshot.plan,
             run_id=folder.run_id,
             description=description,
+            # plan.json is the run's: a control has another one.
+            alone=name in networks.controls and name != DENSE,
         )
     write_labels(folder.model / LABELS_FILE, description)
     write_plan_file(folder.plan, networks.final.plan, structure)
