@@ -21,6 +21,7 @@ from fedprune.common.errors import ConfigError, DataError, FedPruneError, Struct
 from fedprune.common.models.flat import norm_modules
 from fedprune.common.models.inputs import tensors_in
 from fedprune.common.models.layout import lay_out
+from fedprune.common.models.shown import hint, shapes
 from fedprune.common.models.training import autocast, frozen
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.verify import half_mask
@@ -40,7 +41,6 @@ from fedprune.common.tasks.counted import chosen, counted
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import POSITIONS, logits_of
 from fedprune.common.tasks.outputs import VALUES, check_outputs
-from fedprune.common.tasks.shown import hint, shapes
 from fedprune.common.text import first_line
 
 _EXAMPLES = 8

@@ -101,6 +101,8 @@ class TrainSettings:
         proximal: mu of FedProx's proximal term, >= 0; 0 = none.
         precision: Precision of forward and loss in a step: "float32" or "bf16".
         frozen: Names of the modules that are not trained, rising, at most 64.
+        since: Residuals of this round and of earlier ones are dropped: weights were
+            drawn anew at its end; >= 0, 0 = none.
     """
 
     epochs: int
@@ -129,6 +131,7 @@ class TrainSettings:
     proximal: float = 0.0
     precision: str = "float32"
     frozen: tuple[str, ...] = ()
+    since: int = 0
 
     @property
     def density_sent(self) -> float:

@@ -6,6 +6,7 @@ it was stopped before, the checkpoints to go on from.  A plain ``flwr run`` make
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -24,6 +25,7 @@ from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.tasks.described import declared_description
+from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.common.trust import named_code, record_code
@@ -164,6 +166,7 @@ def _run(work: Work) -> None:
         evaluate=None,
         enrolled={name: client.examples for name, client in enrolled.items()},
         latency=work.tried.latency,
+        draw=partial(draw_fresh, work.task, work.structure, frozen=config.task.freeze),
         check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
         higher_is_better=work.tried.higher_is_better,

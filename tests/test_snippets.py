@@ -47,7 +47,7 @@ SMALL = {
     "rounds.cuts": 2,
     "rounds.final": 0,
     "client.epochs": 1,
-    "run.control": False,
+    "run.controls": [],
     "run.engine": "inprocess",
 }
 ROOT_COMMAND = plain_command(app)

@@ -18,12 +18,12 @@ from fedprune.common.data.sources import load_dataset
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError
 from fedprune.common.models.factory import Factory
+from fedprune.common.models.shown import shapes
 from fedprune.common.tasks.counted import chosen, counted
 from fedprune.common.tasks.labels import with_labels
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.tasks.losses import described, logits_of
 from fedprune.common.tasks.own import load_task
-from fedprune.common.tasks.shown import shapes
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import first_line
 from fedprune.common.user_code import TASK_PREFIX

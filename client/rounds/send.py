@@ -77,6 +77,7 @@ def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
     """Return the residual of earlier rounds, remapped to the current plan, float32[n].
 
     Where the last answer was not acknowledged, the entries that it sent are part of it.
+    What belongs to weights that have been drawn anew since is none.
 
     Raises:
         PayloadError: If the plan brings back units and is not marked as a rollback:
@@ -85,7 +86,7 @@ def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
     plan = opened.plan
     keep = plan.broadcast.plan.keep
     last = store.load_generation(plan.round)
-    if last is None:
+    if last is None or last.round <= plan.settings.since:
         return np.zeros(opened.spec.size, dtype=np.float32)
     if bool(np.any(keep & ~last.keep)) and not plan.broadcast.plan.rollback:
         detail = f"brings back units cut before round {last.round} and is no rollback"

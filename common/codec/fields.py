@@ -118,6 +118,8 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "proximal": _real(0.0, checks.LARGEST),
     "precision": _one_of(PRECISIONS),
     "frozen": _modules,
+    # Sent only where it is not 0, with all others.
+    "since": _whole(0, checks.MAX_ROUND),
 }
 _REAL = {field.name for field in fields(TrainSettings) if field.type is float}
 _DEFAULTS = {
@@ -126,32 +128,37 @@ _DEFAULTS = {
     if field.default is not MISSING
 }
 _ALWAYS = len(SETTINGS) - len(_DEFAULTS)
+_LENGTHS = (_ALWAYS, len(SETTINGS) - 1, len(SETTINGS))  # that settings may have
 
 
 def settings_fields(settings: TrainSettings) -> list[object]:
-    """Return the settings in the order of the wire."""
+    """Return the settings in the order of the wire, without defaults at the end."""
     found = {name: getattr(settings, name) for name in SETTINGS}
     # A setting of 1 from a configuration is an int; on the wire it is a float.
     items = [float(v) if name in _REAL else v for name, v in found.items()]
-    return items[:_ALWAYS] if _is_plain(settings) else items
+    return items[: _length(settings)]
 
 
 def read_settings(value: object) -> TrainSettings:
     """Return the settings, each in its range."""
-    longer = type(value) is tuple and len(value) > _ALWAYS
-    items = checks.array(value, "settings", len(SETTINGS) if longer else _ALWAYS)
-    pairs = zip(SETTINGS.items(), items, strict=longer)
+    given = len(value) if type(value) is tuple else 0
+    wanted = next((one for one in _LENGTHS if given <= one), _LENGTHS[-1])
+    items = checks.array(value, "settings", wanted)
+    pairs = zip(SETTINGS.items(), items, strict=False)
     found = {name: check(item, f"settings.{name}") for (name, check), item in pairs}
     settings = TrainSettings(**found)
-    if longer and _is_plain(settings):
-        detail = f"{len(items)} items; want {_ALWAYS} where the others are defaults"
-        raise PayloadError(Reason.BAD_FRAME, "settings", detail)
+    if len(items) != _length(settings):
+        detail = f"{len(items)} items; want {_length(settings)} where the others are"
+        raise PayloadError(Reason.BAD_FRAME, "settings", f"{detail} defaults")
     return settings
 
 
-def _is_plain(settings: TrainSettings) -> bool:
-    """Return whether every setting that has a default has it."""
-    return all(getattr(settings, name) == one for name, one in _DEFAULTS.items())
+def _length(settings: TrainSettings) -> int:
+    """Return the fewest settings that leave out nothing but defaults."""
+    if settings.since:
+        return _LENGTHS[2]
+    plain = all(getattr(settings, name) == one for name, one in _DEFAULTS.items())
+    return _LENGTHS[0] if plain else _LENGTHS[1]
 
 
 def statistics_fields(statistics: Statistics | None, dtype: str) -> list[object] | None:

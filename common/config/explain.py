@@ -255,6 +255,12 @@ def _meant_method(value: object, path: Path) -> str:
 def _meant(value: object, path: Path) -> str:
     """Return a hint: the choice that was probably meant, or ""."""
     info = field_at(path)
-    choices = [str(choice) for choice in get_args(info.annotation)] if info else []
+    choices = [str(choice) for choice in _choices(info.annotation)] if info else []
     close = difflib.get_close_matches(str(value), choices, n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _choices(kind: object) -> tuple[object, ...]:
+    """Return the values of a ``Literal``, also of the one that a list is made of."""
+    arguments = get_args(kind)
+    return get_args(arguments[0]) if get_origin(kind) is tuple else arguments

@@ -71,6 +71,10 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     limits = ", ".join(type(budget).model_fields)
     unchecked = rounds.cuts > 0 and rounds.finetune == 0
     least = (1 - prune.step_cap) ** rounds.cuts
+    fresh = prune.restart == "fresh"
+    names = config.run.controls
+    sized = next((name for name in names if not name.startswith("dense")), "")
+    twice = next((name for name in names if names.count(name) > 1), "")
     fault = label_fault(config.task.labels)
     return [
         ("task.labels", bool(fault), fault),
@@ -108,6 +112,33 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             "prune.blocks",
             prune.blocks > 0 and rounds.cuts == 0,
             f"found {prune.blocks}, want 0, since rounds.cuts = 0",
+        ),
+        (
+            "prune.restart",
+            fresh and rounds.cuts == 0,
+            'found "fresh", want "keep", since rounds.cuts = 0',
+        ),
+        (
+            "prune.restart",
+            fresh and rounds.finetune + rounds.final == 0,
+            'found "fresh", want "keep", since no round follows the last cut',
+        ),
+        (
+            "prune.mask.begin",
+            fresh
+            and prune.mask.kind != "none"
+            and prune.mask.begin + rounds.finetune < 2,  # noqa: PLR2004 - the second
+            f"found {prune.mask.begin}, want >= 2: no mask of fresh weights",
+        ),
+        (
+            "run.controls",
+            bool(sized) and rounds.cuts == 0,
+            f'found "{sized}", want dense ones only, since rounds.cuts = 0',
+        ),
+        (
+            "run.controls",
+            bool(twice),
+            f'found "{twice}" twice, want each name once',
         ),
         (
             "prune.mask.n",

@@ -27,6 +27,16 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Examples = Annotated[int, Field(ge=1, le=2**24)]
 Bytes = Annotated[int, Field(ge=1024)]
+ControlName = Literal[
+    "dense",
+    "scratch",
+    "uniform",
+    "one-shot",
+    "dense@bytes",
+    "scratch@bytes",
+    "uniform@bytes",
+    "one-shot@bytes",
+]
 # TOML has lists; a frozen section needs tuples.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -275,6 +285,9 @@ class Prune(Section):
     """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
     the network before the first cut, beyond noise; the cuts stop at the smallest size
     that holds; 0 <= max_accuracy_drop; left out = no limit."""
+    restart: Literal["keep", "fresh"] = "keep"
+    """Weights after the last cut: those that are left, or fresh ones of the final
+    widths, which the rounds that remain train from the start."""
 
 
 class Update(Section):
@@ -377,8 +390,10 @@ class Run(Section):
     deterministic: bool = False
     """Whether a GPU uses deterministic algorithms alone: the same result twice on the
     same kind of GPU, and slower; a CPU always does."""
-    control: bool = True
-    """Whether dense federated averaging runs too, for comparison."""
+    controls: Annotated[tuple[ControlName, ...], Field(strict=False)] = ("dense",)
+    """Federations that run after it for comparison: dense FedAvg, the final widths from
+    scratch, equal shares of all groups from scratch, one cut; "@bytes": as many rounds
+    as its bytes allow; [] = none."""
     evaluate_every: Positive = 1
     """Rounds between two evaluations for the report, 1 <= evaluate_every."""
     state_limit_mb: Positive = 4096

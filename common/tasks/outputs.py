@@ -4,9 +4,9 @@ from torch import Tensor
 
 from fedprune.common.data.examples import IGNORED, Batch
 from fedprune.common.errors import ConfigError, DataError
+from fedprune.common.models.shown import type_of
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.losses import POSITIONS
-from fedprune.common.tasks.shown import type_of
 
 VALUES = ("mse", "bce")  # losses with a number for each output
 

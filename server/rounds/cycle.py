@@ -79,6 +79,16 @@ def is_cutting(cursor: Cursor, rounds: Rounds) -> bool:
     return cursor.phase is Phase.SPARSIFY and cursor.index == rounds.sparsify
 
 
+def is_last_cut(after: Cursor, *, met: bool) -> bool:
+    """Return whether no further cut follows one that has just been made.
+
+    Args:
+        after: Place of the round after the cut.
+        met: Whether the network is within its budget.
+    """
+    return met and after.progress >= 1.0 - _CLOSE
+
+
 def is_guarded(cursor: Cursor, rounds: Rounds) -> bool:
     """Return whether the guard checks the last cut at the end of the next round."""
     tuning = cursor.phase is Phase.FINETUNE and not cursor.final
@@ -160,7 +170,7 @@ def _after_finetune(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
         return replace(cursor, index=cursor.index + 1)
     if cursor.final:
         return replace(cursor, closing=True, index=cursor.index + 1)
-    if cursor.progress >= 1.0 - _CLOSE and met:
+    if is_last_cut(cursor, met=met):
         return _final(cursor, rounds)
     return replace(cursor, phase=Phase.SPARSIFY, index=1)
 

@@ -49,6 +49,7 @@ from fedprune.server.rounds.steps.optimizer import (
     server_step,
     without_optimizer,
 )
+from fedprune.server.rounds.steps.restart import restart
 
 _ABSTAINS = "abstains"  # word of a client without examples, in its reason
 
@@ -101,9 +102,11 @@ def finish_round(
     cut, report = _cut(guarded.state, answers, run_spec, report)
     # 6. Set the targets of the first penalty, at the end of the warmup.
     targeted = _preview(cut, answers, run_spec, report)
-    # 7. Advance the cycle, and choose the mask of the later weights.
-    advanced = take_mask(_advance(targeted, run_spec), run_spec)
-    # 8. Record the norm that the next round's deltas are clipped by.
+    # 7. Advance the cycle; draw fresh weights after the last cut, if they are wanted.
+    advanced = restart(targeted, _advance(targeted, run_spec), run_spec)
+    # 8. Choose the mask of the later weights.
+    advanced = take_mask(advanced, run_spec)
+    # 9. Record the norm that the next round's deltas are clipped by.
     return replace(advanced, norm=_usual_norm(state, advanced, answers)), report
 
 

@@ -159,10 +159,8 @@ def guard(moved: ServerState, now: Snapshot, run_spec: RunSpec) -> Guarded:
     """
     if moved.cursor.closing:
         return _final_check(moved, now, run_spec)
-    before = moved.previous
-    if not is_guarded(moved.cursor, run_spec.config.rounds) or before is None:
-        return Guarded(state=moved)
-    if np.all(before.plan.keep == moved.keep):
+    before = _before_cut(moved, run_spec)
+    if before is None:
         return Guarded(state=moved)
     check = check_cut(before, moved.dense or before, now, moved.cursor, run_spec)
     if check.verdict is Verdict.WARNED and check.loss is not None:
@@ -173,6 +171,18 @@ def guard(moved: ServerState, now: Snapshot, run_spec: RunSpec) -> Guarded:
     undone = _roll_back(moved, before, run_spec, stops=stops)
     warning = _stopped(undone, check.accuracy, run_spec) if stops else ""
     return Guarded(state=undone, check=check, warning=warning)
+
+
+def _before_cut(moved: ServerState, run_spec: RunSpec) -> Snapshot | None:
+    """Return the network before a cut that is checked now, None without one.
+
+    Fresh weights are worse at first, so a restart is not checked.
+    """
+    due = is_guarded(moved.cursor, run_spec.config.rounds) and not moved.restarted
+    before = moved.previous
+    if not due or before is None or np.all(before.plan.keep == moved.keep):
+        return None
+    return before
 
 
 def check_cut(

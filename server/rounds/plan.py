@@ -121,7 +121,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     return TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
-        lr=rate_of(state.round + 1, config),
+        lr=rate_of(state.round + 1, config, state.restarted),
         momentum=client.momentum,
         penalty=wire_name(PENALTY, client.penalty) if sparsifying else OFF,
         strength=client.strength if sparsifying else 0.0,
@@ -145,17 +145,27 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         proximal=client.proximal,
         precision=client.precision,
         frozen=tuple(sorted(set(config.task.freeze))),
+        since=state.restarted,
     )
 
 
-def rate_of(round_: int, config: Config) -> float:
+def rate_of(round_: int, config: Config, restarted: int = 0) -> float:
     """Return the learning rate of a round, from 1.
 
     With ``client.lr_rewind`` the warmup has a schedule of its own: cuts start from a
     network that has settled, and the cut network is trained at a higher rate again
-    (learning rate rewinding, Renda et al. 2020, arXiv:2003.02389).
+    (learning rate rewinding, Renda et al. 2020, arXiv:2003.02389).  Fresh weights get
+    a whole schedule over the rounds that remain.
+
+    Args:
+        round_: The round.
+        config: Rates, schedule and lengths of the phases.
+        restarted: The round that ended with fresh weights, 0 for none.
     """
     client, rounds = config.client, config.rounds
+    if restarted:
+        late, left = round_ - restarted, rounds.finetune + rounds.final
+        return learning_rate(client.lr_schedule, client.lr, late, left)
     if client.lr_rewind <= 0.0:
         return learning_rate(client.lr_schedule, client.lr, round_, rounds.total)
     if round_ <= rounds.warmup:

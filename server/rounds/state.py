@@ -1,8 +1,9 @@
 """The server's state between two rounds, as one value; a checkpoint stores it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,8 +12,11 @@ from fedprune.common.messages import GridWeights, Statistics
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
+from fedprune.common.tasks.fresh import FreshNetwork
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.records import Validations
+
+Draw: TypeAlias = Callable[[Mask], FreshNetwork]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class RunSpec:
         enrolled: Client id -> number of examples at enrolment, up to which the number
             in later answers counts.
         higher_is_better: Direction of the task's headline metric.
+        draw: Draws the network that keeps a mask with fresh weights, or None where
+            none are wanted (``prune.restart``).
     """
 
     run_id: str
@@ -37,6 +43,7 @@ class RunSpec:
     latency: LatencyTable | None = None
     enrolled: Mapping[str, int] = field(default_factory=dict)
     higher_is_better: bool = True
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +158,7 @@ class ServerState:
             clipped by; None = the next round is clipped by its own.
         optimizer: State of the server's optimiser, or None before its first step and
             without one.
+        restarted: The round that ended with fresh weights, 0 for none.
     """
 
     round: int
@@ -169,6 +177,7 @@ class ServerState:
     mask_holders: frozenset[str] = frozenset()
     norm: float | None = None
     optimizer: OptimizerState | None = None
+    restarted: int = 0
 
     @property
     def keep(self) -> Mask:

@@ -66,7 +66,7 @@ class Checkpoints:
 
     Args:
         folder: Their folder; made when needed.
-        run: "main" or "control": part of the file names.
+        run: "main" or the name of a control: part of the file names.
         identity: Digest of the configuration; a checkpoint of another one is refused.
     """
 
@@ -187,6 +187,8 @@ def state_to_bytes(state: ServerState, identity: str) -> bytes:
     }
     if state.importance is not None:
         arrays["importance"] = state.importance
+    if state.restarted:
+        header["restarted"] = state.restarted
     header |= _mask_out(state, arrays)
     header |= _optimizer_out(state.optimizer, "optimizer", arrays)
     header["statistics"] = _statistics_out(state.statistics, "statistics", arrays)
@@ -243,6 +245,7 @@ def _state_in(header: dict[str, Any], arrays: Arrays) -> ServerState:
         mask=_mask_in(header.get("mask"), arrays),
         mask_holders=frozenset(header.get("mask_holders", ())),
         optimizer=_optimizer_in(header, "optimizer", arrays),
+        restarted=int(header.get("restarted", 0)),
     )
 
 

@@ -6,11 +6,11 @@ from fedprune.common.config import Config, config_digest
 from fedprune.common.messages import Statistics
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
-from fedprune.common.spec import Vector
+from fedprune.common.spec import PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
-from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot, new_state
+from fedprune.server.rounds.state import Draw, RunSpec, ServerState, Snapshot, new_state
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog, RunName, WarningGiven
 from fedprune.server.runs.folder import RunFolder
@@ -25,6 +25,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     structure: Structure,
     weights: Vector,
     statistics: Statistics | None = None,
+    plan: PrunePlan | None = None,
+    draw: Draw | None = None,
     folder: RunFolder,
     engine: Engine,
     log: EventLog,
@@ -38,7 +40,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     """Start or resume a federation and run it to its end.
 
     Args:
-        name: "main" or "control": names checkpoints and events.
+        name: "main" or the name of a control: names checkpoints, events and the
+            clients' folders.
         config: Its configuration.
         clients: Ids of all clients.
         structure: The original network.
@@ -46,6 +49,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         statistics: Its first running values, and batch-norm moments, which frozen
             modules keep; None where there are no running buffers and no batch norm is
             frozen.
+        plan: The first prune plan; None = the whole network.
+        draw: Draws fresh weights after the last cut, for ``prune.restart``.
         folder: Folder of the checkpoints.
         engine: Delivers round requests.
         log: Event log; events after the checkpoint are dropped first.
@@ -68,7 +73,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     """
     identity = config_digest(config)
     run_spec = RunSpec(
-        # Main and control must not accept each other's answers.
+        # No federation accepts the answers of another, or has its residuals.
         run_id=f"{name}-{token or identity[:16]}",
         config=config,
         structure=structure,
@@ -76,6 +81,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         latency=latency,
         enrolled=enrolled,
         higher_is_better=higher_is_better,
+        draw=draw,
     )
     checkpoints = Checkpoints(folder.checkpoints, name, identity)
     found = checkpoints.restore()
@@ -85,8 +91,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     state = found.state
     if state is None:
         cursor = first_cursor(config.rounds)
-        plan = full_plan(structure)
-        state = new_state(structure, weights, cursor, plan, statistics)
+        first = full_plan(structure) if plan is None else plan
+        state = new_state(structure, weights, cursor, first, statistics)
     log.drop_after(state.round, run=name)
     context = RunContext(
         name=name,

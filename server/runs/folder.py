@@ -8,10 +8,10 @@
         events.jsonl    one line an event: the source of everything below
         metrics.csv     one row a round
         checkpoints/    safetensors + journal
-        clients/        residuals and caches of simulated clients
+        clients/        residuals and caches of simulated clients, by federation
         structure.json  plan.json
         latency.json    its latency table, if any
-        model/          control, before_cut, final (safetensors; onnx on demand)
+        model/          final, before_cut, the controls (safetensors; onnx on demand)
         summary.json    report.html
 """
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from fedprune.server.runs.events import (
     EventLog,
     MaskChosen,
     NetworkCut,
+    NetworkRestarted,
     RoundFinished,
     RunName,
     WarningGiven,
@@ -49,7 +51,7 @@ class RunContext:
     """Environment of the loop beside the state.
 
     Attributes:
-        name: "main" or "control".
+        name: "main" or the name of a control.
         run_spec: Configuration, structure, clients.
         engine: Delivers round requests.
         log: Event log.
@@ -213,9 +215,22 @@ def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None
                 factor=round(record.factor, 6),
                 loss=record.loss,
                 seconds=round(record.seconds, 4),
+                **_validated(record),
             )
         )
     _warn_lost(context, work.plan.round, answers)
+
+
+def _validated(record: ClientRecord) -> dict[str, Any]:
+    """Return the validation fields of a client's event; none without a part."""
+    found = record.validation
+    if found is None or found.count == 0:
+        return {}
+    return {
+        "validation_loss": found.loss_sum / found.count,
+        "validation_metric": found.metric_sum / found.count,
+        "validation_examples": found.count,
+    }
 
 
 def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
@@ -237,6 +252,8 @@ def _log_steps(context: RunContext, played: _Played) -> None:
         _warn_unheard(context, after.round, report.choice)
         _log_cut(context, played, report.choice)
         _warn_coarse(context, after)
+    if after.restarted != before.restarted:
+        context.log.write(NetworkRestarted(run=context.name, round=after.round))
     if after.mask is not None and after.mask is not before.mask:
         context.log.write(
             MaskChosen(

@@ -37,11 +37,13 @@ from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.tasks.check_data import check_data
+from fedprune.common.tasks.fresh import check_fresh
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import and_more
 from fedprune.common.user_code import call_factory
 from fedprune.server.rounds.cut import budget_targets, consensus
+from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RunFolder
@@ -110,6 +112,8 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         dry_run_others(task, model)
     found = _found(task, model)
     _check_readable(found.structure)
+    if needs_fresh(task.config):
+        check_fresh(task, found.structure)
     latency = load_table(task.config)
     if latency is not None:
         latency.check(found.structure)
@@ -128,6 +132,12 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         check_steady(task, model, batch)
         _check_cuts(task, model, batch, found, latency)
     return tried
+
+
+def needs_fresh(config: Config) -> bool:
+    """Return whether a run draws weights anew: itself, or one of its controls."""
+    controls = {kind_of(name) for name in config.run.controls}
+    return config.prune.restart == "fresh" or not controls.isdisjoint(FRESH)
 
 
 def _try_rules(config: Config) -> None:

@@ -16,7 +16,7 @@ from fedprune.simulations.engines.faults import MOMENTS, Trap, forked
 from fedprune.simulations.runs.run import resume, run
 
 SMALL = [
-    "run.control=false",
+    "run.controls=[]",
     "client.epochs=1",
     "rounds.warmup=1",
     "rounds.sparsify=1",

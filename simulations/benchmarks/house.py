@@ -37,7 +37,7 @@ for name in ("client", "common", "server"):
 settings = {
     "task.clients": 2, "rounds.cohort": 2, "rounds.minimum": 2, "rounds.warmup": 0,
     "rounds.sparsify": 1, "rounds.finetune": 0, "rounds.cuts": 1, "rounds.final": 0,
-    "client.epochs": 1, "run.engine": "inprocess", "run.control": False,
+    "client.epochs": 1, "run.engine": "inprocess", "run.controls": [],
 }
 print("rounds", fedprune.simulate(config=settings).summary["rounds"])
 """

@@ -27,7 +27,7 @@ def measure() -> list[Figure]:
     """Run the defaults with and without the pretrained weights, seed 0."""
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
         path = Path(folder) / "half.safetensors"
-        settings = ["run.control=false", f'run.dir="{folder}"']
+        settings = ["run.controls=[]", f'run.dir="{folder}"']
         pretrain(load_config(None, settings), path)
         fresh = _run(settings)
         started = _run([*settings, f'task.weights="{path}"'])

@@ -43,7 +43,7 @@ _WITHDRAWN = (  # of commit bf414e8b3c51: validation accuracy, bytes up of a run
     "withdrawn with their kinds: int4 97.90 %, 2593.2 kB; ternary 97.75 %, 1782.3 kB; "
     "bfloat16 97.97 %, 4542.4 kB"
 )
-_QUIET = ("run.control=false", 'run.engine="inprocess"', "run.evaluate_every=1000")
+_QUIET = ("run.controls=[]", 'run.engine="inprocess"', "run.evaluate_every=1000")
 _VALIDATION = "client.validation=0.1"
 
 

@@ -24,7 +24,7 @@ ON = {
 
 def measure() -> list[Figure]:
     """Run the defaults, then each row."""
-    quiet = ["run.control=false"]
+    quiet = ["run.controls=[]"]
     default = summaries(SEEDS, quiet)
     figures = [
         Figure(

@@ -75,7 +75,7 @@ def text_classification(store: RowStore) -> list[Figure]:
             "rounds.cuts": 0,
             "rounds.final": 7,
             "update": {"update_density": 1.0, "values": "float32"},
-            "run.control": False,
+            "run.controls": [],
         },
     )
     (one,) = experiments.results(store, words)

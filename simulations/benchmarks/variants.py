@@ -48,7 +48,7 @@ def measure() -> list[Figure]:
 def _ended(settings: Sequence[str], seed: int) -> dict[str, Any]:
     """Return the last round's figures of one run, the test accuracy left out."""
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
-        places = [f"run.seed={seed}", f'run.dir="{folder}"', "run.control=false"]
+        places = [f"run.seed={seed}", f'run.dir="{folder}"', "run.controls=[]"]
         config = load_config(None, [*settings, *places, "run.engine=inprocess"])
         summary = run(config).summary
         events = read_events(next(Path(folder).glob("*/events.jsonl")))

@@ -46,12 +46,14 @@ class _Answered:
         expected: Expectations that a valid answer meets.
         bytes_down: Length of the message to the client.
         seconds: Time that the client took.
+        lost: Whether its stored residual is missing or damaged.
     """
 
     data: bytes
     expected: Expected
     bytes_down: int
     seconds: float
+    lost: bool
 
 
 class Worker:
@@ -75,8 +77,7 @@ class Worker:
         records: list[ClientRecord] = []
         individual_updates: list[IndividualUpdate] = []
         for assignment in request.assignments:
-            store = ClientStore(self._root, assignment.client_id, durable=False)
-            found = self._one(request, assignment, store)
+            found = self._one(request, assignment)
             if isinstance(found, _Answered):
                 if total is None:
                     total = Accumulator(found.expected.spec.size, request.limits)
@@ -92,8 +93,7 @@ class Worker:
             else:
                 record = found
             # As on devices, which send this note beside an answer.
-            came = isinstance(found, _Answered)
-            lost = came and store.has_lost(assignment.acknowledged)
+            lost = isinstance(found, _Answered) and found.lost
             records.append(replace(record, residual_lost=lost))
             if total is not None and len(total.delta_sum) >= _LARGE:
                 trim_memory()
@@ -106,7 +106,7 @@ class Worker:
         )
 
     def _one(
-        self, request: RoundRequest, assignment: Assignment, store: ClientStore
+        self, request: RoundRequest, assignment: Assignment
     ) -> _Answered | ClientRecord:
         """Run one client; its errors become its failure."""
         started = time.monotonic()
@@ -118,6 +118,10 @@ class Worker:
         try:
             most = self._cache.size
             plan = codec.decode_plan(message, self._limit, max_weights=most)
+            # A folder for each federation, as on a device: no residual of another.
+            store = ClientStore(
+                self._root / plan.run_id, assignment.client_id, durable=False
+            )
             opened = open_plan(plan, self._cache, store)
             data = run_round(opened, self._cache, store)
         except PayloadError as error:
@@ -132,4 +136,5 @@ class Worker:
             expected=expect(plan, opened.side_info, request, assignment),
             bytes_down=len(message),
             seconds=time.monotonic() - started,
+            lost=store.has_lost(assignment.acknowledged),
         )

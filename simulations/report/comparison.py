@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from fedprune.server.runs.events import CONTROL, MAIN
+from fedprune.server.runs.events import DENSE, MAIN
 from fedprune.simulations.report import plots
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import RUNS
@@ -64,11 +64,11 @@ def curves(runs: Sequence[RunData]) -> str:
             label=run.name,
             colour=_colour(place),
             points=run.curve(which),
-            dashed=which == CONTROL,
+            dashed=which == DENSE,
             metric=run.metric,
         )
         for place, run in enumerate(runs)
-        for which in (MAIN, CONTROL)
+        for which in (MAIN, DENSE)
     ]
     shown = [line for line in lines if line.points]
     note = "Colours as in the table; dashed is dense FedAvg."

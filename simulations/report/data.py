@@ -14,12 +14,13 @@ from typing import Any
 
 from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     MAIN,
     ClientAnswered,
     CutRolledBack,
     Event,
     NetworkCut,
+    OfRound,
     RoundFinished,
     RunFinished,
     RunName,
@@ -136,11 +137,11 @@ class RunData:
         return str(self.summary.get("metric", known))
 
     def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:
-        """Return the rounds of "main" or "control"."""
+        """Return the rounds of the run, or of one of its controls."""
         return of_run(self.events, RoundFinished, run)
 
     def answers(self, run: RunName = MAIN) -> list[ClientAnswered]:
-        """Return the outcomes of clients in "main" or "control", in order of rounds."""
+        """Return the outcomes of clients, in order of rounds."""
         return of_run(self.events, ClientAnswered, run)
 
     @cached_property
@@ -208,7 +209,7 @@ def number(source: Mapping[str, Any], key: str) -> float | None:
 def _cuts(events: tuple[Event, ...], full: Mapping[str, int]) -> list[Cut]:
     """Return the cuts; a rollback undoes the last one that still stands."""
     cuts: list[Cut] = []
-    for event in events:
+    for event in of_run(events, OfRound):
         standing = [place for place, cut in enumerate(cuts) if not cut.undone]
         if isinstance(event, NetworkCut):
             before = cuts[standing[-1]].after if standing else full
@@ -238,12 +239,12 @@ def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
         out["params_dense"] = started.params_dense
         out["flops_dense"] = started.flops_dense
         out["clients"] = started.clients
-    cuts, rollbacks = (list(of_kind(events, k)) for k in (NetworkCut, CutRolledBack))
+    cuts, rollbacks = of_run(events, NetworkCut), of_run(events, CutRolledBack)
     out |= {"cuts": len(cuts)} if cuts else {}
     out |= {"rollbacks": len(rollbacks)} if rollbacks else {}
     main, control = (
         of_run(events, RoundFinished),
-        of_run(events, RoundFinished, CONTROL),
+        of_run(events, RoundFinished, DENSE),
     )
     if main:
         last = main[-1]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedprune.server.runs.remarks import remarks_of
-from fedprune.simulations.report import comparison, sections, tables
+from fedprune.simulations.report import comparison, controls, sections, tables
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import CSS
 from fedprune.simulations.report.text import show
@@ -16,6 +16,7 @@ def single(run: RunData) -> str:
         sections.cards(run),
         _warnings(run),
         sections.headline(run),
+        controls.controls(run),
         *sections.figures(run),
         tables.checks(run),
         tables.refusals(run),

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     CutRolledBack,
     NetworkCut,
     OfRound,
     RoundFinished,
-    of_kind,
+    of_run,
 )
 from fedprune.simulations.report.data import Point, RunData
 from fedprune.simulations.report.style import CONTROL as CONTROL_COLOUR
@@ -58,7 +58,7 @@ def lines_of(run: RunData) -> list[Line]:
     metric = run.metric
     ours = Line(label="FedPrune", colour=PRUNED, points=run.curve(), metric=metric)
     lines = [ours]
-    control = run.curve(CONTROL)
+    control = run.curve(DENSE)
     if control:
         lines.append(
             Line(
@@ -209,7 +209,7 @@ def _mark_cuts(axes: Axes, run: RunData) -> None:
     undone = [cut.event for cut in run.cuts if cut.undone]
     _signs(axes, undone, CUT, "v", "cut, undone")
     _signs(axes, standing, CUT, "v", "cut, % kept")
-    _signs(axes, list(of_kind(run.events, CutRolledBack)), ROLLBACK, "X", "rolled back")
+    _signs(axes, of_run(run.events, CutRolledBack), ROLLBACK, "X", "rolled back")
     _label_cuts(axes, standing)
 
 

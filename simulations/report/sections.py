@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fedprune.server.runs.events import CONTROL, NetworkCut
+from fedprune.server.runs.events import DENSE, NetworkCut
 from fedprune.simulations.report import maps, plots
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import STATUS
@@ -159,7 +159,7 @@ def headline(run: RunData) -> str:
         "to dense",
     ]
     note = "No dense FedAvg ran beside it."
-    if run.rounds(CONTROL):
+    if run.rounds(DENSE):
         note = "FedAvg: the same code, rounds and clients, nothing cut or left out."
     return section(
         "Dense FedAvg against the pruned network",

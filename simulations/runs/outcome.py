@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedprune.common.text import printable
-from fedprune.server.runs.events import human_bytes
+from fedprune.server.runs.events import DENSE, human_bytes
+from fedprune.simulations.report.controls import beside, sentences
 
 Summary = Mapping[str, object]
 
@@ -50,9 +51,30 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
         table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
     console = table_console(console, _WIDTH)
     console.print(table, highlight=False)
+    _print_controls(summary, console)
     warnings = summary.get("warnings")
     for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():
         console.print(f"warning: {printable(text)}", markup=False, highlight=False)
+
+
+def _print_controls(summary: Summary, console: Console) -> None:
+    """Print the run beside its controls, if others than dense FedAvg ran."""
+    ran = summary.get("controls")
+    if not isinstance(ran, Mapping) or not ran.keys() - {DENSE}:
+        return
+    for equal_bytes, title in ((False, "at equal rounds"), (True, "at equal bytes")):
+        found = beside(summary, equal_bytes=equal_bytes)
+        if found is None:
+            continue
+        table = Table(title, *found.head[1:], box=None, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in found.rows:
+            table.add_row(*map(Text, row))
+        console.print()
+        console.print(table, highlight=False)
+    for text in sentences(summary):
+        console.print(text, markup=False, highlight=False)
 
 
 def outcome_html(summary: Summary, directory: str) -> str:

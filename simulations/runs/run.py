@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -21,6 +22,7 @@ from fedprune.common.sparsity.gates import try_penalty
 from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import as_json
@@ -30,9 +32,9 @@ from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import ServerState, Snapshot
 from fedprune.server.runs.card import write_card
-from fedprune.server.runs.control import control_config
+from fedprune.server.runs.controls.names import in_order, kind_of
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     MAIN,
     EventLog,
     RunFinished,
@@ -46,6 +48,7 @@ from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
+from fedprune.simulations.runs.controls import Compared, Start, run_controls
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
 from fedprune.simulations.runs.outcome import outcome_html
@@ -240,7 +243,9 @@ def _check_state(config: Config, weights: int) -> None:
     """Refuse a run whose clients' residuals would fill the disk."""
     if not config.update.error_feedback:
         return
-    needed = config.task.clients * weights * BYTES_OF_A_WEIGHT
+    # Each federation has its own, all but the dense one.
+    sent = [name for name in in_order(config.run.controls) if kind_of(name) != DENSE]
+    needed = (1 + len(sent)) * config.task.clients * weights * BYTES_OF_A_WEIGHT
     limit = config.run.state_limit_mb << 20
     if needed > limit:
         msg = (
@@ -252,7 +257,7 @@ def _check_state(config: Config, weights: int) -> None:
 
 
 def _go(prepared: Prepared) -> RunResult:
-    """Run the remaining rounds of a run, and its control, on one engine."""
+    """Run the remaining rounds of a run, and its controls, on one engine."""
     started = time.monotonic()
     folder, config = prepared.folder, prepared.task.config
     # What this process has loaded is dropped: it maps the files of the workers.
@@ -268,7 +273,7 @@ def _go(prepared: Prepared) -> RunResult:
     with folder.locked(), EventLog(folder.events, listeners) as log:
         _log_start(prepared, log)
         with _mended(), engine_for(place, config.run.engine) as engine:
-            networks = _main_and_control(prepared, engine, log)
+            networks = _federations(prepared, engine, log)
         write_models(prepared.task, prepared.structure, folder, networks)
         figures = summarise(
             prepared.task,
@@ -309,37 +314,48 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
     log_start(log, folder, config, prepared.tried, examples=examples)
 
 
-def _main_and_control(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
-    """Run the federation, then dense FedAvg over the same number of rounds."""
-    task, config = prepared.task, prepared.task.config
+def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
+    """Run the federation, then its controls."""
+    task, structure = prepared.task, prepared.structure
+    config = task.config
     model = task.build_model()
     weights = get_weights(model)
-    first = first_statistics(model, config.task.freeze, prepared.structure.running)
-    evaluate = Evaluator(task, prepared.structure)
+    first = first_statistics(model, config.task.freeze, structure.running)
+    evaluate = Evaluator(task, structure)
 
-    def federate(name: RunName, chosen: Config) -> tuple[ServerState, Snapshot]:
+    def federate(
+        name: RunName, chosen: Config, start: Start | None
+    ) -> tuple[ServerState, Snapshot]:
         return run_federation(
             name=name,
             config=chosen,
             clients=task.clients,
-            structure=prepared.structure,
-            weights=weights,
-            statistics=first,
+            structure=structure,
+            weights=weights if start is None else start.network.weights,
+            statistics=first if start is None else start.network.statistics,
+            plan=None if start is None else start.plan,
+            draw=partial(draw_fresh, task, structure, frozen=config.task.freeze),
             folder=prepared.folder,
             engine=engine,
             log=log,
             evaluate=evaluate,
             enrolled={c: len(task.client_data(c).train) for c in task.clients},
             latency=prepared.tried.latency,
-            check=cut_check(task, prepared.structure),
+            check=cut_check(task, structure),
             higher_is_better=task.higher_is_better,
         )
 
-    state, final = federate(MAIN, config)
-    control = None
-    if config.run.control:
-        _, control = federate(CONTROL, control_config(config, state.round))
-    return Networks(final=final, before_cut=state.dense, control=control)
+    state, final = federate(MAIN, config, None)
+    compared = Compared(
+        config=config,
+        structure=structure,
+        latency=prepared.tried.latency,
+        final=final,
+        draw=partial(draw_fresh, task, structure),
+        events=lambda: read_events(prepared.folder.events),
+    )
+    controls = run_controls(compared, lambda *given: federate(*given)[1])
+    return Networks(final=final, before_cut=state.dense, controls=controls)
 
 
 def _report(folder: RunFolder) -> None:

@@ -1,7 +1,7 @@
 """Final figures of a run, and its network files."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from fedprune.common.artifacts import (
     write_plan_file,
 )
 from fedprune.common.artifacts.load import write_network
+from fedprune.common.config import ControlName
 from fedprune.common.data.examples import Batch
 from fedprune.common.pruning.cost import count_cost
 from fedprune.common.pruning.latency import LatencyTable
@@ -25,16 +26,16 @@ from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.server.rounds.cut import budget_used, within_budget
 from fedprune.server.rounds.state import Snapshot, model_sha256
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     CutRolledBack,
     Event,
     NetworkCut,
     RoundFinished,
-    of_kind,
     of_run,
 )
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.remarks import remarks_of
+from fedprune.simulations.runs.controls import control_figures, verdict_figures
 from fedprune.simulations.runs.evaluate import Evaluator
 
 _LATENCY_RUNS = 60
@@ -47,12 +48,21 @@ class Networks:
     Attributes:
         final: The pruned one, as every client received it.
         before_cut: The last broadcast before the first cut; None without cuts.
-        control: The final network of dense FedAvg; None where it did not run.
+        controls: Those of the controls, keyed by their names.
     """
 
     final: Snapshot
     before_cut: Snapshot | None
-    control: Snapshot | None
+    controls: Mapping[ControlName, Snapshot]
+
+    @property
+    def named(self) -> dict[str, Snapshot]:
+        """All of them by the names of their files."""
+        found: dict[str, Snapshot] = {"final": self.final}
+        if self.before_cut is not None:
+            found["before_cut"] = self.before_cut
+        found.update({str(name): one for name, one in self.controls.items()})
+        return found
 
 
 def build(task: LoadedTask, structure: Structure, snapshot: Snapshot) -> nn.Module:
@@ -68,10 +78,7 @@ def write_models(
 ) -> None:
     """Write every network, the plan of the final one, and the names of the classes."""
     description = task.describe()
-    for name in Networks.__dataclass_fields__:
-        snapshot: Snapshot | None = getattr(networks, name)
-        if snapshot is None:
-            continue
+    for name, snapshot in networks.named.items():
         write_network(
             folder.model / f"{name}.safetensors",
             build(task, structure, snapshot),
@@ -80,6 +87,8 @@ def write_models(
             plan=snapshot.plan,
             run_id=folder.run_id,
             description=description,
+            # plan.json is the run's: a control has another one.
+            alone=name in networks.controls and name != DENSE,
         )
     write_labels(folder.model / LABELS_FILE, description)
     write_plan_file(folder.plan, networks.final.plan, structure)
@@ -96,13 +105,14 @@ def summarise(
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
     final = networks.final
     rounds = of_run(events, RoundFinished)
-    control = of_run(events, RoundFinished, CONTROL)
-    cuts = list(of_kind(events, NetworkCut))
-    rollbacks = list(of_kind(events, CutRolledBack))
+    control = of_run(events, RoundFinished, DENSE)
+    cuts = of_run(events, NetworkCut)
+    rollbacks = of_run(events, CutRolledBack)
     dense_cost = count_cost(structure, full_plan(structure).keep)
     cost = count_cost(structure, final.plan.keep)
     evaluate = Evaluator(task, structure)
     tested = evaluate.evaluate(final)
+    controls = control_figures(structure, events, networks.controls, evaluate)
     dense_ms, final_ms = latency(task, structure, final)
     used = budget_used(structure, task.config, table, final.plan.keep)
     shares = [cut.zero_share for cut in cuts if cut.zero_share is not None]
@@ -110,7 +120,7 @@ def summarise(
     accepted = sum(event.accepted for event in rounds)
     return {
         "metric": tested.metric,
-        "accuracy_control": evaluate(networks.control) if networks.control else None,
+        "accuracy_control": controls.get(DENSE, {}).get("accuracy"),
         "accuracy_before_cut": cuts[0].accuracy_before if cuts else None,
         "accuracy_after_cut": _after(cuts, rounds),
         "accuracy_final": tested.headline,
@@ -126,6 +136,15 @@ def summarise(
         "bytes_down": sum(event.bytes_down for event in rounds),
         "bytes_up_control": sum(e.bytes_up for e in control) if control else None,
         "bytes_down_control": sum(e.bytes_down for e in control) if control else None,
+        "controls": controls,
+        "verdict": verdict_figures(
+            task.config,
+            events,
+            [*controls],
+            tested.metric,
+            higher_is_better=task.higher_is_better,
+        ),
+        "loss_final": tested.loss_sum / tested.count if tested.count else None,
         "bytes_fixed_up": fixed,
         "bytes_fixed_per_message": round(fixed / max(accepted, 1), 1),
         "bytes_simulation": sum(event.bytes_simulation for event in rounds),

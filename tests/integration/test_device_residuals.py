@@ -44,7 +44,7 @@ final = 0
 [client]
 epochs = 1
 [run]
-control = false
+controls = []
 """
 
 

@@ -62,7 +62,7 @@ SETTINGS = {
     "task.model": "net.py:make",
     "task.data": "npz:data.npz",
     "rounds.cuts": 1,
-    "run.control": False,
+    "run.controls": [],
     "run.dir": "runs",
 }
 

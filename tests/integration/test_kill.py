@@ -40,7 +40,7 @@ def test_a_run_killed_is_resumed_to_the_same_bits(cases, undisturbed, moment):
     case = cases[moment]
     assert case["ended"] == -signal.SIGKILL
     assert "summary.json" not in case["left"]
-    assert ("control-journal.jsonl" in case["left"]) == (moment in LATE)
+    assert ("dense-journal.jsonl" in case["left"]) == (moment in LATE)
     assert case["resumed"] == 0
     assert figures(read_summary(case["run"])) == figures(read_summary(undisturbed))
     assert rounds(case["run"]) == rounds(undisturbed)

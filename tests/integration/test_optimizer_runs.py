@@ -31,7 +31,7 @@ PLAIN = {
     "rounds.final": 3,
     "task.freeze": ["0", "1"],
     "broadcast.values": "float32",
-    "run.control": True,
+    "run.controls": ["dense"],
 }
 
 
@@ -73,7 +73,7 @@ def test_a_run_with_optimisers_learns_and_meets_its_budget(undisturbed):
 def test_frozen_tensors_of_the_saved_networks_are_those_of_the_start(tmp_path):
     run = run_small(tmp_path, PLAIN)
     start = LoadedTask(load_config(None, small_settings(tmp_path, PLAIN))).build_model()
-    for name in ("final", "control"):
+    for name in ("final", "dense"):
         saved = load_file(run.directory / "model" / f"{name}.safetensors")
         for key, value in start.state_dict().items():
             if "num_batches" in key:

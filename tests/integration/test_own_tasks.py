@@ -19,7 +19,7 @@ SHORT = BASE | {
     "rounds.final": 1,
     "prune.budget": {"params": 0.8},
     "client.lr": 0.1,
-    "run.control": False,
+    "run.controls": [],
 }
 IID = {"task.partition.kind": "iid"}
 TASKS = {

@@ -11,13 +11,13 @@ from fedprune.common.tasks.loaded import LoadedTask
 NAMES = {
     "final": "accuracy_final",
     "before_cut": "accuracy_before_cut",
-    "control": "accuracy_control",
+    "dense": "accuracy_control",
 }
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    changes = {"run.control": True, "rounds.warmup": 3, "client.lr": 0.1}
+    changes = {"run.controls": ["dense"], "rounds.warmup": 3, "client.lr": 0.1}
     return run_small(tmp_path_factory.mktemp("saved"), changes).directory
 
 

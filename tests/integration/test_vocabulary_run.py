@@ -47,7 +47,7 @@ def test_the_rows_that_no_client_uses_go_first(tmp_path):
         "prune.step_cap": 1.0,
         "prune.width_multiple": 1,
         "run.engine": "inprocess",
-        "run.control": False,
+        "run.controls": [],
         "run.dir": str(tmp_path),
     }
     result = fedprune.simulate(Words, data(), settings)

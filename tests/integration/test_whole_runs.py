@@ -27,10 +27,10 @@ BUDGET = {"prune.budget.params": 0.5}
 
 
 def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
-    result = run_small(tmp_path, {"run.control": True})
+    result = run_small(tmp_path, {"run.controls": ["dense"]})
     names = ("manifest.json", "config.toml", "events.jsonl", "metrics.csv")
     names += ("structure.json", "plan.json", "summary.json")
-    names += ("model/final.safetensors", "model/control.safetensors")
+    names += ("model/final.safetensors", "model/dense.safetensors")
     names += ("model/before_cut.safetensors",)
     for name in names:
         assert (result.directory / name).stat().st_size > 0, name

@@ -5,7 +5,7 @@
 """
 
 from fedprune.server.runs.events.kinds import (
-    CONTROL,
+    DENSE,
     MAIN,
     ClientAnswered,
     ClientsConnected,
@@ -15,6 +15,7 @@ from fedprune.server.runs.events.kinds import (
     MaskChosen,
     NetworkCut,
     NetworkDelivered,
+    NetworkRestarted,
     OfRound,
     RoundFinished,
     RunFailed,
@@ -37,7 +38,7 @@ from fedprune.server.runs.events.render import describe, human_bytes
 
 __all__ = [
     "COLUMNS",
-    "CONTROL",
+    "DENSE",
     "MAIN",
     "ClientAnswered",
     "ClientsConnected",
@@ -49,6 +50,7 @@ __all__ = [
     "MaskChosen",
     "NetworkCut",
     "NetworkDelivered",
+    "NetworkRestarted",
     "OfRound",
     "RoundFinished",
     "RunFailed",

@@ -3,7 +3,7 @@
 ::
 
     log    = header line, event line, ...
-    header = {"time": t, "event": "log", "version": 2, "written_by": "fedprune 0.1.0"}
+    header = {"time": t, "event": "log", "version": 4, "written_by": "fedprune 0.1.0"}
     event  = {"time": t, "event": name of the kind, every field of the kind}
 
 ``time`` is ISO 8601 in UTC.  Read strictly: an unknown kind, and a field that is

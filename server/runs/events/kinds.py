@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
+from fedprune.common.config import ControlName
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
 
-RunName: TypeAlias = Literal["main", "control"]
+RunName: TypeAlias = Literal["main", ControlName]
 MAIN: Final = "main"
-CONTROL: Final = "control"
+DENSE: Final = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class OfRound(Event):
     """An event of a round: a resume before that round drops it.
 
     Attributes:
-        run: The federation, or the dense FedAvg beside it.
+        run: The federation, or one of its controls.
         round: Number of the round, from 1; 0 = before the first.
     """
 
@@ -178,6 +179,9 @@ class ClientAnswered(OfRound):
         factor: Factor that the delta was multiplied by.
         loss: Its mean training loss.
         seconds: Time that its training and encoding took.
+        validation_loss: Its mean loss of the broadcast on its validation part.
+        validation_metric: Its mean headline metric there.
+        validation_examples: The examples of that part, 0 without one.
     """
 
     client: str
@@ -190,6 +194,9 @@ class ClientAnswered(OfRound):
     factor: Share
     loss: float | None
     seconds: Seconds
+    validation_loss: float | None = None
+    validation_metric: float | None = None
+    validation_examples: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +357,11 @@ class MaskChosen(OfRound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRestarted(OfRound):
+    """The weights of the cut network were drawn anew at the end of a round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarningGiven(OfRound):
     """A warning about the figures of a round.
 
@@ -376,6 +388,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "check": CutChecked,
     "rollback": CutRolledBack,
     "mask": MaskChosen,
+    "restart": NetworkRestarted,
     "warning": WarningGiven,
 }
 NAMES: Final[Mapping[type[Event], str]] = {kind: name for name, kind in KINDS.items()}
@@ -390,5 +403,5 @@ def of_kind(events: Iterable[Event], kind: type[E]) -> Iterator[E]:
 
 
 def of_run(events: Iterable[Event], kind: type[R], run: RunName = MAIN) -> list[R]:
-    """Return the events of one kind in the federation, or in its control, in order."""
+    """Return the events of one kind in the federation, or in a control, in order."""
     return [event for event in of_kind(events, kind) if event.run == run]

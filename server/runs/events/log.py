@@ -29,6 +29,7 @@ from fedprune.server.runs.events.kinds import (
     Event,
     MaskChosen,
     NetworkCut,
+    NetworkRestarted,
     OfRound,
     RoundFinished,
     RunFinished,
@@ -46,6 +47,7 @@ _SYNCED = (
     NetworkCut,
     MaskChosen,
     CutChecked,
+    NetworkRestarted,
     CutRolledBack,
     RunFinished,
 )
@@ -96,7 +98,7 @@ class EventLog:
 
         Args:
             round_: The last round whose events stay, >= 0.
-            run: Only the events of "main" or of "control"; None means both.
+            run: Only the events of this federation; None means all.
         """
         found = _scan(self.path)
         kept = [

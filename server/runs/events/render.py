@@ -12,6 +12,8 @@ from fedprune.server.runs.events.kinds import (
     Event,
     NetworkCut,
     NetworkDelivered,
+    NetworkRestarted,
+    OfRound,
     RoundFinished,
     RunFailed,
     RunName,
@@ -81,7 +83,7 @@ def _(event: ClientAnswered) -> str:
 @_line.register
 def _(event: NetworkCut) -> str:
     return (
-        f"cut after round {event.round}: density {event.density:.3f}, "
+        f"{_whose(event)}cut after round {event.round}: density {event.density:.3f}, "
         f"accuracy before it {_number(event.accuracy_before, '.4f')}"
     )
 
@@ -89,7 +91,7 @@ def _(event: NetworkCut) -> str:
 @_line.register
 def _(event: CutChecked) -> str:
     what = "final network" if event.final else f"cut {event.cycle}"
-    return f"{what} {event.verdict} in round {event.round}: {change_of(event)}"
+    return f"{_whose(event)}{what} {event.verdict} in round {event.round}: {change_of(event)}"
 
 
 def change_of(event: CutChecked) -> str:
@@ -104,13 +106,23 @@ def change_of(event: CutChecked) -> str:
 
 
 @_line.register
+def _(event: NetworkRestarted) -> str:
+    return f"weights drawn anew after round {event.round}"
+
+
+@_line.register
 def _(event: WarningGiven) -> str:
     return f"warning: {event.text}"
 
 
 def run_label(run: RunName) -> str:
     """Return the label of a run's rounds on a screen."""
-    return "pruned" if run == MAIN else "dense"
+    return "pruned" if run == MAIN else run
+
+
+def _whose(event: OfRound) -> str:
+    """Return the name of a control in front of its events; "" of the run itself."""
+    return "" if event.run == MAIN else f"{event.run}: "
 
 
 def figures(event: RoundFinished) -> str:

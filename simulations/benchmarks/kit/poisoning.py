@@ -22,7 +22,7 @@ SETTINGS = {
     "rounds.final": 3,
     "prune.budget.channel_density": 0.5,
     "prune.step_cap": 0.75,
-    "run.control": False,
+    "run.controls": [],
     "run.engine": "inprocess",
 }
 

@@ -42,7 +42,7 @@ def measure_votes(folder: Path, settings: Sequence[str] = ()) -> Raw:
         of the file; ``units`` and ``distinct``: the number of units, and of distinct
         values in the logged votes.
     """
-    places = [f'run.dir="{folder}"', "run.control=false", "run.engine=inprocess"]
+    places = [f'run.dir="{folder}"', "run.controls=[]", "run.engine=inprocess"]
     config = load_config(None, [*settings, *places])
     result = run(config)
     events = read_events(result.directory / "events.jsonl")

@@ -14,6 +14,7 @@ from fedprune.client.rounds.opened import _own_methods, open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
+from fedprune.common.codec.fields import read_settings, settings_fields
 from fedprune.common.config import load_config
 from fedprune.common.messages import Phase
 from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
@@ -121,3 +122,13 @@ def test_each_setting_of_the_plan_acts_on_the_device(tmp_path, change):
     assert answer(other, cache, ClientStore(tmp_path / "other", "b")) != first
     # What was made for one run is not taken for another.
     assert answer(plan, cache, ClientStore(tmp_path / "again", "b")) == first
+
+
+@pytest.mark.parametrize(("change", "items"), [({}, 21), ({"optimizer": "adam"}, 26)])
+def test_a_restart_is_told_only_after_one(change, items):
+    settings = plan_of(load_config(None, TASK | SERVER), ("a", "b", "c")).settings
+    plain = replace(settings, **change)
+    assert len(settings_fields(plain)) == items
+    late = replace(plain, since=7)
+    assert len(settings_fields(late)) == 27
+    assert read_settings(tuple(settings_fields(late))).since == 7

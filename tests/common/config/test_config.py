@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from fedprune.common.config import (
     Budget,
     Client,
     Config,
+    ControlName,
     Partition,
     Prune,
     Run,
@@ -54,7 +57,13 @@ configs = st.builds(
     prune=st.builds(
         Prune, budget=st.builds(Budget, params=shares, flops=st.none() | shares)
     ),
-    run=st.builds(Run, seed=st.integers(0, 2**63 - 1), control=st.booleans()),
+    run=st.builds(
+        Run,
+        seed=st.integers(0, 2**63 - 1),
+        controls=st.permutations(get_args(ControlName)).map(
+            lambda names: tuple(names[:3])
+        ),
+    ),
 )
 
 
@@ -95,7 +104,8 @@ def test_overrides_win_over_the_file(tmp_path):
         ('client.penalty="l1"', "client", "penalty", "l1"),
         ("client.lr=1", "client", "lr", 1.0),
         ("client.lr = 1e-3", "client", "lr", 1e-3),
-        ("run.control=false", "run", "control", False),
+        ("run.controls=[]", "run", "controls", ()),
+        ("run.deterministic=true", "run", "deterministic", True),
         ("task.data_dir=", "task", "data_dir", ""),
         ("task.data_dir=/a b/c", "task", "data_dir", "/a b/c"),
         ("task.data_dir=a=b", "task", "data_dir", "a=b"),

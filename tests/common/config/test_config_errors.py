@@ -57,8 +57,8 @@ BAD_FILES = {
         ":2: rounds.warmup: found true, want an integer, >= 0",
     ),
     "a number for true or false": (
-        "[run]\ncontrol = 1\n",
-        ":2: run.control: found 1, want true or false",
+        "[run]\ndeterministic = 1\n",
+        ":2: run.deterministic: found 1, want true or false",
     ),
     "not a number": (
         "[client]\nlr = nan\n",

@@ -45,7 +45,10 @@ SAME = {
     "a numpy integer": ({"run.seed": np.int64(3)}, "[run]\nseed = 3"),
     "a numpy float": ({"client.lr": np.float32(0.5)}, "[client]\nlr = 0.5"),
     "a numpy float64": ({"client.lr": np.float64(0.1)}, "[client]\nlr = 0.1"),
-    "a numpy boolean": ({"run.control": np.bool_(0)}, "[run]\ncontrol = false"),
+    "a numpy boolean": (
+        {"run.deterministic": np.bool_(0)},
+        "[run]\ndeterministic = false",
+    ),
     "numpy integers in a list": (
         {"task.input_shape": (np.int32(1), 8, 8)},
         "[task]\ninput_shape = [1, 8, 8]",

@@ -97,7 +97,7 @@ def settings(tmp_path_factory):
     return BASE | {
         "task.data": f"npz:{folder / 'data.npz'}",
         "rounds.final": 1,
-        "run.control": False,
+        "run.controls": [],
         "run.dir": str(folder / "runs"),
     }
 

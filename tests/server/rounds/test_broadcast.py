@@ -207,7 +207,7 @@ def test_a_worker_whose_files_are_lost_fails_its_clients_by_name(tmp_path):
     federation.round()
     work, _ = federation.plans()
     folder = tmp_path / "answers"
-    for path in (folder / "shared").glob("held-*"):
+    for path in folder.rglob("held-*"):
         path.unlink()
     answers = ask_all(work, federation.task, folder)
     assert {record.status for record in answers.records} == {Status.FAILED}

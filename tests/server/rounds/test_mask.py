@@ -14,7 +14,7 @@ from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.mask import holders, mask_rounds, take_mask, under_mask
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.runs.control import control_config
+from fedprune.server.runs.controls.settings import dense_config
 
 FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
 UNSTRUCTURED = {
@@ -210,5 +210,5 @@ def test_what_clients_send_outside_of_the_mask_changes_nothing():
 
 def test_the_control_run_has_no_mask():
     run_spec, _ = federation()
-    assert control_config(run_spec.config, 5).prune.mask == MaskRule()
+    assert dense_config(run_spec.config, 5).prune.mask == MaskRule()
     assert tiny_structure().units == 16

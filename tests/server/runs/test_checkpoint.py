@@ -193,15 +193,15 @@ def test_the_newest_checkpoint_is_restored(tmp_path):
 
 def test_only_three_files_of_a_run_stay(tmp_path):
     write(tmp_path, 1, 2, 3, 4, 5)
-    write(tmp_path, 1, run="control")
+    write(tmp_path, 1, run="dense")
     names = sorted(path.name for path in tmp_path.glob("main-*.safetensors"))
     assert names == [path_of(tmp_path, n).name for n in (3, 4, 5)]
-    assert path_of(tmp_path, 1, "control").exists()
+    assert path_of(tmp_path, 1, "dense").exists()
 
 
 def test_main_and_control_do_not_see_each_other(tmp_path):
     write(tmp_path, 1, 2)
-    control = write(tmp_path, 1, run="control")
+    control = write(tmp_path, 1, run="dense")
     assert control.restore().state.round == 1
 
 

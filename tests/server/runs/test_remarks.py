@@ -29,7 +29,7 @@ def test_clients_that_seldom_or_never_counted_are_named_with_a_reason():
 
 
 def test_what_a_client_did_in_the_control_alone_is_no_remark():
-    assert remarks_of([client("a"), client("a", "failed", "control")]) == []
+    assert remarks_of([client("a"), client("a", "failed", "dense")]) == []
 
 
 def test_many_are_not_all_named():

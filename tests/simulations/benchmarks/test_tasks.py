@@ -17,7 +17,7 @@ TWO_ROUNDS = {
     **SETTINGS,
     "rounds": {"cohort": 4, "minimum": 2, "warmup": 1, "cuts": 1, "final": 0},
     "client": {"lr": 0.005, "penalty": "group", "epochs": 1},
-    "run.control": False,
+    "run.controls": [],
 }
 
 

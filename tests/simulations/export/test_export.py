@@ -51,7 +51,7 @@ def test_a_loaded_network_answers_as_the_one_that_was_written(run):
 
 def test_an_uncut_network_loads_without_a_plan_of_its_own(run):
     folder, _ = run
-    loaded = load_model(folder.model / "control.safetensors")
+    loaded = load_model(folder.model / "dense.safetensors")
     want = dense("small-resnet").state_dict()
     assert {k: v.shape for k, v in loaded.state_dict().items()} == {
         k: v.shape for k, v in want.items()
@@ -89,7 +89,7 @@ def test_onnx_answers_like_torch_for_any_batch_and_holds_no_path(run, tmp_path):
 
 def test_the_check_sees_another_network(run):
     folder, model = run
-    other = load_model(folder.model / "control.safetensors")
+    other = load_model(folder.model / "dense.safetensors")
     given = CheckInputs(inputs=torch.randn(32, *SHAPE), source="noise", real=False)
     found = compare(torch_bind(model), torch_bind(other), given)
     assert found["max_difference"] > 0.01 * found["max_output"]

@@ -89,7 +89,7 @@ def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0
 def a_round(log, number, names, rng):
     cuts = sum(number > at for at in CUT_AT)
     density = DENSITY[cuts - 1] if cuts else 1.0
-    for run, share in (("main", density), ("control", 1.0)):
+    for run, share in (("main", density), ("dense", 1.0)):
         up = 0
         for name in names:
             up += a_client(log, run, number, name, share, rng)
@@ -130,7 +130,7 @@ def a_round(log, number, names, rng):
 
 
 def a_client(log, run, number, name, share, rng):
-    up = round(4 * DENSE) if run == "control" else round(3600 * share + 310)
+    up = round(4 * DENSE) if run == "dense" else round(3600 * share + 310)
     draw = rng.random()
     status, reason = Status.ACCEPTED, ""
     if draw < 0.03:
@@ -445,12 +445,12 @@ def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
-        log.write(at(ROUND, 1, run="control", bytes_up=100))
+        log.write(at(ROUND, 1, run="dense", bytes_up=100))
         log.write(at(ROUND, 1, bytes_up=10))
         log.write(at(ROUND, 2, bytes_up=10))
     assert "bytes_up_control" not in read_run(folder.path).summary
     with EventLog(folder.events) as log:
-        log.write(at(ROUND, 2, run="control", bytes_up=100))
+        log.write(at(ROUND, 2, run="dense", bytes_up=100))
     assert read_run(folder.path).summary["bytes_up_control"] == 200
 
 

@@ -21,7 +21,7 @@ X, Y = EXAMPLES.inputs, EXAMPLES.targets
 VALUES = X[:, 0, 0, :2].sum(axis=1)
 ONE_HOT = np.eye(3, dtype=np.float32)[Y]
 CONFIG, DATA, STRUCTURE = 2, 3, 2
-SHORT = {"rounds.cuts": 0, "rounds.final": 1, "run.control": False}
+SHORT = {"rounds.cuts": 0, "rounds.final": 1, "run.controls": []}
 
 
 class Net(Tiny):

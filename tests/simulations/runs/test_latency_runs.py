@@ -22,7 +22,7 @@ X, Y = EXAMPLES.inputs, EXAMPLES.targets
 DATA = (X, Y, X[:12], Y[:12])
 SETTINGS = BASE | {
     "rounds.final": 1,
-    "run.control": False,
+    "run.controls": [],
     "prune.importance": "l2",
     "prune.budget": {"latency": 0.6},
     "prune.latency_table": "fast.json",

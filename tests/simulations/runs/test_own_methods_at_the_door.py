@@ -10,7 +10,7 @@ from fedprune.common.errors import ConfigError
 TINY = {
     "task.clients": 2, "rounds.cohort": 2, "rounds.minimum": 2, "rounds.warmup": 1,
     "rounds.sparsify": 1, "rounds.finetune": 0, "rounds.cuts": 1, "rounds.final": 0,
-    "client.epochs": 1, "run.engine": "inprocess", "run.control": False,
+    "client.epochs": 1, "run.engine": "inprocess", "run.controls": [],
     "prune.budget": {"params": 0.9}, "prune.width_multiple": 1,
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ def test_the_bar_has_a_row_for_each_run_and_ends_clean():
     with BarProgress(console) as display:
         display.on_event(ROUND)
         display.on_event(replace(WARNING, text="a [bold] warning"))
-        display.on_event(replace(ROUND, run="control", round=9))
+        display.on_event(replace(ROUND, run="dense", round=9))
     shown = stream.getvalue()
     assert "warning: a [bold] warning" in shown
     last = shown.rsplit("pruned", 1)[1]

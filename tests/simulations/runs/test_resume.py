@@ -29,7 +29,7 @@ SETTINGS = BASE | {
     "rounds.cohort": 3,
     "rounds.cuts": 1,
     "rounds.final": 1,
-    "run.control": False,
+    "run.controls": [],
     # Its clients have too few examples to vote, which a warning would say.
     "prune.importance": "l2",
 }
@@ -306,9 +306,9 @@ def test_a_run_that_lost_nothing_goes_on_without_a_word(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 2, 5])
-@pytest.mark.parametrize("control", [False, True])
-def test_so_does_a_longer_one_stopped_anywhere(tmp_path, rounds, control):
-    changes = {"run.control": control, "rounds.cuts": 2}
+@pytest.mark.parametrize("controls", [[], ["dense"]])
+def test_so_does_a_longer_one_stopped_anywhere(tmp_path, rounds, controls):
+    changes = {"run.controls": controls, "rounds.cuts": 2}
     assert goes_on(stopped(tmp_path, rounds, **changes)) == []
 
 

@@ -28,7 +28,7 @@ from fedprune.simulations.runs.api import simulate
 from helpers.small_runs import only_run, small_settings
 
 UNDISTURBED = "undisturbed"
-CHANGES = {"run.control": True}
+CHANGES = {"run.controls": ["dense"]}
 
 
 def half_a_line(_append, path, line):

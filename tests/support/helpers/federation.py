@@ -39,7 +39,7 @@ values = "int8"
 
 [run]
 dir = "{runs}"
-control = false
+controls = []
 """
 
 # What devices say of it does not count: the server's values travel.

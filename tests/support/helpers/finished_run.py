@@ -50,7 +50,7 @@ def a_run(base, name="small-resnet", label=None, description=None):
     folder.structure.write_bytes(structure.to_json())
     write_plan_file(folder.plan, plan, structure)
     for file, state, digest in (
-        ("control", model.state_dict(), full_plan(structure).digest),
+        ("dense", model.state_dict(), full_plan(structure).digest),
         ("final", apply_plan(model, structure, keep).state_dict(), plan.digest),
     ):
         meta = {

@@ -26,7 +26,7 @@ SMALL = {
     "distill.weight": 0.5,
     "prune.budget.params": 0.5,
     "prune.width_multiple": 1,
-    "run.control": False,
+    "run.controls": [],
     "run.engine": "inprocess",
 }
 # Three of four clients a round: of those that fine-tune, some hold the teacher and some

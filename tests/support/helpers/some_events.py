@@ -17,6 +17,7 @@ from fedprune.server.runs.events import (
     MaskChosen,
     NetworkCut,
     NetworkDelivered,
+    NetworkRestarted,
     RoundFinished,
     RunFailed,
     RunFinished,
@@ -122,6 +123,7 @@ CHECK = CutChecked(
 )
 ROLLBACK = CutRolledBack(run=MAIN, round=6, cycle=1, step=0.125)
 MASK = MaskChosen(run=MAIN, round=7, digest="00ff", weight_density=0.25)
+RESTART = NetworkRestarted(run=MAIN, round=7)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
@@ -137,6 +139,7 @@ ONE_OF_EACH = (
     CHECK,
     ROLLBACK,
     MASK,
+    RESTART,
     WARNING,
 )
 

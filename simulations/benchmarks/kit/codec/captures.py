@@ -33,7 +33,7 @@ def captures(rounds: tuple[int, ...], clients: int) -> Captured:
         settings = [
             f'run.dir="{folder}"',
             'run.engine="inprocess"',
-            "run.control=false",
+            "run.controls=[]",
             "run.evaluate_every=100",
             f"rounds.cohort={clients}",
             f"rounds.minimum={clients}",

@@ -25,7 +25,7 @@ _RUN = {
     "rounds.final": 1,
     "client.epochs": 1,
     "run.engine": "inprocess",
-    "run.control": False,
+    "run.controls": [],
 }
 
 

@@ -38,7 +38,7 @@ penalty = "group"
 budget = {{ params = 0.7 }}
 width_multiple = 1
 [run]
-control = false
+controls = []
 """
 
 

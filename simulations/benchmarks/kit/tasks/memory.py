@@ -25,7 +25,7 @@ _OPTIONS = (
     "task.model=mlp", "task.clients=500", "task.partition.kind=iid",
     "rounds.warmup=1", "rounds.cuts=0", "rounds.final=0", "rounds.cohort=10",
     "rounds.minimum=5", "client.epochs=1", "client.validation=0", "run.workers=2",
-    "run.control=false", "update.error_feedback=false",
+    "run.controls=[]", "update.error_feedback=false",
 )  # fmt: skip
 
 

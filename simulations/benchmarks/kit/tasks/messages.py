@@ -21,7 +21,7 @@ _SETTINGS: dict[str, object] = {
     "task": {"model": "lenet5", "data": "mnist", "clients": 4},
     "rounds": {"warmup": 1, "cuts": 0, "final": 0, "cohort": 4, "minimum": 4},
     "client.epochs": 1,
-    "run": {"engine": "ray", "workers": 2, "control": False},
+    "run": {"engine": "ray", "workers": 2, "controls": []},
 }
 
 

@@ -33,6 +33,11 @@ def forge_more(place, value):
     return forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *more])
 
 
+def forge_since(value):
+    """Return a plan with all settings, the last one forged."""
+    return forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, value])
+
+
 S_RUN, S_ROUND, S_PHASE, S_SETTINGS, S_STRUCTURE, S_SIZE, S_CODED, S_JSON = range(2, 10)
 S_BROADCAST, S_TEACHER, S_TEACHER_BROADCAST, S_MOMENTS = range(10, 14)
 S_KEEP, S_TARGETS = 14, 15
@@ -90,8 +95,12 @@ PLAN_ATTACKS = {
     "one setting more": (
         forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], "adam"]), "settings"),
     "a setting behind the last": (
-        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1]),
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1, 1]),
         "settings"),
+    "a restart in round 0, which is left out otherwise": (forge_since(0), "settings"),
+    "a restart before the first round": (forge_since(-1), "settings.since"),
+    "a restart in a round of text": (forge_since("1"), "settings.since"),
+    "a restart in round 2^40": (forge_since(2**40), "settings.since"),
     "defaults that are left out otherwise": (
         forge_shared(S_SETTINGS, [
             *items_of(SHARED)[S_SETTINGS], "sgd", 0.0, 0.0, "float32", []]),

@@ -21,7 +21,7 @@ from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import OptimizerState
 from fedprune.server.rounds.steps.optimizer import server_step
 from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
-from fedprune.server.runs.control import control_config
+from fedprune.server.runs.controls.settings import dense_config
 
 STATEFUL = ("momentum", "adam", "yogi")
 
@@ -217,6 +217,6 @@ def test_a_checkpoint_without_an_optimiser_has_no_entry_for_one(tmp_path):
 
 def test_the_control_has_the_optimisers_of_the_run():
     config = make_config(server__optimizer="yogi", client__optimizer="adamw")
-    control = control_config(config, 9)
+    control = dense_config(config, 9)
     assert control.server == config.server
     assert control.client.optimizer == "adamw"

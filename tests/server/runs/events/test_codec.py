@@ -22,6 +22,7 @@ from helpers.some_events import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprune.common.config import ControlName
 from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events.codec import (
     VERSION,
@@ -141,7 +142,10 @@ REFUSED = {
         *(ROUND, "phase", ["warmup"]),
         "one of 'warmup', 'sparsify', 'finetune'",
     ),
-    "a run of none": (ROUND, "run", "other", "one of 'main', 'control'"),
+    "a run of none": (
+        *(ROUND, "run", "other"),
+        "one of " + ", ".join(map(repr, ("main", *get_args(ControlName)))),
+    ),
     "an object for a list": (CUT, "consensus", {"a": 1}, "a list"),
     "a list for an object": (CUT, "widths", [4], "an object"),
     "a number that is no JSON": (FINISHED, "summary", 7, "an object"),
@@ -286,6 +290,7 @@ GOLDEN = {
     "client": [
         *(*OF_ROUND, "client", "status", "reason", "bytes_up", "bytes_down"),
         *("num_examples", "norm", "factor", "loss", "seconds"),
+        *("validation_loss", "validation_metric", "validation_examples"),
     ],
     "round": [
         *(*OF_ROUND, "rounds", "cycle", "phase", "loss", "accuracy", "validation_loss"),
@@ -305,6 +310,7 @@ GOLDEN = {
     ],
     "rollback": [*OF_ROUND, "cycle", "step"],
     "mask": [*OF_ROUND, "digest", "weight_density"],
+    "restart": OF_ROUND,
     "warning": [*OF_ROUND, "text", "clients"],
 }
 

@@ -26,7 +26,7 @@ from helpers.some_events import (
 from fedprune.common.errors import IntegrityError
 from fedprune.common.version import __version__
 from fedprune.server.runs.events import (
-    CONTROL,
+    DENSE,
     EventLog,
     Follower,
     OfRound,
@@ -187,7 +187,7 @@ def test_drop_after_removes_later_rounds_and_the_end_but_nothing_else(path):
     with EventLog(path) as log:
         log.write(STARTED)
         for number in (1, 2, 3):
-            of_round = (CLIENT, ROUND, replace(ROUND, run=CONTROL))
+            of_round = (CLIENT, ROUND, replace(ROUND, run=DENSE))
             write_all(log, tuple(at(event, number) for event in of_round))
         write_all(log, (at(CUT, 3), WARNING, FINISHED))
         log.drop_after(2)
@@ -201,13 +201,13 @@ def test_drop_after_of_one_run_leaves_the_other(path):
     with EventLog(path) as log:
         for number in (1, 2, 3):
             log.write(at(ROUND, number))
-            log.write(at(ROUND, number, run=CONTROL))
+            log.write(at(ROUND, number, run=DENSE))
         log.drop_after(1, run="main")
     assert rounds_of(path) == [
         ("main", 1),
-        ("control", 1),
-        ("control", 2),
-        ("control", 3),
+        ("dense", 1),
+        ("dense", 2),
+        ("dense", 3),
     ]
 
 

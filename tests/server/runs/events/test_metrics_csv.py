@@ -9,13 +9,13 @@ from fedprune.server.runs.events import COLUMNS, write_metrics_csv
 
 
 def test_there_is_one_row_a_round_with_fixed_columns(tmp_path):
-    events = [STARTED, replace(ROUND, accuracy=None), replace(ROUND, run="control")]
+    events = [STARTED, replace(ROUND, accuracy=None), replace(ROUND, run="dense")]
     out = tmp_path / "metrics.csv"
     write_metrics_csv(events, out)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert [row["run"] for row in rows] == ["main", "control"]
+    assert [row["run"] for row in rows] == ["main", "dense"]
     assert (rows[0]["loss"], rows[0]["accuracy"]) == ("1.25", "")
     assert (rows[0]["phase"], rows[0]["bytes_down"]) == ("sparsify", "3000000")
 

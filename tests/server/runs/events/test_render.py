@@ -12,6 +12,7 @@ from helpers.some_events import (
     FINISHED,
     MASK,
     ONE_OF_EACH,
+    RESTART,
     RESUMED,
     ROLLBACK,
     ROUND,
@@ -44,7 +45,7 @@ LINES = {
     ),
     "a round": (ROUND, f"{SHORT}accuracy 0.5000  {LONG}"),
     "a round of the control": (
-        replace(ROUND, run="control"),
+        replace(ROUND, run="dense"),
         f"{SHORT.replace('pruned', 'dense ')}accuracy 0.5000  {LONG}",
     ),
     "a round without test data": (
@@ -100,6 +101,11 @@ LINES = {
         ),
     ),
     "a rollback": (ROLLBACK, ""),
+    "a cut of a control": (
+        replace(CUT, run="one-shot"),
+        "one-shot: cut after round 5: density 0.500, accuracy before it 0.9000",
+    ),
+    "a restart": (RESTART, "weights drawn anew after round 7"),
     "a mask": (MASK, ""),
     "a warning": (WARNING, "warning: look"),
 }

@@ -1,0 +1,79 @@
+"""The prune plan of equal shares: every group keeps the same share of its channels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedprune.common.config import Config, Prune
+from fedprune.common.pruning.cost import legal_cuts
+from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.pruning.plan import child_plan, full_plan
+from fedprune.common.spec import Mask, PrunePlan
+from fedprune.common.structure.structure import PruningGroup, Structure
+from fedprune.server.rounds.cut import within_budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Width:
+    """One legal width of a group.
+
+    Attributes:
+        share: Share of its channels that is kept, 0 < share <= 1.
+        cut: Number of units that are cut, from the last one on.
+    """
+
+    share: float
+    cut: int
+
+
+def plan_of(structure: Structure, keep: Mask) -> PrunePlan:
+    """Return the plan that cuts the original network to ``keep`` at once."""
+    first = full_plan(structure)
+    return first if keep.all() else child_plan(structure, first, keep)
+
+
+def uniform_keep(
+    structure: Structure, config: Config, latency: LatencyTable | None
+) -> Mask:
+    """Return the keep mask of the largest equal share within the budget, bool[units].
+
+    With the share ``s`` a group keeps the widest legal width that is at most ``s`` of
+    its channels, or its lowest one.  No block is dropped, and the kept units are those
+    with the lowest numbers: the weights are fresh, so that none is better.
+
+    Args:
+        structure: The original network.
+        config: Budget, ``prune.floor`` and ``prune.width_multiple``.
+        latency: Table for a latency in the budget, or None.
+    """
+    ways = [_widths(structure, group, config.prune) for group in structure.groups]
+    candidates = sorted({width.share for way in ways for width in way})
+    # Costs rise with the share: the last candidate within the budget is wanted.
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        keep = _keep_at(structure, ways, candidates[middle])
+        met = within_budget(structure, config, latency, keep)
+        low, high = (middle, high) if met else (low, middle - 1)
+    return _keep_at(structure, ways, candidates[low])
+
+
+def _keep_at(structure: Structure, ways: list[list[_Width]], share: float) -> Mask:
+    keep = structure.full()
+    for group, way in zip(structure.groups, ways, strict=True):
+        width = next((one for one in way if one.share <= share), way[-1])
+        keep[group.units[::-1][: width.cut]] = False
+    return keep
+
+
+def _widths(structure: Structure, group: PruningGroup, prune: Prune) -> list[_Width]:
+    """Return the legal widths of a group, the widest first."""
+    channels = structure.channels[group.units[::-1]].astype(np.int64)
+    lost, total = np.cumsum(channels), int(channels.sum())
+    cuts = legal_cuts(
+        channels, total, floor=prune.floor, width_multiple=prune.width_multiple
+    )
+    shorter = [
+        _Width(share=(total - int(lost[n - 1])) / total, cut=int(n)) for n in cuts
+    ]
+    return [_Width(share=1.0, cut=0), *shorter]
