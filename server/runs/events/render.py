@@ -91,7 +91,8 @@ def _(event: NetworkCut) -> str:
 @_line.register
 def _(event: CutChecked) -> str:
     what = "final network" if event.final else f"cut {event.cycle}"
-    return f"{_whose(event)}{what} {event.verdict} in round {event.round}: {change_of(event)}"
+    where = f"{_whose(event)}{what} {event.verdict} in round {event.round}"
+    return f"{where}: {change_of(event)}"
 
 
 def change_of(event: CutChecked) -> str:
