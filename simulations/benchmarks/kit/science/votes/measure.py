@@ -38,6 +38,7 @@ from fedprune.simulations.benchmarks.kit.science.votes.truth import (
     Halves,
     Truth,
     after_one_cut,
+    as_one,
     mean_loss,
     measure_truth,
     within_groups,
@@ -45,7 +46,8 @@ from fedprune.simulations.benchmarks.kit.science.votes.truth import (
 from fedprune.simulations.benchmarks.kit.votes import spearman
 from fedprune.simulations.runs.run import run
 
-_HALF = 500  # examples of each half, at most
+_HALF = 250  # examples of each half, at most
+_MEASURED_IN_FULL = 200  # units of a network that sensitivity is measured on
 _OWN = f"{__package__}.candidates"
 CRITERIA = {
     "taylor": "taylor",
@@ -173,12 +175,16 @@ def _halves(left: Sequence[tuple[Examples, NDArray[np.int64]]], seed: int) -> Ha
         order = rng.permutation(rest)[:most]
         for half, part in zip(halves, np.array_split(order, 2), strict=True):
             half.extend([examples.batch(np.sort(part))] if len(part) else [])
-    return halves
+    return as_one(halves[0]), as_one(halves[1])
 
 
 def _all_votes(election: _Election) -> dict[str, Vector]:
     """Return the agreed importance of each criterion, float32[units]."""
-    found = {name: _votes(election, key) for name, key in CRITERIA.items()}
+    small = election.structure.units <= _MEASURED_IN_FULL
+    names = [name for name in CRITERIA if small or name != "sensitivity"]
+    if "characters" in str(election.task.config.task.use).lower():
+        names = [n for n in names if not n.startswith("activation")]
+    found = {name: _votes(election, CRITERIA[name]) for name in names}
     groups = election.structure.groups
     by_group, root = found["fisher"].copy(), np.sqrt(found["fisher"])
     for group in groups:

@@ -12,7 +12,7 @@ _MNIST = {
     "client": {"epochs": 1, "batch": 32, "lr": 0.05, "validation": 0.1},
     "update.update_density": 0.2,
 }
-WARMUP, CUTS, FINAL = 8, 4, 12
+WARMUP, CUTS, FINAL = 6, 4, 8
 SMALL = 0.05  # of the parameters stay in the runs to the end
 
 
@@ -31,7 +31,7 @@ class VoteTask:
     name: str
     choice: bool
     settings: Mapping[str, object] = field(repr=False)
-    score_examples: int = 256
+    score_examples: int = 128
     detail: str = ""
 
     def config(self, seed: int, folder: Path, **changes: object) -> Config:
@@ -78,7 +78,7 @@ TASKS = (
             "task.model": f"{_HERE}:Plain",
             "task.partition": {"kind": "dirichlet", "alpha": 0.5},
         },
-        detail="5 000 MNIST images of 14 x 14, Dirichlet 0.5, two convolutions and two "
+        detail="3 000 MNIST images of 14 x 14, Dirichlet 0.5, two convolutions and two "
         "linear layers",
     ),
     VoteTask(
@@ -96,7 +96,7 @@ TASKS = (
             "task.model": f"{_HERE}:Normed",
             "task.partition": {"kind": "dirichlet", "alpha": 0.1},
         },
-        detail="5 000 MNIST images of 14 x 14, Dirichlet 0.1, three convolutions with "
+        detail="3 000 MNIST images of 14 x 14, Dirichlet 0.1, three convolutions with "
         "batch norm",
     ),
     VoteTask(
@@ -115,7 +115,7 @@ TASKS = (
             },
             "update.update_density": 0.2,
         },
-        score_examples=64,
+        score_examples=32,
         detail="ten roles of Shakespeare, next character, two blocks of attention",
     ),
 )

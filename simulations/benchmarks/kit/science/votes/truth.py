@@ -66,6 +66,14 @@ def mean_loss(model: nn.Module, batches: Sequence[Batch], task: LoadedTask) -> f
     return float(torch.cat(losses).double().mean())
 
 
+def as_one(batches: Sequence[Batch]) -> list[Batch]:
+    """Return batches of tensors as one, or none of none."""
+    if not batches:
+        return []
+    inputs = torch.cat([batch.inputs for batch in batches])
+    return [Batch(inputs, torch.cat([batch.targets for batch in batches]))]
+
+
 def within_groups(
     structure: Structure, first: NDArray[np.float64], second: NDArray[np.float64]
 ) -> float:
