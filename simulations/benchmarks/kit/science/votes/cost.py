@@ -96,4 +96,4 @@ def _built(network: str) -> nn.Module:
     torch.manual_seed(0)
     if network == "ResNet-20":
         return ResNet20()
-    return build_model("lenet5", 10, _SHAPES[network])
+    return build_model("lenet5", num_outputs=10, input_shape=_SHAPES[network], seed=0)
