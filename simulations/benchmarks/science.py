@@ -17,8 +17,8 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.rows import RowStore
-from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 from fedprune.simulations.benchmarks.kit.science.rows import measure, shown
+from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 
 WORK = Path("docs") / "results" / "science"
 ROWS = {row.name: row for row in (votes.ROW,)}  # in the order of the table
@@ -62,7 +62,8 @@ def read_seeds(text: str) -> list[int]:
         seeds = list(range(seeds[0]))
     if not seeds or len(set(seeds)) < len(seeds):
         msg = f"--seeds is {text!r}; want their number >= 1, or different seeds as in "
-        raise ConfigError(f"{msg}0,1,2")
+        msg += "0,1,2"
+        raise ConfigError(msg)
     return seeds
 
 

@@ -11,14 +11,14 @@ from fedprune.simulations.benchmarks import science
 from fedprune.simulations.benchmarks.kit.harness import Figure, verdict
 from fedprune.simulations.benchmarks.kit.rows import RowStore
 from fedprune.simulations.benchmarks.kit.science import rows
-from fedprune.simulations.benchmarks.kit.science.rows import Piece, Row
-from fedprune.simulations.benchmarks.kit.science.statistics import (
+from fedprune.simulations.benchmarks.kit.science.intervals import (
     Interval,
     interval,
     pack,
     paired,
     unpack,
 )
+from fedprune.simulations.benchmarks.kit.science.rows import Piece, Row
 from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 from fedprune.simulations.benchmarks.results import read_results, render
 
@@ -122,12 +122,15 @@ def test_bits_that_do_not_fit_are_refused(forged):
     ("low", "high", "met"), [(0.1, 2.0, True), (-2.0, -0.1, False), (-1.0, 2.0, None)]
 )
 def test_a_goal_is_resolved_by_both_ends_of_an_interval(low, high, met):
-    found = rows.figure("x", Interval(mean=0.5, low=low, high=high, seeds=3), goal="> 0")
+    found = rows.figure(
+        "x", Interval(mean=0.5, low=low, high=high, seeds=3), goal="> 0"
+    )
     assert found.met is met
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("2", [0, 1]), ("3,5", [3, 5]), ("7,", [7]), (" 1 , 2 ", [1, 2])]
+    ("text", "seeds"),
+    [("2", [0, 1]), ("3,5", [3, 5]), ("7,", [7]), (" 1 , 2 ", [1, 2])],
 )
 def test_seeds_are_a_list_or_their_number(text, seeds):
     assert science.read_seeds(text) == seeds
@@ -164,9 +167,7 @@ def toy(monkeypatch):
     return measured
 
 
-def test_a_row_is_measured_where_it_is_named_and_each_piece_once(
-    toy, tmp_path, capsys
-):
+def test_a_row_is_measured_where_it_is_named_and_each_piece_once(toy, tmp_path, capsys):
     arguments = ["--work", str(tmp_path / "work")]
     assert science.main(arguments) == 0
     assert "not run; no time" in capsys.readouterr().out.replace("\n", " ")

@@ -11,7 +11,7 @@ from functools import partial
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, cpu
 from fedprune.simulations.benchmarks.kit.rows import Raw, RowStore, origin
-from fedprune.simulations.benchmarks.kit.science.statistics import Interval
+from fedprune.simulations.benchmarks.kit.science.intervals import Interval
 
 Found = Mapping[str, Raw]  # name of a piece -> what it measured
 
@@ -94,7 +94,11 @@ def _measured(piece: Piece) -> Raw:
     before = _cpu_seconds()
     found = piece.work()
     spent = round(_cpu_seconds() - before, 2)
-    return {"settings": dict(piece.settings), "cpu": cpu(), "cpu_seconds": spent} | found
+    return {
+        "settings": dict(piece.settings),
+        "cpu": cpu(),
+        "cpu_seconds": spent,
+    } | found
 
 
 def _cpu_seconds() -> float:

@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fedprune.common.methods.method import Side
 from fedprune.common.methods.registry import find
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.importance import weight_scores
+from fedprune.common.pruning.plan import full_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
@@ -30,9 +31,8 @@ from fedprune.server.rounds.cut import consensus, normalise
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.plan import settings_for
 from fedprune.server.rounds.state import new_state
-from fedprune.common.pruning.plan import full_plan
 from fedprune.simulations.benchmarks.kit.rows import Raw
-from fedprune.simulations.benchmarks.kit.science.statistics import pack
+from fedprune.simulations.benchmarks.kit.science.intervals import pack
 from fedprune.simulations.benchmarks.kit.science.votes.tasks import VoteTask
 from fedprune.simulations.benchmarks.kit.science.votes.truth import (
     Halves,
@@ -47,7 +47,6 @@ from fedprune.simulations.benchmarks.kit.votes import spearman
 from fedprune.simulations.runs.run import run
 
 _HALF = 250  # examples of each half, at most
-_MEASURED_IN_FULL = 200  # units of a network that sensitivity is measured on
 _OWN = f"{__package__}.candidates"
 CRITERIA = {
     "taylor": "taylor",
@@ -102,16 +101,14 @@ def measure_votes(task: VoteTask, seed: int) -> Raw:
         )
     election = _election(loaded, model, Structure.from_json(text))
     truth = measure_truth(model, election.structure, election.halves, loaded)
-    votes = _all_votes(election)
+    votes = _all_votes(election, task.skipped)
     return {
         "units": election.structure.units,
         "voters": len(election.voters),
         "examples": [sum(b.size for b in half) for half in election.halves],
         "accuracy": result.summary["accuracy_final"],
         "ceiling": spearman(truth.first, truth.second),
-        "ceiling_within": within_groups(
-            election.structure, truth.first, truth.second
-        ),
+        "ceiling_within": within_groups(election.structure, truth.first, truth.second),
         "loss": mean_loss(model, [*election.halves[0], *election.halves[1]], loaded),
         "criteria": {
             name: _quality(election, truth, vote) for name, vote in votes.items()
@@ -178,12 +175,9 @@ def _halves(left: Sequence[tuple[Examples, NDArray[np.int64]]], seed: int) -> Ha
     return as_one(halves[0]), as_one(halves[1])
 
 
-def _all_votes(election: _Election) -> dict[str, Vector]:
+def _all_votes(election: _Election, skipped: Collection[str]) -> dict[str, Vector]:
     """Return the agreed importance of each criterion, float32[units]."""
-    small = election.structure.units <= _MEASURED_IN_FULL
-    names = [name for name in CRITERIA if small or name != "sensitivity"]
-    if "characters" in str(election.task.config.task.use).lower():
-        names = [n for n in names if not n.startswith("activation")]
+    names = [name for name in CRITERIA if name not in skipped]
     found = {name: _votes(election, CRITERIA[name]) for name in names}
     groups = election.structure.groups
     by_group, root = found["fisher"].copy(), np.sqrt(found["fisher"])

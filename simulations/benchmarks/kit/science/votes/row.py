@@ -12,16 +12,16 @@ import numpy as np
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.science.intervals import (
+    interval,
+    paired,
+    unpack,
+)
 from fedprune.simulations.benchmarks.kit.science.rows import (
     Found,
     Piece,
     Row,
     figure,
-)
-from fedprune.simulations.benchmarks.kit.science.statistics import (
-    interval,
-    paired,
-    unpack,
 )
 from fedprune.simulations.benchmarks.kit.science.votes.cost import (
     GOAL,

@@ -25,6 +25,7 @@ class VoteTask:
         choice: Whether criteria are chosen on it; else it confirms.
         settings: Data, network and training.
         score_examples: Examples that a client scores; the rest give the truth.
+        skipped: Criteria that it cannot, or should not for their time, be scored by.
         detail: Data and network in words.
     """
 
@@ -32,6 +33,7 @@ class VoteTask:
     choice: bool
     settings: Mapping[str, object] = field(repr=False)
     score_examples: int = 128
+    skipped: frozenset[str] = frozenset()
     detail: str = ""
 
     def config(self, seed: int, folder: Path, **changes: object) -> Config:
@@ -86,6 +88,7 @@ TASKS = (
         choice=True,
         settings={"task.partition": {"kind": "dirichlet", "alpha": 0.5}},
         score_examples=64,
+        skipped=frozenset(["sensitivity"]),
         detail="digits, Dirichlet 0.5, small-resnet with batch norm",
     ),
     VoteTask(
@@ -116,6 +119,14 @@ TASKS = (
             "update.update_density": 0.2,
         },
         score_examples=32,
+        skipped=frozenset(  # no module has the outputs of heads
+            [
+                "sensitivity",
+                "activation-mean",
+                "activation-variance",
+                "activation x weight",
+            ]
+        ),
         detail="ten roles of Shakespeare, next character, two blocks of attention",
     ),
 )

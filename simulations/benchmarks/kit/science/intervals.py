@@ -107,7 +107,8 @@ def paired(
     for seed in seeds:
         if len(first[seed]) != len(second[seed]):
             msg = f"seed {seed} has {len(first[seed])} and {len(second[seed])} examples"
-            raise IntegrityError(f"{msg}; want the same examples of both methods")
+            msg += "; want the same examples of both methods"
+            raise IntegrityError(msg)
     return [first[s].astype(np.float64) - second[s] for s in seeds]
 
 
