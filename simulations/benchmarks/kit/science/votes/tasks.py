@@ -9,7 +9,7 @@ from fedprune.common.config import Config, load_config
 _HERE = f"{__package__}.networks"
 _MNIST = {
     "task.data": f"{_HERE}:mnist",
-    "client": {"epochs": 1, "batch": 32, "lr": 0.05, "validation": 0.1},
+    "client": {"epochs": 3, "batch": 16, "lr": 0.05, "validation": 0.1},
     "update.update_density": 0.2,
 }
 WARMUP, CUTS, FINAL = 6, 4, 8
