@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
+from typing_extensions import override
 
 from fedprune.common.errors import IntegrityError
 
@@ -53,6 +54,7 @@ class Interval:
             seeds=self.seeds,
         )
 
+    @override
     def __str__(self) -> str:
         """Return its ends and the number of seeds, for a table."""
         if self.seeds == 1:
@@ -148,7 +150,8 @@ def _resampled(
     if same_examples:
         return _shared(np.stack(found), chosen, rng)
     inner = [[_mean(found[seed], rng) for seed in row] for row in chosen]
-    return np.mean(inner, axis=1)
+    means: NDArray[np.float64] = np.mean(inner, axis=1)
+    return means
 
 
 def _shared(
@@ -157,7 +160,8 @@ def _shared(
     """Return the means with one draw of examples for all seeds of a draw."""
     count = table.shape[1]
     if count == 1:
-        return table[chosen, 0].mean(axis=1)
+        means: NDArray[np.float64] = table[chosen, 0].mean(axis=1)
+        return means
     found = np.empty(len(chosen))
     for place, seeds in enumerate(chosen):
         each = np.bincount(rng.integers(count, size=count), minlength=count)

@@ -158,8 +158,10 @@ def _first(folder: Path, split: str, count: int) -> tuple[NDArray[np.generic], .
 
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     shape = (len(pixels), 1, _SIDE // 2, 2, _SIDE // 2, 2)
-    found = pixels.reshape(shape).astype(np.float32).mean(axis=(3, 5)) / 255
-    return found.astype(np.float32)
+    found: NDArray[np.float32] = pixels.reshape(shape).mean(
+        axis=(3, 5), dtype=np.float32
+    )
+    return found / np.float32(255)
 
 
 def _pieces(written: Sequence[str]) -> TensorDataset:
