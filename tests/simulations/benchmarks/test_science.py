@@ -67,6 +67,13 @@ def test_the_noise_of_few_examples_widens_the_interval():
     assert wide[1] > 3 * wide[0] > 0.0
 
 
+def test_few_seeds_stretch_the_noise_of_seeds_and_not_that_of_examples():
+    values = np.random.default_rng(4).normal(0, 1, 1000)
+    found = interval([values] * 3, same_examples=True)
+    half = 1.96 * values.std() / math.sqrt(1000)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.08)
+
+
 def test_examples_that_all_seeds_share_are_drawn_once():
     # Their noise does not average out over the seeds: here by sqrt(3).
     noise = np.random.default_rng(3).normal(0, 1, 200)

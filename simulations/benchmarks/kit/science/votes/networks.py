@@ -65,6 +65,7 @@ class Block(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.heads, self.head_width = _HEADS, _WIDTH // _HEADS
         self.norm1, self.norm2 = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
         self.qkv, self.proj = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
         self.up, self.down = nn.Linear(_WIDTH, 128), nn.Linear(128, _WIDTH)
@@ -74,7 +75,7 @@ class Block(nn.Module):
         """Return float32[n, positions, width]."""
         count, places, _ = x.shape
         qkv = self.qkv(self.norm1(x))
-        qkv = qkv.view(count, places, 3, _HEADS, _WIDTH // _HEADS)
+        qkv = qkv.view(count, places, 3, self.heads, self.head_width)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(y.transpose(1, 2).flatten(2))
