@@ -93,13 +93,14 @@ def _votes(task: VoteTask, stored: dict[int, Raw]) -> list[Figure]:
     purpose = "choice" if task.choice else "confirmation"
     head = f"votes, {purpose}, {task.name}"
     names = list(runs[0]["criteria"])
+    halves = " and ".join(str(count) for count in runs[0]["examples"])
     ceilings = [float(run["ceiling"]) for run in runs]
     return [
         Figure(
             name=f"{head}: units",
             value=runs[0]["units"],
-            detail=f"{task.detail}; truth on two halves of {runs[0]['examples']} "
-            f"examples that no client scored; they agree by {_listed(ceilings)}",
+            detail=f"{task.detail}; truth on two halves of {halves} examples that "
+            f"no client scored; they agree by {_listed(ceilings)}",
         ),
         *(_quality(head, name, runs) for name in names),
         figure(
@@ -193,7 +194,7 @@ def _listed(values: Sequence[float], digits: int = 3) -> str:
 
 ROW = Row(
     name="votes",
-    budget="about 25 CPU minutes with three seeds",
+    budget="about 35 CPU minutes with three seeds",
     pieces=pieces,
     figures=figures,
 )
