@@ -93,10 +93,7 @@ def importance(
     plan = opened.plan
     if not plan.settings.importance:
         return None
-    classes = classes_of(examples)
-    if classes is not None and len(np.unique(classes)) < 2:  # noqa: PLR2004
-        return None  # one class shows no contrast
-    if opened.spec.moments > 0 and len(examples) < FEWEST:
+    if abstains(examples, opened.spec.moments):
         return None
     rng = generator(plan.settings.seed, plan.round, plan.client_id, Use.SCORE)
     chosen = balanced(examples, plan.settings.score_examples, rng)
@@ -112,3 +109,18 @@ def importance(
             plan.settings.seed, plan.round, plan.client_id, Use.RANDOM_SCORE
         ),
     )
+
+
+def abstains(examples: Examples, moments: int) -> bool:
+    """Return whether a client has too few examples or classes to score.
+
+    One class shows no contrast, and few examples no moments of batch norm.
+
+    Args:
+        examples: Its training examples.
+        moments: Number of batch-norm channels of the network, >= 0.
+    """
+    classes = classes_of(examples)
+    if classes is not None and len(np.unique(classes)) < 2:  # noqa: PLR2004
+        return True
+    return moments > 0 and len(examples) < FEWEST

@@ -143,7 +143,10 @@ def lamp(weights: ChannelWeights) -> Scores:
 
 @method(IMPORTANCE)
 def random(draws: Scores) -> Scores:
-    """Random numbers: the control that a criterion must beat."""
+    """Random numbers: the control that a criterion must beat.
+
+    Runs with it have no penalty, which would shrink the channels before they are cut.
+    """
     return draws
 
 

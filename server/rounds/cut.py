@@ -76,6 +76,15 @@ def asks_clients(config: Config) -> bool:
     return find(IMPORTANCE, config.prune.importance).side is Side.CLIENT
 
 
+def aims_penalty(config: Config) -> bool:
+    """Return whether the importance says which channels a penalty may shrink.
+
+    Draws alone say nothing of a channel: random channels that had been shrunk before
+    they are cut would be no control of a criterion.
+    """
+    return find(IMPORTANCE, config.prune.importance).needs != frozenset(["draws"])
+
+
 def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:
     """Return the moving average of importances over cycles, float32[units].
 

@@ -21,7 +21,7 @@ from fedprune.server.rounds.broadcast import (
     encode_network,
     encode_state,
 )
-from fedprune.server.rounds.cut import asks_clients, choose_next
+from fedprune.server.rounds.cut import aims_penalty, asks_clients, choose_next
 from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
 from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
@@ -111,7 +111,7 @@ def draw_cohort(run_spec: RunSpec, round_: int, attempt: int) -> tuple[str, ...]
 def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
     """Return the clients' training settings for the next round."""
     cursor, rounds = state.cursor, config.rounds
-    sparsifying = cursor.phase is Phase.SPARSIFY
+    sparsifying = cursor.phase is Phase.SPARSIFY and aims_penalty(config)
     tuning = _teacher(state, config) is not None
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = wire_name(IMPORTANCE, config.prune.importance)
@@ -209,9 +209,12 @@ def _targets(state: ServerState, run_spec: RunSpec) -> Mask | None:
     """Return the targets of the next round's penalty: the units that later cuts remove.
 
     A unit shrinks over several cycles, and the importance may change in between: the
-    last consensus counts.  None = no importance yet, so that every unit is a target.
+    last consensus counts.  None = no importance yet, so that every unit is a target;
+    or no penalty, whose aim an importance of draws alone cannot be.
     """
     if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
+        return None
+    if not aims_penalty(run_spec.config):
         return None
     keep = choose_next(
         run_spec.structure,

@@ -60,7 +60,11 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 def render(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the page: the goals met, then a table for each benchmark."""
     verdicts = [f["met"] for r in results for f in r["figures"] if f["met"] is not None]
-    parts = [_HEAD, f"{sum(verdicts)} of {len(verdicts)} goals met.\n"]
+    unresolved = sum(
+        bool(f["goal"]) and f["met"] is None for r in results for f in r["figures"]
+    )
+    open_ = f", {unresolved} not resolved" if unresolved else ""
+    parts = [_HEAD, f"{sum(verdicts)} of {len(verdicts)} goals met{open_}.\n"]
     missed = [
         f"- {result['benchmark']}: {_cell(figure['name'])} is "
         f"{_value(figure)}, goal {_cell(figure['goal'])}"
@@ -83,7 +87,7 @@ def _section(result: Mapping[str, Any]) -> str:
                 _cell(figure["name"]),
                 _value(figure),
                 _cell(figure["goal"]) or "-",
-                verdict(figure["met"]) or "-",
+                verdict(figure["met"], figure["goal"]) or "-",
                 _cell(figure["reference"]),
                 _cell(figure["detail"]),
             )

@@ -44,6 +44,8 @@ class Figure:
         reference: Its comparison: a rival, its number, a source.
         goal: "<= 1.0", ">= 2", "< 3", "> 4" or "== 0"; empty = none.
         detail: Method of measurement: sizes, repetitions, ranges.
+        low: Lower end of the value's interval, maybe -inf; None = no interval.
+        high: Its upper end.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Figure:
     reference: str = ""
     goal: str = ""
     detail: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         if self.goal and not _GOAL.fullmatch(self.goal):
@@ -63,18 +67,16 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """True if the goal is met, None without a goal."""
+        """True if the goal is met, None without a goal and where it is not resolved.
+
+        With an interval a goal is met or missed if it is by both ends.
+        """
         found = _GOAL.fullmatch(self.goal)
         if found is None:
             return None
-        limit = float(found[2])
-        return {
-            "<=": self.value <= limit,
-            ">=": self.value >= limit,
-            "<": self.value < limit,
-            ">": self.value > limit,
-            "==": self.value == limit,
-        }[found[1]]
+        ends = (self.low, self.high) if self.low is not None else (self.value,)
+        verdicts = {_holds(found[1], end, float(found[2])) for end in ends}
+        return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def benchmark(name: str, measure: Measure) -> Callable[[Sequence[str] | None], int]:
@@ -122,8 +124,16 @@ def result(name: str, figures: Sequence[Figure], seconds: float) -> dict[str, ob
         | {package: _version(package) for package in _PACKAGES},
         "cpu": cpu(),
         "seconds": round(seconds, 2),
-        "figures": [asdict(figure) | {"met": figure.met} for figure in figures],
+        "figures": [_as_json(figure) for figure in figures],
     }
+
+
+def _as_json(figure: Figure) -> dict[str, object]:
+    """Return a figure with its verdict; ends that are not finite are left out."""
+    found = asdict(figure) | {"met": figure.met}
+    ends = {key: found.pop(key) for key in ("low", "high")}
+    finite = {k: v for k, v in ends.items() if v is not None and math.isfinite(v)}
+    return found | finite
 
 
 def print_figures(
@@ -145,16 +155,18 @@ def print_figures(
             figure.name,
             f"{show_number(figure.value)} {figure.unit}".strip(),
             figure.goal,
-            verdict(figure.met),
+            verdict(figure.met, figure.goal),
             figure.reference,
             figure.detail,
         )
     table_console(console, _WIDTH).print(table, highlight=False, markup=False)
 
 
-def verdict(met: bool | None) -> str:  # noqa: FBT001 - a value to show, not a flag
-    """Return "met", "MISSED", or nothing without a goal."""
-    return "" if met is None else "met" if met else "MISSED"
+def verdict(met: bool | None, goal: str) -> str:  # noqa: FBT001 - a value to show, not a flag
+    """Return "met", "MISSED", "not resolved", or nothing without a goal."""
+    if met is None:
+        return "not resolved" if goal else ""
+    return "met" if met else "MISSED"
 
 
 def show_number(value: float) -> str:
@@ -166,6 +178,18 @@ def show_number(value: float) -> str:
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
+
+
+def _holds(sign: str, value: float | None, limit: float) -> bool:
+    if value is None:
+        return False
+    return {
+        "<=": value <= limit,
+        ">=": value >= limit,
+        "<": value < limit,
+        ">": value > limit,
+        "==": value == limit,
+    }[sign]
 
 
 def commit() -> str:

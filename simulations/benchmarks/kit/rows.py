@@ -24,6 +24,16 @@ class RowStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._commit = commit()  # of the code that runs, whatever happens meanwhile
+
+    def find(self, name: str) -> Raw | None:
+        """Return a stored result, or None.
+
+        Raises:
+            IntegrityError: If the stored file is not a result.
+        """
+        path = self._folder / f"{name}.json"
+        return _read(path) if path.is_file() else None
 
     def get(self, name: str, work: Callable[[], Raw]) -> Raw:
         """Return a stored result, or measure and store it.
@@ -38,12 +48,12 @@ class RowStore:
         Raises:
             IntegrityError: If the stored file is not a result.
         """
-        path = self._folder / f"{name}.json"
-        if path.is_file():
-            return _read(path)
-        found = {"commit": commit(), **work()}
+        stored = self.find(name)
+        if stored is not None:
+            return stored
+        found = {"commit": self._commit, **work()}
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(path, found)
+        write_json_atomic(self._folder / f"{name}.json", found)
         print(f"{name}: measured", flush=True)
         return found
 

@@ -269,6 +269,22 @@ def test_a_criterion_of_the_server_asks_clients_for_no_scores(criterion):
     assert {plan.settings.importance for _, plan in found} == {""}
 
 
+def own_draws(draws):
+    return draws + 1.0
+
+
+@pytest.mark.parametrize("criterion", ["random", f"{__file__}:own_draws", "l2"])
+def test_random_channels_are_not_shrunk_before_they_are_cut(criterion):
+    found, _ = phases(prune__importance=criterion)
+    sparsified = [p for cursor, p in found if cursor.phase is Phase.SPARSIFY]
+    aimed = criterion == "l2"
+    assert sparsified
+    for plan in sparsified:
+        assert (plan.targets is not None) == aimed
+        assert (plan.settings.penalty != "none") == aimed
+        assert (plan.settings.strength > 0.0) == aimed
+
+
 def test_the_penalty_aims_at_the_least_important_channels_of_each_group():
     state, run_spec = prepare()
     importance = np.arange(16, 0, -1, dtype=np.float32)

@@ -120,9 +120,11 @@ def test_the_rounds_that_remain_have_a_whole_schedule(run):
 
 
 def test_fresh_weights_are_never_rolled_back(run):
-    state = run.cut
     # As if the network before the cut had been perfect.
-    state = replace(state, previous=replace(state.previous, loss=-1.0))
+    before = run.cut.previous
+    perfect = replace(before.validations, losses=before.validations.losses - 100.0)
+    state = replace(run.cut, previous=replace(before, validations=perfect))
+    assert run.rest(replace(state, restarted=0)).totals.rollbacks > 0
     last = run.rest(state)
     assert last.totals.rollbacks == 0
     assert last.cursor.done

@@ -1,0 +1,1 @@
+"""Rows of the benchmark ``science``: comparisons with several seeds and intervals."""
