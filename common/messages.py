@@ -101,6 +101,8 @@ class TrainSettings:
         proximal: mu of FedProx's proximal term, >= 0; 0 = none.
         precision: Precision of forward and loss in a step: "float32" or "bf16".
         frozen: Names of the modules that are not trained, rising, at most 64.
+        quantise: What the network is trained for: "none", "int8" or "codebook"; for
+            the latter two the broadcast itself is the teacher, where one has weight.
     """
 
     epochs: int
@@ -129,6 +131,7 @@ class TrainSettings:
     proximal: float = 0.0
     precision: str = "float32"
     frozen: tuple[str, ...] = ()
+    quantise: str = "none"
 
     @property
     def density_sent(self) -> float:

@@ -18,6 +18,7 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import RoundPlan, Statistics
+from fedprune.common.methods.registry import OFF
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
@@ -53,10 +54,16 @@ def teacher_network(
 ) -> nn.Module | None:
     """Return the teacher with this client's own moments, or None without one.
 
+    The teacher of a round that trains for quantisation is its own broadcast.
+
     A network of its own: the student may be cut as the teacher is.
     """
     plan, structure = opened.plan, opened.structure
-    if not plan.teacher or plan.settings.distill_weight <= 0.0:
+    if plan.settings.distill_weight <= 0.0:
+        return None
+    if plan.settings.quantise != OFF:
+        return copy.deepcopy(with_own_moments(opened, cache)[0]).eval()
+    if not plan.teacher:
         return None
     came = plan.teacher_broadcast
     if came is not None:

@@ -14,6 +14,7 @@ from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import send
+from fedprune.client.rounds.steps.int8 import Int8
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import LocalTraining, Trained, train
 from fedprune.common import codec
@@ -134,6 +135,7 @@ def _train(
             plan.settings.seed, plan.round, plan.client_id, Use.AUGMENT
         ),
         mask=None if opened.mask is None else opened.mask.keep,
+        quantiser=Int8(model) if plan.settings.quantise == "int8" else None,
     )
     seed = plan.settings.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)

@@ -34,7 +34,8 @@ fewer.
                          importance, measure, freeze, clip, validation,
                          score_examples, seed]; where one of the following is not
                          its default, all of these too: optimizer, weight_decay,
-                         proximal, precision, frozen [name of a module str, ...]
+                         proximal, precision, frozen [name of a module str, ...];
+                         then, where it is not its default: quantise
            broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
                          DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,

@@ -23,6 +23,7 @@ MOMENTS = "<f4"  # of broadcasts and teachers
 RUNNING = "<f4"  # running values, also in updates
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "bf16")
+QUANTISERS = ("none", "int8", "codebook")
 MAX_FROZEN = 64  # names of modules, which a frame has room for
 _STATISTICS = 3
 _PLAN = 5
@@ -118,6 +119,8 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "proximal": _real(0.0, checks.LARGEST),
     "precision": _one_of(PRECISIONS),
     "frozen": _modules,
+    # Likewise, behind those.
+    "quantise": _one_of(QUANTISERS),
 }
 _REAL = {field.name for field in fields(TrainSettings) if field.type is float}
 _DEFAULTS = {
@@ -126,6 +129,8 @@ _DEFAULTS = {
     if field.default is not MISSING
 }
 _ALWAYS = len(SETTINGS) - len(_DEFAULTS)
+# The longest that is needed is sent; each version of the program added one.
+_LENGTHS = (_ALWAYS, [*SETTINGS].index("quantise"), len(SETTINGS))
 
 
 def settings_fields(settings: TrainSettings) -> list[object]:
@@ -133,25 +138,31 @@ def settings_fields(settings: TrainSettings) -> list[object]:
     found = {name: getattr(settings, name) for name in SETTINGS}
     # A setting of 1 from a configuration is an int; on the wire it is a float.
     items = [float(v) if name in _REAL else v for name, v in found.items()]
-    return items[:_ALWAYS] if _is_plain(settings) else items
+    return items[: _length(settings)]
 
 
 def read_settings(value: object) -> TrainSettings:
     """Return the settings, each in its range."""
-    longer = type(value) is tuple and len(value) > _ALWAYS
-    items = checks.array(value, "settings", len(SETTINGS) if longer else _ALWAYS)
-    pairs = zip(SETTINGS.items(), items, strict=longer)
+    count = len(value) if type(value) is tuple else 0
+    length = next((one for one in _LENGTHS if one >= count), len(SETTINGS))
+    items = checks.array(value, "settings", length)
+    pairs = zip(SETTINGS.items(), items, strict=False)
     found = {name: check(item, f"settings.{name}") for (name, check), item in pairs}
     settings = TrainSettings(**found)
-    if longer and _is_plain(settings):
-        detail = f"{len(items)} items; want {_ALWAYS} where the others are defaults"
-        raise PayloadError(Reason.BAD_FRAME, "settings", detail)
+    if length != _length(settings):
+        detail = f"{len(items)} items; want {_length(settings)} where the others are"
+        raise PayloadError(Reason.BAD_FRAME, "settings", f"{detail} defaults")
     return settings
 
 
-def _is_plain(settings: TrainSettings) -> bool:
-    """Return whether every setting that has a default has it."""
-    return all(getattr(settings, name) == one for name, one in _DEFAULTS.items())
+def _length(settings: TrainSettings) -> int:
+    """Return the shortest length behind which every setting has its default."""
+    needed = [
+        number
+        for number, name in enumerate(SETTINGS, 1)
+        if name in _DEFAULTS and getattr(settings, name) != _DEFAULTS[name]
+    ]
+    return next(one for one in _LENGTHS if one >= max(needed, default=0))
 
 
 def statistics_fields(statistics: Statistics | None, dtype: str) -> list[object] | None:

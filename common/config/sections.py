@@ -261,7 +261,8 @@ class Prune(Section):
     step_cap: Density = 0.4
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
     width_multiple: Positive = 8
-    """Widths are multiples of this, or full, 1 <= width_multiple."""
+    """Widths are multiples of this, or full, 1 <= width_multiple; of 4 too for int8
+    (quantise.kind), and of m under an n:m mask."""
     blocks: Count = 0
     """Most residual blocks that cuts may drop as a whole, 0 <= blocks."""
     mask: MaskRule = MaskRule()
@@ -332,6 +333,21 @@ class Distill(Section):
     """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""
     temperature: float = Field(default=2.0, gt=0)
     """Temperature of the distillation, 0 < temperature."""
+
+
+class Quantise(Section):
+    """Last final rounds that train the network as it will be quantised."""
+
+    kind: Literal["none", "int8", "codebook"] = "none"
+    """Quantisation that they train for: of "export --format onnx --int8", of "export
+    --format fpz --values codebookB", or none."""
+    rounds: Positive = 1
+    """Final rounds, the last ones, that train so, 1 <= rounds <= rounds.final."""
+    bits: int = Field(default=4, ge=1, le=6)
+    """log2 of the values of each tensor ("codebook"), 1 <= bits <= 6."""
+    distill: Share = 0.5
+    """Weight in the loss of the teacher, the network that was sent, not quantised; it
+    replaces distill.weight in these rounds, 0 <= distill <= 1; 0 = no teacher."""
 
 
 class Robust(Section):

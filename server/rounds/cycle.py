@@ -20,7 +20,7 @@ step the guard only warns, so every run ends within its budget.
 from dataclasses import dataclass, replace
 from math import ceil
 
-from fedprune.common.config import Rounds
+from fedprune.common.config import Quantise, Rounds
 from fedprune.common.messages import Phase
 
 _SMALLEST_STEP = 0.25  # of the first step
@@ -91,6 +91,13 @@ def is_frozen(cursor: Cursor, rounds: Rounds) -> bool:
     """
     last = rounds.final - ceil(rounds.final / 3)
     return cursor.final and not cursor.closing and cursor.index > last
+
+
+def is_quantising(cursor: Cursor, rounds: Rounds, quantise: Quantise) -> bool:
+    """Return whether the next round trains the network as it will be quantised."""
+    if quantise.kind == "none" or not cursor.final or cursor.closing:
+        return False
+    return cursor.index > rounds.final - quantise.rounds
 
 
 def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:

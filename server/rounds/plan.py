@@ -22,7 +22,12 @@ from fedprune.server.rounds.broadcast import (
     encode_state,
 )
 from fedprune.server.rounds.cut import asks_clients, choose_next
-from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
+from fedprune.server.rounds.cycle import (
+    is_cutting,
+    is_frozen,
+    is_previewing,
+    is_quantising,
+)
 from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
 from fedprune.server.rounds.state import (
@@ -112,7 +117,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     """Return the clients' training settings for the next round."""
     cursor, rounds = state.cursor, config.rounds
     sparsifying = cursor.phase is Phase.SPARSIFY
-    tuning = _teacher(state, config) is not None
+    quantising = is_quantising(cursor, rounds, config.quantise)
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = wire_name(IMPORTANCE, config.prune.importance)
     measured = state.statistics is not None and state.statistics.measured
@@ -131,7 +136,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         step_error=update.step_error,
         error_feedback=update.error_feedback,
         decay=update.decay,
-        distill_weight=config.distill.weight if tuning else 0.0,
+        distill_weight=_teacher_weight(state, config),
         temperature=config.distill.temperature,
         importance=criterion if scoring and asks_clients(config) else "",
         measure=spec.moments > 0 and not frozen,
@@ -145,6 +150,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         proximal=client.proximal,
         precision=client.precision,
         frozen=tuple(sorted(set(config.task.freeze))),
+        quantise=config.quantise.kind if quantising else OFF,
     )
 
 
@@ -177,11 +183,23 @@ def update_density(update: Update, size: int) -> float:
     return min(max(update.update_density, update.min_entries / size), 1.0)
 
 
+def _teacher_weight(state: ServerState, config: Config) -> float:
+    """Return the weight of the teacher in the loss of the next round, 0..1."""
+    if is_quantising(state.cursor, config.rounds, config.quantise):
+        return config.quantise.distill
+    return config.distill.weight if _teacher(state, config) is not None else 0.0
+
+
 def _teacher(state: ServerState, config: Config) -> Snapshot | None:
-    """Return the teacher of the next round: only fine-tuning rounds have one."""
+    """Return the teacher that is sent: only fine-tuning rounds have one.
+
+    A round that trains for quantisation has none: its broadcast is the teacher.
+    """
     if config.distill.weight <= 0.0:  # no client would use it
         return None
     cursor = state.cursor
+    if is_quantising(cursor, config.rounds, config.quantise):
+        return None
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
     if not tuning:
         return None

@@ -1,6 +1,6 @@
 """The control: plain dense federated averaging by the same code."""
 
-from fedprune.common.config import Config, MaskRule
+from fedprune.common.config import Config, MaskRule, Quantise
 
 
 def control_config(config: Config, rounds: int) -> Config:
@@ -38,5 +38,6 @@ def control_config(config: Config, rounds: int) -> Config:
             "broadcast": config.broadcast.model_copy(update={"values": "float32"}),
             "distill": config.distill.model_copy(update={"weight": 0.0}),
             "prune": config.prune.model_copy(update={"mask": MaskRule()}),
+            "quantise": Quantise(),
         }
     )
