@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fedprune.client.rounds.mask import MaskedWeights
-from fedprune.client.rounds.steps.int8 import Int8
 from fedprune.client.rounds.steps.optimizers import build_optimizer
 from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
+from fedprune.client.rounds.steps.quantisers import Quantiser
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
@@ -51,7 +51,7 @@ class LocalTraining:
     augment: torch.Generator
     gates: ChannelGates | None = None
     mask: Mask | None = None
-    quantiser: Int8 | None = None
+    quantiser: Quantiser | None = None
 
     def forward(self, model: nn.Module, inputs: object) -> Any:  # noqa: ANN401 - of the network
         """Return the outputs of the network as it is trained."""

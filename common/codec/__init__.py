@@ -36,8 +36,8 @@ fewer.
                          its default, all of these too: optimizer, weight_decay,
                          proximal, precision, frozen [name of a module str, ...];
                          then, where it is not its default: quantise
-           broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
-                         DECODED weights, statistics as float32 | nil]
+           broadcast  = [plan, weights bin = message of kind 4, 7, 8 or 10, digest
+                         of the DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,
                          rollback bool]
            statistics = [num_examples int, mean bin, variance bin]; a fourth item

@@ -100,6 +100,13 @@ def is_quantising(cursor: Cursor, rounds: Rounds, quantise: Quantise) -> bool:
     return cursor.index > rounds.final - quantise.rounds
 
 
+def is_coded(cursor: Cursor, rounds: Rounds, quantise: Quantise) -> bool:
+    """Return whether the next broadcast lies on a codebook; the last one does too."""
+    if quantise.kind != "codebook":
+        return False
+    return cursor.closing or is_quantising(cursor, rounds, quantise)
+
+
 def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
     """Return the cursor after a round without a rollback.
 
