@@ -77,7 +77,8 @@ def convolutions():
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, bias=False), norm, nn.ReLU(),
         nn.Conv2d(16, 20, 3, groups=4), nn.ReLU(),
-        nn.ConvTranspose2d(20, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+        nn.ConvTranspose2d(20, 8, 3), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 10),
     )  # fmt: skip
 
 

@@ -90,7 +90,13 @@ PLAN_ATTACKS = {
     "one setting more": (
         forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], "adam"]), "settings"),
     "a setting behind the last": (
-        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1]),
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, "int8", 1]),
+        "settings"),
+    "an unknown quantisation": (
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, "int4"]),
+        "settings.quantise"),
+    "a quantisation that is left out otherwise": (
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, "none"]),
         "settings"),
     "defaults that are left out otherwise": (
         forge_shared(S_SETTINGS, [
