@@ -53,7 +53,7 @@ class Int8:
                 handle.remove()
 
     def weights(self, model: nn.Module) -> Mapping[str, Tensor]:
-        """Return the rounded weights by name; gradients reach the exact ones."""
+        """Return each rounded weight under its name; gradients reach the exact ones."""
         found = dict(model.named_parameters())
         return {name: on_int8(found[name], axis) for name, axis in self._axes.items()}
 

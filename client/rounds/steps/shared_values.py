@@ -52,7 +52,7 @@ class SharedValues:
 
 
 class _Groups:
-    """Which weights of a matrix share a value.
+    """The groups of weights of a matrix that share a value.
 
     Args:
         weight: The matrix.
