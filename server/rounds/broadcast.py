@@ -80,6 +80,8 @@ def decoded_state(
     state: ServerState, structure: Structure, spec: ModelSpec, config: Config
 ) -> Vector:
     """Return the weights that clients decode from a state's broadcast, float32[n]."""
+    if is_coded(state.cursor, config.rounds, config.quantise):
+        return _on_codebook(state, spec, config.quantise.bits)[1]
     if config.broadcast.values == "grid":
         return put_on_grid(state, structure, spec)[1]
     data = codec.encode_weights(state.weights, spec, config.broadcast.values)

@@ -19,6 +19,7 @@ from fedprune.common.config import Quantise, Rounds, load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Phase
 from fedprune.common.sparsity.shared import first_entries
+from fedprune.server.rounds.broadcast import decoded_state
 from fedprune.server.rounds.cycle import Cursor, is_coded, is_quantising
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
@@ -118,6 +119,8 @@ def test_a_codebook_round_sends_and_moves_values_alone(tmp_path):
     assert first_entries(work.weights, work.spec).sum() == values + vectors
     closing = plan_round(after, run_spec)
     assert closing.plan.settings.quantise == "none"
+    saved = decoded_state(after, run_spec.structure, work.spec, run_spec.config)
+    assert np.array_equal(saved, closing.encoded.weights)  # the network of the files
     # The file finds the network on its codebook: nothing is lost.
     blob = codec.encode_codebook(closing.weights, closing.spec, 2)
     assert np.array_equal(codec.decode_weights(blob, closing.spec), closing.weights)
