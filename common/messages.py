@@ -103,6 +103,8 @@ class TrainSettings:
         frozen: Names of the modules that are not trained, rising, at most 64.
         since: Residuals of this round and of earlier ones are dropped: weights were
             drawn anew at its end; >= 0, 0 = none.
+        quantise: What the network is trained for: "none", "int8" or "codebook"; for
+            the latter two the broadcast itself is the teacher, where one has weight.
     """
 
     epochs: int
@@ -132,6 +134,7 @@ class TrainSettings:
     precision: str = "float32"
     frozen: tuple[str, ...] = ()
     since: int = 0
+    quantise: str = "none"
 
     @property
     def density_sent(self) -> float:

@@ -34,6 +34,7 @@ ALONE = frozenset(
         "test_flwr_app",
         "test_hf_dataset",
         "test_masked_runs",
+        "test_quantised_runs",
         "test_own_methods",
         "test_ray",
     )

@@ -14,6 +14,7 @@ from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, classes_o
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan, store_teacher, stored_teacher
 from fedprune.client.rounds.score import score
+from fedprune.client.rounds.steps.quantisers import INT8
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
@@ -53,10 +54,16 @@ def teacher_network(
 ) -> nn.Module | None:
     """Return the teacher with this client's own moments, or None without one.
 
+    The teacher of a round that trains for int8 is its own broadcast.
+
     A network of its own: the student may be cut as the teacher is.
     """
     plan, structure = opened.plan, opened.structure
-    if not plan.teacher or plan.settings.distill_weight <= 0.0:
+    if plan.settings.distill_weight <= 0.0:
+        return None
+    if plan.settings.quantise == INT8:
+        return copy.deepcopy(with_own_moments(opened, cache)[0]).eval()
+    if not plan.teacher:
         return None
     came = plan.teacher_broadcast
     if came is not None:

@@ -14,6 +14,7 @@ from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import send
+from fedprune.client.rounds.steps.quantisers import quantiser_of
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import LocalTraining, Trained, train
 from fedprune.common import codec
@@ -24,6 +25,7 @@ from fedprune.common.models.flat import get_running, get_weights
 from fedprune.common.seeding import Use, generator, seed_globals, torch_generator
 from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
+from fedprune.common.sparsity.shared import CODEBOOK, first_entries
 from fedprune.common.spec import Vector
 from fedprune.common.tasks.loaded import ClientData
 
@@ -134,6 +136,7 @@ def _train(
             plan.settings.seed, plan.round, plan.client_id, Use.AUGMENT
         ),
         mask=None if opened.mask is None else opened.mask.keep,
+        quantiser=quantiser_of(model, plan.settings.quantise),
     )
     seed = plan.settings.seed
     rng = generator(seed, plan.round, plan.client_id, Use.SHUFFLE)
@@ -162,9 +165,14 @@ def _answered(
 
 
 def _delta(model: nn.Module, opened: OpenedPlan) -> Vector:
-    """Return the trained weights minus those of the broadcast, float32[n]."""
+    """Return the trained weights minus those of the broadcast, float32[n].
+
+    Of a codebook only the first weight of each value, for all of them.
+    """
     delta: Vector = get_weights(model) - opened.weights
-    return delta
+    if opened.plan.settings.quantise != CODEBOOK:
+        return delta
+    return np.where(first_entries(opened.weights, opened.spec), delta, np.float32(0))
 
 
 def _penalty_spec(plan: RoundPlan) -> PenaltySpec:

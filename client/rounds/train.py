@@ -1,7 +1,9 @@
 """Local training: proximal steps, distillation, frozen modules and statistics."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.mask import MaskedWeights
 from fedprune.client.rounds.steps.optimizers import build_optimizer
 from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
+from fedprune.client.rounds.steps.quantisers import Quantiser
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.messages import TrainSettings
 from fedprune.common.models.flat import norm_modules
@@ -37,6 +40,7 @@ class LocalTraining:
         gates: Factors on channels while the network trains, or None.
         mask: Weight mask, bool[weights], False = stays zero; None = every weight is
             trained.
+        quantiser: Rounds weights and inputs while the network trains, or None.
     """
 
     examples: Examples
@@ -47,6 +51,13 @@ class LocalTraining:
     augment: torch.Generator
     gates: ChannelGates | None = None
     mask: Mask | None = None
+    quantiser: Quantiser | None = None
+
+    def forward(self, model: nn.Module, inputs: object) -> Any:  # noqa: ANN401 - of the network
+        """Return the outputs of the network as it is trained."""
+        if self.quantiser is None:
+            return run_network(model, inputs)
+        return self.quantiser.run(model, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +101,9 @@ def _trained(
     proximal = proximal_term(model, settings.proximal)
     _set_mode(model, training)
     loss = torch.zeros((), dtype=wide_type(device_of(model)), device=device_of(model))
-    gates, counted = training.gates, 0 if plans else len(training.examples)
+    counted = 0 if plans else len(training.examples)
     masked = None if training.mask is None else MaskedWeights(model, training.mask)
-    with nullcontext() if gates is None else gates.attached(model):
+    with _attached(model, training):
         for plan in plans:
             loss.zero_()
             counted = 0
@@ -111,6 +122,16 @@ def _trained(
     if dual is not None:
         dual.restore()
     return Trained(loss=float(loss) / max(counted, 1), counted=counted)
+
+
+@contextmanager
+def _attached(model: nn.Module, training: LocalTraining) -> Iterator[None]:
+    """Attach gates and quantiser to the network while the block runs."""
+    with ExitStack() as parts:
+        for part in (training.gates, training.quantiser):
+            if part is not None:
+                parts.enter_context(part.attached(model))
+        yield
 
 
 def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
@@ -177,7 +198,7 @@ def _step(
     if gates is not None:
         gates.draw()
     with autocast(model, training.settings.precision):
-        outputs = run_network(model, found.inputs)
+        outputs = training.forward(model, found.inputs)
         losses = task.loss(outputs, found)
     loss = chosen(losses, counts).mean()
     if training.teacher is not None:

@@ -35,10 +35,11 @@ fewer.
                          score_examples, seed]; where one of the following is not
                          its default, all of these too: optimizer, weight_decay,
                          proximal, precision, frozen [name of a module str, ...];
-                         after a restart one more: since int, the round whose
-                         residuals and earlier ones are dropped, >= 1
-           broadcast  = [plan, weights bin = message of kind 4, 7 or 8, digest of the
-                         DECODED weights, statistics as float32 | nil]
+                          after a restart, since int, the round whose residuals and
+                          earlier ones are dropped, >= 0; then, where it is not its
+                          default: quantise
+           broadcast  = [plan, weights bin = message of kind 4, 7, 8 or 10, digest
+                          of the DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,
                          rollback bool]
            statistics = [num_examples int, mean bin, variance bin]; a fourth item

@@ -23,6 +23,7 @@ MOMENTS = "<f4"  # of broadcasts and teachers
 RUNNING = "<f4"  # running values, also in updates
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "bf16")
+QUANTISERS = ("none", "int8", "codebook")
 MAX_FROZEN = 64  # names of modules, which a frame has room for
 _STATISTICS = 3
 _PLAN = 5
@@ -118,8 +119,10 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "proximal": _real(0.0, checks.LARGEST),
     "precision": _one_of(PRECISIONS),
     "frozen": _modules,
-    # Sent only where it is not 0, with all others.
+    # Sent only after a restart, and before a quantisation.
     "since": _whole(0, checks.MAX_ROUND),
+    # Sent only where it is not its default, with all others.
+    "quantise": _one_of(QUANTISERS),
 }
 _REAL = {field.name for field in fields(TrainSettings) if field.type is float}
 _DEFAULTS = {
@@ -128,7 +131,14 @@ _DEFAULTS = {
     if field.default is not MISSING
 }
 _ALWAYS = len(SETTINGS) - len(_DEFAULTS)
-_LENGTHS = (_ALWAYS, len(SETTINGS) - 1, len(SETTINGS))  # that settings may have
+# The longest that is needed is sent; each version of the program added one.
+_NAMES = [*SETTINGS]
+_LENGTHS = (
+    _ALWAYS,
+    _NAMES.index("since"),
+    _NAMES.index("quantise"),
+    len(_NAMES),
+)
 
 
 def settings_fields(settings: TrainSettings) -> list[object]:
@@ -141,24 +151,26 @@ def settings_fields(settings: TrainSettings) -> list[object]:
 
 def read_settings(value: object) -> TrainSettings:
     """Return the settings, each in its range."""
-    given = len(value) if type(value) is tuple else 0
-    wanted = next((one for one in _LENGTHS if given <= one), _LENGTHS[-1])
-    items = checks.array(value, "settings", wanted)
+    count = len(value) if type(value) is tuple else 0
+    length = next((one for one in _LENGTHS if one >= count), len(SETTINGS))
+    items = checks.array(value, "settings", length)
     pairs = zip(SETTINGS.items(), items, strict=False)
     found = {name: check(item, f"settings.{name}") for (name, check), item in pairs}
     settings = TrainSettings(**found)
-    if len(items) != _length(settings):
+    if length != _length(settings):
         detail = f"{len(items)} items; want {_length(settings)} where the others are"
         raise PayloadError(Reason.BAD_FRAME, "settings", f"{detail} defaults")
     return settings
 
 
 def _length(settings: TrainSettings) -> int:
-    """Return the fewest settings that leave out nothing but defaults."""
-    if settings.since:
-        return _LENGTHS[2]
-    plain = all(getattr(settings, name) == one for name, one in _DEFAULTS.items())
-    return _LENGTHS[0] if plain else _LENGTHS[1]
+    """Return the shortest length behind which every setting has its default."""
+    needed = [
+        number
+        for number, name in enumerate(SETTINGS, 1)
+        if name in _DEFAULTS and getattr(settings, name) != _DEFAULTS[name]
+    ]
+    return next(one for one in _LENGTHS if one >= max(needed, default=0))
 
 
 def statistics_fields(statistics: Statistics | None, dtype: str) -> list[object] | None:

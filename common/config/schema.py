@@ -1,5 +1,7 @@
 """The whole configuration, and the checks that need more than one key."""
 
+from math import lcm
+
 from pydantic import model_validator
 
 from fedprune.common.config.sections import (
@@ -8,6 +10,7 @@ from fedprune.common.config.sections import (
     Device,
     Distill,
     Prune,
+    Quantise,
     Robust,
     Rounds,
     Run,
@@ -17,6 +20,8 @@ from fedprune.common.config.sections import (
     Update,
 )
 from fedprune.common.text import label_fault
+
+_INT8 = 4  # input channels of one dot product
 
 
 class Config(Section):
@@ -31,8 +36,27 @@ class Config(Section):
     broadcast: Broadcast = Broadcast()
     server: Server = Server()
     distill: Distill = Distill()
+    quantise: Quantise = Quantise()
     robust: Robust = Robust()
     run: Run = Run()
+
+    @property
+    def width_multiple(self) -> int:
+        """Number that legal widths are multiples of: that of the keys and of the form.
+
+        The least common multiple of ``prune.width_multiple``, the group of an n:m mask
+        (a tensor has whole groups or stays unmasked), and 4 for int8: the dot products
+        of integers take four neighbouring input channels (oneDNN: VNNI; TensorRT:
+        DP4A).  0 = by the width of each layer
+        (:func:`~fedprune.common.pruning.cost.width_step`).
+        """
+        mask = self.prune.mask
+        group = mask.m if mask.kind == "n:m" else 1
+        four = _INT8 if self.quantise.kind == "int8" else 1
+        given, forms = self.prune.width_multiple, lcm(group, four)
+        if given == 0:
+            return 0 if forms == 1 else forms
+        return lcm(given, forms)
 
     @model_validator(mode="after")
     def _agrees(self) -> "Config":
@@ -159,6 +183,11 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             "prune.mask.end",
             0 < prune.mask.end < prune.mask.begin,
             f"found {prune.mask.end}, want >= prune.mask.begin = {prune.mask.begin}",
+        ),
+        (
+            "quantise.rounds",
+            config.quantise.kind != "none" and config.quantise.rounds > rounds.final,
+            f"found {config.quantise.rounds}, want <= rounds.final = {rounds.final}",
         ),
         (
             "prune.latency_table",

@@ -271,8 +271,9 @@ class Prune(Section):
     step_cap: Density = 0.4
     """Largest share of a group's channels that one cut removes, 0 < step_cap <= 1."""
     width_multiple: Count = 0
-    """Widths are multiples of this, or full, 0 <= width_multiple; 0 = of the largest
-    power of two that is not above an eighth of the layer's width, 8 at most."""
+    """Widths are multiples of this, or full, 0 <= width_multiple; of 4 too for int8
+    (quantise.kind), and of m under an n:m mask; 0 = of these alone, or else of the
+    largest power of two not above an eighth of the layer's width, 8 at most."""
     blocks: Count = 0
     """Most residual blocks that cuts may drop as a whole, 0 <= blocks."""
     mask: MaskRule = MaskRule()
@@ -350,6 +351,21 @@ class Distill(Section):
     """Weight of the teacher in the loss, 0 <= weight <= 1; 0 = no teacher."""
     temperature: float = Field(default=2.0, gt=0)
     """Temperature of the distillation, 0 < temperature."""
+
+
+class Quantise(Section):
+    """Last final rounds that train the network as it will be quantised."""
+
+    kind: Literal["none", "int8", "codebook"] = "none"
+    """Quantisation that they train for: of "export --format onnx --int8", of "export
+    --format fpz --values codebookB", or none."""
+    rounds: Positive = 1
+    """Final rounds, the last ones, that train so, 1 <= rounds <= rounds.final."""
+    bits: int = Field(default=4, ge=1, le=6)
+    """log2 of the values of each tensor ("codebook"), 1 <= bits <= 6."""
+    distill: Share = 0.5
+    """Weight in the loss of the teacher, the network that was sent, not quantised; it
+    replaces distill.weight in these rounds, 0 <= distill <= 1; 0 = no teacher."""
 
 
 class Robust(Section):

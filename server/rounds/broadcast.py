@@ -15,6 +15,7 @@ from fedprune.common.messages import Broadcast, GridWeights, Statistics
 from fedprune.common.pruning.remap import remap_grid
 from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.cycle import is_coded
 from fedprune.server.rounds.state import ClientLedger, SentBroadcast, ServerState
 
 REMEMBERED = 8  # broadcasts that can be the base of a change
@@ -40,6 +41,9 @@ def encode_state(
 ) -> EncodedBroadcast:
     """Return the encoded broadcast of a state."""
     values = config.broadcast.values
+    if is_coded(state.cursor, config.rounds, config.quantise):
+        broadcast, weights = _on_codebook(state, spec, config.quantise.bits)
+        return EncodedBroadcast(broadcast=broadcast, weights=weights, grid=None)
     if values != "grid":
         broadcast, weights = encode_network(
             state.plan, state.weights, state.statistics, spec, values
@@ -55,10 +59,29 @@ def encode_state(
     return EncodedBroadcast(broadcast=broadcast, weights=weights, grid=grid)
 
 
+def _on_codebook(
+    state: ServerState, spec: ModelSpec, bits: int
+) -> tuple[Broadcast, Vector]:
+    """Return a state's network on a codebook, encoded, and its decoded weights.
+
+    Weights that lie on one stay as they are.
+    """
+    codec.check_finite(state.weights, spec)
+    blob = codec.encode_codebook(state.weights, spec, bits)
+    weights = codec.decode_weights(blob, spec)
+    digest = weights_digest(weights)
+    broadcast = Broadcast(
+        plan=state.plan, weights=blob, digest=digest, statistics=state.statistics
+    )
+    return broadcast, weights
+
+
 def decoded_state(
     state: ServerState, structure: Structure, spec: ModelSpec, config: Config
 ) -> Vector:
     """Return the weights that clients decode from a state's broadcast, float32[n]."""
+    if is_coded(state.cursor, config.rounds, config.quantise):
+        return _on_codebook(state, spec, config.quantise.bits)[1]
     if config.broadcast.values == "grid":
         return put_on_grid(state, structure, spec)[1]
     data = codec.encode_weights(state.weights, spec, config.broadcast.values)

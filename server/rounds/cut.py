@@ -205,7 +205,7 @@ def choose_next(
         targets,
         floor=config.prune.floor,
         step_cap=config.prune.step_cap,
-        width_multiple=config.prune.width_multiple,
+        width_multiple=config.width_multiple,
         latency=latency,
         final=final,
     )
@@ -284,7 +284,7 @@ def coarse(
         return ""
     prune, targets = config.prune, budget_targets(config)
     kind = max(used, key=lambda k: used[k])
-    widths = {"floor": prune.floor, "width_multiple": prune.width_multiple}
+    widths = {"floor": prune.floor, "width_multiple": config.width_multiple}
     msg = (
         f"budget {kind} = {targets[kind]:g} ends at {used[kind] * targets[kind]:.4f}, "
         f"{100 * used[kind]:.1f} % of it: nothing nearer was found"
@@ -301,9 +301,9 @@ def coarse(
         msg += f"; at their lowest width (prune.floor = {prune.floor}): "
         msg += ", ".join(f"'{name}'" for name in stuck)
     if prune.width_multiple > 1:
-        msg += f"; widths go by multiples of {prune.width_multiple}: a smaller"
+        msg += f"; widths go by multiples of {config.width_multiple}: a smaller"
         return f"{msg} prune.width_multiple ends nearer"
-    if prune.width_multiple == 0:
+    if config.width_multiple == 0:
         msg += "; wide layers go by multiples of 8: prune.width_multiple = 1 ends"
         return f"{msg} nearer"
     return f"{msg}; a channel here is a large share of the network"

@@ -21,7 +21,7 @@ limit on the accuracy ends the cuts there (``after_stop``), above it.
 from dataclasses import dataclass, replace
 from math import ceil
 
-from fedprune.common.config import Rounds
+from fedprune.common.config import Quantise, Rounds
 from fedprune.common.messages import Phase
 
 _SMALLEST_STEP = 0.25  # of the first step
@@ -102,6 +102,20 @@ def is_frozen(cursor: Cursor, rounds: Rounds) -> bool:
     """
     last = rounds.final - ceil(rounds.final / 3)
     return cursor.final and not cursor.closing and cursor.index > last
+
+
+def is_quantising(cursor: Cursor, rounds: Rounds, quantise: Quantise) -> bool:
+    """Return whether the next round trains the network as it will be quantised."""
+    if quantise.kind == "none" or not cursor.final or cursor.closing:
+        return False
+    return cursor.index > rounds.final - quantise.rounds
+
+
+def is_coded(cursor: Cursor, rounds: Rounds, quantise: Quantise) -> bool:
+    """Return whether the next broadcast lies on a codebook; the last one does too."""
+    if quantise.kind != "codebook":
+        return False
+    return cursor.closing or is_quantising(cursor, rounds, quantise)
 
 
 def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:

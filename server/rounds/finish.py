@@ -13,6 +13,7 @@ from fedprune.common.methods.registry import resolve
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.remap import remap, remap_moments, remap_running
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
+from fedprune.common.sparsity.shared import CODEBOOK, matrices_from, with_shared
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.answers import Answers, aggregate
@@ -169,7 +170,7 @@ def _average(
     change, optimizer = aggregate(answers, work), state.optimizer
     if settings.epochs:  # the closing round has no delta for a step
         change, optimizer = server_step(run_spec.config.server, optimizer, change)
-    moved = _shrunken(state, work, run_spec, state.weights + change)
+    moved = _shrunken(state, work, run_spec, _moved(state, work, change))
     moved = keep_values(state.weights, moved, work.spec.tensors, settings.frozen)
     return replace(
         state,
@@ -182,6 +183,15 @@ def _average(
         sent=remember(state.sent, work.plan.round, work.encoded),
         mask_holders=holders(state, answers.records),
     )
+
+
+def _moved(state: ServerState, work: RoundWork, change: Vector) -> Vector:
+    """Return the weights after a step; those of a codebook share their values still."""
+    moved: Vector = state.weights + change
+    if work.plan.settings.quantise != CODEBOOK:
+        return moved
+    exact = matrices_from(work.weights + change, moved, work.spec)
+    return with_shared(work.weights, exact, work.spec)
 
 
 def _after_training(

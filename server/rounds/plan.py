@@ -13,6 +13,7 @@ from fedprune.common.methods.registry import OFF, find, wire_name
 from fedprune.common.methods.schedule import learning_rate
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.sparsity.shared import CODEBOOK, most_entries
 from fedprune.common.spec import Mask, ModelSpec
 from fedprune.server.rounds.broadcast import (
     EncodedBroadcast,
@@ -22,7 +23,12 @@ from fedprune.server.rounds.broadcast import (
     encode_state,
 )
 from fedprune.server.rounds.cut import aims_penalty, asks_clients, choose_next
-from fedprune.server.rounds.cycle import is_cutting, is_frozen, is_previewing
+from fedprune.server.rounds.cycle import (
+    is_cutting,
+    is_frozen,
+    is_previewing,
+    is_quantising,
+)
 from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
 from fedprune.server.rounds.state import (
@@ -112,13 +118,12 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
     """Return the clients' training settings for the next round."""
     cursor, rounds = state.cursor, config.rounds
     sparsifying = cursor.phase is Phase.SPARSIFY and aims_penalty(config)
-    tuning = _teacher(state, config) is not None
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = wire_name(IMPORTANCE, config.prune.importance)
     measured = state.statistics is not None and state.statistics.measured
     frozen = is_frozen(cursor, rounds) and measured
     client, update = config.client, config.update
-    return TrainSettings(
+    settings = TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
         lr=rate_of(state.round + 1, config, state.restarted),
@@ -131,7 +136,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         step_error=update.step_error,
         error_feedback=update.error_feedback,
         decay=update.decay,
-        distill_weight=config.distill.weight if tuning else 0.0,
+        distill_weight=_teacher_weight(state, config),
         temperature=config.distill.temperature,
         importance=criterion if scoring and asks_clients(config) else "",
         measure=spec.moments > 0 and not frozen,
@@ -146,7 +151,11 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         precision=client.precision,
         frozen=tuple(sorted(set(config.task.freeze))),
         since=state.restarted,
+        quantise="int8" if _trains_int8(state, config) else OFF,
     )
+    if not is_quantising(cursor, rounds, config.quantise) or settings.quantise != OFF:
+        return settings
+    return _of_codebook(settings, config, spec)
 
 
 def rate_of(round_: int, config: Config, restarted: int = 0) -> float:
@@ -187,11 +196,46 @@ def update_density(update: Update, size: int) -> float:
     return min(max(update.update_density, update.min_entries / size), 1.0)
 
 
+def _trains_int8(state: ServerState, config: Config) -> bool:
+    quantising = is_quantising(state.cursor, config.rounds, config.quantise)
+    return quantising and config.quantise.kind == "int8"
+
+
+def _of_codebook(
+    settings: TrainSettings, config: Config, spec: ModelSpec
+) -> TrainSettings:
+    """Return the settings of a round that trains the values of a codebook.
+
+    These are few: all of them travel, as floats, and leave nothing for later.
+    """
+    share = most_entries(spec, config.quantise.bits) / spec.size
+    return replace(
+        settings,
+        update_density=min(share, 1.0),
+        values="float32",
+        choice="magnitude",
+        error_feedback=False,
+        quantise=CODEBOOK,
+    )
+
+
+def _teacher_weight(state: ServerState, config: Config) -> float:
+    """Return the weight of the teacher in the loss of the next round, 0..1."""
+    if _trains_int8(state, config):
+        return config.quantise.distill
+    return config.distill.weight if _teacher(state, config) is not None else 0.0
+
+
 def _teacher(state: ServerState, config: Config) -> Snapshot | None:
-    """Return the teacher of the next round: only fine-tuning rounds have one."""
+    """Return the teacher that is sent: only fine-tuning rounds have one.
+
+    A round that trains for int8 has none: its broadcast is the teacher.
+    """
     if config.distill.weight <= 0.0:  # no client would use it
         return None
     cursor = state.cursor
+    if _trains_int8(state, config):
+        return None
     tuning = cursor.phase is Phase.FINETUNE and not cursor.closing
     if not tuning:
         return None

@@ -317,7 +317,7 @@ def _check_budget(
             found.structure,
             budget_targets(config),
             floor=config.prune.floor,
-            width_multiple=config.prune.width_multiple,
+            width_multiple=config.width_multiple,
             latency=latency,
         )
     except ConfigError as error:

@@ -268,7 +268,7 @@ def profile_task(config: Config, output: Path, runtime: str) -> dict[str, object
         structure,
         example,
         runtime=runtime,
-        width_multiple=config.prune.width_multiple,
+        width_multiple=config.width_multiple,
     )
     table.save(output)
     return {

@@ -101,7 +101,7 @@ def _own(summary: Summary) -> dict[str, object]:
     return {
         "accuracy": summary.get("accuracy_final"),
         "loss": summary.get("loss_final"),
-        "validation": first.get("run"),
+        "validation": first.get("own"),
         "params": summary.get("params_final"),
         "flops": summary.get("flops_final"),
         **{key: summary.get(key) for key in ("rounds", "bytes_up", "bytes_down")},

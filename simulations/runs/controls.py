@@ -174,7 +174,7 @@ def _as_figures(verdict: Verdict) -> dict[str, object]:
         "advice": verdict.advice,
         "comparisons": {
             one.control: {
-                "run": one.run_value,
+                "own": one.run_value,
                 "control": one.control_value,
                 "difference": one.difference,
                 "standard_error": one.standard_error,

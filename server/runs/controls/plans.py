@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedprune.common.config import Config, Prune
+from fedprune.common.config import Config
 from fedprune.common.pruning.cost import legal_cuts
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import child_plan, full_plan
@@ -43,10 +43,10 @@ def uniform_keep(
 
     Args:
         structure: The original network.
-        config: Budget, ``prune.floor`` and ``prune.width_multiple``.
+        config: Budget, ``prune.floor`` and legal widths.
         latency: Table for a latency in the budget, or None.
     """
-    ways = [_widths(structure, group, config.prune) for group in structure.groups]
+    ways = [_widths(structure, group, config) for group in structure.groups]
     candidates = sorted({width.share for way in ways for width in way})
     # Costs rise with the share: the last candidate within the budget is wanted.
     low, high = 0, len(candidates) - 1
@@ -66,12 +66,15 @@ def _keep_at(structure: Structure, ways: list[list[_Width]], share: float) -> Ma
     return keep
 
 
-def _widths(structure: Structure, group: PruningGroup, prune: Prune) -> list[_Width]:
+def _widths(structure: Structure, group: PruningGroup, config: Config) -> list[_Width]:
     """Return the legal widths of a group, the widest first."""
     channels = structure.channels[group.units[::-1]].astype(np.int64)
     lost, total = np.cumsum(channels), int(channels.sum())
     cuts = legal_cuts(
-        channels, total, floor=prune.floor, width_multiple=prune.width_multiple
+        channels,
+        total,
+        floor=config.prune.floor,
+        width_multiple=config.width_multiple,
     )
     shorter = [
         _Width(share=(total - int(lost[n - 1])) / total, cut=int(n)) for n in cuts

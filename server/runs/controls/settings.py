@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from fedprune.common.config import Config, MaskRule, Rounds
+from fedprune.common.config import Config, MaskRule, Quantise, Rounds
 from fedprune.server.runs.controls.names import kind_of
 
 
@@ -34,6 +34,7 @@ def dense_config(config: Config, rounds: int) -> Config:
         update={
             "update": plain.update.model_copy(update=update),
             "broadcast": plain.broadcast.model_copy(update={"values": "float32"}),
+            "quantise": Quantise(),
             "prune": plain.prune.model_copy(update={"mask": MaskRule()}),
         }
     )
@@ -108,5 +109,11 @@ def _of_length(config: Config, lengths: Mapping[str, int]) -> Config:
     begin, end = min(rule.begin, last), min(rule.end, last)
     mask = rule.model_copy(update={"begin": begin, "end": end})
     change = {"mask": mask, "max_accuracy_drop": None}
-    prune = config.prune.model_copy(update=change)
-    return config.model_copy(update={"rounds": rounds, "prune": prune})
+    tuned = min(config.quantise.rounds, last)
+    return config.model_copy(
+        update={
+            "rounds": rounds,
+            "prune": config.prune.model_copy(update=change),
+            "quantise": config.quantise.model_copy(update={"rounds": tuned}),
+        }
+    )

@@ -112,6 +112,8 @@ def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_p
         {"proximal": 1.0},
         {"precision": "bf16"},
         {"frozen": ("1",)},
+        {"quantise": "int8"},
+        {"quantise": "codebook"},
     ],
 )
 def test_each_setting_of_the_plan_acts_on_the_device(tmp_path, change):

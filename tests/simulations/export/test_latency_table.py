@@ -27,7 +27,7 @@ def test_every_layer_is_measured_at_legal_widths_up_to_its_own(runtime):
     ).eval()
     example = torch.zeros(2, 3, 8, 8)
     structure = find_structure(model, example)
-    table = profile(model, structure, example, runtime=runtime)
+    table = profile(model, structure, example, runtime=runtime, width_multiple=8)
     grids = {layer.tensor: (layer.inputs, layer.outputs) for layer in table.layers}
     assert grids["0.weight"] == ((3,), (8, 16, 24))
     assert grids["3.weight"] == ((1,), (8, 16, 24))

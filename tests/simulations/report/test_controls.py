@@ -24,7 +24,7 @@ SUMMARY = {
         "equal_bytes": "",
         "advice": 'Set prune.restart = "fresh".',
         "comparisons": {
-            "scratch": {"run": 0.8, "control": 0.85, "outcome": "lost"},
+            "scratch": {"own": 0.8, "control": 0.85, "outcome": "lost"},
         },
     },
 }

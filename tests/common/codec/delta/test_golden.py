@@ -474,8 +474,8 @@ def test_a_plan_with_all_settings_decodes_to_the_same_values():
     assert settings.frozen == ("conv1", "layers.0")
     assert codec.encode_plan(plan).hex() == PLAN_OF_ALL_SETTINGS
     plain = codec.decode_plan(bytes.fromhex(PLAN), 4096)
-    names = [field.name for field in fields(settings)][:-5]
-    for name in names:
+    names = [field.name for field in fields(settings)]
+    for name in names[: names.index("optimizer")]:
         assert getattr(settings, name) == getattr(plain.settings, name)
 
 

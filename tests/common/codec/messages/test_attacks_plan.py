@@ -95,7 +95,14 @@ PLAN_ATTACKS = {
     "one setting more": (
         forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], "adam"]), "settings"),
     "a setting behind the last": (
-        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1, 1]),
+        forge_shared(
+            S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1, "int8", 1]),
+        "settings"),
+    "an unknown quantisation": (
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 0, "int4"]),
+        "settings.quantise"),
+    "a quantisation that is left out otherwise": (
+        forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 0, "none"]),
         "settings"),
     "a restart in round 0, which is left out otherwise": (forge_since(0), "settings"),
     "a restart before the first round": (forge_since(-1), "settings.since"),

@@ -178,6 +178,7 @@ MORE = {
     "proximal": 0.1,
     "precision": "bf16",
     "frozen": ("conv1", "layers.0"),
+    "quantise": "int8",
 }
 
 
