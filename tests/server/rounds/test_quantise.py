@@ -57,7 +57,9 @@ def test_more_rounds_than_there_are_is_one_line():
 @pytest.mark.parametrize(
     ("changes", "multiple"),
     [
-        ({}, 8),
+        ({}, 0),
+        ({"quantise.kind": "int8"}, 4),
+        ({"prune.mask": {"kind": "n:m", "m": 8}}, 8),
         ({"prune.width_multiple": 1}, 1),
         ({"prune.width_multiple": 6, "quantise.kind": "int8"}, 12),
         ({"prune.width_multiple": 1, "quantise.kind": "codebook"}, 1),
