@@ -17,11 +17,14 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.rows import RowStore
+from fedprune.simulations.benchmarks.kit.science import pretrained
 from fedprune.simulations.benchmarks.kit.science.rows import measure, shown
 from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 
 WORK = Path("docs") / "results" / "science"
-ROWS = {row.name: row for row in (votes.ROW,)}  # in the order of the table
+ROWS = {
+    row.name: row for row in (pretrained.ROW, votes.ROW)
+}  # in the order of the table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,7 +49,7 @@ def measure(folder: Path, settings: Mapping[str, object], form: str, seed: int) 
         form: Key of ``FORMS``.
         seed: Seed of the run.
     """
-    places = {"run.dir": str(folder), "run.seed": seed, "run.control": False}
+    places = {"run.dir": str(folder), "run.seed": seed, "run.controls": []}
     run = simulate(config={**settings, **places, **FORMS[form]}).directory
     onnx = export_run(run, format_="onnx", int8=True, trust_code=True)
     packed = export_run(run, format_="fpz", values=f"codebook{BITS}", trust_code=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.client.rounds.evaluate import abstains
-from fedprune.client.rounds.measure import MEASURED, balanced, batches, fit
+from fedprune.client.rounds.measure import MEASURED, balanced, fit
 from fedprune.client.rounds.score import score
 from fedprune.common.artifacts.load import load_model
 from fedprune.common.config import Config
@@ -26,12 +26,13 @@ from fedprune.common.pruning.plan import full_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
-from fedprune.common.tasks.loaded import LoadedTask, run_network
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.cut import consensus, normalise
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.plan import settings_for
 from fedprune.server.rounds.state import new_state
 from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.science.correct import correct
 from fedprune.simulations.benchmarks.kit.science.intervals import pack
 from fedprune.simulations.benchmarks.kit.science.votes.tasks import VoteTask
 from fedprune.simulations.benchmarks.kit.science.votes.truth import (
@@ -130,7 +131,7 @@ def measure_end(task: VoteTask, seed: int, criterion: str) -> Raw:
     kept = ("accuracy_final", "accuracy_after_cut", "rounds", "rollbacks")
     sizes = ("params_final", "params_dense", "bytes_up", "bytes_down")
     figures = {key: result.summary[key] for key in (*kept, *sizes)}
-    return figures | {"correct": pack(_correct(model, loaded))}
+    return figures | {"correct": pack(correct(model, loaded))}
 
 
 def _election(task: LoadedTask, model: nn.Module, structure: Structure) -> _Election:
@@ -230,15 +231,3 @@ def _quality(election: _Election, truth: Truth, vote: Vector) -> Raw:
             election.model, structure, vote, election.halves, task
         ),
     }
-
-
-def _correct(model: nn.Module, task: LoadedTask) -> NDArray[np.bool_]:
-    """Return which test examples are right, bool[examples]."""
-    parts = []
-    model.eval()
-    with torch.no_grad():
-        for places in batches(len(task.test), 256):
-            batch = task.test.batch(places)
-            metrics = task.metrics(run_network(model, batch.inputs), batch)
-            parts.append(next(iter(metrics.values())).numpy() > 0.0)
-    return np.concatenate(parts)
