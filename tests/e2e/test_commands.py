@@ -13,11 +13,13 @@ from fedprune.server.runs.folder import RunFolder
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PATIENCE_S = 240
+LONG = 24  # epochs
 FIRST, SECOND, THIRD = IDS
 
 
 def test_an_operator_submits_looks_stops_and_resumes(tmp_path):
-    federation = Federation(tmp_path)
+    # Long enough that the run cannot end before it is stopped, on a slow machine too.
+    federation = Federation(tmp_path, epochs=LONG)
     federation.make_certificates(clients=(FIRST, SECOND))
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(federation.serve("--quiet"))
