@@ -104,7 +104,7 @@ class TrainSettings:
         since: Residuals of this round and of earlier ones are dropped: weights were
             drawn anew at its end; >= 0, 0 = none.
         quantise: What the network is trained for: "none", "int8" or "codebook"; for
-            the latter two the broadcast itself is the teacher, where one has weight.
+            "int8" the broadcast itself is the teacher, where one has weight.
     """
 
     epochs: int

@@ -190,6 +190,11 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             f"found {config.quantise.rounds}, want <= rounds.final = {rounds.final}",
         ),
         (
+            "server.optimizer",
+            config.quantise.kind == "codebook" and config.server.optimizer != "none",
+            f'found "{config.server.optimizer}", want "none" beside a codebook',
+        ),
+        (
             "prune.latency_table",
             budget.latency is not None and not prune.latency_table,
             "found none, want a file of fedprune profile: a latency is in the budget",

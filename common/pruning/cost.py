@@ -283,6 +283,8 @@ def check_budget(
     """
     check_targets(targets, latency)
     one, other = f"floor = {floor}", f"width_multiple = {width_multiple}"
+    if width_multiple == 0:
+        other = "the legal widths of each layer (prune.width_multiple = 1 has all)"
     without = {  # settings to drop, (floor, width multiple) then; the fewest first
         "": (floor, width_multiple),
         one: (1, width_multiple),

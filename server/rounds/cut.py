@@ -300,10 +300,13 @@ def coarse(
     if stuck:
         msg += f"; at their lowest width (prune.floor = {prune.floor}): "
         msg += ", ".join(f"'{name}'" for name in stuck)
-    if prune.width_multiple > 1:
-        msg += f"; widths go by multiples of {config.width_multiple}: a smaller"
+    multiple = config.width_multiple
+    if multiple == 0:
+        msg += "; widths go by an eighth of each layer's: prune.width_multiple = 1"
+        return f"{msg} ends nearer"
+    if multiple > max(prune.width_multiple, 1):
+        return f"{msg}; widths go by multiples of {multiple}, for int8 or an n:m mask"
+    if multiple > 1:
+        msg += f"; widths go by multiples of {multiple}: a smaller"
         return f"{msg} prune.width_multiple ends nearer"
-    if config.width_multiple == 0:
-        msg += "; wide layers go by multiples of 8: prune.width_multiple = 1 ends"
-        return f"{msg} nearer"
     return f"{msg}; a channel here is a large share of the network"

@@ -21,6 +21,7 @@ from fedprune.server.rounds.broadcast import decoded_state, remember
 from fedprune.server.rounds.cut import Choice, agree, choose, within_budget
 from fedprune.server.rounds.cycle import (
     after_round,
+    is_coded,
     is_cutting,
     is_previewing,
 )
@@ -108,7 +109,9 @@ def finish_round(
     # 8. Choose the mask of the later weights.
     advanced = take_mask(advanced, run_spec)
     # 9. Record the norm that the next round's deltas are clipped by.
-    return replace(advanced, norm=_usual_norm(state, advanced, answers)), report
+    return replace(
+        advanced, norm=_usual_norm(state, advanced, answers, run_spec)
+    ), report
 
 
 def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
@@ -219,14 +222,18 @@ def _mean_loss(answers: Answers, multiple: float) -> float:
 
 
 def _usual_norm(
-    before: ServerState, after: ServerState, answers: Answers
+    before: ServerState, after: ServerState, answers: Answers, run_spec: RunSpec
 ) -> float | None:
     """Return the median norm of the deltas, or None if the next ones are not like them.
 
-    Deltas of another phase, of a network that was cut or under a new mask have
-    another length: the next round is clipped by its own median norm then.
+    Deltas of another phase, of a network that was cut, under a new mask or of the
+    values of a codebook have another length: the next round is clipped by its own
+    median norm then.
     """
-    old, new = before.cursor, after.cursor
+    old, new, config = before.cursor, after.cursor, run_spec.config
+    coded = [is_coded(one, config.rounds, config.quantise) for one in (old, new)]
+    if coded[0] is not coded[1]:
+        return None
     same = old.phase is new.phase and old.final == new.final and not new.closing
     same = same and after.plan is before.plan and after.mask is before.mask
     return median_norm(answers.accepted) if same else None

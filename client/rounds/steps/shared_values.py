@@ -31,11 +31,15 @@ class SharedValues:
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
-        """Share gradients while the block runs; then make weights of a value equal."""
-        weights = dict(model.named_parameters())
+        """Share gradients while the block runs; then make weights of a value equal.
+
+        Frozen weights stay as they are.
+        """
+        weights = {n: w for n, w in model.named_parameters() if w.requires_grad}
+        trained = {n: g for n, g in self._groups.items() if n in weights}
         handles = [
             weights[name].register_hook(_sharing(groups))  # type: ignore[no-untyped-call]
-            for name, groups in self._groups.items()
+            for name, groups in trained.items()
         ]
         try:
             yield
@@ -43,7 +47,7 @@ class SharedValues:
             for handle in handles:
                 handle.remove()
         with torch.no_grad():
-            for name, groups in self._groups.items():
+            for name, groups in trained.items():
                 weights[name].copy_(groups.mean(weights[name]))
 
     def run(self, model: nn.Module, inputs: object) -> object:

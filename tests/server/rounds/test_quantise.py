@@ -54,6 +54,13 @@ def test_more_rounds_than_there_are_is_one_line():
     load_config(None, {"quantise.rounds": 3, "rounds.final": 2})  # of none
 
 
+def test_a_server_optimiser_beside_a_codebook_is_one_line():
+    changes = {"quantise.kind": "codebook", "server.optimizer": "adam"}
+    with pytest.raises(ConfigError, match=r'server.optimizer: found "adam", want'):
+        load_config(None, changes)
+    load_config(None, changes | {"quantise.kind": "int8"})
+
+
 @pytest.mark.parametrize(
     ("changes", "multiple"),
     [

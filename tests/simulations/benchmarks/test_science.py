@@ -187,6 +187,16 @@ def test_a_row_is_measured_where_it_is_named_and_each_piece_once(toy, tmp_path, 
     assert stored["settings"] == {"seed": 4}
 
 
+def test_a_piece_of_other_settings_is_refused(toy, tmp_path, capsys):
+    arguments = ["toy", "--work", str(tmp_path), "--seeds", "1"]
+    science.main(arguments)
+    path = tmp_path / "toy-a-0.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
+    for words in (arguments, arguments[1:]):
+        assert science.main(words) == IntegrityError.exit_code
+        assert "toy-a-0.json was measured with other" in capsys.readouterr().err
+
+
 def test_a_row_of_which_some_pieces_are_there_says_how_many(toy, tmp_path):
     work, file = tmp_path / "work", tmp_path / "science.json"
     science.main(["toy", "--work", str(work), "--seeds", "2"])

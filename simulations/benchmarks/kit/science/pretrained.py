@@ -157,7 +157,7 @@ def _bytes(found: Found) -> list[Figure]:
         ]
         if ratios:
             name = f"pretrained, 50 % of the FLOPs: bytes {way}, dense / pruned"
-            shown.append(Figure(name=name, value=float(np.mean(ratios)), goal=goal))
+            shown.append(figure(name, interval(ratios), goal=goal))
     return shown
 
 

@@ -4,11 +4,13 @@ A row is one file of this folder that has a ``ROW``, and a place in the table of
 ``fedprune.simulations.benchmarks.science``.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from fedprune.common.errors import IntegrityError
 from fedprune.simulations.benchmarks.kit.harness import Figure, cpu
 from fedprune.simulations.benchmarks.kit.rows import Raw, RowStore, origin
 from fedprune.simulations.benchmarks.kit.science.intervals import Interval
@@ -51,7 +53,8 @@ class Row:
 def measure(row: Row, seeds: Sequence[int], store: RowStore) -> None:
     """Measure the pieces that are not stored yet."""
     for piece in row.pieces(seeds):
-        store.get(f"{row.name}-{piece.name}", partial(_measured, piece))
+        name = f"{row.name}-{piece.name}"
+        _check_settings(name, piece, store.get(name, partial(_measured, piece)))
 
 
 def shown(row: Row, seeds: Sequence[int], store: RowStore) -> list[Figure]:
@@ -59,6 +62,9 @@ def shown(row: Row, seeds: Sequence[int], store: RowStore) -> list[Figure]:
     pieces = row.pieces(seeds)
     stored = {p.name: store.find(f"{row.name}-{p.name}") for p in pieces}
     found = {name: raw for name, raw in stored.items() if raw is not None}
+    for piece in pieces:
+        if piece.name in found:
+            _check_settings(f"{row.name}-{piece.name}", piece, found[piece.name])
     head = Figure(
         name=f"{row.name}: pieces measured",
         value=len(found),
@@ -78,6 +84,19 @@ def figure(name: str, value: Interval, *, unit: str = "", goal: str = "") -> Fig
         goal=goal,
         detail=str(value),
     )
+
+
+def _check_settings(name: str, piece: Piece, stored: Raw) -> None:
+    """Refuse a stored piece that was measured with other settings than the row has.
+
+    Raises:
+        IntegrityError: With its name.
+    """
+    wanted = json.loads(json.dumps(dict(piece.settings)))
+    if stored.get("settings") != wanted:
+        msg = f"{name}.json was measured with other settings than the row has now; "
+        msg += "delete it to measure it again"
+        raise IntegrityError(msg)
 
 
 def _progress(row: Row, pieces: Sequence[Piece], found: Found) -> str:

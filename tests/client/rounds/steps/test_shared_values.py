@@ -57,3 +57,25 @@ def test_training_keeps_the_codebook_and_moves_its_values(optimizer):
                 assert (value == 0) == (found[0] == 0)
             assert not torch.equal(weight, old)
         assert weight._backward_hooks is None or not weight._backward_hooks
+
+
+def test_frozen_modules_stay_as_they_are():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Tiny()
+    name = next(n for n, w in model.named_parameters() if w.dim() > 1)
+    frozen = name.rpartition(".")[0]
+    before = {n: w.detach().clone() for n, w in model.named_parameters()}
+    training = LocalTraining(
+        examples=make_examples(24),
+        task=make_task(),
+        settings=replace(SETTINGS, lr=0.01, frozen=(frozen,)),
+        penalty=None,
+        teacher=None,
+        augment=torch.Generator(),
+        quantiser=SharedValues(model),
+    )
+    train(model, training, np.random.default_rng(0))
+    moved = {n for n, w in model.named_parameters() if not torch.equal(w, before[n])}
+    assert name not in moved
+    assert moved
