@@ -1,5 +1,8 @@
 """Codebooks: few values for each tensor, exactly those that were written come back."""
 
+import bisect
+import itertools
+
 import numpy as np
 import pytest
 from helpers.codec.examples import BASE, SPEC, edit, items_of
@@ -27,9 +30,10 @@ def plain_means(weights, bits):
     centres = np.linspace(min(weights), max(weights), 1 << bits).tolist()
     for _ in range(200):
         groups = [[] for _ in centres]
+        # Nearest by the middles: rounded distances could break a tie otherwise.
+        middles = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
         for w in weights:
-            away = [abs(w - c) for c in centres]
-            groups[away.index(min(away))].append(w)
+            groups[bisect.bisect_left(middles, w)].append(w)
         moved = [sum(g) / len(g) for g in groups if g]
         if moved == centres:
             return centres
