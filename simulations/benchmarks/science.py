@@ -6,7 +6,7 @@ measured, piece by piece: each piece (one method, one seed) is one file of
 ``docs/results/science`` and is not measured again, so that a long row can be stopped,
 and resumed by anybody who has the repository.  Rows that are not named show what is
 stored; a row without a piece is *not run*.  ``--seeds`` takes a list, or their number;
-``--work DIR`` stores elsewhere.
+``--only`` measures the pieces whose names begin so, ``--work DIR`` stores elsewhere.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", choices=[*ROWS, []])
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--seeds", default="3")
+    parser.add_argument("--only", default="", metavar="PIECE")
     # Named here, or its file would be taken for a row.
     parser.add_argument("--json", default="")
     own, rest = parser.parse_known_args(arguments)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def figures() -> list[Figure]:
         seeds = read_seeds(own.seeds)
         for name in own.rows:
-            measure(ROWS[name], seeds, store)
+            measure(ROWS[name], seeds, store, own.only)
         return [one for row in ROWS.values() for one in shown(row, seeds, store)]
 
     return benchmark("science", figures)(rest)

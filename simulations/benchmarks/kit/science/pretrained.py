@@ -35,15 +35,18 @@ from fedprune.simulations.benchmarks.kit.science.rows import (
 from fedprune.simulations.experiments import FOLDER
 from fedprune.simulations.runs.run import run
 
-SETTINGS: dict[str, object] = {
+_ROUNDS = 20
+_TRAINING: dict[str, object] = {
+    "client.lr": 0.02,
+    "client.penalty": "none",
+    "client.strength": 0.0,
+}
+_CUTS: dict[str, object] = {
     "rounds.warmup": 2,
     "rounds.sparsify": 1,
     "rounds.finetune": 1,
     "rounds.cuts": 3,
     "rounds.final": 12,
-    "client.lr": 0.02,
-    "client.penalty": "none",
-    "client.strength": 0.0,
     "prune.width_multiple": 0,
     "prune.max_loss_increase": 4.0,
 }
@@ -72,7 +75,7 @@ def pieces(seeds: Sequence[int]) -> list[Piece]:
     return [
         Piece(
             name=f"{method}-{share}-{seed}",
-            settings={**SETTINGS, "method": method, "share": share, "seed": seed},
+            settings={**_seen(method), "method": method, "share": share, "seed": seed},
             work=partial(_measure, method, share, seed),
         )
         for seed in seeds
@@ -92,6 +95,12 @@ def figures(found: Found) -> list[Figure]:
             value = interval(gaps, same_examples=True).scaled(100.0)
             shown.append(figure(name, value, unit="points", goal=goal))
     return [*shown, *_bytes(found)]
+
+
+def _seen(method: str) -> dict[str, object]:
+    """Return the settings that a method has in common with the others, and its own."""
+    own = {"rounds": _ROUNDS} if method == "dense" else _CUTS
+    return {**_TRAINING, **own}
 
 
 def _measure(method: str, share: int, seed: int) -> Raw:
@@ -118,7 +127,7 @@ def _config(method: str, share: int, seed: int, folder: str) -> Config:
         "run.evaluate_every": 100,
         "run.controls": ["scratch"] if method == "pruned" else [],
     }
-    config = load_config(FOLDER / "pretrained-vision.toml", {**SETTINGS, **own})
+    config = load_config(FOLDER / "pretrained-vision.toml", {**_TRAINING, **_CUTS, **own})
     if method == "pruned":
         return config
     return control_config(method, config, config.rounds.total + 1)

@@ -50,9 +50,11 @@ class Row:
     figures: Callable[[Found], list[Figure]] = field(repr=False)
 
 
-def measure(row: Row, seeds: Sequence[int], store: RowStore) -> None:
-    """Measure the pieces that are not stored yet."""
+def measure(row: Row, seeds: Sequence[int], store: RowStore, only: str = "") -> None:
+    """Measure the pieces that are not stored yet, of those whose name begins so."""
     for piece in row.pieces(seeds):
+        if not piece.name.startswith(only):
+            continue
         name = f"{row.name}-{piece.name}"
         _check_settings(name, piece, store.get(name, partial(_measured, piece)))
 
