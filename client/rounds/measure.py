@@ -31,6 +31,7 @@ from fedprune.common.tasks.loaded import LoadedTask, run_network
 _BATCH = 256  # examples that are evaluated at once
 _BATCH_BYTES = 4 << 20  # and bytes of their inputs: large images want smaller batches
 MEASURED = 256  # examples of the one forward that measures moments
+_BAD = 1e30  # sum of a loss or metric that is not finite
 FEWEST = 16  # below this the moments of a channel are too noisy to evaluate with
 
 
@@ -170,10 +171,12 @@ def validate(model: nn.Module, examples: Examples, task: LoadedTask) -> Validati
     """Return loss and headline metric of a network on examples, as they are sent."""
     found = evaluate(model, examples, task)
     loss, metric = found.loss_sum, found.sums.get(found.metric, 0.0)
+    # The codec refuses infinity: finite, bad figures are read.  0 would be a good
+    # metric where lower is better, or where it can be negative.
+    worst = -_BAD if task.higher_is_better else _BAD
     return Validation(
-        # The codec refuses infinity: a finite, bad loss is read.
-        loss_sum=loss if np.isfinite(loss) else 1e30,
-        metric_sum=metric if np.isfinite(metric) else 0.0,
+        loss_sum=loss if np.isfinite(loss) else _BAD,
+        metric_sum=metric if np.isfinite(metric) else worst,
         count=found.count,
     )
 

@@ -98,20 +98,47 @@ class Validations:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one client measured of a broadcast on its validation part.
+
+    Attributes:
+        client: Its id.
+        loss: Mean loss of an example.
+        metric: Mean headline metric.
+        count: Examples, >= 1.
+    """
+
+    client: str
+    loss: float
+    metric: float
+    count: int
+
+
 def validations_of(records: Iterable[ClientRecord]) -> Validations:
     """Return the validations of all accepted answers that have examples."""
-    found = [
-        (record.client_id, v)
-        for record in sorted(records, key=lambda record: record.client_id)
+    return validations_from(
+        Measured(
+            client=record.client_id,
+            loss=v.loss_sum / v.count,
+            metric=v.metric_sum / v.count,
+            count=v.count,
+        )
+        for record in records
         if record.status is Status.ACCEPTED
         and (v := record.validation) is not None
         and v.count > 0
-    ]
-    losses = [v.loss_sum / v.count for _, v in found]
-    metrics = [v.metric_sum / v.count for _, v in found]
+    )
+
+
+def validations_from(measured: Iterable[Measured]) -> Validations:
+    """Return the validations of clients, of which each is given once."""
+    found = sorted(measured, key=lambda one: one.client)
+    losses = np.array([one.loss for one in found], dtype=np.float64)
+    metrics = np.array([one.metric for one in found], dtype=np.float64)
     return Validations(
-        clients=tuple(client for client, _ in found),
-        losses=np.clip(np.array(losses, dtype=np.float64), -_LARGEST, _LARGEST),
-        metrics=np.clip(np.array(metrics, dtype=np.float64), -_LARGEST, _LARGEST),
-        counts=np.array([v.count for _, v in found], dtype=np.int64),
+        clients=tuple(one.client for one in found),
+        losses=np.clip(losses, -_LARGEST, _LARGEST),
+        metrics=np.clip(metrics, -_LARGEST, _LARGEST),
+        counts=np.array([one.count for one in found], dtype=np.int64),
     )

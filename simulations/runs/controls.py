@@ -22,8 +22,10 @@ from fedprune.server.runs.controls.verdict import (
 )
 from fedprune.server.runs.events import (
     MAIN,
+    CutRolledBack,
     Event,
     NetworkCut,
+    NetworkRestarted,
     RoundFinished,
     RunName,
     of_run,
@@ -140,7 +142,6 @@ def control_figures(
 
 
 def verdict_figures(
-    config: Config,
     events: Sequence[Event],
     names: Sequence[str],
     metric: str,
@@ -163,8 +164,15 @@ def verdict_figures(
     found = [one for one in pairs if one is not None]
     if not found:
         return None
-    restarted = config.prune.restart == "fresh"
-    return _as_figures(verdict_of(found, metric, restarted=restarted))
+    standing = len(of_run(events, NetworkCut)) - len(of_run(events, CutRolledBack))
+    return _as_figures(
+        verdict_of(
+            found,
+            metric,
+            restarted=bool(of_run(events, NetworkRestarted)),
+            smaller=standing > 0,
+        )
+    )
 
 
 def _as_figures(verdict: Verdict) -> dict[str, object]:
@@ -179,6 +187,7 @@ def _as_figures(verdict: Verdict) -> dict[str, object]:
                 "difference": one.difference,
                 "standard_error": one.standard_error,
                 "clients": one.clients,
+                "paired": one.paired,
                 "outcome": one.outcome,
             }
             for one in verdict.comparisons

@@ -138,7 +138,6 @@ def summarise(
         "bytes_down_control": sum(e.bytes_down for e in control) if control else None,
         "controls": controls,
         "verdict": verdict_figures(
-            task.config,
             events,
             [*controls],
             tested.metric,

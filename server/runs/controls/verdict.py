@@ -1,24 +1,26 @@
 """The verdict: which network the clients' validation parts prefer, and how surely.
 
-Compared is what each client measured in the closing rounds, client by client, on the
-same examples: the mean difference, weighted by examples, and its standard error over
-the clients.  Test figures decide nothing.  The error is that of one run: another seed
-would give other networks.
+Compared is what each client measured in the closing rounds, as the guard compares two
+broadcasts (``server/rounds/steps/comparison.py``): client by client on the same
+examples, or the two means where the closing rounds asked mostly other clients.  Test
+figures decide nothing.  The error is that of one run: another seed would give other
+networks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf
 from typing import Literal
 
+from fedprune.server.rounds.records import Measured, Validations, validations_from
+from fedprune.server.rounds.steps.comparison import compare_metrics
 from fedprune.server.runs.controls.names import FRESH, SIZED, kind_of, of_equal_bytes
 from fedprune.server.runs.events import ClientAnswered, Event, RunName, of_run
 
 Outcome = Literal["won", "lost", "not resolved"]
 _ERRORS = 2.0  # standard errors within which a difference is not resolved
 _FEWEST = 2  # clients that a standard error needs
-
-Measured = Mapping[str, tuple[float, int]]  # client -> (metric, examples)
+_UNBOUNDED = 0.0  # no client of a simulation reports a false figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,9 @@ class Comparison:
         run_value: Mean metric of the run's final network.
         control_value: That of the control's.
         difference: How much better the run is; below 0 = worse.
-        standard_error: Of the difference, over the clients; inf with fewer than two.
-        clients: Clients that measured both.
+        standard_error: Of the difference; inf with fewer than two clients.
+        clients: Clients that count: those that measured both, or the smaller cohort.
+        paired: Whether each client is compared with itself.
     """
 
     control: str
@@ -40,6 +43,7 @@ class Comparison:
     difference: float
     standard_error: float
     clients: int
+    paired: bool = True
 
     @property
     def outcome(self) -> Outcome:
@@ -66,48 +70,48 @@ class Verdict:
     comparisons: tuple[Comparison, ...]
 
 
-def closing_metrics(events: Sequence[Event], run: RunName) -> Measured:
-    """Return the validation metrics of the closing round of one federation."""
+def closing_metrics(events: Sequence[Event], run: RunName) -> Validations:
+    """Return the validations of the closing round of one federation."""
     answers = of_run(events, ClientAnswered, run)
     last = max((event.round for event in answers), default=0)
-    return {
-        event.client: (event.validation_metric, event.validation_examples)
+    # By client: several attempts of the round measured the same network.
+    found = {
+        event.client: Measured(
+            client=event.client,
+            loss=event.validation_loss or 0.0,  # not compared
+            metric=event.validation_metric,
+            count=event.validation_examples,
+        )
         for event in answers
         if event.round == last and event.validation_metric is not None
     }
+    return validations_from(found.values())
 
 
 def compare(
-    name: str, ours: Measured, theirs: Measured, *, higher_is_better: bool
+    name: str, ours: Validations, theirs: Validations, *, higher_is_better: bool
 ) -> Comparison | None:
-    """Return the comparison with one control; None without a client that has both.
-
-    A client's weight is the number of its validation examples.  With the weights
-    ``w`` (sum 1) and the differences ``d`` of ``k`` clients, mean ``m``::
-
-        standard error = sqrt(k / (k - 1) * sum(w**2 * (d - m)**2))
-    """
-    both = sorted(ours.keys() & theirs.keys())
-    total = sum(ours[client][1] for client in both)
-    if not total:
+    """Return the comparison with one control; None where one has no validation."""
+    found = compare_metrics(theirs, ours, _UNBOUNDED, higher=higher_is_better)
+    if found is None:
         return None
-    shares = [ours[client][1] / total for client in both]
-    sign = 1.0 if higher_is_better else -1.0
-    gaps = [sign * (ours[client][0] - theirs[client][0]) for client in both]
-    mean, count = _mean(shares, gaps), len(both)
-    spread = sum((w * (d - mean)) ** 2 for w, d in zip(shares, gaps, strict=True))
     return Comparison(
         control=name,
-        run_value=_mean(shares, [ours[client][0] for client in both]),
-        control_value=_mean(shares, [theirs[client][0] for client in both]),
-        difference=mean,
-        standard_error=sqrt(spread * count / (count - 1)) if count >= _FEWEST else inf,
-        clients=count,
+        run_value=found.after,
+        control_value=found.before,
+        difference=found.rise if higher_is_better else -found.rise,
+        standard_error=found.error if found.clients >= _FEWEST else inf,
+        clients=found.clients,
+        paired=found.paired,
     )
 
 
 def verdict_of(
-    comparisons: Sequence[Comparison], metric: str, *, restarted: bool
+    comparisons: Sequence[Comparison],
+    metric: str,
+    *,
+    restarted: bool,
+    smaller: bool = True,
 ) -> Verdict:
     """Return the verdict on a run.
 
@@ -115,6 +119,7 @@ def verdict_of(
         comparisons: Those that could be made.
         metric: Name of the metric.
         restarted: Whether the run itself drew fresh weights after its last cut.
+        smaller: Whether a cut of it stands: else no control is a small network.
     """
     by_bytes = [one for one in comparisons if of_equal_bytes(one.control)]
     sized = [one for one in comparisons if one.control in SIZED]
@@ -123,7 +128,7 @@ def verdict_of(
     return Verdict(
         equal_size=_sentence("At equal size", sized, metric),
         equal_bytes=_sentence("At equal bytes", by_bytes, metric),
-        advice=_advice(restarted=restarted) if fresh else "",
+        advice=_advice(restarted=restarted) if fresh and smaller else "",
         comparisons=tuple(comparisons),
     )
 
@@ -132,14 +137,17 @@ def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
     """Return one sentence: who won, or that it is not resolved."""
     if not found:
         return ""
-    hardest = min(found, key=lambda one: one.difference)
-    open_ = [one for one in found if one.outcome == "not resolved"]
-    if hardest.outcome == "lost":
+    # One that surely won comes first, whatever larger difference is not resolved.
+    for outcome in ("lost", "not resolved", "won"):
+        of_it = [one for one in found if one.outcome == outcome]
+        if of_it:
+            break
+    hardest = min(of_it, key=lambda one: one.difference)
+    if outcome == "lost":
         return f"{where} {hardest.control} won: {_figures(hardest, metric)}."
-    if open_:
-        nearest = min(open_, key=lambda one: one.difference)
-        text = f"{where} it is not resolved whether this run or {nearest.control} is "
-        return f"{text}better: {_figures(nearest, metric)}."
+    if outcome == "not resolved":
+        text = f"{where} it is not resolved whether this run or {hardest.control} is "
+        return f"{text}better: {_figures(hardest, metric)}."
     rest = ", the best of the others" if len(found) > 1 else ""
     text = f"{where} this run won against {hardest.control}{rest}: "
     return f"{text}{_figures(hardest, metric)}."
@@ -148,9 +156,10 @@ def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
 def _figures(one: Comparison, metric: str) -> str:
     """Return both values, the difference and its error on the validation parts."""
     error = f"{one.standard_error:.4f}" if one.standard_error < inf else "unknown"
+    whose = "" if one.paired else ", mostly other ones for each"
     return (
         f"{metric} {one.control_value:.4f} against {one.run_value:.4f} of this run on "
-        f"the validation parts of {one.clients} clients (difference "
+        f"the validation parts of {one.clients} clients{whose} (difference "
         f"{abs(one.difference):.4f}, standard error {error})"
     )
 
@@ -160,7 +169,3 @@ def _advice(*, restarted: bool) -> str:
     if restarted:
         return f'{text} although prune.restart = "fresh" is set: cut earlier'
     return f'{text}: set prune.restart = "fresh", or start with a small network'
-
-
-def _mean(shares: Sequence[float], values: Sequence[float]) -> float:
-    return sum(w * x for w, x in zip(shares, values, strict=True))

@@ -103,6 +103,18 @@ def test_a_diverged_broadcast_looks_bad_and_can_be_sent():
     assert found.metric_sum <= found.count == 6
 
 
+@pytest.mark.parametrize(("higher", "worst"), [(True, -1e30), (False, 1e30)])
+def test_a_metric_that_is_no_number_is_the_worst_of_its_direction(
+    monkeypatch, higher, worst
+):
+    task = make_task()
+    # As a perplexity of a diverged network: 0 would be the best one.
+    lost = {"perplexity": torch.full((6,), float("nan"))}
+    monkeypatch.setattr(type(task), "metrics", lambda *_: lost)
+    monkeypatch.setattr(type(task), "higher_is_better", higher)
+    assert validate(tiny(), make_examples(6), task).metric_sum == worst
+
+
 def test_validation_changes_no_statistics():
     model = tiny().train()
     before = get_statistics(model)

@@ -5,6 +5,7 @@ from math import inf, sqrt
 import pytest
 from helpers.some_events import CLIENT, at
 
+from fedprune.server.rounds.records import Measured, validations_from
 from fedprune.server.runs.controls.verdict import (
     Comparison,
     closing_metrics,
@@ -14,8 +15,16 @@ from fedprune.server.runs.controls.verdict import (
 from fedprune.server.runs.events import DENSE, MAIN
 
 
-def measured(*values, examples=10):
-    return {f"c{n}": (value, examples) for n, value in enumerate(values)}
+def measured(*values, examples=10, first=0):
+    """Return the figures of clients c0, c1, ..., or from another number on."""
+    return of_clients({f"c{first + n}": (x, examples) for n, x in enumerate(values)})
+
+
+def of_clients(found):
+    return validations_from(
+        Measured(client=client, loss=0.0, metric=metric, count=count)
+        for client, (metric, count) in found.items()
+    )
 
 
 def beside(name, difference, error=0.01):
@@ -30,29 +39,63 @@ def beside(name, difference, error=0.01):
 
 
 def test_the_difference_is_that_of_the_same_clients_weighted_by_examples():
-    ours = {"a": (0.9, 30), "b": (0.5, 10), "only ours": (0.0, 99)}
-    theirs = {"a": (0.8, 30), "b": (0.6, 10), "only theirs": (1.0, 99)}
-    found = compare("scratch", ours, theirs, higher_is_better=True)
-    assert found.clients == 2
-    assert found.difference == pytest.approx(0.75 * 0.1 - 0.25 * 0.1)
-    mean = found.difference
-    spread = (0.75 * (0.1 - mean)) ** 2 + (0.25 * (-0.1 - mean)) ** 2
-    assert found.standard_error == pytest.approx(sqrt(2 * spread))
+    gaps = {"a": 0.1, "b": -0.1, "c": 0.2, "d": 0.0, "e": 0.1}
+    counts = {"a": 30, "b": 10, "c": 10, "d": 10, "e": 40}
+    ours = {c: (0.5 + gaps[c], counts[c]) for c in gaps} | {"ours": (0.0, 99)}
+    theirs = {c: (0.5, counts[c]) for c in gaps} | {"theirs": (1.0, 99)}
+    found = compare(
+        "scratch", of_clients(ours), of_clients(theirs), higher_is_better=True
+    )
+    assert (found.clients, found.paired) == (5, True)
+    mean = sum(counts[c] * gaps[c] for c in gaps) / 100
+    assert found.difference == pytest.approx(mean)
+    spread = sum((counts[c] / 100 * (gaps[c] - mean)) ** 2 for c in gaps)
+    assert found.standard_error == pytest.approx(sqrt(5 / 4 * spread))
 
 
 def test_of_equal_weights_it_is_the_standard_error_of_a_mean():
-    gaps = [0.1, 0.2, 0.4]
+    gaps = [0.1, 0.2, 0.4, 0.1, 0.0]
     ours = measured(*(0.5 + gap for gap in gaps))
-    found = compare("scratch", ours, measured(0.5, 0.5, 0.5), higher_is_better=True)
-    mean = sum(gaps) / 3
-    deviation = sqrt(sum((gap - mean) ** 2 for gap in gaps) / 2)
-    assert found.standard_error == pytest.approx(deviation / sqrt(3))
+    found = compare("scratch", ours, measured(*[0.5] * 5), higher_is_better=True)
+    mean = sum(gaps) / 5
+    deviation = sqrt(sum((gap - mean) ** 2 for gap in gaps) / 4)
+    assert found.standard_error == pytest.approx(deviation / sqrt(5))
+
+
+@pytest.mark.parametrize("clients", [2, 4])
+def test_few_clients_that_agree_do_not_make_a_difference_sure(clients):
+    # One answer more of ten at each client: the spread between them is 0.
+    ours, theirs = measured(*[0.6] * clients), measured(*[0.5] * clients)
+    found = compare("scratch", ours, theirs, higher_is_better=True)
+    assert found.difference == pytest.approx(0.1)
+    examples = (0.6 * 0.4 + 0.5 * 0.5) / (10 * clients)
+    assert found.standard_error == pytest.approx(sqrt(examples))
+    assert found.outcome == "not resolved"
+
+
+def test_closing_rounds_with_other_clients_are_compared_by_their_means():
+    # As of equal bytes: the last round has another number, so another cohort.
+    ours, theirs = measured(*[0.9, 0.8] * 3), measured(*[0.1, 0.2] * 3, first=5)
+    found = compare("scratch@bytes", ours, theirs, higher_is_better=True)
+    assert (found.clients, found.paired) == (6, False)
+    assert found.difference == pytest.approx(0.7)
+    assert found.outcome == "won"
+    # Variance of a mean of six, twice.
+    assert found.standard_error == pytest.approx(sqrt(2 * 0.06 * 0.05 / 6))
+    assert "mostly other ones for each" in told([found]).equal_bytes
 
 
 def test_where_lower_is_better_a_lower_figure_wins():
-    ours, theirs = measured(0.1, 0.11, 0.1), measured(0.3, 0.31, 0.3)
+    ours, theirs = measured(*[0.1] * 6), measured(*[0.3, 0.31] * 3)
     assert compare("x", ours, theirs, higher_is_better=False).outcome == "won"
     assert compare("x", ours, theirs, higher_is_better=True).outcome == "lost"
+
+
+def test_a_figure_of_any_size_can_be_compared():
+    huge = measured(*[1e200] * 5)
+    assert compare("x", huge, measured(*[1.0] * 5), higher_is_better=False).outcome == (
+        "lost"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,8 +115,8 @@ def test_within_two_standard_errors_nothing_is_resolved(difference, outcome):
 def test_one_client_resolves_nothing_and_none_is_no_comparison():
     one = compare("x", measured(0.9), measured(0.1), higher_is_better=True)
     assert (one.standard_error, one.outcome) == (inf, "not resolved")
-    assert compare("x", measured(0.9), {}, higher_is_better=True) is None
-    assert compare("x", {}, {}, higher_is_better=True) is None
+    assert compare("x", measured(0.9), measured(), higher_is_better=True) is None
+    assert compare("x", measured(), measured(), higher_is_better=True) is None
     assert "standard error unknown" in told(one_of("scratch", one)).equal_size
 
 
@@ -85,8 +128,8 @@ def fields(found):
     return {name: getattr(found, name) for name in found.__dataclass_fields__}
 
 
-def told(found, *, restarted=False):
-    return verdict_of(found, "accuracy", restarted=restarted)
+def told(found, **changes):
+    return verdict_of(found, "accuracy", **{"restarted": False} | changes)
 
 
 def test_a_run_that_beats_all_of_its_size_has_won_against_the_best_of_them():
@@ -99,6 +142,17 @@ def test_a_run_that_beats_all_of_its_size_has_won_against_the_best_of_them():
 def test_a_run_that_one_of_them_matches_has_not_won():
     verdict = told([beside("scratch", 0.1), beside("uniform", 0.01)])
     assert "not resolved whether this run or uniform is better" in verdict.equal_size
+
+
+def test_one_that_surely_won_is_not_hidden_by_one_that_is_not_resolved():
+    verdict = told([beside("uniform", -0.06, error=0.05), beside("scratch", -0.05)])
+    assert verdict.equal_size.startswith("At equal size scratch won")
+
+
+def test_a_run_whose_cuts_were_all_taken_back_is_not_told_to_start_small():
+    found = [beside("scratch", -0.1)]
+    assert told(found).advice
+    assert told(found, smaller=False).advice == ""
 
 
 @pytest.mark.parametrize("name", ["scratch", "uniform"])
@@ -135,6 +189,11 @@ def test_only_the_closing_round_of_one_federation_counts():
         at(CLIENT, 2, client="without a part"),
         at(CLIENT, 9, run=DENSE, validation_metric=0.9, **told_them),
     ]
-    assert closing_metrics(events, MAIN) == {"a": (0.7, 4)}
-    assert closing_metrics(events, DENSE) == {"a": (0.9, 4)}
-    assert closing_metrics(events, "scratch") == {}
+    assert figures(closing_metrics(events, MAIN)) == {"a": (0.7, 4)}
+    assert figures(closing_metrics(events, DENSE)) == {"a": (0.9, 4)}
+    assert figures(closing_metrics(events, "scratch")) == {}
+
+
+def figures(found):
+    rows = zip(found.clients, found.metrics, found.counts, strict=True)
+    return {client: (metric, count) for client, metric, count in rows}
