@@ -133,6 +133,11 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             f"found {prune.max_accuracy_drop}, want none, since rounds.finetune = 0",
         ),
         (
+            "prune.max_accuracy_drop",
+            prune.max_accuracy_drop is not None and config.client.validation == 0.0,
+            f"found {prune.max_accuracy_drop}, want none: client.validation = 0",
+        ),
+        (
             "prune.blocks",
             prune.blocks > 0 and rounds.cuts == 0,
             f"found {prune.blocks}, want 0, since rounds.cuts = 0",

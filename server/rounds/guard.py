@@ -166,7 +166,7 @@ def guard(moved: ServerState, now: Snapshot, run_spec: RunSpec) -> Guarded:
     if check.verdict is Verdict.WARNED and check.loss is not None:
         return Guarded(state=moved, check=check, warning=_stays(moved, check.loss))
     if not check.undone:
-        return Guarded(state=moved, check=check)
+        return Guarded(state=moved, check=check, warning=_unknown(check, run_spec))
     stops = check.verdict is Verdict.STOPPED
     undone = _roll_back(moved, before, run_spec, stops=stops)
     warning = _stopped(undone, check.accuracy, run_spec) if stops else ""
@@ -224,7 +224,7 @@ def _final_check(moved: ServerState, now: Snapshot, run_spec: RunSpec) -> Guarde
     loss = _loss_change(moved.dense, now, run_spec, None)
     check = Check(loss=loss, accuracy=accuracy)
     if accuracy is None or not accuracy.broken:
-        return Guarded(state=moved, check=check)
+        return Guarded(state=moved, check=check, warning=_unknown(check, run_spec))
     text = f"round {moved.round}: the final network breaks {_limit(accuracy)}"
     return Guarded(
         state=moved, check=replace(check, verdict=Verdict.WARNED), warning=text
@@ -283,6 +283,17 @@ def _roll_back(
     )
 
 
+def _unknown(check: Check, run_spec: RunSpec) -> str:
+    """Return a line where there is a limit and nobody measured, else ""."""
+    limit = run_spec.config.prune.max_accuracy_drop
+    if limit is None or check.accuracy is not None:
+        return ""
+    return (
+        f"prune.max_accuracy_drop = {limit:g} is not checked: no client measured one of "
+        "the two networks; want more examples a client, or a larger client.validation"
+    )
+
+
 def _stays(moved: ServerState, loss: Change) -> str:
     return (
         f"round {moved.round}: validation loss {loss.found.after:.4f} after the cut, "
@@ -298,8 +309,15 @@ def _stopped(undone: ServerState, accuracy: Change | None, run_spec: RunSpec) ->
     why = _limit(accuracy) if accuracy is not None else "prune.max_accuracy_drop"
     return (
         f"round {undone.round}: budget not met: {sizes} is the smallest size that "
-        f"holds; a smaller one breaks {why}, so no more is cut"
+        f"holds; a smaller one breaks {why}, so no more is cut{_kept(run_spec)}"
     )
+
+
+def _kept(run_spec: RunSpec) -> str:
+    """Return a note where fresh weights were wanted after the last cut."""
+    if run_spec.config.prune.restart != "fresh":
+        return ""
+    return '; its weights stay, whatever prune.restart = "fresh" says'
 
 
 def _limit(accuracy: Change) -> str:

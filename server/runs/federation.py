@@ -10,11 +10,19 @@ from fedprune.common.spec import PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
+from fedprune.server.rounds.mask import take_mask
 from fedprune.server.rounds.state import Draw, RunSpec, ServerState, Snapshot, new_state
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog, RunName, WarningGiven
 from fedprune.server.runs.folder import RunFolder
-from fedprune.server.runs.loop import Check, Evaluate, RunContext, drive, sendable
+from fedprune.server.runs.loop import (
+    Check,
+    Evaluate,
+    RunContext,
+    drive,
+    log_mask,
+    sendable,
+)
 
 
 def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyword
@@ -94,6 +102,11 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         first = full_plan(structure) if plan is None else plan
         state = new_state(structure, weights, cursor, first, statistics)
     log.drop_after(state.round, run=name)
+    if found.state is None:
+        # Where no round comes before the final ones, the first mask is due now.
+        state = take_mask(state, run_spec)
+        if state.mask is not None:  # of round 1, so that a resume before it drops it
+            log_mask(log, name, 1, state.mask)
     context = RunContext(
         name=name,
         run_spec=run_spec,

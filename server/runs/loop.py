@@ -10,7 +10,7 @@ import numpy as np
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.pruning.cost import count_cost, flops, shares
-from fedprune.common.spec import Mask, Vector, weights_digest
+from fedprune.common.spec import Mask, Vector, WeightMask, weights_digest
 from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
@@ -255,18 +255,23 @@ def _log_steps(context: RunContext, played: _Played) -> None:
     if after.restarted != before.restarted:
         context.log.write(NetworkRestarted(run=context.name, round=after.round))
     if after.mask is not None and after.mask is not before.mask:
-        context.log.write(
-            MaskChosen(
-                run=context.name,
-                round=after.round,
-                digest=after.mask.digest.hex(),
-                weight_density=after.mask.density,
-            )
-        )
+        log_mask(context.log, context.name, after.round, after.mask)
     if report.check is not None:
         _log_check(context, played, report.check)
     if report.warning:
         context.warn(after.round, report.warning)
+
+
+def log_mask(log: EventLog, name: RunName, round_: int, mask: WeightMask) -> None:
+    """Log a mask that is chosen after a round, or before round 1."""
+    log.write(
+        MaskChosen(
+            run=name,
+            round=round_,
+            digest=mask.digest.hex(),
+            weight_density=mask.density,
+        )
+    )
 
 
 def _log_check(context: RunContext, played: _Played, check: GuardCheck) -> None:

@@ -12,6 +12,7 @@ from fedprune.server.runs.events import (
     of_kind,
     of_run,
 )
+from fedprune.server.runs.events.render import whose
 
 _NAMED = 3  # clients that a line names
 _SELDOM = 0.5  # share of its rounds that a client should count in
@@ -19,7 +20,7 @@ _SELDOM = 0.5  # share of its rounds that a client should count in
 
 def remarks_of(events: Sequence[Event]) -> list[str]:
     """Return each warning of a run once, and a line about clients that do not count."""
-    texts = [event.text for event in of_kind(events, WarningGiven)]
+    texts = [f"{whose(event)}{event.text}" for event in of_kind(events, WarningGiven)]
     return list(dict.fromkeys([*texts, *_seldom_counted(events)]))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedprune.common.config import Config, ControlName
+from fedprune.common.errors import ConfigError, DataError, RoundError
 from fedprune.common.pruning.cost import count_cost, flops
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask, PrunePlan
@@ -13,7 +14,7 @@ from fedprune.server.rounds.state import Snapshot
 from fedprune.server.runs.controls.names import in_order, kind_of, of_equal_bytes
 from fedprune.server.runs.controls.plans import plan_of, uniform_keep
 from fedprune.server.runs.controls.rounds import Fit, fit_rounds
-from fedprune.server.runs.controls.settings import control_config
+from fedprune.server.runs.controls.settings import at_reached_size, control_config
 from fedprune.server.runs.controls.verdict import (
     Verdict,
     closing_metrics,
@@ -27,7 +28,6 @@ from fedprune.server.runs.events import (
     NetworkCut,
     NetworkRestarted,
     RoundFinished,
-    RunName,
     of_run,
 )
 from fedprune.simulations.runs.evaluate import Evaluator
@@ -57,6 +57,7 @@ class Compared:
         final: Its final network.
         draw: Draws the network that keeps a mask with fresh weights.
         events: Returns the events so far.
+        warn: Logs a line about a control.
     """
 
     config: Config
@@ -65,6 +66,7 @@ class Compared:
     final: Snapshot
     draw: Callable[[Mask], FreshNetwork]
     events: Callable[[], Sequence[Event]]
+    warn: Callable[[ControlName, str], None]
 
 
 Federate = Callable[[ControlName, Config, Start | None], Snapshot]
@@ -74,13 +76,27 @@ def run_controls(compared: Compared, federate: Federate) -> dict[ControlName, Sn
     """Run every control and return the final networks, keyed by their names.
 
     What a control needs is derived from the events before it: a resumed run derives it
-    again, and passes over the controls that have ended.
+    again, and passes over the controls that have ended.  One that fails, as a network
+    that diverges, is left out with a warning, and so is the one that it measures: the
+    run's own figures are there.
     """
+    config = at_reached_size(
+        compared.config,
+        compared.structure,
+        compared.latency,
+        compared.final.plan.keep,
+    )
     found: dict[ControlName, Snapshot] = {}
-    for name in in_order(compared.config.run.controls):
-        fit = fit_of(name, compared.events())
-        config = control_config(name, compared.config, fit.rounds)
-        found[name] = federate(name, config, _start(name, compared))
+    for name in in_order(config.run.controls):
+        if of_equal_bytes(name) and _sibling(name) not in found:
+            compared.warn(name, f"control {name} is left out: {kind_of(name)} failed")
+            continue
+        try:
+            fit = fit_of(name, compared.events())
+            chosen = control_config(name, config, fit.rounds)
+            found[name] = federate(name, chosen, _start(name, config, compared))
+        except (ConfigError, DataError, RoundError) as error:
+            compared.warn(name, f"control {name} failed and is left out: {error}")
     return found
 
 
@@ -96,19 +112,20 @@ def fit_of(name: ControlName, events: Sequence[Event]) -> Fit:
     return fit_rounds(spent, max((cut.round for cut in cuts), default=1), ours, rounds)
 
 
-def _sibling(name: ControlName) -> RunName:
+def _sibling(name: ControlName) -> ControlName:
     """Return the control of equal rounds of the same kind."""
     (found,) = (one for one in in_order([name]) if one == kind_of(name))
     return found
 
 
-def _start(name: ControlName, compared: Compared) -> Start | None:
+def _start(name: ControlName, config: Config, compared: Compared) -> Start | None:
     """Return the fresh network of a control, or None where it starts like the run."""
     structure = compared.structure
+    final = compared.final.plan.keep
     if kind_of(name) == "scratch":
-        keep = compared.final.plan.keep
+        keep = final
     elif kind_of(name) == "uniform":
-        keep = uniform_keep(structure, compared.config, compared.latency)
+        keep = uniform_keep(structure, config, compared.latency, final)
     else:
         return None
     return Start(plan=plan_of(structure, keep), network=compared.draw(keep))

@@ -12,7 +12,7 @@ from torch import nn
 
 from fedprune.client.rounds.score import try_criterion
 from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
-from fedprune.common.config import Config
+from fedprune.common.config import Config, ControlName
 from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.models.flat import get_weights
@@ -39,6 +39,7 @@ from fedprune.server.runs.events import (
     EventLog,
     RunFinished,
     RunName,
+    WarningGiven,
     read_events,
     write_metrics_csv,
 )
@@ -345,6 +346,9 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
             higher_is_better=task.higher_is_better,
         )
 
+    def warn(control: ControlName, text: str) -> None:
+        log.write(WarningGiven(run=control, round=config.rounds.total + 1, text=text))
+
     state, final = federate(MAIN, config, None)
     compared = Compared(
         config=config,
@@ -353,6 +357,7 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
         final=final,
         draw=partial(draw_fresh, task, structure),
         events=lambda: read_events(prepared.folder.events),
+        warn=warn,
     )
     controls = run_controls(compared, lambda *given: federate(*given)[1])
     return Networks(final=final, before_cut=state.dense, controls=controls)

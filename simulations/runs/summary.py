@@ -105,7 +105,9 @@ def summarise(
     """Return the figures of ``summary.json``; byte counts are lengths of messages."""
     final = networks.final
     rounds = of_run(events, RoundFinished)
-    control = of_run(events, RoundFinished, DENSE)
+    # One that failed on its way has rounds, and no network.
+    ended = DENSE in networks.controls
+    control = of_run(events, RoundFinished, DENSE) if ended else []
     cuts = of_run(events, NetworkCut)
     rollbacks = of_run(events, CutRolledBack)
     dense_cost = count_cost(structure, full_plan(structure).keep)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from helpers.small_runs import events, figures, read_summary, run_small
 
+import fedprune.server.rounds.guard
 import fedprune.simulations.runs.controls
 from fedprune.common.artifacts.load import load_model
 from fedprune.server.runs.events import (
     ClientAnswered,
+    MaskChosen,
     NetworkCut,
     NetworkRestarted,
     RoundFinished,
@@ -101,6 +103,58 @@ def test_a_run_that_stops_between_controls_goes_on_with_the_next(tmp_path, monke
     done = [(e.run, e.round) for e in events(folder, RoundFinished)]
     assert len(done) == len(set(done))
     assert len(done) == 3 * two["rounds"]
+
+
+def test_a_control_that_diverges_does_not_cost_the_run_its_figures(
+    tmp_path, monkeypatch
+):
+    kept = fedprune.simulations.runs.controls.control_config
+
+    def wild(name, config, rounds):
+        found = kept(name, config, rounds)
+        if name != "dense":
+            return found
+        change = {"client": found.client.model_copy(update={"lr": 1e30, "clip": 0.0})}
+        return found.model_copy(update=change)
+
+    monkeypatch.setattr(fedprune.simulations.runs.controls, "control_config", wild)
+    run = run_small(tmp_path, {"run.controls": ["dense@bytes", "scratch"]})
+    assert list(run.summary["controls"]) == ["scratch"]
+    assert set(run.summary["verdict"]["comparisons"]) == {"scratch"}
+    assert run.summary["accuracy_control"] is None
+    assert run.summary["bytes_up_control"] is None
+    told = "\n".join(run.summary["warnings"])
+    assert "dense: control dense failed and is left out" in told
+    assert "dense@bytes: control dense@bytes is left out: dense failed" in told
+    page = (run.directory / "report.html").read_text(encoding="utf-8")
+    assert "control dense failed" in page
+
+
+def test_controls_of_a_run_that_stopped_above_its_budget_have_its_size(
+    tmp_path, monkeypatch
+):
+    # Whatever the clients say of the second cut breaks the limit.
+    kept = fedprune.server.rounds.guard.Change.broken.fget
+    broken = property(lambda change: change.allowed is not None or kept(change))
+    monkeypatch.setattr(fedprune.server.rounds.guard.Change, "broken", broken)
+    changes = {"prune.max_accuracy_drop": 0.5, "prune.budget.params": 0.3}
+    run = run_small(tmp_path, changes | {"run.controls": ["uniform", "one-shot"]})
+    assert run.summary["budget_met"] is False
+    final = run.summary["params_final"]
+    assert final > 0.3 * run.summary["params_dense"]
+    for name in ("uniform", "one-shot"):
+        assert 0.9 * final <= run.summary["controls"][name]["params"] <= final
+    assert run.summary["verdict"]["advice"] == ""  # nothing was cut in the end
+
+
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_a_mask_before_the_first_round_is_one_too(tmp_path, warmup):
+    mask = {"kind": "n:m", "n": 2, "m": 4}
+    changes = {"rounds.cuts": 0, "rounds.final": 2, "distill.weight": 0.0}
+    run = run_small(tmp_path, changes | {"rounds.warmup": warmup, "prune.mask": mask})
+    assert run.summary["weight_density"] < 0.6
+    (chosen,) = events(run.directory, MaskChosen)
+    assert chosen.round == 1
 
 
 def test_controls_of_a_run_with_a_weight_mask_have_it_too(tmp_path):

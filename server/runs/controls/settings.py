@@ -3,6 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from fedprune.common.config import Config, MaskRule, Quantise, Rounds
+from fedprune.common.pruning.cost import shares
+from fedprune.common.pruning.latency import LatencyTable
+from fedprune.common.spec import Mask
+from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.cut import budget_targets, within_budget
 from fedprune.server.runs.controls.names import kind_of
 
 
@@ -15,6 +20,34 @@ def control_config(name: str, config: Config, rounds: int) -> Config:
         rounds: Rounds that the control gets, its closing round included, >= 2.
     """
     return _CONFIGS[kind_of(name)](config, rounds)
+
+
+def at_reached_size(
+    config: Config, structure: Structure, latency: LatencyTable | None, keep: Mask
+) -> Config:
+    """Return the configuration with a budget that the run's final network meets.
+
+    Where ``prune.max_accuracy_drop`` ended the cuts above the budget, a control within
+    that budget would not have the size of the run.
+
+    Args:
+        config: The run that is compared.
+        structure: The original network.
+        latency: Table for a latency in the budget, or None.
+        keep: Keep mask of its final network, bool[units].
+    """
+    if within_budget(structure, config, latency, keep):
+        return config
+    reached = shares(structure, keep, latency)
+    asked = budget_targets(config)
+    budget = {
+        kind: max(share, min(reached[kind], 1.0)) for kind, share in asked.items()
+    }
+    prune = config.prune
+    changed = prune.model_copy(
+        update={"budget": prune.budget.model_copy(update=budget)}
+    )
+    return config.model_copy(update={"prune": changed})
 
 
 def dense_config(config: Config, rounds: int) -> Config:
@@ -85,7 +118,8 @@ _CONFIGS: Mapping[str, Callable[[Config, int], Config]] = {
 def _uncut(config: Config, rounds: int) -> Config:
     """Return a configuration without cuts, penalty, teacher and rewinding."""
     trained = rounds - 1
-    final = min(config.rounds.final, trained)
+    # A round comes before the first mask: it is none of weights that were just drawn.
+    final = min(config.rounds.final, max(trained - 1, 1))
     lengths = {"warmup": trained - final, "cuts": 0, "final": final}
     changed = _of_length(config, lengths)
     return changed.model_copy(

@@ -83,7 +83,7 @@ def _(event: ClientAnswered) -> str:
 @_line.register
 def _(event: NetworkCut) -> str:
     return (
-        f"{_whose(event)}cut after round {event.round}: density {event.density:.3f}, "
+        f"{whose(event)}cut after round {event.round}: density {event.density:.3f}, "
         f"accuracy before it {_number(event.accuracy_before, '.4f')}"
     )
 
@@ -91,7 +91,7 @@ def _(event: NetworkCut) -> str:
 @_line.register
 def _(event: CutChecked) -> str:
     what = "final network" if event.final else f"cut {event.cycle}"
-    where = f"{_whose(event)}{what} {event.verdict} in round {event.round}"
+    where = f"{whose(event)}{what} {event.verdict} in round {event.round}"
     return f"{where}: {change_of(event)}"
 
 
@@ -108,12 +108,12 @@ def change_of(event: CutChecked) -> str:
 
 @_line.register
 def _(event: NetworkRestarted) -> str:
-    return f"weights drawn anew after round {event.round}"
+    return f"{whose(event)}weights drawn anew after round {event.round}"
 
 
 @_line.register
 def _(event: WarningGiven) -> str:
-    return f"warning: {event.text}"
+    return f"warning: {whose(event)}{event.text}"
 
 
 def run_label(run: RunName) -> str:
@@ -121,7 +121,7 @@ def run_label(run: RunName) -> str:
     return "pruned" if run == MAIN else run
 
 
-def _whose(event: OfRound) -> str:
+def whose(event: OfRound) -> str:
     """Return the name of a control in front of its events; "" of the run itself."""
     return "" if event.run == MAIN else f"{event.run}: "
 

@@ -258,6 +258,12 @@ def test_a_limit_that_is_left_out_is_a_comment_of_the_toml():
     assert config_digest(limited) != config_digest(Config())
 
 
+def test_a_limit_on_the_accuracy_needs_validation_parts():
+    limit = {"prune.max_accuracy_drop": 0.02, "client.validation": 0.0}
+    with pytest.raises(ConfigError, match=r"want none: client\.validation = 0"):
+        load_config(None, limit)
+
+
 def test_a_limit_on_the_accuracy_needs_fine_tune_rounds():
     limit = {"prune.max_accuracy_drop": 0.02, "rounds.finetune": 0}
     with pytest.raises(ConfigError, match=r"max_accuracy_drop: found 0\.02, want none"):

@@ -618,6 +618,27 @@ def test_the_final_network_is_checked_and_stays(correct, verdict):
     assert (wanted in report.warning) == (verdict == "warned")
 
 
+@pytest.mark.parametrize("cursor", [GUARDED, CLOSING])
+def test_a_limit_that_nobody_can_measure_is_told(cursor):
+    server, answers = guarded(0.5, cursor=cursor, **LIMIT)
+    unmeasured = replace(server.state.dense, validations=None)
+    server.state = replace(server.state, dense=unmeasured, previous=unmeasured)
+    _, report = server.finish(answers)
+    assert report.check.accuracy is None
+    assert "prune.max_accuracy_drop = 0.1 is not checked" in report.warning
+    server, answers = guarded(0.5, cursor=cursor, loss_before=None)
+    assert server.finish(answers)[1].warning == ""
+
+
+def test_cuts_that_stop_say_that_no_fresh_weights_follow():
+    fresh = {"prune__restart": "fresh"}
+    cursor = replace(GUARDED, step=0.125)
+    server, answers = guarded(0.5, cursor=cursor, **LIMIT, **fresh)
+    after, report = server.finish(answers)
+    assert after.weights.tobytes() == server.state.previous.weights.tobytes()
+    assert "its weights stay" in report.warning
+
+
 def test_without_a_limit_the_closing_round_checks_nothing():
     server, answers = guarded(9.0, cursor=CLOSING, correct=(0.1, 0.9))
     _, report = server.finish(answers)

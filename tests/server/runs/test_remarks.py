@@ -17,6 +17,11 @@ def test_each_warning_is_told_once():
     assert remarks_of([WARNING, client("a"), WARNING]) == ["look"]
 
 
+def test_a_warning_of_a_control_says_whose_it_is():
+    events = [WARNING, replace(WARNING, run="one-shot")]
+    assert remarks_of(events) == ["look", "one-shot: look"]
+
+
 def test_clients_that_seldom_or_never_counted_are_named_with_a_reason():
     events = [client("a"), client("c", "late"), client("c")]
     events += [client("b", "failed")] * 2 + [client("b")]

@@ -1,15 +1,19 @@
 """Configurations of the controls, their order, the plan of equal shares, the rounds."""
 
+import numpy as np
 import pytest
+import torch
 from helpers.tiny_federation import make_config, tiny_structure
+from torch import nn
 
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.plan import check_plan, full_plan
+from fedprune.common.structure.tracing.find import find_structure
 from fedprune.server.rounds.cycle import first_cursor, is_guarded
 from fedprune.server.runs.controls.names import ALL, in_order
 from fedprune.server.runs.controls.plans import plan_of, uniform_keep
 from fedprune.server.runs.controls.rounds import fit_rounds
-from fedprune.server.runs.controls.settings import control_config
+from fedprune.server.runs.controls.settings import at_reached_size, control_config
 
 ROUNDS = 12  # of the run, the closing one included
 RUN = make_config(
@@ -84,7 +88,7 @@ def test_the_plan_of_equal_shares_is_the_widest_within_the_budget(budget, multip
     config = make_config(prune__budget={"params": budget})
     prune = config.prune.model_copy(update={"width_multiple": multiple})
     config = config.model_copy(update={"prune": prune})
-    keep = uniform_keep(structure, config, None)
+    keep = uniform_keep(structure, config, None, structure.full())
     check_plan(structure, plan_of(structure, keep))
     widths = structure.widths(keep)
     assert len(set(widths.values())) == 1  # both groups have eight channels
@@ -100,9 +104,57 @@ def test_the_plan_of_equal_shares_is_the_widest_within_the_budget(budget, multip
 def test_a_budget_of_everything_is_the_whole_network():
     structure = tiny_structure()
     config = make_config(prune__budget={"params": 1.0})
-    keep = uniform_keep(structure, config, None)
+    keep = uniform_keep(structure, config, None, structure.full())
     assert keep.all()
     assert plan_of(structure, keep).digest == full_plan(structure).digest
+
+
+class Words(nn.Module):
+    """The sum of the words' vectors through two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(16, 8)
+        self.one, self.out = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.out(self.one(self.words(x).sum(1)).relu())
+
+
+def test_equal_shares_leave_the_rows_of_a_vocabulary_as_the_run_kept_them():
+    tokens = torch.zeros(2, 5, dtype=torch.int64)
+    structure = find_structure(Words().eval(), tokens, vocabulary=["words"])
+    rows = structure.lookup["words.weight", 0]
+    final = structure.full()
+    final[rows[:12]] = False  # the run kept the last four tokens
+    config = make_config(prune__budget={"params": 0.3}, task__vocabulary=["words"])
+    keep = uniform_keep(structure, config, None, final)
+    assert keep[rows].tolist() == [False] * 12 + [True] * 4
+    others = np.setdiff1d(np.arange(structure.units), rows)
+    assert 0 < keep[others].sum() < len(others)
+    assert shares(structure, keep)["params"] <= 0.3
+
+
+def test_controls_have_the_size_that_a_run_reached_and_not_what_it_was_asked():
+    structure = tiny_structure()
+    config = make_config(prune__budget={"params": 0.3, "flops": 0.9})
+    small, large = structure.full(), structure.full()
+    for group in structure.groups:
+        small[group.units[3:]] = False
+        large[group.units[7:]] = False
+    assert at_reached_size(config, structure, None, small) is config
+    found = at_reached_size(config, structure, None, large)
+    assert found.prune.budget.params == shares(structure, large)["params"]
+    assert found.prune.budget.flops == 0.9
+    assert np.array_equal(uniform_keep(structure, found, None, large), large)
+    whole = at_reached_size(config, structure, None, structure.full())
+    assert uniform_keep(structure, whole, None, structure.full()).all()
+
+
+@pytest.mark.parametrize("rounds", [3, 4, 5])
+def test_a_round_comes_before_the_first_mask_of_fresh_weights(rounds):
+    found = control_config("scratch@bytes", RUN, rounds)
+    assert found.rounds.warmup >= 1
 
 
 def test_what_is_paid_once_is_not_paid_for_each_round():
