@@ -289,8 +289,8 @@ def _unknown(check: Check, run_spec: RunSpec) -> str:
     if limit is None or check.accuracy is not None:
         return ""
     return (
-        f"prune.max_accuracy_drop = {limit:g} is not checked: no client measured one of "
-        "the two networks; want more examples a client, or a larger client.validation"
+        f"prune.max_accuracy_drop = {limit:g} is not checked: no client measured one "
+        "of the two networks; want more examples a client, or more client.validation"
     )
 
 
