@@ -138,10 +138,10 @@ def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
     if not found:
         return ""
     # One that surely won comes first, whatever larger difference is not resolved.
-    for outcome in ("lost", "not resolved", "won"):
-        of_it = [one for one in found if one.outcome == outcome]
-        if of_it:
-            break
+    told = {one.outcome for one in found}
+    order: tuple[Outcome, ...] = ("lost", "not resolved", "won")
+    outcome = next(one for one in order if one in told)
+    of_it = [one for one in found if one.outcome == outcome]
     hardest = min(of_it, key=lambda one: one.difference)
     if outcome == "lost":
         return f"{where} {hardest.control} won: {_figures(hardest, metric)}."
