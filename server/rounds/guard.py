@@ -284,7 +284,7 @@ def _roll_back(
 
 
 def _unknown(check: Check, run_spec: RunSpec) -> str:
-    """Return a line where there is a limit and nobody measured, else ""."""
+    """Return a line where there is a limit and no client measured, else ""."""
     limit = run_spec.config.prune.max_accuracy_drop
     if limit is None or check.accuracy is not None:
         return ""

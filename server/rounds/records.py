@@ -100,7 +100,7 @@ class Validations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one client measured of a broadcast on its validation part.
+    """Figures of one broadcast on the validation part of one client.
 
     Attributes:
         client: Its id.

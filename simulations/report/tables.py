@@ -66,7 +66,8 @@ def checks(run: RunData) -> str:
         return ""
     head = ["cut", "round", "loss before", "after", "allowed", "clients"]
     head += [f"{run.metric} first", "after", "lost at most", "clients", "verdict"]
-    rows = [_check_row(event, run.metric) for event in found]
+    lower = run.started is not None and run.started.better == "lower"
+    rows = [_check_row(event, run.metric, lower=lower) for event in found]
     note = (
         "Validation of the clients before and after a cut, with two standard errors of "
         "the difference: a limit is broken when the difference exceeds it by more. "
@@ -75,8 +76,9 @@ def checks(run: RunData) -> str:
     return section("Checks of the cuts", table(head, rows, kind="words").text, note)
 
 
-def _check_row(event: CutChecked, metric: str) -> list[Cell]:
+def _check_row(event: CutChecked, metric: str, *, lower: bool) -> list[Cell]:
     lost = event.accuracy_allowed
+    sign = 1 if lower else -1  # where lower is better, a loss is a rise
     return [
         "final" if event.final else str(event.cycle),
         str(event.round),
@@ -87,7 +89,7 @@ def _check_row(event: CutChecked, metric: str) -> list[Cell]:
         score(event.accuracy_reference, metric),
         score(event.accuracy_after, metric)
         + _errors(event.accuracy_error, times=1 if metric == "r2" else 100),
-        DASH if lost is None else points(-lost, metric),
+        DASH if lost is None else points(sign * lost, metric),
         _compared(event.accuracy_clients, event.accuracy_comparison),
         event.verdict.value,
     ]

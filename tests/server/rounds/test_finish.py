@@ -619,7 +619,7 @@ def test_the_final_network_is_checked_and_stays(correct, verdict):
 
 
 @pytest.mark.parametrize("cursor", [GUARDED, CLOSING])
-def test_a_limit_that_nobody_can_measure_is_told(cursor):
+def test_a_limit_that_no_client_can_measure_is_told(cursor):
     server, answers = guarded(0.5, cursor=cursor, **LIMIT)
     unmeasured = replace(server.state.dense, validations=None)
     server.state = replace(server.state, dense=unmeasured, previous=unmeasured)

@@ -31,7 +31,7 @@ from fedprune.server.runs.events import EventLog, NetworkCut, RoundFinished, Run
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.report import tables, write_report
 from fedprune.simulations.report.data import read_run
-from fedprune.simulations.report.text import DASH, TIMES
+from fedprune.simulations.report.text import DASH, MINUS, TIMES
 
 GROUPS = {"stem": 16, "layer1.conv1": 16, "layer2.conv1": 32, "layer3.conv1": 64}
 WIDTHS = ((14, 12, 26, 48), (12, 10, 20, 34), (10, 8, 14, 22), (8, 8, 10, 14))
@@ -408,6 +408,16 @@ def test_each_check_of_the_guard_is_a_line(tmp_path):
     assert "90.00 % 80.00 % ± 2" in words
     assert "4, unpaired rolled back" in words
     assert f"final 2 1 {DASH}" in words
+
+
+@pytest.mark.parametrize(("better", "sign"), [("higher", MINUS), ("lower", "+")])
+def test_the_limit_of_a_check_has_the_sign_of_what_is_worse(tmp_path, better, sign):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, better=better))
+        log.write(at(CHECK, 1, accuracy_allowed=0.02))
+    words = " ".join(Page(tables.checks(read_run(folder.path))).words)
+    assert f"{sign}2.00 points" in words
 
 
 def test_a_run_without_a_check_has_no_table_of_them(tmp_path):
