@@ -65,6 +65,25 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Covariances:
+    """Channels that layers read, over a client's examples and all positions.
+
+    In the order of ``fedprune.common.pruning.reconstruction.inputs.places``.
+
+    Attributes:
+        mean: Mean of each channel, float32[channels].
+        deviation: Standard deviation, float32[channels], >= 0; 0 for all channels of
+            an input that was not measured.
+        correlation: Correlation of each pair of channels of one input,
+            float32[pairs], -1..1.
+    """
+
+    mean: Vector
+    deviation: Vector
+    correlation: Vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """Settings of local training in one round; part of every plan.
 
@@ -105,6 +124,8 @@ class TrainSettings:
             drawn anew at its end; >= 0, 0 = none.
         quantise: What the network is trained for: "none", "int8" or "codebook"; for
             "int8" the broadcast itself is the teacher, where one has weight.
+        covariances: Whether clients that score tell the covariances of what layers
+            read.
     """
 
     epochs: int
@@ -135,6 +156,7 @@ class TrainSettings:
     frozen: tuple[str, ...] = ()
     since: int = 0
     quantise: str = "none"
+    covariances: bool = False
 
     @property
     def density_sent(self) -> float:
@@ -277,6 +299,7 @@ class ClientUpdate:
         statistics: Batch-norm moments of the broadcast, and running values after
             training; None when neither is asked for.
         validation: Validation of the broadcast on the client's validation part.
+        covariances: Of what layers read, or None when not asked for or not measured.
     """
 
     run_id: str
@@ -290,3 +313,4 @@ class ClientUpdate:
     importance: Vector | None
     statistics: Statistics | None
     validation: Validation
+    covariances: Covariances | None = None

@@ -14,11 +14,12 @@ from fedprune.client.rounds.measure import FEWEST, MEASURED, balanced, classes_o
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan, store_teacher, stored_teacher
 from fedprune.client.rounds.score import score
+from fedprune.client.rounds.steps.covariances import covariances
 from fedprune.client.rounds.steps.quantisers import INT8
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
-from fedprune.common.messages import RoundPlan, Statistics
+from fedprune.common.messages import Covariances, RoundPlan, Statistics
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
@@ -102,12 +103,10 @@ def importance(
         return None
     if abstains(examples, opened.spec.moments):
         return None
-    rng = generator(plan.settings.seed, plan.round, plan.client_id, Use.SCORE)
-    chosen = balanced(examples, plan.settings.score_examples, rng)
     keep = plan.broadcast.plan.keep
     return score(
         model,
-        examples.take(chosen),
+        _scored(plan, examples),
         cache.task,
         opened.structure,
         keep,
@@ -116,6 +115,27 @@ def importance(
             plan.settings.seed, plan.round, plan.client_id, Use.RANDOM_SCORE
         ),
     )
+
+
+def told_covariances(
+    model: nn.Module, opened: OpenedPlan, examples: Examples
+) -> Covariances | None:
+    """Return the covariances of what layers read, or None: not asked, or abstains.
+
+    Measured like the importance, on the same examples, and told under the same
+    conditions.
+    """
+    plan = opened.plan
+    if not plan.settings.covariances or abstains(examples, opened.spec.moments):
+        return None
+    keep, batch = plan.broadcast.plan.keep, plan.settings.batch
+    return covariances(model, _scored(plan, examples), opened.structure, keep, batch)
+
+
+def _scored(plan: RoundPlan, examples: Examples) -> Examples:
+    """Return the examples that a round's importance is measured on."""
+    rng = generator(plan.settings.seed, plan.round, plan.client_id, Use.SCORE)
+    return examples.take(balanced(examples, plan.settings.score_examples, rng))
 
 
 def abstains(examples: Examples, moments: int) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 from fedprune.client.rounds.evaluate import (
     importance,
     teacher_network,
+    told_covariances,
     with_own_moments,
 )
 from fedprune.client.rounds.measure import validate
@@ -57,6 +58,7 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
     model, statistics = _measured(opened, cache)
     validation = validate(model, data.validation, cache.task)
     scores = importance(model, opened, cache, data.train)
+    told = told_covariances(model, opened, data.train)
     # 4. Train from the weights and the moments that all clients were sent.
     network, trained = _train(opened, cache, data.train, teacher)
     state = _answered(statistics, network, opened, trained.counted)
@@ -75,6 +77,7 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
         importance=scores,
         statistics=state,
         validation=validation,
+        covariances=told,
     )
 
 

@@ -123,6 +123,7 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "since": _whole(0, checks.MAX_ROUND),
     # Sent only where it is not its default, with all others.
     "quantise": _one_of(QUANTISERS),
+    "covariances": checks.boolean,
 }
 _REAL = {field.name for field in fields(TrainSettings) if field.type is float}
 _DEFAULTS = {
@@ -137,6 +138,7 @@ _LENGTHS = (
     _ALWAYS,
     _NAMES.index("since"),
     _NAMES.index("quantise"),
+    _NAMES.index("covariances"),
     len(_NAMES),
 )
 

@@ -286,6 +286,9 @@ class Prune(Section):
     """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
     the network before the first cut, beyond noise; the cuts stop at the smallest size
     that holds; 0 <= max_accuracy_drop; left out = no limit."""
+    reconstruct: bool = False
+    """Whether the layers behind a cut take over what the cut channels carried, by the
+    covariances of what they read, which clients send in the rounds before a cut."""
     restart: Literal["keep", "fresh"] = "keep"
     """Weights after the last cut: those that are left, or fresh ones of the final
     widths, which the rounds that remain train from the start."""

@@ -96,6 +96,7 @@ def accept_answer(
         importance=update.importance,
         validation=update.validation,
         statistics=update.statistics,
+        covariances=update.covariances,
     )
     return record, IndividualUpdate(
         client_id=expected.client_id, answer=data, delta=delta

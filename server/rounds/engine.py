@@ -48,6 +48,7 @@ class RoundRequest:
         individual_updates: Whether the single deltas are needed, not only their sum.
         max_norm: Largest L2 norm of a delta that is added unclipped; inf = not known,
             so that single deltas are needed.
+        covariances: Channels and pairs whose covariances clients tell; (0, 0) = none.
     """
 
     variants: tuple[bytes, ...]
@@ -56,6 +57,7 @@ class RoundRequest:
     max_bytes: int
     individual_updates: bool
     max_norm: float = inf
+    covariances: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,4 +167,5 @@ def expect(
         max_value=request.limits.max_value,
         max_weight=assignment.max_weight,
         max_norm=request.max_norm,
+        covariances=request.covariances,
     )

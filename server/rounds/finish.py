@@ -51,6 +51,7 @@ from fedprune.server.rounds.steps.optimizer import (
     server_step,
     without_optimizer,
 )
+from fedprune.server.rounds.steps.reconstruction import rebuilt_weights
 from fedprune.server.rounds.steps.restart import restart
 
 _ABSTAINS = "abstains"  # word of a client without examples, in its reason
@@ -356,11 +357,12 @@ def _cut(
         records=answers.accepted,
     )
     old, new = moved.keep, choice.plan.keep
+    weights = rebuilt_weights(moved, new, answers.accepted, run_spec)
     share = float(dead[old].mean()) if old.any() else 0.0
     smaller = replace(
         moved,
         plan=choice.plan,
-        weights=remap(moved.weights, structure, old, new),
+        weights=remap(weights, structure, old, new),
         statistics=_cut_statistics(moved.statistics, structure, old, new),
         optimizer=cut_optimizer(moved.optimizer, structure, old, new),
         importance=choice.importance,

@@ -123,8 +123,7 @@ def pooled_moments(
         return None
     mean = np.stack([s.mean.astype(np.float64) for s in found])
     variance = np.stack([s.variance.astype(np.float64) for s in found])
-    if multiple > 0.0 and len(measured) > 2:  # noqa: PLR2004 - see above
-        mean, variance = _clipped(mean, multiple), _clipped(variance, multiple)
+    mean, variance = clip_columns(mean, multiple), clip_columns(variance, multiple)
     centre = np.median(mean, axis=0)
     share = _shares([r.num_examples for r in measured])
     offset = mean - centre
@@ -148,8 +147,7 @@ def averaged_running(records: Iterable[ClientRecord], multiple: float) -> Vector
     if not trained:
         return None
     values = np.stack([one.running.astype(np.float64) for one in found])
-    if multiple > 0.0 and len(trained) > 2:  # noqa: PLR2004 - as for moments
-        values = _clipped(values, multiple)
+    values = clip_columns(values, multiple)
     centre = np.median(values, axis=0)
     share = _shares([r.num_examples for r in trained])
     middle = (share * (values - centre)).sum(axis=0)
@@ -169,8 +167,17 @@ def _reported(
     return [record for record, _ in pairs], [one for _, one in pairs]
 
 
-def _clipped(values: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:
-    """Clip each column to its median +- ``multiple`` robust standard deviations."""
+def clip_columns(values: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:
+    """Clip each column to its median +- ``multiple`` robust standard deviations.
+
+    Two clients have no majority: nothing is clipped below three, nor by 0.
+
+    Args:
+        values: A row for each client, float64[clients, n].
+        multiple: ``robust.max_moment``.
+    """
+    if multiple <= 0.0 or len(values) <= 2:  # noqa: PLR2004 - see above
+        return values
     centre = np.median(values, axis=0)
     reach = multiple * _MAD * np.median(np.abs(values - centre), axis=0)
     clipped: NDArray[np.float64] = np.clip(values, centre - reach, centre + reach)

@@ -11,6 +11,7 @@ from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import AGGREGATION, CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import OFF, find, wire_name
 from fedprune.common.methods.schedule import learning_rate
+from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.sparsity.shared import CODEBOOK, most_entries
@@ -67,6 +68,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         weight_mask=state.mask,
     )
     variants, assignments = _address(base, state, run_spec, cohort, encoded)
+    told = base.settings.covariances
     request = RoundRequest(
         variants=variants,
         assignments=assignments,
@@ -74,6 +76,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         max_bytes=config.update.max_bytes,
         individual_updates=_needs_singles(state, config),
         max_norm=_longest(state, config),
+        covariances=sizes(structure, state.keep) if told else (0, 0),
     )
     mask = without_positions(state.mask, base.settings.density_sent)
     return RoundWork(
@@ -152,6 +155,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         frozen=tuple(sorted(set(config.task.freeze))),
         since=state.restarted,
         quantise="int8" if _trains_int8(state, config) else OFF,
+        covariances=config.prune.reconstruct and is_cutting(cursor, rounds),
     )
     if not is_quantising(cursor, rounds, config.quantise) or settings.quantise != OFF:
         return settings

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.messages import Statistics, Validation
+from fedprune.common.messages import Covariances, Statistics, Validation
 from fedprune.common.spec import Vector
 from fedprune.common.text import printable
 
@@ -46,6 +46,7 @@ class ClientRecord:
         validation: Its validation of the broadcast, or None.
         statistics: Its batch-norm moments of the broadcast, and its running values
             after training, or None.
+        covariances: Of what layers read in the broadcast, or None.
         residual_lost: Whether its stored residual of earlier rounds is missing.
     """
 
@@ -63,6 +64,7 @@ class ClientRecord:
     importance: Vector | None = None
     validation: Validation | None = None
     statistics: Statistics | None = None
+    covariances: Covariances | None = None
     residual_lost: bool = False
 
     def __post_init__(self) -> None:

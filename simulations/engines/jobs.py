@@ -15,7 +15,7 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import Statistics, Validation
+from fedprune.common.messages import Covariances, Statistics, Validation
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -41,15 +41,15 @@ def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> by
             request.max_bytes,
             request.individual_updates,
             request.max_norm,
+            request.covariances,
         ],
     )
 
 
 def decode_job(data: bytes) -> RoundRequest:
     """Decode the request of one worker."""
-    variants, rows, limits, max_bytes, individual_updates, max_norm = _unpack(
-        data, "job", 6
-    )
+    fields = _unpack(data, "job", 7)
+    variants, rows, limits, max_bytes, individual_updates, max_norm, pairs = fields
     assignments = tuple(
         Assignment(
             client_id=name, variant=variant, acknowledged=last, max_weight=weight
@@ -63,6 +63,7 @@ def decode_job(data: bytes) -> RoundRequest:
         max_bytes=max_bytes,
         individual_updates=individual_updates,
         max_norm=max_norm,
+        covariances=(pairs[0], pairs[1]),
     )
 
 
@@ -160,13 +161,14 @@ def _record_out(record: ClientRecord) -> list[object]:
         if validation is None
         else [validation.loss_sum, validation.metric_sum, validation.count],
         _moments_out(record.statistics),
+        _covariances_out(record.covariances),
         record.residual_lost,
     ]
 
 
 def _record_in(row: list[object]) -> ClientRecord:
     client_id, status, reason, counts, numbers, importance, validation, *rest = row
-    moments, lost = rest
+    moments, told, lost = rest
     assert isinstance(counts, list | tuple)  # noqa: S101 - our own worker wrote it
     assert isinstance(numbers, list | tuple)  # noqa: S101
     return ClientRecord(
@@ -184,6 +186,7 @@ def _record_in(row: list[object]) -> ClientRecord:
         importance=_floats(importance),
         validation=_validation(validation),
         statistics=_moments_in(moments),
+        covariances=_covariances_in(told),
         residual_lost=bool(lost),
     )
 
@@ -204,6 +207,20 @@ def _moments_in(row: object) -> Statistics | None:
         variance=np.frombuffer(row[2], dtype="<f4"),
         running=np.frombuffer(row[3], dtype="<f4"),
     )
+
+
+def _covariances_out(found: Covariances | None) -> list[bytes] | None:
+    if found is None:
+        return None
+    arrays = (found.mean, found.deviation, found.correlation)
+    return [array.astype("<f4").tobytes() for array in arrays]
+
+
+def _covariances_in(row: object) -> Covariances | None:
+    if not isinstance(row, list | tuple):
+        return None
+    mean, deviation, correlation = (np.frombuffer(one, dtype="<f4") for one in row)
+    return Covariances(mean=mean, deviation=deviation, correlation=correlation)
 
 
 def _floats(data: object) -> NDArray[np.float32] | None:

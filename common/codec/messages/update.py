@@ -14,6 +14,7 @@ from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import (
     ClientUpdate,
+    Covariances,
     QuantisedDelta,
     SparseDelta,
     Statistics,
@@ -22,6 +23,7 @@ from fedprune.common.messages import (
 from fedprune.common.spec import ModelSpec, Vector
 
 _FIELDS = 11
+_COVARIANCES = 3  # arrays of a field that only some answers have, the last one
 _HALF = "<f2"
 _VALIDATION = 3
 
@@ -61,6 +63,8 @@ class Expected:
             as this.
         max_norm: Largest L2 norm of the delta; a longer one is shortened to it; inf =
             not known yet.
+        covariances: Numbers of channels and of pairs whose covariances may be
+            present; (0, 0) = none.
     """
 
     run_id: str
@@ -79,6 +83,7 @@ class Expected:
     max_weight: int
     trained: bool = True
     max_norm: float = inf
+    covariances: tuple[int, int] = (0, 0)
 
     @property
     def moments(self) -> int:
@@ -101,6 +106,7 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
 
     Moments are sent as float16.  One beyond 65504 is an error, not clamped: a clamped
     moment would silently spoil the network of all clients.  Running values are float32.
+    Covariances, float16 too, follow only where there are any.
 
     Args:
         update: The answer.
@@ -112,6 +118,7 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
     """
     importance = update.importance
     validation = update.validation
+    found = update.covariances
     return seal(
         Kind.UPDATE,
         [
@@ -132,6 +139,7 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
                 checks.short_number(validation.metric_sum),
                 int(validation.count),
             ],
+            *([] if found is None else [_covariance_fields(found)]),
         ],
     )
 
@@ -149,9 +157,9 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
         StaleUpdate: If it answers another run, round, plan or broadcast.
         PayloadError: If it is not a valid answer for another reason.
     """
-    fields = checks.array(
-        unseal(data, Kind.UPDATE, expected.max_bytes), "update", _FIELDS
-    )
+    value = unseal(data, Kind.UPDATE, expected.max_bytes)
+    told = sum(expected.covariances) > 0 and _tells_covariances(value)
+    fields = checks.array(value, "update", _FIELDS + told)
     _check_answers(fields, expected)
     most = expected.max_examples
     num_examples = checks.integer(fields[5], "num_examples", 1, most)
@@ -159,6 +167,7 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
     importance = _read_importance(fields[8], expected)
     statistics = _read_statistics(fields[9], expected)
     validation = _read_validation(fields[10], most)
+    covariances = _read_covariances(fields[11], expected) if told else None
     # Last: it costs most to decode.
     delta = _read_delta(checks.blob(fields[7], "delta"), expected)
     return DecodedUpdate(
@@ -172,6 +181,7 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
         importance=importance,
         statistics=statistics,
         validation=validation,
+        covariances=covariances,
         delta=delta,
         sparse=_read_values(delta, expected),
     )
@@ -183,10 +193,33 @@ def fixed_bytes(data: bytes) -> int:
     Raises:
         PayloadError: If the bytes are not a valid update.
     """
-    fields = checks.array(
-        unseal(data, Kind.UPDATE, checks.MAX_STORED), "update", _FIELDS
-    )
+    value = unseal(data, Kind.UPDATE, checks.MAX_STORED)
+    fields = checks.array(value, "update", _FIELDS + _tells_covariances(value))
     return len(data) - delta_parts(checks.blob(fields[7], "delta"))["entries"]
+
+
+def _tells_covariances(value: object) -> bool:
+    return type(value) is tuple and len(value) == _FIELDS + 1
+
+
+def _covariance_fields(found: Covariances) -> list[bytes]:
+    arrays = (found.mean, found.deviation, found.correlation)
+    return [array.astype(_HALF).tobytes() for array in arrays]
+
+
+def _read_covariances(value: object, expected: Expected) -> Covariances:
+    items = checks.array(value, "covariances", _COVARIANCES)
+    channels, pairs = expected.covariances
+    deviation = checks.floats(items[1], "covariances.deviation", _HALF, channels)
+    correlation = checks.floats(items[2], "covariances.correlation", _HALF, pairs)
+    if np.any(np.abs(correlation) > 1.0):
+        detail = "a correlation beyond 1"
+        raise PayloadError(Reason.BAD_VALUE, "covariances.correlation", detail)
+    return Covariances(
+        mean=checks.floats(items[0], "covariances.mean", _HALF, channels),
+        deviation=checks.at_least_zero(deviation, "covariances.deviation"),
+        correlation=correlation,
+    )
 
 
 def _check_answers(fields: tuple[object, ...], expected: Expected) -> None:

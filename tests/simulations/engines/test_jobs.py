@@ -10,7 +10,7 @@ from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import SparseDelta, Statistics, Validation
+from fedprune.common.messages import Covariances, SparseDelta, Statistics, Validation
 from fedprune.common.spec import ModelSpec, TensorSpec
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -42,6 +42,7 @@ ASKING = RoundRequest(
     max_bytes=1000,
     individual_updates=True,
     max_norm=2.5,
+    covariances=(5, 6),
 )
 
 
@@ -79,6 +80,11 @@ RECORDS = (
             variance=np.float32([0.0, 65504.0]),
             running=np.float32([1e30, -1e-30]),
         ),
+        covariances=Covariances(
+            mean=np.float32([-3.0, 0.25]),
+            deviation=np.float32([0.0, 1e-3]),
+            correlation=np.float32([-0.5]),
+        ),
     ),
     ClientRecord(client_id="b", status=Status.REFUSED, reason="field 'x': ü"),
     ClientRecord(client_id="c", status=Status.FAILED, reason="lost"),
@@ -105,6 +111,9 @@ def assert_same_record(found, wanted):
             assert one.num_examples == other.num_examples
             assert one.mean.tobytes() == other.mean.tobytes()
             assert one.variance.tobytes() == other.variance.tobytes()
+        elif isinstance(other, Covariances):
+            for part in ("mean", "deviation", "correlation"):
+                assert np.array_equal(getattr(one, part), getattr(other, part))
         elif isinstance(other, np.ndarray):
             assert one.dtype == other.dtype
             assert one.tobytes() == other.tobytes()
@@ -115,7 +124,13 @@ def assert_same_record(found, wanted):
 
 def test_a_job_comes_back_with_the_variants_that_it_needs():
     found = decode_job(encode_job(ASKING, ORDERS))
-    for name in ("limits", "max_bytes", "individual_updates", "max_norm"):
+    for name in (
+        "limits",
+        "max_bytes",
+        "individual_updates",
+        "max_norm",
+        "covariances",
+    ):
         assert getattr(found, name) == getattr(ASKING, name)
     sent = [
         (o.client_id, found.variants[o.variant], o.acknowledged, o.max_weight)

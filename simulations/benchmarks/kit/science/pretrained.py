@@ -127,7 +127,9 @@ def _config(method: str, share: int, seed: int, folder: str) -> Config:
         "run.evaluate_every": 100,
         "run.controls": ["scratch"] if method == "pruned" else [],
     }
-    config = load_config(FOLDER / "pretrained-vision.toml", {**_TRAINING, **_CUTS, **own})
+    config = load_config(
+        FOLDER / "pretrained-vision.toml", {**_TRAINING, **_CUTS, **own}
+    )
     if method == "pruned":
         return config
     return control_config(method, config, config.rounds.total + 1)

@@ -1,0 +1,240 @@
+"""Reconstruction: what the kept channels can say of the cut ones, the weights keep."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from helpers.pruning_nets import NETS, LeNet, build, flat, random_mask
+from torch import nn
+
+from fedprune.client.rounds.steps.covariances import covariances
+from fedprune.common.data.examples import ArrayExamples
+from fedprune.common.messages import Covariances
+from fedprune.common.models.flat import get_weights, set_weights
+from fedprune.common.pruning.plan import apply_plan
+from fedprune.common.pruning.reconstruction import weights as module
+from fedprune.common.pruning.reconstruction.inputs import layer_inputs, places, sizes
+from fedprune.common.pruning.reconstruction.weights import reconstruct, square
+from fedprune.common.pruning.remap import remap
+from fedprune.common.structure.tracing.find import find_structure
+
+RNG = np.random.default_rng(5)
+
+
+def examples_like(example, count=60):
+    shape = (count, *example.shape[1:])
+    inputs = RNG.normal(size=shape).astype(np.float32)
+    return ArrayExamples(inputs=inputs, targets=np.zeros(count, dtype=np.int64))
+
+
+def lenet():
+    """Return a LeNet, an input, and its structure."""
+    torch.manual_seed(0)
+    model = LeNet().eval()
+    return model, find_structure(model, torch.zeros(2, 1, 14, 14))
+
+
+def without(structure, **cut):
+    """Return the mask without the channels that layers make, by name."""
+    keep = structure.full()
+    for name, channel in cut.items():
+        keep[structure.lookup[f"{name}.weight", 0][channel]] = False
+    return keep
+
+
+def outputs_after(model, structure, keep, examples, *, rebuilt):
+    found = copy.deepcopy(model)
+    if rebuilt:
+        told = covariances(model, examples, structure, structure.full(), 16)
+        full = structure.full()
+        set_weights(found, reconstruct(get_weights(model), structure, full, keep, told))
+    apply_plan(found, structure, keep)
+    with torch.no_grad():
+        return found(torch.from_numpy(examples.inputs))
+
+
+def alike(model):
+    """Make one channel of each layer a multiple of another, and one constant."""
+    with torch.no_grad():
+        for layer, cut, kept, factor in (
+            (model.conv1, 5, 1, 2.0),
+            (model.conv2, 7, 3, 1.0),
+            (model.fc1, 4, 9, 2.0),
+            (model.fc2, 2, 8, 1.0),
+        ):
+            layer.weight[cut] = factor * layer.weight[kept]
+            layer.bias[cut] = factor * layer.bias[kept]
+        model.conv1.weight[0], model.conv1.bias[0] = 0.0, 1.5
+
+
+def test_channels_that_others_tell_are_cut_without_a_change(monkeypatch):
+    monkeypatch.setattr(module, "RIDGE", 1e-9)
+    model, structure = lenet()
+    alike(model)
+    examples = examples_like(torch.zeros(2, 1, 14, 14))
+    keep = without(structure, conv1=[0, 5], conv2=7, fc1=4, fc2=2)
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(examples.inputs))
+    plain = outputs_after(model, structure, keep, examples, rebuilt=False)
+    found = outputs_after(model, structure, keep, examples, rebuilt=True)
+    scale = float(wanted.abs().max())
+    assert float((found - wanted).abs().max()) <= 1e-3 * scale
+    assert float((plain - wanted).abs().max()) > 1e-2 * scale
+
+
+def test_the_rule_is_that_of_least_squares(monkeypatch):
+    monkeypatch.setattr(module, "RIDGE", 1e-9)
+    model, structure = lenet()
+    examples = examples_like(torch.zeros(2, 1, 14, 14), 200)
+    keep = without(structure, fc1=[3, 11])
+    with torch.no_grad():
+        x = torch.from_numpy(examples.inputs)
+        hidden = model.fc2.register_forward_pre_hook(
+            lambda _module, given: seen.append(given[0].numpy())
+        )
+        seen = []
+        model(x)
+        hidden.remove()
+    read = seen[0].astype(np.float64)
+    left = np.setdiff1d(np.arange(20), [3, 11])
+    given = np.column_stack([np.ones(len(read)), read[:, left]])
+    rule = np.linalg.lstsq(given, read[:, [3, 11]], rcond=None)[0]
+    weight = model.fc2.weight.detach().numpy().astype(np.float64)
+    lost = weight[:, [3, 11]]
+    wanted = weight[:, left] + lost @ rule[1:].T
+    bias = model.fc2.bias.detach().numpy() + lost @ rule[0]
+
+    told = covariances(model, examples, structure, structure.full(), 16)
+    changed = copy.deepcopy(model)
+    set_weights(
+        changed,
+        reconstruct(get_weights(model), structure, structure.full(), keep, told),
+    )
+    found = changed.fc2.weight.detach().numpy()
+    np.testing.assert_allclose(found[:, left], wanted, atol=2e-3)
+    np.testing.assert_allclose(changed.fc2.bias.detach().numpy(), bias, atol=2e-3)
+    # Nothing else moves.
+    for layer in ("conv1", "conv2", "fc1", "fc3"):
+        old, new = getattr(model, layer), getattr(changed, layer)
+        assert torch.equal(old.weight, new.weight)
+        assert torch.equal(old.bias, new.bias)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_cut_network_is_nearer_to_the_whole_one(name):
+    model, example, structure = build(name)
+    model = model.float().eval()
+    keep = random_mask(structure, 2, density=0.8)
+    told_of = sizes(structure, structure.full())
+    if example.dtype not in {torch.float32, torch.float64} or not told_of[1]:
+        pytest.skip("no input of channels")
+    examples = examples_like(example)
+    told = covariances(model, examples, structure, structure.full(), 16)
+    assert (len(told.mean), len(told.correlation)) == told_of
+    changed = reconstruct(get_weights(model), structure, structure.full(), keep, told)
+    assert np.isfinite(changed).all()
+    if not told.deviation.any():
+        assert np.array_equal(changed, get_weights(model))
+
+
+def test_a_network_that_is_cut_already_is_measured_and_cut_on():
+    model, structure = lenet()
+    examples = examples_like(torch.zeros(2, 1, 14, 14))
+    old = without(structure, conv1=2, conv2=[0, 9], fc1=[1, 2], fc2=5)
+    new = old & without(structure, conv1=4, conv2=3, fc1=7, fc2=0)
+    cut = apply_plan(model, structure, old)
+    told = covariances(cut, examples, structure, old, 16)
+    assert all(told.deviation[p.channels].any() for p in places(structure, old))
+    with torch.no_grad():
+        x = torch.from_numpy(examples.inputs)
+        wanted = cut(x)
+    misses = []
+    for changed in (
+        get_weights(cut),
+        reconstruct(get_weights(cut), structure, old, new, told),
+    ):
+        smaller = apply_plan(LeNet().eval(), structure, new)
+        set_weights(smaller, remap(changed, structure, old, new))
+        with torch.no_grad():
+            misses.append(float((smaller(x) - wanted).square().mean()))
+    assert misses[1] < 0.5 * misses[0]
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and a convolution with groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.one = nn.Linear(8, 8)
+        self.two = nn.Linear(8, 8)
+        self.two.weight = self.one.weight
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.grouped(torch.relu(self.first(x))).mean((2, 3)))
+        return self.last(torch.relu(self.two(torch.relu(self.one(x)))))
+
+
+def test_what_cannot_be_rebuilt_is_not_measured():
+    model = Tied().eval()
+    structure = find_structure(model, torch.zeros(2, 1, 4, 4))
+    examples = examples_like(torch.zeros(2, 1, 4, 4))
+    told = covariances(model, examples, structure, structure.full(), 8)
+    for place in places(structure, structure.full()):
+        measured = told.deviation[place.channels].any()
+        assert measured == (place.read.module == "last"), place.read.module
+
+
+def test_values_beyond_float16_are_not_told():
+    model, structure = lenet()
+    with torch.no_grad():
+        model.fc1.bias += 1e6
+    examples = examples_like(torch.zeros(2, 1, 14, 14))
+    told = covariances(model, examples, structure, structure.full(), 16)
+    measured = {
+        place.read.module: bool(told.deviation[place.channels].any())
+        for place in places(structure, structure.full())
+    }
+    # What saturates behind them is constant.
+    assert measured == {"conv2": True, "fc1": True, "fc2": False, "fc3": False}
+    assert np.isfinite(told.correlation).all()
+
+
+def test_correlations_that_no_examples_have_are_mended():
+    found = square(np.float32([1.0, 1.0, -1.0]), 3)
+    values = np.linalg.eigvalsh(found)
+    assert values.min() >= -1e-9
+    np.testing.assert_allclose(found.diagonal(), 1.0)
+    honest = square(np.float32([0.5, 0.25, 0.125]), 3)
+    np.testing.assert_array_equal(
+        honest, [[1, 0.5, 0.25], [0.5, 1, 0.125], [0.25, 0.125, 1]]
+    )
+
+
+def test_an_input_that_nobody_measured_leaves_the_weights():
+    model, structure = lenet()
+    channels, pairs = sizes(structure, structure.full())
+    none = Covariances(
+        mean=np.zeros(channels, np.float32),
+        deviation=np.zeros(channels, np.float32),
+        correlation=np.zeros(pairs, np.float32),
+    )
+    weights = flat(model)
+    keep = without(structure, conv1=1, fc1=3)
+    full = structure.full()
+    assert np.array_equal(reconstruct(weights, structure, full, keep, none), weights)
+
+
+def test_inputs_stand_one_behind_the_other():
+    _, structure = lenet()
+    keep = without(structure, conv1=1, fc1=[3, 4])
+    counts = [6 - 1, 16, 20 - 2, 12]
+    assert [one.repeat for one in layer_inputs(structure)] == [1, 4, 1, 1]
+    found = list(places(structure, keep))
+    assert [p.channels.stop - p.channels.start for p in found] == counts
+    pairs = [n * (n - 1) // 2 for n in counts]
+    assert [p.pairs.stop - p.pairs.start for p in found] == pairs
+    assert sizes(structure, keep) == (sum(counts), sum(pairs))
