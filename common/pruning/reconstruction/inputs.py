@@ -90,7 +90,7 @@ def layer_inputs(structure: Structure) -> tuple[LayerInput, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one input stands in ``Covariances``.
+    """Position of one input in ``Covariances``.
 
     Attributes:
         read: The input.

@@ -43,7 +43,7 @@ def test_a_client_may_abstain_and_other_answers_have_the_bytes_of_before():
     assert fixed_bytes(message()) == fixed_bytes(plain) + grown
 
 
-def test_they_are_refused_where_nobody_asked():
+def test_they_are_refused_where_none_were_asked_for():
     with pytest.raises(PayloadError, match="update"):
         codec.decode_update(message(), make_expected())
 

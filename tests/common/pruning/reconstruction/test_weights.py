@@ -36,7 +36,7 @@ def lenet():
 
 
 def without(structure, **cut):
-    """Return the mask without the channels that layers make, by name."""
+    """Return the mask without the channels that layers make of each layer."""
     keep = structure.full()
     for name, channel in cut.items():
         keep[structure.lookup[f"{name}.weight", 0][channel]] = False
@@ -214,7 +214,7 @@ def test_correlations_that_no_examples_have_are_mended():
     )
 
 
-def test_an_input_that_nobody_measured_leaves_the_weights():
+def test_an_input_without_a_measurement_leaves_the_weights():
     model, structure = lenet()
     channels, pairs = sizes(structure, structure.full())
     none = Covariances(
