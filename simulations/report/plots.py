@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,7 +29,13 @@ from fedprune.simulations.report.style import (
     ROLLBACK,
 )
 from fedprune.simulations.report.svg import draw
-from fedprune.simulations.report.text import Html, axis_size, percent
+from fedprune.simulations.report.text import (
+    SHARES,
+    Html,
+    axis_size,
+    metric_name,
+    percent,
+)
 
 _HALF = (5.6, 3.5)
 _MAX_POINTS = 60
@@ -43,7 +50,7 @@ class Line:
         colour: Its colour.
         points: What it shows.
         dashed: Whether it is a control.
-        metric: What its "accuracy" is: "accuracy" or "r2".
+        metric: What its "accuracy" is, such as "r2".
     """
 
     label: str
@@ -149,9 +156,12 @@ def size_by_round(run: RunData) -> Html:
 def reach(lines: Sequence[Line]) -> tuple[float, float, float] | None:
     """Return (accuracy, our bytes, the control's bytes) at which both first reach it.
 
-    The accuracy is 98 % of the lower of the two best ones.
+    The accuracy is 98 % of the lower of the two best ones.  An own metric has no such
+    share: a lower one may be better.
     """
     if len(lines) != 2:  # noqa: PLR2004 - ours and the control
+        return None
+    if lines[0].metric not in SHARES | {"r2"}:
         return None
     best = [max(point.accuracy for point in line.points) for line in lines]
     target = 0.98 * min(best)
@@ -191,16 +201,17 @@ def _curves(axes: Axes, lines: Sequence[Line], key: str) -> None:
             markersize=3.2,
             zorder=2 if line.dashed else 3,
         )
-    if lines and lines[0].metric == "r2":
-        axes.set_ylabel("R²")
-    else:
+    metric = lines[0].metric if lines else "accuracy"
+    if metric in SHARES:
         axes.yaxis.set_major_formatter(_percents())
-        axes.set_ylabel("accuracy")
+    # A dollar would begin a formula.
+    axes.set_ylabel(metric_name(metric).replace("$", r"\$"))
     axes.grid(axis="y")
     low, high = axes.get_ylim()
     # R2 of an untrained network may lie far below 0 and hide all the rest.
     floor = 0.0 if all(p.accuracy >= 0 for line in lines for p in line.points) else -0.5
-    axes.set_ylim(max(low, floor), min(high + 0.02 * (high - low), 1.02))
+    most = 1.02 if metric in SHARES | {"r2"} else inf
+    axes.set_ylim(max(low, floor), min(high + 0.02 * (high - low), most))
 
 
 def _mark_cuts(axes: Axes, run: RunData) -> None:

@@ -17,6 +17,7 @@ from fedprune.simulations.report.text import (
     Html,
     Words,
     count,
+    metric_name,
     milliseconds,
     points,
     score,
@@ -223,7 +224,7 @@ def _difference(run: RunData, new: float | None, old: float | None) -> str:
 
 
 def _score_name(run: RunData) -> str:
-    return "R²" if run.metric == "r2" else "accuracy"
+    return metric_name(run.metric)
 
 
 def _reach(lines: list[plots.Line], run: RunData) -> str:

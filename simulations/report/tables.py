@@ -15,6 +15,7 @@ from fedprune.simulations.report.data import RunData
 from fedprune.simulations.report.style import STATUS
 from fedprune.simulations.report.text import (
     DASH,
+    SHARES,
     Cell,
     Html,
     count,
@@ -88,7 +89,7 @@ def _check_row(event: CutChecked, metric: str, *, lower: bool) -> list[Cell]:
         _compared(event.loss_clients, event.loss_comparison),
         score(event.accuracy_reference, metric),
         score(event.accuracy_after, metric)
-        + _errors(event.accuracy_error, times=1 if metric == "r2" else 100),
+        + _errors(event.accuracy_error, times=100 if metric in SHARES else 1),
         DASH if lost is None else points(sign * lost, metric),
         _compared(event.accuracy_clients, event.accuracy_comparison),
         event.verdict.value,

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from fedprune.common.text import printable
+
 DASH = "–"  # noqa: RUF001 - the typographic dash is meant
 MINUS = "−"  # noqa: RUF001 - the typographic minus is meant
 TIMES = "×"  # noqa: RUF001 - the typographic sign is meant
@@ -22,6 +24,7 @@ class Html:
 
 
 Cell = Html | str
+SHARES = frozenset({"accuracy", "iou"})  # metrics that are shares, 0..1
 
 
 def show(cell: Cell) -> str:
@@ -83,14 +86,23 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def score(value: float | None, metric: str) -> str:
-    """Return what a network scored: a share, but R2 as the number that it is.
+    """Return what a network scored: a share as a percentage, else the number itself.
 
-    >>> score(0.9876, "accuracy"), score(0.9876, "r2")
-    ('98.76 %', '0.9876')
+    >>> score(0.9876, "accuracy"), score(0.9876, "r2"), score(35.0, "perplexity")
+    ('98.76 %', '0.9876', '35.0000')
     """
-    if value is None or metric != "r2":
+    if value is None or metric in SHARES:
         return percent(value, 2)
     return f"{value:.4f}"
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name for a heading; it may come from another user.
+
+    >>> metric_name("r2"), metric_name("iou")
+    ('R²', 'iou')
+    """
+    return "R²" if metric == "r2" else printable(metric, 40)
 
 
 def points(value: float | None, metric: str) -> str:
@@ -98,7 +110,7 @@ def points(value: float | None, metric: str) -> str:
     if value is None:
         return ""
     sign = "+" if value >= 0 else MINUS
-    if metric == "r2":
+    if metric not in SHARES:
         return f"{sign}{abs(value):.4f}"
     return f"{sign}{abs(100 * value):.2f} points"
 
