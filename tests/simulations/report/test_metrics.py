@@ -1,4 +1,4 @@
-"""What the report calls a score: shares in percent, all else as the number that it is."""
+"""Scores in the report: shares in percent, all else as the number that it is."""
 
 import pytest
 
