@@ -96,7 +96,15 @@ PLAN_ATTACKS = {
         forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], "adam"]), "settings"),
     "a setting behind the last": (
         forge_shared(
+            S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1, "int8", True, 1]),
+        "settings"),
+    "covariances of 1": (
+        forge_shared(
             S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1, "int8", 1]),
+        "settings.covariances"),
+    "covariances that are left out otherwise": (
+        forge_shared(
+            S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 1, "int8", False]),
         "settings"),
     "an unknown quantisation": (
         forge_shared(S_SETTINGS, [*items_of(SHARED)[S_SETTINGS], *MORE, 0, "int4"]),
