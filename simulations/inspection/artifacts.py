@@ -243,7 +243,7 @@ def _render_plan(info: dict[str, Any]) -> list[str]:
 
 def _accuracy(summary: Mapping[str, Any]) -> str:
     final, control = (
-        score(number(summary, key), str(summary.get("metric", "")))
+        score(number(summary, key), str(summary.get("metric", "accuracy")))
         for key in ("accuracy_final", "accuracy_control")
     )
     return f"{control} -> {final}"
