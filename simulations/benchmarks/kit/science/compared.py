@@ -24,7 +24,9 @@ def by_seed(found: Found, prefix: str) -> dict[int, Raw]:
     >>> by_seed({"a-0": {}, "a-b-0": {}, "ab-1": {}}, "a")
     {0: {}}
     """
-    ends = {n.removeprefix(f"{prefix}-"): n for n in found if n.startswith(f"{prefix}-")}
+    ends = {
+        n.removeprefix(f"{prefix}-"): n for n in found if n.startswith(f"{prefix}-")
+    }
     return {int(end): found[name] for end, name in ends.items() if end.isdigit()}
 
 
@@ -50,12 +52,19 @@ def accuracy(name: str, right: Right, *, detail: str = "") -> list[Figure]:
 
 
 def gap(first: Right, second: Right) -> Interval | None:
-    """Return first - second in points, paired by seed and example; None without any.
+    """Return ``difference``, or None where no seed has both."""
+    return difference(first, second) if first.keys() & second.keys() else None
+
+
+def difference(first: Right, second: Right) -> Interval:
+    """Return first - second in points, paired by seed and example.
 
     All seeds of a row have the same test examples.
+
+    Raises:
+        ValueError: If no seed has both.
     """
-    gaps = paired(first, second)
-    return interval(gaps, same_examples=True).scaled(100.0) if gaps else None
+    return interval(paired(first, second), same_examples=True).scaled(100.0)
 
 
 def listed(values: Sequence[float], digits: int = 2) -> str:

@@ -56,7 +56,6 @@ MODES = ("keep", "fresh", "scratch", "uniform", "one-shot")
 _CONTROLS = ("scratch", "uniform", "one-shot")
 _BYTES = "@bytes"
 _MOST = 0.3  # points that the mode which is picked may lose against the best
-_PAIR = ("run", "run")  # of the pieces: a run without, and one with fresh weights
 
 
 def pieces(seeds: Sequence[int]) -> list[Piece]:
@@ -169,9 +168,8 @@ def _picked(head: str, modes: Mapping[str, Mapping[int, Raw]]) -> list[Figure]:
     if value is None:
         return []
     name = f"{head}: points that the pick loses against the best mode"
-    one = figure(name, value, unit="points", goal=f"<= {_MOST}")
-    text = f"best on test data: {best}; picked: {', '.join(picks.values())}"
-    return [_noted(one, text)]
+    note = f"best on test data: {best}; picked: {', '.join(picks.values())}"
+    return [figure(name, value, unit="points", goal=f"<= {_MOST}", note=note)]
 
 
 def picked(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
@@ -202,18 +200,6 @@ def _pair(
 
 def _mean(right: Right) -> float:
     return float(np.mean([one.mean() for one in right.values()]))
-
-
-def _noted(one: Figure, text: str) -> Figure:
-    return Figure(
-        name=one.name,
-        value=one.value,
-        unit=one.unit,
-        goal=one.goal,
-        low=one.low,
-        high=one.high,
-        detail=f"{one.detail}; {text}",
-    )
 
 
 ROW = Row(name="lenet", budget="UNKNOWN", pieces=pieces, figures=figures)

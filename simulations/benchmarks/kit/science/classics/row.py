@@ -88,26 +88,16 @@ def _compared(switch: Switch, runs: Mapping[str, Mapping[int, Raw]]) -> list[Fig
         return []
     sides = {"on": [on[seed] for seed in both], "off": [off[seed] for seed in both]}
     text = "; ".join(f"{side}: {_described(raws)}" for side, raws in sides.items())
-    note = f"{switch.note}; " if switch.note else ""
-    shown = figure(f"classics: {switch.name}: accuracy, on - off", value, unit="points")
-    detail = f"{verdict_of(value)}; {shown.detail}; {note}{text}"
-    return [_with_detail(shown, detail)]
-
-
-def _with_detail(one: Figure, detail: str) -> Figure:
-    return Figure(
-        name=one.name,
-        value=one.value,
-        unit=one.unit,
-        low=one.low,
-        high=one.high,
-        detail=detail,
-    )
+    title = f"classics: {switch.name}: accuracy, on - off"
+    parts = [verdict_of(value), *([switch.note] if switch.note else []), text]
+    return [figure(title, value, unit="points", note="; ".join(parts))]
 
 
 def _described(raws: Sequence[Raw]) -> str:
     """Return accuracies, sizes and rounds: the runs may differ in more than a key."""
-    right = [100.0 * float(one.mean()) for one in right_of(dict(enumerate(raws))).values()]
+    right = [
+        100.0 * float(one.mean()) for one in right_of(dict(enumerate(raws))).values()
+    ]
     weights = [raw["params_final"] * raw["weight_density"] for raw in raws]
     shares = [w / raw["params_dense"] for w, raw in zip(weights, raws, strict=True)]
     rounds = ", ".join(str(raw["rounds"]) for raw in raws)
