@@ -24,9 +24,8 @@ def by_seed(found: Found, prefix: str) -> dict[int, Raw]:
     >>> by_seed({"a-0": {}, "a-b-0": {}, "ab-1": {}}, "a")
     {0: {}}
     """
-    ends = {
-        n.removeprefix(f"{prefix}-"): n for n in found if n.startswith(f"{prefix}-")
-    }
+    start = f"{prefix}-"
+    ends = {n.removeprefix(start): n for n in found if n.startswith(start)}
     return {int(end): found[name] for end, name in ends.items() if end.isdigit()}
 
 

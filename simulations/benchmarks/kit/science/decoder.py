@@ -7,15 +7,17 @@ digest of the weights it started from.  Needs ``FEDPRUNE_DATA``.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 
-from fedprune.common.artifacts import read_model_file
 from fedprune.common.errors import ConfigError
+from fedprune.common.models.weights_file import METADATA_KEY
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.benchmarks.kit.science.compared import by_seed, listed
@@ -102,7 +104,8 @@ def _weights() -> Path:
     """
     if not WEIGHTS.is_file():
         pretrain(WEIGHTS)
-    _, said = read_model_file(WEIGHTS)
+    with safe_open(WEIGHTS, framework="pt") as file:
+        said = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     if said.get("steps") != str(STEPS):
         msg = f"{WEIGHTS} was trained for {said.get('steps')} steps; want {STEPS}: "
         msg += "delete it, and it is trained anew"

@@ -1,4 +1,4 @@
-"""The row ``lenet``: which way to a small LeNet-5 is best, and whether the verdict knows.
+"""The row ``lenet``: ways to a small LeNet-5, and what the verdict makes of them.
 
 MNIST, 10 000 images on 20 clients, Dirichlet 0.5; 5 % and 1.5 % of the parameters stay.
 *keep* is a run that keeps its weights after the last cut, *fresh* one that draws them

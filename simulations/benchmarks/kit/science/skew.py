@@ -20,11 +20,10 @@ from fedprune.simulations.benchmarks.kit.science.compared import (
     by_seed,
     difference,
     listed,
-    right_of,
 )
 from fedprune.simulations.benchmarks.kit.science.correct import correct
 from fedprune.simulations.benchmarks.kit.science.ended import Ended, ended
-from fedprune.simulations.benchmarks.kit.science.intervals import pack
+from fedprune.simulations.benchmarks.kit.science.intervals import pack, unpack
 from fedprune.simulations.benchmarks.kit.science.rows import (
     Found,
     Piece,
@@ -95,9 +94,7 @@ def _by_class(run: Ended, name: str) -> list[Raw]:
 
 
 def _of_class(runs: Mapping[int, Raw], name: str, number: int) -> Right:
-    return right_of(
-        {s: {"correct": r["classes"][name][number]} for s, r in runs.items()}
-    )
+    return {s: unpack(raw["classes"][name][number]) for s, raw in runs.items()}
 
 
 def _recall(name: str, classes: Sequence[Right]) -> Figure:

@@ -26,7 +26,7 @@ from fedprune.simulations.benchmarks.kit.science.compared import (
 )
 from fedprune.simulations.benchmarks.kit.science.correct import correct
 from fedprune.simulations.benchmarks.kit.science.ended import ended
-from fedprune.simulations.benchmarks.kit.science.intervals import Interval, pack
+from fedprune.simulations.benchmarks.kit.science.intervals import Interval, pack, unpack
 from fedprune.simulations.benchmarks.kit.science.rows import (
     Found,
     Piece,
@@ -95,9 +95,7 @@ def _compared(switch: Switch, runs: Mapping[str, Mapping[int, Raw]]) -> list[Fig
 
 def _described(raws: Sequence[Raw]) -> str:
     """Return accuracies, sizes and rounds: the runs may differ in more than a key."""
-    right = [
-        100.0 * float(one.mean()) for one in right_of(dict(enumerate(raws))).values()
-    ]
+    right = [100.0 * float(unpack(raw["correct"]).mean()) for raw in raws]
     weights = [raw["params_final"] * raw["weight_density"] for raw in raws]
     shares = [w / raw["params_dense"] for w, raw in zip(weights, raws, strict=True)]
     rounds = ", ".join(str(raw["rounds"]) for raw in raws)
