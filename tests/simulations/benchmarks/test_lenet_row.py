@@ -1,15 +1,20 @@
 """The row ``lenet``: modes, costs and picks, from pieces made by hand."""
 
+import json
+
 import numpy as np
 import pytest
 
 from fedprune.common.config import load_config
+from fedprune.server.rounds.records import Measured, validations_from
 from fedprune.simulations.benchmarks.kit.science.intervals import pack
 from fedprune.simulations.benchmarks.kit.science.lenet import (
     MODES,
     ROW,
     SHARES,
+    _read,
     _settings,
+    _stored,
     picked,
 )
 
@@ -94,3 +99,16 @@ def test_fresh_is_the_same_run_without_controls_and_with_a_restart(share):
     assert fresh.prune == keep.prune.model_copy(update={"restart": "fresh"})
     assert (fresh.rounds, fresh.client) == (keep.rounds, keep.client)
     assert len(ROW.pieces([0, 1, 2])) == 3 * 2 * len(SHARES)
+
+
+def test_validations_are_compared_as_they_were_measured():
+    clients = [
+        Measured(client=f"c{n}", loss=1.0, metric=0.5 + n / 30, count=10 + n)
+        for n in range(6)
+    ]
+    found = validations_from(clients)
+    stored = json.loads(json.dumps(_stored(found)))
+    again = _read(stored)
+    assert again.clients == found.clients
+    assert again.metrics.tolist() == found.metrics.tolist()
+    assert again.counts.tolist() == found.counts.tolist()

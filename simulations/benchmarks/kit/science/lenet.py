@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from fedprune.server.rounds.records import Measured, Validations, validations_from
 from fedprune.server.runs.controls.verdict import Comparison, closing_metrics, compare
 from fedprune.server.runs.events import MAIN, RunName
 from fedprune.simulations.benchmarks.kit.harness import Figure
@@ -101,7 +102,7 @@ def _network(run: Ended, file: str, name: RunName, costs: Mapping[str, object]) 
     raw: Raw = {key: costs[key] for key in ("rounds", "bytes_up", "bytes_down")}
     raw["params"] = costs.get("params", run.summary["params_final"])
     raw |= {key: costs.get(key, False) for key in ("capped", "over")}
-    raw["validation"] = closing_metrics(run.events, name)
+    raw["validation"] = _stored(closing_metrics(run.events, name))
     return raw | {"correct": pack(correct(run.network(file), run.task))}
 
 
@@ -178,8 +179,8 @@ def picked(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     Args:
         validation: Mode -> client -> its metric and examples in the closing round.
 
-    >>> data = {f"c{n}": (0.9, 50) for n in range(4)}
-    >>> better = {f"c{n}": (0.95, 50) for n in range(4)}
+    >>> data = {f"c{n}": (0.9, 50) for n in range(5)}
+    >>> better = {f"c{n}": (0.95, 50) for n in range(5)}
     >>> picked({"keep": data, "fresh": better, "scratch": data})
     'fresh'
     """
@@ -191,11 +192,21 @@ def picked(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 def _pair(
     name: str, validation: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Comparison | None:
-    sides = [
-        {client: (metric, int(count)) for client, (metric, count) in one.items()}
-        for one in (validation["keep"], validation[name])
-    ]
-    return compare(name, sides[0], sides[1], higher_is_better=True)
+    ours, theirs = (_read(validation[mode]) for mode in ("keep", name))
+    return compare(name, ours, theirs, higher_is_better=True)
+
+
+def _stored(found: Validations) -> Raw:
+    """Return metric and examples of each client."""
+    rows = zip(found.clients, found.metrics, found.counts, strict=True)
+    return {client: [float(metric), int(count)] for client, metric, count in rows}
+
+
+def _read(stored: Mapping[str, Sequence[float]]) -> Validations:
+    return validations_from(
+        Measured(client=client, loss=0.0, metric=metric, count=int(count))
+        for client, (metric, count) in stored.items()
+    )
 
 
 def _mean(right: Right) -> float:
