@@ -17,14 +17,29 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.rows import RowStore
-from fedprune.simulations.benchmarks.kit.science import pretrained
+from fedprune.simulations.benchmarks.kit.science import (
+    decoder,
+    lenet,
+    pretrained,
+    quantised,
+    skew,
+)
+from fedprune.simulations.benchmarks.kit.science.classics import row as classics
 from fedprune.simulations.benchmarks.kit.science.rows import measure, shown
 from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 
 WORK = Path("docs") / "results" / "science"
-ROWS = {
-    row.name: row for row in (pretrained.ROW, votes.ROW)
-}  # in the order of the table
+# In the order of the table.
+_ALL = (
+    pretrained.ROW,
+    quantised.ROW,
+    decoder.ROW,
+    lenet.ROW,
+    skew.ROW,
+    classics.ROW,
+    votes.ROW,
+)
+ROWS = {row.name: row for row in _ALL}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,9 @@
 """Test examples that a saved network gets right."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +28,16 @@ def packed_correct(path: Path, task: LoadedTask) -> dict[str, object]:
 
 def correct(model: nn.Module, task: LoadedTask) -> NDArray[np.bool_]:
     """Return which test examples are right, bool[examples]."""
-    parts = []
     model.eval()
+    return correct_by(partial(run_network, model), task)
+
+
+def correct_by(outputs: Callable[[Any], Any], task: LoadedTask) -> NDArray[np.bool_]:
+    """Return it by the outputs of any function of a batch's inputs."""
+    parts = []
     with torch.no_grad():
         for places in batches(len(task.test), 256):
             batch = task.test.batch(places)
-            metrics = task.metrics(run_network(model, batch.inputs), batch)
+            metrics = task.metrics(outputs(batch.inputs), batch)
             parts.append(next(iter(metrics.values())).numpy() > 0.0)
     return np.concatenate(parts)

@@ -36,12 +36,12 @@ from fedprune.simulations.experiments import FOLDER
 from fedprune.simulations.runs.run import run
 
 _ROUNDS = 20
-_TRAINING: dict[str, object] = {
+TRAINING: dict[str, object] = {
     "client.lr": 0.02,
     "client.penalty": "none",
     "client.strength": 0.0,
 }
-_CUTS: dict[str, object] = {
+CUTS: dict[str, object] = {
     "rounds.warmup": 2,
     "rounds.sparsify": 1,
     "rounds.finetune": 1,
@@ -99,8 +99,8 @@ def figures(found: Found) -> list[Figure]:
 
 def _seen(method: str) -> dict[str, object]:
     """Return the settings that a method has in common with the others, and its own."""
-    own = {"rounds": _ROUNDS} if method == "dense" else _CUTS
-    return {**_TRAINING, **own}
+    own = {"rounds": _ROUNDS} if method == "dense" else CUTS
+    return {**TRAINING, **own}
 
 
 def _measure(method: str, share: int, seed: int) -> Raw:
@@ -127,9 +127,7 @@ def _config(method: str, share: int, seed: int, folder: str) -> Config:
         "run.evaluate_every": 100,
         "run.controls": ["scratch"] if method == "pruned" else [],
     }
-    config = load_config(
-        FOLDER / "pretrained-vision.toml", {**_TRAINING, **_CUTS, **own}
-    )
+    config = load_config(FOLDER / "pretrained-vision.toml", {**TRAINING, **CUTS, **own})
     if method == "pruned":
         return config
     return control_config(method, config, config.rounds.total + 1)

@@ -75,7 +75,9 @@ def shown(row: Row, seeds: Sequence[int], store: RowStore) -> list[Figure]:
     return [head, *row.figures(found)] if found else [head]
 
 
-def figure(name: str, value: Interval, *, unit: str = "", goal: str = "") -> Figure:
+def figure(
+    name: str, value: Interval, *, unit: str = "", goal: str = "", note: str = ""
+) -> Figure:
     """Return the figure of an interval, whose whole decides about the goal."""
     return Figure(
         name=name,
@@ -84,7 +86,7 @@ def figure(name: str, value: Interval, *, unit: str = "", goal: str = "") -> Fig
         high=value.high,
         unit=unit,
         goal=goal,
-        detail=str(value),
+        detail=f"{value}; {note}" if note else str(value),
     )
 
 

@@ -1,28 +1,23 @@
 """Small networks and data of the row: MNIST at 14 x 14, characters of Shakespeare."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 from typing_extensions import override
 
-from fedprune.common.data.images import decode_images
-from fedprune.common.data.places import find_folder, shards
+from fedprune.common.data.places import find_folder
 from fedprune.common.tasks.task import Data, Task
+from fedprune.simulations.benchmarks.kit.science.images import Arrays, first_images
 from fedprune.simulations.experiments.language import TOKENS, encode, texts
 
 IMAGES, TESTED = 3000, 3000  # the first of each split
 ROLES, CHARACTERS = 10, 8000  # the roles that say most, and how much of each
 LENGTH = 32  # characters of an example
 
-_SIDE = 28
 _WIDTH, _HEADS, _BLOCKS = 32, 4, 2
 
 
@@ -139,30 +134,9 @@ class Characters(Task):
         return texts(find_folder("shakespeare", self.config.task.data_dir), split)
 
 
-@lru_cache(maxsize=1)
-def mnist() -> tuple[NDArray[np.generic], ...]:
+def mnist() -> Arrays:
     """Return the first images of both splits, the mean of each 2 x 2 pixels, 0..1."""
-    folder = find_folder("mnist", "")
-    train, test = (_first(folder, *x) for x in (("train", IMAGES), ("test", TESTED)))
-    return (*train, *test)
-
-
-def _first(folder: Path, split: str, count: int) -> tuple[NDArray[np.generic], ...]:
-    """Return the first images of a split and their classes; no other is decoded."""
-    with pq.ParquetFile(shards(folder, split)[0]) as file:
-        rows = next(file.iter_batches(count, columns=["image", "label"])).to_pylist()
-    encoded = [(f"{split} {n}", row["image"]["bytes"]) for n, row in enumerate(rows)]
-    decoded = decode_images(lambda: encoded, len(encoded))
-    classes = np.array([row["label"] for row in rows], dtype=np.int64)
-    return _halved(decoded.pixels), classes
-
-
-def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    shape = (len(pixels), 1, _SIDE // 2, 2, _SIDE // 2, 2)
-    found: NDArray[np.float32] = pixels.reshape(shape).mean(
-        axis=(3, 5), dtype=np.float32
-    )
-    return found / np.float32(255)
+    return first_images(IMAGES, TESTED, halved=True)
 
 
 def _pieces(written: Sequence[str]) -> TensorDataset:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.science.compared import by_seed
 from fedprune.simulations.benchmarks.kit.science.intervals import (
     interval,
     paired,
@@ -60,7 +61,7 @@ def figures(found: Found) -> list[Figure]:
     """Return the figures of the stored pieces."""
     shown: list[Figure] = []
     for task in TASKS:
-        stored = _stored(found, f"{task.name}-")
+        stored = by_seed(found, task.name)
         if stored:
             shown += _votes(task, stored)
     for task in TASKS:
@@ -78,13 +79,6 @@ def _piece(
         settings=settings | ({"criterion": criterion[0]} if criterion else {}),
         work=partial(work, task, seed, *criterion),
     )
-
-
-def _stored(found: Found, prefix: str) -> dict[int, Raw]:
-    """Return what is stored under ``prefix`` and a seed, by seed."""
-    names = [n for n in found if n.startswith(prefix)]
-    ends = {name.removeprefix(prefix): found[name] for name in names}
-    return {int(seed): raw for seed, raw in ends.items() if seed.isdigit()}
 
 
 def _votes(task: VoteTask, stored: dict[int, Raw]) -> list[Figure]:
@@ -139,7 +133,7 @@ def _gap(run: Raw, key: str) -> float:
 
 def _ends(task: VoteTask, found: Found) -> list[Figure]:
     """Return the final accuracies of a task, and the differences to the incumbent."""
-    stored = {c: _stored(found, f"{task.name}-{c}-") for c in ENDS}
+    stored = {c: by_seed(found, f"{task.name}-{c}") for c in ENDS}
     right = {
         c: {seed: unpack(raw["correct"]) for seed, raw in runs.items()}
         for c, runs in stored.items()

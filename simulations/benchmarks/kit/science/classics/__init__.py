@@ -1,0 +1,1 @@
+"""The row ``classics``: methods of the literature, each switched on or off alone."""
