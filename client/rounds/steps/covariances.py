@@ -32,8 +32,8 @@ class _Sums:
         """Add float[rows, channels]."""
         # Products of float32 sum in float32 over one batch only.
         self.count += len(rows)
-        self.first += rows.sum(dim=0).double().cpu().numpy()
-        self.second += (rows.T @ rows).double().cpu().numpy()
+        self.first += rows.sum(dim=0).cpu().double().numpy()
+        self.second += (rows.T @ rows).cpu().double().numpy()
 
 
 def covariances(
