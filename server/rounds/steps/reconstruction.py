@@ -1,6 +1,6 @@
 """Reconstruction at the server: what clients tell of layers' inputs, and its use."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +54,14 @@ def pool_covariances(
         layout: Where each input stands in them.
         multiple: ``robust.max_moment``; 0 = nothing is clipped.
     """
+    told = [one.covariances for one in records if one.covariances is not None]
     mean, deviation, correlation = (
-        _clipped(records, part, multiple)
-        for part in (_means, _deviations, _correlations)
+        clip_columns(np.stack(part).astype(np.float64), multiple)
+        for part in (
+            [one.mean for one in told],
+            [one.deviation for one in told],
+            [one.correlation for one in told],
+        )
     )
     deviation, correlation = np.maximum(deviation, 0.0), np.clip(correlation, -1, 1)
     weights = np.asarray([r.num_examples for r in records], dtype=np.float64)
@@ -97,26 +102,3 @@ def _pooled(
     total = np.sqrt(variance)
     scale = np.divide(1.0, total, out=np.zeros(count), where=total > 0)
     return middle, total, np.clip(pairs * scale[low[0]] * scale[low[1]], -1.0, 1.0)
-
-
-def _means(found: Covariances) -> Vector:
-    return found.mean
-
-
-def _deviations(found: Covariances) -> Vector:
-    return found.deviation
-
-
-def _correlations(found: Covariances) -> Vector:
-    return found.correlation
-
-
-def _clipped(
-    records: Sequence[ClientRecord],
-    part: Callable[[Covariances], Vector],
-    multiple: float,
-) -> Matrix:
-    """Return a part of all answers, float64[clients, n], clipped column by column."""
-    told = [r.covariances for r in records if r.covariances is not None]
-    values = np.stack([part(one).astype(np.float64) for one in told])
-    return clip_columns(values, multiple)

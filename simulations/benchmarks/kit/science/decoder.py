@@ -9,7 +9,6 @@ digest of the weights it started from.  Needs ``FEDPRUNE_DATA``.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from fedprune.simulations.benchmarks.kit.science.rows import (
     Piece,
     Row,
     figure,
+    run_pieces,
 )
 from fedprune.simulations.experiments import FOLDER
 from fedprune.simulations.experiments.pretrain_language import (
@@ -54,14 +54,7 @@ def pieces(seeds: Sequence[int]) -> list[Piece]:
     """Return one run with its controls for each seed."""
     text = FILE.read_text(encoding="utf-8")
     said = {**BASICS, "file": digest(text.encode()), "pretraining": STEPS}
-    return [
-        Piece(
-            name=f"run-{seed}",
-            settings={**said, "seed": seed},
-            work=partial(_measure, seed),
-        )
-        for seed in seeds
-    ]
+    return run_pieces(seeds, said, _measure)
 
 
 def figures(found: Found) -> list[Figure]:

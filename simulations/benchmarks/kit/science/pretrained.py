@@ -20,12 +20,9 @@ from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.runs.controls.settings import control_config
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.science.compared import accuracy, gap
 from fedprune.simulations.benchmarks.kit.science.correct import packed_correct
-from fedprune.simulations.benchmarks.kit.science.intervals import (
-    interval,
-    paired,
-    unpack,
-)
+from fedprune.simulations.benchmarks.kit.science.intervals import interval, unpack
 from fedprune.simulations.benchmarks.kit.science.rows import (
     Found,
     Piece,
@@ -86,13 +83,18 @@ def pieces(seeds: Sequence[int]) -> list[Piece]:
 def figures(found: Found) -> list[Figure]:
     """Return accuracies, and differences between methods with their intervals."""
     right = _right(found)
-    shown = [_accuracy(key, runs) for key, runs in right.items()]
+    shown = [
+        one
+        for (method, share), runs in right.items()
+        for one in accuracy(
+            f"pretrained, {share} % of the FLOPs: test accuracy, {method}", runs
+        )
+    ]
     for other, share, goal in _GOALS:
         rival = (other, 100 if other == "dense" else share)
-        gaps = paired(right.get(("pruned", share), {}), right.get(rival, {}))
-        if gaps:
+        value = gap(right.get(("pruned", share), {}), right.get(rival, {}))
+        if value is not None:
             name = f"pretrained, {share} % of the FLOPs: pruned - {other}"
-            value = interval(gaps, same_examples=True).scaled(100.0)
             shown.append(figure(name, value, unit="points", goal=goal))
     return [*shown, *_bytes(found)]
 
@@ -143,16 +145,6 @@ def _right(found: Found) -> dict[tuple[str, int], dict[int, NDArray[np.bool_]]]:
             scratch = right.setdefault(("scratch", int(share)), {})
             scratch[int(seed)] = unpack(raw["scratch"])
     return right
-
-
-def _accuracy(key: tuple[str, int], runs: dict[int, NDArray[np.bool_]]) -> Figure:
-    each = [100.0 * float(one.mean()) for one in runs.values()]
-    return Figure(
-        name=f"pretrained, {key[1]} % of the FLOPs: test accuracy, {key[0]}",
-        value=float(np.mean(each)),
-        unit="%",
-        detail=f"n = {len(each)}: " + ", ".join(f"{one:.2f}" for one in each),
-    )
 
 
 def _bytes(found: Found) -> list[Figure]:

@@ -50,6 +50,22 @@ class Row:
     figures: Callable[[Found], list[Figure]] = field(repr=False)
 
 
+def run_pieces(
+    seeds: Sequence[int],
+    settings: Mapping[str, object],
+    measured: Callable[[int], Raw],
+) -> list[Piece]:
+    """Return the pieces of a row that is one run for each seed: ``run-SEED``."""
+    return [
+        Piece(
+            name=f"run-{seed}",
+            settings={**settings, "seed": seed},
+            work=partial(measured, seed),
+        )
+        for seed in seeds
+    ]
+
+
 def measure(row: Row, seeds: Sequence[int], store: RowStore, only: str = "") -> None:
     """Measure the pieces that are not stored yet, of those whose name begins so."""
     for piece in row.pieces(seeds):

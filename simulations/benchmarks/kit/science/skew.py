@@ -6,7 +6,6 @@ over as many rounds.  Needs ``FEDPRUNE_DATA``.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from fedprune.simulations.benchmarks.kit.science.rows import (
     Piece,
     Row,
     figure,
+    run_pieces,
 )
 
 CLASSES = 10
@@ -54,14 +54,7 @@ _MOST = 3.0  # points that the worst class may lose more than in dense FedAvg
 
 def pieces(seeds: Sequence[int]) -> list[Piece]:
     """Return one run with its dense control for each seed."""
-    return [
-        Piece(
-            name=f"run-{seed}",
-            settings={**BASICS, "seed": seed},
-            work=partial(_measure, seed),
-        )
-        for seed in seeds
-    ]
+    return run_pieces(seeds, BASICS, _measure)
 
 
 def figures(found: Found) -> list[Figure]:
