@@ -20,8 +20,8 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Covariances, RoundPlan, Statistics
-from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.pruning.plan import check_plan
+from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
 

@@ -24,8 +24,8 @@ _SMALLEST = 1e-3  # of deviations, as a share of mean and largest deviation
 class _Sums:
     """Sums over examples and positions of one input's channels and their products.
 
-    They are those of the distances to ``centre``, the means of the first batch: products
-    of float32 that are large beside the variance would drown it.
+    They are those of the distances to ``centre``, the means of the first batch:
+    products of float32 that are large beside the variance would drown it.
     """
 
     def __init__(self, channels: int) -> None:
@@ -140,8 +140,8 @@ def _told(sums: _Sums) -> tuple[Vector, Vector, Vector] | None:
     largest = max(np.abs(mean).max(), deviation.max())
     if not largest <= _LARGEST:
         return None
-    # Rounding leaves a little variance to a constant channel; and means, which travel as
-    # float16, would differ by their rounding where the deviation is that small.
+    # Rounding leaves a little variance to a constant channel.  Means travel as float16,
+    # and would differ by their rounding where the deviation is that small.
     varies = deviation > _SMALLEST * (np.abs(mean) + deviation.max())
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
     correlation = np.clip(covariance * np.outer(scale, scale), -1.0, 1.0)

@@ -7,9 +7,6 @@ arXiv:1707.06168, Eq. 1; there it needs the examples, here the covariances of th
 channels, averaged over positions, are enough.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +15,7 @@ from fedprune.common.messages import Covariances
 from fedprune.common.pruning.reconstruction.inputs import places
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.device import one_thread
 
 # Added to the correlation of each kept channel with itself (ridge): keeps channels
 # that are nearly alike from large weights of opposite sign.
@@ -84,7 +82,7 @@ def square(pairs: Vector, count: int) -> Matrix:
     full = np.eye(count)
     full[np.tril_indices(count, -1)] = pairs
     full = np.tril(full) + np.tril(full, -1).T
-    with _one_thread():
+    with one_thread():
         values, vectors = torch.linalg.eigh(torch.from_numpy(full))
         if values[0] >= 0.0:
             return full
@@ -92,20 +90,6 @@ def square(pairs: Vector, count: int) -> Matrix:
     scale = np.sqrt(np.maximum(known.diagonal(), 1e-12))
     found: Matrix = known / np.outer(scale, scale)
     return found
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread while the block runs.
-
-    Results of linear algebra depend on the number of threads, and all weights on them.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _about_zero(
@@ -126,7 +110,7 @@ def _rule(correlation: Matrix, deviation: Matrix, left: Mask) -> Matrix:
     """Return the weights of the kept channels in each cut one, float64[kept, cut]."""
     inner = correlation[np.ix_(left, left)] + RIDGE * np.eye(int(left.sum()))
     wanted = correlation[np.ix_(left, ~left)]
-    with _one_thread():
+    with one_thread():
         solved = torch.linalg.solve(torch.from_numpy(inner), torch.from_numpy(wanted))
     alike: Matrix = solved.numpy()
     # A kept channel that is constant tells nothing of others.

@@ -1,20 +1,75 @@
 """Reconstruction at the server: what clients tell of layers' inputs, and its use."""
 
 from collections.abc import Sequence
+from math import ceil, log2
 
 import numpy as np
 
+from fedprune.common.codec import value_bits
+from fedprune.common.config import Config
+from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Covariances
-from fedprune.common.pruning.reconstruction.inputs import Place, places
+from fedprune.common.pruning.reconstruction.inputs import (
+    MOST_CHANNELS,
+    Place,
+    layer_inputs,
+    places,
+    sizes,
+)
 from fedprune.common.pruning.reconstruction.weights import Matrix, reconstruct
 from fedprune.common.spec import Mask, Vector
+from fedprune.common.structure.structure import Structure
+from fedprune.common.text import and_more
 from fedprune.server.rounds.influence import clip_columns
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import RunSpec, ServerState
 from fedprune.server.rounds.steps.frozen import keep_values
 
 _CLIPPED = 3  # clients below which nothing can be clipped (``clip_columns``)
+_HALF = 2  # bytes of a float16
+_POSITION_BITS = 1.5  # of an entry, beyond those of its share
+_NAMED = 3  # layers in a message
 _BLOCK = 1 << 16  # pairs that are pooled at once: memory grows with clients times these
+
+
+def check_told(config: Config, structure: Structure) -> tuple[str, ...]:
+    """Check before a run that clients can tell covariances.
+
+    Args:
+        config: Its configuration.
+        structure: The dense network, which the first cut round asks about.
+
+    Returns:
+        A line where no layer can be rebuilt.
+
+    Raises:
+        ConfigError: If an answer would not fit ``update.max_bytes``.
+    """
+    if not (config.prune.reconstruct and config.rounds.cuts):
+        return ()
+    channels, pairs = sizes(structure, structure.full())
+    if not channels:
+        text = "prune.reconstruct changes nothing: no layer reads channels that can be"
+        return (f"{text} cut, {MOST_CHANNELS} of them at most",)
+    told = _HALF * (2 * channels + pairs)
+    whole, most = told + _usual_bytes(config, structure), config.update.max_bytes
+    if whole > most:
+        widest = sorted(layer_inputs(structure), key=lambda one: -len(one.units))
+        layers = and_more([f"'{i.module}' {len(i.units)}" for i in widest], _NAMED)
+        msg = f"prune.reconstruct: an answer before a cut would take about {whole} "
+        msg += f"bytes, {told} of them for the channels that layers read ({layers}), "
+        msg += f"and update.max_bytes is {most}; want update.max_bytes of at least "
+        raise ConfigError(msg + f"{whole}, or prune.reconstruct = false")
+    return ()
+
+
+def _usual_bytes(config: Config, structure: Structure) -> int:
+    """Return the estimated bytes of an answer without covariances."""
+    spec, update = structure.spec(structure.full()), config.update
+    density = max(update.update_density, min(update.min_entries / spec.size, 1.0))
+    bits = value_bits(update.values) + log2(1.0 / density) + _POSITION_BITS
+    scores = 4 * structure.units + 2 * _HALF * spec.moments + 4 * spec.running_size
+    return ceil(density * spec.size * bits / 8) + scores
 
 
 def rebuilt_weights(
