@@ -26,7 +26,7 @@ from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
-from fedprune.server.rounds.steps.reconstruction import is_told
+from fedprune.server.rounds.steps.reconstruction import most_tell
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import (
     ClientAnswered,
@@ -324,7 +324,7 @@ def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
 def _warn_untold(context: RunContext, played: _Played) -> None:
     """Warn that too few clients told covariances, so nothing was reconstructed."""
     asked, accepted = any(played.work.request.covariances), played.answers.accepted
-    if asked and not is_told(accepted):
+    if asked and not most_tell(accepted):
         told = sum(record.covariances is not None for record in accepted)
         text = f"round {played.after.round}: {told} of {len(accepted)} clients told "
         text += "covariances (the others have too few examples, or one class), too few "

@@ -32,7 +32,7 @@ _NAMED = 3  # layers in a message
 _BLOCK = 1 << 16  # pairs that are pooled at once: memory grows with clients times these
 
 
-def check_told(config: Config, structure: Structure) -> tuple[str, ...]:
+def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:
     """Check before a run that clients can tell covariances.
 
     Args:
@@ -87,7 +87,7 @@ def rebuilt_weights(
         run_spec: Structure, frozen modules, bounds.
     """
     config, structure = run_spec.config, run_spec.structure
-    if not is_told(records) or np.array_equal(new, moved.keep):
+    if not most_tell(records) or np.array_equal(new, moved.keep):
         return moved.weights
     layout = tuple(places(structure, moved.keep))
     pooled = pool_covariances(records, layout, config.robust.max_moment)
@@ -96,7 +96,7 @@ def rebuilt_weights(
     return keep_values(moved.weights, changed, tensors, config.task.freeze)
 
 
-def is_told(records: Sequence[ClientRecord]) -> bool:
+def most_tell(records: Sequence[ClientRecord]) -> bool:
     """Return whether enough of the accepted answers have covariances to use them."""
     return sum(r.covariances is not None for r in records) >= _fewest(len(records))
 

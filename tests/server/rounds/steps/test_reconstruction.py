@@ -31,8 +31,8 @@ from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.steps import reconstruction as module
 from fedprune.server.rounds.steps.reconstruction import (
-    check_told,
-    is_told,
+    check_reconstruct,
+    most_tell,
     pool_covariances,
     rebuilt_weights,
 )
@@ -140,7 +140,7 @@ def test_most_clients_must_tell_of_an_input(tell, abstain, enough, multiple):
     honest = told(some_rows(50, 0.5, 1))
     records = [record(f"a{i}", honest, 50) for i in range(tell)]
     silent = [record(f"b{i}", None, 50) for i in range(abstain)]
-    assert is_told(records + silent) == enough
+    assert most_tell(records + silent) == enough
     blind = [record(f"b{i}", blank(honest, LAYOUT[0]), 50) for i in range(abstain)]
     for others in (silent, blind):
         found = pool_covariances(records + others, LAYOUT, multiple)
@@ -226,7 +226,7 @@ def wide(width, **changes):
 def test_an_answer_that_would_be_too_long_is_refused_at_the_start():
     task, structure = wide(64, update__max_bytes=4200)
     with pytest.raises(ConfigError, match=r"^prune\.reconstruct: ") as refused:
-        check_told(task.config, structure)
+        check_reconstruct(task.config, structure)
     text = str(refused.value)
     assert "4288 of them" in text  # 2 bytes * (2 * 64 + 64 * 63 / 2)
     assert "'second' 64" in text
@@ -234,9 +234,11 @@ def test_an_answer_that_would_be_too_long_is_refused_at_the_start():
     with pytest.raises(ConfigError, match=r"^prune\.reconstruct: "):
         try_network(task, task.build_model())
     enough = int(re.search(r"at least (\d+)", text).group(1))
-    assert check_told(wide(64, update__max_bytes=enough)[0].config, structure) == ()
+    assert (
+        check_reconstruct(wide(64, update__max_bytes=enough)[0].config, structure) == ()
+    )
     off, _ = wide(64, update__max_bytes=4200, prune__reconstruct=False)
-    assert check_told(off.config, structure) == ()
+    assert check_reconstruct(off.config, structure) == ()
 
 
 def test_the_estimate_of_an_answer_is_near(tmp_path):
@@ -247,14 +249,14 @@ def test_the_estimate_of_an_answer_is_near(tmp_path):
     longest = max(one.bytes_up for one in answers.accepted)
     tight, _ = wide(256, update__update_density=0.25, update__max_bytes=longest // 2)
     with pytest.raises(ConfigError) as refused:
-        check_told(tight.config, structure)
+        check_reconstruct(tight.config, structure)
     enough = int(re.search(r"at least (\d+)", str(refused.value)).group(1))
     assert 0.95 * longest <= enough <= 1.15 * longest
 
 
 def test_a_network_that_cannot_be_rebuilt_is_cut_all_the_same(tmp_path):
     task, structure = wide(MOST_CHANNELS + 8, prune__step_cap=0.5)
-    (line,) = check_told(task.config, structure)
+    (line,) = check_reconstruct(task.config, structure)
     assert "prune.reconstruct changes nothing" in line
     run_spec = make_setting(task, structure)
     state = forward_to(start(task, run_spec), run_spec, task, tmp_path, before_cut)
