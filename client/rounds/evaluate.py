@@ -21,6 +21,7 @@ from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Covariances, RoundPlan, Statistics
 from fedprune.common.pruning.plan import check_plan
+from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
 
@@ -120,8 +121,9 @@ def importance(
 def told_covariances(
     model: nn.Module, opened: OpenedPlan, examples: Examples
 ) -> Covariances | None:
-    """Return the covariances of what layers read, or None: not asked, or abstains.
+    """Return the covariances of what layers read, or None.
 
+    None where they are not asked for, no layer can be measured, or the client abstains.
     Measured like the importance, on the same examples, and told under the same
     conditions.
     """
@@ -129,6 +131,8 @@ def told_covariances(
     if not plan.settings.covariances or abstains(examples, opened.spec.moments):
         return None
     keep, batch = plan.broadcast.plan.keep, plan.settings.batch
+    if not any(sizes(opened.structure, keep)):
+        return None
     return covariances(model, _scored(plan, examples), opened.structure, keep, batch)
 
 

@@ -1,6 +1,8 @@
 """The device that trains networks: ``run.device``, and how to compute on it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -49,6 +51,20 @@ def set_deterministic(*, wanted: bool) -> None:
     torch.backends.cudnn.benchmark = not wanted
     torch.backends.cudnn.deterministic = wanted
     torch.use_deterministic_algorithms(wanted)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Restrict torch to one thread, so that times and sums are reproducible.
+
+    Sums of linear algebra depend on the number of threads in their last bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def device_of(model: nn.Module) -> torch.device:

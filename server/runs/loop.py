@@ -26,6 +26,7 @@ from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
+from fedprune.server.rounds.steps.reconstruction import most_tell
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import (
     ClientAnswered,
@@ -250,6 +251,7 @@ def _log_steps(context: RunContext, played: _Played) -> None:
     before, after, report = played.before, played.after, played.report
     if report.choice is not None:
         _warn_unheard(context, after.round, report.choice)
+        _warn_untold(context, played)
         _log_cut(context, played, report.choice)
         _warn_coarse(context, after)
     if after.restarted != before.restarted:
@@ -317,6 +319,16 @@ def _warn_unheard(context: RunContext, round_: int, choice: Choice) -> None:
             f"so the cut uses the L2 norm of the weights and not '{criterion}'"
         )
         context.warn(round_, text)
+
+
+def _warn_untold(context: RunContext, played: _Played) -> None:
+    """Warn that too few clients told covariances, so nothing was reconstructed."""
+    asked, accepted = any(played.work.request.covariances), played.answers.accepted
+    if asked and not most_tell(accepted):
+        told = sum(record.covariances is not None for record in accepted)
+        text = f"round {played.after.round}: {told} of {len(accepted)} clients told "
+        text += "covariances (the others have too few examples, or one class), too few "
+        context.warn(played.after.round, text + "for prune.reconstruct at this cut")
 
 
 def _warn_coarse(context: RunContext, after: ServerState) -> None:

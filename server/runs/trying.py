@@ -43,6 +43,7 @@ from fedprune.common.tasks.task import Task
 from fedprune.common.text import and_more
 from fedprune.common.user_code import call_factory
 from fedprune.server.rounds.cut import budget_targets, consensus
+from fedprune.server.rounds.steps.reconstruction import check_reconstruct
 from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
@@ -117,6 +118,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     latency = load_table(task.config)
     if latency is not None:
         latency.check(found.structure)
+    remarks += check_reconstruct(task.config, found.structure)
     cuts = task.config.rounds.cuts > 0
     tried = Tried(
         structure=found.structure,

@@ -21,6 +21,7 @@ from fedprune.common.data.examples import ArrayExamples, Batch, Examples
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.models.inputs import arguments, copied, tensors_in
+from fedprune.common.system.device import one_thread
 from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.text import first_line
@@ -31,7 +32,6 @@ from fedprune.simulations.export.onnx_file import (
     output_names,
     tensors_of,
 )
-from fedprune.simulations.export.onnx_int8 import one_thread
 
 Bound = Callable[[], list[NDArray[Any]]]
 Bind = Callable[[Any], Bound]  # inputs -> a function that runs a network on them

@@ -19,9 +19,9 @@ from fedprune.common.models.flat import get_weights, set_weights
 from fedprune.common.models.inputs import arguments
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
+from fedprune.common.system.device import one_thread
 from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.simulations.export.onnx_int8 import one_thread
 
 _BATCH = 64
 _STEP = 0.01  # of the root mean square of a tensor's weights

@@ -24,11 +24,11 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.pruning.cost import width_step
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.device import one_thread
 from fedprune.common.system.paths import check_output
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.runs.trying import structure_of
 from fedprune.simulations.export.onnx_file import write_onnx
-from fedprune.simulations.export.onnx_int8 import one_thread
 
 RUNTIMES = ("torch", "onnxruntime")
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)

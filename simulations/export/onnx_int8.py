@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedprune.common.data.examples import Examples
@@ -92,17 +91,6 @@ def input_batches(examples: Examples, limit: int) -> list[Any]:
         examples.batch(np.arange(start, min(start + _BATCH, count))).inputs
         for start in range(0, count, _BATCH)
     ]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Restrict torch to one thread, so that times and sums are reproducible."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

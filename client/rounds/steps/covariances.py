@@ -13,25 +13,34 @@ from fedprune.common.messages import Covariances
 from fedprune.common.pruning.reconstruction.inputs import Place, places, sizes
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
-from fedprune.common.system.device import device_of
+from fedprune.common.system.device import device_of, wide
 from fedprune.common.tasks.loaded import run_network
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LARGEST = 65504.0  # of a float16, in which they are sent
+_SMALLEST = 1e-3  # of deviations, as a share of mean and largest deviation
 
 
 class _Sums:
-    """Sums over examples and positions of one input's channels and their products."""
+    """Sums over examples and positions of one input's channels and their products.
+
+    They are those of the distances to ``centre``, the means of the first batch:
+    products of float32 that are large beside the variance would drown it.
+    """
 
     def __init__(self, channels: int) -> None:
         self.count = 0
+        self.centre = torch.zeros(channels)
         self.first = np.zeros(channels)
         self.second = np.zeros((channels, channels))
 
     def add(self, rows: Tensor) -> None:
         """Add float[rows, channels]."""
-        # Products of float32 sum in float32 over one batch only.
+        if not self.count and len(rows):
+            self.centre = wide(rows).mean(dim=0).float()
         self.count += len(rows)
+        # Products of float32 sum in float32 over one batch only.
+        rows = rows - self.centre
         self.first += rows.sum(dim=0).cpu().double().numpy()
         self.second += (rows.T @ rows).cpu().double().numpy()
 
@@ -124,14 +133,16 @@ def _told(sums: _Sums) -> tuple[Vector, Vector, Vector] | None:
     """Return mean, deviation and correlations; None where float16 cannot hold them."""
     if not sums.count:
         return None
-    mean = sums.first / sums.count
-    covariance = sums.second / sums.count - np.outer(mean, mean)
+    offset = sums.first / sums.count
+    mean = sums.centre.cpu().double().numpy() + offset
+    covariance = sums.second / sums.count - np.outer(offset, offset)
     deviation = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
     largest = max(np.abs(mean).max(), deviation.max())
     if not largest <= _LARGEST:
         return None
-    # Rounding leaves a little variance to a constant channel.
-    varies = deviation > 1e-4 * (np.abs(mean) + deviation.max())
+    # Rounding leaves a little variance to a constant channel.  Means travel as float16,
+    # and would differ by their rounding where the deviation is that small.
+    varies = deviation > _SMALLEST * (np.abs(mean) + deviation.max())
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
     correlation = np.clip(covariance * np.outer(scale, scale), -1.0, 1.0)
     lower = correlation[np.tril_indices(len(mean), -1)]

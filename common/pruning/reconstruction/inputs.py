@@ -104,9 +104,12 @@ class Place:
 
 
 def places(structure: Structure, keep: Mask) -> Iterator[Place]:
-    """Yield where each input of a cut network stands, in model order."""
+    """Yield where each input of a cut network stands, in model order.
+
+    Layers inside of dropped blocks have none.
+    """
     channels = pairs = 0
-    for read in layer_inputs(structure):
+    for read in layer_inputs(structure.living(keep)):
         count = len(read.kept(keep))
         after = channels + count, pairs + count * (count - 1) // 2
         yield Place(

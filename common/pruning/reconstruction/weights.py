@@ -8,12 +8,14 @@ channels, averaged over positions, are enough.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedprune.common.messages import Covariances
 from fedprune.common.pruning.reconstruction.inputs import places
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.device import one_thread
 
 # Added to the correlation of each kept channel with itself (ridge): keeps channels
 # that are nearly alike from large weights of opposite sign.
@@ -29,6 +31,10 @@ def reconstruct(
 
     Only weights and biases of layers that read a cut channel change; a layer that
     keeps none of its inputs, or whose input was not measured, stays as it is.
+
+    The bias takes the part of the mean that the map leaves.  A layer without one has
+    the map that leaves least of mean and deviation together, unless the network has
+    batch norm: that takes the mean out of what it normalises.
 
     Args:
         weights: Of the network ``old``, float32[n].
@@ -46,13 +52,15 @@ def reconstruct(
         if left.all() or not left.any() or not deviation.any():
             continue
         correlation = square(found.correlation[place.pairs], len(mean))
+        bias = tensors.get(f"{place.read.module}.bias")
+        if bias is None and not structure.moments:
+            correlation, deviation = _about_zero(correlation, deviation, mean)
         rule = _rule(correlation, deviation, left)
         columns = place.read.columns_in(old)
         lost = _absorb(tensors[place.read.tensor], columns, rule, left)
-        bias = tensors.get(f"{place.read.module}.bias")
         if bias is not None:
-            shift = lost @ (mean[~left] - mean[left] @ rule)
-            bias += shift.astype(np.float32)
+            rest = mean[~left] - (mean[left][:, None] * rule).sum(axis=0)
+            bias += (lost * rest).sum(axis=1).astype(np.float32)
     return changed
 
 
@@ -74,19 +82,37 @@ def square(pairs: Vector, count: int) -> Matrix:
     full = np.eye(count)
     full[np.tril_indices(count, -1)] = pairs
     full = np.tril(full) + np.tril(full, -1).T
-    values, vectors = np.linalg.eigh(full)
-    if values[0] >= 0.0:
-        return full
-    known = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    with one_thread():
+        values, vectors = torch.linalg.eigh(torch.from_numpy(full))
+        if values[0] >= 0.0:
+            return full
+        known: Matrix = ((vectors * values.clamp(min=0.0)) @ vectors.T).numpy()
     scale = np.sqrt(np.maximum(known.diagonal(), 1e-12))
     found: Matrix = known / np.outer(scale, scale)
     return found
 
 
+def _about_zero(
+    correlation: Matrix, deviation: Matrix, mean: Matrix
+) -> tuple[Matrix, Matrix]:
+    """Return similarities and lengths of channels about zero, not about their means.
+
+    Products of the results are second moments, as those of the arguments are
+    covariances.
+    """
+    length = np.sqrt(deviation**2 + mean**2)
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    alike = correlation * np.outer(deviation, deviation) + np.outer(mean, mean)
+    return alike * np.outer(scale, scale), length
+
+
 def _rule(correlation: Matrix, deviation: Matrix, left: Mask) -> Matrix:
     """Return the weights of the kept channels in each cut one, float64[kept, cut]."""
     inner = correlation[np.ix_(left, left)] + RIDGE * np.eye(int(left.sum()))
-    alike = np.linalg.solve(inner, correlation[np.ix_(left, ~left)])
+    wanted = correlation[np.ix_(left, ~left)]
+    with one_thread():
+        solved = torch.linalg.solve(torch.from_numpy(inner), torch.from_numpy(wanted))
+    alike: Matrix = solved.numpy()
     # A kept channel that is constant tells nothing of others.
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     found: Matrix = scale[left][:, None] * alike * deviation[~left][None, :]

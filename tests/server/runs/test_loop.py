@@ -172,6 +172,35 @@ def test_a_cut_without_votes_names_the_criterion_it_used(tmp_path):
     assert any("no client scored" in text and "'taylor'" in text for text in said)
 
 
+def test_a_cut_that_too_few_told_covariances_for_warns(tmp_path):
+    task = make_task(rounds__sparsify=1, rounds__cuts=1, prune__reconstruct=True)
+    run_spec = make_setting(task)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        context = RunContext(
+            name="main",
+            run_spec=run_spec,
+            engine=OneTells(task, tmp_path / "clients"),
+            log=log,
+            checkpoints=Checkpoints(tmp_path / "checkpoints", "main", "same"),
+            evaluate=None,
+        )
+        drive(start(task, run_spec), context)
+    said = [e.text for e in of_kind(read_events(log.path), WarningGiven)]
+    (line,) = [text for text in said if "covariances" in text]
+    assert "1 of 4 clients told covariances" in line
+    assert "prune.reconstruct" in line
+
+
+class OneTells(InProcessEngine):
+    """Clients of which only the first tells covariances."""
+
+    def ask(self, work):
+        for part in super().ask(work):
+            first, *others = part.records
+            records = (first, *(replace(r, covariances=None) for r in others))
+            yield replace(part, records=records)
+
+
 class Unheard(InProcessEngine):
     """Clients that all abstain from votes."""
 

@@ -1,6 +1,9 @@
 """Reconstruction: what the kept channels can say of the cut ones, the weights keep."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from fedprune.client.rounds.steps.covariances import covariances
 from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.messages import Covariances
 from fedprune.common.models.flat import get_weights, set_weights
+from fedprune.common.models.registry import build_model
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.pruning.reconstruction import weights as module
 from fedprune.common.pruning.reconstruction.inputs import layer_inputs, places, sizes
@@ -238,3 +242,113 @@ def test_inputs_stand_one_behind_the_other():
     pairs = [n * (n - 1) // 2 for n in counts]
     assert [p.pairs.stop - p.pairs.start for p in found] == pairs
     assert sizes(structure, keep) == (sum(counts), sum(pairs))
+
+
+class Chain(nn.Module):
+    """Two layers, the second with or without a bias."""
+
+    def __init__(self, *, bias):
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.second = nn.Linear(8, 4, bias=bias)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+def chain(*, bias, scale=1.0, shift=0.0):
+    torch.manual_seed(3)
+    model = Chain(bias=bias).eval()
+    with torch.no_grad():
+        model.first.weight.mul_(scale)
+        model.first.bias.fill_(shift)
+    return (
+        model,
+        find_structure(model, torch.zeros(2, 6)),
+        examples_like(torch.zeros(2, 6), 400),
+    )
+
+
+def test_a_layer_without_bias_has_the_map_through_zero(monkeypatch):
+    monkeypatch.setattr(module, "RIDGE", 1e-9)
+    model, structure, examples = chain(bias=False, shift=1.0)
+    keep = without(structure, first=[2, 5])
+    with torch.no_grad():
+        read = torch.relu(model.first(torch.from_numpy(examples.inputs))).numpy()
+    read = read.astype(np.float64)
+    left = np.setdiff1d(np.arange(8), [2, 5])
+    rule = np.linalg.lstsq(read[:, left], read[:, [2, 5]], rcond=None)[0]
+    weight = model.second.weight.detach().numpy().astype(np.float64)
+    wanted = weight[:, left] + weight[:, [2, 5]] @ rule.T
+    told = covariances(model, examples, structure, structure.full(), 16)
+    changed = reconstruct(get_weights(model), structure, structure.full(), keep, told)
+    set_weights(model, changed)
+    found = model.second.weight.detach().numpy()
+    np.testing.assert_allclose(found[:, left], wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.02, 0.01])
+def test_small_deviations_beside_a_large_mean_are_measured(scale):
+    model, structure, examples = chain(bias=True, scale=scale, shift=1.0)
+    told = covariances(model, examples, structure, structure.full(), 16)
+    with torch.no_grad():
+        read = torch.relu(model.first(torch.from_numpy(examples.inputs)).double())
+    read = read.numpy()
+    alike = np.corrcoef(read.T)[np.tril_indices(8, -1)]
+    np.testing.assert_allclose(told.correlation, alike, atol=1e-4)
+    np.testing.assert_allclose(told.deviation, read.std(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(told.mean, read.mean(axis=0), rtol=1e-5)
+
+
+def test_a_deviation_that_float16_means_would_drown_counts_as_none():
+    model, structure, examples = chain(bias=True, scale=1e-4, shift=1.0)
+    told = covariances(model, examples, structure, structure.full(), 16)
+    assert not told.deviation.any()
+    assert not told.correlation.any()
+
+
+THREADS = """
+import sys, hashlib
+import numpy as np, torch
+from fedprune.common.pruning.reconstruction.weights import _rule, square
+torch.set_num_threads(int(sys.argv[1]))
+rows = np.random.default_rng(0).normal(size=(150, 300)) @ np.ones((300, 300)).cumsum(0)
+pairs = np.round(np.corrcoef(np.random.default_rng(1).normal(size=(200, 400)).T), 3)
+full = square(pairs[np.tril_indices(400, -1)].astype(np.float32), 400)
+rule = _rule(full, np.ones(400), np.arange(400) < 300)
+print(hashlib.sha256(full.tobytes() + rule.tobytes()).hexdigest())
+"""
+
+
+def test_weights_do_not_depend_on_the_number_of_threads():
+    found = set()
+    for threads in ("1", "2"):
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+        }
+        command = [sys.executable, "-c", THREADS, threads]
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        )
+        found.add(ended.stdout.strip())
+    assert len(found) == 1
+
+
+def test_a_dropped_block_is_not_told_of():
+    image = torch.zeros(2, 3, 16, 16)
+    shapes = {"num_outputs": 4, "input_shape": (3, 16, 16)}
+    model = build_model("small-resnet", **shapes, seed=0).eval()
+    structure = find_structure(model, image, blocks=True)
+    keep, block = structure.full(), structure.blocks[0]
+    keep[structure.inner_units[block]] = False
+    cut = apply_plan(copy.deepcopy(model), structure, keep)
+    read = [place.read.module for place in places(structure, keep)]
+    assert read
+    assert not [name for name in read if name.startswith(block)]
+    told = covariances(cut, examples_like(image), structure, keep, 16)
+    assert sizes(structure, keep) < sizes(structure, structure.full())
+    told.deviation[:] = 1.0  # whatever clients tell
+    new = keep & random_mask(structure, 3, density=0.7)
+    changed = reconstruct(get_weights(cut), structure, keep, new, told)
+    assert np.isfinite(changed).all()

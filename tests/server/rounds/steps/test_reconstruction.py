@@ -1,6 +1,10 @@
 """Pooled covariances, and a cut that uses them."""
 
+import re
+
 import numpy as np
+import pytest
+import torch
 from helpers.tiny_federation import (
     ask_all,
     forward_to,
@@ -10,15 +14,29 @@ from helpers.tiny_federation import (
     start,
     tiny_structure,
 )
+from torch import nn
 
+from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Covariances
-from fedprune.common.pruning.reconstruction.inputs import places, sizes
+from fedprune.common.pruning.reconstruction.inputs import (
+    MOST_CHANNELS,
+    places,
+    sizes,
+)
 from fedprune.common.pruning.remap import remap
+from fedprune.common.structure.tracing.find import find_structure
 from fedprune.server.rounds.cycle import is_cutting
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.rounds.steps.reconstruction import pool_covariances
+from fedprune.server.rounds.steps import reconstruction as module
+from fedprune.server.rounds.steps.reconstruction import (
+    check_reconstruct,
+    most_tell,
+    pool_covariances,
+    rebuilt_weights,
+)
+from fedprune.server.runs.trying import try_network
 
 STRUCTURE = tiny_structure()
 FULL = STRUCTURE.full()
@@ -63,23 +81,190 @@ def test_pooled_clients_are_like_one_client_with_all_examples():
         )
 
 
-def test_a_client_that_did_not_measure_an_input_has_no_part_in_it():
-    rows = some_rows(50, 0.5, 1)
-    blind = told(some_rows(400, 9.0, 2))
+def blank(covariances, place):
+    """Return what a client tells that did not measure one input."""
+    found = Covariances(
+        mean=covariances.mean.copy(),
+        deviation=covariances.deviation.copy(),
+        correlation=covariances.correlation.copy(),
+    )
+    found.mean[place.channels] = found.deviation[place.channels] = 0.0
+    found.correlation[place.pairs] = 0.0
+    return found
+
+
+@pytest.mark.parametrize("multiple", [0.0, 3.0])
+def test_a_client_that_did_not_measure_an_input_has_no_part_in_it(multiple):
+    seen = [told(some_rows(50, 0.1 * i, i)) for i in range(5)]
+    blind = [blank(told(some_rows(400, 9.0, 9 + i)), LAYOUT[0]) for i in range(4)]
+    records = [record(f"c{i}", one, 50) for i, one in enumerate([*seen, *blind])]
+    found = pool_covariances(records, LAYOUT, multiple)
+    alone = pool_covariances(records[:5], LAYOUT, multiple)
     first = LAYOUT[0]
-    for part in (blind.mean, blind.deviation):
-        part[first.channels] = 0.0
-    blind.correlation[first.pairs] = 0.0
-    found = pool_covariances(
-        [record("a", told(rows), 50), record("b", blind, 400)], LAYOUT, 0.0
+    assert found.deviation[first.channels].all()
+    for name in ("mean", "deviation"):
+        got, want = getattr(found, name), getattr(alone, name)
+        np.testing.assert_array_equal(got[first.channels], want[first.channels])
+    np.testing.assert_array_equal(
+        found.correlation[first.pairs], alone.correlation[first.pairs]
     )
-    alone = told(rows)
-    np.testing.assert_allclose(
-        found.mean[first.channels], alone.mean[first.channels], rtol=1e-5
+
+
+def worst_lie():
+    """Return numbers within all bounds of a message that would make weights huge."""
+    channels, pairs = sizes(STRUCTURE, FULL)
+    deviation = np.full(channels, 65504.0, np.float32)
+    deviation[::2] = 6e-8
+    return Covariances(
+        mean=np.full(channels, 65504.0, np.float32),
+        deviation=deviation,
+        correlation=np.ones(pairs, np.float32),
     )
-    np.testing.assert_allclose(
-        found.correlation[first.pairs], alone.correlation[first.pairs], atol=1e-6
+
+
+@pytest.mark.parametrize("multiple", [0.0, 3.0])
+@pytest.mark.parametrize(
+    ("tell", "abstain", "enough"),
+    [
+        (1, 9, False),  # a liar among clients of one class
+        (2, 8, False),
+        (5, 5, False),
+        (6, 4, True),
+        (2, 1, False),  # two have no majority
+        (3, 1, True),
+        (2, 0, True),
+        (1, 0, True),
+    ],
+)
+def test_most_clients_must_tell_of_an_input(tell, abstain, enough, multiple):
+    honest = told(some_rows(50, 0.5, 1))
+    records = [record(f"a{i}", honest, 50) for i in range(tell)]
+    silent = [record(f"b{i}", None, 50) for i in range(abstain)]
+    assert most_tell(records + silent) == enough
+    blind = [record(f"b{i}", blank(honest, LAYOUT[0]), 50) for i in range(abstain)]
+    for others in (silent, blind):
+        found = pool_covariances(records + others, LAYOUT, multiple)
+        assert found.deviation[LAYOUT[0].channels].any() == enough
+
+
+def test_a_client_that_tells_alone_does_not_change_the_weights(tmp_path):
+    task = make_task(prune__reconstruct=True, prune__step_cap=0.5)
+    run_spec = make_setting(task)
+    state = start(task, run_spec)
+    new = FULL.copy()
+    new[[1, 3, 9]] = False
+    records = [record(f"c{i}", None, 50) for i in range(3)]
+    lie = record("x", worst_lie(), 50)
+    assert np.array_equal(
+        rebuilt_weights(state, new, [*records, lie], run_spec), state.weights
     )
+
+
+def test_one_liar_among_ten_adds_little_to_the_error_of_a_rebuilt_layer(tmp_path):
+    task = make_task(prune__reconstruct=True, prune__step_cap=0.5)
+    run_spec = make_setting(task)
+    state = start(task, run_spec)
+    new = FULL.copy()
+    new[[1, 3, 9]] = False
+    rng = np.random.default_rng(4)
+    mix = rng.normal(size=(8, 8))
+    rows = [
+        rng.normal(size=(100, 8)) @ mix + 0.3 * rng.normal(size=8) for _ in range(9)
+    ]
+    honest = [record(f"c{i}", told(part), 100) for i, part in enumerate(rows)]
+    start_, columns = 0, new[:8]
+    for tensor in STRUCTURE.spec(FULL).tensors:
+        if tensor.name == "fc.weight":
+            break
+        start_ += tensor.size
+    part = slice(start_, start_ + tensor.size)
+    bias = slice(part.stop, part.stop + tensor.shape[0])
+    given = np.concatenate(rows)
+
+    def error(weights, left):
+        weight = weights[part].reshape(tensor.shape)[:, left]
+        found = given[:, left] @ weight.T + weights[bias]
+        whole = given @ state.weights[part].reshape(tensor.shape).T
+        return float(np.square(found - whole - state.weights[bias]).mean())
+
+    plain = error(state.weights, columns)
+    fair = error(rebuilt_weights(state, new, honest, run_spec), columns)
+    records = [*honest, record("x", worst_lie(), 100)]
+    attacked = error(rebuilt_weights(state, new, records, run_spec), columns)
+    assert fair < 0.7 * plain
+    assert attacked < 0.9 * plain
+
+
+def test_an_input_is_pooled_in_blocks_of_pairs(monkeypatch):
+    parts = [some_rows(50, 0.2 * i, i) for i in range(4)]
+    records = [record(f"c{i}", told(p), len(p)) for i, p in enumerate(parts)]
+    whole = pool_covariances(records, LAYOUT, 3.0)
+    monkeypatch.setattr(module, "_BLOCK", 5)
+    found = pool_covariances(records, LAYOUT, 3.0)
+    np.testing.assert_array_equal(found.correlation, whole.correlation)
+
+
+class Wide(nn.Module):
+    """An inner layer of many channels."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first = nn.Linear(16, width)
+        self.second = nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x.flatten(1))))
+
+
+def wide(width, **changes):
+    settings = {"prune__reconstruct": True, "rounds__cuts": 1} | changes
+    task = make_task(lambda: Wide(width), **settings)
+    model = task.build_model()
+    return task, find_structure(model.eval(), torch.zeros(2, 1, 4, 4))
+
+
+def test_an_answer_that_would_be_too_long_is_refused_at_the_start():
+    task, structure = wide(64, update__max_bytes=4200)
+    with pytest.raises(ConfigError, match=r"^prune\.reconstruct: ") as refused:
+        check_reconstruct(task.config, structure)
+    text = str(refused.value)
+    assert "4288 of them" in text  # 2 bytes * (2 * 64 + 64 * 63 / 2)
+    assert "'second' 64" in text
+    assert "prune.reconstruct = false" in text
+    with pytest.raises(ConfigError, match=r"^prune\.reconstruct: "):
+        try_network(task, task.build_model())
+    enough = int(re.search(r"at least (\d+)", text).group(1))
+    assert (
+        check_reconstruct(wide(64, update__max_bytes=enough)[0].config, structure) == ()
+    )
+    off, _ = wide(64, update__max_bytes=4200, prune__reconstruct=False)
+    assert check_reconstruct(off.config, structure) == ()
+
+
+def test_the_estimate_of_an_answer_is_near(tmp_path):
+    task, structure = wide(256, update__update_density=0.25)
+    run_spec = make_setting(task, structure)
+    state = forward_to(start(task, run_spec), run_spec, task, tmp_path, before_cut)
+    answers = ask_all(plan_round(state, run_spec), task, tmp_path)
+    longest = max(one.bytes_up for one in answers.accepted)
+    tight, _ = wide(256, update__update_density=0.25, update__max_bytes=longest // 2)
+    with pytest.raises(ConfigError) as refused:
+        check_reconstruct(tight.config, structure)
+    enough = int(re.search(r"at least (\d+)", str(refused.value)).group(1))
+    assert 0.95 * longest <= enough <= 1.15 * longest
+
+
+def test_a_network_that_cannot_be_rebuilt_is_cut_all_the_same(tmp_path):
+    task, structure = wide(MOST_CHANNELS + 8, prune__step_cap=0.5)
+    (line,) = check_reconstruct(task.config, structure)
+    assert "prune.reconstruct changes nothing" in line
+    run_spec = make_setting(task, structure)
+    state = forward_to(start(task, run_spec), run_spec, task, tmp_path, before_cut)
+    work = plan_round(state, run_spec)
+    answers = ask_all(work, task, tmp_path)
+    assert len(answers.accepted) == len(work.request.assignments)
+    after, _ = finish_round(state, work, answers, run_spec)
+    assert after.keep.sum() < state.keep.sum()
 
 
 def test_one_liar_moves_the_pool_no_further_than_honest_clients_reach():
