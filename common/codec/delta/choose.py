@@ -7,7 +7,6 @@ the same choice.  A decoder accepts any choice.
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedprune.common.codec.delta.levels import (
     SIDES,
@@ -20,9 +19,16 @@ from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.positions import SCORES, classes_of, scores_of
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet
-from fedprune.common.codec.entropy.contexts import DENSITIES, Class, log2_steps
+from fedprune.common.codec.entropy.contexts import (
+    COARSE,
+    DENSITIES,
+    SIZES,
+    Class,
+    log2_steps,
+)
+from fedprune.common.codec.entropy.models import Contexts, Model, Symbols, tally
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import Layout
+from fedprune.common.codec.layout import TENSORS, Layout
 from fedprune.common.spec import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
@@ -81,11 +87,9 @@ def _position_costs(
     bits, some = mask[::step].view(np.uint8), scores[::step]
     costs = {}
     for option in options:
-        reference, _ = side_info.position_classes(option)
-        contexts = some.astype(np.int64)
-        if reference is not None:
-            contexts += reference[::step].astype(np.int64) * SCORES
-        costs[option] = step * entropy(contexts, bits, 2)
+        reference, number = side_info.position_classes(option)
+        contexts = (None if reference is None else reference[::step], some)
+        costs[option] = step * entropy(Model(2, (number, SCORES)), contexts, bits)
     return costs
 
 
@@ -95,10 +99,11 @@ def _scores(shape: Layout, mask: Mask, flags: CodingFlags) -> tuple[int, Class]:
         return 0, np.zeros(shape.size, dtype=np.uint8)
     rows, columns = classes_of(mask, shape, flags)
     assert rows is not None  # noqa: S101 - there is a mask
-    fixed = entropy(shape.row_tensors, rows, DENSITIES)
+    of_tensors = Model(DENSITIES, (TENSORS,))
+    fixed = entropy(of_tensors, (shape.row_tensors,), rows)
     if columns is None:
         return fixed, scores_of(rows, np.zeros(0, dtype=np.uint8), shape)
-    fixed += entropy(shape.column_tensors, columns, DENSITIES)
+    fixed += entropy(of_tensors, (shape.column_tensors,), columns)
     return fixed, scores_of(rows, columns, shape)
 
 
@@ -108,16 +113,17 @@ def _level_cost(
     """Return the cost of octaves and signs of levels with an option."""
     step = max(1, -(-len(levels) // _ENTRIES))
     some, level = indices[::step], levels[::step]
-    none = np.zeros(len(some), dtype=np.uint8)
     if not len(levels):
         return 0
-    octaves = log2_steps(np.abs(level) + 1, 1)
+    octaves = log2_steps(np.abs(level) + 1, 1).astype(np.uint8)
     if not option.base:
-        return step * (entropy(none, octaves, _OCTAVES) + len(some) * _BIT)
-    entries = look_up(option, side_info, some, none)
-    signed = octaves * 2 + (level * entries.signs < 0)
-    contexts = entries.contexts * SIDES + ~entries.alive
-    return step * entropy(contexts, signed, 2 * _OCTAVES)
+        cost = entropy(Model(_OCTAVES, (1,)), (None,), octaves)
+        return step * (cost + len(some) * _BIT)
+    entries = look_up(option, side_info, some, np.zeros(len(some), dtype=np.uint8))
+    signed = octaves * np.uint8(2) + (level * entries.signs < 0)
+    dead = (~entries.alive).view(np.uint8)
+    model = Model(2 * _OCTAVES, (COARSE, SIDES))
+    return step * entropy(model, (entries.contexts, dead), signed)
 
 
 def choose_levels(
@@ -129,19 +135,18 @@ def choose_levels(
     width = scale.alphabet.symbols
     counts = np.bincount(entries.rows, minlength=len(entries.tensors))
     of_rows = scale.alphabet.row_classes(symbols, counts)
-    classes = of_rows[entries.rows].astype(np.int64)
+    classes = of_rows[entries.rows]
     costs = {
-        True: entropy(classes, symbols, width)
+        True: entropy(Model(width, (SIZES,)), (classes,), symbols)
         + 3 * _BIT * int(np.count_nonzero(counts)),
-        False: entropy(entries.scores.astype(np.int64), symbols, width),
+        False: entropy(Model(width, (SCORES,)), (entries.scores,), symbols),
     }
     flags = replace(flags, row_sizes=min(costs, key=lambda key: costs[key]))
     if not flags.base:
         return flags
-    alone = entropy(np.zeros_like(classes), symbols, width)
-    return replace(
-        flags, weight_context=entropy(entries.contexts, symbols, width) < alone
-    )
+    alone = entropy(Model(width, (1,)), (None,), symbols)
+    with_weight = entropy(Model(width, (COARSE,)), (entries.contexts,), symbols)
+    return replace(flags, weight_context=with_weight < alone)
 
 
 def choose_shrink(
@@ -177,19 +182,15 @@ def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) 
     for alphabet, rest in zip(alphabets, (level, level + shift[::step]), strict=True):
         symbols = alphabet.split(np.abs(rest))
         raw = int(alphabet.raw[symbols].sum(dtype=np.int64))
-        none = np.zeros(len(rest), dtype=np.int64)
-        signed = symbols.astype(np.int64) * 2 + (rest < 0)
-        costs.append(entropy(none, signed, 2 * alphabet.symbols) + raw * _BIT)
+        signed = symbols * np.uint8(2) + (rest < 0)
+        model = Model(2 * alphabet.symbols, (1,))
+        costs.append(entropy(model, (None,), signed) + raw * _BIT)
     return costs[1] < costs[0]
 
 
-def entropy(
-    contexts: NDArray[np.integer], symbols: NDArray[np.integer], width: int
-) -> int:
+def entropy(model: Model, contexts: Contexts, symbols: Symbols) -> int:
     """Return the cost of symbols in contexts, in 2**-16 bits, unseen ones included."""
-    cells = contexts.astype(np.int64) * width + symbols
-    counts = np.bincount(cells)
-    counts = np.pad(counts, (0, -len(counts) % width)).reshape(-1, width)
+    counts = tally(model, contexts, symbols)
     bits = _count_bits(counts.sum(axis=1)) - _count_bits(counts)
     return bits + _CELL * int(np.count_nonzero(counts))
 

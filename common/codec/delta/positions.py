@@ -9,7 +9,6 @@ context of a position is its score and the class of its weight in the base.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.side_information import SideInformation
@@ -21,7 +20,7 @@ from fedprune.common.codec.entropy.contexts import (
     density_classes,
     full_class,
 )
-from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.models import Model, bit_model
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.codec.layout import TENSORS, Layout
 from fedprune.common.errors import PayloadError, Reason
@@ -131,7 +130,7 @@ def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
 
 
 def _code_classes(coder: Coder, tensors: Class, classes: Class | None) -> Class:
-    return coder.code(SymbolModel(DENSITIES, (TENSORS,)), tensors, classes)
+    return coder.code(Model(DENSITIES, (TENSORS,)), (tensors,), classes)
 
 
 def _code_bits(
@@ -146,19 +145,16 @@ def _code_bits(
     full = rows == full_class(flags.resolution)
     open_rows = (rows != EMPTY) & ~full
     reference, number = side_info.position_classes(flags)
-    contexts: NDArray[np.integer] = scores
-    if reference is not None:
-        contexts = reference.astype(np.uint32)
-        contexts *= np.uint32(SCORES)
-        contexts += scores
-    model = BitModel((number, SCORES), ones=(known.count, shape.size))
+    model = bit_model((number, SCORES), ones=(known.count, shape.size))
     if np.all(open_rows):
         bits = None if mask is None else mask.view(np.uint8)
-        return coder.code(model, contexts, bits).view(np.bool_)
+        return coder.code(model, (reference, scores), bits).view(np.bool_)
     out: Mask = np.repeat(full, shape.lengths)
     positions = np.repeat(open_rows, shape.lengths)
     bits = None if mask is None else mask[positions].view(np.uint8)
-    out[positions] = coder.code(model, contexts[positions], bits).view(np.bool_)
+    some = None if reference is None else reference[positions]
+    found = coder.code(model, (some, scores[positions]), bits)
+    out[positions] = found.view(np.bool_)
     return out
 
 

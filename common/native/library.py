@@ -1,0 +1,209 @@
+"""The compiled kernels, as functions of numpy arrays.
+
+Loaded from the folder of this package and nowhere else.  Arguments are checked here:
+a kernel reads and writes memory.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedprune.common.errors import PayloadError, Reason
+
+LIBRARY = "_kernels.so"
+
+_BAD_INDEX, _CUT_OFF, _NO_MEMORY = -1, -2, -3
+_MOST_PARTS = 3
+
+Bytes = NDArray[np.uint8]
+Parts = Sequence[Bytes | None]
+
+
+class _ModelSpec(ctypes.Structure):
+    _fields_ = (
+        ("symbols", ctypes.c_int64),
+        ("parts", ctypes.c_int64),
+        ("sizes", ctypes.c_int64 * _MOST_PARTS),
+        ("root", ctypes.c_int64),
+        ("lanes", ctypes.c_int64),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunModel:
+    """The adaptive model of a run of symbols; see ``entropy/models.py``.
+
+    Attributes:
+        symbols: Size of the alphabet, 2..256.
+        sizes: Values of each part of a context, 1..3 parts.
+        root: Expected share of a one, in 2**-24, of bits; -1 of symbols.
+        lanes: Lanes of the message.
+    """
+
+    symbols: int
+    sizes: tuple[int, ...]
+    root: int
+    lanes: int
+
+    def packed(self) -> _ModelSpec:
+        """Return the model as the kernels read it."""
+        sizes = (ctypes.c_int64 * _MOST_PARTS)(*self.sizes)
+        return _ModelSpec(self.symbols, len(self.sizes), sizes, self.root, self.lanes)
+
+
+class Kernels:
+    """The functions of a library.
+
+    Args:
+        path: The compiled library.
+
+    Raises:
+        OSError: If it cannot be loaded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._library.fp_open()
+
+    def pairs(self, model: RunModel, parts: Parts, symbols: Bytes) -> NDArray[np.uint32]:
+        """Return (share << 16) + shares in front of each symbol, uint32[n].
+
+        Raises:
+            IndexError: If a symbol or a context is not one of the model.
+        """
+        out = np.empty(len(symbols), dtype=np.uint32)
+        arrays = _parts(parts, len(symbols))
+        symbols = _bytes(symbols, len(symbols))
+        spec = model.packed()
+        _check(
+            self._call(
+                "fp_pairs", ctypes.byref(spec), _pointers(arrays), symbols, len(out), out
+            )
+        )
+        return out
+
+    def tally(
+        self, shape: tuple[int, ...], parts: Parts, symbols: Bytes
+    ) -> NDArray[np.int64]:
+        """Return how often each symbol stands in each context.
+
+        Args:
+            shape: Symbols, then the values of each part of a context.
+            parts: The parts, uint8[n]; None = 0 everywhere.
+            symbols: uint8[n].
+
+        Raises:
+            IndexError: If a symbol or a context is not one of the shape.
+        """
+        spec = RunModel(symbols=shape[0], sizes=shape[1:], root=-1, lanes=1).packed()
+        out = np.zeros((prod(shape[1:]), shape[0]), dtype=np.int64)
+        arrays = _parts(parts, len(symbols))
+        symbols = _bytes(symbols, len(symbols))
+        _check(
+            self._call(
+                "fp_tally",
+                ctypes.byref(spec),
+                _pointers(arrays),
+                symbols,
+                len(symbols),
+                out,
+            )
+        )
+        return out
+
+    def push_run(
+        self, pairs: NDArray[np.uint32], bits: int, states: NDArray[np.uint32]
+    ) -> NDArray[np.uint16]:
+        """Encode a run into the states, in place; return its words, uint16[m]."""
+        room = np.empty(len(pairs), dtype=np.uint16)
+        end = ctypes.c_void_p(room.ctypes.data + room.nbytes)
+        count = _check(
+            self._call("fp_push_run", pairs, len(pairs), bits, states, len(states), end)
+        )
+        return room[len(room) - count :]
+
+    def pop_run(
+        self,
+        model: RunModel,
+        parts: Parts,
+        states: NDArray[np.uint32],
+        words: NDArray[np.uint16],
+        next_word: int,
+    ) -> tuple[Bytes, int]:
+        """Decode a symbol for each context; return them, and the next word.
+
+        Raises:
+            PayloadError: If the words end before the symbols.
+        """
+        length = next(len(part) for part in parts if part is not None)
+        out = np.empty(length, dtype=np.uint8)
+        arrays = _parts(parts, length)
+        spec, at = model.packed(), ctypes.c_int64(next_word)
+        _check(
+            self._call(
+                "fp_pop_run",
+                ctypes.byref(spec),
+                _pointers(arrays),
+                len(out),
+                states,
+                words,
+                len(words),
+                ctypes.byref(at),
+                out,
+            )
+        )
+        return out, at.value
+
+    def _call(self, name: str, *arguments: object) -> int:
+        function = getattr(self._library, name)
+        function.restype = ctypes.c_int64
+        return int(function(*[_argument(one) for one in arguments]))
+
+
+def _argument(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    return value
+
+
+def _bytes(array: NDArray[np.generic], length: int) -> Bytes:
+    """Return an array as contiguous bytes of this length."""
+    found = np.ascontiguousarray(array, dtype=np.uint8)
+    if found.shape != (length,):
+        msg = f"an array of {found.shape}; want ({length},)"
+        raise IndexError(msg)
+    return found
+
+
+def _parts(parts: Parts, length: int) -> list[Bytes | None]:
+    return [None if part is None else _bytes(part, length) for part in parts]
+
+
+def _pointers(arrays: Sequence[Bytes | None]) -> object:
+    found = [None if array is None else array.ctypes.data for array in arrays]
+    return (ctypes.c_void_p * len(arrays))(*found)
+
+
+def _check(result: int) -> int:
+    """Return the result of a kernel.
+
+    Raises:
+        PayloadError: If the bytes of a message end too early.
+        IndexError: If a context, symbol or position is out of range.
+        MemoryError: If the kernel got no memory.
+    """
+    if result == _CUT_OFF:
+        raise PayloadError(Reason.BAD_SIZE, "delta.words", "cut off")
+    if result == _BAD_INDEX:
+        msg = "a context, symbol or position is out of range"
+        raise IndexError(msg)
+    if result == _NO_MEMORY:
+        raise MemoryError
+    return result
