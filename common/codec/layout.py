@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedprune.common import native
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.spec import Indices, Mask, ModelSpec
+from fedprune.common.spec import Indices, ModelSpec
 
 TENSORS = 64  # tensors with a number of their own; later ones share the last
 
@@ -42,6 +43,7 @@ class Layout:
         spec: Names and shapes of the tensors.
         size: Number of weights.
         tensor_layouts: Layouts of the tensors that are not empty.
+        table: (start, row, rows, columns, depth) of each, int64[n, 5].
         tensors: Start of each tensor, and the end, int64[tensors + 1].
         bounds: Start of each row, and the end, int64[rows + 1].
         lengths: Positions of each row, int64[rows].
@@ -70,6 +72,10 @@ class Layout:
         self.spec = spec
         self.size = spec.size
         self.tensor_layouts = tuple(tensor_layouts)
+        self.table = np.array(
+            [(t.start, t.row, t.rows, t.columns, t.depth) for t in tensor_layouts],
+            dtype=np.int64,
+        ).reshape(-1, 5)
         sizes = np.array([0, *(t.size for t in spec.tensors)], dtype=np.int64)
         self.tensors: Ints = np.cumsum(sizes)
         self.bounds: Ints = row_bounds(spec)
@@ -100,19 +106,14 @@ class Layout:
             before += tensor_layout.columns
         return found
 
-    def column_counts(self, mask: Mask) -> Ints:
-        """Return the number of kept positions in each column, int64[columns]."""
-        counts = [np.zeros(0, dtype=np.int64)]
-        for tensor_layout in self.tensor_layouts:
-            flat = (
-                mask[tensor_layout.part]
-                .reshape(tensor_layout.rows, -1)
-                .sum(axis=0, dtype=np.int64)
-            )
-            counts.append(
-                flat.reshape(tensor_layout.columns, tensor_layout.depth).sum(axis=1)
-            )
-        return np.concatenate(counts)
+    def column_counts(self, indices: Indices) -> Ints:
+        """Return the number of rising positions in each column, int64[columns]."""
+        kernels = native.kernels()
+        if kernels is not None:
+            columns = len(self.column_lengths)
+            return kernels.column_counts(self.table, indices, columns)
+        found = self.columns_of(indices)
+        return np.bincount(found, minlength=len(self.column_lengths))
 
 
 def _numbered(counts: list[int]) -> Class:

@@ -5,24 +5,70 @@
 
 #define LOW 65536u        /* the smallest state */
 
-/* Return the leaf of symbol i, or one too large; a part without values is 0. */
-static inline int64_t leaf_at(const model_spec *s, const uint8_t *const *parts, int64_t i) {
-    int64_t leaf = 0;
-    for (int64_t k = 0; k < s->parts; k++)
-        leaf = leaf * s->sizes[k] + (parts[k] ? parts[k][i] : 0);
-    return leaf;
+enum { SOME = 512 };      /* symbols whose leaves are computed at a time */
+
+/* Fill leaves[count] with the contexts of symbols from start on; a part that is NULL is
+ * 0 everywhere.  Return the largest. */
+static uint32_t some_leaves(const model_spec *spec, const uint8_t *const *parts,
+                            int64_t start, int64_t count, uint32_t *leaves) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < count; i++) leaves[i] = parts[0] ? parts[0][start + i] : 0;
+    for (int64_t k = 1; k < spec->parts; k++) {
+        uint32_t size = (uint32_t)spec->sizes[k];
+        const uint8_t *part = parts[k] ? parts[k] + start : NULL;
+        if (part) {
+            for (int64_t i = 0; i < count; i++) leaves[i] = leaves[i] * size + part[i];
+        } else {
+            for (int64_t i = 0; i < count; i++) leaves[i] *= size;
+        }
+    }
+    for (int64_t i = 0; i < count; i++) largest = leaves[i] > largest ? leaves[i] : largest;
+    return largest;
 }
 
-/* Add how often each symbol stands in each context to counts[leaves][symbols]. */
+static uint8_t largest_symbol(const uint8_t *symbols, int64_t count) {
+    uint8_t largest = 0;
+    for (int64_t i = 0; i < count; i++) largest = symbols[i] > largest ? symbols[i] : largest;
+    return largest;
+}
+
+/* Add how often each symbol stands in each context to counts[2][leaves][symbols]: of
+ * even places, of odd ones. */
 EXPORT int64_t fp_tally(const model_spec *spec, const uint8_t *const *parts,
                         const uint8_t *symbols, int64_t count, int64_t *counts) {
-    int64_t leaves = 1;
-    if (spec->parts < 1 || spec->parts > 3) return BAD_INDEX;
-    for (int64_t k = 0; k < spec->parts; k++) leaves *= spec->sizes[k];
-    for (int64_t i = 0; i < count; i++) {
-        int64_t leaf = leaf_at(spec, parts, i);
-        if (leaf >= leaves || symbols[i] >= spec->symbols) return BAD_INDEX;
-        counts[leaf * spec->symbols + symbols[i]]++;
+    int64_t num_leaves = 1, width = spec->symbols;
+    uint32_t leaves[SOME];
+    if (spec->parts < 1 || spec->parts > 3 || width < 1) return BAD_INDEX;
+    for (int64_t k = 0; k < spec->parts; k++) num_leaves *= spec->sizes[k];
+    for (int64_t start = 0; start < count; start += SOME) {
+        int64_t some = count - start < SOME ? count - start : SOME;
+        if (some_leaves(spec, parts, start, some, leaves) >= num_leaves) return BAD_INDEX;
+        if (largest_symbol(symbols + start, some) >= width) return BAD_INDEX;
+        for (int64_t i = 0; i < some; i++)
+            counts[((i & 1) * num_leaves + leaves[i]) * width + symbols[start + i]]++;
+    }
+    return 0;
+}
+
+/* Fill pairs[count] with (share << 16) + shares in front of symbols of one block. */
+static int64_t block_pairs(model *m, const uint8_t *const *parts, const uint8_t *symbols,
+                           int64_t start, int64_t end, uint32_t *pairs) {
+    int64_t width = m->spec.symbols;
+    uint32_t leaves[SOME];
+    for (; start < end; start += SOME) {
+        int64_t some = end - start < SOME ? end - start : SOME;
+        if (some_leaves(&m->spec, parts, start, some, leaves) >= model_leaves(m)) return BAD_INDEX;
+        if (largest_symbol(symbols + start, some) >= width) return BAD_INDEX;
+        for (int64_t i = 0; i < some; i++) {
+            int64_t cell = (int64_t)leaves[i] * width + symbols[start + i];
+            uint32_t pair = m->pairs[cell];
+            if (__builtin_expect(!pair, 0)) {
+                model_touch(m, leaves[i]);
+                pair = m->pairs[cell];
+            }
+            pairs[start + i] = pair;
+            m->fresh[i & 3][cell]++;
+        }
     }
     return 0;
 }
@@ -33,15 +79,9 @@ EXPORT int64_t fp_pairs(const model_spec *spec, const uint8_t *const *parts,
     model m;
     int64_t error = model_open(&m, spec);
     if (error) return error;
-    int64_t leaves = model_leaves(&m), width = spec->symbols;
     for (int64_t start = 0; start < count && !error;) {
         int64_t end = block_end(start, count, spec->lanes);
-        for (int64_t i = start; i < end; i++) {
-            int64_t leaf = leaf_at(spec, parts, i);
-            if (leaf >= leaves || symbols[i] >= width) { error = BAD_INDEX; break; }
-            pairs[i] = model_pairs(&m, leaf)[symbols[i]];
-            m.fresh[i & 1][leaf * width + symbols[i]]++;
-        }
+        error = block_pairs(&m, parts, symbols, start, end, pairs);
         model_learn(&m);
         start = end;
     }
@@ -85,16 +125,13 @@ static uint16_t *push_block(const uint32_t *pairs, int64_t count, int bits,
     return words;
 }
 
-/* Push a run, last block first.  Words fill the room from its end; return how many.
- * bounds: room for the block ends of the run, int64[blocks]. */
+/* Push a run, last block first.  Words fill the room of count words that ends at end;
+ * return how many. */
 EXPORT int64_t fp_push_run(const uint32_t *pairs, int64_t count, int64_t bits,
                            uint32_t *states, int64_t lanes, uint16_t *end) {
     int64_t bounds[4096], blocks = 0;
     uint16_t *words = end;
     if (lanes < 1 || bits < 1 || bits > 16) return BAD_INDEX;
-    for (int64_t i = 0; i < count; i++)
-        if (pairs[i] >> 16 == 0 || pairs[i] >> 16 >= 1u << bits) return BAD_INDEX;
-    /* Long runs: all blocks of the largest size, so their starts need no table. */
     for (int64_t start = 0; start < count; blocks++) {
         if (blocks == 4096) return NO_MEMORY;
         bounds[blocks] = start;
@@ -141,6 +178,25 @@ static inline int64_t pop(stream *r, int64_t lane, const uint32_t *pairs, const 
     return symbol;
 }
 
+/* Fill out with the symbols of one block, whose first belongs to the first lane. */
+static int64_t pop_block(stream *r, model *m, const uint8_t *const *parts, int64_t start,
+                         int64_t end, uint8_t *out) {
+    int64_t width = m->spec.symbols, lane = 0;
+    uint32_t leaves[SOME];
+    for (; start < end; start += SOME) {
+        int64_t some = end - start < SOME ? end - start : SOME;
+        if (some_leaves(&m->spec, parts, start, some, leaves) >= model_leaves(m)) return BAD_INDEX;
+        for (int64_t i = 0; i < some; i++) {
+            int64_t symbol = pop(r, lane, model_pairs(m, leaves[i]), m);
+            out[start + i] = (uint8_t)symbol;
+            m->fresh[i & 3][leaves[i] * width + symbol]++;
+            if (refill(r, lane)) return CUT_OFF;
+            lane = lane + 1 == r->lanes ? 0 : lane + 1;
+        }
+    }
+    return 0;
+}
+
 /* Fill out[count] with symbols; *next is the word that is read next. */
 EXPORT int64_t fp_pop_run(const model_spec *spec, const uint8_t *const *parts, int64_t count,
                           uint32_t *states, const uint16_t *words, int64_t num_words,
@@ -149,18 +205,9 @@ EXPORT int64_t fp_pop_run(const model_spec *spec, const uint8_t *const *parts, i
     int64_t error = model_open(&m, spec);
     if (error) return error;
     stream r = {states, spec->lanes, words, num_words, *next};
-    int64_t leaves = model_leaves(&m), width = spec->symbols;
     for (int64_t start = 0; start < count && !error;) {
-        int64_t end = block_end(start, count, spec->lanes), lane = 0;
-        for (int64_t i = start; i < end && !error; i++) {
-            int64_t leaf = leaf_at(spec, parts, i);
-            if (leaf >= leaves) { error = BAD_INDEX; break; }
-            int64_t symbol = pop(&r, lane, model_pairs(&m, leaf), &m);
-            out[i] = (uint8_t)symbol;
-            m.fresh[i & 1][leaf * width + symbol]++;
-            error = refill(&r, lane);
-            lane = lane + 1 == r.lanes ? 0 : lane + 1;
-        }
+        int64_t end = block_end(start, count, spec->lanes);
+        error = pop_block(&r, &m, parts, start, end, out);
         model_learn(&m);
         start = end;
     }

@@ -22,6 +22,7 @@ _MOST_PARTS = 3
 
 Bytes = NDArray[np.uint8]
 Parts = Sequence[Bytes | None]
+Table = NDArray[np.int64]
 
 
 class _ModelSpec(ctypes.Structure):
@@ -101,7 +102,7 @@ class Kernels:
             IndexError: If a symbol or a context is not one of the shape.
         """
         spec = RunModel(symbols=shape[0], sizes=shape[1:], root=-1, lanes=1).packed()
-        out = np.zeros((prod(shape[1:]), shape[0]), dtype=np.int64)
+        out = np.zeros((2, prod(shape[1:]), shape[0]), dtype=np.int64)
         arrays = _parts(parts, len(symbols))
         symbols = _bytes(symbols, len(symbols))
         _check(
@@ -114,7 +115,7 @@ class Kernels:
                 out,
             )
         )
-        return out
+        return out.sum(axis=0)
 
     def push_run(
         self, pairs: NDArray[np.uint32], bits: int, states: NDArray[np.uint32]
@@ -158,6 +159,69 @@ class Kernels:
             )
         )
         return out, at.value
+
+    def scores(
+        self, tensors: Table, rows: Bytes, columns: Bytes, size: int
+    ) -> Bytes:
+        """Return the score of each position, uint8[size]; see ``scores_of``.
+
+        Args:
+            tensors: (start, row, rows, columns, depth) of each, int64[n, 5].
+            rows: Class of each row, uint8[rows].
+            columns: Class of each column, or none.
+            size: Number of positions.
+        """
+        out = np.empty(size, dtype=np.uint8)
+        width = int(tensors[:, 3].max(initial=1)) if len(columns) else 1
+        table = np.empty(256 * width, dtype=np.uint8)
+        across = columns if len(columns) else None
+        self._run("fp_scores", tensors, len(tensors), rows, across, table, width, out)
+        return out
+
+    def column_counts(
+        self, tensors: Table, positions: NDArray[np.int64], columns: int
+    ) -> NDArray[np.int64]:
+        """Return the number of rising positions in each column, int64[columns]."""
+        out = np.zeros(columns, dtype=np.int64)
+        found = np.ascontiguousarray(positions, dtype=np.int64)
+        self._run(
+            "fp_column_counts", tensors, len(tensors), found, len(found), out
+        )
+        return out
+
+    def positions(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the positions that are True, int64[n], rising."""
+        found = np.ascontiguousarray(mask, dtype=np.bool_)
+        out = np.empty(len(found), dtype=np.int64)
+        count = self._run("fp_positions", found, len(found), out)
+        return out[:count].copy()
+
+    def gather_rows(
+        self, values: Bytes, bounds: NDArray[np.int64], chosen: NDArray[np.bool_]
+    ) -> Bytes:
+        """Return the values of the chosen rows one after another, uint8[n]."""
+        out = np.empty(len(values), dtype=np.uint8)
+        count = self._run(
+            "fp_gather_rows", values, bounds, len(chosen), chosen, out
+        )
+        return out[:count]
+
+    def spread_rows(
+        self,
+        values: Bytes,
+        bounds: NDArray[np.int64],
+        chosen: NDArray[np.bool_],
+        fill: NDArray[np.bool_],
+    ) -> Bytes:
+        """Return the inverse of ``gather_rows``; other rows become their ``fill``."""
+        out = np.empty(int(bounds[-1]), dtype=np.uint8)
+        self._run(
+            "fp_spread_rows", values, bounds, len(chosen), chosen, fill, out
+        )
+        return out
+
+    def _run(self, name: str, *arguments: object) -> int:
+        return _check(self._call(name, *arguments))
 
     def _call(self, name: str, *arguments: object) -> int:
         function = getattr(self._library, name)

@@ -34,8 +34,8 @@ static size_t lay_out(model *m, char *at) {
     used += leaves * sizeof(int64_t);
     if (at) m->pairs = (uint32_t *)(at + used);
     used += leaves * symbols * sizeof(uint32_t);
-    for (int odd = 0; odd < 2; odd++) {
-        if (at) m->fresh[odd] = (uint32_t *)(at + used);
+    for (int place = 0; place < 4; place++) {
+        if (at) m->fresh[place] = (uint32_t *)(at + used);
         used += leaves * symbols * sizeof(uint32_t);
     }
     for (int k = 0; k < m->depth; k++) {
@@ -140,9 +140,13 @@ void model_touch(model *m, int64_t leaf) {
 /* Add the symbols of a leaf to it and to the contexts above it. */
 static void learn_leaf(model *m, int64_t leaf) {
     int64_t symbols = m->spec.symbols;
-    uint32_t *even = m->fresh[0] + leaf * symbols, *odd = m->fresh[1] + leaf * symbols;
     for (int64_t s = 0; s < symbols; s++) {
-        double seen = even[s] + odd[s];
+        double seen = 0;
+        for (int place = 0; place < 4; place++) {
+            seen += m->fresh[place][leaf * symbols + s];
+            m->fresh[place][leaf * symbols + s] = 0;
+        }
+        m->pairs[leaf * symbols + s] = 0;
         if (seen == 0) continue;
         int64_t at = leaf;
         for (int k = m->depth - 1; k >= 0; k--) {
@@ -150,9 +154,7 @@ static void learn_leaf(model *m, int64_t leaf) {
             m->levels[k].totals[at] += seen;
             if (k) at /= m->spec.sizes[k - 1];
         }
-        even[s] = odd[s] = 0;
     }
-    m->pairs[leaf * symbols] = 0;
 }
 
 void model_learn(model *m) {

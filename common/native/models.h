@@ -23,7 +23,8 @@ typedef struct {
     int depth;            /* levels: one for all contexts, one for each part */
     level levels[LEVELS];
     uint32_t *pairs;      /* [leaves][symbols]: (share << 16) + shares in front; 0 = not met */
-    uint32_t *fresh[2];   /* [leaves][symbols]: symbols of this block, at even and odd places */
+    uint32_t *fresh[4];   /* [leaves][symbols]: symbols of this block, at places modulo 4,
+                           * as adding to one cell again and again is slow */
     int64_t *touched;     /* leaves of this block */
     int64_t num_touched;
     int32_t block;

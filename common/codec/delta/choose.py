@@ -71,7 +71,7 @@ def choose(
         ways.append(CodingFlags(no_classes=True))
     found = []
     for way in ways:
-        fixed, scores = _scores(side_info.layout, mask, way)
+        fixed, scores = _scores(side_info.layout, indices, way)
         for option, cost in _position_costs(side_info, options, mask, scores).items():
             flags = replace(way, base=option.base)
             found.append((costs[option] + fixed + cost, flags, scores))
@@ -93,12 +93,13 @@ def _position_costs(
     return costs
 
 
-def _scores(shape: Layout, mask: Mask, flags: CodingFlags) -> tuple[int, Class]:
+def _scores(
+    shape: Layout, indices: Indices, flags: CodingFlags
+) -> tuple[int, Class]:
     """Return the cost of the classes of rows and columns, and each position's score."""
     if flags.no_classes:
         return 0, np.zeros(shape.size, dtype=np.uint8)
-    rows, columns = classes_of(mask, shape, flags)
-    assert rows is not None  # noqa: S101 - there is a mask
+    rows, columns = classes_of(indices, shape, flags)
     of_tensors = Model(DENSITIES, (TENSORS,))
     fixed = entropy(of_tensors, (shape.row_tensors,), rows)
     if columns is None:

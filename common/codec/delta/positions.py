@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedprune.common import native
 from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Coder
@@ -56,10 +57,10 @@ def code_positions(
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
         known = _PositionClasses(rows=any_row, scores=scores, count=count)
-        bits = _code_bits(coder, flags, side_info, known, mask)
-        indices = np.flatnonzero(bits)
+        indices = positions_of(_code_bits(coder, flags, side_info, known, mask))
         return indices, scores[indices]
-    rows, columns = classes_of(mask, shape, flags)
+    sent = None if mask is None else positions_of(mask)
+    rows, columns = (None, None) if sent is None else classes_of(sent, shape, flags)
     rows = _code_classes(coder, shape.row_tensors, rows)
     if flags.columns:
         columns = _code_classes(coder, shape.column_tensors, columns)
@@ -68,11 +69,19 @@ def code_positions(
     scores = scores_of(rows, columns, shape)
     known = _PositionClasses(rows=rows, scores=scores, count=count)
     bits = _code_bits(coder, flags, side_info, known, mask)
-    indices = np.flatnonzero(bits)
+    if sent is not None:
+        return sent, scores[sent]
+    indices = positions_of(bits)
     _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
     if flags.columns:
-        _check_columns(bits, columns, shape, flags.resolution)
+        _check_columns(indices, columns, shape, flags.resolution)
     return indices, scores[indices]
+
+
+def positions_of(mask: Mask) -> Indices:
+    """Return the positions that are True, int64[n], rising."""
+    kernels = native.kernels()
+    return np.flatnonzero(mask) if kernels is None else kernels.positions(mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +100,14 @@ class _PositionClasses:
 
 
 def classes_of(
-    mask: Mask | None, shape: Layout, flags: CodingFlags
-) -> tuple[Class | None, Class | None]:
-    """Return the classes of rows and columns of a mask, if there is one."""
-    if mask is None:
-        return None, None
-    counts = shape.row_counts(np.flatnonzero(mask))
+    indices: Indices, shape: Layout, flags: CodingFlags
+) -> tuple[Class, Class | None]:
+    """Return the classes of rows and columns of rising positions."""
+    counts = shape.row_counts(indices)
     rows = density_classes(counts, shape.lengths, flags.resolution)
     if not flags.columns:
         return rows, None
-    counts = shape.column_counts(mask)
+    counts = shape.column_counts(indices)
     return rows, density_classes(counts, shape.column_lengths, flags.resolution)
 
 
@@ -110,6 +117,9 @@ def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
     Else ``row + column - mean column of the tensor + 8``, within 1..63, all classes;
     without columns ``row``.
     """
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.scores(shape.table, rows, columns, shape.size)
     out = np.empty(shape.size, dtype=np.uint8)
     at = 0
     for grid in shape.tensor_layouts:
@@ -149,12 +159,28 @@ def _code_bits(
     if np.all(open_rows):
         bits = None if mask is None else mask.view(np.uint8)
         return coder.code(model, (reference, scores), bits).view(np.bool_)
+    some = None if reference is None else _gather(reference, shape, open_rows)
+    bits = None if mask is None else _gather(mask.view(np.uint8), shape, open_rows)
+    contexts = (some, _gather(scores, shape, open_rows))
+    return _spread(coder.code(model, contexts, bits), shape, open_rows, full)
+
+
+def _gather(values: Class, shape: Layout, rows: Mask) -> Class:
+    """Return the values of the chosen rows one after another, uint8[n]."""
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.gather_rows(values, shape.bounds, rows)
+    found: Class = values[np.repeat(rows, shape.lengths)]
+    return found
+
+
+def _spread(bits: Class, shape: Layout, rows: Mask, full: Mask) -> Mask:
+    """Return the mask of bits of the chosen rows; of others the full have ones."""
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.spread_rows(bits, shape.bounds, rows, full).view(np.bool_)
     out: Mask = np.repeat(full, shape.lengths)
-    positions = np.repeat(open_rows, shape.lengths)
-    bits = None if mask is None else mask[positions].view(np.uint8)
-    some = None if reference is None else reference[positions]
-    found = coder.code(model, (some, scores[positions]), bits)
-    out[positions] = found.view(np.bool_)
+    out[np.repeat(rows, shape.lengths)] = bits.view(np.bool_)
     return out
 
 
@@ -165,8 +191,10 @@ def _check_rows(counts: Ints, rows: Class, shape: Layout, resolution: int) -> No
         raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
 
 
-def _check_columns(bits: Mask, columns: Class, shape: Layout, resolution: int) -> None:
-    counts = shape.column_counts(bits)
+def _check_columns(
+    indices: Indices, columns: Class, shape: Layout, resolution: int
+) -> None:
+    counts = shape.column_counts(indices)
     found = density_classes(counts, shape.column_lengths, resolution)
     if not np.array_equal(found, columns):
         detail = "the class of a column is not that of its entries"
