@@ -1,13 +1,17 @@
 """Rows and columns of a network, as quantisation and entropy coding see them."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedprune.common import native
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.spec import Indices, ModelSpec
+from fedprune.common.spec import Indices, Mask, ModelSpec
+
+Numbers: TypeAlias = NDArray[np.uint32]
 
 TENSORS = 64  # tensors with a number of their own; later ones share the last
 
@@ -86,19 +90,31 @@ class Layout:
         widths = [g.columns for g in tensor_layouts]
         self.column_lengths: Ints = np.repeat(np.array(deep, dtype=np.int64), widths)
 
+    def mask(self, indices: Indices) -> Mask:
+        """Return bool[size], True at these positions."""
+        found: Mask = np.zeros(self.size, dtype=np.bool_)
+        found[indices] = True
+        return found
+
     def row_counts(self, indices: Indices) -> Ints:
         """Return the number of rising positions in each row, int64[rows]."""
         return np.diff(np.searchsorted(indices, self.bounds))
 
-    def columns_of(self, indices: Indices) -> Ints:
-        """Return the number of the column of each rising position, int64[n]."""
+    def places(self, indices: Indices) -> tuple[Numbers, Numbers]:
+        """Return the row and the column of each rising position, uint32[n] each."""
+        kernels = native.kernels()
+        if kernels is not None:
+            return kernels.places(self.table, indices)
+        counts = self.row_counts(indices)
+        rows = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
+        return rows, self._columns_of(indices).astype(np.uint32)
+
+    def _columns_of(self, indices: Indices) -> Ints:
         found = np.empty(len(indices), dtype=np.int64)
         before = 0
         for tensor_layout in self.tensor_layouts:
-            size = tensor_layout.part.stop - tensor_layout.start
-            low, high = np.searchsorted(
-                indices, [tensor_layout.start, tensor_layout.start + size]
-            )
+            part = tensor_layout.part
+            low, high = np.searchsorted(indices, [part.start, part.stop])
             within = (indices[low:high] - tensor_layout.start) % (
                 tensor_layout.columns * tensor_layout.depth
             )
@@ -112,8 +128,14 @@ class Layout:
         if kernels is not None:
             columns = len(self.column_lengths)
             return kernels.column_counts(self.table, indices, columns)
-        found = self.columns_of(indices)
+        found = self._columns_of(indices)
         return np.bincount(found, minlength=len(self.column_lengths))
+
+
+def positions_of(mask: Mask) -> Indices:
+    """Return the positions that are True, int64[n], rising."""
+    kernels = native.kernels()
+    return np.flatnonzero(mask) if kernels is None else kernels.positions(mask)
 
 
 def _numbered(counts: list[int]) -> Class:

@@ -6,6 +6,6 @@ or "native" decides instead of the default.
 """
 
 from fedprune.common.native.choice import kernels
-from fedprune.common.native.library import Kernels, RunModel
+from fedprune.common.native.library import Kernels, Pool, RunModel
 
-__all__ = ["Kernels", "RunModel", "kernels"]
+__all__ = ["Kernels", "Pool", "RunModel", "kernels"]

@@ -12,13 +12,22 @@ from fedprune.common.native.library import LIBRARY
 FOLDER = Path(__file__).resolve().parent
 # No flag of the machine that compiles, and no contraction: every machine gets the
 # same integers.
-FLAGS = ("-O3", "-std=c11", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden")
+FLAGS = (
+    "-O3",
+    "-std=c11",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+)
 
 
 def compiler() -> str | None:
     """Return the C compiler: ``$CC``, else the first of cc, gcc and clang; or None."""
     names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
+    return next(
+        (found for name in names if name and (found := shutil.which(name))), None
+    )
 
 
 def build(target: Path, *extra: str) -> None:

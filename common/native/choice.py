@@ -5,8 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.native.library import LIBRARY
-from fedprune.common.native.library import Kernels
+from fedprune.common.native.library import LIBRARY, Kernels
 from fedprune.common.native.self_test import check
 
 VARIABLE = "FEDPRUNE_CODER"

@@ -31,8 +31,13 @@ static void fill_row(uint8_t *out, const uint8_t *scores, int64_t columns, int64
         memcpy(out, scores, (size_t)columns);
         return;
     }
-    for (int64_t c = 0; c < columns; c++)
-        for (int64_t d = 0; d < depth; d++) *out++ = scores[c];
+    /* Eight at a time, over the columns behind: those are written later. */
+    int64_t c = 0, most = (depth + 7) / 8 * 8;
+    for (; (columns - c) * depth >= most; c++, out += depth) {
+        uint64_t eight = scores[c] * UINT64_C(0x0101010101010101);
+        for (int64_t d = 0; d < depth; d += 8) memcpy(out + d, &eight, 8);
+    }
+    for (; c < columns; c++, out += depth) memset(out, scores[c], (size_t)depth);
 }
 
 /* Fill out[size] with the score of each position; no columns: the class of its row.
@@ -80,20 +85,18 @@ EXPORT int64_t fp_column_counts(const tensor *tensors, int64_t count,
     return 0;
 }
 
-/* Write the numbers of the bytes that are not 0 to out; return how many. */
+/* Write the numbers of the bytes that are 1, of 0 and 1, to out; return how many. */
 EXPORT int64_t fp_positions(const uint8_t *mask, int64_t size, int64_t *out) {
     int64_t *to = out, i = 0;
     for (; i + 8 <= size; i += 8) {
         uint64_t eight;
         memcpy(&eight, mask + i, 8);
-        if (!eight) continue;
-        for (int64_t k = i; k < i + 8; k++) {
-            *to = k;
-            to += mask[k] != 0;
-        }
+        /* The last bit of each byte, as the bits of one: a mask holds 0 and 1. */
+        eight = (eight & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56;
+        for (; eight; eight &= eight - 1) *to++ = i + __builtin_ctzll(eight);
     }
     for (; i < size; i++) {
-        if (mask[i]) *to++ = i;
+        if (mask[i] & 1) *to++ = i;
     }
     return to - out;
 }

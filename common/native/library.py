@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,35 @@ class RunModel:
         return _ModelSpec(self.symbols, len(self.sizes), sizes, self.root, self.lanes)
 
 
+class Pool(NamedTuple):
+    """Candidates for the entries that are sent; see ``methods/choice.py``.
+
+    Attributes:
+        energy: Squared value of each, float32[m].
+        rows: Its row, uint32[m].
+        columns: Its column, uint32[m].
+        chosen: 1 where it is sent, uint8[m]; replaced.
+        scores: Room, float32[m].
+    """
+
+    energy: NDArray[np.float32]
+    rows: NDArray[np.uint32]
+    columns: NDArray[np.uint32]
+    chosen: Bytes
+    scores: NDArray[np.float32]
+
+
+class _Pool(ctypes.Structure):
+    _fields_ = (
+        ("num", ctypes.c_int64),
+        ("energy", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+        ("chosen", ctypes.c_void_p),
+        ("scores", ctypes.c_void_p),
+    )
+
+
 class Kernels:
     """The functions of a library.
 
@@ -71,7 +101,9 @@ class Kernels:
         self._library = ctypes.CDLL(str(path))
         self._library.fp_open()
 
-    def pairs(self, model: RunModel, parts: Parts, symbols: Bytes) -> NDArray[np.uint32]:
+    def pairs(
+        self, model: RunModel, parts: Parts, symbols: Bytes
+    ) -> NDArray[np.uint32]:
         """Return (share << 16) + shares in front of each symbol, uint32[n].
 
         Raises:
@@ -83,7 +115,12 @@ class Kernels:
         spec = model.packed()
         _check(
             self._call(
-                "fp_pairs", ctypes.byref(spec), _pointers(arrays), symbols, len(out), out
+                "fp_pairs",
+                ctypes.byref(spec),
+                _pointers(arrays),
+                symbols,
+                len(out),
+                out,
             )
         )
         return out
@@ -160,9 +197,7 @@ class Kernels:
         )
         return out, at.value
 
-    def scores(
-        self, tensors: Table, rows: Bytes, columns: Bytes, size: int
-    ) -> Bytes:
+    def scores(self, tensors: Table, rows: Bytes, columns: Bytes, size: int) -> Bytes:
         """Return the score of each position, uint8[size]; see ``scores_of``.
 
         Args:
@@ -184,9 +219,7 @@ class Kernels:
         """Return the number of rising positions in each column, int64[columns]."""
         out = np.zeros(columns, dtype=np.int64)
         found = np.ascontiguousarray(positions, dtype=np.int64)
-        self._run(
-            "fp_column_counts", tensors, len(tensors), found, len(found), out
-        )
+        self._run("fp_column_counts", tensors, len(tensors), found, len(found), out)
         return out
 
     def positions(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -201,9 +234,7 @@ class Kernels:
     ) -> Bytes:
         """Return the values of the chosen rows one after another, uint8[n]."""
         out = np.empty(len(values), dtype=np.uint8)
-        count = self._run(
-            "fp_gather_rows", values, bounds, len(chosen), chosen, out
-        )
+        count = self._run("fp_gather_rows", values, bounds, len(chosen), chosen, out)
         return out[:count]
 
     def spread_rows(
@@ -215,10 +246,79 @@ class Kernels:
     ) -> Bytes:
         """Return the inverse of ``gather_rows``; other rows become their ``fill``."""
         out = np.empty(int(bounds[-1]), dtype=np.uint8)
-        self._run(
-            "fp_spread_rows", values, bounds, len(chosen), chosen, fill, out
-        )
+        self._run("fp_spread_rows", values, bounds, len(chosen), chosen, fill, out)
         return out
+
+    def largest(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Return the rising positions of the largest magnitudes, int64[count]."""
+        found = np.ascontiguousarray(values, dtype=np.float32)
+        out = np.empty(count, dtype=np.int64)
+        self._run("fp_largest", found, len(found), count, out)
+        return out
+
+    def places(
+        self, tensors: Table, positions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the row and the column of each rising position, uint32[n] each."""
+        found = np.ascontiguousarray(positions, dtype=np.int64)
+        rows, columns = np.empty((2, len(found)), dtype=np.uint32)
+        self._run("fp_places", tensors, len(tensors), found, len(found), rows, columns)
+        return rows, columns
+
+    def rate_step(
+        self,
+        pool: Pool,
+        row_bits: NDArray[np.float32],
+        column_bits: NDArray[np.float32],
+        value_bits: float,
+        count: int,
+    ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Choose the ``count`` candidates of the most energy for their bits.
+
+        Returns:
+            How many changed, and the chosen of each row and column, int64.
+        """
+        rows = np.zeros(len(row_bits), dtype=np.int64)
+        columns = np.zeros(len(column_bits), dtype=np.int64)
+        packed = _Pool(len(pool.energy), *[one.ctypes.data for one in pool])
+        changed = self._run(
+            "fp_rate_step",
+            ctypes.byref(packed),
+            row_bits,
+            column_bits,
+            ctypes.c_float(value_bits),
+            count,
+            rows,
+            columns,
+        )
+        return changed, (rows, columns)
+
+    def log2_steps(self, numbers: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+        """Return ``floor(steps * log2(n))`` of n = 1..2**55."""
+        found = np.ascontiguousarray(numbers, dtype=np.int64)
+        out = np.empty(found.shape, dtype=np.int64)
+        self._run("fp_log2_steps", found, found.size, steps, out)
+        return out
+
+    def density_classes(
+        self, counts: NDArray[np.int64], lengths: NDArray[np.int64], resolution: int
+    ) -> Bytes:
+        """Return the class of each row by its odds of an entry, uint8[rows]."""
+        out = np.empty(len(counts), dtype=np.uint8)
+        arrays = [
+            np.ascontiguousarray(one, dtype=np.int64) for one in (counts, lengths)
+        ]
+        if len(arrays[0]) != len(arrays[1]):
+            msg = f"{len(counts)} counts of {len(lengths)} rows"
+            raise IndexError(msg)
+        self._run("fp_density_classes", *arrays, len(counts), resolution, out)
+        return out
+
+    def float_classes(
+        self, values: NDArray[np.float32], shift: int, table: Bytes, out: Bytes
+    ) -> None:
+        """Fill ``out`` with the class of each float; ``table`` is that of patterns."""
+        self._run("fp_float_classes", values, len(values), shift, table, out)
 
     def _run(self, name: str, *arguments: object) -> int:
         return _check(self._call(name, *arguments))

@@ -1,8 +1,6 @@
 """The self-test of the kernels: known inputs, known outputs, at every load."""
 
-import numpy as np
-
-from fedprune.common.native.library import Kernels, RunModel
+from fedprune.common.native.library import Kernels
 
 _LANES = 8
 

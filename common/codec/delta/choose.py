@@ -33,7 +33,7 @@ from fedprune.common.spec import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
 _CELL = 8 * _BIT  # cost of a symbol in a context where it was never seen
-_POSITIONS = 1 << 20  # positions that an estimate samples, evenly
+_POSITIONS = 1 << 17  # positions that an estimate samples, evenly
 _ENTRIES = 1 << 16  # and entries
 _OCTAVES = 16
 _FINE = 1 << 17  # entries from which classes of half octaves pay
@@ -63,8 +63,7 @@ def choose(
         return replace(best, known_positions=True), np.zeros(
             len(indices), dtype=np.uint8
         )
-    mask = np.zeros(side_info.layout.size, dtype=bool)
-    mask[indices] = True
+    mask = side_info.layout.mask(indices)
     coarse = len(indices) < _FINE
     ways = [CodingFlags(coarse=coarse), CodingFlags(columns=True, coarse=coarse)]
     if len(indices) < _EARNED:
@@ -93,9 +92,7 @@ def _position_costs(
     return costs
 
 
-def _scores(
-    shape: Layout, indices: Indices, flags: CodingFlags
-) -> tuple[int, Class]:
+def _scores(shape: Layout, indices: Indices, flags: CodingFlags) -> tuple[int, Class]:
     """Return the cost of the classes of rows and columns, and each position's score."""
     if flags.no_classes:
         return 0, np.zeros(shape.size, dtype=np.uint8)

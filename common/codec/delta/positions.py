@@ -23,7 +23,7 @@ from fedprune.common.codec.entropy.contexts import (
 )
 from fedprune.common.codec.entropy.models import Model, bit_model
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import TENSORS, Layout
+from fedprune.common.codec.layout import TENSORS, Layout, positions_of
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.spec import Indices, Mask
 
@@ -38,28 +38,28 @@ def code_positions(
     flags: CodingFlags,
     side_info: SideInformation,
     count: int,
-    mask: Mask | None,
+    sent: Indices | None,
 ) -> tuple[Indices, Class]:
-    """Encode the positions of a mask, or decode them.
+    """Encode rising positions, or decode them.
 
     Args:
         coder: Either end.
         flags: Contexts to use.
         side_info: Side information of both ends.
         count: Number of entries.
-        mask: bool[size] to write, or None to read.
+        sent: int64[count] to write, or None to read.
 
     Returns:
         The positions, int64[count], strictly rising, and the score of each.
     """
     shape = side_info.layout
+    mask = None if sent is None else shape.mask(sent)
     if flags.no_classes:
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
         known = _PositionClasses(rows=any_row, scores=scores, count=count)
         indices = positions_of(_code_bits(coder, flags, side_info, known, mask))
         return indices, scores[indices]
-    sent = None if mask is None else positions_of(mask)
     rows, columns = (None, None) if sent is None else classes_of(sent, shape, flags)
     rows = _code_classes(coder, shape.row_tensors, rows)
     if flags.columns:
@@ -76,12 +76,6 @@ def code_positions(
     if flags.columns:
         _check_columns(indices, columns, shape, flags.resolution)
     return indices, scores[indices]
-
-
-def positions_of(mask: Mask) -> Indices:
-    """Return the positions that are True, int64[n], rising."""
-    kernels = native.kernels()
-    return np.flatnonzero(mask) if kernels is None else kernels.positions(mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

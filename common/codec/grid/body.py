@@ -168,11 +168,8 @@ def code_grid(
     side_info, flags = base.side_info, header.flags
     codes = _code_steps(coder, base, None if change is None else change.codes)
     observer("steps")
-    mask = None
-    if change is not None:
-        mask = np.zeros(side_info.layout.size, dtype=bool)
-        mask[change.positions] = True
-    positions, scores = code_positions(coder, flags, side_info, header.count, mask)
+    sent = None if change is None else change.positions
+    positions, scores = code_positions(coder, flags, side_info, header.count, sent)
     observer("positions")
     entries = look_up(flags, side_info, positions, scores)
     levels = None if change is None else change.levels
