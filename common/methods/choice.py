@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 Bits: TypeAlias = NDArray[np.float64]
 
-_POOL = 4  # candidates for each entry that is sent
+_POOL = 2  # candidates for each entry that is sent
 _MOST_STEPS = 16
-_SETTLED = 1000  # a selection is final when fewer than one in so many change
+_SETTLED = 100  # a selection is final when fewer than one in so many change
 
 
 @method(CHOICE)
@@ -42,9 +42,9 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
 
     Rule: an entry of value v at a position of odds p costs ``value_bits + log2(1 /
     p)``; the ``count`` largest ``v**2 / cost`` are kept, of equals the smaller index,
-    out of the ``4 * count`` largest magnitudes.  The odds are those of the row times
+    out of the ``2 * count`` largest magnitudes.  The odds are those of the row times
     those of the column over those of the tensor, counted on the entries chosen before:
-    the largest at first, then again until at most one in 1 000 changes, or 16 times.
+    the largest at first, then again until at most one in 100 changes, or 16 times.
 
     >>> from fedprune.common.codec import Layout
     >>> from fedprune.common.spec import ModelSpec, TensorSpec

@@ -249,6 +249,33 @@ class Kernels:
         self._run("fp_spread_rows", values, bounds, len(chosen), chosen, fill, out)
         return out
 
+    def add_sparse(
+        self,
+        total: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        values: NDArray[np.float32],
+        scale: float,
+    ) -> None:
+        """Add ``rint(values * scale)`` at these positions, in place.
+
+        Raises:
+            IndexError: If a position is not one of ``total``; nothing was added then.
+        """
+        arrays = np.ascontiguousarray(positions, dtype=np.int64), _floats(values)
+        count = len(arrays[0])
+        scale_ = ctypes.c_double(scale)
+        self._run("fp_add_sparse", total, len(total), *arrays, count, scale_)
+
+    def add_dense(
+        self, total: NDArray[np.int64], values: NDArray[np.float32], scale: float
+    ) -> None:
+        """Add ``rint(values * scale)`` everywhere, in place."""
+        found = _floats(values)
+        if len(found) != len(total):
+            msg = f"{len(found)} values; want {len(total)}"
+            raise IndexError(msg)
+        self._run("fp_add_dense", total, found, len(total), ctypes.c_double(scale))
+
     def largest(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return the rising positions of the largest magnitudes, int64[count]."""
         found = np.ascontiguousarray(values, dtype=np.float32)
@@ -344,6 +371,10 @@ def _bytes(array: NDArray[np.generic], length: int) -> Bytes:
         msg = f"an array of {found.shape}; want ({length},)"
         raise IndexError(msg)
     return found
+
+
+def _floats(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _parts(parts: Parts, length: int) -> list[Bytes | None]:
