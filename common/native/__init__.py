@@ -5,7 +5,7 @@ is the reference and stands in where there is no library.  ``FEDPRUNE_CODER`` = 
 or "native" decides instead of the default.
 """
 
-from fedprune.common.native.choice import kernels
+from fedprune.common.native.choice import describe, kernels
 from fedprune.common.native.library import Kernels, Pool, RunModel
 
-__all__ = ["Kernels", "Pool", "RunModel", "kernels"]
+__all__ = ["Kernels", "Pool", "RunModel", "describe", "kernels"]

@@ -1,4 +1,7 @@
-"""Compile the kernels: one shared library from the C files beside this module."""
+"""Compile the kernels: one shared library from the C files beside this module.
+
+Imports nothing of FedPrune: the build hook loads this file before there is a package.
+"""
 
 import os
 import shutil
@@ -7,27 +10,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fedprune.common.native.library import LIBRARY
-
+LIBRARY = "_kernels.so"
 FOLDER = Path(__file__).resolve().parent
 # No flag of the machine that compiles, and no contraction: every machine gets the
 # same integers.
-FLAGS = (
-    "-O3",
-    "-std=c11",
-    "-ffp-contract=off",
-    "-fPIC",
-    "-shared",
-    "-fvisibility=hidden",
-)
+_FLAGS = ("-O3", "-std=c11", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden")
 
 
 def compiler() -> str | None:
     """Return the C compiler: ``$CC``, else the first of cc, gcc and clang; or None."""
     names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
-    return next(
-        (found for name in names if name and (found := shutil.which(name))), None
-    )
+    found = (shutil.which(name) for name in names if name)
+    return next((path for path in found if path), None)
 
 
 def build(target: Path, *extra: str) -> None:
@@ -46,9 +40,9 @@ def build(target: Path, *extra: str) -> None:
         raise RuntimeError(msg)
     sources = [str(path) for path in sorted(FOLDER.glob("*.c"))]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / LIBRARY
-        command = [cc, *FLAGS, *extra, "-o", str(made), *sources, "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the compiler of this machine, our own files
+        made = Path(folder) / target.name
+        command = [cc, *_FLAGS, "-shared", *extra, "-o", str(made), *sources, "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this machine's compiler, our own files
         if done.returncode:
             msg = f"{cc} failed: {done.stderr.strip()[-2000:]}"
             raise RuntimeError(msg)
@@ -56,7 +50,7 @@ def build(target: Path, *extra: str) -> None:
 
 
 def main() -> int:
-    """Compile in place: ``python -m fedprune.common.native.build``."""
+    """Compile in place, as ``python .../common/native/build.py``; return the code."""
     try:
         build(FOLDER / LIBRARY)
     except RuntimeError as error:

@@ -5,11 +5,12 @@ from functools import cache
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
-from fedprune.common.native.library import LIBRARY, Kernels
+from fedprune.common.native.library import Kernels
 from fedprune.common.native.self_test import check
 
 VARIABLE = "FEDPRUNE_CODER"
 NUMPY, NATIVE = "numpy", "native"
+LIBRARY = Path(__file__).resolve().parent / "_kernels.so"
 
 
 @cache
@@ -26,20 +27,30 @@ def kernels() -> Kernels | None:
         raise ConfigError(msg)
     if wish == NUMPY:
         return None
-    found, reason = load(Path(__file__).resolve().parent / LIBRARY)
+    found, reason = load(LIBRARY)
     if found is None and wish == NATIVE:
         msg = f'{VARIABLE} is "{NATIVE}", but {reason}'
         raise ConfigError(msg)
     return found
 
 
+def describe() -> str:
+    """Return the coder that this process runs and, of numpy, why.
+
+    Raises:
+        ConfigError: As ``kernels``.
+    """
+    if kernels() is not None:
+        return NATIVE
+    if os.environ.get(VARIABLE) == NUMPY:
+        return f"{NUMPY}, as {VARIABLE} asks"
+    return f"{NUMPY}: {load(LIBRARY)[1]}"
+
+
 def load(path: Path) -> tuple[Kernels | None, str]:
     """Return the kernels of a library that passes the self-test, or None and why."""
     if not path.is_file():
-        return None, (
-            "the kernels are not compiled: "
-            "run python -m fedprune.common.native.build with a C compiler"
-        )
+        return None, "kernels are not compiled: install again with a C compiler"
     try:
         found = Kernels(path)
         check(found)

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
 
-LIBRARY = "_kernels.so"
-
 _BAD_INDEX, _CUT_OFF, _NO_MEMORY = -1, -2, -3
 _MOST_PARTS = 3
 
@@ -152,7 +150,8 @@ class Kernels:
                 out,
             )
         )
-        return out.sum(axis=0)
+        both: NDArray[np.int64] = out[0] + out[1]
+        return both
 
     def push_run(
         self, pairs: NDArray[np.uint32], bits: int, states: NDArray[np.uint32]
@@ -320,7 +319,7 @@ class Kernels:
         )
         return changed, (rows, columns)
 
-    def log2_steps(self, numbers: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    def log2_steps(self, numbers: NDArray[np.integer], steps: int) -> NDArray[np.int64]:
         """Return ``floor(steps * log2(n))`` of n = 1..2**55."""
         found = np.ascontiguousarray(numbers, dtype=np.int64)
         out = np.empty(found.shape, dtype=np.int64)
