@@ -104,8 +104,9 @@ class _Candidates:
 
     def __init__(self, layout: "Layout", pool: Indices, values: Vector) -> None:
         self._layout = layout
-        with np.errstate(over="ignore", under="ignore"):
-            self._energy = values * values
+        # Relative to the largest, by a power of two: any scale gives the same choice.
+        exponent = np.frexp(np.abs(values).max(initial=0))[1]
+        self._energy = np.ldexp(values, -exponent) ** 2
         self._rows, self._columns = layout.places(pool)
         self._scores = np.empty(len(pool), dtype=np.float32)
 

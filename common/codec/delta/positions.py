@@ -58,7 +58,7 @@ def code_positions(
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
         known = _PositionClasses(rows=any_row, scores=scores, count=count)
-        indices = positions_of(_code_bits(coder, flags, side_info, known, mask))
+        indices = _coded(_code_bits(coder, flags, side_info, known, mask), sent)
         return indices, scores[indices]
     rows, columns = (None, None) if sent is None else classes_of(sent, shape, flags)
     rows = _code_classes(coder, shape.row_tensors, rows)
@@ -68,10 +68,9 @@ def code_positions(
         columns = np.zeros(0, dtype=np.uint8)
     scores = scores_of(rows, columns, shape)
     known = _PositionClasses(rows=rows, scores=scores, count=count)
-    bits = _code_bits(coder, flags, side_info, known, mask)
+    indices = _coded(_code_bits(coder, flags, side_info, known, mask), sent)
     if sent is not None:
-        return sent, scores[sent]
-    indices = positions_of(bits)
+        return indices, scores[indices]
     _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
     if flags.columns:
         _check_columns(indices, columns, shape, flags.resolution)
@@ -157,6 +156,11 @@ def _code_bits(
     bits = None if mask is None else _gather(mask.view(np.uint8), shape, open_rows)
     contexts = (some, _gather(scores, shape, open_rows))
     return _spread(coder.code(model, contexts, bits), shape, open_rows, full)
+
+
+def _coded(mask: Mask, sent: Indices | None) -> Indices:
+    """Return the positions of a coded mask, which the writer knows."""
+    return positions_of(mask) if sent is None else sent
 
 
 def _gather(values: Class, shape: Layout, rows: Mask) -> Class:
