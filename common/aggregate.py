@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common import native
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta
 from fedprune.common.spec import Vector
@@ -72,10 +73,21 @@ class Accumulator:
             detail = f"{num_examples}; want 1..{self.limits.max_examples}"
             raise PayloadError(Reason.BAD_VALUE, "num_examples", detail)
         scale = float(num_examples) * 2.0**_DELTA_BITS
-        fixed = np.rint(delta.values.astype(np.float64) * scale).astype(np.int64)
-        self.delta_sum[delta.indices] += fixed
+        self._add(delta, scale)
         self.num_examples += num_examples
         self.num_clients += 1
+
+    def _add(self, delta: SparseDelta, scale: float) -> None:
+        kernels = native.kernels()
+        everywhere = len(delta.indices) == delta.size
+        if kernels is None:
+            fixed = np.rint(delta.values.astype(np.float64) * scale).astype(np.int64)
+            # Rising positions: as many as there are places are all of them.
+            self.delta_sum[... if everywhere else delta.indices] += fixed
+        elif everywhere:
+            kernels.add_dense(self.delta_sum, delta.values, scale)
+        else:
+            kernels.add_sparse(self.delta_sum, delta.indices, delta.values, scale)
 
     def merge(self, other: "Accumulator") -> None:
         """Add another accumulator of the same round; an empty one changes nothing."""

@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from fedprune.common import native
 from fedprune.common.config import DATA_VARIABLE, Config
+from fedprune.common.errors import ConfigError
 
 _NEEDED = ("torch", "flwr", "numpy", "msgpack", "safetensors", "pydantic", "typer")
 _OPTIONAL = {
@@ -68,7 +70,7 @@ def examine() -> list[Check]:
     checks = [_python(), _origin()]
     checks += [_package(name, "") for name in _NEEDED]
     checks += [_package(name, purpose) for name, purpose in _OPTIONAL.items()]
-    checks += [*_accelerator(), _cores(), _memory(), _data_dir()]
+    checks += [_coder(), *_accelerator(), _cores(), _memory(), _data_dir()]
     return [*checks, *_run_dir(Path(Config().run.dir))]
 
 
@@ -125,6 +127,14 @@ def _package(name: str, purpose: str) -> Check:
         detail = f"{_version(name)}, does not import: {type(error).__name__}: {reason}"
         return _check(name, detail, fine=False, needed=needed)
     return _check(name, _version(name), fine=True)
+
+
+def _coder() -> Check:
+    """Return whether the codec runs its compiled kernels, or numpy and why."""
+    try:
+        return _check("coder", native.describe(), fine=True)
+    except ConfigError as error:
+        return _check("coder", str(error), fine=False)
 
 
 def _accelerator() -> Iterator[Check]:

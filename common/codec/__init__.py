@@ -94,7 +94,7 @@ from fedprune.common.codec.grid.coding import (
     is_grid,
 )
 from fedprune.common.codec.grid.quantise import exact_grid, grid_values, on_grid
-from fedprune.common.codec.layout import Layout
+from fedprune.common.codec.layout import Layout, positions_of
 from fedprune.common.codec.messages.codebook import (
     MOST_BITS,
     decode_codebook,
@@ -181,6 +181,7 @@ __all__ = [
     "is_grid",
     "model_parts",
     "on_grid",
+    "positions_of",
     "quantise_delta",
     "seal",
     "stored_plan",

@@ -1,12 +1,17 @@
 """Rows and columns of a network, as quantisation and entropy coding see them."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fedprune.common import native
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
 from fedprune.common.spec import Indices, Mask, ModelSpec
+
+Numbers: TypeAlias = NDArray[np.uint32]
 
 TENSORS = 64  # tensors with a number of their own; later ones share the last
 
@@ -42,6 +47,7 @@ class Layout:
         spec: Names and shapes of the tensors.
         size: Number of weights.
         tensor_layouts: Layouts of the tensors that are not empty.
+        table: (start, row, rows, columns, depth) of each, int64[n, 5].
         tensors: Start of each tensor, and the end, int64[tensors + 1].
         bounds: Start of each row, and the end, int64[rows + 1].
         lengths: Positions of each row, int64[rows].
@@ -70,6 +76,10 @@ class Layout:
         self.spec = spec
         self.size = spec.size
         self.tensor_layouts = tuple(tensor_layouts)
+        self.table = np.array(
+            [(t.start, t.row, t.rows, t.columns, t.depth) for t in tensor_layouts],
+            dtype=np.int64,
+        ).reshape(-1, 5)
         sizes = np.array([0, *(t.size for t in spec.tensors)], dtype=np.int64)
         self.tensors: Ints = np.cumsum(sizes)
         self.bounds: Ints = row_bounds(spec)
@@ -80,19 +90,31 @@ class Layout:
         widths = [g.columns for g in tensor_layouts]
         self.column_lengths: Ints = np.repeat(np.array(deep, dtype=np.int64), widths)
 
+    def mask(self, indices: Indices) -> Mask:
+        """Return bool[size], True at these positions."""
+        found: Mask = np.zeros(self.size, dtype=np.bool_)
+        found[indices] = True
+        return found
+
     def row_counts(self, indices: Indices) -> Ints:
         """Return the number of rising positions in each row, int64[rows]."""
         return np.diff(np.searchsorted(indices, self.bounds))
 
-    def columns_of(self, indices: Indices) -> Ints:
-        """Return the number of the column of each rising position, int64[n]."""
+    def places(self, indices: Indices) -> tuple[Numbers, Numbers]:
+        """Return the row and the column of each rising position, uint32[n] each."""
+        kernels = native.kernels()
+        if kernels is not None:
+            return kernels.places(self.table, indices)
+        counts = self.row_counts(indices)
+        rows = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
+        return rows, self._columns_of(indices).astype(np.uint32)
+
+    def _columns_of(self, indices: Indices) -> Ints:
         found = np.empty(len(indices), dtype=np.int64)
         before = 0
         for tensor_layout in self.tensor_layouts:
-            size = tensor_layout.part.stop - tensor_layout.start
-            low, high = np.searchsorted(
-                indices, [tensor_layout.start, tensor_layout.start + size]
-            )
+            part = tensor_layout.part
+            low, high = np.searchsorted(indices, [part.start, part.stop])
             within = (indices[low:high] - tensor_layout.start) % (
                 tensor_layout.columns * tensor_layout.depth
             )
@@ -100,19 +122,20 @@ class Layout:
             before += tensor_layout.columns
         return found
 
-    def column_counts(self, mask: Mask) -> Ints:
-        """Return the number of kept positions in each column, int64[columns]."""
-        counts = [np.zeros(0, dtype=np.int64)]
-        for tensor_layout in self.tensor_layouts:
-            flat = (
-                mask[tensor_layout.part]
-                .reshape(tensor_layout.rows, -1)
-                .sum(axis=0, dtype=np.int64)
-            )
-            counts.append(
-                flat.reshape(tensor_layout.columns, tensor_layout.depth).sum(axis=1)
-            )
-        return np.concatenate(counts)
+    def column_counts(self, indices: Indices) -> Ints:
+        """Return the number of rising positions in each column, int64[columns]."""
+        kernels = native.kernels()
+        if kernels is not None:
+            columns = len(self.column_lengths)
+            return kernels.column_counts(self.table, indices, columns)
+        found = self._columns_of(indices)
+        return np.bincount(found, minlength=len(self.column_lengths))
+
+
+def positions_of(mask: Mask) -> Indices:
+    """Return the positions that are True, int64[n], rising."""
+    kernels = native.kernels()
+    return np.flatnonzero(mask) if kernels is None else kernels.positions(mask)
 
 
 def _numbered(counts: list[int]) -> Class:

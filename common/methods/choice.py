@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common import native
 from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.registry import method
+from fedprune.common.native import Pool
 from fedprune.common.spec import Indices, Mask, Vector
 
 if TYPE_CHECKING:
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
 
 Bits: TypeAlias = NDArray[np.float64]
 
-_POOL = 4  # candidates for each entry that is sent
+_POOL = 2  # candidates for each entry that is sent
 _MOST_STEPS = 16
+_SETTLED = 100  # a selection is final when fewer than one in so many change
 
 
 @method(CHOICE)
@@ -28,7 +31,9 @@ def magnitude(total: Vector, count: int) -> Mask:
     >>> magnitude(np.float32([1, -3, 0, 3, 2]), 2).tolist()
     [False, True, False, True, False]
     """
-    return largest(np.abs(total), count)
+    out: Mask = np.zeros(len(total), dtype=np.bool_)
+    out[largest(total, count)] = True
+    return out
 
 
 @method(CHOICE)
@@ -37,9 +42,9 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
 
     Rule: an entry of value v at a position of odds p costs ``value_bits + log2(1 /
     p)``; the ``count`` largest ``v**2 / cost`` are kept, of equals the smaller index,
-    out of the ``4 * count`` largest magnitudes.  The odds are those of the row times
+    out of the ``2 * count`` largest magnitudes.  The odds are those of the row times
     those of the column over those of the tensor, counted on the entries chosen before:
-    the largest at first, then again until none changes, at most 16 times.
+    the largest at first, then again until at most one in 100 changes, or 16 times.
 
     >>> from fedprune.common.codec import Layout
     >>> from fedprune.common.spec import ModelSpec, TensorSpec
@@ -49,21 +54,31 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
     >>> np.flatnonzero(rate(total, 4, layout, 1.0)).tolist()
     [0, 1, 2, 3]
     """
-    pool = np.flatnonzero(largest(np.abs(total), min(_POOL * count, len(total))))
-    energy = total[pool].astype(np.float64) ** 2
-    positions = _Positions(layout, pool)
-    chosen = largest(energy, count)
+    pool = largest(total, min(_POOL * count, len(total)))
+    candidates = _Candidates(layout, pool, total[pool])
+    chosen = np.zeros(len(pool), dtype=np.bool_)
+    chosen[largest(total[pool], count)] = True
+    counts = candidates.counts(chosen)
     for _ in range(_MOST_STEPS if count < len(total) else 0):
-        before = chosen
-        chosen = largest(energy / (value_bits + positions.cost(chosen)), count)
-        if np.array_equal(chosen, before):
+        changed, counts = candidates.choose(chosen, counts, count, value_bits)
+        if changed * _SETTLED <= count:
             break
     out: Mask = np.zeros(len(total), dtype=np.bool_)
     out[pool[chosen]] = True
     return out
 
 
-def largest(scores: NDArray[np.floating], count: int) -> Mask:
+def largest(values: Vector, count: int) -> Indices:
+    """Return the positions of the ``count`` largest magnitudes, of equals the first."""
+    if count >= len(values):
+        return np.arange(len(values))
+    kernels = native.kernels()
+    if kernels is not None and count:
+        return kernels.largest(values, count)
+    return np.flatnonzero(_largest(np.abs(values), count))
+
+
+def _largest(scores: NDArray[np.floating], count: int) -> Mask:
     """Return a mask of the ``count`` largest scores, of equals the first, bool[n]."""
     if count >= len(scores):
         return np.ones(len(scores), dtype=bool)
@@ -75,34 +90,68 @@ def largest(scores: NDArray[np.floating], count: int) -> Mask:
     return chosen
 
 
-class _Positions:
-    """The row, column and tensor of each candidate position."""
+Counts: TypeAlias = tuple[Indices, Indices]  # chosen entries of each row, each column
 
-    def __init__(self, layout: "Layout", pool: Indices) -> None:
-        """Look the rising positions ``pool``, int64[m], up in the layout."""
-        self._rows = _numbered(np.diff(np.searchsorted(pool, layout.bounds)))
-        self._columns = layout.columns_of(pool)
-        self._tensors = _numbered(np.diff(np.searchsorted(pool, layout.tensors)))
+
+class _Candidates:
+    """The candidates of a selection: their energy, rows and columns.
+
+    Args:
+        layout: Rows and columns of the network.
+        pool: Rising positions, int64[m].
+        values: Their values, float32[m].
+    """
+
+    def __init__(self, layout: "Layout", pool: Indices, values: Vector) -> None:
         self._layout = layout
+        # Relative to the largest, by a power of two: any scale gives the same choice.
+        exponent = np.frexp(np.abs(values).max(initial=0))[1]
+        self._energy = np.ldexp(values, -exponent) ** 2
+        self._rows, self._columns = layout.places(pool)
+        self._scores = np.empty(len(pool), dtype=np.float32)
 
-    def cost(self, chosen: Mask) -> Bits:
-        """Return the bits of each position if the chosen are sent, float64[m]."""
+    def counts(self, chosen: Mask) -> Counts:
+        """Return the number of chosen candidates of each row and each column."""
         layout = self._layout
-        rows = _rarity(self._rows, chosen, layout.lengths)
-        columns = _rarity(self._columns, chosen, layout.column_lengths)
-        tensors = _rarity(self._tensors, chosen, np.diff(layout.tensors))
-        found = rows[self._rows] + columns[self._columns] - tensors[self._tensors]
-        return np.maximum(found, 0.0)
+        rows = np.bincount(self._rows[chosen], minlength=len(layout.lengths))
+        of_columns = self._columns[chosen]
+        return rows, np.bincount(of_columns, minlength=len(layout.column_lengths))
+
+    def choose(
+        self, chosen: Mask, counts: Counts, count: int, value_bits: float
+    ) -> tuple[int, Counts]:
+        """Choose anew, in place, by the odds of these counts.
+
+        Returns:
+            The number of candidates that changed, and the new counts.
+        """
+        rows, columns = self._bits(counts)
+        kernels = native.kernels()
+        if kernels is not None:
+            places = (self._rows, self._columns)
+            pool = Pool(self._energy, *places, chosen.view(np.uint8), self._scores)
+            return kernels.rate_step(pool, rows, columns, value_bits, count)
+        bits = rows[self._rows] + columns[self._columns]
+        cost = np.float32(value_bits) + np.maximum(bits, np.float32(0))
+        found = _largest(self._energy / cost, count)
+        changed = int(np.count_nonzero(found != chosen))
+        chosen[:] = found
+        return changed, self.counts(chosen)
+
+    def _bits(self, counts: Counts) -> tuple[Vector, Vector]:
+        """Return the bits of a position by its row and by its column, float32."""
+        layout, (rows, columns) = self._layout, counts
+        starts = layout.table[:, 1]
+        tensors = np.add.reduceat(rows, starts)
+        of_tensors = _rarity(tensors, np.add.reduceat(layout.lengths, starts))
+        of_columns = _rarity(columns, layout.column_lengths)
+        of_columns -= np.repeat(of_tensors, layout.table[:, 3])
+        of_rows = _rarity(rows, layout.lengths)
+        return of_rows.astype(np.float32), of_columns.astype(np.float32)
 
 
-def _numbered(counts: Indices) -> Indices:
-    """Return the number of each position's part, from the positions of each part."""
-    return np.repeat(np.arange(len(counts)), counts)
-
-
-def _rarity(parts: Indices, chosen: Mask, lengths: Indices) -> Bits:
+def _rarity(counts: Indices, lengths: Indices) -> Bits:
     """Return ``log2(1 / share of chosen positions)`` of each part, float64[parts]."""
-    counts = np.bincount(parts[chosen], minlength=len(lengths))
     # Half an entry more, as in the entropy coder's models: an empty row costs more than
     # others, and still has finite cost.
     found: Bits = np.log2((lengths + 1.0) / (counts + 0.5))

@@ -4,7 +4,7 @@ from math import ceil
 
 import numpy as np
 
-from fedprune.common.codec import Layout
+from fedprune.common.codec import Layout, positions_of
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import CHOICE
@@ -52,8 +52,10 @@ def sparsify(
             f"{count}"
         )
         raise ConfigError(msg)
-    indices = np.flatnonzero(found & (total != 0))
-    return SparseDelta(size=len(total), indices=indices, values=total[indices])
+    indices = positions_of(found)
+    values = total[indices]
+    sent = values != 0
+    return SparseDelta(size=len(total), indices=indices[sent], values=values[sent])
 
 
 def dense(delta: SparseDelta) -> Vector:

@@ -22,7 +22,7 @@ from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.spec import Indices, Mask
+from fedprune.common.spec import Indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,12 @@ class Content:
     """Positions, scales and levels of a delta, as a writer encodes them.
 
     Attributes:
-        mask: bool[size], True at the positions of entries.
+        positions: Positions of the entries, int64[count], rising.
         codes: Scale codes of rows or tensors, uint8; empty for float32.
         levels: Signed levels of the entries, int16[count]; empty for float32.
     """
 
-    mask: Mask
+    positions: Indices
     codes: Class
     levels: Levels
 
@@ -78,8 +78,8 @@ def code_body(
         indices = np.flatnonzero(side_info.mask)
         scores = np.zeros(len(indices), dtype=np.uint8)
     else:
-        mask = None if content is None else content.mask
-        indices, scores = code_positions(coder, flags, side_info, header.count, mask)
+        sent = None if content is None else content.positions
+        indices, scores = code_positions(coder, flags, side_info, header.count, sent)
     counts = groups_of(indices, side_info, header.values)
     codes = None if content is None else content.codes
     by_row = VALUE_FORMATS[header.values].per == "row"

@@ -7,7 +7,6 @@ the same choice.  A decoder accepts any choice.
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedprune.common.codec.delta.levels import (
     SIDES,
@@ -20,14 +19,21 @@ from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.positions import SCORES, classes_of, scores_of
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet
-from fedprune.common.codec.entropy.contexts import DENSITIES, Class, log2_steps
+from fedprune.common.codec.entropy.contexts import (
+    COARSE,
+    DENSITIES,
+    SIZES,
+    Class,
+    log2_steps,
+)
+from fedprune.common.codec.entropy.models import Contexts, Model, Symbols, tally
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import Layout
+from fedprune.common.codec.layout import TENSORS, Layout
 from fedprune.common.spec import Indices, Mask, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
 _CELL = 8 * _BIT  # cost of a symbol in a context where it was never seen
-_POSITIONS = 1 << 20  # positions that an estimate samples, evenly
+_POSITIONS = 1 << 17  # positions that an estimate samples, evenly
 _ENTRIES = 1 << 16  # and entries
 _OCTAVES = 16
 _FINE = 1 << 17  # entries from which classes of half octaves pay
@@ -57,15 +63,14 @@ def choose(
         return replace(best, known_positions=True), np.zeros(
             len(indices), dtype=np.uint8
         )
-    mask = np.zeros(side_info.layout.size, dtype=bool)
-    mask[indices] = True
+    mask = side_info.layout.mask(indices)
     coarse = len(indices) < _FINE
     ways = [CodingFlags(coarse=coarse), CodingFlags(columns=True, coarse=coarse)]
     if len(indices) < _EARNED:
         ways.append(CodingFlags(no_classes=True))
     found = []
     for way in ways:
-        fixed, scores = _scores(side_info.layout, mask, way)
+        fixed, scores = _scores(side_info.layout, indices, way)
         for option, cost in _position_costs(side_info, options, mask, scores).items():
             flags = replace(way, base=option.base)
             found.append((costs[option] + fixed + cost, flags, scores))
@@ -81,24 +86,22 @@ def _position_costs(
     bits, some = mask[::step].view(np.uint8), scores[::step]
     costs = {}
     for option in options:
-        reference, _ = side_info.position_classes(option)
-        contexts = some.astype(np.int64)
-        if reference is not None:
-            contexts += reference[::step].astype(np.int64) * SCORES
-        costs[option] = step * entropy(contexts, bits, 2)
+        reference, number = side_info.position_classes(option)
+        contexts = (None if reference is None else reference[::step], some)
+        costs[option] = step * entropy(Model(2, (number, SCORES)), contexts, bits)
     return costs
 
 
-def _scores(shape: Layout, mask: Mask, flags: CodingFlags) -> tuple[int, Class]:
+def _scores(shape: Layout, indices: Indices, flags: CodingFlags) -> tuple[int, Class]:
     """Return the cost of the classes of rows and columns, and each position's score."""
     if flags.no_classes:
         return 0, np.zeros(shape.size, dtype=np.uint8)
-    rows, columns = classes_of(mask, shape, flags)
-    assert rows is not None  # noqa: S101 - there is a mask
-    fixed = entropy(shape.row_tensors, rows, DENSITIES)
+    rows, columns = classes_of(indices, shape, flags)
+    of_tensors = Model(DENSITIES, (TENSORS,))
+    fixed = entropy(of_tensors, (shape.row_tensors,), rows)
     if columns is None:
         return fixed, scores_of(rows, np.zeros(0, dtype=np.uint8), shape)
-    fixed += entropy(shape.column_tensors, columns, DENSITIES)
+    fixed += entropy(of_tensors, (shape.column_tensors,), columns)
     return fixed, scores_of(rows, columns, shape)
 
 
@@ -108,16 +111,17 @@ def _level_cost(
     """Return the cost of octaves and signs of levels with an option."""
     step = max(1, -(-len(levels) // _ENTRIES))
     some, level = indices[::step], levels[::step]
-    none = np.zeros(len(some), dtype=np.uint8)
     if not len(levels):
         return 0
-    octaves = log2_steps(np.abs(level) + 1, 1)
+    octaves = log2_steps(np.abs(level) + 1, 1).astype(np.uint8)
     if not option.base:
-        return step * (entropy(none, octaves, _OCTAVES) + len(some) * _BIT)
-    entries = look_up(option, side_info, some, none)
-    signed = octaves * 2 + (level * entries.signs < 0)
-    contexts = entries.contexts * SIDES + ~entries.alive
-    return step * entropy(contexts, signed, 2 * _OCTAVES)
+        cost = entropy(Model(_OCTAVES, (1,)), (None,), octaves)
+        return step * (cost + len(some) * _BIT)
+    entries = look_up(option, side_info, some, np.zeros(len(some), dtype=np.uint8))
+    signed = octaves * np.uint8(2) + (level * entries.signs < 0)
+    dead = (~entries.alive).view(np.uint8)
+    model = Model(2 * _OCTAVES, (COARSE, SIDES))
+    return step * entropy(model, (entries.contexts, dead), signed)
 
 
 def choose_levels(
@@ -129,19 +133,18 @@ def choose_levels(
     width = scale.alphabet.symbols
     counts = np.bincount(entries.rows, minlength=len(entries.tensors))
     of_rows = scale.alphabet.row_classes(symbols, counts)
-    classes = of_rows[entries.rows].astype(np.int64)
+    classes = of_rows[entries.rows]
     costs = {
-        True: entropy(classes, symbols, width)
+        True: entropy(Model(width, (SIZES,)), (classes,), symbols)
         + 3 * _BIT * int(np.count_nonzero(counts)),
-        False: entropy(entries.scores.astype(np.int64), symbols, width),
+        False: entropy(Model(width, (SCORES,)), (entries.scores,), symbols),
     }
     flags = replace(flags, row_sizes=min(costs, key=lambda key: costs[key]))
     if not flags.base:
         return flags
-    alone = entropy(np.zeros_like(classes), symbols, width)
-    return replace(
-        flags, weight_context=entropy(entries.contexts, symbols, width) < alone
-    )
+    alone = entropy(Model(width, (1,)), (None,), symbols)
+    with_weight = entropy(Model(width, (COARSE,)), (entries.contexts,), symbols)
+    return replace(flags, weight_context=with_weight < alone)
 
 
 def choose_shrink(
@@ -177,19 +180,15 @@ def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) 
     for alphabet, rest in zip(alphabets, (level, level + shift[::step]), strict=True):
         symbols = alphabet.split(np.abs(rest))
         raw = int(alphabet.raw[symbols].sum(dtype=np.int64))
-        none = np.zeros(len(rest), dtype=np.int64)
-        signed = symbols.astype(np.int64) * 2 + (rest < 0)
-        costs.append(entropy(none, signed, 2 * alphabet.symbols) + raw * _BIT)
+        signed = symbols * np.uint8(2) + (rest < 0)
+        model = Model(2 * alphabet.symbols, (1,))
+        costs.append(entropy(model, (None,), signed) + raw * _BIT)
     return costs[1] < costs[0]
 
 
-def entropy(
-    contexts: NDArray[np.integer], symbols: NDArray[np.integer], width: int
-) -> int:
+def entropy(model: Model, contexts: Contexts, symbols: Symbols) -> int:
     """Return the cost of symbols in contexts, in 2**-16 bits, unseen ones included."""
-    cells = contexts.astype(np.int64) * width + symbols
-    counts = np.bincount(cells)
-    counts = np.pad(counts, (0, -len(counts) % width)).reshape(-1, width)
+    counts = tally(model, contexts, symbols)
     bits = _count_bits(counts.sum(axis=1)) - _count_bits(counts)
     return bits + _CELL * int(np.count_nonzero(counts))
 

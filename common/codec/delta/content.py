@@ -26,12 +26,10 @@ _FLOAT = 4  # bytes
 
 def content_of(delta: QuantisedDelta, positions: Indices) -> Content:
     """Return the positions, scales and levels of a delta."""
-    mask = np.zeros(delta.size, dtype=bool)
-    mask[positions] = True
     codes, levels = delta.scales, np.zeros(0, dtype=np.int16)
     if delta.kind != "float32":
         levels = dense_at(delta, positions).astype(np.int16)
-    return Content(mask=mask, codes=codes, levels=levels)
+    return Content(positions=positions, codes=codes, levels=levels)
 
 
 def dense_at(delta: QuantisedDelta | SparseDelta, positions: Indices) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import COARSE, SIZES, Class, float_classes
-from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.models import Contexts, Model, bit_model
 from fedprune.common.codec.entropy.rans import WORD, Ints
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import PayloadError, Reason
@@ -44,7 +44,7 @@ class Entries:
         scores: Score of its position, uint8[count].
         signs: 1, or -1 where the weight is negative, int16[count].
         alive: Whether the weight is other than 0, bool[count].
-        contexts: Class of its weight, int64[count]; 0 without weights.
+        contexts: Class of its weight, uint8[count]; 0 without weights.
     """
 
     rows: Ints
@@ -52,7 +52,7 @@ class Entries:
     scores: Class
     signs: Levels
     alive: NDArray[np.bool_]
-    contexts: Ints
+    contexts: Class
 
 
 def look_up(
@@ -61,7 +61,7 @@ def look_up(
     """Return the contexts of the entries at ``indices``."""
     shape = side_info.layout
     counts = shape.row_counts(indices)
-    contexts = np.zeros(len(indices), dtype=np.int64)
+    contexts = np.zeros(len(indices), dtype=np.uint8)
     signs = np.ones(len(indices), dtype=np.int16)
     alive = np.zeros(len(indices), dtype=bool)
     if flags.base:
@@ -69,8 +69,7 @@ def look_up(
         alive = weights != 0
         signs[weights < 0] = -1
         bounds = np.searchsorted(indices, shape.tensors)
-        parts = float_classes(weights, bounds, shift=_HALVES, classes=COARSE)
-        contexts = parts.astype(np.int64)
+        contexts = float_classes(weights, bounds, shift=_HALVES, classes=COARSE)
     return Entries(
         rows=np.repeat(np.arange(len(counts)), counts),
         tensors=shape.row_tensors,
@@ -133,7 +132,7 @@ def code_levels(
     filled = np.flatnonzero(symbols)
     modelled = filled[: num_modelled(flags, coder.lanes, symbols, alphabet)]
     bits = None if rest is None else (rest[modelled] < 0).view(np.uint8)
-    model = BitModel((SIDES, OCTAVES, COARSE))
+    model = bit_model((SIDES, OCTAVES, COARSE))
     octaves = alphabet.octaves(symbols[modelled])
     contexts = sign_contexts(entries, octaves, modelled)
     negative = coder.code(model, contexts, bits)
@@ -141,7 +140,7 @@ def code_levels(
     return Coded(symbols=symbols, negative=negative)
 
 
-def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
+def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Contexts:
     """Return the context of each sign: weight other than 0, size, class of weight.
 
     Args:
@@ -149,8 +148,8 @@ def sign_contexts(entries: Entries, octaves: Class, chosen: Indices) -> Ints:
         octaves: Size class of those whose sign is coded.
         chosen: Their numbers.
     """
-    found = ~entries.alive[chosen] * OCTAVES + np.minimum(octaves, OCTAVES - 1)
-    return found * COARSE + entries.contexts[chosen]
+    dead = (~entries.alive[chosen]).view(np.uint8)
+    return dead, np.minimum(octaves, OCTAVES - 1), entries.contexts[chosen]
 
 
 def num_modelled(
@@ -182,17 +181,17 @@ def _code_sizes(
         of_rows = None
         if symbols is not None:
             of_rows = alphabet.row_classes(symbols, counts)[filled]
-        model = SymbolModel(SIZES, (TENSORS,))
-        of_rows = coder.code(model, entries.tensors[filled], of_rows)
+        model = Model(SIZES, (TENSORS,))
+        of_rows = coder.code(model, (entries.tensors[filled],), of_rows)
         classes = np.repeat(of_rows, counts[filled])
         contexts, sizes = _contexts(flags, entries, classes, SIZES)
-        found = coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
+        found = coder.code(Model(alphabet.symbols, sizes), contexts, symbols)
         if symbols is None:
             wanted = alphabet.row_classes(found, counts)[filled]
             _check_sizes(of_rows, wanted)
         return found
     contexts, sizes = _contexts(flags, entries, entries.scores, SCORES)
-    return coder.code(SymbolModel(alphabet.symbols, sizes), contexts, symbols)
+    return coder.code(Model(alphabet.symbols, sizes), contexts, symbols)
 
 
 def _check_sizes(found: Class, wanted: Class) -> None:
@@ -204,7 +203,7 @@ def _check_sizes(found: Class, wanted: Class) -> None:
 
 def _contexts(
     flags: CodingFlags, entries: Entries, classes: Class, number: int
-) -> tuple[Ints, tuple[int, ...]]:
+) -> tuple[Contexts, tuple[int, ...]]:
     """Return the context of each entry's size, and the number of values of each part.
 
     Args:
@@ -213,11 +212,10 @@ def _contexts(
         classes: Class of each by its row or its position.
         number: Number of such classes.
     """
-    contexts = classes.astype(np.int64)
     if not flags.weight_context:
-        return contexts, (number,)
+        return (classes,), (number,)
     # The weight is the more informative part, so it comes first.
-    return contexts + number * entries.contexts, (COARSE, number)
+    return (entries.contexts, classes), (COARSE, number)
 
 
 def alphabet_of(values: str, *, shifted: bool) -> Alphabet:
@@ -241,14 +239,14 @@ def code_scales(
         The codes; 0 where there is no entry.
     """
     filled = np.flatnonzero(counts)
-    contexts = tensors[filled]
+    contexts = (tensors[filled],)
     high: Class | None = None
     low: Class | None = None
     if codes is not None:
         high = codes[filled] >> np.uint8(_LOW_BITS)
         low = codes[filled] & np.uint8(_LOW - 1)
-    high = coder.code(SymbolModel(_HIGH, (TENSORS,)), contexts, high)
-    low = coder.code(SymbolModel(_LOW, (TENSORS,)), contexts, low)
+    high = coder.code(Model(_HIGH, (TENSORS,)), contexts, high)
+    low = coder.code(Model(_LOW, (TENSORS,)), contexts, low)
     found = np.zeros(len(counts), dtype=np.uint8)
     found[filled] = high << np.uint8(_LOW_BITS) | low
     return found

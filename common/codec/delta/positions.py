@@ -9,8 +9,8 @@ context of a position is its score and the class of its weight in the base.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fedprune.common import native
 from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Coder
@@ -21,9 +21,9 @@ from fedprune.common.codec.entropy.contexts import (
     density_classes,
     full_class,
 )
-from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.models import Model, bit_model
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import TENSORS, Layout
+from fedprune.common.codec.layout import TENSORS, Layout, positions_of
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.spec import Indices, Mask
 
@@ -38,29 +38,29 @@ def code_positions(
     flags: CodingFlags,
     side_info: SideInformation,
     count: int,
-    mask: Mask | None,
+    sent: Indices | None,
 ) -> tuple[Indices, Class]:
-    """Encode the positions of a mask, or decode them.
+    """Encode rising positions, or decode them.
 
     Args:
         coder: Either end.
         flags: Contexts to use.
         side_info: Side information of both ends.
         count: Number of entries.
-        mask: bool[size] to write, or None to read.
+        sent: int64[count] to write, or None to read.
 
     Returns:
         The positions, int64[count], strictly rising, and the score of each.
     """
     shape = side_info.layout
+    mask = None if sent is None else shape.mask(sent)
     if flags.no_classes:
         any_row = np.ones(len(shape.lengths), dtype=np.uint8)
         scores = np.zeros(shape.size, dtype=np.uint8)
         known = _PositionClasses(rows=any_row, scores=scores, count=count)
-        bits = _code_bits(coder, flags, side_info, known, mask)
-        indices = np.flatnonzero(bits)
+        indices = _coded(_code_bits(coder, flags, side_info, known, mask), sent)
         return indices, scores[indices]
-    rows, columns = classes_of(mask, shape, flags)
+    rows, columns = (None, None) if sent is None else classes_of(sent, shape, flags)
     rows = _code_classes(coder, shape.row_tensors, rows)
     if flags.columns:
         columns = _code_classes(coder, shape.column_tensors, columns)
@@ -68,11 +68,12 @@ def code_positions(
         columns = np.zeros(0, dtype=np.uint8)
     scores = scores_of(rows, columns, shape)
     known = _PositionClasses(rows=rows, scores=scores, count=count)
-    bits = _code_bits(coder, flags, side_info, known, mask)
-    indices = np.flatnonzero(bits)
+    indices = _coded(_code_bits(coder, flags, side_info, known, mask), sent)
+    if sent is not None:
+        return indices, scores[indices]
     _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
     if flags.columns:
-        _check_columns(bits, columns, shape, flags.resolution)
+        _check_columns(indices, columns, shape, flags.resolution)
     return indices, scores[indices]
 
 
@@ -92,16 +93,14 @@ class _PositionClasses:
 
 
 def classes_of(
-    mask: Mask | None, shape: Layout, flags: CodingFlags
-) -> tuple[Class | None, Class | None]:
-    """Return the classes of rows and columns of a mask, if there is one."""
-    if mask is None:
-        return None, None
-    counts = shape.row_counts(np.flatnonzero(mask))
+    indices: Indices, shape: Layout, flags: CodingFlags
+) -> tuple[Class, Class | None]:
+    """Return the classes of rows and columns of rising positions."""
+    counts = shape.row_counts(indices)
     rows = density_classes(counts, shape.lengths, flags.resolution)
     if not flags.columns:
         return rows, None
-    counts = shape.column_counts(mask)
+    counts = shape.column_counts(indices)
     return rows, density_classes(counts, shape.column_lengths, flags.resolution)
 
 
@@ -111,6 +110,9 @@ def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
     Else ``row + column - mean column of the tensor + 8``, within 1..63, all classes;
     without columns ``row``.
     """
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.scores(shape.table, rows, columns, shape.size)
     out = np.empty(shape.size, dtype=np.uint8)
     at = 0
     for grid in shape.tensor_layouts:
@@ -131,7 +133,7 @@ def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
 
 
 def _code_classes(coder: Coder, tensors: Class, classes: Class | None) -> Class:
-    return coder.code(SymbolModel(DENSITIES, (TENSORS,)), tensors, classes)
+    return coder.code(Model(DENSITIES, (TENSORS,)), (tensors,), classes)
 
 
 def _code_bits(
@@ -146,19 +148,37 @@ def _code_bits(
     full = rows == full_class(flags.resolution)
     open_rows = (rows != EMPTY) & ~full
     reference, number = side_info.position_classes(flags)
-    contexts: NDArray[np.integer] = scores
-    if reference is not None:
-        contexts = reference.astype(np.uint32)
-        contexts *= np.uint32(SCORES)
-        contexts += scores
-    model = BitModel((number, SCORES), ones=(known.count, shape.size))
+    model = bit_model((number, SCORES), ones=(known.count, shape.size))
     if np.all(open_rows):
         bits = None if mask is None else mask.view(np.uint8)
-        return coder.code(model, contexts, bits).view(np.bool_)
+        return coder.code(model, (reference, scores), bits).view(np.bool_)
+    some = None if reference is None else _gather(reference, shape, open_rows)
+    bits = None if mask is None else _gather(mask.view(np.uint8), shape, open_rows)
+    contexts = (some, _gather(scores, shape, open_rows))
+    return _spread(coder.code(model, contexts, bits), shape, open_rows, full)
+
+
+def _coded(mask: Mask, sent: Indices | None) -> Indices:
+    """Return the positions of a coded mask, which the writer knows."""
+    return positions_of(mask) if sent is None else sent
+
+
+def _gather(values: Class, shape: Layout, rows: Mask) -> Class:
+    """Return the values of the chosen rows one after another, uint8[n]."""
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.gather_rows(values, shape.bounds, rows)
+    found: Class = values[np.repeat(rows, shape.lengths)]
+    return found
+
+
+def _spread(bits: Class, shape: Layout, rows: Mask, full: Mask) -> Mask:
+    """Return the mask of bits of the chosen rows; of others the full have ones."""
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.spread_rows(bits, shape.bounds, rows, full).view(np.bool_)
     out: Mask = np.repeat(full, shape.lengths)
-    positions = np.repeat(open_rows, shape.lengths)
-    bits = None if mask is None else mask[positions].view(np.uint8)
-    out[positions] = coder.code(model, contexts[positions], bits).view(np.bool_)
+    out[np.repeat(rows, shape.lengths)] = bits.view(np.bool_)
     return out
 
 
@@ -169,8 +189,10 @@ def _check_rows(counts: Ints, rows: Class, shape: Layout, resolution: int) -> No
         raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
 
 
-def _check_columns(bits: Mask, columns: Class, shape: Layout, resolution: int) -> None:
-    counts = shape.column_counts(bits)
+def _check_columns(
+    indices: Indices, columns: Class, shape: Layout, resolution: int
+) -> None:
+    counts = shape.column_counts(indices)
     found = density_classes(counts, shape.column_lengths, resolution)
     if not np.array_equal(found, columns):
         detail = "the class of a column is not that of its entries"

@@ -18,7 +18,7 @@ from fedprune.common.codec.entropy.coder import (
     open_stream,
 )
 from fedprune.common.codec.entropy.contexts import Class
-from fedprune.common.codec.entropy.models import SymbolModel
+from fedprune.common.codec.entropy.models import Model
 from fedprune.common.errors import PayloadError, Reason
 
 _NIBBLE, _HALF = 16, 4  # values, and bits, of half a byte
@@ -79,10 +79,9 @@ def _parts(size: int) -> Class:
 def _code(coder: Coder, parts: Class, raw: Class | None) -> Class:
     number = int(parts.max(initial=0)) + 1  # more contexts would only cost time
     high = None if raw is None else raw >> np.uint8(_HALF)
-    high = coder.code(SymbolModel(_NIBBLE, (number,)), parts, high)
-    contexts = high.astype(np.int64) * number + parts
+    high = coder.code(Model(_NIBBLE, (number,)), (parts,), high)
     low = None if raw is None else raw & np.uint8(_NIBBLE - 1)
-    low = coder.code(SymbolModel(_NIBBLE, (_NIBBLE, number)), contexts, low)
+    low = coder.code(Model(_NIBBLE, (_NIBBLE, number)), (high, parts), low)
     found: Class = high << np.uint8(_HALF) | low
     return found
 

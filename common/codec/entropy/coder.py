@@ -10,25 +10,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common import native
 from fedprune.common.codec.entropy.models import (
-    BIT_SHARES,
-    SYMBOL_SHARES,
-    BitModel,
+    Contexts,
     Model,
-    SymbolModel,
-    blocks,
-    cells_of,
+    Symbols,
+    pairs_of,
 )
 from fedprune.common.codec.entropy.rans import LOW, Reader, Run, Words, encode_runs
 from fedprune.common.errors import PayloadError, Reason
-
-Symbols = NDArray[np.uint8]
+from fedprune.common.native import RunModel
 
 _STATE, _WORD = np.dtype("<u4"), np.dtype("<u2")
 
 WORD_BYTES = _WORD.itemsize
-
-_BITS = {BitModel: BIT_SHARES, SymbolModel: SYMBOL_SHARES}
 
 
 class Coder(Protocol):
@@ -41,7 +36,7 @@ class Coder(Protocol):
     lanes: int
 
     def code(
-        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+        self, model: Model, contexts: Contexts, symbols: Symbols | None
     ) -> Symbols:
         """Encode ``symbols``, or decode one for each context; return them."""
         ...
@@ -55,20 +50,26 @@ class Encoder:
         self.runs: list[Run] = []
 
     def code(
-        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+        self, model: Model, contexts: Contexts, symbols: Symbols | None
     ) -> Symbols:
         """Add ``symbols`` to the message."""
         assert symbols is not None  # noqa: S101 - a writer is given what it writes
-        for block in blocks(len(contexts), self.lanes):
-            cells = cells_of(model, contexts[block], symbols[block])
-            pairs = np.take(model.pairs().reshape(-1), cells)
-            self.runs.append(Run(bits=_BITS[type(model)], pairs=pairs))
-            model.learn(cells)
+        kernels = native.kernels()
+        if kernels is None:
+            pairs = pairs_of(model, contexts, symbols, self.lanes)
+        else:
+            pairs = kernels.pairs(_run_model(model, self.lanes), contexts, symbols)
+        self.runs.append(Run(bits=model.bits, pairs=pairs))
         return symbols
 
     def finish(self, raw: Words) -> tuple[NDArray[np.uint32], Words]:
         """Return states and words; ``raw`` are the bits in the first states."""
-        return encode_runs(self.runs, raw)
+        kernels = native.kernels()
+        if kernels is None:
+            return encode_runs(self.runs, raw)
+        states = raw.astype(np.uint32) + np.uint32(LOW)
+        runs = [kernels.push_run(r.pairs, r.bits, states) for r in reversed(self.runs)]
+        return states, np.concatenate([np.zeros(0, np.uint16), *reversed(runs)])
 
     def ideal_bits(self) -> float:
         """Return the code length of the symbols under the shares of their models."""
@@ -86,35 +87,36 @@ class Decoder:
         self._reader = Reader(states, words)
 
     def code(
-        self, model: Model, contexts: NDArray[np.integer], symbols: Symbols | None
+        self, model: Model, contexts: Contexts, symbols: Symbols | None
     ) -> Symbols:
         """Return the next symbols."""
         assert symbols is None  # noqa: S101 - a reader has nothing to write
-        out = np.empty(len(contexts), dtype=np.uint8)
-        for block in blocks(len(contexts), self.lanes):
-            found = self._read(model, contexts[block])
-            model.learn(cells_of(model, contexts[block], found))
-            out[block] = found
-        return out
+        kernels, reader = native.kernels(), self._reader
+        if kernels is None:
+            return reader.run(model, contexts)
+        found, reader.next = kernels.pop_run(
+            _run_model(model, self.lanes),
+            contexts,
+            reader.states,
+            reader.words,
+            reader.next,
+        )
+        return found
 
     @property
     def words_taken(self) -> int:
         """Number of words that were read."""
-        return self._reader.words_taken
+        return self._reader.next
 
     def finish(self) -> Words:
         """Return the raw bits of the first states; see ``Reader.finish``."""
         return self._reader.finish()
 
-    def _read(self, model: Model, contexts: NDArray[np.integer]) -> Symbols:
-        shares = model.shares()
-        if isinstance(model, BitModel):
-            return self._reader.bits(np.take(shares, contexts), BIT_SHARES)
-        width = 1 << (model.symbols - 1).bit_length()
-        before = np.full((len(shares), width + 1), 1 << SYMBOL_SHARES, dtype=np.uint16)
-        before[:, 0] = 0
-        np.cumsum(shares, axis=1, out=before[:, 1 : model.symbols + 1])
-        return self._reader.symbols(contexts.astype(np.int64), before, SYMBOL_SHARES)
+
+def _run_model(model: Model, lanes: int) -> RunModel:
+    return RunModel(
+        symbols=model.symbols, sizes=model.sizes, root=model.root, lanes=lanes
+    )
 
 
 def close_stream(writer: Encoder, first: Words | None = None) -> bytes:

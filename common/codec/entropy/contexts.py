@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common import native
 from fedprune.common.spec import Indices, Vector
 
 Class = NDArray[np.uint8]
@@ -30,6 +31,9 @@ def log2_steps(numbers: NDArray[np.integer], steps: int) -> Indices:
     >>> log2_steps(np.array([1, 2, 3, 4, 1000]), 2).tolist()
     [0, 2, 3, 4, 19]
     """
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.log2_steps(numbers, steps)
     rest = numbers.astype(np.int64)
     whole = np.zeros_like(rest)
     for shift in (32, 16, 8, 4, 2, 1):
@@ -54,6 +58,9 @@ def density_classes(counts: Indices, lengths: Indices, resolution: int) -> Class
         lengths: Positions of each row.
         resolution: Half octaves of a class, >= 1.
     """
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.density_classes(counts, lengths, resolution)
     odds = log2_steps(2 * counts + 1, 2) - log2_steps(2 * (lengths - counts) + 1, 2)
     middle = (np.clip(_EVEN + odds, 1, DENSITIES - 2) + resolution - 1) // resolution
     ends = np.where(counts == lengths, full_class(resolution), middle)

@@ -11,13 +11,20 @@ All numbers are integers, stored in doubles, which divide faster.  Products stay
 below 2**53 and every quotient is rounded down, so every platform computes the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common import native
+
 Shares = NDArray[np.uint16]
+Symbols = NDArray[np.uint8]
+# The parts of the context of each symbol, uint8[n]; None = 0 everywhere.
+Contexts: TypeAlias = Sequence[NDArray[np.uint8] | None]
 
 BIT_SHARES = 15  # bits of precision for an alphabet of two
 SYMBOL_SHARES = 13  # and for a larger one
@@ -29,23 +36,69 @@ _SMALLEST = 16  # symbols of a block
 _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
 
 
-class BitModel:
-    """Counts of bits in nested contexts.
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How the symbols of a run are modelled.
 
-    Args:
-        contexts: Sizes of the parts of a context, the most informative first; a context
-            is ``(part_0 * size_1 + part_1) * size_2 + ...``.
-        ones: (ones, all) that are expected before anything was seen.
+    Attributes:
+        symbols: Size of the alphabet, 2..256.
+        sizes: Values of each part of a context, 1..3 parts, the most informative first;
+            a context is ``(part_0 * size_1 + part_1) * size_2 + ...``.
+        ones: (ones, all) that are expected before anything was seen, of bits; None =
+            symbols, which may be two, too.
     """
 
-    symbols = 2
+    symbols: int
+    sizes: tuple[int, ...]
+    ones: tuple[int, int] | None = None
 
-    def __init__(
-        self, contexts: tuple[int, ...], ones: tuple[int, int] = (1, 2)
-    ) -> None:
-        self._sizes = contexts
-        self._root = (ones[0] * _ONE) // max(ones[1], 1)
-        self._counts = np.zeros((prod(contexts), 2))
+    @property
+    def bits(self) -> int:
+        """Bits of precision of the shares."""
+        return SYMBOL_SHARES if self.ones is None else BIT_SHARES
+
+    @property
+    def root(self) -> int:
+        """Expected share of a one, in 2**-24, before any was seen; -1 of symbols."""
+        if self.ones is None:
+            return -1
+        return (self.ones[0] * _ONE) // max(self.ones[1], 1)
+
+    def counts(self) -> "BitCounts | SymbolCounts":
+        """Return counts of zero."""
+        return SymbolCounts(self) if self.ones is None else BitCounts(self)
+
+    def cells(self, contexts: Contexts, symbols: Symbols) -> NDArray[np.intp]:
+        """Return the index of each symbol in the counts."""
+        cells = contexts_of(contexts, self.sizes, len(symbols))
+        cells *= self.symbols
+        cells += symbols
+        return cells
+
+
+def bit_model(sizes: tuple[int, ...], ones: tuple[int, int] = (1, 2)) -> Model:
+    """Return the model of bits in contexts of these parts."""
+    return Model(symbols=2, sizes=sizes, ones=ones)
+
+
+def contexts_of(
+    contexts: Contexts, sizes: tuple[int, ...], length: int
+) -> NDArray[np.intp]:
+    """Return the number of each of ``length`` contexts, intp[length]."""
+    found = np.zeros(length, dtype=np.intp)
+    for part, size in zip(contexts, sizes, strict=True):
+        found *= size
+        if part is not None:
+            found += part
+    return found
+
+
+class BitCounts:
+    """Counts of bits in nested contexts, from zero."""
+
+    def __init__(self, model: Model) -> None:
+        self._sizes, self._root = model.sizes, model.root
+        self._counts = np.zeros((prod(model.sizes), 2))
 
     def shares(self) -> Shares:
         """Return the share of a one in each context, in 2**15, never 0 or all."""
@@ -76,19 +129,13 @@ class BitModel:
         self._counts += seen.reshape(self._counts.shape)
 
 
-class SymbolModel:
-    """Counts of the symbols of a larger alphabet in nested contexts.
+class SymbolCounts:
+    """Counts of the symbols of a larger alphabet in nested contexts, from zero."""
 
-    Args:
-        symbols: Size of the alphabet, 3..64.
-        contexts: As in ``BitModel``.
-    """
-
-    def __init__(self, symbols: int, contexts: tuple[int, ...]) -> None:
-        self.symbols = symbols
-        self._sizes = contexts
-        self._weight = symbols // 2  # of the parent's share, in symbols
-        self._counts = np.zeros((prod(contexts), symbols))
+    def __init__(self, model: Model) -> None:
+        self.symbols, self._sizes = model.symbols, model.sizes
+        self._weight = model.symbols // 2  # of the parent's share, in symbols
+        self._counts = np.zeros((prod(model.sizes), model.symbols))
 
     def shares(self) -> Shares:
         """Return shares of 2**13, uint16[contexts, symbols], each at least 1."""
@@ -120,17 +167,30 @@ class SymbolModel:
         self._counts += seen.reshape(self._counts.shape)
 
 
-Model = BitModel | SymbolModel
+def tally(model: Model, contexts: Contexts, symbols: Symbols) -> NDArray[np.int64]:
+    """Return how often each symbol stands in each context, int64[contexts, symbols]."""
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.tally((model.symbols, *model.sizes), contexts, symbols)
+    cells = model.cells(contexts, symbols)
+    counts = np.bincount(cells, minlength=prod(model.sizes) * model.symbols)
+    return counts.reshape(-1, model.symbols)
 
 
-def cells_of(
-    model: Model, contexts: NDArray[np.integer], symbols: NDArray[np.uint8]
-) -> NDArray[np.intp]:
-    """Return the index of each symbol in the counts of a model."""
-    cells = contexts.astype(np.intp)
-    cells *= model.symbols
-    cells += symbols
-    return cells
+def pairs_of(
+    model: Model, contexts: Contexts, symbols: Symbols, lanes: int
+) -> NDArray[np.uint32]:
+    """Return (share << 16) + shares in front of each symbol of a run, uint32[n].
+
+    Raises:
+        IndexError: If a symbol or a context is not one of the model.
+    """
+    counts, cells = model.counts(), model.cells(contexts, symbols)
+    out = np.empty(len(cells), dtype=np.uint32)
+    for block in blocks(len(cells), lanes):
+        np.take(counts.pairs().reshape(-1), cells[block], out=out[block])
+        counts.learn(cells[block])
+    return out
 
 
 def blocks(count: int, lanes: int) -> Iterator[slice]:

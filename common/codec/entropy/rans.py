@@ -1,6 +1,6 @@
 """rANS, a range coder: many lanes, one step of numpy for all of them.
 
-A *lane* is an integer state ``x`` with ``2**16 <= x < 2**32``; symbol ``i`` of a run
+A *lane* is an integer state ``x`` with ``2**16 <= x < 2**32``; symbol ``i`` of a block
 belongs to lane ``i mod lanes``.  A symbol with share ``f / 2**bits`` and ``c`` = sum
 of the shares in front of it is decoded from a state by::
 
@@ -18,6 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common.codec.entropy.models import (
+    SYMBOL_SHARES,
+    BitCounts,
+    Contexts,
+    Model,
+    Shares,
+    Symbols,
+    blocks,
+    contexts_of,
+)
 from fedprune.common.errors import PayloadError, Reason
 
 LOW = 1 << 16  # the smallest state
@@ -30,7 +40,7 @@ Words = NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Symbols that are coded one after another, as shares of ``2**bits``.
+    """Symbols of one model, block after block, as shares of ``2**bits``.
 
     Attributes:
         bits: Precision of the shares, 1..16.
@@ -52,19 +62,28 @@ def encode_runs(runs: list[Run], raw: Words) -> tuple[NDArray[np.uint32], Words]
     # Doubles hold integers below 2**53 exactly, and divide faster than integers.
     states = raw.astype(np.float64) + LOW
     words: list[Words] = []
-    piece = max(_PIECE // lanes, 1) * lanes
     for run in reversed(runs):
-        whole = len(run.pairs) // lanes * lanes
-        if whole < len(run.pairs):
-            _push(states, run, slice(whole, len(run.pairs)), words)
-        for end in range(whole, 0, -piece):
-            _push(states, run, slice(max(end - piece, 0), end), words)
+        for block in reversed(list(blocks(len(run.pairs), lanes))):
+            _push_block(states, run, block, words)
     states_out = states.astype(np.uint32)
     words.reverse()
     return states_out, np.concatenate([np.zeros(0, np.uint16), *words])
 
 
 _PIECE = 1 << 14  # symbols whose shares are turned into doubles at a time
+
+
+def _push_block(
+    states: NDArray[np.float64], run: Run, block: slice, words: list[Words]
+) -> None:
+    """Encode a block of a run, whose first symbol belongs to the first lane."""
+    lanes = len(states)
+    whole = block.start + (block.stop - block.start) // lanes * lanes
+    if whole < block.stop:
+        _push(states, run, slice(whole, block.stop), words)
+    piece = max(_PIECE // lanes, 1) * lanes
+    for end in range(whole, block.start, -piece):
+        _push(states, run, slice(max(end - piece, block.start), end), words)
 
 
 def _push(
@@ -96,24 +115,41 @@ def _push(
 
 
 class Reader:
-    """States and words of a message; decodes runs from them in order."""
+    """States and words of a message; decodes runs from them in order.
+
+    Attributes:
+        states: State of each lane, uint32[lanes].
+        words: All words, uint16[n].
+        next: Number of words that were read.
+    """
 
     def __init__(self, states: NDArray[np.uint32], words: Words) -> None:
-        self._states = states.astype(np.uint32)
-        self._words = words.astype(np.uint32)
-        self._next = 0
+        self.states = states.astype(np.uint32)
+        self.words = words
+        self.next = 0
         self._least = np.full(len(states), LOW, dtype=np.uint32)
         self._width = np.full(len(states), WORD, dtype=np.uint32)
 
     @property
     def lanes(self) -> int:
         """Number of lanes."""
-        return len(self._states)
+        return len(self.states)
 
-    @property
-    def words_taken(self) -> int:
-        """Number of words that were read."""
-        return self._next
+    def run(self, model: Model, contexts: Contexts) -> Symbols:
+        """Return the next symbols, one for each context, uint8[n]."""
+        length = next(len(part) for part in contexts if part is not None)
+        numbers = contexts_of(contexts, model.sizes, length)
+        out = np.empty(length, dtype=np.uint8)
+        counts = model.counts()
+        for block in blocks(length, self.lanes):
+            shares = counts.shares()
+            if isinstance(counts, BitCounts):
+                found = self.bits(np.take(shares, numbers[block]), model.bits)
+            else:
+                found = self.symbols(numbers[block], _before(shares), model.bits)
+            counts.learn(numbers[block] * model.symbols + found)
+            out[block] = found
+        return out
 
     def bits(self, ones: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
         """Return bits, uint8[n]; ``ones`` holds the share of a 1 of each."""
@@ -131,7 +167,7 @@ class Reader:
         self, shares: NDArray[np.uint32], out: NDArray[np.bool_], bits: int
     ) -> None:
         """Fill ``out``, one row a step, with bits whose shares of a 1 are given."""
-        x = self._states[: shares.shape[1]]
+        x = self.states[: shares.shape[1]]
         high, slot, part = np.empty((3, len(x)), dtype=np.uint32)
         # Whole arrays, as numpy takes twice as long over a number.
         shift = np.full(len(x), bits, dtype=np.uint32)
@@ -167,7 +203,7 @@ class Reader:
         lanes = self.lanes
         for at in range(0, len(rows), lanes):
             row = rows[at : at + lanes]
-            x = self._states[: len(row)]
+            x = self.states[: len(row)]
             slot = x & np.uint32((1 << bits) - 1)
             index = row.copy()
             step = first
@@ -184,10 +220,10 @@ class Reader:
 
     def finish(self) -> Words:
         """Return the raw bits of each lane; refuse words that are left over."""
-        if self._next != len(self._words):
-            detail = f"{len(self._words) - self._next} words are left over"
+        if self.next != len(self.words):
+            detail = f"{len(self.words) - self.next} words are left over"
             raise PayloadError(Reason.BAD_SIZE, "delta.words", detail)
-        raw = self._states - LOW
+        raw = self.states - LOW
         if len(raw) and int(raw.max()) >= LOW:
             detail = "the last states are not states that an encoder begins with"
             raise PayloadError(Reason.BAD_VALUE, "delta.states", detail)
@@ -197,8 +233,18 @@ class Reader:
         """Append words to the states that are too small, in place."""
         low = (x < self._least[: len(x)]).nonzero()[0]
         if low.size:
-            end = self._next + low.size
-            if end > self._words.size:
+            end = self.next + low.size
+            if end > self.words.size:
                 raise PayloadError(Reason.BAD_SIZE, "delta.words", "cut off")
-            x[low] = (x[low] << self._width[: low.size]) + self._words[self._next : end]
-            self._next = end
+            x[low] = (x[low] << self._width[: low.size]) + self.words[self.next : end]
+            self.next = end
+
+
+def _before(shares: Shares) -> Shares:
+    """Return the shares in front of each symbol, [contexts, 2**k + 1], filled up."""
+    symbols = shares.shape[1]
+    width = 1 << (symbols - 1).bit_length()
+    before = np.full((len(shares), width + 1), 1 << SYMBOL_SHARES, dtype=np.uint16)
+    before[:, 0] = 0
+    np.cumsum(shares, axis=1, out=before[:, 1 : symbols + 1])
+    return before

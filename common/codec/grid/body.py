@@ -27,7 +27,7 @@ from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
 from fedprune.common.codec.entropy.contexts import Class
-from fedprune.common.codec.entropy.models import BitModel, SymbolModel
+from fedprune.common.codec.entropy.models import Model, bit_model
 from fedprune.common.codec.entropy.raw_bits import pack_fields, to_bytes, unpack_fields
 from fedprune.common.codec.grid.quantise import (
     CODES,
@@ -168,11 +168,8 @@ def code_grid(
     side_info, flags = base.side_info, header.flags
     codes = _code_steps(coder, base, None if change is None else change.codes)
     observer("steps")
-    mask = None
-    if change is not None:
-        mask = np.zeros(side_info.layout.size, dtype=bool)
-        mask[change.positions] = True
-    positions, scores = code_positions(coder, flags, side_info, header.count, mask)
+    sent = None if change is None else change.positions
+    positions, scores = code_positions(coder, flags, side_info, header.count, sent)
     observer("positions")
     entries = look_up(flags, side_info, positions, scores)
     levels = None if change is None else change.levels
@@ -197,10 +194,10 @@ def _code_steps(coder: Coder, base: Base, codes: Codes | None) -> Codes:
     tensors = base.side_info.layout.row_tensors
     old = base.grid.codes
     bits = None if codes is None else (codes != old).view(np.uint8)
-    changed = coder.code(BitModel((TENSORS,)), tensors, bits).view(np.bool_)
+    changed = coder.code(bit_model((TENSORS,)), (tensors,), bits).view(np.bool_)
     new = None if codes is None else codes[changed]
     found = old.copy()
-    found[changed] = coder.code(SymbolModel(CODES, (TENSORS,)), tensors[changed], new)
+    found[changed] = coder.code(Model(CODES, (TENSORS,)), (tensors[changed],), new)
     if codes is None and np.any(found[changed] == old[changed]):
         detail = "a step that changes to itself"
         raise PayloadError(Reason.BAD_VALUE, "grid.steps", detail)

@@ -31,7 +31,7 @@ from fedprune.common.codec.entropy.coder import (
     end_stream,
     open_stream,
 )
-from fedprune.common.codec.entropy.models import SymbolModel
+from fedprune.common.codec.entropy.models import Model
 from fedprune.common.codec.frame import Kind, seal, unseal
 from fedprune.common.codec.layout import TENSORS
 from fedprune.common.errors import ConfigError, PayloadError, Reason
@@ -112,7 +112,7 @@ def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
             halves.append(_to_half(part, tensor.name))
     symbols = np.concatenate([np.zeros(0, np.uint8), *(b.symbols for b in codebooks)])
     writer = Encoder(lanes_for(len(symbols), len(symbols)))
-    writer.code(_model(bits), _contexts(spec), symbols)
+    writer.code(_model(bits), (_contexts(spec),), symbols)
     values = np.concatenate([np.zeros(0, np.float32), *(b.values for b in codebooks)])
     return seal(
         Kind.CODEBOOK,
@@ -196,13 +196,13 @@ def _read_symbols(stream: bytes, spec: ModelSpec, bits: int) -> Symbols:
     contexts = _contexts(spec)
     lanes = lanes_for(len(contexts), len(contexts))
     decoder = open_stream(stream, lanes, "codebook.stream")
-    symbols = decoder.code(_model(bits), contexts, None)
+    symbols = decoder.code(_model(bits), (contexts,), None)
     end_stream(decoder, "codebook.stream")
     return symbols
 
 
-def _model(bits: int) -> SymbolModel:
-    return SymbolModel((1 << bits) + 1, (TENSORS,))
+def _model(bits: int) -> Model:
+    return Model((1 << bits) + 1, (TENSORS,))
 
 
 def _contexts(spec: ModelSpec) -> Symbols:

@@ -9,6 +9,8 @@ from fedprune.common.errors import PayloadError
 from fedprune.simulations.benchmarks import fuzz
 from fedprune.simulations.benchmarks.kit.codec.subjects import SPEC, subjects
 
+pytestmark = pytest.mark.usefixtures("coder")
+
 
 @pytest.mark.parametrize(
     "count", [4_000, pytest.param(100_000, marks=pytest.mark.slow)]

@@ -11,6 +11,8 @@ from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.messages import Phase, SparseDelta
 from fedprune.common.spec import ModelSpec, TensorSpec, digest_of
 
+pytestmark = pytest.mark.usefixtures("coder")
+
 SMALL = ModelSpec(
     tensors=(TensorSpec(name="w", shape=(2, 4)), TensorSpec(name="b", shape=(3,))),
     moments=1,

@@ -7,6 +7,8 @@ from fedprune.common import codec
 from fedprune.common.messages import GridWeights
 from fedprune.common.spec import ModelSpec
 
+pytestmark = pytest.mark.usefixtures("coder")
+
 
 def encode(spec: ModelSpec, grid: GridWeights, base: GridWeights | None) -> bytes:
     if base is None:
