@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from fedprune.common.errors import FedPruneError
 from fedprune.common.system.processes import end_with_parent, tail
@@ -20,7 +20,7 @@ from fedprune.simulations.benchmarks.kit.speed.tree import (
 
 _ROOT = Path(__file__).resolve().parents[4]
 _LOOK_S = 0.25  # between two readings of a tree
-_END_S = 60.0
+_END_S, _END_LOOK_S = 60.0, 0.02
 _SAID = 600  # characters of a log in an error
 # One thread a process; Ray would start workers nicer than the rest of the machine.
 _ENVIRONMENT = {
@@ -124,23 +124,32 @@ class Opponent:
         os.write(self._writing, b"g")
         return self._wait()
 
-    def end(self) -> Spent:
-        """End the system: no turn follows; return what its end has cost."""
-        if self._writing < 0:
-            return Spent(cpu=0.0, wall=0.0, others=0.0, pss=0.0)
+    def rest(self, limit_s: float) -> Spent:
+        """Let the system run to its own end.
+
+        Raises:
+            FedPruneError: If that takes longer, or fails.
+        """
         before, started, busy = self.cpu, time.monotonic(), busy_seconds()
+        os.write(self._writing, b"g")
+        self._until_ended(started + limit_s)
+        if self._process.poll() != 0:
+            self._fail()
+        return self._spent(before, started, busy, 0.0)
+
+    def end(self) -> None:
+        """End the system, in which no turn follows."""
         os.close(self._writing)
-        self._writing = -1
-        limit = started + _END_S
-        while self._process.poll() is None and time.monotonic() < limit:
-            self._clock.seconds()
-            time.sleep(0.02)
-        spent = self._spent(before, started, busy, 0.0)
+        self._until_ended(time.monotonic() + _END_S)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         os.close(self._reading)
-        return spent
+
+    def _until_ended(self, limit: float) -> None:
+        while self._process.poll() is None and time.monotonic() < limit:
+            self._clock.seconds()
+            time.sleep(_END_LOOK_S)
 
     def _wait(self) -> Spent:
         before, started, busy, pss = self.cpu, time.monotonic(), busy_seconds(), 0.0
@@ -148,12 +157,15 @@ class Opponent:
             self._clock.seconds()
             pss = max(pss, own_pss_mb(self._process.pid))
         if not os.read(self._reading, 1):
-            code = self._process.wait()
-            said = " ".join(tail(self._log).split())[-_SAID:]
-            msg = f"{self.name} ended with {code}: {said}"
-            raise FedPruneError(msg)
+            self._process.wait()
+            self._fail()
         pss = max(pss, own_pss_mb(self._process.pid))
         return self._spent(before, started, busy, pss)
+
+    def _fail(self) -> NoReturn:
+        said = " ".join(tail(self._log).split())[-_SAID:]
+        msg = f"{self.name} ended with {self._process.poll()}: {said}"
+        raise FedPruneError(msg)
 
     def _spent(self, before: float, started: float, busy: float, pss: float) -> Spent:
         cpu, wall = self.cpu - before, time.monotonic() - started

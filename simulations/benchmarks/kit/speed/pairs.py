@@ -10,6 +10,7 @@ from pathlib import Path
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.benchmarks.kit.science.rows import Found
+from fedprune.simulations.benchmarks.kit.speed.figures import over_pairs
 from fedprune.simulations.benchmarks.kit.speed.opponent import Opponent, Spent
 from fedprune.simulations.benchmarks.kit.speed.work import Work
 
@@ -97,35 +98,14 @@ def ratios(found: Found, over: str, under: str) -> list[float]:
 def ratio_figure(
     row: str, found: Found, over: str, under: str, goal: str, today: str = ""
 ) -> list[Figure]:
-    """Return the figure of a quotient: the median over pairs, with their range.
-
-    Its goal is met or missed where all pairs agree.
-    """
+    """Return the figure of a quotient, if a pair has both systems."""
     values = ratios(found, over, under)
     if not values:
         return []
     pairs = _with(found, over, under)
-    return [
-        Figure(
-            name=f"{row}: CPU, {over} / {under}",
-            value=statistics.median(values),
-            low=min(values),
-            high=max(values),
-            goal=goal,
-            reference=today,
-            detail=f"{range_text(values)}; {_says(pairs, over)}; {_says(pairs, under)}",
-        )
-    ]
-
-
-def range_text(values: Sequence[float]) -> str:
-    """Return the range of values over pairs.
-
-    >>> range_text([1.0, 1.25, 1.5])
-    '1 to 1.5 in 3 pairs'
-    """
-    least, most = f"{min(values):.4g}", f"{max(values):.4g}"
-    return f"{least} to {most} in {len(values)} pair{'s' if len(values) > 1 else ''}"
+    name, note = f"{row}: CPU, {over} / {under}", _says(pairs, over)
+    note += f"; {_says(pairs, under)}"
+    return [over_pairs(name, values, note, goal=goal, reference=today)]
 
 
 def cpu_of(raw: Raw, name: str) -> float:

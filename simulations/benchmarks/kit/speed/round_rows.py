@@ -1,13 +1,13 @@
 """Rows of whole rounds: FedPrune, stock Flower and the torch floor in turns."""
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.benchmarks.kit.science.rows import Found, Piece, Row
+from fedprune.simulations.benchmarks.kit.speed.figures import over_pairs
 from fedprune.simulations.benchmarks.kit.speed.pairs import (
     Side,
     cpu_of,
@@ -16,7 +16,6 @@ from fedprune.simulations.benchmarks.kit.speed.pairs import (
     flower,
     measure_pair,
     ours,
-    range_text,
     ratio_figure,
     settings_of,
 )
@@ -97,18 +96,20 @@ def _many(counts: Sequence[int]) -> Row:
         )
         return [
             *quotient,
-            _over_pairs(
+            over_pairs(
                 f"many: memory of the driver, {many} / {few} clients",
                 [_memory(raw, many) / _memory(raw, few) for raw in pairs],
-                "<= 1.1",
                 f"PSS; {_memory(pairs[0], many):.0f} MB at {many}",
+                goal="<= 1.1",
+                reference="1.01 to 300 clients",
             ),
-            _over_pairs(
+            over_pairs(
                 f"many: exponent of CPU, {some} to {many} clients",
                 [exponent(raw, some, many) for raw in pairs],
-                "<= 1.05",
                 f"{cpu_of(pairs[0], f'ours-{some}'):.2f} and "
                 f"{cpu_of(pairs[0], f'ours-{many}'):.2f} CPU s a round",
+                goal="<= 1.05",
+                reference="1.01, dense, 100 to 300",
             ),
         ]
 
@@ -123,17 +124,6 @@ def exponent(raw: Raw, some: int, many: int) -> float:
 
 def _memory(raw: Raw, count: int) -> float:
     return float(max(turn["pss"] for turn in raw["turns"][f"ours-{count}"]))
-
-
-def _over_pairs(name: str, values: Sequence[float], goal: str, note: str) -> Figure:
-    return Figure(
-        name=name,
-        value=statistics.median(values),
-        low=min(values),
-        high=max(values),
-        goal=goal,
-        detail=f"{range_text(values)}; {note}",
-    )
 
 
 def rows(*, small: bool = False) -> list[Row]:

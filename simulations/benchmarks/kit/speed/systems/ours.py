@@ -1,11 +1,14 @@
 """FedPrune as it is, one round a turn: ``python -m ... FOLDER on|dense``.
 
 The folder has the configuration, ``fedprune.toml``; "dense" is what the control of that
-name runs.
+name runs.  With "start" a run goes to its end, with a turn before its first round and
+one after its last.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 from fedprune.common.config import Config, load_config
 from fedprune.server.runs.controls.settings import control_config
@@ -15,9 +18,9 @@ from fedprune.simulations.benchmarks.kit.speed.systems.turns import (
     Turns,
     folder_of,
 )
-from fedprune.simulations.runs.run import run
+from fedprune.simulations.runs import run as runs
 
-DENSE = "dense"
+DENSE, START = "dense", "start"
 _ROUNDS = 200  # of a dense run; the benchmark ends it earlier
 
 
@@ -42,11 +45,34 @@ def configuration(folder: Path, mode: str) -> Config:
 def main(arguments: list[str]) -> int:
     """Run until no turn is left."""
     folder, mode = folder_of(arguments), arguments[1]
+    config = configuration(folder, mode)
     try:
-        run(configuration(folder, mode), progress=_OneRoundATurn())
+        if mode == START:
+            _run_whole(config)
+        else:
+            runs.run(config, progress=_OneRoundATurn())
     except Enough:
         return 0
     return 0
+
+
+def _run_whole(config: Config) -> None:
+    """Run to the end; wait where the engine is up, and where the rounds are over."""
+    turns = Turns()
+
+    def after_a_turn(real: Callable[..., object]) -> Callable[..., object]:
+        def waiting(*given: object, **named: object) -> object:
+            if not turns.ended():
+                raise Enough
+            return real(*given, **named)
+
+        return waiting
+
+    with (
+        patch.object(runs, "run_federation", after_a_turn(runs.run_federation)),
+        patch.object(runs, "run_controls", after_a_turn(runs.run_controls)),
+    ):
+        runs.run(config)
 
 
 if __name__ == "__main__":
