@@ -87,7 +87,7 @@ class Opponent:
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [str(python), *(("-m",) if own else ()), module, *arguments],
-                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path, TURNS: turns},
+                env=_environment() | {"PYTHONPATH": path, TURNS: turns},
                 pass_fds=(mine[0], theirs[1]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -172,3 +172,9 @@ class Opponent:
         others = max(0.0, busy_seconds() - busy - cpu)
         machine = max(wall, 1e-3) * (os.cpu_count() or 1)
         return Spent(cpu=cpu, wall=wall, others=min(1.0, others / machine), pss=pss)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of all systems, whose compiled code is kept."""
+    own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return own | _ENVIRONMENT
