@@ -1,4 +1,4 @@
-"""CPU of rounds against stock Flower and plain torch; of the codec, sums and the start.
+"""CPU of rounds against stock Flower and plain torch; of codec, sums and start.
 
 ``python -m fedprune.simulations.benchmarks.speed [ROW ...] [--pairs 3]``, with ``--json
 FILE`` and ``--check`` of every benchmark, and ``FEDPRUNE_DATA`` with MNIST.  A pair is
@@ -11,8 +11,9 @@ their range; it has a verdict from three pairs on.
 The rows that are named are measured, piece by piece: each pair is one file of
 ``docs/results/speed`` and is not measured again.  Rows that are not named show what is
 stored.  ``--only`` measures the pieces whose names begin so, ``--work DIR`` stores
-elsewhere; ``--small`` runs each row with a few clients, which proves that it works and
-says nothing about speed: give it a ``--work`` of its own.
+elsewhere.  The row ``pfl`` needs ``make bench-pfl``.  ``--small`` runs each row with a
+few clients, which proves that it works and says nothing about speed: give it a
+``--work`` of its own.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedprune.common.errors import ConfigError
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.benchmarks.kit.science.rows import Found
@@ -14,6 +15,7 @@ from fedprune.simulations.benchmarks.kit.speed.figures import over_pairs
 from fedprune.simulations.benchmarks.kit.speed.opponent import Opponent, Spent
 from fedprune.simulations.benchmarks.kit.speed.work import Work
 
+PFL, PFL_PYTHON = "pfl_script", Path("build/pfl/bin/python")
 _MEANS = ("cpu", "wall", "others")
 _SYSTEMS = "fedprune.simulations.benchmarks.kit.speed.systems"
 
@@ -53,6 +55,11 @@ def flower(work: Work) -> Side:
 def floor(work: Work) -> Side:
     """Return the torch floor."""
     return Side(name="floor", module="floor", work=work)
+
+
+def pfl(work: Work) -> Side:
+    """Return pfl-research, where ``make bench-pfl`` has installed it."""
+    return Side(name="pfl", module=PFL, work=work)
 
 
 def measure_pair(sides: Sequence[Side], rounds: int) -> Raw:
@@ -133,9 +140,21 @@ def _with(found: Found, *names: str) -> list[Raw]:
 
 def _started(side: Side, folder: Path) -> Opponent:
     side.work.write(folder)
+    log = folder / "log"
+    if side.module == PFL:
+        side.work.write_raw(folder)
+        script = str(Path(__file__).parent / "systems" / f"{PFL}.py")
+        return Opponent(side.name, script, (str(folder),), log, _pfl_python())
     words = (str(folder), side.mode) if side.mode else (str(folder),)
     module = f"{_SYSTEMS}.{side.module}"
-    return Opponent(side.name, module, words, folder / "log")
+    return Opponent(side.name, module, words, log)
+
+
+def _pfl_python() -> Path:
+    if not PFL_PYTHON.is_file():
+        msg = f"{PFL_PYTHON} is not there; make bench-pfl installs it"
+        raise ConfigError(msg)
+    return PFL_PYTHON.absolute()
 
 
 def settings_of(sides: Sequence[Side], rounds: int) -> Mapping[str, object]:

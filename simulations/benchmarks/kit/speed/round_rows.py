@@ -16,6 +16,7 @@ from fedprune.simulations.benchmarks.kit.speed.pairs import (
     flower,
     measure_pair,
     ours,
+    pfl,
     ratio_figure,
     settings_of,
 )
@@ -82,11 +83,48 @@ def _large(work: Work) -> Row:
     )
 
 
-def _many(counts: Sequence[int]) -> Row:
+def _pfl(epoch: Work, step: Work) -> Row:
+    works = {"epoch": epoch, "step": step}
+
+    def pieces(pairs: Sequence[int]) -> list[Piece]:
+        return [
+            Piece(
+                name=f"{name}-{number}",
+                settings=settings_of(_beside_pfl(work), work.rounds),
+                work=partial(measure_pair, _beside_pfl(work), work.rounds),
+            )
+            for number in pairs
+            for name, work in works.items()
+        ]
+
+    def figures(found: Found) -> list[Figure]:
+        return [
+            one
+            for name in works
+            for over in ("ours", "dense", "pfl")
+            for one in ratio_figure(
+                f"pfl, {name}",
+                {k: raw for k, raw in found.items() if k.startswith(name)},
+                over,
+                "floor" if over == "pfl" else "pfl",
+                "",
+                "pfl-research 0.6.0",
+            )
+        ]
+
+    budget = "30 minutes for three pairs, after make bench-pfl"
+    return Row(name="pfl", budget=budget, pieces=pieces, figures=figures)
+
+
+def _beside_pfl(work: Work) -> list[Side]:
+    return [ours(work), dense(work), pfl(work), floor(work)]
+
+
+def _many(work: Work, counts: Sequence[int]) -> Row:
     few, some, many = counts
     sides = (
-        *(ours(_STEP.of(count), f"ours-{count}") for count in counts),
-        floor(_STEP.of(many)),
+        *(ours(work.of(count), f"ours-{count}") for count in counts),
+        floor(work.of(many)),
     )
 
     def figures(found: Found) -> list[Figure]:
@@ -132,7 +170,9 @@ def rows(*, small: bool = False) -> list[Row]:
         return [
             _epoch(_EPOCH.of(2)),
             _step(_STEP.of(4)),
-            _many((2, 4, 8)),
-            _large(_LARGE.of(2)),
+            _many(_STEP.without_ray(), (2, 4, 8)),
+            _large(_LARGE.of(2).without_ray()),
+            _pfl(_EPOCH.of(2).without_ray(), _STEP.of(4).without_ray()),
         ]
-    return [_epoch(_EPOCH), _step(_STEP), _many((_FEW, _SOME, _MANY)), _large(_LARGE)]
+    many = _many(_STEP, (_FEW, _SOME, _MANY))
+    return [_epoch(_EPOCH), _step(_STEP), many, _large(_LARGE), _pfl(_EPOCH, _STEP)]

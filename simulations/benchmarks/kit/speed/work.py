@@ -1,12 +1,16 @@
 """Workloads of the speed benchmark: clients, their images, the network, the rounds."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
+from fedprune.common.config import load_config
+from fedprune.common.data.examples import Dataset
 from fedprune.common.data.npz import write_npz
 from fedprune.common.data.sources import load_dataset
 from fedprune.common.tasks.loaded import LoadedTask
@@ -36,6 +40,7 @@ epochs = 1
 batch = {batch}
 
 [run]
+engine = "{engine}"
 workers = {workers}
 controls = []
 state_limit_mb = 1000000
@@ -53,6 +58,7 @@ class Work:
         model: ``task.model``.
         rounds: Measured rounds: a whole cycle of the schedule.
         workers: Processes that train.
+        engine: ``run.engine`` of FedPrune.
     """
 
     clients: int
@@ -60,6 +66,7 @@ class Work:
     model: str = "lenet5"
     rounds: int = SPARSIFY + FINETUNE
     workers: int = 2
+    engine: str = "ray"
 
     @property
     def held(self) -> int:
@@ -74,6 +81,10 @@ class Work:
     def of(self, clients: int) -> "Work":
         """Return the same work of another number of clients."""
         return replace(self, clients=clients)
+
+    def without_ray(self) -> "Work":
+        """Return the same work in one process, which starts sooner."""
+        return replace(self, engine="inprocess", workers=1)
 
     def to_json(self) -> Mapping[str, object]:
         """Return what the results depend on."""
@@ -96,9 +107,28 @@ class Work:
             finetune=FINETUNE,
             cuts=CUTS,
             batch=BATCH,
+            engine=self.engine,
             workers=self.workers,
         )
         (folder / "fedprune.toml").write_text(text, encoding="utf-8")
+
+    def write_raw(self, folder: Path) -> None:
+        """Write what ``pfl_script.py`` reads, beside what ``write`` has written."""
+        task = LoadedTask(load_config(folder / "fedprune.toml"))
+        parts = [train_images(task, number) for number in range(self.clients)]
+        np.concatenate([x for x, _ in parts]).astype("<f4").tofile(
+            folder / "images.bin"
+        )
+        np.concatenate([y for _, y in parts]).astype("<i8").tofile(
+            folder / "targets.bin"
+        )
+        facts = {
+            "clients": self.clients,
+            "batch": BATCH,
+            "workers": self.workers,
+            "ends": np.cumsum([len(y) for _, y in parts])[:-1].tolist(),
+        }
+        (folder / "raw.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def held_images(images: int) -> int:
@@ -134,7 +164,7 @@ def train_images(task: LoadedTask, client: int) -> tuple[np.ndarray, np.ndarray]
 
 def _arrays(count: int) -> dict[str, np.ndarray]:
     """Return the first images of MNIST, standardised, as ``npz:`` wants them."""
-    found = load_dataset("mnist", data_dir="", fold=0)
+    found = _mnist()
     train = found.train.batch(np.arange(count))
     test = found.test.batch(np.arange(_TESTED))
     return {
@@ -143,3 +173,8 @@ def _arrays(count: int) -> dict[str, np.ndarray]:
         "x_test": test.inputs.numpy(),
         "y_test": test.targets.numpy(),
     }
+
+
+@cache
+def _mnist() -> Dataset:
+    return load_dataset("mnist", data_dir="", fold=0)
