@@ -84,7 +84,7 @@ def test_an_id_that_is_used_again_is_another_process():
 def test_a_tree_counts_children_that_live_and_those_that_have_ended():
     code = f"import subprocess, sys, time; {BURN}; "
     code += f"subprocess.run([sys.executable, '-c', '{BURN}']); "
-    code += f"subprocess.Popen([sys.executable, '-c', '{BURN}; input()'], "
+    code += f"subprocess.Popen([sys.executable, '-c', '{BURN}; import sys; sys.stdin.read()'], "
     code += "stdin=subprocess.PIPE); print('x', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
@@ -124,16 +124,15 @@ def test_systems_take_turns_and_the_work_of_their_children_is_counted(
         Opponent("a", script.name, (), tmp_path / "a.log") as a,
         Opponent("b", script.name, (), tmp_path / "b.log") as b,
     ):
+        warm = [one.first().cpu for one in (a, b)]
         raw = take_turns([a, b], 2)
     assert {name: len(each) for name, each in raw["turns"].items()} == {"a": 2, "b": 2}
     for each in raw["turns"].values():
         assert all(turn["cpu"] > 0 and turn["pss"] > 0 for turn in each)
         assert all(0 <= turn["others"] <= 1 for turn in each)
     spent = [t["cpu"] for each in raw["turns"].values() for t in each]
-    assert (
-        raw["cpu_seconds"]
-        >= sum(spent) + sum(each["cpu"] for each in raw["warm"].values()) - 0.1
-    )
+    assert all(cpu > 0 for cpu in warm)
+    assert raw["cpu_seconds"] >= sum(spent) + sum(warm) - 0.1  # each is rounded
 
 
 @pytest.mark.slow
@@ -248,12 +247,10 @@ def test_a_row_that_nobody_ran_says_so(tmp_path):
 
 
 def test_pieces_name_what_they_are_measured_with():
+    few = speed.rows(small=True)
     for row in speed.rows().values():
-        large, small = (
-            row.pieces([0])[0],
-            speed.rows(small=True)[row.name].pieces([0])[0],
-        )
-        assert large.name == small.name == "pair-0"
+        large, small = row.pieces([0])[0], few[row.name].pieces([0])[0]
+        assert large.name == small.name
         # A small piece in the folder of the others is refused by its settings.
         assert large.settings != small.settings
 

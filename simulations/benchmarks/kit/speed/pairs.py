@@ -78,23 +78,29 @@ def measure_pair(sides: Sequence[Side], rounds: int) -> Raw:
                 prefix="fedprune-speed-", ignore_cleanup_errors=True
             )
         )
-        opponents = [
-            stack.enter_context(_started(side, Path(name) / side.name))
-            for side in sides
-        ]
-        return take_turns(opponents, rounds)
+        opponents: list[Opponent] = []
+        warm: dict[str, object] = {}
+        for side in sides:  # one after another: starts do not slow each other down
+            one = stack.enter_context(_started(side, Path(name) / side.name))
+            warm[side.name] = one.first().to_json()
+            opponents.append(one)
+        return {"warm": warm, **take_turns(opponents, rounds)}
 
 
 def take_turns(opponents: Sequence[Opponent], rounds: int) -> Raw:
-    """Return what each system has spent in each of its turns after the first."""
-    warm = {one.name: one.first().to_json() for one in opponents}
+    """Return what each system has spent in each of its turns after the first.
+
+    Args:
+        opponents: The systems, which wait after their first turn.
+        rounds: Turns of each.
+    """
     spent: dict[str, list[Spent]] = {one.name: [] for one in opponents}
     for _ in range(rounds):
         for one in opponents:
             spent[one.name].append(one.turn())
     turns = {k: [each.to_json() for each in found] for k, found in spent.items()}
     total = sum(one.cpu for one in opponents)
-    return {"cpu_seconds": round(total, 2), "warm": warm, "turns": turns}
+    return {"cpu_seconds": round(total, 2), "turns": turns}
 
 
 def ratios(found: Found, over: str, under: str) -> list[float]:
