@@ -84,7 +84,8 @@ def test_an_id_that_is_used_again_is_another_process():
 def test_a_tree_counts_children_that_live_and_those_that_have_ended():
     code = f"import subprocess, sys, time; {BURN}; "
     code += f"subprocess.run([sys.executable, '-c', '{BURN}']); "
-    code += f"subprocess.Popen([sys.executable, '-c', '{BURN}; import sys; sys.stdin.read()'], "
+    waits = f"{BURN}; import sys; sys.stdin.read()"
+    code += f"subprocess.Popen([sys.executable, '-c', '{waits}'], "
     code += "stdin=subprocess.PIPE); print('x', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
