@@ -101,17 +101,19 @@ def _coded(
 ) -> Mapping[str, float]:
     """Return the bytes of a delta and the least CPU seconds of its two directions."""
     data = codec.encode_delta(update.delta, side_info)
-    encode = partial(codec.encode_delta, update.delta, side_info)
-    decode = partial(
-        codec.decode_delta,
-        data,
-        side_info,
-        values=values,
-        max_entries=side_info.layout.size,
+    actions: tuple[Callable[[], object], ...] = (
+        partial(codec.encode_delta, update.delta, side_info),
+        partial(
+            codec.decode_delta,
+            data,
+            side_info,
+            values=values,
+            max_entries=side_info.layout.size,
+        ),
     )
-    least = [float("inf")] * 2
+    least = [float("inf")] * len(actions)
     for _ in range(_REPEATS):
-        for place, action in enumerate((encode, decode)):
+        for place, action in enumerate(actions):
             least[place] = min(least[place], _cpu_seconds(action))
     encoded, decoded = (round(value, 6) for value in least)
     return {"bytes": len(data), "encode": encoded, "decode": decoded}

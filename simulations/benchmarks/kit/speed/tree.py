@@ -72,15 +72,17 @@ def lost_ticks(before: Reading, now: Reading) -> int:
     ticks have grown by what was seen of it.
     """
     parents = {pid: seen.parent for (pid, _), seen in before.items()}
-    living = {pid: key for key in now if key in before for pid in (key[0],)}
+    living = {key[0]: key for key in now if key in before}
     claims: Counter[int] = Counter()
     for key, seen in before.items():
         if key not in now:
             claims[_ancestor(seen.parent, parents, living)] += seen.ticks
     lost = 0
     for pid, claimed in claims.items():
-        key = living.get(pid)
-        grown = now[key].reaped - before[key].reaped if key is not None else 0
+        grown = 0
+        if pid in living:
+            key = living[pid]
+            grown = now[key].reaped - before[key].reaped
         lost += max(0, claimed - grown)
     return lost
 

@@ -45,7 +45,7 @@ def train_clients(
     for inputs, targets in clients:
         fill(model, weights)
         optimizer = torch.optim.SGD(model.parameters(), lr=_LR, momentum=_MOMENTUM)
-        for rows in torch.randperm(len(inputs)).split(batch):
+        for rows in torch.split(torch.randperm(len(inputs)), batch):
             optimizer.zero_grad()
             loss = functional.cross_entropy(model(inputs[rows]), targets[rows])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -57,7 +57,7 @@ def fill(model: nn.Module, weights: Tensor) -> None:
     """Copy weights, float32[n], into a network; its memory format stays."""
     parameters = list(model.parameters())
     with torch.no_grad():
-        parts = weights.split([weight.numel() for weight in parameters])
+        parts = torch.split(weights, [weight.numel() for weight in parameters])
         for weight, part in zip(parameters, parts, strict=True):
             weight.copy_(part.view(weight.shape))
 
@@ -89,9 +89,11 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     folder, turns = folder_of(arguments), Turns()
     task = _task(folder)
-    weights = flat(task.build_model()).share_memory_()
+    weights = flat(task.build_model())
     count = task.config.run.workers
-    totals = torch.zeros(count, len(weights)).share_memory_()
+    totals = torch.zeros(count, len(weights))
+    for shared in (weights, totals):
+        shared.share_memory_()  # type: ignore[no-untyped-call]
     context = multiprocessing.get_context("spawn")
     pipes = []
     for rank in range(count):

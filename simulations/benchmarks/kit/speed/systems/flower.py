@@ -45,7 +45,7 @@ def train(message: Message, context: Context) -> Message:
         model.parameters(), lr=settings.lr, momentum=settings.momentum
     )
     model.train()
-    for rows in torch.randperm(len(inputs)).split(settings.batch):
+    for rows in torch.split(torch.randperm(len(inputs)), settings.batch):
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(inputs[rows]), targets[rows])
         loss.backward()  # type: ignore[no-untyped-call]

@@ -13,12 +13,14 @@ from unittest.mock import patch
 from fedprune.common.config import Config, load_config
 from fedprune.server.runs.controls.settings import control_config
 from fedprune.server.runs.events import MAIN, Event, RoundFinished, of_run
+from fedprune.server.runs.federation import run_federation
 from fedprune.simulations.benchmarks.kit.speed.systems.turns import (
     Enough,
     Turns,
     folder_of,
 )
 from fedprune.simulations.runs import run as runs
+from fedprune.simulations.runs.controls import run_controls
 
 DENSE, START = "dense", "start"
 _ROUNDS = 200  # of a dense run; the benchmark ends it earlier
@@ -69,8 +71,8 @@ def _run_whole(config: Config) -> None:
         return waiting
 
     with (
-        patch.object(runs, "run_federation", after_a_turn(runs.run_federation)),
-        patch.object(runs, "run_controls", after_a_turn(runs.run_controls)),
+        patch.object(runs, "run_federation", after_a_turn(run_federation)),
+        patch.object(runs, "run_controls", after_a_turn(run_controls)),
     ):
         runs.run(config)
 
