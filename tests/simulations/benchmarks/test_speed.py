@@ -9,14 +9,22 @@ import time
 import pytest
 import torch
 
+from fedprune.common import codec
+from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.simulations.benchmarks import speed
 from fedprune.simulations.benchmarks.kit.rows import RowStore
 from fedprune.simulations.benchmarks.kit.science.rows import shown
-from fedprune.simulations.benchmarks.kit.speed import codec_row, round_rows, sum_row
+from fedprune.simulations.benchmarks.kit.speed import (
+    codec_row,
+    round_rows,
+    sum_row,
+    timed,
+)
 from fedprune.simulations.benchmarks.kit.speed.figures import over_pairs
 from fedprune.simulations.benchmarks.kit.speed.opponent import Opponent
 from fedprune.simulations.benchmarks.kit.speed.pairs import ratios, take_turns
+from fedprune.simulations.benchmarks.kit.speed.systems import ours
 from fedprune.simulations.benchmarks.kit.speed.systems.floor import (
     fill,
     flat,
@@ -186,6 +194,46 @@ def test_as_many_images_train_as_the_workload_says(images, held):
     # As the product splits them: max(1, floor(share * n)) validate.
     assert held - max(1, int(0.1 * held)) == images
     assert work.steps == math.ceil(images / 32)
+
+
+def test_the_two_modes_of_ours_are_the_default_and_its_dense_control(tmp_path):
+    work = Work(clients=3, images=32)
+    (tmp_path / "fedprune.toml").write_text(work.toml(tmp_path / "data.npz"))
+    on, dense = (ours.configuration(tmp_path, mode) for mode in ("on", "dense"))
+    default = Config()
+    for section in ("update", "prune", "broadcast", "distill", "robust"):
+        assert getattr(on, section) == getattr(default, section)
+    assert on.client.penalty == default.client.penalty
+    cycle = on.rounds.sparsify + on.rounds.finetune
+    assert (on.rounds.warmup, cycle, on.rounds.cuts) == (1, work.rounds, 4)
+    assert (dense.update.update_density, dense.update.values) == (1.0, "float32")
+    assert (dense.rounds.cuts, dense.client.penalty) == (0, "none")
+    for config in (on, dense):
+        # A round with fewer answers would be cheaper: it fails.
+        assert config.rounds.minimum == config.rounds.cohort == 3
+        assert config.run.controls == ()
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_run_are_timed_and_their_functions_put_back():
+    settings = [
+        'task.model="mlp"',
+        "task.clients=2",
+        "rounds.cohort=2",
+        "rounds.minimum=2",
+        "client.epochs=1",
+    ]
+    before = codec.encode_update
+    found = timed.timed_run(load_config(None, settings), 2)
+    assert codec.encode_update is before
+    assert len(found.seconds) == 2
+    for parts in found.seconds:
+        coded = (parts[name] for name in ("selection", "encode", "decode", "train"))
+        assert all(seconds > 0 for seconds in coded)
+        inside = parts["train"] + parts["selection"] + parts["encode"]
+        assert parts["client"] >= inside
+    update, side_info = found.sent
+    assert update.delta.size == side_info.layout.size > 0
 
 
 def test_the_large_network_has_eleven_million_weights():

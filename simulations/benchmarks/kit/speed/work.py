@@ -99,7 +99,11 @@ class Work:
         folder.mkdir(parents=True)
         data = folder / "data.npz"
         write_npz(data, _arrays(self.clients * self.held))
-        text = _CONFIG.format(
+        (folder / "fedprune.toml").write_text(self.toml(data), encoding="utf-8")
+
+    def toml(self, data: Path) -> str:
+        """Return the configuration: every default but what the workload says."""
+        return _CONFIG.format(
             model=self.model,
             data=data,
             clients=self.clients,
@@ -110,7 +114,6 @@ class Work:
             engine=self.engine,
             workers=self.workers,
         )
-        (folder / "fedprune.toml").write_text(text, encoding="utf-8")
 
     def write_raw(self, folder: Path) -> None:
         """Write what ``pfl_script.py`` reads, beside what ``write`` has written."""
