@@ -204,14 +204,14 @@ def _files(raws: Sequence[Raw]) -> list[Figure]:
             name="codec: files that one encode_update enters",
             value=last["files"],
             goal="<= 16",
-            reference="22",
+            reference="21, traced in the same way; 22 by a walk over the text",
             detail="as in the benchmark house",
         ),
         Figure(
             name="codec: returns of one encode_update",
             value=last["returns"],
             goal="<= 25",
-            reference="47",
+            reference="88, traced in the same way; 47 by a walk over the text",
             detail="to files that it has left",
         ),
     ]
