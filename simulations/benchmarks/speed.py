@@ -11,7 +11,7 @@ their range; it has a verdict from three pairs on.
 The rows that are named are measured, piece by piece: each pair is one file of
 ``docs/results/speed`` and is not measured again.  Rows that are not named show what is
 stored.  ``--only`` measures the pieces whose names begin so, ``--work DIR`` stores
-elsewhere.  The row ``pfl`` needs ``make bench-pfl``.  ``--small`` runs each row with a
+elsewhere.  The row ``pfl`` needs ``make rival-pfl``.  ``--small`` runs each row with a
 few clients, which proves that it works and says nothing about speed: give it a
 ``--work`` of its own.
 """
@@ -36,7 +36,7 @@ WORK = Path("docs") / "results" / "speed"
 
 
 def rows(*, small: bool = False) -> dict[str, Row]:
-    """Return the rows by name, in the order of the table."""
+    """Return the rows and their names, in the order of the table."""
     found = [
         *round_rows.rows(small=small),
         codec_row.row(small=small),

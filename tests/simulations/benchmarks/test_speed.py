@@ -69,7 +69,7 @@ def test_nothing_is_lost_of_a_process_that_was_waited_for():
     assert lost_ticks(before, now) == 0
 
 
-def test_what_was_seen_of_a_process_that_nobody_waited_for_is_kept():
+def test_what_was_seen_of_a_process_without_a_parent_that_waits_is_kept():
     before = {(1, 0): seen(0, 5, 4), (2, 0): seen(1, 7, 1), (3, 0): seen(1, 2)}
     now = {(1, 0): seen(0, 6, 6)}  # has waited for process 3 only
     assert lost_ticks(before, now) == 8
@@ -288,7 +288,7 @@ def test_the_row_of_sums_is_measured_stored_and_shown(tmp_path):
     assert by_name[name] == pytest.approx(10.0)
 
 
-def test_a_row_that_nobody_ran_says_so(tmp_path):
+def test_a_row_that_was_not_run_says_so(tmp_path):
     for row in speed.rows().values():
         (head,) = shown(row, range(3), RowStore(tmp_path))
         assert head.value == 0

@@ -58,7 +58,7 @@ def floor(work: Work) -> Side:
 
 
 def pfl(work: Work) -> Side:
-    """Return pfl-research, where ``make bench-pfl`` has installed it."""
+    """Return pfl-research, where ``make rival-pfl`` has installed it."""
     return Side(name="pfl", module=PFL, work=work)
 
 
@@ -158,7 +158,7 @@ def _started(side: Side, folder: Path) -> Opponent:
 
 def _pfl_python() -> Path:
     if not PFL_PYTHON.is_file():
-        msg = f"{PFL_PYTHON} is not there; make bench-pfl installs it"
+        msg = f"{PFL_PYTHON} is not there; make rival-pfl installs it"
         raise ConfigError(msg)
     return PFL_PYTHON.absolute()
 

@@ -112,7 +112,7 @@ def _pfl(epoch: Work, step: Work) -> Row:
             )
         ]
 
-    budget = "30 minutes for three pairs, after make bench-pfl"
+    budget = "30 minutes for three pairs, after make rival-pfl"
     return Row(name="pfl", budget=budget, pieces=pieces, figures=figures)
 
 

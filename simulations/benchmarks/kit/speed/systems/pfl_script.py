@@ -1,6 +1,6 @@
 """FedAvg of pfl-research, one round a turn; run by an interpreter of its own.
 
-``PYTHON pfl_script.py FOLDER``, with the environment of ``make bench-pfl``, and never
+``PYTHON pfl_script.py FOLDER``, with the environment of ``make rival-pfl``, and never
 imported.  It reads what ``Work.write_raw`` wrote, trains LeNet-5 in as many processes
 as ``workers`` says, with gloo between them, and takes turns as ``turns.py`` does.
 """
