@@ -22,7 +22,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults lint format type \
-	imports bench rival-nncodec docs
+	imports bench rival-nncodec rival-pfl bench-pfl docs
 .DEFAULT_GOAL := install
 
 help:  ## these lines
@@ -90,6 +90,15 @@ rival-nncodec:  ## install the rival codec that the codec benchmark compares wit
 	$(PYTHON) -m venv build/nncodec
 	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
 	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3
+
+rival-pfl:  ## install the rival pfl-research beside our environment
+	$(PYTHON) -m venv build/pfl
+	build/pfl/bin/pip install --quiet pfl==0.6.0 torch==2.13.0
+
+bench-pfl: install rival-pfl  ## rounds of FedPrune and pfl-research in turns
+	mkdir -p docs/results
+	$(BIN)/python -m fedprune.simulations.benchmarks.speed pfl \
+		--json docs/results/speed.json
 
 # A warning is an error; pages of the modules are written to docs/api, which git ignores.
 docs: install  ## this documentation as HTML, in build/docs

@@ -1,4 +1,4 @@
-"""A row of the benchmark ``science``: its pieces, how they are stored and shown.
+"""A row of the benchmarks ``science`` and ``speed``: how pieces are stored and shown.
 
 A row is one file of this folder that has a ``ROW``, and a place in the table of
 ``fedprune.simulations.benchmarks.science``.

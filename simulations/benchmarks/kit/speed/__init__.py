@@ -1,0 +1,1 @@
+"""Rows of the benchmark ``speed``, and the systems that it compares."""

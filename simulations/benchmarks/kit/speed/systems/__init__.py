@@ -1,0 +1,1 @@
+"""The systems that take turns: FedPrune, stock Flower, plain torch, pfl-research."""
