@@ -32,8 +32,8 @@ from fedprune.server.rounds.cycle import (
 )
 from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
+from fedprune.server.rounds.ledger import ClientLedger
 from fedprune.server.rounds.state import (
-    ClientLedger,
     RunSpec,
     SentBroadcast,
     ServerState,
@@ -298,7 +298,7 @@ def _missing_items(state: ServerState, client_id: str, teacher: bytes) -> _Missi
     return _MissingItems(
         structure=not ledger.structure,
         teacher=bool(teacher) and ledger.teacher != teacher,
-        mask=client_id not in state.mask_holders,
+        mask=not ledger.mask,
         base=base_for(ledger, state.sent),
     )
 
