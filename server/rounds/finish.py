@@ -181,7 +181,7 @@ def _average(
         weights=under_mask(state, moved),
         optimizer=optimizer,
         statistics=_after_training(scored.measured.statistics, answers, work),
-        ledgers=_ledgers(state, work, answers),
+        ledgers=_ledgers(state, work, answers, run_spec),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.encoded),
     )
@@ -277,8 +277,12 @@ def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
     return replace(moved, cursor=after_round(moved.cursor, config.rounds, met=met))
 
 
-def _ledgers(state: ServerState, work: RoundWork, answers: Answers) -> Ledgers:
+def _ledgers(
+    state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
+) -> Ledgers:
     """Return what each client has stored now; without an answer nothing is assumed."""
+    if run_spec.config.update.stateless:
+        return state.ledgers
     plan = work.plan
     return state.ledgers.after(
         plan.round,

@@ -12,8 +12,8 @@ from fedprune.common.codec.messages import update
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import finish_round
-from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.ledger import ClientLedger, Ledgers
+from fedprune.server.rounds.plan import plan_round
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 
