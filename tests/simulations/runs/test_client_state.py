@@ -53,7 +53,7 @@ def test_the_estimate_counts_federations_clients_and_rounds_in_flight():
     structure = tiny_structure()
 
     def estimate(clients, **changes):
-        config = make_task(**LONG | changes).config
+        config = make_task(**LONG | {"task__clients": clients} | changes).config
         return residual_bytes(config, clients, structure)
 
     one = estimate(1000, rounds__cohort=1, rounds__minimum=1) / 1003
@@ -68,7 +68,7 @@ def test_the_estimate_counts_federations_clients_and_rounds_in_flight():
 
 
 def test_more_residuals_than_the_limit_are_refused_with_both_ways_out():
-    changes = {"run__state_limit_mb": 1, "task__clients": 120}
+    changes = {"run__state_limit_mb": 1, "task__clients": 120, "rounds__cohort": 100}
     with pytest.raises(ConfigError, match=r"120 clients .*state_limit_mb.*stateless"):
         _check_state(make_task(**changes), tiny_structure())
     _check_state(make_task(**changes, update__stateless=True), tiny_structure())
