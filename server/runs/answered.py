@@ -105,11 +105,12 @@ def histogram(values: Sequence[float]) -> tuple[tuple[float, ...], tuple[int, ..
         (17, 2, 1, 3)
     """
     least, most = min(values), max(values)
-    # Values so near to each other that no border lies between them are one bin.
-    count = _BINS if least + (most - least) / _BINS > least else 1
     if not isfinite(most - least):
-        count = 1
-    counts, edges = np.histogram(values, bins=count, range=(least, most))
-    if count == 1:
         return (least, most), (len(values),)
+    # Each border once: between values that are near to each other there are few.
+    edges = np.unique(np.linspace(least, most, _BINS + 1))
+    if len(edges) == 1:
+        return (least, most), (len(values),)
+    places = np.searchsorted(edges, values, side="right") - 1
+    counts = np.bincount(np.minimum(places, len(edges) - 2), minlength=len(edges) - 1)
     return tuple(edges.tolist()), tuple(counts.tolist())

@@ -13,6 +13,7 @@ import pytest
 from helpers.some_events import (
     CHECK,
     CLIENT,
+    CLIENTS,
     CUT,
     ROLLBACK,
     ROUND,
