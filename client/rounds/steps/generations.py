@@ -143,7 +143,7 @@ def _positions_out(indices: Indices, size: int) -> NDArray[Any]:
 def _positions_in(stored: NDArray[Any], size: int) -> Indices:
     if stored.dtype == np.int32:
         return stored.astype(np.int64)
-    return np.flatnonzero(np.unpackbits(stored, count=size))
+    return np.flatnonzero(np.unpackbits(stored, count=size).view(np.bool_))
 
 
 def _digest(tensors: Tensors, metadata: dict[str, str]) -> str:
