@@ -76,7 +76,7 @@ class Columns:
 
 
 class Ledgers(Mapping[str, ClientLedger]):
-    """What all clients have stored; a value: every change returns another one.
+    """The record of what all clients have stored: a value, every change returns another.
 
     Args:
         clients: Their ids, each once.

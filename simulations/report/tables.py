@@ -47,10 +47,10 @@ def answers(run: RunData) -> str:
         figures = [f"{x:.4g}" for x in (edges[0], last.means[name], edges[-1])]
         rows.append([name.replace("_", " "), *figures, _bars(counts)])
     head = ["accepted answers", "least", "mean", "greatest", "clients between them"]
-    counts = Counter[str]()
+    outcomes = Counter[str]()
     for event in found:
-        counts.update(event.statuses)
-    said = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n)
+        outcomes.update(event.statuses)
+    said = ", ".join(f"{n:,} {status}" for status, n in outcomes.items() if n)
     note = f"Large rounds do not list their clients; all of them together: {said}."
     title = f"Answers of round {last.round}"
     return section(title, table(head, rows).text, note)

@@ -75,7 +75,7 @@ def test_rounds_do_to_arrays_what_they_do_to_each_line(lines, data):
     assert len(ledgers.columns.teachers) <= len(DIGESTS)
 
 
-def test_teachers_that_nobody_has_any_more_leave_the_table():
+def test_teachers_that_no_client_has_any_more_leave_the_table():
     ledgers = Ledgers.of({})
     for round_ in range(1, 200):
         teacher = bytes([round_]) * 16
