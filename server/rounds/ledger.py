@@ -76,7 +76,7 @@ class Columns:
 
 
 class Ledgers(Mapping[str, ClientLedger]):
-    """The record of what all clients have stored: a value, every change returns another.
+    """The record of what all clients have stored; every change returns another one.
 
     Args:
         clients: Their ids, each once.

@@ -1,8 +1,7 @@
 """The ledger: lines of clients in arrays, and what a round does to them."""
 
-import time
+import tracemalloc
 from dataclasses import replace
-from math import log
 
 import numpy as np
 import pytest
@@ -121,21 +120,36 @@ def test_columns_that_do_not_fit_are_refused(clients, columns):
         Ledgers(clients, columns)
 
 
-def seconds_of_a_round(count):
-    """Return the CPU seconds that a round of ``count`` clients costs the ledger."""
+class Counted(dict):
+    """Places that count how often one is looked up."""
+
+    times = 0
+
+    def __getitem__(self, client):
+        self.times += 1
+        return super().__getitem__(client)
+
+
+@pytest.mark.parametrize("count", [10, 1_000, 50_000])
+def test_a_round_copies_the_columns_once_and_looks_each_client_up_once(
+    monkeypatch, count
+):
+    copies, copy = [], Columns.copy
+    monkeypatch.setattr(
+        Columns, "copy", lambda self: copies.append(len(self.held)) or copy(self)
+    )
     clients = tuple(f"client-{number:06d}" for number in range(count))
-    ledgers = Ledgers.of({}).covering(clients)
-    spent = []
-    for round_ in range(1, 6):
-        started = time.process_time()
-        ledgers = ledgers.after(
-            round_, accepted=clients[1:], lost=clients[:1], teacher=bytes([round_])
-        )
-        spent.append(time.process_time() - started)
-    return min(spent)
-
-
-def test_the_cost_of_a_round_grows_with_the_clients_and_not_with_their_square():
-    few, many = 4_000, 128_000
-    exponent = log(seconds_of_a_round(many) / seconds_of_a_round(few), many / few)
-    assert exponent < 1.5
+    places = Counted((client, place) for place, client in enumerate(clients))
+    ledgers = Ledgers(clients, Columns.empty(count), places)
+    tracemalloc.start()
+    ledgers = ledgers.after(
+        3, accepted=clients[1:], lost=clients[:1], teacher=b"t" * 16, mask=True
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert copies == [count]
+    assert places.times == count
+    assert ledgers.places is places
+    # Columns of 11 bytes, places of 8, a list of names of 8, and what they are made of.
+    assert peak < 200 * count + 20_000
+    assert ledgers[clients[-1]].held == 3
