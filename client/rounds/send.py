@@ -3,7 +3,8 @@
 import numpy as np
 
 from fedprune.client.rounds.opened import OpenedPlan
-from fedprune.client.rounds.store import ClientStore, Generation
+from fedprune.client.rounds.steps.generations import Generation
+from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.codec import SideInformation
 from fedprune.common.errors import DataError, PayloadError, Reason
@@ -52,8 +53,9 @@ def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelt
     if settings.error_feedback:
         sent = codec.dequantise_delta(quantised, opened.spec)
         left = total - dense(sent)
+        round_ = opened.plan.round
         store.save_generation(
-            Generation(round=opened.plan.round, keep=keep, sent=sent, residual=left)
+            Generation(round=round_, keep=keep, sent=quantised, residual=left)
         )
     return quantised
 
@@ -93,6 +95,6 @@ def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
         raise PayloadError(Reason.BAD_VALUE, "plan.keep", detail)
     residual = last.residual
     if plan.acknowledged != last.round:
-        residual = residual + dense(last.sent)
+        residual = residual + last.sent_values(opened.structure.spec(last.keep))
     residual = residual * np.float32(plan.settings.decay ** (plan.round - last.round))
     return remap(residual, opened.structure, last.keep, keep)

@@ -4,55 +4,34 @@ Error feedback must survive a lost answer and a crash.  Each trained round store
 *generation*: the entries that were sent, and the residual.  When a plan arrives, the
 newest generation older than its round counts; if the server acknowledges that round,
 its residual is added to the next delta, else residual + sent entries, since nothing
-arrived.  A few older generations stay, so that a server resumed from an earlier
-checkpoint meets the state that belongs to it.  Residuals are stored as bfloat16, and a
-file whose digest does not match its content counts as never written.
+arrived.  One generation stays, and those of the last rounds, so that a server resumed
+from an earlier checkpoint meets the state that belongs to it.  A file whose digest does
+not match its content counts as never written.
 """
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-
+from fedprune.client.rounds.steps.generations import (
+    Generation,
+    decode_generation,
+    encode_generation,
+)
 from fedprune.common.errors import PayloadError
-from fedprune.common.messages import SparseDelta
-from fedprune.common.parsing import parse_json
-from fedprune.common.spec import Mask, Vector, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
 
 T = TypeVar("T")
 
-# A resume falls back at most two checkpoints, so that many earlier rounds must stay.
-_KEPT_ROUNDS = 4
+# Of the checkpoints of rounds r - 1, r - 2 and r - 3, which stand while round r is
+# played, the oldest repeats round r - 2: generations from there on may be asked for
+# again, and the newest one before them.
+IN_FLIGHT = 3
 # Changes are encoded against one of the last 8 broadcasts
 # (``server/rounds/broadcast.py``), by a server that may have been resumed from two
 # checkpoints earlier; the current broadcast is stored too.
 _KEPT_BROADCASTS = 11
-# A residual is bfloat16; stored are the rounds above, the current one and one older.
-BYTES_OF_A_WEIGHT = 2 * (_KEPT_ROUNDS + 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """The error feedback of one trained round.
-
-    Attributes:
-        round: The round, from 1.
-        keep: Keep mask of the network that was trained, bool[units].
-        sent: The entries of the delta that the answer sent, dequantised.
-        residual: Delta and earlier residual minus ``sent``, float32[n].
-    """
-
-    round: int
-    keep: Mask
-    sent: SparseDelta
-    residual: Vector
 
 
 class ClientStore:
@@ -75,32 +54,33 @@ class ClientStore:
     def save_generation(self, generation: Generation) -> None:
         """Write one generation and remove those that no resumed server can need."""
         self._own.mkdir(parents=True, exist_ok=True)
-        tensors: dict[str, NDArray[Any]] = {
-            "residual": to_bfloat16(generation.residual),
-            "indices": generation.sent.indices.astype(np.int32),
-            "values": generation.sent.values,
-            "keep": np.packbits(generation.keep),
-        }
-        metadata = {
-            "round": str(generation.round),
-            "units": str(len(generation.keep)),
-        }
-        digest = _digest(tensors, metadata)
-        data = save(tensors, metadata | {"digest": digest})
         path = self._generation_path(generation.round)
+        data = encode_generation(generation)
         write_bytes_atomic(path, data, durable=self._durable)
-        self._drop_old(generation.round)
+        self.drop_old(generation.round)
 
     def load_generation(self, before: int) -> Generation | None:
         """Return the newest readable generation of a round before ``before``."""
         for number in sorted(self._rounds(), reverse=True):
             if number < before:
-                found = _read_generation(self._generation_path(number))
+                found = self._read_generation(number)
                 if found is not None:
                     self._loaded = found.round
                     return found
         self._loaded = 0
         return None
+
+    def drop_old(self, round_: int) -> bool:
+        """Remove the generations that no server resumed in round ``round_`` can need.
+
+        Returns:
+            Whether more than one is left: later rounds can remove the others.
+        """
+        rounds = self._rounds()
+        old = sorted(r for r in rounds if r <= round_ - IN_FLIGHT)
+        for number in old[:-1]:
+            self._generation_path(number).unlink(missing_ok=True)
+        return len(rounds) - len(old[:-1]) > 1
 
     def has_lost(self, acknowledged: int) -> bool:
         """Return whether the generation that was last asked for is missing.
@@ -165,59 +145,64 @@ class ClientStore:
     def _generation_path(self, round_: int) -> Path:
         return self._own / f"round-{round_:05d}.safetensors"
 
+    def _read_generation(self, round_: int) -> Generation | None:
+        try:
+            return decode_generation(self._generation_path(round_).read_bytes())
+        except OSError:
+            return None
+
     def _rounds(self) -> list[int]:
         return [
             int(p.stem.split("-")[1]) for p in self._own.glob("round-*.safetensors")
         ]
-
-    def _drop_old(self, newest: int) -> None:
-        old = sorted(r for r in self._rounds() if r < newest - _KEPT_ROUNDS)
-        for number in old[:-1]:
-            self._generation_path(number).unlink(missing_ok=True)
 
 
 def _broadcast_file(round_: int, name: bytes) -> str:
     return f"held-{round_:07d}-{name.hex()}.bin"
 
 
-def _digest(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
-    """Return the digest of a generation's content, as hex digits."""
-    parts = [array.tobytes() for _, array in sorted(tensors.items())]
-    return digest_of(*parts, json.dumps(metadata, sort_keys=True).encode()).hex()
+class Upkeep:
+    """Removes old generations of clients that are not asked again soon.
 
+    A client removes its own when it stores another one.  Where one host has many
+    clients, each asked now and then, that alone would leave two of each.
 
-def _read_generation(path: Path) -> Generation | None:
-    """Read one generation; an unreadable one counts as never written."""
-    try:
-        data = path.read_bytes()
-        tensors = load(data)
-        header = int.from_bytes(data[:8], "little")
-        metadata = parse_json(data[8 : 8 + header])["__metadata__"]
-        if metadata.pop("digest") != _digest(tensors, metadata):
-            return None
-        units = int(metadata["units"])
-        residual = from_bfloat16(tensors["residual"])
-        return Generation(
-            round=int(metadata["round"]),
-            keep=np.unpackbits(tensors["keep"], count=units).astype(bool),
-            sent=SparseDelta(
-                size=len(residual),
-                indices=tensors["indices"].astype(np.int64),
-                values=tensors["values"],
-            ),
-            residual=residual,
-        )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError):
-        return None
+    Args:
+        root: Folder of all federations: one folder each, the ``root`` of its clients.
+    """
 
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._run = ""
+        self._round = 0
+        self._several: dict[str, None] = {}  # clients that may have more than one
 
-def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
-    """Round float32 to bfloat16 bits, ties to even."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
+    def before(self, run_id: str, round_: int, client_id: str) -> None:
+        """Note a client that is asked in a round; the first of a round tidies up.
 
+        Args:
+            run_id: The federation.
+            round_: The round, from 1.  The checkpoint of the round before it stands.
+            client_id: The client.
+        """
+        if run_id != self._run:  # first, what a process that was killed has left
+            self._run, self._round = run_id, round_
+            self._tidy(round_, self._stored())
+        elif round_ != self._round:
+            self._round = round_
+            self._tidy(round_, self._several)
+        self._several[client_id] = None
 
-def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:
-    """Return the float32 values of bfloat16 bits."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    def _tidy(self, round_: int, clients: Iterable[str]) -> None:
+        root = self._root / self._run
+        stores = {client: ClientStore(root, client) for client in clients}
+        self._several = {
+            client: None for client, store in stores.items() if store.drop_old(round_)
+        }
+
+    def _stored(self) -> list[str]:
+        folder = self._root / self._run
+        if not folder.is_dir():
+            return []
+        with os.scandir(folder) as found:
+            return [one.name for one in found if one.is_dir()]

@@ -313,8 +313,16 @@ class Update(Section):
     """Whether the residual, which was not sent, is added to the next delta."""
     decay: Share = 1.0
     """Factor on the residual for each round away, 0 <= decay <= 1."""
+    stateless: bool = False
+    """Whether clients keep nothing between rounds: no residual, whatever error_feedback
+    says, and every message has all that its client needs."""
     max_bytes: Bytes = 67108864
     """Largest answer that the server reads, in bytes, 1024 <= max_bytes."""
+
+    @property
+    def keeps_residuals(self) -> bool:
+        """True if clients store residuals."""
+        return self.error_feedback and not self.stateless
 
 
 class Broadcast(Section):
@@ -416,6 +424,6 @@ class Run(Section):
     evaluate_every: Positive = 1
     """Rounds between two evaluations for the report, 1 <= evaluate_every."""
     state_limit_mb: Positive = 4096
-    """Largest total of the residual files, in MiB, 1 <= state_limit_mb."""
+    """Largest total of the files with residuals, in MiB, 1 <= state_limit_mb."""
     track: Annotated[tuple[str, ...], Field(strict=False, max_length=0)] = ()
     """Trackers that follow the run; this version has none, so the list is empty."""

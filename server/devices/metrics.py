@@ -22,6 +22,7 @@ from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     ClientAnswered,
+    ClientsAnswered,
     CutChecked,
     Event,
     NetworkCut,
@@ -79,12 +80,14 @@ class RunCollector(Collector):
 def figures(events: Sequence[Event]) -> Iterator[Metric]:
     """Yield the figures of a run's events."""
     rounds = list(of_kind(events, RoundFinished))
-    answers = Counter(event.status for event in of_kind(events, ClientAnswered))
+    answers = Counter(event.status.value for event in of_kind(events, ClientAnswered))
+    for event in of_kind(events, ClientsAnswered):
+        answers.update(event.statuses)
     cuts = len(list(of_kind(events, NetworkCut)))
     yield _counter("rounds", "Rounds completed", len(rounds))
     yield _counter("cuts", "Cuts made, those rolled back included", cuts)
     text = "Outcomes of the clients that were asked"
-    yield _counters("answers", text, {one.value: answers[one] for one in Status})
+    yield _counters("answers", text, {one.value: answers[one.value] for one in Status})
     checks = Counter(event.verdict for event in of_kind(events, CutChecked))
     text = "Checks of the guard by verdict"
     yield _counters("checks", text, {one.value: checks[one] for one in Verdict})

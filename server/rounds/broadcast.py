@@ -16,7 +16,8 @@ from fedprune.common.pruning.remap import remap_grid
 from fedprune.common.spec import ModelSpec, PrunePlan, Vector, weights_digest
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import is_coded
-from fedprune.server.rounds.state import ClientLedger, SentBroadcast, ServerState
+from fedprune.server.rounds.ledger import ClientLedger
+from fedprune.server.rounds.state import SentBroadcast, ServerState
 
 REMEMBERED = 8  # broadcasts that can be the base of a change
 

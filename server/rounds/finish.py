@@ -34,18 +34,17 @@ from fedprune.server.rounds.influence import (
     median_norm,
     pooled_moments,
 )
-from fedprune.server.rounds.mask import holders, take_mask, under_mask
+from fedprune.server.rounds.ledger import Ledgers
 from fedprune.server.rounds.records import ClientRecord, Status, validations_of
 from fedprune.server.rounds.state import (
-    ClientLedger,
     RunSpec,
     ServerState,
     Snapshot,
     Totals,
-    note_accepted,
     spread,
 )
 from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
+from fedprune.server.rounds.steps.mask import take_mask, under_mask
 from fedprune.server.rounds.steps.optimizer import (
     cut_optimizer,
     server_step,
@@ -182,10 +181,9 @@ def _average(
         weights=under_mask(state, moved),
         optimizer=optimizer,
         statistics=_after_training(scored.measured.statistics, answers, work),
-        ledgers=_ledgers(state, work, answers),
+        ledgers=_ledgers(state, work, answers, run_spec),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.encoded),
-        mask_holders=holders(state, answers.records),
     )
 
 
@@ -280,20 +278,25 @@ def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
 
 
 def _ledgers(
-    state: ServerState, work: RoundWork, answers: Answers
-) -> dict[str, ClientLedger]:
+    state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
+) -> Ledgers:
     """Return what each client has stored now; without an answer nothing is assumed."""
-    teacher = (
-        work.plan.broadcast.digest if work.plan.keep_broadcast else work.plan.teacher
+    if run_spec.config.update.stateless:
+        return state.ledgers
+    plan = work.plan
+    return state.ledgers.after(
+        plan.round,
+        accepted=[record.client_id for record in answers.accepted],
+        lost=_lost(answers),
+        teacher=plan.broadcast.digest if plan.keep_broadcast else plan.teacher,
+        mask=state.mask is not None,
     )
-    ledgers = dict(state.ledgers)
-    for record in answers.records:
-        if record.status is Status.ACCEPTED:
-            ledgers = note_accepted(ledgers, record.client_id, work.plan.round, teacher)
-        elif record.client_id in ledgers:
-            old = ledgers[record.client_id]
-            ledgers[record.client_id] = ClientLedger(acknowledged=old.acknowledged)
-    return ledgers
+
+
+def _lost(answers: Answers) -> list[str]:
+    """Return the clients that were asked and have no accepted answer."""
+    records = answers.records
+    return [r.client_id for r in records if r.status is not Status.ACCEPTED]
 
 
 def count_failed_attempt(state: ServerState, answers: Answers) -> ServerState:
@@ -302,15 +305,9 @@ def count_failed_attempt(state: ServerState, answers: Answers) -> ServerState:
     A client without an accepted answer is sent everything again: something that it
     should have stored may be missing.
     """
-    lost = {r.client_id for r in answers.records if r.status is not Status.ACCEPTED}
-    ledgers = {
-        client: ClientLedger(acknowledged=old.acknowledged) if client in lost else old
-        for client, old in state.ledgers.items()
-    }
     return replace(
         state,
-        ledgers=ledgers,
-        mask_holders=state.mask_holders - lost,
+        ledgers=state.ledgers.forgetting(_lost(answers)),
         totals=_totals(state.totals, answers),
     )
 

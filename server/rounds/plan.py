@@ -6,7 +6,7 @@ from math import ceil, inf
 
 from fedprune.common import codec
 from fedprune.common.aggregate import Limits
-from fedprune.common.config import Config, Update
+from fedprune.common.config import Config, Rounds, Update
 from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import AGGREGATION, CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import OFF, find, wire_name
@@ -32,8 +32,8 @@ from fedprune.server.rounds.cycle import (
 )
 from fedprune.server.rounds.engine import Assignment, RoundRequest, RoundWork
 from fedprune.server.rounds.influence import weight_caps
+from fedprune.server.rounds.ledger import ClientLedger
 from fedprune.server.rounds.state import (
-    ClientLedger,
     RunSpec,
     SentBroadcast,
     ServerState,
@@ -109,12 +109,16 @@ def _longest(state: ServerState, config: Config) -> float:
 
 def draw_cohort(run_spec: RunSpec, round_: int, attempt: int) -> tuple[str, ...]:
     """Draw the clients that are asked, without replacement, by seed and round alone."""
-    rounds = run_spec.config.rounds
-    count = min(ceil(rounds.cohort * rounds.over_select), len(run_spec.clients))
+    count = asked(run_spec.config.rounds, len(run_spec.clients))
     seed = run_spec.config.run.seed
     rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)
     chosen = rng.choice(len(run_spec.clients), size=count, replace=False)
     return tuple(run_spec.clients[i] for i in sorted(chosen))
+
+
+def asked(rounds: Rounds, clients: int) -> int:
+    """Return how many of the clients a round asks."""
+    return min(ceil(rounds.cohort * rounds.over_select), clients)
 
 
 def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
@@ -137,7 +141,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         choice=wire_name(CHOICE, update.choice),
         values=update.values,
         step_error=update.step_error,
-        error_feedback=update.error_feedback,
+        error_feedback=update.keeps_residuals,
         decay=update.decay,
         distill_weight=_teacher_weight(state, config),
         temperature=config.distill.temperature,
@@ -298,7 +302,7 @@ def _missing_items(state: ServerState, client_id: str, teacher: bytes) -> _Missi
     return _MissingItems(
         structure=not ledger.structure,
         teacher=bool(teacher) and ledger.teacher != teacher,
-        mask=client_id not in state.mask_holders,
+        mask=not ledger.mask,
         base=base_for(ledger, state.sent),
     )
 

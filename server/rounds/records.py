@@ -91,7 +91,8 @@ class Validations:
     def of(self, clients: Iterable[str]) -> "Validations":
         """Return those of some of its clients, in the order given."""
         wanted = tuple(clients)
-        places = [self.clients.index(client) for client in wanted]
+        where = {client: place for place, client in enumerate(self.clients)}
+        places = [where[client] for client in wanted]
         return Validations(
             clients=wanted,
             losses=self.losses[places],

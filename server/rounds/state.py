@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.fresh import FreshNetwork
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.ledger import Ledgers
 from fedprune.server.rounds.records import Validations
 
 Draw: TypeAlias = Callable[[Mask], FreshNetwork]
@@ -83,23 +84,6 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientLedger:
-    """The server's record of what one client has stored.
-
-    Attributes:
-        acknowledged: Last round whose answer was accepted, 0 for none.
-        structure: Whether it has stored the structure.
-        teacher: Digest of the broadcast that it has stored as a teacher, or b"".
-        held: Round of the last broadcast that it has certainly stored, 0 for none.
-    """
-
-    acknowledged: int = 0
-    structure: bool = False
-    teacher: bytes = b""
-    held: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SentBroadcast:
     """An earlier broadcast, as clients have stored it.
 
@@ -149,11 +133,10 @@ class ServerState:
             losses with it, and a rollback restores it.
         zero_shares: Share of exactly zero units in the broadcast at the end of each
             sparsify phase.
-        ledgers: Client id -> what that client has stored.
+        ledgers: What each client has stored.
         totals: Counts so far.
         sent: The last broadcasts on a grid, the newest last: bases of later changes.
         mask: The weight mask that all later weights are under, or None.
-        mask_holders: Clients that have stored it.
         norm: Median L2 norm of the deltas of the last round, which the next ones are
             clipped by; None = the next round is clipped by its own.
         optimizer: State of the server's optimiser, or None before its first step and
@@ -170,11 +153,10 @@ class ServerState:
     dense: Snapshot | None = None
     previous: Snapshot | None = None
     zero_shares: tuple[float, ...] = ()
-    ledgers: Mapping[str, ClientLedger] = field(default_factory=dict)
+    ledgers: Ledgers = field(default_factory=lambda: Ledgers.of({}))
     totals: Totals = field(default_factory=Totals)
     sent: tuple[SentBroadcast, ...] = ()
     mask: WeightMask | None = None
-    mask_holders: frozenset[str] = frozenset()
     norm: float | None = None
     optimizer: OptimizerState | None = None
     restarted: int = 0
@@ -210,21 +192,6 @@ def spread(values: Vector, keep: Mask) -> Vector:
     out = np.zeros(len(keep), dtype=np.float32)
     out[keep] = values
     return out
-
-
-def note_accepted(
-    ledgers: Mapping[str, ClientLedger], client_id: str, round_: int, teacher: bytes
-) -> dict[str, ClientLedger]:
-    """Return the ledgers after a client's answer was accepted."""
-    old = ledgers.get(client_id, ClientLedger())
-    fresh = replace(
-        old,
-        acknowledged=round_,
-        structure=True,
-        teacher=teacher or old.teacher,
-        held=round_,
-    )
-    return {**ledgers, client_id: fresh}
 
 
 def model_sha256(snapshot: Snapshot) -> str:

@@ -1,6 +1,7 @@
 """A federation from its first or last checkpoint to its end, on any engine."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fedprune.common.config import Config, config_digest
 from fedprune.common.messages import Statistics
@@ -10,8 +11,8 @@ from fedprune.common.spec import PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import Engine
-from fedprune.server.rounds.mask import take_mask
 from fedprune.server.rounds.state import Draw, RunSpec, ServerState, Snapshot, new_state
+from fedprune.server.rounds.steps.mask import take_mask
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog, RunName, WarningGiven
 from fedprune.server.runs.folder import RunFolder
@@ -101,6 +102,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         cursor = first_cursor(config.rounds)
         first = full_plan(structure) if plan is None else plan
         state = new_state(structure, weights, cursor, first, statistics)
+    state = replace(state, ledgers=state.ledgers.covering(clients))
     log.drop_after(state.round, run=name)
     if found.state is None:
         # Where no round comes before the final ones, the first mask is due now.

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -27,9 +26,9 @@ from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.rounds.steps.reconstruction import most_tell
+from fedprune.server.runs.answered import MOST_LINES, answer_events
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import (
-    ClientAnswered,
     CutChecked,
     CutRolledBack,
     EventLog,
@@ -201,37 +200,12 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
 
 
 def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:
-    for record in answers.records:
-        context.log.write(
-            ClientAnswered(
-                run=context.name,
-                round=work.plan.round,
-                client=record.client_id,
-                status=record.status,
-                reason=record.reason,
-                bytes_up=record.bytes_up,
-                bytes_down=record.bytes_down,
-                num_examples=record.num_examples,
-                norm=record.norm,
-                factor=round(record.factor, 6),
-                loss=record.loss,
-                seconds=round(record.seconds, 4),
-                **_validated(record),
-            )
-        )
+    closing = work.plan.settings.epochs == 0  # it trains nothing
+    for event in answer_events(
+        context.name, work.plan.round, answers.records, closing=closing
+    ):
+        context.log.write(event)
     _warn_lost(context, work.plan.round, answers)
-
-
-def _validated(record: ClientRecord) -> dict[str, Any]:
-    """Return the validation fields of a client's event; none without a part."""
-    found = record.validation
-    if found is None or found.count == 0:
-        return {}
-    return {
-        "validation_loss": found.loss_sum / found.count,
-        "validation_metric": found.metric_sum / found.count,
-        "validation_examples": found.count,
-    }
 
 
 def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
@@ -356,13 +330,20 @@ def _log_cut(context: RunContext, played: _Played, choice: Choice) -> None:
             density=sizes.density,
             channel_density=sizes.channel_density,
             step=before.cursor.step,
-            votes={c: _rounded(v) for c, v in choice.votes.items()},
+            votes=_votes(choice),
             consensus=_rounded(choice.consensus),
             kept=tuple(new[old].astype(int).tolist()),
             zero_share=report.zero_share,
             accuracy_before=_accuracy(context, report.measured),
         )
     )
+
+
+def _votes(choice: Choice) -> dict[str, tuple[float, ...]]:
+    """Return the votes, each a number a channel; those of many clients are none."""
+    if len(choice.votes) > MOST_LINES:
+        return {}
+    return {client: _rounded(scores) for client, scores in choice.votes.items()}
 
 
 def _rounded(scores: Vector) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from fedprune.common.text import and_more
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     ClientAnswered,
+    ClientsAnswered,
     Event,
     WarningGiven,
     of_kind,
@@ -28,10 +29,13 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
     """Return a line about clients whose answers were mostly not accepted.
 
     The network has hardly learned from them, however well it does for the others.
+    Large rounds do not say which clients were accepted, so they say nothing here.
     """
+    large = {event.round for event in of_run(events, ClientsAnswered)}
     asked, counted = Counter[str](), Counter[str]()
     reasons: dict[str, str] = {}
-    for event in of_run(events, ClientAnswered):
+    listed = (e for e in of_run(events, ClientAnswered) if e.round not in large)
+    for event in listed:
         asked[event.client] += 1
         if event.status is Status.ACCEPTED:
             counted[event.client] += 1

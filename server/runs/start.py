@@ -17,6 +17,8 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.trying import Tried
 
+_MOST_TOLD = 10_000  # clients whose examples the event of the start has
+
 
 def log_start(
     log: EventLog,
@@ -52,7 +54,7 @@ def log_start(
             directory=directory,
             config=config.model_dump(mode="json"),
             clients=config.task.clients,
-            client_examples=examples,
+            client_examples=_told(examples),
             params_dense=dense.params,
             flops_dense=flops(dense),
             groups=tried.structure.widths(full),
@@ -65,3 +67,8 @@ def log_start(
     )
     for text in tried.remarks:
         log.write(WarningGiven(run=MAIN, round=0, text=text))
+
+
+def _told(examples: Mapping[str, int] | None) -> Mapping[str, int] | None:
+    """Return the examples of each client, None of more than a line can hold."""
+    return None if examples is None or len(examples) > _MOST_TOLD else examples

@@ -14,7 +14,7 @@ import torch
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
 from fedprune.client.rounds.round import run_round
-from fedprune.client.rounds.store import ClientStore
+from fedprune.client.rounds.store import ClientStore, Upkeep
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
@@ -68,6 +68,7 @@ class Worker:
         self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
+        self._upkeep = Upkeep(root)
 
     def play(self, request: RoundRequest) -> PartialAggregate:
         """Run each client and aggregate the valid answers."""
@@ -118,6 +119,7 @@ class Worker:
         try:
             most = self._cache.size
             plan = codec.decode_plan(message, self._limit, max_weights=most)
+            self._upkeep.before(plan.run_id, plan.round, assignment.client_id)
             # A folder for each federation, as on a device: no residual of another.
             store = ClientStore(
                 self._root / plan.run_id, assignment.client_id, durable=False

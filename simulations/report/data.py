@@ -17,6 +17,7 @@ from fedprune.server.runs.events import (
     DENSE,
     MAIN,
     ClientAnswered,
+    ClientsAnswered,
     CutRolledBack,
     Event,
     NetworkCut,
@@ -141,8 +142,12 @@ class RunData:
         return of_run(self.events, RoundFinished, run)
 
     def answers(self, run: RunName = MAIN) -> list[ClientAnswered]:
-        """Return the outcomes of clients, in order of rounds."""
+        """Return the outcomes of clients that have an event each, by round."""
         return of_run(self.events, ClientAnswered, run)
+
+    def summaries(self, run: RunName = MAIN) -> list[ClientsAnswered]:
+        """Return the outcomes of the clients of large rounds, in order."""
+        return of_run(self.events, ClientsAnswered, run)
 
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:

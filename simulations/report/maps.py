@@ -111,7 +111,7 @@ def votes(run: RunData) -> Html | None:
 def participation(run: RunData, which: RunName = MAIN) -> Html | None:
     """Draw which client took part in which round, None for no client or too many."""
     events = run.answers(which)
-    if not events:
+    if not events or run.summaries(which):
         return None
     states = list(STATUS)
     names = sorted(_names(run, events))

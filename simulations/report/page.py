@@ -19,6 +19,7 @@ def single(run: RunData) -> str:
         controls.controls(run),
         *sections.figures(run),
         tables.checks(run),
+        tables.answers(run),
         tables.refusals(run),
         tables.traffic(run),
         tables.origin(run),

@@ -240,6 +240,8 @@ def _reach(lines: list[plots.Line], run: RunData) -> str:
 
 def _statuses(run: RunData) -> str:
     counts = Counter(event.status.value for event in run.answers())
+    for event in run.summaries():
+        counts.update(event.statuses)
     return "; ".join(
         f"{counts[status]:,} {status}" for status in STATUS if counts[status]
     )

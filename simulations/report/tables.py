@@ -1,12 +1,14 @@
 """The tables of the report of one run: refusals, bytes, and reproduction."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     ClientAnswered,
+    ClientsAnswered,
     CutChecked,
     RoundFinished,
     of_kind,
@@ -30,12 +32,48 @@ from fedprune.simulations.report.text import (
 
 _MAX_ROWS = 200
 _SHOWN_ROWS = 8
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def answers(run: RunData) -> str:
+    """Return the figures of the clients of the last large round; "" without any."""
+    found = run.summaries()
+    if not found:
+        return ""
+    last = found[-1]
+    rows: list[list[Cell]] = []
+    for name, counts in last.counts.items():
+        edges = last.edges[name]
+        figures = [f"{x:.4g}" for x in (edges[0], last.means[name], edges[-1])]
+        rows.append([name.replace("_", " "), *figures, _bars(counts)])
+    head = ["accepted answers", "least", "mean", "greatest", "clients between them"]
+    outcomes = Counter[str]()
+    for event in found:
+        outcomes.update(event.statuses)
+    said = ", ".join(f"{n:,} {status}" for status, n in outcomes.items() if n)
+    note = f"Large rounds do not list their clients; all of them together: {said}."
+    title = f"Answers of round {last.round}"
+    return section(title, table(head, rows).text, note)
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """Return counts as a line of bars; one that is not 0 is seen."""
+    top = max(counts)
+    return "".join(
+        _BARS[ceil(count / top * (len(_BARS) - 1)) if top else 0] for count in counts
+    )
 
 
 def refusals(run: RunData) -> str:
     """Return the updates that were refused, failed or late, with the reasons."""
-    answers = of_kind(run.events, ClientAnswered)
-    found = [event for event in answers if event.status is not Status.ACCEPTED]
+    asked = of_kind(run.events, ClientAnswered)
+    found = [event for event in asked if event.status is not Status.ACCEPTED]
+    unnamed = sum(
+        count
+        for event in of_kind(run.events, ClientsAnswered)
+        for status, count in event.statuses.items()
+        if status != Status.ACCEPTED
+    )
     if not found:
         return section("Refused updates", "", "None: every answer was accepted.")
     rows: list[list[Cell]] = [
@@ -57,6 +95,8 @@ def refusals(run: RunData) -> str:
     note = "A refused answer is left out whole; the round continues without it."
     if more > 0:
         note += f" The first {len(rows)} are shown, {more} more are in events.jsonl."
+    if unnamed:
+        note += f" {unnamed} more of large rounds are counted, not listed."
     return section("Refused updates", body, note)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from fedprune.client.rounds.score import try_criterion
-from fedprune.client.rounds.store import BYTES_OF_A_WEIGHT
+from fedprune.client.rounds.steps.generations import on_disk, stored_bytes
+from fedprune.client.rounds.store import IN_FLIGHT
 from fedprune.common.config import Config, ControlName
 from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError, FedPruneError
@@ -30,6 +31,7 @@ from fedprune.common.trust import named_code, record_code
 from fedprune.common.user_code import OWN_CODE, check_reference
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.rounds.engine import Engine
+from fedprune.server.rounds.plan import asked, update_density
 from fedprune.server.rounds.state import ServerState, Snapshot
 from fedprune.server.runs.card import write_card
 from fedprune.server.runs.controls.names import in_order, kind_of
@@ -234,27 +236,47 @@ def _tried(task: LoadedTask) -> Tried:
         try_criterion(config.prune.importance, task, model, structure)
         spec = PenaltySpec(name=config.client.penalty, strength=config.client.strength)
         try_penalty(structure, get_weights(model), spec)
-    _check_state(config, structure.spec(structure.full()).size)
+    _check_state(task, structure)
     _ = task.sizes  # refuses a partition that the labels do not allow
     check_engine(task)
     return tried
 
 
-def _check_state(config: Config, weights: int) -> None:
+def _check_state(task: LoadedTask, structure: Structure) -> None:
     """Refuse a run whose clients' residuals would fill the disk."""
-    if not config.update.error_feedback:
-        return
-    # Each federation has its own, all but the dense one.
-    sent = [name for name in in_order(config.run.controls) if kind_of(name) != DENSE]
-    needed = (1 + len(sent)) * config.task.clients * weights * BYTES_OF_A_WEIGHT
+    config = task.config
+    needed = residual_bytes(config, len(task.clients), structure)
     limit = config.run.state_limit_mb << 20
     if needed > limit:
         msg = (
-            f"residuals of {config.task.clients} clients need {needed >> 20} MiB; "
+            f"residuals of {len(task.clients)} clients need {needed >> 20} MiB; "
             f"run.state_limit_mb is {config.run.state_limit_mb}; raise it, or set "
-            "update.error_feedback = false"
+            "update.stateless = true"
         )
         raise ConfigError(msg)
+
+
+def residual_bytes(config: Config, clients: int, structure: Structure) -> int:
+    """Return the most bytes that the clients' residuals take on the disk.
+
+    Every client has a folder with one generation, and with those of the last rounds
+    that a server may be resumed before.
+
+    Args:
+        config: The configuration.
+        clients: Number of clients.
+        structure: The network: cuts make its residuals smaller.
+    """
+    update, rounds = config.update, config.rounds
+    if not update.keeps_residuals:
+        return 0
+    spec = structure.spec(structure.full())
+    share = update_density(update, spec.size)
+    one = stored_bytes(spec, structure.units, update, share)
+    played = min(IN_FLIGHT, rounds.total) * asked(rounds, clients)
+    # Each federation has its own, all but the dense one.
+    sent = [name for name in in_order(config.run.controls) if kind_of(name) != DENSE]
+    return (1 + len(sent)) * (clients * (one + on_disk(1)) + played * one)
 
 
 def _go(prepared: Prepared) -> RunResult:

@@ -66,7 +66,7 @@ class RunStarted(Event):
         config: Its configuration, all keys.
         clients: Number of clients.
         client_examples: Client id -> training examples; None where clients are
-            devices, which have not enrolled yet.
+            devices, which have not enrolled yet, or more than 10 000.
         params_dense: Parameters of the uncut network.
         flops_dense: FLOPs of one example in it.
         groups: Name of each pruning group -> its channels in the uncut network.
@@ -200,6 +200,28 @@ class ClientAnswered(OfRound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientsAnswered(OfRound):
+    """Outcomes of the clients of a large round that have no event of their own.
+
+    Figures are those of accepted answers; one that is unknown or not finite counts in
+    no bin.  The names are those of ``ClientAnswered``.
+
+    Attributes:
+        statuses: Status -> clients.
+        means: Name of a figure -> its mean.
+        edges: Name of a figure -> borders of its bins, rising, one more than there are
+            bins; the first is the least value, the last the greatest.
+        counts: Name of a figure -> clients in each bin, which has its lower border, the
+            last one both.
+    """
+
+    statuses: Mapping[str, Count]
+    means: Mapping[str, float]
+    edges: Mapping[str, tuple[float, ...]]
+    counts: Mapping[str, tuple[Count, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFinished(OfRound):
     """A round is complete; its sizes and accuracies are those of its broadcast.
 
@@ -263,7 +285,8 @@ class NetworkCut(OfRound):
         density: Parameters of the dense network that are left.
         channel_density: Prunable channels that are left.
         step: Part of the schedule that the cut moved along, 0..1.
-        votes: Client id -> its normalised scores of the channels before the cut.
+        votes: Client id -> its normalised scores of the channels before the cut; empty
+            where more than 256 clients voted.
         consensus: Their consensus, one number a channel, in the same order.
         kept: 1 = the channel is kept, in the same order.
         zero_share: Exactly zero channels of the network that was cut.
@@ -383,6 +406,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "waiting": ClientsConnected,
     "delivered": NetworkDelivered,
     "client": ClientAnswered,
+    "clients": ClientsAnswered,
     "round": RoundFinished,
     "cut": NetworkCut,
     "check": CutChecked,

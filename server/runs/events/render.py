@@ -7,6 +7,7 @@ from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events.kinds import (
     MAIN,
     ClientAnswered,
+    ClientsAnswered,
     ClientsConnected,
     CutChecked,
     Event,
@@ -78,6 +79,15 @@ def _(event: ClientAnswered) -> str:
     if who not in reason:
         reason = f"{who} {event.status}: {reason or '-'}"
     return f"round {event.round}: {reason}"
+
+
+@_line.register
+def _(event: ClientsAnswered) -> str:
+    missing = {s: n for s, n in event.statuses.items() if s != Status.ACCEPTED and n}
+    if not missing:
+        return ""
+    counts = ", ".join(f"{count} {status}" for status, count in missing.items())
+    return f"round {event.round}: {counts} of the clients that are not listed"
 
 
 @_line.register

@@ -23,8 +23,8 @@ from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.messages import Phase
 from fedprune.common.sparsity.masks import child_mask
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.mask import take_mask
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.steps.mask import take_mask
 
 FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
 

@@ -19,18 +19,25 @@ from hypothesis.extra.numpy import arrays
 from fedprune.client.rounds.broadcasts import DecodedBroadcast
 from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import _residual
-from fedprune.client.rounds.store import (
-    ClientStore,
+from fedprune.client.rounds.steps.generations import (
     Generation,
+    encode_generation,
     from_bfloat16,
+    on_disk,
+    stored_bytes,
     to_bfloat16,
 )
+from fedprune.client.rounds.store import ClientStore, Upkeep
+from fedprune.common import codec
+from fedprune.common.codec.delta.quantise import VALUES
+from fedprune.common.config import Update
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import SparseDelta
+from fedprune.common.messages import QuantisedDelta
 from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import dense
-from fedprune.common.spec import PrunePlan
+from fedprune.common.sparsity.sparsify import dense as dense_delta
+from fedprune.common.sparsity.sparsify import sparsify
+from fedprune.common.spec import ModelSpec, PrunePlan, TensorSpec
 from fedprune.server.rounds.plan import plan_round
 
 FLOATS = arrays(
@@ -58,6 +65,19 @@ def test_bfloat16_rounds_ties_to_even():
     assert rounded.tolist() == [1.0, 1 + 2**-6, -1.0, 1 + 2**-7]
 
 
+def entries(size, indices, values):
+    """Return a sent delta of floats."""
+    none = np.zeros(0, dtype=np.uint8)
+    return QuantisedDelta(
+        size=size, indices=indices, values=values, scales=none, kind="float32"
+    )
+
+
+def dense(generation):
+    spec = tiny_structure().spec(generation.keep)
+    return generation.sent_values(spec)
+
+
 def make_generation(round_, keep=None, seed=0):
     structure = tiny_structure()
     keep = structure.full() if keep is None else keep
@@ -68,7 +88,7 @@ def make_generation(round_, keep=None, seed=0):
     values = rng.normal(size=20).astype(np.float32)
     # What was sent is kept back nowhere: an honest residual is 0 there.
     residual[indices] = 0.0
-    sent = SparseDelta(size=size, indices=indices, values=values)
+    sent = entries(size, indices, values)
     return Generation(round=round_, keep=keep, sent=sent, residual=residual)
 
 
@@ -77,7 +97,7 @@ def assert_same(found, wanted):
     assert found.round == wanted.round
     assert found.keep.dtype == np.bool_
     np.testing.assert_array_equal(found.keep, wanted.keep)
-    np.testing.assert_array_equal(dense(found.sent), dense(wanted.sent))
+    np.testing.assert_array_equal(dense(found), dense(wanted))
     assert found.sent.indices.dtype == np.int64
     np.testing.assert_array_equal(found.residual, wanted.residual)
 
@@ -94,9 +114,7 @@ def test_a_generation_that_sent_nothing_comes_back(tmp_path):
     nothing = np.zeros(0)
     saved = make_generation(1)
     size = len(saved.residual)
-    sent = SparseDelta(
-        size=size, indices=nothing.astype(np.int64), values=nothing.astype(np.float32)
-    )
+    sent = entries(size, nothing.astype(np.int64), nothing.astype(np.float32))
     saved = replace(saved, sent=sent)
     store = ClientStore(tmp_path, "a")
     store.save_generation(saved)
@@ -160,7 +178,8 @@ def test_old_generations_go_but_three_checkpoints_can_be_resumed(tmp_path):
         found = store.load_generation(asked)
         assert found is not None
         assert found.round == asked - 1
-    assert len(list(tmp_path.glob("a/*"))) <= 6
+    # While round 20 was played, three checkpoints stood: of 19, 18 and 17.
+    assert len(list(tmp_path.glob("a/*"))) == 4
 
 
 def test_the_newest_of_the_old_generations_stays_for_a_client_seldom_asked(tmp_path):
@@ -241,7 +260,7 @@ def test_a_round_that_was_not_acknowledged_owes_what_it_sent_too(
     found = owed(
         tmp_path, [make_generation(2), last], round_=4, acknowledged=acknowledged
     )
-    np.testing.assert_array_equal(found, last.residual + dense(last.sent))
+    np.testing.assert_array_equal(found, last.residual + dense(last))
 
 
 def test_generations_of_the_asked_round_and_later_ones_are_ignored(tmp_path):
@@ -311,3 +330,99 @@ def test_a_client_that_missed_the_rollback_accepts_the_plans_cut_from_it(tmp_pat
     last = make_generation(3, smaller.keep)
     found = owed(tmp_path, [last], round_=6, acknowledged=3, plan=again)
     assert len(found) == structure.spec(again.keep).size
+
+
+def spec_of(*shapes):
+    tensors = [TensorSpec(name=f"t{n}", shape=s) for n, s in enumerate(shapes)]
+    return ModelSpec(tensors=tuple(tensors), moments=0, units=0)
+
+
+LARGE = spec_of((300, 400), (400,), (20, 30, 3, 3))
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("density", [0.01, 0.07, 1.0])
+def test_what_was_sent_comes_back_bit_for_bit_and_takes_what_was_estimated(
+    tmp_path, values, density
+):
+    total = np.random.default_rng(1).normal(size=LARGE.size).astype(np.float32) / 50
+    quantised = codec.quantise_delta(sparsify(total, density), LARGE, values)
+    keep = np.ones(40, dtype=bool)
+    saved = Generation(round=3, keep=keep, sent=quantised, residual=total)
+    ClientStore(tmp_path, "a").save_generation(saved)
+    found = ClientStore(tmp_path, "a").load_generation(4)
+    wanted = dense_delta(codec.dequantise_delta(quantised, LARGE))
+    assert found.sent_values(LARGE).tobytes() == wanted.tobytes()
+    (path,) = tmp_path.glob("a/*")
+    update = Update(values=values)
+    estimate = stored_bytes(LARGE, len(keep), update, density)
+    taken = on_disk(path.stat().st_size)
+    assert taken <= estimate
+    if len(quantised.indices) > 0.9 * density * LARGE.size:
+        assert estimate == pytest.approx(taken, rel=0.05)
+    else:  # entries that are rounded to zero are not sent
+        assert (values, density) == ("step", 1.0)
+
+
+def test_a_generation_takes_little_more_than_its_residual(tmp_path):
+    total = np.random.default_rng(1).normal(size=LARGE.size).astype(np.float32) / 50
+    quantised = codec.quantise_delta(sparsify(total, 0.07), LARGE, "step")
+    keep = np.ones(40, dtype=bool)
+    saved = Generation(round=3, keep=keep, sent=quantised, residual=total)
+    size = len(encode_generation(saved))
+    # Two bytes of residual, one bit of position, one byte of each entry.
+    assert size / LARGE.size < 2 + 1 / 8 + 0.07 + 0.01
+
+
+def rounds_of(root, client):
+    names = sorted(path.name for path in (root / "run" / client).glob("*"))
+    return [int(name.split("-")[1].split(".")[0]) for name in names]
+
+
+def play(root, upkeep, round_, *clients):
+    for client in clients:
+        upkeep.before("run", round_, client)
+        ClientStore(root / "run", client).save_generation(make_generation(round_))
+
+
+def test_one_generation_of_each_client_stays_and_those_of_the_last_rounds(tmp_path):
+    upkeep = Upkeep(tmp_path)
+    clients = [f"client-{number}" for number in range(10)]
+    for round_ in range(1, 31):
+        first = round_ % 10
+        play(tmp_path, upkeep, round_, clients[first], clients[first - 1])
+        for client in clients:
+            rounds = rounds_of(tmp_path, client)
+            assert sum(number <= round_ - 3 for number in rounds) <= 1
+    assert sum(len(rounds_of(tmp_path, client)) for client in clients) <= 10 + 3 * 2
+
+
+def test_a_resumed_server_finds_the_generations_that_its_checkpoint_belongs_to(
+    tmp_path,
+):
+    upkeep = Upkeep(tmp_path)
+    play(tmp_path, upkeep, 2, "a", "b")
+    for round_ in (6, 7, 8, 9):
+        play(tmp_path, upkeep, round_, "a")
+    assert rounds_of(tmp_path, "a") == [6, 7, 8, 9]
+    assert rounds_of(tmp_path, "b") == [2]
+    # While round 9 is played the checkpoints of 8, 7 and 6 stand.
+    for resumed in (9, 8, 7):
+        found = ClientStore(tmp_path / "run", "a").load_generation(resumed)
+        assert found.round == resumed - 1
+
+
+def test_what_a_process_that_was_killed_left_is_removed_by_the_next_one(tmp_path):
+    play(tmp_path, Upkeep(tmp_path), 1, "a", "b")
+    play(tmp_path, Upkeep(tmp_path), 2, "a", "b")
+    assert rounds_of(tmp_path, "a") == rounds_of(tmp_path, "b") == [1, 2]
+    play(tmp_path, Upkeep(tmp_path), 5, "c")
+    assert rounds_of(tmp_path, "a") == rounds_of(tmp_path, "b") == [2]
+
+
+def test_another_federation_is_left_alone(tmp_path):
+    upkeep = Upkeep(tmp_path)
+    play(tmp_path, upkeep, 1, "a")
+    play(tmp_path, upkeep, 2, "a")
+    upkeep.before("other", 9, "a")
+    assert rounds_of(tmp_path, "a") == [1, 2]

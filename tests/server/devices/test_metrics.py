@@ -1,7 +1,7 @@
 """Figures for Prometheus: those of the run's events, and nothing before the first."""
 
 import pytest
-from helpers.some_events import CLIENT, CUT, ROUND, at
+from helpers.some_events import CLIENT, CLIENTS, CUT, ROUND, at
 
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.devices.superlink import CURRENT
@@ -42,16 +42,17 @@ def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
                 )
             )
         log.write(at(CUT, 2))
+        log.write(at(CLIENTS, 2))  # 300 accepted, 2 failed
     lines = scraped(tmp_path).splitlines()
     for line in (
         "fedprune_rounds_total 2.0",
         "fedprune_cuts_total 1.0",
-        'fedprune_answers_total{of="accepted"} 1.0',
+        'fedprune_answers_total{of="accepted"} 301.0',
         'fedprune_answers_total{of="refused"} 1.0',
         'fedprune_answers_total{of="late"} 2.0',
         "fedprune_bytes_up_total 30.0",
         "fedprune_bytes_down_total 14.0",
-        'fedprune_answers_total{of="failed"} 0.0',
+        'fedprune_answers_total{of="failed"} 2.0',
         "fedprune_density 0.5",
         "fedprune_channel_density 0.5",
         "fedprune_validation_loss 1.5",

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.states import state_from_bytes, state_to_bytes
 from helpers.tiny_federation import (
     answer_to,
     ask_all,
@@ -23,10 +24,10 @@ from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.server.rounds.broadcast import REMEMBERED, as_sent, base_for, remember
 from fedprune.server.rounds.finish import finish_round
+from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
-from fedprune.server.rounds.state import ClientLedger, SentBroadcast
-from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
+from fedprune.server.rounds.state import SentBroadcast
 
 LONG = {"rounds__warmup": 12, "rounds__cuts": 0, "rounds__final": 0}
 
@@ -131,7 +132,7 @@ def test_who_missed_rounds_is_told_from_what_it_holds_and_shares_that_with_other
     ledgers = federation.state.ledgers
     federation.round()
     # As if c and d had not been asked in round 2.
-    held = federation.state.ledgers | {c: ledgers[c], d: ledgers[d]}
+    held = Ledgers.of({**federation.state.ledgers, c: ledgers[c], d: ledgers[d]})
     federation.state = replace(federation.state, ledgers=held)
     work, plans = federation.plans()
     assert {name: kind(plan) for name, plan in plans.items()} == {
@@ -164,7 +165,8 @@ def test_who_holds_a_broadcast_that_is_no_longer_remembered_is_sent_everything(
     assert [one.round for one in federation.state.sent] == list(range(2, 10))
     assert base_for(first, federation.state.sent) is None
     for round_ in range(1, 2 + REMEMBERED):
-        ledgers = {c: replace(first, held=round_) for c in federation.run_spec.clients}
+        line = replace(first, held=round_)
+        ledgers = Ledgers.of(dict.fromkeys(federation.run_spec.clients, line))
         federation.state = replace(federation.state, ledgers=ledgers)
         work, plans = federation.plans()
         plan = plans[federation.run_spec.clients[0]]
@@ -195,7 +197,7 @@ def test_a_client_without_its_file_says_so_and_is_sent_everything(tmp_path, harm
         answer_to(plans[name], ModelCache(federation.task), federation.store(name))
     # The server takes that as a failure, and forgets what the client holds.
     failed = {name: ClientLedger(acknowledged=2)}
-    ledgers = federation.state.ledgers | failed
+    ledgers = Ledgers.of({**federation.state.ledgers, **failed})
     federation.state = replace(federation.state, ledgers=ledgers)
     work, plans = federation.plans()
     assert [kind(plan) for plan in plans.values()] == [0, 2, 2, 2]
@@ -259,7 +261,8 @@ def test_a_change_gives_back_what_a_rollback_gives_back(tmp_path):
         assert kind(plan_) in (0, 2), name
         assert federation.open(plan_).weights.tobytes() == work.weights.tobytes()
     # Encoded against the round before the cut, it is almost empty.
-    ledgers = {c: replace(k, held=1) for c, k in federation.state.ledgers.items()}
+    lines = {c: replace(k, held=1) for c, k in federation.state.ledgers.items()}
+    ledgers = Ledgers.of(lines)
     federation.state = replace(federation.state, ledgers=ledgers)
     work, plans = federation.plans()
     assert {kind(plan_) for plan_ in plans.values()} == {1}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.states import state_from_bytes, state_to_bytes
 from helpers.tiny_federation import (
     ask_all,
     forward_to,
@@ -22,10 +23,10 @@ from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.server.rounds.cycle import Cursor, is_cutting
 from fedprune.server.rounds.engine import IndividualUpdate, PartialAggregate
 from fedprune.server.rounds.finish import Answers, finish_round
+from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status, Validations
-from fedprune.server.rounds.state import ClientLedger, Snapshot, model_sha256, new_state
-from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
+from fedprune.server.rounds.state import Snapshot, model_sha256, new_state
 from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import InProcessEngine
 
@@ -143,7 +144,7 @@ def test_totals_count_the_bytes_of_everybody_and_the_messages_of_the_accepted():
 def test_the_ledger_notes_who_holds_what_and_sends_all_again_to_who_failed():
     server = Server(cursor=CUTTING)
     old = ClientLedger(acknowledged=4, structure=True, teacher=b"t" * 16, held=4)
-    ledgers = {f"client-00{n}": old for n in (0, 1, 2)}
+    ledgers = Ledgers.of({f"client-00{n}": old for n in (0, 1, 2)})
     server.state = replace(server.state, round=5, ledgers=ledgers)
     answers = server.answers(server.noise(), importance=np.ones(16, np.float32))
     records = list(refused(answers, 1).records)
@@ -166,7 +167,8 @@ def test_the_ledger_notes_who_holds_what_and_sends_all_again_to_who_failed():
 def test_a_client_that_was_not_asked_keeps_its_line_in_the_ledger():
     server = Server()
     line = ClientLedger(acknowledged=1, structure=True, teacher=b"t" * 16)
-    server.state = replace(server.state, round=3, ledgers={"client-009": line})
+    ledgers = Ledgers.of({"client-009": line})
+    server.state = replace(server.state, round=3, ledgers=ledgers)
     after, _ = server.finish(server.answers(server.noise()))
     assert after.ledgers["client-009"] == line
 

@@ -26,8 +26,9 @@ from fedprune.server.rounds.cycle import (
     is_frozen,
     is_previewing,
 )
+from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import draw_cohort, plan_round, rate_of, update_density
-from fedprune.server.rounds.state import ClientLedger, Snapshot
+from fedprune.server.rounds.state import Snapshot
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 TUNING = Cursor(phase=Phase.FINETUNE, index=1, cycle=1, progress=0.5, step=0.5)
@@ -103,7 +104,8 @@ def test_each_client_is_sent_what_it_lacks_and_nothing_else():
         b: ClientLedger(acknowledged=2, structure=True, teacher=b"0" * 16),
         c: ClientLedger(acknowledged=0, structure=False, teacher=teacher.digest),
     }
-    state = replace(state, round=3, dense=teacher, previous=teacher, ledgers=known)
+    state = replace(state, round=3, dense=teacher, previous=teacher)
+    state = replace(state, ledgers=Ledgers.of(known))
     work = plan_round(state, run_spec)
     plans = {name: plan_for(work, n) for n, name in enumerate(run_spec.clients)}
     text = run_spec.structure.to_json()

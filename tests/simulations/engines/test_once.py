@@ -12,8 +12,8 @@ from fedprune.common.codec.messages import update
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import finish_round
+from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.rounds.state import ClientLedger
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 
@@ -96,7 +96,7 @@ def test_what_several_variants_of_a_plan_hold_is_encoded_once(tmp_path, watch):
     first, second, *_ = federation.run_spec.clients
     ledgers = dict(federation.state.ledgers)
     ledgers |= {first: ClientLedger(), second: replace(ledgers[second], teacher=b"")}
-    federation.state = replace(federation.state, ledgers=ledgers)
+    federation.state = replace(federation.state, ledgers=Ledgers.of(ledgers))
     watch.seen.clear()
     work = federation.round()
     assert work.plan.teacher

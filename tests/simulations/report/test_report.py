@@ -13,6 +13,7 @@ import pytest
 from helpers.some_events import (
     CHECK,
     CLIENT,
+    CLIENTS,
     CUT,
     ROLLBACK,
     ROUND,
@@ -370,6 +371,19 @@ def test_a_refused_update_is_listed_with_client_round_and_reason(run, page):
     row = rf'<th scope="row">{event.client}</th><td>{event.round}</td>'
     assert re.search(row, page)
     assert "12 non-finite values (code NON_FINITE)" in page
+
+
+def test_a_large_round_has_a_table_in_place_of_a_map(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(CLIENTS)
+        log.write(ROUND)
+    text = write_report([folder.path]).read_text(encoding="utf-8")
+    assert "Answers of round 2" in text
+    assert "300 accepted, 2 failed" in text
+    assert '<th scope="row">loss</th><td>0.25</td><td>0.5</td><td>1</td>' in text
+    assert "Who took part" not in text
+    assert Page(text).open == []
 
 
 def test_accuracy_of_a_broadcast_stands_at_the_bytes_sent_before_it(run):

@@ -54,6 +54,7 @@ TRAPS = MOMENTS | {
         fedprune.client.rounds.train, "_step", 1
     ),
     "while a residual is written": lambda: before_rename("round-0", 10),
+    "before a part of a checkpoint is renamed": lambda: before_rename("main-part-", 4),
     "before a checkpoint's journal line": lambda: nth_call(
         fedprune.server.runs.checkpoint, "_append_line", 3
     ),

@@ -10,6 +10,7 @@ from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     MAIN,
     ClientAnswered,
+    ClientsAnswered,
     ClientsConnected,
     CutChecked,
     CutRolledBack,
@@ -59,6 +60,14 @@ CLIENT = ClientAnswered(
     factor=1.0,
     loss=0.5,
     seconds=0.25,
+)
+CLIENTS = ClientsAnswered(
+    run=MAIN,
+    round=2,
+    statuses={"accepted": 300, "refused": 0, "failed": 2, "late": 0},
+    means={"loss": 0.5, "norm": 2.0},
+    edges={"loss": (0.25, 0.5, 1.0), "norm": (2.0, 2.0)},
+    counts={"loss": (100, 200), "norm": (300,)},
 )
 ROUND = RoundFinished(
     run=MAIN,
@@ -134,6 +143,7 @@ ONE_OF_EACH = (
     WAITING,
     DELIVERED,
     CLIENT,
+    CLIENTS,
     ROUND,
     CUT,
     CHECK,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.states import state_from_bytes, state_to_bytes
 from helpers.tiny_federation import (
     ask_all,
     forward_to,
@@ -20,7 +21,6 @@ from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.state import OptimizerState
 from fedprune.server.rounds.steps.optimizer import server_step
-from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 from fedprune.server.runs.controls.settings import dense_config
 
 STATEFUL = ("momentum", "adam", "yogi")

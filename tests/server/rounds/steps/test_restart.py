@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.states import state_from_bytes, state_to_bytes
 from helpers.tiny_federation import (
     ask_all,
     forward_to,
@@ -20,7 +21,6 @@ from fedprune.common.methods.schedule import learning_rate
 from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round, rate_of
-from fedprune.server.runs.checkpoint import state_from_bytes, state_to_bytes
 
 FRESH = {
     "prune__restart": "fresh",

@@ -254,9 +254,9 @@ def test_the_lines_of_version_4_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
-    assert VERSION == 4
+    assert VERSION == 5
     assert encode_header() == (
-        time + b'"event":"log","version":4,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":5,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
@@ -292,6 +292,7 @@ GOLDEN = {
         *("num_examples", "norm", "factor", "loss", "seconds"),
         *("validation_loss", "validation_metric", "validation_examples"),
     ],
+    "clients": [*OF_ROUND, "statuses", "means", "edges", "counts"],
     "round": [
         *(*OF_ROUND, "rounds", "cycle", "phase", "loss", "accuracy", "validation_loss"),
         *("validation_accuracy", "density", "params", "flops", "channel_density"),

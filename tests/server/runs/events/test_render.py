@@ -6,6 +6,7 @@ import pytest
 from helpers.some_events import (
     CHECK,
     CLIENT,
+    CLIENTS,
     CUT,
     DELIVERED,
     FAILED,
@@ -42,6 +43,11 @@ LINES = {
     "not delivered": (
         replace(DELIVERED, examples=None, accuracy=None, reason="no answer"),
         "delivered to a: no answer",
+    ),
+    "many clients": (CLIENTS, "round 2: 2 failed of the clients that are not listed"),
+    "many clients, all accepted": (
+        replace(CLIENTS, statuses={"accepted": 302, "failed": 0}),
+        "",
     ),
     "a round": (ROUND, f"{SHORT}accuracy 0.5000  {LONG}"),
     "a round of the control": (

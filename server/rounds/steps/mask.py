@@ -1,6 +1,5 @@
 """The weight mask of a run: chosen after the last cut, the same for all clients."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedprune.common.config import MaskRule
@@ -10,7 +9,6 @@ from fedprune.common.methods.registry import OFF, find
 from fedprune.common.methods.schedule import density_at
 from fedprune.common.sparsity.masks import check_mask, full_mask, next_mask
 from fedprune.common.spec import Vector
-from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import RunSpec, ServerState
 
 
@@ -35,7 +33,10 @@ def take_mask(state: ServerState, run_spec: RunSpec) -> ServerState:
     mask = next_mask(parent, spec, state.weights, kind, rule, density)
     check_mask(mask, spec, state.plan.digest, mask.digest)
     return replace(
-        state, mask=mask, mask_holders=frozenset(), weights=mask.apply(state.weights)
+        state,
+        mask=mask,
+        ledgers=state.ledgers.without_mask(),
+        weights=mask.apply(state.weights),
     )
 
 
@@ -61,12 +62,3 @@ def mask_rounds(rule: MaskRule, final: int, kind: Method) -> list[int]:
 def under_mask(state: ServerState, weights: Vector) -> Vector:
     """Return the weights, zero where the run's mask is False."""
     return weights if state.mask is None else state.mask.apply(weights)
-
-
-def holders(state: ServerState, records: Sequence[ClientRecord]) -> frozenset[str]:
-    """Return the clients that have stored the mask; without an answer it is resent."""
-    if state.mask is None:
-        return state.mask_holders
-    answered = {r.client_id for r in records}
-    accepted = {r.client_id for r in records if r.status is Status.ACCEPTED}
-    return (state.mask_holders - answered) | accepted

@@ -11,9 +11,9 @@ from fedprune.common.messages import Phase
 from fedprune.common.methods.kinds import MASK
 from fedprune.common.methods.registry import find
 from fedprune.server.rounds.cycle import Cursor
-from fedprune.server.rounds.mask import holders, mask_rounds, take_mask, under_mask
+from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.steps.mask import mask_rounds, take_mask, under_mask
 from fedprune.server.runs.controls.settings import dense_config
 
 FINAL = Cursor(phase=Phase.FINETUNE, index=1, progress=1.0, final=True)
@@ -180,23 +180,22 @@ def test_n_of_m_is_one_step_and_has_its_form():
 
 def test_the_mask_travels_only_to_those_who_lack_it():
     run_spec, state = federation()
-    after = replace(taken(state, run_spec), mask_holders=frozenset(["client-001"]))
+    after = taken(state, run_spec)
+    lines = {"client-001": ClientLedger(mask=True)}
+    after = replace(after, ledgers=Ledgers.of(lines))
     request = plan_round(after, run_spec).request
     sizes = {o.client_id: len(request.variants[o.variant]) for o in request.assignments}
     assert len({size for c, size in sizes.items() if c != "client-001"}) == 1
     assert sizes["client-001"] < sizes["client-000"]
 
 
-def record(name, status):
-    return ClientRecord(client_id=name, status=status)
-
-
-def test_who_answered_holds_the_mask_and_who_failed_is_sent_it_again():
+def test_no_client_has_a_new_mask():
     run_spec, state = federation()
-    held = replace(taken(state, run_spec), mask_holders=frozenset(["a", "b", "c"]))
-    records = [record("b", Status.FAILED), record("d", Status.ACCEPTED)]
-    assert holders(held, records) == {"a", "c", "d"}
-    assert holders(state, records) == frozenset()
+    lines = {"a": ClientLedger(held=3, mask=True), "b": ClientLedger(held=2)}
+    state = replace(state, ledgers=Ledgers.of(lines))
+    held = {name: line.mask for name, line in taken(state, run_spec).ledgers.items()}
+    assert held == {"a": False, "b": False}
+    assert taken(state, run_spec).ledgers["a"].held == 3
 
 
 def test_what_clients_send_outside_of_the_mask_changes_nothing():
