@@ -92,14 +92,14 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
     """
     fields = _unpack(data, "part", 4)
     try:
-        return _part_in(fields, work, len(data))
+        return _part_in(fields, work)
     except PayloadError:
         raise
     except Exception as error:  # a field of another kind
         raise PayloadError(Reason.BAD_FRAME, "part", error_line(error)) from error
 
 
-def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregate:
+def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
     rows, deltas, counts, individual_updates = fields
     size = work.spec.size
     total = Accumulator(size, work.request.limits)
@@ -116,7 +116,6 @@ def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregat
             _single_in(answer, work.expected(asked[client_id]))
             for client_id, answer in individual_updates
         ),
-        bytes_simulation=length,
     )
 
 

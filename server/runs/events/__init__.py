@@ -24,6 +24,7 @@ from fedprune.server.runs.events.kinds import (
     RunResumed,
     RunStarted,
     WarningGiven,
+    WorkerLost,
     of_kind,
     of_run,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "WarningGiven",
+    "WorkerLost",
     "describe",
     "has_started",
     "human_bytes",
