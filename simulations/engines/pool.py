@@ -22,9 +22,9 @@ from ray.exceptions import RayError, RayTaskError
 from fedprune.common.errors import FedPruneError
 
 _POLL_S = 0.02
-_START_S = 120.0  # without any worker
+_START_S = 300.0  # without any worker: a busy machine takes minutes to start some
 _PING_S = 2.0
-_SILENT = 15  # pings' times without an answer: not seconds, for this process may stop
+_SILENT = 30  # pings' times without an answer: not seconds, for this process may stop
 _TRIES = 4  # workers that one job may lose
 
 Play = Callable[[bytes], bytes]
@@ -51,7 +51,7 @@ class _Lost(Exception):  # noqa: N818 - the word for it
 
 @ray.remote(concurrency_groups={"pulse": 1})
 class _Process:
-    """What runs in a worker's process.
+    """The process of a worker.
 
     Args:
         packed: Makes the function that plays a job, as cloudpickle's bytes.
@@ -74,7 +74,7 @@ class _Process:
         return self._play(data)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Member:
     """One worker.
 
@@ -95,12 +95,15 @@ class Pool:
     Args:
         count: Number of workers, >= 1.
         gpus: Share of a GPU that each holds, 0 = none.
+
+    Attributes:
+        packed: What is sent to each worker once.
     """
 
     def __init__(self, count: int, gpus: float = 0.0) -> None:
         self.count = count
         self._options = {"num_cpus": 1, "num_gpus": gpus}
-        self._packed = b""
+        self.packed = b""
         self._lock = threading.Lock()
         self._idle: list[_Member] = []
         self._coming: list[_Member] = []
@@ -117,7 +120,7 @@ class Pool:
             packed: Makes the function that plays a job, as cloudpickle's bytes.
         """
         with self._lock:
-            self._packed, self._last_alive = packed, time.monotonic()
+            self.packed, self._last_alive = packed, time.monotonic()
             for _ in range(self.count):
                 self._add()
 
@@ -177,9 +180,9 @@ class Pool:
 
     def _add(self) -> None:
         """Start a worker; the caller holds the lock."""
-        actor = _Process.options(**self._options).remote(self._packed)
+        actor = _Process.options(**self._options).remote(self.packed)
         self._coming.append(_Member(actor, actor.ping.remote()))
-        self._moved += len(self._packed)
+        self._moved += len(self.packed)
 
     def _take(self) -> _Member:
         """Return an idle worker, as soon as there is one.
@@ -244,7 +247,8 @@ class Pool:
         except RayTaskError:  # what the job raised
             raise
         except RayError as error:
-            raise _Lost(_reason(error)) from error
+            msg = "its process or its node ended"
+            raise _Lost(msg) from error
         with self._lock:
             self._moved += len(answer)
         return answer
@@ -265,11 +269,3 @@ class Pool:
             silent = 0 if heard else silent + 1
         msg = f"it did not respond for {_SILENT * _PING_S:g} s"
         raise _Lost(msg)
-
-
-def _reason(error: RayError) -> str:
-    """Return in a few words why Ray has lost a worker."""
-    text = str(error)
-    if "node" in text and ("died" in text or "dead" in text) and "node has" in text:
-        return "its node ended"
-    return "its process ended"

@@ -115,9 +115,9 @@ def _(event: NetworkRestarted) -> str:
 
 @_line.register
 def _(event: WorkerLost) -> str:
-    again = f"{and_more(event.clients, _NAMED)} run again" if event.clients else ""
-    text = f"{whose(event)}round {event.round}: worker {event.worker} was lost, "
-    return f"{text}{event.reason}; {again}".rstrip("; ")
+    text = f"{whose(event)}round {event.round}: worker {event.worker} was lost: "
+    again = f"; run again: {and_more(event.clients, _NAMED)}" if event.clients else ""
+    return f"{text}{event.reason}{again}"
 
 
 @_line.register
