@@ -146,6 +146,7 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
 
     Raises:
         ConfigError: If the cluster at the address cannot be joined.
+        FedPruneError: If a local one does not start.
     """
     _quiet()
     address = engine_spec.ray_address
@@ -164,14 +165,18 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
             msg = f"cannot join the Ray cluster at {address}: {error}"
             raise ConfigError(msg) from error
         return
-    # Without "local" ray.init joins any cluster on this machine.
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        num_gpus=gpus,
-        object_store_memory=_store(workers, engine_spec.weights),
-        **arguments,
-    )
+    try:
+        # Without "local" ray.init joins any cluster on this machine.
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=gpus,
+            object_store_memory=_store(workers, engine_spec.weights),
+            **arguments,
+        )
+    except Exception as error:  # Ray raises that itself on a machine that is too busy
+        msg = f"Ray did not start: {error_line(error)}"
+        raise FedPruneError(msg) from error
 
 
 def _store(workers: int, weights: int) -> int:
