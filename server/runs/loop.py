@@ -219,8 +219,8 @@ def collect(
 
 
 def _log_lost(context: RunContext, work: RoundWork, lost: LostWorker) -> None:
-    place = {"run": context.name, "round": work.plan.round}
-    context.log.write(WorkerLost(**place, **asdict(lost)))
+    round_ = work.plan.round
+    context.log.write(WorkerLost(run=context.name, round=round_, **asdict(lost)))
 
 
 def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:

@@ -49,7 +49,6 @@ class _Lost(Exception):  # noqa: N818 - the word for it
     """The worker of a job is lost."""
 
 
-@ray.remote(concurrency_groups={"pulse": 1})
 class _Process:
     """The process of a worker.
 
@@ -61,7 +60,7 @@ class _Process:
         self._packed = packed
         self._play: Play | None = None
 
-    @ray.method(concurrency_group="pulse")  # type: ignore[untyped-decorator]
+    @ray.method(concurrency_group="pulse")
     def ping(self) -> str:
         """Return the name of this process."""
         return f"{os.getpid()} on {socket.gethostname()}"
@@ -72,6 +71,10 @@ class _Process:
             make: Callable[[], Play] = ray.cloudpickle.loads(self._packed)
             self._play = make()
         return self._play(data)
+
+
+# A second thread answers pings.
+_ACTOR: Any = ray.remote(concurrency_groups={"pulse": 1})(_Process)  # type: ignore[call-overload]
 
 
 @dataclass(slots=True, eq=False)
@@ -135,12 +138,14 @@ class Pool:
             FedPruneError: If no worker comes up, the job has lost several, or the pool
                 has ended.
         """
+        last = ""
         for _ in range(_TRIES):
             member = self._take()
             try:
                 answer = self._watched(member, data)
             except _Lost as error:
                 self._replace(member)
+                last = f"{member.name}: {error}"
                 loss = Loss(job=job, worker=member.name, reason=str(error))
                 self._losses.put(loss)
                 continue
@@ -149,8 +154,7 @@ class Pool:
                 raise
             self._give_back(member)
             return answer
-        msg = f"a job has ended {_TRIES} workers, the last one {loss.worker}: "
-        msg += loss.reason
+        msg = f"a job has ended {_TRIES} workers, the last one {last}"
         raise FedPruneError(msg)
 
     def losses(self) -> list[Loss]:
@@ -180,7 +184,7 @@ class Pool:
 
     def _add(self) -> None:
         """Start a worker; the caller holds the lock."""
-        actor = _Process.options(**self._options).remote(self.packed)
+        actor = _ACTOR.options(**self._options).remote(self.packed)
         self._coming.append(_Member(actor, actor.ping.remote()))
         self._moved += len(self.packed)
 

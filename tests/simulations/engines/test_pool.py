@@ -109,7 +109,7 @@ def started(monkeypatch):
     def make(*fates, count=1):
         ray = FakeRay(fates)
         monkeypatch.setattr(pool_module, "ray", ray)
-        monkeypatch.setattr(pool_module, "_Process", ray)
+        monkeypatch.setattr(pool_module, "_ACTOR", ray)
         pool = Pool(count, 0.5)
         pool.start(b"app")
         return pool, ray
