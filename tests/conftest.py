@@ -33,6 +33,7 @@ ALONE = frozenset(
         "test_examples",
         "test_flwr_app",
         "test_hf_dataset",
+        "test_lost_workers",
         "test_masked_runs",
         "test_quantised_runs",
         "test_own_methods",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedprune.client.rounds.mask import MaskedWeights
-from fedprune.client.rounds.steps.optimizers import build_optimizer
+from fedprune.client.rounds.steps.optimizers import Steps, build_optimizer
 from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
 from fedprune.client.rounds.steps.quantisers import Quantiser
 from fedprune.common.data.examples import Batch, Examples
@@ -146,7 +146,7 @@ def _shuffled(count: int, size: int, rng: np.random.Generator) -> list[Indices]:
     return parts
 
 
-def _optimiser(model: nn.Module, training: LocalTraining) -> torch.optim.Optimizer:
+def _optimiser(model: nn.Module, training: LocalTraining) -> Steps:
     """Return the task's own optimiser, or that of the settings."""
     settings = training.settings
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -177,7 +177,7 @@ def _set_mode(model: nn.Module, training: LocalTraining) -> None:
 def _step(
     model: nn.Module,
     training: LocalTraining,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Steps,
     proximal: ProximalTerm | None,
     drawn: tuple[Batch, Tensor | None],
 ) -> Tensor:

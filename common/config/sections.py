@@ -145,7 +145,8 @@ class Rounds(Section):
     over_select: float = Field(default=1.0, ge=1, le=10)
     """Clients asked for each client of the cohort, 1 <= over_select <= 10."""
     deadline_s: float = Field(default=600.0, gt=0)
-    """Seconds after which a round ends without its stragglers, 0 < deadline_s."""
+    """Seconds after which a round of devices ends without its stragglers,
+    0 < deadline_s; a simulation waits for every client."""
 
     @property
     def total(self) -> int:
@@ -423,6 +424,9 @@ class Run(Section):
     as its bytes allow; [] = none."""
     evaluate_every: Positive = 1
     """Rounds between two evaluations for the report, 1 <= evaluate_every."""
+    limit_s: float = Field(default=0.0, ge=0)
+    """Seconds after which a simulation ends by itself, to be resumed, 0 <= limit_s; 0 =
+    no limit.  No result depends on it: a round without some of its clients is none."""
     state_limit_mb: Positive = 4096
     """Largest total of the files with residuals, in MiB, 1 <= state_limit_mb."""
     track: Annotated[tuple[str, ...], Field(strict=False, max_length=0)] = ()

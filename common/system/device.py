@@ -50,7 +50,9 @@ def set_deterministic(*, wanted: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = not wanted
     torch.backends.cudnn.deterministic = wanted
-    torch.use_deterministic_algorithms(wanted)
+    # Even to set what is set already imports torch's compiler: a second and more.
+    if torch.are_deterministic_algorithms_enabled() != wanted:
+        torch.use_deterministic_algorithms(wanted)
 
 
 @contextmanager

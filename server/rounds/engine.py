@@ -71,7 +71,7 @@ class RoundWork:
         side_info: Side information of the answers' encoding.
         encoded: The network that is sent.
         robust: Limits on the influence of one client.
-        deadline_s: Seconds after which the round ends without the stragglers.
+        deadline_s: Seconds after which a round of devices ends without the stragglers.
         goal: Number of accepted answers at which the round waits for no more clients.
     """
 
@@ -115,6 +115,21 @@ class IndividualUpdate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostWorker:
+    """A worker of a simulation that ended or fell silent in the middle of its clients.
+
+    Attributes:
+        worker: Its process and host.
+        reason: How it was lost, one line.
+        clients: Ids of its clients, which another worker plays again.
+    """
+
+    worker: str
+    reason: str
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartialAggregate:
     """The answers of some of a round's clients, with the sum of their deltas.
 
@@ -122,13 +137,15 @@ class PartialAggregate:
         records: One for each of these clients.
         total: Sum of the accepted deltas.
         individual_updates: The accepted answers, when the request needs them.
-        bytes_simulation: Bytes between worker and driver; 0 without workers.
+        bytes_simulation: Bytes between workers and driver; 0 without workers.
+        lost: Workers that were lost meanwhile; their clients are in other aggregates.
     """
 
     records: tuple[ClientRecord, ...]
     total: Accumulator
     individual_updates: tuple[IndividualUpdate, ...] = ()
     bytes_simulation: int = 0
+    lost: tuple[LostWorker, ...] = ()
 
 
 class Engine(Protocol):

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,12 @@ from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
 from fedprune.server.rounds.cut import Choice, asks_clients, coarse
-from fedprune.server.rounds.engine import Engine, IndividualUpdate, RoundWork
+from fedprune.server.rounds.engine import (
+    Engine,
+    IndividualUpdate,
+    LostWorker,
+    RoundWork,
+)
 from fedprune.server.rounds.finish import (
     RoundReport,
     count_failed_attempt,
@@ -38,6 +44,7 @@ from fedprune.server.runs.events import (
     RoundFinished,
     RunName,
     WarningGiven,
+    WorkerLost,
 )
 
 Evaluate = Callable[[Snapshot], float]
@@ -137,7 +144,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
     for attempt in range(_ATTEMPTS):
         started = time.monotonic()
         work = plan_round(state, context.run_spec, attempt)
-        answers = collect(work, context.engine)
+        answers = collect(work, context.engine, partial(_log_lost, context, work))
         # First: the events of the clients are logged even if the run ends here.
         _log_clients(context, work, answers)
         try:
@@ -166,8 +173,17 @@ def _check_cut(context: RunContext, played: _Played) -> None:
         context.check(new)
 
 
-def collect(work: RoundWork, engine: Engine) -> Answers:
+def collect(
+    work: RoundWork,
+    engine: Engine,
+    lost: Callable[[LostWorker], None] = lambda _: None,
+) -> Answers:
     """Ask every client and merge the partial aggregates as they arrive.
+
+    Args:
+        work: The round.
+        engine: Delivers its request.
+        lost: Called with each worker that is lost meanwhile, at once.
 
     Raises:
         RoundError: If the engine lost a client or answered for one twice: such sums
@@ -182,6 +198,8 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         records += part.records
         individual_updates += part.individual_updates
         moved += part.bytes_simulation
+        for worker in part.lost:
+            lost(worker)
     records.sort(key=lambda record: record.client_id)
     individual_updates.sort(key=lambda individual: individual.client_id)
     if work.request.individual_updates:
@@ -197,6 +215,11 @@ def collect(work: RoundWork, engine: Engine) -> Answers:
         individual_updates=tuple(individual_updates),
         bytes_simulation=moved,
     )
+
+
+def _log_lost(context: RunContext, work: RoundWork, lost: LostWorker) -> None:
+    round_ = work.plan.round
+    context.log.write(WorkerLost(run=context.name, round=round_, **asdict(lost)))
 
 
 def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:

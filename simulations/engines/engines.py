@@ -2,7 +2,7 @@
 
 A Flower node is a worker that owns a list of virtual clients.  With one node a client
 Flower's delivery loop costs time that grows with the square of their number, and the
-driver stores every reply; one message per worker and round avoids both.
+driver stores every reply; a few messages per worker and round avoid both.
 """
 
 from collections.abc import Iterator
@@ -13,30 +13,30 @@ from types import ModuleType
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.server.rounds.engine import (
-    Assignment,
-    Engine,
-    PartialAggregate,
-    RoundWork,
-)
+from fedprune.server.rounds.engine import Engine, PartialAggregate, RoundWork
+from fedprune.simulations.engines.interrupt import TimeLimit
 from fedprune.simulations.engines.worker import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """Settings of an engine: task, folder of client states, workers, Ray address.
+    """Settings of an engine.
 
     Attributes:
         task: Their task.
         root: Folder of the client states, readable by every worker.
         workers: Worker processes; 0 = one for each core.
         ray_address: An existing Ray cluster, or "" for a local one.
+        weights: Weights of the dense network, by which Ray's object store is sized.
+        limit_s: Seconds after which the run ends, to be resumed; 0 = no limit.
     """
 
     task: LoadedTask
     root: Path
     workers: int
     ray_address: str
+    weights: int = 0
+    limit_s: float = 0.0
 
 
 class InProcessEngine:
@@ -45,10 +45,11 @@ class InProcessEngine:
     Args:
         task: The task.
         root: Folder of the clients' states.
+        limit_s: Seconds after which the run ends, at the next client; 0 = no limit.
     """
 
-    def __init__(self, task: LoadedTask, root: Path) -> None:
-        self._worker = Worker(task, root)
+    def __init__(self, task: LoadedTask, root: Path, limit_s: float = 0.0) -> None:
+        self._worker = Worker(task, root, TimeLimit(limit_s).check)
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client; yield one partial aggregate."""
@@ -65,7 +66,7 @@ def engine_for(engine_spec: EngineSpec, kind: str) -> Iterator[Engine]:
         FedPruneError: If Flower's simulation ends before the block does.
     """
     if kind == "inprocess":
-        yield InProcessEngine(engine_spec.task, engine_spec.root)
+        yield InProcessEngine(engine_spec.task, engine_spec.root, engine_spec.limit_s)
         return
     with _on_ray().ray_engine(engine_spec) as engine:
         yield engine
@@ -91,28 +92,3 @@ def _on_ray() -> ModuleType:
         )
         raise ConfigError(msg) from error
     return on_ray
-
-
-def assign(
-    assignments: tuple[Assignment, ...], costs: dict[str, int], workers: int
-) -> list[tuple[Assignment, ...]]:
-    """Distribute assignments to workers: longest first onto the lightest, each once.
-
-    Args:
-        assignments: Assignments of the asked clients.
-        costs: Client id -> estimated cost, for example its number of examples.
-        workers: Number of workers.
-
-    Returns:
-        At most ``workers`` non-empty lists.
-    """
-    loads = [0] * workers
-    dealt: list[list[Assignment]] = [[] for _ in range(workers)]
-    ranked = sorted(
-        assignments, key=lambda o: (-costs.get(o.client_id, 0), o.client_id)
-    )
-    for assignment in ranked:
-        lightest = loads.index(min(loads))
-        loads[lightest] += costs.get(assignment.client_id, 0) + 1
-        dealt[lightest].append(assignment)
-    return [tuple(hand) for hand in dealt if hand]

@@ -1,13 +1,35 @@
-"""Early ends of a run on Ray: the server as by Ctrl-C, workers at once."""
+"""Early ends of a run: SIGTERM as Ctrl-C, and a limit on its time."""
 
-import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from math import inf
 
-_WATCH_S = 0.2
+from fedprune.common.errors import FedPruneError
+
+
+class TimeLimit:
+    """The time that a run has: past it the run ends, and no answer is left out.
+
+    Args:
+        seconds: From now; 0 = no limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds if seconds else inf
+
+    def check(self) -> None:
+        """Raise if the time is over.
+
+        Raises:
+            FedPruneError: If it is; the run can be resumed.
+        """
+        if time.monotonic() > self._end:
+            msg = f"the run has had the {self._seconds:g} s of run.limit_s"
+            raise FedPruneError(msg)
 
 
 @contextmanager
@@ -25,23 +47,3 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def mortal(stop: Path) -> Iterator[None]:
-    """End this process at once when a file appears while the block runs.
-
-    A worker's files are written atomically, so they survive it.
-    """
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(_WATCH_S):
-            if stop.exists():
-                os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()

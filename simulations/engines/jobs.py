@@ -2,7 +2,8 @@
 
 They are not federated traffic and are counted apart (``bytes_simulation``).  Both ends
 are trusted, so they are plain msgpack; the clients' own messages inside keep their
-frames.  Arrays are raw little-endian bytes.
+frames.  Arrays are raw little-endian bytes.  A sum is the longest by far: its integers
+have as many bytes as the greatest needs, and zeros that are many are left out.
 """
 
 from typing import Any
@@ -73,7 +74,7 @@ def encode_part(part: PartialAggregate) -> bytes:
     return _pack(
         [
             [_record_out(record) for record in part.records],
-            total.delta_sum.astype("<i8").tobytes(),
+            _sums_out(total.delta_sum),
             [total.num_examples, total.num_clients],
             [
                 [individual.client_id, individual.answer]
@@ -92,19 +93,19 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
     """
     fields = _unpack(data, "part", 4)
     try:
-        return _part_in(fields, work, len(data))
+        return _part_in(fields, work)
     except PayloadError:
         raise
     except Exception as error:  # a field of another kind
         raise PayloadError(Reason.BAD_FRAME, "part", error_line(error)) from error
 
 
-def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregate:
+def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
     rows, deltas, counts, individual_updates = fields
     size = work.spec.size
     total = Accumulator(size, work.request.limits)
     if counts[1] > 0:
-        total.delta_sum = _integers(deltas, size, "delta_sum")
+        total.delta_sum = _sums_in(deltas, size)
         total.num_examples, total.num_clients = counts
     asked = {
         assignment.client_id: assignment for assignment in work.request.assignments
@@ -116,7 +117,6 @@ def _part_in(fields: list[Any], work: RoundWork, length: int) -> PartialAggregat
             _single_in(answer, work.expected(asked[client_id]))
             for client_id, answer in individual_updates
         ),
-        bytes_simulation=length,
     )
 
 
@@ -141,11 +141,43 @@ def _unpack(data: bytes, name: str, count: int) -> list[Any]:
     return fields
 
 
-def _integers(data: bytes, count: int, field: str) -> NDArray[np.int64]:
-    if len(data) != 8 * count:
-        detail = f"{len(data)} bytes; want {8 * count}"
-        raise PayloadError(Reason.BAD_SIZE, field, detail)
-    return np.frombuffer(data, dtype="<i8").astype(np.int64)
+def _sums_out(sums: NDArray[np.int64]) -> list[object]:
+    """Return length, bytes of a value, bits of the values that are there, values.
+
+    No bits = all values are there.
+    """
+    filled = sums != 0
+    most = int(np.max(np.abs(sums), initial=0))
+    width = most.bit_length() // 8 + 1  # with a sign
+    left_out = len(sums) - int(np.count_nonzero(filled))
+    sparse = left_out * width > len(sums) // 8
+    values = (sums[filled] if sparse else sums).astype("<i8", copy=False)
+    places = np.packbits(filled).tobytes() if sparse else b""
+    low = values.view(np.uint8).reshape(-1, 8)[:, :width]
+    return [len(sums), width, places, low.tobytes()]
+
+
+def _sums_in(row: list[Any], size: int) -> NDArray[np.int64]:
+    length, width, places, low = row
+    whole = len(places) in (0, (size + 7) // 8)
+    if length != size or not whole or not 1 <= width <= 8:  # noqa: PLR2004 - of an int64
+        detail = f"{length} sums of {width} bytes, {len(places)} bytes of places; want "
+        detail += f"{size} of 1..8, and a bit for each or none"
+        raise PayloadError(Reason.BAD_SIZE, "delta_sum", detail)
+    count, filled = size, None
+    if places:
+        bits = np.frombuffer(places, dtype=np.uint8)
+        filled = np.unpackbits(bits, count=size).astype(np.bool_)
+        count = int(np.count_nonzero(filled))
+    wide = np.zeros((count, 8), dtype=np.uint8)
+    # The upper bytes, so that the shift back brings the sign.
+    wide[:, 8 - width :] = np.frombuffer(low, dtype=np.uint8).reshape(count, width)
+    values: NDArray[np.int64] = wide.view("<i8").ravel() >> (8 * (8 - width))
+    if filled is None:
+        return values
+    sums = np.zeros(size, dtype=np.int64)
+    sums[filled] = values
+    return sums
 
 
 def _record_out(record: ClientRecord) -> list[object]:

@@ -3,77 +3,54 @@
 import logging
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
-from flwr.simulation import run_simulation
+from flwr.app import Message
+from flwr.serverapp import Grid
 from ray import cloudpickle
 
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.errors import (
-    ConfigError,
-    FedPruneError,
-    PayloadError,
-    Reason,
-    RoundError,
-)
-from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
+from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
-from fedprune.server.rounds.answers import failure
 from fedprune.server.rounds.engine import (
     Assignment,
     Engine,
+    LostWorker,
     PartialAggregate,
     RoundWork,
 )
-from fedprune.simulations.engines.engines import EngineSpec, assign
-from fedprune.simulations.engines.interrupt import mortal, terminable
+from fedprune.simulations.engines.dealing import deal
+from fedprune.simulations.engines.engines import EngineSpec
+from fedprune.simulations.engines.flower import (
+    MAX_BYTES,
+    Simulation,
+    from_content,
+    to_content,
+)
+from fedprune.simulations.engines.interrupt import TimeLimit, terminable
 from fedprune.simulations.engines.jobs import (
     decode_job,
     decode_part,
     encode_job,
     encode_part,
 )
+from fedprune.simulations.engines.pool import Pool
 from fedprune.simulations.engines.worker import Worker
 
-T = TypeVar("T")
-
 _POLL_S = 0.01
-_START_S = 120.0
-_MAX_BYTES = (1 << 31) - 1
+_AHEAD = 2  # jobs of each worker that are under way: one is played, one waits
 _MAX_TASK = 4 << 20  # bytes of a task, which is code and no data
-_OBJECT_STORE = 1_000_000_000
-_STOP = "stop"  # a file that tells workers to end
-
-
-def to_content(blob: bytes) -> RecordDict:
-    """Wrap bytes as the content of a message: one array with our own stype."""
-    return RecordDict({RECORD: ArrayRecord({ARRAY: payload_array(blob, Array)})})
-
-
-def from_content(message: Message, max_bytes: int) -> bytes:
-    """Return the bytes of a message.
-
-    Raises:
-        PayloadError: If it has any other content.
-    """
-    try:
-        array = message.content.array_records[RECORD][ARRAY]
-    except Exception as error:  # the sender chooses the content
-        raise PayloadError(Reason.BAD_FRAME, "message", error_line(error)) from error
-    return check_payload(array.stype, array.data, max_bytes)
+_STORE = 128 << 20  # bytes of Ray's object store beside the messages
+_STORE_OF_A_WEIGHT = 48  # of a worker: its sum, and its broadcast, each three times
 
 
 @contextmanager
@@ -87,111 +64,39 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
         FedPruneError: When Flower ends before the block does.
     """
     count = engine_spec.workers or os.cpu_count() or 1
-    stop = engine_spec.root / _STOP
-    stop.unlink(missing_ok=True)
-    flower = _Flower(engine_spec, count)
+    gpus = _gpus(engine_spec.task)
+    pool = Pool(count, gpus / count)
+    player = _Player(engine_spec.task, str(engine_spec.root))
+    simulation = Simulation(player, pool)
     try:
-        _start_ray(count, engine_spec.ray_address, _gpus(engine_spec.task))
+        _start_ray(engine_spec, count, gpus)
         with terminable():
             try:
-                yield RayEngine(flower, engine_spec)
-            except BaseException:
-                # Flower would report the ends of workers as failures.
-                logging.getLogger("flwr").setLevel(logging.CRITICAL)
-                stop.touch()
-                raise
+                yield RayEngine(simulation, pool, engine_spec)
             finally:
-                flower.end()
+                pool.end()
+                simulation.end()
     finally:
         ray.shutdown()
-        stop.unlink(missing_ok=True)
 
 
-class _Flower:
-    """A Flower simulation in a thread of its own, for its grid.
-
-    Flower calls a server app with the grid and ends when that returns.  So the app
-    passes the grid on and waits, and the run itself stays with its caller.
+class _Player:
+    """Plays the clients of a job in a worker, whose networks stay built.
 
     Args:
-        engine_spec: LoadedTask and folder of the workers.
-        workers: Number of nodes.
+        task: The task.
+        home: Folder of the clients' states.
     """
 
-    def __init__(self, engine_spec: EngineSpec, workers: int) -> None:
-        self._place, self._workers = engine_spec, workers
-        self._grids: SimpleQueue[Grid] = SimpleQueue()
-        self._done = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, task: LoadedTask, home: str) -> None:
+        self._task, self._home = task, home
+        self._worker: Worker | None = None
 
-    def start(self) -> Grid:
-        """Start it and return its grid, once every worker is registered."""
-        self._thread.start()
-        grid = self._soon(self._grid, "Flower's grid")
-        self._soon(
-            lambda: len(set(grid.get_node_ids())) >= self._workers, "all workers"
-        )
-        return grid
-
-    def check(self) -> None:
-        """Raise if it has ended.
-
-        Raises:
-            FedPruneError: If it has.
-        """
-        if not self._thread.is_alive():
-            why = f"failed: {self._error}" if self._error else "ended before the run"
-            msg = f"Flower's simulation {why}"
-            raise FedPruneError(msg) from self._error
-
-    def end(self) -> None:
-        """End it, and wait for its thread."""
-        self._done.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _grid(self) -> Grid | None:
-        return None if self._grids.empty() else self._grids.get()
-
-    def _soon(self, ready: Callable[[], T | None], what: str) -> T:
-        """Return the first true value.
-
-        Raises:
-            RoundError: If there is no true value in time.
-        """
-        end = time.monotonic() + _START_S
-        while not (found := ready()):
-            self.check()
-            if time.monotonic() > end:
-                msg = f"{what} did not come up within {_START_S:g} s"
-                raise RoundError(msg)
-            time.sleep(_POLL_S)
-        return found
-
-    def _run(self) -> None:
-        server = ServerApp()
-
-        @server.main()
-        def main(grid: Grid, context: Context) -> None:
-            del context
-            self._grids.put(grid)
-            self._done.wait()
-
-        try:
-            run_simulation(
-                server_app=server,
-                client_app=_client_app(self._place.task, self._place.root),
-                num_supernodes=self._workers,
-                backend_config={
-                    "client_resources": {
-                        "num_cpus": 1,
-                        "num_gpus": _gpus(self._place.task) / self._workers,
-                    }
-                },
-            )
-        except BaseException as error:
-            self._error = error
+    def __call__(self, data: bytes) -> bytes:
+        """Return the encoded partial aggregate of an encoded job."""
+        if self._worker is None:
+            self._worker = Worker(self._task, Path(self._home))
+        return encode_part(self._worker.play(decode_job(data)))
 
 
 def _gpus(task: LoadedTask) -> int:
@@ -234,15 +139,17 @@ def check_travels(task: LoadedTask) -> None:
         raise ConfigError(msg)
 
 
-def _start_ray(workers: int, address: str, gpus: int) -> None:
+def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
     """Start an own local Ray, or join the one at an address.
 
     Flower would do it too late: Ray sets signal handlers, and ours must be set last.
 
     Raises:
         ConfigError: If the cluster at the address cannot be joined.
+        FedPruneError: If a local one does not start.
     """
     _quiet()
+    address = engine_spec.ray_address
     path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
     arguments: dict[str, Any] = {
         "logging_level": logging.ERROR,
@@ -258,129 +165,139 @@ def _start_ray(workers: int, address: str, gpus: int) -> None:
             msg = f"cannot join the Ray cluster at {address}: {error}"
             raise ConfigError(msg) from error
         return
-    # Without "local" ray.init joins any cluster on this machine.
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        num_gpus=gpus,
-        object_store_memory=_OBJECT_STORE,
-        **arguments,
-    )
+    try:
+        # Without "local" ray.init joins any cluster on this machine.
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=gpus,
+            object_store_memory=_store(workers, engine_spec.weights),
+            **arguments,
+        )
+    except Exception as error:  # Ray raises that itself on a machine that is too busy
+        msg = f"Ray did not start: {error_line(error)}"
+        raise FedPruneError(msg) from error
+
+
+def _store(workers: int, weights: int) -> int:
+    """Return the bytes of Ray's object store, which holds messages on their way."""
+    return _STORE + workers * weights * _STORE_OF_A_WEIGHT
 
 
 def _quiet() -> None:
-    """Silence Flower and Ray but for errors: the terminal shows the run's progress."""
+    """Silence Flower and Ray, and let workers run at the niceness of this process.
+
+    The terminal shows the run's progress; a failure of either is an error of the run.
+    """
+    # An increment over this process; Ray's own is 15.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-
-
-def _client_app(task: LoadedTask, root: Path) -> ClientApp:
-    """Return the app of a worker node; Ray ships it to its actors."""
-    app = ClientApp()
-    home = str(root)
-
-    @app.train()
-    def play(message: Message, context: Context) -> Message:
-        del context
-        return Message(to_content(_play(task, home, message)), reply_to=message)
-
-    return app
-
-
-class _Resident:
-    """The worker of this process, which outlives a message, so networks stay built.
-
-    Ray ships the client app anew with every message; only objects of an actor's process
-    are still there for the next one.
-    """
-
-    def __init__(self) -> None:
-        self._home = ""
-        self._worker: Worker | None = None
-
-    def worker(self, task: LoadedTask, home: str) -> Worker:
-        """Return the worker of the run with this folder of client states."""
-        if self._worker is None or self._home != home:
-            self._worker, self._home = Worker(task, Path(home)), home
-        return self._worker
-
-
-_resident = _Resident()
-
-
-def _play(task: LoadedTask, home: str, message: Message) -> bytes:
-    """Run the clients of one job on the worker of this process."""
-    worker = _resident.worker(task, home)
-    request = decode_job(from_content(message, _MAX_BYTES))
-    with mortal(Path(home) / _STOP):
-        return encode_part(worker.play(request))
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    # It prints on standard output that a worker or node has ended, whatever the level.
+    ray._private.worker.listen_error_messages = lambda *_: None  # noqa: SLF001
 
 
 class RayEngine:
     """Asks workers through Flower's grid and decodes their partial aggregates.
 
     Args:
-        flower: The simulation; it is started here.
+        simulation: The simulation; it is started here.
+        pool: Its workers.
         engine_spec: The task.
     """
 
-    def __init__(self, flower: _Flower, engine_spec: EngineSpec) -> None:
-        self._flower = flower
+    def __init__(
+        self, simulation: Simulation, pool: Pool, engine_spec: EngineSpec
+    ) -> None:
+        self._simulation, self._pool = simulation, pool
         self._costs = engine_spec.task.sizes
-        self._grid = flower.start()
+        self._limit = TimeLimit(engine_spec.limit_s)
+        self._grid: Grid = simulation.start()
         self._nodes = sorted(self._grid.get_node_ids())
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
-        """Ask every client through its worker; yield each worker's partial aggregate.
+        """Ask every client; yield the partial aggregate of each job as it arrives.
 
-        A worker that fails or misses the deadline fails each of its clients.
+        A job whose worker is lost is played again; the time that it takes decides
+        nothing.
+
+        Raises:
+            FedPruneError: If a job cannot be played, or the run's time is over.
         """
-        workers = assign(work.request.assignments, self._costs, len(self._nodes))
-        jobs = [encode_job(work.request, hand) for hand in workers]
-        messages = [
-            Message(to_content(job), node, "train", group_id=str(work.plan.round))
-            for node, job in zip(self._nodes, jobs, strict=False)
-        ]
-        identifiers = list(self._grid.push_messages(messages))
-        waiting = dict(zip(identifiers, zip(workers, jobs, strict=True), strict=True))
-        end = time.monotonic() + work.deadline_s
-        while waiting and time.monotonic() < end:
-            self._flower.check()
-            for reply in self._grid.pull_messages(list(waiting)):
-                hand, job = waiting.pop(reply.metadata.reply_to_message_id)
-                yield _read(reply, hand, len(job), work)
+        epochs = work.plan.settings.epochs
+        costs, workers = self._costs, len(self._nodes)
+        jobs = deque(deal(work.request.assignments, costs, workers, epochs=epochs))
+        waiting: dict[str, tuple[Assignment, ...]] = {}
+        for node in self._nodes * _AHEAD:
+            waiting |= self._send(jobs, node, work)
+        while waiting:
+            self._simulation.check()
+            self._limit.check()
+            replies = list(self._grid.pull_messages(list(waiting)))
+            yield from self._lost(waiting, work)
+            for reply in replies:
+                # An answer counts once: only what is waited for is looked at.
+                job = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if job is None:
+                    continue
+                waiting |= self._send(jobs, reply.metadata.src_node_id, work)
+                part = read_part(reply, job, work)
+                yield replace(part, bytes_simulation=self._pool.moved())
             time.sleep(_POLL_S)
-        for hand, job in waiting.values():
-            why = f"its worker did not answer within {work.deadline_s:g} s"
-            yield _failed(hand, why, len(job), work)
+
+    def _send(
+        self, jobs: deque[tuple[Assignment, ...]], node: int, work: RoundWork
+    ) -> dict[str, tuple[Assignment, ...]]:
+        """Send the next job, if there is one; return it with the message's id."""
+        if not jobs:
+            return {}
+        job = jobs.popleft()
+        content = to_content(encode_job(work.request, job))
+        message = Message(content, node, "train", group_id=str(work.plan.round))
+        (name,) = self._grid.push_messages([message])
+        return {name: job}
+
+    def _lost(
+        self, waiting: dict[str, tuple[Assignment, ...]], work: RoundWork
+    ) -> Iterator[PartialAggregate]:
+        """Yield an empty aggregate that tells of the lost workers, if there are any."""
+        found = [
+            LostWorker(
+                worker=loss.worker,
+                reason=loss.reason,
+                clients=tuple(one.client_id for one in waiting.get(loss.job, ())),
+            )
+            for loss in self._pool.losses()
+        ]
+        if found:
+            total = Accumulator(0, work.request.limits)
+            yield PartialAggregate(records=(), total=total, lost=tuple(found))
 
 
-def _read(
-    reply: Message, hand: tuple[Assignment, ...], sent: int, work: RoundWork
+def read_part(
+    reply: Message, job: tuple[Assignment, ...], work: RoundWork
 ) -> PartialAggregate:
-    """Decode one worker's reply; an undecodable reply fails its clients."""
+    """Decode the reply to a job.
+
+    Raises:
+        FedPruneError: If it does not answer for each of the job's clients: a round
+            without some of them would be another round.
+    """
     if reply.has_error():
-        why = f"its worker failed: {reply.error.reason}"
-        return _failed(hand, why, sent, work)
+        msg = f"a worker failed: {reply.error.reason}"
+        raise FedPruneError(msg)
     try:
-        part = decode_part(from_content(reply, _MAX_BYTES), work)
+        part = decode_part(from_content(reply, MAX_BYTES), work)
     except PayloadError as error:
-        return _failed(hand, f"its worker's reply: {error}", sent, work)
+        msg = f"the answer of a worker: {error}"
+        raise FedPruneError(msg) from error
     names = sorted(record.client_id for record in part.records)
-    if names != sorted(assignment.client_id for assignment in hand):
-        why = f"its worker answered for {', '.join(names) or 'no client'}"
-        return _failed(hand, why, sent, work)
-    return replace(part, bytes_simulation=part.bytes_simulation + sent)
-
-
-def _failed(
-    hand: tuple[Assignment, ...], why: str, sent: int, work: RoundWork
-) -> PartialAggregate:
-    return PartialAggregate(
-        records=tuple(failure(assignment.client_id, why, 0) for assignment in hand),
-        total=Accumulator(work.spec.size, work.request.limits),
-        bytes_simulation=sent,
-    )
+    wanted = sorted(assignment.client_id for assignment in job)
+    if names != wanted:
+        msg = f"a worker that was asked for {', '.join(wanted)} answered for "
+        msg += ", ".join(names) or "no client"
+        raise FedPruneError(msg)
+    return part

@@ -6,6 +6,7 @@ aggregate.  Engines differ only in how a worker is reached.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,13 +63,20 @@ class Worker:
     Args:
         task: The task of the federation.
         root: Folder of the clients' states, shared by all workers of a run.
+        before_client: Called before each client; what it raises ends the job.
     """
 
-    def __init__(self, task: LoadedTask, root: Path) -> None:
+    def __init__(
+        self,
+        task: LoadedTask,
+        root: Path,
+        before_client: Callable[[], None] = lambda: None,
+    ) -> None:
         self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
         self._upkeep = Upkeep(root)
+        self._before_client = before_client
 
     def play(self, request: RoundRequest) -> PartialAggregate:
         """Run each client and aggregate the valid answers."""
@@ -78,6 +86,7 @@ class Worker:
         records: list[ClientRecord] = []
         individual_updates: list[IndividualUpdate] = []
         for assignment in request.assignments:
+            self._before_client()
             found = self._one(request, assignment)
             if isinstance(found, _Answered):
                 if total is None:

@@ -291,6 +291,8 @@ def _go(prepared: Prepared) -> RunResult:
         root=folder.clients.resolve(),
         workers=config.run.workers,
         ray_address=prepared.ray_address,
+        weights=prepared.structure.spec(prepared.structure.full()).size,
+        limit_s=config.run.limit_s,
     )
     listeners = () if prepared.progress is None else (prepared.progress.on_event,)
     with folder.locked(), EventLog(folder.events, listeners) as log:

@@ -25,6 +25,7 @@ from fedprune.server.runs.events.kinds import (
     RunResumed,
     RunStarted,
     WarningGiven,
+    WorkerLost,
     of_kind,
     of_run,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "WarningGiven",
+    "WorkerLost",
     "describe",
     "has_started",
     "human_bytes",

@@ -385,6 +385,23 @@ class NetworkRestarted(OfRound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost(OfRound):
+    """A worker of a simulation was lost in a round, and its clients play it again.
+
+    No result depends on it: their answers are equal bit by bit.
+
+    Attributes:
+        worker: Its process and host.
+        reason: How it was lost, one line.
+        clients: Ids of its clients.
+    """
+
+    worker: str
+    reason: str
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarningGiven(OfRound):
     """A warning about the figures of a round.
 
@@ -413,6 +430,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "rollback": CutRolledBack,
     "mask": MaskChosen,
     "restart": NetworkRestarted,
+    "worker_lost": WorkerLost,
     "warning": WarningGiven,
 }
 NAMES: Final[Mapping[type[Event], str]] = {kind: name for name, kind in KINDS.items()}

@@ -2,7 +2,7 @@
 
 from functools import singledispatch
 
-from fedprune.common.text import printable
+from fedprune.common.text import and_more, printable
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events.kinds import (
     MAIN,
@@ -21,9 +21,11 @@ from fedprune.server.runs.events.kinds import (
     RunResumed,
     RunStarted,
     WarningGiven,
+    WorkerLost,
 )
 
 _KILO = 1000
+_NAMED = 3  # clients in a line; the event has all
 _LONGEST = 20_000  # characters of a line: the names of a few hundred clients
 
 
@@ -119,6 +121,13 @@ def change_of(event: CutChecked) -> str:
 @_line.register
 def _(event: NetworkRestarted) -> str:
     return f"{whose(event)}weights drawn anew after round {event.round}"
+
+
+@_line.register
+def _(event: WorkerLost) -> str:
+    text = f"{whose(event)}round {event.round}: worker {event.worker} was lost: "
+    again = f"; run again: {and_more(event.clients, _NAMED)}" if event.clients else ""
+    return f"{text}{event.reason}{again}"
 
 
 @_line.register

@@ -7,6 +7,7 @@ from helpers.tiny_federation import make_setting, make_task, start, tiny_structu
 
 from fedprune.common.errors import RoundError, StructureError
 from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.engine import LostWorker
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import (
@@ -15,6 +16,7 @@ from fedprune.server.runs.events import (
     NetworkCut,
     RoundFinished,
     WarningGiven,
+    WorkerLost,
     of_kind,
     read_events,
 )
@@ -41,15 +43,29 @@ class Faulty:
             yield replace(part, records=records)
 
 
+class Unlucky:
+    """An engine that loses a worker before its first answer."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def ask(self, work):
+        lost = LostWorker(worker="7 on x", reason="it ended", clients=("a", "b"))
+        for part in self.inner.ask(work):
+            yield replace(part, lost=(lost,) if work.plan.round == 2 else ())
+
+
 def drive_small(folder, failures):
     folder.mkdir(exist_ok=True)
     task = make_task(rounds__warmup=2, rounds__cuts=0, rounds__final=0)
     run_spec = make_setting(task)
+    inner = InProcessEngine(task, folder / "clients")
+    engine = Unlucky(inner) if failures is None else Faulty(inner, failures)
     with EventLog(folder / "events.jsonl") as log:
         context = RunContext(
             name="main",
             run_spec=run_spec,
-            engine=Faulty(InProcessEngine(task, folder / "clients"), failures),
+            engine=engine,
             log=log,
             checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
             evaluate=None,
@@ -70,6 +86,21 @@ def test_bytes_of_a_failed_cohort_are_counted_with_the_round_that_followed(tmp_p
     assert state.totals.refused == 4
     rounds = of_kind(quiet, RoundFinished)
     assert calm.totals.bytes_up == sum(e.bytes_up for e in rounds)
+
+
+def test_a_lost_worker_is_an_event_of_its_round_and_changes_nothing_else(tmp_path):
+    calm, _ = drive_small(tmp_path / "calm", 0)
+    state, events = drive_small(tmp_path / "unlucky", None)
+    assert list(of_kind(events, WorkerLost)) == [
+        WorkerLost(
+            run="main",
+            round=2,
+            worker="7 on x",
+            reason="it ended",
+            clients=("a", "b"),
+        )
+    ]
+    assert state.weights.tobytes() == calm.weights.tobytes()
 
 
 def test_a_round_that_fails_with_every_cohort_ends_the_run_and_keeps_the_state(

@@ -1,24 +1,22 @@
 """Engines: each client is played exactly once, and fails alone."""
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedprune.client.rounds import round as client_round
 from fedprune.common.aggregate import Accumulator
-from fedprune.server.rounds.engine import Assignment
+from fedprune.common.errors import FedPruneError
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
+from fedprune.simulations.engines import interrupt
 from fedprune.simulations.engines import worker as worker_module
+from fedprune.simulations.engines.dealing import assign
 from fedprune.simulations.engines.engines import (
     EngineSpec,
     InProcessEngine,
-    assign,
     engine_for,
 )
 from fedprune.simulations.engines.jobs import (
@@ -28,58 +26,6 @@ from fedprune.simulations.engines.jobs import (
     encode_part,
 )
 from fedprune.simulations.engines.worker import Worker
-
-NAMES = st.lists(
-    st.text(alphabet="abcdef", min_size=1, max_size=4), max_size=20, unique=True
-)
-
-
-def orders_of(names):
-    return tuple(
-        Assignment(client_id=name, variant=0, acknowledged=0, max_weight=9)
-        for name in names
-    )
-
-
-@given(names=NAMES, workers=st.integers(1, 6), data=st.data())
-def test_everyone_is_dealt_exactly_once_to_at_most_all_hands(names, workers, data):
-    costs = {name: data.draw(st.integers(0, 100)) for name in names}
-    dealt = assign(orders_of(names), costs, workers)
-    assert Counter(o.client_id for hand in dealt for o in hand) == Counter(names)
-    assert len(dealt) == min(workers, len(names))
-    assert all(dealt)
-
-
-@given(names=NAMES, workers=st.integers(1, 6), data=st.data())
-def test_no_hand_is_heavier_than_the_lightest_by_more_than_one_client(
-    names, workers, data
-):
-    costs = {name: data.draw(st.integers(0, 100)) for name in names}
-    dealt = assign(orders_of(names), costs, workers)
-    loads = [sum(costs[o.client_id] + 1 for o in hand) for hand in dealt]
-    loads += [0] * (workers - len(loads))
-    for hand, load in zip(dealt, loads, strict=False):
-        last = min(costs[o.client_id] for o in hand) + 1
-        assert load - last <= min(loads)
-
-
-def test_the_longest_are_dealt_first_and_equals_by_their_names():
-    costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
-    dealt = assign(orders_of("edcba"), costs, 2)
-    # b = 9 | c = 5, d = 5 | a to the first (10 against 12), e to the first (12, 12).
-    assert [[o.client_id for o in hand] for hand in dealt] == [
-        ["b", "a", "e"],
-        ["c", "d"],
-    ]
-
-
-def test_the_deal_does_not_depend_on_the_order_of_the_orders():
-    costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
-    assert assign(orders_of("abcde"), costs, 3) == assign(orders_of("ecdab"), costs, 3)
-
-
-def test_a_client_of_unknown_cost_is_dealt_too():
-    assert len(assign(orders_of("ab"), {}, 1)[0]) == 2
 
 
 class Round:
@@ -232,3 +178,25 @@ def test_the_in_process_engine_is_made_for_its_place(tmp_path):
     engine_spec = EngineSpec(task=one.task, root=tmp_path, workers=0, ray_address="")
     with engine_for(engine_spec, "inprocess") as engine:
         assert isinstance(engine, InProcessEngine)
+
+
+def test_time_that_is_over_ends_the_run_at_the_next_client(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now[0])
+    one = Round()
+    engine_spec = EngineSpec(
+        task=one.task, root=tmp_path, workers=0, ray_address="", limit_s=60.0
+    )
+    played = []
+
+    def slow(*given):
+        played.append(given)
+        now[0] += 25.0
+        raise KeyError
+
+    monkeypatch.setattr(worker_module, "run_round", slow)
+    over = pytest.raises(FedPruneError, match=r"60 s of run\.limit_s")
+    with engine_for(engine_spec, "inprocess") as engine, over as caught:
+        list(engine.ask(one.work))
+    assert len(played) == 3
+    assert caught.value.exit_code == 5

@@ -5,11 +5,13 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import SideInformation
 from fedprune.common.config import Robust
-from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.errors import FedPruneError, PayloadError, Reason
 from fedprune.common.messages import Covariances, SparseDelta, Statistics, Validation
 from fedprune.common.spec import ModelSpec, TensorSpec
 from fedprune.server.rounds.engine import (
@@ -19,6 +21,7 @@ from fedprune.server.rounds.engine import (
     RoundWork,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.simulations.engines import jobs
 from fedprune.simulations.engines.jobs import (
     decode_job,
     decode_part,
@@ -160,7 +163,7 @@ def test_a_part_comes_back_bit_by_bit():
     for name in ("num_examples", "num_clients", "limits"):
         assert getattr(found.total, name) == getattr(PART.total, name)
     assert found.individual_updates == ()
-    assert found.bytes_simulation == len(data)
+    assert found.bytes_simulation == 0  # counted where it moves
 
 
 def test_a_decoded_sum_can_be_added_to():
@@ -235,31 +238,117 @@ def test_a_part_with_fields_of_another_kind_is_refused(fields):
         decode_part(msgpack.packb(fields), WORK)
 
 
-def test_a_worker_that_answers_for_others_or_not_at_all_fails_its_own_clients():
+SUMS = {
+    "zeros": [0] * 20,
+    "bytes": [-128, 127, 0, 1] * 5,
+    "two bytes, few": [0] * 18 + [-129, 128],
+    "the largest": [2**62, -(2**62), 0, 7],
+    "all": list(range(-10, 10)),
+    "one": [0] * 99 + [-1],
+    "of no network": [],
+}
+
+
+@pytest.mark.parametrize("values", SUMS.values(), ids=SUMS)
+def test_sums_come_back_whatever_their_size_and_number(values):
+    assert sums_through(np.array(values, dtype=np.int64)) == values
+
+
+@given(st.lists(st.integers(-(2**62), 2**62) | st.just(0), max_size=40))
+def test_any_sums_come_back(values):
+    assert sums_through(np.array(values, dtype=np.int64)) == values
+
+
+def sums_through(sums):
+    row = msgpack.unpackb(msgpack.packb(jobs._sums_out(sums)))
+    found = jobs._sums_in(row, len(sums))
+    assert found.dtype == np.int64
+    return found.tolist()
+
+
+def test_sums_of_few_entries_and_small_ones_are_short():
+    sparse, dense = np.zeros((2, 80_000), dtype=np.int64)
+    sparse[::20] = -(2**30)
+    dense[:] = 2**30
+    # A bit for each entry and four bytes for each of 4 000; four bytes for each.
+    assert len(msgpack.packb(jobs._sums_out(sparse))) == 10_000 + 16_000 + 13
+    assert len(msgpack.packb(jobs._sums_out(dense))) == 320_000 + 14
+
+
+# Of a network with twelve weights.
+WRONG_SUMS = {
+    "of another length": [13, 1, b"", bytes(13)],
+    "no bytes a value": [12, 0, b"", b""],
+    "nine bytes a value": [12, 9, b"", bytes(108)],
+    "too few values": [12, 1, b"", bytes(11)],
+    "too many values": [12, 1, b"", bytes(13)],
+    "fewer values than bits": [12, 1, b"\xff\xff", bytes(11)],
+    "too few bits": [12, 1, b"\xff", bytes(8)],
+    "a part of a value": [12, 2, b"", bytes(23)],
+    "a text": [12, 1, b"", "x"],
+    "a field less": [12, 1, b""],
+}
+
+
+@pytest.mark.parametrize("row", WRONG_SUMS.values(), ids=WRONG_SUMS)
+def test_sums_that_do_not_fit_are_refused(row):
+    with pytest.raises(PayloadError):
+        decode_part(msgpack.packb([[], row, [1, 1], []]), WORK)
+
+
+class Reply:
+    """A reply of Flower's grid."""
+
+    def __init__(self, content=None, reason=""):
+        self.content, self.reason = content, reason
+        self.error = self
+
+    def has_error(self):
+        return bool(self.reason)
+
+
+def part_of(*names):
+    records = tuple(ClientRecord(client_id=n, status=Status.LATE) for n in names)
+    return encode_part(PartialAggregate(records=records, total=Accumulator(12, LIMITS)))
+
+
+def test_the_reply_to_a_job_is_its_part():
     pytest.importorskip("ray")
-    from fedprune.simulations.engines.on_ray import _read, to_content
+    from fedprune.simulations.engines.flower import to_content
+    from fedprune.simulations.engines.on_ray import read_part
 
-    class Reply:
-        def __init__(self, blob):
-            self.content = to_content(blob)
+    found = read_part(Reply(to_content(part_of("b", "a"))), ORDERS[:2], WORK)
+    assert [record.client_id for record in found.records] == ["b", "a"]
 
-        def has_error(self):
-            return False
 
-    def part(*names):
-        records = tuple(ClientRecord(client_id=n, status=Status.LATE) for n in names)
-        return encode_part(
-            PartialAggregate(records=records, total=Accumulator(12, LIMITS))
-        )
+REPLIES = {
+    "answered for a, c": part_of("a", "c"),
+    "answered for a": part_of("a"),
+    "answered for no client": part_of(),
+    "answered for a, a, b": part_of("a", "b", "a"),
+    "field 'part'": b"",
+}
 
-    hand = ORDERS[:2]
-    replies = {"a, c": part("a", "c"), "a": part("a"), "no client": part()}
-    for names, blob in replies.items():
-        found = _read(Reply(blob), hand, 5, WORK)
-        assert [r.client_id for r in found.records] == ["a", "b"]
-        assert {r.status for r in found.records} == {Status.FAILED}
-        assert f"its worker answered for {names}" in found.records[0].reason
-    bare = Reply(b"")
-    bare.content = None
-    found = _read(bare, hand, 5, WORK)
-    assert "AttributeError" in found.records[1].reason
+
+@pytest.mark.parametrize(("said", "blob"), REPLIES.items(), ids=REPLIES)
+def test_a_reply_that_is_not_the_whole_part_ends_the_run(said, blob):
+    pytest.importorskip("ray")
+    from fedprune.simulations.engines.flower import to_content
+    from fedprune.simulations.engines.on_ray import read_part
+
+    with pytest.raises(FedPruneError, match=said) as caught:
+        read_part(Reply(to_content(blob)), ORDERS[:2], WORK)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [(Reply(), "AttributeError"), (Reply(reason="no memory"), "no memory")],
+    ids=["without content", "an error"],
+)
+def test_a_worker_that_fails_ends_the_run_with_its_reason(reply, said):
+    pytest.importorskip("ray")
+    from fedprune.simulations.engines.on_ray import read_part
+
+    with pytest.raises(FedPruneError, match=said):
+        read_part(reply, ORDERS[:2], WORK)

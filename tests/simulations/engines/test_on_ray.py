@@ -1,15 +1,30 @@
 """Flower's simulation in its own thread: lent, noticed when it ends, and ended."""
 
 import threading
+from dataclasses import replace
 
 import pytest
-from helpers.tiny_federation import make_task
+from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
 from fedprune.common.errors import FedPruneError
+from fedprune.server.rounds.plan import plan_round
+from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.engines import EngineSpec
 
 pytest.importorskip("ray")
-from fedprune.simulations.engines import on_ray
+from flwr.app import Error, Message
+from flwr.server.superlink.fleet.vce.backend import raybackend
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedprune.simulations.engines import flower as flower_module
+from fedprune.simulations.engines import interrupt, on_ray
+from fedprune.simulations.engines.pool import Loss, Pool
+
+
+@pytest.fixture(autouse=True)
+def in_a_run(monkeypatch):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 class Grid:
@@ -19,10 +34,9 @@ class Grid:
         return [8, 5]
 
 
-def flower_of(monkeypatch, tmp_path, simulate):
-    monkeypatch.setattr(on_ray, "run_simulation", simulate)
-    engine_spec = EngineSpec(task=make_task(), root=tmp_path, workers=2, ray_address="")
-    return on_ray._Flower(engine_spec, 2)
+def flower_of(monkeypatch, simulate):
+    monkeypatch.setattr(flower_module, "run_simulation", simulate)
+    return flower_module.Simulation(bytes, Pool(2))
 
 
 def lend(server_app, **_):
@@ -30,8 +44,8 @@ def lend(server_app, **_):
     server_app._main(Grid(), None)
 
 
-def test_the_grid_is_lent_until_the_run_has_ended(monkeypatch, tmp_path):
-    flower = flower_of(monkeypatch, tmp_path, lend)
+def test_the_grid_is_lent_until_the_run_has_ended(monkeypatch):
+    flower = flower_of(monkeypatch, lend)
     before = threading.active_count()
     assert sorted(flower.start().get_node_ids()) == [5, 8]
     flower.check()
@@ -42,43 +56,230 @@ def test_the_grid_is_lent_until_the_run_has_ended(monkeypatch, tmp_path):
         flower.check()
 
 
-def test_a_simulation_that_fails_ends_the_run_with_its_reason(monkeypatch, tmp_path):
+def test_a_simulation_that_fails_ends_the_run_with_its_reason(monkeypatch):
     def fail(**_):
         message = "no actors"
         raise RuntimeError(message)
 
-    flower = flower_of(monkeypatch, tmp_path, fail)
+    flower = flower_of(monkeypatch, fail)
     with pytest.raises(FedPruneError, match="Flower's simulation failed: no actors"):
         flower.start()
     flower.end()
 
 
-def test_a_simulation_without_a_grid_ends_the_run(monkeypatch, tmp_path):
-    flower = flower_of(monkeypatch, tmp_path, lambda **_: None)
+def test_a_simulation_without_a_grid_ends_the_run(monkeypatch):
+    flower = flower_of(monkeypatch, lambda **_: None)
     with pytest.raises(FedPruneError, match="Flower's simulation ended before the run"):
         flower.start()
 
 
-def test_workers_are_told_to_end_and_ray_goes_down_when_a_block_fails(
-    monkeypatch, tmp_path
-):
+def test_while_it_runs_flower_makes_workers_of_this_pool(monkeypatch):
+    before, made = raybackend.RayBackend, []
+
+    def simulate(**given):
+        made.append(raybackend.RayBackend({}))
+        lend(**given)
+
+    simulation = flower_of(monkeypatch, simulate)
+    simulation.start()
+    simulation.end()
+    assert made[0].num_workers == 2
+    assert made[0].is_worker_idle()
+    assert raybackend.RayBackend is before
+
+
+def test_a_message_of_flower_is_played_in_a_worker_and_comes_back(monkeypatch):
+    """From the backend through the pool into what a worker unpacks, and back."""
+    pool = Pool(1)
+    monkeypatch.setattr(pool, "start", lambda packed: setattr(pool, "packed", packed))
+    moved = []
+
+    def play(job, data):
+        moved.append(job)
+        return flower_module.cloudpickle.loads(pool.packed)()(data)
+
+    monkeypatch.setattr(pool, "play", play)
+    message = Message(flower_module.to_content(b"abc"), 7, "train")
+    message.metadata.__dict__["_message_id"] = "m1"
+    with flower_module._backend_of(pool):
+        backend = raybackend.RayBackend({})
+        app = flower_module.client_app(bytes.upper)
+        backend.build(lambda: app)
+        answer, _ = backend.process_message(message, None)
+    assert flower_module.from_content(answer, 10) == b"ABC"
+    assert answer.metadata.reply_to_message_id == "m1"
+    assert moved == ["m1"]
+
+
+def test_workers_are_ended_and_ray_goes_down_when_a_block_fails(monkeypatch, tmp_path):
     engine_spec = EngineSpec(task=make_task(), root=tmp_path, workers=2, ray_address="")
-    monkeypatch.setattr(on_ray, "run_simulation", lend)
+    monkeypatch.setattr(flower_module, "run_simulation", lend)
     monkeypatch.setattr(on_ray, "_start_ray", lambda *_: None)
     seen = []
-    stop = tmp_path / "stop"
-    monkeypatch.setattr(on_ray.ray, "shutdown", lambda: seen.append(stop.exists()))
+    monkeypatch.setattr(Pool, "end", lambda _: seen.append("workers"))
+    monkeypatch.setattr(on_ray.ray, "shutdown", lambda: seen.append("ray"))
     with pytest.raises(KeyboardInterrupt), on_ray.ray_engine(engine_spec):
         raise KeyboardInterrupt
-    assert seen == [True]
-    assert not stop.exists()
+    assert seen == ["workers", "ray"]
     with on_ray.ray_engine(engine_spec) as engine:
         assert engine._nodes == [5, 8]
-    assert seen == [True, False]
+    assert seen == ["workers", "ray"] * 2
 
 
-def test_a_process_keeps_the_worker_of_its_run(tmp_path):
-    task, resident = make_task(), on_ray._Resident()
-    one = resident.worker(task, str(tmp_path / "one"))
-    assert resident.worker(task, str(tmp_path / "one")) is one
-    assert resident.worker(task, str(tmp_path / "two")) is not one
+def test_a_process_keeps_the_worker_of_its_run(tmp_path, monkeypatch):
+    made = []
+
+    class Worker:
+        def __init__(self, *given):
+            made.append(given)
+
+        def play(self, request):
+            return request
+
+    monkeypatch.setattr(on_ray, "Worker", Worker)
+    monkeypatch.setattr(on_ray, "decode_job", bytes.upper)
+    monkeypatch.setattr(on_ray, "encode_part", lambda part: part + b"!")
+    player = on_ray._Player("task", str(tmp_path))
+    assert [player(b"a"), player(b"b")] == [b"A!", b"B!"]
+    assert made == [("task", tmp_path)]
+
+
+class Round:
+    """A round of the tiny federation on a grid whose nodes are in this process."""
+
+    def __init__(self, folder, **changes):
+        self.task = make_task(**changes)
+        run_spec = make_setting(self.task)
+        self.work = plan_round(start(self.task, run_spec), run_spec)
+        self.folder = folder
+        self.player = on_ray._Player(self.task, str(folder / "ray"))
+        self.most, self.sent, self.waiting = 0, [], {}
+        self.twice, self.errors, self.told = False, False, []
+
+    def engine(self, **changes):
+        engine_spec = EngineSpec(
+            task=self.task, root=self.folder, workers=2, ray_address="", **changes
+        )
+        return on_ray.RayEngine(self, self, engine_spec)
+
+    # Flower's simulation
+
+    def start(self):
+        return self
+
+    def check(self):
+        pass
+
+    # Its grid
+
+    def get_node_ids(self):
+        return [5, 8]
+
+    def push_messages(self, messages):
+        for message in messages:
+            name = f"m{len(self.sent)}"
+            message.metadata.__dict__["_message_id"] = name
+            self.sent.append((message.metadata.dst_node_id, message))
+            self.waiting[name] = message
+            self.most = max(self.most, len(self.waiting))
+            yield name
+
+    def pull_messages(self, names):
+        assert set(names) == set(self.waiting)
+        name = min(names)
+        message = self.waiting.pop(name)
+        if self.errors:
+            return [Message(Error(code=0, reason="no memory"), reply_to=message)]
+        data = flower_module.from_content(message, 1 << 30)
+        content = flower_module.to_content(self.player(data))
+        reply = Message(content, reply_to=message)
+        return [reply, reply] if self.twice else [reply]
+
+    # Its workers
+
+    def losses(self):
+        told, self.told = self.told, []
+        return told
+
+    def moved(self):
+        return 1000
+
+
+def bits(answers):
+    return answers.total.delta_sum.tobytes(), answers.total.num_clients
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Let the deal take the few examples for many: each client is a job then."""
+    monkeypatch.setattr(on_ray.time, "sleep", lambda _: None)
+    real = on_ray.deal
+
+    def deal(assignments, costs, workers, *, epochs):
+        return real(assignments, costs, workers, epochs=epochs * 500)
+
+    monkeypatch.setattr(on_ray, "deal", deal)
+
+
+def test_jobs_in_any_order_give_the_sum_of_one_process(tmp_path, quick):
+    one = Round(tmp_path)
+    answers = collect(one.work, one.engine())
+    assert bits(answers) == bits(ask_all(one.work, one.task, tmp_path / "here"))
+    assert len(one.sent) == 4  # one for each client
+    assert answers.bytes_simulation == 4 * 1000
+
+
+def test_no_more_jobs_are_under_way_than_two_a_worker(tmp_path, quick):
+    one = Round(tmp_path, task__clients=10, rounds__cohort=10)
+    answers = collect(one.work, one.engine())
+    assert len(one.sent) == 10
+    assert one.most == 4
+    assert answers.total.num_clients == 10
+    # The next job goes to the node that has answered.
+    assert {node for node, _ in one.sent} == {5, 8}
+
+
+def test_an_answer_that_comes_twice_counts_once(tmp_path, quick):
+    one = Round(tmp_path)
+    once = collect(one.work, one.engine())
+    two = Round(tmp_path / "two")
+    two.twice = True
+    assert bits(collect(two.work, two.engine())) == bits(once)
+
+
+def test_a_lost_worker_is_told_with_its_clients_and_nothing_else_changes(
+    tmp_path, quick
+):
+    one = Round(tmp_path)
+    one.told = [Loss(job="m0", worker="7 on x", reason="it ended")]
+    lost = []
+    answers = collect(one.work, one.engine(), lost.append)
+    (told,) = lost
+    assert (told.worker, told.reason) == ("7 on x", "it ended")
+    assert len(told.clients) == 1
+    assert bits(answers) == bits(ask_all(one.work, one.task, tmp_path / "here"))
+
+
+def test_a_job_that_cannot_be_played_ends_the_run(tmp_path, quick):
+    one = Round(tmp_path)
+    one.errors = True
+    with pytest.raises(FedPruneError, match="a worker failed: no memory"):
+        collect(one.work, one.engine())
+
+
+def test_no_deadline_leaves_a_client_out_and_the_limit_ends_the_run(
+    tmp_path, quick, monkeypatch
+):
+    hours = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: next(hours))
+    one = Round(tmp_path)
+    answers = collect(replace(one.work, deadline_s=1.0), one.engine())
+    assert answers.total.num_clients == 4
+    two = Round(tmp_path / "two")
+    with pytest.raises(FedPruneError, match=r"7000 s of run\.limit_s"):
+        collect(two.work, two.engine(limit_s=7000.0))
+
+
+def test_the_object_store_grows_with_the_network_and_the_workers():
+    assert on_ray._store(2, 0) == 128 << 20
+    assert on_ray._store(2, 11_170_000) == (128 << 20) + 2 * 48 * 11_170_000

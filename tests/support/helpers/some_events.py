@@ -25,6 +25,7 @@ from fedprune.server.runs.events import (
     RunResumed,
     RunStarted,
     WarningGiven,
+    WorkerLost,
 )
 
 STARTED = RunStarted(
@@ -133,6 +134,9 @@ CHECK = CutChecked(
 ROLLBACK = CutRolledBack(run=MAIN, round=6, cycle=1, step=0.125)
 MASK = MaskChosen(run=MAIN, round=7, digest="00ff", weight_density=0.25)
 RESTART = NetworkRestarted(run=MAIN, round=7)
+LOST = WorkerLost(
+    run=MAIN, round=7, worker="12 on a", reason="it ended", clients=("d", "b")
+)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
@@ -150,6 +154,7 @@ ONE_OF_EACH = (
     ROLLBACK,
     MASK,
     RESTART,
+    LOST,
     WARNING,
 )
 

@@ -1,19 +1,18 @@
-"""Bytes to a worker on Ray beside the round's own: measured where Flower sends them."""
+"""Bytes to a worker on Ray beside the round's own: measured where they are sent."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from unittest import mock
 
-from flwr.simulation.ray_transport.ray_actor import BasicActorPool
 from ray import cloudpickle
 
 from fedprune.common.config import load_config
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw, RowStore
+from fedprune.simulations.engines.flower import MAX_BYTES, from_content
 from fedprune.simulations.engines.jobs import decode_job
-from fedprune.simulations.engines.on_ray import from_content
+from fedprune.simulations.engines.pool import Pool
 from fedprune.simulations.runs.run import run
 
 _BEFORE = 56e6  # bytes in a message when a task had its data in it
@@ -37,8 +36,8 @@ def messages(store: RowStore) -> list[Figure]:
             unit="kB",
             reference=f"{_BEFORE / 1e6:.0f} MB with the data in it",
             goal="<= 64",
-            detail=f"LeNet-5, MNIST, 2 workers; whole messages {whole}, pickled as "
-            f"Ray does; the client app {found['app'] / 1e3:.1f} kB of it",
+            detail=f"LeNet-5, MNIST, 2 workers; whole messages {whole}; beside them "
+            f"the client app, once a worker, {found['app'] / 1e3:.1f} kB",
         ),
         Figure(
             name="messages: clients that failed",
@@ -61,20 +60,20 @@ def _measure() -> Raw:
 
 @contextmanager
 def _watched(sent: list[dict[str, int]]) -> Iterator[None]:
-    """Record the sizes of each job that Flower gives to an actor of Ray."""
-    submit = BasicActorPool.submit
+    """Record the sizes of each job that Flower gives to a worker."""
+    play = Pool.play
 
-    def watched(pool: BasicActorPool, call: Any, job: Any) -> Any:  # noqa: ANN401 - Flower's
-        app, message, *_ = job
-        request = decode_job(from_content(message, (1 << 31) - 1))
+    def watched(pool: Pool, job: str, data: bytes) -> bytes:
+        message, _ = cloudpickle.loads(data)
+        request = decode_job(from_content(message, MAX_BYTES))
         sent.append(
             {
-                "message": len(cloudpickle.dumps(job)),  # type: ignore[no-untyped-call]
-                "app": len(cloudpickle.dumps(app)),  # type: ignore[no-untyped-call]
+                "message": len(data),
+                "app": len(pool.packed),
                 "broadcasts": sum(len(one) for one in request.variants),
             }
         )
-        return submit(pool, call, job)
+        return play(pool, job, data)
 
-    with mock.patch.object(BasicActorPool, "submit", watched):
+    with mock.patch.object(Pool, "play", watched):
         yield

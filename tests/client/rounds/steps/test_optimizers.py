@@ -1,15 +1,19 @@
 """Optimisers of local training: their formulas, and all that acts beside them."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers.codec.examples import SETTINGS as EXAMPLE
+from helpers.processes import PATHS
 from helpers.tiny_federation import Tiny, make_examples, make_task, tiny_structure
 from torch import nn
 
-from fedprune.client.rounds.steps.optimizers import build_optimizer
+from fedprune.client.rounds.steps.optimizers import Sgd, build_optimizer
 from fedprune.client.rounds.train import LocalTraining, train
 from fedprune.common.codec.fields import OPTIMIZERS
 from fedprune.common.errors import ConfigError
@@ -21,6 +25,7 @@ SETTINGS = replace(
     EXAMPLE, batch=8, lr=0.01, penalty="none", strength=0.0, distill_weight=0.0
 )
 DECAY = 0.5
+OTHERS = [name for name in OPTIMIZERS if name != "sgd"]  # of torch, on a CPU too
 
 
 def tiny(seed=0):
@@ -73,14 +78,14 @@ def test_the_first_step_is_that_of_the_formula(optimizer):
     torch.testing.assert_close(weight.detach(), wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_momentum_is_that_of_sgd_and_rmsprop_and_the_first_beta_of_adam():
+def test_momentum_is_that_of_rmsprop_and_the_first_beta_of_adam():
     found = {}
-    for name in OPTIMIZERS:
+    for name in OTHERS:
         weight = nn.Parameter(torch.zeros(1))
         settings = replace(SETTINGS, optimizer=name, momentum=0.3)
         (group,) = build_optimizer([weight], settings).param_groups
         found[name] = group["betas"][0] if "betas" in group else group["momentum"]
-    assert found == dict.fromkeys(OPTIMIZERS, 0.3)
+    assert found == dict.fromkeys(OTHERS, 0.3)
 
 
 def test_an_unknown_optimiser_is_refused():
@@ -237,3 +242,49 @@ def test_a_teacher_is_followed_in_bfloat16():
     weights, loss = trained(replace(training, teacher=tiny(1).eval()))
     assert np.isfinite(loss)
     assert not np.array_equal(weights, get_weights(tiny()))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_sgd_on_a_cpu_has_the_bits_of_torch(momentum, decay):
+    ours, theirs = ([*nn.Linear(50, 40).parameters()] for _ in range(2))
+    for one, other in zip(ours, theirs, strict=True):
+        other.data.copy_(one.data)
+    settings = replace(
+        SETTINGS, optimizer="sgd", lr=0.05, momentum=momentum, weight_decay=decay
+    )
+    mine = build_optimizer(ours, settings)
+    assert isinstance(mine, Sgd)
+    reference = torch.optim.SGD(theirs, lr=0.05, momentum=momentum, weight_decay=decay)
+    for number in range(6):
+        mine.zero_grad()
+        reference.zero_grad()
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            if (number, place) == (3, 1):  # a weight that no output depends on
+                continue
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        mine.step()
+        reference.step()
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_training_on_a_cpu_imports_no_compiler_of_torch(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; "
+        "from helpers.tiny_federation import *; "
+        "from fedprune.server.rounds.plan import plan_round; "
+        "task = make_task(); spec = make_setting(task); "
+        "work = plan_round(start(task, spec), spec); "
+        "answers = ask_all(work, task, Path(sys.argv[1])); "
+        "assert len(answers.accepted) == 4; "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": PATHS},
+        check=False,
+    )
+    assert done.returncode == 0

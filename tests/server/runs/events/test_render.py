@@ -11,6 +11,7 @@ from helpers.some_events import (
     DELIVERED,
     FAILED,
     FINISHED,
+    LOST,
     MASK,
     ONE_OF_EACH,
     RESTART,
@@ -113,6 +114,17 @@ LINES = {
     ),
     "a restart": (RESTART, "weights drawn anew after round 7"),
     "a mask": (MASK, ""),
+    "a lost worker": (
+        LOST,
+        "round 7: worker 12 on a was lost: it ended; run again: d, b",
+    ),
+    "a lost worker of a control, with many clients": (
+        replace(LOST, run="dense", clients=("a", "b", "c", "d")),
+        (
+            "dense: round 7: worker 12 on a was lost: it ended; run again: a, b, c and "
+            "1 more"
+        ),
+    ),
     "a warning": (WARNING, "warning: look"),
 }
 
