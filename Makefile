@@ -91,6 +91,16 @@ rival-nncodec:  ## install the rival codec that the codec benchmark compares wit
 	build/nncodec/bin/pip install --quiet numpy==1.26.4 torch==2.13.0 h5py tqdm
 	build/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3
 
+# Its memory is that of the sanitizers; the figures of ``fuzz`` are measured without them.
+MUTANTS ?= 1000000
+fuzz-sanitized: install  ## mutants of messages on the kernels under ASan and UBSan
+	$(BIN)/python common/native/build.py -fsanitize=address,undefined \
+		-fno-sanitize-recover=undefined -g -O1
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 FEDPRUNE_CODER=native \
+		$(BIN)/python -m fedprune.simulations.benchmarks.fuzz --mutants $(MUTANTS); \
+		found=$$?; $(BIN)/python common/native/build.py; exit $$found
+
 rival-pfl:  ## install the rival pfl-research beside our environment
 	$(PYTHON) -m venv build/pfl
 	build/pfl/bin/pip install --quiet pfl==0.6.0 torch==2.13.0

@@ -50,9 +50,9 @@ def build(target: Path, *extra: str) -> None:
 
 
 def main() -> int:
-    """Compile in place, as ``python .../common/native/build.py``; return the code."""
+    """Compile in place: ``python common/native/build.py [FLAG ...]``; return the code."""
     try:
-        build(FOLDER / LIBRARY)
+        build(FOLDER / LIBRARY, *sys.argv[1:])
     except RuntimeError as error:
         print(f"kernels are not compiled: {error}", file=sys.stderr)  # noqa: T201
         return 1
