@@ -22,7 +22,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults lint format type \
-	imports bench rival-nncodec rival-pfl bench-pfl docs
+	imports bench fuzz-sanitized rival-nncodec rival-pfl bench-pfl docs
 .DEFAULT_GOAL := install
 
 help:  ## these lines

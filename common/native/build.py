@@ -50,7 +50,7 @@ def build(target: Path, *extra: str) -> None:
 
 
 def main() -> int:
-    """Compile in place: ``python common/native/build.py [FLAG ...]``; return the code."""
+    """Compile in place, with the flags of the command line; return the code."""
     try:
         build(FOLDER / LIBRARY, *sys.argv[1:])
     except RuntimeError as error:
