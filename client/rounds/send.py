@@ -66,6 +66,9 @@ def _choose(
     """Return the entries that are sent, before they are quantised."""
     if side_info.mask is not None:  # all its entries are sent, without positions
         return sparsify(total, 1.0)
+    if settings.update_density == 1.0 and settings.values == "float32":
+        # Dense FedAvg: nothing to choose, and zeros travel as they are.
+        return SparseDelta(size=len(total), indices=np.arange(len(total)), values=total)
     return sparsify(
         total,
         settings.update_density,

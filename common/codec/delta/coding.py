@@ -32,10 +32,14 @@ from fedprune.common.codec.delta.content import (
 from fedprune.common.codec.delta.header import Fields, read_fields, write_fields
 from fedprune.common.codec.delta.levels import look_up
 from fedprune.common.codec.delta.options import CodingFlags, Header, lanes_for
-from fedprune.common.codec.delta.quantise import VALUE_FORMATS, dequantise_delta
+from fedprune.common.codec.delta.quantise import (
+    VALUE_FORMATS,
+    dequantise_delta,
+    is_everywhere,
+)
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Encoder, close_stream, open_stream
-from fedprune.common.codec.entropy.raw_bits import split_raw
+from fedprune.common.codec.entropy.raw_bits import join_raw, split_raw
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import QuantisedDelta
 from fedprune.common.spec import Indices, Mask, ModelSpec, digest_of
@@ -58,6 +62,8 @@ def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
     )
     if not len(positions):
         return write_fields(_no_fields(delta.kind))
+    if side_info.mask is None and is_everywhere(delta):
+        return write_fields(_all_fields(delta))
     content = content_of(delta, positions)
     header = _choose(delta, side_info, positions, content)
     writer = Encoder(lanes_for(delta.size, len(positions)))
@@ -124,6 +130,8 @@ def decode_delta(
     _check_known(fields, side_info)
     if header.count == 0:
         return _nothing(data, values, side_info.layout.spec)
+    if header.flags.everywhere:
+        return _everything(fields, side_info.layout.spec)
     lanes = lanes_for(side_info.layout.size, header.count)
     decoder = open_stream(fields.stream, lanes, "delta.stream")
 
@@ -133,7 +141,8 @@ def decode_delta(
         raise PayloadError(Reason.BAD_SIZE, "delta.positions", detail)
     first = decoder.finish()
     if values == "float32":
-        return from_floats(fields, body, first, side_info.layout.spec)
+        join_raw(first, b"", 0)
+        return from_floats(fields, body.indices, side_info.layout.spec)
     return from_levels(fields, body, first, side_info.layout.spec)
 
 
@@ -183,6 +192,32 @@ def _no_fields(values: str) -> Fields:
     """Return the only form of a delta without entries."""
     header = Header(flags=CodingFlags(), values=values, count=0, shrink=np.float32(0))
     return Fields(header=header, mask=b"", stream=b"", raw=b"")
+
+
+def _all_fields(delta: QuantisedDelta) -> Fields:
+    """Return a delta of floats that has every position: they travel as they are."""
+    flags = CodingFlags(everywhere=True)
+    header = Header(
+        flags=flags, values=delta.kind, count=delta.size, shrink=np.float32(0)
+    )
+    raw = delta.values.astype("<f4").tobytes()
+    return Fields(header=header, mask=b"", stream=b"", raw=raw)
+
+
+def _everything(fields: Fields, spec: ModelSpec) -> QuantisedDelta:
+    """Return the delta of ``_all_fields``.
+
+    Raises:
+        PayloadError: If it lacks an entry, has a stream, or a value is not finite.
+    """
+    if fields.header.values != "float32" or fields.header.count != spec.size:
+        detail = f"{fields.header.count} {fields.header.values} entries everywhere; "
+        detail += f"want {spec.size} of float32"
+        raise PayloadError(Reason.MISMATCH, "delta.flags", detail)
+    if fields.stream:
+        detail = f"{len(fields.stream)} bytes beside entries everywhere; want none"
+        raise PayloadError(Reason.BAD_SIZE, "delta.stream", detail)
+    return from_floats(fields, np.arange(spec.size), spec)
 
 
 def _nothing(data: bytes, values: str, spec: ModelSpec) -> QuantisedDelta:

@@ -101,40 +101,46 @@ def _join(fields: Fields, body: Body, first: Words) -> Levels:
     return (rest - body.scale.shift) * body.entries.signs
 
 
-def from_floats(
-    fields: Fields, body: Body, first: Words, spec: ModelSpec
-) -> QuantisedDelta:
-    """Return the delta of a body whose values travel as plain floats.
+def from_floats(fields: Fields, indices: Indices, spec: ModelSpec) -> QuantisedDelta:
+    """Return the delta whose values at ``indices`` travel as plain floats.
 
     Raises:
-        PayloadError: If a value is not finite, or is 0 without an agreed mask.
+        PayloadError: If a value is not finite, or is 0 where positions were coded.
     """
-    join_raw(first, b"", 0)
-    data, count = fields.raw, len(body.indices)
-    if len(data) != _FLOAT * count:
-        detail = f"{len(data)} bytes; want {_FLOAT * count}"
+    data, flags = fields.raw, fields.header.flags
+    if len(data) != _FLOAT * len(indices):
+        detail = f"{len(data)} bytes; want {_FLOAT * len(indices)}"
         raise PayloadError(Reason.BAD_SIZE, "delta.values", detail)
-    values = np.frombuffer(data, dtype="<f4").astype(np.float32)
-    indices, known_positions = body.indices, fields.header.flags.known_positions
-    negative_zero = values.view(np.uint32) == np.uint32(1 << 31)
-    bad = np.flatnonzero(
-        ~np.isfinite(values) | negative_zero | ((values == 0) & (not known_positions))
-    )
-    if len(bad):
-        value = values[bad[0]]
-        tensor = spec.tensor_at(int(indices[bad[0]]))
-        reason = Reason.BAD_VALUE if value == 0 else Reason.NON_FINITE
-        detail = f"value {value}; want finite values other than 0"
-        raise PayloadError(reason, f"delta.values of '{tensor}'", detail)
-    sent = values != 0
-    kept: Vector = values[sent]
+    values = np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
+    zeros = flags.known_positions or flags.everywhere
+    _check_floats(values, indices, spec, zeros=zeros)
+    if flags.known_positions:
+        sent = values != 0
+        indices, values = indices[sent], values[sent]
     return QuantisedDelta(
         size=spec.size,
-        indices=indices[sent],
-        values=kept,
+        indices=indices,
+        values=values,
         scales=np.zeros(0, dtype=np.uint8),
         kind=fields.header.values,
     )
+
+
+def _check_floats(
+    values: Vector, indices: Indices, spec: ModelSpec, *, zeros: bool
+) -> None:
+    """Refuse values that are not finite, -0, and 0 unless ``zeros`` are allowed."""
+    negative_zero = values.view(np.uint32) == np.uint32(1 << 31)
+    bad = ~np.isfinite(values) | negative_zero
+    if not zeros:
+        bad |= values == 0
+    if not bad.any():
+        return
+    first = int(np.argmax(bad))
+    tensor, value = spec.tensor_at(int(indices[first])), values[first]
+    reason = Reason.BAD_VALUE if value == 0 else Reason.NON_FINITE
+    detail = f"value {value}; want finite values other than 0"
+    raise PayloadError(reason, f"delta.values of '{tensor}'", detail)
 
 
 def empty_delta(spec: ModelSpec, values: str) -> QuantisedDelta:

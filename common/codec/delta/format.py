@@ -2,12 +2,14 @@
 
 delta    = msgpack array [flags, values, count, shrink, mask, stream, raw]
 flags    bits, lowest first: base, known_positions, columns, row_sizes, weight_context,
-         coarse, no_classes
+         coarse, no_classes, everywhere
 values   1 int8 | 2 float32 | 3 step
 shrink   float32 other than 0, or empty for 0 (only with base and levels)
 mask     digest of the agreed bitmap, if known_positions; else empty
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits, or
          float32[count] for float32.  count 0: every field 0 or empty but values.
+         everywhere (alone, of float32): count is the size, the stream is empty, a value
+         may be 0.
 
 Side information: g (base weights) and the mask.  Row, tensor: see the package.  Column:
 one index of the second dimension of one tensor; other tensors are one column.  Tensor

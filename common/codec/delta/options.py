@@ -16,6 +16,7 @@ _FLAGS = (
     "weight_context",
     "coarse",
     "no_classes",
+    "everywhere",
 )
 
 
@@ -33,6 +34,8 @@ class CodingFlags:
         coarse: Whether classes of rows and columns are whole octaves, not halves.
         no_classes: Whether neither rows nor columns have classes, which do not pay in
             small messages.
+        everywhere: Whether every position has an entry, 0 included, so none is coded;
+            of plain floats, without any other flag.
     """
 
     base: bool = False
@@ -42,6 +45,7 @@ class CodingFlags:
     weight_context: bool = False
     coarse: bool = False
     no_classes: bool = False
+    everywhere: bool = False
 
     @property
     def resolution(self) -> int:
@@ -58,6 +62,9 @@ class CodingFlags:
         number = integer(value, _FIELD, 0, (1 << len(_FLAGS)) - 1)
         given = {flag: bool(number >> bit & 1) for bit, flag in enumerate(_FLAGS)}
         flags = CodingFlags(**given)
+        if flags.everywhere and flags != CodingFlags(everywhere=True):
+            detail = f"{number}: everywhere with other flags"
+            raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)
         if flags.weight_context and not flags.base:
             detail = f"{number}: weight_context without base"
             raise PayloadError(Reason.BAD_VALUE, _FIELD, detail)

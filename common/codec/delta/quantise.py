@@ -17,6 +17,8 @@ its target error (a tie goes down), or the first that has 127 levels for its lar
 entry.  A uniform error of half a step is ``step**2 / 12`` on average, so the step of
 a target error t is ``rms * sqrt(12 * t)``.
 
+Floats of every position may be 0: dense FedAvg sends them as they are.
+
 Rows below the ladder lose at most 2**-29 an entry; entries above its end are clipped.
 Entries that round to 0 are not sent.  The quantisation error stays in the residual,
 because the caller subtracts the dequantised delta (error feedback).
@@ -178,12 +180,21 @@ def scale_counts(indices: Indices, spec: ModelSpec, values: str) -> Indices:
     return np.diff(np.searchsorted(indices, np.cumsum(sizes)))
 
 
+def is_everywhere(delta: QuantisedDelta) -> bool:
+    """Return whether a delta holds plain floats at every position, 0 included."""
+    return delta.kind == "float32" and 0 < delta.size == len(delta.indices)
+
+
 def _floats(delta: SparseDelta) -> QuantisedDelta:
-    sent = delta.values != 0
+    indices, values = delta.indices, delta.values
+    if len(indices) < delta.size:
+        sent = values != 0
+        indices, values = indices[sent], values[sent]
     return QuantisedDelta(
         size=delta.size,
-        indices=delta.indices[sent],
-        values=delta.values[sent],
+        indices=indices,
+        # Minus 0 becomes 0: it has one form on the wire.
+        values=values + np.float32(0),
         scales=np.zeros(0, dtype=np.uint8),
         kind="float32",
     )

@@ -43,6 +43,7 @@ from helpers.codec.forgery import (
 )
 
 from fedprune.common import codec
+from fedprune.common.codec import frame as codec_frame
 from fedprune.common.codec.checks import MAX_COUNT
 from fedprune.common.codec.delta.options import CodingFlags
 from fedprune.common.errors import PayloadError, Reason, StaleUpdate
@@ -110,7 +111,11 @@ ATTACKS = {
         put(DELTA_ITEM, b"\x91\xc6\x80\0\0\0"), "delta", Reason.BAD_FRAME),
     # Header
     "flags with an unknown bit": (
-        put_delta({FLAGS: 128}), "delta.flags", Reason.BAD_VALUE),
+        put_delta({FLAGS: 256}), "delta.flags", Reason.BAD_VALUE),
+    "entries everywhere of levels": (
+        put_delta({FLAGS: 128}), "delta.flags", Reason.MISMATCH),
+    "entries everywhere with contexts": (
+        put_delta({FLAGS: 129}), "delta.flags", Reason.BAD_VALUE),
     "flags with resolutions of classes that are not coded": (
         put_delta({FLAGS: CodingFlags(coarse=True, no_classes=True).pack()}),
         "delta.flags", Reason.BAD_VALUE),
@@ -311,3 +316,44 @@ def test_a_refusal_names_value_and_tensor_in_one_line():
         "level 0; want -127..127 without 0 (code BAD_VALUE)"
     )
     assert LOW == HIGH + 1
+
+
+def everywhere(**changes):
+    """Return the fields of a delta of all positions, some of them changed."""
+    values = np.arange(SPEC.size, dtype="<f4") / 8
+    fields = {"flags": 128, "values": 2, "count": SPEC.size, "shrink": b"", "mask": b""}
+    fields |= {"stream": b"", "raw": values.tobytes()}
+    return codec_frame.pack(list((fields | changes).values()))
+
+
+def of_floats(values):
+    return np.array(values, dtype="<f4").tobytes()
+
+
+def test_a_delta_of_all_positions_is_read_with_its_zeros():
+    found = codec.decode_delta(
+        everywhere(), KNOWN, values="float32", max_entries=SPEC.size
+    )
+    assert found.indices.tolist() == list(range(SPEC.size))
+    assert found.values[0] == 0
+    assert codec.encode_delta(found, KNOWN) == everywhere()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"count": SPEC.size - 1}, Reason.MISMATCH),
+        ({"count": SPEC.size + 1}, Reason.BAD_VALUE),
+        ({"stream": bytes(4)}, Reason.BAD_SIZE),
+        ({"raw": bytes(4 * SPEC.size - 4)}, Reason.BAD_SIZE),
+        ({"raw": of_floats([np.nan] * SPEC.size)}, Reason.NON_FINITE),
+        ({"raw": of_floats([-0.0] * SPEC.size)}, Reason.BAD_VALUE),
+        ({"mask": bytes(16)}, Reason.MISMATCH),
+    ],
+)
+def test_a_delta_of_all_positions_that_is_not_one_is_refused(changes, reason):
+    with pytest.raises(PayloadError) as caught:
+        codec.decode_delta(
+            everywhere(**changes), KNOWN, values="float32", max_entries=SPEC.size
+        )
+    assert caught.value.reason is reason

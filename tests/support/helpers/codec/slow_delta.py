@@ -22,6 +22,7 @@ FLAGS = (
     "weight_context",
     "coarse",
     "no_classes",
+    "everywhere",
 )
 
 
@@ -165,6 +166,9 @@ class Slow:
         """Return (positions, levels or floats, scale codes by row or tensor)."""
         if not self.count:
             return [], [], None
+        if "everywhere" in self.flags:
+            values = np.frombuffer(self.raw, "<f4").tolist()
+            return list(range(self.spec.size)), values, []
         self.resolution = 2 if "coarse" in self.flags else 1
         if "known_positions" in self.flags:
             positions = [i for i, m in enumerate(self.mask) if m]
