@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from fedprune.server.rounds.engine import Assignment
 
 _MOST_JOBS = 8  # of one worker in a round
-# Examples times epochs: LeNet-5 trains them twenty times as long as it moves its sum.
+# Examples times epochs: an estimate by LeNet-5, some twenty times as long as the move.
 _WORTHWHILE = 2000
 
 
