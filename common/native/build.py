@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIBRARY = "_kernels.so"
+LIBRARY = "libkernels.so.1"
 FOLDER = Path(__file__).resolve().parent
 # No flag of the machine that compiles, and no contraction: every machine gets the
 # same integers.

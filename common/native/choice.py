@@ -10,7 +10,7 @@ from fedprune.common.native.self_test import check
 
 VARIABLE = "FEDPRUNE_CODER"
 NUMPY, NATIVE = "numpy", "native"
-LIBRARY = Path(__file__).resolve().parent / "_kernels.so"
+LIBRARY = Path(__file__).resolve().parent / "libkernels.so.1"
 
 
 @cache

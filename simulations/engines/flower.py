@@ -2,7 +2,7 @@
 
 Flower 1.41 puts an actor that has died back among the free ones, starts no other, and
 waits for a stopped one for ever (``BasicActorPool``).  It can be given no other pool,
-so its backend is replaced by name while it runs; ``pyproject.toml`` pins the version.
+so its backend is replaced while it runs; ``pyproject.toml`` pins the version.
 """
 
 import threading

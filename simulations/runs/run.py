@@ -272,7 +272,7 @@ def residual_bytes(config: Config, clients: int, structure: Structure) -> int:
         return 0
     spec = structure.spec(structure.full())
     share = update_density(update, spec.size)
-    one = stored_bytes(spec, structure.units, update, share)
+    one = stored_bytes(spec, structure.units, update.values, share)
     played = min(IN_FLIGHT, rounds.total) * asked(rounds, clients)
     # Each federation has its own, all but the dense one.
     sent = [name for name in in_order(config.run.controls) if kind_of(name) != DENSE]

@@ -97,7 +97,7 @@ def test_events_of_another_version_are_refused_with_what_to_do(words, tmp_path, 
     folder.events.write_bytes(old)
     code, _, err = call(capsys, *words(folder.path))
     assert code == IntegrityError.exit_code
-    way_out = "this version reads 4: use that version to read or resume it"
+    way_out = "this version reads 5: use that version to read or resume it"
     found = "written by fedprune 0.1.0 with events version 1"
     assert err == f"error: {folder.events}: {found}; {way_out}\n"
     assert folder.events.read_bytes() == old

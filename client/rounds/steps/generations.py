@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedprune.common import codec
-from fedprune.common.config import Update
 from fedprune.common.messages import QuantisedDelta, SparseDelta
 from fedprune.common.parsing import parse_json
 from fedprune.common.spec import Indices, Mask, ModelSpec, Vector, digest_of
@@ -99,13 +98,13 @@ def decode_generation(data: bytes) -> Generation | None:
         return None
 
 
-def stored_bytes(spec: ModelSpec, units: int, update: Update, sent: float) -> int:
+def stored_bytes(spec: ModelSpec, units: int, values: str, sent: float) -> int:
     """Return the bytes that a generation takes on the disk, in whole blocks of 4 KiB.
 
     Args:
         spec: Shapes of the network.
         units: Units of the uncut network.
-        update: The value format of the entries.
+        values: The value format of the entries.
         sent: Share of the entries that are sent at most, 0 < sent <= 1.
     """
     count = min(ceil(sent * spec.size), spec.size)
@@ -113,7 +112,7 @@ def stored_bytes(spec: ModelSpec, units: int, update: Update, sent: float) -> in
     empty = SparseDelta(
         size=spec.size, indices=nothing, values=np.zeros(0, dtype=np.float32)
     )
-    few = codec.quantise_delta(empty, spec, update.values, update.step_error)
+    few = codec.quantise_delta(empty, spec, values)
     header = encode_generation(
         Generation(
             round=1,

@@ -14,7 +14,7 @@ _SLOW = 0.999  # beta2 of Adam, as torch has it
 
 
 class Steps(Protocol):
-    """What training uses of an optimiser."""
+    """The part of an optimiser that training uses."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 - torch's
         """Forget the gradients."""

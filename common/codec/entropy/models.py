@@ -38,7 +38,7 @@ _LARGEST = 1 << 19  # symbols of a block; bounds what a block needs in memory
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """How the symbols of a run are modelled.
+    """The model of the symbols of a run.
 
     Attributes:
         symbols: Size of the alphabet, 2..256.

@@ -355,7 +355,7 @@ def test_what_was_sent_comes_back_bit_for_bit_and_takes_what_was_estimated(
     assert found.sent_values(LARGE).tobytes() == wanted.tobytes()
     (path,) = tmp_path.glob("a/*")
     update = Update(values=values)
-    estimate = stored_bytes(LARGE, len(keep), update, density)
+    estimate = stored_bytes(LARGE, len(keep), update.values, density)
     taken = on_disk(path.stat().st_size)
     assert taken <= estimate
     if len(quantised.indices) > 0.9 * density * LARGE.size:
