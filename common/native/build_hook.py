@@ -20,7 +20,9 @@ _PLATFORM = "FEDPRUNE_WHEEL_PLATFORM"
 class KernelsHook(BuildHookInterface[Any]):
     """Compiles the kernels into their package folder."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(  # type: ignore[explicit-override] - typing has it from 3.12 on
+        self, version: str, build_data: dict[str, Any]
+    ) -> None:
         """Compile; mark a wheel that holds the library as one for this platform."""
         if self.target_name != "wheel":
             return
