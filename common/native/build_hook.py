@@ -20,7 +20,8 @@ _PLATFORM = "FEDPRUNE_WHEEL_PLATFORM"
 class KernelsHook(BuildHookInterface[Any]):
     """Compiles the kernels into their package folder."""
 
-    def initialize(  # type: ignore[explicit-override] - typing has it from 3.12 on
+    # No @override: Python's own came with 3.12, and a build has no other package.
+    def initialize(  # type: ignore[explicit-override]
         self, version: str, build_data: dict[str, Any]
     ) -> None:
         """Compile; mark a wheel that holds the library as one for this platform."""
