@@ -39,12 +39,3 @@ EXPORT int64_t fp_density_classes(const int64_t *counts, const int64_t *lengths,
     }
     return 0;
 }
-
-/* Fill out with the class of each float of a part; table[patterns] holds the class of
- * each bit pattern, whose sign is left out, cut below shift bits. */
-EXPORT int64_t fp_float_classes(const uint32_t *patterns, int64_t count, int64_t shift,
-                                const uint8_t *table, uint8_t *out) {
-    if (shift < 16 || shift > 23) return BAD_INDEX;
-    for (int64_t i = 0; i < count; i++) out[i] = table[(patterns[i] & 0x7FFFFFFFu) >> shift];
-    return 0;
-}

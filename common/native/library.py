@@ -340,12 +340,6 @@ class Kernels:
         self._run("fp_density_classes", *arrays, len(counts), resolution, out)
         return out
 
-    def float_classes(
-        self, values: NDArray[np.float32], shift: int, table: Bytes, out: Bytes
-    ) -> None:
-        """Fill ``out`` with the class of each float; ``table`` is that of patterns."""
-        self._run("fp_float_classes", values, len(values), shift, table, out)
-
     def _run(self, name: str, *arguments: object) -> int:
         return _check(self._call(name, *arguments))
 
