@@ -140,7 +140,6 @@ def test_systems_take_turns_and_the_work_of_their_children_is_counted(
         assert all(turn["cpu"] > 0 and turn["pss"] > 0 for turn in each)
         assert all(0 <= turn["others"] <= 1 for turn in each)
     spent = [t["cpu"] for each in raw["turns"].values() for t in each]
-    assert all(cpu > 0 for cpu in warm)
     assert raw["cpu_seconds"] >= sum(spent) + sum(warm) - 0.1  # each is rounded
 
 
