@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,23 @@ def test_workers_that_die_or_stop_are_replaced_and_no_bit_changes(tmp_path, expe
     check(run, folder, found, expected)
 
 
-def test_the_workers_of_a_node_that_dies_are_played_by_the_others(tmp_path, expected):
+@pytest.fixture
+def short():
+    """A folder of its own for a cluster, which no other test then finds running.
+
+    Paths of sockets have 107 characters at most, so it is not pytest's.
+    """
+    with tempfile.TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as path:
+        yield path
+
+
+def test_the_workers_of_a_node_that_dies_are_played_by_the_others(
+    tmp_path, short, expected
+):
     folder = tmp_path / "runs"
     address = f"127.0.0.1:{PORT}"
-    with child(node("--head", "--port", str(PORT)), tmp_path) as head:
+    first = node("--head", "--port", str(PORT), "--temp-dir", short)
+    with child(first, tmp_path) as head:
         wait_for(lambda: is_up(head), START_S, "the head")
         with child(node("--address", address), tmp_path) as second:
             wait_for(lambda: is_up(second), START_S, "the second node")
