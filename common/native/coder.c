@@ -125,15 +125,17 @@ static uint16_t *push_block(const uint32_t *pairs, int64_t count, int bits,
     return words;
 }
 
+enum { BLOCKS = 4096 };   /* of a run: 2^31 symbols and more */
+
 /* Push a run, last block first.  Words fill the room of count words that ends at end;
  * return how many. */
 EXPORT int64_t fp_push_run(const uint32_t *pairs, int64_t count, int64_t bits,
                            uint32_t *states, int64_t lanes, uint16_t *end) {
-    int64_t bounds[4096], blocks = 0;
+    int64_t bounds[BLOCKS], blocks = 0;
     uint16_t *words = end;
     if (lanes < 1 || bits < 1 || bits > 16) return BAD_INDEX;
     for (int64_t start = 0; start < count; blocks++) {
-        if (blocks == 4096) return NO_MEMORY;
+        if (blocks == BLOCKS) return NO_MEMORY;
         bounds[blocks] = start;
         start = block_end(start, count, lanes);
     }

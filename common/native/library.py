@@ -111,16 +111,8 @@ class Kernels:
         arrays = _parts(parts, len(symbols))
         symbols = _bytes(symbols, len(symbols))
         spec = model.packed()
-        _check(
-            self._call(
-                "fp_pairs",
-                ctypes.byref(spec),
-                _pointers(arrays),
-                symbols,
-                len(out),
-                out,
-            )
-        )
+        of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
+        self._run("fp_pairs", *of_symbols, out)
         return out
 
     def tally(
@@ -140,16 +132,8 @@ class Kernels:
         out = np.zeros((2, prod(shape[1:]), shape[0]), dtype=np.int64)
         arrays = _parts(parts, len(symbols))
         symbols = _bytes(symbols, len(symbols))
-        _check(
-            self._call(
-                "fp_tally",
-                ctypes.byref(spec),
-                _pointers(arrays),
-                symbols,
-                len(symbols),
-                out,
-            )
-        )
+        of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
+        self._run("fp_tally", *of_symbols, out)
         both: NDArray[np.int64] = out[0] + out[1]
         return both
 
@@ -159,9 +143,8 @@ class Kernels:
         """Encode a run into the states, in place; return its words, uint16[m]."""
         room = np.empty(len(pairs), dtype=np.uint16)
         end = ctypes.c_void_p(room.ctypes.data + room.nbytes)
-        count = _check(
-            self._call("fp_push_run", pairs, len(pairs), bits, states, len(states), end)
-        )
+        lanes = len(states)
+        count = self._run("fp_push_run", pairs, len(pairs), bits, states, lanes, end)
         return room[len(room) - count :]
 
     def pop_run(
@@ -181,19 +164,9 @@ class Kernels:
         out = np.empty(length, dtype=np.uint8)
         arrays = _parts(parts, length)
         spec, at = model.packed(), ctypes.c_int64(next_word)
-        _check(
-            self._call(
-                "fp_pop_run",
-                ctypes.byref(spec),
-                _pointers(arrays),
-                len(out),
-                states,
-                words,
-                len(words),
-                ctypes.byref(at),
-                out,
-            )
-        )
+        of_contexts = (ctypes.byref(spec), _pointers(arrays), length)
+        stream = (states, words, len(words), ctypes.byref(at))
+        self._run("fp_pop_run", *of_contexts, *stream, out)
         return out, at.value
 
     def scores(self, tensors: Table, rows: Bytes, columns: Bytes, size: int) -> Bytes:
@@ -341,12 +314,9 @@ class Kernels:
         return out
 
     def _run(self, name: str, *arguments: object) -> int:
-        return _check(self._call(name, *arguments))
-
-    def _call(self, name: str, *arguments: object) -> int:
         function = getattr(self._library, name)
         function.restype = ctypes.c_int64
-        return int(function(*[_argument(one) for one in arguments]))
+        return _checked(int(function(*[_argument(one) for one in arguments])))
 
 
 def _argument(value: object) -> object:
@@ -379,7 +349,7 @@ def _pointers(arrays: Sequence[Bytes | None]) -> object:
     return (ctypes.c_void_p * len(arrays))(*found)
 
 
-def _check(result: int) -> int:
+def _checked(result: int) -> int:
     """Return the result of a kernel.
 
     Raises:

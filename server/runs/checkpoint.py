@@ -18,7 +18,7 @@ from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.server.rounds.state import ServerState
-from fedprune.server.runs.parts import Parts
+from fedprune.server.runs.parts import Parts, read_checked
 from fedprune.server.runs.state_file import (
     part_names,
     state_from_bytes,
@@ -135,14 +135,7 @@ class Checkpoints:
         if found.get("file") != path.name:
             msg = f"{self._journal.name} names another file for round {number}"
             raise IntegrityError(msg)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            msg = f"checkpoint {path.name} cannot be read: {error.strerror}"
-            raise IntegrityError(msg) from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            msg = f"checkpoint {path.name} is truncated or changed: SHA-256 differs"
-            raise IntegrityError(msg)
+        data = read_checked(path, sha256, "checkpoint")
         try:
             return state_from_bytes(data, self._identity, path.name, self._parts)
         except IntegrityError as error:

@@ -68,15 +68,7 @@ class Parts:
         if not _NAME.fullmatch(name):
             msg = "it names a part by something else than a digest"
             raise IntegrityError(msg)
-        path = self._path(name)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            msg = f"its part {path.name} cannot be read: {error.strerror}"
-            raise IntegrityError(msg) from error
-        if hashlib.sha256(data).hexdigest() != name:
-            msg = f"its part {path.name} is truncated or changed: SHA-256 differs"
-            raise IntegrityError(msg)
+        data = read_checked(self._path(name), name, "its part")
         self._sound.add(name)
         return data
 
@@ -92,3 +84,25 @@ class Parts:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{self._run}-part-{name}.safetensors"
+
+
+def read_checked(path: Path, sha256: str, called: str) -> bytes:
+    """Return the bytes of a file whose digest is known.
+
+    Args:
+        path: The file.
+        sha256: The SHA-256 of its bytes, as hex digits.
+        called: What an error calls it, such as "checkpoint".
+
+    Raises:
+        IntegrityError: If it cannot be read, or its bytes have another digest.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"{called} {path.name} cannot be read: {error.strerror}"
+        raise IntegrityError(msg) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        msg = f"{called} {path.name} is truncated or changed: SHA-256 differs"
+        raise IntegrityError(msg)
+    return data
