@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fedprune.common import native
 from fedprune.common.data.examples import ArrayExamples, Batch, Examples
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, StructureError
 from fedprune.common.models.flat import norm_modules
@@ -95,9 +96,11 @@ def dry_run(task: LoadedTask, model: nn.Module, batch: Batch) -> DryRun:
         batch: Examples of the task.
 
     Raises:
-        ConfigError: If the network does not fit the task.
+        ConfigError: If the network does not fit the task, or the coder that
+            ``FEDPRUNE_CODER`` asks for is not here.
         DataError: If the targets do not fit the loss.
     """
+    native.kernels()
     with _sealed(task.config.run.seed):
         trial = lay_out(_copy(model), batch.inputs)
         trial.eval()

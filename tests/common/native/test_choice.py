@@ -1,9 +1,11 @@
 """The choice of the coder, the self-test and the compiler."""
 
 import pytest
+from helpers.small_runs import small_settings
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.native import build, choice, self_test
+from fedprune.simulations.runs.api import simulate
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,13 @@ def test_another_wish_is_refused(monkeypatch):
     monkeypatch.setenv(choice.VARIABLE, "rust")
     with pytest.raises(ConfigError, match=r'is "rust"; want "numpy" or "native"'):
         choice.kernels()
+
+
+def test_a_run_with_another_wish_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv(choice.VARIABLE, "rust")
+    with pytest.raises(ConfigError, match="FEDPRUNE_CODER"):
+        simulate(config=small_settings(tmp_path / "runs"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_library_numpy_runs_and_says_why(monkeypatch, tmp_path):
