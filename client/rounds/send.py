@@ -12,6 +12,7 @@ from fedprune.common.messages import QuantisedDelta, SparseDelta, TrainSettings
 from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.registry import find
 from fedprune.common.pruning.remap import remap
+from fedprune.common.sparsity.shared import CODEBOOK
 from fedprune.common.sparsity.sparsify import dense, sparsify
 from fedprune.common.spec import Vector
 
@@ -66,8 +67,7 @@ def _choose(
     """Return the entries that are sent, before they are quantised."""
     if side_info.mask is not None:  # all its entries are sent, without positions
         return sparsify(total, 1.0)
-    if settings.update_density == 1.0 and settings.values == "float32":
-        # Dense FedAvg: nothing to choose, and zeros travel as they are.
+    if _sends_all(settings):
         return SparseDelta(size=len(total), indices=np.arange(len(total)), values=total)
     return sparsify(
         total,
@@ -76,6 +76,16 @@ def _choose(
         layout=side_info.layout,
         value_bits=codec.value_bits(settings.values),
     )
+
+
+def _sends_all(settings: TrainSettings) -> bool:
+    """Return whether zeros travel as they are too, as in dense FedAvg.
+
+    Not where most entries can be 0 by rule: those of frozen modules, and those of a
+    codebook but one a value.
+    """
+    plain = settings.update_density == 1.0 and settings.values == "float32"
+    return plain and not settings.frozen and settings.quantise != CODEBOOK
 
 
 def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:

@@ -209,8 +209,8 @@ def _decode(
 
 def _header(items: tuple[object, ...], size: int) -> GridHeader:
     flags = CodingFlags.unpack(items[0])
-    if flags.known_positions:
-        detail = f"{flags.pack()}: known_positions in a broadcast"
+    if flags.known_positions or flags.everywhere:
+        detail = f"{flags.pack()}: known_positions or everywhere in a broadcast"
         raise PayloadError(Reason.BAD_VALUE, "grid.flags", detail)
     count = checks.integer(items[1], "grid.count", 0, size)
     bits = checks.integer(items[2], "grid.bits", 1 if count else 0, BITS)

@@ -6,8 +6,8 @@
 round    number of the round that sent the base, >= 1
 base     digest of the base as it was sent: of its steps (uint8, one a row) and its
          levels (int16), each framed by its length (uint64); not that of the weights
-flags    as in ``delta/format.py``, without known_positions; full has no base, so
-         neither base nor weight_context
+flags    as in ``delta/format.py``, without known_positions and everywhere; full has no
+         base, so neither base nor weight_context
 count    number of levels that are other than those of the base
 bits     bit length of the largest difference, 1..15; 0 with count 0
 stream   uint32 states, one a lane, then uint16 words; raw: rest of the raw bits.
