@@ -329,11 +329,17 @@ def methods(
 
 
 @app.command()
-def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
+def doctor(
+    full: Annotated[
+        bool, typer.Option("--full", help="Import the packages of extras, too.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Check that this machine can run FedPrune, and print what is missing."""
     from fedprune.simulations.doctor import examine, render, usable
 
-    checks = examine()
+    checks = examine(full=full)
     if as_json:
         print_json(
             {"usable": usable(checks), "checks": [check.as_dict() for check in checks]}

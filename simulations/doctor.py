@@ -65,11 +65,16 @@ class Check:
         return asdict(self)
 
 
-def examine() -> list[Check]:
-    """Run all checks and return their results; never raises."""
+def examine(*, full: bool = False) -> list[Check]:
+    """Run all checks and return their results; never raises.
+
+    Args:
+        full: Whether the packages of extras are imported too, which takes seconds; else
+            only their versions are looked up.
+    """
     checks = [_python(), _origin()]
-    checks += [_package(name, "") for name in _NEEDED]
-    checks += [_package(name, purpose) for name, purpose in _OPTIONAL.items()]
+    checks += [_package(name) for name in _NEEDED]
+    checks += [_extra(name, purpose, full) for name, purpose in _OPTIONAL.items()]
     checks += [_coder(), *_accelerator(), _cores(), _memory(), _data_dir()]
     return [*checks, *_run_dir(Path(Config().run.dir))]
 
@@ -114,12 +119,20 @@ def _version(module: str) -> str:
         return "(not installed, run from its folder)"
 
 
-def _package(name: str, purpose: str) -> Check:
-    """Check that a package is installed and can be imported."""
-    needed = not purpose
+def _extra(name: str, purpose: str, full: bool) -> Check:
+    """Check a package of an extra."""
     if importlib.util.find_spec(name) is None:
-        detail = "not installed" + (f": needed for {purpose}" if purpose else "")
-        return _check(name, detail, fine=False, needed=needed)
+        detail = f"not installed: needed for {purpose}"
+        return _check(name, detail, fine=False, needed=False)
+    if full:
+        return _package(name, needed=False)
+    return _check(name, _version(name), fine=True)
+
+
+def _package(name: str, *, needed: bool = True) -> Check:
+    """Check that a package can be imported."""
+    if importlib.util.find_spec(name) is None:
+        return _check(name, "not installed", fine=False, needed=needed)
     try:
         importlib.import_module(name)
     except Exception as error:

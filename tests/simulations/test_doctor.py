@@ -57,6 +57,17 @@ def test_a_package_that_does_not_import_is_told(light, monkeypatch, tmp_path):
     assert check.detail.endswith("does not import: OSError: no library")
 
 
+def test_extras_are_imported_only_when_asked(light, monkeypatch, tmp_path):
+    (tmp_path / "broken_extra.py").write_text("raise OSError('no library')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_OPTIONAL", {"broken_extra": "plots"})
+    assert named(examine())["broken_extra"].level is Level.OK
+    check = named(examine(full=True))["broken_extra"]
+    assert check.level is Level.NOTE
+    assert check.detail.endswith("does not import: OSError: no library")
+    assert usable(examine(full=True))
+
+
 def test_it_says_which_installation_runs(light):
     check = named(examine())["fedprune"]
     assert check.level is Level.OK
