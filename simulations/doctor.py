@@ -74,7 +74,7 @@ def examine(*, full: bool = False) -> list[Check]:
     """
     checks = [_python(), _origin()]
     checks += [_package(name) for name in _NEEDED]
-    checks += [_extra(name, purpose, full) for name, purpose in _OPTIONAL.items()]
+    checks += [_extra(name, purpose, full=full) for name, purpose in _OPTIONAL.items()]
     checks += [_coder(), *_accelerator(), _cores(), _memory(), _data_dir()]
     return [*checks, *_run_dir(Path(Config().run.dir))]
 
@@ -119,7 +119,7 @@ def _version(module: str) -> str:
         return "(not installed, run from its folder)"
 
 
-def _extra(name: str, purpose: str, full: bool) -> Check:
+def _extra(name: str, purpose: str, *, full: bool) -> Check:
     """Check a package of an extra."""
     if importlib.util.find_spec(name) is None:
         detail = f"not installed: needed for {purpose}"

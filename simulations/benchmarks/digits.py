@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.runs import (
     Summary,
+    equal_bytes,
     listed,
     mean,
     ratio,
@@ -77,6 +78,7 @@ def figures(runs: Sequence[Summary]) -> list[Figure]:
             goal=">= 6",
             reference="dense float32 messages of the same code, same rounds",
         ),
+        *equal_bytes(runs),
         Figure(
             name="fixed bytes of a message up",
             value=mean(runs, "bytes_fixed_per_message"),

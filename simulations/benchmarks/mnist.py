@@ -6,7 +6,7 @@
 import sys
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.runs import ratio, summaries
+from fedprune.simulations.benchmarks.kit.runs import equal_bytes, ratio, summaries
 from fedprune.simulations.experiments import LENET
 
 
@@ -52,6 +52,7 @@ def measure() -> list[Figure]:
             goal=">= 20",
             reference="dense float32 messages of the same code, same rounds",
         ),
+        *equal_bytes(runs),
         Figure(
             name="file, dense / final",
             value=ratio(runs, "model_bytes_dense", "model_bytes_final"),

@@ -61,6 +61,21 @@ def sentences(summary: Summary) -> list[str]:
     return [printable(text) for text in (*told, *_notes(summary)) if text]
 
 
+def equal_line(summary: Summary) -> str:
+    """Return at which bytes dense FedAvg was as good as the run ends; "" if unknown."""
+    found = _mapping(summary, "equal_accuracy")
+    rounds = number(found, "rounds")
+    if rounds is None:
+        return ""
+    told = f"Dense FedAvg was as good on the validation parts after {rounds:.0f} rounds"
+    for way in ("up", "down"):
+        key = f"bytes_{way}"
+        ours, theirs = number(summary, key), number(found, key)
+        if ours and theirs is not None:
+            told += f", {theirs / ours:.3g} x the bytes {way}"
+    return f"{told}."
+
+
 def controls(run: RunData) -> str:
     """Return the part of the report about the controls; "" where none ran."""
     parts = []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fedprune.server.runs.events import DENSE, NetworkCut
 from fedprune.simulations.report import maps, plots
+from fedprune.simulations.report.controls import equal_line
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import STATUS
 from fedprune.simulations.report.text import (
@@ -162,6 +163,7 @@ def headline(run: RunData) -> str:
     note = "No dense FedAvg ran beside it."
     if run.rounds(DENSE):
         note = "FedAvg: the same code, rounds and clients, nothing cut or left out."
+        note = f"{note}  {equal_line(run.summary)}".rstrip()
     return section(
         "Dense FedAvg against the pruned network",
         table(head, rows, kind="headline").text,

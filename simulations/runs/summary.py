@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.remarks import remarks_of
 from fedprune.simulations.runs.controls import control_figures, verdict_figures
+from fedprune.simulations.runs.equal_accuracy import equal_accuracy
 from fedprune.simulations.runs.evaluate import Evaluator
 
 _LATENCY_RUNS = 60
@@ -108,6 +109,7 @@ def summarise(
     # One that failed on its way has rounds, and no network.
     ended = DENSE in networks.controls
     control = of_run(events, RoundFinished, DENSE) if ended else []
+    equal = equal_accuracy(rounds, control)
     cuts = of_run(events, NetworkCut)
     rollbacks = of_run(events, CutRolledBack)
     dense_cost = count_cost(structure, full_plan(structure).keep)
@@ -138,6 +140,7 @@ def summarise(
         "bytes_down": sum(event.bytes_down for event in rounds),
         "bytes_up_control": sum(e.bytes_up for e in control) if control else None,
         "bytes_down_control": sum(e.bytes_down for e in control) if control else None,
+        "equal_accuracy": asdict(equal) if equal else None,
         "controls": controls,
         "verdict": verdict_figures(
             events,

@@ -1,11 +1,13 @@
 """Whole runs as measurements, shared by several benchmarks."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fedprune.common.config import Config, load_config
+from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.runs.run import run
 
 Summary = Mapping[str, Any]
@@ -55,3 +57,20 @@ def ratio(runs: Sequence[Summary], over: str, under: str) -> float:
 def listed(runs: Sequence[Summary], key: str, digits: int = 4) -> str:
     """Return one figure of every run, for the detail of a table row."""
     return ", ".join(f"{float(run[key]):.{digits}f}" for run in runs)
+
+
+def equal_bytes(runs: Sequence[Summary]) -> Iterator[Figure]:
+    """Yield the ratios of bytes where dense FedAvg was as good as the run ends."""
+    reached = [run for run in runs if run["equal_accuracy"] is not None]
+    for way in ("up", "down"):
+        key = f"bytes_{way}"
+        ratios = [run["equal_accuracy"][key] / run[key] for run in reached]
+        if ratios:
+            yield Figure(
+                name=f"bytes {way} at equal validation accuracy, control / run",
+                value=float(median(ratios)),
+                unit="x",
+                reference="dense float32 messages, until the control was as good",
+                detail=f"median of {len(ratios)} of {len(runs)} runs: "
+                + ", ".join(f"{ratio:.1f}" for ratio in ratios),
+            )

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from fedprune.simulations.report.controls import beside, sentences
+from fedprune.simulations.report.controls import beside, equal_line, sentences
 from fedprune.simulations.runs.outcome import print_outcome
 
 FIGURES = {"accuracy": 0.9, "params": 50, "rounds": 7, "bytes_up": 10, "bytes_down": 20}
@@ -45,6 +45,17 @@ def test_the_verdict_is_followed_by_what_is_not_equal():
     assert told[:2] == ["At equal size scratch won.", 'Set prune.restart = "fresh".']
     assert "dense@bytes does not fit: its fewest rounds need 200 %" in told[2]
     assert "scratch@bytes ended at the largest number of rounds, with 10 %" in told[3]
+
+
+def test_bytes_at_equal_accuracy_are_one_line_for_all_rounds():
+    found = {"rounds": 3, "bytes_up": 3_700, "bytes_down": 100}
+    told = "Dense FedAvg was as good on the validation parts after 3 rounds"
+    line = equal_line(SUMMARY | {"equal_accuracy": found})
+    assert line == f"{told}, 37 x the bytes up, 0.5 x the bytes down."
+    assert equal_line(SUMMARY) == ""
+    assert equal_line({"equal_accuracy": {"rounds": "many"}}) == ""
+    console = Console(record=True, width=200, quiet=True)
+    print_outcome(SUMMARY | {"equal_accuracy": found}, console)
 
 
 def test_a_run_without_controls_has_no_table():
