@@ -52,6 +52,11 @@ def pytest_unconfigure():
         shutil.rmtree(Path(os.environ[name]), ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Put ``ALONE``, the longest of the shares, in front of the others."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in ALONE)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Give a worker whole files, for the sake of fixtures, and one worker ``ALONE``."""
@@ -62,6 +67,6 @@ def pytest_xdist_make_scheduler(config, log):
             file = super()._split_scope(nodeid)
             return "alone" if file in ALONE else file
 
-    # In the order of their names: the files with most tests are the quick ones.
+    # As they are collected: the files with most tests are the quick ones.
     config.option.loadscopereorder = False
     return Files(config, log)

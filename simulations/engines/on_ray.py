@@ -49,6 +49,7 @@ from fedprune.simulations.engines.worker import Worker
 _POLL_S = 0.01
 _AHEAD = 2  # jobs of each worker that are under way: one is played, one waits
 _MAX_TASK = 4 << 20  # bytes of a task, which is code and no data
+_STARTS = 3  # tries
 _STORE = 128 << 20  # bytes of Ray's object store beside the messages
 _STORE_OF_A_WEIGHT = 48  # of a worker: its sum, and its broadcast, each three times
 
@@ -165,18 +166,21 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
             msg = f"cannot join the Ray cluster at {address}: {error}"
             raise ConfigError(msg) from error
         return
-    try:
-        # Without "local" ray.init joins any cluster on this machine.
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            num_gpus=gpus,
-            object_store_memory=_store(workers, engine_spec.weights),
-            **arguments,
-        )
-    except Exception as error:  # Ray raises that itself on a machine that is too busy
-        msg = f"Ray did not start: {error_line(error)}"
-        raise FedPruneError(msg) from error
+    # Without "local" ray.init joins any cluster on this machine.
+    arguments |= {"address": "local", "num_cpus": workers, "num_gpus": gpus}
+    arguments["object_store_memory"] = _store(workers, engine_spec.weights)
+    for tries_left in reversed(range(_STARTS)):
+        try:
+            ray.init(**arguments)
+        except (
+            Exception
+        ) as error:  # Ray's limit is 30 s: a busy machine
+            ray.shutdown()
+            if not tries_left:
+                msg = f"Ray did not start {_STARTS} times: {error_line(error)}"
+                raise FedPruneError(msg) from error
+        else:
+            return
 
 
 def _store(workers: int, weights: int) -> int:
