@@ -172,10 +172,8 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
     for tries_left in reversed(range(_STARTS)):
         try:
             ray.init(**arguments)
-        except (
-            Exception
-        ) as error:  # Ray's limit is 30 s: a busy machine
-            ray.shutdown()
+        except Exception as error:
+            ray.shutdown()  # its own limit is 30 s, which a busy machine takes
             if not tries_left:
                 msg = f"Ray did not start {_STARTS} times: {error_line(error)}"
                 raise FedPruneError(msg) from error

@@ -29,7 +29,7 @@ from fedprune.simulations.benchmarks.kit.science.compared import (
 from fedprune.simulations.benchmarks.kit.science.correct import correct, correct_by
 from fedprune.simulations.benchmarks.kit.science.ended import Ended, ended
 from fedprune.simulations.benchmarks.kit.science.intervals import pack
-from fedprune.simulations.benchmarks.kit.science.pretrained import CUTS, TRAINING
+from fedprune.simulations.benchmarks.kit.science.pretrained import PRUNED, TRAINING
 from fedprune.simulations.benchmarks.kit.science.rows import (
     Found,
     Piece,
@@ -44,7 +44,7 @@ BITS = 3
 PLAIN = "plain"
 BASICS: Mapping[str, object] = {
     **TRAINING,
-    **CUTS,
+    **PRUNED,
     "prune.budget": {"flops": 0.5},
     "prune.width_multiple": 4,
 }
