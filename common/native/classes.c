@@ -3,6 +3,8 @@
 
 enum { FINE = 8, EVEN = 20, DENSITIES = 25 };
 
+static const int64_t MOST = INT64_C(1) << 53;   /* positions of a row */
+
 /* floor(steps * log2(n)) of n >= 1, by straight lines between powers. */
 static inline int64_t log2_steps(uint64_t number, int64_t steps) {
     int64_t whole = 63 - __builtin_clzll(number | 1);
@@ -34,7 +36,7 @@ EXPORT int64_t fp_density_classes(const int64_t *counts, const int64_t *lengths,
                                   int64_t resolution, uint8_t *out) {
     if (resolution < 1) return BAD_INDEX;
     for (int64_t r = 0; r < rows; r++) {
-        if (counts[r] < 0 || counts[r] > lengths[r]) return BAD_INDEX;
+        if (counts[r] < 0 || counts[r] > lengths[r] || lengths[r] > MOST) return BAD_INDEX;
         out[r] = (uint8_t)density_class(counts[r], lengths[r], resolution);
     }
     return 0;

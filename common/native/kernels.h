@@ -2,7 +2,8 @@
  * reference: equal arguments give equal bits.  Integers, and doubles that hold them
  * exactly, so no compiler flag may change a result (-ffp-contract=off all the same).
  * A kernel checks what it indexes with; it returns 0, or a number >= 0 that it counts,
- * and BAD_INDEX, CUT_OFF or NO_MEMORY instead.  Nothing here keeps state but one table of
+ * and BAD_INDEX, CUT_OFF or NO_MEMORY instead.  The sizes of its arrays are true:
+ * library.py checks them.  Nothing here keeps state but one table of
  * constants, which is filled at the load. */
 #ifndef FEDPRUNE_KERNELS_H
 #define FEDPRUNE_KERNELS_H
@@ -10,6 +11,9 @@
 #include <stdint.h>
 
 #define EXPORT __attribute__((visibility("default")))
+
+/* As in library.py: one more wherever the arguments of a kernel change. */
+enum { INTERFACE = 2 };
 
 enum { BAD_INDEX = -1, CUT_OFF = -2, NO_MEMORY = -3 };
 

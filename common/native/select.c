@@ -5,7 +5,7 @@
 #include <string.h>
 #include "kernels.h"
 
-enum { HALF = 1 << 16, HIGH = 1 << 15 };
+enum { HALF = 1 << 16, HIGH = 1 << 15, SOME = 1024 };
 
 /* What is kept: patterns above the threshold, and the first ones that are equal. */
 typedef struct {
@@ -26,8 +26,8 @@ static inline uint32_t pattern(const float *values, int64_t i) {
     return bits & 0x7FFFFFFFu;
 }
 
-/* Find the cut of the count largest magnitudes, 1 <= count <= num, from the histogram of
- * their high halves; low[HALF] is overwritten. */
+/* Find the cut of the count largest of patterns, 1 <= count <= num, from the histogram
+ * of their high halves; low[HALF] is overwritten. */
 static cut find_cut(const float *values, int64_t num, int64_t count, const uint32_t *high,
                     uint32_t *low) {
     cut found = {0, count};
@@ -42,21 +42,42 @@ static cut find_cut(const float *values, int64_t num, int64_t count, const uint3
     return found;
 }
 
+/* Return 1 for what is above the cut, and for the first that are equal. */
+static inline uint8_t is_kept(cut *c, uint32_t bits) {
+    uint8_t keep = bits > c->threshold;
+    if (__builtin_expect(bits == c->threshold, 0)) keep = c->ties-- > 0;
+    return keep;
+}
+
 /* Write the rising positions of the count largest magnitudes, of equals the first. */
 EXPORT int64_t fp_largest(const float *values, int64_t num, int64_t count, int64_t *out) {
-    uint32_t *high = calloc(2 * HIGH + HALF, sizeof *high);
-    int64_t *to = out;
+    if (count < 1 || count > num || num > UINT32_MAX) return BAD_INDEX;
+    uint32_t *high = calloc(2 * HIGH + HALF, sizeof *high), *some = NULL;
+    float *of_some = NULL;
+    int64_t left = count, kept = 0, error = NO_MEMORY;
     if (!high) return NO_MEMORY;
-    if (count < 1 || count > num || num > UINT32_MAX) { free(high); return BAD_INDEX; }
     for (int64_t i = 0; i < num; i++) high[(i & 1) * HIGH + (pattern(values, i) >> 16)]++;
     for (int64_t b = 0; b < HIGH; b++) high[b] += high[HIGH + b];
-    cut c = find_cut(values, num, count, high, high + 2 * HIGH);
-    for (int64_t i = 0; i < num; i++) {
-        uint32_t bits = pattern(values, i);
-        if (bits > c.threshold || (bits == c.threshold && c.ties-- > 0)) *to++ = i;
+    uint32_t bin = descend(high, HIGH, &left);
+    /* Those of the bin of the threshold and above, and room to write one more. */
+    size_t room = (size_t)(count - left) + high[bin] + 1;
+    some = malloc(room * sizeof *some);
+    of_some = malloc(room * sizeof *of_some);
+    if (some && of_some) {
+        for (int64_t i = 0; i < num; i++) {
+            some[kept] = (uint32_t)i;
+            of_some[kept] = values[i];
+            kept += pattern(values, i) >> 16 >= bin;
+        }
+        cut c = find_cut(of_some, kept, count, high, high + 2 * HIGH);
+        error = 0;
+        for (int64_t i = 0; i < kept; i++)
+            if (is_kept(&c, pattern(of_some, i))) out[error++] = some[i];
     }
+    free(of_some);
+    free(some);
     free(high);
-    return to - out;
+    return error;
 }
 
 /* Candidates for the entries that are sent. */
@@ -68,34 +89,69 @@ typedef struct {
     float *scores;                       /* room */
 } pool;
 
-/* Choose the count candidates of the most energy for their bits.
- * row_bits, column_bits: bits of a position by its row and by its column.
- * row_counts, column_counts: the chosen of each, added to.  Return how many changed. */
-EXPORT int64_t fp_rate_step(const pool *p, const float *row_bits, const float *column_bits,
-                            float value_bits, int64_t count, int64_t *row_counts,
-                            int64_t *column_counts) {
-    uint32_t *high = calloc(HIGH + HALF, sizeof *high);
-    int64_t changed = 0;
-    if (!high) return NO_MEMORY;
-    if (count < 1 || count > p->num || p->num > UINT32_MAX) { free(high); return BAD_INDEX; }
+/* Bits of a position by its row and by its column, and the chosen of each. */
+typedef struct {
+    int64_t rows, columns;
+    const float *row_bits, *column_bits;
+    int64_t *row_counts, *column_counts; /* added to */
+} grid;
+
+static uint32_t highest(const uint32_t *numbers, int64_t count) {
+    uint32_t found = 0;
+    for (int64_t i = 0; i < count; i++) found = numbers[i] > found ? numbers[i] : found;
+    return found;
+}
+
+/* Fill the scores of some candidates: energy for their bits. */
+static int64_t score_some(const pool *p, const grid *g, float value_bits, int64_t start,
+                          int64_t count) {
+    const uint32_t *rows = p->rows + start, *columns = p->columns + start;
+    const float *energy = p->energy + start;
+    float *restrict scores = p->scores + start;
+    if (highest(rows, count) >= g->rows || highest(columns, count) >= g->columns) return BAD_INDEX;
+    for (int64_t i = 0; i < count; i++)
+        scores[i] = g->row_bits[rows[i]] + g->column_bits[columns[i]];
+    for (int64_t i = 0; i < count; i++)
+        scores[i] = energy[i] / (value_bits + (scores[i] > 0 ? scores[i] : 0));
+    return 0;
+}
+
+/* Mark what is kept, and count it; return how many changed. */
+static int64_t mark(const pool *p, const grid *g, cut c) {
+    int64_t changed = 0, in_row = 0;
+    uint32_t row = p->rows[0];
     for (int64_t i = 0; i < p->num; i++) {
-        float bits = row_bits[p->rows[i]] + column_bits[p->columns[i]];
-        p->scores[i] = p->energy[i] / (value_bits + (bits > 0 ? bits : 0));
-        high[pattern(p->scores, i) >> 16]++;
-    }
-    cut c = find_cut(p->scores, p->num, count, high, high + HIGH);
-    for (int64_t i = 0; i < p->num; i++) {
-        uint32_t bits = pattern(p->scores, i);
-        uint8_t keep = bits > c.threshold || (bits == c.threshold && c.ties-- > 0);
-        changed += keep != p->chosen[i];
+        uint8_t keep = is_kept(&c, pattern(p->scores, i));
+        changed += keep ^ p->chosen[i];
         p->chosen[i] = keep;
-        if (keep) {
-            row_counts[p->rows[i]]++;
-            column_counts[p->columns[i]]++;
+        g->column_counts[p->columns[i]] += keep;
+        if (p->rows[i] != row) {
+            g->row_counts[row] += in_row;
+            in_row = 0;
+            row = p->rows[i];
         }
+        in_row += keep;
     }
-    free(high);
+    g->row_counts[row] += in_row;
     return changed;
+}
+
+/* Choose the count candidates of the most energy for their bits; return how many
+ * changed. */
+EXPORT int64_t fp_rate_step(const pool *p, const grid *g, float value_bits, int64_t count) {
+    if (count < 1 || count > p->num || p->num > UINT32_MAX) return BAD_INDEX;
+    uint32_t *high = calloc(HIGH + HALF, sizeof *high);
+    int64_t found = 0;
+    if (!high) return NO_MEMORY;
+    for (int64_t start = 0; start < p->num && !found; start += SOME) {
+        int64_t some = p->num - start < SOME ? p->num - start : SOME;
+        found = score_some(p, g, value_bits, start, some);
+        for (int64_t i = start; i < start + some && !found; i++)
+            high[pattern(p->scores, i) >> 16]++;
+    }
+    if (!found) found = mark(p, g, find_cut(p->scores, p->num, count, high, high + HIGH));
+    free(high);
+    return found;
 }
 
 /* Fill the row and the column of each rising position. */
