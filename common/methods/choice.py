@@ -54,17 +54,22 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
     >>> np.flatnonzero(rate(total, 4, layout, 1.0)).tolist()
     [0, 1, 2, 3]
     """
+    if not 0 < count < len(total):
+        return np.full(len(total), count > 0)
     pool = largest(total, min(_POOL * count, len(total)))
-    candidates = _Candidates(layout, pool, total[pool])
+    values = total[pool]
+    first = largest(values, count)
     chosen = np.zeros(len(pool), dtype=np.bool_)
-    chosen[largest(total[pool], count)] = True
-    counts = candidates.counts(chosen)
-    for _ in range(_MOST_STEPS if count < len(total) else 0):
+    chosen[first] = True
+    largest_ones = pool[first]
+    counts = (layout.row_counts(largest_ones), layout.column_counts(largest_ones))
+    candidates = _Candidates(layout, pool, values)
+    for _ in range(_MOST_STEPS):
         changed, counts = candidates.choose(chosen, counts, count, value_bits)
         if changed * _SETTLED <= count:
             break
     out: Mask = np.zeros(len(total), dtype=np.bool_)
-    out[pool[chosen]] = True
+    out[pool] = chosen
     return out
 
 
@@ -72,8 +77,10 @@ def largest(values: Vector, count: int) -> Indices:
     """Return the positions of the ``count`` largest magnitudes, of equals the first."""
     if count >= len(values):
         return np.arange(len(values))
+    if not count:
+        return np.zeros(0, dtype=np.int64)
     kernels = native.kernels()
-    if kernels is not None and count:
+    if kernels is not None:
         return kernels.largest(values, count)
     return np.flatnonzero(_largest(np.abs(values), count))
 
@@ -104,18 +111,9 @@ class _Candidates:
 
     def __init__(self, layout: "Layout", pool: Indices, values: Vector) -> None:
         self._layout = layout
-        # Relative to the largest, by a power of two: any scale gives the same choice.
-        exponent = np.frexp(np.abs(values).max(initial=0))[1]
-        self._energy = np.ldexp(values, -exponent) ** 2
+        self._energy = _energy(values)
         self._rows, self._columns = layout.places(pool)
         self._scores = np.empty(len(pool), dtype=np.float32)
-
-    def counts(self, chosen: Mask) -> Counts:
-        """Return the number of chosen candidates of each row and each column."""
-        layout = self._layout
-        rows = np.bincount(self._rows[chosen], minlength=len(layout.lengths))
-        of_columns = self._columns[chosen]
-        return rows, np.bincount(of_columns, minlength=len(layout.column_lengths))
 
     def choose(
         self, chosen: Mask, counts: Counts, count: int, value_bits: float
@@ -136,7 +134,9 @@ class _Candidates:
         found = _largest(self._energy / cost, count)
         changed = int(np.count_nonzero(found != chosen))
         chosen[:] = found
-        return changed, self.counts(chosen)
+        of_rows = np.bincount(self._rows[found], minlength=len(rows))
+        of_columns = np.bincount(self._columns[found], minlength=len(columns))
+        return changed, (of_rows, of_columns)
 
     def _bits(self, counts: Counts) -> tuple[Vector, Vector]:
         """Return the bits of a position by its row and by its column, float32."""
@@ -148,6 +148,19 @@ class _Candidates:
         of_columns -= np.repeat(of_tensors, layout.table[:, 3])
         of_rows = _rarity(rows, layout.lengths)
         return of_rows.astype(np.float32), of_columns.astype(np.float32)
+
+
+def _energy(values: Vector) -> Vector:
+    """Return the squares of values relative to the largest, float32[m].
+
+    Relative by a power of two: any scale gives the same choice.
+    """
+    exponent = int(np.frexp(np.abs(values).max(initial=0))[1])
+    half = -exponent // 2
+    # Two factors, as one may be beyond float32.
+    found = values * np.float32(2.0**half)
+    found *= np.float32(2.0 ** (-exponent - half))
+    return np.square(found, out=found)
 
 
 def _rarity(counts: Indices, lengths: Indices) -> Bits:

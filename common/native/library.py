@@ -359,9 +359,7 @@ def _argument(value: object) -> object:
     return value
 
 
-def _read(
-    array: NDArray[np.generic], kind: type[_Kind], *shape: int
-) -> NDArray[_Kind]:
+def _read(array: NDArray[np.generic], kind: type[_Kind], *shape: int) -> NDArray[_Kind]:
     """Return an array as a contiguous one of this kind, without loss.
 
     Raises:

@@ -1,11 +1,11 @@
 /* Selection of the entries of a delta.  Twin: methods/choice.py.
  * Floats that are not negative are ordered as their bit patterns, so a threshold is found
- * by counting: the high half of the patterns, then the low half of those that tie. */
+ * by counting: the high halves of the patterns, then the bytes of those that tie. */
 #include <stdlib.h>
 #include <string.h>
 #include "kernels.h"
 
-enum { HALF = 1 << 16, HIGH = 1 << 15, SOME = 1024 };
+enum { HIGH = 1 << 15, BYTE = 256, SOME = 1024 };
 
 /* What is kept: patterns above the threshold, and the first ones that are equal. */
 typedef struct {
@@ -26,20 +26,28 @@ static inline uint32_t pattern(const float *values, int64_t i) {
     return bits & 0x7FFFFFFFu;
 }
 
-/* Find the cut of the count largest of patterns, 1 <= count <= num, from the histogram
- * of their high halves; low[HALF] is overwritten. */
-static cut find_cut(const float *values, int64_t num, int64_t count, const uint32_t *high,
-                    uint32_t *low) {
-    cut found = {0, count};
-    uint32_t bin = descend(high, HIGH, &found.ties);
-    memset(low, 0, HALF * sizeof *low);
+/* Find the cut of the count largest magnitudes, 1 <= count <= num, from the histogram
+ * of their high halves. */
+static int64_t find_cut(const float *values, int64_t num, int64_t count,
+                        const uint32_t *high, cut *found) {
+    int64_t left = count, ties = 0;
+    uint32_t bin = descend(high, HIGH, &left), threshold = bin << 16;
+    uint32_t *tying = malloc(((size_t)high[bin] + 1) * sizeof *tying);
+    if (!tying) return NO_MEMORY;
     for (int64_t i = 0; i < num; i++) {
         uint32_t bits = pattern(values, i);
-        if (bits >> 16 == bin) low[bits & (HALF - 1)]++;
+        tying[ties] = bits;
+        ties += bits >> 16 == bin;
     }
-    found.threshold = bin << 16;
-    found.threshold |= descend(low, HALF, &found.ties);
-    return found;
+    for (int shift = 8; shift >= 0; shift -= 8) {
+        uint32_t bytes[BYTE] = {0};
+        for (int64_t i = 0; i < ties; i++)
+            if (tying[i] >> (shift + 8) == threshold >> (shift + 8)) bytes[tying[i] >> shift & 255]++;
+        threshold |= descend(bytes, BYTE, &left) << shift;
+    }
+    free(tying);
+    *found = (cut){threshold, left};
+    return 0;
 }
 
 /* Return 1 for what is above the cut, and for the first that are equal. */
@@ -52,32 +60,33 @@ static inline uint8_t is_kept(cut *c, uint32_t bits) {
 /* Write the rising positions of the count largest magnitudes, of equals the first. */
 EXPORT int64_t fp_largest(const float *values, int64_t num, int64_t count, int64_t *out) {
     if (count < 1 || count > num || num > UINT32_MAX) return BAD_INDEX;
-    uint32_t *high = calloc(2 * HIGH + HALF, sizeof *high), *some = NULL;
-    float *of_some = NULL;
-    int64_t left = count, kept = 0, error = NO_MEMORY;
+    /* In four parts, as adding to one bin again and again is slow. */
+    uint32_t *high = calloc(4 * HIGH, sizeof *high);
+    int64_t left = count, kept = 0, found = NO_MEMORY;
     if (!high) return NO_MEMORY;
-    for (int64_t i = 0; i < num; i++) high[(i & 1) * HIGH + (pattern(values, i) >> 16)]++;
-    for (int64_t b = 0; b < HIGH; b++) high[b] += high[HIGH + b];
+    for (int64_t i = 0; i < num; i++) high[(i & 3) * HIGH + (pattern(values, i) >> 16)]++;
+    for (int64_t b = 0; b < HIGH; b++)
+        high[b] += high[HIGH + b] + high[2 * HIGH + b] + high[3 * HIGH + b];
     uint32_t bin = descend(high, HIGH, &left);
     /* Those of the bin of the threshold and above, and room to write one more. */
     size_t room = (size_t)(count - left) + high[bin] + 1;
-    some = malloc(room * sizeof *some);
-    of_some = malloc(room * sizeof *of_some);
+    uint32_t *some = malloc(room * sizeof *some);
+    float *of_some = malloc(room * sizeof *of_some);
     if (some && of_some) {
         for (int64_t i = 0; i < num; i++) {
             some[kept] = (uint32_t)i;
             of_some[kept] = values[i];
             kept += pattern(values, i) >> 16 >= bin;
         }
-        cut c = find_cut(of_some, kept, count, high, high + 2 * HIGH);
-        error = 0;
-        for (int64_t i = 0; i < kept; i++)
-            if (is_kept(&c, pattern(of_some, i))) out[error++] = some[i];
+        cut c;
+        found = find_cut(of_some, kept, count, high, &c);
+        for (int64_t i = 0; i < kept && found >= 0; i++)
+            if (is_kept(&c, pattern(of_some, i))) out[found++] = some[i];
     }
     free(of_some);
     free(some);
     free(high);
-    return error;
+    return found;
 }
 
 /* Candidates for the entries that are sent. */
@@ -140,8 +149,9 @@ static int64_t mark(const pool *p, const grid *g, cut c) {
  * changed. */
 EXPORT int64_t fp_rate_step(const pool *p, const grid *g, float value_bits, int64_t count) {
     if (count < 1 || count > p->num || p->num > UINT32_MAX) return BAD_INDEX;
-    uint32_t *high = calloc(HIGH + HALF, sizeof *high);
+    uint32_t *high = calloc(HIGH, sizeof *high);
     int64_t found = 0;
+    cut c;
     if (!high) return NO_MEMORY;
     for (int64_t start = 0; start < p->num && !found; start += SOME) {
         int64_t some = p->num - start < SOME ? p->num - start : SOME;
@@ -149,7 +159,8 @@ EXPORT int64_t fp_rate_step(const pool *p, const grid *g, float value_bits, int6
         for (int64_t i = start; i < start + some && !found; i++)
             high[pattern(p->scores, i) >> 16]++;
     }
-    if (!found) found = mark(p, g, find_cut(p->scores, p->num, count, high, high + HIGH));
+    if (!found) found = find_cut(p->scores, p->num, count, high, &c);
+    if (!found) found = mark(p, g, c);
     free(high);
     return found;
 }
