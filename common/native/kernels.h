@@ -26,6 +26,13 @@ typedef struct {
     int64_t lanes;        /* lanes of the message */
 } model_spec;
 
+/* Return whether these are rising bounds of parts of size values together. */
+static inline int are_bounds(const int64_t *bounds, int64_t parts, int64_t size) {
+    int rising = parts >= 0 && bounds[0] == 0 && bounds[parts] == size;
+    for (int64_t p = 0; p < parts && rising; p++) rising = bounds[p] <= bounds[p + 1];
+    return rising;
+}
+
 /* End of the block of a run that begins at start: models.py, blocks(). */
 int64_t block_end(int64_t start, int64_t count, int64_t lanes);
 

@@ -111,13 +111,6 @@ EXPORT int64_t fp_positions(const uint8_t *mask, int64_t size, int64_t *out) {
     return to - out;
 }
 
-/* Return whether these are bounds of rows of size bytes. */
-static int are_bounds(const int64_t *bounds, int64_t rows, int64_t size) {
-    int rising = bounds[0] == 0 && bounds[rows] == size;
-    for (int64_t r = 0; r < rows; r++) rising &= bounds[r] <= bounds[r + 1];
-    return rising;
-}
-
 /* Copy the rows that are open one after another; return their bytes. */
 EXPORT int64_t fp_gather_rows(const uint8_t *from, int64_t size, const int64_t *bounds,
                               int64_t rows, const uint8_t *open, uint8_t *out) {

@@ -23,6 +23,7 @@ _BAD_INDEX, _CUT_OFF, _NO_MEMORY = -1, -2, -3
 _MOST_PARTS = 3
 _TENSOR = 5  # numbers of a tensor in a table
 
+_NOTHING = ctypes.c_char * 0
 _Kind = TypeVar("_Kind", bound=np.generic)
 
 Bytes = NDArray[np.uint8]
@@ -165,7 +166,7 @@ class Kernels:
     ) -> NDArray[np.uint16]:
         """Encode a run into the states, in place; return its words, uint16[m]."""
         room = np.empty(len(pairs), dtype=np.uint16)
-        end = ctypes.c_void_p(room.ctypes.data + room.nbytes)
+        end = ctypes.c_void_p(_address(room) + room.nbytes)
         pairs = _read(pairs, np.uint32, len(pairs))
         states, lanes = _written(states, np.uint32, len(states)), len(states)
         count = self._run("fp_push_run", pairs, len(pairs), bits, states, lanes, end)
@@ -322,8 +323,8 @@ class Kernels:
         )
         bits = [_read(one, np.float32, len(one)) for one in (row_bits, column_bits)]
         rows, columns = (np.zeros(size, dtype=np.int64) for size in sizes)
-        packed = _Pool(num, *[one.ctypes.data for one in arrays])
-        grid = _Grid(*sizes, *[one.ctypes.data for one in (*bits, rows, columns)])
+        packed = _Pool(num, *[_address(one) for one in arrays])
+        grid = _Grid(*sizes, *[_address(one) for one in (*bits, rows, columns)])
         packed_ = (ctypes.byref(packed), ctypes.byref(grid))
         changed = self._run("fp_rate_step", *packed_, ctypes.c_float(value_bits), count)
         return changed, (rows, columns)
@@ -333,6 +334,30 @@ class Kernels:
         found = _read(numbers.reshape(-1), np.int64, numbers.size)
         out = np.empty(numbers.shape, dtype=np.int64)
         self._run("fp_log2_steps", found, found.size, steps, out)
+        return out
+
+    def float_classes(
+        self,
+        values: NDArray[np.float32],
+        bounds: NDArray[np.int64],
+        shift: int,
+        classes: int,
+        sample: int,
+    ) -> Bytes:
+        """Return the class of each float of parts, uint8[n]; see ``float_classes``.
+
+        Args:
+            values: float32[n].
+            bounds: Start of each part, and the end.
+            shift: Bits of the pattern that are cut off, 16..23.
+            classes: Number of classes, zero included, 2..256.
+            sample: Floats of a part that its mean is computed from, >= 1.
+        """
+        out, count = np.empty(len(values), dtype=np.uint8), len(values)
+        found = _read(values, np.float32, count)
+        bounds = _read(bounds, np.int64, len(bounds))
+        of_parts = (bounds, len(bounds) - 1, shift, classes, sample)
+        self._run("fp_float_classes", found, count, *of_parts, out)
         return out
 
     def density_classes(
@@ -351,9 +376,16 @@ class Kernels:
         return _checked(int(function(*[_argument(one) for one in arguments])))
 
 
+def _address(array: NDArray[np.generic]) -> int:
+    """Return the address of the first value; ``ctypes.data`` takes three times as long."""
+    if array.flags.writeable:
+        return ctypes.addressof(_NOTHING.from_buffer(array))
+    return array.ctypes.data
+
+
 def _argument(value: object) -> object:
     if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
+        return ctypes.c_void_p(_address(value))
     if isinstance(value, int):
         return ctypes.c_int64(value)
     return value
@@ -415,7 +447,7 @@ def _parts(parts: Parts, sizes: tuple[int, ...], length: int) -> list[Bytes | No
 
 
 def _pointers(arrays: Sequence[Bytes | None]) -> object:
-    found = [None if array is None else array.ctypes.data for array in arrays]
+    found = [None if array is None else _address(array) for array in arrays]
     return (ctypes.c_void_p * len(arrays))(*found)
 
 

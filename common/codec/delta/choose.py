@@ -176,9 +176,9 @@ def choose_levels(
     flags = replace(flags, row_sizes=min(costs, key=lambda key: costs[key]))
     if not flags.base:
         return flags
-    alone = entropy(Model(width, (1,)), (None,), symbols)
-    with_weight = entropy(Model(width, (COARSE,)), (entries.contexts,), symbols)
-    return replace(flags, weight_context=with_weight < alone)
+    of_weights = tally(Model(width, (COARSE,)), (entries.contexts,), symbols)
+    alone = cost_of(of_weights.sum(axis=0, keepdims=True))
+    return replace(flags, weight_context=cost_of(of_weights) < alone)
 
 
 def choose_shrink(
@@ -227,11 +227,9 @@ def entropy(model: Model, contexts: Contexts, symbols: Symbols) -> int:
 
 def cost_of(counts: Ints) -> int:
     """Return the cost of symbols that were counted, int64[contexts, symbols]."""
-    bits = _count_bits(counts.sum(axis=1)) - _count_bits(counts)
-    return bits + _CELL * int(np.count_nonzero(counts))
-
-
-def _count_bits(counts: Ints) -> int:
-    """Return the sum of ``n * log2(n)`` in 2**-16 bits."""
-    seen = counts[counts > 1]
-    return int((seen * np.rint(np.log2(seen) * _BIT).astype(np.int64)).sum())
+    totals, seen = counts.sum(axis=1), counts[counts > 0]
+    totals = totals[totals > 0]
+    numbers = np.concatenate([totals, seen])
+    bits = numbers * np.rint(np.log2(numbers) * _BIT).astype(np.int64)
+    before = int(bits[: len(totals)].sum()) - int(bits[len(totals) :].sum())
+    return before + _CELL * len(seen)
