@@ -1,9 +1,7 @@
 """The compiled kernels, as functions of numpy arrays.
 
-Loaded from the folder of this package and nowhere else.  Arguments are checked here, as
-a kernel reads and writes memory: an array of another type is converted where that loses
-nothing and refused otherwise, one of another length is refused, and so is one that is
-to be written and is read-only or not contiguous.
+Loaded from the folder of this package and nowhere else.  Arguments are checked here:
+a kernel reads and writes memory.
 """
 
 import ctypes
@@ -11,22 +9,54 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
+from fedprune.common.native.arrays import (
+    Bytes,
+    address,
+    octets,
+    pointers,
+    read,
+    written,
+)
 
 _INTERFACE = 2  # of the library: one more wherever the arguments of a kernel change
 _BAD_INDEX, _CUT_OFF, _NO_MEMORY = -1, -2, -3
 _MOST_PARTS = 3
 _TENSOR = 5  # numbers of a tensor in a table
 
-_NOTHING = ctypes.c_char * 0
-_Kind = TypeVar("_Kind", bound=np.generic)
+# The arguments of each kernel: address, int64, float, double.
+_KINDS = {
+    "a": ctypes.c_void_p,
+    "i": ctypes.c_int64,
+    "f": ctypes.c_float,
+    "d": ctypes.c_double,
+}
+_SIGNATURES = {
+    "fp_open_versioned": "",
+    "fp_pairs": "aaaia",
+    "fp_tally": "aaaia",
+    "fp_push_run": "aiiaia",
+    "fp_pop_run": "aaiaaiaa",
+    "fp_scores": "aiaiaiaiai",
+    "fp_column_counts": "aiaiai",
+    "fp_places": "aiaiaa",
+    "fp_positions": "aia",
+    "fp_gather_rows": "aiaiaa",
+    "fp_spread_rows": "aiaiaaai",
+    "fp_largest": "aiia",
+    "fp_rate_step": "aafi",
+    "fp_add_sparse": "aiaaid",
+    "fp_add_dense": "aaid",
+    "fp_log2_steps": "aiia",
+    "fp_density_classes": "aaiia",
+    "fp_float_classes": "aiaiiiia",
+}
 
-Bytes = NDArray[np.uint8]
 Parts = Sequence[Bytes | None]
 Table = NDArray[np.int64]
 
@@ -106,7 +136,7 @@ class _Grid(ctypes.Structure):
 class Kernels:
     """The functions of a library.
 
-    All raise TypeError and IndexError for arrays as the module docstring says.
+    All raise TypeError and IndexError for arrays as ``arrays.py`` says.
 
     Args:
         path: The compiled library.
@@ -117,7 +147,13 @@ class Kernels:
     """
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path))
+        self._functions = {}
+        for name, kinds in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.argtypes = [_KINDS[kind] for kind in kinds]
+            function.restype = ctypes.c_int64
+            self._functions[name] = function
         found = self._run("fp_open_versioned")
         if found != _INTERFACE:
             msg = f"compiled from other sources: interface {found}; want {_INTERFACE}"
@@ -133,9 +169,9 @@ class Kernels:
         """
         out = np.empty(len(symbols), dtype=np.uint32)
         arrays = _parts(parts, model.sizes, len(symbols))
-        symbols = _bytes(symbols, len(symbols))
+        symbols = octets(symbols, len(symbols))
         spec = model.packed()
-        of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
+        of_symbols = (ctypes.byref(spec), pointers(arrays), symbols, len(symbols))
         self._run("fp_pairs", *of_symbols, out)
         return out
 
@@ -155,8 +191,8 @@ class Kernels:
         spec = RunModel(symbols=shape[0], sizes=shape[1:], root=-1, lanes=1).packed()
         out = np.zeros((2, prod(shape[1:]), shape[0]), dtype=np.int64)
         arrays = _parts(parts, shape[1:], len(symbols))
-        symbols = _bytes(symbols, len(symbols))
-        of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
+        symbols = octets(symbols, len(symbols))
+        of_symbols = (ctypes.byref(spec), pointers(arrays), symbols, len(symbols))
         self._run("fp_tally", *of_symbols, out)
         both: NDArray[np.int64] = out[0] + out[1]
         return both
@@ -166,9 +202,9 @@ class Kernels:
     ) -> NDArray[np.uint16]:
         """Encode a run into the states, in place; return its words, uint16[m]."""
         room = np.empty(len(pairs), dtype=np.uint16)
-        end = ctypes.c_void_p(_address(room) + room.nbytes)
-        pairs = _read(pairs, np.uint32, len(pairs))
-        states, lanes = _written(states, np.uint32, len(states)), len(states)
+        end = address(room) + room.nbytes
+        pairs = read(pairs, np.uint32, len(pairs))
+        states, lanes = written(states, np.uint32, len(states)), len(states)
         count = self._run("fp_push_run", pairs, len(pairs), bits, states, lanes, end)
         return room[len(room) - count :]
 
@@ -188,10 +224,10 @@ class Kernels:
         length = next(len(part) for part in parts if part is not None)
         out = np.empty(length, dtype=np.uint8)
         arrays = _parts(parts, model.sizes, length)
-        states = _written(states, np.uint32, model.lanes)
-        words = _read(words, np.uint16, len(words))
+        states = written(states, np.uint32, model.lanes)
+        words = read(words, np.uint16, len(words))
         spec, at = model.packed(), ctypes.c_int64(next_word)
-        of_contexts = (ctypes.byref(spec), _pointers(arrays), length)
+        of_contexts = (ctypes.byref(spec), pointers(arrays), length)
         stream = (states, words, len(words), ctypes.byref(at))
         self._run("fp_pop_run", *of_contexts, *stream, out)
         return out, at.value
@@ -208,7 +244,7 @@ class Kernels:
         out = np.empty(size, dtype=np.uint8)
         width = int(tensors[:, 3].max(initial=1)) if len(columns) else 1
         table = np.empty(256 * width, dtype=np.uint8)
-        rows, columns = _bytes(rows, len(rows)), _bytes(columns, len(columns))
+        rows, columns = octets(rows, len(rows)), octets(columns, len(columns))
         across = (columns if len(columns) else None, len(columns))
         of_rows = (*_table(tensors), rows, len(rows))
         self._run("fp_scores", *of_rows, *across, table, width, out, size)
@@ -219,14 +255,14 @@ class Kernels:
     ) -> NDArray[np.int64]:
         """Return the number of rising positions in each column, int64[columns]."""
         out = np.zeros(columns, dtype=np.int64)
-        found = _read(positions, np.int64, len(positions))
+        found = read(positions, np.int64, len(positions))
         tensors_ = _table(tensors)
         self._run("fp_column_counts", *tensors_, found, len(found), out, columns)
         return out
 
     def positions(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the positions that are True, int64[n], rising."""
-        found = _read(mask, np.bool_, len(mask))
+        found = read(mask, np.bool_, len(mask))
         out = np.empty(len(found), dtype=np.int64)
         count = self._run("fp_positions", found, len(found), out)
         return out[:count].copy()
@@ -236,9 +272,9 @@ class Kernels:
     ) -> Bytes:
         """Return the values of the chosen rows one after another, uint8[n]."""
         out, rows = np.empty(len(values), dtype=np.uint8), len(chosen)
-        values = _bytes(values, len(values))
-        bounds = _read(bounds, np.int64, rows + 1)
-        of_rows = (bounds, rows, _read(chosen, np.bool_, rows))
+        values = octets(values, len(values))
+        bounds = read(bounds, np.int64, rows + 1)
+        of_rows = (bounds, rows, read(chosen, np.bool_, rows))
         count = self._run("fp_gather_rows", values, len(values), *of_rows, out)
         return out[:count]
 
@@ -251,9 +287,9 @@ class Kernels:
     ) -> Bytes:
         """Return the inverse of ``gather_rows``; other rows become their ``fill``."""
         out, rows = np.empty(int(bounds[-1]), dtype=np.uint8), len(chosen)
-        values = _bytes(values, len(values))
-        bounds = _read(bounds, np.int64, rows + 1)
-        given = (_read(chosen, np.bool_, rows), _read(fill, np.bool_, rows))
+        values = octets(values, len(values))
+        bounds = read(bounds, np.int64, rows + 1)
+        given = (read(chosen, np.bool_, rows), read(fill, np.bool_, rows))
         of_values = (values, len(values), bounds, rows)
         self._run("fp_spread_rows", *of_values, *given, out, len(out))
         return out
@@ -270,23 +306,22 @@ class Kernels:
         Raises:
             IndexError: If a position is not one of ``total``; nothing was added then.
         """
-        total = _written(total, np.int64, len(total))
+        total = written(total, np.int64, len(total))
         count = len(positions)
-        arrays = _read(positions, np.int64, count), _read(values, np.float32, count)
-        scale_ = ctypes.c_double(scale)
-        self._run("fp_add_sparse", total, len(total), *arrays, count, scale_)
+        arrays = read(positions, np.int64, count), read(values, np.float32, count)
+        self._run("fp_add_sparse", total, len(total), *arrays, count, scale)
 
     def add_dense(
         self, total: NDArray[np.int64], values: NDArray[np.float32], scale: float
     ) -> None:
         """Add ``rint(values * scale)`` everywhere, in place."""
-        found = _read(values, np.float32, len(total))
-        total = _written(total, np.int64, len(total))
-        self._run("fp_add_dense", total, found, len(total), ctypes.c_double(scale))
+        found = read(values, np.float32, len(total))
+        total = written(total, np.int64, len(total))
+        self._run("fp_add_dense", total, found, len(total), scale)
 
     def largest(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return the rising positions of the largest magnitudes, int64[count]."""
-        found = _read(values, np.float32, len(values))
+        found = read(values, np.float32, len(values))
         out = np.empty(count, dtype=np.int64)
         self._run("fp_largest", found, len(found), count, out)
         return out
@@ -295,7 +330,7 @@ class Kernels:
         self, tensors: Table, positions: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Return the row and the column of each rising position, uint32[n] each."""
-        found = _read(positions, np.int64, len(positions))
+        found = read(positions, np.int64, len(positions))
         rows, columns = np.empty((2, len(found)), dtype=np.uint32)
         self._run("fp_places", *_table(tensors), found, len(found), rows, columns)
         return rows, columns
@@ -315,23 +350,23 @@ class Kernels:
         """
         num, sizes = len(pool.energy), (len(row_bits), len(column_bits))
         arrays = (
-            _read(pool.energy, np.float32, num),
-            _read(pool.rows, np.uint32, num),
-            _read(pool.columns, np.uint32, num),
-            _written(pool.chosen, np.uint8, num),
-            _written(pool.scores, np.float32, num),
+            read(pool.energy, np.float32, num),
+            read(pool.rows, np.uint32, num),
+            read(pool.columns, np.uint32, num),
+            written(pool.chosen, np.uint8, num),
+            written(pool.scores, np.float32, num),
         )
-        bits = [_read(one, np.float32, len(one)) for one in (row_bits, column_bits)]
+        bits = [read(one, np.float32, len(one)) for one in (row_bits, column_bits)]
         rows, columns = (np.zeros(size, dtype=np.int64) for size in sizes)
-        packed = _Pool(num, *[_address(one) for one in arrays])
-        grid = _Grid(*sizes, *[_address(one) for one in (*bits, rows, columns)])
+        packed = _Pool(num, *[address(one) for one in arrays])
+        grid = _Grid(*sizes, *[address(one) for one in (*bits, rows, columns)])
         packed_ = (ctypes.byref(packed), ctypes.byref(grid))
-        changed = self._run("fp_rate_step", *packed_, ctypes.c_float(value_bits), count)
+        changed = self._run("fp_rate_step", *packed_, value_bits, count)
         return changed, (rows, columns)
 
     def log2_steps(self, numbers: NDArray[np.integer], steps: int) -> NDArray[np.int64]:
         """Return ``floor(steps * log2(n))`` of n = 1..2**55."""
-        found = _read(numbers.reshape(-1), np.int64, numbers.size)
+        found = read(numbers.reshape(-1), np.int64, numbers.size)
         out = np.empty(numbers.shape, dtype=np.int64)
         self._run("fp_log2_steps", found, found.size, steps, out)
         return out
@@ -354,8 +389,8 @@ class Kernels:
             sample: Floats of a part that its mean is computed from, >= 1.
         """
         out, count = np.empty(len(values), dtype=np.uint8), len(values)
-        found = _read(values, np.float32, count)
-        bounds = _read(bounds, np.int64, len(bounds))
+        found = read(values, np.float32, count)
+        bounds = read(bounds, np.int64, len(bounds))
         of_parts = (bounds, len(bounds) - 1, shift, classes, sample)
         self._run("fp_float_classes", found, count, *of_parts, out)
         return out
@@ -366,72 +401,21 @@ class Kernels:
         """Return the class of each row by its odds of an entry, uint8[rows]."""
         rows = len(counts)
         out = np.empty(rows, dtype=np.uint8)
-        arrays = [_read(one, np.int64, rows) for one in (counts, lengths)]
+        arrays = [read(one, np.int64, rows) for one in (counts, lengths)]
         self._run("fp_density_classes", *arrays, rows, resolution, out)
         return out
 
     def _run(self, name: str, *arguments: object) -> int:
-        function = getattr(self._library, name)
-        function.restype = ctypes.c_int64
-        return _checked(int(function(*[_argument(one) for one in arguments])))
-
-
-def _address(array: NDArray[np.generic]) -> int:
-    """Return the address of the first value; ``ctypes.data`` takes three times as long."""
-    if array.flags.writeable:
-        return ctypes.addressof(_NOTHING.from_buffer(array))
-    return array.ctypes.data
-
-
-def _argument(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(_address(value))
-    if isinstance(value, int):
-        return ctypes.c_int64(value)
-    return value
-
-
-def _read(array: NDArray[np.generic], kind: type[_Kind], *shape: int) -> NDArray[_Kind]:
-    """Return an array as a contiguous one of this kind, without loss.
-
-    Raises:
-        TypeError: If not every value of its type is one of this kind.
-        IndexError: If it has another shape.
-    """
-    if array.dtype != kind and not np.can_cast(array.dtype, kind, "safe"):
-        msg = f"an array of {array.dtype}; want {np.dtype(kind)}"
-        raise TypeError(msg)
-    if array.shape != shape:
-        msg = f"an array of {array.shape}; want {shape}"
-        raise IndexError(msg)
-    found = np.ascontiguousarray(array, dtype=kind)
-    return found if found.flags.aligned else found.copy()
-
-
-def _written(
-    array: NDArray[np.generic], kind: type[_Kind], length: int
-) -> NDArray[_Kind]:
-    """Return an array that a kernel writes into.
-
-    Raises:
-        TypeError: If it is of another kind, or cannot be written in place.
-        IndexError: If it has another length.
-    """
-    flags = array.flags
-    if array.dtype != kind or not (flags.carray and flags.writeable):
-        msg = f"want a contiguous array of {np.dtype(kind)} that may be written"
-        raise TypeError(msg)
-    return _read(array, kind, length)
-
-
-def _bytes(array: NDArray[np.generic], length: int) -> Bytes:
-    return _read(array, np.uint8, length)
+        given = [
+            address(one) if isinstance(one, np.ndarray) else one for one in arguments
+        ]
+        return _checked(self._functions[name](*given))
 
 
 def _table(tensors: Table) -> tuple[Table, int]:
     """Return a table of tensors and their number."""
     count = len(tensors)
-    return _read(tensors, np.int64, count, _TENSOR), count
+    return read(tensors, np.int64, count, _TENSOR), count
 
 
 def _parts(parts: Parts, sizes: tuple[int, ...], length: int) -> list[Bytes | None]:
@@ -443,12 +427,7 @@ def _parts(parts: Parts, sizes: tuple[int, ...], length: int) -> list[Bytes | No
     if len(parts) != len(sizes):
         msg = f"{len(parts)} parts of a context; want {len(sizes)}"
         raise IndexError(msg)
-    return [None if part is None else _bytes(part, length) for part in parts]
-
-
-def _pointers(arrays: Sequence[Bytes | None]) -> object:
-    found = [None if array is None else _address(array) for array in arrays]
-    return (ctypes.c_void_p * len(arrays))(*found)
+    return [None if part is None else octets(part, length) for part in parts]
 
 
 def _checked(result: int) -> int:
