@@ -7,29 +7,34 @@
 
 enum { SOME = 512 };      /* symbols whose leaves are computed at a time */
 
-/* Fill leaves[count] with the contexts of symbols from start on; a part that is NULL is
- * 0 everywhere.  Return the largest. */
-static uint32_t some_leaves(const model_spec *spec, const uint8_t *const *parts,
-                            int64_t start, int64_t count, uint32_t *leaves) {
-    uint32_t largest = 0;
-    for (int64_t i = 0; i < count; i++) leaves[i] = parts[0] ? parts[0][start + i] : 0;
-    for (int64_t k = 1; k < spec->parts; k++) {
-        uint32_t size = (uint32_t)spec->sizes[k];
-        const uint8_t *part = parts[k] ? parts[k] + start : NULL;
-        if (part) {
-            for (int64_t i = 0; i < count; i++) leaves[i] = leaves[i] * size + part[i];
-        } else {
-            for (int64_t i = 0; i < count; i++) leaves[i] *= size;
-        }
-    }
-    for (int64_t i = 0; i < count; i++) largest = leaves[i] > largest ? leaves[i] : largest;
+static uint8_t largest_of(const uint8_t *bytes, int64_t count) {
+    uint8_t largest = 0;
+    for (int64_t i = 0; i < count; i++) largest = bytes[i] > largest ? bytes[i] : largest;
     return largest;
 }
 
-static uint8_t largest_symbol(const uint8_t *symbols, int64_t count) {
-    uint8_t largest = 0;
-    for (int64_t i = 0; i < count; i++) largest = symbols[i] > largest ? symbols[i] : largest;
-    return largest;
+/* Fill leaves[count] with the contexts of symbols from start on; a part that is NULL is
+ * 0 everywhere.  Return BAD_INDEX for a part or symbol beyond those of the model. */
+static int64_t some_leaves(const model_spec *spec, const uint8_t *const *parts,
+                           const uint8_t *symbols, int64_t start, int64_t count,
+                           uint32_t *leaves) {
+    int filled = 0;
+    if (symbols && largest_of(symbols + start, count) >= spec->symbols) return BAD_INDEX;
+    for (int64_t k = 0; k < spec->parts; k++) {
+        uint32_t size = (uint32_t)spec->sizes[k];
+        const uint8_t *part = parts[k] ? parts[k] + start : NULL;
+        if (part && largest_of(part, count) >= spec->sizes[k]) return BAD_INDEX;
+        if (part && filled) {
+            for (int64_t i = 0; i < count; i++) leaves[i] = leaves[i] * size + part[i];
+        } else if (part) {
+            for (int64_t i = 0; i < count; i++) leaves[i] = part[i];
+        } else if (filled) {
+            for (int64_t i = 0; i < count; i++) leaves[i] *= size;
+        }
+        filled |= part != NULL;
+    }
+    if (!filled) memset(leaves, 0, (size_t)count * sizeof *leaves);
+    return 0;
 }
 
 /* Add how often each symbol stands in each context to counts[2][leaves][symbols]: of
@@ -42,33 +47,37 @@ EXPORT int64_t fp_tally(const model_spec *spec, const uint8_t *const *parts,
     num_leaves = model_contexts(spec, spec->parts);
     for (int64_t start = 0; start < count; start += SOME) {
         int64_t some = count - start < SOME ? count - start : SOME;
-        if (some_leaves(spec, parts, start, some, leaves) >= num_leaves) return BAD_INDEX;
-        if (largest_symbol(symbols + start, some) >= width) return BAD_INDEX;
+        if (some_leaves(spec, parts, symbols, start, some, leaves)) return BAD_INDEX;
         for (int64_t i = 0; i < some; i++)
             counts[((i & 1) * num_leaves + leaves[i]) * width + symbols[start + i]]++;
     }
     return 0;
 }
 
-/* Fill pairs[count] with (share << 16) + shares in front of symbols of one block. */
+/* Fill pairs[count] with (share << 16) + shares in front of symbols in these leaves. */
+static inline void some_pairs(model *m, int64_t width, const uint32_t *leaves,
+                              const uint8_t *symbols, int64_t count, uint32_t *pairs) {
+    for (int64_t i = 0; i < count; i++) {
+        int64_t cell = leaves[i] * width + symbols[i];
+        uint32_t pair = m->pairs[cell];
+        if (__builtin_expect(!pair, 0)) {
+            model_touch(m, leaves[i]);
+            pair = m->pairs[cell];
+        }
+        pairs[i] = pair;
+        m->fresh[i & 3][cell]++;
+    }
+}
+
 static int64_t block_pairs(model *m, const uint8_t *const *parts, const uint8_t *symbols,
                            int64_t start, int64_t end, uint32_t *pairs) {
-    int64_t width = m->spec.symbols;
     uint32_t leaves[SOME];
     for (; start < end; start += SOME) {
         int64_t some = end - start < SOME ? end - start : SOME;
-        if (some_leaves(&m->spec, parts, start, some, leaves) >= model_leaves(m)) return BAD_INDEX;
-        if (largest_symbol(symbols + start, some) >= width) return BAD_INDEX;
-        for (int64_t i = 0; i < some; i++) {
-            int64_t cell = (int64_t)leaves[i] * width + symbols[start + i];
-            uint32_t pair = m->pairs[cell];
-            if (__builtin_expect(!pair, 0)) {
-                model_touch(m, leaves[i]);
-                pair = m->pairs[cell];
-            }
-            pairs[start + i] = pair;
-            m->fresh[i & 3][cell]++;
-        }
+        if (some_leaves(&m->spec, parts, symbols, start, some, leaves)) return BAD_INDEX;
+        /* Two copies of one loop, each for its kind of symbols. */
+        if (m->of_bits) some_pairs(m, 2, leaves, symbols + start, some, pairs + start);
+        else some_pairs(m, m->spec.symbols, leaves, symbols + start, some, pairs + start);
     }
     return 0;
 }
@@ -214,8 +223,7 @@ static int64_t pop_block(stream *r, model *m, const uint8_t *const *parts, int64
     uint32_t leaves[SOME];
     for (; start < end && !error; start += SOME) {
         int64_t some = end - start < SOME ? end - start : SOME;
-        if (some_leaves(&m->spec, parts, start, some, leaves) >= model_leaves(m)) return BAD_INDEX;
-        /* Two copies of one loop, each for its kind of symbols. */
+        if (some_leaves(&m->spec, parts, NULL, start, some, leaves)) return BAD_INDEX;
         if (m->of_bits) error = pop_some(r, m, 1, leaves, some, &lane, out + start);
         else error = pop_some(r, m, 0, leaves, some, &lane, out + start);
     }

@@ -40,10 +40,6 @@ void model_touch(model *m, int64_t leaf);
 /* Count the symbols of the block, and begin the next. */
 void model_learn(model *m);
 
-static inline int64_t model_leaves(const model *m) {
-    return m->levels[m->depth - 1].contexts;
-}
-
 /* Return the pairs of a leaf for this block; width is the number of symbols. */
 static inline const uint32_t *model_pairs(model *m, int64_t leaf, int64_t width) {
     const uint32_t *pairs = m->pairs + leaf * width;

@@ -81,10 +81,9 @@ def choose(
         places = places_of(marked, shape, way)
         fixed = _class_cost(shape, places, way)
         for option, cost in zip(options, sample.costs(places.scores), strict=False):
-            flags = replace(way, base=option.base)
-            found.append((costs[option] + fixed + cost, flags, places))
-    _, flags, places = min(found, key=lambda one: one[0])
-    return flags, places
+            found.append((costs[option] + fixed + cost, way, option, places))
+    _, way, option, places = min(found, key=lambda one: one[0])
+    return replace(way, base=option.base), places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +172,13 @@ def choose_levels(
         + 3 * _BIT * int(np.count_nonzero(counts)),
         False: entropy(Model(width, (SCORES,)), (entries.scores,), symbols),
     }
-    flags = replace(flags, row_sizes=min(costs, key=lambda key: costs[key]))
+    row_sizes = min(costs, key=lambda key: costs[key])
     if not flags.base:
-        return flags
+        return replace(flags, row_sizes=row_sizes)
     of_weights = tally(Model(width, (COARSE,)), (entries.contexts,), symbols)
     alone = cost_of(of_weights.sum(axis=0, keepdims=True))
-    return replace(flags, weight_context=cost_of(of_weights) < alone)
+    weight_context = cost_of(of_weights) < alone
+    return replace(flags, row_sizes=row_sizes, weight_context=weight_context)
 
 
 def choose_shrink(
