@@ -189,13 +189,14 @@ class Kernels:
             IndexError: If a symbol or a context is not one of the shape.
         """
         spec = RunModel(symbols=shape[0], sizes=shape[1:], root=-1, lanes=1).packed()
-        out = np.zeros((2, prod(shape[1:]), shape[0]), dtype=np.int64)
+        out = np.zeros((2, prod(shape[1:]), shape[0]), dtype=np.uint32)
         arrays = _parts(parts, shape[1:], len(symbols))
         symbols = octets(symbols, len(symbols))
         of_symbols = (ctypes.byref(spec), pointers(arrays), symbols, len(symbols))
         self._run("fp_tally", *of_symbols, out)
-        both: NDArray[np.int64] = out[0] + out[1]
-        return both
+        found = out[0].astype(np.int64)
+        found += out[1]
+        return found
 
     def push_run(
         self, pairs: NDArray[np.uint32], bits: int, states: NDArray[np.uint32]

@@ -35,7 +35,7 @@ from fedprune.common.codec.entropy.contexts import (
 )
 from fedprune.common.codec.entropy.models import Contexts, Model, Symbols, tally
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import TENSORS, Layout
+from fedprune.common.codec.layout import TENSORS
 from fedprune.common.spec import Indices, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
@@ -76,12 +76,14 @@ def choose(
     ways = [CodingFlags(coarse=coarse), CodingFlags(columns=True, coarse=coarse)]
     if len(indices) < _EARNED:
         ways.append(CodingFlags(no_classes=True))
+    every = [places_of(marked, shape, way) for way in ways]
+    rows = _class_cost(shape.row_tensors, every[0].rows)
+    columns = _class_cost(shape.column_tensors, every[1].columns)
     found = []
-    for way in ways:
-        places = places_of(marked, shape, way)
-        fixed = _class_cost(shape, places, way)
+    fixed = (rows, rows + columns, 0)
+    for way, places, classes in zip(ways, every, fixed, strict=False):
         for option, cost in zip(options, sample.costs(places.scores), strict=False):
-            found.append((costs[option] + fixed + cost, way, option, places))
+            found.append((costs[option] + classes + cost, way, option, places))
     _, way, option, places = min(found, key=lambda one: one[0])
     return replace(way, base=option.base), places
 
@@ -124,15 +126,9 @@ class _Sample:
         return self.step * cost_of(without), self.step * cost_of(counts)
 
 
-def _class_cost(shape: Layout, places: Places, flags: CodingFlags) -> int:
-    """Return the cost of the classes of rows and columns."""
-    if flags.no_classes:
-        return 0
-    of_tensors = Model(DENSITIES, (TENSORS,))
-    found = entropy(of_tensors, (shape.row_tensors,), places.rows)
-    if flags.columns:
-        found += entropy(of_tensors, (shape.column_tensors,), places.columns)
-    return found
+def _class_cost(tensors: Class, classes: Class) -> int:
+    """Return the cost of the classes of rows or of columns."""
+    return entropy(Model(DENSITIES, (TENSORS,)), (tensors,), classes)
 
 
 def _level_costs(
