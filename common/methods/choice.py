@@ -32,7 +32,7 @@ def magnitude(total: Vector, count: int) -> Mask:
     [False, True, False, True, False]
     """
     out: Mask = np.zeros(len(total), dtype=np.bool_)
-    out[largest(total, count)] = True
+    out[largest(total, count)[0]] = True
     return out
 
 
@@ -56,9 +56,8 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
     """
     if not 0 < count < len(total):
         return np.full(len(total), count > 0)
-    pool = largest(total, min(_POOL * count, len(total)))
-    values = total[pool]
-    first = largest(values, count)
+    pool, values = largest(total, min(_POOL * count, len(total)))
+    first, _ = largest(values, count)
     chosen = np.zeros(len(pool), dtype=np.bool_)
     chosen[first] = True
     largest_ones = pool[first]
@@ -73,22 +72,25 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
     return out
 
 
-def largest(values: Vector, count: int) -> Indices:
-    """Return the positions of the ``count`` largest magnitudes, of equals the first."""
+def largest(values: Vector, count: int) -> tuple[Indices, Vector]:
+    """Return the ``count`` largest magnitudes, of equals the first.
+
+    Returns:
+        Their rising positions, int64[count], and the values there, float32[count].
+    """
     if count >= len(values):
-        return np.arange(len(values))
-    if not count:
-        return np.zeros(0, dtype=np.int64)
+        return np.arange(len(values)), values
     kernels = native.kernels()
-    if kernels is not None:
+    if kernels is not None and count:
         return kernels.largest(values, count)
-    return np.flatnonzero(_largest(np.abs(values), count))
+    found = np.flatnonzero(_largest(np.abs(values), count))
+    return found, values[found]
 
 
 def _largest(scores: NDArray[np.floating], count: int) -> Mask:
     """Return a mask of the ``count`` largest scores, of equals the first, bool[n]."""
-    if count >= len(scores):
-        return np.ones(len(scores), dtype=bool)
+    if not 0 < count < len(scores):
+        return np.full(len(scores), count > 0)
     # A partition finds the threshold in O(n); only its ties need an order.
     threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
     chosen: Mask = scores > threshold
@@ -101,7 +103,7 @@ Counts: TypeAlias = tuple[Indices, Indices]  # chosen entries of each row, each 
 
 
 class _Candidates:
-    """The candidates of a selection: their energy, rows and columns.
+    """The candidates of a selection, row by row: their energy and columns.
 
     Args:
         layout: Rows and columns of the network.
@@ -112,7 +114,8 @@ class _Candidates:
     def __init__(self, layout: "Layout", pool: Indices, values: Vector) -> None:
         self._layout = layout
         self._energy = _energy(values)
-        self._rows, self._columns = layout.places(pool)
+        self._bounds = np.searchsorted(pool, layout.bounds)
+        self._columns = layout.columns_of(pool)
         self._scores = np.empty(len(pool), dtype=np.float32)
 
     def choose(
@@ -126,15 +129,15 @@ class _Candidates:
         rows, columns = self._bits(counts)
         kernels = native.kernels()
         if kernels is not None:
-            places = (self._rows, self._columns)
-            pool = Pool(self._energy, *places, chosen.view(np.uint8), self._scores)
+            given = (self._bounds, self._energy, self._columns)
+            pool = Pool(*given, chosen.view(np.uint8), self._scores)
             return kernels.rate_step(pool, rows, columns, value_bits, count)
-        bits = rows[self._rows] + columns[self._columns]
+        bits = np.repeat(rows, np.diff(self._bounds)) + columns[self._columns]
         cost = np.float32(value_bits) + np.maximum(bits, np.float32(0))
         found = _largest(self._energy / cost, count)
         changed = int(np.count_nonzero(found != chosen))
         chosen[:] = found
-        of_rows = np.bincount(self._rows[found], minlength=len(rows))
+        of_rows = np.diff(np.searchsorted(np.flatnonzero(found), self._bounds))
         of_columns = np.bincount(self._columns[found], minlength=len(columns))
         return changed, (of_rows, of_columns)
 

@@ -44,12 +44,12 @@ _SIGNATURES = {
     "fp_pop_run": "aaiaaiaa",
     "fp_scores": "aiaiaiaiai",
     "fp_column_counts": "aiaiai",
-    "fp_places": "aiaiaa",
+    "fp_columns": "aiaia",
     "fp_positions": "aia",
     "fp_gather_rows": "aiaiaa",
     "fp_spread_rows": "aiaiaaai",
-    "fp_largest": "aiia",
-    "fp_rate_step": "aafi",
+    "fp_largest": "aiiaa",
+    "fp_rate_step": "aaafiaa",
     "fp_add_sparse": "aiaaid",
     "fp_add_dense": "aaid",
     "fp_log2_steps": "aiia",
@@ -94,18 +94,18 @@ class RunModel:
 
 
 class Pool(NamedTuple):
-    """Candidates for the entries that are sent; see ``methods/choice.py``.
+    """Candidates for the entries that are sent, row by row; see ``methods/choice.py``.
 
     Attributes:
+        bounds: Start of the candidates of each row, and the end, int64[rows + 1].
         energy: Squared value of each, float32[m].
-        rows: Its row, uint32[m].
         columns: Its column, uint32[m].
         chosen: 1 where it is sent, uint8[m]; replaced.
         scores: Room, float32[m].
     """
 
+    bounds: NDArray[np.int64]
     energy: NDArray[np.float32]
-    rows: NDArray[np.uint32]
     columns: NDArray[np.uint32]
     chosen: Bytes
     scores: NDArray[np.float32]
@@ -114,22 +114,13 @@ class Pool(NamedTuple):
 class _Pool(ctypes.Structure):
     _fields_ = (
         ("num", ctypes.c_int64),
-        ("energy", ctypes.c_void_p),
-        ("rows", ctypes.c_void_p),
-        ("columns", ctypes.c_void_p),
-        ("chosen", ctypes.c_void_p),
-        ("scores", ctypes.c_void_p),
-    )
-
-
-class _Grid(ctypes.Structure):
-    _fields_ = (
         ("rows", ctypes.c_int64),
         ("columns", ctypes.c_int64),
-        ("row_bits", ctypes.c_void_p),
-        ("column_bits", ctypes.c_void_p),
-        ("row_counts", ctypes.c_void_p),
-        ("column_counts", ctypes.c_void_p),
+        ("bounds", ctypes.c_void_p),
+        ("energy", ctypes.c_void_p),
+        ("column", ctypes.c_void_p),
+        ("chosen", ctypes.c_void_p),
+        ("scores", ctypes.c_void_p),
     )
 
 
@@ -320,21 +311,27 @@ class Kernels:
         total = written(total, np.int64, len(total))
         self._run("fp_add_dense", total, found, len(total), scale)
 
-    def largest(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """Return the rising positions of the largest magnitudes, int64[count]."""
+    def largest(
+        self, values: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the rising positions of the largest magnitudes, and the values there.
+
+        Returns:
+            int64[count] and float32[count].
+        """
         found = read(values, np.float32, len(values))
-        out = np.empty(count, dtype=np.int64)
-        self._run("fp_largest", found, len(found), count, out)
+        out = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
+        self._run("fp_largest", found, len(found), count, *out)
         return out
 
-    def places(
+    def columns(
         self, tensors: Table, positions: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Return the row and the column of each rising position, uint32[n] each."""
+    ) -> NDArray[np.uint32]:
+        """Return the column of each rising position, uint32[n]."""
         found = read(positions, np.int64, len(positions))
-        rows, columns = np.empty((2, len(found)), dtype=np.uint32)
-        self._run("fp_places", *_table(tensors), found, len(found), rows, columns)
-        return rows, columns
+        out = np.empty(len(found), dtype=np.uint32)
+        self._run("fp_columns", *_table(tensors), found, len(found), out)
+        return out
 
     def rate_step(
         self,
@@ -349,21 +346,24 @@ class Kernels:
         Returns:
             How many changed, and the chosen of each row and column, int64.
         """
-        num, sizes = len(pool.energy), (len(row_bits), len(column_bits))
+        sizes = (len(pool.energy), len(row_bits), len(column_bits))
+        num, rows, columns = sizes
         arrays = (
+            read(pool.bounds, np.int64, rows + 1),
             read(pool.energy, np.float32, num),
-            read(pool.rows, np.uint32, num),
             read(pool.columns, np.uint32, num),
             written(pool.chosen, np.uint8, num),
             written(pool.scores, np.float32, num),
         )
-        bits = [read(one, np.float32, len(one)) for one in (row_bits, column_bits)]
-        rows, columns = (np.zeros(size, dtype=np.int64) for size in sizes)
-        packed = _Pool(num, *[address(one) for one in arrays])
-        grid = _Grid(*sizes, *[address(one) for one in (*bits, rows, columns)])
-        packed_ = (ctypes.byref(packed), ctypes.byref(grid))
-        changed = self._run("fp_rate_step", *packed_, value_bits, count)
-        return changed, (rows, columns)
+        packed = _Pool(*sizes, *[address(one) for one in arrays])
+        given = (
+            read(row_bits, np.float32, rows),
+            read(column_bits, np.float32, columns),
+        )
+        counts = np.zeros(rows, dtype=np.int64), np.zeros(columns, dtype=np.int64)
+        settings = (ctypes.byref(packed), *given, value_bits, count)
+        changed = self._run("fp_rate_step", *settings, *counts)
+        return changed, counts
 
     def log2_steps(self, numbers: NDArray[np.integer], steps: int) -> NDArray[np.int64]:
         """Return ``floor(steps * log2(n))`` of n = 1..2**55."""

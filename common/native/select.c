@@ -5,7 +5,7 @@
 #include <string.h>
 #include "kernels.h"
 
-enum { HIGH = 1 << 15, BYTE = 256, SOME = 1024 };
+enum { HIGH = 1 << 15, BYTE = 256 };
 
 /* What is kept: patterns above the threshold, and the first ones that are equal. */
 typedef struct {
@@ -57,8 +57,10 @@ static inline uint8_t is_kept(cut *c, uint32_t bits) {
     return keep;
 }
 
-/* Write the rising positions of the count largest magnitudes, of equals the first. */
-EXPORT int64_t fp_largest(const float *values, int64_t num, int64_t count, int64_t *out) {
+/* Write the rising positions of the count largest magnitudes, of equals the first, and
+ * their values. */
+EXPORT int64_t fp_largest(const float *values, int64_t num, int64_t count, int64_t *out,
+                          float *out_values) {
     if (count < 1 || count > num || num > UINT32_MAX) return BAD_INDEX;
     /* In four parts, as adding to one bin again and again is slow. */
     uint32_t *high = calloc(4 * HIGH, sizeof *high);
@@ -80,8 +82,11 @@ EXPORT int64_t fp_largest(const float *values, int64_t num, int64_t count, int64
         }
         cut c;
         found = find_cut(of_some, kept, count, high, &c);
-        for (int64_t i = 0; i < kept && found >= 0; i++)
-            if (is_kept(&c, pattern(of_some, i))) out[found++] = some[i];
+        for (int64_t i = 0; i < kept && found >= 0; i++) {
+            if (!is_kept(&c, pattern(of_some, i))) continue;
+            out_values[found] = of_some[i];
+            out[found++] = some[i];
+        }
     }
     free(of_some);
     free(some);
@@ -89,95 +94,83 @@ EXPORT int64_t fp_largest(const float *values, int64_t num, int64_t count, int64
     return found;
 }
 
-/* Candidates for the entries that are sent. */
+/* Candidates for the entries that are sent, row by row. */
 typedef struct {
-    int64_t num;
+    int64_t num, rows, columns;
+    const int64_t *bounds;               /* of the candidates of each row, [rows + 1] */
     const float *energy;
-    const uint32_t *rows, *columns;      /* of each */
+    const uint32_t *column;              /* of each */
     uint8_t *chosen;                     /* 1 = is sent; replaced */
     float *scores;                       /* room */
 } pool;
 
-/* Bits of a position by its row and by its column, and the chosen of each. */
-typedef struct {
-    int64_t rows, columns;
-    const float *row_bits, *column_bits;
-    int64_t *row_counts, *column_counts; /* added to */
-} grid;
-
-static uint32_t highest(const uint32_t *numbers, int64_t count) {
-    uint32_t found = 0;
-    for (int64_t i = 0; i < count; i++) found = numbers[i] > found ? numbers[i] : found;
-    return found;
-}
-
-/* Fill the scores of some candidates: energy for their bits. */
-static int64_t score_some(const pool *p, const grid *g, float value_bits, int64_t start,
-                          int64_t count) {
-    const uint32_t *rows = p->rows + start, *columns = p->columns + start;
+/* Fill the scores of the candidates of a row: energy for their bits. */
+static int64_t score_row(const pool *p, int64_t row, float row_bits, const float *column_bits,
+                         float value_bits) {
+    int64_t start = p->bounds[row], count = p->bounds[row + 1] - start;
+    const uint32_t *column = p->column + start;
     const float *energy = p->energy + start;
     float *restrict scores = p->scores + start;
-    if (highest(rows, count) >= g->rows || highest(columns, count) >= g->columns) return BAD_INDEX;
-    for (int64_t i = 0; i < count; i++)
-        scores[i] = g->row_bits[rows[i]] + g->column_bits[columns[i]];
+    uint32_t last = 0;
+    for (int64_t i = 0; i < count; i++) last = column[i] > last ? column[i] : last;
+    if (last >= p->columns) return BAD_INDEX;
+    for (int64_t i = 0; i < count; i++) scores[i] = row_bits + column_bits[column[i]];
     for (int64_t i = 0; i < count; i++)
         scores[i] = energy[i] / (value_bits + (scores[i] > 0 ? scores[i] : 0));
     return 0;
 }
 
-/* Mark what is kept, and count it; return how many changed. */
-static int64_t mark(const pool *p, const grid *g, cut c) {
-    int64_t changed = 0, in_row = 0;
-    uint32_t row = p->rows[0];
-    for (int64_t i = 0; i < p->num; i++) {
-        uint8_t keep = is_kept(&c, pattern(p->scores, i));
-        changed += keep ^ p->chosen[i];
-        p->chosen[i] = keep;
-        g->column_counts[p->columns[i]] += keep;
-        if (p->rows[i] != row) {
-            g->row_counts[row] += in_row;
-            in_row = 0;
-            row = p->rows[i];
+/* Mark what is kept, and add it to the counts; return how many changed. */
+static int64_t mark(const pool *p, cut c, int64_t *row_counts, int64_t *column_counts) {
+    int64_t changed = 0;
+    for (int64_t row = 0; row < p->rows; row++) {
+        int64_t in_row = 0;
+        for (int64_t i = p->bounds[row]; i < p->bounds[row + 1]; i++) {
+            uint8_t keep = is_kept(&c, pattern(p->scores, i));
+            changed += keep ^ p->chosen[i];
+            p->chosen[i] = keep;
+            column_counts[p->column[i]] += keep;
+            in_row += keep;
         }
-        in_row += keep;
+        row_counts[row] += in_row;
     }
-    g->row_counts[row] += in_row;
     return changed;
 }
 
-/* Choose the count candidates of the most energy for their bits; return how many
- * changed. */
-EXPORT int64_t fp_rate_step(const pool *p, const grid *g, float value_bits, int64_t count) {
+/* Choose the count candidates of the most energy for their bits.
+ * row_bits, column_bits: bits of a position by its row and by its column.
+ * row_counts, column_counts: the chosen of each, added to.  Return how many changed. */
+EXPORT int64_t fp_rate_step(const pool *p, const float *row_bits, const float *column_bits,
+                            float value_bits, int64_t count, int64_t *row_counts,
+                            int64_t *column_counts) {
     if (count < 1 || count > p->num || p->num > UINT32_MAX) return BAD_INDEX;
+    if (!are_bounds(p->bounds, p->rows, p->num)) return BAD_INDEX;
     uint32_t *high = calloc(HIGH, sizeof *high);
     int64_t found = 0;
     cut c;
     if (!high) return NO_MEMORY;
-    for (int64_t start = 0; start < p->num && !found; start += SOME) {
-        int64_t some = p->num - start < SOME ? p->num - start : SOME;
-        found = score_some(p, g, value_bits, start, some);
-        for (int64_t i = start; i < start + some && !found; i++)
+    for (int64_t row = 0; row < p->rows && !found; row++) {
+        found = score_row(p, row, row_bits[row], column_bits, value_bits);
+        for (int64_t i = p->bounds[row]; i < p->bounds[row + 1] && !found; i++)
             high[pattern(p->scores, i) >> 16]++;
     }
     if (!found) found = find_cut(p->scores, p->num, count, high, &c);
-    if (!found) found = mark(p, g, c);
+    if (!found) found = mark(p, c, row_counts, column_counts);
     free(high);
     return found;
 }
 
-/* Fill the row and the column of each rising position. */
-EXPORT int64_t fp_places(const int64_t (*tensors)[5], int64_t count, const int64_t *positions,
-                         int64_t num, uint32_t *rows, uint32_t *columns) {
+/* Fill the column of each rising position. */
+EXPORT int64_t fp_columns(const int64_t (*tensors)[5], int64_t count, const int64_t *positions,
+                          int64_t num, uint32_t *columns) {
     int64_t i = 0, before = 0;
     for (int64_t t = 0; t < count; t++) {
-        int64_t depth = tensors[t][4], length = tensors[t][3] * depth;
-        int64_t row = tensors[t][1], start = tensors[t][0];
+        int64_t depth = tensors[t][4], length = tensors[t][3] * depth, start = tensors[t][0];
         int64_t end = start + tensors[t][2] * length;
         for (; i < num && positions[i] < end; i++) {
-            for (; positions[i] >= start + length; start += length) row++;
+            while (positions[i] >= start + length) start += length;
             if (positions[i] < start) return BAD_INDEX;
             uint32_t within = (uint32_t)(positions[i] - start);
-            rows[i] = (uint32_t)row;
             columns[i] = (uint32_t)before + (depth == 1 ? within : within / (uint32_t)depth);
         }
         before += tensors[t][3];

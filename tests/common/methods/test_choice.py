@@ -174,9 +174,9 @@ def test_messages_are_shorter_than_their_loss_of_energy():
 def test_columns_are_those_of_the_second_dimension():
     wanted = [column for _, _, column in parts_of(SPEC)]
     names = list(dict.fromkeys(wanted))
-    _, found = LAYOUT.places(np.arange(SPEC.size))
+    found = LAYOUT.columns_of(np.arange(SPEC.size))
     assert found.tolist() == [names.index(column) for column in wanted]
     some = np.array([3, 8, 25, 30, 46])
-    assert LAYOUT.places(some)[1].tolist() == found[some].tolist()
+    assert LAYOUT.columns_of(some).tolist() == found[some].tolist()
     counts = np.bincount(found[some], minlength=len(LAYOUT.column_lengths))
     assert counts.tolist() == LAYOUT.column_counts(some).tolist()

@@ -153,7 +153,7 @@ def test_layout(seed):
         return [
             positions,
             layout.column_counts(positions),
-            *layout.places(positions),
+            layout.columns_of(positions),
             scores_of(rows, columns, layout),
             scores_of(rows, columns[:0], layout),
             density_classes(layout.row_counts(positions), layout.lengths, 2),
@@ -176,7 +176,7 @@ def test_selection(seed):
 
     def work():
         by_rate = rate(total=total, count=count, layout=layout, value_bits=1.0)
-        return [largest(total, count), by_rate]
+        return [*largest(total, count), by_rate]
 
     assert_equal(work)
 
