@@ -12,7 +12,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* As in library.py: one more wherever the arguments of a kernel change. */
+/* As in interface.py: one more wherever the arguments of a kernel change. */
 enum { INTERFACE = 2 };
 
 enum { BAD_INDEX = -1, CUT_OFF = -2, NO_MEMORY = -3 };

@@ -1,133 +1,48 @@
 """The compiled kernels, as functions of numpy arrays.
 
-Loaded from the folder of this package and nowhere else.  Arguments are checked here:
-a kernel reads and writes memory.
+Loaded from the folder of this package and nowhere else.  Arguments are checked here, as
+a kernel reads and writes memory: an array of another type is converted where that loses
+nothing and refused otherwise, one of another shape is refused, and so is one that is to
+be written and is read-only or not contiguous.
 """
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.native.arrays import (
+from fedprune.common.native.interface import (
+    BAD_INDEX,
+    CUT_OFF,
+    INTERFACE,
+    KINDS,
+    MOST_PARTS,
+    NO_MEMORY,
+    SIGNATURES,
     Bytes,
-    address,
-    octets,
-    pointers,
-    read,
-    written,
+    PackedModel,
+    PackedPool,
+    Pool,
+    RunModel,
 )
 
-_INTERFACE = 2  # of the library: one more wherever the arguments of a kernel change
-_BAD_INDEX, _CUT_OFF, _NO_MEMORY = -1, -2, -3
-_MOST_PARTS = 3
 _TENSOR = 5  # numbers of a tensor in a table
-
-# The arguments of each kernel: address, int64, float, double.
-_KINDS = {
-    "a": ctypes.c_void_p,
-    "i": ctypes.c_int64,
-    "f": ctypes.c_float,
-    "d": ctypes.c_double,
-}
-_SIGNATURES = {
-    "fp_open_versioned": "",
-    "fp_pairs": "aaaia",
-    "fp_tally": "aaaia",
-    "fp_push_run": "aiiaia",
-    "fp_pop_run": "aaiaaiaa",
-    "fp_scores": "aiaiaiaiai",
-    "fp_column_counts": "aiaiai",
-    "fp_columns": "aiaia",
-    "fp_positions": "aia",
-    "fp_gather_rows": "aiaiaa",
-    "fp_spread_rows": "aiaiaaai",
-    "fp_largest": "aiiaa",
-    "fp_rate_step": "aaafiaa",
-    "fp_add_sparse": "aiaaid",
-    "fp_add_dense": "aaid",
-    "fp_log2_steps": "aiia",
-    "fp_density_classes": "aaiia",
-    "fp_float_classes": "aiaiiiia",
-}
+_NOTHING = ctypes.c_char * 0
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 Parts = Sequence[Bytes | None]
 Table = NDArray[np.int64]
 
 
-class _ModelSpec(ctypes.Structure):
-    _fields_ = (
-        ("symbols", ctypes.c_int64),
-        ("parts", ctypes.c_int64),
-        ("sizes", ctypes.c_int64 * _MOST_PARTS),
-        ("root", ctypes.c_int64),
-        ("lanes", ctypes.c_int64),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunModel:
-    """The adaptive model of a run of symbols; see ``entropy/models.py``.
-
-    Attributes:
-        symbols: Size of the alphabet, 2..256.
-        sizes: Values of each part of a context, 1..3 parts.
-        root: Expected share of a one, in 2**-24, of bits; -1 of symbols.
-        lanes: Lanes of the message.
-    """
-
-    symbols: int
-    sizes: tuple[int, ...]
-    root: int
-    lanes: int
-
-    def packed(self) -> _ModelSpec:
-        """Return the model as the kernels read it."""
-        sizes = (ctypes.c_int64 * _MOST_PARTS)(*self.sizes)
-        return _ModelSpec(self.symbols, len(self.sizes), sizes, self.root, self.lanes)
-
-
-class Pool(NamedTuple):
-    """Candidates for the entries that are sent, row by row; see ``methods/choice.py``.
-
-    Attributes:
-        bounds: Start of the candidates of each row, and the end, int64[rows + 1].
-        energy: Squared value of each, float32[m].
-        columns: Its column, uint32[m].
-        chosen: 1 where it is sent, uint8[m]; replaced.
-        scores: Room, float32[m].
-    """
-
-    bounds: NDArray[np.int64]
-    energy: NDArray[np.float32]
-    columns: NDArray[np.uint32]
-    chosen: Bytes
-    scores: NDArray[np.float32]
-
-
-class _Pool(ctypes.Structure):
-    _fields_ = (
-        ("num", ctypes.c_int64),
-        ("rows", ctypes.c_int64),
-        ("columns", ctypes.c_int64),
-        ("bounds", ctypes.c_void_p),
-        ("energy", ctypes.c_void_p),
-        ("column", ctypes.c_void_p),
-        ("chosen", ctypes.c_void_p),
-        ("scores", ctypes.c_void_p),
-    )
-
-
 class Kernels:
     """The functions of a library.
 
-    All raise TypeError and IndexError for arrays as ``arrays.py`` says.
+    All raise TypeError and IndexError for arrays as the module docstring says.
 
     Args:
         path: The compiled library.
@@ -140,14 +55,14 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         self._functions = {}
-        for name, kinds in _SIGNATURES.items():
+        for name, kinds in SIGNATURES.items():
             function = getattr(library, name)
-            function.argtypes = [_KINDS[kind] for kind in kinds]
+            function.argtypes = [KINDS[kind] for kind in kinds]
             function.restype = ctypes.c_int64
             self._functions[name] = function
         found = self._run("fp_open_versioned")
-        if found != _INTERFACE:
-            msg = f"compiled from other sources: interface {found}; want {_INTERFACE}"
+        if found != INTERFACE:
+            msg = f"compiled from other sources: interface {found}; want {INTERFACE}"
             raise OSError(msg)
 
     def pairs(
@@ -160,9 +75,9 @@ class Kernels:
         """
         out = np.empty(len(symbols), dtype=np.uint32)
         arrays = _parts(parts, model.sizes, len(symbols))
-        symbols = octets(symbols, len(symbols))
-        spec = model.packed()
-        of_symbols = (ctypes.byref(spec), pointers(arrays), symbols, len(symbols))
+        symbols = _octets(symbols, len(symbols))
+        spec = _packed(model)
+        of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
         self._run("fp_pairs", *of_symbols, out)
         return out
 
@@ -179,11 +94,12 @@ class Kernels:
         Raises:
             IndexError: If a symbol or a context is not one of the shape.
         """
-        spec = RunModel(symbols=shape[0], sizes=shape[1:], root=-1, lanes=1).packed()
+        model = RunModel(symbols=shape[0], sizes=shape[1:], root=-1, lanes=1)
+        spec = _packed(model)
         out = np.zeros((2, prod(shape[1:]), shape[0]), dtype=np.uint32)
         arrays = _parts(parts, shape[1:], len(symbols))
-        symbols = octets(symbols, len(symbols))
-        of_symbols = (ctypes.byref(spec), pointers(arrays), symbols, len(symbols))
+        symbols = _octets(symbols, len(symbols))
+        of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
         self._run("fp_tally", *of_symbols, out)
         found = out[0].astype(np.int64)
         found += out[1]
@@ -194,9 +110,9 @@ class Kernels:
     ) -> NDArray[np.uint16]:
         """Encode a run into the states, in place; return its words, uint16[m]."""
         room = np.empty(len(pairs), dtype=np.uint16)
-        end = address(room) + room.nbytes
-        pairs = read(pairs, np.uint32, len(pairs))
-        states, lanes = written(states, np.uint32, len(states)), len(states)
+        end = _address(room) + room.nbytes
+        pairs = _read(pairs, np.uint32, len(pairs))
+        states, lanes = _written(states, np.uint32, len(states)), len(states)
         count = self._run("fp_push_run", pairs, len(pairs), bits, states, lanes, end)
         return room[len(room) - count :]
 
@@ -216,10 +132,10 @@ class Kernels:
         length = next(len(part) for part in parts if part is not None)
         out = np.empty(length, dtype=np.uint8)
         arrays = _parts(parts, model.sizes, length)
-        states = written(states, np.uint32, model.lanes)
-        words = read(words, np.uint16, len(words))
-        spec, at = model.packed(), ctypes.c_int64(next_word)
-        of_contexts = (ctypes.byref(spec), pointers(arrays), length)
+        states = _written(states, np.uint32, model.lanes)
+        words = _read(words, np.uint16, len(words))
+        spec, at = _packed(model), ctypes.c_int64(next_word)
+        of_contexts = (ctypes.byref(spec), _pointers(arrays), length)
         stream = (states, words, len(words), ctypes.byref(at))
         self._run("fp_pop_run", *of_contexts, *stream, out)
         return out, at.value
@@ -236,7 +152,7 @@ class Kernels:
         out = np.empty(size, dtype=np.uint8)
         width = int(tensors[:, 3].max(initial=1)) if len(columns) else 1
         table = np.empty(256 * width, dtype=np.uint8)
-        rows, columns = octets(rows, len(rows)), octets(columns, len(columns))
+        rows, columns = _octets(rows, len(rows)), _octets(columns, len(columns))
         across = (columns if len(columns) else None, len(columns))
         of_rows = (*_table(tensors), rows, len(rows))
         self._run("fp_scores", *of_rows, *across, table, width, out, size)
@@ -247,14 +163,14 @@ class Kernels:
     ) -> NDArray[np.int64]:
         """Return the number of rising positions in each column, int64[columns]."""
         out = np.zeros(columns, dtype=np.int64)
-        found = read(positions, np.int64, len(positions))
+        found = _read(positions, np.int64, len(positions))
         tensors_ = _table(tensors)
         self._run("fp_column_counts", *tensors_, found, len(found), out, columns)
         return out
 
     def positions(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the positions that are True, int64[n], rising."""
-        found = read(mask, np.bool_, len(mask))
+        found = _read(mask, np.bool_, len(mask))
         out = np.empty(len(found), dtype=np.int64)
         count = self._run("fp_positions", found, len(found), out)
         return out[:count].copy()
@@ -264,9 +180,9 @@ class Kernels:
     ) -> Bytes:
         """Return the values of the chosen rows one after another, uint8[n]."""
         out, rows = np.empty(len(values), dtype=np.uint8), len(chosen)
-        values = octets(values, len(values))
-        bounds = read(bounds, np.int64, rows + 1)
-        of_rows = (bounds, rows, read(chosen, np.bool_, rows))
+        values = _octets(values, len(values))
+        bounds = _read(bounds, np.int64, rows + 1)
+        of_rows = (bounds, rows, _read(chosen, np.bool_, rows))
         count = self._run("fp_gather_rows", values, len(values), *of_rows, out)
         return out[:count]
 
@@ -279,9 +195,9 @@ class Kernels:
     ) -> Bytes:
         """Return the inverse of ``gather_rows``; other rows become their ``fill``."""
         out, rows = np.empty(int(bounds[-1]), dtype=np.uint8), len(chosen)
-        values = octets(values, len(values))
-        bounds = read(bounds, np.int64, rows + 1)
-        given = (read(chosen, np.bool_, rows), read(fill, np.bool_, rows))
+        values = _octets(values, len(values))
+        bounds = _read(bounds, np.int64, rows + 1)
+        given = (_read(chosen, np.bool_, rows), _read(fill, np.bool_, rows))
         of_values = (values, len(values), bounds, rows)
         self._run("fp_spread_rows", *of_values, *given, out, len(out))
         return out
@@ -298,17 +214,17 @@ class Kernels:
         Raises:
             IndexError: If a position is not one of ``total``; nothing was added then.
         """
-        total = written(total, np.int64, len(total))
+        total = _written(total, np.int64, len(total))
         count = len(positions)
-        arrays = read(positions, np.int64, count), read(values, np.float32, count)
+        arrays = _read(positions, np.int64, count), _read(values, np.float32, count)
         self._run("fp_add_sparse", total, len(total), *arrays, count, scale)
 
     def add_dense(
         self, total: NDArray[np.int64], values: NDArray[np.float32], scale: float
     ) -> None:
         """Add ``rint(values * scale)`` everywhere, in place."""
-        found = read(values, np.float32, len(total))
-        total = written(total, np.int64, len(total))
+        found = _read(values, np.float32, len(total))
+        total = _written(total, np.int64, len(total))
         self._run("fp_add_dense", total, found, len(total), scale)
 
     def largest(
@@ -319,7 +235,7 @@ class Kernels:
         Returns:
             int64[count] and float32[count].
         """
-        found = read(values, np.float32, len(values))
+        found = _read(values, np.float32, len(values))
         out = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
         self._run("fp_largest", found, len(found), count, *out)
         return out
@@ -328,7 +244,7 @@ class Kernels:
         self, tensors: Table, positions: NDArray[np.int64]
     ) -> NDArray[np.uint32]:
         """Return the column of each rising position, uint32[n]."""
-        found = read(positions, np.int64, len(positions))
+        found = _read(positions, np.int64, len(positions))
         out = np.empty(len(found), dtype=np.uint32)
         self._run("fp_columns", *_table(tensors), found, len(found), out)
         return out
@@ -349,16 +265,16 @@ class Kernels:
         sizes = (len(pool.energy), len(row_bits), len(column_bits))
         num, rows, columns = sizes
         arrays = (
-            read(pool.bounds, np.int64, rows + 1),
-            read(pool.energy, np.float32, num),
-            read(pool.columns, np.uint32, num),
-            written(pool.chosen, np.uint8, num),
-            written(pool.scores, np.float32, num),
+            _read(pool.bounds, np.int64, rows + 1),
+            _read(pool.energy, np.float32, num),
+            _read(pool.columns, np.uint32, num),
+            _written(pool.chosen, np.uint8, num),
+            _written(pool.scores, np.float32, num),
         )
-        packed = _Pool(*sizes, *[address(one) for one in arrays])
+        packed = PackedPool(*sizes, *[_address(one) for one in arrays])
         given = (
-            read(row_bits, np.float32, rows),
-            read(column_bits, np.float32, columns),
+            _read(row_bits, np.float32, rows),
+            _read(column_bits, np.float32, columns),
         )
         counts = np.zeros(rows, dtype=np.int64), np.zeros(columns, dtype=np.int64)
         settings = (ctypes.byref(packed), *given, value_bits, count)
@@ -367,7 +283,7 @@ class Kernels:
 
     def log2_steps(self, numbers: NDArray[np.integer], steps: int) -> NDArray[np.int64]:
         """Return ``floor(steps * log2(n))`` of n = 1..2**55."""
-        found = read(numbers.reshape(-1), np.int64, numbers.size)
+        found = _read(numbers.reshape(-1), np.int64, numbers.size)
         out = np.empty(numbers.shape, dtype=np.int64)
         self._run("fp_log2_steps", found, found.size, steps, out)
         return out
@@ -390,8 +306,8 @@ class Kernels:
             sample: Floats of a part that its mean is computed from, >= 1.
         """
         out, count = np.empty(len(values), dtype=np.uint8), len(values)
-        found = read(values, np.float32, count)
-        bounds = read(bounds, np.int64, len(bounds))
+        found = _read(values, np.float32, count)
+        bounds = _read(bounds, np.int64, len(bounds))
         of_parts = (bounds, len(bounds) - 1, shift, classes, sample)
         self._run("fp_float_classes", found, count, *of_parts, out)
         return out
@@ -402,21 +318,79 @@ class Kernels:
         """Return the class of each row by its odds of an entry, uint8[rows]."""
         rows = len(counts)
         out = np.empty(rows, dtype=np.uint8)
-        arrays = [read(one, np.int64, rows) for one in (counts, lengths)]
+        arrays = [_read(one, np.int64, rows) for one in (counts, lengths)]
         self._run("fp_density_classes", *arrays, rows, resolution, out)
         return out
 
     def _run(self, name: str, *arguments: object) -> int:
         given = [
-            address(one) if isinstance(one, np.ndarray) else one for one in arguments
+            _address(one) if isinstance(one, np.ndarray) else one for one in arguments
         ]
         return _checked(self._functions[name](*given))
+
+
+def _address(array: NDArray[np.generic]) -> int:
+    """Return the address of the first value."""
+    # ``ctypes.data`` takes three times as long.
+    if array.flags.writeable:
+        return ctypes.addressof(_NOTHING.from_buffer(array))
+    return int(array.ctypes.data)
+
+
+def _read(array: NDArray[np.generic], kind: type[_Kind], *shape: int) -> NDArray[_Kind]:
+    """Return an array as a contiguous one of this kind, without loss.
+
+    Raises:
+        TypeError: If not every value of its type is one of this kind.
+        IndexError: If it has another shape.
+    """
+    if array.dtype != kind and not np.can_cast(array.dtype, kind, "safe"):
+        msg = f"an array of {array.dtype}; want {np.dtype(kind)}"
+        raise TypeError(msg)
+    if array.shape != shape:
+        msg = f"an array of {array.shape}; want {shape}"
+        raise IndexError(msg)
+    found = np.ascontiguousarray(array, dtype=kind)
+    return found if found.flags.aligned else found.copy()
+
+
+def _written(
+    array: NDArray[np.generic], kind: type[_Kind], length: int
+) -> NDArray[_Kind]:
+    """Return an array that a kernel writes into.
+
+    Raises:
+        TypeError: If it is of another kind, or cannot be written in place.
+        IndexError: If it has another length.
+    """
+    flags = array.flags
+    if array.dtype != kind or not (flags.carray and flags.writeable):
+        msg = f"want a contiguous array of {np.dtype(kind)} that may be written"
+        raise TypeError(msg)
+    return _read(array, kind, length)
+
+
+def _octets(array: NDArray[np.generic], length: int) -> Bytes:
+    """Return an array as contiguous bytes; raise as ``_read``."""
+    return _read(array, np.uint8, length)
+
+
+def _pointers(arrays: Sequence[Bytes | None]) -> object:
+    """Return the addresses of arrays, as an array of C."""
+    found = [None if array is None else _address(array) for array in arrays]
+    return (ctypes.c_void_p * len(arrays))(*found)
+
+
+def _packed(model: RunModel) -> PackedModel:
+    """Return a model as the kernels read it."""
+    sizes = (ctypes.c_int64 * MOST_PARTS)(*model.sizes)
+    return PackedModel(model.symbols, len(model.sizes), sizes, model.root, model.lanes)
 
 
 def _table(tensors: Table) -> tuple[Table, int]:
     """Return a table of tensors and their number."""
     count = len(tensors)
-    return read(tensors, np.int64, count, _TENSOR), count
+    return _read(tensors, np.int64, count, _TENSOR), count
 
 
 def _parts(parts: Parts, sizes: tuple[int, ...], length: int) -> list[Bytes | None]:
@@ -428,7 +402,7 @@ def _parts(parts: Parts, sizes: tuple[int, ...], length: int) -> list[Bytes | No
     if len(parts) != len(sizes):
         msg = f"{len(parts)} parts of a context; want {len(sizes)}"
         raise IndexError(msg)
-    return [None if part is None else octets(part, length) for part in parts]
+    return [None if part is None else _octets(part, length) for part in parts]
 
 
 def _checked(result: int) -> int:
@@ -439,11 +413,11 @@ def _checked(result: int) -> int:
         IndexError: If a context, symbol or position is out of range.
         MemoryError: If the kernel got no memory.
     """
-    if result == _CUT_OFF:
+    if result == CUT_OFF:
         raise PayloadError(Reason.BAD_SIZE, "delta.words", "cut off")
-    if result == _BAD_INDEX:
+    if result == BAD_INDEX:
         msg = "a context, symbol or position is out of range"
         raise IndexError(msg)
-    if result == _NO_MEMORY:
+    if result == NO_MEMORY:
         raise MemoryError
     return result

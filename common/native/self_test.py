@@ -6,7 +6,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.native.library import Kernels, Pool, RunModel
+from fedprune.common.native.interface import Pool, RunModel
+from fedprune.common.native.library import Kernels
 
 _LANES, _COUNT = 9, 1500
 _BITS, _SYMBOLS = 15, 13
