@@ -62,10 +62,3 @@ def sparsify(
     if not sent.all():
         indices, values = indices[sent], values[sent]
     return SparseDelta(size=len(total), indices=indices, values=values)
-
-
-def dense(delta: SparseDelta) -> Vector:
-    """Return the delta as a vector, zeros where nothing was sent, float32[size]."""
-    out = np.zeros(delta.size, dtype=np.float32)
-    out[delta.indices] = delta.values
-    return out

@@ -4,6 +4,7 @@ from math import ceil, log2
 
 import numpy as np
 import pytest
+from helpers.codec.dense import dense
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from fedprune.common import codec
 from fedprune.common.codec import Layout
 from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.registry import find
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import sparsify
 from fedprune.common.spec import ModelSpec, TensorSpec
 
 SPEC = ModelSpec(
@@ -24,6 +25,7 @@ SPEC = ModelSpec(
     moments=0,
     units=0,
 )
+
 LAYOUT = Layout(SPEC)
 
 
