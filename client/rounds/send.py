@@ -13,7 +13,7 @@ from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.registry import find
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.shared import CODEBOOK
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import sparsify
 from fedprune.common.spec import Vector
 
 
@@ -42,7 +42,7 @@ def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelt
         total = delta + _residual(opened, store)
     if opened.mask is not None:
         total = opened.mask.apply(total)  # masked weights have no residual
-    if not np.all(np.isfinite(total)):
+    if not _is_finite(total):
         # As a residual it would spoil every later round of this client.
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite;"
         msg += f" want a lower client.lr (it is {settings.lr:g})"
@@ -53,7 +53,8 @@ def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelt
     )
     if settings.error_feedback:
         sent = codec.dequantise_delta(quantised, opened.spec)
-        left = total - dense(sent)
+        left = total  # in place: this round's own
+        left[sent.indices] -= sent.values
         round_ = opened.plan.round
         store.save_generation(
             Generation(round=round_, keep=keep, sent=quantised, residual=left)
@@ -76,6 +77,12 @@ def _choose(
         layout=side_info.layout,
         value_bits=codec.value_bits(settings.values),
     )
+
+
+def _is_finite(values: Vector) -> bool:
+    """Return whether no value is NaN or infinite; either is an extreme."""
+    ends = (values.min(initial=0.0), values.max(initial=0.0))
+    return bool(np.all(np.isfinite(ends)))
 
 
 def _sends_all(settings: TrainSettings) -> bool:
@@ -109,5 +116,7 @@ def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
     residual = last.residual
     if plan.acknowledged != last.round:
         residual = residual + last.sent_values(opened.structure.spec(last.keep))
-    residual = residual * np.float32(plan.settings.decay ** (plan.round - last.round))
+    factor = np.float32(plan.settings.decay ** (plan.round - last.round))
+    if factor != 1:
+        residual = residual * factor
     return remap(residual, opened.structure, last.keep, keep)

@@ -100,17 +100,12 @@ class Layout:
         """Return the number of rising positions in each row, int64[rows]."""
         return np.diff(np.searchsorted(indices, self.bounds))
 
-    def places(self, indices: Indices) -> tuple[Numbers, Numbers]:
-        """Return the row and the column of each rising position, uint32[n] each."""
+    def columns_of(self, indices: Indices) -> Numbers:
+        """Return the column of each rising position, uint32[n]."""
         kernels = native.kernels()
         if kernels is not None:
-            return kernels.places(self.table, indices)
-        counts = self.row_counts(indices)
-        rows = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
-        return rows, self._columns_of(indices).astype(np.uint32)
-
-    def _columns_of(self, indices: Indices) -> Ints:
-        found = np.empty(len(indices), dtype=np.int64)
+            return kernels.columns(self.table, indices)
+        found = np.empty(len(indices), dtype=np.uint32)
         before = 0
         for tensor_layout in self.tensor_layouts:
             part = tensor_layout.part
@@ -128,7 +123,7 @@ class Layout:
         if kernels is not None:
             columns = len(self.column_lengths)
             return kernels.column_counts(self.table, indices, columns)
-        found = self._columns_of(indices)
+        found = self.columns_of(indices)
         return np.bincount(found, minlength=len(self.column_lengths))
 
 

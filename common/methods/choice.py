@@ -32,7 +32,7 @@ def magnitude(total: Vector, count: int) -> Mask:
     [False, True, False, True, False]
     """
     out: Mask = np.zeros(len(total), dtype=np.bool_)
-    out[largest(total, count)] = True
+    out[largest(total, count)[0]] = True
     return out
 
 
@@ -54,34 +54,43 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
     >>> np.flatnonzero(rate(total, 4, layout, 1.0)).tolist()
     [0, 1, 2, 3]
     """
-    pool = largest(total, min(_POOL * count, len(total)))
-    candidates = _Candidates(layout, pool, total[pool])
+    if not 0 < count < len(total):
+        return np.full(len(total), count > 0)
+    pool, values = largest(total, min(_POOL * count, len(total)))
+    first, _ = largest(values, count)
     chosen = np.zeros(len(pool), dtype=np.bool_)
-    chosen[largest(total[pool], count)] = True
-    counts = candidates.counts(chosen)
-    for _ in range(_MOST_STEPS if count < len(total) else 0):
+    chosen[first] = True
+    largest_ones = pool[first]
+    counts = (layout.row_counts(largest_ones), layout.column_counts(largest_ones))
+    candidates = _Candidates(layout, pool, values)
+    for _ in range(_MOST_STEPS):
         changed, counts = candidates.choose(chosen, counts, count, value_bits)
         if changed * _SETTLED <= count:
             break
     out: Mask = np.zeros(len(total), dtype=np.bool_)
-    out[pool[chosen]] = True
+    out[pool] = chosen
     return out
 
 
-def largest(values: Vector, count: int) -> Indices:
-    """Return the positions of the ``count`` largest magnitudes, of equals the first."""
+def largest(values: Vector, count: int) -> tuple[Indices, Vector]:
+    """Return the ``count`` largest magnitudes, of equals the first.
+
+    Returns:
+        Their rising positions, int64[count], and the values there, float32[count].
+    """
     if count >= len(values):
-        return np.arange(len(values))
+        return np.arange(len(values)), values
     kernels = native.kernels()
     if kernels is not None and count:
         return kernels.largest(values, count)
-    return np.flatnonzero(_largest(np.abs(values), count))
+    found = np.flatnonzero(_largest(np.abs(values), count))
+    return found, values[found]
 
 
 def _largest(scores: NDArray[np.floating], count: int) -> Mask:
     """Return a mask of the ``count`` largest scores, of equals the first, bool[n]."""
-    if count >= len(scores):
-        return np.ones(len(scores), dtype=bool)
+    if not 0 < count < len(scores):
+        return np.full(len(scores), count > 0)
     # A partition finds the threshold in O(n); only its ties need an order.
     threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
     chosen: Mask = scores > threshold
@@ -94,7 +103,7 @@ Counts: TypeAlias = tuple[Indices, Indices]  # chosen entries of each row, each 
 
 
 class _Candidates:
-    """The candidates of a selection: their energy, rows and columns.
+    """The candidates of a selection, row by row: their energy and columns.
 
     Args:
         layout: Rows and columns of the network.
@@ -104,18 +113,10 @@ class _Candidates:
 
     def __init__(self, layout: "Layout", pool: Indices, values: Vector) -> None:
         self._layout = layout
-        # Relative to the largest, by a power of two: any scale gives the same choice.
-        exponent = np.frexp(np.abs(values).max(initial=0))[1]
-        self._energy = np.ldexp(values, -exponent) ** 2
-        self._rows, self._columns = layout.places(pool)
+        self._energy = _energy(values)
+        self._bounds = np.searchsorted(pool, layout.bounds)
+        self._columns = layout.columns_of(pool)
         self._scores = np.empty(len(pool), dtype=np.float32)
-
-    def counts(self, chosen: Mask) -> Counts:
-        """Return the number of chosen candidates of each row and each column."""
-        layout = self._layout
-        rows = np.bincount(self._rows[chosen], minlength=len(layout.lengths))
-        of_columns = self._columns[chosen]
-        return rows, np.bincount(of_columns, minlength=len(layout.column_lengths))
 
     def choose(
         self, chosen: Mask, counts: Counts, count: int, value_bits: float
@@ -128,15 +129,17 @@ class _Candidates:
         rows, columns = self._bits(counts)
         kernels = native.kernels()
         if kernels is not None:
-            places = (self._rows, self._columns)
-            pool = Pool(self._energy, *places, chosen.view(np.uint8), self._scores)
+            given = (self._bounds, self._energy, self._columns)
+            pool = Pool(*given, chosen.view(np.uint8), self._scores)
             return kernels.rate_step(pool, rows, columns, value_bits, count)
-        bits = rows[self._rows] + columns[self._columns]
+        bits = np.repeat(rows, np.diff(self._bounds)) + columns[self._columns]
         cost = np.float32(value_bits) + np.maximum(bits, np.float32(0))
         found = _largest(self._energy / cost, count)
         changed = int(np.count_nonzero(found != chosen))
         chosen[:] = found
-        return changed, self.counts(chosen)
+        of_rows = np.diff(np.searchsorted(np.flatnonzero(found), self._bounds))
+        of_columns = np.bincount(self._columns[found], minlength=len(columns))
+        return changed, (of_rows, of_columns)
 
     def _bits(self, counts: Counts) -> tuple[Vector, Vector]:
         """Return the bits of a position by its row and by its column, float32."""
@@ -148,6 +151,19 @@ class _Candidates:
         of_columns -= np.repeat(of_tensors, layout.table[:, 3])
         of_rows = _rarity(rows, layout.lengths)
         return of_rows.astype(np.float32), of_columns.astype(np.float32)
+
+
+def _energy(values: Vector) -> Vector:
+    """Return the squares of values relative to the largest, float32[m].
+
+    Relative by a power of two: any scale gives the same choice.
+    """
+    exponent = int(np.frexp(np.abs(values).max(initial=0))[1])
+    half = -exponent // 2
+    # Two factors, as one may be beyond float32.
+    found = values * np.float32(2.0**half)
+    found *= np.float32(2.0 ** (-exponent - half))
+    return np.square(found, out=found)
 
 
 def _rarity(counts: Indices, lengths: Indices) -> Bits:

@@ -6,6 +6,7 @@ or "native" decides instead of the default.
 """
 
 from fedprune.common.native.choice import describe, kernels
-from fedprune.common.native.library import Kernels, Pool, RunModel
+from fedprune.common.native.interface import Pool, RunModel
+from fedprune.common.native.library import Kernels
 
 __all__ = ["Kernels", "Pool", "RunModel", "describe", "kernels"]

@@ -43,12 +43,13 @@ static void fill_row(uint8_t *out, const uint8_t *scores, int64_t columns, int64
 /* Fill out[size] with the score of each position; no columns: the class of its row.
  * table[256][width]: scores of the columns of a tensor in a row of each class. */
 EXPORT int64_t fp_scores(const tensor *tensors, int64_t count, const uint8_t *rows,
-                         const uint8_t *columns, uint8_t *table, int64_t width,
-                         uint8_t *out) {
+                         int64_t num_rows, const uint8_t *columns, int64_t num_columns,
+                         uint8_t *table, int64_t width, uint8_t *out, int64_t size) {
     for (const tensor *t = tensors; t < tensors + count; t++) {
         int64_t length = t->columns * t->depth, mean = 0;
         uint8_t known[256] = {0};
-        if (columns && t->columns > width) return BAD_INDEX;
+        if (t->row + t->rows > num_rows || t->start + t->rows * length > size) return BAD_INDEX;
+        if (columns && (t->columns > width || t->columns > num_columns)) return BAD_INDEX;
         if (columns) mean = mean_class(columns, t->columns);
         for (int64_t r = 0; r < t->rows; r++) {
             uint8_t row = rows[t->row + r], *to = out + t->start + r * length;
@@ -63,17 +64,20 @@ EXPORT int64_t fp_scores(const tensor *tensors, int64_t count, const uint8_t *ro
             fill_row(to, scores, t->columns, t->depth);
         }
         if (columns) columns += t->columns;
+        num_columns -= t->columns;
     }
     return 0;
 }
 
 /* Add the number of positions of each column to counts; positions rise. */
 EXPORT int64_t fp_column_counts(const tensor *tensors, int64_t count,
-                                const int64_t *positions, int64_t num, int64_t *counts) {
+                                const int64_t *positions, int64_t num, int64_t *counts,
+                                int64_t columns) {
     int64_t i = 0;
     for (const tensor *t = tensors; t < tensors + count; t++) {
         int64_t length = t->columns * t->depth, row = t->start;
         int64_t end = t->start + t->rows * length;
+        if (columns < t->columns) return BAD_INDEX;
         for (; i < num && positions[i] < end; i++) {
             while (positions[i] >= row + length) row += length;
             if (positions[i] < row) return BAD_INDEX;
@@ -81,19 +85,25 @@ EXPORT int64_t fp_column_counts(const tensor *tensors, int64_t count,
             counts[t->depth == 1 ? within : within / (uint32_t)t->depth]++;
         }
         counts += t->columns;
+        columns -= t->columns;
     }
-    return 0;
+    return i == num ? 0 : BAD_INDEX;
+}
+
+/* Return the last bit of each of eight bytes, as the bits of one: a mask holds 0 and 1. */
+static inline uint64_t eight_bits(const uint8_t *mask) {
+    uint64_t eight;
+    memcpy(&eight, mask, 8);
+    return (eight & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56;
 }
 
 /* Write the numbers of the bytes that are 1, of 0 and 1, to out; return how many. */
 EXPORT int64_t fp_positions(const uint8_t *mask, int64_t size, int64_t *out) {
     int64_t *to = out, i = 0;
-    for (; i + 8 <= size; i += 8) {
-        uint64_t eight;
-        memcpy(&eight, mask + i, 8);
-        /* The last bit of each byte, as the bits of one: a mask holds 0 and 1. */
-        eight = (eight & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56;
-        for (; eight; eight &= eight - 1) *to++ = i + __builtin_ctzll(eight);
+    for (; i + 64 <= size; i += 64) {
+        uint64_t bits = 0;
+        for (int64_t k = 0; k < 64; k += 8) bits |= eight_bits(mask + i + k) << k;
+        for (; bits; bits &= bits - 1) *to++ = i + __builtin_ctzll(bits);
     }
     for (; i < size; i++) {
         if (mask[i] & 1) *to++ = i;
@@ -102,9 +112,10 @@ EXPORT int64_t fp_positions(const uint8_t *mask, int64_t size, int64_t *out) {
 }
 
 /* Copy the rows that are open one after another; return their bytes. */
-EXPORT int64_t fp_gather_rows(const uint8_t *from, const int64_t *bounds, int64_t rows,
-                              const uint8_t *open, uint8_t *out) {
+EXPORT int64_t fp_gather_rows(const uint8_t *from, int64_t size, const int64_t *bounds,
+                              int64_t rows, const uint8_t *open, uint8_t *out) {
     uint8_t *to = out;
+    if (!are_bounds(bounds, rows, size)) return BAD_INDEX;
     for (int64_t r = 0; r < rows; r++) {
         if (!open[r]) continue;
         memcpy(to, from + bounds[r], (size_t)(bounds[r + 1] - bounds[r]));
@@ -113,18 +124,21 @@ EXPORT int64_t fp_gather_rows(const uint8_t *from, const int64_t *bounds, int64_
     return to - out;
 }
 
-/* Spread what fp_gather_rows gathered; other rows become their fill. */
-EXPORT int64_t fp_spread_rows(const uint8_t *from, const int64_t *bounds, int64_t rows,
-                              const uint8_t *open, const uint8_t *fill, uint8_t *out) {
-    const uint8_t *next = from;
+/* Spread the count bytes that fp_gather_rows gathered; other rows become their fill. */
+EXPORT int64_t fp_spread_rows(const uint8_t *from, int64_t count, const int64_t *bounds,
+                              int64_t rows, const uint8_t *open, const uint8_t *fill,
+                              uint8_t *out, int64_t size) {
+    const uint8_t *next = from, *end = from + count;
+    if (!are_bounds(bounds, rows, size)) return BAD_INDEX;
     for (int64_t r = 0; r < rows; r++) {
         size_t length = (size_t)(bounds[r + 1] - bounds[r]);
         if (open[r]) {
+            if ((size_t)(end - next) < length) return BAD_INDEX;
             memcpy(out + bounds[r], next, length);
             next += length;
         } else {
             memset(out + bounds[r], fill[r], length);
         }
     }
-    return next - from;
+    return next == end ? 0 : BAD_INDEX;
 }

@@ -45,22 +45,27 @@ static size_t lay_out(model *m, char *at) {
     return used;
 }
 
+int64_t model_contexts(const model_spec *spec, int64_t parts) {
+    int64_t contexts = 1;
+    if (spec->parts < 1 || spec->parts >= LEVELS) return BAD_INDEX;
+    for (int64_t k = 0; k < parts; k++) {
+        if (spec->sizes[k] < 1 || spec->sizes[k] > MOST_LEAVES) return BAD_INDEX;
+        contexts *= spec->sizes[k];
+        if (contexts > MOST_LEAVES) return BAD_INDEX;
+    }
+    return contexts;
+}
+
 int64_t model_open(model *m, const model_spec *spec) {
     memset(m, 0, sizeof *m);
     m->spec = *spec;
-    if (spec->symbols < 2 || spec->symbols > 256) return BAD_INDEX;
-    if (spec->parts < 1 || spec->parts >= LEVELS || spec->lanes < 1) return BAD_INDEX;
+    if (spec->symbols < 2 || spec->symbols > 256 || spec->lanes < 1) return BAD_INDEX;
+    if (model_contexts(spec, spec->parts) < 1) return BAD_INDEX;
     m->of_bits = spec->root >= 0;
     if (m->of_bits && spec->symbols != 2) return BAD_INDEX;
     m->bits = m->of_bits ? BIT_SHARES : SYMBOL_SHARES;
     m->depth = (int)spec->parts + 1;
-    m->levels[0].contexts = 1;
-    for (int k = 1; k < m->depth; k++) {
-        int64_t size = spec->sizes[k - 1];
-        if (size < 1 || size > MOST_LEAVES) return BAD_INDEX;
-        m->levels[k].contexts = m->levels[k - 1].contexts * size;
-        if (m->levels[k].contexts > MOST_LEAVES) return BAD_INDEX;
-    }
+    for (int k = 0; k < m->depth; k++) m->levels[k].contexts = model_contexts(spec, k);
     m->memory = calloc(1, lay_out(m, NULL));
     if (!m->memory) return NO_MEMORY;
     lay_out(m, m->memory);

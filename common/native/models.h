@@ -31,6 +31,8 @@ typedef struct {
     void *memory;
 } model;
 
+/* Return the contexts of the first parts, or BAD_INDEX where they are too many. */
+int64_t model_contexts(const model_spec *spec, int64_t parts);
 int64_t model_open(model *m, const model_spec *spec);
 void model_close(model *m);
 /* Fill the pairs of a leaf that this block has not met. */
@@ -38,14 +40,10 @@ void model_touch(model *m, int64_t leaf);
 /* Count the symbols of the block, and begin the next. */
 void model_learn(model *m);
 
-static inline int64_t model_leaves(const model *m) {
-    return m->levels[m->depth - 1].contexts;
-}
-
-/* Return the pairs of a leaf for this block. */
-static inline uint32_t *model_pairs(model *m, int64_t leaf) {
-    uint32_t *pairs = m->pairs + leaf * m->spec.symbols;
-    if (__builtin_expect(!*pairs, 0)) model_touch(m, leaf);
+/* Return the pairs of a leaf for this block; width is the number of symbols. */
+static inline const uint32_t *model_pairs(model *m, int64_t leaf, int64_t width) {
+    const uint32_t *pairs = m->pairs + leaf * width;
+    if (__builtin_expect(!pairs[1], 0)) model_touch(m, leaf);
     return pairs;
 }
 

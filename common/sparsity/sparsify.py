@@ -45,7 +45,11 @@ def sparsify(
     choice = choice or methods(CHOICE)["magnitude"]
     chosen = choice(total=total, count=count, layout=layout, value_bits=value_bits)
     found = np.asarray(chosen)
-    if found.dtype != np.bool_ or found.shape != total.shape or found.sum() > count:
+    if (
+        found.dtype != np.bool_
+        or found.shape != total.shape
+        or np.count_nonzero(found) > count
+    ):
         msg = (
             f"update.choice '{choice.name}' returned {found.dtype}{list(found.shape)} "
             f"of {np.count_nonzero(found)} entries; want bool[{len(total)}] of at most "
@@ -55,11 +59,6 @@ def sparsify(
     indices = positions_of(found)
     values = total[indices]
     sent = values != 0
-    return SparseDelta(size=len(total), indices=indices[sent], values=values[sent])
-
-
-def dense(delta: SparseDelta) -> Vector:
-    """Return the delta as a vector, zeros where nothing was sent, float32[size]."""
-    out = np.zeros(delta.size, dtype=np.float32)
-    out[delta.indices] = delta.values
-    return out
+    if not sent.all():
+        indices, values = indices[sent], values[sent]
+    return SparseDelta(size=len(total), indices=indices, values=values)

@@ -21,6 +21,7 @@ from fedprune.common.parsing import parse_json
 from fedprune.common.spec import Indices, Mask, ModelSpec, Vector, digest_of
 
 _BLOCK = 4096  # bytes that most file systems give to a file at once
+_TILE = 1 << 15  # floats that stay in a cache while they are rounded
 _POSITION_BITS = 32  # of a position that is stored as a number
 
 Tensors = dict[str, NDArray[Any]]
@@ -154,8 +155,16 @@ def _digest(tensors: Tensors, metadata: dict[str, str]) -> str:
 def to_bfloat16(values: Vector) -> NDArray[np.uint16]:
     """Round float32 to bfloat16 bits, ties to even."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
+    out = np.empty(len(bits), dtype=np.uint16)
+    for start in range(0, len(bits), _TILE):
+        part = bits[start : start + _TILE]
+        rounded = part >> np.uint32(16)
+        rounded &= np.uint32(1)  # 1 if odd
+        rounded += np.uint32(0x7FFF)
+        rounded += part
+        rounded >>= np.uint32(16)
+        out[start : start + _TILE] = rounded
+    return out
 
 
 def from_bfloat16(bits: NDArray[np.uint16]) -> Vector:

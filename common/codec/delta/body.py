@@ -9,6 +9,7 @@ from fedprune.common.codec.delta.levels import (
     Entries,
     Levels,
     Scale,
+    Sizes,
     alphabet_of,
     code_levels,
     code_scales,
@@ -16,7 +17,12 @@ from fedprune.common.codec.delta.levels import (
     shifts,
 )
 from fedprune.common.codec.delta.options import Header
-from fedprune.common.codec.delta.positions import code_positions
+from fedprune.common.codec.delta.positions import (
+    Places,
+    code_positions,
+    mark,
+    places_of,
+)
 from fedprune.common.codec.delta.quantise import VALUE_FORMATS
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Coder
@@ -38,6 +44,21 @@ class Content:
     positions: Indices
     codes: Class
     levels: Levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a writer computes from a content to choose its contexts, and to code it.
+
+    Attributes:
+        places: The positions under the chosen flags; None where both ends know them.
+        entries: Contexts of each entry.
+        sizes: The levels under the chosen scale; None for float32.
+    """
+
+    places: Places | None
+    entries: Entries
+    sizes: Sizes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +85,7 @@ def code_body(
     header: Header,
     side_info: SideInformation,
     content: Content | None,
+    prepared: Prepared | None = None,
 ) -> Body:
     """Write a body, or read one.
 
@@ -72,33 +94,39 @@ def code_body(
         header: Its header.
         side_info: Side information of both ends.
         content: What to write, or None to read.
+        prepared: What has been computed from ``content`` for this header, if it has.
     """
-    flags = header.flags
+    flags, shape = header.flags, side_info.layout
     if side_info.mask is not None and flags.known_positions:
         indices = np.flatnonzero(side_info.mask)
-        scores = np.zeros(len(indices), dtype=np.uint8)
+        scores = None
     else:
-        sent = None if content is None else content.positions
+        sent = prepared.places if prepared is not None else None
+        if sent is None and content is not None:
+            sent = places_of(mark(content.positions, shape), shape, flags)
         indices, scores = code_positions(coder, flags, side_info, header.count, sent)
     counts = groups_of(indices, side_info, header.values)
     codes = None if content is None else content.codes
     by_row = VALUE_FORMATS[header.values].per == "row"
-    tensors = (
-        side_info.layout.row_tensors if by_row else np.zeros(len(counts), np.uint8)
-    )
+    tensors = shape.row_tensors if by_row else np.zeros(len(counts), np.uint8)
     codes = code_scales(coder, counts, tensors, codes)
-    entries = look_up(flags, side_info, indices, scores)
+    if prepared is None:
+        entries = look_up(flags, side_info, indices, scores)
+    else:
+        entries = prepared.entries
     scale = scale_of(header, codes, counts, entries)
     coded = Coded(symbols=codes[:0], negative=codes[:0])
     if header.values != "float32":
-        levels = None if content is None else content.levels
-        coded = code_levels(coder, flags, entries, scale, levels)
+        sizes = None if prepared is None else prepared.sizes
+        if sizes is None and content is not None:
+            sizes = Sizes.of(content.levels, entries, scale)
+        coded = code_levels(coder, flags, entries, scale, sizes)
     return Body(indices=indices, codes=codes, scale=scale, entries=entries, coded=coded)
 
 
 def scale_of(header: Header, codes: Class, counts: Ints, entries: Entries) -> Scale:
     """Return the map from the levels of a message to symbols."""
-    shift = np.zeros(len(entries.rows), dtype=np.int16)
+    shift = np.zeros(len(entries.scores), dtype=np.int16)
     if header.shrink:
         shift = shifts(header.shrink, codes, counts, header.values) * entries.alive
     alphabet = alphabet_of(header.values, shifted=bool(header.shrink))

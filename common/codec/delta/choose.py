@@ -4,7 +4,7 @@ Logarithms are rounded to integers and summed as such, so that every platform ma
 the same choice.  A decoder accepts any choice.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,10 +13,17 @@ from fedprune.common.codec.delta.levels import (
     Entries,
     Levels,
     Scale,
-    look_up,
+    Sizes,
+    weight_contexts,
 )
 from fedprune.common.codec.delta.options import CodingFlags
-from fedprune.common.codec.delta.positions import SCORES, classes_of, scores_of
+from fedprune.common.codec.delta.positions import (
+    SCORES,
+    Marked,
+    Places,
+    mark,
+    places_of,
+)
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet
 from fedprune.common.codec.entropy.contexts import (
@@ -28,8 +35,8 @@ from fedprune.common.codec.entropy.contexts import (
 )
 from fedprune.common.codec.entropy.models import Contexts, Model, Symbols, tally
 from fedprune.common.codec.entropy.rans import Ints
-from fedprune.common.codec.layout import TENSORS, Layout
-from fedprune.common.spec import Indices, Mask, Vector
+from fedprune.common.codec.layout import TENSORS
+from fedprune.common.spec import Indices, Vector
 
 _BIT = 1 << 16  # a cost counts in units of 2**-16 bits
 _CELL = 8 * _BIT  # cost of a symbol in a context where it was never seen
@@ -44,107 +51,130 @@ Alphabets = tuple[Alphabet, Alphabet]
 
 def choose(
     side_info: SideInformation, indices: Indices, levels: Levels
-) -> tuple[CodingFlags, Class]:
-    """Return the contexts of a message: columns and weights.
-
-    The scores of the entries under these contexts come with them.
+) -> tuple[CodingFlags, Places | None]:
+    """Return the contexts of a message, columns and weights, and the positions.
 
     Args:
         side_info: Side information of both ends.
         indices: Positions of its entries.
         levels: Their levels, int16[count]; empty when values are plain floats.
+
+    Returns:
+        The flags, and the positions under them; None where both ends know them.
     """
     options = [CodingFlags()]
     if side_info.any_weight and len(levels):
         options.append(CodingFlags(base=True))
-    costs = {o: _level_cost(side_info, o, indices, levels) for o in options}
+    costs = _level_costs(side_info, options, indices, levels)
     if side_info.mask is not None:
         best = min(options, key=lambda option: costs[option])
-        return replace(best, known_positions=True), np.zeros(
-            len(indices), dtype=np.uint8
-        )
-    mask = side_info.layout.mask(indices)
+        return replace(best, known_positions=True), None
+    shape = side_info.layout
+    marked = mark(indices, shape)
+    sample = _Sample.of(side_info, marked, options[-1])
     coarse = len(indices) < _FINE
     ways = [CodingFlags(coarse=coarse), CodingFlags(columns=True, coarse=coarse)]
     if len(indices) < _EARNED:
         ways.append(CodingFlags(no_classes=True))
+    every = [places_of(marked, shape, way) for way in ways]
+    rows = _class_cost(shape.row_tensors, every[0].rows)
+    columns = _class_cost(shape.column_tensors, every[1].columns)
     found = []
-    for way in ways:
-        fixed, scores = _scores(side_info.layout, indices, way)
-        for option, cost in _position_costs(side_info, options, mask, scores).items():
-            flags = replace(way, base=option.base)
-            found.append((costs[option] + fixed + cost, flags, scores))
-    _, flags, scores = min(found, key=lambda one: one[0])
-    return flags, scores[indices]
+    fixed = (rows, rows + columns, 0)
+    for way, places, classes in zip(ways, every, fixed, strict=False):
+        for option, cost in zip(options, sample.costs(places.scores), strict=False):
+            found.append((costs[option] + classes + cost, way, option, places))
+    _, way, option, places = min(found, key=lambda one: one[0])
+    return replace(way, base=option.base), places
 
 
-def _position_costs(
-    side_info: SideInformation, options: list[CodingFlags], mask: Mask, scores: Class
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """Every so many positions, with the class of the weight of each.
+
+    Attributes:
+        step: One in so many positions.
+        bits: Whether it has an entry, uint8[n].
+        weights: Class of its weight, uint8[n], or None.
+        classes: Number of these classes.
+    """
+
+    step: int
+    bits: Class
+    weights: Class | None
+    classes: int
+
+    @staticmethod
+    def of(
+        side_info: SideInformation, marked: Marked, option: CodingFlags
+    ) -> "_Sample":
+        step = max(1, -(-side_info.layout.size // _POSITIONS))
+        weights, classes = side_info.position_classes(option)
+        return _Sample(
+            step=step,
+            bits=np.ascontiguousarray(marked.mask[::step]).view(np.uint8),
+            weights=None if weights is None else np.ascontiguousarray(weights[::step]),
+            classes=classes,
+        )
+
+    def costs(self, scores: Class) -> tuple[int, int]:
+        """Return the cost of a bit for each position without and with the weights."""
+        model = Model(2, (self.classes, SCORES))
+        contexts = (self.weights, scores[:: self.step])
+        counts = tally(model, contexts, self.bits)
+        without = counts.reshape(self.classes, SCORES, 2).sum(axis=0)
+        return self.step * cost_of(without), self.step * cost_of(counts)
+
+
+def _class_cost(tensors: Class, classes: Class) -> int:
+    """Return the cost of the classes of rows or of columns."""
+    return entropy(Model(DENSITIES, (TENSORS,)), (tensors,), classes)
+
+
+def _level_costs(
+    side_info: SideInformation,
+    options: list[CodingFlags],
+    indices: Indices,
+    levels: Levels,
 ) -> dict[CodingFlags, int]:
-    """Return the cost of a bit for each position with each option."""
-    step = max(1, -(-side_info.layout.size // _POSITIONS))
-    bits, some = mask[::step].view(np.uint8), scores[::step]
+    """Return the cost of octaves and signs of levels with each option."""
+    if not len(levels):
+        return dict.fromkeys(options, 0)
+    step = max(1, -(-len(levels) // _ENTRIES))
+    some, level = indices[::step], levels[::step]
+    octaves = log2_steps(np.abs(level) + 1, 1).astype(np.uint8)
     costs = {}
     for option in options:
-        reference, number = side_info.position_classes(option)
-        contexts = (None if reference is None else reference[::step], some)
-        costs[option] = step * entropy(Model(2, (number, SCORES)), contexts, bits)
+        if not option.base:
+            cost = entropy(Model(_OCTAVES, (1,)), (None,), octaves) + len(some) * _BIT
+        else:
+            weights = weight_contexts(option, side_info, some)
+            signed = octaves * np.uint8(2) + (level * weights.signs < 0)
+            dead = (~weights.alive).view(np.uint8)
+            model = Model(2 * _OCTAVES, (COARSE, SIDES))
+            cost = entropy(model, (weights.contexts, dead), signed)
+        costs[option] = step * cost
     return costs
 
 
-def _scores(shape: Layout, indices: Indices, flags: CodingFlags) -> tuple[int, Class]:
-    """Return the cost of the classes of rows and columns, and each position's score."""
-    if flags.no_classes:
-        return 0, np.zeros(shape.size, dtype=np.uint8)
-    rows, columns = classes_of(indices, shape, flags)
-    of_tensors = Model(DENSITIES, (TENSORS,))
-    fixed = entropy(of_tensors, (shape.row_tensors,), rows)
-    if columns is None:
-        return fixed, scores_of(rows, np.zeros(0, dtype=np.uint8), shape)
-    fixed += entropy(of_tensors, (shape.column_tensors,), columns)
-    return fixed, scores_of(rows, columns, shape)
-
-
-def _level_cost(
-    side_info: SideInformation, option: CodingFlags, indices: Indices, levels: Levels
-) -> int:
-    """Return the cost of octaves and signs of levels with an option."""
-    step = max(1, -(-len(levels) // _ENTRIES))
-    some, level = indices[::step], levels[::step]
-    if not len(levels):
-        return 0
-    octaves = log2_steps(np.abs(level) + 1, 1).astype(np.uint8)
-    if not option.base:
-        cost = entropy(Model(_OCTAVES, (1,)), (None,), octaves)
-        return step * (cost + len(some) * _BIT)
-    entries = look_up(option, side_info, some, np.zeros(len(some), dtype=np.uint8))
-    signed = octaves * np.uint8(2) + (level * entries.signs < 0)
-    dead = (~entries.alive).view(np.uint8)
-    model = Model(2 * _OCTAVES, (COARSE, SIDES))
-    return step * entropy(model, (entries.contexts, dead), signed)
-
-
 def choose_levels(
-    flags: CodingFlags, entries: Entries, scale: Scale, levels: Levels
+    flags: CodingFlags, entries: Entries, scale: Scale, sizes: Sizes
 ) -> CodingFlags:
     """Return the flags with the contexts of levels."""
-    rest = np.abs(levels * entries.signs + scale.shift)
-    symbols = scale.alphabet.split(rest)
-    width = scale.alphabet.symbols
-    counts = np.bincount(entries.rows, minlength=len(entries.tensors))
-    of_rows = scale.alphabet.row_classes(symbols, counts)
-    classes = of_rows[entries.rows]
+    symbols, counts, width = sizes.symbols, entries.counts, scale.alphabet.symbols
+    classes = np.repeat(scale.alphabet.row_classes(symbols, counts), counts)
     costs = {
         True: entropy(Model(width, (SIZES,)), (classes,), symbols)
         + 3 * _BIT * int(np.count_nonzero(counts)),
         False: entropy(Model(width, (SCORES,)), (entries.scores,), symbols),
     }
-    flags = replace(flags, row_sizes=min(costs, key=lambda key: costs[key]))
+    row_sizes = min(costs, key=lambda key: costs[key])
     if not flags.base:
-        return flags
-    alone = entropy(Model(width, (1,)), (None,), symbols)
-    with_weight = entropy(Model(width, (COARSE,)), (entries.contexts,), symbols)
-    return replace(flags, weight_context=with_weight < alone)
+        return replace(flags, row_sizes=row_sizes)
+    of_weights = tally(Model(width, (COARSE,)), (entries.contexts,), symbols)
+    alone = cost_of(of_weights.sum(axis=0, keepdims=True))
+    weight_context = cost_of(of_weights) < alone
+    return replace(flags, row_sizes=row_sizes, weight_context=weight_context)
 
 
 def choose_shrink(
@@ -188,12 +218,14 @@ def pays(shift: Levels, entries: Entries, alphabets: Alphabets, levels: Levels) 
 
 def entropy(model: Model, contexts: Contexts, symbols: Symbols) -> int:
     """Return the cost of symbols in contexts, in 2**-16 bits, unseen ones included."""
-    counts = tally(model, contexts, symbols)
-    bits = _count_bits(counts.sum(axis=1)) - _count_bits(counts)
-    return bits + _CELL * int(np.count_nonzero(counts))
+    return cost_of(tally(model, contexts, symbols))
 
 
-def _count_bits(counts: Ints) -> int:
-    """Return the sum of ``n * log2(n)`` in 2**-16 bits."""
-    seen = counts[counts > 1]
-    return int((seen * np.rint(np.log2(seen) * _BIT).astype(np.int64)).sum())
+def cost_of(counts: Ints) -> int:
+    """Return the cost of symbols that were counted, int64[contexts, symbols]."""
+    totals, seen = counts.sum(axis=1), counts[counts > 0]
+    totals = totals[totals > 0]
+    numbers = np.concatenate([totals, seen])
+    bits = numbers * np.rint(np.log2(numbers) * _BIT).astype(np.int64)
+    before = int(bits[: len(totals)].sum()) - int(bits[len(totals) :].sum())
+    return before + _CELL * len(seen)

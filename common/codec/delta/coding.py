@@ -11,6 +11,7 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.body import (
     Content,
+    Prepared,
     code_body,
     groups_of,
     scale_of,
@@ -30,7 +31,7 @@ from fedprune.common.codec.delta.content import (
     raw_bytes,
 )
 from fedprune.common.codec.delta.header import Fields, read_fields, write_fields
-from fedprune.common.codec.delta.levels import look_up
+from fedprune.common.codec.delta.levels import Sizes, look_up
 from fedprune.common.codec.delta.options import CodingFlags, Header, lanes_for
 from fedprune.common.codec.delta.quantise import (
     VALUE_FORMATS,
@@ -65,9 +66,9 @@ def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
     if side_info.mask is None and is_everywhere(delta):
         return write_fields(_all_fields(delta))
     content = content_of(delta, positions)
-    header = _choose(delta, side_info, positions, content)
+    header, prepared = _choose(delta, side_info, positions, content)
     writer = Encoder(lanes_for(delta.size, len(positions)))
-    body = code_body(writer, header, side_info, content)
+    body = code_body(writer, header, side_info, content, prepared)
     first, rest = split_raw(raw_bytes(body, content), writer.lanes)
     stream = close_stream(writer, first)
     if delta.kind == "float32":
@@ -95,9 +96,9 @@ def ideal_bytes(delta: QuantisedDelta, side_info: SideInformation) -> float:
         delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
     )
     content = content_of(delta, positions)
-    header = _choose(delta, side_info, positions, content)
+    header, prepared = _choose(delta, side_info, positions, content)
     writer = Encoder(lanes_for(delta.size, len(positions)))
-    body = code_body(writer, header, side_info, content)
+    body = code_body(writer, header, side_info, content, prepared)
     return writer.ideal_bits() / 8 + len(raw_bytes(body, content))
 
 
@@ -151,16 +152,17 @@ def _choose(
     side_info: SideInformation,
     positions: Indices,
     content: Content,
-) -> Header:
+) -> tuple[Header, Prepared]:
     """Return the contexts that leave the shortest message."""
-    flags, scores = choose(side_info, positions, content.levels)
+    flags, places = choose(side_info, positions, content.levels)
     header = Header(
         flags=flags, values=delta.kind, count=len(positions), shrink=np.float32(0)
     )
-    if not len(content.levels):
-        return header
-    counts = groups_of(positions, side_info, delta.kind)
+    scores = None if places is None else places.scores
     entries = look_up(flags, side_info, positions, scores)
+    if not len(content.levels):
+        return header, Prepared(places=places, entries=entries, sizes=None)
+    counts = groups_of(positions, side_info, delta.kind)
     scale = scale_of(header, content.codes, counts, entries)
     if flags.base and VALUE_FORMATS[delta.kind].top:
         values = dense_at(dequantise_delta(delta, side_info.layout.spec), positions)
@@ -169,8 +171,10 @@ def _choose(
         alphabets = (scale.alphabet, shifted.alphabet)
         if shrunk.shrink and pays(shifted.shift, entries, alphabets, content.levels):
             header, scale = shrunk, shifted
-    flags = choose_levels(flags, entries, scale, content.levels)
-    return replace(header, flags=flags)
+    sizes = Sizes.of(content.levels, entries, scale)
+    flags = choose_levels(flags, entries, scale, sizes)
+    prepared = Prepared(places=places, entries=entries, sizes=sizes)
+    return replace(header, flags=flags), prepared
 
 
 def delta_parts(data: bytes) -> dict[str, int]:

@@ -46,12 +46,15 @@ def raw_bytes(body: Body, content: Content) -> bytes:
     if not len(content.levels):
         return b""
     rest = content.levels * body.entries.signs + body.scale.shift
-    symbols = body.coded.symbols
-    low = np.abs(rest) - body.scale.alphabet.starts[symbols]
-    negative = (rest < 0).view(np.uint8)[symbols > 0][len(body.coded.negative) :]
-    return to_bytes(
-        np.concatenate([pack_fields(low, body.scale.alphabet.raw[symbols]), negative])
-    )
+    symbols, alphabet = body.coded.symbols, body.scale.alphabet
+    widths = alphabet.raw[symbols]
+    some = np.flatnonzero(widths)  # few
+    low = np.abs(rest[some]) - alphabet.starts[symbols[some]]
+    negative = (rest < 0).view(np.uint8)
+    if not symbols.all():
+        negative = negative[symbols > 0]
+    rest_of_signs = negative[len(body.coded.negative) :]
+    return to_bytes(np.concatenate([pack_fields(low, widths[some]), rest_of_signs]))
 
 
 def from_levels(

@@ -8,6 +8,7 @@ of its sign is the weight and the size.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,15 +40,15 @@ class Entries:
     """The positions of a delta, with the context of each level.
 
     Attributes:
-        rows: Its row, int64[count].
-        tensors: Number of the tensor of every row of the network, uint8[rows].
+        counts: Entries of every row of the network, int64[rows].
+        tensors: Number of the tensor of every row, uint8[rows].
         scores: Score of its position, uint8[count].
         signs: 1, or -1 where the weight is negative, int16[count].
         alive: Whether the weight is other than 0, bool[count].
         contexts: Class of its weight, uint8[count]; 0 without weights.
     """
 
-    rows: Ints
+    counts: Ints
     tensors: Class
     scores: Class
     signs: Levels
@@ -56,28 +57,56 @@ class Entries:
 
 
 def look_up(
-    flags: CodingFlags, side_info: SideInformation, indices: Indices, scores: Class
+    flags: CodingFlags,
+    side_info: SideInformation,
+    indices: Indices,
+    scores: Class | None,
 ) -> Entries:
-    """Return the contexts of the entries at ``indices``."""
+    """Return the contexts of the entries at ``indices``.
+
+    Args:
+        flags: Contexts to use.
+        side_info: Side information of both ends.
+        indices: Positions of the entries.
+        scores: Score of each position of the network; None = 0 everywhere.
+    """
     shape = side_info.layout
-    counts = shape.row_counts(indices)
-    contexts = np.zeros(len(indices), dtype=np.uint8)
-    signs = np.ones(len(indices), dtype=np.int16)
-    alive = np.zeros(len(indices), dtype=bool)
-    if flags.base:
-        weights = side_info.base[indices]
-        alive = weights != 0
-        signs[weights < 0] = -1
-        bounds = np.searchsorted(indices, shape.tensors)
-        contexts = float_classes(weights, bounds, shift=_HALVES, classes=COARSE)
+    if scores is None:
+        scores_ = np.zeros(len(indices), dtype=np.uint8)
+    else:
+        scores_ = scores[indices]
+    weights = weight_contexts(flags, side_info, indices)
     return Entries(
-        rows=np.repeat(np.arange(len(counts)), counts),
+        counts=shape.row_counts(indices),
         tensors=shape.row_tensors,
-        scores=scores,
-        signs=signs,
-        alive=alive,
-        contexts=contexts,
+        scores=scores_,
+        signs=weights.signs,
+        alive=weights.alive,
+        contexts=weights.contexts,
     )
+
+
+class WeightContexts(NamedTuple):
+    """The weights at the positions of a delta; the fields are those of ``Entries``."""
+
+    signs: Levels
+    alive: NDArray[np.bool_]
+    contexts: Class
+
+
+def weight_contexts(
+    flags: CodingFlags, side_info: SideInformation, indices: Indices
+) -> WeightContexts:
+    """Return the contexts of entries by their weights, if they are context at all."""
+    signs = np.ones(len(indices), dtype=np.int16)
+    if not flags.base:
+        contexts = np.zeros(len(indices), dtype=np.uint8)
+        return WeightContexts(signs, np.zeros(len(indices), dtype=bool), contexts)
+    weights = side_info.base[indices]
+    signs[weights < 0] = -1
+    bounds = np.searchsorted(indices, side_info.layout.tensors)
+    contexts = float_classes(weights, bounds, shift=_HALVES, classes=COARSE)
+    return WeightContexts(signs, weights != 0, contexts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +135,31 @@ class Scale:
     shift: Levels
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Levels as a writer encodes them.
+
+    Attributes:
+        rest: Each relative to the shrink, int16[count].
+        symbols: Symbol of each size, uint8[count].
+    """
+
+    rest: Levels
+    symbols: Class
+
+    @staticmethod
+    def of(levels: Levels, entries: Entries, scale: Scale) -> "Sizes":
+        """Return levels, int16[count], under a scale."""
+        rest = levels * entries.signs + scale.shift
+        return Sizes(rest=rest, symbols=scale.alphabet.split(np.abs(rest)))
+
+
 def code_levels(
     coder: Coder,
     flags: CodingFlags,
     entries: Entries,
     scale: Scale,
-    levels: Levels | None,
+    sizes: Sizes | None,
     observer: Callable[[str], None] = lambda part: None,
 ) -> Coded:
     """Encode or decode levels, except their raw bits.
@@ -121,17 +169,18 @@ def code_levels(
         flags: Contexts to use.
         entries: Context of each.
         scale: The map from levels to symbols.
-        levels: int16[count] to write, or None to read.
+        sizes: The levels to write, or None to read.
         observer: Called with the name of each part that has been coded.
     """
     alphabet = scale.alphabet
-    rest = None if levels is None else levels * entries.signs + scale.shift
-    symbols = None if rest is None else alphabet.split(np.abs(rest))
+    symbols = None if sizes is None else sizes.symbols
     symbols = _code_sizes(coder, flags, entries, alphabet, symbols)
     observer("values")
-    filled = np.flatnonzero(symbols)
-    modelled = filled[: num_modelled(flags, coder.lanes, symbols, alphabet)]
-    bits = None if rest is None else (rest[modelled] < 0).view(np.uint8)
+    modelled = np.zeros(0, dtype=np.int64)
+    if flags.base:
+        most = num_modelled(flags, coder.lanes, symbols, alphabet)
+        modelled = np.flatnonzero(symbols)[:most]
+    bits = None if sizes is None else (sizes.rest[modelled] < 0).view(np.uint8)
     model = bit_model((SIDES, OCTAVES, COARSE))
     octaves = alphabet.octaves(symbols[modelled])
     contexts = sign_contexts(entries, octaves, modelled)
@@ -176,7 +225,7 @@ def _code_sizes(
 ) -> Class:
     """Code a symbol for each entry, after the classes of rows if the flags say so."""
     if flags.row_sizes:
-        counts = np.bincount(entries.rows, minlength=len(entries.tensors))
+        counts = entries.counts
         filled = np.flatnonzero(counts)
         of_rows = None
         if symbols is not None:

@@ -6,7 +6,9 @@ those of its column over those of its tensor: the *score* adds their logarithms.
 context of a position is its score and the class of its weight in the base.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -29,8 +31,65 @@ from fedprune.common.spec import Indices, Mask
 
 SCORES = 64  # classes of a position by row and column
 _MIDDLE = 8  # score of a row of class 0 in a column of mean class
+_NO_COLUMNS: Class = np.zeros(0, dtype=np.uint8)
 
 _FIELD = "delta.positions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """Rising positions, as a mask and counted.
+
+    Attributes:
+        indices: int64[count].
+        mask: bool[size].
+        rows: Number in each row, int64[rows].
+        columns: Number in each column, int64[columns].
+    """
+
+    indices: Indices
+    mask: Mask
+    rows: Ints
+    columns: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Positions under some flags, as a writer knows them.
+
+    Attributes:
+        marked: The positions.
+        rows: Class of each row by its share of entries, uint8[rows].
+        columns: Class of each column, uint8[columns]; empty without.
+        scores: Score of each position of the network, uint8[size].
+    """
+
+    marked: Marked
+    rows: Class
+    columns: Class
+    scores: Class
+
+
+def mark(indices: Indices, shape: Layout) -> Marked:
+    """Return rising positions as a mask and counted."""
+    return Marked(
+        indices=indices,
+        mask=shape.mask(indices),
+        rows=shape.row_counts(indices),
+        columns=shape.column_counts(indices),
+    )
+
+
+def places_of(marked: Marked, shape: Layout, flags: CodingFlags) -> Places:
+    """Return positions under these flags."""
+    rows, columns = _any_row(shape), _NO_COLUMNS
+    if not flags.no_classes:
+        rows = density_classes(marked.rows, shape.lengths, flags.resolution)
+    if flags.columns:
+        lengths = shape.column_lengths
+        columns = density_classes(marked.columns, lengths, flags.resolution)
+    scores = _scores(flags, rows, columns, shape)
+    return Places(marked=marked, rows=rows, columns=columns, scores=scores)
 
 
 def code_positions(
@@ -38,7 +97,7 @@ def code_positions(
     flags: CodingFlags,
     side_info: SideInformation,
     count: int,
-    sent: Indices | None,
+    sent: Places | None,
 ) -> tuple[Indices, Class]:
     """Encode rising positions, or decode them.
 
@@ -47,39 +106,40 @@ def code_positions(
         flags: Contexts to use.
         side_info: Side information of both ends.
         count: Number of entries.
-        sent: int64[count] to write, or None to read.
+        sent: The positions under these flags to write, or None to read.
 
     Returns:
-        The positions, int64[count], strictly rising, and the score of each.
+        The positions, int64[count], strictly rising, and the score of each position of
+        the network, uint8[size].
     """
     shape = side_info.layout
-    mask = None if sent is None else shape.mask(sent)
+    rows, columns = (None, None) if sent is None else (sent.rows, sent.columns)
     if flags.no_classes:
-        any_row = np.ones(len(shape.lengths), dtype=np.uint8)
-        scores = np.zeros(shape.size, dtype=np.uint8)
-        known = _PositionClasses(rows=any_row, scores=scores, count=count)
-        indices = _coded(_code_bits(coder, flags, side_info, known, mask), sent)
-        return indices, scores[indices]
-    rows, columns = (None, None) if sent is None else classes_of(sent, shape, flags)
-    rows = _code_classes(coder, shape.row_tensors, rows)
+        rows = _any_row(shape)
+    else:
+        rows = _code_classes(coder, shape.row_tensors, rows)
     if flags.columns:
         columns = _code_classes(coder, shape.column_tensors, columns)
     else:
-        columns = np.zeros(0, dtype=np.uint8)
-    scores = scores_of(rows, columns, shape)
-    known = _PositionClasses(rows=rows, scores=scores, count=count)
-    indices = _coded(_code_bits(coder, flags, side_info, known, mask), sent)
+        columns = _NO_COLUMNS
+    if sent is not None and rows is sent.rows and columns is sent.columns:
+        scores = sent.scores
+    else:
+        scores = _scores(flags, rows, columns, shape)
+    contexts = _Contexts(rows=rows, scores=scores, count=count)
+    indices = _code_bits(coder, flags, side_info, contexts, sent)
     if sent is not None:
-        return indices, scores[indices]
-    _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
+        return indices, scores
+    if not flags.no_classes:
+        _check_rows(shape.row_counts(indices), rows, shape, flags.resolution)
     if flags.columns:
         _check_columns(indices, columns, shape, flags.resolution)
-    return indices, scores[indices]
+    return indices, scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PositionClasses:
-    """Classes and scores that are the contexts of the bits of positions.
+class _Contexts:
+    """Contexts of the bits of positions.
 
     Attributes:
         rows: Class of each row by its share of entries, uint8[rows].
@@ -92,16 +152,15 @@ class _PositionClasses:
     count: int
 
 
-def classes_of(
-    indices: Indices, shape: Layout, flags: CodingFlags
-) -> tuple[Class, Class | None]:
-    """Return the classes of rows and columns of rising positions."""
-    counts = shape.row_counts(indices)
-    rows = density_classes(counts, shape.lengths, flags.resolution)
-    if not flags.columns:
-        return rows, None
-    counts = shape.column_counts(indices)
-    return rows, density_classes(counts, shape.column_lengths, flags.resolution)
+def _any_row(shape: Layout) -> Class:
+    """Return the classes of rows that have none: neither empty nor full."""
+    return np.ones(len(shape.lengths), dtype=np.uint8)
+
+
+def _scores(flags: CodingFlags, rows: Class, columns: Class, shape: Layout) -> Class:
+    if flags.no_classes:
+        return np.zeros(shape.size, dtype=np.uint8)
+    return scores_of(rows, columns, shape)
 
 
 def scores_of(rows: Class, columns: Class, shape: Layout) -> Class:
@@ -140,31 +199,34 @@ def _code_bits(
     coder: Coder,
     flags: CodingFlags,
     side_info: SideInformation,
-    known: _PositionClasses,
-    mask: Mask | None,
-) -> Mask:
+    contexts: _Contexts,
+    sent: Places | None,
+) -> Indices:
     """Code a bit for each position of the rows that are neither empty nor full."""
-    shape, rows, scores = side_info.layout, known.rows, known.scores
+    shape, rows = side_info.layout, contexts.rows
     full = rows == full_class(flags.resolution)
-    open_rows = (rows != EMPTY) & ~full
+    some = (rows != EMPTY) & ~full
     reference, number = side_info.position_classes(flags)
-    model = bit_model((number, SCORES), ones=(known.count, shape.size))
-    if np.all(open_rows):
-        bits = None if mask is None else mask.view(np.uint8)
-        return coder.code(model, (reference, scores), bits).view(np.bool_)
-    some = None if reference is None else _gather(reference, shape, open_rows)
-    bits = None if mask is None else _gather(mask.view(np.uint8), shape, open_rows)
-    contexts = (some, _gather(scores, shape, open_rows))
-    return _spread(coder.code(model, contexts, bits), shape, open_rows, full)
+    if reference is not None:
+        reference = _gather(reference, shape, some)
+    model = bit_model((number, SCORES), ones=(contexts.count, shape.size))
+    scores = _gather(contexts.scores, shape, some)
+    bits = None
+    if sent is not None:
+        bits = _gather(sent.marked.mask.view(np.uint8), shape, some)
+    bits = coder.code(model, (reference, scores), bits)
+    return _coded(partial(_spread, bits, shape, some, full), sent)
 
 
-def _coded(mask: Mask, sent: Indices | None) -> Indices:
+def _coded(mask: Callable[[], Mask], sent: Places | None) -> Indices:
     """Return the positions of a coded mask, which the writer knows."""
-    return positions_of(mask) if sent is None else sent
+    return positions_of(mask()) if sent is None else sent.marked.indices
 
 
 def _gather(values: Class, shape: Layout, rows: Mask) -> Class:
     """Return the values of the chosen rows one after another, uint8[n]."""
+    if np.all(rows):
+        return values
     kernels = native.kernels()
     if kernels is not None:
         return kernels.gather_rows(values, shape.bounds, rows)
@@ -174,6 +236,8 @@ def _gather(values: Class, shape: Layout, rows: Mask) -> Class:
 
 def _spread(bits: Class, shape: Layout, rows: Mask, full: Mask) -> Mask:
     """Return the mask of bits of the chosen rows; of others the full have ones."""
+    if np.all(rows):
+        return bits.view(np.bool_)
     kernels = native.kernels()
     if kernels is not None:
         return kernels.spread_rows(bits, shape.bounds, rows, full).view(np.bool_)

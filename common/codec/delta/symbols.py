@@ -1,6 +1,7 @@
 """Alphabets: the size of a level as a symbol and raw bits."""
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +9,15 @@ from numpy.typing import NDArray
 from fedprune.common.codec.entropy.contexts import Class, log2_steps, size_classes
 from fedprune.common.codec.entropy.rans import Ints
 
-_SIZES = 256  # sizes of integers are below
 _EXACT = 16  # sizes below have a symbol of their own
 _RANGES = 8  # symbols of an octave of larger sizes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Alphabet:
     """Symbols of sizes >= 0; symbol 0 is size 0.
+
+    Its tables are computed once, so one object serves many messages.
 
     Attributes:
         starts: Smallest size of each symbol, int64[symbols].
@@ -32,14 +34,25 @@ class Alphabet:
 
     def split(self, sizes: NDArray[np.integer]) -> Class:
         """Return the symbol of each size."""
-        every = np.arange(max(_SIZES, int(self.starts[-1]) + (1 << int(self.raw[-1]))))
-        table = np.searchsorted(self.starts, every, side="right") - 1
-        return np.take(table.astype(np.uint8), sizes)
+        return np.take(self._table, sizes)
 
     def octaves(self, symbols: Class) -> Class:
         """Return the size class of each symbol > 0, a context of its sign."""
-        octaves: Class = log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
-        return octaves[symbols]
+        return self._octaves[symbols]
+
+    @cached_property
+    def _table(self) -> Class:
+        every = np.arange(int(self.starts[-1]) + (1 << int(self.raw[-1])))
+        found = np.searchsorted(self.starts, every, side="right") - 1
+        return found.astype(np.uint8)
+
+    @cached_property
+    def _octaves(self) -> Class:
+        return log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
+
+    @cached_property
+    def _narrow(self) -> NDArray[np.int32]:
+        return self.starts.astype(np.int32)
 
     def row_classes(self, symbols: Class, counts: Ints) -> Class:
         """Return the class of each row by the mean size of its symbols, uint8[rows].
@@ -52,11 +65,12 @@ class Alphabet:
         filled = np.flatnonzero(counts)
         if len(filled):
             starts = (np.cumsum(counts) - counts)[filled]
-            of_entries = np.take(self.starts.astype(np.int32), symbols)
+            of_entries = np.take(self._narrow, symbols)
             sums[filled] = np.add.reduceat(of_entries, starts, dtype=np.int64)
         return size_classes(sums, counts)
 
 
+@cache
 def integers(top: int) -> Alphabet:
     """Return the alphabet of sizes 0..top, top <= 32767.
 

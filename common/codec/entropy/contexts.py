@@ -90,6 +90,9 @@ def float_classes(
         shift: Bits of the pattern that are cut off, 16..23.
         classes: Number of classes, zero included.
     """
+    kernels = native.kernels()
+    if kernels is not None:
+        return kernels.float_classes(values, bounds, shift, classes, _SAMPLE)
     out = np.empty(len(values), dtype=np.uint8)
     little = np.ascontiguousarray(values, dtype="<f4").view("<u2")[1::2]
     patterns = np.arange(1 << (31 - shift))

@@ -18,11 +18,17 @@ from fedprune.common.codec.delta.levels import (
     Entries,
     Levels,
     Scale,
+    Sizes,
     code_levels,
     look_up,
 )
 from fedprune.common.codec.delta.options import CodingFlags
-from fedprune.common.codec.delta.positions import code_positions
+from fedprune.common.codec.delta.positions import (
+    Places,
+    code_positions,
+    mark,
+    places_of,
+)
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.delta.symbols import Alphabet, integers
 from fedprune.common.codec.entropy.coder import Coder
@@ -141,11 +147,13 @@ def choose_header(base: Base, change: Change) -> GridHeader:
     if not count:
         return GridHeader(flags=CodingFlags(), count=0, bits=0)
     bits = int(np.abs(change.levels).max()).bit_length()
-    flags, scores = choose(base.side_info, change.positions, change.levels)
+    flags, places = choose(base.side_info, change.positions, change.levels)
+    scores = None if places is None else places.scores
     entries = look_up(flags, base.side_info, change.positions, scores)
     header = GridHeader(flags=flags, count=count, bits=bits)
     scale = _scale(header, change.positions)
-    flags = choose_levels(flags, entries, scale, change.levels)
+    sizes = Sizes.of(change.levels, entries, scale)
+    flags = choose_levels(flags, entries, scale, sizes)
     return GridHeader(flags=flags, count=count, bits=bits)
 
 
@@ -168,13 +176,13 @@ def code_grid(
     side_info, flags = base.side_info, header.flags
     codes = _code_steps(coder, base, None if change is None else change.codes)
     observer("steps")
-    sent = None if change is None else change.positions
+    sent = None if change is None else _places(side_info, change, flags)
     positions, scores = code_positions(coder, flags, side_info, header.count, sent)
     observer("positions")
     entries = look_up(flags, side_info, positions, scores)
-    levels = None if change is None else change.levels
     scale = _scale(header, positions)
-    coded = code_levels(coder, flags, entries, scale, levels, observer)
+    sizes = None if change is None else Sizes.of(change.levels, entries, scale)
+    coded = code_levels(coder, flags, entries, scale, sizes, observer)
     return GridBody(
         alphabet=scale.alphabet,
         codes=codes,
@@ -182,6 +190,11 @@ def code_grid(
         entries=entries,
         coded=coded,
     )
+
+
+def _places(side_info: SideInformation, change: Change, flags: CodingFlags) -> Places:
+    shape = side_info.layout
+    return places_of(mark(change.positions, shape), shape, flags)
 
 
 def _scale(header: GridHeader, positions: Indices) -> Scale:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.codec.dense import dense
 from helpers.tiny_federation import (
     answer_to,
     make_examples,
@@ -14,6 +15,7 @@ from helpers.tiny_federation import (
     tiny_structure,
 )
 
+from fedprune.client.rounds import round as rounds
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan, stored_teacher
 from fedprune.client.rounds.store import ClientStore
@@ -26,7 +28,7 @@ from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import sparsify
 from fedprune.common.spec import PrunePlan
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
@@ -190,6 +192,24 @@ def test_a_client_that_diverged_says_so_and_keeps_no_residual(tmp_path):
     client = Client(tmp_path, client__lr=1e30, client__clip=0.0)
     with pytest.raises(DataError, match=r"client-000 diverged.* lower client\.lr"):
         client.answer()
+    assert generations(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 7, -1])
+def test_one_weight_that_is_not_finite_stops_a_client(
+    tmp_path, monkeypatch, value, place
+):
+    real = rounds._delta
+
+    def spoiled(network, opened):
+        delta = real(network, opened)
+        delta[place] = value
+        return delta
+
+    monkeypatch.setattr(rounds, "_delta", spoiled)
+    with pytest.raises(DataError, match="diverged"):
+        Client(tmp_path).answer()
     assert generations(tmp_path) == []
 
 

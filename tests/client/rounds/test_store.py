@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.codec.dense import dense as dense_delta
 from helpers.tiny_federation import (
     make_setting,
     make_task,
@@ -35,7 +36,6 @@ from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import QuantisedDelta
 from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import dense as dense_delta
 from fedprune.common.sparsity.sparsify import sparsify
 from fedprune.common.spec import ModelSpec, PrunePlan, TensorSpec
 from fedprune.server.rounds.plan import plan_round
@@ -51,6 +51,12 @@ FLOATS = arrays(
 def test_bfloat16_rounds_as_torch_does(values):
     bits = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
     assert to_bfloat16(values).tolist() == bits.tolist()
+
+
+def test_bfloat16_rounds_long_vectors_as_torch_does():
+    values = np.random.default_rng(0).normal(size=100_001).astype(np.float32)
+    bits = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
+    np.testing.assert_array_equal(to_bfloat16(values), bits)
 
 
 @given(values=FLOATS)

@@ -4,6 +4,7 @@ from math import ceil, log2
 
 import numpy as np
 import pytest
+from helpers.codec.dense import dense
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from fedprune.common import codec
 from fedprune.common.codec import Layout
 from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.registry import find
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import sparsify
 from fedprune.common.spec import ModelSpec, TensorSpec
 
 SPEC = ModelSpec(
@@ -24,6 +25,7 @@ SPEC = ModelSpec(
     moments=0,
     units=0,
 )
+
 LAYOUT = Layout(SPEC)
 
 
@@ -174,9 +176,9 @@ def test_messages_are_shorter_than_their_loss_of_energy():
 def test_columns_are_those_of_the_second_dimension():
     wanted = [column for _, _, column in parts_of(SPEC)]
     names = list(dict.fromkeys(wanted))
-    _, found = LAYOUT.places(np.arange(SPEC.size))
+    found = LAYOUT.columns_of(np.arange(SPEC.size))
     assert found.tolist() == [names.index(column) for column in wanted]
     some = np.array([3, 8, 25, 30, 46])
-    assert LAYOUT.places(some)[1].tolist() == found[some].tolist()
+    assert LAYOUT.columns_of(some).tolist() == found[some].tolist()
     counts = np.bincount(found[some], minlength=len(LAYOUT.column_lengths))
     assert counts.tolist() == LAYOUT.column_counts(some).tolist()

@@ -10,7 +10,11 @@ from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec.delta.choose import entropy
 from fedprune.common.codec.delta.positions import scores_of
 from fedprune.common.codec.entropy.coder import Encoder, close_stream, open_stream
-from fedprune.common.codec.entropy.contexts import density_classes, log2_steps
+from fedprune.common.codec.entropy.contexts import (
+    density_classes,
+    float_classes,
+    log2_steps,
+)
 from fedprune.common.codec.entropy.models import Model, bit_model, tally
 from fedprune.common.codec.layout import Layout, positions_of
 from fedprune.common.errors import PayloadError
@@ -153,7 +157,7 @@ def test_layout(seed):
         return [
             positions,
             layout.column_counts(positions),
-            *layout.places(positions),
+            layout.columns_of(positions),
             scores_of(rows, columns, layout),
             scores_of(rows, columns[:0], layout),
             density_classes(layout.row_counts(positions), layout.lengths, 2),
@@ -176,9 +180,38 @@ def test_selection(seed):
 
     def work():
         by_rate = rate(total=total, count=count, layout=layout, value_bits=1.0)
-        return [largest(total, count), by_rate]
+        return [*largest(total, count), by_rate]
 
     assert_equal(work)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5])
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_nothing_and_everything_is_selected(size, chosen):
+    spec = ModelSpec(tensors=(TensorSpec(name="w", shape=(size,)),), moments=0, units=0)
+    total = np.arange(size, dtype=np.float32)
+    count = chosen * size
+
+    def work():
+        mask = rate(total=total, count=count, layout=Layout(spec), value_bits=1.0)
+        return [*largest(total, count), mask]
+
+    assert_equal(work)
+    assert work()[2].tolist() == [bool(chosen)] * size
+
+
+@given(SEEDS)
+def test_classes_of_floats(seed):
+    rng = np.random.default_rng(seed)
+    bounds = np.sort(rng.integers(0, 40_000, 3))
+    bounds = np.array([0, *bounds, bounds[-1]])
+    values = rng.normal(size=bounds[-1]) * 10.0 ** rng.uniform(-44, 38)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    values[rng.random(len(values)) < rng.random() / 2] = 0
+    values[:2] = [-0.0, np.inf][: len(values)]
+    settings = [{"shift": 21, "classes": 32}, {"shift": 22, "classes": 16}]
+    assert_equal(lambda: [float_classes(values, bounds, **one) for one in settings])
 
 
 @given(SEEDS)

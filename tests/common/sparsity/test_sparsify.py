@@ -4,6 +4,7 @@ from math import ceil
 
 import numpy as np
 import pytest
+from helpers.codec.dense import dense
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -11,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.method import Method
-from fedprune.common.sparsity.sparsify import dense, sparsify
+from fedprune.common.sparsity.sparsify import sparsify
 
 # Few magnitudes, so that most vectors hold ties and zeros.
 TIED = arrays(
@@ -24,6 +25,7 @@ ANY = arrays(
     st.integers(1, 40),
     elements=st.floats(-1e6, 1e6, width=32),
 )
+
 DENSITIES = st.floats(0.001, 1.0)
 
 

@@ -106,7 +106,7 @@ def no_change(symbols):
 def _truly_coded(mask, sent):
     """Return the positions that a liar's bits mean, not those that it was given."""
     del sent
-    return np.flatnonzero(mask)
+    return np.flatnonzero(mask())
 
 
 def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
@@ -133,8 +133,11 @@ def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
         coded = mock.patch.object(positions, "_coded", _truly_coded)
         stack.enter_context(coded)
         dry = Liar(lanes, run, change)
+        layout = side_info.layout
+        marked = positions.mark(found.positions, layout)
+        places = positions.places_of(marked, layout, header.flags)
         indices, _ = positions.code_positions(
-            dry, header.flags, side_info, header.count, found.positions
+            dry, header.flags, side_info, header.count, places
         )
         if len(indices) != header.count:  # other positions than there are levels
             found = replace(
