@@ -19,8 +19,6 @@ from fedprune.common.messages import Broadcast, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import resolve
 from fedprune.common.models.training import is_inside
-from fedprune.common.profiling.activities import Activity
-from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.sparsity.masks import without_positions
 from fedprune.common.spec import ModelSpec, Vector, WeightMask, digest_of
@@ -61,7 +59,6 @@ class OpenedPlan:
         return replace(self.plan.broadcast, weights=self.decoded.full)
 
 
-@timed(Activity.OPENING)
 def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedPlan:
     """Decode structure, plan and weights; store what the server will not send again.
 

@@ -57,8 +57,7 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
     with during(Activity.DATA):
         data = _examples(opened, cache)
     # 2. Build the teacher, where the plan names one.
-    with during(Activity.TRAINING):
-        teacher = teacher_network(opened, cache, store, data.train)
+    teacher = teacher_network(opened, cache, store, data.train)
     # 3. Evaluate the broadcast with this client's own moments: validation, importance.
     with during(Activity.MEASURING):
         model, statistics = _measured(opened, cache)

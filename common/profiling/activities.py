@@ -31,6 +31,7 @@ class Activity(Enum):
     DATA = "data", Side.CLIENTS
     MEASURING = "moments and validation", Side.CLIENTS
     SCORING = "scoring", Side.CLIENTS
+    TEACHER = "teacher", Side.CLIENTS
     TRAINING = "local training", Side.CLIENTS
     SELECTION = "selection and quantisation", Side.CLIENTS
     STORING = "residuals", Side.CLIENTS
@@ -50,6 +51,9 @@ class Activity(Enum):
 
     def __init__(self, title: str, side: Side) -> None:
         self.title, self.side = title, side
+
+
+_TRAINING = (Activity.DATA, Activity.TEACHER, Activity.TRAINING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,16 @@ class Profile:
         """Return what an activity took; nothing for one that never began."""
         return self.spent.get(activity, Spent())
 
+    @property
+    def beside_training(self) -> tuple[float, float]:
+        """CPU seconds of the clients' local training, and of their other work.
+
+        Their data and their teacher's network count as training.
+        """
+        training = sum(self.of(one).cpu_s for one in _TRAINING)
+        clients = sum(self.of(o).cpu_s for o in Activity if o.side is Side.CLIENTS)
+        return training, clients - training
+
 
 class Tally:
     """Adds profiles up; it is changed in place, for there may be one a job."""
@@ -116,6 +130,19 @@ class Tally:
     def profile(self) -> Profile:
         """The sum of all that was added."""
         return Profile(spent=dict(self._spent), stacks=dict(self._stacks))
+
+
+def sentence(training: float, rest: float) -> str:
+    """Return the CPU seconds of local training, and of the work beside it, as text.
+
+    Examples:
+        >>> sentence(8.0, 2.0)
+        '8.00 s CPU in local training, 2.00 s beside it (25 %)'
+        >>> sentence(0.0, 2.0)
+        '0.00 s CPU in local training, 2.00 s beside it'
+    """
+    share = f" ({rest / training:.0%})".replace("%", " %") if training > 0 else ""
+    return f"{training:.2f} s CPU in local training, {rest:.2f} s beside it{share}"
 
 
 def total(parts: Iterable[Spent]) -> Spent:

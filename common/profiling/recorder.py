@@ -120,6 +120,11 @@ class Recorder:
 _ACTIVE: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 
+def active_recorder() -> Recorder | None:
+    """Return the recorder of this thread, or None where nothing is recorded."""
+    return _ACTIVE.get()
+
+
 def absorb(profile: Profile | None) -> None:
     """Add what another process has spent, if it was recorded, and if this thread is."""
     recorder = _ACTIVE.get()

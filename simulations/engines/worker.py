@@ -132,12 +132,12 @@ class Worker:
             most = self._cache.size
             with during(Activity.OPENING):
                 plan = codec.decode_plan(message, self._limit, max_weights=most)
-            self._upkeep.before(plan.run_id, plan.round, assignment.client_id)
-            # A folder for each federation, as on a device: no residual of another.
-            store = ClientStore(
-                self._root / plan.run_id, assignment.client_id, durable=False
-            )
-            opened = open_plan(plan, self._cache, store)
+                self._upkeep.before(plan.run_id, plan.round, assignment.client_id)
+                # A folder for each federation, as on a device: no residual of another.
+                store = ClientStore(
+                    self._root / plan.run_id, assignment.client_id, durable=False
+                )
+                opened = open_plan(plan, self._cache, store)
             data = run_round(opened, self._cache, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"

@@ -9,16 +9,15 @@
 """
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from fedprune.common.profiling.activities import Stack
+from fedprune.common.profiling.activities import Tally
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.simulations.profiling.flame import flame_svg
 from fedprune.simulations.profiling.record import RunProfile
 from fedprune.simulations.profiling.speedscope import speedscope
-from fedprune.simulations.profiling.table import beside_training, cells, rows, sentence
+from fedprune.simulations.profiling.table import cells, clients_line, rows
 from fedprune.simulations.report.style import CSS
 from fedprune.simulations.report.text import section, show, table
 
@@ -54,7 +53,7 @@ def write_profile(folder: Path, profile: RunProfile, title: str) -> None:
 
 def figures(profile: RunProfile) -> dict[str, object]:
     """Return the table as figures: seconds, and shares 0..1."""
-    training, rest = beside_training(profile)
+    training, rest = profile.beside_training
     return {
         "format": FORMAT,
         "cpu_s": profile.total.cpu_s,
@@ -69,17 +68,17 @@ def figures(profile: RunProfile) -> dict[str, object]:
 def page(profile: RunProfile, title: str) -> str:
     """Return the page with the table and the flame graph."""
     head, lines = cells(profile)
-    stacks: Counter[Stack] = Counter()
+    every = Tally()
     for part in (profile.driver, profile.workers):
-        stacks.update(part.stacks)  # type: ignore[arg-type] - floats add up as well
+        every.add(part)
     parts = [
-        f"<header><h1>{show(title)}</h1><p>{show(sentence(profile))}</p></header>",
+        f"<header><h1>{show(title)}</h1><p>{show(clients_line(profile))}</p></header>",
         section("Where the time went", table(head, lines).text, _ABOUT),
-        section("Flame graph", flame_svg(stacks).text, _FLAME),
+        section("Flame graph", flame_svg(every.profile.stacks).text, _FLAME),
     ]
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{show(title)} · profile · FedPrune</title><style>{CSS}</style></head>\n"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{show(title)} · profile · FedPrune</title><style>{CSS}</style>"
+        f"</head>\n<body><main>{''.join(parts)}</main></body></html>\n"
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fedprune.common.profiling.activities import Activity, Profile, Spent
+from fedprune.common.profiling.activities import Activity, Profile, Spent, Tally
 from fedprune.common.profiling.recorder import Recorder, active_recorder
 
 
@@ -24,6 +24,14 @@ class RunProfile:
     def of(self, activity: Activity) -> Spent:
         """Return what an activity took, wherever it ran."""
         return self.driver.of(activity) + self.workers.of(activity)
+
+    @property
+    def beside_training(self) -> tuple[float, float]:
+        """CPU seconds of the clients' local training, and of their other work."""
+        every = Tally()
+        every.add(self.driver)
+        every.add(self.workers)
+        return every.profile.beside_training
 
     @property
     def total(self) -> Spent:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from fedprune.common.profiling.activities import Activity, Side, Spent, total
+from fedprune.common.profiling.activities import Activity, Side, Spent, sentence
 from fedprune.simulations.profiling.record import RunProfile
 
 _WIDTH = 100  # columns of a table that goes to a file or a pipe
@@ -62,23 +62,9 @@ def _row(profile: RunProfile, activity: Activity, spent: Spent) -> Row:
     )
 
 
-def beside_training(profile: RunProfile) -> tuple[float, float]:
-    """Return the CPU seconds of the clients' local training, and of their other work.
-
-    Data are the user's own; they count as training.
-    """
-    training = profile.of(Activity.TRAINING).cpu_s + profile.of(Activity.DATA).cpu_s
-    clients = total(profile.of(one) for one in Activity if one.side is Side.CLIENTS)
-    return training, clients.cpu_s - training
-
-
-def sentence(profile: RunProfile) -> str:
+def clients_line(profile: RunProfile) -> str:
     """Return the clients' CPU seconds in one sentence."""
-    training, rest = beside_training(profile)
-    share = f", {rest / training:.0%} of it" if training > 0 else ""
-    return (
-        f"clients: {training:.2f} s CPU in local training, {rest:.2f} s beside{share}"
-    )
+    return f"clients: {sentence(*profile.beside_training)}"
 
 
 def print_profile(profile: RunProfile, console: Console | None = None) -> None:
@@ -92,7 +78,7 @@ def print_profile(profile: RunProfile, console: Console | None = None) -> None:
         plain = Console()
         console = plain if plain.is_terminal else Console(width=_WIDTH)
     console.print(_table(profile), highlight=False)
-    console.print(sentence(profile), markup=False, highlight=False)
+    console.print(clients_line(profile), markup=False, highlight=False)
 
 
 def cells(profile: RunProfile) -> tuple[list[str], list[list[str]]]:

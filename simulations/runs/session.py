@@ -54,13 +54,15 @@ def resume_one(
 def _run(config: Config, ray_address: str, show: str) -> "RunResult":
     """Run one federation under a progress display."""
     check_early(config)
-    with recording(wanted=config.run.profile), _display(show) as display:
-        with during(Activity.STARTING):  # most of it: torch is imported
+    with recording(wanted=config.run.profile):
+        with during(Activity.STARTING):  # torch is imported
+            display = _display(show)
             from fedprune.simulations.runs.run import run
-        try:
-            return run(config, ray_address=ray_address, progress=display)
-        except (KeyboardInterrupt, FedPruneError) as error:
-            raise _with_hint(error, display.directory) from error
+        with display:
+            try:
+                return run(config, ray_address=ray_address, progress=display)
+            except (KeyboardInterrupt, FedPruneError) as error:
+                raise _with_hint(error, display.directory) from error
 
 
 def _resume(
