@@ -82,10 +82,11 @@ class Sampler:
 
 def cpu_clock(thread: int) -> Callable[[], float]:
     """Return a clock of the CPU seconds of one thread; of the process elsewhere."""
-    if sys.platform == "linux":
-        number = time.pthread_getcpuclockid(thread)
-        return lambda: time.clock_gettime(number)
-    return time.process_time
+    of_thread = getattr(time, "pthread_getcpuclockid", None)  # not on macOS
+    if of_thread is None:
+        return time.process_time
+    number: int = of_thread(thread)
+    return lambda: time.clock_gettime(number)
 
 
 def _names(frame: FrameType | None, depth: int) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedprune.common.profiling.activities import Tally
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.text import printable
 from fedprune.simulations.profiling.flame import flame_svg
 from fedprune.simulations.profiling.record import RunProfile
 from fedprune.simulations.profiling.speedscope import speedscope
@@ -67,6 +68,7 @@ def figures(profile: RunProfile) -> dict[str, object]:
 
 def page(profile: RunProfile, title: str) -> str:
     """Return the page with the table and the flame graph."""
+    title = printable(title)
     head, lines = cells(profile)
     every = Tally()
     for part in (profile.driver, profile.workers):
