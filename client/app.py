@@ -37,6 +37,9 @@ from fedprune.common.flower.payload import (
     read_labels,
 )
 from fedprune.common.flower.run_config import read_app_config
+from fedprune.common.messages import RoundPlan
+from fedprune.common.profiling.activities import Activity, sentence
+from fedprune.common.profiling.recorder import Recorder, during
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import say
 
@@ -92,20 +95,32 @@ def hello(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Answer one plan."""
+    """Answer one plan; a device says what its CPU time went into."""
+    recorder = Recorder(Activity.OTHER)
+    with recorder.active():
+        answer, plan = _answer(message, context)
+    if _is_device(context):
+        text = sentence(*recorder.take().beside_training)
+        say(f"{plan.run_id}, round {plan.round}: {text}")
+    return answer
+
+
+def _answer(message: Message, context: Context) -> tuple[Message, RoundPlan]:
+    """Return the answer to one plan, and the plan."""
     torch.set_num_threads(1)
-    cache = _cache(context)
-    _follow_labels(context, cache)
-    plan = codec.decode_plan(
-        _read(message, ARRAY, cache.task),
-        cache.task.config.device.max_bytes,
-        max_weights=cache.size,
-    )
-    root, name = _root(context), _client_id(context)
-    if not (root / plan.run_id).exists():
-        device.drop_old_runs(root, plan.run_id)
-    store = ClientStore(root / plan.run_id, name)
-    opened = open_plan(plan, cache, store)
+    with during(Activity.OPENING):
+        cache = _cache(context)
+        _follow_labels(context, cache)
+        plan = codec.decode_plan(
+            _read(message, ARRAY, cache.task),
+            cache.task.config.device.max_bytes,
+            max_weights=cache.size,
+        )
+        root, name = _root(context), _client_id(context)
+        if not (root / plan.run_id).exists():
+            device.drop_old_runs(root, plan.run_id)
+        store = ClientStore(root / plan.run_id, name)
+        opened = open_plan(plan, cache, store)
     blob = run_round(opened, cache, store)
     answer = ArrayRecord({ARRAY: payload_array(blob, Array)})
     content = RecordDict({RECORD: answer})
@@ -115,10 +130,11 @@ def train(message: Message, context: Context) -> Message:
         print(f"warning: {text} {root / plan.run_id}; it continues without", flush=True)  # noqa: T201 - the device's own output
     which = (plan.run_id, plan.broadcast.plan.digest)
     if _is_device(context) and _resident.evaluated != which:
-        model, _ = with_own_moments(opened, cache)
-        device.note_plan(root, cache.task, plan.broadcast.plan, model)
+        with during(Activity.EVALUATION):
+            model, _ = with_own_moments(opened, cache)
+            device.note_plan(root, cache.task, plan.broadcast.plan, model)
         _resident.evaluated = which
-    return Message(content, reply_to=message)
+    return Message(content, reply_to=message), plan
 
 
 @app.query(DELIVER)

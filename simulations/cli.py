@@ -130,6 +130,9 @@ def simulate(
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="Replaces run.seed.")
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where its time went.")
+    ] = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
@@ -140,6 +143,7 @@ def simulate(
 ) -> None:
     """Run a federation on this machine or on a Ray cluster."""
     short = {"run.engine": engine or None, "run.workers": workers, "run.seed": seed}
+    short["run.profile"] = "true" if profile else None
     overrides = list(set_ or [])
     if resume is None:
         short["task.use"] = use or None
@@ -149,7 +153,7 @@ def simulate(
         if file is not None or overrides or sweep:
             message = (
                 "--resume uses the run's own configuration; want no FILE.toml, "
-                "--set, --sweep, --engine, --workers or --seed beside it"
+                "--set, --sweep, --engine, --workers, --seed or --profile beside it"
             )
             raise ConfigError(message)
         address = reachable(ray_address)

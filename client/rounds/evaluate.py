@@ -20,6 +20,8 @@ from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Covariances, RoundPlan, Statistics
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import during
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
@@ -60,9 +62,16 @@ def teacher_network(
 
     A network of its own: the student may be cut as the teacher is.
     """
-    plan, structure = opened.plan, opened.structure
-    if plan.settings.distill_weight <= 0.0:
+    if opened.plan.settings.distill_weight <= 0.0:
         return None
+    with during(Activity.TEACHER):
+        return _teacher(opened, cache, store, examples)
+
+
+def _teacher(
+    opened: OpenedPlan, cache: ModelCache, store: ClientStore, examples: Examples
+) -> nn.Module | None:
+    plan, structure = opened.plan, opened.structure
     if plan.settings.quantise == INT8:
         return copy.deepcopy(with_own_moments(opened, cache)[0]).eval()
     if not plan.teacher:

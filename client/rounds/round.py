@@ -23,6 +23,8 @@ from fedprune.common.data.examples import Examples
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ClientUpdate, RoundPlan, Statistics
 from fedprune.common.models.flat import get_running, get_weights
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import during
 from fedprune.common.seeding import Use, generator, seed_globals, torch_generator
 from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
@@ -45,25 +47,31 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
     # Data and collate of a user's own may draw from the global generators.
     with seed_globals(plan.settings.seed, plan.round, plan.client_id, Use.DATA):
         update = _answer(opened, cache, store)
-    return codec.encode_update(update, opened.side_info)
+    with during(Activity.ENCODING):
+        return codec.encode_update(update, opened.side_info)
 
 
 def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> ClientUpdate:
     plan = opened.plan
     # 1. Load this client's examples; without any it abstains.
-    data = _examples(opened, cache)
+    with during(Activity.DATA):
+        data = _examples(opened, cache)
     # 2. Build the teacher, where the plan names one.
     teacher = teacher_network(opened, cache, store, data.train)
     # 3. Evaluate the broadcast with this client's own moments: validation, importance.
-    model, statistics = _measured(opened, cache)
-    validation = validate(model, data.validation, cache.task)
-    scores = importance(model, opened, cache, data.train)
-    told = told_covariances(model, opened, data.train)
+    with during(Activity.MEASURING):
+        model, statistics = _measured(opened, cache)
+        validation = validate(model, data.validation, cache.task)
+    with during(Activity.SCORING):
+        scores = importance(model, opened, cache, data.train)
+        told = told_covariances(model, opened, data.train)
     # 4. Train from the weights and the moments that all clients were sent.
-    network, trained = _train(opened, cache, data.train, teacher)
+    with during(Activity.TRAINING):
+        network, trained = _train(opened, cache, data.train, teacher)
     state = _answered(statistics, network, opened, trained.counted)
     # 5. Choose the entries of the delta that are sent, and store the residual.
-    delta = send(opened, store, _delta(network, opened))
+    with during(Activity.SELECTION):
+        delta = send(opened, store, _delta(network, opened))
     # 6. The answer, which is encoded as one message.
     return ClientUpdate(
         run_id=plan.run_id,

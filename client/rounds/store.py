@@ -20,6 +20,8 @@ from fedprune.client.rounds.steps.generations import (
     encode_generation,
 )
 from fedprune.common.errors import PayloadError
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.system.atomic import write_bytes_atomic
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ class ClientStore:
         self._shared = root / "shared"
         self._loaded: int | None = None
 
+    @timed(Activity.STORING)
     def save_generation(self, generation: Generation) -> None:
         """Write one generation and remove those that no resumed server can need."""
         self._own.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,7 @@ class ClientStore:
         write_bytes_atomic(path, data, durable=self._durable)
         self.drop_old(generation.round)
 
+    @timed(Activity.STORING)
     def load_generation(self, before: int) -> Generation | None:
         """Return the newest readable generation of a round before ``before``."""
         for number in sorted(self._rounds(), reverse=True):
@@ -177,6 +181,7 @@ class Upkeep:
         self._round = 0
         self._several: dict[str, None] = {}  # clients that may have more than one
 
+    @timed(Activity.STORING)
     def before(self, run_id: str, round_: int, client_id: str) -> None:
         """Note a client that is asked in a round; the first of a round tidies up.
 

@@ -427,6 +427,9 @@ class Run(Section):
     limit_s: float = Field(default=0.0, ge=0)
     """Seconds after which a simulation ends by itself, to be resumed, 0 <= limit_s; 0 =
     no limit.  No result depends on it: a round without some of its clients is none."""
+    profile: bool = False
+    """Whether a simulation measures where its time goes: a table, a flame graph and
+    their figures in the folder "profile" of the run; no result depends on it."""
     state_limit_mb: Positive = 4096
     """Largest total of the files with residuals, in MiB, 1 <= state_limit_mb."""
     track: Annotated[tuple[str, ...], Field(strict=False, max_length=0)] = ()

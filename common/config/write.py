@@ -14,7 +14,10 @@ _WITHOUT_EFFECT = {
     "task": {"data_dir"},
     "device": {"max_bytes"},
     "prune": {"latency_table"},
-    "run": {"dir", "name", "engine", "workers", "limit_s", "state_limit_mb", "track"},
+    "run": {
+        *("dir", "name", "engine", "workers", "limit_s", "profile", "state_limit_mb"),
+        "track",
+    },
 }
 
 
@@ -56,8 +59,8 @@ def toml_value(value: object) -> str:
 def config_digest(config: Config) -> str:
     """Return the digest, 32 hex digits, of all keys that can change a result.
 
-    Folder and name of the run, engine, number of workers, trackers, the limits on
-    time and state files and the place of the data are left out.
+    Folder and name of the run, engine, number of workers, profile, trackers, the
+    limits on time and state files and the place of the data are left out.
     """
     values = config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -13,6 +13,8 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import AGGREGATION
 from fedprune.common.methods.method import Method, finite_numbers
 from fedprune.common.methods.registry import find
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import during
 from fedprune.common.spec import Vector
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
@@ -70,14 +72,16 @@ def accept_answer(
         more than the sum.
     """
     try:
-        update = codec.decode_update(data, expected)
-        delta = update.sparse
-        if update.statistics is not None:
-            check_moments(update.statistics)
-        weight = min(update.num_examples, expected.max_weight)
-        norm = delta_norm(delta)
-        factor = clip_factor(norm, expected.max_norm)
-        total.add(scaled_delta(delta, factor), weight)
+        with during(Activity.DECODING):
+            update = codec.decode_update(data, expected)
+            delta = update.sparse
+            if update.statistics is not None:
+                check_moments(update.statistics)
+            weight = min(update.num_examples, expected.max_weight)
+            norm = delta_norm(delta)
+            factor = clip_factor(norm, expected.max_norm)
+        with during(Activity.AGGREGATION):
+            total.add(scaled_delta(delta, factor), weight)
     except FedPruneError as error:
         return refusal(expected.client_id, str(error), data, bytes_down), None
     except Exception as error:  # bytes from outside may reveal any fault of this code

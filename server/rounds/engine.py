@@ -14,6 +14,7 @@ from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected, SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.messages import RoundPlan, SparseDelta
+from fedprune.common.profiling.activities import Profile
 from fedprune.common.spec import ModelSpec, Vector
 from fedprune.server.rounds.broadcast import EncodedBroadcast
 from fedprune.server.rounds.records import ClientRecord
@@ -139,6 +140,7 @@ class PartialAggregate:
         individual_updates: The accepted answers, when the request needs them.
         bytes_simulation: Bytes between workers and driver; 0 without workers.
         lost: Workers that were lost meanwhile; their clients are in other aggregates.
+        profile: What another process spent on it, where the run is profiled, or None.
     """
 
     records: tuple[ClientRecord, ...]
@@ -146,6 +148,7 @@ class PartialAggregate:
     individual_updates: tuple[IndividualUpdate, ...] = ()
     bytes_simulation: int = 0
     lost: tuple[LostWorker, ...] = ()
+    profile: Profile | None = None
 
 
 class Engine(Protocol):

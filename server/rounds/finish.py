@@ -10,6 +10,8 @@ from fedprune.common.errors import RoundError
 from fedprune.common.messages import Statistics
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.methods.registry import resolve
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.importance import zero_units
 from fedprune.common.pruning.remap import remap, remap_moments, remap_running
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty, shrink_weights
@@ -80,6 +82,7 @@ class RoundReport:
     zero_share: float | None = field(default=None)
 
 
+@timed(Activity.AGGREGATION)
 def finish_round(
     state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
 ) -> tuple[ServerState, RoundReport]:
@@ -253,6 +256,7 @@ def _shrunken(
     return weights if penalty is None else shrink_weights(penalty, work.spec, weights)
 
 
+@timed(Activity.PRUNING)
 def _preview(
     moved: ServerState, answers: Answers, run_spec: RunSpec, report: RoundReport
 ) -> ServerState:
@@ -330,6 +334,7 @@ def _count(records: Sequence[ClientRecord], status: Status) -> int:
     return sum(r.status is status for r in records)
 
 
+@timed(Activity.PRUNING)
 def _cut(
     moved: ServerState, answers: Answers, run_spec: RunSpec, report: RoundReport
 ) -> tuple[ServerState, RoundReport]:

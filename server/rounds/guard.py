@@ -17,6 +17,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.plan import rollback_plan
 from fedprune.server.rounds.cut import budget_targets
@@ -149,6 +151,7 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
     )
 
 
+@timed(Activity.PRUNING)
 def guard(moved: ServerState, now: Snapshot, run_spec: RunSpec) -> Guarded:
     """Check the last cut at the end of its fine-tune rounds, and the final network.
 

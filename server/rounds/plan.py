@@ -11,6 +11,8 @@ from fedprune.common.messages import Broadcast, Phase, RoundPlan, TrainSettings
 from fedprune.common.methods.kinds import AGGREGATION, CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import OFF, find, wire_name
 from fedprune.common.methods.schedule import learning_rate
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.masks import without_positions
@@ -41,6 +43,7 @@ from fedprune.server.rounds.state import (
 )
 
 
+@timed(Activity.PLANNING)
 def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> RoundWork:
     """Return the next round; ``attempt`` > 0 draws another cohort after a failure."""
     config, structure = run_spec.config, run_spec.structure

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.server.rounds.state import ServerState
@@ -58,6 +60,7 @@ class Checkpoints:
         self._journal = folder / f"{run}-journal.jsonl"
         self._parts = Parts(folder, run)
 
+    @timed(Activity.WRITING)
     def write(self, state: ServerState) -> None:
         """Write a checkpoint and drop the oldest."""
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@
         latency.json    its latency table, if any
         model/          final, before_cut, the controls (safetensors; onnx on demand)
         summary.json    report.html
+        profile/        where the time went, with run.profile
 """
 
 import re
@@ -190,6 +191,11 @@ class RunFolder:
     def summary(self) -> Path:
         """The figures of a finished run."""
         return self.path / "summary.json"
+
+    @property
+    def profile(self) -> Path:
+        """Folder of the profile, with ``run.profile``."""
+        return self.path / "profile"
 
     @property
     def report(self) -> Path:

@@ -9,6 +9,8 @@ import numpy as np
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import absorb, during, timed
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.spec import Mask, Vector, WeightMask, weights_digest
 from fedprune.common.text import and_more
@@ -165,6 +167,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
     raise AssertionError  # the loop returns or raises
 
 
+@timed(Activity.PRUNING)
 def _check_cut(context: RunContext, played: _Played) -> None:
     """Try the keep mask of a cut before anything of it is written."""
     old, new = played.before.keep, played.after.keep
@@ -173,6 +176,7 @@ def _check_cut(context: RunContext, played: _Played) -> None:
         context.check(new)
 
 
+@timed(Activity.WAITING)
 def collect(
     work: RoundWork,
     engine: Engine,
@@ -194,7 +198,9 @@ def collect(
     individual_updates: list[IndividualUpdate] = []
     moved = 0
     for part in engine.ask(work):
-        total.merge(part.total)
+        with during(Activity.AGGREGATION):
+            total.merge(part.total)
+        absorb(part.profile)
         records += part.records
         individual_updates += part.individual_updates
         moved += part.bytes_simulation
@@ -222,6 +228,7 @@ def _log_lost(context: RunContext, work: RoundWork, lost: LostWorker) -> None:
     context.log.write(WorkerLost(run=context.name, round=round_, **asdict(lost)))
 
 
+@timed(Activity.WRITING)
 def _log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:
     closing = work.plan.settings.epochs == 0  # it trains nothing
     for event in answer_events(
@@ -243,6 +250,7 @@ def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
         context.warn(round_, text, lost)
 
 
+@timed(Activity.WRITING)
 def _log_steps(context: RunContext, played: _Played) -> None:
     """Log what the round decided: a cut, a mask, a rollback, a warning."""
     before, after, report = played.before, played.after, played.report
@@ -401,6 +409,7 @@ def _sizes(context: RunContext, state: ServerState) -> _Sizes:
     )
 
 
+@timed(Activity.WRITING)
 def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
     before, work = played.before, played.work
     answers, report = played.answers, played.report

@@ -17,6 +17,7 @@ from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Covariances, Statistics, Validation
+from fedprune.common.profiling.plain import profile_in, profile_out
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -80,6 +81,7 @@ def encode_part(part: PartialAggregate) -> bytes:
                 [individual.client_id, individual.answer]
                 for individual in part.individual_updates
             ],
+            None if part.profile is None else profile_out(part.profile),
         ],
     )
 
@@ -91,7 +93,7 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
         PayloadError: If it is malformed, or its sums or single answers do not fit the
             round.
     """
-    fields = _unpack(data, "part", 4)
+    fields = _unpack(data, "part", 5)
     try:
         return _part_in(fields, work)
     except PayloadError:
@@ -101,7 +103,7 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
 
 
 def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
-    rows, deltas, counts, individual_updates = fields
+    rows, deltas, counts, individual_updates, profile = fields
     size = work.spec.size
     total = Accumulator(size, work.request.limits)
     if counts[1] > 0:
@@ -117,6 +119,7 @@ def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
             _single_in(answer, work.expected(asked[client_id]))
             for client_id, answer in individual_updates
         ),
+        profile=None if profile is None else profile_in(profile),
     )
 
 

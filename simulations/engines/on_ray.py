@@ -19,6 +19,8 @@ from ray import cloudpickle
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import Recorder, during
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
@@ -70,15 +72,20 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     player = _Player(engine_spec.task, str(engine_spec.root))
     simulation = Simulation(player, pool)
     try:
-        _start_ray(engine_spec, count, gpus)
+        with during(Activity.STARTING):
+            _start_ray(engine_spec, count, gpus)
         with terminable():
             try:
-                yield RayEngine(simulation, pool, engine_spec)
+                with during(Activity.STARTING):
+                    engine = RayEngine(simulation, pool, engine_spec)
+                yield engine
             finally:
-                pool.end()
-                simulation.end()
+                with during(Activity.RESULTS):
+                    pool.end()
+                    simulation.end()
     finally:
-        ray.shutdown()
+        with during(Activity.RESULTS):
+            ray.shutdown()
 
 
 class _Player:
@@ -92,12 +99,21 @@ class _Player:
     def __init__(self, task: LoadedTask, home: str) -> None:
         self._task, self._home = task, home
         self._worker: Worker | None = None
+        self._recorder: Recorder | None = None
 
     def __call__(self, data: bytes) -> bytes:
         """Return the encoded partial aggregate of an encoded job."""
         if self._worker is None:
             self._worker = Worker(self._task, Path(self._home))
-        return encode_part(self._worker.play(decode_job(data)))
+            if self._task.config.run.profile:
+                self._recorder = Recorder(
+                    Activity.IDLE, sampled=True, before=Activity.STARTING
+                )
+        if self._recorder is None:
+            return encode_part(self._worker.play(decode_job(data)))
+        with self._recorder.active(), during(Activity.JOBS):
+            part = self._worker.play(decode_job(data))
+        return encode_part(replace(part, profile=self._recorder.take()))
 
 
 def _gpus(task: LoadedTask) -> int:

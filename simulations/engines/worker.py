@@ -20,6 +20,8 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import during, timed
 from fedprune.common.system.processes import trim_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line, printable
@@ -78,6 +80,7 @@ class Worker:
         self._upkeep = Upkeep(root)
         self._before_client = before_client
 
+    @timed(Activity.JOBS)
     def play(self, request: RoundRequest) -> PartialAggregate:
         """Run each client and aggregate the valid answers."""
         # One thread: more would change the order of sums, and so the bits.
@@ -127,13 +130,14 @@ class Worker:
         )
         try:
             most = self._cache.size
-            plan = codec.decode_plan(message, self._limit, max_weights=most)
-            self._upkeep.before(plan.run_id, plan.round, assignment.client_id)
-            # A folder for each federation, as on a device: no residual of another.
-            store = ClientStore(
-                self._root / plan.run_id, assignment.client_id, durable=False
-            )
-            opened = open_plan(plan, self._cache, store)
+            with during(Activity.OPENING):
+                plan = codec.decode_plan(message, self._limit, max_weights=most)
+                self._upkeep.before(plan.run_id, plan.round, assignment.client_id)
+                # A folder for each federation, as on a device: no residual of another.
+                store = ClientStore(
+                    self._root / plan.run_id, assignment.client_id, durable=False
+                )
+                opened = open_plan(plan, self._cache, store)
             data = run_round(opened, self._cache, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"

@@ -5,6 +5,8 @@ import torch
 from fedprune.client.rounds.measure import Evaluation, evaluate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.seeding import Use, seed_globals
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask
@@ -29,6 +31,7 @@ class Evaluator:
         """Return the mean headline metric, such as the share classified correctly."""
         return self.evaluate(snapshot).headline
 
+    @timed(Activity.EVALUATION)
     def evaluate(self, snapshot: Snapshot) -> Evaluation:
         """Return the mean loss and all mean metrics.
 

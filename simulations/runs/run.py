@@ -19,6 +19,8 @@ from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.models.flat import get_weights
 from fedprune.common.models.registry import check_model
 from fedprune.common.models.training import first_statistics
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import Recorder, during, timed
 from fedprune.common.sparsity.gates import try_penalty
 from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
@@ -51,6 +53,8 @@ from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
+from fedprune.simulations.profiling.files import write_profile
+from fedprune.simulations.profiling.record import RunProfile, recording, run_profile
 from fedprune.simulations.runs.controls import Compared, Start, run_controls
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
@@ -74,11 +78,13 @@ class RunResult:
         directory: Its folder.
         summary: The figures of ``summary.json``.
         was_finished: Whether it had ended before, so that nothing was run.
+        profile: Where its time went, with ``run.profile``, else None.
     """
 
     directory: Path
     summary: dict[str, object]
     was_finished: bool = False
+    profile: RunProfile | None = None
 
     def _repr_html_(self) -> str:
         """Return the table of the figures, which a notebook shows."""
@@ -122,9 +128,12 @@ def run(
         ConfigError: Before any data is loaded, if the configuration cannot work.
         FedPruneError: If the run fails; its folder can be resumed.
     """
-    return _go(_prepare(LoadedTask(config, factory, given), ray_address, progress))
+    with recording(wanted=config.run.profile) as recorder:
+        task = LoadedTask(config, factory, given)
+        return _profiled(_prepare(task, ray_address, progress), recorder)
 
 
+@timed(Activity.STARTING)
 def _prepare(task: LoadedTask, ray_address: str, progress: Progress | None) -> Prepared:
     """Check a new run, and make its folder."""
     _check(task)
@@ -183,18 +192,19 @@ def resume(
     named, own = factory is not None, given is not None
     config = run_config(folder, trust_code=trust_code, factory=named, task=own)
     check_config(folder, config, factory=named, task=own)
-    task = LoadedTask(config, factory, given)
-    tried = _tried(task)
-    check_same(folder, task, tried.structure, tried.graph)
-    return _go(
-        Prepared(
+    with recording(wanted=config.run.profile) as recorder:
+        with during(Activity.STARTING):
+            task = LoadedTask(config, factory, given)
+            tried = _tried(task)
+            check_same(folder, task, tried.structure, tried.graph)
+        prepared = Prepared(
             task=task,
             tried=tried,
             folder=folder,
             ray_address=ray_address,
             progress=progress,
         )
-    )
+        return _profiled(prepared, recorder)
 
 
 def _check(task: LoadedTask) -> None:
@@ -279,12 +289,26 @@ def residual_bytes(config: Config, clients: int, structure: Structure) -> int:
     return (1 + len(sent)) * (clients * (one + on_disk(1)) + played * one)
 
 
+def _profiled(prepared: Prepared, recorder: Recorder | None) -> RunResult:
+    """Run it, and write its profile, if there is a recorder; of a failed run too."""
+    if recorder is None:
+        return _go(prepared)
+    profile: RunProfile | None = None
+    try:
+        result = _go(prepared)
+    finally:
+        folder, profile = prepared.folder, run_profile(recorder)
+        write_profile(folder.profile, profile, folder.run_id)
+    return replace(result, profile=profile)
+
+
 def _go(prepared: Prepared) -> RunResult:
     """Run the remaining rounds of a run, and its controls, on one engine."""
     started = time.monotonic()
     folder, config = prepared.folder, prepared.task.config
     # What this process has loaded is dropped: it maps the files of the workers.
-    task = share_data(prepared.task, folder.clients, config.run.engine)
+    with during(Activity.STARTING):
+        task = share_data(prepared.task, folder.clients, config.run.engine)
     prepared = replace(prepared, task=task)
     place = EngineSpec(
         task=prepared.task,
@@ -299,24 +323,35 @@ def _go(prepared: Prepared) -> RunResult:
         _log_start(prepared, log)
         with _mended(), engine_for(place, config.run.engine) as engine:
             networks = _federations(prepared, engine, log)
-        write_models(prepared.task, prepared.structure, folder, networks)
-        figures = summarise(
-            prepared.task,
-            prepared.structure,
-            folder,
-            read_events(folder.events),
-            networks,
-            prepared.tried.latency,
-        )
-        summary = {name: as_json(value) for name, value in figures.items()}
-        summary["seconds"] = round(time.monotonic() - started, 2)
-        write_json_atomic(folder.summary, summary)
-        write_card(folder.model, task, task.describe(), summary)
+        summary = _summarised(prepared, networks, started)
         log.write(RunFinished(summary=summary))
-    remove_shared(folder.clients)
-    write_metrics_csv(read_events(folder.events), folder.metrics)
-    _report(folder)
+    with during(Activity.RESULTS):
+        remove_shared(folder.clients)
+        write_metrics_csv(read_events(folder.events), folder.metrics)
+        _report(folder)
     return RunResult(directory=folder.path, summary=summary)
+
+
+@timed(Activity.RESULTS)
+def _summarised(
+    prepared: Prepared, networks: Networks, started: float
+) -> dict[str, object]:
+    """Write the networks and the figures of a run; return the figures."""
+    task, folder = prepared.task, prepared.folder
+    write_models(task, prepared.structure, folder, networks)
+    figures = summarise(
+        task,
+        prepared.structure,
+        folder,
+        read_events(folder.events),
+        networks,
+        prepared.tried.latency,
+    )
+    summary = {name: as_json(value) for name, value in figures.items()}
+    summary["seconds"] = round(time.monotonic() - started, 2)
+    write_json_atomic(folder.summary, summary)
+    write_card(folder.model, task, task.describe(), summary)
+    return summary
 
 
 @contextmanager
@@ -332,6 +367,7 @@ def _mended() -> Iterator[None]:
         raise type(error)(msg) from error
 
 
+@timed(Activity.STARTING)
 def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
     examples = task.sizes
@@ -343,10 +379,12 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
     """Run the federation, then its controls."""
     task, structure = prepared.task, prepared.structure
     config = task.config
-    model = task.build_model()
-    weights = get_weights(model)
-    first = first_statistics(model, config.task.freeze, structure.running)
-    evaluate = Evaluator(task, structure)
+    with during(Activity.STARTING):
+        model = task.build_model()
+        weights = get_weights(model)
+        first = first_statistics(model, config.task.freeze, structure.running)
+        evaluate = Evaluator(task, structure)
+        enrolled = {c: len(task.client_data(c).train) for c in task.clients}
 
     def federate(
         name: RunName, chosen: Config, start: Start | None
@@ -364,7 +402,7 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
             engine=engine,
             log=log,
             evaluate=evaluate,
-            enrolled={c: len(task.client_data(c).train) for c in task.clients},
+            enrolled=enrolled,
             latency=prepared.tried.latency,
             check=cut_check(task, structure),
             higher_is_better=task.higher_is_better,

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from fedprune.common.config import Config
 from fedprune.common.data.places import check_early
 from fedprune.common.errors import FedPruneError, RoundError
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import during
 from fedprune.common.text import LONGEST_LINE, as_json, printable
+from fedprune.simulations.profiling.record import recording
 
 if TYPE_CHECKING:
     from fedprune.simulations.runs.progress import Display
@@ -51,13 +54,15 @@ def resume_one(
 def _run(config: Config, ray_address: str, show: str) -> "RunResult":
     """Run one federation under a progress display."""
     check_early(config)
-    from fedprune.simulations.runs.run import run
-
-    with _display(show) as display:
-        try:
-            return run(config, ray_address=ray_address, progress=display)
-        except (KeyboardInterrupt, FedPruneError) as error:
-            raise _with_hint(error, display.directory) from error
+    with recording(wanted=config.run.profile):
+        with during(Activity.STARTING):  # torch is imported
+            display = _display(show)
+            from fedprune.simulations.runs.run import run
+        with display:
+            try:
+                return run(config, ray_address=ray_address, progress=display)
+            except (KeyboardInterrupt, FedPruneError) as error:
+                raise _with_hint(error, display.directory) from error
 
 
 def _resume(
@@ -112,6 +117,8 @@ def _with_hint(error: BaseException, directory: str) -> FedPruneError:
 
 def _show_one(result: "RunResult", show: str) -> None:
     """Print the result of one run."""
+    from fedprune.simulations.profiling.files import PAGE
+    from fedprune.simulations.profiling.table import print_profile
     from fedprune.simulations.runs.outcome import print_outcome
 
     if show == "json":
@@ -120,10 +127,15 @@ def _show_one(result: "RunResult", show: str) -> None:
         print(result.directory)
     else:
         print_outcome(result.summary)
+        if result.profile is not None:
+            print()
+            print_profile(result.profile)
         print(f"\nrun: {result.directory}")
         report = result.directory / "report.html"
         if report.exists():
             print(f"report: {report}")
+        if result.profile is not None:
+            print(f"profile: {result.directory / 'profile' / PAGE}")
 
 
 def run_sweep(

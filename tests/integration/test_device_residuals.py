@@ -1,7 +1,9 @@
 """Devices whose state is lost say so beside their answers, and the server writes it."""
 
 import json
+import re
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -135,6 +137,21 @@ def test_a_device_opens_each_plan_once(place, monkeypatch):
     for name in IDS:
         lines = (place / name / node.EVALUATIONS).read_text().splitlines()
         assert all("accuracy" in json.loads(line) for line in lines)
+
+
+def test_a_device_says_what_cpu_time_each_round_took(place, capfd):
+    assert lost(place, lambda _: None) == []
+    said = re.findall(
+        r"^main-run, round (\d+): ([\d.]+) s CPU in local training, ([\d.]+) s beside",
+        capfd.readouterr().out,
+        re.MULTILINE,
+    )
+    assert Counter(int(number) for number, *_ in said) == dict.fromkeys(
+        range(1, 6), len(IDS)
+    )
+    # Above 0 in a sum of 15 rounds, though one may take less than a hundredth.
+    assert sum(float(training) for _, training, _ in said) > 0
+    assert sum(float(rest) for _, _, rest in said) > 0
 
 
 def drop_residuals(state):

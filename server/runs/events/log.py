@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from fedprune.common.profiling.activities import Activity
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.server.runs.events.codec import (
@@ -74,6 +76,7 @@ class EventLog:
         if found.size == 0:
             self._append(encode_header(), synced=True)
 
+    @timed(Activity.WRITING)
     def write(self, event: Event) -> None:
         """Append one event and call the listeners.
 

@@ -13,6 +13,7 @@ from fedprune.common.codec import SideInformation
 from fedprune.common.config import Robust
 from fedprune.common.errors import FedPruneError, PayloadError, Reason
 from fedprune.common.messages import Covariances, SparseDelta, Statistics, Validation
+from fedprune.common.profiling.activities import Activity, Profile, Spent
 from fedprune.common.spec import ModelSpec, TensorSpec
 from fedprune.server.rounds.engine import (
     Assignment,
@@ -164,6 +165,14 @@ def test_a_part_comes_back_bit_by_bit():
         assert getattr(found.total, name) == getattr(PART.total, name)
     assert found.individual_updates == ()
     assert found.bytes_simulation == 0  # counted where it moves
+    assert found.profile is None
+
+
+def test_a_part_brings_the_profile_of_its_job():
+    spent = {Activity.TRAINING: Spent(calls=2, cpu_s=0.1, wall_s=0.3)}
+    profile = Profile(spent=spent, stacks={("clients", "local training", "f"): 0.1})
+    found = decode_part(encode_part(replace(PART, profile=profile)), WORK)
+    assert found.profile == profile
 
 
 def test_a_decoded_sum_can_be_added_to():
