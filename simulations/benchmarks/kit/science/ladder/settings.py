@@ -127,7 +127,7 @@ def shards() -> Settings:
 
 def fedsparsify() -> Settings:
     """Return FedSparsify over the rounds of ``shards``: masks alone, from round 1."""
-    mask = {"kind": "magnitude", "density": STORED / _MLP, "end": _TWO_ROUNDS}
+    mask = {"kind": "unstructured", "density": STORED / _MLP, "end": _TWO_ROUNDS}
     rounds = {"rounds.warmup": 0, "rounds.final": _TWO_ROUNDS}
     return {**_TWO, **_DENSE, **rounds, "prune.mask": mask}
 
