@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fedprune.common.config import load_config
+from fedprune.common.models.registry import build_model
 from fedprune.server.runs.controls.settings import control_config
 from fedprune.simulations.benchmarks.kit.harness import verdict
 from fedprune.simulations.benchmarks.kit.science.intervals import pack
@@ -56,18 +57,38 @@ def test_the_budget_is_the_size_of_the_slice(name):
     assert kept == pytest.approx(settings.LEVELS[name].params)
 
 
-def test_fedsparsify_is_dense_fedavg_with_masks_over_the_rounds_of_the_pruned_run():
+@pytest.mark.parametrize("name", settings.TWO)
+def test_fedsparsify_is_dense_fedavg_with_masks_over_the_same_rounds(name):
     sparse, pruned = (
-        load_config(None, settings.RUNS[name]) for name in ("fedsparsify", "shards")
+        load_config(None, settings.RUNS[n]) for n in ("fedsparsify", name)
     )
     dense = control_config("dense", pruned, pruned.rounds.total + 1)
-    for section in ("client", "update", "broadcast", "distill", "task"):
+    for section in ("client", "server", "broadcast", "task"):
         assert getattr(sparse, section) == getattr(dense, section)
-    assert sparse.rounds.total == pruned.rounds.total
+    assert sparse.distill.weight == dense.distill.weight == 0.0
+    assert sparse.update.update_density == dense.update.update_density == 1.0
+    assert sparse.update.values == dense.update.values == "float32"
+    assert sparse.rounds.total == pruned.rounds.total == 100
     mask = sparse.prune.mask
     assert (mask.kind, mask.schedule, mask.begin) == ("unstructured", "cubic", 1)
     assert mask.end == sparse.rounds.final == sparse.rounds.total
-    assert mask.density * 118_282 == pytest.approx(settings.STORED)
+
+
+def test_the_sizes_of_two_classes_are_what_fedsparsify_stores():
+    sparse, channels, masked = (
+        load_config(None, settings.RUNS[name])
+        for name in ("fedsparsify", *settings.TWO)
+    )
+    network = build_model("mlp", num_outputs=10, input_shape=(1, 28, 28), seed=0)
+    sizes = [one.numel() for one in network.parameters()]
+    biases = sum(one.numel() for one in network.parameters() if one.ndim == 1)
+    whole = sum(sizes)
+    assert channels.prune.budget.params * whole == pytest.approx(settings.STORED)
+    mask = sparse.prune.mask.density
+    kept = mask * (whole - biases) + biases
+    assert kept == pytest.approx(settings.STORED)
+    most = masked.prune.budget.params * whole
+    assert masked.prune.mask.density * most + biases < 1.01 * settings.STORED
 
 
 def test_goals_are_for_the_whole_interval_and_the_largest_size():
@@ -89,21 +110,21 @@ def test_goals_are_for_the_whole_interval_and_the_largest_size():
 
 
 def test_bytes_are_those_of_the_seed_that_sends_most():
-    found = {"shards-0": piece(180, up=14_000_000), "shards-3": piece(184, 12_200)}
+    found = {"masked-0": piece(180, up=14_000_000), "masked-3": piece(184, 12_200)}
     found |= {"fedsparsify-3": piece(150, up=150_000_000)}
     figures = shown(found)
     head = "ladder, two classes a client"
-    up = figures[f"{head}: bytes up, pruned"]
+    up = figures[f"{head}: bytes up, masked"]
     assert (up.value, up.unit, up.goal) == (14.0, "MB", "<= 15")
-    assert figures[f"{head}: stored, pruned"].met is False
-    assert figures[f"{head}: test accuracy, pruned"].value == pytest.approx(91.0)
+    assert figures[f"{head}: stored, masked"].met is False
+    assert figures[f"{head}: test accuracy, masked"].value == pytest.approx(91.0)
     # Paired: seed 0 has no rival.
-    assert figures[f"{head}: accuracy, pruned - FedSparsify"].value == pytest.approx(17)
-    assert figures[f"{head}: bytes up, FedSparsify"].goal == ""
+    assert figures[f"{head}: accuracy, masked - fedsparsify"].value == pytest.approx(17)
+    assert figures[f"{head}: bytes up, fedsparsify"].goal == ""
     assert row.ROW.figures({}) == []
 
 
-@pytest.mark.parametrize(("name", "stored"), [("shards", 12), ("fedsparsify", 10)])
+@pytest.mark.parametrize(("name", "stored"), [("channels", 12), ("masked", 10)])
 def test_only_a_mask_leaves_values_out_of_what_is_stored(name, stored, monkeypatch):
     network = torch.nn.Linear(3, 3)
     with torch.no_grad():
@@ -133,5 +154,5 @@ def test_only_a_mask_leaves_values_out_of_what_is_stored(name, stored, monkeypat
 
 def test_every_run_has_a_piece_for_each_seed():
     names = [one.name for one in row.ROW.pieces([0, 4])]
-    assert len(names) == len({*names}) == 2 * len(settings.RUNS) == 12
-    assert {"pruned-e-4", "slice-d-0", "shards-4", "fedsparsify-0"} <= {*names}
+    assert len(names) == len({*names}) == 2 * len(settings.RUNS) == 14
+    assert {"pruned-e-4", "slice-d-0", "masked-4", "fedsparsify-0"} <= {*names}

@@ -29,6 +29,7 @@ from fedprune.simulations.benchmarks.kit.science.ladder.settings import (
     MEGABYTES_UP,
     RUNS,
     STORED,
+    TWO,
     TWO_GOAL,
     TWO_PUBLISHED,
     Level,
@@ -67,7 +68,7 @@ def figures(found: Found) -> list[Figure]:
             for name, level in LEVELS.items()
             for one in _of_level(level, runs[f"pruned-{name}"], runs[f"slice-{name}"])
         ),
-        *_two_classes(runs["shards"], runs["fedsparsify"]),
+        *_two_classes(runs),
     ]
 
 
@@ -94,16 +95,23 @@ def _of_level(level: Level, pruned: Runs, sliced: Runs) -> list[Figure]:
     ]
 
 
-def _two_classes(pruned: Runs, sparse: Runs) -> list[Figure]:
-    head = "ladder, two classes a client"
-    title = f"{head}: test accuracy, pruned"
+def _two_classes(runs: Mapping[str, Runs]) -> list[Figure]:
+    head, sparse = "ladder, two classes a client", runs["fedsparsify"]
     return [
-        *_accuracy(title, pruned, TWO_GOAL, TWO_PUBLISHED),
-        *_most(f"{head}: stored, pruned", pruned, "stored", f"<= {STORED}"),
-        *_most(f"{head}: bytes up, pruned", pruned, "bytes_up", f"<= {MEGABYTES_UP}"),
-        *_accuracy(f"{head}: test accuracy, FedSparsify", sparse),
-        *_most(f"{head}: bytes up, FedSparsify", sparse, "bytes_up"),
-        *_gap(f"{head}: accuracy, pruned - FedSparsify", pruned, sparse),
+        *(one for name in TWO for one in _of_two(name, runs[name], sparse)),
+        *_accuracy(f"{head}: test accuracy, fedsparsify", sparse),
+        *_most(f"{head}: bytes up, fedsparsify", sparse, "bytes_up"),
+    ]
+
+
+def _of_two(name: str, runs: Runs, sparse: Runs) -> list[Figure]:
+    head = "ladder, two classes a client"
+    title = f"{head}: test accuracy, {name}"
+    return [
+        *_accuracy(title, runs, TWO_GOAL, TWO_PUBLISHED),
+        *_most(f"{head}: stored, {name}", runs, "stored", f"<= {STORED}"),
+        *_most(f"{head}: bytes up, {name}", runs, "bytes_up", f"<= {MEGABYTES_UP}"),
+        *_gap(f"{head}: accuracy, {name} - fedsparsify", runs, sparse),
     ]
 
 

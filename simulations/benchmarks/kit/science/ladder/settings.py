@@ -5,9 +5,13 @@ cut from the slice b of HeteroFL to the parameters of the slices d and e; ``slic
 dense FedAvg of that slice over as many rounds.
 
 *Two classes*: 100 clients of two classes each, ten of them a round, the perceptron of
-two layers of 128.  ``shards`` is cut to the weights that FedSparsify keeps;
-``fedsparsify`` sets weights to zero, the smallest ones of all layers (Stripelis et al.
-2022, arXiv:2204.12430: the server's mask, cubic in the rounds), over as many rounds.
+two layers of 128, and as many stored values as FedSparsify keeps.  ``channels`` is cut
+to them; ``masked`` is cut to 35 % of the parameters, and a mask of single weights goes
+further; ``fedsparsify`` masks alone: the smallest weights of all layers, cubic in the
+rounds (Stripelis et al. 2022, arXiv:2204.12430, the server's mask).  All have the same
+local training, server optimiser and rounds, but for cuts that the guard takes back.
+
+Settings were chosen on the last 10 000 training images, with the seed 10.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,10 +49,11 @@ LEVELS: Mapping[str, Level] = {
 }
 STORED = 12_100  # values that the network of two classes a client may store
 MEGABYTES_UP = 15
+TWO = ("channels", "masked")
 TWO_GOAL = ">= 88"
 TWO_PUBLISHED = "87.84, 12 068 values other than 0, 156.6 MB up: our FedSparsify-Global"
 TWO_PUBLISHED += " in plain SGD of 0.02, 100 rounds of 4 epochs, one seed"
-_MLP = 118_282  # parameters of the perceptron
+_MLP, _BIASES = 118_282, 266  # parameters of the perceptron, and its biases
 
 _CLIENTS: Settings = {"task.data": "mnist", "task.clients": 100, "rounds.cohort": 10}
 
@@ -89,20 +94,24 @@ _TWO: Settings = {
     **_CLIENTS,
     "task.model": "mlp",
     "task.partition": {"kind": "shards", "classes": 2},
-    "client.epochs": 4,
+    "client.epochs": 2,
     "client.validation": 0.05,
+    "client.momentum": 0.0,
+    "server.optimizer": "momentum",
+    "server.momentum": 0.8,
 }
 _TWO_CUT: Settings = {
     **_TWO,
-    "rounds.warmup": 20,
     "rounds.sparsify": 1,
     "rounds.finetune": 2,
-    "rounds.cuts": 6,
-    "rounds.final": 62,
-    "prune.budget": {"params": STORED / _MLP},
+    "client.penalty": "group",
     "prune.schedule": "geometric",
     "prune.step_cap": 0.6,
     "prune.width_multiple": 1,
+    "update.update_density": 0.35,
+    "update.min_entries": 12_500,
+    "distill.teacher": "dense",
+    "distill.weight": 0.5,
 }
 _TWO_ROUNDS = 100
 
@@ -120,20 +129,36 @@ def sliced(level: Level) -> Settings:
     return {**_EQUAL, **_DENSE, **rounds, "task.model": model}
 
 
-def shards() -> Settings:
-    """Return the run of two classes a client."""
-    return _TWO_CUT
+def channels() -> Settings:
+    """Return the run of two classes a client whose cuts alone meet the size."""
+    rounds = {"rounds.warmup": 30, "rounds.cuts": 6, "rounds.final": 52}
+    return {**_TWO_CUT, **rounds, "prune.budget": {"params": STORED / _MLP}}
+
+
+def masked() -> Settings:
+    """Return the run whose cuts go to 35 % of the parameters and a mask further."""
+    rounds = {"rounds.warmup": 25, "rounds.cuts": 3, "rounds.final": 66}
+    mask = {"kind": "unstructured", "density": 0.288, "end": 34, "frequency": 3}
+    return {
+        **_TWO_CUT,
+        **rounds,
+        "prune.budget": {"params": 0.35},
+        "prune.mask": mask,
+    }
 
 
 def fedsparsify() -> Settings:
-    """Return FedSparsify over the rounds of ``shards``: masks alone, from round 1."""
-    mask = {"kind": "unstructured", "density": STORED / _MLP, "end": _TWO_ROUNDS}
+    """Return FedSparsify over 100 rounds: masks alone, from round 1."""
+    # Biases, 266 of them, are not masked.
+    density = (STORED - _BIASES) / (_MLP - _BIASES)
+    mask = {"kind": "unstructured", "density": density, "end": _TWO_ROUNDS}
     rounds = {"rounds.warmup": 0, "rounds.final": _TWO_ROUNDS}
     return {**_TWO, **_DENSE, **rounds, "prune.mask": mask}
 
 
 RUNS: Mapping[str, Settings] = {
-    "shards": shards(),
+    "channels": channels(),
+    "masked": masked(),
     "fedsparsify": fedsparsify(),
     **{
         f"{kind}-{name}": form(level)
