@@ -38,11 +38,9 @@ def test_a_slice_is_dense_fedavg_over_the_rounds_of_the_pruned_run(name):
         for kind in ("slice", "pruned")
     )
     dense = control_config("dense", pruned, pruned.rounds.total + 1)
-    for section in ("client", "broadcast", "distill"):
+    for section in ("client", "server", "update", "broadcast"):
         assert getattr(sliced, section) == getattr(dense, section)
-    # All entries are sent, so their least number says nothing.
-    least = {"min_entries": dense.update.min_entries}
-    assert sliced.update.model_copy(update=least) == dense.update
+    assert sliced.distill.weight == dense.distill.weight == 0.0
     assert sliced.rounds.total == dense.rounds.total == pruned.rounds.total
     assert (sliced.rounds.cuts, sliced.rounds.cohort) == (0, dense.rounds.cohort)
     model = {"model": dense.task.model}
@@ -52,7 +50,7 @@ def test_a_slice_is_dense_fedavg_over_the_rounds_of_the_pruned_run(name):
 @pytest.mark.parametrize("name", settings.LEVELS)
 def test_the_budget_is_the_size_of_the_slice(name):
     config = load_config(None, settings.RUNS[f"pruned-{name}"])
-    whole = networks.PARAMETERS[networks.level_b]
+    whole = networks.PARAMETERS[networks.level_c]
     kept = config.prune.budget.params * whole
     assert kept == pytest.approx(settings.LEVELS[name].params)
 

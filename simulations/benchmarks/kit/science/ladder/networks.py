@@ -31,9 +31,9 @@ class Slice(nn.Sequential):
         super().__init__(*layers, nn.Flatten(), nn.Linear(before, _CLASSES))
 
 
-def level_b() -> Slice:
-    """Return the slice of half the widths, 32 to 256 channels."""
-    return Slice(32)
+def level_c() -> Slice:
+    """Return the slice of a quarter of the widths, 16 to 128 channels."""
+    return Slice(16)
 
 
 def level_d() -> Slice:
@@ -47,7 +47,7 @@ def level_e() -> Slice:
 
 
 PARAMETERS: Mapping[Callable[[], Slice], int] = {
-    level_b: 391_370,
+    level_c: 98_922,
     level_d: 25_274,
     level_e: 6_594,
 }

@@ -1,7 +1,7 @@
 """The runs of the row: two ladders of sizes on MNIST, each with its rival.
 
 *Equal labels*: 100 clients with equal random parts, ten of them a round.  ``pruned`` is
-cut from the slice b of HeteroFL to the parameters of the slices d and e; ``slice`` is
+cut from the slice c of HeteroFL to the parameters of the slices d and e; ``slice`` is
 dense FedAvg of that slice over as many rounds.
 
 *Two classes*: 100 clients of two classes each, ten of them a round, the perceptron of
@@ -71,22 +71,24 @@ _DENSE: Settings = {
 _EQUAL: Settings = {
     **_CLIENTS,
     "task.partition": {"kind": "iid"},
-    "client.epochs": 1,
+    "client.epochs": 2,
     "client.validation": 0.05,
 }
 _CUT: Settings = {
     **_EQUAL,
-    "task.model": f"{networks.__name__}:{networks.level_b.__name__}",
-    "rounds.warmup": 10,
+    "task.model": f"{networks.__name__}:{networks.level_c.__name__}",
+    "rounds.warmup": 12,
     "rounds.sparsify": 1,
     "rounds.finetune": 1,
-    "rounds.cuts": 5,
+    "rounds.cuts": 4,
     "rounds.final": 40,
     "prune.schedule": "geometric",
     "prune.step_cap": 0.6,
     "prune.width_multiple": 1,
-    "update.update_density": 0.15,
-    "update.min_entries": 7000,
+    "prune.max_loss_increase": 4.0,
+    "update.update_density": 1.0,
+    "distill.teacher": "dense",
+    "distill.weight": 0.5,
 }
 _CUT_ROUNDS = 60
 
@@ -118,7 +120,7 @@ _TWO_ROUNDS = 100
 
 def pruned(level: Level) -> Settings:
     """Return the run that is cut to the size of a slice."""
-    dense = networks.PARAMETERS[networks.level_b]
+    dense = networks.PARAMETERS[networks.level_c]
     return {**_CUT, "prune.budget": {"params": level.params / dense}}
 
 
