@@ -25,6 +25,7 @@ from fedprune.simulations.benchmarks.kit.science import (
     skew,
 )
 from fedprune.simulations.benchmarks.kit.science.classics import row as classics
+from fedprune.simulations.benchmarks.kit.science.ladder import row as ladder
 from fedprune.simulations.benchmarks.kit.science.rows import measure, shown
 from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 
@@ -35,6 +36,7 @@ _ALL = (
     quantised.ROW,
     decoder.ROW,
     lenet.ROW,
+    ladder.ROW,
     skew.ROW,
     classics.ROW,
     votes.ROW,
