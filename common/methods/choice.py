@@ -161,9 +161,10 @@ def _energy(values: Vector) -> Vector:
     exponent = int(np.frexp(np.abs(values).max(initial=0))[1])
     half = -exponent // 2
     # Two factors, as one may be beyond float32.
-    found = values * np.float32(2.0**half)
+    found: Vector = values * np.float32(2.0**half)
     found *= np.float32(2.0 ** (-exponent - half))
-    return np.square(found, out=found)
+    found *= found
+    return found
 
 
 def _rarity(counts: Indices, lengths: Indices) -> Bits:

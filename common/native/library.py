@@ -101,7 +101,7 @@ class Kernels:
         symbols = _octets(symbols, len(symbols))
         of_symbols = (ctypes.byref(spec), _pointers(arrays), symbols, len(symbols))
         self._run("fp_tally", *of_symbols, out)
-        found = out[0].astype(np.int64)
+        found: NDArray[np.int64] = out[0].astype(np.int64)
         found += out[1]
         return found
 
@@ -333,7 +333,7 @@ def _address(array: NDArray[np.generic]) -> int:
     """Return the address of the first value."""
     # ``ctypes.data`` takes three times as long.
     if array.flags.writeable:
-        return ctypes.addressof(_NOTHING.from_buffer(array))
+        return ctypes.addressof(_NOTHING.from_buffer(array))  # type: ignore[arg-type]
     return int(array.ctypes.data)
 
 
