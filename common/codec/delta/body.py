@@ -48,7 +48,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a writer computes from a content to choose its contexts, and to code it.
+    """Results of a writer that the choice of contexts and the code both need.
 
     Attributes:
         places: The positions under the chosen flags; None where both ends know them.
