@@ -39,7 +39,7 @@ ALONE = frozenset(
         "test_own_methods",
         "test_ray",
     )
-) | {"tests/test_snippets.py"}
+) | {"tests/simulations/runs/test_profiled_runs.py", "tests/test_snippets.py"}
 
 settings.register_profile("dev", max_examples=30, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)

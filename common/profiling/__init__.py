@@ -1,1 +1,1 @@
-"""Where the time of a run goes: activities, their cost, and samples of the stack."""
+"""Profiles, the time that a run takes: activities, their cost, and samples of the stack."""

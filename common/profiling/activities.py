@@ -9,7 +9,7 @@ Stack = tuple[str, ...]
 
 
 class Side(Enum):
-    """Who an activity belongs to, on whichever process it runs."""
+    """Owner of an activity, on whichever process it runs."""
 
     CLIENTS = "clients"
     SERVER = "server"
@@ -81,7 +81,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What a process, or several together, spent in a stretch of a run.
+    """Time that a process, or several together, spent in a stretch of a run.
 
     Attributes:
         spent: Activity -> what it took, without the activities that began inside it.

@@ -99,7 +99,7 @@ class Recorder:
 
     @property
     def others(self) -> Profile:
-        """What other processes have spent."""
+        """Time that other processes have spent."""
         return self._others.profile
 
     def _where(self) -> tuple[Activity, int]:

@@ -28,7 +28,7 @@ class Node:
     Attributes:
         name: Its name.
         cpu_s: CPU seconds of it and of all that it calls.
-        calls: What it calls, by name.
+        calls: Functions that it calls, keyed by their names.
     """
 
     name: str

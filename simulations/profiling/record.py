@@ -10,7 +10,7 @@ from fedprune.common.profiling.recorder import Recorder, active_recorder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProfile:
-    """Where the time of a run went.
+    """Profile of a run.
 
     Attributes:
         driver: What this process spent; with an engine in this process, the clients

@@ -13,7 +13,7 @@ from fedprune.server.runs.events import RoundFinished
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualAccuracy:
-    """Where dense FedAvg was as good as a run's final network.
+    """Rounds and bytes until dense FedAvg was as good as a run's final network.
 
     Attributes:
         rounds: Rounds that it had trained by then, >= 0.

@@ -163,9 +163,10 @@ def test_a_process_keeps_the_worker_of_its_run(tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray, "Worker", Worker)
     monkeypatch.setattr(on_ray, "decode_job", bytes.upper)
     monkeypatch.setattr(on_ray, "encode_part", lambda part: part + b"!")
-    player = on_ray._Player("task", str(tmp_path))
+    task = make_task()
+    player = on_ray._Player(task, str(tmp_path))
     assert [player(b"a"), player(b"b")] == [b"A!", b"B!"]
-    assert made == [("task", tmp_path)]
+    assert made == [(task, tmp_path)]
 
 
 class Round:
