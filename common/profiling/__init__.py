@@ -1,1 +1,1 @@
-"""Profiles of a run, by time: activities, their cost, and samples of the stack.
+"""Profiles of a run, by time: activities, their cost, and samples of the stack."""
