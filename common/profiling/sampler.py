@@ -77,7 +77,7 @@ class Sampler:
         last = spent()
         while not ended.wait(INTERVAL_S):
             now = spent()
-            if now <= last:  # it waits
+            if now - last < INTERVAL_S / 2:  # it waits, or the machine is busy
                 continue
             activity, depth = self._where()
             frames = stack_of(thread)
