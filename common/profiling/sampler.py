@@ -6,11 +6,14 @@ a thread that waits costs nothing and is not counted.  While compiled code keeps
 threads out, its time goes to the line that called it.
 """
 
+import gc
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from contextlib import suppress
+from itertools import accumulate, repeat
+from types import CodeType, FrameType, TracebackType
 from typing import Self
 
 from fedprune.common.profiling.activities import Activity, Stack
@@ -30,7 +33,8 @@ class Sampler:
 
     def __init__(self, where: Callable[[], tuple[Activity, int]]) -> None:
         self._where = where
-        self._found: dict[Stack, float] = {}
+        self._found: dict[tuple[Activity, Stack], float] = {}
+        self._names: dict[CodeType, str] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -62,22 +66,57 @@ class Sampler:
         """Return the stacks since the last call, with their CPU seconds."""
         with self._lock:
             found, self._found = self._found, {}
-        return found
+        named: dict[Stack, float] = {}
+        for (activity, names), cpu_s in found.items():
+            stack = (activity.side.value, activity.title, *names)
+            named[stack] = named.get(stack, 0.0) + cpu_s
+        return named
 
     def _watch(self, thread: int, ended: threading.Event) -> None:
         spent = cpu_clock(thread)
         last = spent()
         while not ended.wait(INTERVAL_S):
-            activity, depth = self._where()
-            frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented
             now = spent()
-            if frame is None or now <= last:
+            if now - last < INTERVAL_S / 2:  # it waits, or the machine is busy
                 continue
-            stack = (activity.side.value, activity.title, *_names(frame, depth))
-            del frame  # it keeps the variables of the run alive
+            activity, depth = self._where()
+            frames = stack_of(thread)
+            names = tuple(map(self._name, frames[depth : depth + _DEEPEST]))
+            del frames  # they keep the variables of the run alive
             with self._lock:
-                self._found[stack] = self._found.get(stack, 0.0) + now - last
+                key = (activity, names)
+                self._found[key] = self._found.get(key, 0.0) + now - last
             last = now
+
+    def _name(self, frame: FrameType) -> str:
+        """Return the name of a function; each code is named once."""
+        name = self._names.get(frame.f_code)
+        if name is None:
+            module = str(frame.f_globals.get("__name__", "?")).removeprefix("fedprune.")
+            function = frame.f_code.co_qualname.replace(".<locals>", "")
+            name = self._names[frame.f_code] = f"{module}.{function}"[:_LONGEST]
+        return name
+
+
+def stack_of(thread: int) -> list[FrameType]:
+    """Return the frames of a thread, the outermost first; none if it has ended.
+
+    The thread goes on meanwhile.  Python 3.11 may collect garbage while it makes the
+    object of a frame; a finaliser would then let the thread go on in the middle, and
+    the frame would be gone.  So nothing is collected, and one call walks the stack.
+    """
+    frames: list[FrameType] = []
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        top = sys._current_frames().get(thread)  # noqa: SLF001 - documented
+        if top is not None:
+            with suppress(AttributeError):  # None has no caller: the list is whole
+                frames.extend(accumulate(repeat("f_back"), getattr, initial=top))
+    finally:
+        if collects:
+            gc.enable()
+    return [frame for frame in reversed(frames) if frame is not None]
 
 
 def cpu_clock(thread: int) -> Callable[[], float]:
@@ -87,18 +126,3 @@ def cpu_clock(thread: int) -> Callable[[], float]:
         return time.process_time
     number: int = of_thread(thread)
     return lambda: time.clock_gettime(number)
-
-
-def _names(frame: FrameType | None, depth: int) -> list[str]:
-    """Return the functions of a stack below a depth, the outermost first."""
-    found = []
-    while frame is not None:
-        found.append(frame)
-        frame = frame.f_back
-    return [_name(one) for one in found[::-1][depth : depth + _DEEPEST]]
-
-
-def _name(frame: FrameType) -> str:
-    module = str(frame.f_globals.get("__name__", "?")).removeprefix("fedprune.")
-    name = frame.f_code.co_qualname.replace(".<locals>", "")
-    return f"{module}.{name}"[:_LONGEST]

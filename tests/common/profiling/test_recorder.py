@@ -1,5 +1,6 @@
 """Activities exclude each other and add up; without a recorder nothing counts."""
 
+import gc
 import threading
 import time
 from itertools import count
@@ -15,7 +16,7 @@ from fedprune.common.profiling.recorder import (
     during,
     timed,
 )
-from fedprune.common.profiling.sampler import cpu_clock
+from fedprune.common.profiling.sampler import cpu_clock, stack_of
 
 BUSY_S = 0.4  # CPU seconds of a busy function: many samples
 
@@ -177,6 +178,34 @@ def test_a_sampler_ends_with_its_block():
         with recorder.active():
             assert "sampler" in {thread.name for thread in threading.enumerate()}
         assert "sampler" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_stack_of_a_thread_is_whole_and_collection_is_as_before(collects):
+    before = gc.isenabled()
+    ready, ended = threading.Event(), threading.Event()
+
+    def outer():
+        inner()
+
+    def inner():
+        ready.set()
+        ended.wait()
+
+    thread = threading.Thread(target=outer)
+    thread.start()
+    ready.wait()
+    try:
+        (gc.enable if collects else gc.disable)()
+        names = [frame.f_code.co_name for frame in stack_of(thread.ident)]
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
+        ended.set()
+        thread.join()
+    assert names[0] == "_bootstrap"
+    assert names.index("outer") + 1 == names.index("inner")
+    assert stack_of(thread.ident) == []
 
 
 def test_the_clock_of_a_thread_is_its_own():
