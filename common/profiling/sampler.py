@@ -105,7 +105,7 @@ def stack_of(thread: int) -> list[FrameType]:
     object of a frame; a finaliser would then let the thread go on in the middle, and
     the frame would be gone.  So nothing is collected, and one call walks the stack.
     """
-    frames: list[FrameType] = []
+    frames: list[FrameType | None] = []
     collects = gc.isenabled()
     gc.disable()
     try:
