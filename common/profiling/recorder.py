@@ -63,7 +63,7 @@ class Recorder:
         """Record in this thread while the block runs."""
         before = _ACTIVE.set(self)
         try:
-            with self._sampler or _NOTHING:
+            with self._sampler.running() if self._sampler else _NOTHING:
                 yield
         finally:
             _ACTIVE.reset(before)

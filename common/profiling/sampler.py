@@ -10,11 +10,10 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import accumulate, repeat
-from types import CodeType, FrameType, TracebackType
-from typing import Self
+from types import CodeType, FrameType
 
 from fedprune.common.profiling.activities import Activity, Stack
 
@@ -24,7 +23,7 @@ _LONGEST = 120  # characters of a name
 
 
 class Sampler:
-    """Samples the thread that enters it, until it leaves.
+    """Samples the thread that runs a block of it (``running``).
 
     Args:
         where: Returns the activity under way, and the depth of the stack where it
@@ -36,31 +35,23 @@ class Sampler:
         self._found: dict[tuple[Activity, Stack], float] = {}
         self._names: dict[CodeType, str] = {}
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._watcher: threading.Thread | None = None
 
-    def __enter__(self) -> Self:
-        """Start to sample this thread."""
-        self._ended = threading.Event()
-        self._watcher = threading.Thread(
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Sample this thread while the block runs; nothing samples afterwards."""
+        ended = threading.Event()
+        watcher = threading.Thread(
             target=self._watch,
-            args=(threading.get_ident(), self._ended),
+            args=(threading.get_ident(), ended),
             name="sampler",
             daemon=True,
         )
-        self._watcher.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop; nothing samples afterwards."""
-        self._ended.set()
-        if self._watcher is not None:
-            self._watcher.join()
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
     def take(self) -> dict[Stack, float]:
         """Return the stacks since the last call, with their CPU seconds."""

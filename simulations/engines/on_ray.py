@@ -189,7 +189,7 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
         try:
             ray.init(**arguments)
         except Exception as error:
-            ray.shutdown()  # its own limit is 30 s, which a busy machine takes
+            ray.shutdown()  # Ray gives up after 30 s, which a busy machine needs
             if not tries_left:
                 msg = f"Ray did not start {_STARTS} times: {error_line(error)}"
                 raise FedPruneError(msg) from error

@@ -293,11 +293,11 @@ def _profiled(prepared: Prepared, recorder: Recorder | None) -> RunResult:
     """Run it, and write its profile, if there is a recorder; of a failed run too."""
     if recorder is None:
         return _go(prepared)
-    profile: RunProfile | None = None
+    folder = prepared.folder
     try:
         result = _go(prepared)
     finally:
-        folder, profile = prepared.folder, run_profile(recorder)
+        profile = run_profile(recorder)
         write_profile(folder.profile, profile, folder.run_id)
     return replace(result, profile=profile)
 
