@@ -72,14 +72,14 @@ def look_up(
     """
     shape = side_info.layout
     if scores is None:
-        scores_ = np.zeros(len(indices), dtype=np.uint8)
+        chosen = np.zeros(len(indices), dtype=np.uint8)
     else:
-        scores_ = scores[indices]
+        chosen = scores[indices]
     weights = weight_contexts(flags, side_info, indices)
     return Entries(
         counts=shape.row_counts(indices),
         tensors=shape.row_tensors,
-        scores=scores_,
+        scores=chosen,
         signs=weights.signs,
         alive=weights.alive,
         contexts=weights.contexts,
