@@ -36,6 +36,7 @@ class Use(StrEnum):
     SAMPLE = "sample"
     CALIBRATE = "calibrate"
     FAULT = "fault"
+    CHOICE = "choice"
 
 
 def stream_seed(seed: int, round_: int, key: str, use: Use) -> int:

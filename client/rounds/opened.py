@@ -20,7 +20,7 @@ from fedprune.common.methods.kinds import CHOICE, IMPORTANCE, PENALTY
 from fedprune.common.methods.registry import resolve
 from fedprune.common.models.training import is_inside
 from fedprune.common.pruning.plan import check_plan
-from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.sparsity.known_positions import known_positions
 from fedprune.common.spec import ModelSpec, Vector, WeightMask, digest_of
 from fedprune.common.structure.structure import Structure
 
@@ -86,7 +86,7 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedP
         plan=plan,
         structure=structure,
         decoded=decoded,
-        side_info=_side_information(decoded, mask, plan.settings),
+        side_info=_side_information(decoded, plan, mask, cache.task.config),
         mask=mask,
     )
     if plan.keep_broadcast:  # the teacher of later rounds
@@ -123,10 +123,11 @@ def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:
 
 
 def _side_information(
-    decoded: DecodedBroadcast, mask: WeightMask | None, settings: TrainSettings
+    decoded: DecodedBroadcast, plan: RoundPlan, mask: WeightMask | None, own: Config
 ) -> SideInformation:
-    """Return the side information, with the weight mask if no positions travel."""
-    places = without_positions(mask, settings.density_sent)
+    """Return the side information, with the positions that need not travel."""
+    size = decoded.side_info.layout.spec.size
+    places = known_positions(plan, mask, size, own.update.choice)
     return (
         decoded.side_info if places is None else replace(decoded.side_info, mask=places)
     )

@@ -66,8 +66,9 @@ def _choose(
     total: Vector, settings: TrainSettings, side_info: SideInformation
 ) -> SparseDelta:
     """Return the entries that are sent, before they are quantised."""
-    if side_info.mask is not None:  # all its entries are sent, without positions
-        return sparsify(total, 1.0)
+    known = side_info.mask
+    if known is not None:  # all its entries are sent, without positions
+        return sparsify(np.where(known, total, np.float32(0.0)), 1.0)
     if _sends_all(settings):
         return SparseDelta(size=len(total), indices=np.arange(len(total)), values=total)
     return sparsify(

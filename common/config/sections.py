@@ -385,6 +385,9 @@ class Robust(Section):
 
     aggregate: Annotated[str, MethodKey(AGGREGATION)] = "mean"
     """Aggregation rule, which makes one delta of those of the clients."""
+    hostile: float = Field(default=0.2, ge=0, lt=0.5)
+    """Share of the clients that may be hostile at once, for rules that outvote them,
+    0 <= hostile < 0.5; rounded down."""
     max_examples: Positive = 100000
     """Largest number of examples that a client may report, 1 <= max_examples."""
     max_weight: float = Field(default=2.0, ge=0)

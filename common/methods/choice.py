@@ -72,6 +72,20 @@ def rate(total: Vector, count: int, layout: "Layout", value_bits: float) -> Mask
     return out
 
 
+@method(CHOICE)
+def shared(common: Bits, count: int) -> Mask:
+    """The same entries for all clients, drawn anew in each round.
+
+    Every entry has a sender at each client, so that robust rules are exact, and no
+    positions travel; what is not drawn waits in the residual.  Konečný et al. 2016,
+    arXiv:1610.05492, section 2 (random mask).
+
+    >>> shared(np.array([0.3, 0.1, 0.9]), 2).tolist()
+    [True, True, False]
+    """
+    return _largest(-common, count)
+
+
 def largest(values: Vector, count: int) -> tuple[Indices, Vector]:
     """Return the ``count`` largest magnitudes, of equals the first.
 

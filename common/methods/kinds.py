@@ -124,9 +124,15 @@ AGGREGATION = Kind(
         ),
         "sent": Input(text="bool[clients, weights]: True = this entry was sent"),
         "num_examples": Input(text="float64[clients]: weight of each client, >= 1"),
+        "hostile": Input(
+            text="int: clients that may be hostile, robust.hostile of these, >= 0"
+        ),
     },
     returns="float32[weights]: one delta",
-    forms=(_form("total"), _form("deltas", besides=("sent", "num_examples"))),
+    forms=(
+        _form("total"),
+        _form("deltas", besides=("sent", "num_examples", "hostile")),
+    ),
 )
 
 SCHEDULE = Kind(
@@ -161,8 +167,17 @@ CHOICE = Kind(
         "count": Input(text="int: most entries that may be sent, >= 0"),
         "layout": Input(text="Layout: rows and columns of the network's tensors"),
         "value_bits": Input(text="float: approximate bits of a value on the wire, > 0"),
+        "common": Input(
+            text="float64[weights]: uniform in [0, 1), new in each round and the same "
+            "for every client; a choice by these alone is known to the server, and its "
+            "positions do not travel"
+        ),
     },
     returns="bool[weights]: entries to send, at most count; zeros are left out",
+    forms=(
+        _form("total", besides=("count", "layout", "value_bits")),
+        _form("common", besides=("count",)),
+    ),
 )
 
 NATURAL = "natural"  # partition: the clients that the data name; no method deals

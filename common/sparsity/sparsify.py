@@ -1,5 +1,6 @@
 """Sparsification of a delta: the entries that are sent; the others are the residual."""
 
+from collections.abc import Callable
 from math import ceil
 
 import numpy as np
@@ -10,7 +11,9 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.kinds import CHOICE
 from fedprune.common.methods.method import Method
 from fedprune.common.methods.registry import methods
-from fedprune.common.spec import Vector
+from fedprune.common.spec import Mask, Vector
+
+COMMON = "common"  # input of a choice that all clients make alike
 
 
 def sparsify(
@@ -41,24 +44,50 @@ def sparsify(
         >>> sent.indices.tolist(), sent.values.tolist()
         ([1, 3], [-3.0, 3.0])
     """
-    count = min(ceil(density * len(total)), len(total))
+    count = _count(density, len(total))
     choice = choice or methods(CHOICE)["magnitude"]
     chosen = choice(total=total, count=count, layout=layout, value_bits=value_bits)
-    found = np.asarray(chosen)
-    if (
-        found.dtype != np.bool_
-        or found.shape != total.shape
-        or np.count_nonzero(found) > count
-    ):
-        msg = (
-            f"update.choice '{choice.name}' returned {found.dtype}{list(found.shape)} "
-            f"of {np.count_nonzero(found)} entries; want bool[{len(total)}] of at most "
-            f"{count}"
-        )
-        raise ConfigError(msg)
-    indices = positions_of(found)
+    indices = positions_of(_checked(choice, chosen, len(total), count))
     values = total[indices]
     sent = values != 0
     if not sent.all():
         indices, values = indices[sent], values[sent]
     return SparseDelta(size=len(total), indices=indices, values=values)
+
+
+def shared_positions(
+    choice: Method, density: float, size: int, rng: Callable[[], np.random.Generator]
+) -> Mask | None:
+    """Return the entries that all clients of a round send, or None if each chooses.
+
+    Args:
+        choice: Method that selects the entries; one that needs the delta is each
+            client's own.
+        density: Share of entries sent, 0..1; 0 = no entries.
+        size: Number of weights.
+        rng: Makes the generator that all clients of the round share.
+
+    Raises:
+        ConfigError: As ``sparsify``.
+    """
+    count = _count(density, size)
+    if COMMON not in choice.needs or not 0 < count < size:
+        return None
+    return _checked(choice, choice(common=rng().random(size), count=count), size, count)
+
+
+def _count(density: float, size: int) -> int:
+    return min(ceil(density * size), size)
+
+
+def _checked(choice: Method, chosen: object, size: int, count: int) -> Mask:
+    found = np.asarray(chosen)
+    fits = found.dtype == np.bool_ and found.shape == (size,)
+    if not fits or np.count_nonzero(found) > count:
+        msg = (
+            f"update.choice '{choice.name}' returned {found.dtype}{list(found.shape)} "
+            f"of {np.count_nonzero(found)} entries; want bool[{size}] of at most "
+            f"{count}"
+        )
+        raise ConfigError(msg)
+    return found

@@ -136,7 +136,7 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
     """
     rule = find(AGGREGATION, work.robust.aggregate)
     if "deltas" in rule.needs:
-        found = _of_deltas(rule, answers, work.spec.size)
+        found = _of_deltas(rule, answers, work)
         return finite_numbers(rule, found, work.spec.size).astype(
             np.float32, copy=False
         )
@@ -149,16 +149,23 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
     return found.astype(np.float32, copy=False)
 
 
-def _of_deltas(rule: Method, answers: Answers, size: int) -> object:
+def _of_deltas(rule: Method, answers: Answers, work: RoundWork) -> object:
     """Apply a rule that needs each client's delta."""
-    found = list(_clipped(answers))
+    found, size = list(_clipped(answers)), work.spec.size
     deltas = np.zeros((len(found), size), dtype=np.float32)
     sent = np.zeros((len(found), size), dtype=np.bool_)
+    known = work.side_info.mask
     for number, (_, delta) in enumerate(found):
         deltas[number, delta.indices] = delta.values
-        sent[number, delta.indices] = True
+        # Where positions do not travel, an entry of zero has been sent too.
+        sent[number, delta.indices if known is None else known] = True
     examples = np.array([record.num_examples for record, _ in found], dtype=np.float64)
-    one: object = rule(deltas=deltas, sent=sent, num_examples=examples)
+    one: object = rule(
+        deltas=deltas,
+        sent=sent,
+        num_examples=examples,
+        hostile=int(work.robust.hostile * len(found)),
+    )
     return one
 
 

@@ -38,6 +38,18 @@ def normalise(importance: Vector) -> NDArray[np.float64]:
     return clamped / total if total > 0.0 else clamped
 
 
+def is_informative(importance: Vector) -> bool:
+    """Return whether a client's scores rank its units; one that does not abstains.
+
+    Scores that are all equal rank nothing; those with a single unit above zero would
+    cut all others.
+    """
+    if len(importance) == 1:
+        return bool(importance[0] > 0.0)
+    ranks = bool(np.any(importance != importance[0]))
+    return ranks and int(np.count_nonzero(importance > 0.0)) > 1
+
+
 def consensus(
     importances: Mapping[str, Vector], weights: Mapping[str, int], rule: str
 ) -> Vector | None:
@@ -57,9 +69,7 @@ def consensus(
     Raises:
         ConfigError: If the rule does not return a finite number for each unit.
     """
-    informative = [
-        c for c in sorted(importances) if float(importances[c].max(initial=0.0)) > 0.0
-    ]
+    informative = [c for c in sorted(importances) if is_informative(importances[c])]
     if not informative:
         return None
     scores = np.stack([normalise(importances[c]) for c in informative])

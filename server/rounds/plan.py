@@ -15,7 +15,7 @@ from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
-from fedprune.common.sparsity.masks import without_positions
+from fedprune.common.sparsity.known_positions import known_positions
 from fedprune.common.sparsity.shared import CODEBOOK, most_entries
 from fedprune.common.spec import Mask, ModelSpec
 from fedprune.server.rounds.broadcast import (
@@ -81,7 +81,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         max_norm=_longest(state, config),
         covariances=sizes(structure, state.keep) if told else (0, 0),
     )
-    mask = without_positions(state.mask, base.settings.density_sent)
+    mask = known_positions(base, state.mask, spec.size, config.update.choice)
     return RoundWork(
         request=request,
         plan=base,

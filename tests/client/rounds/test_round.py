@@ -28,7 +28,8 @@ from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
 from fedprune.common.pruning.plan import child_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
-from fedprune.common.sparsity.sparsify import sparsify
+from fedprune.common.sparsity.known_positions import known_positions
+from fedprune.common.sparsity.sparsify import COMMON, sparsify
 from fedprune.common.spec import PrunePlan
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cycle import Cursor
@@ -131,7 +132,10 @@ def test_what_is_sent_and_kept_back_is_what_changed_and_was_owed(tmp_path, monke
     np.testing.assert_allclose(sent + second.residual, total, rtol=2**-8, atol=1e-7)
 
 
-@pytest.mark.parametrize("choice", methods(CHOICE))
+OWN = [name for name, one in methods(CHOICE).items() if COMMON not in one.needs]
+
+
+@pytest.mark.parametrize("choice", OWN)
 def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choice):
     client = Client(tmp_path, update__choice=choice, update__values="step")
     trained = []
@@ -145,13 +149,48 @@ def test_the_entries_are_chosen_as_the_settings_say(tmp_path, monkeypatch, choic
     total, layout = trained[0] - client.work.weights, codec.Layout(client.work.spec)
     bits = codec.value_bits("step")
     wanted = {
-        name: sparsify(total, 0.25, one, layout=layout, value_bits=bits)
-        for name, one in methods(CHOICE).items()
+        name: sparsify(
+            total, 0.25, methods(CHOICE)[name], layout=layout, value_bits=bits
+        )
+        for name in OWN
     }
     assert wanted["rate"].indices.tolist() != wanted["magnitude"].indices.tolist()
     quantised = codec.quantise_delta(wanted[choice], client.work.spec, "step")
     assert found.indices.tolist() == quantised.indices.tolist()
     assert found.values.tolist() == quantised.values.tolist()
+
+
+def test_shared_entries_are_the_same_for_all_clients_and_travel_without_positions(
+    tmp_path,
+):
+    clients = {
+        choice: Client(tmp_path / choice, update__choice=choice, update__values="int8")
+        for choice in ("shared", "magnitude")
+    }
+    answers = {choice: one.answer() for choice, one in clients.items()}
+    client = clients["shared"]
+    known = client.work.side_info.mask
+    assert known is not None
+    assert np.count_nonzero(known) == np.ceil(0.25 * client.work.spec.size)
+    sent = client.decode(answers["shared"]).sparse
+    assert known[sent.indices].all()
+    assert len(sent.indices) > 0.9 * np.count_nonzero(known)
+    assert len(answers["shared"]) < len(answers["magnitude"])
+    other = plan_for(client.work, 3)
+    assert other.round == client.plan.round
+    decoded = open_plan(other, client.cache, ClientStore(tmp_path, other.client_id))
+    np.testing.assert_array_equal(decoded.side_info.mask, known)
+
+
+def test_what_is_not_shared_in_a_round_waits_in_the_residual(tmp_path):
+    client = Client(tmp_path, update__choice="shared")
+    client.answer()
+    kept = client.store.load_generation(2)
+    known = client.work.side_info.mask
+    assert np.any(kept.residual[~known])
+    client.plan = replace(client.plan, round=2, acknowledged=1)
+    again = known_positions(client.plan, None, len(known), "shared")
+    assert np.any(again & ~known)
 
 
 def test_a_smaller_step_error_gives_finer_levels(tmp_path):

@@ -95,3 +95,19 @@ def test_the_moving_average_starts_with_the_first_and_then_shares():
     assert smooth(None, first, 0.75).tolist() == [1.0, 0.0]
     assert smooth(first, fresh, 0.75).tolist() == [0.75, 0.25]
     assert smooth(first, fresh, 0.0).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("empty", [np.ones(UNITS), np.eye(UNITS)[3], np.zeros(UNITS)])
+def test_scores_that_rank_nothing_abstain(rule, empty):
+    scores = honest(4)
+    wanted = agree(scores, rule)
+    joined = scores | {"client-zzz": empty.astype(np.float32)}
+    np.testing.assert_array_equal(agree(joined, rule), wanted)
+    alone = {"client-zzz": empty.astype(np.float32)}
+    assert consensus(alone, {"client-zzz": 10}, rule) is None
+
+
+def test_a_single_unit_needs_no_ranking():
+    one = {"client-000": np.ones(1, np.float32)}
+    assert agree(one, "median").tolist() == [1.0]
