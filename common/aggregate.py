@@ -16,7 +16,7 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.spec import Vector
 
 _HEADROOM_BITS = 62  # one bit below int64's 63, so a rounded bound cannot touch it
-_DELTA_BITS = 24  # 2**-24 is below float32's step for weights of magnitude 1
+DELTA_BITS = 24  # 2**-24 is below float32's step for weights of magnitude 1
 _VALUE_CAP = 1e4  # no honest weight moves further in one round
 
 
@@ -35,7 +35,7 @@ class Limits:
     @property
     def max_value(self) -> float:
         """Largest magnitude of one delta entry that can always be added."""
-        room: float = 2.0 ** (_HEADROOM_BITS - _DELTA_BITS)
+        room: float = 2.0 ** (_HEADROOM_BITS - DELTA_BITS)
         return min(_VALUE_CAP, room / (self.clients * self.max_examples))
 
 
@@ -72,7 +72,7 @@ class Accumulator:
         if not 1 <= num_examples <= self.limits.max_examples:
             detail = f"{num_examples}; want 1..{self.limits.max_examples}"
             raise PayloadError(Reason.BAD_VALUE, "num_examples", detail)
-        scale = float(num_examples) * 2.0**_DELTA_BITS
+        scale = float(num_examples) * 2.0**DELTA_BITS
         self._add(delta, scale)
         self.num_examples += num_examples
         self.num_clients += 1
@@ -99,5 +99,5 @@ class Accumulator:
 
     def mean_delta(self) -> Vector:
         """Return the mean delta, weighted by examples, float32[size]."""
-        scale = 2.0**_DELTA_BITS * max(self.num_examples, 1)
+        scale = 2.0**DELTA_BITS * max(self.num_examples, 1)
         return (self.delta_sum / scale).astype(np.float32)

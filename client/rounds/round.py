@@ -100,6 +100,11 @@ def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
     if len(data.train) == 0:
         msg = f"client {client} has no training example and abstains"
         raise DataError(msg)
+    least = cache.task.config.privacy.min_examples
+    if len(data.train) < least:
+        msg = f"client {client} has {len(data.train)} training examples and abstains: "
+        msg += f"privacy.min_examples is {least} here"
+        raise DataError(msg)
     return data
 
 

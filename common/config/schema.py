@@ -9,6 +9,7 @@ from fedprune.common.config.sections import (
     Client,
     Device,
     Distill,
+    Privacy,
     Prune,
     Quantise,
     Robust,
@@ -38,6 +39,7 @@ class Config(Section):
     distill: Distill = Distill()
     quantise: Quantise = Quantise()
     robust: Robust = Robust()
+    privacy: Privacy = Privacy()
     run: Run = Run()
 
     @property
@@ -101,6 +103,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     twice = next((name for name in names if names.count(name) > 1), "")
     fault = label_fault(config.task.labels)
     return [
+        *_private_conflicts(config),
         ("task.labels", bool(fault), fault),
         (
             "rounds.cohort",
@@ -208,5 +211,46 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             "prune.budget.channel_density",
             rounds.cuts > 0 and (budget.channel_density or 1.0) < least * (1 - 1e-9),
             f"found {budget.channel_density}, want >= {least:.4g}: {out_of_reach}",
+        ),
+    ]
+
+
+def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
+    """Return the checks of what hides clients: noise covers sums alone."""
+    privacy, robust = config.privacy, config.robust
+    private = privacy.epsilon is not None
+    rare = privacy.senders > 1
+    why = "since privacy.epsilon is set"
+    each = "each control would spend epsilon again"
+    return [
+        (
+            "robust.aggregate",
+            robust.aggregate != "mean" and (private or rare),
+            f'found "{robust.aggregate}", want "mean": privacy needs sums',
+        ),
+        (
+            "run.controls",
+            private and bool(config.run.controls),
+            f"found {list(config.run.controls)}, want [], {why}: {each}",
+        ),
+        (
+            "prune.max_accuracy_drop",
+            private and config.prune.max_accuracy_drop is not None,
+            f"found {config.prune.max_accuracy_drop}, want none, {why}",
+        ),
+        (
+            "prune.reconstruct",
+            private and config.prune.reconstruct,
+            f"found true, want false, {why}: covariances have no noise",
+        ),
+        (
+            "quantise.kind",
+            private and config.quantise.kind == "codebook",
+            f'found "codebook", want another, {why}: its values are too few for noise',
+        ),
+        (
+            "rounds.minimum",
+            rare and config.rounds.minimum < privacy.senders,
+            f"found {config.rounds.minimum}, want >= privacy.senders",
         ),
     ]

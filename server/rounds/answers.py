@@ -143,7 +143,7 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
     total = answers.total
     if answers.individual_updates:
         total = Accumulator(work.spec.size, work.request.limits)
-        for record, delta in _clipped(answers):
+        for record, delta in clipped_deltas(answers):
             total.add(delta, record.num_examples)
     found = finite_numbers(rule, rule(total=total), work.spec.size)
     return found.astype(np.float32, copy=False)
@@ -151,7 +151,7 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
 
 def _of_deltas(rule: Method, answers: Answers, work: RoundWork) -> object:
     """Apply a rule that needs each client's delta."""
-    found, size = list(_clipped(answers)), work.spec.size
+    found, size = list(clipped_deltas(answers)), work.spec.size
     deltas = np.zeros((len(found), size), dtype=np.float32)
     sent = np.zeros((len(found), size), dtype=np.bool_)
     known = work.side_info.mask
@@ -169,7 +169,7 @@ def _of_deltas(rule: Method, answers: Answers, work: RoundWork) -> object:
     return one
 
 
-def _clipped(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
+def clipped_deltas(answers: Answers) -> Iterator[tuple[ClientRecord, SparseDelta]]:
     """Yield each delta after clipping, in the order of the clients' ids."""
     records = {record.client_id: record for record in answers.accepted}
     for individual in answers.individual_updates:

@@ -278,6 +278,9 @@ def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
     """Return the state with the cursor on the next round."""
     config = run_spec.config
     met = within_budget(run_spec.structure, config, run_spec.latency, moved.keep)
+    # Noise was planned for so many rounds: no cut follows beyond the schedule.
+    done = moved.cursor.cycle + is_cutting(moved.cursor, config.rounds)
+    met = met or (run_spec.privacy is not None and done >= config.rounds.cuts)
     return replace(moved, cursor=after_round(moved.cursor, config.rounds, met=met))
 
 

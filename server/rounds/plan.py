@@ -99,13 +99,18 @@ def _needs_singles(state: ServerState, config: Config) -> bool:
     A rule that needs deltas does; so does the first round of a phase, whose deltas can
     only be clipped by their own median norm, when all of them have arrived.
     """
-    robust = config.robust
+    robust, privacy = config.robust, config.privacy
+    if privacy.senders > 1:
+        return True
     unknown = robust.max_norm > 0.0 and state.norm is None and not state.cursor.closing
+    unknown = unknown and privacy.epsilon is None
     return "deltas" in find(AGGREGATION, robust.aggregate).needs or unknown
 
 
 def _longest(state: ServerState, config: Config) -> float:
     """Return the L2 norm that deltas are clipped to on arrival; inf = not known yet."""
+    if config.privacy.epsilon is not None:
+        return config.privacy.clip
     multiple = config.robust.max_norm
     return inf if multiple == 0.0 or state.norm is None else multiple * state.norm
 
@@ -333,6 +338,8 @@ def _address(
     caps = weight_caps(
         run_spec.enrolled, cohort, robust.max_weight, robust.max_examples
     )
+    if run_spec.config.privacy.epsilon is not None:
+        caps = dict.fromkeys(cohort, 1)  # noise covers one client, so each counts 1
     for client_id, lack in lacks.items():
         stored = 0 if lack.base is None else lack.base.round
         if stored not in broadcasts:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedprune.common.config import Config
 from fedprune.common.messages import GridWeights, Statistics
+from fedprune.common.privacy.spending import Privacy
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure
@@ -35,6 +36,7 @@ class RunSpec:
         higher_is_better: Direction of the task's headline metric.
         draw: Draws the network that keeps a mask with fresh weights, or None where
             none are wanted (``prune.restart``).
+        privacy: What hides the clients, or None where nothing does.
     """
 
     run_id: str
@@ -45,6 +47,7 @@ class RunSpec:
     enrolled: Mapping[str, int] = field(default_factory=dict)
     higher_is_better: bool = True
     draw: Draw | None = None
+    privacy: Privacy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,11 @@ from fedprune.server.rounds.finish import (
 from fedprune.server.rounds.guard import Check as GuardCheck
 from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.private import (
+    hide_clients,
+    withhold_clients,
+    without_rare,
+)
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.rounds.steps.reconstruction import most_tell
@@ -147,6 +152,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
         started = time.monotonic()
         work = plan_round(state, context.run_spec, attempt)
         answers = collect(work, context.engine, partial(_log_lost, context, work))
+        answers = _hidden(answers, work, state, context.run_spec)
         # First: the events of the clients are logged even if the run ends here.
         _log_clients(context, work, answers)
         try:
@@ -165,6 +171,22 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
         _log_round(context, played, time.monotonic() - started)
         return after
     raise AssertionError  # the loop returns or raises
+
+
+@timed(Activity.AGGREGATION)
+def _hidden(
+    answers: Answers, work: RoundWork, state: ServerState, run_spec: RunSpec
+) -> Answers:
+    """Return the answers without what is rare, and with noise in place of clients."""
+    config, privacy = run_spec.config, run_spec.privacy
+    enough = len(answers.accepted) >= config.rounds.minimum
+    if config.privacy.senders > 1 and enough:
+        answers = without_rare(answers, work, config.privacy.senders)
+    if privacy is None:
+        return answers
+    if not enough:
+        return withhold_clients(answers)
+    return hide_clients(answers, work, state.statistics, privacy)
 
 
 @timed(Activity.PRUNING)

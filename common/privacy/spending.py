@@ -1,0 +1,147 @@
+"""What a run spends: its releases, the noise on each, and epsilon of all together.
+
+Whoever sees all that leaves the server (every broadcast, every figure of the record)
+sees Gaussian sums, each of which one client moves by a known amount at most.  The whole
+run is one Gaussian mechanism then: the inverse squares of the noise multipliers add up
+(Gaussian differential privacy, Dong et al. 2019, arXiv:1905.02383).  Every client is
+counted in every round: nothing is gained from who was drawn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import sqrt
+
+from fedprune.common.config import Config
+from fedprune.common.errors import ConfigError
+from fedprune.common.privacy.noise import NoiseKey
+
+
+class Release(StrEnum):
+    """A quantity whose sum over the clients leaves the server."""
+
+    DELTA = "delta"
+    MOMENTS = "moments"
+    SCORES = "scores"
+    FIGURES = "figures"
+
+
+# Of the inverse square of the delta's noise multiplier: what guides costs less.
+SHARES: Mapping[Release, float] = {
+    Release.DELTA: 1.0,
+    Release.MOMENTS: 0.1,
+    Release.SCORES: 0.1,
+    Release.FIGURES: 0.02,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Noise of a run, and what all its rounds spend.
+
+    Attributes:
+        epsilon: Epsilon of the whole run.
+        delta: Delta of the whole run.
+        multiplier: Noise multiplier of the delta's sum: standard deviation over clip.
+        releases: Number of releases of each quantity.
+    """
+
+    epsilon: float
+    delta: float
+    multiplier: float
+    releases: Mapping[Release, int]
+
+    def of(self, release: Release) -> float:
+        """Return the noise multiplier of a quantity."""
+        return self.multiplier / sqrt(SHARES[release])
+
+
+def releases_of(config: Config, *, moments: bool = True) -> dict[Release, int]:
+    """Return how often a run releases each quantity, at most.
+
+    Args:
+        config: Rounds and what clients measure.
+        moments: Whether the network has batch norms.
+    """
+    rounds = config.rounds
+    closing = rounds.total + 1
+    return {
+        Release.DELTA: rounds.total,
+        Release.MOMENTS: closing if moments else 0,
+        Release.SCORES: rounds.cuts + 1 if rounds.cuts else 0,
+        Release.FIGURES: closing,
+    }
+
+
+def weight_of(releases: Mapping[Release, int]) -> float:
+    """Return the releases as so many releases of a delta."""
+    return sum(SHARES[release] * count for release, count in releases.items())
+
+
+def plan_spending(
+    epsilon: float, delta: float, releases: Mapping[Release, int]
+) -> Spending:
+    """Return the least noise with which a run spends no more than ``epsilon``.
+
+    Raises:
+        ConfigError: If the accountant is not installed.
+    """
+    accountant = _accountant()
+    sigma = float(accountant.get_sigma_gaussian(epsilon, delta))
+    multiplier = sigma * sqrt(weight_of(releases))
+    return Spending(
+        epsilon=epsilon, delta=delta, multiplier=multiplier, releases=dict(releases)
+    )
+
+
+def spent(planned: Spending, done: Mapping[Release, int]) -> float:
+    """Return the epsilon of the releases so far, 0 for none."""
+    weight = weight_of(done)
+    if weight <= 0.0:
+        return 0.0
+    sigma = planned.multiplier / sqrt(weight)
+    return float(_accountant().get_epsilon_gaussian(sigma, planned.delta))
+
+
+def _accountant():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
+    try:
+        import dp_accounting  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = "privacy.epsilon needs 'dp-accounting', which is not installed; run: "
+        msg += "pip install 'fedprune[privacy]'"
+        raise ConfigError(msg) from error
+    return dp_accounting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """What hides the clients of a run.
+
+    Attributes:
+        key: Secret key of the noise.
+        spending: Noise multipliers.
+        clip: Largest L2 norm of a client's delta.
+    """
+
+    key: NoiseKey
+    spending: Spending
+    clip: float
+
+
+def privacy_of(config: Config, key: NoiseKey, *, moments: bool) -> Privacy | None:
+    """Return what hides the clients of a run; None without ``privacy.epsilon``.
+
+    Args:
+        config: Epsilon, delta, clip and rounds.
+        key: The operator's key.
+        moments: Whether the network has batch norms.
+
+    Raises:
+        ConfigError: If the accountant is not installed.
+    """
+    wanted = config.privacy
+    if wanted.epsilon is None:
+        return None
+    releases = releases_of(config, moments=moments)
+    spending = plan_spending(wanted.epsilon, wanted.delta, releases)
+    return Privacy(key=key, spending=spending, clip=wanted.clip)
