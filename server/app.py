@@ -49,6 +49,7 @@ from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.server.runs.remarks import remarks_of
+from fedprune.server.runs.spent import privacy_figures
 from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 
@@ -246,6 +247,7 @@ def _summary(
         "delivered": sum(not result.reason for result in delivered),
         "refused": state.totals.refused,
         "failed": state.totals.failed,
+        "privacy": privacy_figures(events),
         "warnings": remarks_of(events),
         "rollbacks": state.totals.rollbacks,
         "model_sha256": model_sha256(final),

@@ -275,3 +275,28 @@ def status(
     print(f"server {link.address}")
     for line in lines(found):
         print(f"  {printable(line)}")
+
+
+@app.command()
+def privacy(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.toml]", help="Configuration.")
+    ] = None,
+    set_: Set = None,
+    epsilon: Annotated[
+        float | None, typer.Option(metavar="E", help="Replaces privacy.epsilon.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(metavar="D", help="Replaces privacy.delta.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan the noise of a run under differential privacy."""
+    from fedprune.server.runs.spent import planned_rows
+
+    found = planned_rows(load_config(file, set_ or []), epsilon, delta)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        print(f"{name}: {value}")

@@ -10,7 +10,9 @@ counted in every round: nothing is gained from who was drawn.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from math import sqrt
+from typing import Any
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
@@ -73,6 +75,26 @@ def releases_of(config: Config, *, moments: bool = True) -> dict[Release, int]:
     }
 
 
+def released_by(
+    config: Config, planned: Spending, round_: int, cuts: int
+) -> dict[Release, int]:
+    """Return how often a run has released each quantity, at most, after a round.
+
+    Args:
+        config: Rounds.
+        planned: Its releases at the end are the most.
+        round_: The last round.
+        cuts: Cuts made so far.
+    """
+    most = {
+        Release.DELTA: min(round_, config.rounds.total),
+        Release.MOMENTS: round_,
+        Release.SCORES: cuts + 1,
+        Release.FIGURES: round_,
+    }
+    return {key: min(most[key], count) for key, count in planned.releases.items()}
+
+
 def weight_of(releases: Mapping[Release, int]) -> float:
     """Return the releases as so many releases of a delta."""
     return sum(SHARES[release] * count for release, count in releases.items())
@@ -103,14 +125,13 @@ def spent(planned: Spending, done: Mapping[Release, int]) -> float:
     return float(_accountant().get_epsilon_gaussian(sigma, planned.delta))
 
 
-def _accountant():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
+def _accountant() -> Any:  # noqa: ANN401 - a module of an extra
     try:
-        import dp_accounting  # noqa: PLC0415 - an extra
+        return import_module("dp_accounting")
     except ImportError as error:
         msg = "privacy.epsilon needs 'dp-accounting', which is not installed; run: "
         msg += "pip install 'fedprune[privacy]'"
         raise ConfigError(msg) from error
-    return dp_accounting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

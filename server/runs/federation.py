@@ -95,7 +95,9 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         draw=draw,
         privacy=_privacy(config, structure),
     )
-    checkpoints = Checkpoints(folder.checkpoints, name, identity)
+    hidden = run_spec.privacy
+    noise = "" if hidden is None else f"-{hidden.key.name}"
+    checkpoints = Checkpoints(folder.checkpoints, name, identity + noise)
     found = checkpoints.restore()
     for why in found.refused:
         text = f"{why}; the one before it is used"
@@ -128,5 +130,5 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
 def _privacy(config: Config, structure: Structure) -> Privacy | None:
     if config.privacy.epsilon is None:
         return None
-    moments = structure.moments > 0
+    moments = len(structure.moments) > 0
     return privacy_of(config, load_key(config.privacy.key), moments=moments)

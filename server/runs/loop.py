@@ -9,6 +9,7 @@ import numpy as np
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
+from fedprune.common.privacy.spending import Privacy, released_by, spent
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import absorb, during, timed
 from fedprune.common.pruning.cost import count_cost, flops, shares
@@ -48,6 +49,7 @@ from fedprune.server.runs.events import (
     MaskChosen,
     NetworkCut,
     NetworkRestarted,
+    PrivacySpent,
     RoundFinished,
     RunName,
     WarningGiven,
@@ -285,10 +287,28 @@ def _log_steps(context: RunContext, played: _Played) -> None:
         context.log.write(NetworkRestarted(run=context.name, round=after.round))
     if after.mask is not None and after.mask is not before.mask:
         log_mask(context.log, context.name, after.round, after.mask)
+    if context.run_spec.privacy is not None:
+        _log_privacy(context, after, context.run_spec.privacy)
     if report.check is not None:
         _log_check(context, played, report.check)
     if report.warning:
         context.warn(after.round, report.warning)
+
+
+def _log_privacy(context: RunContext, after: ServerState, privacy: Privacy) -> None:
+    config, planned = context.run_spec.config, privacy.spending
+    done = released_by(config, planned, after.round, after.cursor.cycle)
+    context.log.write(
+        PrivacySpent(
+            run=context.name,
+            round=after.round,
+            epsilon=spent(planned, done),
+            planned=planned.epsilon,
+            delta=planned.delta,
+            multiplier=planned.multiplier,
+            key=privacy.key.name,
+        )
+    )
 
 
 def log_mask(log: EventLog, name: RunName, round_: int, mask: WeightMask) -> None:

@@ -47,6 +47,7 @@ def log_start(
             log.write(WarningGiven(run=MAIN, round=0, text=text))
         return
     full = tried.structure.full()
+    private = config.privacy.epsilon is not None
     dense = count_cost(tried.structure, full)
     log.write(
         RunStarted(
@@ -54,7 +55,7 @@ def log_start(
             directory=directory,
             config=config.model_dump(mode="json"),
             clients=config.task.clients,
-            client_examples=_told(examples),
+            client_examples=None if private else _told(examples),
             params_dense=dense.params,
             flops_dense=flops(dense),
             groups=tried.structure.widths(full),

@@ -105,7 +105,8 @@ def state_from_bytes(
             msg = f"{name} is not a checkpoint of this version ({found})"
             raise IntegrityError(msg)
         if metadata.get("config") != identity:
-            msg = f"{name} belongs to another configuration; resume with that one"
+            msg = f"{name} belongs to another configuration, or to another key of the "
+            msg += "noise (privacy.key); resume with that one"
             raise IntegrityError(msg)
         named = parse_json(metadata["parts"])
         return _state_in(parse_json(metadata["state"]), arrays, named, parts)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fedprune.server.runs.events import DENSE, NetworkCut
+from fedprune.server.runs.spent import privacy_line
 from fedprune.simulations.report import maps, plots
 from fedprune.simulations.report.controls import equal_line
 from fedprune.simulations.report.data import RunData, number
@@ -164,6 +165,7 @@ def headline(run: RunData) -> str:
     if run.rounds(DENSE):
         note = "FedAvg: the same code, rounds and clients, nothing cut or left out."
         note = f"{note}  {equal_line(run.summary)}".rstrip()
+    note = f"{note}  {privacy_line(run.summary)}".rstrip()
     return section(
         "Dense FedAvg against the pruned network",
         table(head, rows, kind="headline").text,

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fedprune.common.text import printable
 from fedprune.server.runs.events import DENSE, human_bytes
+from fedprune.server.runs.spent import privacy_line
 from fedprune.simulations.report.controls import beside, equal_line, sentences
 
 Summary = Mapping[str, object]
@@ -51,7 +52,7 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
         table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
     console = table_console(console, _WIDTH)
     console.print(table, highlight=False)
-    if line := equal_line(summary):
+    for line in filter(None, (equal_line(summary), privacy_line(summary))):
         console.print(line, markup=False, highlight=False)
     _print_controls(summary, console)
     warnings = summary.get("warnings")

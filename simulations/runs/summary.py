@@ -35,6 +35,7 @@ from fedprune.server.runs.events import (
 )
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.remarks import remarks_of
+from fedprune.server.runs.spent import privacy_figures
 from fedprune.simulations.runs.controls import control_figures, verdict_figures
 from fedprune.simulations.runs.equal_accuracy import equal_accuracy
 from fedprune.simulations.runs.evaluate import Evaluator
@@ -165,6 +166,7 @@ def summarise(
         "seed": task.config.run.seed,
         "refused": sum(event.refused for event in rounds),
         "failed": sum(event.failed for event in rounds),
+        "privacy": privacy_figures(events),
         "warnings": remarks_of(events),
         "model_sha256": model_sha256(final),
         "seconds": 0.0,

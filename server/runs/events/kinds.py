@@ -66,7 +66,7 @@ class RunStarted(Event):
         config: Its configuration, all keys.
         clients: Number of clients.
         client_examples: Client id -> training examples; None where clients are
-            devices, which have not enrolled yet, or more than 10 000.
+            devices, which have not enrolled yet, or more than 10 000, or hidden.
         params_dense: Parameters of the uncut network.
         flops_dense: FLOPs of one example in it.
         groups: Name of each pruning group -> its channels in the uncut network.
@@ -385,6 +385,26 @@ class NetworkRestarted(OfRound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacySpent(OfRound):
+    """What all rounds so far have spent of a run's differential privacy.
+
+    Attributes:
+        epsilon: Epsilon of all releases so far, for any one client.
+        planned: Epsilon of the whole run.
+        delta: Delta of both.
+        multiplier: Standard deviation of the noise on the sum of the deltas, over
+            ``privacy.clip``.
+        key: Digest of the key of the noise.
+    """
+
+    epsilon: float
+    planned: float
+    delta: float
+    multiplier: float
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost(OfRound):
     """A worker of a simulation was lost in a round, and its clients play it again.
 
@@ -430,6 +450,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "rollback": CutRolledBack,
     "mask": MaskChosen,
     "restart": NetworkRestarted,
+    "privacy": PrivacySpent,
     "worker_lost": WorkerLost,
     "warning": WarningGiven,
 }

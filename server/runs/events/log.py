@@ -33,6 +33,7 @@ from fedprune.server.runs.events.kinds import (
     NetworkCut,
     NetworkRestarted,
     OfRound,
+    PrivacySpent,
     RoundFinished,
     RunFinished,
     RunName,
@@ -50,6 +51,7 @@ _SYNCED = (
     MaskChosen,
     CutChecked,
     NetworkRestarted,
+    PrivacySpent,
     CutRolledBack,
     RunFinished,
 )

@@ -15,6 +15,7 @@ from fedprune.server.runs.events.kinds import (
     NetworkDelivered,
     NetworkRestarted,
     OfRound,
+    PrivacySpent,
     RoundFinished,
     RunFailed,
     RunName,
@@ -121,6 +122,12 @@ def change_of(event: CutChecked) -> str:
 @_line.register
 def _(event: NetworkRestarted) -> str:
     return f"{whose(event)}weights drawn anew after round {event.round}"
+
+
+@_line.register
+def _(event: PrivacySpent) -> str:
+    spent = f"epsilon {event.epsilon:.2f} of {event.planned:g} spent"
+    return f"{whose(event)}round {event.round}: {spent} (delta {event.delta:g})"
 
 
 @_line.register

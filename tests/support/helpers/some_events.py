@@ -19,6 +19,7 @@ from fedprune.server.runs.events import (
     NetworkCut,
     NetworkDelivered,
     NetworkRestarted,
+    PrivacySpent,
     RoundFinished,
     RunFailed,
     RunFinished,
@@ -134,6 +135,15 @@ CHECK = CutChecked(
 ROLLBACK = CutRolledBack(run=MAIN, round=6, cycle=1, step=0.125)
 MASK = MaskChosen(run=MAIN, round=7, digest="00ff", weight_density=0.25)
 RESTART = NetworkRestarted(run=MAIN, round=7)
+SPENT = PrivacySpent(
+    run=MAIN,
+    round=7,
+    epsilon=2.5,
+    planned=8.0,
+    delta=1e-5,
+    multiplier=1.25,
+    key="00ff00ff00ff00ff",
+)
 LOST = WorkerLost(
     run=MAIN, round=7, worker="12 on a", reason="it ended", clients=("d", "b")
 )
@@ -154,6 +164,7 @@ ONE_OF_EACH = (
     ROLLBACK,
     MASK,
     RESTART,
+    SPENT,
     LOST,
     WARNING,
 )

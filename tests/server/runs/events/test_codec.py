@@ -312,6 +312,7 @@ GOLDEN = {
     "rollback": [*OF_ROUND, "cycle", "step"],
     "mask": [*OF_ROUND, "digest", "weight_density"],
     "restart": OF_ROUND,
+    "privacy": [*OF_ROUND, "epsilon", "planned", "delta", "multiplier", "key"],
     "worker_lost": [*OF_ROUND, "worker", "reason", "clients"],
     "warning": [*OF_ROUND, "text", "clients"],
 }

@@ -18,6 +18,7 @@ from helpers.some_events import (
     RESUMED,
     ROLLBACK,
     ROUND,
+    SPENT,
     STARTED,
     WAITING,
     WARNING,
@@ -112,6 +113,7 @@ LINES = {
         replace(CUT, run="one-shot"),
         "one-shot: cut after round 5: density 0.500, accuracy before it 0.9000",
     ),
+    "privacy": (SPENT, "round 7: epsilon 2.50 of 8 spent (delta 1e-05)"),
     "a restart": (RESTART, "weights drawn anew after round 7"),
     "a mask": (MASK, ""),
     "a lost worker": (
