@@ -290,13 +290,15 @@ def privacy(
         float | None, typer.Option(metavar="D", help="Replaces privacy.delta.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Plan the noise of a run under differential privacy."""
-    from fedprune.server.runs.spent import planned_rows
+    from fedprune.server.runs.spent import DELTAS, planned_rows
 
     found = planned_rows(load_config(file, set_ or []), epsilon, delta)
     if as_json:
         print(json.dumps(found, indent=2))
         return
     for name, value in found.items():
-        print(f"{name}: {value}")
+        if not quiet or name == DELTAS:
+            print(value if quiet else f"{name}: {value}")

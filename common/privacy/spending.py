@@ -1,7 +1,7 @@
-"""What a run spends: its releases, the noise on each, and epsilon of all together.
+"""Spending of a run: its releases, the noise on each, and epsilon of all together.
 
-Whoever sees all that leaves the server (every broadcast, every figure of the record)
-sees Gaussian sums, each of which one client moves by a known amount at most.  The whole
+All that leaves the server (every broadcast, every figure of the record) is made of
+Gaussian sums, each of which one client moves by a known amount at most.  The whole
 run is one Gaussian mechanism then: the inverse squares of the noise multipliers add up
 (Gaussian differential privacy, Dong et al. 2019, arXiv:1905.02383).  Every client is
 counted in every round: nothing is gained from who was drawn.
@@ -136,7 +136,7 @@ def _accountant() -> Any:  # noqa: ANN401 - a module of an extra
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy:
-    """What hides the clients of a run.
+    """Key and noise that hide the clients of a run.
 
     Attributes:
         key: Secret key of the noise.

@@ -103,7 +103,7 @@ def hide_clients(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shown:
-    """What a round shows of its clients."""
+    """The noised figures of a round."""
 
     loss: float
     importance: Vector | None

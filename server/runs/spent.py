@@ -1,4 +1,4 @@
-"""What a run has spent of its differential privacy, from its events."""
+"""Figures and words on the differential privacy of a run."""
 
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -7,6 +7,8 @@ from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
 from fedprune.common.privacy.spending import Release, plan_spending, releases_of
 from fedprune.server.runs.events import Event, PrivacySpent, of_run
+
+DELTAS = "noise on the sum of the deltas"
 
 
 def privacy_figures(events: Sequence[Event]) -> dict[str, float] | None:
@@ -52,14 +54,14 @@ def planned_rows(
         "epsilon": wanted,
         "delta": chance,
         "rounds": config.rounds.total + 1,
-        "noise on the sum of the deltas": f"{planned.multiplier:.4g} x privacy.clip",
+        DELTAS: f"{planned.multiplier:.4g} x privacy.clip",
         "noise on each weight of the mean": f"{entry:.4g} (cohort of {cohort})",
         **{
             f"noise on the sum of {release}": f"{planned.of(release):.4g} x its bound"
             for release in planned.releases
             if release is not Release.DELTA
         },
-        "counted": "every client in every round; who was drawn hides nobody",
+        "counted": "every client in every round, drawn or not",
     }
 
 

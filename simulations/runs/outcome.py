@@ -52,8 +52,9 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
         table.add_row(shown, *(_cell(name, summary.get(key)) for key in keys))
     console = table_console(console, _WIDTH)
     console.print(table, highlight=False)
-    for line in filter(None, (equal_line(summary), privacy_line(summary))):
-        console.print(line, markup=False, highlight=False)
+    for line in (equal_line(summary), privacy_line(summary)):
+        if line:
+            console.print(line, markup=False, highlight=False)
     _print_controls(summary, console)
     warnings = summary.get("warnings")
     for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():

@@ -386,7 +386,7 @@ class NetworkRestarted(OfRound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivacySpent(OfRound):
-    """What all rounds so far have spent of a run's differential privacy.
+    """Epsilon that all rounds so far have spent.
 
     Attributes:
         epsilon: Epsilon of all releases so far, for any one client.

@@ -1,4 +1,4 @@
-"""Noise: its distribution, and that nobody without the key can know it."""
+"""Noise: its distribution, and that it cannot be known without the key."""
 
 import numpy as np
 import pytest
