@@ -36,6 +36,7 @@ class Use(StrEnum):
     SAMPLE = "sample"
     CALIBRATE = "calibrate"
     FAULT = "fault"
+    ATTACK = "attack"
 
 
 def stream_seed(seed: int, round_: int, key: str, use: Use) -> int:
