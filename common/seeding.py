@@ -37,6 +37,7 @@ class Use(StrEnum):
     CALIBRATE = "calibrate"
     FAULT = "fault"
     CHOICE = "choice"
+    ATTACK = "attack"
 
 
 def stream_seed(seed: int, round_: int, key: str, use: Use) -> int:

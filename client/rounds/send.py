@@ -47,7 +47,7 @@ def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelt
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite;"
         msg += f" want a lower client.lr (it is {settings.lr:g})"
         raise DataError(msg)
-    chosen = _choose(total, settings, opened.side_info)
+    chosen = choose_entries(total, settings, opened.side_info)
     quantised = codec.quantise_delta(
         chosen, opened.spec, settings.values, settings.step_error
     )
@@ -62,7 +62,7 @@ def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelt
     return quantised
 
 
-def _choose(
+def choose_entries(
     total: Vector, settings: TrainSettings, side_info: SideInformation
 ) -> SparseDelta:
     """Return the entries that are sent, before they are quantised."""

@@ -1,5 +1,6 @@
 """The configuration: read once, at the start, into frozen and checked sections."""
 
+from fedprune.common.config.attack import Attack
 from fedprune.common.config.explain import wanted
 from fedprune.common.config.load import (
     DATA_VARIABLE,
@@ -31,6 +32,7 @@ from fedprune.common.config.write import config_digest, config_to_toml, toml_val
 
 __all__ = [
     "DATA_VARIABLE",
+    "Attack",
     "Broadcast",
     "Budget",
     "Client",

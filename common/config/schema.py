@@ -4,6 +4,7 @@ from math import lcm
 
 from pydantic import model_validator
 
+from fedprune.common.config.attack import Attack
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
@@ -40,6 +41,7 @@ class Config(Section):
     quantise: Quantise = Quantise()
     robust: Robust = Robust()
     privacy: Privacy = Privacy()
+    attack: Attack = Attack()
     run: Run = Run()
 
     @property
@@ -102,6 +104,7 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     sized = next((name for name in names if not name.startswith("dense")), "")
     twice = next((name for name in names if names.count(name) > 1), "")
     fault = label_fault(config.task.labels)
+    attack = config.attack
     return [
         *_private_conflicts(config),
         ("task.labels", bool(fault), fault),
@@ -206,6 +209,21 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             "prune.latency_table",
             budget.latency is not None and not prune.latency_table,
             "found none, want a file of fedprune profile: a latency is in the budget",
+        ),
+        (
+            "attack.clients",
+            attack.clients > 1 and attack.clients != int(attack.clients),
+            f"found {attack.clients}, want a whole number, or a share below 1",
+        ),
+        (
+            "attack.clients",
+            0 < clients < attack.clients,
+            f"found {attack.clients:g}, want <= task.clients = {clients}",
+        ),
+        (
+            "attack.from_round",
+            attack.from_round > max(rounds.total, 1),
+            f"found {attack.from_round}, want <= all {rounds.total} rounds",
         ),
         (
             "prune.budget.channel_density",

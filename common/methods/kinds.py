@@ -219,6 +219,49 @@ MASK = Kind(
     "prune.mask.density",
 )
 
+ATTACK = Kind(
+    name="attack",
+    key="attack.kind",
+    side=Side.CLIENT,
+    optional=True,
+    inputs={
+        "answer": Input(
+            text="Answer (fedprune.common.methods.forged): the honest answer of this "
+            "client; a delta is sent as honest ones are: sparse and quantised"
+        ),
+        "seen": Input(
+            text="float32[clients, weights]: honest deltas of this round that it "
+            "knows, clients by id: its own and those of other hostile clients, or of "
+            "all with attack.omniscient"
+        ),
+        "last": Input(
+            text="float32[weights]: delta that it sent in its last round, or zeros"
+        ),
+        "groups": Input(
+            text="int32[kept units]: number of the pruning group of each score"
+        ),
+        "inputs": Input(
+            text="uint8, float32 or int64 [n, ...]: inputs of its training examples"
+        ),
+        "targets": Input(text="int64[n]: their classes"),
+        "classes": Input(text="int: number of classes"),
+        "target": Input(text="int: attack.target, 0 <= target < classes"),
+        "scale": Input(text="float: attack.scale, >= 0; 0 = as the attack likes"),
+        "most": Input(text="int: largest number of examples that a message may claim"),
+        "finetune": Input(text="bool: whether the round follows a cut"),
+        "rng": Input(text="numpy Generator, keyed by seed, round and client"),
+    },
+    returns="Answer, with what is false in it; or the inputs and targets to train on, "
+    "of the same types and number",
+    forms=(
+        _form(
+            "answer",
+            besides=("seen", "last", "groups", "scale", "most", "finetune", "rng"),
+        ),
+        _form("inputs", "targets", besides=("classes", "target", "rng")),
+    ),
+)
+
 KINDS = (
     IMPORTANCE,
     PENALTY,
@@ -229,4 +272,5 @@ KINDS = (
     CHOICE,
     PARTITION,
     MASK,
+    ATTACK,
 )

@@ -24,6 +24,7 @@ from fedprune.common.errors import (
     StructureError,
 )
 from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
+from fedprune.common.methods.registry import OFF
 from fedprune.common.methods.schedule import density_at, learning_rate
 from fedprune.common.models.buffers import drawn_buffers, running_buffers
 from fedprune.common.models.registry import build_model
@@ -103,6 +104,10 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         StructureError: If its channels cannot be followed, clients could not read the
             structure, or a cut network computes or learns another function.
     """
+    if not data and task.config.attack.kind != OFF:
+        msg = f"attack.kind is '{task.config.attack.kind}': devices are never made "
+        msg += "hostile; want 'none', or fedprune simulate"
+        raise ConfigError(msg)
     _try_rules(task.config)
     _check_new(task, model)
     check_frozen(model, task.config.task.freeze)

@@ -24,7 +24,7 @@ from fedprune.server.runs.events import (
 )
 from fedprune.simulations.benchmarks.kit import resnet20
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.poisoning import measure_attack
+from fedprune.simulations.benchmarks.kit.poisoning import ATTACKS, measure_attack
 from fedprune.simulations.benchmarks.kit.rows import (
     Raw,
     RowStore,
@@ -34,7 +34,6 @@ from fedprune.simulations.benchmarks.kit.rows import (
 )
 from fedprune.simulations.benchmarks.kit.runs import describe, summaries
 from fedprune.simulations.benchmarks.kit.votes import measure_votes
-from fedprune.simulations.engines.hostile import ATTACKS
 from fedprune.simulations.runs.run import run
 
 SEEDS = 5  # folds of the digits: each image is tested once

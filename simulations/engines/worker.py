@@ -20,6 +20,7 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError
+from fedprune.common.methods.registry import OFF
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during, timed
 from fedprune.common.system.processes import trim_memory
@@ -35,6 +36,7 @@ from fedprune.server.rounds.engine import (
     expect,
 )
 from fedprune.server.rounds.records import ClientRecord
+from fedprune.simulations.engines.hostile.clients import HostileClients
 
 _LARGE = 1 << 20  # weights of a network whose freed vectors are worth a trim
 _CAUSE = 300  # characters of a cause, so that its place is not cut off
@@ -79,6 +81,9 @@ class Worker:
         self._root = root
         self._upkeep = Upkeep(root)
         self._before_client = before_client
+        self._hostile: HostileClients | None = None
+        if task.config.attack.kind != OFF:
+            self._hostile = HostileClients(task, root)
 
     @timed(Activity.JOBS)
     def play(self, request: RoundRequest) -> PartialAggregate:
@@ -138,7 +143,11 @@ class Worker:
                     self._root / plan.run_id, assignment.client_id, durable=False
                 )
                 opened = open_plan(plan, self._cache, store)
-            data = run_round(opened, self._cache, store)
+            expected = expect(plan, opened.side_info, request, assignment)
+            if self._hostile is not None and self._hostile.attacks(plan):
+                data = self._hostile.answer(opened, expected, self._cache, store)
+            else:
+                data = run_round(opened, self._cache, store)
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))
@@ -148,7 +157,7 @@ class Worker:
             return failure(assignment.client_id, why, len(message))
         return _Answered(
             data=data,
-            expected=expect(plan, opened.side_info, request, assignment),
+            expected=expected,
             bytes_down=len(message),
             seconds=time.monotonic() - started,
             lost=store.has_lost(assignment.acknowledged),

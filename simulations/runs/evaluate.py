@@ -4,7 +4,9 @@ import torch
 
 from fedprune.client.rounds.measure import Evaluation, evaluate
 from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.common.data.examples import Examples
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
+from fedprune.common.methods.attack import BACKDOOR
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
 from fedprune.common.seeding import Use, seed_globals
@@ -13,6 +15,7 @@ from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.common.user_code import in_own_code
 from fedprune.server.rounds.state import Snapshot
+from fedprune.simulations.engines.hostile.poisoning import triggered_examples
 
 
 class Evaluator:
@@ -50,7 +53,20 @@ class Evaluator:
             msg += f"{snapshot.round}: {error_line(error)}{in_own_code(error)}"
             raise FedPruneError(msg) from error
 
-    def _evaluated(self, snapshot: Snapshot) -> Evaluation:
+    def backdoor_success(self, snapshot: Snapshot) -> float | None:
+        """Return the share of triggered test images that get the attack's class.
+
+        Images of that class are left out; None without a backdoor attack.
+        """
+        attack = self._cache.task.config.attack
+        if attack.kind != BACKDOOR:
+            return None
+        examples = triggered_examples(self._cache.task.test, attack.target)
+        return self._evaluated(snapshot, examples).means["accuracy"]
+
+    def _evaluated(
+        self, snapshot: Snapshot, examples: Examples | None = None
+    ) -> Evaluation:
         task = self._cache.task
         model = self._cache.network(
             self._structure, snapshot.plan.keep, snapshot.weights, snapshot.statistics
@@ -58,4 +74,4 @@ class Evaluator:
         torch.set_num_threads(1)
         # The same draws for every network, where the data draw any.
         with seed_globals(task.config.run.seed, 0, "test", Use.DATA):
-            return evaluate(model, task.test, task)
+            return evaluate(model, task.test if examples is None else examples, task)

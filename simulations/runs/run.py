@@ -52,6 +52,7 @@ from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
+from fedprune.simulations.engines.hostile.names import check_attack
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.profiling.files import write_profile
 from fedprune.simulations.profiling.record import RunProfile, recording, run_profile
@@ -249,7 +250,8 @@ def _tried(task: LoadedTask) -> Tried:
     _check_state(task, structure)
     _ = task.sizes  # refuses a partition that the labels do not allow
     check_engine(task)
-    return tried
+    attack = check_attack(task)
+    return replace(tried, remarks=(*tried.remarks, attack)) if attack else tried
 
 
 def _check_state(task: LoadedTask, structure: Structure) -> None:

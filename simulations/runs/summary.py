@@ -130,6 +130,7 @@ def summarise(
         "accuracy_after_cut": _after(cuts, rounds),
         "accuracy_final": tested.headline,
         "metrics_final": tested.means,
+        "backdoor_success": evaluate.backdoor_success(final),
         "params_dense": dense_cost.params,
         "params_final": cost.params,
         "flops_dense": 2 * dense_cost.macs,

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from helpers.forging import forging
 from helpers.small_runs import events, figures, run_small
 
 import fedprune.simulations.engines.worker
@@ -11,7 +12,6 @@ from fedprune.client.rounds.round import run_round
 from fedprune.common.codec import Kind, seal, unseal
 from fedprune.common.errors import DataError, RoundError
 from fedprune.server.runs.events import ClientAnswered, RoundFinished, WarningGiven
-from fedprune.simulations.engines.hostile import hostile
 from fedprune.simulations.runs.api import simulate
 
 ROUNDS = {"rounds.warmup": 3, "rounds.cuts": 0, "rounds.final": 0}
@@ -54,12 +54,12 @@ def answer_with():
     with ExitStack() as stack:
 
         def install(change):
-            def forge(scene, answer):
-                done = change(scene.plan.client_id, scene.plan.round)
+            def forge(plan, answer):
+                done = change(plan.client_id, plan.round)
                 return answer if done is None else done(answer)
 
             stack.close()  # the change before this one
-            stack.enter_context(hostile(forge))
+            stack.enter_context(forging(forge))
 
         yield install
 

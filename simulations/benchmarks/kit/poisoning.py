@@ -1,16 +1,24 @@
 """Accuracy lost to one hostile client of ten, on a small convolutional network."""
 
 import tempfile
+from collections.abc import Mapping
 
 from torch import nn
 
 from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
 from fedprune.simulations.benchmarks.kit.rows import Raw
-from fedprune.simulations.engines.hostile import ATTACKS, by, hostile
 from fedprune.simulations.runs.run import run
 
-HOSTILE = "client-000"
+# Name of each -> keys of its configuration.
+ATTACKS: Mapping[str, Mapping[str, object]] = {
+    "most examples, sign flipped": {"attack.kind": "examples"},
+    "delta x 100": {"attack.kind": "scale", "attack.scale": 100.0},
+    "delta x 100, sign flipped": {"attack.kind": "sign-flip", "attack.scale": 100.0},
+    "moments, most examples": {"attack.kind": "moments"},
+    "validation bad after cuts": {"attack.kind": "validation-bad"},
+    "validation always good": {"attack.kind": "validation-good"},
+}
 MODEL = f"{__name__}:small_net"
 SETTINGS = {
     "task.model": MODEL,
@@ -55,14 +63,10 @@ def measure_attack(attack: str, seed: int) -> Raw:
         a network has accuracy 0 and its reason under ``failed``.
     """
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
-        changes = {"run.seed": seed, "run.dir": folder}
+        changes = {"run.seed": seed, "run.dir": folder, **ATTACKS.get(attack, {})}
         config = load_config(None, {**SETTINGS, **changes})
         try:
-            if not attack:
-                summary = run(config).summary
-            else:
-                with hostile(by({HOSTILE}, ATTACKS[attack])):
-                    summary = run(config).summary
+            summary = run(config).summary
         except FedPruneError as error:
             return {"accuracy_final": 0.0, "failed": str(error)}
     kept = ("accuracy_final", "rounds", "rollbacks", "refused")

@@ -1,0 +1,1 @@
+"""Rows of the benchmark ``trust``: federations with hostile clients."""
