@@ -54,6 +54,7 @@ from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_n
 
 app = ServerApp()
 
+_PAUSE_S = 30.0  # a network that is away is not back at once
 _TOKEN = 16  # as many characters as a simulation's run id has at that place
 
 
@@ -170,6 +171,7 @@ def _run(work: Work) -> None:
         check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
         higher_is_better=work.tried.higher_is_better,
+        pause_s=_PAUSE_S,
     )
     _keep(work, final)
     delivered = _deliver(work, nodes, final)
@@ -246,6 +248,7 @@ def _summary(
         "delivered": sum(not result.reason for result in delivered),
         "refused": state.totals.refused,
         "failed": state.totals.failed,
+        "late": state.totals.late,
         "warnings": remarks_of(events),
         "rollbacks": state.totals.rollbacks,
         "model_sha256": model_sha256(final),

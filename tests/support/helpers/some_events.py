@@ -12,6 +12,7 @@ from fedprune.server.runs.events import (
     ClientAnswered,
     ClientsAnswered,
     ClientsConnected,
+    ClientsPutAside,
     CutChecked,
     CutRolledBack,
     Event,
@@ -92,8 +93,10 @@ ROUND = RoundFinished(
     accepted=2,
     refused=0,
     failed=0,
+    late=0,
     zero_share=0.125,
     seconds=1.5,
+    virtual_seconds=120.5,
 )
 CUT = NetworkCut(
     run=MAIN,
@@ -137,6 +140,7 @@ RESTART = NetworkRestarted(run=MAIN, round=7)
 LOST = WorkerLost(
     run=MAIN, round=7, worker="12 on a", reason="it ended", clients=("d", "b")
 )
+ASIDE = ClientsPutAside(run=MAIN, round=7, clients=("a", "b"), back=13)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
@@ -155,6 +159,7 @@ ONE_OF_EACH = (
     MASK,
     RESTART,
     LOST,
+    ASIDE,
     WARNING,
 )
 
