@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedprune.common import codec
 from fedprune.common.artifacts import LABELS_FILE, write_labels, write_plan_file
 from fedprune.common.artifacts.load import write_network
+from fedprune.common.config import refuse_faults
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
@@ -130,6 +131,7 @@ def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
 
 
 def _try(task: LoadedTask) -> Tried:
+    refuse_faults(task.config.faults, "a server")
     declared_description(task)
     return try_network(task, task.build_model(), data=False)
 

@@ -1,6 +1,7 @@
 """The configuration: read once, at the start, into frozen and checked sections."""
 
 from fedprune.common.config.explain import wanted
+from fedprune.common.config.faults import Faults, refuse_faults
 from fedprune.common.config.load import (
     DATA_VARIABLE,
     Overrides,
@@ -37,6 +38,7 @@ __all__ = [
     "Config",
     "ControlName",
     "Distill",
+    "Faults",
     "MaskRule",
     "Overrides",
     "Partition",
@@ -55,6 +57,7 @@ __all__ = [
     "load_methods",
     "own_methods",
     "parse_config",
+    "refuse_faults",
     "toml_value",
     "wanted",
 ]

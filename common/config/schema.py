@@ -4,6 +4,7 @@ from math import lcm
 
 from pydantic import model_validator
 
+from fedprune.common.config.faults import Faults
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
@@ -38,6 +39,7 @@ class Config(Section):
     distill: Distill = Distill()
     quantise: Quantise = Quantise()
     robust: Robust = Robust()
+    faults: Faults = Faults()
     run: Run = Run()
 
     @property

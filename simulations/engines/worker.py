@@ -34,7 +34,9 @@ from fedprune.server.rounds.engine import (
     RoundRequest,
     expect,
 )
-from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.simulations.faults.inject import answer_under
+from fedprune.simulations.faults.plan import FaultPlan
 
 _LARGE = 1 << 20  # weights of a network whose freed vectors are worth a trim
 _CAUSE = 300  # characters of a cause, so that its place is not cut off
@@ -77,6 +79,7 @@ class Worker:
         self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
+        self._faults = FaultPlan.of(task.config)
         self._upkeep = Upkeep(root)
         self._before_client = before_client
 
@@ -138,7 +141,11 @@ class Worker:
                     self._root / plan.run_id, assignment.client_id, durable=False
                 )
                 opened = open_plan(plan, self._cache, store)
-            data = run_round(opened, self._cache, store)
+            data = answer_under(
+                self._faults.fault(plan.round, plan.client_id, request.attempt),
+                self._faults.clock_s(plan.client_id),
+                lambda: run_round(opened, self._cache, store),
+            )
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))
@@ -146,6 +153,13 @@ class Worker:
             why = str(error) if isinstance(error, FedPruneError) else error_line(error)
             why = printable(why, _CAUSE) + in_own_code(error)
             return failure(assignment.client_id, why, len(message))
+        if data is None:
+            return ClientRecord(
+                client_id=assignment.client_id,
+                status=Status.LATE,
+                reason=f"client {assignment.client_id}: no answer",
+                bytes_down=len(message),
+            )
         return _Answered(
             data=data,
             expected=expect(plan, opened.side_info, request, assignment),
