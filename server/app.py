@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedprune.common import codec
 from fedprune.common.artifacts import LABELS_FILE, write_labels, write_plan_file
 from fedprune.common.artifacts.load import write_network
+from fedprune.common.config import refuse_faults
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import NAMES_KEY, RUN_KEY
 from fedprune.common.flower.run_config import read_app_config
@@ -55,6 +56,7 @@ from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_n
 
 app = ServerApp()
 
+_PAUSE_S = 30.0  # a network that is away is not back at once
 _TOKEN = 16  # as many characters as a simulation's run id has at that place
 
 
@@ -130,6 +132,7 @@ def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
 
 
 def _try(task: LoadedTask) -> Tried:
+    refuse_faults(task.config.faults, "a server")
     declared_description(task)
     return try_network(task, task.build_model(), data=False)
 
@@ -171,6 +174,7 @@ def _run(work: Work) -> None:
         check=cut_check(work.task, work.structure),
         token=digest_of(folder.run_id.encode()).hex()[:_TOKEN],
         higher_is_better=work.tried.higher_is_better,
+        pause_s=_PAUSE_S,
     )
     _keep(work, final)
     delivered = _deliver(work, nodes, final)
@@ -248,6 +252,7 @@ def _summary(
         "refused": state.totals.refused,
         "failed": state.totals.failed,
         "privacy": privacy_figures(events),
+        "late": state.totals.late,
         "warnings": remarks_of(events),
         "rollbacks": state.totals.rollbacks,
         "model_sha256": model_sha256(final),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedprune.common.config import Config, load_config, toml_value
+from fedprune.common.config import Config, load_config, refuse_faults, toml_value
 from fedprune.common.errors import ConfigError
 
 CLIENT_ID = "client-id"  # keys of a Flower node's configuration
@@ -23,11 +23,13 @@ def device_config(node: Mapping[str, object]) -> Config:
     """Return the configuration of a device: its own file, and its own data.
 
     Raises:
-        ConfigError: If it is not usable.
+        ConfigError: If it is not usable, or has faults, which only simulations have.
     """
     data, path = str(node.get(DATA) or ""), str(node.get(CONFIG) or "")
     overrides = [f"task.data={toml_value(data)}"] if data else []
-    return load_config(Path(path) if path else None, overrides)
+    config = load_config(Path(path) if path else None, overrides)
+    refuse_faults(config.faults, "a device")
+    return config
 
 
 def parse_share(text: str) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from fedprune.common.config.attack import Attack
 from fedprune.common.config.explain import wanted
+from fedprune.common.config.faults import Faults, refuse_faults
 from fedprune.common.config.load import (
     DATA_VARIABLE,
     Overrides,
@@ -39,6 +40,7 @@ __all__ = [
     "Config",
     "ControlName",
     "Distill",
+    "Faults",
     "MaskRule",
     "Overrides",
     "Partition",
@@ -57,6 +59,7 @@ __all__ = [
     "load_methods",
     "own_methods",
     "parse_config",
+    "refuse_faults",
     "toml_value",
     "wanted",
 ]

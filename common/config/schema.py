@@ -5,6 +5,7 @@ from math import lcm
 from pydantic import model_validator
 
 from fedprune.common.config.attack import Attack
+from fedprune.common.config.faults import Faults
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
@@ -42,6 +43,7 @@ class Config(Section):
     robust: Robust = Robust()
     privacy: Privacy = Privacy()
     attack: Attack = Attack()
+    faults: Faults = Faults()
     run: Run = Run()
 
     @property

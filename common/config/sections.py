@@ -141,12 +141,23 @@ class Rounds(Section):
     cohort: Positive = 10
     """Clients whose answers one round waits for, 1 <= cohort <= task.clients."""
     minimum: Positive = 5
-    """Quorum: accepted answers without which a round fails, 1 <= minimum <= cohort."""
+    """Accepted answers without which a round fails, 1 <= minimum <= cohort."""
     over_select: float = Field(default=1.0, ge=1, le=10)
     """Clients asked for each client of the cohort, 1 <= over_select <= 10."""
-    deadline_s: float = Field(default=600.0, gt=0)
-    """Seconds after which a round of devices ends without its stragglers,
-    0 < deadline_s; a simulation waits for every client."""
+    quorum: float = Field(default=0.5, gt=0, le=1)
+    """Share of the asked clients whose answers start the grace period, 0 < quorum <= 1;
+    1 = no grace period: the deadline alone ends the waiting."""
+    grace: float = Field(default=2.0, ge=1, le=1000)
+    """Multiple of the time of the quorum at which a round closes without the others,
+    1 <= grace <= 1000, and 10 s after it at the earliest."""
+    deadline_s: float = Field(default=0.0, ge=0)
+    """Seconds at which a round closes, whatever is missing, 0 <= deadline_s; 0 = four
+    times the usual round, as measured; in a simulation virtual seconds."""
+    put_aside: Count = 5
+    """Rounds that do not ask a client which was late twice in a row, 0 <= put_aside; 0
+    = all rounds ask it."""
+    enrol_s: float = Field(default=300.0, gt=0)
+    """Seconds in which the devices of a run must enrol, 0 < enrol_s."""
 
     @property
     def total(self) -> int:

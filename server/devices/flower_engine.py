@@ -34,7 +34,12 @@ from fedprune.server.devices.replies import (
     share_of,
     unreadable,
 )
-from fedprune.server.rounds.answers import accept_answer, failure, refusal
+from fedprune.server.rounds.answers import (
+    accept_answer,
+    failure,
+    late_answer,
+    refusal,
+)
 from fedprune.server.rounds.engine import (
     Assignment,
     IndividualUpdate,
@@ -42,11 +47,19 @@ from fedprune.server.rounds.engine import (
     RoundWork,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.waiting.closing import (
+    NEVER,
+    Arrival,
+    Cause,
+    Closing,
+    Patience,
+    close,
+)
 from fedprune.server.runs.events import ClientsConnected, EventLog, NetworkDelivered
 
 _POLL_S = 0.2
-_ENROL_S = 300.0
 _HELLO_S = 120.0
+_DELIVER_S = 600.0  # where rounds.deadline_s is 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +87,7 @@ def enrol(
 
     Args:
         grid: Flower's grid.
-        config: Of the run: number of clients, and their data split.
+        config: Of the run: number of clients, ``rounds.enrol_s``, their data split.
         log: Event log; gets an event as clients enrol.
         owners: Node id -> client whose key it has; None where nodes have no keys.
         labels: Names of the classes, by which nodes number theirs or refuse; () = none.
@@ -85,7 +98,8 @@ def enrol(
     Raises:
         RoundError: If too few nodes enrol in time.
     """
-    end, count = time.monotonic() + _ENROL_S, config.task.clients
+    limit, count = config.rounds.enrol_s, config.task.clients
+    end = time.monotonic() + limit
     about = ConfigRecord({**about_run(config, labels)})
     found: dict[str, Enrolled] = {}
     refused: dict[int, str] = {}
@@ -113,7 +127,7 @@ def enrol(
             why = "".join(f"; {text}" for text in refused.values())
             msg = (
                 f"{len(found)} of {count} clients (task.clients) connected within "
-                f"{_ENROL_S:g} s: {sorted(found)}{why}"
+                f"{limit:g} s (rounds.enrol_s): {sorted(found)}{why}"
             )
             raise RoundError(msg)
         time.sleep(_POLL_S)
@@ -180,7 +194,8 @@ def deliver(
         nodes: Client id -> node id.
         structure_json: The structure.
         blob: The encoded broadcast.
-        config: Of the run: ``rounds.deadline_s`` and the clients' data split.
+        config: Of the run: ``rounds.deadline_s``, 0 = 600 s, and the clients' data
+            split.
 
     Returns:
         What became of it, for each client in order.
@@ -205,7 +220,7 @@ def deliver(
             results[name] = _undelivered(name, size, UNSENT)
         else:
             waiting[number] = name
-    end = time.monotonic() + config.rounds.deadline_s
+    end = time.monotonic() + (config.rounds.deadline_s or _DELIVER_S)
     while waiting and time.monotonic() < end:
         for reply in arrived(grid, waiting):
             name = waiting.pop(reply.number)
@@ -247,18 +262,23 @@ class FlowerEngine:
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client and yield one partial aggregate of all answers in time.
 
-        The round ends early once as many answers as the goal are accepted.
+        The round closes by the rule of ``server/rounds/waiting/closing.py``.  What is
+        there at the first poll after its end still counts: a server that is busy with
+        some answers makes no others late.
         """
         request = work.request
         total = Accumulator(work.spec.size, request.limits)
-        records: list[ClientRecord] = []
+        arrivals = _Arrivals(work)
         individual_updates: list[IndividualUpdate] = []
         started = time.monotonic()
-        waiting = self._send(work, records)
-        while waiting and total.num_clients < work.goal:
-            if time.monotonic() - started > work.deadline_s:
-                break
+        waiting = self._send(work, arrivals)
+        over = False
+        while not over:
+            elapsed = time.monotonic() - started
+            now = min(elapsed, arrivals.closing.seconds)
             for reply in arrived(self._grid, waiting):
+                if arrivals.complete:
+                    break
                 assignment, length = waiting.pop(reply.number)
                 data, lost, record = _payload(
                     reply, assignment, length, request.max_bytes
@@ -270,24 +290,27 @@ class FlowerEngine:
                         work.expected(assignment),
                         total,
                         bytes_down=length,
-                        seconds=time.monotonic() - started,
+                        seconds=now,
                     )
-                records.append(replace(record, residual_lost=lost))
+                arrivals.add(replace(record, residual_lost=lost), now)
                 if request.individual_updates and individual is not None:
                     individual_updates.append(individual)
-            time.sleep(_POLL_S if waiting else 0.0)
-        records += [
-            _late(assignment, length, started)
+            over = arrivals.complete or elapsed > arrivals.closing.seconds
+            time.sleep(0.0 if over else _POLL_S)
+        closing = arrivals.closing
+        late = [
+            late_answer(assignment.client_id, closing, work.patience, length)
             for assignment, length in waiting.values()
         ]
         yield PartialAggregate(
-            records=tuple(records),
+            records=(*arrivals.records, *late),
             total=total,
             individual_updates=tuple(individual_updates),
+            closing=closing,
         )
 
     def _send(
-        self, work: RoundWork, records: list[ClientRecord]
+        self, work: RoundWork, arrivals: "_Arrivals"
     ) -> dict[str, tuple[Assignment, int]]:
         """Send each client its plan; return message id -> (assignment, length).
 
@@ -310,20 +333,47 @@ class FlowerEngine:
         waiting = {}
         for number, sent in zip(send(self._grid, messages), assignments, strict=True):
             if number is None:
-                records.append(failure(sent[0].client_id, UNSENT, 0))
+                arrivals.add(failure(sent[0].client_id, UNSENT, 0), 0.0)
             else:
                 waiting[number] = sent
         return waiting
 
 
-def _late(assignment: Assignment, length: int, started: float) -> ClientRecord:
-    waited = time.monotonic() - started
-    return ClientRecord(
-        client_id=assignment.client_id,
-        status=Status.LATE,
-        reason=f"client {assignment.client_id}: no answer within {waited:.0f} s",
-        bytes_down=length,
-    )
+class _Arrivals:
+    """The answers of a round as they arrive, and the end of the waiting.
+
+    Args:
+        work: The round.
+    """
+
+    def __init__(self, work: RoundWork) -> None:
+        self._patience: Patience = work.patience
+        self._missing = {one.client_id: None for one in work.request.assignments}
+        self._came: list[Arrival] = []
+        self.records: list[ClientRecord] = []
+        self.closing: Closing = self._close()
+
+    def add(self, record: ClientRecord, seconds: float) -> None:
+        """Add the outcome of a client, of which each has one."""
+        del self._missing[record.client_id]
+        accepted = record.status is Status.ACCEPTED
+        self.records.append(record)
+        self._came.append(
+            Arrival(client_id=record.client_id, seconds=seconds, accepted=accepted)
+        )
+        self.closing = self._close()
+
+    @property
+    def complete(self) -> bool:
+        """True once all clients have answered, or enough of them."""
+        return self.closing.cause in (Cause.ALL, Cause.GOAL)
+
+    def _close(self) -> Closing:
+        away = [
+            Arrival(client_id=client, seconds=NEVER, accepted=False)
+            for client in self._missing
+        ]
+        return close([*self._came, *away], self._patience)
 
 
 def _payload(

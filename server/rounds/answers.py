@@ -25,6 +25,7 @@ from fedprune.server.rounds.influence import (
     scaled_delta,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.waiting.closing import Closing, Patience, why_late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +38,14 @@ class Answers:
         individual_updates: The accepted deltas, where the round asked for them; the
             sum is not used then.
         bytes_simulation: Bytes between workers and driver.
+        closing: The end of the waiting, or None where it was not measured.
     """
 
     records: tuple[ClientRecord, ...]
     total: Accumulator
     individual_updates: tuple[IndividualUpdate, ...] = ()
     bytes_simulation: int = 0
+    closing: Closing | None = None
 
     @property
     def accepted(self) -> tuple[ClientRecord, ...]:
@@ -124,6 +127,18 @@ def failure(client_id: str, why: str, bytes_down: int) -> ClientRecord:
         client_id=client_id,
         status=Status.FAILED,
         reason=f"client {client_id} failed: {why}",
+        bytes_down=bytes_down,
+    )
+
+
+def late_answer(
+    client_id: str, closing: Closing, patience: Patience, bytes_down: int
+) -> ClientRecord:
+    """Return the record of a client whose answer had not arrived in time."""
+    return ClientRecord(
+        client_id=client_id,
+        status=Status.LATE,
+        reason=why_late(client_id, closing, patience),
         bytes_down=bytes_down,
     )
 

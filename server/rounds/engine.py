@@ -18,6 +18,7 @@ from fedprune.common.profiling.activities import Profile
 from fedprune.common.spec import ModelSpec, Vector
 from fedprune.server.rounds.broadcast import EncodedBroadcast
 from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.waiting.closing import Closing, Patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class RoundRequest:
         max_norm: Largest L2 norm of a delta that is added unclipped; inf = not known,
             so that single deltas are needed.
         covariances: Channels and pairs whose covariances clients tell; (0, 0) = none.
+        attempt: Number of the attempt of the round, from 0.
     """
 
     variants: tuple[bytes, ...]
@@ -59,6 +61,7 @@ class RoundRequest:
     individual_updates: bool
     max_norm: float = inf
     covariances: tuple[int, int] = (0, 0)
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,7 @@ class RoundWork:
         side_info: Side information of the answers' encoding.
         encoded: The network that is sent.
         robust: Limits on the influence of one client.
-        deadline_s: Seconds after which a round of devices ends without the stragglers.
-        goal: Number of accepted answers at which the round waits for no more clients.
+        patience: How long the round waits, and for how many.
     """
 
     request: RoundRequest
@@ -81,8 +83,7 @@ class RoundWork:
     side_info: SideInformation
     encoded: EncodedBroadcast
     robust: Robust
-    deadline_s: float
-    goal: int
+    patience: Patience
 
     @property
     def spec(self) -> ModelSpec:
@@ -141,6 +142,8 @@ class PartialAggregate:
         bytes_simulation: Bytes between workers and driver; 0 without workers.
         lost: Workers that were lost meanwhile; their clients are in other aggregates.
         profile: What another process spent on it, where the run is profiled, or None.
+        closing: The end of the round's waiting, in one of the round's aggregates, or
+            None.
     """
 
     records: tuple[ClientRecord, ...]
@@ -149,6 +152,7 @@ class PartialAggregate:
     bytes_simulation: int = 0
     lost: tuple[LostWorker, ...] = ()
     profile: Profile | None = None
+    closing: Closing | None = None
 
 
 class Engine(Protocol):

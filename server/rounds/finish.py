@@ -1,6 +1,6 @@
 """The end of a round at the server, step by step: answers in, a new state out.
 
-A round with fewer accepted answers than its quorum (``rounds.minimum``) fails.
+A round with fewer accepted answers than ``rounds.minimum`` fails.
 """
 
 from collections.abc import Sequence
@@ -54,6 +54,8 @@ from fedprune.server.rounds.steps.optimizer import (
 )
 from fedprune.server.rounds.steps.reconstruction import rebuilt_weights
 from fedprune.server.rounds.steps.restart import restart
+from fedprune.server.rounds.waiting.absence import Absences, noted
+from fedprune.server.rounds.waiting.pace import after
 
 _ABSTAINS = "abstains"  # word of a client without examples, in its reason
 
@@ -92,8 +94,8 @@ def finish_round(
         RoundError: If fewer than ``rounds.minimum`` answers were accepted; the state
             is unchanged then.
     """
-    # 1. Refuse the round when fewer answers than the quorum were accepted.
-    _check_quorum(work, answers, run_spec)
+    # 1. Refuse the round when fewer answers than the minimum were accepted.
+    _check_minimum(work, answers, run_spec)
     # 2. Score the network that was sent: its statistics and its validation loss.
     scored = _score_broadcast(state, work, answers, run_spec)
     # 3. Add the aggregated delta and record in the ledgers what each client has stored.
@@ -112,12 +114,11 @@ def finish_round(
     # 8. Choose the mask of the later weights.
     advanced = take_mask(advanced, run_spec)
     # 9. Record the norm that the next round's deltas are clipped by.
-    return replace(
-        advanced, norm=_usual_norm(state, advanced, answers, run_spec)
-    ), report
+    norm = _usual_norm(state, advanced, answers, run_spec)
+    return replace(advanced, norm=norm), report
 
 
-def _check_quorum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
+def _check_minimum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
     need = run_spec.config.rounds.minimum
     count = len(answers.accepted)
     if count < need:
@@ -187,6 +188,9 @@ def _average(
         ledgers=_ledgers(state, work, answers, run_spec),
         totals=_totals(state.totals, answers),
         sent=remember(state.sent, work.plan.round, work.encoded),
+        absences=_absences(state, answers, run_spec),
+        # The closing round trains nothing: it is faster than the others.
+        pace=after(state.pace, answers.closing) if settings.epochs else state.pace,
     )
 
 
@@ -306,7 +310,15 @@ def _lost(answers: Answers) -> list[str]:
     return [r.client_id for r in records if r.status is not Status.ACCEPTED]
 
 
-def count_failed_attempt(state: ServerState, answers: Answers) -> ServerState:
+def _absences(state: ServerState, answers: Answers, run_spec: RunSpec) -> Absences:
+    """Return the clients that were late, with those of the round after ``state``."""
+    aside = run_spec.config.rounds.put_aside
+    return noted(state.absences, answers.closing, state.round + 1, aside)
+
+
+def count_failed_attempt(
+    state: ServerState, answers: Answers, run_spec: RunSpec
+) -> ServerState:
     """Return the state after a failed attempt of a round: its bytes count too.
 
     A client without an accepted answer is sent everything again: something that it
@@ -316,11 +328,13 @@ def count_failed_attempt(state: ServerState, answers: Answers) -> ServerState:
         state,
         ledgers=state.ledgers.forgetting(_lost(answers)),
         totals=_totals(state.totals, answers),
+        absences=_absences(state, answers, run_spec),
     )
 
 
 def _totals(totals: Totals, answers: Answers) -> Totals:
-    records = answers.records
+    records, closing = answers.records, answers.closing
+    virtual = closing.seconds if closing is not None and closing.virtual else 0.0
     return replace(
         totals,
         bytes_up=totals.bytes_up + sum(r.bytes_up for r in records),
@@ -330,6 +344,8 @@ def _totals(totals: Totals, answers: Answers) -> Totals:
         messages_up=totals.messages_up + len(answers.accepted),
         refused=totals.refused + _count(records, Status.REFUSED),
         failed=totals.failed + _count(records, Status.FAILED),
+        late=totals.late + _count(records, Status.LATE),
+        virtual_seconds=totals.virtual_seconds + virtual,
     )
 
 

@@ -41,6 +41,9 @@ from fedprune.server.rounds.state import (
     ServerState,
     Snapshot,
 )
+from fedprune.server.rounds.waiting.absence import Absences, fewest, present
+from fedprune.server.rounds.waiting.closing import Patience
+from fedprune.server.rounds.waiting.pace import deadline
 
 
 @timed(Activity.PLANNING)
@@ -50,7 +53,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
     round_ = state.round + 1
     spec = structure.spec(state.keep)
     encoded = encode_state(state, structure, spec, config)
-    cohort = draw_cohort(run_spec, round_, attempt)
+    cohort = draw_cohort(run_spec, round_, attempt, state.absences)
     teacher = _teacher(state, config)
     base = RoundPlan(
         run_id=run_spec.run_id,
@@ -80,6 +83,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         individual_updates=_needs_singles(state, config),
         max_norm=_longest(state, config),
         covariances=sizes(structure, state.keep) if told else (0, 0),
+        attempt=attempt,
     )
     mask = known_positions(base, state.mask, spec.size, config.update.choice)
     return RoundWork(
@@ -88,8 +92,17 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         side_info=codec.SideInformation.of(spec, encoded.weights, mask=mask),
         encoded=encoded,
         robust=config.robust,
-        deadline_s=config.rounds.deadline_s,
-        goal=config.rounds.cohort,
+        patience=_patience(state, config.rounds, attempt),
+    )
+
+
+def _patience(state: ServerState, rounds: Rounds, attempt: int) -> Patience:
+    return Patience(
+        goal=rounds.cohort,
+        minimum=rounds.minimum,
+        quorum=rounds.quorum,
+        grace=rounds.grace,
+        deadline_s=deadline(rounds.deadline_s, state.pace, attempt),
     )
 
 
@@ -115,13 +128,21 @@ def _longest(state: ServerState, config: Config) -> float:
     return inf if multiple == 0.0 or state.norm is None else multiple * state.norm
 
 
-def draw_cohort(run_spec: RunSpec, round_: int, attempt: int) -> tuple[str, ...]:
-    """Draw the clients that are asked, without replacement, by seed and round alone."""
-    count = asked(run_spec.config.rounds, len(run_spec.clients))
+def draw_cohort(
+    run_spec: RunSpec, round_: int, attempt: int, absences: Absences
+) -> tuple[str, ...]:
+    """Draw the clients that are asked, without replacement.
+
+    They depend on the seed, the round, the attempt and the clients that are put aside.
+    """
+    rounds, everyone = run_spec.config.rounds, run_spec.clients
+    least = fewest(rounds.minimum, asked(rounds, len(everyone)))
+    clients = present(everyone, absences, round_, least)
+    count = asked(rounds, len(clients))
     seed = run_spec.config.run.seed
     rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)
-    chosen = rng.choice(len(run_spec.clients), size=count, replace=False)
-    return tuple(run_spec.clients[i] for i in sorted(chosen))
+    chosen = rng.choice(len(clients), size=count, replace=False)
+    return tuple(clients[i] for i in sorted(chosen))
 
 
 def asked(rounds: Rounds, clients: int) -> int:

@@ -17,6 +17,8 @@ from fedprune.common.tasks.fresh import FreshNetwork
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.ledger import Ledgers
 from fedprune.server.rounds.records import Validations
+from fedprune.server.rounds.waiting.absence import Absences
+from fedprune.server.rounds.waiting.pace import Pace
 
 Draw: TypeAlias = Callable[[Mask], FreshNetwork]
 
@@ -105,7 +107,10 @@ class SentBroadcast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Counts over a whole run; bytes are lengths of real messages."""
+    """Counts over a whole run; bytes are lengths of real messages.
+
+    ``virtual_seconds`` is the time that a simulation's rounds would have waited.
+    """
 
     bytes_up: int = 0
     bytes_down: int = 0
@@ -115,6 +120,8 @@ class Totals:
     refused: int = 0
     failed: int = 0
     rollbacks: int = 0
+    late: int = 0
+    virtual_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +152,8 @@ class ServerState:
         optimizer: State of the server's optimiser, or None before its first step and
             without one.
         restarted: The round that ended with fresh weights, 0 for none.
+        absences: The clients that were late when they were asked last.
+        pace: Seconds that the last rounds took to the last answer that counts.
     """
 
     round: int
@@ -163,6 +172,8 @@ class ServerState:
     norm: float | None = None
     optimizer: OptimizerState | None = None
     restarted: int = 0
+    absences: Absences = field(default_factory=dict)
+    pace: Pace = ()
 
     @property
     def keep(self) -> Mask:

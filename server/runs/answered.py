@@ -1,7 +1,7 @@
 """Events of the answers of a round: a line a client, or counts by bin of many."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -37,6 +37,17 @@ def answer_events(
     rest = [record for record in records if record.client_id not in named]
     alone = [_event(run, round_, record) for record in missing]
     return [*alone, _summary(run, round_, rest)]
+
+
+def outcomes(events: Iterable[Event], run: RunName) -> Counter[str]:
+    """Return the answers of a run by status, those of failed attempts too."""
+    found: Counter[str] = Counter()
+    for event in events:
+        if isinstance(event, ClientAnswered) and event.run == run:
+            found[event.status.value] += 1
+        elif isinstance(event, ClientsAnswered) and event.run == run:
+            found.update(event.statuses)
+    return found
 
 
 def _event(run: RunName, round_: int, record: ClientRecord) -> ClientAnswered:

@@ -47,6 +47,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     check: Check | None = None,
     token: str = "",
     higher_is_better: bool = True,
+    pause_s: float = 0.0,
 ) -> tuple[ServerState, Snapshot]:
     """Start or resume a federation and run it to its end.
 
@@ -73,6 +74,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
             clients keep the state of several runs in one place.  Lengths of messages
             are those of a simulation when it has 16 characters.
         higher_is_better: Direction of the task's headline metric.
+        pause_s: Seconds before the second attempt of a round; four times as many
+            before each later one.
 
     Returns:
         The last state, and the network as every client would receive it.
@@ -122,6 +125,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         checkpoints=checkpoints,
         evaluate=evaluate,
         check=check,
+        pause_s=pause_s,
     )
     last = drive(state, context)
     return last, sendable(last, run_spec)

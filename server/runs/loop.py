@@ -7,42 +7,38 @@ from functools import partial
 
 import numpy as np
 
-from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import RoundError
 from fedprune.common.privacy.spending import Privacy, released_by, spent
 from fedprune.common.profiling.activities import Activity
-from fedprune.common.profiling.recorder import absorb, during, timed
+from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.spec import Mask, Vector, WeightMask, weights_digest
 from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.broadcast import decoded_state
 from fedprune.server.rounds.cut import Choice, asks_clients, coarse
-from fedprune.server.rounds.engine import (
-    Engine,
-    IndividualUpdate,
-    LostWorker,
-    RoundWork,
-)
+from fedprune.server.rounds.engine import Engine, LostWorker, RoundWork
 from fedprune.server.rounds.finish import (
     RoundReport,
     count_failed_attempt,
     finish_round,
 )
 from fedprune.server.rounds.guard import Check as GuardCheck
-from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.private import (
     hide_clients,
     withhold_clients,
     without_rare,
 )
-from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.rounds.steps.reconstruction import most_tell
+from fedprune.server.rounds.waiting.absence import newly_aside
+from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.server.runs.answered import MOST_LINES, answer_events
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import (
+    ClientsPutAside,
     CutChecked,
     CutRolledBack,
     EventLog,
@@ -76,6 +72,8 @@ class RunContext:
             depends on it.
         check: Tries the network after a cut, given its keep mask, and raises
             StructureError when it computes another function; or None.
+        pause_s: Seconds before the second attempt of a round; four times as many
+            before each later one.
     """
 
     name: RunName
@@ -85,6 +83,7 @@ class RunContext:
     checkpoints: Checkpoints
     evaluate: Evaluate | None
     check: Check | None = None
+    pause_s: float = 0.0
 
     def warn(self, round_: int, text: str, clients: Sequence[str] = ()) -> None:
         """Log a warning about the figures of a round."""
@@ -128,10 +127,14 @@ class _Played:
     answers: Answers
     report: RoundReport
 
-    def counted(self, name: str) -> int:
-        """Return the growth of a count of ``Totals``."""
+    def counted(self, name: str) -> float:
+        """Return the growth of a count of ``Totals``, in failed attempts too."""
         before, after = self.before.totals, self.after.totals
-        return int(getattr(after, name)) - int(getattr(before, name))
+        return float(getattr(after, name) - getattr(before, name))
+
+    def of_status(self, status: Status) -> int:
+        """Return the clients of the successful attempt with an outcome."""
+        return sum(record.status is status for record in self.answers.records)
 
 
 def drive(state: ServerState, context: RunContext) -> ServerState:
@@ -149,26 +152,29 @@ def drive(state: ServerState, context: RunContext) -> ServerState:
 
 
 def _one_round(state: ServerState, context: RunContext) -> ServerState:
-    before = state
+    before, run_spec = state, context.run_spec
     for attempt in range(_ATTEMPTS):
         started = time.monotonic()
-        work = plan_round(state, context.run_spec, attempt)
+        work = plan_round(state, run_spec, attempt)
         answers = collect(work, context.engine, partial(_log_lost, context, work))
-        answers = _hidden(answers, work, state, context.run_spec)
+        answers = _hidden(answers, work, state, run_spec)
         # First: the events of the clients are logged even if the run ends here.
         _log_clients(context, work, answers)
         try:
-            after, report = finish_round(state, work, answers, context.run_spec)
+            after, report = finish_round(state, work, answers, run_spec)
         except RoundError as error:
             context.warn(work.plan.round, str(error))
             if attempt == _ATTEMPTS - 1:
                 raise
-            state = count_failed_attempt(state, answers)
+            earlier, state = state, count_failed_attempt(state, answers, run_spec)
+            _log_aside(context, earlier, state, work)
+            time.sleep(context.pause_s * 4.0**attempt)
             continue
         played = _Played(
             before=before, after=after, work=work, answers=answers, report=report
         )
         _check_cut(context, played)
+        _log_aside(context, state, after, work)
         _log_steps(context, played)
         _log_round(context, played, time.monotonic() - started)
         return after
@@ -200,53 +206,6 @@ def _check_cut(context: RunContext, played: _Played) -> None:
         context.check(new)
 
 
-@timed(Activity.WAITING)
-def collect(
-    work: RoundWork,
-    engine: Engine,
-    lost: Callable[[LostWorker], None] = lambda _: None,
-) -> Answers:
-    """Ask every client and merge the partial aggregates as they arrive.
-
-    Args:
-        work: The round.
-        engine: Delivers its request.
-        lost: Called with each worker that is lost meanwhile, at once.
-
-    Raises:
-        RoundError: If the engine lost a client or answered for one twice: such sums
-            must not be used.
-    """
-    total = Accumulator(work.spec.size, work.request.limits)
-    records: list[ClientRecord] = []
-    individual_updates: list[IndividualUpdate] = []
-    moved = 0
-    for part in engine.ask(work):
-        with during(Activity.AGGREGATION):
-            total.merge(part.total)
-        absorb(part.profile)
-        records += part.records
-        individual_updates += part.individual_updates
-        moved += part.bytes_simulation
-        for worker in part.lost:
-            lost(worker)
-    records.sort(key=lambda record: record.client_id)
-    individual_updates.sort(key=lambda individual: individual.client_id)
-    if work.request.individual_updates:
-        records = list(clipped_records(records, work.robust.max_norm))
-    asked = sorted(assignment.client_id for assignment in work.request.assignments)
-    got = [record.client_id for record in records]
-    if got != asked:
-        msg = f"round {work.plan.round}: asked {asked}, answered for {got}"
-        raise RoundError(msg)
-    return Answers(
-        records=tuple(records),
-        total=total,
-        individual_updates=tuple(individual_updates),
-        bytes_simulation=moved,
-    )
-
-
 def _log_lost(context: RunContext, work: RoundWork, lost: LostWorker) -> None:
     round_ = work.plan.round
     context.log.write(WorkerLost(run=context.name, round=round_, **asdict(lost)))
@@ -272,6 +231,20 @@ def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
             "with another network than one that lost nothing"
         )
         context.warn(round_, text, lost)
+
+
+def _log_aside(
+    context: RunContext, before: ServerState, after: ServerState, work: RoundWork
+) -> None:
+    """Log the clients that an attempt has put aside, by the round they come back in."""
+    round_ = work.plan.round
+    aside = newly_aside(before.absences, after.absences, round_)
+    if aside:
+        back = max(after.absences[client].back for client in aside)
+        event = ClientsPutAside(
+            run=context.name, round=round_, clients=aside, back=back
+        )
+        context.log.write(event)
 
 
 @timed(Activity.WRITING)
@@ -477,15 +450,25 @@ def _log_round(context: RunContext, played: _Played, seconds: float) -> None:
             params=sizes.params,
             flops=sizes.flops,
             channel_density=sizes.channel_density,
-            bytes_up=played.counted("bytes_up"),
-            bytes_down=played.counted("bytes_down"),
-            bytes_fixed=played.counted("bytes_fixed"),
+            bytes_up=int(played.counted("bytes_up")),
+            bytes_down=int(played.counted("bytes_down")),
+            bytes_fixed=int(played.counted("bytes_fixed")),
             bytes_simulation=answers.bytes_simulation,
             asked=len(answers.records),
             accepted=len(answers.accepted),
-            refused=played.counted("refused"),
-            failed=played.counted("failed"),
+            refused=played.of_status(Status.REFUSED),
+            failed=played.of_status(Status.FAILED),
+            late=played.of_status(Status.LATE),
             zero_share=report.zero_share,
             seconds=round(seconds, 4),
+            virtual_seconds=_virtual(played),
         )
     )
+
+
+def _virtual(played: _Played) -> float | None:
+    """Return a round's virtual seconds, with its failed attempts; None on devices."""
+    closing = played.answers.closing
+    if closing is None or not closing.virtual:
+        return None
+    return round(played.counted("virtual_seconds"), 4)

@@ -1,4 +1,4 @@
-"""Remarks on the figures of a run: its warnings, and clients rarely accepted."""
+"""Remarks on a run: its warnings, clients put aside, clients seldom accepted."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
     ClientAnswered,
     ClientsAnswered,
+    ClientsPutAside,
     Event,
     WarningGiven,
     of_kind,
@@ -20,9 +21,20 @@ _SELDOM = 0.5  # share of its rounds that a client should count in
 
 
 def remarks_of(events: Sequence[Event]) -> list[str]:
-    """Return each warning of a run once, and a line about clients that do not count."""
+    """Return each warning of a run once, and lines about clients that do not count."""
     texts = [f"{whose(event)}{event.text}" for event in of_kind(events, WarningGiven)]
-    return list(dict.fromkeys([*texts, *_seldom_counted(events)]))
+    texts += [*_put_aside(events), *_seldom_counted(events)]
+    return list(dict.fromkeys(texts))
+
+
+def _put_aside(events: Sequence[Event]) -> list[str]:
+    """Return a line about clients that were not asked for a while, being late."""
+    times = Counter(c for e in of_run(events, ClientsPutAside) for c in e.clients)
+    if not times:
+        return []
+    named = [f"{client}: {count}" for client, count in sorted(times.items())]
+    text = "late twice in a row and put aside (rounds.put_aside), with the times: "
+    return [text + and_more(named, _NAMED)]
 
 
 def _seldom_counted(events: Sequence[Event]) -> list[str]:

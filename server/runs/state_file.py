@@ -30,6 +30,7 @@ from fedprune.server.rounds.state import (
     Snapshot,
     Totals,
 )
+from fedprune.server.rounds.waiting.absence import Lateness
 
 _FORMAT = "fedprune-checkpoint/5"
 
@@ -71,6 +72,7 @@ def state_to_bytes(state: ServerState, identity: str, parts: PartStore) -> bytes
         "totals": asdict(state.totals),
         "norm": state.norm,
     }
+    header |= _waiting_out(state)
     if state.importance is not None:
         arrays["importance"] = state.importance
     if state.restarted:
@@ -176,7 +178,16 @@ def _state_in(
         mask=_mask_in(header.get("mask"), arrays),
         optimizer=_optimizer_in(header, "optimizer", arrays),
         restarted=int(header.get("restarted", 0)),
+        absences={c: Lateness(**one) for c, one in header.get("absences", {}).items()},
+        pace=tuple(float(seconds) for seconds in header.get("pace", ())),
     )
+
+
+def _waiting_out(state: ServerState) -> dict[str, Any]:
+    """Return the clients that were late and the pace, each if there is any."""
+    absences = {client: asdict(one) for client, one in state.absences.items()}
+    found: dict[str, Any] = {"absences": absences, "pace": list(state.pace)}
+    return {name: value for name, value in found.items() if value}
 
 
 _COLUMNS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from fedprune.common.config import Config, load_methods, own_methods
+from fedprune.common.config import Config, load_methods, own_methods, refuse_faults
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
@@ -229,8 +229,10 @@ def try_config(config: Config) -> None:
     """Try the network of a configuration on the server, before anything is made.
 
     Raises:
-        FedPruneError: As for ``try_network``.
+        FedPruneError: As for ``try_network``, and of faults, which only simulations
+            have.
     """
+    refuse_faults(config.faults, "a server")
     task = LoadedTask(config)
     try_network(task, task.build_model(), data=False)
 

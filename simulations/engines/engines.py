@@ -16,6 +16,8 @@ from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.engine import Engine, PartialAggregate, RoundWork
 from fedprune.simulations.engines.interrupt import TimeLimit
 from fedprune.simulations.engines.worker import Worker
+from fedprune.simulations.faults.plan import FaultPlan
+from fedprune.simulations.faults.virtual import VirtualTime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +61,22 @@ class InProcessEngine:
 
 @contextmanager
 def engine_for(engine_spec: EngineSpec, kind: str) -> Iterator[Engine]:
-    """Yield an engine, and clean up after it.
+    """Yield an engine whose rounds close in virtual time, and clean up after it.
 
     Raises:
         ConfigError: If Ray is not installed, or does not answer at the address.
         FedPruneError: If Flower's simulation ends before the block does.
     """
     if kind == "inprocess":
-        yield InProcessEngine(engine_spec.task, engine_spec.root, engine_spec.limit_s)
+        here = InProcessEngine(engine_spec.task, engine_spec.root, engine_spec.limit_s)
+        yield _in_virtual_time(here, engine_spec.task)
         return
     with _on_ray().ray_engine(engine_spec) as engine:
-        yield engine
+        yield _in_virtual_time(engine, engine_spec.task)
+
+
+def _in_virtual_time(engine: Engine, task: LoadedTask) -> Engine:
+    return VirtualTime(engine, FaultPlan.of(task.config), task.clients)
 
 
 def check_engine(task: LoadedTask) -> None:

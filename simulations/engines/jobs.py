@@ -44,14 +44,16 @@ def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> by
             request.individual_updates,
             request.max_norm,
             request.covariances,
+            request.attempt,
         ],
     )
 
 
 def decode_job(data: bytes) -> RoundRequest:
     """Decode the request of one worker."""
-    fields = _unpack(data, "job", 7)
-    variants, rows, limits, max_bytes, individual_updates, max_norm, pairs = fields
+    fields = _unpack(data, "job", 8)
+    variants, rows, limits, max_bytes, individual_updates, *rest = fields
+    max_norm, pairs, attempt = rest
     assignments = tuple(
         Assignment(
             client_id=name, variant=variant, acknowledged=last, max_weight=weight
@@ -66,6 +68,7 @@ def decode_job(data: bytes) -> RoundRequest:
         individual_updates=individual_updates,
         max_norm=max_norm,
         covariances=(pairs[0], pairs[1]),
+        attempt=attempt,
     )
 
 

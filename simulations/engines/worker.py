@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from fedprune.client.rounds.model_cache import ModelCache
-from fedprune.client.rounds.opened import open_plan
+from fedprune.client.rounds.opened import OpenedPlan, open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore, Upkeep
 from fedprune.common import codec
@@ -35,8 +35,10 @@ from fedprune.server.rounds.engine import (
     RoundRequest,
     expect,
 )
-from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.simulations.engines.hostile.clients import HostileClients
+from fedprune.simulations.faults.inject import answer_under
+from fedprune.simulations.faults.plan import FaultPlan
 
 _LARGE = 1 << 20  # weights of a network whose freed vectors are worth a trim
 _CAUSE = 300  # characters of a cause, so that its place is not cut off
@@ -79,6 +81,7 @@ class Worker:
         self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
         self._root = root
+        self._faults = FaultPlan.of(task.config)
         self._upkeep = Upkeep(root)
         self._before_client = before_client
         self._hostile: HostileClients | None = None
@@ -144,10 +147,11 @@ class Worker:
                 )
                 opened = open_plan(plan, self._cache, store)
             expected = expect(plan, opened.side_info, request, assignment)
-            if self._hostile is not None and self._hostile.attacks(plan):
-                data = self._hostile.answer(opened, expected, self._cache, store)
-            else:
-                data = run_round(opened, self._cache, store)
+            data = answer_under(
+                self._faults.fault(plan.round, plan.client_id, request.attempt),
+                self._faults.clock_s(plan.client_id),
+                lambda: self._answered(opened, expected, store),
+            )
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))
@@ -155,6 +159,13 @@ class Worker:
             why = str(error) if isinstance(error, FedPruneError) else error_line(error)
             why = printable(why, _CAUSE) + in_own_code(error)
             return failure(assignment.client_id, why, len(message))
+        if data is None:
+            return ClientRecord(
+                client_id=assignment.client_id,
+                status=Status.LATE,
+                reason=f"client {assignment.client_id}: no answer",
+                bytes_down=len(message),
+            )
         return _Answered(
             data=data,
             expected=expected,
@@ -162,3 +173,12 @@ class Worker:
             seconds=time.monotonic() - started,
             lost=store.has_lost(assignment.acknowledged),
         )
+
+    def _answered(
+        self, opened: OpenedPlan, expected: Expected, store: ClientStore
+    ) -> bytes:
+        """Return the client's answer, false if it is hostile."""
+        hostile = self._hostile
+        if hostile is not None and hostile.attacks(opened.plan):
+            return hostile.answer(opened, expected, self._cache, store)
+        return run_round(opened, self._cache, store)

@@ -24,9 +24,12 @@ from fedprune.common.pruning.plan import full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.server.rounds.cut import budget_used, within_budget
+from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.state import Snapshot, model_sha256
+from fedprune.server.runs.answered import outcomes
 from fedprune.server.runs.events import (
     DENSE,
+    MAIN,
     CutRolledBack,
     Event,
     NetworkCut,
@@ -123,6 +126,7 @@ def summarise(
     shares = [cut.zero_share for cut in cuts if cut.zero_share is not None]
     fixed = sum(event.bytes_fixed for event in rounds)
     accepted = sum(event.accepted for event in rounds)
+    counts = outcomes(events, MAIN)
     return {
         "metric": tested.metric,
         "accuracy_control": controls.get(DENSE, {}).get("accuracy"),
@@ -165,9 +169,11 @@ def summarise(
         "rounds": len(rounds),
         "clients": len(task.clients),
         "seed": task.config.run.seed,
-        "refused": sum(event.refused for event in rounds),
-        "failed": sum(event.failed for event in rounds),
         "privacy": privacy_figures(events),
+        "refused": counts[Status.REFUSED.value],
+        "failed": counts[Status.FAILED.value],
+        "late": counts[Status.LATE.value],
+        "virtual_seconds": sum(event.virtual_seconds or 0.0 for event in rounds),
         "warnings": remarks_of(events),
         "model_sha256": model_sha256(final),
         "seconds": 0.0,

@@ -13,8 +13,8 @@ from fedprune.common.errors import RoundError
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import count_failed_attempt, finish_round
 from fedprune.server.rounds.plan import plan_round
+from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.server.runs.events import MaskChosen, WarningGiven
-from fedprune.server.runs.loop import collect
 from fedprune.simulations.engines.worker import Worker
 from fedprune.simulations.runs.api import simulate
 
@@ -202,7 +202,9 @@ def test_when_all_devices_lost_it_the_next_attempt_of_the_round_sends_it(federat
     assert {*failed} == {*everyone}
     with pytest.raises(RoundError, match="send it again"):
         finish_round(federation.state, work, answers, federation.run_spec)
-    federation.state = count_failed_attempt(federation.state, answers)
+    federation.state = count_failed_attempt(
+        federation.state, answers, federation.run_spec
+    )
     assert holders(federation.state) == []
     assert all(not ledger.structure for ledger in federation.state.ledgers.values())
     failed, _ = federation.round()

@@ -241,12 +241,15 @@ class RoundFinished(OfRound):
         bytes_down: Bytes of all messages to clients.
         bytes_fixed: Part of ``bytes_up`` that is independent of the number of entries.
         bytes_simulation: Bytes between the workers of a simulation and its driver.
-        asked: Clients that were asked.
+        asked: Clients that were asked: accepted + refused + failed + late.
         accepted: Answers that were accepted.
         refused: Answers that were refused.
         failed: Clients that failed.
+        late: Clients whose answers did not arrive in time.
         zero_share: Exactly zero channels at the end of a sparsify phase, else None.
         seconds: Time that the round took.
+        virtual_seconds: Time that a simulation's round would have waited; None on
+            devices.  Like bytes and seconds it is that of failed attempts too.
     """
 
     rounds: Count
@@ -268,8 +271,10 @@ class RoundFinished(OfRound):
     accepted: Count
     refused: Count
     failed: Count
+    late: Count
     zero_share: Share | None
     seconds: Seconds
+    virtual_seconds: Seconds | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,6 +427,19 @@ class WorkerLost(OfRound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientsPutAside(OfRound):
+    """Clients that were late twice in a row are not asked for some rounds.
+
+    Attributes:
+        clients: Their ids.
+        back: First round that may ask them again.
+    """
+
+    clients: tuple[str, ...]
+    back: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarningGiven(OfRound):
     """A warning about the figures of a round.
 
@@ -452,6 +470,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "restart": NetworkRestarted,
     "privacy": PrivacySpent,
     "worker_lost": WorkerLost,
+    "put_aside": ClientsPutAside,
     "warning": WarningGiven,
 }
 NAMES: Final[Mapping[type[Event], str]] = {kind: name for name, kind in KINDS.items()}

@@ -29,8 +29,10 @@ COLUMNS = (
     "accepted",
     "refused",
     "failed",
+    "late",
     "zero_share",
     "seconds",
+    "virtual_seconds",
 )
 
 

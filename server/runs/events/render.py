@@ -9,6 +9,7 @@ from fedprune.server.runs.events.kinds import (
     ClientAnswered,
     ClientsAnswered,
     ClientsConnected,
+    ClientsPutAside,
     CutChecked,
     Event,
     NetworkCut,
@@ -135,6 +136,15 @@ def _(event: WorkerLost) -> str:
     text = f"{whose(event)}round {event.round}: worker {event.worker} was lost: "
     again = f"; run again: {and_more(event.clients, _NAMED)}" if event.clients else ""
     return f"{text}{event.reason}{again}"
+
+
+@_line.register
+def _(event: ClientsPutAside) -> str:
+    names = and_more(event.clients, _NAMED)
+    return (
+        f"{whose(event)}round {event.round}: late twice in a row: {names}; not asked "
+        f"before round {event.back}"
+    )
 
 
 @_line.register

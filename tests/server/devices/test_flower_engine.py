@@ -27,8 +27,8 @@ from fedprune.server.devices import flower_engine as under_test
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.server.runs.events import EventLog, NetworkDelivered, read_events
-from fedprune.server.runs.loop import collect
 
 
 def names(table):
@@ -53,7 +53,6 @@ def _identity(monkeypatch):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(under_test, "_POLL_S", 0.01)
-    monkeypatch.setattr(under_test, "_ENROL_S", 0.3)
     monkeypatch.setattr(under_test, "_HELLO_S", 0.05)
 
 
@@ -65,7 +64,8 @@ def log(tmp_path):
 
 def run_of(clients, **changes):
     few = {"task__clients": clients, "rounds__cohort": 1, "rounds__minimum": 1}
-    return make_config(**few, **changes)
+    few["rounds__enrol_s"] = 0.3
+    return make_config(**few | changes)
 
 
 def nodes_of(enrolled):
@@ -92,8 +92,7 @@ def test_a_node_is_told_how_the_run_deals_its_data(log):
     assert records == [about, about]
 
 
-def test_a_node_that_does_not_answer_at_first_is_asked_again(log, monkeypatch):
-    monkeypatch.setattr(under_test, "_ENROL_S", 60)
+def test_a_node_that_does_not_answer_at_first_is_asked_again(log):
     asked = []
 
     def answer(node, message):
@@ -103,7 +102,8 @@ def test_a_node_that_does_not_answer_at_first_is_asked_again(log, monkeypatch):
             None if late else ConfigRecordDict({"client-id": f"c{node}", "examples": 9})
         )
 
-    assert nodes_of(enrol(FakeGrid([1, 2], answer), run_of(2), log)) == {
+    config = run_of(2, rounds__enrol_s=60.0)
+    assert nodes_of(enrol(FakeGrid([1, 2], answer), config, log)) == {
         "c1": 1,
         "c2": 2,
     }

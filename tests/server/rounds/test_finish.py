@@ -27,7 +27,7 @@ from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import ClientRecord, Status, Validations
 from fedprune.server.rounds.state import Snapshot, model_sha256, new_state
-from fedprune.server.runs.loop import collect
+from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.simulations.engines.engines import InProcessEngine
 
 WARM = Cursor(phase=Phase.WARMUP, index=1, step=0.5)

@@ -46,18 +46,18 @@ def many(**changes):
 
 def test_a_cohort_is_drawn_without_replacement_from_all_clients():
     run_spec = many()
-    cohorts = [draw_cohort(run_spec, round_, 0) for round_ in range(1, 40)]
+    cohorts = [draw_cohort(run_spec, round_, 0, {}) for round_ in range(1, 40)]
     assert all(len(set(cohort)) == 8 for cohort in cohorts)
     assert {c for cohort in cohorts for c in cohort} == set(run_spec.clients)
     assert len(set(cohorts)) > 30
 
 
 def test_a_cohort_depends_on_seed_round_and_attempt_alone():
-    first = draw_cohort(many(), 3, 0)
-    assert draw_cohort(many(), 3, 0) == first
-    assert draw_cohort(many(), 4, 0) != first
-    assert draw_cohort(many(), 3, 1) != first
-    assert draw_cohort(many(run__seed=1), 3, 0) != first
+    first = draw_cohort(many(), 3, 0, {})
+    assert draw_cohort(many(), 3, 0, {}) == first
+    assert draw_cohort(many(), 4, 0, {}) != first
+    assert draw_cohort(many(), 3, 1, {}) != first
+    assert draw_cohort(many(run__seed=1), 3, 0, {}) != first
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_more_are_asked_by_the_over_selection_but_never_more_than_there_are(
     over_select, asked
 ):
     run_spec = many(rounds__over_select=over_select)
-    assert len(draw_cohort(run_spec, 1, 0)) == asked
+    assert len(draw_cohort(run_spec, 1, 0, {})) == asked
 
 
 def test_over_selection_is_covered_by_the_bounds_of_the_sums():
@@ -76,7 +76,7 @@ def test_over_selection_is_covered_by_the_bounds_of_the_sums():
     work = plan_round(start(task, run_spec), run_spec)
     request = work.request
     assert request.limits.clients == len(request.assignments) == 12
-    assert work.goal == 8
+    assert work.patience.goal == 8
 
 
 def teacher_of(state, run_spec, seed=5):

@@ -24,6 +24,7 @@ from fedprune.server.rounds.state import (
     Snapshot,
     Totals,
 )
+from fedprune.server.rounds.waiting.absence import Lateness
 from fedprune.server.runs import checkpoint, parts
 from fedprune.server.runs.checkpoint import Checkpoints
 
@@ -109,6 +110,9 @@ def make_state(round_):
         totals=Totals(**{f.name: n for n, f in enumerate(fields(Totals), start=1)}),
         mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
         norm=0.1 + 0.2,
+        restarted=2,
+        absences={"a": Lateness(rounds=1), "b": Lateness(rounds=3, back=9)},
+        pace=(0.1 + 0.2, 60.0),
         optimizer=OptimizerState(momentum=floats(9, 50), variance=floats(10, 50) ** 2),
     )
 

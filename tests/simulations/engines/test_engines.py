@@ -16,7 +16,6 @@ from fedprune.simulations.engines import worker as worker_module
 from fedprune.simulations.engines.dealing import assign
 from fedprune.simulations.engines.engines import (
     EngineSpec,
-    InProcessEngine,
     engine_for,
 )
 from fedprune.simulations.engines.jobs import (
@@ -26,6 +25,7 @@ from fedprune.simulations.engines.jobs import (
     encode_part,
 )
 from fedprune.simulations.engines.worker import Worker
+from fedprune.simulations.faults.virtual import VirtualTime
 
 
 class Round:
@@ -177,7 +177,7 @@ def test_the_in_process_engine_is_made_for_its_place(tmp_path):
     one = Round()
     engine_spec = EngineSpec(task=one.task, root=tmp_path, workers=0, ray_address="")
     with engine_for(engine_spec, "inprocess") as engine:
-        assert isinstance(engine, InProcessEngine)
+        assert isinstance(engine, VirtualTime)
 
 
 def test_time_that_is_over_ends_the_run_at_the_next_client(tmp_path, monkeypatch):

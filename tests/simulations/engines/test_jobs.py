@@ -47,6 +47,7 @@ ASKING = RoundRequest(
     individual_updates=True,
     max_norm=2.5,
     covariances=(5, 6),
+    attempt=2,
 )
 
 
@@ -58,8 +59,7 @@ def work_of(spec):
         side_info=SideInformation.of(spec, np.zeros(spec.size, np.float32)),
         encoded=None,
         robust=Robust(),
-        deadline_s=60.0,
-        goal=3,
+        patience=None,
     )
 
 

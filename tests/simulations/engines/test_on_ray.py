@@ -8,7 +8,7 @@ from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
 from fedprune.common.errors import FedPruneError
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.runs.loop import collect
+from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.simulations.engines.engines import EngineSpec
 
 pytest.importorskip("ray")
@@ -298,7 +298,8 @@ def test_no_deadline_leaves_a_client_out_and_the_limit_ends_the_run(
     hours = iter(range(0, 10**9, 3600))
     monkeypatch.setattr(interrupt.time, "monotonic", lambda: next(hours))
     one = Round(tmp_path)
-    answers = collect(replace(one.work, deadline_s=1.0), one.engine())
+    hasty = replace(one.work.patience, deadline_s=1.0)
+    answers = collect(replace(one.work, patience=hasty), one.engine())
     assert answers.total.num_clients == 4
     two = Round(tmp_path / "two")
     with pytest.raises(FedPruneError, match=r"7000 s of run\.limit_s"):

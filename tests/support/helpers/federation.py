@@ -25,6 +25,7 @@ cuts = 2
 final = 1
 cohort = 3
 minimum = {minimum}
+quorum = 1.0
 deadline_s = {deadline}
 
 [client]

@@ -12,6 +12,7 @@ from fedprune.server.runs.events import (
     ClientAnswered,
     ClientsAnswered,
     ClientsConnected,
+    ClientsPutAside,
     CutChecked,
     CutRolledBack,
     Event,
@@ -93,8 +94,10 @@ ROUND = RoundFinished(
     accepted=2,
     refused=0,
     failed=0,
+    late=0,
     zero_share=0.125,
     seconds=1.5,
+    virtual_seconds=120.5,
 )
 CUT = NetworkCut(
     run=MAIN,
@@ -147,6 +150,7 @@ SPENT = PrivacySpent(
 LOST = WorkerLost(
     run=MAIN, round=7, worker="12 on a", reason="it ended", clients=("d", "b")
 )
+ASIDE = ClientsPutAside(run=MAIN, round=7, clients=("a", "b"), back=13)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
@@ -166,6 +170,7 @@ ONE_OF_EACH = (
     RESTART,
     SPENT,
     LOST,
+    ASIDE,
     WARNING,
 )
 

@@ -24,7 +24,7 @@ from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.state import RunSpec, ServerState, new_state
-from fedprune.server.runs.loop import collect
+from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.simulations.engines.engines import InProcessEngine
 
 BASE = {

@@ -245,7 +245,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_line_from_being_read():
     assert decoded(parse_line(line)).reason == "half ? of a pair"
 
 
-def test_the_lines_of_version_4_never_change(monkeypatch):
+def test_the_lines_of_version_6_never_change(monkeypatch):
     class Then(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -254,9 +254,9 @@ def test_the_lines_of_version_4_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
-    assert VERSION == 5
+    assert VERSION == 6
     assert encode_header() == (
-        time + b'"event":"log","version":5,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":6,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
@@ -297,7 +297,8 @@ GOLDEN = {
         *(*OF_ROUND, "rounds", "cycle", "phase", "loss", "accuracy", "validation_loss"),
         *("validation_accuracy", "density", "params", "flops", "channel_density"),
         *("bytes_up", "bytes_down", "bytes_fixed", "bytes_simulation", "asked"),
-        *("accepted", "refused", "failed", "zero_share", "seconds"),
+        *("accepted", "refused", "failed", "late", "zero_share", "seconds"),
+        "virtual_seconds",
     ],
     "cut": [
         *(*OF_ROUND, "cycle", "widths", "blocks", *SIZES, "step", "votes", "consensus"),
@@ -314,6 +315,7 @@ GOLDEN = {
     "restart": OF_ROUND,
     "privacy": [*OF_ROUND, "epsilon", "planned", "delta", "multiplier", "key"],
     "worker_lost": [*OF_ROUND, "worker", "reason", "clients"],
+    "put_aside": [*OF_ROUND, "clients", "back"],
     "warning": [*OF_ROUND, "text", "clients"],
 }
 

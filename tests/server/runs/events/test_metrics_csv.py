@@ -26,9 +26,10 @@ def test_the_bytes_of_a_row_never_change(tmp_path):
     assert lines[0] == (
         "run,round,cycle,phase,loss,accuracy,validation_loss,validation_accuracy,"
         "density,params,flops,channel_density,bytes_up,bytes_down,bytes_fixed,"
-        "bytes_simulation,asked,accepted,refused,failed,zero_share,seconds"
+        "bytes_simulation,asked,accepted,refused,failed,late,zero_share,seconds,"
+        "virtual_seconds"
     )
     assert lines[1] == (
         "main,3,1,sparsify,1.25,0.5,1.5,0.25,0.75,750,3000,0.5,2048,3000000,100,0,2,2,"
-        "0,0,0.125,1.5"
+        "0,0,0,0.125,1.5,120.5"
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from helpers.some_events import (
+    ASIDE,
     CHECK,
     CLIENT,
     CLIENTS,
@@ -126,6 +127,10 @@ LINES = {
             "dense: round 7: worker 12 on a was lost: it ended; run again: a, b, c and "
             "1 more"
         ),
+    ),
+    "clients that are put aside": (
+        replace(ASIDE, clients=("a", "b", "c", "d")),
+        "round 7: late twice in a row: a, b, c and 1 more; not asked before round 13",
     ),
     "a warning": (WARNING, "warning: look"),
 }

@@ -1,0 +1,96 @@
+"""Clients that are put aside: late in two rounds in a row, not asked for a while.
+
+A client that hangs costs a round its grace period each time that it is asked.  It is
+asked again after ``rounds.put_aside`` rounds; if it is late once more, it is put aside
+again.  A client whose answer was not waited for, since the round had its goal, was not
+late.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedprune.server.rounds.waiting.closing import Cause, Closing
+
+_TWICE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lateness:
+    """The record of a client that was late when it was asked last.
+
+    Attributes:
+        rounds: Rounds in a row in which it was late, >= 1.
+        back: First round that may ask it again; 0 = any.
+    """
+
+    rounds: int
+    back: int = 0
+
+
+Absences = Mapping[str, Lateness]
+
+
+def present(
+    clients: Sequence[str], absences: Absences, round_: int, least: int
+) -> tuple[str, ...]:
+    """Return the clients that a round may ask, in the order given.
+
+    Where too few would be left, those that come back soonest are asked too; of equals
+    the one that was late in fewer rounds, then the first.
+
+    Args:
+        clients: Ids of all clients.
+        absences: Those that were late.
+        round_: The round.
+        least: The fewest that are left, if there are so many.
+    """
+    aside = [c for c in clients if c in absences and absences[c].back > round_]
+    if not aside:
+        return tuple(clients)
+    short = max(least - (len(clients) - len(aside)), 0)
+    aside.sort(key=lambda c: (absences[c].back, absences[c].rounds))
+    out = frozenset(aside[short:])
+    return tuple(client for client in clients if client not in out)
+
+
+def fewest(minimum: int, asked: int) -> int:
+    """Return the fewest clients that putting aside leaves: half way to the minimum.
+
+    A federation of ten with a minimum of five keeps eight, so that a failure or two do
+    not end its rounds.
+    """
+    return minimum + (asked - minimum + 1) // 2
+
+
+def noted(
+    absences: Absences, closing: Closing | None, round_: int, rounds: int
+) -> Absences:
+    """Return the records after a round, or after a failed attempt of it.
+
+    Args:
+        absences: Those before.
+        closing: The end of its waiting; None = not known.
+        round_: The round.
+        rounds: ``rounds.put_aside``; 0 = no client is put aside.
+    """
+    if closing is None:
+        return absences
+    found = {c: one for c, one in absences.items() if c not in set(closing.counted)}
+    if closing.cause is Cause.GOAL:
+        return found
+    for client in closing.late:
+        before = absences.get(client)
+        times = 1 if before is None else before.rounds + 1
+        aside = rounds > 0 and times >= _TWICE
+        back = round_ + 1 + rounds if aside else 0
+        found[client] = Lateness(rounds=times, back=back)
+    return dict(sorted(found.items()))
+
+
+def newly_aside(before: Absences, after: Absences, round_: int) -> tuple[str, ...]:
+    """Return the clients that a round has put aside, in order."""
+    return tuple(
+        client
+        for client, one in sorted(after.items())
+        if one.back > round_ and one != before.get(client)
+    )
