@@ -21,6 +21,7 @@ from fedprune.common.system.paths import check_readable, empty_private_folder
 from fedprune.common.system.processes import Process, environment
 from fedprune.common.trust import STATE_VARIABLE, server_ledger
 from fedprune.server.devices.certs import CertFolder
+from fedprune.server.devices.stopped import note_stop
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 _REQUEST_S = 180.0  # a busy machine takes long to import Flower
@@ -90,6 +91,7 @@ def _reason(text: str) -> str:
 
 
 CURRENT = "current.json"  # the run that was started last
+_SUBMITTED = "submitted.json"  # number -> folder of the runs that were started
 
 _CONNECTION = "fedprune"
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -100,6 +102,7 @@ _PROGRAMS = {
     "flower-superlink": "fedprune.server.devices.gate.superlink",
 }
 _PORTS = 65536
+_STOPPED = "finished:stopped"  # Flower's word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,11 +259,27 @@ class Link:
         write_json_atomic(
             self.state / CURRENT, {"number": number, "folder": str(folder.resolve())}
         )
+        folders = {**self._folders(), str(number): str(folder.resolve())}
+        write_json_atomic(self.state / _SUBMITTED, folders)
         return number
 
     def stop(self, number: int) -> None:
-        """Stop a run."""
+        """Stop a run, and note it among its events once it has ended.
+
+        Raises:
+            ConfigError: If it is stopped, and its process does not end.
+        """
         self._request("stop", str(number), index=2)
+        folder = self._folders().get(str(number))
+        if folder is not None and Path(str(folder)).is_dir():
+            note_stop(RunFolder(Path(str(folder))))
+
+    def was_stopped(self, number: int) -> bool:
+        """Return whether a run was stopped."""
+        return any(
+            str(run["run-id"]) == str(number) and run["status"] == _STOPPED
+            for run in self.runs()
+        )
 
     def runs(self) -> list[dict[str, object]]:
         """Return Flower's table of runs, newest first."""
@@ -282,6 +301,11 @@ class Link:
             for run in self.runs()
             if not str(run["status"]).startswith("finished")
         ]
+
+    def _folders(self) -> dict[str, object]:
+        """Return number -> folder of the runs that were started."""
+        path = self.state / _SUBMITTED
+        return read_json_object(path) if path.exists() else {}
 
     def names(self) -> dict[str, str]:
         """Return node number -> client of the registered keys."""

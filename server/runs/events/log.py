@@ -37,6 +37,7 @@ from fedprune.server.runs.events.kinds import (
     RunFinished,
     RunName,
     RunStarted,
+    RunStopped,
 )
 
 Listener: TypeAlias = Callable[[Event], None]
@@ -52,6 +53,7 @@ _SYNCED = (
     NetworkRestarted,
     CutRolledBack,
     RunFinished,
+    RunStopped,
 )
 
 

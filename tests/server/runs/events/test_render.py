@@ -19,6 +19,7 @@ from helpers.some_events import (
     ROLLBACK,
     ROUND,
     STARTED,
+    STOPPED,
     WAITING,
     WARNING,
     refused,
@@ -34,6 +35,7 @@ LINES = {
     "started": (STARTED, "run runs/x: FLOPs can go down to 0.1 %"),
     "resumed": (RESUMED, "resumed runs/x"),
     "finished": (FINISHED, ""),
+    "stopped": (STOPPED, "stopped by the operator after round 3"),
     "failed": (FAILED, "1 of 3 clients"),
     "waiting": (WAITING, "2/3 clients: a, b"),
     "waiting, with refusals": (
