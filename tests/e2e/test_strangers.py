@@ -14,6 +14,7 @@ from helpers.processes import wait_for
 
 from fedprune.common.flower.bundle import APP_TOML
 from fedprune.server.devices.superlink import flower, open_link
+from fedprune.server.runs.events import RoundFinished, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(700)]
@@ -78,16 +79,22 @@ class Stranger:
 
 
 def test_a_stranger_lists_starts_stops_and_registers_nothing(tmp_path):
-    federation = Federation(tmp_path, epochs=12)
+    # Long enough that the run cannot end before the stranger has tried everything.
+    federation = Federation(tmp_path, epochs=24)
     federation.make_certificates()
     stranger = Stranger(tmp_path / "stranger", federation)
-    with federation.serve() as server, federation.clients() as clients:
-        wait_for(lambda: "round 1/" in server.output, PATIENCE_S, "round 1")
+    with federation.serve("--quiet") as server, federation.clients() as clients:
+        registered = federation.state / "registered.json"
+        wait_for(lambda: keys(registered) == set(IDS), PATIENCE_S, "keys")
+        started = federation.ask(
+            "submit", str(federation.file), "--state", str(federation.state)
+        )
+        folder = RunFolder.open(federation.run)
+        wait_for(lambda: rounds(folder), PATIENCE_S, "round 1")
         link = open_link(federation.state)
-        current = json.loads((federation.state / "current.json").read_text())
 
         # 1. Flower's own command, at the address that devices use.
-        number = str(current["number"])
+        number = str(started["number"])
         for words in (
             ("ls", "there"),
             ("supernode", "list", "there"),
@@ -109,10 +116,19 @@ def test_a_stranger_lists_starts_stops_and_registers_nothing(tmp_path):
         assert stranger.post(link.port, "/v1/fleet/register-node") == 401
 
         # 3. The operator sees one run and no other client, and the run goes on.
-        assert len(link.runs()) == 1
+        (run,) = link.runs()
+        assert (str(run["run-id"]), run["status"]) == (number, "running")
         assert {node["node-id"] for node in link.nodes()} == set(link.names())
-        assert server.wait(PATIENCE_S) == 0, server.output
+        wait_for(folder.summary.exists, PATIENCE_S, server.output)
         for name, device in clients.items():
             assert device.wait(PATIENCE_S) == 0, (name, device.output)
-    summary = json.loads(RunFolder(federation.run).summary.read_bytes())
+    summary = json.loads(folder.summary.read_bytes())
     assert (summary["rounds"], summary["delivered"]) == (7, len(IDS))
+
+
+def keys(registered):
+    return set(json.loads(registered.read_text())) if registered.exists() else set()
+
+
+def rounds(folder):
+    return [e.round for e in of_kind(read_events(folder.events), RoundFinished)]
