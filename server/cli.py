@@ -160,6 +160,7 @@ def _resumed(
 
 def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Link":
     """Return the link that the options describe."""
+    from fedprune.common.system.ports import free_port
     from fedprune.server.devices.certs import CertFolder
     from fedprune.server.devices.preflight import check_certificates
     from fedprune.server.devices.superlink import Link, parse_address
@@ -178,7 +179,9 @@ def _link(tls: Path | None, *, insecure: bool, listen: str, state: Path) -> "Lin
             "messages and pose as any client",
             file=sys.stderr,
         )
-    return Link(state=state.resolve(), host=host, port=port, tls=tls)
+    return Link(
+        state=state.resolve(), host=host, port=port, control=free_port(), tls=tls
+    )
 
 
 @app.command()

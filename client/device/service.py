@@ -110,8 +110,9 @@ class Device:
     def supernode(self, port: int) -> Process:
         """Return the SuperNode, the process connected to the server."""
         table = " ".join(f"{k}={toml_value(v)}" for k, v in self._node().items())
+        limit = node.device_config(self._node()).device.max_bytes
         command = [
-            str(Path(sys.executable).parent / "flower-supernode"),
+            *(sys.executable, "-m", "fedprune.client.supernode", str(limit)),
             *("--superlink", f"{self.host}:{self.port}", "--isolation", "process"),
             *("--port", str(port), "--node-config", table),
             *("--superexec-auth-secret-file", str(self.secret)),

@@ -21,6 +21,7 @@ SERVER_APP = "fedprune.server.app:app"
 CLIENT_APP = "fedprune.client.app:app"
 RUN_KEY = "run"  # of the run's configuration: the run folder on the server
 NAMES_KEY = "names"  # file of node number -> client of the key, or ""
+LIMIT_KEY = "limit"  # bytes of the largest answer that the server stores
 
 _APP = "pyproject.toml"
 _LIST = ".info/CONTENT"
@@ -44,6 +45,7 @@ clientapp = "{CLIENT_APP}"
 [tool.flwr.app.config]
 {RUN_KEY} = ""
 {NAMES_KEY} = ""
+{LIMIT_KEY} = 0
 """
 
 

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from fedprune.common.errors import FedPruneError, PayloadError, Reason
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, check_payload
 from fedprune.common.text import error_line, printable
+from fedprune.server.devices.gate.uploads import OVERSIZED
 
 UNSENT = "Flower did not accept its message"
 
@@ -64,7 +65,8 @@ def _pull(grid: Grid, number: str) -> Reply | None:
         for message in grid.pull_messages([number]):
             if message.has_error():
                 why = printable(message.error.reason)
-                return Reply(number=number, message=None, reason=why, failed=True)
+                failed = message.error.code != OVERSIZED
+                return Reply(number=number, message=None, reason=why, failed=failed)
             return Reply(number=number, message=message)
     except httpx.HTTPError:
         raise  # the server's own connection: not caused by a node

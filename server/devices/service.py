@@ -33,8 +33,14 @@ from fedprune.common.text import printable
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
 from fedprune.server.devices.run_config import resume_command
+from fedprune.server.devices.stopped import End, note_stop
 from fedprune.server.devices.superlink import Link, parse_address
-from fedprune.server.runs.events import Follower, RunFailed, RunFinished, describe
+from fedprune.server.runs.events import (
+    Follower,
+    RunFinished,
+    RunStopped,
+    describe,
+)
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 _START_S = 180.0  # a busy machine takes long to import Flower
@@ -143,6 +149,8 @@ class Service:
                 self._say("the run's process ended early; the run is resumed")
             number = self._link.submit(folder.path)
             last = self._follow(folder, follower, number)
+            if last is None and self._link.was_stopped(number):
+                last = note_stop(folder)  # `fedprune stop` may have been killed
             if last is not None:
                 summary = _outcome(folder, last, self._link.state)
                 return self._with_traffic(folder, number, summary)
@@ -164,7 +172,7 @@ class Service:
 
     def _follow(
         self, folder: RunFolder, follower: Follower, number: int
-    ) -> RunFinished | RunFailed | None:
+    ) -> End | None:
         """Print a run's events; return the last, None when it ended without one."""
         started, seen = time.monotonic(), False
         while True:
@@ -173,7 +181,7 @@ class Service:
             for event in follower.new():
                 if line := describe(event):
                     self._say(line)
-                if isinstance(event, RunFinished | RunFailed):
+                if isinstance(event, End):
                     return event
             seen = seen or alive
             if not alive and seen:
@@ -233,10 +241,14 @@ def new_folder(config: Config, state: Path) -> RunFolder:
 
 
 def _outcome(
-    folder: RunFolder, last: RunFinished | RunFailed, state: Path
+    folder: RunFolder, last: End, state: Path
 ) -> dict[str, object]:
     if isinstance(last, RunFinished):
         return read_json_object(folder.summary)
+    if isinstance(last, RunStopped):
+        command = resume_command(folder.path, "serve", state)
+        msg = f"{describe(last)}; resume with: {command}"
+        raise FedPruneError(msg)
     kind = _EXIT_CODES.get(last.exit_code, FedPruneError)
     why = printable(last.text)
     if kind in {FedPruneError, RoundError}:  # a resume cannot mend any other

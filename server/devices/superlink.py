@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
-from fedprune.common.flower.bundle import APP_TOML, NAMES_KEY, RUN_KEY
+from fedprune.common.flower.bundle import APP_TOML, LIMIT_KEY, NAMES_KEY, RUN_KEY
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.system.paths import check_readable, empty_private_folder
 from fedprune.common.system.processes import Process, environment
 from fedprune.common.trust import STATE_VARIABLE, server_ledger
 from fedprune.server.devices.certs import CertFolder
-from fedprune.server.runs.folder import read_json_object
+from fedprune.server.devices.stopped import note_stop
+from fedprune.server.runs.folder import RunFolder, read_json_object
 
 _REQUEST_S = 180.0  # a busy machine takes long to import Flower
 
@@ -31,7 +33,11 @@ def flower(name: str) -> list[str]:
 
 
 def request(
-    home: Path, address: str, what: Sequence[str], words: Sequence[str]
+    home: Path,
+    address: str,
+    what: Sequence[str],
+    words: Sequence[str],
+    command: Sequence[str] = (),
 ) -> dict[str, object]:
     """Ask a SuperLink.
 
@@ -40,6 +46,7 @@ def request(
         address: Address of the SuperLink, for messages.
         what: The request, for messages.
         words: Arguments of ``flwr``.
+        command: Stands for ``flwr``; empty = Flower's own.
 
     Returns:
         Flower's answer.
@@ -49,7 +56,7 @@ def request(
     """
     try:
         done = subprocess.run(  # noqa: S603 - our own words
-            [*flower("flwr"), *words, "--format", "json"],
+            [*(command or flower("flwr")), *words, "--format", "json"],
             env=environment(home),
             capture_output=True,
             text=True,
@@ -84,11 +91,18 @@ def _reason(text: str) -> str:
 
 
 CURRENT = "current.json"  # the run that was started last
+_SUBMITTED = "submitted.json"  # number -> folder of the runs that were started
 
 _CONNECTION = "fedprune"
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _SECRET_BYTES = 32
+# Commands that this server puts before Flower's own of the same name.
+_PROGRAMS = {
+    "flwr-serverapp": "fedprune.server.devices.serverapp",
+    "flower-superlink": "fedprune.server.devices.gate.superlink",
+}
 _PORTS = 65536
+_STOPPED = "finished:stopped"  # Flower's word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +113,24 @@ class Link:
         state: Its folder.
         host: Address that it listens at.
         port: Port that it listens at.
+        control: Port of the loopback for the operator and the runs.
         tls: Folder of its certificates, or None for plain connections.
     """
 
     state: Path
     host: str
     port: int
+    control: int
     tls: Path | None
 
     @property
+    def operator(self) -> str:
+        """Address at which the operator's commands and runs reach it."""
+        return f"127.0.0.1:{self.control}"
+
+    @property
     def address(self) -> str:
-        """Address at which this machine reaches it."""
+        """Address at which nodes of this machine reach it."""
         host = "127.0.0.1" if self.host in _ANY else self.host
         return f"{host}:{self.port}"
 
@@ -121,6 +142,11 @@ class Link:
     @property
     def _secret(self) -> Path:
         return self.state / "secret"
+
+    @property
+    def _token(self) -> Path:
+        """File of what the operator's requests carry."""
+        return self.state / "operator"
 
     @property
     def _names_file(self) -> Path:
@@ -138,24 +164,32 @@ class Link:
             empty_private_folder(folder)
         write_bytes_atomic(self.state / "app/pyproject.toml", APP_TOML.encode())
         write_bytes_atomic(self.home / "config.toml", self._connection().encode())
-        module = "fedprune.server.devices.serverapp"
-        script = f"#!{sys.executable}\nfrom {module} import main\n\nmain()\n"
-        write_bytes_atomic(
-            self.state / "bin/flwr-serverapp", script.encode(), mode=0o700
-        )
+        for name, module in _PROGRAMS.items():
+            script = f"#!{sys.executable}\nfrom {module} import main\n\nmain()\n"
+            write_bytes_atomic(self.state / "bin" / name, script.encode(), mode=0o700)
         if not self._secret.exists():
             secret = secrets.token_bytes(_SECRET_BYTES)
             write_bytes_atomic(self._secret, secret, mode=0o600)
+        if not self._token.exists():
+            token = secrets.token_hex(_SECRET_BYTES).encode()
+            write_bytes_atomic(self._token, token, mode=0o600)
         tls = None if self.tls is None else str(self.tls.resolve())
         write_json_atomic(
             self.state / "link.json",
-            {"host": self.host, "port": self.port, "tls": tls},
+            {
+                "host": self.host,
+                "port": self.port,
+                "control": self.control,
+                "tls": tls,
+            },
         )
 
     def superlink(self) -> Process:
         """Return the SuperLink, the process that nodes connect to."""
         command = [
-            *flower("flower-superlink"),
+            # -P: nothing is imported from the folder of the script.
+            *(sys.executable, "-P", str(self.state / "bin/flower-superlink")),
+            *(str(self.control), str(self._token)),
             *("--host", self.host, "--port", str(self.port)),
             *("--database", str(self.state / "link.db"), "--isolation", "process"),
             *("--superexec-auth-secret-file", str(self._secret)),
@@ -175,7 +209,7 @@ class Link:
         """Return the process that runs the server's half of a run."""
         command = [
             *flower("flower-superexec"),
-            *("--runtime-api-address", self.address),
+            *("--runtime-api-address", self.operator),
             *("--superexec-auth-secret-file", str(self._secret)),
         ]
         if self.tls is None:
@@ -185,10 +219,9 @@ class Link:
         return self._process("executor", command)
 
     def answers(self) -> bool:
-        """Return whether a process listens at the address."""
-        host, _, port = self.address.rpartition(":")
+        """Return whether a process listens at the operator's port."""
         try:
-            with socket.create_connection((host, int(port)), timeout=1.0):
+            with socket.create_connection(("127.0.0.1", self.control), timeout=1.0):
                 return True
         except OSError:
             return False
@@ -217,18 +250,36 @@ class Link:
     def submit(self, folder: Path) -> int:
         """Start the run of a run folder; return Flower's number of it."""
         names = "" if self.tls is None else self._names_file
-        chosen = f'{RUN_KEY}="{folder.resolve()}" {NAMES_KEY}="{names}"'
+        limit = load_config(RunFolder(folder).config).update.max_bytes
+        chosen = f'{RUN_KEY}="{folder.resolve()}" {NAMES_KEY}="{names}" '
+        chosen += f"{LIMIT_KEY}={limit}"
         app = str(self.state / "app")
         found = self._request("run", app, "--run-config", chosen, index=2)
         number = int(str(found["run-id"]))
         write_json_atomic(
             self.state / CURRENT, {"number": number, "folder": str(folder.resolve())}
         )
+        folders = {**self._folders(), str(number): str(folder.resolve())}
+        write_json_atomic(self.state / _SUBMITTED, folders)
         return number
 
     def stop(self, number: int) -> None:
-        """Stop a run."""
+        """Stop a run, and note it among its events once it has ended.
+
+        Raises:
+            ConfigError: If it is stopped, and its process does not end.
+        """
         self._request("stop", str(number), index=2)
+        folder = self._folders().get(str(number))
+        if folder is not None and Path(str(folder)).is_dir():
+            note_stop(RunFolder(Path(str(folder))))
+
+    def was_stopped(self, number: int) -> bool:
+        """Return whether a run was stopped."""
+        return any(
+            str(run["run-id"]) == str(number) and run["status"] == _STOPPED
+            for run in self.runs()
+        )
 
     def runs(self) -> list[dict[str, object]]:
         """Return Flower's table of runs, newest first."""
@@ -251,6 +302,11 @@ class Link:
             if not str(run["status"]).startswith("finished")
         ]
 
+    def _folders(self) -> dict[str, object]:
+        """Return number -> folder of the runs that were started."""
+        path = self.state / _SUBMITTED
+        return read_json_object(path) if path.exists() else {}
+
     def names(self) -> dict[str, str]:
         """Return node number -> client of the registered keys."""
         known = read_json_object(self._names_file) if self._names_file.exists() else {}
@@ -264,7 +320,9 @@ class Link:
     def _request(self, *words: str, index: int) -> dict[str, object]:
         """Ask the SuperLink, with the connection's name inserted at ``index``."""
         named = (*words[:index], _CONNECTION, *words[index:])
-        return request(self.home, self.address, words[:2], named)
+        module = "fedprune.server.devices.gate.console"
+        command = (sys.executable, "-P", "-m", module, str(self._token))
+        return request(self.home, self.address, words[:2], named, command)
 
     def _process(self, name: str, command: list[str]) -> Process:
         return Process(
@@ -280,7 +338,7 @@ class Link:
             "[superlink]",
             f'default = "{_CONNECTION}"',
             f"[superlink.{_CONNECTION}]",
-            f'address = "{self.address}"',
+            f'address = "{self.operator}"',
         ]
         if self.tls is None:
             lines.append("insecure = true")
@@ -334,6 +392,7 @@ def open_link(state: Path) -> Link:
             state=state,
             host=str(found["host"]),
             port=int(str(found["port"])),
+            control=int(str(found["control"])),
             tls=None if tls is None else Path(str(tls)),
         )
     except (ValueError, KeyError, TypeError) as error:

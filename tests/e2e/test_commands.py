@@ -7,7 +7,13 @@ import pytest
 from helpers.federation import IDS, Federation
 from helpers.processes import child, fedprune, wait_for
 
-from fedprune.server.runs.events import RoundFinished, of_kind, read_events
+from fedprune.server.runs.events import (
+    RoundFinished,
+    RunStopped,
+    describe,
+    of_kind,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -49,8 +55,11 @@ def test_an_operator_submits_looks_stops_and_resumes(tmp_path):
         assert said.endswith("refused stop 999: [code: 16] Run ID not found.\n")
         assert ask(federation, "stop") == {"stopped": [first["number"]]}
         wait_for(lambda: folder.holder() is None, PATIENCE_S, "the end of the run")
-        status = ask(federation, "status")["runs"][0]["status"]
-        assert status == "finished:stopped"
+        found = ask(federation, "status")["runs"][0]
+        assert found["status"] == "finished:stopped"
+        stopped = RunStopped(rounds=len(rounds(folder)))
+        assert read_events(folder.events)[-1] == stopped
+        assert found["last"] == describe(stopped)
         assert not folder.summary.exists()
 
         # 3. It continues from its checkpoint, to its end on every device.

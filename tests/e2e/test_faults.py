@@ -69,7 +69,7 @@ def test_a_killed_supernode_comes_back_through_the_reactivation_trap(federation)
         victim = clients[SECOND]
         # "answered" alone is not enough: the answer must have reached the server.
         wait_for(lambda: "round 1/" in server.output, PATIENCE_S, "round 1")
-        kill(victim, "flower-supernode")
+        kill(victim, "fedprune.client.supernode")
         assert server.wait(RUN_S) == 0, server.output
         assert "still connected" in victim.output
         assert "the executor ended" not in victim.output

@@ -360,7 +360,7 @@ def test_what_lies_in_a_server_s_folder_vouches_for_nothing(
 def test_a_server_s_run_finds_what_its_operator_has_admitted(away, monkeypatch):
     run = RunFolder.open(poison(away, "task.model", "payload.py:make"))
     server = away / "fedprune-server"
-    link = Link(state=server, host="127.0.0.1", port=1, tls=None)
+    link = Link(state=server, host="127.0.0.1", port=1, control=2, tls=None)
     own = Path(link.executor().environment["FEDPRUNE_STATE"])
     assert own.is_relative_to(away / "state")
     forge(away / "state", run.path)  # a simulation of the same user
@@ -368,7 +368,7 @@ def test_a_server_s_run_finds_what_its_operator_has_admitted(away, monkeypatch):
     assert not server.exists()
     monkeypatch.setenv("FEDPRUNE_STATE", str(own))  # in the server's own process
     assert run_config(run).task.model == "payload.py:make"
-    other = Link(state=away / "other", host="127.0.0.1", port=1, tls=None)
+    other = Link(state=away / "other", host="127.0.0.1", port=1, control=2, tls=None)
     monkeypatch.setenv("FEDPRUNE_STATE", str(away / "state"))
     another = other.executor().environment["FEDPRUNE_STATE"]
     monkeypatch.setenv("FEDPRUNE_STATE", another)

@@ -59,7 +59,7 @@ def test_serve_tries_the_network_before_it_makes_anything(
 def test_submit_tries_the_network_before_it_makes_anything(
     tmp_path, monkeypatch, capsys
 ):
-    link = Link(state=tmp_path / "state", host="127.0.0.1", port=1, tls=None)
+    link = Link(state=tmp_path / "state", host="127.0.0.1", port=1, control=2, tls=None)
     monkeypatch.setattr("fedprune.server.devices.superlink.live_link", lambda _: link)
     for name in ("register", "submit"):
         monkeypatch.setattr(Link, name, refuse)

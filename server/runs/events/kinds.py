@@ -131,6 +131,17 @@ class RunFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(Event):
+    """The operator has stopped a run of devices; it can be resumed.
+
+    Attributes:
+        rounds: Rounds that were complete by then.
+    """
+
+    rounds: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientsConnected(Event):
     """More clients of a run of devices have connected, or were refused.
 
@@ -458,6 +469,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "resumed": RunResumed,
     "run_finished": RunFinished,
     "run_failed": RunFailed,
+    "run_stopped": RunStopped,
     "waiting": ClientsConnected,
     "delivered": NetworkDelivered,
     "client": ClientAnswered,

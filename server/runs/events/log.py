@@ -38,6 +38,7 @@ from fedprune.server.runs.events.kinds import (
     RunFinished,
     RunName,
     RunStarted,
+    RunStopped,
 )
 
 Listener: TypeAlias = Callable[[Event], None]
@@ -54,6 +55,7 @@ _SYNCED = (
     PrivacySpent,
     CutRolledBack,
     RunFinished,
+    RunStopped,
 )
 
 

@@ -22,6 +22,7 @@ from fedprune.server.runs.events.kinds import (
     RunName,
     RunResumed,
     RunStarted,
+    RunStopped,
     WarningGiven,
     WorkerLost,
 )
@@ -54,6 +55,11 @@ def _(event: RunResumed) -> str:
 @_line.register
 def _(event: RunFailed) -> str:
     return event.text
+
+
+@_line.register
+def _(event: RunStopped) -> str:
+    return f"stopped by the operator after round {event.rounds}"
 
 
 @_line.register

@@ -153,6 +153,8 @@ def test_both_processes_share_port_and_secret_and_no_secret_is_an_argument(devic
     assert executor.command[:3] == (sys.executable, "-m", "fedprune.client.executor")
     assert executor.command[3:] == ("127.0.0.1:9999", str(device.secret))
     assert str(device.secret) in node.command
+    start = [sys.executable, "-m", "fedprune.client.supernode", str(64 << 20)]
+    assert list(node.command[:4]) == start
     table = node.command[node.command.index("--node-config") + 1]
     assert 'client-id="edge-01"' in table
     assert "--insecure" not in node.command

@@ -4,14 +4,21 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from helpers.some_events import STARTED, write_all
+from helpers.some_events import ROUND, STARTED, write_all
 
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, RoundError
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.processes import LOCK, Process
 from fedprune.server.devices import service
 from fedprune.server.devices.service import Service
-from fedprune.server.runs.events import EventLog, RunFailed, RunFinished
+from fedprune.server.devices.stopped import note_stop
+from fedprune.server.runs.events import (
+    EventLog,
+    RunFailed,
+    RunFinished,
+    RunStopped,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 
@@ -145,7 +152,7 @@ def carried(tmp_path):
     with EventLog(folder.events) as log:
         write_all(log, [STARTED])
 
-    def carry_out(*attempts):
+    def carry_out(*attempts, stopped=False):
         todo, running = iter(attempts), []
 
         def submit(path):
@@ -156,7 +163,11 @@ def carried(tmp_path):
             return len(running)
 
         link = SimpleNamespace(
-            state=tmp_path, submit=submit, running=list, traffic=lambda _: (11, 22)
+            state=tmp_path,
+            submit=submit,
+            running=list,
+            traffic=lambda _: (11, 22),
+            was_stopped=lambda _: stopped,
         )
         made = Service(link, metrics="", quiet=False)
         try:
@@ -186,6 +197,39 @@ def test_a_run_whose_process_dies_three_times_is_given_up(carried):
         carried([], [], [])
     assert str(carried.folder.path) in str(error.value)
     assert carried.attempts == 3
+
+
+STOPPED = r"^stopped by the operator after round 3; resume with: fedprune serve --re"
+
+
+@pytest.mark.parametrize(
+    ("events", "stopped"),
+    [([], True), ([RunStopped(rounds=3)], True), ([RunStopped(rounds=3)], False)],
+    ids=["seen here", "both", "noted by the command"],
+)
+def test_a_stopped_run_is_not_resumed_but_ends_with_an_event_and_a_line(
+    carried, events, stopped
+):
+    with pytest.raises(FedPruneError, match=STOPPED) as error:
+        carried([ROUND, *events], stopped=stopped)
+    assert error.value.exit_code == 5
+    assert carried.attempts == 1
+    assert read_events(carried.folder.events)[-1] == RunStopped(rounds=3)
+
+
+@pytest.mark.parametrize("events", [[FINISHED], [RunFailed(text="x", exit_code=4)]])
+def test_a_run_that_ended_by_itself_is_not_noted_as_stopped(carried, events):
+    with EventLog(carried.folder.events) as log:
+        write_all(log, events)
+    assert note_stop(carried.folder) == events[-1]
+    assert read_events(carried.folder.events)[1:] == events
+
+
+def test_a_run_whose_process_goes_on_is_not_noted_as_stopped(carried, clock):
+    with carried.folder.locked(), pytest.raises(ConfigError, match="is in use"):
+        note_stop(carried.folder)
+    assert clock[0] > 90
+    assert read_events(carried.folder.events) == [STARTED]
 
 
 @pytest.mark.parametrize(

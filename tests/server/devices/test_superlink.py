@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedprune.common.config import load_config
 from fedprune.common.errors import (
     ConfigError,
     DataError,
@@ -20,22 +21,27 @@ from fedprune.server.devices.superlink import Link, open_link, parse_address
 from fedprune.server.runs.events import RunFailed
 from fedprune.server.runs.folder import RunFolder
 
+SMALL = ["update.max_bytes=4096"]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
 
 
 @pytest.fixture
 def link(tmp_path):
     made = Link(
-        state=tmp_path / "s", host=EVERYWHERE, port=8443, tls=tmp_path / "certs"
+        state=tmp_path / "s",
+        host=EVERYWHERE,
+        port=8443,
+        control=8444,
+        tls=tmp_path / "certs",
     )
     made.prepare()
     return made
 
 
-def test_a_server_that_listens_everywhere_is_asked_on_the_loopback(link):
+def test_a_server_is_asked_at_the_operator_s_port_of_the_loopback(link):
     assert link.address == "127.0.0.1:8443"
     text = (link.home / "config.toml").read_text()
-    assert 'address = "127.0.0.1:8443"' in text
+    assert 'address = "127.0.0.1:8444"' in text
     assert str((link.tls / "ca.crt").resolve()) in text
 
 
@@ -48,24 +54,27 @@ def test_tls_and_node_keys_are_on_and_installing_is_off(link):
 
 
 def test_without_certificates_it_says_insecure(tmp_path):
-    link = Link(state=tmp_path, host="127.0.0.1", port=1, tls=None)
+    link = Link(state=tmp_path, host="127.0.0.1", port=1, control=2, tls=None)
     assert "--insecure" in link.superlink().command
     assert "--enable-supernode-auth" not in link.superlink().command
     assert "--insecure" in link.executor().command
 
 
-def test_the_secret_is_readable_for_its_owner_only_and_stays(link):
-    secret = link.state / "secret"
+@pytest.mark.parametrize("name", ["secret", "operator"])
+def test_a_secret_is_readable_for_its_owner_only_and_stays(link, name):
+    secret = link.state / name
     before = secret.read_bytes()
     link.prepare()
     assert secret.read_bytes() == before
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
 
 
-def test_the_gate_stands_in_front_of_flower_s_own_command(link):
-    gate = link.state / "bin" / "flwr-serverapp"
-    assert gate.stat().st_mode & stat.S_IXUSR
-    assert link.executor().environment["PATH"].startswith(f"{gate.parent}:")
+def test_our_programs_stand_in_front_of_flower_s_own(link):
+    ours = link.state / "bin"
+    assert (ours / "flwr-serverapp").stat().st_mode & stat.S_IXUSR
+    assert link.executor().environment["PATH"].startswith(f"{ours}:")
+    gate = link.superlink().command
+    assert gate[2:5] == (str(ours / "flower-superlink"), "8444", f"{link.state}/operator")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,11 @@ def test_a_folder_of_a_server_that_leads_elsewhere_is_refused(link, place, tmp_p
 
 def test_a_link_is_found_again_by_its_folder(link, tmp_path):
     assert open_link(link.state) == Link(
-        state=link.state, host=link.host, port=link.port, tls=link.tls.resolve()
+        state=link.state,
+        host=link.host,
+        port=link.port,
+        control=link.control,
+        tls=link.tls.resolve(),
     )
     with pytest.raises(ConfigError, match="not a state folder of"):
         open_link(tmp_path)
@@ -121,7 +134,8 @@ def test_each_key_is_registered_once(link, monkeypatch):
     assert link.register() == []
     (link.tls / "clients" / "b" / "node.pub").write_text("another key")
     assert link.register() == ["b"]
-    words = calls[0][1:]
+    start = calls[0].index(f"{link.state}/operator")
+    words = calls[0][start + 1 :]
     key = str(link.tls / "clients" / "a" / "node.pub")
     assert words == ["supernode", "register", key, "fedprune", "--format", "json"]
 
@@ -129,11 +143,12 @@ def test_each_key_is_registered_once(link, monkeypatch):
 def test_a_run_is_submitted_by_the_path_of_its_folder(link, monkeypatch, tmp_path):
     calls = []
     answering(monkeypatch, '{"success": true, "run-id": "123"}', calls)
-    assert link.submit(tmp_path / "run") == 123
+    folder = RunFolder.create(tmp_path / "runs", "x", config=load_config(None, SMALL))
+    assert link.submit(folder.path) == 123
     registered = link.state / "registered.json"
-    assert f'run="{tmp_path / "run"}" names="{registered}"' in calls[0]
+    assert f'run="{folder.path}" names="{registered}" limit=4096' in calls[0]
     current = json.loads((link.state / "current.json").read_text())
-    assert current == {"number": 123, "folder": str(tmp_path / "run")}
+    assert current == {"number": 123, "folder": str(folder.path)}
 
 
 CHATTER = "Using SuperLink: x\\n Listing all runs...\\n\\nno such run\\n"

@@ -26,6 +26,7 @@ from fedprune.server.runs.events import (
     RunFinished,
     RunResumed,
     RunStarted,
+    RunStopped,
     WarningGiven,
     WorkerLost,
 )
@@ -48,6 +49,7 @@ STARTED = RunStarted(
 RESUMED = RunResumed(run_id="x", directory="runs/x")
 FINISHED = RunFinished(summary={"rounds": 2, "warnings": ["w"], "accuracy_final": 0.5})
 FAILED = RunFailed(text="1 of 3 clients", exit_code=4)
+STOPPED = RunStopped(rounds=3)
 WAITING = ClientsConnected(connected=("a", "b"), wanted=3, refused=())
 DELIVERED = NetworkDelivered(client="a", bytes_down=7, examples=3, accuracy=0.5)
 CLIENT = ClientAnswered(
@@ -158,6 +160,7 @@ ONE_OF_EACH = (
     RESUMED,
     FINISHED,
     FAILED,
+    STOPPED,
     WAITING,
     DELIVERED,
     CLIENT,

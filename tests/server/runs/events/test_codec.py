@@ -285,6 +285,7 @@ GOLDEN = {
     "resumed": ["run_id", "directory"],
     "run_finished": ["summary"],
     "run_failed": ["text", "exit_code"],
+    "run_stopped": ["rounds"],
     "waiting": ["connected", "wanted", "refused"],
     "delivered": ["client", "bytes_down", "examples", "accuracy", "reason"],
     "client": [

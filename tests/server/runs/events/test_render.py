@@ -21,6 +21,7 @@ from helpers.some_events import (
     ROUND,
     SPENT,
     STARTED,
+    STOPPED,
     WAITING,
     WARNING,
     refused,
@@ -36,6 +37,7 @@ LINES = {
     "started": (STARTED, "run runs/x: FLOPs can go down to 0.1 %"),
     "resumed": (RESUMED, "resumed runs/x"),
     "finished": (FINISHED, ""),
+    "stopped": (STOPPED, "stopped by the operator after round 3"),
     "failed": (FAILED, "1 of 3 clients"),
     "waiting": (WAITING, "2/3 clients: a, b"),
     "waiting, with refusals": (

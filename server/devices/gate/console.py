@@ -1,0 +1,46 @@
+"""``flwr`` of the operator: Flower's command, each request with the operator's token.
+
+``python -m fedprune.server.devices.gate.console TOKEN_FILE WORD...``.  Its names of
+Flower are undocumented (see ``server/devices/serverapp.py``).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flwr.cli.app import app
+from flwr.supercore.control import ControlHttpClient
+
+from fedprune.server.devices.gate.doors import TOKEN_HEADER
+
+
+class _Token:
+    """Interceptor of Flower's client that adds the token to each request."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    # Flower's types of both are undocumented.
+    def intercept(self, context: Any, call_next: Any) -> httpx.Response:
+        context.request.headers[TOKEN_HEADER] = self._token
+        response: httpx.Response = call_next(context)
+        return response
+
+
+def main(words: Sequence[str]) -> None:
+    """Run Flower's command; the first word is the file of the token."""
+    token = _Token(Path(words[0]).read_text(encoding="ascii").strip())
+    made = ControlHttpClient.__init__
+
+    def with_token(self: Any, *values: Any, interceptors: Any = (), **more: Any) -> None:
+        made(self, *values, interceptors=[*interceptors, token], **more)
+
+    ControlHttpClient.__init__ = with_token  # type: ignore[method-assign]
+    sys.argv = ["flwr", *words[1:]]
+    app()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
