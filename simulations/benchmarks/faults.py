@@ -7,7 +7,7 @@ SIGSTOP, while clients are in training and after another round each time.  It is
 the run ends with the ``model_sha256`` of a run in one process that nothing happened to,
 and an event tells of each loss.
 
-The cases that are named are played, time by time: each is one file of
+The cases that are named are played in turns: each time is one file of
 ``docs/results/faults`` and is not played again.  Cases that are not named show what is
 stored.  ``--work DIR`` stores elsewhere.
 """
@@ -47,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(msg)
         store, times = RowStore(own.work), range(own.times)
         rows = {name: row(name, lambda: _expected(store), own.times) for name in CASES}
-        for name in own.cases:
-            measure(rows[name], times, store)
+        for number in times:
+            for name in own.cases:
+                measure(rows[name], [number], store)
         return [one for each in rows.values() for one in shown(each, times, store)]
 
     return benchmark("faults", figures)(rest)

@@ -19,6 +19,7 @@ Case = Callable[[Path, int], Raw]
 
 # Local training takes long enough for a signal to fall into it.
 SETTINGS = [
+    'task.model="mlp"',
     "task.clients=6",
     "rounds.cohort=6",
     "rounds.minimum=6",
@@ -27,13 +28,14 @@ SETTINGS = [
     "rounds.finetune=1",
     "rounds.cuts=2",
     "rounds.final=2",
-    "client.epochs=5",
+    "client.epochs=10",
     "run.controls=[]",
 ]
 _WORKERS = 2
 _MOMENTS = 5  # rounds in which a signal falls, the second to the sixth
 _PLAYING = "ray::_Process.play"
 _START_S, _RUN_S, _LEFT_S = 600.0, 1200.0, 60.0
+_NO_DASHBOARD = ("--include-dashboard", "false")
 _STORE = 100_000_000  # bytes of a node's object store
 
 
@@ -59,7 +61,8 @@ def node_killed(folder: Path, number: int) -> Raw:
     """Kill the Ray node, of two, whose worker plays a job."""
     address = f"127.0.0.1:{free_port()}"
     port = address.rpartition(":")[2]
-    first = _node("--head", "--port", port, "--temp-dir", str(folder / "ray"))
+    home = str(folder / "ray")
+    first = _node("--head", "--port", port, "--temp-dir", home, *_NO_DASHBOARD)
     with Marked(first, folder) as head:
         head.until(lambda: _is_up(head), _START_S, "the first node")
         with Marked(_node("--address", address), folder) as second:
@@ -99,10 +102,8 @@ LOSES_WORKERS = tuple(name for name in CASES if name != "driver-killed")
 def _worker(folder: Path, number: int, what: signal.Signals) -> Raw:
     with Marked(_simulate(folder), folder) as driver:
         reached = _reach(driver, folder, number)
-        driver.until(lambda: driver.titled(_PLAYING), _START_S, "a job")
-        playing = driver.titled(_PLAYING)
-        if playing:
-            send(playing[number % len(playing)], what)
+        playing = driver.until(lambda: driver.titled(_PLAYING), _START_S, "a job")
+        send(playing[number % len(playing)], what)
         return _ended(driver, folder, reached)
 
 

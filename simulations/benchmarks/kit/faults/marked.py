@@ -12,9 +12,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from fedprune.common.errors import FedPruneError
+
+T = TypeVar("T")
 
 _ROOT = Path(__file__).resolve().parents[4]
 _MARK = "FEDPRUNE_MARK"
@@ -96,18 +98,19 @@ class Marked:
             msg = f"still running after {seconds:g} s: {self.said()}"
             raise FedPruneError(msg) from error
 
-    def until(self, condition: Callable[[], object], seconds: float, what: str) -> None:
-        """Wait until something is true while the process runs.
+    def until(self, condition: Callable[[], T], seconds: float, what: str) -> T:
+        """Return the first true value of something, while the process runs.
 
         Raises:
             FedPruneError: If it is not in time, or the process has ended.
         """
         end = time.monotonic() + seconds
-        while not condition():
+        while not (found := condition()):
             if self._process.poll() is not None or time.monotonic() > end:
                 msg = f"{what} did not come within {seconds:g} s: {self.said()}"
                 raise FedPruneError(msg)
             time.sleep(_POLL_S)
+        return found
 
     def said(self) -> str:
         """Return the end of its output."""
