@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 _ROOT = Path(__file__).resolve().parents[4]
 _MARK = "FEDPRUNE_MARK"
-_POLL_S = 0.02
+_POLL_S = 0.05
 _END_S = 20.0
 _SAID = 1500  # characters of its output in an error
 
@@ -73,18 +73,18 @@ class Marked:
 
     def alive(self) -> list[int]:
         """Return the ids of all living processes that carry the mark, rising."""
-        wanted = f"{_MARK}={self._mark}".encode()
-        numbers = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return sorted(int(n.name) for n in numbers if wanted in _read(n / "environ"))
+        return self.titled("")
 
     def titled(self, *starts: str) -> list[int]:
-        """Return the ids of those whose command line begins with one of these."""
-        wanted = tuple(start.encode() for start in starts)
-        return [
-            number
-            for number in self.alive()
-            if _read(Path("/proc") / str(number) / "cmdline").startswith(wanted)
-        ]
+        """Return the ids of those whose command line begins with one of these, rising."""
+        titles, mark = tuple(map(str.encode, starts)), f"{_MARK}={self._mark}".encode()
+        numbers = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return sorted(
+            int(entry.name)
+            for entry in numbers
+            if _read(entry / "cmdline").startswith(titles)
+            and mark in _read(entry / "environ")
+        )
 
     def wait(self, seconds: float) -> int:
         """Return its exit code.
