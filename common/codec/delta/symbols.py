@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from fedprune.common.codec.entropy.rans import Ints
 
 _EXACT = 16  # sizes below have a symbol of their own
 _RANGES = 8  # symbols of an octave of larger sizes
+_BLOCK = 1 << 15  # entries that are looked up at once, for numpy makes them int64
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,15 @@ class Alphabet:
 
     def split(self, sizes: NDArray[np.integer]) -> Class:
         """Return the symbol of each size."""
-        return np.take(self._table, sizes)
+        return taken(self._table, sizes)
+
+    def smallest(self, symbols: Class) -> NDArray[np.int16]:
+        """Return the smallest size of each symbol, int16[n]."""
+        return taken(self._smallest, symbols)
+
+    def widths(self, symbols: Class) -> Class:
+        """Return the raw bits of each symbol, uint8[n]."""
+        return taken(self.raw, symbols)
 
     def octaves(self, symbols: Class) -> Class:
         """Return the size class of each symbol > 0, a context of its sign."""
@@ -51,8 +63,8 @@ class Alphabet:
         return log2_steps(np.maximum(self.starts, 1), 1).astype(np.uint8)
 
     @cached_property
-    def _narrow(self) -> NDArray[np.int32]:
-        return self.starts.astype(np.int32)
+    def _smallest(self) -> NDArray[np.int16]:
+        return self.starts.astype(np.int16)
 
     def row_classes(self, symbols: Class, counts: Ints) -> Class:
         """Return the class of each row by the mean size of its symbols, uint8[rows].
@@ -65,7 +77,7 @@ class Alphabet:
         filled = np.flatnonzero(counts)
         if len(filled):
             starts = (np.cumsum(counts) - counts)[filled]
-            of_entries = np.take(self._narrow, symbols)
+            of_entries = self.smallest(symbols)
             sums[filled] = np.add.reduceat(of_entries, starts, dtype=np.int64)
         return size_classes(sums, counts)
 
@@ -90,3 +102,16 @@ def integers(top: int) -> Alphabet:
     return Alphabet(
         starts=np.array(starts, dtype=np.int64), raw=np.array(raw, dtype=np.uint8)
     )
+
+
+def taken(table: NDArray[T], places: NDArray[np.integer]) -> NDArray[T]:
+    """Return ``table[places]``.
+
+    Raises:
+        IndexError: If a place is outside of the table.
+    """
+    found = np.empty(len(places), dtype=table.dtype)
+    for start in range(0, len(places), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        np.take(table, places[part], out=found[part])
+    return found

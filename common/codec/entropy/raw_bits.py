@@ -8,7 +8,6 @@ from fedprune.common.errors import PayloadError, Reason
 
 _FIELD = "delta.raw"
 _WORD = np.dtype("<u2")
-_MOST = 8  # bits of a field
 
 Bits = NDArray[np.uint8]  # one bit each
 
@@ -16,9 +15,11 @@ Bits = NDArray[np.uint8]  # one bit each
 def pack_fields(values: NDArray[np.integer], widths: NDArray[np.uint8]) -> Bits:
     """Return fields as bits, highest first: all of 1 bit, then all of 2 bits, ..."""
     parts = [np.zeros(0, dtype=np.uint8)]
-    for width in range(1, _MOST + 1):
+    for width in range(1, int(widths.max(initial=0)) + 1):
         chosen = values[widths == width].astype(np.uint8)
-        bits = np.unpackbits(chosen[:, None], axis=1)[:, _MOST - width :]
+        bits = np.empty((len(chosen), width), dtype=np.uint8)
+        for place in range(width):
+            bits[:, place] = chosen >> np.uint8(width - 1 - place) & np.uint8(1)
         parts.append(bits.reshape(-1))
     return np.concatenate(parts)
 
@@ -27,13 +28,15 @@ def unpack_fields(bits: Bits, widths: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the fields that ``pack_fields`` packed, uint8[n]."""
     values = np.zeros(len(widths), dtype=np.uint8)
     start = 0
-    for width in range(1, _MOST + 1):
-        chosen = np.flatnonzero(widths == width)
-        part = bits[start : start + width * len(chosen)].reshape(len(chosen), width)
-        start += width * len(chosen)
-        padded = np.zeros((len(chosen), _MOST), dtype=np.uint8)
-        padded[:, _MOST - width :] = part
-        values[chosen] = np.packbits(padded, axis=1)[:, 0]
+    for width in range(1, int(widths.max(initial=0)) + 1):
+        chosen = widths == width
+        count = int(np.count_nonzero(chosen))
+        part = bits[start : start + width * count].reshape(count, width)
+        start += width * count
+        found = np.zeros(count, dtype=np.uint8)
+        for place in range(width):
+            found += part[:, place] << np.uint8(width - 1 - place)
+        values[chosen] = found
     return values
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fedprune.common.codec.delta.body import Prepared
 from fedprune.common.codec.delta.choose import choose, choose_levels
 from fedprune.common.codec.delta.levels import (
     Coded,
@@ -141,11 +142,11 @@ def change_between(base: Base, grid: GridWeights) -> Change:
     return Change(codes=grid.codes, positions=positions, levels=levels)
 
 
-def choose_header(base: Base, change: Change) -> GridHeader:
-    """Return the contexts that leave the shortest message."""
+def choose_header(base: Base, change: Change) -> tuple[GridHeader, Prepared | None]:
+    """Return the contexts that leave the shortest message, and what they gave."""
     count = len(change.positions)
     if not count:
-        return GridHeader(flags=CodingFlags(), count=0, bits=0)
+        return GridHeader(flags=CodingFlags(), count=0, bits=0), None
     bits = int(np.abs(change.levels).max()).bit_length()
     flags, places = choose(base.side_info, change.positions, change.levels)
     scores = None if places is None else places.scores
@@ -154,7 +155,8 @@ def choose_header(base: Base, change: Change) -> GridHeader:
     scale = _scale(header, change.positions)
     sizes = Sizes.of(change.levels, entries, scale)
     flags = choose_levels(flags, entries, scale, sizes)
-    return GridHeader(flags=flags, count=count, bits=bits)
+    prepared = Prepared(places=places, entries=entries, sizes=sizes)
+    return GridHeader(flags=flags, count=count, bits=bits), prepared
 
 
 def code_grid(
@@ -162,6 +164,7 @@ def code_grid(
     header: GridHeader,
     base: Base,
     change: Change | None,
+    prepared: Prepared | None = None,
     observer: Observer = lambda part: None,
 ) -> GridBody:
     """Encode a grid, or decode one.
@@ -171,17 +174,25 @@ def code_grid(
         header: Its header.
         base: The base of both ends.
         change: What to write, or None to read.
+        prepared: What has been computed from ``change`` for this header, if it has.
         observer: Called with the name of each part that has been coded.
     """
     side_info, flags = base.side_info, header.flags
     codes = _code_steps(coder, base, None if change is None else change.codes)
     observer("steps")
-    sent = None if change is None else _places(side_info, change, flags)
+    sent = None if prepared is None else prepared.places
+    if sent is None and change is not None:
+        sent = _places(side_info, change, flags)
     positions, scores = code_positions(coder, flags, side_info, header.count, sent)
     observer("positions")
-    entries = look_up(flags, side_info, positions, scores)
+    if prepared is None:
+        entries = look_up(flags, side_info, positions, scores)
+    else:
+        entries = prepared.entries
     scale = _scale(header, positions)
-    sizes = None if change is None else Sizes.of(change.levels, entries, scale)
+    sizes = None if prepared is None else prepared.sizes
+    if sizes is None and change is not None:
+        sizes = Sizes.of(change.levels, entries, scale)
     coded = code_levels(coder, flags, entries, scale, sizes, observer)
     return GridBody(
         alphabet=scale.alphabet,
@@ -221,7 +232,7 @@ def raw_of(body: GridBody, change: Change) -> bytes:
     """Return mantissas, then the signs that were not coded."""
     rest = change.levels * body.entries.signs
     symbols = body.coded.symbols
-    low = np.abs(rest).astype(np.int64) - body.alphabet.starts[symbols]
+    low = np.abs(rest) - body.alphabet.smallest(symbols)
     negative = (rest < 0).view(np.uint8)[len(body.coded.negative) :]
     high, narrow = _widths(body)
     parts = [pack_fields(low >> _BYTE, high), pack_fields(low, narrow), negative]
@@ -230,27 +241,33 @@ def raw_of(body: GridBody, change: Change) -> bytes:
 
 def raw_bits(body: GridBody) -> int:
     """Return the number of raw bits of a message."""
-    mantissas = int(body.alphabet.raw[body.coded.symbols].sum(dtype=np.int64))
-    signs = int(np.count_nonzero(body.coded.symbols)) - len(body.coded.negative)
-    return mantissas + signs
+    symbols = body.coded.symbols
+    mantissas = int(body.alphabet.widths(symbols).sum(dtype=np.int64))
+    return mantissas + int(np.count_nonzero(symbols)) - len(body.coded.negative)
 
 
-def levels_of(body: GridBody, bits: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return the differences at the positions of a body, int32[count]."""
+def levels_of(body: GridBody, bits: NDArray[np.uint8]) -> Levels:
+    """Return the differences at the positions of a body, int16[count]."""
     symbols = body.coded.symbols
     high, narrow = _widths(body)
-    end = int(high.sum(dtype=np.int64))
-    low = unpack_fields(bits[:end], high).astype(np.int64) << _BYTE
-    start, end = end, end + int(narrow.sum(dtype=np.int64))
-    low += unpack_fields(bits[start:end], narrow)
-    rest = (body.alphabet.starts[symbols] + low).astype(np.int32)
-    minus = np.concatenate([body.coded.negative, bits[end:]]).astype(bool)
-    rest[np.flatnonzero(symbols)[minus]] *= -1
-    return rest * body.entries.signs
+    middle = int(high.sum(dtype=np.int64))
+    end = middle + int(narrow.sum(dtype=np.int64))
+    rest = body.alphabet.smallest(symbols)
+    if middle:
+        rest += unpack_fields(bits[:middle], high).astype(np.int16) << _BYTE
+    rest += unpack_fields(bits[middle:end], narrow)
+    minus = np.concatenate([body.coded.negative, bits[end:]])
+    signs = np.int16(1) - (minus.view(np.int8) << 1)
+    if len(signs) == len(rest):
+        rest *= signs
+    else:
+        rest[symbols > 0] *= signs
+    rest *= body.entries.signs
+    return rest
 
 
 def _widths(body: GridBody) -> tuple[Class, Class]:
     """Return the raw bits of each entry: those above a byte, and those within."""
-    widths = body.alphabet.raw[body.coded.symbols]
+    widths = body.alphabet.widths(body.coded.symbols)
     narrow = np.minimum(widths, np.uint8(_BYTE))
     return widths - narrow, narrow

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedprune.common.codec import checks
+from fedprune.common.codec.delta.levels import Levels
 from fedprune.common.codec.delta.options import CodingFlags, lanes_for
 from fedprune.common.codec.entropy.coder import (
     WORD_BYTES,
@@ -156,9 +157,9 @@ def _encode(base: Base, grid: GridWeights) -> list[object]:
     change = change_between(base, grid)
     if not len(change.positions) and np.array_equal(grid.codes, base.grid.codes):
         return [0, 0, 0, b"", b""]
-    header = choose_header(base, change)
+    header, prepared = choose_header(base, change)
     writer = Encoder(lanes_for(base.spec.size, header.count))
-    body = code_grid(writer, header, base, change)
+    body = code_grid(writer, header, base, change, prepared)
     first, rest = split_raw(raw_of(body, change), writer.lanes)
     stream = close_stream(writer, first)
     return [header.flags.pack(), header.count, header.bits, stream, rest]
@@ -194,7 +195,7 @@ def _decode(
         if observer is not None:
             observer(part, WORD_BYTES * decoder.words_taken)
 
-    body = code_grid(decoder, header, base, None, passed)
+    body = code_grid(decoder, header, base, None, observer=passed)
     if len(body.positions) != header.count:
         detail = f"{len(body.positions)} positions; want {header.count}"
         raise PayloadError(Reason.BAD_SIZE, "grid.positions", detail)
@@ -221,16 +222,16 @@ def _header(items: tuple[object, ...], size: int) -> GridHeader:
 
 
 def _assemble(
-    body: GridBody, moved: np.ndarray, header: GridHeader, base: Base
+    body: GridBody, moved: Levels, header: GridHeader, base: Base
 ) -> GridWeights:
     """Return the grid; refuse levels and steps that are not canonical."""
-    largest = int(np.abs(moved).max(initial=0))
+    largest = max(int(moved.max(initial=0)), -int(moved.min(initial=0)))
     if largest.bit_length() != header.bits or np.any(moved == 0):
         detail = f"levels of 0, or none of {header.bits} bits"
         raise PayloadError(Reason.BAD_VALUE, "grid.levels", detail)
-    levels = rescaled(base.grid, body.codes, base.spec).copy()
+    levels = rescaled(base.grid, body.codes, base.spec)
     levels[body.positions] += moved
-    bad = np.flatnonzero(np.abs(levels) > TOP)
+    bad = np.flatnonzero((levels > TOP) | (levels < -TOP))
     if len(bad):
         tensor = base.spec.tensor_at(int(bad[0]))
         detail = f"level {levels[bad[0]]}; want at most {TOP}"

@@ -78,7 +78,7 @@ def lie(  # noqa: PLR0913 - one keyword for each thing to lie about
     """Return a message whose body holds what no encoder writes."""
     start = nothing(SPEC) if base is None else Base(grid=base, spec=SPEC)
     found = change_between(start, grid)
-    head = replace(choose_header(start, found), **(header or {}))
+    head = replace(choose_header(start, found)[0], **(header or {}))
     if content is not None:
         found = replace(found, **content(found))
     writer = Liar(lanes_for(SPEC.size, head.count), run, change)
