@@ -30,7 +30,10 @@ class Bounded:
     """
 
     def __init__(
-        self, step: Callable[..., int | None], insert: Callable[..., None], max_bytes: int
+        self,
+        step: Callable[..., int | None],
+        insert: Callable[..., None],
+        max_bytes: int,
     ) -> None:
         self._step = step
         self._insert = insert

@@ -49,8 +49,8 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
-from fedprune.server.runs.remarks import remarks_of
-from fedprune.server.runs.spent import privacy_figures
+from fedprune.server.runs.record.remarks import remarks_of
+from fedprune.server.runs.record.spent import privacy_figures
 from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 

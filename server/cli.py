@@ -296,7 +296,7 @@ def privacy(
     quiet: Quiet = False,
 ) -> None:
     """Plan the noise of a run under differential privacy."""
-    from fedprune.server.runs.spent import DELTAS, planned_rows
+    from fedprune.server.runs.record.spent import DELTAS, planned_rows
 
     found = planned_rows(load_config(file, set_ or []), epsilon, delta)
     if as_json:

@@ -6,12 +6,12 @@ from pydantic import model_validator
 
 from fedprune.common.config.attack import Attack
 from fedprune.common.config.faults import Faults
+from fedprune.common.config.privacy import Privacy
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
     Device,
     Distill,
-    Privacy,
     Prune,
     Quantise,
     Robust,

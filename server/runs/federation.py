@@ -16,16 +16,11 @@ from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.state import Draw, RunSpec, ServerState, Snapshot, new_state
 from fedprune.server.rounds.steps.mask import take_mask
 from fedprune.server.runs.checkpoint import Checkpoints
+from fedprune.server.runs.context import Check, Evaluate, RunContext
 from fedprune.server.runs.events import EventLog, RunName, WarningGiven
 from fedprune.server.runs.folder import RunFolder
-from fedprune.server.runs.loop import (
-    Check,
-    Evaluate,
-    RunContext,
-    drive,
-    log_mask,
-    sendable,
-)
+from fedprune.server.runs.loop import drive, sendable
+from fedprune.server.runs.record.rounds import log_mask
 
 
 def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyword

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedprune.server.runs.remarks import remarks_of
+from fedprune.server.runs.record.remarks import remarks_of
 from fedprune.simulations.report import comparison, controls, sections, tables
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import CSS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fedprune.server.runs.events import DENSE, NetworkCut
-from fedprune.server.runs.spent import privacy_line
+from fedprune.server.runs.record.spent import privacy_line
 from fedprune.simulations.report import maps, plots
 from fedprune.simulations.report.controls import equal_line
 from fedprune.simulations.report.data import RunData, number

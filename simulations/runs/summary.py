@@ -26,7 +26,6 @@ from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.server.rounds.cut import budget_used, within_budget
 from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.state import Snapshot, model_sha256
-from fedprune.server.runs.answered import outcomes
 from fedprune.server.runs.events import (
     DENSE,
     MAIN,
@@ -37,8 +36,9 @@ from fedprune.server.runs.events import (
     of_run,
 )
 from fedprune.server.runs.folder import RunFolder
-from fedprune.server.runs.remarks import remarks_of
-from fedprune.server.runs.spent import privacy_figures
+from fedprune.server.runs.record.answered import outcomes
+from fedprune.server.runs.record.remarks import remarks_of
+from fedprune.server.runs.record.spent import privacy_figures
 from fedprune.simulations.runs.controls import control_figures, verdict_figures
 from fedprune.simulations.runs.equal_accuracy import equal_accuracy
 from fedprune.simulations.runs.evaluate import Evaluator

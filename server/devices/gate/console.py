@@ -34,7 +34,9 @@ def main(words: Sequence[str]) -> None:
     token = _Token(Path(words[0]).read_text(encoding="ascii").strip())
     made = ControlHttpClient.__init__
 
-    def with_token(self: Any, *values: Any, interceptors: Any = (), **more: Any) -> None:
+    def with_token(
+        self: Any, *values: Any, interceptors: Any = (), **more: Any
+    ) -> None:
         made(self, *values, interceptors=[*interceptors, token], **more)
 
     ControlHttpClient.__init__ = with_token  # type: ignore[method-assign]

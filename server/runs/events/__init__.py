@@ -4,29 +4,18 @@
 ``log`` is the file, ``render`` describes an event in one line.
 """
 
+from fedprune.server.runs.events.base import DENSE, MAIN, Event, OfRound, RunName
 from fedprune.server.runs.events.kinds import (
-    DENSE,
-    MAIN,
     ClientAnswered,
     ClientsAnswered,
-    ClientsConnected,
     ClientsPutAside,
     CutChecked,
     CutRolledBack,
-    Event,
     MaskChosen,
     NetworkCut,
-    NetworkDelivered,
     NetworkRestarted,
-    OfRound,
     PrivacySpent,
     RoundFinished,
-    RunFailed,
-    RunFinished,
-    RunName,
-    RunResumed,
-    RunStarted,
-    RunStopped,
     WarningGiven,
     WorkerLost,
     of_kind,
@@ -39,6 +28,15 @@ from fedprune.server.runs.events.log import (
     read_events,
 )
 from fedprune.server.runs.events.metrics_csv import COLUMNS, write_metrics_csv
+from fedprune.server.runs.events.of_runs import (
+    ClientsConnected,
+    NetworkDelivered,
+    RunFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStopped,
+)
 from fedprune.server.runs.events.render import describe, human_bytes
 
 __all__ = [

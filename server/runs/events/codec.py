@@ -23,8 +23,12 @@ from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.text import as_json, printable
 from fedprune.common.version import __version__
+from fedprune.server.runs.events.base import Event
 from fedprune.server.runs.events.fields import Unfit, read_fields
-from fedprune.server.runs.events.kinds import KINDS, NAMES, Event
+from fedprune.server.runs.events.kinds import (
+    KINDS,
+    NAMES,
+)
 
 VERSION = 6
 _FIRST = "fedprune 0.1.0 with events version 1"  # its logs name no version

@@ -24,7 +24,7 @@ from typing import (
 )
 
 from fedprune.common.text import as_json, printable
-from fedprune.server.runs.events.kinds import Within
+from fedprune.server.runs.events.base import Within
 
 _SHOWN = 60  # characters of a name or a value that is refused
 

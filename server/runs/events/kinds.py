@@ -6,173 +6,30 @@ The annotations are the format: ``codec.py`` reads and writes every kind by them
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
-from fedprune.common.config import ControlName
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.guard import Verdict
 from fedprune.server.rounds.records import Status
-
-RunName: TypeAlias = Literal["main", ControlName]
-MAIN: Final = "main"
-DENSE: Final = "dense"
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Bounds of a number, both included.
-
-    Attributes:
-        least: The smallest one.
-        most: The greatest one; None = no bound.
-    """
-
-    least: float
-    most: float | None = None
-
-
-Count: TypeAlias = Annotated[int, Within(0)]
-Share: TypeAlias = Annotated[float, Within(0, 1)]
-Seconds: TypeAlias = Annotated[float, Within(0)]
-Bit: TypeAlias = Annotated[int, Within(0, 1)]
-Settings: TypeAlias = Mapping[str, object]  # any JSON object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One event of a run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfRound(Event):
-    """An event of a round: a resume before that round drops it.
-
-    Attributes:
-        run: The federation, or one of its controls.
-        round: Number of the round, from 1; 0 = before the first.
-    """
-
-    run: RunName
-    round: Count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarted(Event):
-    """A run has started.
-
-    Attributes:
-        run_id: Its name.
-        directory: Its folder, as it was called then.
-        config: Its configuration, all keys.
-        clients: Number of clients.
-        client_examples: Client id -> training examples; None where clients are
-            devices, which have not enrolled yet, or more than 10 000, or hidden.
-        params_dense: Parameters of the uncut network.
-        flops_dense: FLOPs of one example in it.
-        groups: Name of each pruning group -> its channels in the uncut network.
-        graph: Digest of the network's computation, without its weights.
-        reach: Smallest size that cuts can reach and the reasons for it, one line.
-        metric: Name of the headline metric, which "accuracy" stands for.
-        better: Its direction, "higher" or "lower".
-        device: Kind of the device that trains, where this program trains: "cpu", "cuda"
-            or "mps".
-    """
-
-    run_id: str
-    directory: str
-    config: Settings
-    clients: Count
-    client_examples: Mapping[str, Count] | None
-    params_dense: Count
-    flops_dense: Count
-    groups: Mapping[str, Count]
-    graph: str
-    reach: str
-    metric: str
-    better: str
-    device: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResumed(Event):
-    """A stopped run continues from its last checkpoint.
-
-    Attributes:
-        run_id: Its name.
-        directory: Its folder, as it is called now.
-    """
-
-    run_id: str
-    directory: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFinished(Event):
-    """A run has come to its end.
-
-    Attributes:
-        summary: The figures of ``summary.json``.
-    """
-
-    summary: Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFailed(Event):
-    """A run of devices has ended with an error.
-
-    Attributes:
-        text: Message of the error.
-        exit_code: The exit code of its class (``fedprune.common.errors``).
-    """
-
-    text: str
-    exit_code: Count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStopped(Event):
-    """The operator has stopped a run of devices; it can be resumed.
-
-    Attributes:
-        rounds: Rounds that were complete by then.
-    """
-
-    rounds: Count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientsConnected(Event):
-    """More clients of a run of devices have connected, or were refused.
-
-    Attributes:
-        connected: Ids of the connected clients, in order.
-        wanted: Number of clients that the run waits for.
-        refused: Reason of each node that was refused, one line each.
-    """
-
-    connected: tuple[str, ...]
-    wanted: Count
-    refused: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkDelivered(Event):
-    """A device was sent the network that its run ended with.
-
-    Attributes:
-        client: Its id.
-        bytes_down: Length of the message.
-        examples: Examples that it measured the network on; None if it did not.
-        accuracy: Accuracy of the network on them; None if it did not state one.
-        reason: Why it could not take the network; empty if it could.
-    """
-
-    client: str
-    bytes_down: Count
-    examples: Count | None = None
-    accuracy: float | None = None
-    reason: str = ""
+from fedprune.server.runs.events.base import (
+    MAIN,
+    Bit,
+    Count,
+    Event,
+    OfRound,
+    RunName,
+    Seconds,
+    Share,
+)
+from fedprune.server.runs.events.of_runs import (
+    ClientsConnected,
+    NetworkDelivered,
+    RunFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStopped,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

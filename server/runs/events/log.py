@@ -16,6 +16,7 @@ from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
+from fedprune.server.runs.events.base import Event, OfRound, RunName
 from fedprune.server.runs.events.codec import (
     Place,
     Record,
@@ -28,15 +29,14 @@ from fedprune.server.runs.events.codec import (
 from fedprune.server.runs.events.kinds import (
     CutChecked,
     CutRolledBack,
-    Event,
     MaskChosen,
     NetworkCut,
     NetworkRestarted,
-    OfRound,
     PrivacySpent,
     RoundFinished,
+)
+from fedprune.server.runs.events.of_runs import (
     RunFinished,
-    RunName,
     RunStarted,
     RunStopped,
 )

@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.server.runs.events.kinds import Event, RoundFinished, of_kind
+from fedprune.server.runs.events.base import Event
+from fedprune.server.runs.events.kinds import (
+    RoundFinished,
+    of_kind,
+)
 
 COLUMNS = (
     "run",

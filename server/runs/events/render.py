@@ -4,27 +4,26 @@ from functools import singledispatch
 
 from fedprune.common.text import and_more, printable
 from fedprune.server.rounds.records import Status
+from fedprune.server.runs.events.base import MAIN, Event, OfRound, RunName
 from fedprune.server.runs.events.kinds import (
-    MAIN,
     ClientAnswered,
     ClientsAnswered,
-    ClientsConnected,
     ClientsPutAside,
     CutChecked,
-    Event,
     NetworkCut,
-    NetworkDelivered,
     NetworkRestarted,
-    OfRound,
     PrivacySpent,
     RoundFinished,
+    WarningGiven,
+    WorkerLost,
+)
+from fedprune.server.runs.events.of_runs import (
+    ClientsConnected,
+    NetworkDelivered,
     RunFailed,
-    RunName,
     RunResumed,
     RunStarted,
     RunStopped,
-    WarningGiven,
-    WorkerLost,
 )
 
 _KILO = 1000

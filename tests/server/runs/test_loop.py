@@ -10,6 +10,7 @@ from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.engine import LostWorker
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.checkpoint import Checkpoints
+from fedprune.server.runs.context import RunContext
 from fedprune.server.runs.events import (
     ClientAnswered,
     EventLog,
@@ -20,7 +21,7 @@ from fedprune.server.runs.events import (
     of_kind,
     read_events,
 )
-from fedprune.server.runs.loop import RunContext, drive
+from fedprune.server.runs.loop import drive
 from fedprune.server.runs.trying import cut_check
 from fedprune.simulations.engines.engines import InProcessEngine
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fedprune.common.messages import Validation
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.runs.answered import MOST_LINES, answer_events, histogram
 from fedprune.server.runs.events import (
     MAIN,
     ClientAnswered,
@@ -18,7 +17,8 @@ from fedprune.server.runs.events import (
     EventLog,
     read_events,
 )
-from fedprune.server.runs.remarks import remarks_of
+from fedprune.server.runs.record.answered import MOST_LINES, answer_events, histogram
+from fedprune.server.runs.record.remarks import remarks_of
 
 
 def record(number, status=Status.ACCEPTED):

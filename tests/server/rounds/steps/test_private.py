@@ -12,12 +12,12 @@ from fedprune.common.privacy.spending import Privacy, Spending, releases_of
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
-from fedprune.server.rounds.private import (
+from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.steps.private import (
     hide_clients,
     withhold_clients,
     without_rare,
 )
-from fedprune.server.rounds.records import Status
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 KEY = NoiseKey(bytes(range(32)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from helpers.some_events import CLIENT, WARNING
 
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.remarks import remarks_of
+from fedprune.server.runs.record.remarks import remarks_of
 
 
 def client(name, status="accepted", run="main"):

@@ -7,7 +7,11 @@ from helpers.some_events import MAIN, SPENT, at
 from helpers.tiny_federation import make_config
 
 from fedprune.common.errors import ConfigError
-from fedprune.server.runs.spent import planned_rows, privacy_figures, privacy_line
+from fedprune.server.runs.record.spent import (
+    planned_rows,
+    privacy_figures,
+    privacy_line,
+)
 
 
 def test_the_last_round_says_what_all_have_spent():
