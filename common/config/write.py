@@ -79,7 +79,8 @@ def config_changes(before: Mapping[str, object], config: Config) -> list[str]:
         config: The configuration now.
 
     >>> first = Config()
-    >>> again = first.model_copy(update={"run": first.run.model_copy(update={"seed": 7})})
+    >>> run = first.run.model_copy(update={"seed": 7})
+    >>> again = first.model_copy(update={"run": run})
     >>> config_changes(first.model_dump(mode="json"), again)
     ['run.seed: 0 -> 7']
     """

@@ -170,9 +170,7 @@ class Service:
         write_json_atomic(folder.summary, whole)
         return whole
 
-    def _follow(
-        self, folder: RunFolder, follower: Follower, number: int
-    ) -> End | None:
+    def _follow(self, folder: RunFolder, follower: Follower, number: int) -> End | None:
         """Print a run's events; return the last, None when it ended without one."""
         started, seen = time.monotonic(), False
         while True:
@@ -240,9 +238,7 @@ def new_folder(config: Config, state: Path) -> RunFolder:
     return folder
 
 
-def _outcome(
-    folder: RunFolder, last: End, state: Path
-) -> dict[str, object]:
+def _outcome(folder: RunFolder, last: End, state: Path) -> dict[str, object]:
     if isinstance(last, RunFinished):
         return read_json_object(folder.summary)
     if isinstance(last, RunStopped):

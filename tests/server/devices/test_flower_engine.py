@@ -24,8 +24,8 @@ from fedprune.common import codec
 from fedprune.common.errors import RoundError
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, RUN, STYPE
 from fedprune.server.devices import flower_engine as under_test
-from fedprune.server.devices.gate.uploads import OVERSIZED
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
+from fedprune.server.devices.gate.uploads import OVERSIZED
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.waiting.collecting import collect

@@ -20,7 +20,9 @@ NODES = [{"node-id": "1", "status": "online"}, {"node-id": "2", "status": "offli
 
 @pytest.fixture
 def link(tmp_path, monkeypatch):
-    made = Link(state=tmp_path, host="127.0.0.1", port=1, control=2, tls=tmp_path / "certs")
+    made = Link(
+        state=tmp_path, host="127.0.0.1", port=1, control=2, tls=tmp_path / "certs"
+    )
     made.prepare()
     monkeypatch.setattr(Link, "runs", lambda _: [RUN, OLD])
     monkeypatch.setattr(Link, "nodes", lambda _: NODES)

@@ -74,7 +74,11 @@ def test_our_programs_stand_in_front_of_flower_s_own(link):
     assert (ours / "flwr-serverapp").stat().st_mode & stat.S_IXUSR
     assert link.executor().environment["PATH"].startswith(f"{ours}:")
     gate = link.superlink().command
-    assert gate[2:5] == (str(ours / "flower-superlink"), "8444", f"{link.state}/operator")
+    assert gate[2:5] == (
+        str(ours / "flower-superlink"),
+        "8444",
+        f"{link.state}/operator",
+    )
 
 
 @pytest.mark.parametrize(

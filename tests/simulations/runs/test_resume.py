@@ -214,7 +214,7 @@ def test_a_server_refuses_a_changed_configuration_too(tmp_path):
     elsewhere = config.run.model_copy(update={"dir": "elsewhere", "workers": 3})
     refuse_changes(folder, config.model_copy(update={"run": elsewhere}))
     other = config.client.model_copy(update={"epochs": 7})
-    with pytest.raises(IntegrityError, match=r"started: client\.epochs: 1 -> 7; put it"):
+    with pytest.raises(IntegrityError, match=r"started: client\.epochs: 1 -> 7; put"):
         refuse_changes(folder, config.model_copy(update={"client": other}))
 
 

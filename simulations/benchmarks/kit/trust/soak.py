@@ -99,7 +99,7 @@ def _sample(folder: Path) -> _Sample:
         others=sum(sizes.values()) - events,
         checkpoint=max(checkpoints, default=0),
         files=len(sizes),
-        open_files=len(os.listdir("/proc/self/fd")),
+        open_files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
     )
 
 
