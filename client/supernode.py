@@ -93,14 +93,17 @@ class _Counted:
 
     def __call__(self, run: int, name: str) -> bytes:
         """Return an object; raise when it, or one before it, passes the limit."""
-        if not self.is_over:
-            content = self._pull(run, name)
-            with self._lock:
-                self._taken += len(content)
+        self._check()
+        content = self._pull(run, name)
+        with self._lock:
+            self._taken += len(content)
+        self._check()
+        return content
+
+    def _check(self) -> None:
         if self.is_over:
             msg = f"over {self._most} bytes"
             raise ValueError(msg)
-        return content
 
 
 def main() -> None:

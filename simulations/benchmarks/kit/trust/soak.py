@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ _SLOPES = {
 }
 
 
+_Floats: TypeAlias = NDArray[np.float32]
+_Integers: TypeAlias = NDArray[np.int64]
+
+
 def small_net() -> nn.Sequential:
     """Return a network of two linear layers."""
     return nn.Sequential(
@@ -44,15 +49,13 @@ def small_net() -> nn.Sequential:
     )
 
 
-def _data(seed: int) -> tuple[NDArray[np.float32] | NDArray[np.int64], ...]:
+def _data(seed: int) -> tuple[_Floats, _Integers, _Floats, _Integers]:
     """Return examples and test examples of classes that a line separates."""
     draw = np.random.default_rng(seed)
     inputs = draw.normal(size=(2 * _EXAMPLES, _INPUTS)).astype(np.float32)
     targets = inputs[:, :_CLASSES].argmax(axis=1)
-    return (
-        *(inputs[:_EXAMPLES], targets[:_EXAMPLES]),
-        *(inputs[_EXAMPLES:], targets[_EXAMPLES:]),
-    )
+    first, rest = slice(_EXAMPLES), slice(_EXAMPLES, None)
+    return inputs[first], targets[first], inputs[rest], targets[rest]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
