@@ -88,7 +88,7 @@ class _Counted:
 
     @property
     def is_over(self) -> bool:
-        """Whether the limit was passed."""
+        """True once the limit was passed."""
         return self._taken > self._most
 
     def __call__(self, run: int, name: str) -> bytes:

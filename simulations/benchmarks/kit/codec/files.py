@@ -16,7 +16,7 @@ MOST = 4 << 10  # bytes of the dense network: a reader that has one knows its si
 
 
 def packed_file() -> Subject:
-    """Return the bytes of a small file; its reader bounds the network as a device does."""
+    """Return the bytes of a small file, for a reader that knows its size."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)

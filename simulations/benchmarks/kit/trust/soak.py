@@ -60,7 +60,7 @@ def _data(seed: int) -> tuple[_Floats, _Integers, _Floats, _Integers]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sample:
-    """What there is after a round, in bytes; the last two are counts."""
+    """Sizes after a round, in bytes; the last two are counts."""
 
     memory: int
     events: int
