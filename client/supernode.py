@@ -10,11 +10,13 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.supernode.cli import flower_supernode
+
+Foreign: TypeAlias = Any  # an object of Flower whose type is not documented
 
 ROOM = 64 << 10  # bytes that Flower may put around the payload of one message
 _ARRAYS = 2  # payloads in the largest kind of message: a network and its structure
@@ -43,17 +45,17 @@ class Bounded:
     def __call__(
         self,
         *,
-        state: Any,
-        object_store: Any,
-        receive: Callable[[], tuple[Message, Any] | None],
+        state: Foreign,
+        object_store: Foreign,
+        receive: Callable[[], tuple[Message, Foreign] | None],
         pull_object: Callable[[int, str], bytes],
-        **others: Any,
+        **others: Foreign,
     ) -> int | None:
         """Receive a message, or answer one that is too large with an error."""
         received: list[Message] = []
         counted = _Counted(pull_object, self._most)
 
-        def noted() -> tuple[Message, Any] | None:
+        def noted() -> tuple[Message, Foreign] | None:
             found = receive()
             if found is not None:
                 received.append(found[0])
@@ -86,24 +88,27 @@ class _Counted:
 
     @property
     def is_over(self) -> bool:
-        """Whether the limit was passed."""
+        """True once the limit was passed."""
         return self._taken > self._most
 
     def __call__(self, run: int, name: str) -> bytes:
         """Return an object; raise when it, or one before it, passes the limit."""
-        if not self.is_over:
-            content = self._pull(run, name)
-            with self._lock:
-                self._taken += len(content)
+        self._check()
+        content = self._pull(run, name)
+        with self._lock:
+            self._taken += len(content)
+        self._check()
+        return content
+
+    def _check(self) -> None:
         if self.is_over:
             msg = f"over {self._most} bytes"
             raise ValueError(msg)
-        return content
 
 
 def main() -> None:
     """Run it: ``device.max_bytes``, then Flower's own words."""
-    flower: Any = import_module("flwr.supernode.start_client_internal")
+    flower: Foreign = import_module("flwr.supernode.start_client_internal")
     flower._pull_and_store_message = Bounded(  # noqa: SLF001
         flower._pull_and_store_message,  # noqa: SLF001
         flower._insert_message,  # noqa: SLF001

@@ -51,7 +51,7 @@ from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.server.runs.record.remarks import remarks_of
 from fedprune.server.runs.record.spent import privacy_figures
-from fedprune.server.runs.start import log_start
+from fedprune.server.runs.start import log_start, refuse_changes
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 
 app = ServerApp()
@@ -94,6 +94,7 @@ def main(grid: Grid, context: Context) -> None:
         return  # submitted again: it stays as it is
     with folder.locked(), EventLog(folder.events) as log:
         try:
+            refuse_changes(folder, task.config)
             tried = tried or _try(task)
             check_unchanged(folder, tried)
             write_bytes_atomic(folder.structure, tried.structure.to_json())

@@ -29,7 +29,12 @@ from fedprune.common.config.sections import (
     Task,
     Update,
 )
-from fedprune.common.config.write import config_digest, config_to_toml, toml_value
+from fedprune.common.config.write import (
+    config_changes,
+    config_digest,
+    config_to_toml,
+    toml_value,
+)
 
 __all__ = [
     "DATA_VARIABLE",
@@ -52,6 +57,7 @@ __all__ = [
     "Server",
     "Task",
     "Update",
+    "config_changes",
     "config_digest",
     "config_to_toml",
     "expand_sweep",

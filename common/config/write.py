@@ -1,6 +1,8 @@
 """Writing a configuration: as TOML that can be read back, and as a digest."""
 
 import json
+import math
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
 from pydantic import BaseModel
@@ -19,6 +21,7 @@ _WITHOUT_EFFECT = {
         "track",
     },
 }
+_NONE = "(unknown)"  # of a key that the other version does not have
 
 
 def config_to_toml(config: Config) -> str:
@@ -65,3 +68,37 @@ def config_digest(config: Config) -> str:
     values = config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def config_changes(before: Mapping[str, object], config: Config) -> list[str]:
+    """Return what differs of the keys that can change a result, one text a key.
+
+    Args:
+        before: Another configuration's ``model_dump(mode="json")``, as events have it:
+            maybe of another version, numbers that are not finite as None.
+        config: The configuration now.
+
+    >>> first = Config()
+    >>> run = first.run.model_copy(update={"seed": 7})
+    >>> again = first.model_copy(update={"run": run})
+    >>> config_changes(first.model_dump(mode="json"), again)
+    ['run.seed: 0 -> 7']
+    """
+    whole = dict(_flat(config.model_dump(mode="json")))
+    now = dict(_flat(config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)))
+    idle = whole.keys() - now.keys()
+    then = {key: value for key, value in _flat(before) if key not in idle}
+    return [
+        f"{key}: {then.get(key, _NONE)} -> {now.get(key, _NONE)}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            finite = not isinstance(value, float) or math.isfinite(value)
+            yield f"{prefix}{key}", json.dumps(value if finite else None)

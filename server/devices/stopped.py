@@ -1,4 +1,4 @@
-"""A run that its operator has stopped: noted among its events, by whoever sees it."""
+"""A run that its operator has stopped: the event that says so."""
 
 import time
 from typing import TypeAlias

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from fedprune.common.config import Config
+from fedprune.common.config import Config, config_changes
+from fedprune.common.errors import IntegrityError
 from fedprune.common.pruning.cost import count_cost, flops
 from fedprune.server.runs.events import (
     MAIN,
@@ -68,6 +69,20 @@ def log_start(
     )
     for text in tried.remarks:
         log.write(WarningGiven(run=MAIN, round=0, text=text))
+
+
+def refuse_changes(folder: RunFolder, config: Config) -> None:
+    """Refuse a configuration that is not the one that the events of a run start with.
+
+    Raises:
+        IntegrityError: With each key that can change a result: before and now.
+    """
+    started = next(of_kind(read_events(folder.events), RunStarted), None)
+    changes = [] if started is None else config_changes(started.config, config)
+    if changes:
+        msg = f"{folder.config} was changed since the run started: {', '.join(changes)}"
+        msg += "; put it back, or start a new run with it"
+        raise IntegrityError(msg)
 
 
 def _told(examples: Mapping[str, int] | None) -> Mapping[str, int] | None:

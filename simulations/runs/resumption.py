@@ -1,16 +1,13 @@
 """Checks that a stopped run is resumed with its own configuration, data, network."""
 
-import json
-from collections.abc import Iterator, Mapping
-
 from fedprune.common.config import Config, config_digest
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import PYTHON, LoadedTask
 from fedprune.common.tasks.own import python_task
 from fedprune.server.runs import finished
-from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.start import refuse_changes
 from fedprune.simulations.runs.manifest import identity
 
 _WHAT = {
@@ -49,11 +46,9 @@ def check_config(
     folder.check_noted(manifest, ("config_digest",), folder.manifest)
     if manifest["config_digest"] == config_digest(config):
         return
-    started = next(of_kind(read_events(folder.events), RunStarted), None)
-    keys = _differing(started.config, config) if started else []
-    listed = ", ".join(keys) or "in keys that are not known any more"
-    msg = f"{folder.config} was changed since the run started: {listed}; put it back,"
-    msg += " or start a new run with it"
+    refuse_changes(folder, config)
+    msg = f"{folder.config} was changed since the run started, in keys that are not "
+    msg += "known any more; put it back, or start a new run with it"
     raise IntegrityError(msg)
 
 
@@ -76,17 +71,3 @@ def check_same(
         msg = f"{folder.path} cannot continue: {' and '.join(changed)} changed since it"
         msg += " started; put back what it was, or start a new run"
         raise IntegrityError(msg)
-
-
-def _differing(old: Mapping[str, object], config: Config) -> list[str]:
-    before, after = dict(_flat(old)), dict(_flat(config.model_dump(mode="json")))
-    keys = sorted(before.keys() | after.keys())
-    return [key for key in keys if before.get(key) != after.get(key)]
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(value)

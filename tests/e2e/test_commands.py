@@ -55,11 +55,7 @@ def test_an_operator_submits_looks_stops_and_resumes(tmp_path):
         assert said.endswith("refused stop 999: [code: 16] Run ID not found.\n")
         assert ask(federation, "stop") == {"stopped": [first["number"]]}
         wait_for(lambda: folder.holder() is None, PATIENCE_S, "the end of the run")
-        found = ask(federation, "status")["runs"][0]
-        assert found["status"] == "finished:stopped"
-        stopped = RunStopped(rounds=len(rounds(folder)))
-        assert read_events(folder.events)[-1] == stopped
-        assert found["last"] == describe(stopped)
+        assert_stopped(federation, folder)
         assert not folder.summary.exists()
 
         # 3. It continues from its checkpoint, to its end on every device.
@@ -74,6 +70,15 @@ def test_an_operator_submits_looks_stops_and_resumes(tmp_path):
     assert summary["rounds"] == 7 > done
     code, said = call(federation, "status")
     assert (code, "no server answers at" in said) == (5, True)
+
+
+def assert_stopped(federation, folder):
+    """Its last event, and the status, say that the run was stopped."""
+    stopped = RunStopped(rounds=len(rounds(folder)))
+    assert read_events(folder.events)[-1] == stopped
+    found = ask(federation, "status")["runs"][0]
+    said = ("finished:stopped", describe(stopped))
+    assert (found["status"], found["last"]) == said
 
 
 def command(federation, *words):

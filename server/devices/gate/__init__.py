@@ -1,1 +1,1 @@
-"""The gate in front of Flower's SuperLink: who may ask what, and how much is stored."""
+"""The gate in front of Flower's SuperLink: its two ports, and the limit of replies."""

@@ -4,7 +4,7 @@ Its names of Flower are undocumented (see ``server/devices/serverapp.py``).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from flwr.app import Error, Metadata
 from flwr.app.message import make_message
@@ -17,6 +17,8 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 
 from fedprune.common.flower.bundle import LIMIT_KEY
 from fedprune.server.devices.gate.uploads import OVERSIZED, Uploads, Verdict
+
+Foreign: TypeAlias = Any  # an object of Flower whose type is not documented
 
 _NO_RUN = 0  # the limit of a run that Flower does not know: it stores nothing of it
 
@@ -45,7 +47,7 @@ class Bounded:
         self._limits: dict[int, int] = {}
 
     def push_messages(
-        self, request: PushMessagesRequest, state: Any
+        self, request: PushMessagesRequest, state: Foreign
     ) -> PushMessagesResponse:
         """Take the announcement of one reply, and count what follows."""
         metadata = _announced(request)
@@ -59,7 +61,9 @@ class Bounded:
         self._uploads.begin(root, response.session_id, response.objects_to_push)
         return response
 
-    def push_object(self, request: PushObjectRequest, state: Any) -> PushObjectResponse:
+    def push_object(
+        self, request: PushObjectRequest, state: Foreign
+    ) -> PushObjectResponse:
         """Store one object, or drop the reply that it makes too large."""
         session, name = request.session_id, request.object_id
         if not session:  # what Flower takes from nodes older than 1.41
@@ -75,7 +79,7 @@ class Bounded:
         return response
 
     def pull_messages(
-        self, request: PullAppMessagesRequest, state: Any, task: Any
+        self, request: PullAppMessagesRequest, state: Foreign, task: Foreign
     ) -> PullAppMessagesResponse:
         """Hand a run the replies that are whole."""
         ready = self._uploads.ready(request.message_ids)
@@ -83,7 +87,7 @@ class Bounded:
             PullAppMessagesRequest(message_ids=ready), state, task
         )
 
-    def _limit(self, run: int, state: Any) -> int:
+    def _limit(self, run: int, state: Foreign) -> int:
         """Return the largest payload of a reply in a run, in bytes."""
         if run not in self._limits:
             found = state.get_run_info(run_ids=[run])
@@ -92,7 +96,7 @@ class Bounded:
             self._limits[run] = int(found[0].override_config[LIMIT_KEY])
         return self._limits[run]
 
-    def _replace(self, session: str, limit: int, state: Any) -> None:
+    def _replace(self, session: str, limit: int, state: Foreign) -> None:
         """Drop what is stored of a reply; an error takes its place."""
         announced = self._uploads.notice(session)
         if announced is None:  # another object has done it
@@ -105,7 +109,7 @@ class Bounded:
         self._uploads.withdraw(announced.message_id)  # type: ignore[attr-defined]
 
 
-def _announced(request: PushMessagesRequest) -> Any:
+def _announced(request: PushMessagesRequest) -> Foreign:
     """Return the metadata of an announced reply, checked against its node.
 
     Raises:
@@ -123,9 +127,9 @@ def _announced(request: PushMessagesRequest) -> Any:
     raise FlowerError(ApiErrorCode.INVALID_PROTOBUF_PAYLOAD, text)
 
 
-def _refusal(announced: Any, limit: int) -> Any:
+def _refusal(announced: Foreign, limit: int) -> Foreign:
     """Return the error message in the place of an oversized reply."""
-    reason = f"its answer is refused as it came: over {limit} bytes (update.max_bytes)"
+    reason = f"dropped as it came: over {limit} bytes (update.max_bytes)"
     metadata = Metadata(
         run_id=announced.run_id,
         message_id="",
@@ -152,8 +156,8 @@ def install() -> None:
         fleet_handlers.push_object,
         runtime_handlers.pull_messages,
     )
-    fleet: Any = fleet_handlers
-    runs: Any = runtime_handlers
+    fleet: Foreign = fleet_handlers
+    runs: Foreign = runtime_handlers
     fleet.push_messages = handlers.push_messages
     fleet.push_object = handlers.push_object
     runs.pull_messages = handlers.pull_messages

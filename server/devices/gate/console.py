@@ -7,13 +7,15 @@ Flower are undocumented (see ``server/devices/serverapp.py``).
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 from flwr.cli.app import app
 from flwr.supercore.control import ControlHttpClient
 
 from fedprune.server.devices.gate.doors import TOKEN_HEADER
+
+Foreign: TypeAlias = Any  # an object of Flower whose type is not documented
 
 
 class _Token:
@@ -22,8 +24,7 @@ class _Token:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    # Flower's types of both are undocumented.
-    def intercept(self, context: Any, call_next: Any) -> httpx.Response:
+    def intercept(self, context: Foreign, call_next: Foreign) -> httpx.Response:
         context.request.headers[TOKEN_HEADER] = self._token
         response: httpx.Response = call_next(context)
         return response
@@ -35,7 +36,7 @@ def main(words: Sequence[str]) -> None:
     made = ControlHttpClient.__init__
 
     def with_token(
-        self: Any, *values: Any, interceptors: Any = (), **more: Any
+        self: Foreign, *values: Foreign, interceptors: Foreign = (), **more: Foreign
     ) -> None:
         made(self, *values, interceptors=[*interceptors, token], **more)
 

@@ -1,4 +1,4 @@
-"""Who may ask the SuperLink what: nodes at one port, the operator at another.
+"""Requests that the gate hands on: nodes at one port, the operator at another.
 
 Flower 1.41 serves three interfaces at one port, and anyone who reaches it may list,
 start and stop runs and register keys.  Here it has two doors::

@@ -10,7 +10,7 @@ import socket
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import uvicorn
 from flwr.superlink import extensions
@@ -19,6 +19,8 @@ from starlette.middleware import Middleware
 
 from fedprune.server.devices.gate import bounded
 from fedprune.server.devices.gate.doors import Gate
+
+Foreign: TypeAlias = Any  # an object of Flower whose type is not documented
 
 # They would open ports of Flower's older interface, around the gate.
 _OTHER_DOORS = ("FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API")
@@ -37,10 +39,10 @@ def main() -> None:
         os.environ.pop(name, None)
     bounded.install()
     gate = Middleware(Gate, control=control, token=token)
-    hooks: Any = extensions
+    hooks: Foreign = extensions
     hooks.get_middleware = lambda: (gate,)
     # Flower's package hides this module behind the function of the same name.
-    flower: Any = import_module("flwr.superlink.cli.flower_superlink")
+    flower: Foreign = import_module("flwr.superlink.cli.flower_superlink")
     flower.uvicorn = _Doors(control)
     flower_superlink()
 
@@ -52,7 +54,7 @@ class _Doors:
         self._control = control
 
     def run(
-        self, *, app: Any, host: str, port: int, workers: int, **options: Any
+        self, *, app: Foreign, host: str, port: int, workers: int, **options: Foreign
     ) -> None:
         """Serve until the process is told to end."""
         if workers != 1 or not _has_gate(app):
@@ -64,7 +66,7 @@ class _Doors:
             sys.exit(_NOT_STARTED)
 
 
-def _has_gate(app: Any) -> bool:
+def _has_gate(app: Foreign) -> bool:
     return any(layer.cls is Gate for layer in app.user_middleware[:1])
 
 
@@ -72,7 +74,6 @@ def _listen(port: int) -> socket.socket:
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.bind((_LOOPBACK, port))
-    found.set_inheritable(True)
     return found
 
 

@@ -18,7 +18,7 @@ EXPIRY_S = 180.0  # Flower gives up an upload without progress after this time
 
 
 class Verdict(Enum):
-    """What becomes of one object of a reply."""
+    """Decision on one object of a reply."""
 
     STORE = "store"
     OVER = "over"

@@ -20,6 +20,7 @@ def test_mutants_are_refused_or_valid(count):
     assert found.crashes == 0
     assert found.silent == 0
     assert found.grown < 32 << 20
+    assert 0 < found.allocated < 1 << 20
     assert found.accepted > 0  # the checks behind the digest are reached
     assert found.refused > 0.9 * count
 

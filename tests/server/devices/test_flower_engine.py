@@ -25,6 +25,7 @@ from fedprune.common.errors import RoundError
 from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, RUN, STYPE
 from fedprune.server.devices import flower_engine as under_test
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
+from fedprune.server.devices.gate.uploads import OVERSIZED
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.waiting.collecting import collect
@@ -395,6 +396,18 @@ def test_whatever_a_client_answers_it_is_refused_by_name_and_the_others_count(
     assert re.search(why, reason)
     assert reason.isprintable()
     assert len(reason) <= 500
+    assert found.total.num_clients == len(others)
+
+
+def test_an_answer_that_the_gate_dropped_is_refused_and_not_failed(tmp_path):
+    fleet = Fleet(tmp_path)
+    bad, *others = fleet.task.clients
+    fleet.spoil = {bad: Error(code=OVERSIZED, reason="over 9 bytes")}
+    grid = FakeGrid(fleet.nodes.values(), fleet.answer)
+    found = collect(fleet.work, FlowerEngine(grid, fleet.nodes))
+    records = {record.client_id: record for record in found.records}
+    assert records[bad].status is Status.REFUSED
+    assert records[bad].reason == f"refused update of client {bad}: over 9 bytes"
     assert found.total.num_clients == len(others)
 
 

@@ -17,6 +17,7 @@ from fedprune import simulate
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.server.runs.events import EventLog, RoundFinished, WarningGiven, of_kind
 from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.start import refuse_changes
 from fedprune.server.runs.trying import check_unchanged, try_network
 from fedprune.simulations.cli import run_command_line
 
@@ -198,8 +199,23 @@ def test_a_changed_configuration_is_refused_with_its_keys(folder):
     text = path.read_text(encoding="utf-8")
     text = text.replace("epochs = 1", "epochs = 2").replace("batch = 8", "batch = 4")
     path.write_text(text, encoding="utf-8")
-    message = "was changed since the run started: client.batch, client.epochs; put it"
+    message = "was changed since the run started: client.batch: 8 -> 4, client.epochs: "
+    message += "1 -> 2; put it back"
     refused(folder, Tiny, IntegrityError, message)
+
+
+def test_a_server_refuses_a_changed_configuration_too(tmp_path):
+    config = make_task().config
+    folder = RunFolder.create(tmp_path, "run")
+    refuse_changes(folder, config)  # nothing has started yet
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, config=config.model_dump(mode="json")))
+    refuse_changes(folder, config)
+    elsewhere = config.run.model_copy(update={"dir": "elsewhere", "workers": 3})
+    refuse_changes(folder, config.model_copy(update={"run": elsewhere}))
+    other = config.client.model_copy(update={"epochs": 7})
+    with pytest.raises(IntegrityError, match=r"started: client\.epochs: 1 -> 7; put"):
+        refuse_changes(folder, config.model_copy(update={"client": other}))
 
 
 @pytest.mark.parametrize("factory", [Bent, Wide])

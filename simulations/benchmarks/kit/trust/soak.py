@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ _SLOPES = {
 }
 
 
+_Floats: TypeAlias = NDArray[np.float32]
+_Integers: TypeAlias = NDArray[np.int64]
+
+
 def small_net() -> nn.Sequential:
     """Return a network of two linear layers."""
     return nn.Sequential(
@@ -44,20 +49,18 @@ def small_net() -> nn.Sequential:
     )
 
 
-def _data(seed: int) -> tuple[NDArray[np.float32] | NDArray[np.int64], ...]:
+def _data(seed: int) -> tuple[_Floats, _Integers, _Floats, _Integers]:
     """Return examples and test examples of classes that a line separates."""
     draw = np.random.default_rng(seed)
     inputs = draw.normal(size=(2 * _EXAMPLES, _INPUTS)).astype(np.float32)
     targets = inputs[:, :_CLASSES].argmax(axis=1)
-    return (
-        *(inputs[:_EXAMPLES], targets[:_EXAMPLES]),
-        *(inputs[_EXAMPLES:], targets[_EXAMPLES:]),
-    )
+    first, rest = slice(_EXAMPLES), slice(_EXAMPLES, None)
+    return inputs[first], targets[first], inputs[rest], targets[rest]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sample:
-    """What there is after a round, in bytes; the last two are counts."""
+    """Sizes after a round, in bytes; the last two are counts."""
 
     memory: int
     events: int
@@ -99,7 +102,7 @@ def _sample(folder: Path) -> _Sample:
         others=sum(sizes.values()) - events,
         checkpoint=max(checkpoints, default=0),
         files=len(sizes),
-        open_files=len(os.listdir("/proc/self/fd")),
+        open_files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
     )
 
 

@@ -44,7 +44,7 @@ def test_another_session_of_the_same_reply_counts_on(uploads):
     assert uploads.admit("second", "b", 1, LIMIT) is Verdict.OVER
 
 
-def test_an_object_that_nobody_asked_for_is_left_to_flower(uploads):
+def test_an_object_that_was_not_asked_for_is_left_to_flower(uploads):
     assert uploads.admit("session", "c", 9 * ROOM, LIMIT) is Verdict.UNKNOWN
     assert uploads.admit("other", "a", 9 * ROOM, LIMIT) is Verdict.UNKNOWN
 
