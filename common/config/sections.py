@@ -151,7 +151,7 @@ class Rounds(Section):
     """Multiple of the time of the quorum at which a round closes without the others,
     1 <= grace <= 1000, and 10 s after it at the earliest."""
     deadline_s: float = Field(default=0.0, ge=0)
-    """Seconds at which a round closes, whatever is missing, 0 <= deadline_s; 0 = four
+    """Seconds at which a round closes, whatever is missing, 0 <= deadline_s; 0 = three
     times the usual round, as measured; in a simulation virtual seconds."""
     put_aside: Count = 5
     """Rounds that do not ask a client which was late twice in a row, 0 <= put_aside; 0

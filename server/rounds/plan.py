@@ -133,11 +133,12 @@ def draw_cohort(
 ) -> tuple[str, ...]:
     """Draw the clients that are asked, without replacement.
 
-    They depend on the seed, the round, the attempt and the clients that are put aside.
+    They depend on the seed, the round, the attempt and the clients that are put aside,
+    whom only the first attempt leaves out.
     """
     rounds, everyone = run_spec.config.rounds, run_spec.clients
     least = fewest(rounds.minimum, asked(rounds, len(everyone)))
-    clients = present(everyone, absences, round_, least)
+    clients = everyone if attempt else present(everyone, absences, round_, least)
     count = asked(rounds, len(clients))
     seed = run_spec.config.run.seed
     rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)

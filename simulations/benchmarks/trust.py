@@ -1,14 +1,14 @@
-"""Hostile clients: accuracy lost under attacks, backdoors, and the defaults' cost.
+"""Hostile and slow clients: accuracy lost, backdoors, waiting, the defaults' cost.
 
 ``python -m fedprune.simulations.benchmarks.trust [ROW ...] [--seeds 0,1,2]``, with
 ``--json FILE`` and ``--check`` of every benchmark, and ``FEDPRUNE_DATA`` with MNIST:
 2 000 training and 2 000 test images, 10 clients, LeNet-5 at 28 x 28 and a network with
-batch norm at 14 x 14.  The rows that are named are measured, piece by piece: each piece
-(one federation, one seed) is one file of ``docs/results/trust`` and is not measured
-again.  Rows that are not named show what is stored.  ``--only`` measures the pieces
-whose names begin so, ``--work DIR`` stores elsewhere.  ``--smoke`` has the network with
-batch norm, equal parts and the default rule, and other rules against two attacks: with
-one seed 15 minutes of two cores.
+batch norm at 14 x 14; the row slow has digits.  The rows that are named are measured,
+piece by piece: each piece (one federation, one seed) is one file of
+``docs/results/trust`` and is not measured again.  Rows that are not named show what is
+stored.  ``--only`` measures the pieces whose names begin so, ``--work DIR`` stores
+elsewhere.  ``--smoke`` has the network with batch norm, equal parts and the default
+rule, and other rules against two attacks: with one seed 15 minutes of two cores.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.rows import RowStore
 from fedprune.simulations.benchmarks.kit.science.rows import Row, measure, shown
-from fedprune.simulations.benchmarks.kit.trust import attack_rows, cost_row
+from fedprune.simulations.benchmarks.kit.trust import attack_rows, cost_row, slow
 from fedprune.simulations.benchmarks.science import read_seeds
 
 WORK = Path("docs") / "results" / "trust"
@@ -27,7 +27,7 @@ WORK = Path("docs") / "results" / "trust"
 
 def rows(*, smoke: bool = False) -> dict[str, Row]:
     """Return the rows and their names, in the order of the table."""
-    found = [*attack_rows.rows(smoke=smoke), cost_row.row(smoke=smoke)]
+    found = [*attack_rows.rows(smoke=smoke), cost_row.row(smoke=smoke), slow.row()]
     return {row.name: row for row in found}
 
 

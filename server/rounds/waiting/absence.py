@@ -1,9 +1,9 @@
 """Clients that are put aside: late in two rounds in a row, not asked for a while.
 
 A client that hangs costs a round its grace period each time that it is asked.  It is
-asked again after ``rounds.put_aside`` rounds; if it is late once more, it is put aside
-again.  A client whose answer was not waited for, since the round had its goal, was not
-late.
+asked again after ``rounds.put_aside`` rounds, and counted from the start.  A client
+whose answer was not waited for, since the round had its goal, was not late.  The second
+attempt of a round asks those that are put aside too: it needs every answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class Lateness:
     """The record of a client that was late when it was asked last.
 
     Attributes:
-        rounds: Rounds in a row in which it was late, >= 1.
+        rounds: Rounds in a row in which it was late, since it came back, >= 1.
         back: First round that may ask it again; 0 = any.
     """
 
@@ -54,12 +54,13 @@ def present(
 
 
 def fewest(minimum: int, asked: int) -> int:
-    """Return the fewest clients that putting aside leaves: half way to the minimum.
+    """Return the fewest clients that putting aside leaves.
 
-    A federation of ten with a minimum of five keeps eight, so that a failure or two do
-    not end its rounds.
+    At most a quarter of those above the minimum are put aside: a federation of ten with
+    a minimum of five keeps nine.  Fewer fail more rounds than their waiting costs
+    (docs/decisions/0078).
     """
-    return minimum + (asked - minimum + 1) // 2
+    return minimum + (3 * (asked - minimum) + 3) // 4
 
 
 def noted(
@@ -80,7 +81,8 @@ def noted(
         return found
     for client in closing.late:
         before = absences.get(client)
-        times = 1 if before is None else before.rounds + 1
+        new = before is None or 0 < before.back <= round_
+        times = 1 if before is None or new else before.rounds + 1
         aside = rounds > 0 and times >= _TWICE
         back = round_ + 1 + rounds if aside else 0
         found[client] = Lateness(rounds=times, back=back)

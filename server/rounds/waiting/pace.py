@@ -8,14 +8,14 @@ Pace = tuple[float, ...]
 
 FIRST_S = 3600.0  # deadline while nothing is measured; the quorum ends most rounds
 LEAST_S = 60.0  # a shorter one would end a round at any hiccup of a network
-TIMES = 4  # a round that scores or has a teacher takes twice as long as others
+TIMES = 3  # a round that scores or has a teacher takes twice as long as others
 _KEPT = 15  # rounds
 
 
 def deadline(explicit: float, pace: Pace, attempt: int) -> float:
     """Return the seconds after which a round closes, whatever is missing.
 
-    Without a value of its own it is four times the usual seconds to the last answer
+    Without a value of its own it is three times the usual seconds to the last answer
     that counts, and doubles with each attempt of the same round: a run whose rounds
     suddenly take longer goes on.
 
@@ -25,7 +25,7 @@ def deadline(explicit: float, pace: Pace, attempt: int) -> float:
         attempt: Number of the attempt, from 0.
 
     >>> deadline(0.0, (), 0), deadline(0.0, (30.0, 50.0, 900.0), 0)
-    (3600.0, 200.0)
+    (3600.0, 150.0)
     >>> deadline(0.0, (1.0,), 1), deadline(7.0, (1.0,), 1)
     (120.0, 7.0)
     """

@@ -33,9 +33,19 @@ def device(keys=None, table=None, **arrays):
     } | (table or {})
 
 
+def with_faults():
+    """Write a device's configuration with a section that is for simulations."""
+    found = device()
+    path = Path("fedprune.toml")
+    path.write_text(path.read_text() + "[faults]\nhang = 0.5\n", encoding="utf-8")
+    return found
+
+
 ENDS = {"model": "net.py:make"}
 # Name: device, exit code, part of the message with the cause, part with the mend.
 WRONG = {
+    "faults of a simulation": (with_faults, CONFIG,
+        "faults.hang: faults are for simulations", "want none in the"),
     "no file": (lambda: device(table={node.DATA: "npz:none.npz"}), CONFIG,
         "there is no file 'none.npz'", "looked at "),
     "inputs of another shape": (lambda: device({"input_shape": [7]}), DATA,

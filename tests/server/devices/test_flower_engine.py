@@ -28,6 +28,7 @@ from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.gate.uploads import OVERSIZED
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.waiting.closing import Cause
 from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.server.runs.events import EventLog, NetworkDelivered, read_events
 
@@ -231,6 +232,100 @@ def test_no_client_is_waited_for_once_the_goal_is_reached(tmp_path):
     records = fleet.ask().records  # the deadline is ten minutes
     assert sum(r.status is Status.ACCEPTED for r in records) == 3
     assert sum(r.status is Status.LATE for r in records) == 1
+
+
+class Clock:
+    """A clock that advances when something sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class LaterGrid(FakeGrid):
+    """Hands each reply over at its own second."""
+
+    def __init__(self, nodes, answer, clock, seconds):
+        super().__init__(nodes, answer)
+        self.clock, self.seconds = clock, seconds
+
+    def pull_messages(self, numbers):
+        due = [n for n in numbers if self.seconds[int(n[1:]) - 1] <= self.clock.now]
+        return super().pull_messages(due)
+
+
+def asked_at(fleet, monkeypatch, seconds):
+    """Return the records and the closing when the clients answer at these seconds."""
+    clock = Clock()
+    monkeypatch.setattr(under_test, "time", clock)
+    monkeypatch.setattr(under_test, "_POLL_S", 1.0)
+    grid = LaterGrid(fleet.nodes.values(), fleet.answer, clock, seconds)
+    answers = collect(fleet.work, FlowerEngine(grid, fleet.nodes))
+    return {r.client_id: r for r in answers.records}, answers, clock
+
+
+WAITED = {  # seconds of the answers -> (clients late, seconds waited, cause)
+    "all in time": ((10, 20, 30, 40), (0, 40, Cause.ALL)),
+    "one slow": ((10, 20, 30, 500), (1, 40, Cause.GRACE)),
+    "one in the grace period": ((10, 20, 40, 500), (1, 40, Cause.GRACE)),
+    "two slow": ((10, 30, 63, 500), (2, 60, Cause.GRACE)),
+    "a fast federation": ((0, 0, 9, 13), (1, 10, Cause.GRACE)),
+    "only one answers": ((10, 5000, 5000, 5000), (3, 3600, Cause.DEADLINE)),
+}
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), WAITED.values(), ids=WAITED)
+def test_devices_are_waited_for_by_the_rule_of_every_round(
+    tmp_path, monkeypatch, seconds, wanted
+):
+    fleet = Fleet(tmp_path, rounds__minimum=1)
+    records, answers, clock = asked_at(fleet, monkeypatch, seconds)
+    late, waited, cause = wanted
+    assert sum(r.status is Status.LATE for r in records.values()) == late
+    assert answers.total.num_clients == 4 - late
+    closing = answers.closing
+    assert (closing.seconds, closing.cause, closing.virtual) == (waited, cause, False)
+    assert waited <= clock.now <= waited + 2
+
+
+def test_of_answers_in_one_poll_no_more_count_than_the_goal(tmp_path, monkeypatch):
+    fleet = Fleet(tmp_path, rounds__cohort=2, rounds__over_select=2.0)
+    records, answers, _ = asked_at(fleet, monkeypatch, (5, 5, 5, 5))
+    assert answers.total.num_clients == 2
+    assert answers.closing.cause is Cause.GOAL
+    late = [r for r in records.values() if r.status is Status.LATE]
+    assert len(late) == 2
+    assert all("not waited for: 2 answers" in r.reason for r in late)
+
+
+def test_a_server_that_is_busy_with_an_answer_makes_no_other_late(
+    tmp_path, monkeypatch
+):
+    fleet = Fleet(tmp_path, rounds__minimum=1)
+    accept = under_test.accept_answer
+
+    def slowly(*arguments, **options):
+        under_test.time.sleep(300.0)
+        return accept(*arguments, **options)
+
+    monkeypatch.setattr(under_test, "accept_answer", slowly)
+    records, *_ = asked_at(fleet, monkeypatch, (10, 10, 15, 15))
+    assert {r.status for r in records.values()} == {Status.ACCEPTED}
+
+
+def test_a_refused_answer_does_not_count_for_the_quorum(tmp_path, monkeypatch):
+    fleet = Fleet(tmp_path, rounds__minimum=1)
+    first, second, *_ = fleet.task.clients
+    fleet.spoil = {first: payload(b"rubbish"), second: Error(code=0, reason="full")}
+    records, answers, _ = asked_at(fleet, monkeypatch, (0, 0, 50, 100))
+    statuses = [records[name].status.value for name in fleet.task.clients]
+    assert statuses == ["refused", "failed", "accepted", "accepted"]
+    assert answers.closing.seconds == 100.0
 
 
 def test_delivery_tells_of_each_client_what_it_said():

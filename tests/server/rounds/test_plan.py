@@ -29,6 +29,8 @@ from fedprune.server.rounds.cycle import (
 from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import draw_cohort, plan_round, rate_of, update_density
 from fedprune.server.rounds.state import Snapshot
+from fedprune.server.rounds.waiting.absence import Lateness
+from fedprune.server.rounds.waiting.closing import Patience
 
 CUTTING = Cursor(phase=Phase.SPARSIFY, index=1, step=0.5)
 TUNING = Cursor(phase=Phase.FINETUNE, index=1, cycle=1, progress=0.5, step=0.5)
@@ -68,6 +70,28 @@ def test_more_are_asked_by_the_over_selection_but_never_more_than_there_are(
 ):
     run_spec = many(rounds__over_select=over_select)
     assert len(draw_cohort(run_spec, 1, 0, {})) == asked
+
+
+def test_clients_that_are_put_aside_are_replaced_until_the_second_attempt():
+    run_spec = many()
+    whole = draw_cohort(run_spec, 3, 0, {})
+    away = {whole[0]: Lateness(rounds=2, back=4), whole[1]: Lateness(rounds=1)}
+    first = draw_cohort(run_spec, 3, 0, away)
+    assert len(first) == len(whole)
+    assert whole[0] not in first
+    assert draw_cohort(run_spec, 3, 1, away) == draw_cohort(run_spec, 3, 1, {})
+    assert draw_cohort(run_spec, 4, 0, away) == draw_cohort(run_spec, 4, 0, {})
+
+
+def test_a_round_waits_as_the_keys_and_the_measured_rounds_say():
+    task = make_task(rounds__minimum=3, rounds__quorum=0.75, rounds__grace=1.5)
+    run_spec = make_setting(task)
+    state = replace(start(task, run_spec), pace=(100.0,))
+    assert plan_round(state, run_spec).patience == Patience(
+        goal=4, minimum=3, quorum=0.75, grace=1.5, deadline_s=300.0
+    )
+    assert plan_round(state, run_spec, 1).patience.deadline_s == 600.0
+    assert plan_round(state, run_spec, 1).request.attempt == 1
 
 
 def test_over_selection_is_covered_by_the_bounds_of_the_sums():

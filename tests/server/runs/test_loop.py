@@ -9,10 +9,15 @@ from fedprune.common.errors import RoundError, StructureError
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.engine import LostWorker
 from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.waiting.absence import Lateness
+from fedprune.server.rounds.waiting.closing import Cause, Closing
+from fedprune.server.runs import loop
+from fedprune.server.runs.answered import outcomes
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.context import RunContext
 from fedprune.server.runs.events import (
     ClientAnswered,
+    ClientsPutAside,
     EventLog,
     NetworkCut,
     RoundFinished,
@@ -240,3 +245,85 @@ class Unheard(InProcessEngine):
         for part in super().ask(work):
             records = tuple(replace(r, importance=None) for r in part.records)
             yield replace(part, records=records)
+
+
+class Late:
+    """An engine that leaves one client out of each round, and says when it closed."""
+
+    def __init__(self, inner, client, failures=0):
+        self.inner, self.client, self.failures = inner, client, failures
+
+    def ask(self, work):
+        (part,) = self.inner.ask(work)
+        self.failures -= 1
+        names = [r.client_id for r in part.records]
+        out = names if self.failures >= 0 else [self.client]
+        records = tuple(
+            replace(r, status=Status.LATE) if r.client_id in out else r
+            for r in part.records
+        )
+        closing = Closing(
+            seconds=120.0,
+            cause=Cause.GRACE,
+            counted=tuple(n for n in names if n not in out),
+            late=tuple(n for n in names if n in out),
+            last=60.0,
+            virtual=True,
+        )
+        yield replace(part, records=records, closing=closing)
+
+
+def drive_late(folder, monkeypatch, failures=0, pause_s=30.0):
+    naps = []
+    monkeypatch.setattr(loop.time, "sleep", naps.append)
+    few = {"task__clients": 5, "rounds__cohort": 5, "rounds__minimum": 1}
+    few["robust__max_norm"] = 0.0
+    task = make_task(rounds__warmup=4, rounds__cuts=0, rounds__final=0, **few)
+    engine = Late(InProcessEngine(task, folder / "clients"), "client-001", failures)
+    run_spec = make_setting(task)
+    with EventLog(folder / "events.jsonl") as log:
+        context = RunContext(
+            name="main",
+            run_spec=run_spec,
+            engine=engine,
+            log=log,
+            checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
+            evaluate=None,
+            pause_s=pause_s,
+        )
+        state = drive(start(task, run_spec), context)
+    return state, read_events(folder / "events.jsonl"), naps
+
+
+def test_late_clients_are_counted_and_put_aside_with_an_event(tmp_path, monkeypatch):
+    state, events, naps = drive_late(tmp_path, monkeypatch)
+    rounds = list(of_kind(events, RoundFinished))
+    assert [(r.asked, r.accepted, r.late) for r in rounds] == [
+        (5, 4, 1),
+        (5, 4, 1),
+        *[(4, 4, 0)] * 3,
+    ]
+    assert all(r.asked == r.accepted + r.refused + r.failed + r.late for r in rounds)
+    assert [r.virtual_seconds for r in rounds] == [120.0] * 5
+    assert list(of_kind(events, ClientsPutAside)) == [
+        ClientsPutAside(run="main", round=2, clients=("client-001",), back=8)
+    ]
+    assert state.absences == {"client-001": Lateness(rounds=2, back=8)}
+    assert naps == []
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "main", "x")
+    found = checkpoints.restore().state
+    assert (found.absences, found.pace) == (state.absences, state.pace)
+    assert found.pace == (60.0,) * 4  # the closing round trains nothing
+
+
+def test_attempts_of_a_round_wait_longer_each_time_and_count_their_time(
+    tmp_path, monkeypatch
+):
+    _, events, naps = drive_late(tmp_path, monkeypatch, failures=2)
+    assert naps == [30.0, 120.0]
+    first = next(of_kind(events, RoundFinished))
+    assert first.virtual_seconds == 3 * 120.0
+    assert first.asked == first.accepted + first.late == 5
+    assert outcomes(events, "main") == {"late": 2 * 5 + 1 + 1, "accepted": 4 * 5}
+    (told,) = of_kind(events, ClientsPutAside)
+    assert (told.round, len(told.clients)) == (1, 5)

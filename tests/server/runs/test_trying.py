@@ -7,7 +7,7 @@ from torch import nn
 
 from fedprune.common.errors import ConfigError, StructureError
 from fedprune.common.structure.structure import Structure
-from fedprune.server.runs.trying import try_network
+from fedprune.server.runs.trying import try_config, try_network
 
 
 class Scaled(Tiny):
@@ -116,3 +116,10 @@ def test_a_server_without_data_finds_the_same():
         tried(Counting, **shaped)
     with pytest.raises(StructureError, match=r"training forward of a cut .* fails"):
         tried(Widened, **shaped)
+
+
+def test_faults_are_for_simulations_alone():
+    task = make_task(faults__crash=0.1, faults__stragglers=0.2)
+    wanted = r"^faults\.crash, faults\.stragglers: .* want none in the .* of a server$"
+    with pytest.raises(ConfigError, match=wanted):
+        try_config(task.config)

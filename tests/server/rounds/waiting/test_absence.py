@@ -39,11 +39,18 @@ def test_a_client_that_was_not_asked_keeps_its_record():
     assert noted(before, closed("a", ""), 2, 5) == before
 
 
-def test_one_more_late_answer_after_its_return_puts_it_aside_again():
+def test_a_client_that_is_back_is_put_aside_after_two_more_late_answers():
     before = {"b": Lateness(rounds=2, back=8)}
-    again = noted(before, closed("a", "b"), 8, 5)
-    assert again == {"b": Lateness(rounds=3, back=14)}
-    assert newly_aside(before, again, 8) == ("b",)
+    once = noted(before, closed("a", "b"), 8, 5)
+    assert once == {"b": Lateness(rounds=1)}
+    twice = noted(once, closed("a", "b"), 9, 5)
+    assert twice == {"b": Lateness(rounds=2, back=15)}
+    assert newly_aside(once, twice, 9) == ("b",)
+
+
+def test_who_is_asked_though_put_aside_and_late_again_stays_away_longer():
+    before = {"b": Lateness(rounds=2, back=8)}
+    assert noted(before, closed("a", "b"), 5, 5) == {"b": Lateness(rounds=3, back=11)}
 
 
 def test_nobody_is_late_for_a_round_that_has_its_goal():
@@ -74,4 +81,4 @@ def test_enough_clients_are_left_those_that_come_back_soonest_first():
     assert present("abcde", aside, 5, 3) == ("c", "d", "e")
     assert present("abcde", aside, 5, 4) == ("b", "c", "d", "e")
     assert present("abcde", aside, 5, 9) == tuple("abcde")
-    assert (fewest(5, 10), fewest(5, 5), fewest(2, 3), fewest(1, 4)) == (8, 5, 3, 3)
+    assert (fewest(5, 10), fewest(5, 5), fewest(2, 3), fewest(1, 4)) == (9, 5, 3, 4)

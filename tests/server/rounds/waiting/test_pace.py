@@ -16,14 +16,14 @@ def closed(last, counted=("a",)):
     ("explicit", "pace", "attempt", "wanted"),
     [
         (0.0, (), 0, 3600.0),  # nothing measured yet
-        (0.0, (30.0, 50.0, 900.0), 0, 200.0),  # the median: one outlier is nothing
+        (0.0, (30.0, 50.0, 900.0), 0, 150.0),  # the median: one outlier is nothing
         (0.0, (1.0,), 0, 60.0),  # never shorter
-        (0.0, (50.0,), 1, 400.0),  # twice as long for a second attempt
-        (0.0, (50.0,), 2, 800.0),
+        (0.0, (50.0,), 1, 300.0),  # twice as long for a second attempt
+        (0.0, (50.0,), 2, 600.0),
         (7.0, (50.0,), 2, 7.0),  # the key's own value stays
     ],
 )
-def test_a_deadline_is_four_usual_rounds_or_the_value_of_the_key(
+def test_a_deadline_is_three_usual_rounds_or_the_value_of_the_key(
     explicit, pace, attempt, wanted
 ):
     assert deadline(explicit, pace, attempt) == wanted

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from helpers.some_events import CLIENT, WARNING
+from helpers.some_events import ASIDE, CLIENT, WARNING
 
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.record.remarks import remarks_of
@@ -35,6 +35,20 @@ def test_clients_that_seldom_or_never_counted_are_named_with_a_reason():
 
 def test_what_a_client_did_in_the_control_alone_is_no_remark():
     assert remarks_of([client("a"), client("a", "failed", "dense")]) == []
+
+
+def test_clients_that_were_put_aside_are_named_with_the_times():
+    events = [
+        client("a"),
+        ASIDE,
+        replace(ASIDE, round=15, clients=("b",), back=21),
+        replace(ASIDE, run="dense", clients=("c",)),
+    ]
+    (line,) = remarks_of(events)
+    assert line == (
+        "late twice in a row and put aside (rounds.put_aside), with the times: a: 1, "
+        "b: 2"
+    )
 
 
 def test_many_are_not_all_named():
