@@ -29,6 +29,8 @@ from fedprune.simulations.engines.hostile.names import hostile_names
 from fedprune.simulations.engines.hostile.poisoning import PoisonedCache, poisoner_of
 from fedprune.simulations.engines.hostile.seen import SeenDeltas, dense
 
+_EXACT = 1e-4  # share of a tensor's energy that steps may lose: a lie need not be short
+
 
 class HostileClients:
     """The hostile clients among those that a worker runs.
@@ -155,12 +157,13 @@ def _encoded(honest: DecodedUpdate, changed: Answer, opened: OpenedPlan) -> byte
 
 
 def _quantised(delta: Vector, opened: OpenedPlan) -> QuantisedDelta:
-    """Choose and quantise entries as an honest client would; none without training."""
+    """Choose entries as an honest client would, and quantise them as finely as goes.
+
+    None without training.
+    """
     settings = opened.plan.settings
     total = delta if settings.epochs else np.zeros_like(delta)
     if opened.mask is not None:
         total = opened.mask.apply(total)
     chosen = choose_entries(total, settings, opened.side_info)
-    return codec.quantise_delta(
-        chosen, opened.spec, settings.values, settings.step_error
-    )
+    return codec.quantise_delta(chosen, opened.spec, settings.values, _EXACT)

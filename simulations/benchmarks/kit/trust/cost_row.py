@@ -1,7 +1,7 @@
 """The row ``cost``: the default bounds on each client against none, all honest.
 
-Both run in turns in one process, the one that starts alternating with the seed; the
-CPU is that of the process.
+Both run in one process, the one that starts alternating with the seed, after a run that
+does not count; the CPU is that of the process.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ def _without(case: Case) -> Case:
 
 def _measure(case: Case, seed: int) -> Raw:
     sides = {"bounded": case, "unbounded": _without(case)}
-    # The first run of a process also imports and reads the images.
     order = sorted(sides, reverse=bool(seed % 2))
+    # The first run of a process also imports modules and reads the images.
     measured(sides[order[1]], seed)
     return {name: measured(sides[name], seed) for name in order}
 
