@@ -23,6 +23,7 @@ from fedprune.client.cli import app as device_commands
 from fedprune.common.config import expand_sweep, load_config
 from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError, FedPruneError
+from fedprune.common.system.memory import keep_memory
 from fedprune.common.text import one_line
 from fedprune.common.version import __version__
 from fedprune.server.cli import app as server_commands
@@ -142,6 +143,7 @@ def simulate(
     quiet: Quiet = False,
 ) -> None:
     """Run a federation on this machine or on a Ray cluster."""
+    keep_memory()
     short = {"run.engine": engine or None, "run.workers": workers, "run.seed": seed}
     short["run.profile"] = "true" if profile else None
     overrides = list(set_ or [])

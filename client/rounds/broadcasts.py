@@ -112,10 +112,12 @@ def _load(base: BaseName, structure: Structure, store: ClientStore) -> _StoredBr
         IntegrityError: If it is missing or damaged.
     """
 
-    def read(data: bytes) -> _StoredBroadcast:
-        plan = codec.stored_plan(data)
+    def shapes(plan: PrunePlan) -> ModelSpec:
         check_plan(structure, plan)
-        grid = codec.decode_stored(data, structure.spec(plan.keep))
+        return structure.spec(plan.keep)
+
+    def read(data: bytes) -> _StoredBroadcast:
+        plan, grid = codec.decode_stored(data, shapes)
         if grid.name != base.name:
             raise PayloadError(Reason.BAD_DIGEST, "base", f"want {base.name.hex()}")
         return _StoredBroadcast(grid=grid, keep=plan.keep)

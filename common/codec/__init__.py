@@ -118,7 +118,6 @@ from fedprune.common.codec.messages.plan import (
 from fedprune.common.codec.messages.stored import (
     decode_stored,
     encode_stored,
-    stored_plan,
 )
 from fedprune.common.codec.messages.update import (
     DecodedUpdate,
@@ -184,7 +183,6 @@ __all__ = [
     "positions_of",
     "quantise_delta",
     "seal",
-    "stored_plan",
     "unseal",
     "value_bits",
 ]

@@ -221,16 +221,6 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def trim_memory() -> None:
-    """Give what this process has freed back to the system, with glibc.
-
-    It keeps freed arrays of up to 32 MiB for later, and so grows with every hole that
-    the next array does not fit.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""CPU of rounds against stock Flower and plain torch; of codec, sums and start.
+"""CPU of rounds against stock Flower and plain torch; of codec, sums, start; state.
 
 ``python -m fedprune.simulations.benchmarks.speed [ROW ...] [--pairs 3]``, with ``--json
 FILE`` and ``--check`` of every benchmark, and ``FEDPRUNE_DATA`` with MNIST.  A pair is
@@ -29,6 +29,7 @@ from fedprune.simulations.benchmarks.kit.speed import (
     codec_row,
     round_rows,
     start_row,
+    state_row,
     sum_row,
 )
 
@@ -42,6 +43,7 @@ def rows(*, small: bool = False) -> dict[str, Row]:
         codec_row.row(small=small),
         sum_row.row(small=small),
         start_row.row(small=small),
+        state_row.row(small=small),
     ]
     return {row.name: row for row in found}
 

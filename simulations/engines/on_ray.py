@@ -21,6 +21,7 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import Recorder, during
+from fedprune.common.system.memory import keep_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
@@ -104,6 +105,7 @@ class _Player:
     def __call__(self, data: bytes) -> bytes:
         """Return the encoded partial aggregate of an encoded job."""
         if self._worker is None:
+            keep_memory()
             self._worker = Worker(self._task, Path(self._home))
             if self._task.config.run.profile:
                 self._recorder = Recorder(

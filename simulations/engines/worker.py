@@ -23,7 +23,7 @@ from fedprune.common.errors import FedPruneError, PayloadError
 from fedprune.common.methods.registry import OFF
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during, timed
-from fedprune.common.system.processes import trim_memory
+from fedprune.common.system.memory import trim_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line, printable
 from fedprune.common.user_code import in_own_code

@@ -98,7 +98,15 @@ def base_name(data: bytes, spec: ModelSpec) -> BaseName | None:
     """
     if kind_of(data) is not Kind.CHANGE:
         return None
-    items = checks.array(unseal(data, Kind.CHANGE, _cap(spec)), "grid", _BASE + _BODY)
+    return _base_name(_change_items(data, spec))
+
+
+def _change_items(data: bytes, spec: ModelSpec) -> tuple[object, ...]:
+    """Return the fields of a change; their number and the digest are checked."""
+    return checks.array(unseal(data, Kind.CHANGE, _cap(spec)), "grid", _BASE + _BODY)
+
+
+def _base_name(items: tuple[object, ...]) -> BaseName:
     return BaseName(
         round=checks.integer(items[0], "grid.base.round", 1, checks.MAX_ROUND),
         name=checks.digest(items[1], "grid.base"),
@@ -137,14 +145,14 @@ def decode_change(
         StaleUpdate: If the message is encoded against another broadcast.
         PayloadError: If the bytes are not a valid change of this network.
     """
-    name = base_name(data, spec)
-    if name is None:
+    if kind_of(data) is not Kind.CHANGE:
         raise PayloadError(Reason.UNKNOWN, "kind", "not a change of a broadcast")
+    items = _change_items(data, spec)
+    name = _base_name(items)
     if name.name != stored.name:
         detail = f"{name.name.hex()}; {stored.name.hex()} is stored"
         raise StaleUpdate(Reason.MISMATCH, "grid.base", detail)
-    items = unseal(data, Kind.CHANGE, _cap(spec))[_BASE:]
-    return _decode(items, Base(grid=base, spec=spec), observer)
+    return _decode(items[_BASE:], Base(grid=base, spec=spec), observer)
 
 
 def _cap(spec: ModelSpec) -> int:

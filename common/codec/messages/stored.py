@@ -4,6 +4,8 @@ Never sent.  The entropy coder needs seconds for ten million levels, which a cli
 would spend twice in every round: to store a broadcast, and to read it again.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fedprune.common.codec import checks
@@ -23,34 +25,27 @@ def encode_stored(plan: PrunePlan, grid: GridWeights) -> bytes:
     return seal(Kind.STORED, [plan_fields(plan), wide, grid.codes.tobytes(), levels])
 
 
-def stored_plan(data: bytes) -> PrunePlan:
-    """Return the prune plan of a stored broadcast, not checked against a structure.
-
-    Raises:
-        PayloadError: If the bytes are not a stored broadcast.
-    """
-    return read_plan(_items(data)[0], "stored.plan")
-
-
-def decode_stored(data: bytes, spec: ModelSpec) -> GridWeights:
-    """Return the grid of a stored broadcast.
+def decode_stored(
+    data: bytes, shapes: Callable[[PrunePlan], ModelSpec]
+) -> tuple[PrunePlan, GridWeights]:
+    """Return the prune plan and the grid of a stored broadcast.
 
     Args:
         data: What ``encode_stored`` returned.
-        spec: Shapes of the network of its plan.
+        shapes: Checks the plan, and returns the shapes of its network.
 
     Raises:
-        PayloadError: If the bytes are not a stored broadcast, or of another size.
+        PayloadError: If the bytes are not a stored broadcast, or of another size; and
+            what ``shapes`` raises.
     """
-    _, wide, codes, levels = _items(data)
+    fields = unseal(data, Kind.STORED, checks.MAX_STORED)
+    items, wide, codes, levels = checks.array(fields, "stored", _FIELDS)
+    plan = read_plan(items, "stored.plan")
+    spec = shapes(plan)
     dtype = np.dtype("<i2" if checks.boolean(wide, "stored.wide") else np.int8)
     size = dtype.itemsize * spec.size
     steps = checks.blob(codes, "stored.codes", spec.rows)
     found = np.frombuffer(checks.blob(levels, "stored.levels", size), dtype=dtype)
-    return GridWeights(
+    return plan, GridWeights(
         codes=np.frombuffer(steps, dtype=np.uint8), levels=found.astype(np.int16)
     )
-
-
-def _items(data: bytes) -> tuple[object, ...]:
-    return checks.array(unseal(data, Kind.STORED, checks.MAX_STORED), "stored", _FIELDS)

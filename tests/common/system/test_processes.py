@@ -1,11 +1,9 @@
 """Processes are started again when they end, and none outlives the service."""
 
-import ctypes
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +15,8 @@ from fedprune.common.system.processes import (
     environment,
     is_alive,
     tail,
-    trim_memory,
 )
 
-ROLLUP = Path("/proc/self/smaps_rollup")
-HAS_TRIM = ROLLUP.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
@@ -163,18 +158,3 @@ def test_flower_s_processes_call_no_server_and_have_a_folder_of_their_own(tmp_pa
     assert found["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
     assert found["FLWR_HOME"] == str(tmp_path)
     assert found["PATH"].split(os.pathsep)[0] == str(tmp_path / "bin")
-
-
-def resident():
-    (line,) = [x for x in ROLLUP.read_text().splitlines() if x.startswith("Rss:")]
-    return 1024 * int(line.split()[1])
-
-
-@pytest.mark.skipif(not HAS_TRIM, reason="needs glibc and /proc")
-def test_a_trim_gives_back_what_was_freed_under_what_is_in_use():
-    blocks = [bytearray(b"x") * (64 << 10) for _ in range(1600)]  # 100 MiB
-    full = resident()
-    del blocks[:-1]  # the last one lies above the hole
-    trim_memory()
-    assert full - resident() > 80 << 20
-    assert blocks[0][0] == ord("x")

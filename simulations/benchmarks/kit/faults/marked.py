@@ -76,7 +76,7 @@ class Marked:
         return self.titled("")
 
     def titled(self, *starts: str) -> list[int]:
-        """Return the ids of those whose command line begins with one of these, rising."""
+        """Return the ids of those whose command lines begin so, rising."""
         titles, mark = tuple(map(str.encode, starts)), f"{_MARK}={self._mark}".encode()
         numbers = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
         return sorted(

@@ -13,6 +13,7 @@ from fedprune.common import codec
 from fedprune.common.codec import SideInformation
 from fedprune.common.config import Config, load_config
 from fedprune.common.messages import ClientUpdate
+from fedprune.common.system.memory import keep_memory
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.house.walk import walk_of_an_encode
 from fedprune.simulations.benchmarks.kit.rows import Raw
@@ -73,6 +74,7 @@ def measure(clients: int, rounds: int, *, large: bool) -> Raw:
         large: Whether ResNet-18 is measured too.
     """
     torch.set_num_threads(1)
+    keep_memory()  # as a worker
     with tempfile.TemporaryDirectory(prefix="fedprune-speed-") as name:
         found = {"lenet": _of_network(_lenet(Path(name), clients), rounds)}
         if large:
