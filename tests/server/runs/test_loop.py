@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import pytest
+from fedprune.server.runs.answered import outcomes
 from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
 
 from fedprune.common.errors import RoundError, StructureError
@@ -12,7 +13,6 @@ from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.waiting.absence import Lateness
 from fedprune.server.rounds.waiting.closing import Cause, Closing
 from fedprune.server.runs import loop
-from fedprune.server.runs.answered import outcomes
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.context import RunContext
 from fedprune.server.runs.events import (
