@@ -31,6 +31,7 @@ ALONE = frozenset(
     for name in (
         "test_dropped_blocks",
         "test_examples",
+        "test_faults",
         "test_flwr_app",
         "test_hf_dataset",
         "test_lost_workers",

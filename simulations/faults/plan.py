@@ -18,7 +18,7 @@ ROUND_S = 60.0  # virtual seconds from request to answer of an ordinary client
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong with one client in one attempt of a round.
+    """The fault of one client in one attempt of a round.
 
     Attributes:
         hangs: Its training never ends.

@@ -37,7 +37,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a round waits, and for how many.
+    """The time that a round waits, and the clients that it waits for.
 
     Attributes:
         goal: Accepted answers at which it closes, >= 1.

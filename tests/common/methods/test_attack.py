@@ -135,7 +135,7 @@ def test_forged_scores_are_those_worked_out_by_hand(name, wanted):
 
 
 @pytest.mark.parametrize("name", CHANGED["importance"].split())
-def test_nobody_lies_about_scores_that_were_not_asked_for(name):
+def test_no_client_lies_about_scores_that_were_not_asked_for(name):
     silent = replace(HONEST, importance=None)
     assert attack(name, silent) is silent
 

@@ -1,4 +1,4 @@
-"""The row of stragglers and lost answers: its pieces and what they are judged by."""
+"""The row of stragglers and lost answers: its pieces and what they are measured by."""
 
 import math
 

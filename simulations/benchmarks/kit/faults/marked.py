@@ -1,7 +1,7 @@
 """A process and all that it starts, known by a mark in their environment.
 
 Ray and Flower put some of their processes into sessions and groups of their own, and
-some outlive whoever started them, so neither a group nor a parent names them all.
+some outlive those that started them, so neither a group nor a parent names them all.
 """
 
 import os

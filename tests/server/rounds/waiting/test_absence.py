@@ -53,13 +53,13 @@ def test_who_is_asked_though_put_aside_and_late_again_stays_away_longer():
     assert noted(before, closed("a", "b"), 5, 5) == {"b": Lateness(rounds=3, back=11)}
 
 
-def test_nobody_is_late_for_a_round_that_has_its_goal():
+def test_no_client_is_late_for_a_round_that_has_its_goal():
     before = {"b": Lateness(rounds=1), "a": Lateness(rounds=1)}
     found = noted(before, closed("a", "bc", Cause.GOAL), 4, 5)
     assert found == {"b": Lateness(rounds=1)}
 
 
-def test_zero_rounds_put_nobody_aside():
+def test_zero_rounds_put_no_client_aside():
     absences = {}
     for round_ in range(1, 6):
         absences = noted(absences, closed("a", "b"), round_, 0)
