@@ -91,8 +91,9 @@ def noted(
 
 def newly_aside(before: Absences, after: Absences, round_: int) -> tuple[str, ...]:
     """Return the clients that a round has put aside, in order."""
+    known = {client: one.back for client, one in before.items()}
     return tuple(
         client
         for client, one in sorted(after.items())
-        if one.back > round_ and one != before.get(client)
+        if one.back > round_ and one.back != known.get(client)
     )

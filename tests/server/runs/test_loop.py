@@ -324,6 +324,6 @@ def test_attempts_of_a_round_wait_longer_each_time_and_count_their_time(
     first = next(of_kind(events, RoundFinished))
     assert first.virtual_seconds == 3 * 120.0
     assert first.asked == first.accepted + first.late == 5
-    assert outcomes(events, "main") == {"late": 2 * 5 + 1 + 1, "accepted": 4 * 5}
+    assert outcomes(events, "main") == {"late": 2 * 5 + 1, "accepted": 4 * 5}
     (told,) = of_kind(events, ClientsPutAside)
     assert (told.round, len(told.clients)) == (1, 5)
