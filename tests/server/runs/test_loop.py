@@ -3,7 +3,6 @@
 from dataclasses import fields, replace
 
 import pytest
-from fedprune.server.runs.answered import outcomes
 from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
 
 from fedprune.common.errors import RoundError, StructureError
@@ -27,6 +26,7 @@ from fedprune.server.runs.events import (
     read_events,
 )
 from fedprune.server.runs.loop import drive
+from fedprune.server.runs.record.answered import outcomes
 from fedprune.server.runs.trying import cut_check
 from fedprune.simulations.engines.engines import InProcessEngine
 
