@@ -29,6 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ALONE = frozenset(
     f"tests/integration/{name}.py"
     for name in (
+        "test_attacks",
         "test_dropped_blocks",
         "test_examples",
         "test_faults",

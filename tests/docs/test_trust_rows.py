@@ -19,7 +19,7 @@ def rows():
     return found
 
 
-def tests_of(path):
+def functions_of(path):
     """Return the names of the tests of a file."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     return {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
@@ -33,6 +33,6 @@ def test_every_row_has_a_test_that_exists():
     missing = [
         (row, path, name)
         for row, path, name in named
-        if not (ROOT / path).is_file() or name not in tests_of(path)
+        if not (ROOT / path).is_file() or name not in functions_of(path)
     ]
     assert missing == []
