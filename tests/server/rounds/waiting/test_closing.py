@@ -98,7 +98,11 @@ CASES = {
         {"quorum": 0.6},
         (122.0, Cause.GRACE, ["c4"]),
     ),
-    "no client answers": (coming(None, None), {}, (1000.0, Cause.DEADLINE, ["c0", "c1"])),
+    "no client answers": (
+        coming(None, None),
+        {},
+        (1000.0, Cause.DEADLINE, ["c0", "c1"]),
+    ),
     "all fail at once": (
         coming(0, 0, refused=(0, 1)),
         {},
