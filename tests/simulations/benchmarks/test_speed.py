@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -329,3 +330,8 @@ def test_residuals_that_are_written_take_what_was_estimated(tmp_path):
     found = state_row.written(2, 2, "mlp")
     assert found["generations"] == 2 * (1 + state_row.IN_FLIGHT)
     assert found["estimate"] == pytest.approx(found["bytes"], rel=0.05)
+
+
+def test_the_memory_of_a_command_is_its_own_and_not_that_of_who_starts_it():
+    held = np.ones(600 << 20, dtype=np.uint8)  # far more than a list of words takes
+    assert 0 < state_row._process("--version")["peak"] < held.nbytes
