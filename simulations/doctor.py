@@ -4,6 +4,7 @@ Works in an edge install: missing extras are reported, and only a missing part o
 install makes the machine unusable.
 """
 
+import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
@@ -21,7 +22,9 @@ from fedprune.common import native
 from fedprune.common.config import DATA_VARIABLE, Config
 from fedprune.common.errors import ConfigError
 
-_NEEDED = ("torch", "flwr", "numpy", "msgpack", "safetensors", "pydantic", "typer")
+_NEEDED = ("numpy", "msgpack", "safetensors", "pydantic", "typer")
+_HEAVY = ("torch", "flwr")  # needed too, but seconds to import
+_LIBRARY = Path("lib") / "libtorch_python.so"  # loads the others of torch
 _OPTIONAL = {
     "ray": "simulations on Ray; pip install 'fedprune[simulation]'",
     "sklearn": "the digits data; pip install 'fedprune[simulation]'",
@@ -69,13 +72,16 @@ def examine(*, full: bool = False) -> list[Check]:
     """Run all checks and return their results; never raises.
 
     Args:
-        full: Whether the packages of extras are imported too, which takes seconds; else
-            only their versions are looked up.
+        full: Whether torch, Flower and the packages of extras are imported, which takes
+            seconds, and a GPU is looked for; else their versions are looked up and
+            torch's libraries loaded.
     """
     checks = [_python(), _origin()]
+    checks += [_package(name) if full else _heavy(name) for name in _HEAVY]
     checks += [_package(name) for name in _NEEDED]
     checks += [_extra(name, purpose, full=full) for name, purpose in _OPTIONAL.items()]
-    checks += [_coder(), *_accelerator(), _cores(), _memory(), _data_dir()]
+    checks += [_coder(), *(_accelerator() if full else ())]
+    checks += [_cores(), _memory(), _data_dir()]
     return [*checks, *_run_dir(Path(Config().run.dir))]
 
 
@@ -139,6 +145,21 @@ def _package(name: str, *, needed: bool = True) -> Check:
         reason = " ".join(str(error).split())
         detail = f"{_version(name)}, does not import: {type(error).__name__}: {reason}"
         return _check(name, detail, fine=False, needed=needed)
+    return _check(name, _version(name), fine=True)
+
+
+def _heavy(name: str) -> Check:
+    """Check a needed package without importing it: that its libraries load."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        return _check(name, "not installed", fine=False)
+    library = Path(found.origin).parent / _LIBRARY
+    if library.is_file():
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            detail = f"{_version(name)}, does not load: {error}"
+            return _check(name, detail, fine=False)
     return _check(name, _version(name), fine=True)
 
 

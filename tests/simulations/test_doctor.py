@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,35 @@ def test_a_package_that_does_not_import_is_told(light, monkeypatch, tmp_path):
     check = named(examine())["broken_package"]
     assert check.level is Level.ERROR
     assert check.detail.endswith("does not import: OSError: no library")
+
+
+def test_torch_and_flower_are_imported_only_when_asked():
+    code = "import sys; from fedprune.simulations.doctor import examine; "
+    code += "examine(); print(*({'torch', 'flwr', 'ray'} & {*sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == []
+
+
+def test_libraries_of_a_heavy_package_that_do_not_load_are_told(
+    light, monkeypatch, tmp_path
+):
+    folder = tmp_path / "broken_heavy"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "lib" / "libtorch_python.so").write_text("no library")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_HEAVY", ("broken_heavy", "not_there_at_all"))
+    found = named(examine())
+    assert found["broken_heavy"].level is Level.ERROR
+    assert "does not load" in found["broken_heavy"].detail
+    assert found["not_there_at_all"].level is Level.ERROR
+    assert not usable(examine())
 
 
 def test_extras_are_imported_only_when_asked(light, monkeypatch, tmp_path):

@@ -291,7 +291,7 @@ def log_round(context: RunContext, played: Played, seconds: float) -> None:
             bytes_up=int(played.counted("bytes_up")),
             bytes_down=int(played.counted("bytes_down")),
             bytes_fixed=int(played.counted("bytes_fixed")),
-            bytes_simulation=answers.bytes_simulation,
+            bytes_simulation=int(played.counted("bytes_simulation")),
             asked=len(answers.records),
             accepted=len(answers.accepted),
             refused=played.of_status(Status.REFUSED),

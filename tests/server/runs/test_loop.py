@@ -32,13 +32,17 @@ from fedprune.simulations.engines.engines import InProcessEngine
 
 
 class Faulty:
-    """An engine that loses all answers of its first asks on the way back."""
+    """An engine that loses all answers of its first asks on the way back.
+
+    Each ask moves 1 000 bytes.
+    """
 
     def __init__(self, inner, failures):
         self.inner, self.failures = inner, failures
 
     def ask(self, work):
-        for part in self.inner.ask(work):
+        for found in self.inner.ask(work):
+            part = replace(found, bytes_simulation=1000)
             if self.failures == 0:
                 yield part
                 continue
@@ -88,6 +92,9 @@ def test_bytes_of_a_failed_cohort_are_counted_with_the_round_that_followed(tmp_p
     assert len(clients) == 2 * 4
     assert first.bytes_down == sum(e.bytes_down for e in clients)
     assert first.bytes_up == sum(e.bytes_up for e in clients)
+    assert first.bytes_simulation == 2 * 1000
+    moved = [e.bytes_simulation for e in of_kind(events, RoundFinished)]
+    assert sum(moved) == state.totals.bytes_simulation
     assert state.totals.bytes_down > calm.totals.bytes_down
     assert state.totals.refused == 4
     rounds = of_kind(quiet, RoundFinished)

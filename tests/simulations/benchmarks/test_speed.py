@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from fedprune.simulations.benchmarks.kit.science.rows import shown
 from fedprune.simulations.benchmarks.kit.speed import (
     codec_row,
     round_rows,
+    state_row,
     sum_row,
     timed,
 )
@@ -309,3 +311,27 @@ def test_pieces_name_what_they_are_measured_with():
 def test_options_that_would_measure_nothing_are_refused(words, capsys):
     assert speed.main(words) == ConfigError.exit_code
     assert "want" in capsys.readouterr().err
+
+
+def test_the_state_row_scales_what_was_written_and_judges_its_worst():
+    disk = {"bytes": 14 * 20_000_000, "generations": 14, "clients": 8, "rounds": 11}
+    disk |= {"estimate": 14 * 21_000_000, "estimate_of_many": 21_000_000_000}
+    found = {"disk-0": disk, "many-0": {"peak": 1_500_000_000, "rounds": 3, "spent": 9}}
+    found["many-1"] = {"peak": 2_500_000_000, "rounds": 3, "spent": 9}
+    residuals, estimate, memory = state_row.figures(found)
+    assert residuals.value == pytest.approx(1060 * 20_000_000 / 1e9)
+    assert residuals.met is True
+    assert estimate.value == pytest.approx(5.0)
+    assert memory.value == 2.5
+    assert memory.met is False
+
+
+def test_residuals_that_are_written_take_what_was_estimated(tmp_path):
+    found = state_row.written(2, 2, "mlp")
+    assert found["generations"] == 2 * (1 + state_row.IN_FLIGHT)
+    assert found["estimate"] == pytest.approx(found["bytes"], rel=0.05)
+
+
+def test_the_memory_of_a_command_is_its_own_and_not_that_of_who_starts_it():
+    held = np.ones(600 << 20, dtype=np.uint8)  # far more than a list of words takes
+    assert 0 < state_row._process("--version")["peak"] < held.nbytes

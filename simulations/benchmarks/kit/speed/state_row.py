@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,7 @@ from fedprune.simulations.runs import run as runs
 
 _BLOCK = 512  # bytes of st_blocks
 _GIGA, _KIB = 1e9, 1024
+_LOOK_S = 0.1
 _FEW, _COHORT = 8, 2  # clients whose residuals are really written
 _AFTER = 4  # rounds after the one in which the last client was asked first
 _MANY, _MANY_COHORT = 1000, 20  # clients that they stand for
@@ -176,20 +178,35 @@ def _arrays(count: int) -> dict[str, np.ndarray]:
 
 
 def _process(*words: str) -> Raw:
+    """Run a command of ours; return its CPU seconds and the most memory that it had.
+
+    The memory is that of its own pages, looked at while it runs: what the system says
+    of a process that has ended may be that of its parent when it was started.
+    """
     command = [sys.executable, "-m", "fedprune", *words]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command, stdout=output, stderr=subprocess.STDOUT
         )
-        _, status, used = os.wait4(process.pid, 0)
+        peak, ended = 0, 0
+        while not ended:
+            time.sleep(_LOOK_S)
+            peak = max(peak, _most_memory(process.pid))
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         said = output.read()[-300:].decode(errors="replace")
     if process.returncode:
         msg = f"fedprune {words[0]} ended with {process.returncode}: {said}"
         raise FedPruneError(msg)
-    cpu = round(used.ru_utime + used.ru_stime, 1)
-    return {"spent": cpu, "peak": used.ru_maxrss * _KIB}
+    return {"spent": round(used.ru_utime + used.ru_stime, 1), "peak": peak}
+
+
+def _most_memory(number: int) -> int:
+    """Return the largest resident memory of a process so far; 0 of one that ended."""
+    text = Path(f"/proc/{number}/status").read_text(encoding="ascii")
+    kib = [line.split()[1] for line in text.splitlines() if line.startswith("VmHWM")]
+    return _KIB * int(kib[0]) if kib else 0
 
 
 def figures(found: Found) -> list[Figure]:
