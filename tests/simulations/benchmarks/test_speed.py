@@ -313,7 +313,7 @@ def test_options_that_would_measure_nothing_are_refused(words, capsys):
     assert "want" in capsys.readouterr().err
 
 
-def test_the_state_row_scales_what_was_written_and_judges_its_worst():
+def test_the_state_row_scales_what_was_written_and_shows_its_worst():
     disk = {"bytes": 14 * 20_000_000, "generations": 14, "clients": 8, "rounds": 11}
     disk |= {"estimate": 14 * 21_000_000, "estimate_of_many": 21_000_000_000}
     found = {"disk-0": disk, "many-0": {"peak": 1_500_000_000, "rounds": 3, "spent": 9}}

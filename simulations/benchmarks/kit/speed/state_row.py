@@ -188,11 +188,13 @@ def _process(*words: str) -> Raw:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command, stdout=output, stderr=subprocess.STDOUT
         )
-        peak, ended = 0, 0
-        while not ended:
+        peak = 0
+        while True:
             time.sleep(_LOOK_S)
             peak = max(peak, _most_memory(process.pid))
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         said = output.read()[-300:].decode(errors="replace")
