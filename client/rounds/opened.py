@@ -86,7 +86,7 @@ def open_plan(plan: RoundPlan, cache: ModelCache, store: ClientStore) -> OpenedP
         plan=plan,
         structure=structure,
         decoded=decoded,
-        side_info=_side_information(decoded, plan, mask, cache.task.config),
+        side_info=_side_information(decoded, plan, mask),
         mask=mask,
     )
     if plan.keep_broadcast:  # the teacher of later rounds
@@ -123,11 +123,11 @@ def _own_methods(settings: TrainSettings, own: Config) -> TrainSettings:
 
 
 def _side_information(
-    decoded: DecodedBroadcast, plan: RoundPlan, mask: WeightMask | None, own: Config
+    decoded: DecodedBroadcast, plan: RoundPlan, mask: WeightMask | None
 ) -> SideInformation:
     """Return the side information, with the positions that need not travel."""
     size = decoded.side_info.layout.spec.size
-    places = known_positions(plan, mask, size, own.update.choice)
+    places = known_positions(plan, mask, size, plan.settings.choice)
     return (
         decoded.side_info if places is None else replace(decoded.side_info, mask=places)
     )

@@ -21,6 +21,7 @@ from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.runs.api import simulate
 
 MINE = """
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,10 +65,14 @@ def stripes(targets, clients):
 
 def by_square(matrix):
     return matrix**2
+
+
+def turned(answer):
+    return replace(answer, delta=-answer.delta)
 """
 FUNCTIONS = (
     *("strongest", "concave", "middle", "trimmed", "straight", "halving"),
-    *("largest", "stripes", "by_square"),
+    *("largest", "stripes", "by_square", "turned"),
 )
 NAMED = {
     kind.key: f"mine.py:{function}"

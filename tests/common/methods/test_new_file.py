@@ -18,6 +18,8 @@ from fedprune.simulations.inspection.methods import as_text
 from fedprune.simulations.runs.api import simulate
 
 HEAD = """
+from dataclasses import replace
+
 import numpy as np
 
 CALLS = []
@@ -71,6 +73,11 @@ def first_inputs(matrix):
     CALLS.append(matrix.shape)
     places = np.arange(matrix.shape[1]).reshape(1, -1, *[1] * (matrix.ndim - 2))
     return np.broadcast_to(-1.0 * places, matrix.shape)
+""",
+    "attack": """
+def twice(answer):
+    CALLS.append(answer.num_examples)
+    return replace(answer, delta=2.0 * answer.delta)
 """,
 }
 FUNCTION = {

@@ -84,7 +84,7 @@ def test_every_method_is_listed_with_side_needs_and_laws(kind):
         assert rows[name]["side"] == one.side.value
         assert {*rows[name]["needs"]} == one.needs
         assert tuple(rows[name]["laws"]) == one.laws
-        (line,) = [x for x in listing(kind).splitlines() if x.startswith(f"  {name} ")]
+        line, *_ = [x for x in listing(kind).splitlines() if x.startswith(f"  {name} ")]
         assert all(law in line for law in one.laws)
         assert f"| `{kind.key}` | `{name}` |" in table
 

@@ -119,6 +119,8 @@ def a_round(log, number, names, rng):
                 accepted=len(names) - 1,
                 refused=1,
                 failed=0,
+                late=0,
+                virtual_seconds=None,
                 zero_share=0.12 * (phase_of(number) == "sparsify") + 0.01,
                 seconds=1.5,
             )
