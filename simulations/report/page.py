@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 from fedprune.server.runs.record.remarks import remarks_of
-from fedprune.simulations.report import comparison, controls, sections, tables
+from fedprune.simulations.report import (
+    anomalies,
+    comparison,
+    controls,
+    sections,
+    tables,
+)
 from fedprune.simulations.report.data import RunData, number
 from fedprune.simulations.report.style import CSS
 from fedprune.simulations.report.text import show
@@ -21,6 +27,7 @@ def single(run: RunData) -> str:
         tables.checks(run),
         tables.answers(run),
         tables.refusals(run),
+        anomalies.anomalies(run),
         tables.traffic(run),
         tables.origin(run),
     ]
