@@ -20,7 +20,13 @@ from pathlib import Path
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.rows import RowStore
 from fedprune.simulations.benchmarks.kit.science.rows import Row, measure, shown
-from fedprune.simulations.benchmarks.kit.trust import attack_rows, cost_row, slow, soak
+from fedprune.simulations.benchmarks.kit.trust import (
+    attack_rows,
+    cost_row,
+    privacy_row,
+    slow,
+    soak,
+)
 from fedprune.simulations.benchmarks.science import read_seeds
 
 WORK = Path("docs") / "results" / "trust"
@@ -29,7 +35,7 @@ WORK = Path("docs") / "results" / "trust"
 def rows(*, smoke: bool = False) -> dict[str, Row]:
     """Return the rows and their names, in the order of the table."""
     found = [*attack_rows.rows(smoke=smoke), cost_row.row(smoke=smoke), slow.row()]
-    found += [] if smoke else [soak.row()]
+    found += [] if smoke else [privacy_row.row(), soak.row()]
     return {row.name: row for row in found}
 
 
