@@ -5,8 +5,7 @@ import pytest
 from helpers.processes import on_ray
 from helpers.small_runs import events, figures, read_summary, run_small
 
-import fedprune.client.rounds.opened
-import fedprune.server.rounds.plan
+import fedprune.common.sparsity.known_positions
 from fedprune.common.artifacts import read_model_file
 from fedprune.server.runs.events import MaskChosen, RoundFinished
 from fedprune.simulations.export.export import export_run
@@ -61,8 +60,8 @@ def test_the_mask_is_sent_once(compressed):
 def test_an_update_without_positions_is_smaller_than_with_them(
     compressed, tmp_path, monkeypatch
 ):
-    for place in (fedprune.client.rounds.opened, fedprune.server.rounds.plan):
-        monkeypatch.setattr(place, "without_positions", lambda mask, density: None)
+    place = fedprune.common.sparsity.known_positions
+    monkeypatch.setattr(place, "without_positions", lambda mask, density: None)
     other = run_small(tmp_path, COMPRESSED)
     up = [
         sum(e.bytes_up - e.bytes_fixed for e in final_rounds(run.directory))

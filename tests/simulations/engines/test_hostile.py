@@ -193,7 +193,7 @@ def _in_order(played, order):
         (one,) = part.individual_updates
         found[one.client_id] = one.delta
         parts.append(part)
-    from fedprune.server.runs.loop import collect
+    from fedprune.server.rounds.waiting.collecting import collect
 
     class Played:
         def ask(self, _work):

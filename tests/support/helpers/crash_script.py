@@ -16,6 +16,7 @@ from pathlib import Path
 import fedprune.client.rounds.train
 import fedprune.server.runs.checkpoint
 import fedprune.server.runs.loop
+import fedprune.server.runs.record.rounds
 import fedprune.simulations.runs.run
 from fedprune.simulations.engines.faults import (
     MOMENTS,
@@ -62,7 +63,7 @@ TRAPS = MOMENTS | {
         fedprune.server.runs.checkpoint, "_append_line", 3, half_a_line
     ),
     "when a cut is logged and not yet kept": lambda: nth_call(
-        fedprune.server.runs.loop, "_log_cut", 1, completed
+        fedprune.server.runs.record.rounds, "_log_cut", 1, completed
     ),
     "in the control run": lambda: nth_call(fedprune.client.rounds.train, "_step", 300),
     "when all rounds are done": lambda: nth_call(
