@@ -34,7 +34,7 @@ from fedprune.common.config import Config, own_methods
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.system.paths import make_private_folder
+from fedprune.common.system.paths import is_private, make_private_folder
 from fedprune.common.user_code import (
     DATA_KINDS,
     MODEL_LIBRARIES,
@@ -47,7 +47,6 @@ from fedprune.common.user_code import (
 
 STATE_VARIABLE = "FEDPRUNE_STATE"
 
-_OTHERS = 0o077  # all permissions of others than the owner
 _SHOWN = 8
 _NAMED = 32  # hex digits that name a server's folder
 
@@ -312,7 +311,7 @@ def _entry(run_id: str, server: Path | None = None) -> Path:
 def _read(path: Path) -> dict[str, Code]:
     """Return the recorded code of a run; empty unless only this user can write it."""
     try:
-        if not (_is_own(path.parent) and _is_own(path)):
+        if not (is_private(path.parent) and is_private(path)):
             return {}
         code = parse_json(path.read_bytes())["code"]
         return {
@@ -321,10 +320,3 @@ def _read(path: Path) -> dict[str, Code]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _is_own(path: Path) -> bool:
-    """Return whether a file or folder, not a link, is accessible to this user alone."""
-    found = path.lstat()
-    alone = found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
-    return alone and not path.is_symlink()

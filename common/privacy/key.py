@@ -1,17 +1,15 @@
 """The file with the secret key of the noise, outside every run folder."""
 
-import os
 import secrets
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.privacy.noise import KEY_BYTES, NoiseKey
 from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.system.paths import make_private_folder
+from fedprune.common.system.paths import is_private, make_private_folder
 from fedprune.common.trust import state_folder
 
 _NAME = "privacy.key"
-_OTHERS = 0o077  # all permissions of others than the owner
 
 
 def load_key(path: str) -> NoiseKey:
@@ -21,27 +19,34 @@ def load_key(path: str) -> NoiseKey:
         path: ``privacy.key``; "" = the file in this user's state folder.
 
     Raises:
-        ConfigError: If a named file is missing, others may read it, or it is no key.
+        ConfigError: If a named file is missing, it is not this user's alone, or it is
+            no key.
     """
     place = Path(path).expanduser() if path else state_folder() / _NAME
     if not path and not place.exists():
         make_private_folder(place.parent)
         fresh = secrets.token_hex(KEY_BYTES).encode() + b"\n"
         write_bytes_atomic(place, fresh, mode=0o600)
+    return NoiseKey(_read(place))
+
+
+def _read(place: Path) -> bytes:
     try:
-        if os.name == "posix" and place.stat().st_mode & _OTHERS:
-            msg = f"{place}: others may read this key; run: chmod 600 {place}"
+        if not is_private(place):
+            msg = f"{place}: want a file of this user alone, no link; "
+            msg += f"run: chmod 600 {place}"
             raise ConfigError(msg)
         with place.open("rb") as file:
             text = file.read(2 * KEY_BYTES + 2)
+    except OSError as error:
+        msg = f"{place}: {error.strerror or error}; want the key of the noise"
+        raise ConfigError(msg) from error
+    try:
         secret = bytes.fromhex(text.decode("ascii").strip())
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no key"
-        secret, reason = b"", f"{place}: {why}"
-    else:
-        reason = f"{place}: no key"
+    except ValueError:
+        secret = b""
     if len(secret) != KEY_BYTES:
-        msg = f"{reason}; want {2 * KEY_BYTES} hex digits, such as of: "
+        msg = f"{place}: no key; want {2 * KEY_BYTES} hex digits, such as of: "
         msg += f"openssl rand -hex {KEY_BYTES}"
         raise ConfigError(msg)
-    return NoiseKey(secret)
+    return secret

@@ -16,7 +16,6 @@ from typing import Any
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
-from fedprune.common.privacy.noise import NoiseKey
 
 
 class Release(StrEnum):
@@ -132,37 +131,3 @@ def _accountant() -> Any:  # noqa: ANN401 - a module of an extra
         msg = "privacy.epsilon needs 'dp-accounting', which is not installed; run: "
         msg += "pip install 'fedprune[privacy]'"
         raise ConfigError(msg) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
-    """Key and noise that hide the clients of a run.
-
-    Attributes:
-        key: Secret key of the noise.
-        spending: Noise multipliers.
-        clip: Largest L2 norm of a client's delta.
-    """
-
-    key: NoiseKey
-    spending: Spending
-    clip: float
-
-
-def privacy_of(config: Config, key: NoiseKey, *, moments: bool) -> Privacy | None:
-    """Return what hides the clients of a run; None without ``privacy.epsilon``.
-
-    Args:
-        config: Epsilon, delta, clip and rounds.
-        key: The operator's key.
-        moments: Whether the network has batch norms.
-
-    Raises:
-        ConfigError: If the accountant is not installed.
-    """
-    wanted = config.privacy
-    if wanted.epsilon is None:
-        return None
-    releases = releases_of(config, moments=moments)
-    spending = plan_spending(wanted.epsilon, wanted.delta, releases)
-    return Privacy(key=key, spending=spending, clip=wanted.clip)

@@ -9,6 +9,8 @@ from typing import IO
 
 from fedprune.common.errors import ConfigError, IntegrityError
 
+_OTHERS = 0o077  # all permissions of others than the owner
+
 
 def as_path(value: object, what: str) -> Path:
     """Return a string or path from Python code as a path.
@@ -84,6 +86,17 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         msg = f"cannot write into the folder {folder}: {error.strerror or error}"
         raise ConfigError(msg) from error
+
+
+def is_private(path: Path) -> bool:
+    """Return whether a file or folder, not a link, is accessible to this user alone.
+
+    Raises:
+        OSError: If it is missing, or cannot be looked at.
+    """
+    found = path.lstat()
+    alone = found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
+    return alone and not path.is_symlink()
 
 
 def make_private_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedprune.common.config import Config
 from fedprune.common.messages import GridWeights, Statistics
-from fedprune.common.privacy.spending import Privacy
+from fedprune.common.privacy.hiding import Privacy
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.spec import Mask, PrunePlan, Vector, WeightMask
 from fedprune.common.structure.structure import Structure

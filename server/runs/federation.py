@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from fedprune.common.config import Config, config_digest
 from fedprune.common.messages import Statistics
-from fedprune.common.privacy.key import load_key
-from fedprune.common.privacy.spending import Privacy, privacy_of
+from fedprune.common.privacy.hiding import privacy_of
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.spec import PrunePlan, Vector
@@ -91,7 +90,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         enrolled=enrolled,
         higher_is_better=higher_is_better,
         draw=draw,
-        privacy=_privacy(config, structure),
+        privacy=privacy_of(config, moments=len(structure.moments) > 0),
     )
     hidden = run_spec.privacy
     noise = "" if hidden is None else f"-{hidden.key.name}"
@@ -124,10 +123,3 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     )
     last = drive(state, context)
     return last, sendable(last, run_spec)
-
-
-def _privacy(config: Config, structure: Structure) -> Privacy | None:
-    if config.privacy.epsilon is None:
-        return None
-    moments = len(structure.moments) > 0
-    return privacy_of(config, load_key(config.privacy.key), moments=moments)

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from fedprune.common.privacy.spending import Privacy, released_by, spent
+from fedprune.common.privacy.hiding import Privacy
+from fedprune.common.privacy.spending import released_by, spent
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
 from fedprune.common.pruning.cost import count_cost, flops, shares

@@ -3,11 +3,10 @@
 import tempfile
 from collections.abc import Mapping
 
-from torch import nn
-
 from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
 from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.trust import networks
 from fedprune.simulations.runs.run import run
 
 # Name of each -> keys of its configuration.
@@ -19,7 +18,7 @@ ATTACKS: Mapping[str, Mapping[str, object]] = {
     "validation bad after cuts": {"attack.kind": "validation-bad"},
     "validation always good": {"attack.kind": "validation-good"},
 }
-MODEL = f"{__name__}:small_net"
+MODEL = f"{networks.__name__}:norm_net"
 SETTINGS = {
     "task.model": MODEL,
     "task.partition.kind": "iid",
@@ -33,22 +32,6 @@ SETTINGS = {
     "run.controls": [],
     "run.engine": "inprocess",
 }
-
-
-def small_net(num_outputs: int, input_shape: tuple[int, ...]) -> nn.Sequential:
-    """Return two convolutions with batch norm and a linear layer, for 8 x 8 images."""
-    return nn.Sequential(
-        nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=False),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1, bias=False),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(32 * 4, num_outputs),
-    )
 
 
 def measure_attack(attack: str, seed: int) -> Raw:

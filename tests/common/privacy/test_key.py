@@ -32,7 +32,7 @@ def test_a_key_of_the_operator_is_read_and_never_made(tmp_path):
     ("text", "words"),
     [
         ("ab" * 31, "64 hex digits"),
-        ("xy" * 32, "no key"),
+        ("xy" * 32, "no key; want 64"),
         ("", "64 hex digits"),
         ("ab" * 40, "no key|64 hex"),
     ],
@@ -53,3 +53,13 @@ def test_a_key_that_others_may_read_is_refused(tmp_path):
     file.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         load_key(str(file))
+
+
+def test_a_link_to_a_key_is_refused(tmp_path):
+    file = tmp_path / "own.key"
+    file.write_text("ab" * 32, encoding="ascii")
+    file.chmod(0o600)
+    link = tmp_path / "link.key"
+    link.symlink_to(file)
+    with pytest.raises(ConfigError, match="no link"):
+        load_key(str(link))

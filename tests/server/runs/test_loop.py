@@ -68,9 +68,13 @@ class Unlucky:
 def drive_small(folder, failures):
     folder.mkdir(exist_ok=True)
     task = make_task(rounds__warmup=2, rounds__cuts=0, rounds__final=0)
-    run_spec = make_setting(task)
     inner = InProcessEngine(task, folder / "clients")
     engine = Unlucky(inner) if failures is None else Faulty(inner, failures)
+    return driven(folder, task, engine)
+
+
+def driven(folder, task, engine, pause_s=0.0):
+    run_spec = make_setting(task)
     with EventLog(folder / "events.jsonl") as log:
         context = RunContext(
             name="main",
@@ -79,6 +83,7 @@ def drive_small(folder, failures):
             log=log,
             checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
             evaluate=None,
+            pause_s=pause_s,
         )
         state = drive(start(task, run_spec), context)
     return state, read_events(folder / "events.jsonl")
@@ -287,19 +292,7 @@ def drive_late(folder, monkeypatch, failures=0, pause_s=30.0):
     few["robust__max_norm"] = 0.0
     task = make_task(rounds__warmup=4, rounds__cuts=0, rounds__final=0, **few)
     engine = Late(InProcessEngine(task, folder / "clients"), "client-001", failures)
-    run_spec = make_setting(task)
-    with EventLog(folder / "events.jsonl") as log:
-        context = RunContext(
-            name="main",
-            run_spec=run_spec,
-            engine=engine,
-            log=log,
-            checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
-            evaluate=None,
-            pause_s=pause_s,
-        )
-        state = drive(start(task, run_spec), context)
-    return state, read_events(folder / "events.jsonl"), naps
+    return *driven(folder, task, engine, pause_s), naps
 
 
 def test_late_clients_are_counted_and_put_aside_with_an_event(tmp_path, monkeypatch):

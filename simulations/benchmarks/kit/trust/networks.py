@@ -18,7 +18,7 @@ def halved() -> Arrays:
 
 
 def norm_net(num_outputs: int, input_shape: tuple[int, ...]) -> nn.Sequential:
-    """Return two convolutions with batch norm and a linear layer, for 14 x 14 images.
+    """Return two convolutions with batch norm and a linear layer, for small images.
 
     Args:
         num_outputs: Classes.

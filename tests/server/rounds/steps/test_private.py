@@ -7,8 +7,9 @@ import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
 from fedprune.common.messages import Phase
+from fedprune.common.privacy.hiding import Privacy
 from fedprune.common.privacy.noise import NoiseKey
-from fedprune.common.privacy.spending import Privacy, Spending, releases_of
+from fedprune.common.privacy.spending import Spending, releases_of
 from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
