@@ -269,6 +269,11 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
             f'found "codebook", want another, {why}: its values are too few for noise',
         ),
         (
+            "privacy.senders",
+            rare and private,
+            f"found {privacy.senders}, want 1, {why}: one client decides on entries",
+        ),
+        (
             "rounds.minimum",
             rare and config.rounds.minimum < privacy.senders,
             f"found {config.rounds.minimum}, want >= privacy.senders",

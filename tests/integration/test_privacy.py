@@ -109,6 +109,7 @@ def test_a_network_still_learns_under_little_noise(run):
         ({"prune.max_accuracy_drop": 0.1}, "max_accuracy_drop.*privacy.epsilon"),
         ({"prune.reconstruct": True}, "covariances have no noise"),
         ({"quantise.kind": "codebook"}, "too few for noise"),
+        ({"privacy.senders": 2}, "privacy.senders.*one client"),
     ],
 )
 def test_what_noise_does_not_cover_is_refused_at_the_start(changes, words, tmp_path):

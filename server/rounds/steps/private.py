@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fedprune.common.aggregate import DELTA_BITS, Accumulator
 from fedprune.common.messages import Statistics, Validation
-from fedprune.common.privacy.spending import Privacy, Release
+from fedprune.common.privacy.hiding import Privacy
+from fedprune.common.privacy.spending import Release
 from fedprune.common.spec import Mask, Vector
 from fedprune.server.rounds.answers import Answers, clipped_deltas
 from fedprune.server.rounds.cut import is_informative, normalise
@@ -25,6 +26,7 @@ from fedprune.server.rounds.records import ClientRecord, Status
 
 Rows = NDArray[np.float64]
 
+_FLOAT32 = 1 + 2.0**-20  # a delta is clipped in float32, and may be longer by as much
 _GRID = 2.0**24  # steps of the fixed point in which figures are added
 _LOSS = 4.0  # nats: losses of an example beyond it are clipped
 _REACH = 0.5  # root mean square of a client's moments, in those of the round before
@@ -147,7 +149,7 @@ class _Hider:
             places = self.work.side_info.mask
         part = exact.delta_sum[places]
         # Each entry was rounded once: a client moves the sum by that much more.
-        reach = self.privacy.clip * 2.0**DELTA_BITS + 0.5 * sqrt(len(part))
+        reach = _FLOAT32 * self.privacy.clip * 2.0**DELTA_BITS + 0.5 * sqrt(len(part))
         hidden.delta_sum[places] = self._hide(part, reach, Release.DELTA)
         return hidden
 
@@ -158,27 +160,23 @@ class _Hider:
         rows = np.array([_figures_of(record) for record in accepted])
         mean = self._mean(rows / sqrt(rows.shape[1]), Release.FIGURES)
         loss, validated, metric = mean * sqrt(rows.shape[1])
-        if all(record.validation is None for record in accepted):
-            return loss * _LOSS, None
+        loss = float(max(loss, 0.0)) * _LOSS
+        # Whether a client has validated is its own figure: the plan decides.
+        if not self.work.plan.settings.validation:
+            return loss, None
         validation = Validation(
             loss_sum=float(max(validated, 0.0)) * _LOSS,
             metric_sum=float(np.clip(metric, -1.0, 1.0)),
             count=1,
         )
-        return float(max(loss, 0.0)) * _LOSS, validation
+        return loss, validation
 
-    def _scores(self, accepted: Sequence[ClientRecord]) -> Vector | None:
+    def _scores(self, accepted: Sequence[ClientRecord]) -> Vector:
         """Return the mean of the votes, none of which is longer than 1."""
-        votes = [
-            normalise(record.importance)
-            if record.importance is not None and is_informative(record.importance)
-            else None
-            for record in accepted
-        ]
-        size = next((len(vote) for vote in votes if vote is not None), 0)
-        if not size:
-            return None
-        rows = np.stack([np.zeros(size) if one is None else one for one in votes])
+        rows = np.zeros((len(accepted), self.work.spec.units))
+        for row, record in zip(rows, accepted, strict=True):
+            if record.importance is not None and is_informative(record.importance):
+                row[:] = normalise(record.importance)
         mean = self._mean(rows, Release.SCORES)
         return np.maximum(mean, 0.0).astype(np.float32)
 

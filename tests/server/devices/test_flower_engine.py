@@ -346,6 +346,15 @@ def test_delivery_tells_of_each_client_what_it_said():
     ]
 
 
+def test_under_noise_delivery_tells_nothing_that_a_client_measured():
+    table = {1: ConfigRecordDict({"examples": 12, "accuracy": 0.5})}
+    grid = FakeGrid(table, lambda node, _: table[node])
+    private = {"privacy__epsilon": 8.0, "run__controls": []}
+    config = run_of(3, rounds__deadline_s=0.3, **private)
+    rows = deliver(grid, {"a": 1}, b"structure", b"blob", config=config)
+    assert rows == [NetworkDelivered(client="a", bytes_down=13)]
+
+
 # What a client notes beside its answer -> why that answer does not count.
 BAD_NOTES = {
     "a number": ({LOST: 1}, "1; want true, alone"),
