@@ -6,7 +6,7 @@ from fedprune.common.config.sections import Positive, Section
 
 
 class Privacy(Section):
-    """Differential privacy of whole clients, and the least that hides one in others."""
+    """Differential privacy of whole clients, and the least number to hide one in."""
 
     epsilon: float | None = Field(default=None, gt=0)
     """Epsilon of the whole run for any one client, with noise that the server adds to

@@ -8,6 +8,7 @@ from statistics import fmean, median
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import NetworkCut, of_run
 from fedprune.simulations.report.data import RunData
+from fedprune.simulations.report.maps import voted
 from fedprune.simulations.report.text import DASH, Cell, section, table
 
 _MOST = 10  # clients that are shown
@@ -71,7 +72,7 @@ def conducts(run: RunData) -> list[Conduct]:
 def _distances(cuts: Sequence[NetworkCut]) -> Mapping[str, float]:
     """Return half the L1 distance of each client's votes from the consensus, 0..1."""
     found: dict[str, list[float]] = defaultdict(list)
-    for cut in cuts:
+    for cut in filter(voted, cuts):
         whole = sum(cut.consensus) or 1.0
         for client, votes in cut.votes.items():
             pairs = zip(votes, cut.consensus, strict=True)

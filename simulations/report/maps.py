@@ -68,7 +68,7 @@ def votes(run: RunData) -> Html | None:
     Each client's votes are shown as ranks, so that clients compare.  Within a group
     the channels are ordered by the consensus, greatest first.
     """
-    known = [(cut.before, cut.event) for cut in run.cuts if _voted(cut.event)]
+    known = [(cut.before, cut.event) for cut in run.cuts if voted(cut.event)]
     if not known:
         return None
     # A cut that removed no channel shows less than the one before it.
@@ -152,7 +152,7 @@ def participation(run: RunData, which: RunName = MAIN) -> Html | None:
     return draw("taking-part", "Participation of clients", (_WIDE, height), paint)
 
 
-def _voted(cut: NetworkCut) -> bool:
+def voted(cut: NetworkCut) -> bool:
     """Return whether there are votes, and they fit consensus and result."""
     rows = (*cut.votes.values(), cut.consensus)
     fit = all(len(row) == len(cut.kept) for row in rows)

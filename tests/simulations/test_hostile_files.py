@@ -18,6 +18,7 @@ from fedprune.common.artifacts import write_plan_file
 from fedprune.common.errors import IntegrityError
 from fedprune.common.spec import PrunePlan
 from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events.codec import VERSION
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.report import page
@@ -97,7 +98,7 @@ def test_events_of_another_version_are_refused_with_what_to_do(words, tmp_path, 
     folder.events.write_bytes(old)
     code, _, err = call(capsys, *words(folder.path))
     assert code == IntegrityError.exit_code
-    way_out = "this version reads 5: use that version to read or resume it"
+    way_out = f"this version reads {VERSION}: use that version to read or resume it"
     found = "written by fedprune 0.1.0 with events version 1"
     assert err == f"error: {folder.events}: {found}; {way_out}\n"
     assert folder.events.read_bytes() == old
