@@ -24,7 +24,20 @@ class Within:
     most: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The value that most events of a kind have; their lines leave the field out.
+
+    Attributes:
+        value: That value, as JSON has it.
+    """
+
+    value: object
+
+
 Count: TypeAlias = Annotated[int, Within(0)]
+Reason: TypeAlias = Annotated[str, Usual("")]
+Rare: TypeAlias = Annotated[int, Within(0), Usual(0)]  # mostly nothing to count
 Share: TypeAlias = Annotated[float, Within(0, 1)]
 Seconds: TypeAlias = Annotated[float, Within(0)]
 Bit: TypeAlias = Annotated[int, Within(0, 1)]
@@ -45,5 +58,5 @@ class OfRound(Event):
         round: Number of the round, from 1; 0 = before the first.
     """
 
-    run: RunName
+    run: Annotated[RunName, Usual("main")]
     round: Count

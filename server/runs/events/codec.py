@@ -3,13 +3,14 @@
 ::
 
     log    = header line, event line, ...
-    header = {"time": t, "event": "log", "version": 6, "written_by": "fedprune 0.1.0"}
-    event  = {"time": t, "event": name of the kind, every field of the kind}
+    header = {"time": t, "event": "log", "version": 7, "written_by": "fedprune 0.1.0"}
+    event  = {"time": t, "event": name of the kind, the fields of the kind}
 
-``time`` is ISO 8601 in UTC.  Read strictly: an unknown kind, and a field that is
-unknown, missing, of another type or out of its range are refused with the file, the
-line, the field, what was found and what was wanted.  A change of a kind or of its
-fields needs a new ``VERSION``; the golden lines in the tests keep it.
+``time`` is ISO 8601 in UTC.  A field with its usual value is left out.  Read strictly:
+an unknown kind, and a field that is unknown, missing, of another type or out of its
+range are refused with the file, the line, the field, what was found and what was
+wanted.  A change of a kind or of its fields needs a new ``VERSION``; the golden lines
+in the tests keep it.
 """
 
 import json
@@ -24,13 +25,13 @@ from fedprune.common.parsing import parse_json
 from fedprune.common.text import as_json, printable
 from fedprune.common.version import __version__
 from fedprune.server.runs.events.base import Event
-from fedprune.server.runs.events.fields import Unfit, read_fields
+from fedprune.server.runs.events.fields import Unfit, read_fields, without_usual
 from fedprune.server.runs.events.kinds import (
     KINDS,
     NAMES,
 )
 
-VERSION = 6
+VERSION = 7
 _FIRST = "fedprune 0.1.0 with events version 1"  # its logs name no version
 LONGEST_LINE = 1 << 24  # bytes: a cut of some million units
 _SHOWN = 60  # characters of a name that is refused
@@ -92,7 +93,7 @@ def encode_event(event: Event) -> tuple[bytes, Event]:
     except Unfit as error:
         msg = f"a '{name}' event cannot be written: {error}"
         raise ValueError(msg) from error
-    return _line(name, record), heard
+    return _line(name, without_usual(type(event), record)), heard
 
 
 def parse_line(line: bytes) -> Record | None:

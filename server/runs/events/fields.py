@@ -1,8 +1,8 @@
 """A frozen dataclass from a JSON object, strictly, by the annotations of its fields.
 
 Known are text, whole and finite numbers, any JSON (``object``), ``Literal``, text
-enums, bounds (``Annotated`` with ``Within``), ``X | None``, ``tuple[X, ...]`` and
-``Mapping[str, X]``.
+enums, ``Annotated`` with bounds (``Within``) and with a value that is left out
+(``Usual``), ``X | None``, ``tuple[X, ...]`` and ``Mapping[str, X]``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from typing import (
 )
 
 from fedprune.common.text import as_json, printable
-from fedprune.server.runs.events.base import Within
+from fedprune.server.runs.events.base import Usual, Within
 
 _SHOWN = 60  # characters of a name or a value that is refused
 
@@ -48,6 +48,8 @@ _ABSENT = object()
 def read_fields(kind: type[T], record: Mapping[str, object]) -> T:
     """Return the dataclass of a JSON object that has all of its fields and no other.
 
+    A field with a usual value may be left out.
+
     Raises:
         Unfit: With the first field that is unknown, missing or of another value.
     """
@@ -59,6 +61,27 @@ def read_fields(kind: type[T], record: Mapping[str, object]) -> T:
         name: read(record.get(name, _ABSENT), name) for name, read in readers.items()
     }
     return kind(**found)
+
+
+def without_usual(kind: type, record: Mapping[str, object]) -> dict[str, object]:
+    """Return a JSON object without the fields that have their usual value."""
+    usual = _usual(kind)
+    return {
+        name: value
+        for name, value in record.items()
+        if name not in usual or usual[name] != value
+    }
+
+
+@cache
+def _usual(kind: Any) -> dict[str, object]:  # noqa: ANN401 - a dataclass
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: note.value
+        for name, hint in hints.items()
+        for note in getattr(hint, "__metadata__", ())
+        if isinstance(note, Usual)
+    }
 
 
 @cache
@@ -91,7 +114,7 @@ def _composed(origin: Any, inner: tuple[Any, ...]) -> _Read | None:  # noqa: ANN
     if origin is Literal:
         return _one_of(inner, lambda value: value)
     if origin is Annotated:
-        return _bounded(_reader(inner[0]), inner[1])
+        return _noted(_reader(inner[0]), inner[1:])
     if origin in (Union, UnionType) and inner[1:] == (NoneType,):
         return _optional(_reader(inner[0]))
     if origin is tuple and inner[1:] == (...,):
@@ -99,6 +122,20 @@ def _composed(origin: Any, inner: tuple[Any, ...]) -> _Read | None:  # noqa: ANN
     if issubclass(origin, Mapping) and inner[0] is str:
         return _mapping(_reader(inner[1]))
     return None
+
+
+def _noted(read: _Read, notes: tuple[Any, ...]) -> _Read:
+    """Return a reader that keeps the notes of an annotation."""
+    for note in notes:
+        read = _bounded(read, note) if isinstance(note, Within) else _or(read, note)
+    return read
+
+
+def _or(inner: _Read, usual: Usual) -> _Read:
+    def read(value: object, field: str) -> object:
+        return inner(usual.value if value is _ABSENT else value, field)
+
+    return read
 
 
 def _text(value: object, field: str) -> str:

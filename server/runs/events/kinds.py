@@ -6,7 +6,7 @@ The annotations are the format: ``codec.py`` reads and writes every kind by them
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from fedprune.common.messages import Phase
 from fedprune.server.rounds.guard import Verdict
@@ -17,9 +17,12 @@ from fedprune.server.runs.events.base import (
     Count,
     Event,
     OfRound,
+    Rare,
+    Reason,
     RunName,
     Seconds,
     Share,
+    Usual,
 )
 from fedprune.server.runs.events.of_runs import (
     ClientsConnected,
@@ -30,6 +33,8 @@ from fedprune.server.runs.events.of_runs import (
     RunStarted,
     RunStopped,
 )
+
+Measured: TypeAlias = Annotated[float | None, Usual(None)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class ClientAnswered(OfRound):
         bytes_up: Length of its answer, 0 without one.
         bytes_down: Length of the message that it was sent.
         num_examples: Its weight in the mean.
-        norm: L2 norm of its delta, as received.
+        norm: L2 norm of its delta, as received; figures have 9 digits.
         factor: Factor that the delta was multiplied by.
         loss: Its mean training loss.
         seconds: Time that its training and encoding took.
@@ -54,17 +59,17 @@ class ClientAnswered(OfRound):
 
     client: str
     status: Status
-    reason: str
+    reason: Reason
     bytes_up: Count
     bytes_down: Count
     num_examples: Count
     norm: float | None
-    factor: Share
+    factor: Annotated[Share, Usual(1.0)]
     loss: float | None
     seconds: Seconds
-    validation_loss: float | None = None
-    validation_metric: float | None = None
-    validation_examples: Count = 0
+    validation_loss: Measured = None
+    validation_metric: Measured = None
+    validation_examples: Rare = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +129,9 @@ class RoundFinished(OfRound):
     cycle: Count
     phase: Phase
     loss: float | None
-    accuracy: float | None
-    validation_loss: float | None
-    validation_accuracy: float | None
+    accuracy: Measured
+    validation_loss: Measured
+    validation_accuracy: Measured
     density: Share
     params: Count
     flops: Count
@@ -134,15 +139,15 @@ class RoundFinished(OfRound):
     bytes_up: Count
     bytes_down: Count
     bytes_fixed: Count
-    bytes_simulation: Count
+    bytes_simulation: Rare
     asked: Count
     accepted: Count
-    refused: Count
-    failed: Count
-    late: Count
-    zero_share: Share | None
+    refused: Rare
+    failed: Rare
+    late: Rare
+    zero_share: Annotated[Share | None, Usual(None)]
     seconds: Seconds
-    virtual_seconds: Seconds | None
+    virtual_seconds: Annotated[Seconds | None, Usual(None)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,21 +62,26 @@ def _event(run: RunName, round_: int, record: ClientRecord) -> ClientAnswered:
     )
 
 
+def _digits(value: float) -> float:
+    """Return a value with 9 significant digits, as many as a float32 has."""
+    return float(f"{value:.9g}")
+
+
 def _figures(record: ClientRecord) -> dict[str, Any]:
     """Return the figures of an answer by their names in its event."""
     found = record.validation
-    known = found is not None and found.count > 0
+    count = 0 if found is None else found.count
     return {
         "bytes_up": record.bytes_up,
         "bytes_down": record.bytes_down,
         "num_examples": record.num_examples,
-        "norm": record.norm,
+        "norm": _digits(record.norm),
         "factor": round(record.factor, 6),
-        "loss": record.loss,
+        "loss": _digits(record.loss),
         "seconds": round(record.seconds, 4),
-        "validation_loss": found.loss_sum / found.count if found and known else None,
-        "validation_metric": found.metric_sum / found.count
-        if found and known
+        "validation_loss": _digits(found.loss_sum / count) if found and count else None,
+        "validation_metric": _digits(found.metric_sum / count)
+        if found and count
         else None,
     }
 

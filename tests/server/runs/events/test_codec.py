@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from fedprune.common.config import ControlName
 from fedprune.common.errors import IntegrityError
+from fedprune.server.runs.events.base import Usual, Within
 from fedprune.server.runs.events.codec import (
     VERSION,
     Place,
@@ -70,7 +71,10 @@ def values(hint, within=None):
 def composed(origin, inner):
     """Return a strategy for the values of a type that is made of others."""
     if origin is Annotated:
-        return values(inner[0], inner[1])
+        notes = {type(note): note for note in inner[1:]}
+        found = values(inner[0], notes.get(Within))
+        usual = notes.get(Usual)
+        return found if usual is None else found | st.just(usual.value)
     if origin is Literal:
         return st.sampled_from(inner)
     if origin is tuple:
@@ -85,6 +89,17 @@ def some_event(draw):
     kind = draw(st.sampled_from(list(KINDS.values())))
     hints = get_type_hints(kind, include_extras=True)
     return kind(**{f.name: draw(values(hints[f.name])) for f in fields(kind)})
+
+
+def usual_values(kind):
+    """Return the fields of a kind that may be left out, and what they are then."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: note.value
+        for name, hint in hints.items()
+        for note in getattr(hint, "__metadata__", ())
+        if isinstance(note, Usual)
+    }
 
 
 def decoded(record):
@@ -111,7 +126,7 @@ def test_every_kind_has_a_name_of_its_own_and_an_example():
 def test_each_field_must_be_there_and_no_other(event):
     whole = record_of(event)
     assert decoded(whole) == event
-    for name in (f.name for f in fields(event)):
+    for name in whole.keys() - {"time", "event"} - usual_values(type(event)).keys():
         rest = {key: value for key, value in whole.items() if key != name}
         with pytest.raises(
             IntegrityError, match=f"field '{name}': found nothing; want"
@@ -245,7 +260,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_line_from_being_read():
     assert decoded(parse_line(line)).reason == "half ? of a pair"
 
 
-def test_the_lines_of_version_6_never_change(monkeypatch):
+def test_the_lines_of_version_7_never_change(monkeypatch):
     class Then(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -254,16 +269,27 @@ def test_the_lines_of_version_6_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
-    assert VERSION == 6
+    assert VERSION == 7
     assert encode_header() == (
-        time + b'"event":"log","version":6,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":7,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
         b'"accuracy":0.5,"reason":""}\n'
     )
-    names = {NAMES[type(event)]: list(record_of(event))[2:] for event in ONE_OF_EACH}
+    names = {NAMES[kind]: [f.name for f in fields(kind)] for kind in NAMES}
     assert names == GOLDEN
+    left_out = {NAMES[kind]: usual_values(kind) for kind in NAMES}
+    assert {name: list(usual) for name, usual in left_out.items() if usual} == USUAL
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda e: type(e).__name__)
+def test_a_field_with_its_usual_value_is_left_out_and_read_back(event):
+    usual = usual_values(type(event))
+    ordinary = replace(event, **usual)
+    line = record_of(ordinary)
+    assert not line.keys() & usual.keys()
+    assert decoded(line) == ordinary
 
 
 OF_ROUND = ["run", "round"]
@@ -318,6 +344,24 @@ GOLDEN = {
     "worker_lost": [*OF_ROUND, "worker", "reason", "clients"],
     "put_aside": [*OF_ROUND, "clients", "back"],
     "warning": [*OF_ROUND, "text", "clients"],
+}
+USUAL = {
+    "client": [
+        *("run", "reason", "factor"),
+        *("validation_loss", "validation_metric", "validation_examples"),
+    ],
+    "round": [
+        *("run", "accuracy", "validation_loss", "validation_accuracy"),
+        *("bytes_simulation", "refused", "failed", "late", "zero_share"),
+        "virtual_seconds",
+    ],
+    **dict.fromkeys(
+        [
+            *("clients", "cut", "check", "rollback", "mask", "restart", "privacy"),
+            *("worker_lost", "put_aside", "warning"),
+        ],
+        ["run"],
+    ),
 }
 
 
