@@ -15,6 +15,7 @@ from fedprune.client.rounds.measure import validate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import OpenedPlan
 from fedprune.client.rounds.send import send
+from fedprune.client.rounds.steps.noise import own_noise
 from fedprune.client.rounds.steps.quantisers import quantiser_of
 from fedprune.client.rounds.store import ClientStore
 from fedprune.client.rounds.train import LocalTraining, Trained, train
@@ -70,10 +71,12 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
         network, trained = _train(opened, cache, data.train, teacher)
     state = _answered(statistics, network, opened, trained.counted)
     # 5. Choose the entries of the delta that are sent, and store the residual.
+    noise = own_noise(opened, cache.task.config)
     with during(Activity.SELECTION):
-        delta = send(opened, store, _delta(network, opened))
+        change = _delta(network, opened)
+        delta = send(opened, store, noise.on_delta(change) if noise else change)
     # 6. The answer, which is encoded as one message.
-    return ClientUpdate(
+    update = ClientUpdate(
         run_id=plan.run_id,
         round=plan.round,
         client_id=plan.client_id,
@@ -87,6 +90,10 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
         validation=validation,
         covariances=told,
     )
+    if noise is None:
+        return update
+    known, validated = plan.broadcast.statistics, bool(plan.settings.validation)
+    return noise.on_figures(update, known, validated=validated)
 
 
 def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:

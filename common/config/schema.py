@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from fedprune.common.config.attack import Attack
 from fedprune.common.config.faults import Faults
-from fedprune.common.config.privacy import Privacy
+from fedprune.common.config.privacy import Privacy, with_preset
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
@@ -63,6 +63,12 @@ class Config(Section):
         if given == 0:
             return 0 if forms == 1 else forms
         return lcm(given, forms)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: object) -> object:
+        """Fill in what ``privacy.preset`` stands for, where nothing is set."""
+        return with_preset(given)
 
     @model_validator(mode="after")
     def _agrees(self) -> "Config":
@@ -238,14 +244,15 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
 def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
     """Return the checks of what hides clients: noise covers sums alone."""
     privacy, robust = config.privacy, config.robust
-    private = privacy.epsilon is not None
-    rare = privacy.senders > 1
-    why = "since privacy.epsilon is set"
+    central, local = privacy.epsilon is not None, privacy.local_noise > 0
+    private = central or local
+    rare, strict = privacy.senders > 1, privacy.preset == "strict"
+    why = f"since privacy.{'epsilon' if central else 'local_noise'} is set"
     each = "each control would spend epsilon again"
     return [
         (
             "robust.aggregate",
-            robust.aggregate != "mean" and (private or rare),
+            robust.aggregate != "mean" and (central or rare),
             f'found "{robust.aggregate}", want "mean": privacy needs sums',
         ),
         (
@@ -255,7 +262,7 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
         ),
         (
             "prune.max_accuracy_drop",
-            private and config.prune.max_accuracy_drop is not None,
+            central and config.prune.max_accuracy_drop is not None,
             f"found {config.prune.max_accuracy_drop}, want none, {why}",
         ),
         (
@@ -270,8 +277,33 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
         ),
         (
             "privacy.senders",
-            rare and private,
+            rare and central,
             f"found {privacy.senders}, want 1, {why}: one client decides on entries",
+        ),
+        (
+            "privacy.local_noise",
+            strict and not local,
+            'found 0, want > 0, since privacy.preset is "strict"',
+        ),
+        (
+            "update.choice",
+            strict and config.update.choice != "shared",
+            f'found "{config.update.choice}", want "shared", {why}: positions tell',
+        ),
+        (
+            "privacy.local_noise",
+            local and central,
+            f"found {privacy.local_noise:g}, want 0, {why}: one noise is enough",
+        ),
+        (
+            "update.stateless",
+            local and config.update.error_feedback and not config.update.stateless,
+            f"found false, want true, {why}: residuals would send what it hid",
+        ),
+        (
+            "task.freeze",
+            local and bool(config.task.freeze),
+            f"found {list(config.task.freeze)}, want [], {why}: it is on all weights",
         ),
         (
             "rounds.minimum",

@@ -117,11 +117,27 @@ def plan_spending(
 
 def spent(planned: Spending, done: Mapping[Release, int]) -> float:
     """Return the epsilon of the releases so far, 0 for none."""
-    weight = weight_of(done)
+    return epsilon_of(planned.multiplier, planned.delta, done)
+
+
+def epsilon_of(
+    multiplier: float, delta: float, releases: Mapping[Release, int]
+) -> float:
+    """Return the epsilon of so many releases, 0 for none.
+
+    Args:
+        multiplier: Noise multiplier of a delta, > 0.
+        delta: Delta of all of them, 0 < delta < 1.
+        releases: Number of releases of each quantity.
+
+    Raises:
+        ConfigError: If the accountant is not installed.
+    """
+    weight = weight_of(releases)
     if weight <= 0.0:
         return 0.0
-    sigma = planned.multiplier / sqrt(weight)
-    return float(_accountant().get_epsilon_gaussian(sigma, planned.delta))
+    sigma = multiplier / sqrt(weight)
+    return float(_accountant().get_epsilon_gaussian(sigma, delta))
 
 
 def _accountant() -> Any:  # noqa: ANN401 - a module of an extra

@@ -269,3 +269,27 @@ def _normed(structure: Structure) -> Mask:
             units = structure.lookup[name, 0]
             found[units[units != FIXED]] = True
     return found
+
+
+def normalise(importance: Vector) -> NDArray[np.float64]:
+    """Return an importance, clamped at 0 and scaled to sum 1 over ALL units.
+
+    Loss-based scores are comparable across layers, and one scale per client preserves
+    that; it also makes the scale of a client's loss irrelevant.  All-zero scores stay
+    zero: such a client abstains.
+    """
+    clamped = np.maximum(importance.astype(np.float64), 0.0)
+    total = float(clamped.sum())
+    return clamped / total if total > 0.0 else clamped
+
+
+def is_informative(importance: Vector) -> bool:
+    """Return whether a client's scores rank its units; one that does not abstains.
+
+    Scores that are all equal rank nothing; those with a single unit above zero would
+    cut all others.
+    """
+    if len(importance) == 1:
+        return bool(importance[0] > 0.0)
+    ranks = bool(np.any(importance != importance[0]))
+    return ranks and int(np.count_nonzero(importance > 0.0)) > 1

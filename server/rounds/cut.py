@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedprune.common.config import Config
 from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
@@ -15,7 +14,7 @@ from fedprune.common.methods.schedule import density_at
 from fedprune.common.pruning.choose import choose_keep
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
-from fedprune.common.pruning.importance import weight_scores
+from fedprune.common.pruning.importance import is_informative, normalise, weight_scores
 from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.pruning.nearest import lowest, step_back
 from fedprune.common.pruning.plan import child_plan
@@ -24,30 +23,6 @@ from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import spread
-
-
-def normalise(importance: Vector) -> NDArray[np.float64]:
-    """Return an importance, clamped at 0 and scaled to sum 1 over ALL units.
-
-    Loss-based scores are comparable across layers, and one scale per client preserves
-    that; it also makes the scale of a client's loss irrelevant.  All-zero scores stay
-    zero: such a client abstains.
-    """
-    clamped = np.maximum(importance.astype(np.float64), 0.0)
-    total = float(clamped.sum())
-    return clamped / total if total > 0.0 else clamped
-
-
-def is_informative(importance: Vector) -> bool:
-    """Return whether a client's scores rank its units; one that does not abstains.
-
-    Scores that are all equal rank nothing; those with a single unit above zero would
-    cut all others.
-    """
-    if len(importance) == 1:
-        return bool(importance[0] > 0.0)
-    ranks = bool(np.any(importance != importance[0]))
-    return ranks and int(np.count_nonzero(importance > 0.0)) > 1
 
 
 def consensus(

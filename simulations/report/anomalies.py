@@ -72,7 +72,7 @@ def conducts(run: RunData) -> list[Conduct]:
 def _distances(cuts: Sequence[NetworkCut]) -> Mapping[str, float]:
     """Return half the L1 distance of each client's votes from the consensus, 0..1."""
     found: dict[str, list[float]] = defaultdict(list)
-    for cut in filter(voted, cuts):
+    for cut in (cut for cut in cuts if voted(cut)):
         whole = sum(cut.consensus) or 1.0
         for client, votes in cut.votes.items():
             pairs = zip(votes, cut.consensus, strict=True)

@@ -16,21 +16,25 @@ from numpy.typing import NDArray
 
 from fedprune.common.aggregate import DELTA_BITS, Accumulator
 from fedprune.common.messages import Statistics, Validation
+from fedprune.common.privacy.bounded import (
+    GRID,
+    REACH,
+    Row,
+    figures_row,
+    known_moments,
+    loss_of,
+    moments_of,
+    moments_row,
+    scores_of,
+    scores_row,
+    validation_of,
+)
 from fedprune.common.privacy.hiding import Privacy
 from fedprune.common.privacy.spending import Release
 from fedprune.common.spec import Mask, Vector
 from fedprune.server.rounds.answers import Answers, clipped_deltas
-from fedprune.server.rounds.cut import is_informative, normalise
 from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.records import ClientRecord, Status
-
-Rows = NDArray[np.float64]
-
-_FLOAT32 = 1 + 2.0**-20  # a delta is clipped in float32, and may be longer by as much
-_GRID = 2.0**24  # steps of the fixed point in which figures are added
-_LOSS = 4.0  # nats: losses of an example beyond it are clipped
-_REACH = 0.5  # root mean square of a client's moments, in those of the round before
-_SMALLEST = 1e-5  # variance of a channel that is all but constant
 
 
 def without_rare(answers: Answers, work: RoundWork, senders: int) -> Answers:
@@ -149,72 +153,41 @@ class _Hider:
             places = self.work.side_info.mask
         part = exact.delta_sum[places]
         # Each entry was rounded once: a client moves the sum by that much more.
-        reach = _FLOAT32 * self.privacy.clip * 2.0**DELTA_BITS + 0.5 * sqrt(len(part))
+        reach = REACH * self.privacy.clip * 2.0**DELTA_BITS + 0.5 * sqrt(len(part))
         hidden.delta_sum[places] = self._hide(part, reach, Release.DELTA)
         return hidden
 
     def _figures(
         self, accepted: Sequence[ClientRecord]
     ) -> tuple[float, Validation | None]:
-        """Return training loss and validation, each client's within its bounds."""
-        rows = np.array([_figures_of(record) for record in accepted])
-        mean = self._mean(rows / sqrt(rows.shape[1]), Release.FIGURES)
-        loss, validated, metric = mean * sqrt(rows.shape[1])
-        loss = float(max(loss, 0.0)) * _LOSS
+        """Return training loss and validation."""
+        rows = [figures_row(record.loss, record.validation) for record in accepted]
+        mean = self._mean(np.stack(rows), Release.FIGURES)
         # Whether a client has validated is its own figure: the plan decides.
-        if not self.work.plan.settings.validation:
-            return loss, None
-        validation = Validation(
-            loss_sum=float(max(validated, 0.0)) * _LOSS,
-            metric_sum=float(np.clip(metric, -1.0, 1.0)),
-            count=1,
-        )
-        return loss, validation
+        asked = self.work.plan.settings.validation
+        return loss_of(mean), validation_of(mean) if asked else None
 
     def _scores(self, accepted: Sequence[ClientRecord]) -> Vector:
-        """Return the mean of the votes, none of which is longer than 1."""
-        rows = np.zeros((len(accepted), self.work.spec.units))
-        for row, record in zip(rows, accepted, strict=True):
-            if record.importance is not None and is_informative(record.importance):
-                row[:] = normalise(record.importance)
-        mean = self._mean(rows, Release.SCORES)
-        return np.maximum(mean, 0.0).astype(np.float32)
+        units = self.work.spec.units
+        rows = [scores_row(record.importance, units) for record in accepted]
+        return scores_of(self._mean(np.stack(rows), Release.SCORES))
 
     def _moments(
         self, accepted: Sequence[ClientRecord], before: Statistics | None
     ) -> Statistics | None:
-        """Return pooled moments, as changes since those before, clipped together."""
+        """Return pooled moments."""
         size = self.work.spec.moments
-        told = [record.statistics for record in accepted]
         if not size:
             return None
-        mean, variance = np.zeros(size), np.ones(size)
-        if before is not None and before.measured:
-            mean = before.mean.astype(np.float64)
-            variance = np.maximum(before.variance.astype(np.float64), _SMALLEST)
-        rows = np.stack(
-            [
-                np.zeros(2 * size) if one is None else _changes(one, mean, variance)
-                for one in told
-            ]
-        )
-        reach = _REACH * sqrt(2 * size)
-        lengths = np.sqrt((rows * rows).sum(axis=1))
-        rows *= np.minimum(1.0, reach / np.maximum(lengths, reach))[:, None]
-        moved = self._mean(rows / reach, Release.MOMENTS) * reach
-        offset, squares = moved[:size], moved[size:]
-        left = np.maximum(1.0 + squares - offset**2, _SMALLEST)
-        return Statistics(
-            num_examples=1,
-            mean=(mean + offset * np.sqrt(variance)).astype(np.float32),
-            variance=(variance * left).astype(np.float32),
-        )
+        known = known_moments(before, size)
+        rows = [moments_row(record.statistics, known) for record in accepted]
+        return moments_of(self._mean(np.stack(rows), Release.MOMENTS), known)
 
-    def _mean(self, rows: Rows, release: Release) -> Rows:
+    def _mean(self, rows: Row, release: Release) -> Row:
         """Return the mean of rows of length 1 at most, with noise on each entry."""
-        fixed = np.rint(rows * _GRID).astype(np.int64).sum(axis=0)
-        reach = _GRID + 0.5 * sqrt(rows.shape[1])
-        hidden: Rows = self._hide(fixed, reach, release) / _GRID / len(rows)
+        fixed = np.rint(rows * GRID).astype(np.int64).sum(axis=0)
+        reach = GRID + 0.5 * sqrt(rows.shape[1])
+        hidden: Row = self._hide(fixed, reach, release) / GRID / len(rows)
         return hidden
 
     def _hide(
@@ -225,21 +198,3 @@ class _Hider:
         sigma = self.privacy.spending.of(release) * reach
         purpose = (plan.run_id, str(plan.round), release.value)
         return self.privacy.key.hidden(exact, sigma, *purpose)
-
-
-def _figures_of(record: ClientRecord) -> tuple[float, float, float]:
-    """Return training loss, validation loss and metric, each within -1..1."""
-    loss = float(np.clip(record.loss / _LOSS, 0.0, 1.0))
-    told = record.validation
-    if told is None or not told.count:
-        return loss, 0.0, 0.0
-    validated = float(np.clip(told.loss_sum / told.count / _LOSS, 0.0, 1.0))
-    metric = float(np.clip(told.metric_sum / told.count, -1.0, 1.0))
-    return loss, validated, metric
-
-
-def _changes(told: Statistics, mean: Rows, variance: Rows) -> Rows:
-    """Return a client's moments in the unit of those before, float64[2 * moments]."""
-    offset = (told.mean.astype(np.float64) - mean) / np.sqrt(variance)
-    squares = told.variance.astype(np.float64) / variance + offset**2 - 1.0
-    return np.concatenate([offset, squares])

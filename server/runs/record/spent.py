@@ -1,11 +1,16 @@
 """Figures and words on the differential privacy of a run."""
 
 from collections.abc import Mapping, Sequence
-from math import inf
+from math import inf, sqrt
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
-from fedprune.common.privacy.spending import Release, plan_spending, releases_of
+from fedprune.common.privacy.spending import (
+    Release,
+    epsilon_of,
+    plan_spending,
+    releases_of,
+)
 from fedprune.server.runs.events import Event, PrivacySpent, of_run
 
 DELTAS = "noise on the sum of the deltas"
@@ -40,6 +45,8 @@ def planned_rows(
             accountant is not installed.
     """
     wanted, privacy = epsilon, config.privacy
+    if wanted is None and privacy.local_noise:
+        return _local_rows(config, delta)
     if wanted is None:
         wanted = privacy.epsilon
     chance = privacy.delta if delta is None else delta
@@ -62,6 +69,22 @@ def planned_rows(
             if release is not Release.DELTA
         },
         "counted": "every client in every round, drawn or not",
+    }
+
+
+def _local_rows(config: Config, delta: float | None) -> dict[str, object]:
+    """Return what the noise of the clients themselves is worth, by names in words."""
+    privacy, cohort = config.privacy, config.rounds.cohort
+    chance = privacy.delta if delta is None else delta
+    releases = releases_of(config)
+    of_sum = privacy.local_noise * sqrt(cohort)
+    return {
+        "epsilon against the server": epsilon_of(privacy.local_noise, chance, releases),
+        "epsilon against who sees means alone": epsilon_of(of_sum, chance, releases),
+        "delta": chance,
+        "rounds": config.rounds.total + 1,
+        DELTAS: f"{of_sum:.4g} x privacy.clip (cohort of {cohort})",
+        "counted": "one answer a round; attempts that fail spend more",
     }
 
 

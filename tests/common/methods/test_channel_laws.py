@@ -19,8 +19,8 @@ from fedprune.common.methods.kinds import (
 from fedprune.common.methods.method import Side
 from fedprune.common.methods.registry import methods
 from fedprune.common.models.flat import get_weights
+from fedprune.common.pruning.importance import normalise
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
-from fedprune.server.rounds.cut import normalise
 
 OF_BATCHES = ("products", "product_sums", "activations")
 CRITERION = pytest.mark.parametrize("criterion", methods(IMPORTANCE))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import CONSENSUS
 from fedprune.common.methods.registry import names
-from fedprune.server.rounds.cut import consensus, normalise, smooth
+from fedprune.common.pruning.importance import normalise
+from fedprune.server.rounds.cut import consensus, smooth
 
 RULES = names(CONSENSUS)
 UNITS = 40

@@ -5,7 +5,8 @@ at delta 1e-5; the key of each piece is its own.  Beside it stands the same fede
 without noise, and with the same bounds (equal weights, clip) by a huge epsilon.
 
 What one update tells: the correlation of a client's label counts with the sums of its
-delta over the rows of the last layer, one row a class (10 clients, Dirichlet 0.5).
+delta over the rows of the last layer, one row a class (10 clients, Dirichlet 0.5),
+without noise and with that of ``privacy.preset = "strict"``.
 """
 
 import secrets
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +61,16 @@ def _settings(side: str) -> dict[str, object]:
     return Case(network="norm", split="iid").settings | dict(_MANY) | dict(_SIDES[side])
 
 
-def _watched() -> dict[str, object]:
-    return Case(network="norm", split="dirichlet").settings
+# Piece -> its settings, and what they are in the table.
+_WATCHED_SIDES: Mapping[str, tuple[Mapping[str, object], str]] = {
+    "leak": ({}, "no noise"),
+    "strict": ({"privacy.preset": "strict"}, 'privacy.preset = "strict"'),
+}
+
+
+def _watched(side: str) -> dict[str, object]:
+    settings = Case(network="norm", split="dirichlet").settings
+    return settings | dict(_WATCHED_SIDES[side][0])
 
 
 def _pieces(seeds: Sequence[int]) -> list[Piece]:
@@ -75,25 +85,32 @@ def _pieces(seeds: Sequence[int]) -> list[Piece]:
     ]
     told = [
         Piece(
-            name=f"leak-{seed}",
-            settings=_watched() | {"seed": seed, "round": _WATCHED},
-            work=partial(_leak, seed),
+            name=f"{side}-{seed}",
+            settings=_watched(side) | {"seed": seed, "round": _WATCHED},
+            work=partial(_leak, side, seed),
         )
         for seed in seeds
+        for side in _WATCHED_SIDES
     ]
     return [*noise, *told]
 
 
 def _noised(side: str, seed: int) -> Raw:
+    with _with_key(_settings(side)) as settings, ended(settings, seed) as run:
+        return run.figures(*_KEPT)
+
+
+@contextmanager
+def _with_key(settings: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """Yield settings with a key of their own, where they have noise."""
+    if not any(key.startswith("privacy.") for key in settings):
+        yield dict(settings)
+        return
     with tempfile.TemporaryDirectory(prefix="fedprune-") as folder:
         key = Path(folder) / "noise.key"
         key.touch(mode=0o600)
         key.write_text(secrets.token_hex(32), encoding="ascii")
-        settings = _settings(side)
-        if "privacy.epsilon" in settings:
-            settings["privacy.key"] = str(key)
-        with ended(settings, seed) as run:
-            return run.figures(*_KEPT)
+        yield {**settings, "privacy.key": str(key)}
 
 
 Sums = NDArray[np.float64]  # of a delta, over the last layer's row of each class
@@ -129,9 +146,14 @@ def _sums(dense: NDArray[np.float64], spec: ModelSpec) -> Sums:
     return found
 
 
-def _leak(seed: int) -> Raw:
+def _leak(side: str, seed: int) -> Raw:
     seen: dict[str, Sums] = {}
-    with _watching(seen), ended(_watched(), seed) as run:
+    with (
+        _with_key(_watched(side)) as settings,
+        _watching(seen),
+        ended(settings, seed) as run,
+    ):
+        accuracy = run.figures("accuracy_final")
         task = run.task
         counts = {
             client: np.bincount(
@@ -143,7 +165,11 @@ def _leak(seed: int) -> Raw:
     single = [_correlation(seen[client], counts[client]) for client in counts]
     mean = np.mean([seen[client] for client in counts], axis=0)
     of_sum = [_correlation(mean, counts[client]) for client in counts]
-    return {"single": float(np.mean(single)), "of_sum": float(np.mean(of_sum))}
+    return {
+        "single": float(np.mean(single)),
+        "of_sum": float(np.mean(of_sum)),
+        **accuracy,
+    }
 
 
 def _correlation(change: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
@@ -176,15 +202,26 @@ def _figures(found: Found) -> list[Figure]:
                     note=f"{spread_text(lost)}; reached {reached} %",
                 )
             )
-    for key, what in (("single", "one update"), ("of_sum", "the mean of ten")):
-        told = [float(raw[key]) for name, raw in found.items() if name[:4] == "leak"]
-        if told:
-            shown.append(
-                figure(
-                    f"privacy: correlation of label counts with {what}, no noise",
-                    over_seeds(told),
-                    goal=_GOAL_LEAK,
-                    note=spread_text(told),
-                )
-            )
+    for side in _WATCHED_SIDES:
+        shown += _told(side, found)
     return shown
+
+
+def _told(side: str, found: Found) -> list[Figure]:
+    """Return what updates tell without noise, or under the preset."""
+    raws = [raw for name, raw in found.items() if name.rpartition("-")[0] == side]
+    if not raws:
+        return []
+    words = _WATCHED_SIDES[side][1]
+    accuracies = [100 * float(raw.get("accuracy_final", nan)) for raw in raws]
+    reached = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
+    return [
+        figure(
+            f"privacy: correlation of label counts with {what}, {words}",
+            over_seeds([float(raw[key]) for raw in raws]),
+            goal=_GOAL_LEAK,
+            note=f"{spread_text([float(raw[key]) for raw in raws])}; "
+            f"accuracy {reached} %",
+        )
+        for key, what in (("single", "one update"), ("of_sum", "the mean of ten"))
+    ]

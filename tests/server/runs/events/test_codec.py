@@ -355,13 +355,13 @@ USUAL = {
         *("bytes_simulation", "refused", "failed", "late", "zero_share"),
         "virtual_seconds",
     ],
-    **dict.fromkeys(
-        [
+    **{
+        name: ["run"]
+        for name in (
             *("clients", "cut", "check", "rollback", "mask", "restart", "privacy"),
             *("worker_lost", "put_aside", "warning"),
-        ],
-        ["run"],
-    ),
+        )
+    },
 }
 
 

@@ -21,13 +21,13 @@ from fedprune.common.methods.kinds import IMPORTANCE
 from fedprune.common.methods.method import Side
 from fedprune.common.methods.registry import find
 from fedprune.common.models.flat import get_weights
-from fedprune.common.pruning.importance import weight_scores
+from fedprune.common.pruning.importance import normalise, weight_scores
 from fedprune.common.pruning.plan import full_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.server.rounds.cut import consensus, normalise
+from fedprune.server.rounds.cut import consensus
 from fedprune.server.rounds.cycle import first_cursor
 from fedprune.server.rounds.plan import settings_for
 from fedprune.server.rounds.state import new_state
