@@ -223,7 +223,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write a self-contained HTML report of one or more runs."""
-    from fedprune.simulations.report import write_report
+    from fedprune.server.report import write_report
 
     path = write_report(runs, output)
     if as_json:

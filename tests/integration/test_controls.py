@@ -18,7 +18,7 @@ from fedprune.server.runs.events import (
     of_run,
     read_events,
 )
-from fedprune.simulations.report import write_report
+from fedprune.server.report import write_report
 from fedprune.simulations.runs.api import simulate
 
 FOUR = ["dense", "scratch", "uniform", "one-shot"]

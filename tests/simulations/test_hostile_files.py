@@ -21,7 +21,7 @@ from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.events.codec import VERSION
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
-from fedprune.simulations.report import page
+from fedprune.server.report import page
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r"
 

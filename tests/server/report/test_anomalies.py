@@ -7,7 +7,7 @@ import pytest
 from helpers.some_events import CLIENT, CUT, at
 
 from fedprune.server.rounds.records import Status
-from fedprune.simulations.report.anomalies import anomalies, conducts, standing_out
+from fedprune.server.report.tables.anomalies import anomalies, conducts, standing_out
 
 NAMES = [f"c{number}" for number in range(6)]
 

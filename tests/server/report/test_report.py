@@ -30,9 +30,9 @@ from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import EventLog, NetworkCut, RoundFinished, RunFinished
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.report import tables, write_report
-from fedprune.simulations.report.data import read_run
-from fedprune.simulations.report.text import DASH, MINUS, TIMES
+from fedprune.server.report import tables, write_report
+from fedprune.server.report.data import read_run
+from fedprune.server.report.text import DASH, MINUS, TIMES
 
 GROUPS = {"stem": 16, "layer1.conv1": 16, "layer2.conv1": 32, "layer3.conv1": 64}
 WIDTHS = ((14, 12, 26, 48), (12, 10, 20, 34), (10, 8, 14, 22), (8, 8, 10, 14))
@@ -517,7 +517,7 @@ def test_a_broken_summary_is_an_integrity_error(tmp_path):
 
 
 def test_matplotlib_is_loaded_by_a_report_only():
-    code = "import sys, fedprune.simulations.report\n"
+    code = "import sys, fedprune.server.report\n"
     code += "sys.exit(int('matplotlib' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -525,7 +525,7 @@ def test_matplotlib_is_loaded_by_a_report_only():
 def test_without_matplotlib_the_error_names_the_extra(run):
     code = (
         "import sys; from pathlib import Path; sys.modules['matplotlib'] = None\n"
-        "from fedprune.simulations.report import write_report\n"
+        "from fedprune.server.report import write_report\n"
         f"write_report([Path({str(run.path)!r})])"
     )
     done = subprocess.run(
