@@ -101,6 +101,9 @@ def _headline(run: RunData) -> Part:
     return Part(name="main", title=title, note=note, tables=[("", table)])
 
 
+_BANDS = "Orange bands: sparsify, blue: fine-tune; dotted: a cut, with % kept."
+
+
 def _curves(run: RunData) -> Iterator[Part]:
     lines = curves.lines_of(run)
     measure = "test" if run.tested else "the clients' validation"
@@ -108,7 +111,7 @@ def _curves(run: RunData) -> Iterator[Part]:
     yield Part(
         name="by-round",
         title=f"{name} by round",
-        note=f"Measured on {measure} data, on what the server broadcast.",
+        note=f"Measured on {measure} data, on what the server broadcast. {_BANDS}",
         chart=curves.accuracy(lines, run),
         more=[More(title="Figures of each round", table=rounds.by_round(run))],
         half=True,
@@ -151,7 +154,8 @@ def _network(run: RunData) -> Iterator[Part]:
             name="ballots",
             title="Votes",
             note="The last cut: dark is a channel that the client wants to keep. "
-            "Above: what was kept in the end (importance against cost).",
+            "Above: what was kept in the end (importance against cost). Within a group "
+            "the consensus falls to the right.",
             chart=ballots,
         )
 

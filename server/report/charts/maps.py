@@ -17,6 +17,7 @@ _MOST_VOTERS = 64
 _MOST_CELLS = 24_000  # of who took part
 _LEAST_ROWS = 20
 _ROW = 18  # pixels
+_GAP = ""  # name of the empty column between two groups
 STATES = ("accepted", "late", "refused", "failed")
 
 
@@ -91,7 +92,8 @@ def votes(run: RunData) -> Chart | None:
         "rows": ["kept", "consensus", *clients],
         "columns": [name for name, _, _ in columns],
         "cells": [_means(row[order], columns) for row in rows],
-        "axis": "channels by group; in a group the consensus falls to the right",
+        "axis": "",
+        "heads": _heads(columns),
         "states": [],
     }
     label = "Rank of each channel in the votes of the last cut, by client"
@@ -136,8 +138,11 @@ def _columns(
     A column never has channels of two groups.
     """
     wide = max(1, -(-ends[-1] // _MOST_COLUMNS))
-    found, start = [], 0
+    found: list[tuple[str, int, int]] = []
+    start = 0
     for name, end in zip(names, ends, strict=True):
+        if found:
+            found.append((_GAP, start, start))
         for first in range(start, end, wide):
             last = min(first + wide, end)
             place = f"{first - start + 1}"
@@ -149,8 +154,23 @@ def _columns(
 
 def _means(
     row: NDArray[np.float64], columns: Sequence[tuple[str, int, int]]
-) -> list[int]:
-    return [round(100 * float(row[first:last].mean())) for _, first, last in columns]
+) -> list[int | None]:
+    return [
+        round(100 * float(row[first:last].mean())) if last > first else None
+        for _, first, last in columns
+    ]
+
+
+def _heads(columns: Sequence[tuple[str, int, int]]) -> dict[int, tuple[str, int]]:
+    """Return the middle column of each group -> the group, and its columns."""
+    found: dict[int, tuple[str, int]] = {}
+    first = 0
+    for place, (name, _, _) in enumerate([*columns, (_GAP, 0, 0)]):
+        if name == _GAP:
+            group = columns[first][0].rpartition(": ")[0]
+            found[(first + place - 1) // 2] = (group, place - first)
+            first = place + 1
+    return found
 
 
 def participation(run: RunData) -> Chart | None:

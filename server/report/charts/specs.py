@@ -11,7 +11,9 @@
                "stacked": bool, "sideways": bool, "overlay": bool, "texts": [text, ...]}
     map     = {"kind": "map", "rows": [text, ...], "columns": [text, ...],
                "cells": [[whole number or null, ...], ...], "axis": text,
-               "states": [{"name", "role"}, ...]}; without states cells are 0..100
+               "states": [{"name", "role"}, ...]}
+              without states cells are 0..100, and "heads" names columns:
+              {place: [text, columns that it stands above], ...}
 
     axis    = {"name": text, "unit": unit, "log": bool}
     unit    = "share" | "bytes" | "count" | "number"

@@ -35,8 +35,10 @@
     return trimmed(value, digits);
   }
   const short = (unit) => (value) => said(value, unit, 3);
+  // The end of a name that is too long: layers differ there.
   function cut(text, room) {
-    return text.length > room ? `…${text.slice(1 - room)}` : text;
+    if (text.length <= room) return text;
+    return room > 2 ? `…${text.slice(1 - room)}` : "";
   }
   // The tooltip is built of nodes: names of clients are text in it and nothing else.
   function tip(title, lines) {
@@ -67,13 +69,13 @@
         padding: [8, 10], transitionDuration: 0,
         extraCssText: "box-shadow: 0 2px 10px rgba(0,0,0,.18); z-index: 5;",
       },
-      grid: { left: 8, right: 14, top: 34, bottom: 26, containLabel: true },
+      grid: { left: 2, right: 16, top: 34, bottom: 4, outerBoundsMode: "same", outerBoundsContain: "all" },
     };
   }
   function axisOf(spec, log, place) {
     return {
       type: log ? "log" : "value", name: spec.name, nameLocation: "middle",
-      nameGap: place === "x" ? 28 : 46, scale: true,
+      nameGap: place === "x" ? 26 : 10, nameMoveOverlap: true, scale: true,
       nameTextStyle: { color: colour("muted"), fontSize: 12 },
       axisLine: { show: place === "x", lineStyle: { color: colour("muted") } },
       axisTick: { show: place === "x", lineStyle: { color: colour("muted") } },
@@ -87,10 +89,6 @@
       { type: "inside", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, filterMode: filter },
     ];
   }
-  function spaced(option, x, y) {
-    option.grid.bottom = x.name ? 24 : 8;
-    option.grid.left = y.name ? 22 : 8;
-  }
   const positive = (log, value) => !log || value > 0;
 
   function lines(spec, view) {
@@ -99,8 +97,7 @@
     option.yAxis = axisOf(spec.y, view.logY, "y");
     if (spec.x.unit === "count") option.xAxis.minInterval = 1;
     if (spec.whole && !view.logY) Object.assign(option.yAxis, { min: 0, max: 1 });
-    spaced(option, spec.x, spec.y);
-    option.dataZoom = zooms("none");
+    option.dataZoom = zooms("filter");
     const marks = spec.marks.length > 0 || spec.bands.length > 0;
     if (spec.marks.length) option.grid.top = 56;
     option.series = spec.series.map((one, place) => ({
@@ -117,7 +114,8 @@
       const x = found[0].value[0];
       const at = spec.marks.filter((mark) => mark.x === Math.round(x)).map((mark) => [mark.role, `cut: ${mark.text}`.replace("cut: rolled", "rolled")]);
       return tip(`${spec.x.name}: ${said(x, spec.x.unit)}`, [
-        ...found.map((one) => [spec.series[one.seriesIndex].role, `${one.seriesName}: ${said(one.value[1], spec.y.unit)}`]), ...at]);
+        ...found.map((one) => [spec.series[one.seriesIndex].role, `${one.seriesName}: ${said(one.value[1], spec.y.unit)}`]),
+        ...at, ...spec.bands.filter((band) => band.from < x && x <= band.to).map((band) => [band.role, band.name])]);
     };
     return option;
   }
@@ -148,8 +146,7 @@
     const option = base(view.narrow);
     option.xAxis = axisOf(spec.x, view.logX, "x");
     option.yAxis = axisOf(spec.y, view.logY, "y");
-    spaced(option, spec.x, spec.y);
-    option.dataZoom = zooms("none");
+    option.dataZoom = zooms("filter");
     option.tooltip.trigger = "item";
     option.tooltip.formatter = (one) => tip(one.seriesName, [
       ["", `${spec.y.name}: ${said(one.value[1], spec.y.unit)}`],
@@ -175,7 +172,7 @@
     const room = view.narrow ? 12 : 28;
     const names = {
       type: "category", data: spec.names, name: spec.sideways ? "" : spec.axis,
-      nameLocation: "middle", nameGap: 28,
+      nameLocation: "middle", nameGap: 26,
       nameTextStyle: { color: colour("muted"), fontSize: 12 },
       inverse: spec.sideways, axisTick: { show: false },
       axisLine: { lineStyle: { color: colour("line") } },
@@ -189,7 +186,6 @@
     if (spec.sideways && view.narrow) values.splitNumber = 3;
     option[spec.sideways ? "yAxis" : "xAxis"] = names;
     option[spec.sideways ? "xAxis" : "yAxis"] = values;
-    spaced(option, { name: spec.axis }, { name: "" });
     if (spec.series.length > 12) option.legend.type = "scroll";
     if (spec.texts.length) option.grid.right = 70;
     option.tooltip.trigger = "axis";
@@ -221,17 +217,24 @@
     const wide = spec.columns.length > 400 ? 0 : spec.columns.length > 120 ? 0.3 : 1;
     const named = states.length > 0; // columns are rounds: their numbers are shown
     option.xAxis = {
-      type: "category", data: spec.columns, name: spec.axis, nameLocation: "middle", nameGap: named ? 28 : 12,
-      nameTextStyle: { color: colour("muted"), fontSize: 12, width: view.wide - 60, overflow: "truncate" },
+      type: "category", data: spec.columns, name: named ? spec.axis : "", nameLocation: "middle", nameGap: 26,
+      nameTextStyle: { color: colour("muted"), fontSize: 12 },
       axisLine: { show: false }, axisTick: { show: false },
-      axisLabel: { show: named, color: colour("muted"), fontSize: 12, hideOverlap: true },
+      axisLabel: {
+        color: colour("muted"), fontSize: 12, hideOverlap: true,
+        ...(named ? {} : { interval: (place) => Boolean(spec.heads[place]),
+          formatter: (_, place) => {
+            const [name, wide] = spec.heads[place] || ["", 0];
+            return cut(name, Math.floor(wide * (view.wide - 110) / spec.columns.length / 7));
+          } }),
+      },
     };
     option.yAxis = {
       type: "category", data: spec.rows, inverse: true,
       axisLine: { show: false }, axisTick: { show: false },
       axisLabel: { color: colour("muted"), fontSize: 12, hideOverlap: true, formatter: (name) => cut(name, room) },
     };
-    option.grid = { left: 8, right: 10, top: 36, bottom: named ? 26 : 14, containLabel: true };
+    option.grid.top = 36;
     delete option.legend;
     option.visualMap = named ? {
       type: "piecewise", orient: "horizontal", left: 0, top: 0, itemWidth: 13, itemHeight: 13, itemGap: view.narrow ? 6 : 12,
@@ -501,9 +504,9 @@
     place.className = kind;
   }
   async function poll() {
-    if (busy || ended) return;
+    if (busy) return;
     busy = true;
-    let again = document.hidden ? HIDDEN_MS : SEEN_MS;
+    let again = document.hidden || ended ? HIDDEN_MS : SEEN_MS;
     try {
       const answer = await fetch("figures.json", { headers: version ? { "If-None-Match": version } : {}, cache: "no-store" });
       if (answer.status === 200) {
@@ -515,6 +518,7 @@
       if (ended) connection("the run has ended", "");
       else connection("live", "live");
     } catch {
+      if (ended) return; // its program ends with it
       connection("no connection to the run; what is shown is the last state", "lost");
       again = 5000;
     }
