@@ -7,6 +7,7 @@ request whose ``Host`` is another name is refused, so that no foreign name that 
 pointed here (DNS rebinding) can use the cookie.  Only GET, nothing is changed by it.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -21,6 +22,8 @@ from fedprune.server.live.watched import Watched
 from fedprune.server.report import page
 
 TOKEN = "token"  # noqa: S105 - the name of a parameter
+_HOLD_S = 10.0  # that a request waits for what is new
+_LOOK_S = 0.25  # between two looks at the log
 _LONGEST = 4096  # characters of an address
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -67,11 +70,14 @@ def site(
         return HTMLResponse(page.page(watched.told().document, live=True))
 
     async def figures(request: Request) -> Response:
-        told = watched.told()
+        known, end = request.headers.get("if-none-match"), time.monotonic() + _HOLD_S
+        while (told := watched.told()).tag == known:
+            seen.at = time.monotonic()
+            if seen.at > end or await request.is_disconnected():
+                return Response(status_code=304, headers={"ETag": told.tag})
+            await asyncio.sleep(_LOOK_S)
         seen.at, seen.ended = time.monotonic(), told.document.ended
         headers = {"ETag": told.tag}
-        if request.headers.get("if-none-match") == told.tag:
-            return Response(status_code=304, headers=headers)
         return Response(told.body, headers=headers, media_type="application/json")
 
     def guarded(handler: Handler) -> Handler:

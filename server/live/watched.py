@@ -12,7 +12,7 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.text import error_line, fit_to_print
 from fedprune.server.report import BROKEN, page
 from fedprune.server.report.data import live_run
-from fedprune.server.report.parts import Document
+from fedprune.server.report.parts import Document, Part
 from fedprune.server.report.single import single
 from fedprune.server.runs.events import ClientAnswered, Event, Follower
 from fedprune.server.runs.folder import RunFolder
@@ -22,6 +22,7 @@ Source: TypeAlias = Callable[[], Path | None]
 _ANSWERS_S = 5.0  # answers alone, without the end of a round, are shown this seldom
 _MOST_SPACE_S = 0.9  # between two documents; a round must be seen within 2 s
 _SHARE = 0.015  # of the time that the making of documents may take
+_MOST_ROUNDS = 50  # rows: the report has all
 _WAITING = Document(
     title="No run yet",
     about="This page shows a run as soon as it starts.",
@@ -56,7 +57,8 @@ class Watched:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._log: _Log | None = None
-        self._told = _tell(_WAITING)
+        self._markup = _Markup()
+        self._told = self._markup.tell(_WAITING)
         self._made_at, self._cost = 0.0, 0.0
 
     def told(self) -> Told:
@@ -74,13 +76,14 @@ class Watched:
             note = f"the run cannot be shown: {error_line(error)}"
             if note not in self._told.document.notes:
                 notes = [*self._told.document.notes, note]
-                self._told = _tell(replace(self._told.document, notes=notes))
+                document = replace(self._told.document, notes=notes)
+                self._told = self._markup.tell(document)
         return self._told
 
     def _make(self, log: "_Log") -> None:
         began = time.thread_time()
-        document = single(live_run(log.folder, log.events))
-        self._told = _tell(document)
+        document = single(live_run(log.folder, log.events), rounds=_MOST_ROUNDS)
+        self._told = self._markup.tell(document)
         self._cost = time.thread_time() - began
         self._made_at = time.monotonic()
         log.shown = len(log.events)
@@ -118,16 +121,33 @@ class _Log:
         return passed >= min(cost / _SHARE, _MOST_SPACE_S)
 
 
-def _tell(document: Document) -> Told:
-    content = {
-        "title": document.title,
-        "ended": document.ended,
-        "order": [part.name for part in document.parts],
-        "half": [part.name for part in document.parts if part.half],
-        "parts": page.parts(document),
-        "figures": document.charts,
-    }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    body = text.encode(errors="replace")
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return Told(document=document, tag=tag, body=body)
+class _Markup:
+    """Makes what a page is told; the markup of parts that are as before is kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Part, str]] = {}
+
+    def tell(self, document: Document) -> Told:
+        """Return what a page is told of a document."""
+        parts = {part.name: self._part(part) for part in document.parts}
+        content = {
+            "title": document.title,
+            "ended": document.ended,
+            "order": [part.name for part in document.parts],
+            "half": [part.name for part in document.parts if part.half],
+            "parts": {"head": page.head(document), **parts},
+            "figures": document.charts,
+        }
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        body = text.encode(errors="replace")
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return Told(document=document, tag=tag, body=body)
+
+    def _part(self, part: Part) -> str:
+        # Its markup has the place of a plot, and not its figures.
+        bare = None if part.chart is None else replace(part.chart, views={})
+        shown = replace(part, chart=bare)
+        known = self._known.get(part.name)
+        if known is None or known[0] != shown:
+            known = self._known[part.name] = (shown, page.part(part))
+        return known[1]

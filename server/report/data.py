@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.text import fit_to_print
@@ -33,6 +33,9 @@ from fedprune.server.runs.events import (
 )
 from fedprune.server.report.names import code_name, given_name
 from fedprune.server.runs.folder import RunFolder, read_json_object
+
+
+R = TypeVar("R", bound=OfRound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +155,25 @@ class RunData:
 
     def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:
         """Return the rounds of the run, or of one of its controls."""
-        return of_run(self.events, RoundFinished, run)
+        return self._of_run(RoundFinished, run)
 
     def answers(self, run: RunName = MAIN) -> list[ClientAnswered]:
         """Return the outcomes of clients that have an event each, by round."""
-        return of_run(self.events, ClientAnswered, run)
+        return self._of_run(ClientAnswered, run)
 
     def summaries(self, run: RunName = MAIN) -> list[ClientsAnswered]:
         """Return the outcomes of the clients of large rounds, in order."""
-        return of_run(self.events, ClientsAnswered, run)
+        return self._of_run(ClientsAnswered, run)
+
+    @cached_property
+    def _found(self) -> dict[tuple[type[OfRound], RunName], list[Any]]:
+        return {}  # what was looked for before: many parts of a page ask for the same
+
+    def _of_run(self, kind: type[R], run: RunName) -> list[R]:
+        key = (kind, run)
+        if key not in self._found:
+            self._found[key] = of_run(self.events, kind, run)
+        return self._found[key]
 
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:

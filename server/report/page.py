@@ -40,11 +40,14 @@ def page(document: Document, *, live: bool = False) -> str:
     )
 
 
-def parts(document: Document) -> dict[str, str]:
-    """Return the markup of the head of the page and of each part, by their ids."""
-    template = _environment().get_template("part.html.jinja").module
-    found = {"head": str(_call(template, "head", document))}
-    return found | {part.name: str(_call(template, "part", part)) for part in document.parts}
+def head(document: Document) -> str:
+    """Return the markup of the head of a page."""
+    return _macro("head", document)
+
+
+def part(one: Part) -> str:
+    """Return the markup of a part of a page; the figures of its plot are not in it."""
+    return _macro("part", one)
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - what a template shows
@@ -93,8 +96,9 @@ def embedded(value: Mapping[str, Any]) -> Markup:
     return Markup(text.translate(_UNSAFE))  # noqa: S704 - nothing in it ends the element
 
 
-def _call(template: Any, name: str, value: Document | Part) -> Any:  # noqa: ANN401
-    return getattr(template, name)(value)
+def _macro(name: str, value: Document | Part) -> str:
+    template = _environment().get_template("part.html.jinja").module
+    return str(getattr(template, name)(value))
 
 
 @cache

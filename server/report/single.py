@@ -15,8 +15,16 @@ from fedprune.server.runs.record.remarks import remarks_of
 from fedprune.server.runs.record.spent import privacy_line
 
 
-def single(run: RunData) -> Document:
-    """Return the document of one run, finished or not."""
+_MOST_ROUNDS = 500  # rows
+
+
+def single(run: RunData, *, rounds: int = _MOST_ROUNDS) -> Document:
+    """Return the document of one run, finished or not.
+
+    Args:
+        run: The run.
+        rounds: Most rows of the table of rounds, the newest ones.
+    """
     return Document(
         title=run.title,
         about=_about(run),
@@ -24,7 +32,7 @@ def single(run: RunData) -> Document:
         ended=run.finished,
         cards=headline.cards(run),
         notes=remarks_of(run.events),
-        parts=list(_parts(run)),
+        parts=list(_parts(run, rounds)),
     )
 
 
@@ -72,9 +80,9 @@ def _counted(run: RunData, what: str) -> str:
     return f"{value:,.0f} {what if value > 1 else what[:-1]}"
 
 
-def _parts(run: RunData) -> Iterator[Part]:
+def _parts(run: RunData, rows: int) -> Iterator[Part]:
     yield _headline(run)
-    yield from _curves(run)
+    yield from _curves(run, rows)
     yield from filter(None, [controls.controls(run)])
     yield from _network(run)
     yield from _clients(run)
@@ -104,7 +112,7 @@ def _headline(run: RunData) -> Part:
 _BANDS = "Orange bands: sparsify, blue: fine-tune; dotted: a cut, with % kept."
 
 
-def _curves(run: RunData) -> Iterator[Part]:
+def _curves(run: RunData, rows: int) -> Iterator[Part]:
     lines = curves.lines_of(run)
     measure = "test" if run.tested else "the clients' validation"
     name = metric_name(run.metric).capitalize()
@@ -113,7 +121,7 @@ def _curves(run: RunData) -> Iterator[Part]:
         title=f"{name} by round",
         note=f"Measured on {measure} data, on what the server broadcast. {_BANDS}",
         chart=curves.accuracy(lines, run),
-        more=[More(title="Figures of each round", table=rounds.by_round(run))],
+        more=[More(title="Figures of each round", table=rounds.by_round(run, rows))],
         half=True,
     )
     yield Part(

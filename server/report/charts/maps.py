@@ -155,8 +155,9 @@ def _columns(
 def _means(
     row: NDArray[np.float64], columns: Sequence[tuple[str, int, int]]
 ) -> list[int | None]:
+    sums = np.concatenate(([0.0], np.cumsum(row))).tolist()
     return [
-        round(100 * float(row[first:last].mean())) if last > first else None
+        round(100 * (sums[last] - sums[first]) / (last - first)) if last > first else None
         for _, first, last in columns
     ]
 

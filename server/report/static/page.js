@@ -454,7 +454,7 @@
   }
 
   // ---- A live page ---------------------------------------------------------------
-  const SEEN_MS = 1000;
+  const SEEN_MS = 100; // the server holds a request until there is something new
   const HIDDEN_MS = 15000;
   let version = "";
   let [busy, ended, timer] = [false, false, 0];

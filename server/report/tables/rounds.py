@@ -18,12 +18,16 @@ from fedprune.server.report.text import (
 )
 from fedprune.server.runs.events import CutChecked, RoundFinished, of_kind
 
-_MOST_ROUNDS = 500
 
 
-def by_round(run: RunData) -> Table:
-    """Return one row a round, the newest first."""
-    rounds = run.rounds()[::-1][:_MOST_ROUNDS]
+def by_round(run: RunData, most: int) -> Table:
+    """Return one row a round, the newest first.
+
+    Args:
+        run: The run.
+        most: Most rows.
+    """
+    rounds = run.rounds()[::-1][:most]
     measure = metric_name(run.metric)
     head = ["round", "phase", measure, "loss", "size", "up", "down", "answers", "time"]
     return Table(
