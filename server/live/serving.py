@@ -12,7 +12,7 @@ from typing import Self
 import uvicorn
 
 from fedprune.common.errors import ConfigError
-from fedprune.server.live.site import TOKEN, Seen, site
+from fedprune.server.live.pages import TOKEN, Door, Pages, Seen
 from fedprune.server.live.watched import Watched
 
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104 - refused
@@ -40,18 +40,16 @@ class LivePage:
             msg = "--watch-at: want the one address that browsers call, such as "
             msg += f"127.0.0.1; found '{host}', which is all of them"
             raise ConfigError(msg)
-        self._source: Callable[[], Path | None] = lambda: None
         self._socket = _listen(host, port)
         self._port = int(self._socket.getsockname()[1])
         self._host, self._token, self._seen = host, secrets.token_urlsafe(24), Seen()
-        self._watched = Watched(lambda: self._source())
-        app = site(
-            self._watched,
-            self._token,
-            _names(host, self._port),
-            f"fedprune-{self._port}",
-            self._seen,
+        self._watched = Watched()
+        door = Door(
+            token=self._token,
+            hosts=_names(host, self._port),
+            cookie=f"fedprune-{self._port}",
         )
+        app = Pages(self._watched, door, self._seen).application()
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -93,7 +91,7 @@ class LivePage:
         Args:
             source: Returns the folder, None as long as there is none.
         """
-        self._source = source
+        self._watched.follow(source)
 
     def __enter__(self) -> Self:
         """Start to serve."""

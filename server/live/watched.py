@@ -47,19 +47,23 @@ class Told:
 
 
 class Watched:
-    """The run that a page shows.
+    """The run that a page shows; none at first."""
 
-    Args:
-        source: Returns the folder of the run, None as long as there is none; asked
-            again each time, for a server has one run after the other.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self) -> None:
+        self._source: Source = lambda: None
         self._log: _Log | None = None
         self._markup = _Markup()
         self._told = self._markup.tell(_WAITING)
         self._made_at, self._cost = 0.0, 0.0
+
+    def follow(self, source: Source) -> None:
+        """Show the run of a folder from now on.
+
+        Args:
+            source: Returns the folder, None as long as there is none; asked again each
+                time, for a server has one run after the other.
+        """
+        self._source = source
 
     def told(self) -> Told:
         """Return the run as it is now, but for what came a moment ago."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.text import fit_to_print
+from fedprune.server.report.names import code_name, given_name
 from fedprune.server.runs.events import (
     DENSE,
     MAIN,
@@ -31,9 +32,7 @@ from fedprune.server.runs.events import (
     of_run,
     read_events,
 )
-from fedprune.server.report.names import code_name, given_name
 from fedprune.server.runs.folder import RunFolder, read_json_object
-
 
 R = TypeVar("R", bound=OfRound)
 
@@ -130,7 +129,7 @@ class RunData:
 
     @cached_property
     def on_devices(self) -> bool:
-        """True of a run of devices, which wait for clients and have data of their own."""
+        """True of a run of devices, which have data of their own."""
         return any(of_kind(self.events, ClientsConnected))
 
     @cached_property

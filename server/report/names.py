@@ -7,23 +7,25 @@ from typing import Final
 _TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-")
 _ENDING: Final = re.compile(r"(?:^|-)([0-9a-f]{4})$")
 
-_HOW: Final = tuple(
-    "able airy amber ample azure bold brave brief bright brisk calm civil clear clever "
-    "cosy crisp deft early easy exact fair fleet fond fresh gentle glad golden grand "
-    "green happy hardy ivory jolly keen kind light lively loyal lucid mellow merry mild "
-    "neat nimble noble olive plain proud quick quiet rapid ready royal rustic sage "
-    "serene silver sleek smart snug sober solid spry steady still sturdy sunny swift "
-    "tame tidy tranquil trusty vivid warm wise witty zesty".split()
-)
-_WHO: Final = tuple(
-    "adder alder ant aspen badger beaver bee birch bison cedar condor crane cricket "
-    "curlew deer dingo dove eagle egret elk elm falcon fern finch fox gecko goose "
-    "grebe hare hawk hazel heron ibex ibis jay kestrel kite lark lemur linden lion "
-    "lynx magpie maple marten mole moose newt oak okapi oriole osprey otter owl panda "
-    "pine plover poplar puffin quail rabbit raven robin rowan seal sparrow spruce stoat "
-    "stork swan swift tapir teal tern thrush tiger toad trout vole walrus willow wren "
-    "yak zebra".split()
-)
+_HOW_TEXT = """
+    able airy amber ample azure bold brave brief bright brisk calm civil clear
+    clever cosy crisp deft early easy exact fair fleet fond fresh gentle glad
+    golden grand green happy hardy ivory jolly keen kind light lively loyal lucid
+    mellow merry mild neat nimble noble olive plain proud quick quiet rapid ready
+    royal rustic sage serene silver sleek smart snug sober solid spry steady still
+    sturdy sunny swift tame tidy tranquil trusty vivid warm wise witty zesty
+"""
+_WHO_TEXT = """
+    adder alder ant aspen badger beaver bee birch bison cedar condor crane cricket
+    curlew deer dingo dove eagle egret elk elm falcon fern finch fox gecko goose
+    grebe hare hawk hazel heron ibex ibis jay kestrel kite lark lemur linden lion
+    lynx magpie maple marten mole moose newt oak okapi oriole osprey otter owl
+    panda pine plover poplar puffin quail rabbit raven robin rowan seal sparrow
+    spruce stoat stork swan swift tapir teal tern thrush tiger toad trout vole
+    walrus willow wren yak zebra
+"""
+_HOW: Final = tuple(_HOW_TEXT.split())
+_WHO: Final = tuple(_WHO_TEXT.split())
 
 
 def code_name(run_id: str) -> str:

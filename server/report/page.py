@@ -30,13 +30,17 @@ def page(document: Document, *, live: bool = False) -> str:
         document: What it shows.
         live: Whether it is served, and asks its server for what is new.
     """
-    return _environment().get_template("page.html.jinja").render(
-        document=document,
-        live=live,
-        policy=policy(live=live),
-        figures=embedded(document.charts),
-        style=_static(STYLE),
-        scripts=[_static(name) for name in SCRIPTS],
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            document=document,
+            live=live,
+            policy=policy(live=live),
+            figures=embedded(document.charts),
+            style=_static(STYLE),
+            scripts=[_static(name) for name in SCRIPTS],
+        )
     )
 
 
@@ -82,17 +86,15 @@ def policy(*, live: bool) -> str:
 
 
 def embedded(value: Mapping[str, Any]) -> Markup:
-    """Return JSON that can stand inside a script element.
+    r"""Return JSON that can stand inside a script element.
 
     Raises:
         ValueError: If a number is not finite.
 
     >>> embedded({"a": "</script>"})
-    Markup('{"a":"\\\\u003c/script\\\\u003e"}')
+    Markup('{"a":"\\u003c/script\\u003e"}')
     """
-    text = json.dumps(
-        value, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(text.translate(_UNSAFE))  # noqa: S704 - nothing in it ends the element
 
 

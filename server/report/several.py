@@ -104,9 +104,7 @@ def _columns(runs: Sequence[RunData]) -> list[_Column]:
     name = metric_name(metric) if alike else "score"
     return [
         _Column(name=name, value=final, form=scored, best=good if alike else None),
-        _Column(
-            name="dense", value=figure("accuracy_control"), form=scored, best=None
-        ),
+        _Column(name="dense", value=figure("accuracy_control"), form=scored, best=None),
         _Column(name="parameters", value=figure("params_final"), form=count),
         _Column(name="FLOPs", value=figure("flops_final"), form=count),
         _Column(name="up", value=figure("bytes_up"), form=size),

@@ -14,7 +14,6 @@ from fedprune.server.runs.events import DENSE, RunFailed, RunStopped
 from fedprune.server.runs.record.remarks import remarks_of
 from fedprune.server.runs.record.spent import privacy_line
 
-
 _MOST_ROUNDS = 500  # rows
 
 
@@ -195,7 +194,9 @@ def _clients(run: RunData) -> Iterator[Part]:
     )
     for name, title, found in told:
         if found:
-            yield Part(name=name, title=title, note=_NOTES[name], chart=found, half=True)
+            yield Part(
+                name=name, title=title, note=_NOTES[name], chart=found, half=True
+            )
 
 
 _NOTES = {

@@ -65,8 +65,9 @@ def flame_svg(stacks: Mapping[Stack, float]) -> Markup:
     height = ROW * (1 + max(box.depth for box in boxes))
     drawn = "".join(_drawn(box, root.cpu_s) for box in boxes)
     return Markup(  # noqa: S704 - every name in it is escaped
-        f'<svg class="flame" viewBox="0 0 {WIDTH:g} {height}" role="img" aria-label="flame graph" '
-        f'font-family="monospace" font-size="10.5">{drawn}</svg>'
+        f'<svg class="flame" viewBox="0 0 {WIDTH:g} {height}" role="img" '
+        'aria-label="flame graph" font-family="monospace" font-size="10.5">'
+        f"{drawn}</svg>"
     )
 
 

@@ -17,11 +17,11 @@ from helpers.tiny_federation import tiny_structure
 from fedprune.common.artifacts import write_plan_file
 from fedprune.common.errors import IntegrityError
 from fedprune.common.spec import PrunePlan
+from fedprune.server.report import page
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.events.codec import VERSION
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
-from fedprune.server.report import page
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r"
 

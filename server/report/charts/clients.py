@@ -20,10 +20,7 @@ def answers(run: RunData) -> Chart | None:
     rounds = run.rounds()
     if not rounds:
         return None
-    found = [
-        (name, [getattr(event, name) for event in rounds])
-        for name in _ANSWERS
-    ]
+    found = [(name, [getattr(event, name) for event in rounds]) for name in _ANSWERS]
     spec = bars(
         [str(event.round) for event in rounds],
         [(name, name, values) for name, values in found if any(values)],
@@ -92,7 +89,7 @@ def class_names(run: RunData, count: int) -> Sequence[str]:
     return [str(number) for number in range(count)]
 
 
-def bars(  # noqa: PLR0913 - what bars are made of, by keyword
+def bars(
     names: Sequence[str],
     found: Sequence[tuple[str, str, Sequence[float | None]]],
     *,

@@ -130,9 +130,7 @@ def _order(
     return np.concatenate(parts), ends
 
 
-def _columns(
-    ends: Sequence[int], names: Sequence[str]
-) -> list[tuple[str, int, int]]:
+def _columns(ends: Sequence[int], names: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the columns of a map: a name, the first channel, and one past the last.
 
     A column never has channels of two groups.
@@ -157,7 +155,9 @@ def _means(
 ) -> list[int | None]:
     sums = np.concatenate(([0.0], np.cumsum(row))).tolist()
     return [
-        round(100 * (sums[last] - sums[first]) / (last - first)) if last > first else None
+        round(100 * (sums[last] - sums[first]) / (last - first))
+        if last > first
+        else None
         for _, first, last in columns
     ]
 

@@ -98,9 +98,7 @@ def _spec(
         "kind": "scatter",
         "x": axis(title, unit),
         "y": axis(metric_name(run.metric), score_unit(run.metric)),
-        "series": [
-            series(label, role, [pair]) for label, role, pair in points if pair
-        ],
+        "series": [series(label, role, [pair]) for label, role, pair in points if pair],
         "front": [list(pair) for pair in front(known, lower=lower)],
     }
 

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil
 
 from fedprune.server.report.data import RunData
@@ -70,8 +71,7 @@ def _health_row(
 def _returns(events: Sequence[ClientAnswered]) -> int:
     """Return how often a client was accepted right after it had not been."""
     states = [event.status is Status.ACCEPTED for event in events]
-    pairs = zip(states, states[1:], strict=False)
-    return sum(not before and after for before, after in pairs)
+    return sum(not before and after for before, after in pairwise(states))
 
 
 def _number(value: int) -> Cell:

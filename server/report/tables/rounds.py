@@ -19,7 +19,6 @@ from fedprune.server.report.text import (
 from fedprune.server.runs.events import CutChecked, RoundFinished, of_kind
 
 
-
 def by_round(run: RunData, most: int) -> Table:
     """Return one row a round, the newest first.
 
@@ -65,9 +64,7 @@ def checks(run: RunData) -> Part | None:
         "First: the network before the first cut. Unpaired: other clients than before."
     )
     title = "Checks of the cuts"
-    table = Table(
-        label=title, head=(*head, "verdict"), rows=tuple(rows), kind="words"
-    )
+    table = Table(label=title, head=(*head, "verdict"), rows=tuple(rows), kind="words")
     return Part(name="checks", title=title, note=note, tables=[("", table)])
 
 

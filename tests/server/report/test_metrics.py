@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedprune.server.report.data import Point
 from fedprune.server.report.charts.curves import Line, reach
+from fedprune.server.report.data import Point
 from fedprune.server.report.text import metric_name, points, score
 
 
