@@ -245,7 +245,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_line_from_being_read():
     assert decoded(parse_line(line)).reason == "half ? of a pair"
 
 
-def test_the_lines_of_version_6_never_change(monkeypatch):
+def test_the_lines_of_version_7_never_change(monkeypatch):
     class Then(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -254,9 +254,9 @@ def test_the_lines_of_version_6_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000+00:00",'
-    assert VERSION == 6
+    assert VERSION == 7
     assert encode_header() == (
-        time + b'"event":"log","version":6,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":7,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
@@ -282,6 +282,7 @@ GOLDEN = {
             "device",
         ),
     ],
+    "labels": ["classes", "counts"],
     "resumed": ["run_id", "directory"],
     "run_finished": ["summary"],
     "run_failed": ["text", "exit_code"],
