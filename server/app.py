@@ -32,6 +32,7 @@ from fedprune.common.text import error_line
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
+from fedprune.server.report import write_report
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cut import within_budget
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
@@ -184,6 +185,7 @@ def _run(work: Work) -> None:
     write_json_atomic(folder.summary, summary)
     write_card(folder.model, work.task, declared_description(work.task), summary)
     log.write(RunFinished(summary=summary))
+    write_report([folder.path], folder.report)
 
 
 def _keep(work: Work, final: Snapshot) -> None:

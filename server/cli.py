@@ -27,10 +27,17 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
 ]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Serve a live page to a browser here.")
+]
+WatchAt = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="Address of --watch; port 0 = any.")
+]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run code that RUN names.")
 ]
 STATE = Path("fedprune-server")
+WATCH_AT = "127.0.0.1:0"
 
 
 @app.command()
@@ -84,6 +91,8 @@ def serve(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
+    watch: Watch = False,
+    watch_at: WatchAt = WATCH_AT,
     trust_code: TrustCode = False,
     state: State = STATE,
     as_json: AsJson = False,
@@ -91,6 +100,8 @@ def serve(
 ) -> None:
     """Serve real devices; with FILE.toml or --resume run that and end with it."""
     from fedprune.server.devices.service import Service, new_folder
+    from fedprune.server.devices.status import current_run
+    from fedprune.server.live import watching
     from fedprune.server.runs.trying import try_config
 
     _check_resume(resume, file, set_)
@@ -102,7 +113,12 @@ def serve(
     if file is not None or set_:
         config = load_config(file, set_ or [])
         try_config(config)
-    with Service(link, metrics=metrics, quiet=quiet or as_json) as service:
+    with (
+        watching(wanted=watch, at=watch_at) as page,
+        Service(link, metrics=metrics, quiet=quiet or as_json) as service,
+    ):
+        if page is not None:
+            page.follow(lambda: current_run(link.state))
         if config is not None:
             folder = new_folder(config, link.state)
         elif goes_on is not None:

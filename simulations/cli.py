@@ -26,6 +26,7 @@ from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.memory import keep_memory
 from fedprune.common.text import one_line
 from fedprune.common.version import __version__
+from fedprune.server.cli import WATCH_AT, Watch, WatchAt
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs import session
@@ -137,6 +138,8 @@ def simulate(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")
     ] = None,
+    watch: Watch = False,
+    watch_at: WatchAt = WATCH_AT,
     use: Use = "",
     trust_code: TrustCode = False,
     as_json: AsJson = False,
@@ -151,6 +154,7 @@ def simulate(
         short["task.use"] = use or None
     overrides += [f"{key}={value}" for key, value in short.items() if value is not None]
     show = "json" if as_json else "path" if quiet else "table"
+    at = watch_at if watch else ""
     if resume is not None:
         if file is not None or overrides or sweep:
             message = (
@@ -159,7 +163,9 @@ def simulate(
             )
             raise ConfigError(message)
         address = reachable(ray_address)
-        session.resume_one(resume, address, show, use=use, trust_code=trust_code)
+        session.resume_one(
+            resume, address, show, use=use, trust_code=trust_code, watch=at
+        )
     elif sweep:
         configs = expand_sweep(file, overrides)
         if not configs[0][0]:
@@ -168,10 +174,10 @@ def simulate(
                 '"run.seed=[0, 1]", or no --sweep'
             )
             raise ConfigError(message)
-        session.run_sweep(configs, reachable(ray_address), show)
+        session.run_sweep(configs, reachable(ray_address), show, watch=at)
     else:
         config = load_config(file, overrides)
-        session.run_one(config, reachable(ray_address), show)
+        session.run_one(config, reachable(ray_address), show, watch=at)
 
 
 @app.command()
@@ -223,7 +229,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write a self-contained HTML report of one or more runs."""
-    from fedprune.simulations.report import write_report
+    from fedprune.server.report import write_report
 
     path = write_report(runs, output)
     if as_json:

@@ -30,7 +30,6 @@ _OPTIONAL = {
     "sklearn": "the digits data; pip install 'fedprune[simulation]'",
     "pyarrow": "parquet data; pip install 'fedprune[simulation]'",
     "PIL": "images; pip install 'fedprune[simulation]'",
-    "matplotlib": "plots in reports; pip install 'fedprune[simulation]'",
     "onnx": "export; pip install 'fedprune[onnx]'",
     "onnxscript": "export; pip install 'fedprune[onnx]'",
     "onnxruntime": "export --check; pip install 'fedprune[onnx]'",

@@ -48,6 +48,17 @@ def survey(link: Link) -> Status:
     )
 
 
+def current_run(state: Path) -> Path | None:
+    """Return the folder of the run that a server started last, None before any.
+
+    Raises:
+        IntegrityError: If the file that says so is broken.
+    """
+    if not (state / CURRENT).is_file():
+        return None
+    return Path(str(read_json_object(state / CURRENT).get("folder", "")))
+
+
 def lines(found: Status) -> Iterator[str]:
     """Yield one line for each run and each client."""
     for run in found.runs:

@@ -22,7 +22,7 @@ EPOCHS = 2
 _LIMIT_S = 1800.0  # generous: memory is measured, not time
 # Flower's imports in a client app of its own.
 FLOWER = ("flwr.app", "flwr.clientapp", "flwr.supernode.runtime.run_clientapp")
-ABSENT = ("ray", "sklearn", "pyarrow", "PIL", "matplotlib", "onnx", "timm", "datasets")
+ABSENT = ("ray", "sklearn", "pyarrow", "PIL", "onnx", "timm", "datasets")
 CONFIG = """\
 [task]
 model = "lenet5"

@@ -18,11 +18,11 @@ from fedprune.common.description import Description, labels_text, preprocessing_
 from fedprune.common.errors import ConfigError, IntegrityError, PayloadError
 from fedprune.common.text import fit_to_print, printable
 from fedprune.server.devices.run_config import resume_command
+from fedprune.server.report.data import RunData, number, read_run
+from fedprune.server.report.text import count, percent, score, seconds, size
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
 from fedprune.simulations.inspection.tensors import in_order
-from fedprune.simulations.report.data import RunData, number, read_run
-from fedprune.simulations.report.text import count, percent, score, seconds, size
 
 Info = dict[str, object]
 

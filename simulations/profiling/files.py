@@ -15,12 +15,13 @@ from pathlib import Path
 from fedprune.common.profiling.activities import Tally
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.text import printable
+from fedprune.server.report.page import render
+from fedprune.server.report.parts import Part, Table
+from fedprune.server.report.parts import cells as texts
 from fedprune.simulations.profiling.flame import flame_svg
 from fedprune.simulations.profiling.record import RunProfile
 from fedprune.simulations.profiling.speedscope import speedscope
 from fedprune.simulations.profiling.table import cells, clients_line, rows
-from fedprune.simulations.report.style import CSS
-from fedprune.simulations.report.text import section, show, table
 
 FORMAT = "fedprune-profile/1"
 PAGE, FIGURES, SAMPLES = "profile.html", "activities.json", "speedscope.json"
@@ -73,14 +74,18 @@ def page(profile: RunProfile, title: str) -> str:
     every = Tally()
     for part in (profile.driver, profile.workers):
         every.add(part)
-    parts = [
-        f"<header><h1>{show(title)}</h1><p>{show(clients_line(profile))}</p></header>",
-        section("Where the time went", table(head, lines).text, _ABOUT),
-        section("Flame graph", flame_svg(every.profile.stacks).text, _FLAME),
-    ]
-    return (
-        "<!doctype html>\n"
-        '<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{show(title)} · profile · FedPrune</title><style>{CSS}</style>"
-        f"</head>\n<body><main>{''.join(parts)}</main></body></html>\n"
+    table = Table(
+        label="Where the time went",
+        head=tuple(head),
+        rows=tuple(texts(*line) for line in lines),
+    )
+    return render(
+        "profile.html.jinja",
+        title=title,
+        about=clients_line(profile),
+        flame=flame_svg(every.profile.stacks),
+        parts=[
+            Part(name="table", title=table.label, note=_ABOUT, tables=[("", table)]),
+            Part(name="flame", title="Flame graph", note=_FLAME),
+        ],
     )

@@ -1,8 +1,9 @@
 """Evaluation of networks on the test split: for reports only, never for a decision."""
 
+import numpy as np
 import torch
 
-from fedprune.client.rounds.measure import Evaluation, evaluate
+from fedprune.client.rounds.measure import Evaluation, classes_of, evaluate
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.data.examples import Examples
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
@@ -16,6 +17,8 @@ from fedprune.common.text import error_line
 from fedprune.common.user_code import in_own_code
 from fedprune.server.rounds.state import Snapshot
 from fedprune.simulations.engines.hostile.poisoning import triggered_examples
+
+MOST_CLASSES = 256  # whose recall is measured
 
 
 class Evaluator:
@@ -52,6 +55,31 @@ class Evaluator:
             msg = "the network cannot be evaluated on the test examples after round "
             msg += f"{snapshot.round}: {error_line(error)}{in_own_code(error)}"
             raise FedPruneError(msg) from error
+
+    def recall(self, snapshot: Snapshot) -> list[float | None] | None:
+        """Return the share of the test examples of each class that are told rightly.
+
+        Returns:
+            One share a class, 0..1, None of a class without examples; None where
+            examples have not one class each, the metric is no accuracy, or there are
+            more than 256 classes.
+        """
+        task = self._cache.task
+        classes = classes_of(task.test)
+        if classes is None or len(classes) == 0:
+            return None
+        count = max(int(classes.max()) + 1, task.num_outputs)
+        found: list[float | None] = []
+        for number in range(count if count <= MOST_CLASSES else 0):
+            places = np.flatnonzero(classes == number)
+            if len(places) == 0:
+                found.append(None)
+                continue
+            means = self._evaluated(snapshot, task.test.take(places)).means
+            if "accuracy" not in means:
+                return None
+            found.append(round(means["accuracy"], 6))
+        return found or None
 
     def backdoor_success(self, snapshot: Snapshot) -> float | None:
         """Return the share of triggered test images that get the attack's class.

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedprune.common.text import printable
+from fedprune.server.report.tables.controls import beside, equal_line, sentences
 from fedprune.server.runs.events import DENSE, human_bytes
 from fedprune.server.runs.record.spent import privacy_line
-from fedprune.simulations.report.controls import beside, equal_line, sentences
 
 Summary = Mapping[str, object]
 

@@ -32,6 +32,7 @@ from fedprune.common.text import as_json
 from fedprune.common.trust import named_code, record_code
 from fedprune.common.user_code import OWN_CODE, check_reference
 from fedprune.server.devices.run_config import run_config
+from fedprune.server.report import write_report
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.plan import asked, update_density
 from fedprune.server.rounds.state import ServerState, Snapshot
@@ -44,6 +45,7 @@ from fedprune.server.runs.events import (
     RunFinished,
     RunName,
     WarningGiven,
+    has_started,
     read_events,
     write_metrics_csv,
 )
@@ -53,6 +55,7 @@ from fedprune.server.runs.start import log_start
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.hostile.names import check_attack
+from fedprune.simulations.engines.labels import count_labels
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.profiling.files import write_profile
 from fedprune.simulations.profiling.record import RunProfile, recording, run_profile
@@ -374,7 +377,10 @@ def _log_start(prepared: Prepared, log: EventLog) -> None:
     folder, task = prepared.folder, prepared.task
     examples = task.sizes
     config = folder.own(task.config)
+    told = not has_started(folder.events)
     log_start(log, folder, config, prepared.tried, examples=examples)
+    if told and (labels := count_labels(task)) is not None:
+        log.write(labels)
 
 
 def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
@@ -428,6 +434,4 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
 
 
 def _report(folder: RunFolder) -> None:
-    from fedprune.simulations.report import write_report  # noqa: PLC0415 - matplotlib is heavy
-
     write_report([folder.path], folder.report)

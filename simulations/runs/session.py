@@ -15,9 +15,11 @@ from fedprune.common.errors import FedPruneError, RoundError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during
 from fedprune.common.text import LONGEST_LINE, as_json, printable
+from fedprune.server.live import watching
 from fedprune.simulations.profiling.record import recording
 
 if TYPE_CHECKING:
+    from fedprune.server.live.serving import LivePage
     from fedprune.simulations.runs.progress import Display
     from fedprune.simulations.runs.run import RunResult
 
@@ -31,9 +33,18 @@ class Interrupted(FedPruneError):  # noqa: N818 - the user's wish, not an error
     exit_code = 130
 
 
-def run_one(config: Config, ray_address: str, show: str) -> None:
-    """Run one federation and show its result."""
-    _show_one(_run(config, ray_address, show), show)
+def run_one(config: Config, ray_address: str, show: str, *, watch: str = "") -> None:
+    """Run one federation and show its result.
+
+    Args:
+        config: Its configuration.
+        ray_address: A Ray cluster, or "".
+        show: The form of the result.
+        watch: HOST:PORT of a live page, or "".
+    """
+    with watching(wanted=bool(watch), at=watch) as page:
+        result = _run(config, ray_address, show, page)
+    _show_one(result, show)
 
 
 def resume_one(
@@ -43,21 +54,29 @@ def resume_one(
     *,
     use: str = "",
     trust_code: bool = False,
+    watch: str = "",
 ) -> None:
     """Resume a stopped run, maybe with a task or network of Python, and show it."""
-    result = _resume(directory, ray_address, show, use=use, trust_code=trust_code)
+    with watching(wanted=bool(watch), at=watch) as page:
+        if page is not None:
+            page.follow(lambda: directory)
+        result = _resume(directory, ray_address, show, use=use, trust_code=trust_code)
     if result.was_finished and show == "table":
         print(f"{directory} has finished already; nothing was changed\n")
     _show_one(result, show)
 
 
-def _run(config: Config, ray_address: str, show: str) -> "RunResult":
+def _run(
+    config: Config, ray_address: str, show: str, page: "LivePage | None"
+) -> "RunResult":
     """Run one federation under a progress display."""
     check_early(config)
     with recording(wanted=config.run.profile):
         with during(Activity.STARTING):  # torch is imported
             display = _display(show)
             from fedprune.simulations.runs.run import run
+        if page is not None:
+            page.follow(lambda: Path(display.directory) if display.directory else None)
         with display:
             try:
                 return run(config, ray_address=ray_address, progress=display)
@@ -139,16 +158,21 @@ def _show_one(result: "RunResult", show: str) -> None:
 
 
 def run_sweep(
-    configs: Sequence[tuple[str, Config]], ray_address: str, show: str
+    configs: Sequence[tuple[str, Config]],
+    ray_address: str,
+    show: str,
+    *,
+    watch: str = "",
 ) -> None:
     """Run every configuration of a sweep and print one row for each."""
     from fedprune.simulations.runs.outcome import print_comparison
 
     results = []
-    for number, (label, config) in enumerate(configs, start=1):
-        if show == "table":
-            print(f"sweep {number}/{len(configs)}: {label}")
-        results.append((label, _run(config, ray_address, show)))
+    with watching(wanted=bool(watch), at=watch) as page:
+        for number, (label, config) in enumerate(configs, start=1):
+            if show == "table":
+                print(f"sweep {number}/{len(configs)}: {label}")
+            results.append((label, _run(config, ray_address, show, page)))
     if show == "json":
         print_json(
             [{"label": label, **_with_directory(result)} for label, result in results]

@@ -134,6 +134,8 @@ def summarise(
         "accuracy_after_cut": _after(cuts, rounds),
         "accuracy_final": tested.headline,
         "metrics_final": tested.means,
+        "recall_final": evaluate.recall(final),
+        "recall_control": evaluate.recall(networks.controls[DENSE]) if ended else None,
         "backdoor_success": evaluate.backdoor_success(final),
         "params_dense": dense_cost.params,
         "params_final": cost.params,

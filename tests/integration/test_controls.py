@@ -9,6 +9,7 @@ from helpers.small_runs import events, figures, read_summary, run_small
 import fedprune.server.rounds.guard
 import fedprune.simulations.runs.controls
 from fedprune.common.artifacts.load import load_model
+from fedprune.server.report import write_report
 from fedprune.server.runs.events import (
     ClientAnswered,
     MaskChosen,
@@ -18,7 +19,6 @@ from fedprune.server.runs.events import (
     of_run,
     read_events,
 )
-from fedprune.simulations.report import write_report
 from fedprune.simulations.runs.api import simulate
 
 FOUR = ["dense", "scratch", "uniform", "one-shot"]

@@ -316,7 +316,7 @@ def test_a_run_folder_that_names_code_is_refused(key, value, words, away, capsys
     refused(capsys, away, words, f"{key} is '{value}'", "files are data")
 
 
-@pytest.mark.slow  # matplotlib
+@pytest.mark.slow  # seconds of imports
 @pytest.mark.parametrize("key", ["task.model", "task.data"])
 @pytest.mark.parametrize("words", [READERS["inspect"], READERS["report"]],
                          ids=["inspect", "report"])  # fmt: skip

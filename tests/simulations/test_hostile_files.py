@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 from helpers.some_events import (
@@ -17,11 +18,11 @@ from helpers.tiny_federation import tiny_structure
 from fedprune.common.artifacts import write_plan_file
 from fedprune.common.errors import IntegrityError
 from fedprune.common.spec import PrunePlan
+from fedprune.server import report
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.events.codec import VERSION
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.cli import run_command_line
-from fedprune.simulations.report import page
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r"
 
@@ -225,7 +226,11 @@ def test_a_forged_event_is_shown_or_refused(
 
 def test_what_a_report_cannot_show_is_said_in_one_line(tmp_path, capsys, monkeypatch):
     folder = run_folder(tmp_path)
-    monkeypatch.setattr(page, "single", lambda run: run.summary["nothing"])
+    broken = attrgetter("nothing")
+    monkeypatch.setattr(report, "single", broken)
     code, _, err = call(capsys, "report", folder.path)
     assert code == 6
-    assert "cannot be shown: KeyError: 'nothing'" in err
+    assert (
+        "cannot be shown: AttributeError: 'RunData' object has no attribute 'nothing'"
+        in err
+    )

@@ -30,6 +30,7 @@ from fedprune.server.runs.events.log import (
 from fedprune.server.runs.events.metrics_csv import COLUMNS, write_metrics_csv
 from fedprune.server.runs.events.of_runs import (
     ClientsConnected,
+    LabelsCounted,
     NetworkDelivered,
     RunFailed,
     RunFinished,
@@ -52,6 +53,7 @@ __all__ = [
     "Event",
     "EventLog",
     "Follower",
+    "LabelsCounted",
     "MaskChosen",
     "NetworkCut",
     "NetworkDelivered",

@@ -26,6 +26,7 @@ from fedprune.server.runs.events.base import (
 )
 from fedprune.server.runs.events.of_runs import (
     ClientsConnected,
+    LabelsCounted,
     NetworkDelivered,
     RunFailed,
     RunFinished,
@@ -328,6 +329,7 @@ class WarningGiven(OfRound):
 # A kind's name on disk is written here and nowhere else.
 KINDS: Final[Mapping[str, type[Event]]] = {
     "run_started": RunStarted,
+    "labels": LabelsCounted,
     "resumed": RunResumed,
     "run_finished": RunFinished,
     "run_failed": RunFailed,

@@ -48,6 +48,21 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsCounted(Event):
+    """The training examples of each class that the clients of a simulation have.
+
+    Devices do not tell; nor does a run under differential privacy.
+
+    Attributes:
+        classes: Names of the classes, their numbers where they have none.
+        counts: Client id -> its examples of each class.
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[str, tuple[Count, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResumed(Event):
     """A stopped run continues from its last checkpoint.
 

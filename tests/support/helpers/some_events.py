@@ -16,6 +16,7 @@ from fedprune.server.runs.events import (
     CutChecked,
     CutRolledBack,
     Event,
+    LabelsCounted,
     MaskChosen,
     NetworkCut,
     NetworkDelivered,
@@ -46,6 +47,7 @@ STARTED = RunStarted(
     graph="relu",
     reach="FLOPs can go down to 0.1 %",
 )
+LABELS = LabelsCounted(classes=("no", "yes"), counts={"a": (1, 2), "b": (4, 0)})
 RESUMED = RunResumed(run_id="x", directory="runs/x")
 FINISHED = RunFinished(summary={"rounds": 2, "warnings": ["w"], "accuracy_final": 0.5})
 FAILED = RunFailed(text="1 of 3 clients", exit_code=4)
@@ -157,6 +159,7 @@ WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
     STARTED,
+    LABELS,
     RESUMED,
     FINISHED,
     FAILED,

@@ -308,6 +308,7 @@ GOLDEN = {
             "device",
         ),
     ],
+    "labels": ["classes", "counts"],
     "resumed": ["run_id", "directory"],
     "run_finished": ["summary"],
     "run_failed": ["text", "exit_code"],

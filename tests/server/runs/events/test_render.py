@@ -12,6 +12,7 @@ from helpers.some_events import (
     DELIVERED,
     FAILED,
     FINISHED,
+    LABELS,
     LOST,
     MASK,
     ONE_OF_EACH,
@@ -35,6 +36,7 @@ SHORT = "pruned round 3/9     cycle 1 sparsify  "
 LONG = "loss 1.2500  density 0.750  up 2.0 kB down 3.0 MB"
 LINES = {
     "started": (STARTED, "run runs/x: FLOPs can go down to 0.1 %"),
+    "labels": (LABELS, ""),
     "resumed": (RESUMED, "resumed runs/x"),
     "finished": (FINISHED, ""),
     "stopped": (STOPPED, "stopped by the operator after round 3"),

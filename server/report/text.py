@@ -1,8 +1,6 @@
-"""Numbers and strings as the report shows them; every string is escaped here."""
+"""Numbers and strings as the report shows them; its templates escape all of them."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from fedprune.common.text import printable
 
@@ -12,42 +10,7 @@ TIMES = "×"  # noqa: RUF001 - the typographic sign is meant
 _KILO = 1000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Html:
-    """Text that is markup already; every other text is escaped when it is shown.
-
-    Attributes:
-        text: The markup.
-    """
-
-    text: str
-
-
-Cell = Html | str
 SHARES = frozenset({"accuracy", "iou"})  # metrics that are shares, 0..1
-
-
-def show(cell: Cell) -> str:
-    """Return a cell as markup."""
-    return cell.text if isinstance(cell, Html) else escape(cell)
-
-
-def table(
-    head: Sequence[Cell], rows: Iterable[Sequence[Cell]], *, kind: str = ""
-) -> Html:
-    """Return a table; the first cell of each row is its head."""
-    top = "".join(f'<th scope="col">{show(cell)}</th>' for cell in head)
-    body = "".join(_row(row) for row in rows)
-    return Html(
-        f'<div class="scroll"><table class="{escape(kind)}"><thead><tr>{top}</tr>'
-        f"</thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def section(title: str, body: str, note: str = "") -> str:
-    """Return one part with its heading and, in one sentence, how to read it."""
-    words = f"<p>{show(note)}</p>" if note else "<p></p>"
-    return f"<section><h2>{show(title)}</h2>{words}{body}</section>"
 
 
 def count(value: float | None) -> str:
@@ -148,19 +111,6 @@ def times(new: float | None, old: float | None, words: Words = FEWER) -> str:
     return f"{_ratio(old / new)}{TIMES} {words.smaller}"
 
 
-def axis_size(value: float) -> str:
-    """Return bytes for an axis: no digits that are zero.
-
-    >>> axis_size(1e6), axis_size(3e4), axis_size(20)
-    ('1 MB', '30 kB', '20 B')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < _KILO:
-            return f"{value:g} {unit}"
-        value /= _KILO
-    return f"{value:g} TB"
-
-
 def milliseconds(value: float | None) -> str:
     """Return a time in milliseconds."""
     return DASH if value is None else f"{value:.3g} ms"
@@ -188,9 +138,3 @@ def _three(value: float) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"  # noqa: PLR2004
-
-
-def _row(row: Sequence[Cell]) -> str:
-    first, *others = row
-    cells = "".join(f"<td>{show(cell)}</td>" for cell in others)
-    return f'<tr><th scope="row">{show(first)}</th>{cells}</tr>'

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fedprune.simulations.report.data import Point
-from fedprune.simulations.report.plots import Line, reach
-from fedprune.simulations.report.text import metric_name, points, score
+from fedprune.server.report.charts.curves import Line, reach
+from fedprune.server.report.data import Point
+from fedprune.server.report.text import metric_name, points, score
 
 
 def line(*values, metric):
@@ -12,7 +12,7 @@ def line(*values, metric):
         Point(rounds=n, accuracy=value, bytes_up=100.0 * (n + 1))
         for n, value in enumerate(values)
     ]
-    return Line(label="", colour="black", points=shown, metric=metric)
+    return Line(name="", role="own", points=shown, metric=metric)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from fedprune.simulations.report.controls import beside, equal_line, sentences
+from fedprune.server.report.tables.controls import beside, equal_line, sentences
 from fedprune.simulations.runs.outcome import print_outcome
 
 FIGURES = {"accuracy": 0.9, "params": 50, "rounds": 7, "bytes_up": 10, "bytes_down": 20}

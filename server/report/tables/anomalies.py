@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from fedprune.server.report.charts.maps import voted
+from fedprune.server.report.data import RunData
+from fedprune.server.report.parts import Part, Table, cells
+from fedprune.server.report.text import DASH
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import NetworkCut, of_run
-from fedprune.simulations.report.data import RunData
-from fedprune.simulations.report.maps import voted
-from fedprune.simulations.report.text import DASH, Cell, section, table
 
 _MOST = 10  # clients that are shown
 _FAR = 3.0  # robust standard deviations from the median client
@@ -109,26 +110,25 @@ def _far(value: float, values: Sequence[float]) -> float:
     return far if far > 1.0 else 0.0
 
 
-def anomalies(run: RunData) -> str:
-    """Return the section of clients that stand out; "" where clients have no lines."""
+def anomalies(run: RunData) -> Part | None:
+    """Return the clients that stand out; None where clients have no lines."""
     found = conducts(run)
     if not found:
-        return ""
+        return None
     ranked = standing_out(found)
     title = "Clients that stand out"
     if not ranked:
-        return section(title, "", f"None of {len(found)}.")
-    rows: list[list[Cell]] = [
-        [
+        return Part(name="odd", title=title, note=f"None of {len(found)}.")
+    rows = tuple(
+        cells(
             one.client,
             f"{one.missing} of {one.asked}",
             f"{one.length:.2f}" if one.length else DASH,
             str(one.shortened),
             DASH if one.votes is None else f"{one.votes:.2f}",
-        ]
+        )
         for _, one in ranked[:_MOST]
-    ]
-    head = ["client", "not counted", "length", "shortened", "votes apart"]
+    )
     more = len(ranked) - len(rows)
     note = (
         f"{len(ranked)} of {len(found)} clients, the farthest first"
@@ -136,4 +136,6 @@ def anomalies(run: RunData) -> str:
         + ".  Length: of the delta, over the median client's.  Votes apart: from the "
         "consensus, 0 = equal, 1 = nothing in common.  Rare data stands out too."
     )
-    return section(title, table(head, rows).text, note)
+    head = ("client", "not counted", "length", "shortened", "votes apart")
+    table = Table(label=title, head=head, rows=rows)
+    return Part(name="odd", title=title, note=note, tables=[("", table)])

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedprune.common.text import printable
+from fedprune.server.report.charts.scatter import of_controls
+from fedprune.server.report.data import RunData, number
+from fedprune.server.report.parts import Part, Table, cells
+from fedprune.server.report.text import count, score, size
 from fedprune.server.runs.controls.names import ALL, of_equal_bytes
-from fedprune.simulations.report.data import RunData, number
-from fedprune.simulations.report.text import count, score, section, show, size, table
 
 _OWN = "this run"
 _SENTENCES = ("equal_size", "equal_bytes", "advice")
@@ -76,18 +78,25 @@ def equal_line(summary: Summary) -> str:
     return f"{told}."
 
 
-def controls(run: RunData) -> str:
-    """Return the part of the report about the controls; "" where none ran."""
-    parts = []
+def controls(run: RunData) -> Part | None:
+    """Return the part of the report about the controls; None where none ran."""
+    tables = []
     for equal_bytes, title in ((False, "At equal rounds"), (True, "At equal bytes")):
         found = beside(run.summary, equal_bytes=equal_bytes)
         if found is not None:
-            parts.append(f"<h3>{title}</h3>{table(found.head, found.rows).text}")
-    if not parts:
-        return ""
-    said = "".join(f"<p>{show(text)}</p>" for text in sentences(run.summary))
+            rows = tuple(cells(*row) for row in found.rows)
+            tables.append((title, Table(label=title, head=found.head, rows=rows)))
+    if not tables:
+        return None
     note = "Decided on the clients' validation parts; figures of test data are shown."
-    return section("What else could have been trained", said + "".join(parts), note)
+    return Part(
+        name="beside",
+        title="What else could have been trained",
+        note=note,
+        lines=sentences(run.summary),
+        chart=of_controls(run),
+        tables=tables,
+    )
 
 
 def _forms(metric: str) -> Sequence[tuple[str, str, Form]]:

@@ -1,220 +1,39 @@
 """The report: one page from a run folder, finished or not; nothing from the network."""
 
+import base64
+import hashlib
 import json
-import math
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
+from helpers.invented_run import DENSE, DENSITY, GROUPS, ROUNDS, WIDTHS, a_run, summary
 from helpers.some_events import (
     CHECK,
     CLIENT,
     CLIENTS,
     CUT,
-    ROLLBACK,
     ROUND,
     STARTED,
+    WAITING,
     WARNING,
     at,
     refused,
 )
 
-from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, IntegrityError
-from fedprune.common.messages import Phase
-from fedprune.common.system.atomic import write_json_atomic
+from fedprune.server.report import write_report
+from fedprune.server.report.data import printable_run, read_run
+from fedprune.server.report.single import single
+from fedprune.server.report.tables.rounds import checks
+from fedprune.server.report.text import DASH, MINUS, TIMES
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import EventLog, NetworkCut, RoundFinished, RunFinished
+from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.report import tables, write_report
-from fedprune.simulations.report.data import read_run
-from fedprune.simulations.report.text import DASH, MINUS, TIMES
-
-GROUPS = {"stem": 16, "layer1.conv1": 16, "layer2.conv1": 32, "layer3.conv1": 64}
-WIDTHS = ((14, 12, 26, 48), (12, 10, 20, 34), (10, 8, 14, 22), (8, 8, 10, 14))
-DENSITY = (0.72, 0.53, 0.40, 0.30)
-ROUNDS, DENSE, FLOPS = 24, 77_850, 2_300_000
-CUT_AT = (5, 9, 13, 17)
-
-
-def phase_of(number):
-    if number <= 3:
-        return Phase.WARMUP
-    tuning = (number - 1) % 4 in (1, 2) or number > 17
-    return Phase.FINETUNE if tuning else Phase.SPARSIFY
-
-
-def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0):
-    """Write the folder of an invented run up to a round."""
-    rng = np.random.default_rng(seed)
-    folder = RunFolder.create(
-        base,
-        name,
-        manifest={
-            "command": ["fedprune", "simulate"],
-            "versions": {"torch": "2.13.0", "flwr": "1.41.0"},
-            "seed": seed,
-        },
-        config=load_config(None, {"run.seed": seed}),
-    )
-    names = [f"client-{place:03d}" for place in range(clients)]
-    with EventLog(folder.events) as log:
-        log.write(
-            replace(
-                STARTED,
-                run_id=folder.run_id,
-                config={
-                    "task": {"model": "small-resnet", "data": "digits"},
-                    "update": {"update_density": 0.05 * (seed + 1)},
-                },
-                clients=clients,
-                client_examples=dict.fromkeys(names, 120),
-                params_dense=DENSE,
-                flops_dense=FLOPS,
-                groups=GROUPS,
-            )
-        )
-        for number in range(1, upto + 1):
-            a_round(log, number, names, rng)
-        if finished:
-            log.write(RunFinished(summary=summary(seed)))
-    if finished:
-        write_json_atomic(folder.summary, summary(seed))
-    return folder
-
-
-def a_round(log, number, names, rng):
-    cuts = sum(number > at for at in CUT_AT)
-    density = DENSITY[cuts - 1] if cuts else 1.0
-    for run, share in (("main", density), ("dense", 1.0)):
-        up = 0
-        for name in names:
-            up += a_client(log, run, number, name, share, rng)
-        learned = 1 - math.exp(-(number - 1) / 3.2)
-        dip = 0.10 * sum(number == at + 1 for at in CUT_AT) if run == "main" else 0
-        log.write(
-            RoundFinished(
-                run=run,
-                round=number,
-                rounds=ROUNDS,
-                cycle=cuts + 1,
-                phase=phase_of(number) if run == "main" else Phase.WARMUP,
-                loss=2.3 * (1 - learned) + 0.1,
-                accuracy=0.10 + 0.86 * learned - dip + 0.008 * rng.standard_normal(),
-                validation_loss=2.3 * (1 - learned) + 0.15,
-                validation_accuracy=0.10 + 0.85 * learned - dip,
-                density=share,
-                params=round(DENSE * share),
-                flops=round(FLOPS * share**0.9),
-                channel_density=share**0.5,
-                bytes_up=up,
-                bytes_down=round(len(names) * DENSE * share * 1.1),
-                bytes_fixed=len(names) * 310,
-                bytes_simulation=90_000,
-                asked=len(names),
-                accepted=len(names) - 1,
-                refused=1,
-                failed=0,
-                late=0,
-                virtual_seconds=None,
-                zero_share=0.12 * (phase_of(number) == "sparsify") + 0.01,
-                seconds=1.5,
-            )
-        )
-    if number in CUT_AT:
-        a_cut(log, CUT_AT.index(number), number, names, rng)
-    if number == 15:
-        log.write(at(ROLLBACK, number, cycle=3))
-        a_cut(log, 2, number, names, rng)
-
-
-def a_client(log, run, number, name, share, rng):
-    up = round(4 * DENSE) if run == "dense" else round(3600 * share + 310)
-    draw = rng.random()
-    status, reason = Status.ACCEPTED, ""
-    if draw < 0.03:
-        status = Status.REFUSED
-        reason = "layer 'c2.weight' field 'val': 12 non-finite values (code NON_FINITE)"
-    elif draw < 0.05:
-        status, reason = Status.LATE, "no answer within 600 s"
-    elif draw < 0.06:
-        status, reason = Status.FAILED, "RuntimeError: <out of memory>"
-    elif draw < 0.10:
-        return 0
-    log.write(
-        at(
-            CLIENT,
-            number,
-            run=run,
-            client=name,
-            status=status,
-            reason=reason,
-            bytes_up=up,
-            bytes_down=round(DENSE * share),
-        )
-    )
-    return up
-
-
-def a_cut(log, place, number, names, rng):
-    before = WIDTHS[place - 1] if place else tuple(GROUPS.values())
-    truth = rng.gamma(1.2, size=sum(before))
-    votes = {name: truth * rng.lognormal(0, 0.5, len(truth)) for name in names}
-    kept = np.zeros(len(truth), dtype=int)
-    start = 0
-    for width, keep in zip(before, WIDTHS[place], strict=True):
-        kept[start + np.argsort(-truth[start : start + width])[:keep]] = 1
-        start += width
-    log.write(
-        NetworkCut(
-            run="main",
-            round=number,
-            cycle=place + 1,
-            widths=dict(zip(GROUPS, WIDTHS[place], strict=True)),
-            blocks=(),
-            params=round(DENSE * DENSITY[place]),
-            flops=round(FLOPS * DENSITY[place] ** 0.9),
-            density=DENSITY[place],
-            channel_density=DENSITY[place] ** 0.5,
-            step=0.3,
-            votes={name: np.round(vote, 4) for name, vote in votes.items()},
-            consensus=np.round(truth, 4),
-            kept=kept,
-            zero_share=None,
-            accuracy_before=None,
-        )
-    )
-
-
-def summary(seed):
-    return {
-        "accuracy_control": 0.9611,
-        "accuracy_before_cut": 0.9500,
-        "accuracy_after_cut": 0.8722,
-        "accuracy_final": 0.9639 - 0.01 * seed,
-        "params_dense": DENSE,
-        "params_final": round(DENSE * 0.3),
-        "flops_dense": FLOPS,
-        "flops_final": round(FLOPS * 0.34),
-        "bytes_up": 700_000,
-        "bytes_down": 12_000_000,
-        "bytes_up_control": 74_000_000,
-        "bytes_down_control": 74_000_000,
-        "model_bytes_dense": 4 * DENSE,
-        "model_bytes_final": round(1.2 * DENSE),
-        "latency_ms_dense": 2.41,
-        "latency_ms_final": 1.13,
-        "cuts": 4,
-        "rollbacks": 1,
-        "rounds": ROUNDS,
-        "clients": 10,
-        "seed": seed,
-        "seconds": 91.5,
-    }
 
 
 class Page(HTMLParser):
@@ -225,6 +44,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.loads, self.ids, self.open, self.words = [], [], [], []
+        self.scripts, self.styles, self.handlers = [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -233,6 +53,8 @@ class Page(HTMLParser):
                 self.loads.append(value)
             if name == "id":
                 self.ids.append(value)
+            if name.startswith("on") or name == "style":
+                self.handlers.append((tag, name))
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -245,7 +67,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        kept = {"script": self.scripts, "style": self.styles}
+        kept.get(self.open[-1] if self.open else "", self.words).append(data)
 
 
 @pytest.fixture(scope="module")
@@ -265,18 +88,37 @@ def test_the_report_of_one_run_lies_in_its_folder(run, page):
 def test_the_page_is_well_formed_and_loads_nothing_from_outside(page):
     found = Page(page)
     assert found.open == []
-    assert all(load.startswith(("#", "data:image/png")) for load in found.loads)
-    assert "@import" not in page
-    assert "<script" not in page
-    assert not re.findall(r"url\((?!#)", page)
+    assert all(load.startswith(("#", "data:image/svg+xml,")) for load in found.loads)
+    assert found.handlers == []
+    assert "@import" not in "".join(found.styles)
+    assert "url(" not in "".join(found.styles)
+    assert len(page) < 2_000_000
+
+
+def digest(text):
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def test_a_browser_may_run_the_scripts_of_the_page_and_no_other(page):
+    found = Page(page)
+    figures, *scripts = found.scripts
+    json.loads(figures)
+    (policy,) = re.findall(
+        r'http-equiv="Content-Security-Policy" content="(.*?)"', page
+    )
+    said = dict(part.split(" ", 1) for part in unescape(policy).split("; "))
+    named = {f"'sha256-{digest(script)}'" for script in scripts}
+    assert set(said["script-src"].split()) == named
+    (style,) = found.styles
+    assert said["style-src"] == f"'sha256-{digest(style)}'"
+    assert said["default-src"] == "'none'"
+    assert "connect-src" not in said
 
 
 def test_no_id_is_used_twice_and_every_reference_is_met(page):
     found = Page(page)
     assert len(found.ids) == len(set(found.ids))
-    wanted = set(re.findall(r"url\(#([^)]+)\)", page))
-    wanted |= {load[1:] for load in found.loads if load.startswith("#")}
-    assert wanted <= set(found.ids)
+    assert {load[1:] for load in found.loads if load.startswith("#")} <= set(found.ids)
 
 
 def test_the_headline_figures_are_those_of_the_summary(page):
@@ -298,15 +140,23 @@ def test_every_part_of_a_finished_run_is_there(page):
     for title in (
         "Accuracy by round",
         "Accuracy by bytes sent",
+        "Size by round",
+        "Loss by round",
         "Kept channels",
         "Votes",
+        "Clients and their health",
         "Who took part",
+        "Whose data have which classes",
+        "Recall of each class",
         "Refused updates",
         "Bytes of one message",
         "How to run it again",
     ):
         assert f"<h2>{title}</h2>" in page
-    assert page.count("<svg") == 6
+    charts = json.loads(Page(page).scripts[0])
+    shown = re.findall(r'data-chart="([^"]+)"', page)
+    assert len(shown) == len(set(shown)) == 10
+    assert set(shown) == set(charts)
 
 
 def test_the_same_folder_makes_the_same_bytes(run, page, tmp_path):
@@ -349,9 +199,14 @@ def test_every_string_of_a_run_is_escaped(tmp_path):
             )
         )
     text = write_report([folder.path]).read_text(encoding="utf-8")
-    assert "<script" not in text
+    found = Page(text)
+    assert len(found.scripts) == 3
+    assert "alert(1)" not in "".join(found.scripts[1:])
     assert "&lt;script&gt;" in text
-    assert Page(text).open == []
+    assert "<" not in found.scripts[0]
+    assert evil in json.loads(found.scripts[0])["took-part"]["views"][""]["rows"]
+    assert found.open == []
+    assert found.handlers == []
 
 
 @pytest.mark.parametrize("upto", [1, 6])
@@ -367,11 +222,22 @@ def test_a_run_killed_before_its_first_event_has_a_report(tmp_path):
     assert "not finished" in write_report([folder.path]).read_text(encoding="utf-8")
 
 
+def cells_of(page):
+    """Return the texts of all cells, row after row."""
+    cells = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", page, flags=re.DOTALL)
+    return [unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in cells]
+
+
+def assert_row(page, *row):
+    cells = cells_of(page)
+    starts = [at for at, text in enumerate(cells) if text == row[0]]
+    assert row in [tuple(cells[at : at + len(row)]) for at in starts]
+
+
 def test_a_refused_update_is_listed_with_client_round_and_reason(run, page):
     answers = read_run(run.path).answers()
     event = next(e for e in answers if e.status is Status.REFUSED)
-    row = rf'<th scope="row">{event.client}</th><td>{event.round}</td>'
-    assert re.search(row, page)
+    assert_row(page, event.client, str(event.round), "main", "refused", event.reason)
     assert "12 non-finite values (code NON_FINITE)" in page
 
 
@@ -383,7 +249,7 @@ def test_a_large_round_has_a_table_in_place_of_a_map(tmp_path):
     text = write_report([folder.path]).read_text(encoding="utf-8")
     assert "Answers of round 2" in text
     assert "300 accepted, 2 failed" in text
-    assert '<th scope="row">loss</th><td>0.25</td><td>0.5</td><td>1</td>' in text
+    assert_row(text, "loss", "0.25", "0.5", "1")
     assert "Who took part" not in text
     assert Page(text).open == []
 
@@ -412,6 +278,11 @@ def test_a_rollback_undoes_the_last_standing_cut_and_the_next_starts_before_it(r
     assert cuts[0].before == GROUPS
 
 
+def check_words(folder):
+    ((_, table),) = checks(read_run(folder.path)).tables
+    return " ".join(cell.text for row in table.rows for cell in row)
+
+
 def test_each_check_of_the_guard_is_a_line(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
@@ -419,7 +290,7 @@ def test_each_check_of_the_guard_is_a_line(tmp_path):
         log.write(at(ROUND, 1))
         log.write(at(CHECK, 1, accuracy_allowed=0.02))
         log.write(at(CHECK, 2, final=1, loss_after=None, loss_comparison="none"))
-    words = " ".join(Page(tables.checks(read_run(folder.path))).words)
+    words = check_words(folder)
     assert "1 1 1 2 ± 0.25 +0.55 5" in words
     assert "90.00 % 80.00 % ± 2" in words
     assert "4, unpaired rolled back" in words
@@ -432,7 +303,7 @@ def test_the_limit_of_a_check_has_the_sign_of_what_is_worse(tmp_path, better, si
     with EventLog(folder.events) as log:
         log.write(replace(STARTED, better=better))
         log.write(at(CHECK, 1, accuracy_allowed=0.02))
-    words = " ".join(Page(tables.checks(read_run(folder.path))).words)
+    words = check_words(folder)
     assert f"{sign}2.00 points" in words
 
 
@@ -440,7 +311,11 @@ def test_a_run_without_a_check_has_no_table_of_them(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
         log.write(at(ROUND, 1))
-    assert tables.checks(read_run(folder.path)) == ""
+    assert checks(read_run(folder.path)) is None
+
+
+def charts_of(folder):
+    return single(printable_run(read_run(folder.path))).charts
 
 
 def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
@@ -453,9 +328,9 @@ def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
             changes = {"votes": {"a": scores}, "consensus": scores, "kept": kept}
             log.write(at(CUT, 1, widths={"x": 1}, **changes))
     assert [cut.stands for cut in read_run(folder.path).cuts] == [True, False]
-    text = write_report([folder.path]).read_text(encoding="utf-8")
-    assert "cut 1<" in text
-    assert "cut 2<" not in text
+    spec = charts_of(folder)["widths"]["views"][""]
+    assert [bar["name"] for bar in spec["series"]] == ["dense", "cut 1"]
+    assert spec["texts"] == ["2 → 1"]
 
 
 def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
@@ -483,8 +358,23 @@ def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
 def test_a_thousand_clients_fit_on_the_page(tmp_path):
     folder = a_run(tmp_path, clients=1000, upto=1, finished=False)
     text = write_report([folder.path]).read_text(encoding="utf-8")
-    assert "1000 clients" in text
+    assert "1,000 clients" in text
     assert len(text) < 2_000_000
+
+
+def test_of_many_clients_those_that_were_missing_are_shown(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    names = [f"c{number:04d}" for number in range(400)]
+    with EventLog(folder.events) as log:
+        for round_ in range(1, 201):
+            log.write(at(refused("c0399", "no"), round_))
+            log.write(at(CLIENT, round_, client=names[round_]))
+    spec = charts_of(folder)["took-part"]["views"][""]
+    assert "c0399" in spec["rows"]
+    assert sum(map(len, spec["cells"])) <= 24_000
+    assert "clients that were missing less often are not shown" in " ".join(
+        part.note for part in single(read_run(folder.path)).parts
+    )
 
 
 def test_several_runs_are_compared_row_by_row_and_by_what_differs(tmp_path):
@@ -516,24 +406,30 @@ def test_a_broken_summary_is_an_integrity_error(tmp_path):
         write_report([folder.path])
 
 
-def test_matplotlib_is_loaded_by_a_report_only():
-    code = "import sys, fedprune.simulations.report\n"
-    code += "sys.exit(int('matplotlib' in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_a_report_needs_nothing_heavy():
+    code = "import sys, fedprune.server.report\n"
+    code += "heavy = {'matplotlib', 'starlette', 'uvicorn', 'ray', 'flwr'}\n"
+    code += "sys.exit(', '.join(heavy & {*sys.modules}) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0
 
 
-def test_without_matplotlib_the_error_names_the_extra(run):
-    code = (
-        "import sys; from pathlib import Path; sys.modules['matplotlib'] = None\n"
-        "from fedprune.simulations.report import write_report\n"
-        f"write_report([Path({str(run.path)!r})])"
+def test_of_devices_the_validation_is_the_headline_and_dashes_are_left_out(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, config={"task": {"data": "digits", "model": "mlp"}}))
+        log.write(WAITING)
+        log.write(at(ROUND, 1, accuracy=None, validation_accuracy=0.951))
+    document = single(read_run(folder.path))
+    assert (document.cards[0].name, document.cards[0].value) == (
+        "accuracy, validation",
+        "95.10 %",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True
-    )
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("fedprune.common.errors.ConfigError")
-    assert "pip install 'fedprune[simulation]'" in last
+    assert "on the data of its devices" in document.about
+    assert "digits" not in document.about
+    ((_, table),) = document.parts[0].tables
+    assert "latency" not in " ".join(row[0].text for row in table.rows).lower()
+    assert set(charts_of(folder)["widths"]["views"][""]["names"]) == {"conv", "fc"}
 
 
 def test_the_manifest_is_shown_as_it_is(run, page):

@@ -5,19 +5,21 @@ that: an unknown figure is None.
 """
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedprune.common.errors import IntegrityError
+from fedprune.common.text import fit_to_print
+from fedprune.server.report.names import code_name, given_name
 from fedprune.server.runs.events import (
     DENSE,
     MAIN,
     ClientAnswered,
     ClientsAnswered,
+    ClientsConnected,
     CutRolledBack,
     Event,
     NetworkCut,
@@ -31,6 +33,8 @@ from fedprune.server.runs.events import (
     read_events,
 )
 from fedprune.server.runs.folder import RunFolder, read_json_object
+
+R = TypeVar("R", bound=OfRound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +101,15 @@ class RunData:
         return str(self.manifest.get("run_id", self.path.name))
 
     @property
+    def code_name(self) -> str:
+        """Two words for the run, always the same ones."""
+        return code_name(self.name)
+
+    @property
     def title(self) -> str:
-        """Name of the run without the time that it begins with."""
-        return re.sub(r"^\d{4}-\d\d-\d\dT[\d-]{8}-", "", self.name)
+        """Name that the user gave it, if any, and its two words."""
+        given = given_name(self.name)
+        return f"{given} · {self.code_name}" if given else self.code_name
 
     @cached_property
     def started(self) -> RunStarted | None:
@@ -116,6 +126,11 @@ class RunData:
         """The task among the settings; empty when unknown."""
         found = self.settings.get("task")
         return found if isinstance(found, Mapping) else {}
+
+    @cached_property
+    def on_devices(self) -> bool:
+        """True of a run of devices, which have data of their own."""
+        return any(of_kind(self.events, ClientsConnected))
 
     @cached_property
     def groups(self) -> Mapping[str, int]:
@@ -139,15 +154,25 @@ class RunData:
 
     def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:
         """Return the rounds of the run, or of one of its controls."""
-        return of_run(self.events, RoundFinished, run)
+        return self._of_run(RoundFinished, run)
 
     def answers(self, run: RunName = MAIN) -> list[ClientAnswered]:
         """Return the outcomes of clients that have an event each, by round."""
-        return of_run(self.events, ClientAnswered, run)
+        return self._of_run(ClientAnswered, run)
 
     def summaries(self, run: RunName = MAIN) -> list[ClientsAnswered]:
         """Return the outcomes of the clients of large rounds, in order."""
-        return of_run(self.events, ClientsAnswered, run)
+        return self._of_run(ClientsAnswered, run)
+
+    @cached_property
+    def _found(self) -> dict[tuple[type[OfRound], RunName], list[Any]]:
+        return {}  # what was looked for before: many parts of a page ask for the same
+
+    def _of_run(self, kind: type[R], run: RunName) -> list[R]:
+        key = (kind, run)
+        if key not in self._found:
+            self._found[key] = of_run(self.events, kind, run)
+        return self._found[key]
 
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:
@@ -188,17 +213,49 @@ def read_run(path: Path) -> RunData:
     """
     folder = RunFolder.open(path)
     events = tuple(read_events(folder.events))
+    return run_data(folder, events, _summary(folder, events))
+
+
+def live_run(folder: RunFolder, events: Sequence[Event]) -> RunData:
+    """Return a run by the events that it has so far, which are printable already.
+
+    Raises:
+        IntegrityError: If its manifest is broken.
+    """
+    ends = list(of_kind(events, RunFinished))
+    run = run_data(folder, tuple(events), ends[-1].summary if ends else {})
+    return replace(run, manifest=fit_to_print(run.manifest))
+
+
+def printable_run(run: RunData) -> RunData:
+    """Return a run with every text in it printable and of bounded length."""
+    return replace(
+        run,
+        manifest=fit_to_print(run.manifest),
+        events=tuple(fit_to_print(event) for event in run.events),
+        summary=fit_to_print(run.summary),
+    )
+
+
+def run_data(
+    folder: RunFolder, events: tuple[Event, ...], summary: Mapping[str, Any]
+) -> RunData:
+    """Return a run whose events and final figures are known.
+
+    Args:
+        folder: Its folder.
+        events: All events in order.
+        summary: The figures of a finished run, else empty.
+    """
     config = ""
     if folder.config.exists():  # shown, not read: bytes that are not UTF-8 are replaced
         config = folder.config.read_text(encoding="utf-8", errors="replace")
-    summary = _summary(folder, events)
-    partial = _partial_summary(events)
     return RunData(
-        path=path,
+        path=folder.path,
         manifest=folder.read_manifest(),
         config=config,
         events=events,
-        summary={**partial, **summary},
+        summary={**_partial_summary(events), **summary},
         finished=bool(summary),
     )
 

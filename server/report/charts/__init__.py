@@ -1,0 +1,1 @@
+"""The plots of a page, as JSON that its script draws."""

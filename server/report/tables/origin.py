@@ -1,0 +1,34 @@
+"""How a run can be run again: its command, versions, configuration, manifest."""
+
+import json
+from collections.abc import Mapping
+
+from fedprune.server.report.data import RunData
+from fedprune.server.report.parts import More, Part, Table, cells
+
+
+def origin(run: RunData) -> Part:
+    """Return command, versions and configuration, with which it can run again."""
+    manifest = dict(run.manifest)
+    command = manifest.pop("command", "")
+    text = " ".join(map(str, command)) if isinstance(command, list) else str(command)
+    versions = manifest.pop("versions", {})
+    more = []
+    if isinstance(versions, Mapping) and versions:
+        table = Table(
+            label="Versions",
+            head=("package", "version"),
+            rows=tuple(cells(str(name), str(one)) for name, one in versions.items()),
+        )
+        more.append(More(title="Versions", table=table))
+    if run.config:
+        more.append(More(title="Configuration", text=run.config))
+    rest = json.dumps(manifest, indent=2, ensure_ascii=False)
+    more.append(More(title="Manifest", text=rest))
+    return Part(
+        name="again",
+        title="How to run it again",
+        note=f"This is run {run.name}.",
+        text=text,
+        more=more,
+    )
