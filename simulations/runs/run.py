@@ -50,6 +50,7 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import log_start
+from fedprune.server.runs.tracking import check_trackers, tracked
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.hostile.names import check_attack
@@ -193,6 +194,7 @@ def resume(
     named, own = factory is not None, given is not None
     config = run_config(folder, trust_code=trust_code, factory=named, task=own)
     check_config(folder, config, factory=named, task=own)
+    check_trackers(config.run.track)
     with recording(wanted=config.run.profile) as recorder:
         with during(Activity.STARTING):
             task = LoadedTask(config, factory, given)
@@ -210,6 +212,7 @@ def resume(
 
 def _check(task: LoadedTask) -> None:
     """Refuse a configuration that cannot work, before any data is loaded."""
+    check_trackers(task.config.run.track)
     chosen = task.config.task
     if chosen.use and task.given is None:
         check_reference(chosen.use)
@@ -321,16 +324,18 @@ def _go(prepared: Prepared) -> RunResult:
         limit_s=config.run.limit_s,
     )
     listeners = () if prepared.progress is None else (prepared.progress.on_event,)
-    with folder.locked(), EventLog(folder.events, listeners) as log:
-        _log_start(prepared, log)
-        with _mended(), engine_for(place, config.run.engine) as engine:
-            networks = _federations(prepared, engine, log)
-        summary = _summarised(prepared, networks, started)
-        log.write(RunFinished(summary=summary))
-    with during(Activity.RESULTS):
-        remove_shared(folder.clients)
-        write_metrics_csv(read_events(folder.events), folder.metrics)
-        _report(folder)
+    with folder.locked(), tracked(folder, config) as tracking:
+        with EventLog(folder.events, (*listeners, tracking.on_event)) as log:
+            tracking.warn_by(log.write)
+            _log_start(prepared, log)
+            with _mended(), engine_for(place, config.run.engine) as engine:
+                networks = _federations(prepared, engine, log)
+            summary = _summarised(prepared, networks, started)
+            log.write(RunFinished(summary=summary))
+        with during(Activity.RESULTS):
+            remove_shared(folder.clients)
+            write_metrics_csv(read_events(folder.events), folder.metrics)
+            _report(folder)
     return RunResult(directory=folder.path, summary=summary)
 
 
