@@ -55,9 +55,7 @@ class Tracker(Protocol):
             The name by which a resumed run finds it again.
         """
 
-    def log_round(
-        self, run: RunName, round_: int, values: Mapping[str, float]
-    ) -> None:
+    def log_round(self, run: RunName, round_: int, values: Mapping[str, float]) -> None:
         """Write the figures of a round, through to where they survive this process.
 
         Args:

@@ -95,9 +95,7 @@ class MLflow(Tracker):
             self._client.log_batch(self._id, params=part)
 
     @override
-    def log_round(
-        self, run: RunName, round_: int, values: Mapping[str, float]
-    ) -> None:
+    def log_round(self, run: RunName, round_: int, values: Mapping[str, float]) -> None:
         if round_ in self._known(run, next(iter(values))):
             return  # its figures arrived, and the note of it did not
         self._log(run, round_, values)

@@ -44,9 +44,7 @@ class TensorBoard(Tracker):
         return run.run_id
 
     @override
-    def log_round(
-        self, run: RunName, round_: int, values: Mapping[str, float]
-    ) -> None:
+    def log_round(self, run: RunName, round_: int, values: Mapping[str, float]) -> None:
         writer = self._writer(run)
         for name, value in values.items():
             writer.add_scalar(name, value, round_)

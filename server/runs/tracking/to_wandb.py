@@ -79,9 +79,7 @@ class Wandb(Tracker):
         return name
 
     @override
-    def log_round(
-        self, run: RunName, round_: int, values: Mapping[str, float]
-    ) -> None:
+    def log_round(self, run: RunName, round_: int, values: Mapping[str, float]) -> None:
         prefix = "" if run == MAIN else f"{plain_name(run)}/"
         if run not in self._defined:
             self._defined.add(run)
