@@ -29,6 +29,9 @@ from fedprune.simulations.runs.run import resume, run
 
 SMALL = (
     "run.engine=inprocess",
+    "task.clients=4",
+    "rounds.cohort=4",
+    "rounds.minimum=2",
     "client.epochs=1",
     "rounds.warmup=1",
     "rounds.sparsify=1",
