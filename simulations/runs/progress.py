@@ -164,7 +164,7 @@ def usual_display() -> Display:
     A notebook without the package ``ipywidgets`` has lines.
     """
     if in_notebook():
-        from fedprune.simulations.runs.notebook import (  # noqa: PLC0415 - optional
+        from fedprune.simulations.runs.notebook.widgets import (  # noqa: PLC0415 - optional
             WidgetProgress,
         )
 

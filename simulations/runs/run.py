@@ -56,11 +56,11 @@ from fedprune.simulations.engines.engines import EngineSpec, check_engine, engin
 from fedprune.simulations.engines.hostile.names import check_attack
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.profiling.files import write_profile
-from fedprune.simulations.profiling.record import RunProfile, recording, run_profile
+from fedprune.simulations.profiling.record import recording, run_profile
 from fedprune.simulations.runs.controls import Compared, Start, run_controls
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
-from fedprune.simulations.runs.outcome import outcome_html
+from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.runs.resumption import (
     check_config,
@@ -70,27 +70,6 @@ from fedprune.simulations.runs.resumption import (
 from fedprune.simulations.runs.summary import Networks, summarise, write_models
 
 Factory = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """Result of a run.
-
-    Attributes:
-        directory: Its folder.
-        summary: The figures of ``summary.json``.
-        was_finished: Whether it had ended before, so that nothing was run.
-        profile: Where its time went, with ``run.profile``, else None.
-    """
-
-    directory: Path
-    summary: dict[str, object]
-    was_finished: bool = False
-    profile: RunProfile | None = None
-
-    def _repr_html_(self) -> str:
-        """Return the table of the figures, which a notebook shows."""
-        return outcome_html(self.summary, str(self.directory))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ ALL = {"run.track": ["tensorboard", "mlflow", "wandb"]}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Return a folder for runs, in an environment in which nothing leaves the machine."""
+    """Return a folder for runs; nothing leaves the machine."""
     made = tmp_path_factory.mktemp("tracked")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")

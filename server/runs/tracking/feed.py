@@ -60,5 +60,5 @@ class Feed:
             try:
                 job()
             # Of another package, with any error that there is: SystemExit too.
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 self._failure = error_line(error)

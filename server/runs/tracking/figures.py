@@ -98,7 +98,7 @@ def result_of(summary: Mapping[str, object]) -> dict[str, float]:
 
 
 def settings_of(config: Config) -> dict[str, Scalar]:
-    """Return a configuration flat, "task.clients" -> 10, without places on this machine.
+    """Return a configuration flat, "task.clients" -> 10, without places of this user.
 
     >>> settings_of(Config())["task.clients"]
     10

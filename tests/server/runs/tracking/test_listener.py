@@ -15,7 +15,7 @@ from fedprune.server.runs.tracking.base import Ended, Tracker
 class Recording(Tracker):
     """Keeps what it is told; fails in a method if asked to."""
 
-    def __init__(self, fails="", sends=True):
+    def __init__(self, *, fails="", sends=True):
         self.calls, self.fails, self._sends = [], fails, sends
 
     def _told(self, method, *arguments):
@@ -159,9 +159,14 @@ def test_how_the_run_ended_is_told(monkeypatch, folder, error, ended):
     tracker = Recording()
     monkeypatch.setattr(listener, "open_tracker", lambda _name: tracker)
     config = load_config(None, ['run.track=["mlflow"]'])
-    with pytest.raises(error), tracked(folder, config) as tracking:
-        tracking.on_event(STARTED)
-        raise error
+
+    def run():
+        with tracked(folder, config) as tracking:
+            tracking.on_event(STARTED)
+            raise error
+
+    with pytest.raises(error):
+        run()
     assert tracker.calls[1:] == [("end", ended)]
 
 
@@ -195,7 +200,7 @@ def test_wandb_without_a_key_is_refused_before_it_would_ask(monkeypatch, tmp_pat
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(registry, "find_spec", lambda _name: True)
-    with pytest.raises(registry.ConfigError, match="wandb login.*WANDB_MODE=offline"):
+    with pytest.raises(registry.ConfigError, match=r"wandb login.*WANDB_MODE=offline"):
         registry.check_trackers(["wandb"])
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password k\n")
     (tmp_path / ".netrc").chmod(0o600)
