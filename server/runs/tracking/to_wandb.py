@@ -1,8 +1,9 @@
 """Weights & Biases: a remote service, or files on this machine to be sent later.
 
 ``WANDB_MODE=offline`` keeps all on this machine, in the folder ``wandb`` beside the
-run folders; ``WANDB_PROJECT`` and ``WANDB_ENTITY`` choose where it goes.  Nothing but the run is sent: no console, code, git state, list of
-packages, metrics of the system, or name of this machine and its user.
+run folders; ``WANDB_PROJECT`` and ``WANDB_ENTITY`` choose where it goes.  Nothing but
+the run is sent: no console, code, git state, list of packages, metrics of the system,
+or name of this machine and its user.
 """
 
 import netrc
