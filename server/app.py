@@ -53,6 +53,7 @@ from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.server.runs.record.remarks import remarks_of
 from fedprune.server.runs.record.spent import privacy_figures
 from fedprune.server.runs.start import log_start, refuse_changes
+from fedprune.server.runs.tracking import check_trackers, tracked
 from fedprune.server.runs.trying import Tried, check_unchanged, cut_check, try_network
 
 app = ServerApp()
@@ -93,7 +94,12 @@ def main(grid: Grid, context: Context) -> None:
     folder, task, tried = _open(context)
     if finished_summary(folder) is not None:
         return  # submitted again: it stays as it is
-    with folder.locked(), EventLog(folder.events) as log:
+    with (
+        folder.locked(),
+        tracked(folder, task.config) as tracking,
+        EventLog(folder.events, (tracking.on_event,)) as log,
+    ):
+        tracking.warn_by(log.write)
         try:
             refuse_changes(folder, task.config)
             tried = tried or _try(task)
@@ -135,6 +141,7 @@ def _open(context: Context) -> tuple[RunFolder, LoadedTask, Tried | None]:
 
 def _try(task: LoadedTask) -> Tried:
     refuse_faults(task.config.faults, "a server")
+    check_trackers(task.config.run.track)
     declared_description(task)
     return try_network(task, task.build_model(), data=False)
 

@@ -203,20 +203,21 @@ def init(
 
 @app.command()
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(metavar="RUN|MODEL|PLAN", help="Run folder or file.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|FILE...", help="Run folders, models, their files."),
     ],
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the content of a run, a model or a prune plan."""
+    """Show the content of runs, of models, and of all that a run leaves."""
     from fedprune.simulations.inspection.artifacts import inspect_path, render
 
-    found = inspect_path(path)
+    found = [inspect_path(path) for path in paths]
     if as_json:
-        print_json(found)
+        print_json(found if len(found) > 1 else found[0])
     elif not quiet:
-        print(render(found))
+        print("\n\n".join(map(render, found)))
 
 
 @app.command()

@@ -29,6 +29,7 @@ _DIMS = 8
 _NUMBER = re.compile(r"[0-9]{1,8}")
 _HEAD = 8  # bytes of the length of the header
 _ARRAYS = (".npz", ".npy")
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -119,6 +120,10 @@ def refuse_pickle(path: Path, data: bytes) -> None:
     """
     if path.suffix.lower() in _ARRAYS:
         msg = f"{path} holds data (NumPy arrays), no model; as data: task.data=npz:FILE"
+        raise IntegrityError(msg)
+    if data.startswith(_PICTURES):
+        msg = f"{path} is a picture; want a model (.safetensors, .fpz), a run folder or"
+        msg += " one of its files"
         raise IntegrityError(msg)
     # A safetensors header of 640 bytes begins like a pickle, but its ninth byte is {.
     pickled = data.startswith(_PICKLE_STARTS) and data[8:9] != b"{"

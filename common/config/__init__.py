@@ -11,6 +11,7 @@ from fedprune.common.config.load import (
     parse_config,
 )
 from fedprune.common.config.method_key import load_methods, own_methods
+from fedprune.common.config.robust import Robust
 from fedprune.common.config.schema import Config
 from fedprune.common.config.sections import (
     Broadcast,
@@ -22,11 +23,11 @@ from fedprune.common.config.sections import (
     Partition,
     Prune,
     Quantise,
-    Robust,
     Rounds,
     Run,
     Server,
     Task,
+    TrackerName,
     Update,
 )
 from fedprune.common.config.write import (
@@ -56,6 +57,7 @@ __all__ = [
     "Run",
     "Server",
     "Task",
+    "TrackerName",
     "Update",
     "config_changes",
     "config_digest",

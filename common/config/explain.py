@@ -239,7 +239,7 @@ def _wanted_of(failure: ErrorDetails, path: Path, want: str) -> str:
     }
     if failure["type"] == "too_long":
         most = failure.get("ctx", {}).get("max_length")
-        return f"{want}, {most} at most" if most else "[]: this version has none"
+        return f"{want}, {most} at most"
     return want + added.get(failure["type"], "")
 
 

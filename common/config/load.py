@@ -178,7 +178,7 @@ def _section(table: Table, names: Sequence[str]) -> Table:
 def _read_text(path: Path) -> str:
     """Return the text of a file."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise ConfigError(message) from error
@@ -197,6 +197,8 @@ def _parse(text: str, name: str) -> Table:
         line = f":{place.group(1)}" if place else ""
         if place:
             detail = detail.replace(place.group(0), "")
+        if detail == "Invalid value":
+            detail += '; a text stands in quotes: key = "text"'
         message = f"{name}{line}: not valid TOML: {detail}"
         raise ConfigError(message) from error
 

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from fedprune.common.config.attack import Attack
 from fedprune.common.config.faults import Faults
 from fedprune.common.config.privacy import Privacy, with_preset
+from fedprune.common.config.robust import Robust
 from fedprune.common.config.sections import (
     Broadcast,
     Client,
@@ -14,7 +15,6 @@ from fedprune.common.config.sections import (
     Distill,
     Prune,
     Quantise,
-    Robust,
     Rounds,
     Run,
     Section,

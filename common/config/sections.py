@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedprune.common.config.method_key import MethodKey
 from fedprune.common.methods.kinds import (
-    AGGREGATION,
     CHOICE,
     CONSENSUS,
     IMPORTANCE,
@@ -37,6 +36,7 @@ ControlName = Literal[
     "uniform@bytes",
     "one-shot@bytes",
 ]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 # TOML has lists; a frozen section needs tuples.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -391,28 +391,6 @@ class Quantise(Section):
     replaces distill.weight in these rounds, 0 <= distill <= 1; 0 = no teacher."""
 
 
-class Robust(Section):
-    """Limits on the influence of one client."""
-
-    aggregate: Annotated[str, MethodKey(AGGREGATION)] = "mean"
-    """Aggregation rule, which makes one delta of those of the clients."""
-    hostile: float = Field(default=0.2, ge=0, lt=0.5)
-    """Share of the clients that may be hostile at once, for rules that outvote them,
-    0 <= hostile < 0.5; rounded down."""
-    max_examples: Positive = 100000
-    """Largest number of examples that a client may report, 1 <= max_examples."""
-    max_weight: float = Field(default=2.0, ge=0)
-    """Largest weight of a client as a multiple of the cohort's median enrolment,
-    0 <= max_weight; 0 = what it enrolled with."""
-    max_norm: float = Field(default=1.75, ge=0)
-    """Largest L2 norm of a delta as a multiple of the median one, 0 <= max_norm; a
-    longer one is shortened; 0 = not."""
-    max_moment: float = Field(default=3.0, ge=0)
-    """Robust standard deviations that a client's batch-norm moments and running buffers
-    may be away from the median of the cohort, 0 <= max_moment; others are clipped to
-    it; 0 = not."""
-
-
 class Run(Section):
     """Folder, seed, engine and reports of the run."""
 
@@ -446,5 +424,9 @@ class Run(Section):
     their figures in the folder "profile" of the run; no result depends on it."""
     state_limit_mb: Positive = 4096
     """Largest total of the files with residuals, in MiB, 1 <= state_limit_mb."""
-    track: Annotated[tuple[str, ...], Field(strict=False, max_length=0)] = ()
-    """Trackers that follow the run; this version has none, so the list is empty."""
+    track: Annotated[tuple[TrackerName, ...], Field(strict=False)] = ()
+    """Trackers that follow the run: tensorboard, mlflow, wandb; no result depends on
+    them."""
+    track_clients: bool = False
+    """Whether a tracker that sends files to another machine gets the report too, which
+    names the clients; figures never do."""

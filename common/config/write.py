@@ -18,7 +18,7 @@ _WITHOUT_EFFECT = {
     "prune": {"latency_table"},
     "run": {
         *("dir", "name", "engine", "workers", "limit_s", "profile", "state_limit_mb"),
-        "track",
+        *("track", "track_clients"),
     },
 }
 _NONE = "(unknown)"  # of a key that the other version does not have

@@ -157,6 +157,8 @@ def _check_claim(
     # Objects need pickle; text and records are not numbers, and may have no size.
     if dtype.kind not in kinds or dtype.itemsize == 0:
         msg = f"its type is {dtype}; want plain numbers, no Python objects and no text"
+        if dtype.kind == "U":
+            msg += "; of names, classes are np.unique(names, return_inverse=True)[1]"
         raise ValueError(msg)
     claimed = prod(shape) * dtype.itemsize
     if claimed != size or min(shape, default=0) < 0:

@@ -20,7 +20,7 @@ from fedprune.common.data.places import check_source, find_folder
 from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.seeding import Use, generator
-from fedprune.common.user_code import load_function
+from fedprune.common.user_code import in_own_code, load_function
 
 FOLDS = 5
 
@@ -151,6 +151,7 @@ def _call(source: str) -> RawData:
         arrays = [np.asarray(array) for array in (() if found is None else found)]
     except (Exception, SystemExit) as error:
         msg = f"'{source}' failed: {type(error).__name__}: {error}"
+        msg += in_own_code(error)
         raise DataError(msg) from error
     if len(arrays) not in _ARRAYS:
         what = "None" if found is None else f"{len(arrays)} arrays"

@@ -1,6 +1,8 @@
 """Registry of networks: the names of ``task.model`` in the configuration."""
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from typing import Any
 
@@ -21,6 +23,7 @@ from fedprune.common.structure.blocks import check_blocks, drop_blocks
 from fedprune.common.user_code import (
     check_reference,
     did_you_mean,
+    in_own_code,
     load_function,
     split_blocks,
 )
@@ -90,13 +93,24 @@ def check_model(name: str) -> None:
         msg = (
             f"there is no model '{name}'{near} (known: {', '.join(NETWORKS)}, "
             f"'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'module:factory' and "
-            f"'file.py:factory')"
+            f"'file.py:factory'){_elsewhere(name)}"
         )
         raise ConfigError(msg)
     if prefix in LOADERS:
         check_foreign(name)
         return
     check_reference(name)
+
+
+def _elsewhere(name: str) -> str:
+    """Return a hint at a library that has a network of this name, if it is here."""
+    for library in ("torchvision", "timm"):
+        if find_spec(library) is None:
+            continue
+        known = import_module(f"{library}.models").list_models()
+        if name in known:
+            return f"; '{library}:{name}' has it"
+    return ""
 
 
 def _find(name: str, *, fetch: bool) -> Callable[[int, Shape], nn.Module]:
@@ -119,11 +133,19 @@ def _call(
         model = factory(**_accepted(factory, given))
     except (Exception, SystemExit) as error:
         msg = f"the factory '{name}' failed: {type(error).__name__}: {error}"
+        msg += in_own_code(error) or _signature(error)
         raise ConfigError(msg) from error
     if not isinstance(model, nn.Module):
         msg = f"the factory '{name}' returned {type(model).__name__}; want nn.Module"
         raise ConfigError(msg)
     return model
+
+
+def _signature(error: BaseException) -> str:
+    """Return what a factory may ask for, if it was called in vain."""
+    if not isinstance(error, TypeError):
+        return ""
+    return "; want one with the arguments num_outputs and input_shape, or without any"
 
 
 def _accepted(factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

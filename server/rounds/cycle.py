@@ -146,6 +146,22 @@ def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
     return _after_finetune(cursor, rounds, met=met)
 
 
+def rounds_left(cursor: Cursor, rounds: Rounds) -> int:
+    """Return the rounds from a place to the end, if all goes by the schedule.
+
+    It goes so if no further cut is rolled back and the last one meets the budget.
+
+    Args:
+        cursor: Place of the next round.
+        rounds: Lengths of the phases.
+    """
+    count = 0
+    while not cursor.done:
+        met = not is_cutting(cursor, rounds) or cursor.target >= 1.0 - _CLOSE
+        cursor, count = after_round(cursor, rounds, met=met), count + 1
+    return count
+
+
 def after_rollback(cursor: Cursor) -> Cursor:
     """Return the cursor that tries the last cut again with half the step."""
     return replace(

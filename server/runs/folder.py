@@ -14,6 +14,7 @@
         model/          final, before_cut, the controls (safetensors; onnx on demand)
         summary.json    report.html
         profile/        where the time went, with run.profile
+        tracking/       files of its trackers, with run.track
 """
 
 import re
@@ -196,6 +197,11 @@ class RunFolder:
     def profile(self) -> Path:
         """Folder of the profile, with ``run.profile``."""
         return self.path / "profile"
+
+    @property
+    def tracking(self) -> Path:
+        """Folder of the trackers' files, with ``run.track``."""
+        return self.path / "tracking"
 
     @property
     def report(self) -> Path:

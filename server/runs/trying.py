@@ -49,6 +49,7 @@ from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.tracking import check_trackers
 
 _NAMED = 3  # reasons in a message
 
@@ -234,6 +235,7 @@ def try_config(config: Config) -> None:
             have.
     """
     refuse_faults(config.faults, "a server")
+    check_trackers(config.run.track)
     task = LoadedTask(config)
     try_network(task, task.build_model(), data=False)
 

@@ -22,6 +22,11 @@ from fedprune.server.report.data import RunData, number, read_run
 from fedprune.server.report.text import count, percent, score, seconds, size
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
+from fedprune.simulations.inspection.record import (
+    inspect_checkpoint,
+    inspect_record,
+    render_record,
+)
 from fedprune.simulations.inspection.tensors import in_order
 
 Info = dict[str, object]
@@ -32,10 +37,11 @@ _PATH = 4096  # characters of the longest path
 def inspect_path(path: Path) -> Info:
     """Return the content of ``path``.
 
-    Key ``kind`` is "run", "model", "packed" or "plan".
+    Key ``kind`` is "run", "model", "packed", "plan" or "record".
 
     Args:
-        path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, or a ``plan.json``.
+        path: A run folder, a ``*.safetensors`` or ``*.fpz`` model, a ``plan.json``, or
+            any other file that a run leaves in its folder.
 
     Raises:
         ConfigError: If it is another kind of file or missing.
@@ -55,11 +61,14 @@ def inspect_path(path: Path) -> Info:
 
 
 def _inspect_file(path: Path) -> Info:
+    record = inspect_record(path)
+    if record is not None:
+        return record
     if path.suffix == ".json":
         return _inspect_plan(path)
     if path.suffix == ENDING:
         return inspect_packed(path)
-    return _inspect_model(path)
+    return inspect_checkpoint(path) or _inspect_model(path)
 
 
 def render(info: Mapping[str, object]) -> str:
@@ -69,6 +78,7 @@ def render(info: Mapping[str, object]) -> str:
         "model": _render_model,
         "plan": _render_plan,
         "packed": render_packed,
+        "record": render_record,
     }
     # Names in it come from a file; the path comes from the caller.
     fit = fit_to_print(info) | {"path": printable(info["path"], _PATH)}

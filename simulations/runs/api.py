@@ -17,8 +17,9 @@ from fedprune.common.tasks.task import Task
 from fedprune.common.user_code import is_loading
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
+from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.progress import Progress, usual_display
-from fedprune.simulations.runs.run import RunResult, resume, run
+from fedprune.simulations.runs.run import resume, run
 
 Data: TypeAlias = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
 Settings: TypeAlias = Config | Path | str | Mapping[str, object]

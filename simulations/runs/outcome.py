@@ -81,8 +81,14 @@ def _print_controls(summary: Summary, console: Console) -> None:
         console.print(text, markup=False, highlight=False)
 
 
-def outcome_html(summary: Summary, directory: str) -> str:
-    """Return the table of one run as HTML, for a notebook; all text is escaped."""
+def outcome_html(summary: Summary, directory: str, plots: str = "") -> str:
+    """Return the table of one run as HTML, for a notebook; all text is escaped.
+
+    Args:
+        summary: The figures of ``summary.json``.
+        directory: Folder of the run.
+        plots: HTML between the table and the warnings.
+    """
     head = "".join(f"<th>{name}</th>" for name in ("", *_COLUMNS))
     rows = []
     for name, keys in _ROWS.items():
@@ -96,7 +102,8 @@ def outcome_html(summary: Summary, directory: str) -> str:
     notes = "".join(f"<li>{escape(printable(text))}</li>" for text in lines)
     listed = f"<ul>{notes}</ul>" if notes else ""
     table = f"<table><tr>{head}</tr>{''.join(rows)}</table>"
-    return f"<div>{table}{listed}<p>Report: <code>{report}</code></p></div>"
+    shown = f"{table}<div>{plots}</div>{listed}"
+    return f"<div>{shown}<p>Report: <code>{report}</code></p></div>"
 
 
 def print_comparison(

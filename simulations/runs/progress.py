@@ -1,10 +1,11 @@
-"""Progress display of a run: a bar, lines, or nothing.
+"""Progress display of a run: a bar, lines, widgets of a notebook, or nothing.
 
 A display receives the events of ``events.jsonl`` as they are written
 (``fedprune.server.runs.events``).
 """
 
 import sys
+from importlib.util import find_spec
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from typing_extensions import override
 from fedprune.server.runs.events import (
     Event,
     RoundFinished,
+    RunName,
     RunResumed,
     RunStarted,
     describe,
@@ -47,12 +49,23 @@ class Display:
 
     def __init__(self) -> None:
         self.directory = ""
+        self._totals: dict[RunName, int] = {}
 
     def on_event(self, event: Event) -> None:
         """Receive one event."""
         if isinstance(event, RunStarted | RunResumed):
             self.directory = event.directory
         self.show(event)
+
+    def changed(self, event: RoundFinished) -> str:
+        """Return a line if a run has another number of rounds from now on, else ""."""
+        before = self._totals.get(event.run, event.rounds)
+        self._totals[event.run] = event.rounds
+        if before == event.rounds:
+            return ""
+        why = "no more is cut" if event.rounds < before else "a cut is tried again"
+        label = run_label(event.run)
+        return f"{label}: {why}: {event.rounds} rounds in all, not {before}"
 
     def show(self, event: Event) -> None:
         """Display one event."""
@@ -87,8 +100,10 @@ class LineProgress(Display):
     @override
     def show(self, event: Event) -> None:
         """Write the line of one event, if it has one."""
-        line = describe(event)
-        if line:
+        lines = [describe(event)]
+        if isinstance(event, RoundFinished):
+            lines.append(self.changed(event))
+        for line in filter(None, lines):
             self._stream.write(line + "\n")
             self._stream.flush()
 
@@ -117,22 +132,24 @@ class BarProgress(Display):
     @override
     def show(self, event: Event) -> None:
         """Move the bar of the event's run, or print a line above the bars."""
-        if not isinstance(event, RoundFinished):
-            line = describe(event)
-            if line:
-                self._bars.start()
-                self._bars.console.print(line, markup=False, highlight=False)
-            return
         self._bars.start()
-        run = event.run
-        if run not in self._tasks:
-            label = run_label(run)
-            self._tasks[run] = self._bars.add_task(label, total=None, figures="")
+        ended = isinstance(event, RoundFinished)
+        line = self.changed(event) if ended else describe(event)
+        if line:
+            self._bars.console.print(line, markup=False, highlight=False)
+        if ended:
+            self._move(event)
+
+    def _move(self, event: RoundFinished) -> None:
+        """Move the bar of a run, which is made with its first round."""
+        shown = figures(event) if self._wide else short_figures(event)
+        task = self._tasks.get(event.run)
+        if task is None:
+            label = run_label(event.run)
+            task = self._bars.add_task(label, total=event.rounds, figures=shown)
+            self._tasks[event.run] = task
         self._bars.update(
-            self._tasks[run],
-            total=event.rounds,
-            completed=event.round,
-            figures=figures(event) if self._wide else short_figures(event),
+            task, total=event.rounds, completed=event.round, figures=shown
         )
 
     @override
@@ -142,5 +159,25 @@ class BarProgress(Display):
 
 
 def usual_display() -> Display:
-    """Return a bar where standard output is a terminal, else lines (notebooks too)."""
+    """Return widgets in a notebook, a bar in a terminal, and lines elsewhere.
+
+    A notebook without the package ``ipywidgets`` has lines.
+    """
+    if in_notebook():
+        from fedprune.simulations.runs.notebook.widgets import (  # noqa: PLC0415 - optional
+            WidgetProgress,
+        )
+
+        return WidgetProgress()
     return BarProgress() if sys.stdout.isatty() else LineProgress()
+
+
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook that can show widgets."""
+    python = sys.modules.get("IPython")
+    shell = python.get_ipython() if python is not None else None
+    return shell is not None and hasattr(shell, "kernel") and _has("ipywidgets")
+
+
+def _has(package: str) -> bool:
+    return find_spec(package) is not None

@@ -52,17 +52,18 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.federation import run_federation
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import log_start
+from fedprune.server.runs.tracking import check_trackers, tracked
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.hostile.names import check_attack
 from fedprune.simulations.engines.labels import count_labels
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.profiling.files import write_profile
-from fedprune.simulations.profiling.record import RunProfile, recording, run_profile
+from fedprune.simulations.profiling.record import recording, run_profile
 from fedprune.simulations.runs.controls import Compared, Start, run_controls
 from fedprune.simulations.runs.evaluate import Evaluator
 from fedprune.simulations.runs.manifest import describe_run
-from fedprune.simulations.runs.outcome import outcome_html
+from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.runs.resumption import (
     check_config,
@@ -72,27 +73,6 @@ from fedprune.simulations.runs.resumption import (
 from fedprune.simulations.runs.summary import Networks, summarise, write_models
 
 Factory = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """Result of a run.
-
-    Attributes:
-        directory: Its folder.
-        summary: The figures of ``summary.json``.
-        was_finished: Whether it had ended before, so that nothing was run.
-        profile: Where its time went, with ``run.profile``, else None.
-    """
-
-    directory: Path
-    summary: dict[str, object]
-    was_finished: bool = False
-    profile: RunProfile | None = None
-
-    def _repr_html_(self) -> str:
-        """Return the table of the figures, which a notebook shows."""
-        return outcome_html(self.summary, str(self.directory))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +176,7 @@ def resume(
     named, own = factory is not None, given is not None
     config = run_config(folder, trust_code=trust_code, factory=named, task=own)
     check_config(folder, config, factory=named, task=own)
+    check_trackers(config.run.track)
     with recording(wanted=config.run.profile) as recorder:
         with during(Activity.STARTING):
             task = LoadedTask(config, factory, given)
@@ -213,6 +194,7 @@ def resume(
 
 def _check(task: LoadedTask) -> None:
     """Refuse a configuration that cannot work, before any data is loaded."""
+    check_trackers(task.config.run.track)
     chosen = task.config.task
     if chosen.use and task.given is None:
         check_reference(chosen.use)
@@ -324,16 +306,18 @@ def _go(prepared: Prepared) -> RunResult:
         limit_s=config.run.limit_s,
     )
     listeners = () if prepared.progress is None else (prepared.progress.on_event,)
-    with folder.locked(), EventLog(folder.events, listeners) as log:
-        _log_start(prepared, log)
-        with _mended(), engine_for(place, config.run.engine) as engine:
-            networks = _federations(prepared, engine, log)
-        summary = _summarised(prepared, networks, started)
-        log.write(RunFinished(summary=summary))
-    with during(Activity.RESULTS):
-        remove_shared(folder.clients)
-        write_metrics_csv(read_events(folder.events), folder.metrics)
-        _report(folder)
+    with folder.locked(), tracked(folder, config) as tracking:
+        with EventLog(folder.events, (*listeners, tracking.on_event)) as log:
+            tracking.warn_by(log.write)
+            _log_start(prepared, log)
+            with _mended(), engine_for(place, config.run.engine) as engine:
+                networks = _federations(prepared, engine, log)
+            summary = _summarised(prepared, networks, started)
+            log.write(RunFinished(summary=summary))
+        with during(Activity.RESULTS):
+            remove_shared(folder.clients)
+            write_metrics_csv(read_events(folder.events), folder.metrics)
+            _report(folder)
     return RunResult(directory=folder.path, summary=summary)
 
 

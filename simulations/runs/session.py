@@ -20,8 +20,8 @@ from fedprune.simulations.profiling.record import recording
 
 if TYPE_CHECKING:
     from fedprune.server.live.serving import LivePage
+    from fedprune.simulations.runs.notebook.result import RunResult
     from fedprune.simulations.runs.progress import Display
-    from fedprune.simulations.runs.run import RunResult
 
 # characters of a value, which may be a path
 _RESUMABLE = {FedPruneError.exit_code, RoundError.exit_code}

@@ -31,7 +31,7 @@ from fedprune.simulations.engines.faults import MOMENTS
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.inspection.artifacts import inspect_path, render
 from fedprune.simulations.runs.api import simulate
-from fedprune.simulations.runs.run import RunResult
+from fedprune.simulations.runs.notebook.result import RunResult
 
 pytestmark = pytest.mark.slow
 

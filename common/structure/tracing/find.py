@@ -37,7 +37,7 @@ from fedprune.common.structure.tracing.settle import settle
 from fedprune.common.structure.tracing.tracer import RunError, Tracer
 from fedprune.common.structure.tracing.walk import WAY_OUT, Walk
 from fedprune.common.text import first_line
-from fedprune.common.user_code import did_you_mean
+from fedprune.common.user_code import did_you_mean, in_own_code
 
 _ROUNDS = 3  # walks over a network
 CONSTANT = "inputs that are never cut"
@@ -315,7 +315,8 @@ def _trace(
         # fx raises any error that the model's own code raises on symbolic values.
         where = f"module '{tracer.where}'" if tracer.where else "the network"
         text = first_line(error)
-        msg = f"{where} cannot be traced: {text}. {WAY_OUT}"
+        own = in_own_code(error)
+        msg = f"{where} cannot be traced: {text}{own}. {WAY_OUT}"
         raise StructureError(msg) from error
 
 

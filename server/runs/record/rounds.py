@@ -13,6 +13,7 @@ from fedprune.common.spec import Vector, WeightMask
 from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
 from fedprune.server.rounds.cut import Choice, asks_clients, coarse
+from fedprune.server.rounds.cycle import rounds_left
 from fedprune.server.rounds.engine import LostWorker, RoundWork
 from fedprune.server.rounds.guard import Check as GuardCheck
 from fedprune.server.rounds.records import Status
@@ -277,7 +278,7 @@ def log_round(context: RunContext, played: Played, seconds: float) -> None:
         RoundFinished(
             run=context.name,
             round=work.plan.round,
-            rounds=max(config.rounds.total + 1, work.plan.round),
+            rounds=work.plan.round + rounds_left(played.after.cursor, config.rounds),
             cycle=before.cursor.cycle,
             phase=work.plan.phase,
             # The closing round trains nothing: it has no training loss.

@@ -132,8 +132,11 @@ BAD_FILES = {
         ),
     ),
     "a tracker": (
-        "[run]\ntrack = ['mlflow']\n",
-        ':2: run.track: found ["mlflow"], want []: this version has none',
+        "[run]\ntrack = ['mlfow']\n",
+        (
+            ':2: run.track: found "mlfow", want a list, each one of "tensorboard", '
+            '"mlflow", "wandb"; did you mean "mlflow"?'
+        ),
     ),
     "an empty budget": (
         "[prune]\nbudget = {}\n",

@@ -18,6 +18,7 @@ from fedprune.server.rounds.cycle import (
     is_guarded,
     is_previewing,
     may_roll_back,
+    rounds_left,
 )
 
 DOCUMENTED = Rounds(warmup=3, sparsify=2, finetune=2, cuts=4, final=6)
@@ -198,6 +199,30 @@ def test_every_run_ends_whatever_the_guard_says(rounds, worse, needed):
     assert rollbacks <= 2
     if rounds.cuts:
         assert cursor.progress == 1.0
+
+
+@given(rounds=ROUNDS)
+def test_the_rounds_that_are_left_fall_by_one_a_round(rounds):
+    left = [rounds_left(cursor, rounds) for cursor in walk(rounds)]
+    assert left == list(range(rounds.total + 1, 0, -1))
+
+
+def test_a_budget_that_is_met_early_leaves_fewer_rounds():
+    cursor = first_cursor(DOCUMENTED)
+    while not is_cutting(cursor, DOCUMENTED):
+        cursor = after_round(cursor, DOCUMENTED, met=False)
+    planned = rounds_left(cursor, DOCUMENTED) - 1
+    early = rounds_left(after_round(cursor, DOCUMENTED, met=True), DOCUMENTED)
+    cycles = DOCUMENTED.cuts - 1
+    saved = cycles * (DOCUMENTED.sparsify + DOCUMENTED.finetune)
+    assert early == planned - saved
+
+
+def test_a_rollback_leaves_more_rounds():
+    cursors = walk(DOCUMENTED)
+    guarded = next(c for c in cursors if is_guarded(c, DOCUMENTED))
+    kept = rounds_left(after_round(guarded, DOCUMENTED, met=False), DOCUMENTED)
+    assert rounds_left(after_rollback(guarded), DOCUMENTED) > kept
 
 
 def test_a_cursor_stands_for_one_round():

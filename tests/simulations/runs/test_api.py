@@ -16,8 +16,8 @@ from fedprune.common.tasks.task import Task
 from fedprune.simulations.runs import api
 from fedprune.simulations.runs.api import simulate
 from fedprune.simulations.runs.handed_data import read_arrays, stored
+from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.progress import LineProgress
-from fedprune.simulations.runs.run import RunResult
 
 X = np.random.default_rng(0).normal(size=(30, 1, 4, 4)).astype(np.float32)
 Y = np.arange(30) % 3

@@ -45,6 +45,28 @@ def test_the_bar_fits_a_terminal_of_80_columns():
         assert figure in last
 
 
+def test_the_total_is_known_from_the_first_round_on_and_a_change_is_said():
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=160)
+    with BarProgress(console) as display:
+        display.on_event(replace(ROUND, round=3, rounds=36))
+        display.on_event(replace(ROUND, round=4, rounds=32))
+        display.on_event(replace(ROUND, round=32, rounds=32))
+    shown = stream.getvalue()
+    assert "None" not in shown
+    assert "pruned: no more is cut: 32 rounds in all, not 36" in shown
+    assert "32/32" in shown.rsplit("pruned", 1)[1]
+
+
+def test_lines_say_a_change_of_the_total_once():
+    stream = io.StringIO()
+    display = LineProgress(stream)
+    for round_, rounds in ((1, 9), (2, 11), (3, 11)):
+        display.on_event(replace(ROUND, round=round_, rounds=rounds))
+    lines = [line for line in stream.getvalue().splitlines() if "in all" in line]
+    assert lines == ["pruned: a cut is tried again: 11 rounds in all, not 9"]
+
+
 @pytest.mark.parametrize("display", [SilentProgress(), LineProgress(io.StringIO())])
 def test_a_display_remembers_the_folder_of_its_run(display):
     assert display.directory == ""

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedprune.server.runs.events import of_kind, read_events
 from fedprune.simulations.runs.api import simulate
-from fedprune.simulations.runs.run import RunResult
+from fedprune.simulations.runs.notebook.result import RunResult
 
 HERE = Path(__file__).resolve()
 

@@ -27,7 +27,8 @@ from fedprune.simulations.benchmarks.kit.rows import (
 )
 from fedprune.simulations.benchmarks.kit.runs import describe
 from fedprune.simulations.experiments import FOLDER
-from fedprune.simulations.runs.run import RunResult, run
+from fedprune.simulations.runs.notebook.result import RunResult
+from fedprune.simulations.runs.run import run
 
 KEPT = (
     *("metric", "accuracy_final", "accuracy_control", "params_dense", "params_final"),

@@ -1,0 +1,1 @@
+"""Trackers, read back by their own packages."""

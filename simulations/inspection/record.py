@@ -1,0 +1,184 @@
+"""Content of the files that a run leaves beside its models and its plan."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fedprune.common.artifacts import read_tensors_file
+from fedprune.common.config import Config, parse_config, toml_value
+from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.structure.structure import Structure
+from fedprune.common.system.json_file import read_json
+from fedprune.common.text import LONGEST_LINE, and_more, printable
+from fedprune.server.runs.events import describe, read_events
+from fedprune.server.runs.events.kinds import NAMES
+from fedprune.server.runs.folder import RUN_FORMAT, read_json_object
+from fedprune.simulations.inspection.tensors import in_order
+from fedprune.simulations.report.text import count, size
+
+Info: TypeAlias = dict[str, object]
+Rows: TypeAlias = list[tuple[str, str]]
+
+CHECKPOINTS = "fedprune-checkpoint/"
+_LAST = 5  # events that are shown, the last ones
+_DEEP = 3  # levels of a JSON object that are shown, below it only how much there is
+_NAMED = 8  # items of a list that are shown
+
+
+def inspect_record(path: Path) -> Info | None:
+    """Return the content of a file of a run's record; None of another file.
+
+    Key ``kind`` is "record", ``what`` the kind of file, ``rows`` its content.
+
+    Raises:
+        IntegrityError: If it is broken.
+    """
+    read = _READERS.get(path.name) or _READERS.get(path.suffix)
+    if read is None:
+        return None
+    what, rows = read(path)
+    return {
+        "kind": "record",
+        "path": str(path),
+        "what": what,
+        "bytes": path.stat().st_size,
+        "rows": [list(row) for row in rows],
+    }
+
+
+def inspect_checkpoint(path: Path) -> Info | None:
+    """Return the content of a checkpoint or of one of its parts; None of a model."""
+    tensors, metadata = read_tensors_file(path)
+    part = "-part-" in path.name
+    if not part and not metadata.get("format", "").startswith(CHECKPOINTS):
+        return None
+    rows = [(key, printable(value, 200)) for key, value in sorted(metadata.items())]
+    rows += [
+        (name, f"{array.dtype} [{', '.join(map(str, array.shape))}]")
+        for name, array in in_order(path, tensors, metadata)
+    ]
+    return {
+        "kind": "record",
+        "path": str(path),
+        "what": "part of a checkpoint" if part else "checkpoint",
+        "bytes": path.stat().st_size,
+        "rows": [list(row) for row in rows],
+    }
+
+
+def render_record(info: Mapping[str, Any]) -> list[str]:
+    """Return the result as lines of text."""
+    rows = info["rows"]
+    width = max((len(name) for name, _ in rows), default=0)
+    return [
+        f"{info['what']} {info['path']}",
+        *(f"  {name:<{width}}  {text}".rstrip() for name, text in rows),
+        f"  {'size':<{width}}  {size(info['bytes'])}",
+    ]
+
+
+def _structure(path: Path) -> tuple[str, Rows]:
+    structure = Structure.from_json(path.read_bytes())
+    full = structure.full()
+    rows = [
+        ("digest", structure.digest.hex()),
+        ("parameters", count(structure.spec(full).size)),
+        ("channels", count(len(full))),
+    ]
+    widths = structure.widths(full).items()
+    rows += [(f"group {name}", f"{width} channels") for name, width in widths]
+    shapes = [(t.name, " x ".join(map(str, t.shape))) for t in structure.tensors]
+    return "structure", rows + shapes
+
+
+def _manifest(path: Path) -> tuple[str, Rows]:
+    value = read_json_object(path)
+    if value.get("format") != RUN_FORMAT:
+        msg = f"{path}: not the manifest of a run; want the format {RUN_FORMAT}"
+        raise IntegrityError(msg)
+    return "manifest", _rows(value)
+
+
+def _summary(path: Path) -> tuple[str, Rows]:
+    return "summary", _rows(read_json_object(path))
+
+
+def _events(path: Path) -> tuple[str, Rows]:
+    events = read_events(path)
+    kinds = Counter(NAMES[type(event)] for event in events)
+    rows = [(kind, str(number)) for kind, number in kinds.items()]
+    lines = [line for event in events if (line := describe(event))]
+    return "events", rows + [("", line) for line in lines[-_LAST:]]
+
+
+def _config(path: Path) -> tuple[str, Rows]:
+    """Return the keys that differ from their defaults."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    config, default = parse_config(text, source=str(path)), Config()
+    rows = [
+        (f"{name}.{key}", toml_value(value))
+        for name in Config.model_fields
+        for key, value in getattr(config, name)
+        if value != getattr(getattr(default, name), key) and value is not None
+    ]
+    return "configuration, what is not the default", rows
+
+
+def _lines(what: str) -> Callable[[Path], tuple[str, Rows]]:
+    def read(path: Path) -> tuple[str, Rows]:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        rows = [("lines", str(len(lines)))]
+        rows += [("", line) for line in [*lines[:1], *lines[1:][-_LAST:]]]
+        return what, rows
+
+    return read
+
+
+def _page(path: Path) -> tuple[str, Rows]:
+    return "page", [("open", f"in a browser: {path.resolve()}")]
+
+
+def _json(path: Path) -> tuple[str, Rows]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        return "JSON", [("", _short(value))]
+    return "JSON", _rows(value)
+
+
+def _rows(value: Mapping[str, object], prefix: str = "", deep: int = 1) -> Rows:
+    """Return the leaves of a JSON object, by dotted names."""
+    found: Rows = []
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, dict) and item and deep < _DEEP:
+            found += _rows(item, f"{name}.", deep + 1)
+        else:
+            found.append((name, _short(item)))
+    return found
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{len(value)} entries"
+    if isinstance(value, list):
+        return and_more([_short(item) for item in value], _NAMED) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_READERS: Mapping[str, Callable[[Path], tuple[str, Rows]]] = {
+    "structure.json": _structure,
+    "manifest.json": _manifest,
+    "summary.json": _summary,
+    "events.jsonl": _events,
+    "config.toml": _config,
+    "labels.json": _json,
+    "latency.json": _json,
+    "metrics.csv": _lines("table"),
+    "MODEL_CARD.md": _lines("text"),
+    ".jsonl": _lines("journal"),
+    ".html": _page,
+}
