@@ -29,7 +29,7 @@ from fedprune.common.system.processes import (
     environment,
     tail,
 )
-from fedprune.common.text import printable
+from fedprune.common.text import at_time, printable, without_time
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
 from fedprune.server.devices.run_config import resume_command
@@ -222,7 +222,7 @@ class Service:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            print(text, flush=True)  # noqa: T201 - the server's own output
+            print(at_time(text), flush=True)  # noqa: T201 - the server's own output
 
 
 def new_folder(config: Config, state: Path) -> RunFolder:
@@ -254,4 +254,4 @@ def _outcome(folder: RunFolder, last: End, state: Path) -> dict[str, object]:
 
 def _last_line(log: Path | None) -> str:
     lines = [line for line in tail(log).splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    return without_time(lines[-1]) if lines else "no output"

@@ -14,11 +14,12 @@ from fedprune.common.errors import (
     RoundError,
 )
 from fedprune.common.system.lock import hold, holder
+from fedprune.common.system.logs import NewLines
 from fedprune.common.system.processes import LOCK, Process, Supervisor
+from fedprune.common.text import without_time
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.poc import commands
 from fedprune.simulations.poc.folder import PocFolder, Settings
-from fedprune.simulations.poc.logs import ERROR, NewLines
 
 _RESTART_S = 2.0
 _LEFT_S = 20.0  # until the processes of a killed call have ended
@@ -30,7 +31,10 @@ _KINDS: dict[int, type[FedPruneError]] = {
 # Another start of a device would end the same way.
 _HOPELESS = (ConfigError.exit_code, DataError.exit_code)
 _ADVICE = "; resume with: "
-_WARNING = "warning: "  # of what devices print; the rest is in their logs
+_ERROR, _WARNING = (
+    "error: ",
+    "warning: ",
+)  # of what devices print; the rest is in their logs
 
 Show = Callable[[str], None]
 
@@ -107,11 +111,12 @@ class Federation:
         """Show what the server prints, and the warnings of devices; note errors."""
         for name, lines in self._lines.items():
             for line in lines.read():
-                if line.startswith(ERROR):
-                    self._errors[name] = line.removeprefix(ERROR)
+                text = without_time(line)
+                if text.startswith(_ERROR):
+                    self._errors[name] = text.removeprefix(_ERROR)
                 elif name == commands.SERVER:
                     self.show(line)
-                elif line.startswith(_WARNING):
+                elif text.startswith(_WARNING):
                     self.show(f"{name}: {line}")
 
     def _policy(self, process: Process, code: int) -> float:

@@ -142,7 +142,8 @@ def test_a_device_opens_each_plan_once(place, monkeypatch):
 def test_a_device_says_what_cpu_time_each_round_took(place, capfd):
     assert lost(place, lambda _: None) == []
     said = re.findall(
-        r"^main-run, round (\d+): ([\d.]+) s CPU in local training, ([\d.]+) s beside",
+        r"^\S+Z main-run, round (\d+): accuracy [01]\.\d{4} of \d+ validation examples, "
+        r"training loss \d+\.\d{4}; ([\d.]+) s CPU in local training, ([\d.]+) s beside",
         capfd.readouterr().out,
         re.MULTILINE,
     )
