@@ -161,9 +161,8 @@ def deliver(message: Message, context: Context) -> Message:
         _read(message, ARRAY, cache.task),
     )
     if _is_device(context) and found.examples:
-        say(
-            f"final network: accuracy {found.accuracy:.4f} of {found.examples} test examples"
-        )
+        count = f"{found.examples} test examples"
+        say(f"final network: accuracy {found.accuracy:.4f} of {count}")
     answer = ConfigRecord({"examples": found.examples, "accuracy": found.accuracy})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 

@@ -180,20 +180,24 @@ def init(
     directory: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Where they go.")
     ] = Path(),
+    devices: Annotated[
+        bool, typer.Option("--devices", help="For a server and real devices.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write fedprune.toml and my_task.py: a project to start from."""
-    from fedprune.simulations.scaffold import write_project
+    from fedprune.simulations.scaffold import DEVICES, OWN, write_project
 
-    files = write_project(directory)
+    template = DEVICES if devices else OWN
+    files = write_project(directory, template)
     if as_json:
         print_json({"files": [str(path) for path in files]})
         return
     for path in files:
         print(path if quiet else f"wrote {path}")
     if not quiet:
-        print(f"next: fedprune simulate {files[0]}")
+        print(f"next: {template.next.format(files[0])}")
 
 
 @app.command()

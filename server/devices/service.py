@@ -41,6 +41,7 @@ from fedprune.server.runs.events import (
     RunStopped,
     describe,
 )
+from fedprune.server.runs.events.presence import Presence
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 _START_S = 180.0  # a busy machine takes long to import Flower
@@ -172,12 +173,12 @@ class Service:
 
     def _follow(self, folder: RunFolder, follower: Follower, number: int) -> End | None:
         """Print a run's events; return the last, None when it ended without one."""
-        started, seen = time.monotonic(), False
+        started, seen, presence = time.monotonic(), False, Presence()
         while True:
             self._supervisor.check()
             alive = folder.holder() is not None
             for event in follower.new():
-                if line := describe(event):
+                for line in presence.lines(event):
                     self._say(line)
                 if isinstance(event, End):
                     return event
