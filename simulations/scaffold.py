@@ -91,7 +91,7 @@ Set: TypeAlias = Mapping[tuple[str, str], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """What ``fedprune init`` writes.
+    """Project that ``fedprune init`` writes.
 
     Attributes:
         head: First lines of the configuration.

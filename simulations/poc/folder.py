@@ -16,7 +16,7 @@ _DATA, _CLIENTS = "digits", 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a proof of concept is made with.
+    """Settings of a proof of concept, as it is made.
 
     Attributes:
         clients: Number of devices, >= 1.
@@ -46,7 +46,7 @@ class PocFolder:
 
     @property
     def settings(self) -> Path:
-        """What it was made with; a folder that has it is one of ``fedprune poc``."""
+        """Its settings; a folder that has them is one of ``fedprune poc``."""
         return self.path / "poc.json"
 
     @property
@@ -61,7 +61,7 @@ class PocFolder:
 
     @property
     def instructions(self) -> Path:
-        """What to copy to which machine, and the commands there."""
+        """Instructions: files and commands of each real machine."""
         return self.path / "README.md"
 
     @property

@@ -19,7 +19,7 @@ from fedprune.simulations.report import write_report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What a user asks for; None is what the folder says, else the default.
+    """Wishes of a user; None stands for what the folder says, else the default.
 
     Attributes:
         directory: Folder of all files.
