@@ -18,7 +18,7 @@ from fedprune.client.device import task as device
 from fedprune.client.rounds.evaluate import with_own_moments
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
-from fedprune.client.rounds.round import run_round
+from fedprune.client.rounds.round import encode, make_update
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
 from fedprune.common.errors import ConfigError
@@ -37,7 +37,7 @@ from fedprune.common.flower.payload import (
     read_labels,
 )
 from fedprune.common.flower.run_config import read_app_config
-from fedprune.common.messages import RoundPlan
+from fedprune.common.messages import ClientUpdate
 from fedprune.common.profiling.activities import Activity, sentence
 from fedprune.common.profiling.recorder import Recorder, during
 from fedprune.common.tasks.loaded import LoadedTask
@@ -95,18 +95,27 @@ def hello(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Answer one plan; a device says what its CPU time went into."""
+    """Answer one plan; a device says its figures, and where its CPU time went."""
     recorder = Recorder(Activity.OTHER)
     with recorder.active():
-        answer, plan = _answer(message, context)
+        answer, update = _answer(message, context)
     if _is_device(context):
         text = sentence(*recorder.take().beside_training)
-        say(f"{plan.run_id}, round {plan.round}: {text}")
+        say(f"{update.run_id}, round {update.round}: {_figures(update)}; {text}")
     return answer
 
 
-def _answer(message: Message, context: Context) -> tuple[Message, RoundPlan]:
-    """Return the answer to one plan, and the plan."""
+def _figures(update: ClientUpdate) -> str:
+    """Return the accuracy of the network that came, and the loss of training it."""
+    own, loss = update.validation, f"training loss {update.loss:.4f}"
+    if own is None or not own.count:
+        return loss
+    accuracy = own.metric_sum / own.count
+    return f"accuracy {accuracy:.4f} of {own.count} validation examples, {loss}"
+
+
+def _answer(message: Message, context: Context) -> tuple[Message, ClientUpdate]:
+    """Return the message that answers one plan, and its content."""
     torch.set_num_threads(1)
     with during(Activity.OPENING):
         cache = _cache(context)
@@ -121,20 +130,21 @@ def _answer(message: Message, context: Context) -> tuple[Message, RoundPlan]:
             device.drop_old_runs(root, plan.run_id)
         store = ClientStore(root / plan.run_id, name)
         opened = open_plan(plan, cache, store)
-    blob = run_round(opened, cache, store)
+    update = make_update(opened, cache, store)
+    blob = encode(update, opened)
     answer = ArrayRecord({ARRAY: payload_array(blob, Array)})
     content = RecordDict({RECORD: answer})
     if store.has_lost(plan.acknowledged):
         content[NOTES] = ConfigRecord({LOST: True})
         text = f"round {plan.round}: the residual of {name} is missing or damaged under"
-        print(f"warning: {text} {root / plan.run_id}; it continues without", flush=True)  # noqa: T201 - the device's own output
+        say(f"warning: {text} {root / plan.run_id}; it continues without")
     which = (plan.run_id, plan.broadcast.plan.digest)
     if _is_device(context) and _resident.evaluated != which:
         with during(Activity.EVALUATION):
             model, _ = with_own_moments(opened, cache)
             device.note_plan(root, cache.task, plan.broadcast.plan, model)
         _resident.evaluated = which
-    return Message(content, reply_to=message), plan
+    return Message(content, reply_to=message), update
 
 
 @app.query(DELIVER)
@@ -150,6 +160,9 @@ def deliver(message: Message, context: Context) -> Message:
         _read(message, STRUCTURE, cache.task),
         _read(message, ARRAY, cache.task),
     )
+    if _is_device(context) and found.examples:
+        count = f"{found.examples} test examples"
+        say(f"final network: accuracy {found.accuracy:.4f} of {count}")
     answer = ConfigRecord({"examples": found.examples, "accuracy": found.accuracy})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 

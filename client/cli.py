@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from fedprune.common.errors import ConfigError
 from fedprune.common.flower.payload import check_client_name
 from fedprune.common.system.paths import check_model_path, check_readable
 from fedprune.common.text import as_json as as_json_value
-from fedprune.common.text import printable
+from fedprune.common.text import printable, say
 
 app = typer.Typer()
 
@@ -26,13 +27,16 @@ def client(
         str,
         typer.Option("--server", metavar="HOST:PORT", help="The server's address."),
     ],
-    id_: Annotated[
-        str, typer.Option("--id", metavar="NAME", help="Client id of this device.")
-    ],
     file: Annotated[
         Path | None,
         typer.Argument(metavar="[FILE.toml]", help="The same as the server's."),
     ] = None,
+    id_: Annotated[
+        str,
+        typer.Option(
+            "--id", metavar="NAME", help='This device; "" = a free one of --tls.'
+        ),
+    ] = "",
     data: Annotated[
         str, typer.Option(metavar="SOURCE", help="Replaces task.data.")
     ] = "",
@@ -56,6 +60,7 @@ def client(
     """Take part in a federation with this machine's own data."""
     from fedprune.client.device.node import parse_share
     from fedprune.client.device.service import Device, DeviceService
+    from fedprune.common.system.claim import PLACE
 
     if (tls is None) != insecure:
         message = "want --tls DIR (clients/NAME of fedprune certs), or --insecure"
@@ -64,24 +69,43 @@ def client(
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
         message = f'--server: found "{server}", want HOST:PORT'
         raise ConfigError(message)
-    check_client_name(id_)
     parse_share(partition)
     if insecure:
         print("warning: --insecure: nothing is encrypted", file=sys.stderr)
     if os.geteuid() == 0:
         print("warning: a client needs no root; use a user of its own", file=sys.stderr)
-    own = Device(
-        client_id=id_,
-        config=file,
-        data=data,
-        share=partition,
-        host=host.strip("[]"),
-        port=int(port),
-        tls=tls.resolve() if tls else None,
-        state=(state or Path(f"fedprune-client-{id_}")).resolve(),
-    )
-    own.check()
-    DeviceService(own, once=once).run()
+    folder = str(state or f"fedprune-client-{PLACE}")
+    with ExitStack() as stack:
+        name = id_ or stack.enter_context(_claim(tls, folder))
+        check_client_name(name)
+        keys = tls if id_ or tls is None else tls / name
+        own = Device(
+            client_id=name,
+            config=file,
+            data=data if id_ else data.replace(PLACE, name),
+            share=partition,
+            host=host.strip("[]"),
+            port=int(port),
+            tls=keys.resolve() if keys else None,
+            state=Path(folder.replace(PLACE, name)).resolve(),
+        )
+        own.check()
+        DeviceService(own, once=once).run()
+
+
+def _claim(keys: Path | None, state: str) -> AbstractContextManager[str]:
+    """Return the context that holds a free client id.
+
+    Raises:
+        ConfigError: If there are no keys to choose from.
+    """
+    from fedprune.common.system.claim import claimed
+
+    if keys is None:
+        message = "--insecure needs --id NAME"
+        raise ConfigError(message)
+    say("without --id: the first client of --tls that is free")
+    return claimed(keys, state)
 
 
 @app.command("run-model")

@@ -40,6 +40,7 @@ from flwr.supernode.runtime.run_clientapp import (
 from fedprune.client import app as client_app
 from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.flower.bundle import check_app
+from fedprune.common.system.logs import plain_logs
 from fedprune.common.text import say
 
 _POLL_S = 0.2
@@ -198,6 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("address")
     parser.add_argument("secret", type=Path)
     chosen = parser.parse_args(arguments)
+    plain_logs()
     logging.getLogger("flwr").setLevel(logging.ERROR)
     try:
         Executor(chosen.address, chosen.secret.read_bytes()).run()

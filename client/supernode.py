@@ -2,7 +2,8 @@
 
 Flower stores a message of any size before the executor sees its length.  Here the
 bytes of a message are counted as they come; past the limit it is dropped and answered
-with an error, as an executor would.  Its names of Flower are undocumented (see
+with an error, as an executor would.  Flower asks for messages every 3 s; here sooner
+after one (``device/pace.py``).  Its names of Flower are undocumented (see
 ``client/executor.py``).
 """
 
@@ -15,6 +16,9 @@ from typing import Any, TypeAlias
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.supernode.cli import flower_supernode
+
+from fedprune.client.device.pace import Pace
+from fedprune.common.system.logs import PlainFormatter, plain_logs
 
 Foreign: TypeAlias = Any  # an object of Flower whose type is not documented
 
@@ -29,6 +33,7 @@ class Bounded:
         step: Flower's own.
         insert: Flower's way to store a reply of the node itself.
         max_bytes: ``device.max_bytes``, the largest payload that the device reads.
+        pace: Told of each message.
     """
 
     def __init__(
@@ -36,8 +41,10 @@ class Bounded:
         step: Callable[..., int | None],
         insert: Callable[..., None],
         max_bytes: int,
+        pace: Pace,
     ) -> None:
         self._step = step
+        self._pace = pace
         self._insert = insert
         self._max_bytes = max_bytes
         self._most = _ARRAYS * max_bytes + ROOM
@@ -68,6 +75,8 @@ class Bounded:
             pull_object=counted,
             **others,
         )
+        if received:
+            self._pace.restart()
         if run is not None or not counted.is_over:
             return run
         (message,) = received
@@ -109,10 +118,17 @@ class _Counted:
 def main() -> None:
     """Run it: ``device.max_bytes``, then Flower's own words."""
     flower: Foreign = import_module("flwr.supernode.start_client_internal")
+    plain_logs()
+    servers = import_module("uvicorn.config")
+    for name in servers.LOGGING_CONFIG["formatters"]:
+        servers.LOGGING_CONFIG["formatters"][name] = {"()": PlainFormatter}
+    pace = Pace()
+    flower.time = pace  # the module uses its function sleep alone
     flower._pull_and_store_message = Bounded(  # noqa: SLF001
         flower._pull_and_store_message,  # noqa: SLF001
         flower._insert_message,  # noqa: SLF001
         int(sys.argv[1]),
+        pace,
     )
     sys.argv = ["flower-supernode", *sys.argv[2:]]
     flower_supernode()

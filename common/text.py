@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -12,6 +14,7 @@ LONGEST_LINE = 4000  # characters of a line that may hold a path
 MAX_LABELS = 1 << 16  # names of classes
 MAX_LABEL = 255  # characters of one: the name of a folder
 _LONGEST_PATH = 4096
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
@@ -76,9 +79,33 @@ def first_line(error: BaseException, *, kind: bool = False) -> str:
     return printable(f"{name}: {lines[0]}" if kind else lines[0])
 
 
+def at_time(text: str, when: datetime | None = None) -> str:
+    """Return a line of a log: time (UTC, ISO 8601, whole seconds) and text.
+
+    Args:
+        text: The rest of the line.
+        when: The time, with its zone; None = now.
+
+    >>> at_time("round 1: received", datetime(2026, 11, 29, 22, 56, 44, tzinfo=UTC))
+    '2026-11-29T22:56:44Z round 1: received'
+    """
+    stamp = (when or datetime.now(UTC)).astimezone(UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%SZ} {text}"
+
+
+def without_time(line: str) -> str:
+    """Return the text of a log line, without its time if it has one.
+
+    >>> without_time("2026-11-29T22:56:44Z round 1"), without_time("error: x")
+    ('round 1', 'error: x')
+    """
+    found = _TIME.match(line)
+    return line[found.end() :] if found else line
+
+
 def say(text: object) -> None:
-    """Print a text as one printable line to standard output, unbuffered."""
-    print(one_line(text), flush=True)  # noqa: T201 - the operator's terminal
+    """Print a text as one printable line with its time, unbuffered."""
+    print(at_time(one_line(text)), flush=True)  # noqa: T201 - the operator's terminal
 
 
 def label_fault(names: Sequence[str]) -> str:

@@ -271,11 +271,13 @@ def status(
     quiet: Quiet = False,
 ) -> None:
     """Show the server's runs and clients; --check is for health checks."""
+    from fedprune.common.system.claim import own_state
     from fedprune.common.system.processes import is_alive
     from fedprune.server.devices.status import lines, survey
     from fedprune.server.devices.superlink import live_link
 
     if check:
+        state = own_state(state)
         if not is_alive(state):
             message = (
                 f"the service of {state} is not running, or not completely; its "

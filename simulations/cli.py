@@ -29,6 +29,7 @@ from fedprune.common.version import __version__
 from fedprune.server.cli import WATCH_AT, Watch, WatchAt
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
+from fedprune.simulations.poc.cli import app as poc_commands
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     help="Train together, prune together, ship a small model.",
 )
 
-for _part in (server_commands, device_commands):
+for _part in (server_commands, device_commands, poc_commands):
     app.registered_commands += _part.registered_commands
 
 data_commands = typer.Typer(help="Data for devices.")
@@ -185,20 +186,24 @@ def init(
     directory: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Where they go.")
     ] = Path(),
+    devices: Annotated[
+        bool, typer.Option("--devices", help="For a server and real devices.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write fedprune.toml and my_task.py: a project to start from."""
-    from fedprune.simulations.scaffold import write_project
+    from fedprune.simulations.scaffold import DEVICES, OWN, write_project
 
-    files = write_project(directory)
+    template = DEVICES if devices else OWN
+    files = write_project(directory, template)
     if as_json:
         print_json({"files": [str(path) for path in files]})
         return
     for path in files:
         print(path if quiet else f"wrote {path}")
     if not quiet:
-        print(f"next: fedprune simulate {files[0]}")
+        print(f"next: {template.next.format(files[0])}")
 
 
 @app.command()

@@ -1,8 +1,10 @@
 """``fedprune init``: a configuration with every key, and a user's own task."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import BaseModel
 
@@ -12,10 +14,6 @@ from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import make_folder
 
 _CONFIG, _TASK = "fedprune.toml", "my_task.py"
-_SET = {
-    ("task", "model"): "my_task.py:make_model",
-    ("task", "data"): "my_task.py:load_data",
-}
 _WIDTH = 86  # characters of a comment, without "# "
 
 _HEAD = """\
@@ -24,6 +22,17 @@ _HEAD = """\
 # Lines that begin with "#" and no space are the defaults; take the "#" away to change
 # one.  "fedprune simulate --set key=value" changes one for a single run.
 """
+_DEVICES_HEAD = """\
+# A federation of real devices; the server and each device read a copy of this file:
+#     fedprune certs certs --host SERVER --client edge-01 --client edge-02 ...
+#     fedprune serve fedprune.toml --tls certs                       (on the server)
+#     fedprune client fedprune.toml --server SERVER:8000 --id edge-01 \\
+#         --data npz:mine.npz --tls keys                             (on each device)
+# Of its copy a device takes [task] and [device] only.  "fedprune poc DIR" tries it all
+# on one machine.  Lines that begin with "#" and no space are the defaults; take the "#"
+# away to change one.
+"""
+_CLIENTS = 3
 
 _MY_TASK = '''\
 """A task of my own: its network and its data.
@@ -77,8 +86,50 @@ def make_model(num_outputs, input_shape):
 '''
 
 
-def write_project(directory: Path) -> list[Path]:
-    """Write ``fedprune.toml`` and ``my_task.py`` into a folder, made when absent.
+Set: TypeAlias = Mapping[tuple[str, str], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """Project that ``fedprune init`` writes.
+
+    Attributes:
+        head: First lines of the configuration.
+        values: Keys that are set; the others are comments with their defaults.
+        files: Name -> content of the files beside the configuration.
+        next: The next command, "{}" = the path of the configuration.
+    """
+
+    head: str
+    values: Set
+    files: Mapping[str, str] = field(default_factory=dict)
+    next: str = "fedprune simulate {}"
+
+
+OWN = Template(
+    head=_HEAD,
+    values={
+        ("task", "model"): "my_task.py:make_model",
+        ("task", "data"): "my_task.py:load_data",
+    },
+    files={_TASK: _MY_TASK},
+)
+DEVICES = Template(
+    head=_DEVICES_HEAD,
+    values={
+        ("task", "clients"): _CLIENTS,
+        # A device may lack a class, and the server has no data.
+        ("task", "outputs"): 10,
+        ("task", "input_shape"): (1, 8, 8),
+        ("rounds", "cohort"): _CLIENTS,
+        ("rounds", "minimum"): _CLIENTS - 1,
+    },
+    next="fedprune certs certs --host SERVER --client edge-01, and what {} says",
+)
+
+
+def write_project(directory: Path, template: Template = OWN) -> list[Path]:
+    """Write ``fedprune.toml`` and what belongs to it into a folder, made when absent.
 
     Returns:
         The files, the configuration first.
@@ -87,7 +138,8 @@ def write_project(directory: Path) -> list[Path]:
         ConfigError: If one of them exists (nothing is written then), or the folder
             cannot be made or written to.
     """
-    files = {directory / _CONFIG: commented_config(), directory / _TASK: _MY_TASK}
+    files = {directory / _CONFIG: commented_config(template)}
+    files |= {directory / name: text for name, text in template.files.items()}
     for path in files:
         if path.exists():
             message = f"{path} exists and is not overwritten; want another folder"
@@ -98,22 +150,25 @@ def write_project(directory: Path) -> list[Path]:
     return list(files)
 
 
-def commented_config() -> str:
+def commented_config(template: Template = OWN) -> str:
     """Return a configuration with the help and the default of every key."""
-    parts = [_HEAD]
+    parts = [template.head]
     for name in Config.model_fields:
         section = getattr(Config(), name)
         summary = (type(section).__doc__ or "").splitlines()[0]
         lines = [f"[{name}]  # {summary}"]
         for key, value in section:
             help_ = type(section).model_fields[key].description or ""
-            lines += _entry((name, key), value, help_)
+            chosen = template.values.get((name, key))
+            lines += _entry((name, key), value, help_, chosen)
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
-def _entry(key: tuple[str, ...], value: object, help_: str) -> Iterator[str]:
-    """Yield the lines of one key: its help, and its default or set value.
+def _entry(
+    key: tuple[str, ...], value: object, help_: str, chosen: object = None
+) -> Iterator[str]:
+    """Yield the lines of one key: its help, and its default or chosen value.
 
     A table that is too wide for a line has a line for each of its own keys.
     """
@@ -122,8 +177,8 @@ def _entry(key: tuple[str, ...], value: object, help_: str) -> Iterator[str]:
         help_ += f" {choices[0].upper()}{choices[1:]}."
     for line in textwrap.wrap(help_, _WIDTH):
         yield f"# {line}"
-    if key in _SET:
-        yield f"{name} = {toml_value(_SET[key])}"
+    if chosen is not None:
+        yield f"{name} = {toml_value(chosen)}"
         return
     if value is None:  # TOML has no value for a key that is off
         yield f"# {name} = (left out)"

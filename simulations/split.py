@@ -47,10 +47,29 @@ def split_data(
         ConfigError: If source, partition or size is not usable.
     """
     dataset = load_dataset(source, data_dir="", fold=seed % 5)
+    return split_dataset(
+        dataset, directory, clients=clients, size=size, kind=kind, seed=seed
+    )
+
+
+def split_dataset(
+    dataset: Dataset,
+    directory: Path,
+    *,
+    clients: int,
+    size: int = 0,
+    kind: str = "dirichlet",
+    seed: int = 0,
+) -> list[Path]:
+    """Write the files of ``split_data`` for a data set that is loaded already.
+
+    Raises:
+        ConfigError: If partition or size is not usable.
+    """
     targets = dataset.train.targets
     if targets is None or not dataset.input_shape:
-        msg = f"'{source}' has inputs of several lengths or parts, which no npz file "
-        msg += "holds; give each device its own data in the format of the source"
+        msg = f"'{dataset.name}' has inputs of several lengths or parts, which no npz "
+        msg += "file holds; give each device its own data in the format of the source"
         raise ConfigError(msg)
     parts = partition(targets, kind=kind, clients=clients, seed=seed)
     tests = np.array_split(np.arange(len(dataset.test)), clients)

@@ -1,6 +1,7 @@
 """The service files name only commands and options that exist, and no root."""
 
 import configparser
+import re
 import shlex
 import shutil
 import subprocess
@@ -57,31 +58,47 @@ def test_a_unit_starts_a_command_that_exists_with_tls_and_no_root(path):
     found = parse(words)
     assert found["tls"] is not None
     assert found["insecure"] is False
-    assert str(found["state"]).startswith("/var/lib/fedprune/")
-    assert service["StateDirectory"] == "fedprune"
+    place = f"/var/lib/{service['StateDirectory']}"
+    assert str(found["state"]).startswith(f"{place}/")
+    assert service["WorkingDirectory"] == place
     assert service["User"] == "fedprune"
     assert service["Restart"] == "always"
     assert service["NoNewPrivileges"] == "yes"
 
 
 def test_a_service_has_a_state_folder_of_its_own_that_it_can_write():
-    places = [unit(path)["Service"]["Environment"] for path in UNITS]
-    assert places == ["FEDPRUNE_STATE=/var/lib/fedprune/own"] * 2
+    for path in UNITS:
+        service = unit(path)["Service"]
+        place = f"/var/lib/{service['StateDirectory']}/own"
+        assert service["Environment"] == f"FEDPRUNE_STATE={place}"
     text = (DEPLOY.parent / "devices.md").read_text(encoding="utf-8")
-    assert places[0] in text
+    assert unit(UNITS[1])["Service"]["Environment"] in text
     for service in SERVICES.values():
-        (volume,) = (
-            v for v in service["volumes"] if v.startswith(tuple(COMPOSE["volumes"]))
-        )
         place = service["environment"]["FEDPRUNE_STATE"]
-        assert place.startswith(f"{volume.partition(':')[2]}/")
+        assert place.startswith(f"{state_of(service)['target']}/")
+
+
+def state_of(service):
+    """Return the one volume of a container that is no folder of the user."""
+    (volume,) = (v for v in service["volumes"] if v["type"] == "volume")
+    assert volume["source"] in COMPOSE["volumes"]
+    return volume
+
+
+def test_two_instances_of_a_device_share_no_file():
+    service = unit(UNITS[0])["Service"]
+    for key in ("StateDirectory", "WorkingDirectory", "Environment", "EnvironmentFile"):
+        assert "%i" in service[key]
+    found = parse(shlex.split(service["ExecStart"])[1:])
+    assert found["id_"] == "%i"
+    assert all("%i" in str(found[key]) for key in ("state", "tls"))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
 def test_systemd_takes_the_unit(path, tmp_path):
     text = path.read_text(encoding="utf-8")
-    copy = tmp_path / path.name
+    copy = tmp_path / path.name.replace("@", "@edge-01")
     copy.write_text(text.replace("/opt/fedprune/bin/fedprune", "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(copy)],
@@ -114,20 +131,37 @@ def test_its_health_check_asks_the_state_folder_that_it_writes(name):
     assert words[0] == "status"
     assert found["check"] is True
     assert found["state"] == parse(service["command"])["state"]
-    volume, place = service["volumes"][0].split(":")
-    assert volume in COMPOSE["volumes"]
-    assert str(found["state"]).startswith(f"{place}/")
+    assert str(found["state"]).startswith(f"{state_of(service)['target']}/")
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_file_that_a_container_names_is_mounted(name):
     service = SERVICES[name]
     found = parse(service["command"])
-    places = [volume.split(":")[1] for volume in service["volumes"]]
+    places = [volume["target"] for volume in service["volumes"]]
     named = [found["file"], found["tls"], found["state"]]
     named += [str(found["data"]).removeprefix("npz:")] if found.get("data") else []
     for path in named:
         assert any(str(path).startswith(place) for place in places), path
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_files_of_a_container_are_in_the_folder_that_the_user_names(name):
+    for volume in SERVICES[name]["volumes"]:
+        if volume["type"] == "bind":
+            assert re.match(r"\$\{FEDPRUNE_DIR(:\?[^}]+)?\}/", volume["source"])
+            assert volume["read_only"] is True
+
+
+def test_a_client_can_be_scaled_and_its_replicas_share_no_state_and_no_key():
+    client = SERVICES["client"]
+    assert "container_name" not in client
+    assert "ports" not in client
+    found = parse(client["command"])
+    assert found["id_"] == ""
+    assert "{id}" in str(found["state"])
+    assert "{id}" in found["data"]
+    assert client["deploy"]["replicas"] == "${FEDPRUNE_CLIENTS:-1}"
 
 
 def test_the_client_reaches_the_server_by_the_name_and_port_that_it_listens_at():

@@ -35,7 +35,7 @@ def test_no_help_has_an_escaped_bracket(capsys, words):
 
 def test_defaults_and_what_is_required_stand_in_brackets(capsys):
     assert "[default: 0.0.0.0:8000]" in help_of(capsys, "serve")
-    assert "Client id of this device.  [required]" in help_of(capsys, "client")
+    assert "The server's address.  [required]" in help_of(capsys, "client")
     assert "[required]" in help_of(capsys, "data", "split")
 
 

@@ -178,6 +178,7 @@ def test_what_flower_does_not_document_is_imported_by_few_files():
         "client/supernode.py",
         "server/devices/gate/bounded.py",
         "server/devices/gate/console.py",
+        "server/devices/gate/executor.py",
         "server/devices/gate/superlink.py",
         "server/devices/serverapp.py",
         "simulations/engines/flower.py",

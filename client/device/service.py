@@ -1,5 +1,6 @@
 """A device of a federation: Flower's SuperNode, and the executor beside it."""
 
+import itertools
 import json
 import re
 import secrets
@@ -17,6 +18,7 @@ from fedprune.common.data.places import check_early
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.lock import hold
+from fedprune.common.system.logs import NewLines
 from fedprune.common.system.paths import check_readable, make_private_folder
 from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import (
@@ -30,6 +32,8 @@ from fedprune.common.system.processes import (
 from fedprune.common.text import say
 
 _AGAIN_S = 5.0
+_SOON_S, _SOON_TRIES = 1.0, 30  # a server that starts together with its devices
+_KNOCK_S = 2.0
 _REMIND_S = 60.0
 _EXECUTOR_S = 1.0
 _SECRET_BYTES = 32
@@ -41,7 +45,16 @@ _TRAP_S = 90.0
 # After a connection that was reset in a TLS handshake the process of Flower 1.41 hangs;
 # the last line of its log is an error.
 _FAILED = "ERROR"
+_CONNECTED = "SuperNode ID:"
 _LOOK_S = 10.0
+_EARLY = (
+    f"waiting up to {_TRAP_S:g} s until the server knows this client's key: it reads "
+    "keys as it starts, and with fedprune submit"
+)
+_RETURNING = (
+    f"waiting up to {_TRAP_S:g} s until the server lets this client in again: it "
+    "counts on the process of before for 60 s"
+)
 _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
 
 
@@ -166,6 +179,9 @@ class DeviceService:
         self._reminded, self._said = 0.0, ""
         self._knocking = 0.0
         self._looked, self._last = 0.0, ""
+        self._log = device.state / "logs" / "supernode.log"
+        self._before = self._log.exists()  # an earlier process of this device
+        self._lines = NewLines(self._log)
 
     def run(self) -> None:
         """Work until Ctrl-C or SIGTERM, or until the final network has arrived.
@@ -191,7 +207,7 @@ class DeviceService:
             port = free_port()
             self._supervisor.start(own.executor(port))
             self._supervisor.start(own.supernode(port))
-            say(f"client {own.client_id} works for {own.host}:{own.port}")
+            say(f"client {own.client_id}: connecting to {own.host}:{own.port}")
             self._supervisor.run(lambda: self._done(final, before))
             say(f"final network: {final}")
             # The answer to the delivery is still being sent.
@@ -201,23 +217,26 @@ class DeviceService:
     def _done(self, final: Path, before: float) -> bool:
         """Return whether the work is done; end a SuperNode that hangs."""
         now = time.monotonic()
+        if any(_CONNECTED in line for line in self._lines.read()):
+            self._knocking = 0.0
+            say("connected; waiting for the next run, or the next round of this one")
         if now - self._looked > _LOOK_S:
             self._looked = now
-            said = _last_line(self._device.state / "logs" / "supernode.log")
+            said = _last_line(self._log)
             if _FAILED in said and said == self._last:
                 self._supervisor.end("supernode")
             self._last = said
         return self._once and _changed(final) != before
 
     def _wait_for_server(self) -> None:
-        while True:
+        for attempt in itertools.count():
             own = self._device
             authority = None if own.tls is None else own.tls / "ca.crt"
             reach, why = try_server(own.host, own.port, authority)
             if reach is Reach.READY:
                 return
-            self._remind(f"no server yet, trying every {_AGAIN_S:g} s: {why}")
-            time.sleep(_AGAIN_S)
+            self._remind(f"waiting for the server: {why}")
+            time.sleep(_SOON_S if attempt < _SOON_TRIES else _AGAIN_S)
 
     def _policy(self, process: Process, code: int) -> float:
         """Print why a process ended; return the seconds until its restart.
@@ -231,15 +250,17 @@ class DeviceService:
         said = _REFUSED.findall(tail(process.log))
         number, text = said[-1] if said else ("", "")
         if number:
-            self._refused(number, text)
-        else:
-            self._knocking = 0.0
-            self._remind(f"the connection ended ({code}); trying again")
-            self._wait_for_server()
+            return self._refused(number, text)
+        self._knocking, self._before = 0.0, True
+        self._remind(f"the connection ended ({code}); trying again")
+        self._wait_for_server()
         return _AGAIN_S
 
-    def _refused(self, number: str, text: str) -> None:
-        """Retry while the server may treat this client as still connected.
+    def _refused(self, number: str, text: str) -> float:
+        """Retry while the server may not know this client's key, or its end, yet.
+
+        Returns:
+            Seconds until the next attempt.
 
         Raises:
             ConfigError: If it still refuses after that time, or for another reason.
@@ -248,11 +269,8 @@ class DeviceService:
         if not self._knocking or now - self._knocking > 2 * _TRAP_S:
             self._knocking = now
         if number == _NOT_ACTIVATED and now - self._knocking < _TRAP_S:
-            self._remind(
-                "the server does not accept this client yet: it treats it as still "
-                f"connected, or does not know its key; trying for {_TRAP_S:g} s"
-            )
-            return
+            self._remind(_RETURNING if self._before else _EARLY)
+            return _AGAIN_S if self._before else _KNOCK_S
         msg = (
             f"the server refuses client {self._device.client_id}: {text or number}; it "
             "reads clients/*/node.pub of its certificates when it starts and after "

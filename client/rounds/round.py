@@ -44,10 +44,21 @@ def run_round(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> byte
         IntegrityError: If the plan leaves out a teacher that is not stored here: it
             must be sent again.
     """
+    return encode(make_update(opened, cache, store), opened)
+
+
+def make_update(
+    opened: OpenedPlan, cache: ModelCache, store: ClientStore
+) -> ClientUpdate:
+    """Return the answer to an opened plan; raises as ``run_round``."""
     plan = opened.plan
     # Data and collate of a user's own may draw from the global generators.
     with seed_globals(plan.settings.seed, plan.round, plan.client_id, Use.DATA):
-        update = _answer(opened, cache, store)
+        return _answer(opened, cache, store)
+
+
+def encode(update: ClientUpdate, opened: OpenedPlan) -> bytes:
+    """Return the message of an answer to an opened plan."""
     with during(Activity.ENCODING):
         return codec.encode_update(update, opened.side_info)
 

@@ -7,7 +7,7 @@ run's events, so it costs the run nothing.  Needs ``fedprune[ops]``.
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,6 +31,9 @@ from fedprune.server.runs.events import (
     read_events,
 )
 from fedprune.server.runs.folder import RunFolder, read_json_object
+
+MOST_CLIENTS = 256  # with figures of their own
+OTHERS = "(others)"  # no client has this name
 
 _Figure: TypeAlias = Callable[[RoundFinished], float | None]
 _GAUGES: dict[str, tuple[str, _Figure]] = {
@@ -99,6 +102,45 @@ def figures(events: Sequence[Event]) -> Iterator[Metric]:
         value = figure(rounds[-1]) if rounds else None
         if value is not None:
             yield _gauge(name, text, value)
+    yield from of_clients(of_kind(events, ClientAnswered))
+
+
+def of_clients(events: Iterable[ClientAnswered]) -> Iterator[Metric]:
+    """Yield the figures of each client; of many, those after the first 256 are one.
+
+    A time series for each of a hundred thousand clients would fill a Prometheus.
+    """
+    answers: Counter[tuple[str, str]] = Counter()
+    sent: Counter[tuple[str]] = Counter()
+    last: dict[tuple[str], int] = {}
+    named: set[str] = set()
+    for event in events:
+        if len(named) < MOST_CLIENTS:
+            named.add(event.client)
+        name = event.client if event.client in named else OTHERS
+        answers[name, event.status.value] += 1
+        sent[(name,)] += event.bytes_up
+        if event.status is Status.ACCEPTED:
+            last[(name,)] = max(event.round, last.get((name,), 0))
+    text = "Outcomes of a client's rounds"
+    yield _of_clients(CounterMetricFamily, "answers", text, answers, more=("of",))
+    yield _of_clients(CounterMetricFamily, "bytes_up", "Bytes from a client", sent)
+    text = "Last round with an accepted answer of a client"
+    yield _of_clients(GaugeMetricFamily, "last_round", text, last)
+
+
+def _of_clients(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    text: str,
+    values: Mapping[tuple[str, ...], int],
+    more: tuple[str, ...] = (),
+) -> Metric:
+    """Return a figure for each client, and for each of ``more`` labels."""
+    family = kind(f"fedprune_client_{name}", text, labels=["client", *more])
+    for labels, value in values.items():
+        family.add_metric(list(labels), value)
+    return family
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

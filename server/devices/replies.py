@@ -18,6 +18,13 @@ from fedprune.common.text import error_line, printable
 from fedprune.server.devices.gate.uploads import OVERSIZED
 
 UNSENT = "Flower did not accept its message"
+# Flower's numbers of the errors that it makes itself (``ErrorCode``), in our words.
+_WORDS = {
+    3: "the message to it has expired before it was fetched",
+    4: "its answer has expired before it was fetched",
+    5: "it is away: the server has not heard of it for 60 s",
+    8: "its executor stopped responding",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +71,9 @@ def _pull(grid: Grid, number: str) -> Reply | None:
     try:
         for message in grid.pull_messages([number]):
             if message.has_error():
-                why = printable(message.error.reason)
-                failed = message.error.code != OVERSIZED
+                code = message.error.code
+                why = _WORDS.get(code) or printable(message.error.reason)
+                failed = code != OVERSIZED
                 return Reply(number=number, message=None, reason=why, failed=failed)
             return Reply(number=number, message=message)
     except httpx.HTTPError:

@@ -14,6 +14,7 @@ from typing import Any
 from flwr.superlink.cli.flwr_serverapp import flwr_serverapp
 
 from fedprune.common.flower.bundle import check_app
+from fedprune.common.system.logs import plain_logs
 from fedprune.common.system.processes import end_with_parent
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     locks the run folder and waits for ever.
     """
     end_with_parent()
+    plain_logs()
     # Flower's package hides this module behind the function of the same name.
     runtime: Any = import_module("flwr.superlink.runtime.run_serverapp")
     install = runtime.install_from_fab

@@ -29,7 +29,7 @@ from fedprune.common.system.processes import (
     environment,
     tail,
 )
-from fedprune.common.text import printable
+from fedprune.common.text import at_time, printable, without_time
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
 from fedprune.server.devices.run_config import resume_command
@@ -41,6 +41,7 @@ from fedprune.server.runs.events import (
     RunStopped,
     describe,
 )
+from fedprune.server.runs.events.presence import Presence
 from fedprune.server.runs.folder import RunFolder, read_json_object
 
 _START_S = 180.0  # a busy machine takes long to import Flower
@@ -172,12 +173,12 @@ class Service:
 
     def _follow(self, folder: RunFolder, follower: Follower, number: int) -> End | None:
         """Print a run's events; return the last, None when it ended without one."""
-        started, seen = time.monotonic(), False
+        started, seen, presence = time.monotonic(), False, Presence()
         while True:
             self._supervisor.check()
             alive = folder.holder() is not None
             for event in follower.new():
-                if line := describe(event):
+                for line in presence.lines(event):
                     self._say(line)
                 if isinstance(event, End):
                     return event
@@ -222,7 +223,7 @@ class Service:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            print(text, flush=True)  # noqa: T201 - the server's own output
+            print(at_time(text), flush=True)  # noqa: T201 - the server's own output
 
 
 def new_folder(config: Config, state: Path) -> RunFolder:
@@ -254,4 +255,4 @@ def _outcome(folder: RunFolder, last: End, state: Path) -> dict[str, object]:
 
 def _last_line(log: Path | None) -> str:
     lines = [line for line in tail(log).splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    return without_time(lines[-1]) if lines else "no output"

@@ -7,9 +7,7 @@ the executor, logs.
 import json
 import secrets
 import socket
-import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,79 +19,16 @@ from fedprune.common.system.paths import check_readable, empty_private_folder
 from fedprune.common.system.processes import Process, environment
 from fedprune.common.trust import STATE_VARIABLE, server_ledger
 from fedprune.server.devices.certs import CertFolder
+from fedprune.server.devices.questions import Question, rows
 from fedprune.server.devices.stopped import note_stop
 from fedprune.server.runs.folder import RunFolder, read_json_object
-
-_REQUEST_S = 180.0  # a busy machine takes long to import Flower
-
-
-def flower(name: str) -> list[str]:
-    """Return the command of one of Flower's programs in this installation."""
-    return [str(Path(sys.executable).parent / name)]
-
-
-def request(
-    home: Path,
-    address: str,
-    what: Sequence[str],
-    words: Sequence[str],
-    command: Sequence[str] = (),
-) -> dict[str, object]:
-    """Ask a SuperLink.
-
-    Args:
-        home: Flower's folder, whose configuration names the connection.
-        address: Address of the SuperLink, for messages.
-        what: The request, for messages.
-        words: Arguments of ``flwr``.
-        command: Stands for ``flwr``; empty = Flower's own.
-
-    Returns:
-        Flower's answer.
-
-    Raises:
-        FedPruneError: If there is no answer, or it is a refusal.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603 - our own words
-            [*(command or flower("flwr")), *words, "--format", "json"],
-            env=environment(home),
-            capture_output=True,
-            text=True,
-            timeout=_REQUEST_S,
-            check=False,
-        )
-        start = done.stdout.index("{")
-        found, _ = json.JSONDecoder().raw_decode(done.stdout[start:])
-    except (subprocess.TimeoutExpired, ValueError) as error:
-        said = getattr(error, "stderr", None) or error
-        msg = f"the server at {address} did not answer {what[0]}: {said}"
-        raise FedPruneError(msg) from error
-    if not isinstance(found, dict) or not found.get("success"):
-        why = _reason(str(found.get("error-message") or done.stderr))
-        msg = f"the server at {address} refused {' '.join(what)}: {why}"
-        raise FedPruneError(msg)
-    return found
-
-
-def rows(found: dict[str, object], key: str) -> list[dict[str, object]]:
-    """Return the rows of a table in an answer."""
-    table = found.get(key, [])
-    return [dict(row) for row in table] if isinstance(table, list) else []
-
-
-def _reason(text: str) -> str:
-    """Return the error in Flower's output, without its progress lines."""
-    lines = [line.strip() for line in text.splitlines()]
-    doing = ("Using SuperLink:",)
-    said = [x for x in lines if x and not x.startswith(doing) and not x.endswith("...")]
-    return " ".join(said)
-
 
 CURRENT = "current.json"  # the run that was started last
 _SUBMITTED = "submitted.json"  # number -> folder of the runs that were started
 
-_CONNECTION = "fedprune"
+# Flower's executor looks for a run that often, seconds.
+_SOON = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
+_CONNECTION = "fedprune"  # name of the connection
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _SECRET_BYTES = 32
 # Commands that this server puts before Flower's own of the same name.
@@ -208,7 +143,7 @@ class Link:
     def executor(self) -> Process:
         """Return the process that runs the server's half of a run."""
         command = [
-            *flower("flower-superexec"),
+            *(sys.executable, "-P", "-m", "fedprune.server.devices.gate.executor"),
             *("--runtime-api-address", self.operator),
             *("--superexec-auth-secret-file", str(self._secret)),
         ]
@@ -235,17 +170,21 @@ class Link:
         if self.tls is None:
             return []
         known = read_json_object(self._names_file) if self._names_file.exists() else {}
-        fresh = []
+        fresh: dict[str, tuple[str, str]] = {}
         for name, path in CertFolder(self.tls).public_keys().items():
             key = path.read_text(encoding="utf-8").strip()
             entry = known.get(name)
             if isinstance(entry, dict) and entry.get("key") == key:
                 continue
-            found = self._request("supernode", "register", str(path), index=3)
+            fresh[name] = (key, str(path))
+        asked = [
+            ("supernode", "register", path, _CONNECTION) for _, path in fresh.values()
+        ]
+        answers = self._question.ask(("supernode", "register"), asked) if asked else ()
+        for (name, (key, _)), found in zip(fresh.items(), answers, strict=True):
             known[name] = {"key": key, "node": int(str(found["node-id"]))}
-            fresh.append(name)
             write_json_atomic(self._names_file, known)
-        return fresh
+        return list(fresh)
 
     def submit(self, folder: Path) -> int:
         """Start the run of a run folder; return Flower's number of it."""
@@ -320,16 +259,21 @@ class Link:
     def _request(self, *words: str, index: int) -> dict[str, object]:
         """Ask the SuperLink, with the connection's name inserted at ``index``."""
         named = (*words[:index], _CONNECTION, *words[index:])
+        (found,) = self._question.ask(words[:2], [named])
+        return found
+
+    @property
+    def _question(self) -> Question:
         module = "fedprune.server.devices.gate.console"
         command = (sys.executable, "-P", "-m", module, str(self._token))
-        return request(self.home, self.address, words[:2], named, command)
+        return Question(home=self.home, address=self.address, command=command)
 
     def _process(self, name: str, command: list[str]) -> Process:
         return Process(
             name=name,
             command=tuple(command),
             environment=environment(self.home, [self.state / "bin"])
-            | {STATE_VARIABLE: str(server_ledger(self.state))},
+            | {STATE_VARIABLE: str(server_ledger(self.state)), **_SOON},
             log=self.state / "logs" / f"{name}.log",
         )
 

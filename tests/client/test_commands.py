@@ -40,10 +40,26 @@ def devices(monkeypatch):
     return started
 
 
+def test_a_client_without_a_name_takes_a_free_key_of_the_folder(devices, tmp_path):
+    keys = tmp_path / "clients"
+    for name in ("edge-01", "edge-02"):
+        (keys / name).mkdir(parents=True)
+        (keys / name / "node.key").touch()
+    words = ["client", "--server", "h:1", "--tls", str(keys), "--data", "npz:{id}.npz"]
+    assert run_command_line([*words, "--state", "s/{id}"]) == 0
+    ((device, once),) = devices
+    assert (device.client_id, device.data) == ("edge-01", "npz:edge-01.npz")
+    assert device.tls == keys / "edge-01"
+    assert device.state == tmp_path / "s" / "edge-01"
+    assert once is False
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (SERVER, "want --tls DIR"),
+        (("client", "--server", "h:1", "--insecure"), "--insecure needs --id NAME"),
+        (("client", "--server", "h:1", "--tls", "none"), "has no NAME/node.key"),
         ((*SERVER, "--insecure", "--tls", "keys"), "want --tls DIR"),
         (("client", "--server", "there", "--id", "a", "--insecure"), 'found "there"'),
         (("client", "--server", ":80", "--id", "a", "--insecure"), 'found ":80"'),

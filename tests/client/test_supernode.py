@@ -1,11 +1,15 @@
 """A device pulls no more of a message than it would read, and says why."""
 
+import ast
+import inspect
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 from flwr.app import Message, Metadata, RecordDict
 from flwr.app.message import make_message
 
+from fedprune.client.device.pace import FIRST_S, Pace
 from fedprune.client.supernode import ROOM, Bounded
 
 MOST = 1000
@@ -25,7 +29,8 @@ class Flower:
 
     def __init__(self, count):
         self.count, self.pulled, self.inserted = count, 0, []
-        self.step = Bounded(self._step, self._insert, MOST)
+        self.pace = Pace(next_s=3.0)
+        self.step = Bounded(self._step, self._insert, MOST, self.pace)
 
     def _step(self, *, receive, pull_object, **_):
         found = receive()
@@ -86,3 +91,21 @@ def test_no_message_is_no_answer():
     flower = Flower(0)
     assert flower(None) is None
     assert flower.inserted == []
+    assert flower.pace.next_s == 3.0
+
+
+@pytest.mark.parametrize("count", [0, 3 * FIT])
+def test_after_a_message_it_asks_for_the_next_one_soon(count):
+    flower = Flower(count)
+    flower(asked())
+    assert flower.pace.next_s == FIRST_S
+
+
+def test_flower_uses_nothing_of_the_module_time_but_its_pauses():
+    text = inspect.getsource(import_module("flwr.supernode.start_client_internal"))
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "time"
+    }
+    assert used == {"sleep"}

@@ -13,7 +13,8 @@ from helpers.federation import IDS, Federation
 from helpers.processes import wait_for
 
 from fedprune.common.flower.bundle import APP_TOML
-from fedprune.server.devices.superlink import flower, open_link
+from fedprune.server.devices.questions import flower
+from fedprune.server.devices.superlink import open_link
 from fedprune.server.runs.events import RoundFinished, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
 

@@ -142,16 +142,20 @@ def test_a_device_opens_each_plan_once(place, monkeypatch):
 def test_a_device_says_what_cpu_time_each_round_took(place, capfd):
     assert lost(place, lambda _: None) == []
     said = re.findall(
-        r"^main-run, round (\d+): ([\d.]+) s CPU in local training, ([\d.]+) s beside",
+        r"^\S+Z main-run, round (\d+): "
+        r"(accuracy [01]\.\d{4} of \d+ validation examples, |)"
+        r"training loss \d+\.\d{4}; "
+        r"([\d.]+) s CPU in local training, ([\d.]+) s beside",
         capfd.readouterr().out,
         re.MULTILINE,
     )
     assert Counter(int(number) for number, *_ in said) == dict.fromkeys(
         range(1, 6), len(IDS)
     )
+    assert {bool(own) for _, own, _, _ in said} == {True, False}  # one has too few
     # Above 0 in a sum of 15 rounds, though one may take less than a hundredth.
-    assert sum(float(training) for _, training, _ in said) > 0
-    assert sum(float(rest) for _, _, rest in said) > 0
+    assert sum(float(training) for _, _, training, _ in said) > 0
+    assert sum(float(rest) for *_, rest in said) > 0
 
 
 def drop_residuals(state):

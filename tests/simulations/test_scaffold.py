@@ -9,7 +9,12 @@ from fedprune.common.data.sources import load_dataset
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.registry import build_model
 from fedprune.simulations.cli import run_command_line
-from fedprune.simulations.scaffold import commented_config, write_project
+from fedprune.simulations.scaffold import (
+    DEVICES,
+    OWN,
+    commented_config,
+    write_project,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +34,28 @@ def test_every_commented_line_is_a_default():
             assert re.search(rf"\n{mark}{key}(\.\w+)? = ", text)
 
 
-def test_lines_are_not_wider_than_the_code():
-    assert max(map(len, commented_config().splitlines())) <= 88
+def test_the_configuration_of_devices_needs_no_data_at_the_server():
+    text = commented_config(DEVICES)
+    config = parse_config(text)
+    assert (config.task.clients, config.rounds.cohort) == (3, 3)
+    dataset = load_dataset(config.task.data, data_dir="", fold=0)
+    assert config.task.outputs == dataset.num_outputs
+    assert config.task.input_shape == dataset.input_shape
+    assert parse_config(re.sub(r"(?m)^#(?! )", "", text)) == config
+    assert "my_task.py" not in text
+
+
+def test_init_for_devices_writes_one_file_and_says_how_to_go_on(tmp_path, capsys):
+    assert run_command_line(["init", str(tmp_path), "--devices"]) == 0
+    wrote, following = capsys.readouterr().out.splitlines()
+    assert wrote == f"wrote {tmp_path / 'fedprune.toml'}"
+    assert following.startswith("next: fedprune certs certs --host SERVER")
+    assert [path.name for path in tmp_path.iterdir()] == ["fedprune.toml"]
+
+
+@pytest.mark.parametrize("template", [OWN, DEVICES])
+def test_lines_are_not_wider_than_the_code(template):
+    assert max(map(len, commented_config(template).splitlines())) <= 88
 
 
 def test_the_task_can_be_learned(tmp_path):

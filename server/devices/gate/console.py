@@ -1,11 +1,12 @@
 """``flwr`` of the operator: Flower's command, each request with the operator's token.
 
-``python -m fedprune.server.devices.gate.console TOKEN_FILE WORD...``.  Its names of
-Flower are undocumented (see ``server/devices/serverapp.py``).
+``python -m fedprune.server.devices.gate.console TOKEN_FILE WORD... [--then WORD...]``:
+one start of Python, of seconds, for several requests; none is asked after one that
+fails.  Its names of Flower are undocumented (see ``server/devices/serverapp.py``).
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from flwr.cli.app import app
 from flwr.supercore.control import ControlHttpClient
 
 from fedprune.server.devices.gate.doors import TOKEN_HEADER
+from fedprune.server.devices.questions import THEN
 
 Foreign: TypeAlias = Any  # an object of Flower whose type is not documented
 
@@ -41,8 +43,25 @@ def main(words: Sequence[str]) -> None:
         made(self, *values, interceptors=[*interceptors, token], **more)
 
     ControlHttpClient.__init__ = with_token  # type: ignore[method-assign]
-    sys.argv = ["flwr", *words[1:]]
-    app()
+    for request in _split(words[1:]):
+        sys.argv = ["flwr", *request]
+        try:
+            app()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+
+
+def _split(words: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the words of each request."""
+    found: list[str] = []
+    for word in words:
+        if word == THEN:
+            yield found
+            found = []
+        else:
+            found.append(word)
+    yield found
 
 
 if __name__ == "__main__":

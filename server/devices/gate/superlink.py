@@ -17,6 +17,7 @@ from flwr.superlink import extensions
 from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
 
+from fedprune.common.system.logs import plain_logs
 from fedprune.server.devices.gate import bounded
 from fedprune.server.devices.gate.doors import Gate
 
@@ -37,6 +38,7 @@ def main() -> None:
     sys.argv = [sys.argv[0], *sys.argv[3:]]
     for name in _OTHER_DOORS:
         os.environ.pop(name, None)
+    plain_logs()
     bounded.install()
     gate = Middleware(Gate, control=control, token=token)
     hooks: Foreign = extensions
@@ -60,6 +62,7 @@ class _Doors:
         if workers != 1 or not _has_gate(app):
             sys.exit("this Flower does not take the gate; want flwr>=1.41,<1.42")
         config = uvicorn.Config(app, host=host, port=port, **options)
+        plain_logs()
         server = uvicorn.Server(config)
         server.run(sockets=[config.bind_socket(), _listen(self._control)])
         if not server.started:

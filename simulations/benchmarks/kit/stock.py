@@ -13,7 +13,7 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.system.ports import free_port
 from fedprune.common.system.processes import Process, Supervisor, environment, tail
 from fedprune.server.devices.certs import CertFolder, make_certificates
-from fedprune.server.devices.superlink import flower, request, rows
+from fedprune.server.devices.questions import Question, flower, rows
 
 _ROOT = Path(__file__).resolve().parents[3]
 _START_S = 180.0
@@ -94,7 +94,9 @@ class Stock:
         return self._folder / "home"
 
     def _ask(self, *words: str) -> dict[str, object]:
-        return request(self._home, self._address, words[:2], words)
+        asked = Question(home=self._home, address=self._address)
+        (found,) = asked.ask(words[:2], [words])
+        return found
 
     def _link(self) -> Process:
         certs = self._certs

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from helpers.log_lines import texts
 
 from fedprune.client.device import service
 from fedprune.client.device.check import check_key
@@ -48,23 +49,58 @@ def clock(monkeypatch):
 REFUSED = "x\n[code: 2004] Failed to activate SuperNode.\nmore\n"
 
 
+@pytest.fixture
+def returned(device):
+    """Return a service whose device was connected by an earlier process."""
+    log = device.state / "logs" / "supernode.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("INFO SuperNode ID: 1\n")
+    return DeviceService(device, once=False)
+
+
 def test_a_node_that_is_not_let_in_tries_for_as_long_as_the_trap_lasts(
-    device, ended, clock, capsys
+    returned, ended, clock, capsys
 ):
-    made = DeviceService(device, once=False)
+    made = returned
     for _ in range(17):
         assert made._policy(ended(REFUSED), 1) == 5.0
         clock[0] += 5.0
-    assert capsys.readouterr().out.count("still connected") == 2  # once a minute
+    said = texts(capsys.readouterr().out)  # once a minute
+    assert len(said) == 2
+    assert all("lets this client in again" in text for text in said)
     clock[0] += 10.0
     with pytest.raises(ConfigError, match="refuses client edge-01: Failed"):
         made._policy(ended(REFUSED), 1)
 
 
-def test_a_node_that_was_in_for_a_while_gets_all_of_the_time_again(
-    device, ended, clock
+def test_a_node_that_is_early_is_told_what_it_waits_for_and_tries_soon(
+    device, ended, clock, capsys
 ):
     made = DeviceService(device, once=False)
+    assert made._policy(ended(REFUSED), 1) == 2.0
+    (said,) = texts(capsys.readouterr().out)
+    assert "until the server knows this client's key" in said
+    assert "refuse" not in said
+
+
+def test_a_node_says_when_it_is_connected(device, returned, capsys):
+    log = device.state / "logs" / "supernode.log"
+    final = device.state / "final.safetensors"
+    returned._done(final, 0.0)
+    assert capsys.readouterr().out == ""  # the line is of the process before
+    with log.open("a") as file:
+        file.write("2026-11-29T22:56:44Z INFO SuperNode ID: 2\n")
+    returned._done(final, 0.0)
+    returned._done(final, 0.0)
+    assert texts(capsys.readouterr().out) == [
+        "connected; waiting for the next run, or the next round of this one"
+    ]
+
+
+def test_a_node_that_was_in_for_a_while_gets_all_of_the_time_again(
+    returned, ended, clock
+):
+    made = returned
     made._policy(ended(REFUSED), 1)
     clock[0] += 4000.0
     assert made._policy(ended(REFUSED), 1) == 5.0

@@ -16,6 +16,7 @@ from flwr.app import (
 )
 from flwr.supercore.task_identity import TaskIdentity
 from helpers.bundles import zipped
+from helpers.log_lines import texts
 
 from fedprune.client import app, executor
 from fedprune.client.device import check, node
@@ -196,8 +197,9 @@ def test_what_a_check_remarks_is_shown_and_what_the_network_says_is_not(place, c
     with_network(place, "lambda y: y.softmax(1)")
     device_of(place).check()
     out, err = capfd.readouterr()
-    assert out.startswith("warning: the network's outputs look like probabilities; ")
-    assert (out.count("\n"), err) == (1, "")
+    (said,) = texts(out)
+    assert said.startswith("warning: the network's outputs look like probabilities; ")
+    assert err == ""
     assert "said by" not in out
 
 

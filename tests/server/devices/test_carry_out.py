@@ -4,6 +4,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from helpers.log_lines import texts
 from helpers.some_events import ROUND, STARTED, write_all
 
 from fedprune.common.errors import ConfigError, DataError, FedPruneError, RoundError
@@ -89,7 +90,7 @@ def test_a_server_starts_when_its_link_answers_and_ends_everything(
         link.register = list
         heard[signal.SIGHUP](signal.SIGHUP, None)
     assert made._supervisor.started[3:] == [False, "ended"]
-    assert capsys.readouterr().out.splitlines() == [
+    assert texts(capsys.readouterr().out) == [
         "serving at 127.0.0.1:8000",
         "clients registered: edge-01",
         "waiting for fedprune submit",
@@ -101,7 +102,7 @@ def test_a_server_without_metrics_and_new_keys_says_little(link, capsys):
     link.register = list
     with Service(link, metrics="", quiet=False) as made:
         assert made._supervisor.started == ["superlink", "executor"]
-    assert capsys.readouterr().out == "serving at 127.0.0.1:8000\n"
+    assert texts(capsys.readouterr().out) == ["serving at 127.0.0.1:8000"]
 
 
 def test_a_link_that_never_answers_is_given_up_and_ended(link, clock):
@@ -135,7 +136,7 @@ def test_a_superlink_that_ends_at_once_ends_the_server_with_its_last_line(
     assert made._policy(process("executor"), 1) == 2.0
     clock[0] = 60.0
     assert made._policy(process("superlink", log), -9) == 2.0
-    assert capsys.readouterr().out.splitlines() == [
+    assert texts(capsys.readouterr().out) == [
         "executor ended with 1; it is restarted",
         "superlink ended with -9; it is restarted",
     ]

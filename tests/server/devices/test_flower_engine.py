@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 from helpers.grids import FakeGrid
 from helpers.tiny_federation import (
@@ -513,6 +514,24 @@ def test_an_answer_that_the_gate_dropped_is_refused_and_not_failed(tmp_path):
     assert records[bad].status is Status.REFUSED
     assert records[bad].reason == f"refused update of client {bad}: over 9 bytes"
     assert found.total.num_clients == len(others)
+
+
+def test_a_device_that_is_away_is_said_in_our_words(tmp_path):
+    fleet = Fleet(tmp_path)
+    away, crashed, *_ = fleet.task.clients
+    flower = "Error: Node Unavailable — The destination node failed to report a ..."
+    fleet.spoil = {
+        away: Error(code=ErrorCode.NODE_UNAVAILABLE, reason=flower),
+        crashed: Error(code=ErrorCode.CLIENT_APP_CRASHED, reason="ClientApp stopped"),
+    }
+    grid = FakeGrid(fleet.nodes.values(), fleet.answer)
+    found = collect(fleet.work, FlowerEngine(grid, fleet.nodes))
+    records = {record.client_id: record for record in found.records}
+    assert records[away].status is Status.FAILED
+    assert records[away].reason == (
+        f"client {away} failed: it is away: the server has not heard of it for 60 s"
+    )
+    assert "its executor stopped responding" in records[crashed].reason
 
 
 def test_an_answer_that_finds_a_fault_of_ours_is_refused_and_the_others_count(

@@ -11,7 +11,12 @@ from fedprune.server.runs.folder import RunFolder
 
 prometheus = pytest.importorskip("prometheus_client", reason="fedprune[ops]")
 
-from fedprune.server.devices.metrics import RunCollector  # noqa: E402
+from fedprune.server.devices.metrics import (  # noqa: E402
+    MOST_CLIENTS,
+    OTHERS,
+    RunCollector,
+    of_clients,
+)
 
 
 def scraped(state):
@@ -61,3 +66,26 @@ def test_rounds_answers_bytes_and_density_are_those_of_the_events(tmp_path):
     ):
         assert line in lines
     assert not any("validation_accuracy" in line for line in lines)
+    for line in (
+        'fedprune_client_answers_total{client="a",of="accepted"} 1.0',
+        'fedprune_client_answers_total{client="a",of="refused"} 1.0',
+        'fedprune_client_answers_total{client="b",of="late"} 2.0',
+        'fedprune_client_last_round{client="a"} 1.0',
+        f'fedprune_client_bytes_up_total{{client="a"}} {2.0 * CLIENT.bytes_up}',
+    ):
+        assert line in lines
+    assert not any('last_round{client="b"}' in line for line in lines)
+
+
+def test_of_many_clients_the_first_have_figures_of_their_own():
+    events = [
+        at(CLIENT, number, client=f"c{client}", status=Status.ACCEPTED)
+        for number in (1, 2)
+        for client in range(MOST_CLIENTS + 40)
+    ]
+    answers, _, last = of_clients(events)
+    found = {one.labels["client"]: one.value for one in answers.samples}
+    assert len(found) == MOST_CLIENTS + 1
+    assert found["c0"] == found[f"c{MOST_CLIENTS - 1}"] == 2
+    assert found[OTHERS] == 80
+    assert {one.labels["client"]: one.value for one in last.samples}[OTHERS] == 2

@@ -123,25 +123,56 @@ def answering(monkeypatch, text, calls):
         calls.append(command)
         return subprocess.CompletedProcess(command, 0, text, "")
 
-    monkeypatch.setattr("fedprune.server.devices.superlink.subprocess.run", run)
+    monkeypatch.setattr("fedprune.server.devices.questions.subprocess.run", run)
 
 
-def test_each_key_is_registered_once(link, monkeypatch):
-    calls = []
-    answering(monkeypatch, 'noise\n{"success": true, "node-id": 5}', calls)
+def answer_keys(*numbers):
+    return "\n".join(f'noise\n{{"success": true, "node-id": {n}}}' for n in numbers)
+
+
+@pytest.fixture
+def keys(link):
+    """Public keys of two clients, as Flower's command is told of them."""
+    paths = []
     for name in ("a", "b"):
         (link.tls / "clients" / name).mkdir(parents=True)
-        (link.tls / "clients" / name / "node.pub").write_text(f"key {name}")
+        paths.append(link.tls / "clients" / name / "node.pub")
+        paths[-1].write_text(f"key {name}")
+    return [
+        ["supernode", "register", str(path), "fedprune", "--format", "json"]
+        for path in paths
+    ]
+
+
+def test_each_key_is_registered_once_all_by_one_process(link, keys, monkeypatch):
+    calls = []
+    answering(monkeypatch, answer_keys(5, 6), calls)
     assert link.register() == ["a", "b"]
     registered = json.loads((link.state / "registered.json").read_text())
     assert registered["a"] == {"key": "key a", "node": 5}
+    assert registered["b"] == {"key": "key b", "node": 6}
     assert link.register() == []
     (link.tls / "clients" / "b" / "node.pub").write_text("another key")
     assert link.register() == ["b"]
+    assert len(calls) == 2
     start = calls[0].index(f"{link.state}/operator")
-    words = calls[0][start + 1 :]
-    key = str(link.tls / "clients" / "a" / "node.pub")
-    assert words == ["supernode", "register", key, "fedprune", "--format", "json"]
+    assert calls[0][start + 1 :] == [*keys[0], "--then", *keys[1]]
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ('{"success": false, "error-message": "no key"}', "register: no key$"),
+        ("Traceback", "did not answer supernode"),
+    ],
+)
+@pytest.mark.usefixtures("keys")
+def test_keys_before_one_that_is_refused_are_remembered(link, second, why, monkeypatch):
+    answering(monkeypatch, f"{answer_keys(5)}\n{second}", [])
+    with pytest.raises(FedPruneError, match=why):
+        link.register()
+    registered = json.loads((link.state / "registered.json").read_text())
+    assert registered == {"a": {"key": "key a", "node": 5}}
 
 
 def test_a_run_is_submitted_by_the_path_of_its_folder(link, monkeypatch, tmp_path):

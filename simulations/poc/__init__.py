@@ -1,0 +1,1 @@
+"""``fedprune poc``: a server and its devices on one machine, from nothing."""
