@@ -28,6 +28,7 @@ from fedprune.common.text import one_line
 from fedprune.common.version import __version__
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
+from fedprune.simulations.hub.cli import app as hub_commands
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
 
@@ -38,7 +39,7 @@ app = typer.Typer(
     help="Train together, prune together, ship a small model.",
 )
 
-for _part in (server_commands, device_commands):
+for _part in (server_commands, device_commands, hub_commands):
     app.registered_commands += _part.registered_commands
 
 data_commands = typer.Typer(help="Data for devices.")
