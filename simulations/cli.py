@@ -238,7 +238,9 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     format_: Annotated[
         str,
-        typer.Option("--format", metavar="safetensors|onnx|fpz", help="File format."),
+        typer.Option(
+            "--format", metavar="safetensors|onnx|openvino|fpz", help="File format."
+        ),
     ],
     check: Annotated[
         bool, typer.Option("--check", help="Compare outputs and latency.")
@@ -247,7 +249,7 @@ def export(
         bool, typer.Option("--int8", help="Quantise with the run's training data.")
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Leave the preprocessing out of ONNX.")
+        bool, typer.Option("--raw", help="Leave the preprocessing out.")
     ] = False,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
