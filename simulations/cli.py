@@ -29,6 +29,7 @@ from fedprune.common.version import __version__
 from fedprune.server.cli import WATCH_AT, Watch, WatchAt
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
+from fedprune.simulations.hub.cli import app as hub_commands
 from fedprune.simulations.poc.cli import app as poc_commands
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
@@ -40,7 +41,7 @@ app = typer.Typer(
     help="Train together, prune together, ship a small model.",
 )
 
-for _part in (server_commands, device_commands, poc_commands):
+for _part in (server_commands, device_commands, poc_commands, hub_commands):
     app.registered_commands += _part.registered_commands
 
 data_commands = typer.Typer(help="Data for devices.")
@@ -249,7 +250,9 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     format_: Annotated[
         str,
-        typer.Option("--format", metavar="safetensors|onnx|fpz", help="File format."),
+        typer.Option(
+            "--format", metavar="safetensors|onnx|openvino|fpz", help="File format."
+        ),
     ],
     check: Annotated[
         bool, typer.Option("--check", help="Compare outputs and latency.")
@@ -258,7 +261,7 @@ def export(
         bool, typer.Option("--int8", help="Quantise with the run's training data.")
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Leave the preprocessing out of ONNX.")
+        bool, typer.Option("--raw", help="Leave the preprocessing out.")
     ] = False,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from fedprune.common.errors import ConfigError
@@ -14,12 +15,15 @@ from fedprune.common.methods.registry import (
     check_name,
     find_all,
     forget_loaded,
+    methods,
     names,
     own_code,
 )
 
 if TYPE_CHECKING:
     from fedprune.common.config.schema import Config
+
+_OWN_CODE = "^.+:[^:]{1,100}$"  # file.py:function or module:function
 
 
 class NoMethod(ValueError):  # noqa: N818 - pydantic turns a ValueError into its own
@@ -41,6 +45,17 @@ class MethodKey:
         return core_schema.no_info_after_validator_function(
             self._checked, handler(source)
         )
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the JSON schema of the key: the methods, their sums, own code."""
+        forms: list[dict[str, object]] = [{"enum": list(names(self.kind))}]
+        if self.kind.sums:
+            term = "|".join(methods(self.kind))  # letters, digits, ":" and "-"
+            forms.append({"pattern": rf"^({term})(\+({term}))+$"})
+        forms.append({"pattern": _OWN_CODE})
+        return {**handler(core), "anyOf": forms}
 
     def describe(self) -> str:
         """Return the valid values of the key in words."""

@@ -16,7 +16,7 @@ DATA_VARIABLE = "FEDPRUNE_DATA"
 SKLEARN = ("digits", "diabetes")
 PARQUET = ("mnist", "cifar10")
 
-_NAMES = (*SKLEARN, *PARQUET)
+KNOWN = (*SKLEARN, *PARQUET)
 
 
 def check_early(config: Config) -> None:
@@ -129,10 +129,10 @@ def _check_code(source: str) -> None:
     try:
         check_reference(source)
     except ConfigError as error:
-        near = did_you_mean(source.partition(":")[0], (*_NAMES, *DATA_KINDS))
+        near = did_you_mean(source.partition(":")[0], (*KNOWN, *DATA_KINDS))
         msg = (
             f"there is no data source '{source}'{near} ({error}; "
-            f"known: {', '.join(_NAMES)}, npz:FILE, folder:DIR, parquet:DIR, "
+            f"known: {', '.join(KNOWN)}, npz:FILE, folder:DIR, parquet:DIR, "
             f"{PREFIX}:NAME_OR_PATH, module:function, file.py:function)"
         )
         raise ConfigError(msg) from error

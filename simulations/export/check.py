@@ -26,6 +26,7 @@ from fedprune.common.tasks.counted import chosen, counted, number_of
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 from fedprune.common.text import first_line
 from fedprune.simulations.export.onnx_file import (
+    NamedRunner,
     free_lengths,
     input_names,
     named_runner,
@@ -153,19 +154,25 @@ def torch_bind(model: nn.Module) -> Bind:
 
 
 class OnnxNetwork:
-    """An ONNX file that is called like the network that it was made from.
+    """An ONNX file, or a form of it, that is called like the network in it.
 
     Args:
         path: The file.
-        model: That network.
+        model: The network that it was made from.
         inside: The preprocessing in the file, which its inputs are without; None = it
             takes the inputs of the network.
+        run: Runs the file, if another runtime than onnxruntime does.
     """
 
     def __init__(
-        self, path: Path, model: nn.Module, inside: Description | None = None
+        self,
+        path: Path,
+        model: nn.Module,
+        inside: Description | None = None,
+        run: NamedRunner | None = None,
     ) -> None:
-        self._run, self._model, self._inside = named_runner(path), model, inside
+        self._run = run or named_runner(path)
+        self._model, self._inside = model, inside
 
     def named(self, inputs: Any) -> dict[str, NDArray[Any]]:  # noqa: ANN401
         """Return the inputs of the network as those of the file."""
@@ -219,9 +226,8 @@ def compare(known: Bind, new: Bind, given: CheckInputs) -> dict[str, object]:
             raise FedPruneError(msg) from error
         worst = max(worst, _difference(wanted, found))
         largest = max([largest, *(float(np.abs(x).max()) for x in wanted if x.size)])
-    with one_thread():
-        torch_ms, new_ms = _latencies(known, new, given.first(1))
-        torch_many, new_many = _latencies(known, new, given.inputs)
+    torch_ms, new_ms = latencies(known, new, given.first(1))
+    torch_many, new_many = latencies(known, new, given.inputs)
     return {
         "checked_on": given.source,
         "max_difference": worst,
@@ -276,15 +282,16 @@ def _rates(one_ms: float, many_ms: float) -> dict[str, float]:
     }
 
 
-def _latencies(first: Bind, second: Bind, inputs: Any) -> tuple[float, float]:  # noqa: ANN401
-    """Return median milliseconds of two networks, measured in turns."""
+def latencies(first: Bind, second: Bind, inputs: Any) -> tuple[float, float]:  # noqa: ANN401
+    """Return median milliseconds of two networks, in turns, on one thread."""
     taken: tuple[list[float], list[float]] = ([], [])
     bound = first(inputs), second(inputs)
-    for turn in range(_WARM_RUNS + _LATENCY_RUNS):
-        for run, times in zip(bound, taken, strict=True):
-            started = time.perf_counter()
-            run()
-            if turn >= _WARM_RUNS:
-                times.append(time.perf_counter() - started)
+    with one_thread():
+        for turn in range(_WARM_RUNS + _LATENCY_RUNS):
+            for run, times in zip(bound, taken, strict=True):
+                started = time.perf_counter()
+                run()
+                if turn >= _WARM_RUNS:
+                    times.append(time.perf_counter() - started)
     one, two = (round(1e3 * float(np.median(times)), 4) for times in taken)
     return one, two

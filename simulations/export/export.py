@@ -3,24 +3,22 @@
 ``safetensors``: one file that ``fedprune.common.artifacts.load.load_model`` rebuilds
 without the run: it has plan and structure too.  ``onnx``: one file with a free
 batch size, for any ONNX runtime, with the preprocessing of stored inputs inside
-(``onnx_facts.py``).  ``fpz``: quantised and entropy-coded (``packing.py``).  ``check``
-runs the written file beside the torch network (``check.py``).
+(``onnx_facts.py``).  ``openvino``: the same in that runtime's form (``runtimes/``).
+``fpz``: quantised and entropy-coded (``packing.py``).  ``check`` runs the written file
+beside the torch network (``check.py``).
 """
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fedprune.common.artifacts import (
     LABELS_FILE,
-    read_description,
-    read_input_shape,
     read_model_file,
     write_labels,
     write_model_file,
@@ -28,27 +26,23 @@ from fedprune.common.artifacts import (
 from fedprune.common.artifacts.load import (
     KEEP_KEY,
     STRUCTURE_KEY,
-    load_model,
     read_keep,
     read_structure,
 )
 from fedprune.common.config import load_config
-from fedprune.common.description import Description, input_text
-from fedprune.common.errors import ConfigError
+from fedprune.common.description import input_text
+from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.models.factory import Factory
 from fedprune.common.system.paths import check_output
-from fedprune.common.tasks.loaded import PYTHON, LoadedTask
-from fedprune.common.tasks.own import python_task
 from fedprune.common.tasks.task import Task
-from fedprune.server.devices.run_config import resume_command, run_config
-from fedprune.server.runs.folder import RunFolder, read_json_object
+from fedprune.server.devices.run_config import resume_command
+from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.export.check import (
     Bind,
-    CheckInputs,
     OnnxNetwork,
-    check_inputs,
     compare,
     headline,
+    latencies,
     torch_bind,
 )
 from fedprune.simulations.export.mask_form import check_form
@@ -64,8 +58,18 @@ from fedprune.simulations.export.onnx_int8 import (
     quantise_onnx,
 )
 from fedprune.simulations.export.packing import accuracies, write_fpz
+from fedprune.simulations.export.runtimes.openvino_form import (
+    ENDING,
+    need_openvino,
+    openvino_bytes,
+    openvino_runner,
+    write_openvino,
+)
+from fedprune.simulations.export.source import Source
 
-FORMATS = ("safetensors", "onnx", "fpz")
+FORMATS = ("safetensors", "onnx", "openvino", "fpz")
+Size = Callable[[Path], int]  # bytes of an ONNX file in the form that is written
+_OF_ONNX = ("onnx", "openvino")  # OpenVINO's form is made of the ONNX file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +77,11 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        format_: "safetensors", "onnx" or "fpz".
+        format_: "safetensors", "onnx", "openvino" or "fpz".
         check: Run the written file too, and compare outputs, latency and throughput.
-        int8: Quantise the ONNX file with the run's training examples; needs the data.
-        raw: Leave the preprocessing out of the ONNX file.
+        int8: Quantise with the run's training examples ("onnx", "openvino"); needs the
+            data.
+        raw: Leave the preprocessing out of the file (the same).
         values: Of "fpz": "grid" (also if empty), "float32", "codebook1" to
             "codebook6".
         finetune: Epochs of training examples that the values of a codebook are
@@ -89,78 +94,6 @@ class ExportOptions:
     raw: bool = False
     values: str = ""
     finetune: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """The final network of a run; what takes time is loaded on first use.
-
-    Attributes:
-        folder: The run.
-        path: Its model file.
-        factory: Makes the uncut network, or the task, for runs of Python code.
-        trust_code: As for ``export_run``.
-    """
-
-    folder: RunFolder
-    path: Path
-    factory: Factory | Task | None
-    trust_code: bool
-
-    def load(self, path: Path) -> nn.Module:
-        """Return the network of a file of this run."""
-        return load_model(path, factory=self.factory, trust_code=self.trust_code)
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The network, in eval mode."""
-        return self.load(self.path)
-
-    @cached_property
-    def metadata(self) -> dict[str, str]:
-        """The metadata of its file."""
-        return read_model_file(self.path)[1]
-
-    @property
-    def description(self) -> Description:
-        """Label names and preprocessing."""
-        return read_description(self.path, self.metadata)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one input; () = it is not one tensor."""
-        return read_input_shape(self.path, self.metadata)
-
-    @cached_property
-    def task(self) -> LoadedTask:
-        """The task of the run; its code is checked."""
-        given = self.factory if isinstance(self.factory, Task) else None
-        factory = None if isinstance(self.factory, Task) else self.factory
-        config = run_config(
-            self.folder,
-            trust_code=self.trust_code,
-            factory=factory is not None,
-            task=given is not None,
-        )
-        if config.task.use == PYTHON and given is None:
-            raise ConfigError(python_task(self.folder.path, "factory=MyTask()"))
-        return LoadedTask(config, factory, given)
-
-    @cached_property
-    def given(self) -> CheckInputs:
-        """Inputs to run the network on."""
-        return check_inputs(lambda: self.task, self.shape, self.description)
-
-    @cached_property
-    def summary(self) -> dict[str, object]:
-        """The figures of the run, or none."""
-        path = self.folder.summary
-        return read_json_object(path) if path.is_file() else {}
-
-    @property
-    def metric(self) -> str:
-        """Name of the headline metric."""
-        return str(self.summary.get("metric") or "accuracy")
 
 
 def export_run(  # noqa: PLR0913 - one keyword for each option of the command
@@ -199,7 +132,8 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
         ``max_difference`` (to the torch network), ``max_output`` (the largest output
         there, for comparison),
         ``latency_ms_torch`` and ``latency_ms_exported`` (batch 1, one thread, medians,
-        interleaved), ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1
+        interleaved), of OpenVINO ``latency_ms_dense`` and ``latency_ms_pruned`` (both
+        by OpenVINO), ``examples_per_s_torch`` and ``examples_per_s_exported`` (batch 1
         and 32); with ``int8`` also ``bytes_float32``, ``accuracy_float32`` and
         ``accuracy_int8`` (headline metric on the test split); of a "fpz" also
         ``values``, ``max_change`` of a weight, ``accuracy_float32`` and
@@ -228,15 +162,15 @@ def export_run(  # noqa: PLR0913 - one keyword for each option of the command
     if not path.is_file():
         msg = f"{run} has no final network yet; finish it: {resume_command(run)}"
         raise ConfigError(msg)
-    source = _Source(folder=folder, path=path, factory=factory, trust_code=trust_code)
-    ending = f"int8.{format_}" if int8 else format_
-    target = output or path.with_name(f"exported.{ending}")
-    check_output(target, f".{format_}")
+    source = Source(folder=folder, path=path, factory=factory, trust_code=trust_code)
+    ending = ENDING if format_ == "openvino" else f".{format_}"
+    target = output or path.with_name(f"exported{'.int8' if int8 else ''}{ending}")
+    check_output(target, ending)
     measured = _WRITERS[format_](source, target, options)
     found: dict[str, object] = {
         "path": str(target),
         "format": format_,
-        "bytes": target.stat().st_size,
+        "bytes": bytes_of(target),
         "params": sum(weight.numel() for weight in source.model.parameters()),
         "metric": source.metric,
         **measured,
@@ -253,8 +187,9 @@ def _check_options(options: ExportOptions) -> None:
         msg = f'--format: found "{format_}", want one of {wanted}'
         raise ConfigError(msg)
     for name in ("int8", "raw"):
-        if getattr(options, name) and format_ != "onnx":
-            msg = f"{name} is for ONNX, the format is {format_!r}; want 'onnx'"
+        if getattr(options, name) and format_ not in _OF_ONNX:
+            msg = f"{name} is for ONNX and OpenVINO, the format is {format_!r}; want "
+            msg += "'onnx' or 'openvino'"
             raise ConfigError(msg)
     if values and format_ != "fpz":
         msg = f"values are of fpz, the format is {format_!r}; leave --values out"
@@ -264,7 +199,7 @@ def _check_options(options: ExportOptions) -> None:
         raise ConfigError(msg)
 
 
-def _write_labels(source: _Source, target: Path) -> dict[str, object]:
+def _write_labels(source: Source, target: Path) -> dict[str, object]:
     """Write the names of the classes beside a file, under a name of their own.
 
     In the run's own folder they are ``labels.json``; elsewhere the exports of several
@@ -279,7 +214,7 @@ def _write_labels(source: _Source, target: Path) -> dict[str, object]:
 
 
 def _checked(
-    source: _Source, target: Path, options: ExportOptions, found: dict[str, object]
+    source: Source, target: Path, options: ExportOptions, found: dict[str, object]
 ) -> dict[str, object]:
     """Return how the written file compares with the torch network."""
     new = _bind(source, target, options, inside=bool(found["preprocessing_inside"]))
@@ -287,32 +222,86 @@ def _checked(
     if not found.get("free_lengths", True):
         given = replace(given, others=())
     compared = compare(torch_bind(source.model), new, given)
+    if options.format_ == "openvino":
+        compared |= _beside_dense(source, new, options)
     rule = load_config(source.folder.config).prune.mask
-    if rule.kind == "n:m" and options.format_ != "fpz":
+    if rule.kind == "n:m" and options.format_ in ("safetensors", "onnx"):
         compared["mask"] = check_form(target, options.format_, rule.n, rule.m)
     return compared
 
 
 def _bind(
-    source: _Source, target: Path, options: ExportOptions, *, inside: bool
+    source: Source, target: Path, options: ExportOptions, *, inside: bool
 ) -> Bind:
-    if options.format_ != "onnx":
+    if options.format_ not in _OF_ONNX:
         return torch_bind(source.load(target))
     facts = source.description if inside else None
-    return OnnxNetwork(target, source.model, facts).bind
+    run = openvino_runner(target) if options.format_ == "openvino" else None
+    return OnnxNetwork(target, source.model, facts, run).bind
+
+
+def _beside_dense(
+    source: Source, new: Bind, options: ExportOptions
+) -> dict[str, object]:
+    """Return the latencies of the uncut float32 network and of the file, in turns.
+
+    Without the data of the run its uncut network may not be known: then there are none.
+    """
+    try:
+        dense = source.task.build_model().eval()
+    except FedPruneError:
+        return {}
+    example, others = _example(source, options)
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
+        path = Path(place) / "dense.onnx"
+        write_onnx(dense, example, path, others)
+        network = OnnxNetwork(path, dense, run=openvino_runner(path))
+        old_ms, new_ms = latencies(network.bind, new, source.given.first(1))
+    return {"latency_ms_dense": old_ms, "latency_ms_pruned": new_ms}
 
 
 def _write_onnx(
-    source: _Source, target: Path, options: ExportOptions
+    source: Source, target: Path, options: ExportOptions
 ) -> dict[str, object]:
     """Write an ONNX file; the network is quantised before preprocessing is added."""
     run_it = options.check or options.int8
     need("onnx", "onnxscript", *(["onnxruntime"] if run_it else []))
+    found, _ = _write_with_facts(source, target, options, bytes_of)
+    return found
+
+
+def _write_openvino(
+    source: Source, target: Path, options: ExportOptions
+) -> dict[str, object]:
+    """Write the ONNX file, and of it OpenVINO's form; accuracies are of that."""
+    need("onnx", "onnxscript", *(["onnxruntime"] if options.int8 else []))
+    need_openvino()
+    with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
+        path = Path(place) / "network.onnx"
+        found, metadata = _write_with_facts(source, path, options, openvino_bytes)
+        found["bytes"] = write_openvino(path, target, metadata)
+    if options.int8:
+        facts = source.description if found["preprocessing_inside"] else None
+        run = openvino_runner(target)
+        network = OnnxNetwork(target, source.model, facts, run)
+        found["accuracy_int8"] = headline(network, source.task, source.task.test)
+    return found
+
+
+def bytes_of(path: Path) -> int:
+    """Return the bytes of a file."""
+    return path.stat().st_size
+
+
+def _write_with_facts(
+    source: Source, target: Path, options: ExportOptions, size: Size
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Write an ONNX file; return what is known of it, and its metadata."""
     with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
         bare = Path(place) / "network.onnx"
         example, others = _example(source, options)
         is_free = write_onnx(source.model, example, bare, others)
-        measured = _to_int8(source, bare) if options.int8 else {}
+        measured = _to_int8(source, bare, size) if options.int8 else {}
         metadata = finish_onnx(
             bare,
             target,
@@ -320,16 +309,17 @@ def _write_onnx(
             measured=_metric(source, measured),
             raw=options.raw,
         )
-    return {
+    found: dict[str, object] = {
         "input": metadata["input"],
         "preprocessing": metadata["preprocessing"],
         "preprocessing_inside": has_preprocessing(metadata, source.description),
         "free_lengths": is_free,
         **measured,
     }
+    return found, metadata
 
 
-def _example(source: _Source, options: ExportOptions) -> tuple[Any, tuple[Any, ...]]:
+def _example(source: Source, options: ExportOptions) -> tuple[Any, tuple[Any, ...]]:
     """Return inputs to trace the network with, and some that may have other lengths.
 
     The data are loaded if they must be.
@@ -340,7 +330,7 @@ def _example(source: _Source, options: ExportOptions) -> tuple[Any, tuple[Any, .
     return source.given.first(2), source.given.others
 
 
-def _metric(source: _Source, measured: dict[str, object]) -> dict[str, str]:
+def _metric(source: Source, measured: dict[str, object]) -> dict[str, str]:
     """Return name and value of the headline metric of a file, where known."""
     keys = ("accuracy_final", "validation_accuracy_final")
     run = next((source.summary[k] for k in keys if k in source.summary), None)
@@ -350,9 +340,9 @@ def _metric(source: _Source, measured: dict[str, object]) -> dict[str, str]:
     return {"metric": source.metric, "metric_value": f"{value:.6f}"}
 
 
-def _to_int8(source: _Source, path: Path) -> dict[str, object]:
+def _to_int8(source: Source, path: Path, size: Size) -> dict[str, object]:
     """Quantise an ONNX file in place; return sizes and accuracies."""
-    task, before = source.task, path.stat().st_size
+    task, before = source.task, size(path)
     plain = OnnxNetwork(path, source.model)
     score = headline(plain, task, task.test)
     batches = input_batches(task.sample, CALIBRATION_EXAMPLES)
@@ -365,7 +355,7 @@ def _to_int8(source: _Source, path: Path) -> dict[str, object]:
 
 
 def _write_safetensors(
-    source: _Source, target: Path, _: ExportOptions
+    source: Source, target: Path, _: ExportOptions
 ) -> dict[str, object]:
     """Write the model file again, with plan and structure inside."""
     tensors, metadata = read_model_file(source.path)
@@ -380,7 +370,7 @@ def _write_safetensors(
 
 
 def _write_fpz(
-    source: _Source, target: Path, options: ExportOptions
+    source: Source, target: Path, options: ExportOptions
 ) -> dict[str, object]:
     measured = write_fpz(
         source.path,
@@ -394,7 +384,7 @@ def _write_fpz(
     return _facts(source) | measured
 
 
-def _facts(source: _Source) -> dict[str, object]:
+def _facts(source: Source) -> dict[str, object]:
     """Return what a torch network takes."""
     shape = f"[n, {', '.join(map(str, source.shape))}]" if source.shape else ""
     return {
@@ -406,6 +396,7 @@ def _facts(source: _Source) -> dict[str, object]:
 
 _WRITERS = {
     "onnx": _write_onnx,
+    "openvino": _write_openvino,
     "fpz": _write_fpz,
     "safetensors": _write_safetensors,
 }

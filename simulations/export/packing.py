@@ -43,7 +43,7 @@ def write_fpz(
     target: Path,
     *,
     values: str,
-    task: LoadedTask,
+    task: LoadedTask | None,
     finetune: int,
     load: Load,
 ) -> dict[str, object]:
@@ -53,7 +53,7 @@ def write_fpz(
         source: ``final.safetensors`` of a run.
         target: The file, ``*.fpz``.
         values: Value format of the weights (``quantise_network``).
-        task: The task of the run; its data is needed for fine-tuning only.
+        task: The task of the run, for fine-tuning; else None does.
         finetune: Epochs that the values of a codebook are fine-tuned for, >= 0.
         load: ``load_model``, with the caller's factory and trust.
 
@@ -91,12 +91,12 @@ def accuracies(
 
 
 def _coded(
-    model: nn.Module, values: str, task: LoadedTask, finetune: int
+    model: nn.Module, values: str, task: LoadedTask | None, finetune: int
 ) -> tuple[bytes, dict[str, object]]:
     """Return the weights of a network as one message, and the losses of fine-tuning."""
     spec = model_spec(model, units=0)
     blob = quantise_network(get_weights(model), spec, values)
-    if not finetune:
+    if task is None or not finetune:
         return blob, {}
     tuned = tune_centroids(model, codec.decode_weights(blob, spec), task, finetune)
     return quantise_network(tuned.weights, spec, values), {

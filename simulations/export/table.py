@@ -77,7 +77,19 @@ def _speed(found: Mapping[str, object]) -> list[str]:
     head = f"  {'one thread':<{_WIDTH}}{'torch':>12}{'this file':>12}"
     old, new = found["latency_ms_torch"], found["latency_ms_exported"]
     lines = [head, f"  {'latency':<{_WIDTH}}{old:>9.3f} ms{new:>9.3f} ms"]
-    return lines + [
+    lines += [
         f"  {name:<{_WIDTH}}{rates[0][name]:>10,.0f}/s{rates[1][name]:>10,.0f}/s"
         for name in rates[0]
     ]
+    return [*lines, *_dense(found)]
+
+
+def _dense(found: Mapping[str, object]) -> list[str]:
+    """Return the latency of the uncut network beside the file's, in one runtime."""
+    dense, pruned = found.get("latency_ms_dense"), found.get("latency_ms_pruned")
+    if not isinstance(dense, float) or not isinstance(pruned, float):
+        return []
+    head = f"  {found['format']!s:<{_WIDTH}}{'dense':>12}{'this file':>12}"
+    times = f"{dense / max(pruned, 1e-6):.2f} times as fast"
+    row = f"  {'latency':<{_WIDTH}}{dense:>9.3f} ms{pruned:>9.3f} ms  {times}"
+    return [head, row]

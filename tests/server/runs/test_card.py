@@ -8,7 +8,14 @@ import fedprune
 from fedprune.common.config import load_config
 from fedprune.common.description import Description
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.server.runs.card import CARD_FILE, card_text, write_card
+from fedprune.server.runs.card import (
+    CARD_FILE,
+    IN_RUN,
+    card_head,
+    card_text,
+    trained_by,
+    write_card,
+)
 
 FACTS = Description(
     labels=("cat", "dog"), offset=127.5, scale=1 / 127.5, stored="uint8"
@@ -30,7 +37,11 @@ SUMMARY = {
 
 def card(*overrides, factory=None, given=None, facts=FACTS, **figures):
     task = LoadedTask(load_config(None, list(overrides)), factory, given)
-    return card_text(task, facts, {**SUMMARY, **figures})
+    trained, summary = trained_by(task), {**SUMMARY, **figures}
+    head = card_head(trained, facts, summary)
+    place = "final.safetensors"
+    text = card_text(trained, facts, summary, place=place, intro=IN_RUN)
+    return f"{head}\n\n{text}"
 
 
 def test_a_card_has_its_header_sections_and_figures():
@@ -41,6 +52,7 @@ def test_a_card_has_its_header_sections_and_figures():
     assert "license" not in text
     assert re.findall(r"^## (.+)$", body, re.MULTILINE) == [
         "Training",
+        "Pruning",
         "Figures",
         "Inputs and labels",
         "Use",
@@ -52,6 +64,8 @@ def test_a_card_has_its_header_sections_and_figures():
         "| FLOPs of one example | 2,000 | 5,000 |",
         "| bytes of the file | 1,234 |",
         "clients: 7",
+        "- importance of a channel: taylor\n",
+        "- kept at most: 0.3 of the params, 0.35 of the flops\n",
         "(x - 127.5) * 0.00784313725",
         '["cat", "dog"]',
         'fedprune.load_model("final.safetensors")',
@@ -101,6 +115,35 @@ def test_a_card_names_no_client_and_no_place_of_the_machine(tmp_path):
 def test_public_names_are_told(overrides, words):
     text = card(*overrides)
     assert [word for word in words if word not in text] == []
+
+
+def test_the_hub_reads_the_figures_of_the_header():
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    data = huggingface_hub.ModelCard(card(input_dims=3)).data
+    assert (data.library_name, data.pipeline_tag) == (
+        "fedprune",
+        "image-classification",
+    )
+    (result,) = data.eval_results
+    assert (result.dataset_name, result.metric_type) == ("digits", "accuracy")
+    assert result.metric_value == 0.98
+    assert (
+        huggingface_hub.ModelCard(card(accuracy_final=None)).data.eval_results is None
+    )
+
+
+def test_noise_is_told_where_it_was_applied():
+    private = {"epsilon": 3.5, "delta": 1e-5, "noise_multiplier": 1.25}
+    assert "no differential privacy was applied" in card()
+    text = card(privacy=private)
+    assert "no differential privacy" not in text
+    assert "any one client: epsilon 3.50 at delta 1e-05" in text
+
+
+def test_methods_of_own_code_are_not_named():
+    text = card("prune.importance=secret.py:score", "client.penalty=secret:shrink")
+    assert "importance of a channel: own code" in text
+    assert "secret" not in text
 
 
 def test_own_code_is_needed_again_to_load_the_network():

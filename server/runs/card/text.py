@@ -1,11 +1,6 @@
-"""``MODEL_CARD.md`` of a finished run, in the layout of Hugging Face's model cards.
-
-It is written to be published, so it names neither clients nor places of this machine:
-of data and code that are files only their kind is said.
-"""
+"""The text of a card, below its header, and the card of a run's own folder."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,20 +13,19 @@ from fedprune.common.description import (
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import printable
-from fedprune.common.trust import code_of_model
 from fedprune.common.version import __version__
+from fedprune.server.runs.card.head import card_head, metric_name, tested
+from fedprune.server.runs.card.trained import Trained, trained_by
+from fedprune.server.runs.record.spent import privacy_line
 
 CARD_FILE = "MODEL_CARD.md"
+IN_RUN = """`final.safetensors` needs `plan.json` and `structure.json` beside it.
+`fedprune export RUN --format safetensors` writes a file that has both inside, `--format
+onnx` one that runs without FedPrune and takes the inputs as they are stored."""
 
 _LABELS = 20  # that the card lists
-_KINDS = {
-    "npz": "arrays in a file",
-    "folder": "a folder of images",
-    "parquet": "parquet files",
-}
-_HUB = "hf-dataset"
-# A name on a hub, which no path is: it has no dot or slash in front, one slash at most.
-_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?(@\w+)?(\[[^/\\]*\])?")
+_NO_NOISE = "no differential privacy was applied."
+_PARTS = "validation parts of the clients"
 
 Summary = Mapping[str, object]
 
@@ -50,31 +44,47 @@ def write_card(
     Raises:
         FedPruneError: If it cannot be written.
     """
-    size = (folder / "final.safetensors").stat().st_size
-    text = card_text(task, description, {**summary, "bytes": size})
-    write_bytes_atomic(folder / CARD_FILE, text.encode())
+    path = folder / "final.safetensors"
+    figures = {
+        **summary,
+        "bytes": path.stat().st_size,
+        "input_dims": len(task.input_shape),
+    }
+    trained = trained_by(task)
+    head = card_head(trained, description, figures)
+    text = card_text(trained, description, figures, place=path.name, intro=IN_RUN)
+    write_bytes_atomic(folder / CARD_FILE, f"{head}\n\n{text}".encode())
 
 
-def card_text(task: LoadedTask, description: Description, summary: Summary) -> str:
-    """Return the card; ``summary`` has also ``bytes``, the size of the file."""
+def card_text(
+    trained: Trained,
+    description: Description,
+    summary: Summary,
+    *,
+    place: str,
+    intro: str,
+) -> str:
+    """Return the card without its header.
+
+    Args:
+        trained: The training.
+        description: Label names and preprocessing.
+        summary: Figures of the run, with ``bytes``, the size of the file.
+        place: The file, as a reader has it.
+        intro: Words on how to get it.
+    """
+    network = trained.public_model or "A network of own code"
     parts = [
-        _head(summary),
-        f"# {_network(task)}, pruned in federated training",
+        f"# {network}, pruned in federated training",
         _what(summary),
-        "## Training\n\n" + _training(task, summary),
+        "## Training\n\n" + _training(trained, summary),
+        "## Pruning\n\n" + _pruning(trained, summary),
         "## Figures\n\n" + _figures(summary),
         "## Inputs and labels\n\n" + _inputs(description),
-        "## Use\n\n" + _use(task, description),
-        "## Limits\n\n" + _limits(),
+        f"## Use\n\n{intro}\n\n" + _use(trained, description, place),
+        "## Limits\n\n" + _limits(summary),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _head(summary: Summary) -> str:
-    """Return the YAML header; a JSON text is a YAML text."""
-    metric = json.dumps(_metric(summary))
-    lines = ["---", "library_name: fedprune", "tags:", "- federated-learning"]
-    return "\n".join([*lines, "- pruning", "metrics:", f"- {metric}", "---"])
 
 
 def _what(summary: Summary) -> str:
@@ -86,30 +96,44 @@ def _what(summary: Summary) -> str:
     )
 
 
-def _training(task: LoadedTask, summary: Summary) -> str:
-    config = task.config
-    budget = config.prune.budget.model_dump(exclude_none=True)
-    own = task.task.has_own_loss
+def _training(trained: Trained, summary: Summary) -> str:
+    config = trained.config
     asked = f"{config.rounds.cohort} are asked in a round"
     rows = [
-        f"data: {_data(task)}",
-        f"loss: {'own code' if own else config.task.loss}",
+        f"data: {trained.data}",
+        f"loss: {trained.loss}",
         f"clients: {_count(summary.get('clients'))}, of which {asked}",
         f"rounds: {_count(summary.get('rounds'))}",
         f"optimiser of a client: {config.client.optimizer}",
-        "kept at most: "
-        + (", ".join(f"{x:g} of the {k}" for k, x in budget.items()) or "no limit"),
         f"seed: {config.run.seed}",
     ]
     return _list(rows)
 
 
-def _figures(summary: Summary) -> str:
-    tested = summary.get("accuracy_final")
-    kind = "test examples" if tested is not None else "validation parts of the clients"
-    found = tested if tested is not None else summary.get("validation_accuracy_final")
+def _pruning(trained: Trained, summary: Summary) -> str:
+    prune, rounds = trained.config.prune, trained.config.rounds
+    budget = prune.budget.model_dump(exclude_none=True)
+    spent = [summary.get(f"bytes_{way}") for way in ("up", "down")]
+    kept = ", ".join(f"{x:g} of the {k}" for k, x in budget.items()) or "no limit"
+    agreed = trained.method("prune.consensus")
     rows = [
-        (f"{printable(_metric(summary), 40)} ({kind})", _float(found), ""),
+        f"kept at most: {kept}",
+        f"cuts: {rounds.cuts}, by the schedule {trained.method('prune.schedule')}",
+        f"importance of a channel: {trained.method('prune.importance')}",
+        f"one importance of those of the clients: {agreed}",
+        f"penalty before a cut: {trained.method('client.penalty')}",
+        f"bytes that clients sent: {_count(spent[0])}, received: {_count(spent[1])}",
+    ]
+    return _list(rows)
+
+
+def _figures(summary: Summary) -> str:
+    found: object = tested(summary)
+    kind = "test examples"
+    if found is None:
+        found, kind = summary.get("validation_accuracy_final"), _PARTS
+    rows = [
+        (f"{printable(metric_name(summary), 40)} ({kind})", _float(found), ""),
         ("parameters", *_pair(summary, "params")),
         ("FLOPs of one example", *_pair(summary, "flops")),
         ("bytes of the file", _count(summary.get("bytes")), ""),
@@ -139,62 +163,29 @@ def _inputs(description: Description) -> str:
     return f"{_list(rows)}\n\n```json\n{shown}\n```"
 
 
-def _use(task: LoadedTask, description: Description) -> str:
-    factory = ", factory=make_network" if _is_code(task) else ""
+def _use(trained: Trained, description: Description, place: str) -> str:
+    factory = ", factory=make_network" if trained.own_network else ""
     prepared = "inputs"
     if is_scaled(description):
         prepared = "description.prepare(inputs)"
-    return f"""`final.safetensors` needs `plan.json` and `structure.json` beside it.
-`fedprune export RUN --format safetensors` writes a file that has both inside, `--format
-onnx` one that runs without FedPrune and takes the inputs as they are stored.
-
-```python
+    return f"""```python
 import fedprune
 
-network = fedprune.load_model("final.safetensors"{factory})
-description = fedprune.describe_model("final.safetensors")
+network = fedprune.load_model("{place}"{factory})
+description = fedprune.describe_model("{place}")
 outputs = network({prepared})
 ```"""
 
 
-def _limits() -> str:
+def _limits(summary: Summary) -> str:
     private = "Federated training keeps examples with their clients; it does not prove "
-    private += "that nothing about them can be learned from the weights: no "
-    private += "differential privacy was applied."
+    private += "that nothing about them can be learned from the weights: "
+    spent = privacy_line(summary)
+    private += f"see the line below.\n- {spent}" if spent else _NO_NOISE
     unknown = "Nothing here was measured on other data, on groups of people or under "
     unknown += "attack."
     figures = "The figures are those of one run with one seed, on one data set."
     return _list([figures, private, unknown])
-
-
-def _is_code(task: LoadedTask) -> bool:
-    """Return whether only own code makes the network."""
-    return task.made_by_python or bool(code_of_model(task.model_name))
-
-
-def _network(task: LoadedTask) -> str:
-    """Return the network's name; of own code none, for it names a file."""
-    library, _, name = task.model_name.rpartition(":")
-    if _is_code(task) or not _HUB_NAME.fullmatch(name):
-        return "A network of own code"
-    return f"{library}:{name}" if library else name
-
-
-def _data(task: LoadedTask) -> str:
-    """Return the data's name; only their kind where a name is a place."""
-    if task.task.has_own_data:
-        return "own code"
-    kind, colon, name = task.config.task.data.partition(":")
-    if not colon:
-        return kind
-    if kind == _HUB and _HUB_NAME.fullmatch(name):
-        return f"{kind}:{name}"
-    return _KINDS.get(kind, "own code")
-
-
-def _metric(summary: Summary) -> str:
-    """Return the name of the headline metric."""
-    return str(summary.get("metric") or "accuracy")
 
 
 def _pair(summary: Summary, name: str) -> tuple[str, str]:

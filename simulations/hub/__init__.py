@@ -1,0 +1,1 @@
+"""Networks of runs on the Hugging Face hub: what leaves, what is read, the commands."""
