@@ -30,6 +30,7 @@ from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
+from fedprune.simulations.tuning.command import app as tune_commands
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -38,7 +39,7 @@ app = typer.Typer(
     help="Train together, prune together, ship a small model.",
 )
 
-for _part in (server_commands, device_commands):
+for _part in (server_commands, device_commands, tune_commands):
     app.registered_commands += _part.registered_commands
 
 data_commands = typer.Typer(help="Data for devices.")
