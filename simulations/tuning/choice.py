@@ -102,16 +102,21 @@ def _advice(best: Trial | None, done: Sequence[Trial], target: Target) -> list[s
         )
     elif any(starts_small(one.point) for one in done):
         found.append("To start small was tried and does less well here.")
-    error, bound = best.figures.error, target.bounds.get(DROP)
-    if bound is not None and error is None:
-        found.append(f"Too few clients validated for an error of {DROP}.")
-    elif bound is not None and abs(best.figures.drop - bound) <= _ERRORS * error:
-        found.append(
-            f"{DROP} is {best.figures.drop:.2f} points, its standard error {error:.2f}: "
-            f"whether it is below {bound:g} is not resolved; more validation "
-            "examples (client.validation) or another seed would tell."
-        )
-    return found
+    return [*found, *_not_resolved(best.figures, target)]
+
+
+def _not_resolved(figures: Figures, target: Target) -> list[str]:
+    """Return a sentence where validation does not tell whether accuracy is enough."""
+    bound, drop = target.bounds.get(DROP), figures.drop
+    if bound is None:
+        return []
+    if figures.error is None:
+        return [f"Too few clients validated for an error of {DROP}."]
+    if abs(drop - bound) > _ERRORS * figures.error:
+        return []
+    text = f"{DROP} is {drop:.2f} points with a standard error of {figures.error:.2f}: "
+    text += f"whether it is below {bound:g} is not resolved; more validation examples "
+    return [f"{text}(client.validation) or another seed would tell."]
 
 
 def _missed(figures: Figures, target: Target) -> list[str]:

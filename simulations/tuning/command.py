@@ -43,7 +43,7 @@ def tune(
         str,
         typer.Option(
             metavar="NAME<=X,...",
-            help="accuracy_drop in points; params, flops, latency, size, bytes: shares.",
+            help="accuracy_drop (points); params, flops, latency, size, bytes.",
         ),
     ] = "",
     trials: Annotated[

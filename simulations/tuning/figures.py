@@ -50,10 +50,12 @@ def measured(run: Path, reference: Path) -> Figures:
         raise FedPruneError(msg)
     summary, dense = (read_json_object(one.summary) for one in (ours, theirs))
     error = _POINTS * found.standard_error
+    # Sums of floats: of equal networks the difference is not always exactly 0.
+    drop = round(-_POINTS * found.difference, 4) + 0.0
     used = summary.get("budget_used")
     return Figures(
         accuracy=found.run_value,
-        drop=-_POINTS * found.difference,
+        drop=drop,
         error=error if math.isfinite(error) else None,
         clients=found.clients,
         params=_share(summary, "params_final", "params_dense"),

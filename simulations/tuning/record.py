@@ -136,7 +136,7 @@ class Record(_Part):
         return tuple(trial for trial in self.trials if trial.status != "running")
 
     def with_trial(self, trial: Trial) -> "Record":
-        """Return the record with a trial added, or in place of the one of its number."""
+        """Return the record with a trial, in place of the one of its number."""
         others = [one for one in self.trials if one.number != trial.number]
         return self.model_copy(update={"trials": (*others, trial)})
 

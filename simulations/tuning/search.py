@@ -144,7 +144,7 @@ class Search:
             change = {"status": "stopped", "reason": one_line(end)}
         except FedPruneError as error:
             change = {"status": "failed", "reason": one_line(error)}
-        except Exception as error:  # noqa: BLE001 - a failed trial is not the end
+        except Exception as error:  # one that fails is not the end
             change = {"status": "failed", "reason": error_line(error)}
         return noted.trial.model_copy(update=change)
 

@@ -39,8 +39,8 @@ def print_search(folder: Path, record: Record, console: Console | None = None) -
     console.print(table, highlight=False)
     console.print()
     lines = [
-        f"target: {record.target}; accuracies are of the clients' validation parts, "
-        "shares of the dense network",
+        f"target: {record.target}",
+        "accuracies are of the clients' validation parts, shares of the dense network",
         "> recommended; * no other trial is better in params, accuracy and bytes",
         record.advice,
     ]

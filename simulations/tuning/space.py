@@ -64,7 +64,7 @@ _HOW_STRONG = Range(key=_STRENGTH, low=0.1, high=0.9)
 _CRITERION = Choice(key=_IMPORTANCE, values=("taylor", "fisher", "l2"))
 _QUANTISER = Choice(key=_VALUES, values=(_STEP, "int8"))
 _HOW_FINE = Range(key=_STEP_ERROR, low=0.04, high=0.4)
-# Where accuracy is bounded, smaller is better; where no size is, larger is possible too.
+# With a bound on accuracy smaller is better; without one on sizes larger is allowed.
 _SMALLER = Range(key=WIDTHS, low=0.25, high=1.0)
 _ANY_SIZE = Range(key=WIDTHS, low=0.25, high=2.5)
 
