@@ -33,6 +33,7 @@ from fedprune.simulations.hub.cli import app as hub_commands
 from fedprune.simulations.poc.cli import app as poc_commands
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
+from fedprune.simulations.tuning.command import app as tune_commands
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -41,7 +42,13 @@ app = typer.Typer(
     help="Train together, prune together, ship a small model.",
 )
 
-for _part in (server_commands, device_commands, poc_commands, hub_commands):
+for _part in (
+    server_commands,
+    device_commands,
+    poc_commands,
+    hub_commands,
+    tune_commands,
+):
     app.registered_commands += _part.registered_commands
 
 data_commands = typer.Typer(help="Data for devices.")

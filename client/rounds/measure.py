@@ -137,6 +137,11 @@ class Evaluation:
         return {name: found / count for name, found in self.sums.items()}
 
     @property
+    def loss(self) -> float | None:
+        """Mean loss; None where no example counts."""
+        return self.loss_sum / self.count if self.count else None
+
+    @property
     def headline(self) -> float:
         """Mean of the headline metric; nan without examples."""
         return next(iter(self.means.values()), float("nan"))

@@ -414,8 +414,9 @@ class Run(Section):
     """Federations that run after it for comparison: dense FedAvg, the final widths from
     scratch, equal shares of all groups from scratch, one cut; "@bytes": as many rounds
     as its bytes allow; [] = none."""
-    evaluate_every: Positive = 1
-    """Rounds between two evaluations for the report, 1 <= evaluate_every."""
+    evaluate_every: Count = 1
+    """Rounds between two evaluations on the test data for the report,
+    0 <= evaluate_every; 0 = none: no figure of the run is one of the test data."""
     limit_s: float = Field(default=0.0, ge=0)
     """Seconds after which a simulation ends by itself, to be resumed, 0 <= limit_s; 0 =
     no limit.  No result depends on it: a round without some of its clients is none."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedprune.simulations.report import write_report
+
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.ports import free_port
 from fedprune.server.devices.preflight import check_port
@@ -14,7 +16,6 @@ from fedprune.simulations.poc.commands import HOST
 from fedprune.simulations.poc.federation import Federation
 from fedprune.simulations.poc.files import make_files
 from fedprune.simulations.poc.folder import PocFolder, Settings, open_folder
-from fedprune.simulations.report import write_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,12 @@ from fedprune.simulations.engines.hostile.poisoning import triggered_examples
 MOST_CLASSES = 256  # whose recall is measured
 
 
+def evaluator_of(task: LoadedTask, structure: Structure) -> "Evaluator | None":
+    """Return what scores networks of a run; None where nothing is to be scored."""
+    wanted = task.config.run.evaluate_every > 0
+    return Evaluator(task, structure) if wanted else None
+
+
 class Evaluator:
     """Scores networks on the test split.
 

@@ -61,7 +61,7 @@ from fedprune.simulations.engines.shared_data import remove_shared, share_data
 from fedprune.simulations.profiling.files import write_profile
 from fedprune.simulations.profiling.record import recording, run_profile
 from fedprune.simulations.runs.controls import Compared, Start, run_controls
-from fedprune.simulations.runs.evaluate import Evaluator
+from fedprune.simulations.runs.evaluate import evaluator_of
 from fedprune.simulations.runs.manifest import describe_run
 from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.progress import Progress
@@ -375,7 +375,7 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
         model = task.build_model()
         weights = get_weights(model)
         first = first_statistics(model, config.task.freeze, structure.running)
-        evaluate = Evaluator(task, structure)
+        evaluate = evaluator_of(task, structure)
         enrolled = {c: len(task.client_data(c).train) for c in task.clients}
 
     def federate(

@@ -33,6 +33,8 @@ from fedprune.server.runs.events import (
     Event,
     NetworkCut,
     RoundFinished,
+    RunStarted,
+    of_kind,
     of_run,
 )
 from fedprune.server.runs.folder import RunFolder
@@ -41,7 +43,7 @@ from fedprune.server.runs.record.remarks import remarks_of
 from fedprune.server.runs.record.spent import privacy_figures
 from fedprune.simulations.runs.controls import control_figures, verdict_figures
 from fedprune.simulations.runs.equal_accuracy import equal_accuracy
-from fedprune.simulations.runs.evaluate import Evaluator
+from fedprune.simulations.runs.evaluate import Evaluator, evaluator_of
 
 _LATENCY_RUNS = 60
 
@@ -118,8 +120,8 @@ def summarise(
     rollbacks = of_run(events, CutRolledBack)
     dense_cost = count_cost(structure, full_plan(structure).keep)
     cost = count_cost(structure, final.plan.keep)
-    evaluate = Evaluator(task, structure)
-    tested = evaluate.evaluate(final)
+    evaluate = evaluator_of(task, structure)
+    tested = _tested(events, evaluate, final)
     controls = control_figures(structure, events, networks.controls, evaluate)
     dense_ms, final_ms = latency(task, structure, final)
     used = budget_used(structure, task.config, table, final.plan.keep)
@@ -128,15 +130,14 @@ def summarise(
     accepted = sum(event.accepted for event in rounds)
     counts = outcomes(events, MAIN)
     return {
-        "metric": tested.metric,
+        **tested,
         "accuracy_control": controls.get(DENSE, {}).get("accuracy"),
         "accuracy_before_cut": cuts[0].accuracy_before if cuts else None,
         "accuracy_after_cut": _after(cuts, rounds),
-        "accuracy_final": tested.headline,
-        "metrics_final": tested.means,
-        "recall_final": evaluate.recall(final),
-        "recall_control": evaluate.recall(networks.controls[DENSE]) if ended else None,
-        "backdoor_success": evaluate.backdoor_success(final),
+        "recall_final": evaluate.recall(final) if evaluate else None,
+        "recall_control": evaluate.recall(networks.controls[DENSE])
+        if evaluate and ended
+        else None,
         "params_dense": dense_cost.params,
         "params_final": cost.params,
         "flops_dense": 2 * dense_cost.macs,
@@ -153,10 +154,9 @@ def summarise(
         "verdict": verdict_figures(
             events,
             [*controls],
-            tested.metric,
+            str(tested["metric"]),
             higher_is_better=task.higher_is_better,
         ),
-        "loss_final": tested.loss_sum / tested.count if tested.count else None,
         "bytes_fixed_up": fixed,
         "bytes_fixed_per_message": round(fixed / max(accepted, 1), 1),
         "bytes_simulation": sum(event.bytes_simulation for event in rounds),
@@ -179,6 +179,24 @@ def summarise(
         "warnings": remarks_of(events),
         "model_sha256": model_sha256(final),
         "seconds": 0.0,
+    }
+
+
+def _tested(
+    events: Sequence[Event], evaluate: Evaluator | None, final: Snapshot
+) -> dict[str, object]:
+    """Return the figures of the final network on the test data, None without them."""
+    keys = ("accuracy_final", "backdoor_success", "loss_final")
+    if evaluate is None:
+        started = next(of_kind(events, RunStarted), None)
+        name = started.metric if started is not None else "accuracy"
+        return {"metric": name, "metrics_final": {}, **dict.fromkeys(keys)}
+    found = evaluate.evaluate(final)
+    figures = (found.headline, evaluate.backdoor_success(final), found.loss)
+    return {
+        "metric": found.metric,
+        "metrics_final": found.means,
+        **dict(zip(keys, figures, strict=True)),
     }
 
 

@@ -7,7 +7,7 @@ figures decide nothing.  The error is that of one run: another seed would give o
 networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
@@ -73,7 +73,16 @@ class Verdict:
 def closing_metrics(events: Sequence[Event], run: RunName) -> Validations:
     """Return the validations of the closing round of one federation."""
     answers = of_run(events, ClientAnswered, run)
-    last = max((event.round for event in answers), default=0)
+    return metrics_of(answers, max((event.round for event in answers), default=0))
+
+
+def metrics_of(answers: Iterable[ClientAnswered], round_: int) -> Validations:
+    """Return the validations of one round of a federation.
+
+    Args:
+        answers: The outcomes of its clients, of this round and maybe of others.
+        round_: The round.
+    """
     # By client: several attempts of the round measured the same network.
     found = {
         event.client: Measured(
@@ -83,7 +92,7 @@ def closing_metrics(events: Sequence[Event], run: RunName) -> Validations:
             count=event.validation_examples,
         )
         for event in answers
-        if event.round == last and event.validation_metric is not None
+        if event.round == round_ and event.validation_metric is not None
     }
     return validations_from(found.values())
 

@@ -272,7 +272,7 @@ def log_round(context: RunContext, played: Played, seconds: float) -> None:
     # "Accuracy after the cut" is that of the first broadcast after it: its moments are
     # known only now.
     cut = before.previous is not None and before.previous.round == before.round
-    due = cut or work.plan.round % config.run.evaluate_every == 0
+    due = cut or work.plan.round % max(config.run.evaluate_every, 1) == 0
     sizes = _sizes(context, before)
     context.log.write(
         RoundFinished(

@@ -1,0 +1,1 @@
+"""``fedprune tune``: a search for the settings that meet a target."""
