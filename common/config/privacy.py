@@ -42,7 +42,7 @@ class Privacy(Section):
 # Key -> value that ``privacy.preset = "strict"`` gives it where none is set.
 STRICT: Final[Mapping[str, object]] = MappingProxyType(
     {
-        "privacy.local_noise": 0.1,
+        "privacy.local_noise": 0.03,
         "privacy.min_examples": 32,
         "privacy.senders": 3,
         "update.choice": "shared",
