@@ -182,17 +182,14 @@ def test_a_live_page_shows_the_next_round_and_keeps_what_the_reader_did(
         assert "token" not in shown.url
         shown.get_by_text("round 3 of").wait_for()
         shown.get_by_text("Figures of each round").click()
-        shown.locator("[data-chart=loss]").get_by_role(
-            "button", name="training"
-        ).click()
+        losses = shown.locator("[data-chart=loss]")
+        losses.get_by_role("button", name="training").click()
         with EventLog(folder.events) as log:
             names = [f"client-{place:03d}" for place in range(10)]
             a_round(log, 4, names, np.random.default_rng(1))
         shown.get_by_text("round 4 of").wait_for(timeout=10_000)
         assert shown.locator("#by-round details").evaluate("(one) => one.open")
-        button = shown.locator("[data-chart=loss]").get_by_role(
-            "button", name="training"
-        )
+        button = losses.get_by_role("button", name="training")
         assert button.get_attribute("aria-pressed") == "true"
         assert shown.locator("#by-round tbody tr").count() == 4
         shown.close()

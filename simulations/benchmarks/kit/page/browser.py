@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fedprune.common.errors import ConfigError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 SCHEMES = ("light", "dark")
 WIDTHS = (1280, 400)  # pixels
@@ -31,15 +31,18 @@ _QUIET = (
     "--disable-sync",
 )
 _RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+_OPEN = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 _SETTLE_MS = 400  # until plots are drawn
 # The page itself, and boxes in it whose content must not be scrolled sideways: tables
 # on a narrow screen.  Commands and configurations may be.
 _LOST = """() => {
-  const own = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const root = document.documentElement;
+  const own = root.scrollWidth - root.clientWidth;
   const boxes = innerWidth < 640 ? [...document.querySelectorAll(".scroll")] : [];
   const inside = boxes.map((one) => one.scrollWidth - one.clientWidth);
   const edges = [...document.querySelectorAll("main *, header *")]
-    .filter((one) => one.checkVisibility() && !one.closest("pre, .scroll, svg, .hidden"))
+    .filter((one) => one.checkVisibility())
+    .filter((one) => !one.closest("pre, .scroll, svg, .hidden"))
     .map((one) => one.getBoundingClientRect().right - innerWidth);
   return Math.max(own, 0, ...inside, ...edges.map(Math.floor));
 }"""
@@ -107,9 +110,7 @@ def examine(browser: "Browser", address: str, scheme: str, width: int) -> Seen:
     try:
         page.goto(address)
         page.wait_for_timeout(_SETTLE_MS)
-        page.evaluate(
-            "document.querySelectorAll('details').forEach(d => d.open = true)"
-        )
+        page.evaluate(_OPEN)
         page.wait_for_timeout(_SETTLE_MS // 2)
         lost = int(page.evaluate(_LOST))
         rules = {"runOnly": {"type": "tag", "values": [*_RULES]}}
@@ -130,11 +131,9 @@ def examine(browser: "Browser", address: str, scheme: str, width: int) -> Seen:
 
 
 def _opened(browser: "Browser", scheme: str, width: int) -> "Page":
-    size = {"width": width, "height": 900}
-    dark = scheme == "dark"
     return browser.new_page(
-        viewport={"width": size["width"], "height": size["height"]},
-        color_scheme="dark" if dark else "light",
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if scheme == "dark" else "light",
     )
 
 
@@ -142,12 +141,12 @@ def _listen(page: "Page") -> tuple[list[str], list[str]]:
     """Return lists that fill with the errors and the requests of a page."""
     errors: list[str] = []
     requests: list[str] = []
-    page.on(
-        "console",
-        lambda one: (
-            errors.append(one.text) if one.type in ("error", "warning") else None
-        ),
-    )
+
+    def hear(said: "ConsoleMessage") -> None:
+        if said.type in ("error", "warning"):
+            errors.append(said.text)
+
+    page.on("console", hear)
     page.on("pageerror", lambda one: errors.append(str(one)))
     page.on("request", lambda one: requests.append(one.url))
     return errors, requests
