@@ -21,7 +21,7 @@ export OMP_NUM_THREADS := 1
 # Compiled tests are kept: they are collected in two thirds of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults lint format type \
+.PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults browser lint format type \
 	imports bench fuzz-sanitized rival-nncodec rival-pfl bench-pfl docs
 .DEFAULT_GOAL := install
 
@@ -59,6 +59,9 @@ e2e: install  ## devices over TLS with node keys, on this machine's loopback
 
 e2e-faults: install  ## devices and servers that die and come back
 	$(BIN)/pytest -m faults tests/e2e $(ARGS)
+
+browser: install  ## pages of runs in Chromium, skipped where there is none
+	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
 lint: install  ## ruff, its format, spelling
 	$(BIN)/ruff check

@@ -10,6 +10,7 @@ from fedprune.common.messages import Phase
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
+    ClientsConnected,
     EventLog,
     LabelsCounted,
     NetworkCut,
@@ -17,7 +18,7 @@ from fedprune.server.runs.events import (
     RunFinished,
 )
 from fedprune.server.runs.folder import RunFolder
-from helpers.some_events import CLIENT, ROLLBACK, STARTED, at
+from helpers.some_events import CLIENT, DELIVERED, ROLLBACK, STARTED, at
 
 GROUPS = {"stem": 16, "layer1.conv1": 16, "layer2.conv1": 32, "layer3.conv1": 64}
 WIDTHS = ((14, 12, 26, 48), (12, 10, 20, 34), (10, 8, 14, 22), (8, 8, 10, 14))
@@ -76,10 +77,11 @@ def a_run(base, name="digits", *, clients=10, upto=ROUNDS, finished=True, seed=0
     return folder
 
 
-def a_round(log, number, names, rng):
+def a_round(log, number, names, rng, *, tested=True):
     cuts = sum(number > at for at in CUT_AT)
     density = DENSITY[cuts - 1] if cuts else 1.0
-    for run, share in (("main", density), ("dense", 1.0)):
+    runs = (("main", density), ("dense", 1.0)) if tested else (("main", density),)
+    for run, share in runs:
         up = 0
         for name in names:
             up += a_client(log, run, number, name, share, rng)
@@ -93,7 +95,9 @@ def a_round(log, number, names, rng):
                 cycle=cuts + 1,
                 phase=phase_of(number) if run == "main" else Phase.WARMUP,
                 loss=2.3 * (1 - learned) + 0.1,
-                accuracy=0.10 + 0.86 * learned - dip + 0.008 * rng.standard_normal(),
+                accuracy=0.10 + 0.86 * learned - dip + 0.008 * rng.standard_normal()
+                if tested
+                else None,
                 validation_loss=2.3 * (1 - learned) + 0.15,
                 validation_accuracy=0.10 + 0.85 * learned - dip,
                 density=share,
@@ -206,3 +210,33 @@ def summary(seed):
         "seed": seed,
         "seconds": 91.5,
     }
+
+
+def a_run_of_devices(base, *, clients=3, upto=6):
+    """Write the folder of an invented, finished run of devices."""
+    names = [f"edge-{place:02d}" for place in range(1, clients + 1)]
+    told = {"rounds": upto, "clients": clients, "validation_accuracy_final": 0.951}
+    told |= {"params_dense": DENSE, "params_final": DENSE // 3, "bytes_up": 90_000}
+    folder = RunFolder.create(base, "devices", config=load_config(None, {}))
+    with EventLog(folder.events) as log:
+        task = {"model": "small-resnet", "data": "digits"}
+        started = replace(STARTED, run_id=folder.run_id, config={"task": task})
+        log.write(
+            replace(
+                started,
+                clients=clients,
+                client_examples=None,
+                params_dense=DENSE,
+                flops_dense=FLOPS,
+                groups=GROUPS,
+            )
+        )
+        log.write(ClientsConnected(connected=tuple(names), wanted=clients, refused=()))
+        rng = np.random.default_rng(0)
+        for number in range(1, upto + 1):
+            a_round(log, number, names, rng, tested=False)
+        for name in names:
+            log.write(replace(DELIVERED, client=name, accuracy=0.95, examples=120))
+        log.write(RunFinished(summary=told))
+    write_json_atomic(folder.summary, told)
+    return folder

@@ -1,0 +1,1 @@
+"""Pages in a real browser: what lies off the edge, errors, violations, delays."""
