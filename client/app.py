@@ -108,7 +108,7 @@ def train(message: Message, context: Context) -> Message:
 def _figures(update: ClientUpdate) -> str:
     """Return the accuracy of the network that came, and the loss of training it."""
     own, loss = update.validation, f"training loss {update.loss:.4f}"
-    if own is None or not own.count:
+    if not own.count:
         return loss
     accuracy = own.metric_sum / own.count
     return f"accuracy {accuracy:.4f} of {own.count} validation examples, {loss}"

@@ -110,9 +110,9 @@ def of_clients(events: Iterable[ClientAnswered]) -> Iterator[Metric]:
 
     A time series for each of a hundred thousand clients would fill a Prometheus.
     """
-    answers: Counter[tuple[str, str]] = Counter()
-    sent: Counter[tuple[str]] = Counter()
-    last: dict[tuple[str], int] = {}
+    answers: Counter[tuple[str, ...]] = Counter()
+    sent: Counter[tuple[str, ...]] = Counter()
+    last: dict[tuple[str, ...], int] = {}
     named: set[str] = set()
     for event in events:
         if len(named) < MOST_CLIENTS:
