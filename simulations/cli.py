@@ -74,7 +74,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     """
     for name, value in _NO_CALLS_HOME.items():
         os.environ.setdefault(name, value)
-    if list(arguments) == ["--version"]:
+    if list(arguments) in (["--version"], ["version"]):
         print(__version__)
         return 0
     try:
@@ -149,7 +149,9 @@ def simulate(
     overrides = list(set_ or [])
     if resume is None:
         short["task.use"] = use or None
-    overrides += [f"{key}={value}" for key, value in short.items() if value is not None]
+    given = {key: value for key, value in short.items() if value is not None}
+    overrides += [f"{key}={value}" for key, value in given.items()]
+    typed = {f"--set {k}={v}": f"--{k.partition('.')[2]} {v}" for k, v in given.items()}
     show = "json" if as_json else "path" if quiet else "table"
     if resume is not None:
         if file is not None or overrides or sweep:
@@ -161,7 +163,8 @@ def simulate(
         address = reachable(ray_address)
         session.resume_one(resume, address, show, use=use, trust_code=trust_code)
     elif sweep:
-        configs = expand_sweep(file, overrides)
+        with session.as_typed(typed):
+            configs = expand_sweep(file, overrides)
         if not configs[0][0]:
             message = (
                 "--sweep: no key has a list of values; want one, such as --set "
@@ -170,7 +173,8 @@ def simulate(
             raise ConfigError(message)
         session.run_sweep(configs, reachable(ray_address), show)
     else:
-        config = load_config(file, overrides)
+        with session.as_typed(typed):
+            config = load_config(file, overrides)
         session.run_one(config, reachable(ray_address), show)
 
 
