@@ -137,6 +137,7 @@ def run_model(
     if data:
         check_source(data, data_dir)
     from fedprune.client.device.predict import predict
+    from fedprune.client.device.prediction_table import prediction_lines
     from fedprune.common.tasks.own import load_given
 
     found = predict(
@@ -153,8 +154,9 @@ def run_model(
         value = as_json_value(found.value)
         print(json.dumps({"predictions": found.rows, found.metric: value}, indent=2))
         return
-    for row in found.rows:
-        words = " ".join(f"{key} {printable(value)}" for key, value in row.items())
-        print(row.get("prediction", row.get(found.metric)) if quiet else words)
-    if not quiet:
+    if quiet:
+        for row in found.rows:
+            print(row.get("prediction", row.get(found.metric)))
+    else:
+        print("\n".join(prediction_lines(found.rows)))
         print(f"{found.metric} {found.value:.4f} over {len(found.rows)} examples")

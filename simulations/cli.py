@@ -84,7 +84,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     """
     for name, value in _NO_CALLS_HOME.items():
         os.environ.setdefault(name, value)
-    if list(arguments) == ["--version"]:
+    if list(arguments) in (["--version"], ["version"]):
         print(__version__)
         return 0
     try:
@@ -161,7 +161,9 @@ def simulate(
     overrides = list(set_ or [])
     if resume is None:
         short["task.use"] = use or None
-    overrides += [f"{key}={value}" for key, value in short.items() if value is not None]
+    given = {key: value for key, value in short.items() if value is not None}
+    overrides += [f"{key}={value}" for key, value in given.items()]
+    typed = {f"--set {k}={v}": f"--{k.partition('.')[2]} {v}" for k, v in given.items()}
     show = "json" if as_json else "path" if quiet else "table"
     at = watch_at if watch else ""
     if resume is not None:
@@ -176,7 +178,8 @@ def simulate(
             resume, address, show, use=use, trust_code=trust_code, watch=at
         )
     elif sweep:
-        configs = expand_sweep(file, overrides)
+        with session.as_typed(typed):
+            configs = expand_sweep(file, overrides)
         if not configs[0][0]:
             message = (
                 "--sweep: no key has a list of values; want one, such as --set "
@@ -185,7 +188,8 @@ def simulate(
             raise ConfigError(message)
         session.run_sweep(configs, reachable(ray_address), show, watch=at)
     else:
-        config = load_config(file, overrides)
+        with session.as_typed(typed):
+            config = load_config(file, overrides)
         session.run_one(config, reachable(ray_address), show, watch=at)
 
 

@@ -113,7 +113,7 @@ USAGE = {
     "an unknown command": (["simulat"], "No such command 'simulat'"),
     "an unknown option": (["simulate", "--sed", "1"], "No such option"),
     "a word for a number": (["simulate", "--seed", "x"], "'x' is not a valid integer"),
-    "a missing argument": (["inspect"], "Missing argument 'RUN|MODEL|PLAN'"),
+    "a missing argument": (["inspect"], "Missing argument 'RUN|FILE...'"),
     "a missing option": (["export", "run"], "Missing option '--format'"),
     "an unknown format": (
         ["export", "run", "--format", "pt"],

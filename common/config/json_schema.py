@@ -27,9 +27,11 @@ def config_schema() -> Schema:
 
 def _schemas(name: str, value: object) -> Iterator[tuple[str, Schema]]:
     """Yield every object inside of a schema with its key, inner ones first."""
-    pairs = value.items() if isinstance(value, dict) else ()
-    if isinstance(value, list):
-        pairs = (("", item) for item in value)
+    pairs: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    elif isinstance(value, list):
+        pairs = [("", item) for item in value]
     for key, item in pairs:
         yield from _schemas(key, item)
     if isinstance(value, dict):

@@ -1,8 +1,6 @@
 """Registry of networks: the names of ``task.model`` in the configuration."""
 
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from inspect import Parameter, signature
 from typing import Any
 
@@ -93,24 +91,13 @@ def check_model(name: str) -> None:
         msg = (
             f"there is no model '{name}'{near} (known: {', '.join(NETWORKS)}, "
             f"'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'module:factory' and "
-            f"'file.py:factory'){_elsewhere(name)}"
+            f"'file.py:factory')"
         )
         raise ConfigError(msg)
     if prefix in LOADERS:
         check_foreign(name)
         return
     check_reference(name)
-
-
-def _elsewhere(name: str) -> str:
-    """Return a hint at a library that has a network of this name, if it is here."""
-    for library in ("torchvision", "timm"):
-        if find_spec(library) is None:
-            continue
-        known = import_module(f"{library}.models").list_models()
-        if name in known:
-            return f"; '{library}:{name}' has it"
-    return ""
 
 
 def _find(name: str, *, fetch: bool) -> Callable[[int, Shape], nn.Module]:

@@ -146,7 +146,7 @@ class Repository:
             FedPruneError: If it cannot be read.
         """
         from huggingface_hub import hf_hub_url  # noqa: PLC0415 - as default_api
-        from huggingface_hub.utils import (  # noqa: PLC0415
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: PLC0415
             build_hf_headers,
             get_session,
             hf_raise_for_status,

@@ -5,6 +5,7 @@ A display receives the events of ``events.jsonl`` as they are written
 """
 
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Protocol, Self, TextIO
 
@@ -21,6 +22,7 @@ from rich.progress import Progress as RichProgress
 from typing_extensions import override
 
 from fedprune.server.runs.events import (
+    MAIN,
     Event,
     RoundFinished,
     RunName,
@@ -30,6 +32,7 @@ from fedprune.server.runs.events import (
 )
 from fedprune.server.runs.events.render import figures, run_label, short_figures
 
+_MEASURED = 3  # rounds after which the time of the run is told
 _WIDE = 130  # columns that a bar with all figures and times needs
 
 
@@ -50,11 +53,15 @@ class Display:
     def __init__(self) -> None:
         self.directory = ""
         self._totals: dict[RunName, int] = {}
+        self._controls = 0
+        self._seconds: list[float] = []
 
     def on_event(self, event: Event) -> None:
         """Receive one event."""
         if isinstance(event, RunStarted | RunResumed):
             self.directory = event.directory
+        if isinstance(event, RunStarted):
+            self._controls = _controls(event)
         self.show(event)
 
     def changed(self, event: RoundFinished) -> str:
@@ -66,6 +73,30 @@ class Display:
         why = "no more is cut" if event.rounds < before else "a cut is tried again"
         label = run_label(event.run)
         return f"{label}: {why}: {event.rounds} rounds in all, not {before}"
+
+    def expected(self, event: RoundFinished) -> str:
+        """Return a line, once, about the time that the run will take; else "".
+
+        It is said after a few rounds, of which the first, a slow one, does not count.
+        """
+        if event.run != MAIN or len(self._seconds) >= _MEASURED:
+            return ""
+        self._seconds.append(event.seconds)
+        if len(self._seconds) < _MEASURED or event.rounds <= 2 * _MEASURED:
+            return ""
+        each = sum(self._seconds[1:]) / (_MEASURED - 1)
+        own = event.rounds - event.round
+        minutes = each * (own + self._controls * event.rounds) / 60
+        text = f"about {max(minutes, 1):.0f} min from here: {own} rounds"
+        if self._controls:
+            text += f", and as many as before for each control ({self._controls})"
+        return text
+
+    def notes(self, event: Event) -> list[str]:
+        """Return the lines of an event, beside those of its figures."""
+        if not isinstance(event, RoundFinished):
+            return [line for line in (describe(event),) if line]
+        return [line for line in (self.changed(event), self.expected(event)) if line]
 
     def show(self, event: Event) -> None:
         """Display one event."""
@@ -80,6 +111,13 @@ class Display:
     def __exit__(self, *exception: object) -> None:
         """End the display."""
         self.close()
+
+
+def _controls(event: RunStarted) -> int:
+    """Return the number of controls of a run."""
+    section = event.config.get("run")
+    names = section.get("controls") if isinstance(section, Mapping) else ()
+    return len(names) if isinstance(names, list | tuple) else 0
 
 
 class SilentProgress(Display):
@@ -100,10 +138,10 @@ class LineProgress(Display):
     @override
     def show(self, event: Event) -> None:
         """Write the line of one event, if it has one."""
-        lines = [describe(event)]
+        lines = self.notes(event)
         if isinstance(event, RoundFinished):
-            lines.append(self.changed(event))
-        for line in filter(None, lines):
+            lines.insert(0, describe(event))
+        for line in lines:
             self._stream.write(line + "\n")
             self._stream.flush()
 
@@ -133,11 +171,9 @@ class BarProgress(Display):
     def show(self, event: Event) -> None:
         """Move the bar of the event's run, or print a line above the bars."""
         self._bars.start()
-        ended = isinstance(event, RoundFinished)
-        line = self.changed(event) if ended else describe(event)
-        if line:
+        for line in self.notes(event):
             self._bars.console.print(line, markup=False, highlight=False)
-        if ended:
+        if isinstance(event, RoundFinished):
             self._move(event)
 
     def _move(self, event: RoundFinished) -> None:

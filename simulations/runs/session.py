@@ -5,13 +5,14 @@ the run's folder alone.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedprune.common.config import Config
 from fedprune.common.data.places import check_early
-from fedprune.common.errors import FedPruneError, RoundError
+from fedprune.common.errors import ConfigError, FedPruneError, RoundError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during
 from fedprune.common.text import LONGEST_LINE, as_json, printable
@@ -31,6 +32,22 @@ class Interrupted(FedPruneError):  # noqa: N818 - the user's wish, not an error
     """The user pressed Ctrl-C."""
 
     exit_code = 130
+
+
+@contextmanager
+def as_typed(options: Mapping[str, str]) -> Iterator[None]:
+    """Name a wrong setting in an error by the option that the user typed.
+
+    Args:
+        options: The setting as ``--set`` has it -> the option.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        for setting, option in options.items():
+            text = text.replace(f"{setting}: ", f"{option}: ")
+        raise ConfigError(text) from error
 
 
 def run_one(config: Config, ray_address: str, show: str, *, watch: str = "") -> None:
@@ -71,6 +88,8 @@ def _run(
 ) -> "RunResult":
     """Run one federation under a progress display."""
     check_early(config)
+    if show == "table":
+        print(what_comes(config), flush=True)  # seconds before torch is there
     with recording(wanted=config.run.profile):
         with during(Activity.STARTING):  # torch is imported
             display = _display(show)
@@ -82,6 +101,23 @@ def _run(
                 return run(config, ray_address=ray_address, progress=display)
             except (KeyboardInterrupt, FedPruneError) as error:
                 raise _with_hint(error, display.directory) from error
+
+
+def what_comes(config: Config) -> str:
+    """Return one line about a run: its data, clients, rounds and controls.
+
+    >>> what_comes(Config())[:30]
+    'digits, small-resnet: 10 clien'
+    """
+    task, rounds = config.task, config.rounds
+    what = task.use or f"{task.data}, {task.model}"
+    text = f"{what}: {task.clients} clients, {rounds.total + 1} rounds"
+    controls = ", ".join(config.run.controls)
+    if controls:
+        text += (
+            f"; then as many for comparison: {controls} (run.controls = [] has none)"
+        )
+    return text
 
 
 def _resume(

@@ -9,7 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from fedprune.server.runs.events import Event, RoundFinished, RunName, describe
+from fedprune.server.runs.events import Event, RoundFinished, RunName
 from fedprune.server.runs.events.render import figures, run_label
 from fedprune.simulations.runs.progress import Display
 
@@ -34,12 +34,10 @@ class WidgetProgress(Display):
     @override
     def show(self, event: Event) -> None:
         """Move the bar of the event's run, or add a line."""
-        ended = isinstance(event, RoundFinished)
-        line = self.changed(event) if ended else describe(event)
-        if line:
+        for line in self.notes(event):
             self._last.append(escape(line))
             self._lines.value = "<br>".join(self._last)
-        if ended:
+        if isinstance(event, RoundFinished):
             self._move(event)
 
     def _move(self, event: RoundFinished) -> None:

@@ -58,6 +58,28 @@ def test_the_total_is_known_from_the_first_round_on_and_a_change_is_said():
     assert "32/32" in shown.rsplit("pruned", 1)[1]
 
 
+def test_the_time_that_a_run_takes_is_told_once_it_is_measured():
+    stream = io.StringIO()
+    display = LineProgress(stream)
+    config = {"run": {"controls": ["dense"]}}
+    display.on_event(replace(STARTED, config=config))
+    for round_, seconds in enumerate((90.0, 8.0, 12.0, 500.0), start=1):
+        event = replace(ROUND, round=round_, rounds=33, seconds=seconds)
+        display.on_event(event)
+    lines = [line for line in stream.getvalue().splitlines() if "about" in line]
+    # 10 s a round, the first one left out: 30 of its own, 33 of the control.
+    text = "about 10 min from here: 30 rounds, and as many as before for each control"
+    assert lines == [f"{text} (1)"]
+
+
+def test_a_run_of_a_few_rounds_tells_no_time():
+    stream = io.StringIO()
+    display = LineProgress(stream)
+    for round_ in (1, 2, 3, 4):
+        display.on_event(replace(ROUND, round=round_, rounds=6))
+    assert "min from here" not in stream.getvalue()
+
+
 def test_lines_say_a_change_of_the_total_once():
     stream = io.StringIO()
     display = LineProgress(stream)

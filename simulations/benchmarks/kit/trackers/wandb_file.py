@@ -7,6 +7,7 @@ middle and a last one, and holds a message of the package's own protocol.
 
 import struct
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ _FULL, _LAST = 1, 4
 
 def read_wandb(path: Path) -> Iterator[Any]:
     """Yield the records of a file, as ``wandb_internal_pb2.Record``."""
-    from wandb.proto import wandb_internal_pb2  # noqa: PLC0415 - optional
-
+    # Its classes are made when it is imported: no type checker sees them.
+    kinds: Any = import_module("wandb.proto.wandb_internal_pb2")
     for data in _records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record = kinds.Record()
         record.ParseFromString(data)
         yield record
 

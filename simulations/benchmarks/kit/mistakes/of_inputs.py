@@ -1,0 +1,235 @@
+"""Mistakes in data and in networks."""
+
+from fedprune.simulations.benchmarks.kit.mistakes.mistake import (
+    DATA,
+    TOO_FEW,
+    USAGE,
+    mistake,
+    settings,
+    with_data,
+    with_network,
+)
+
+OF_DATA = (
+    mistake(
+        "26 no such file",
+        settings("task.data=npz:nope.npz"),
+        USAGE,
+        "there is no file 'nope.npz' (looked at",
+    ),
+    mistake(
+        "27 half a file",
+        with_data("npz:truncated.npz"),
+        DATA,
+        "truncated.npz cannot be read as npz",
+        "np.savez",
+    ),
+    mistake(
+        "30 names of classes",
+        with_data("npz:names.npz"),
+        DATA,
+        "array 'y_train' cannot be read",
+        "np.unique(names, return_inverse=True)",
+    ),
+    mistake(
+        "32 one class",
+        with_data("npz:one-class.npz"),
+        0,
+        "all training examples are of class 0",
+    ),
+    mistake(
+        "33 classes from 1",
+        with_data("npz:from-one.npz"),
+        DATA,
+        "the classes run from 1 to 10; count them from 0",
+    ),
+    mistake(
+        "34 classes below 0",
+        with_data("npz:negative.npz"),
+        DATA,
+        "classes run from -1 to 8",
+    ),
+    mistake(
+        "35 classes and a half",
+        with_data("npz:halves.npz"),
+        DATA,
+        "the targets are floats and task.loss is 'cross-entropy'",
+    ),
+    mistake(
+        "36 one-hot rows", with_data("npz:one-hot.npz"), DATA, "targets.argmax(axis=1)"
+    ),
+    mistake(
+        "37 not a number",
+        with_data("npz:nan.npz"),
+        DATA,
+        "not finite",
+        "in 1 of 100 examples, first in x_train[3]",
+    ),
+    mistake(
+        "38 fewer targets than inputs",
+        with_data("npz:shorter.npz"),
+        DATA,
+        "100 inputs but 90 targets",
+    ),
+    mistake(
+        "39 channels last",
+        with_data("npz:channels-last.npz"),
+        0,
+        "the 3 channels come last and are put first",
+    ),
+    mistake(
+        "40 no channel",
+        with_data("npz:no-channel.npz"),
+        USAGE,
+        "give grey images as [n, 1, h, w]",
+    ),
+    mistake(
+        "42 images without classes",
+        with_data("folder:flat"),
+        DATA,
+        "want a folder for each class, such as cat/1.png",
+    ),
+    mistake(
+        "43 one folder of images",
+        with_data("folder:one-folder"),
+        0,
+        "all training examples are of class 0",
+    ),
+    mistake(
+        "44 images of many sizes",
+        with_data("folder:sizes"),
+        0,
+        "images are resized to 17 x 17",
+    ),
+    mistake(
+        "45 a damaged image",
+        with_data("folder:damaged"),
+        DATA,
+        "damaged/a/7.png is not an image of the formats PNG",
+    ),
+    mistake(
+        "50 no such module",
+        settings("task.data=nomod:f"),
+        USAGE,
+        "there is no module 'nomod'",
+    ),
+    mistake(
+        "54 a function that fails",
+        settings("task.data=models.py:fails"),
+        DATA,
+        "ValueError: cannot reach database, in your code at models.py:",
+    ),
+    mistake(
+        "56 a function that returns nothing",
+        settings("task.data=models.py:nothing"),
+        DATA,
+        "returned None; want x, y train and x, y test",
+    ),
+    mistake(
+        "73 numbers without a loss for them",
+        settings("task.data=diabetes", "task.model=mlp"),
+        DATA,
+        "the targets are floats and task.loss is 'cross-entropy'",
+        "task.loss = 'mse'",
+    ),
+    mistake(
+        "+ classes as floats",
+        with_data("npz:floats.npz"),
+        DATA,
+        "the targets are floats",
+        "give integer classes",
+    ),
+)
+
+OF_NETWORKS = (
+    mistake(
+        "51 no such function",
+        settings("task.model=models.py:nope"),
+        USAGE,
+        "'models.py' has no function named 'nope'",
+    ),
+    mistake(
+        "53 a syntax error",
+        settings("task.model=broken.py:f"),
+        USAGE,
+        "broken.py' failed: SyntaxError: invalid syntax (broken.py, line 1)",
+    ),
+    mistake(
+        "60 5 outputs for 10 classes",
+        with_network("five"),
+        USAGE,
+        "gives 5 outputs for each example",
+        "want 10",
+    ),
+    mistake(
+        "61 another number of channels",
+        with_network("rgb"),
+        USAGE,
+        "to have 3 channels, but got 1",
+        "want a network of float32 for inputs [n, 1, 8, 8]",
+    ),
+    mistake(
+        "64 a factory of a number",
+        with_network("number"),
+        USAGE,
+        "returned int; want nn.Module",
+    ),
+    mistake(
+        "65 a branch that data decide",
+        with_network("Branch"),
+        USAGE,
+        "cannot be traced",
+        "in your code at models.py:",
+        "(forward)",
+    ),
+    mistake(
+        "66 a tuple",
+        with_network("Pair"),
+        USAGE,
+        "the network returns a tuple of 2; want one tensor of floats",
+    ),
+    mistake(
+        "68 a softmax before the loss",
+        with_network("softmax"),
+        0,
+        "cross-entropy takes logits: leave its last softmax out",
+    ),
+    mistake(
+        "69 a linear layer for images",
+        with_network("linear"),
+        USAGE,
+        "mat1 and mat2 shapes cannot be multiplied",
+        "want a network",
+    ),
+    mistake(
+        "71 a network for larger images",
+        settings("task.model=lenet5"),
+        USAGE,
+        "of at least 16 x 16, the data has shape (1, 8, 8)",
+    ),
+    mistake(
+        "72 squared error of classes",
+        settings("task.loss=mse"),
+        DATA,
+        "want 'cross-entropy' for classes",
+    ),
+    mistake(
+        "74 weights in a pickle",
+        settings("task.weights=weights.pt"),
+        USAGE,
+        "'weights.pt' is a pickle",
+        "save_file",
+    ),
+    mistake(
+        "76 a learning rate that diverges",
+        with_network("good", "client.lr=1e38"),
+        TOO_FEW,
+        "lower client.lr",
+    ),
+    mistake(
+        "a factory with other arguments",
+        with_network("other_names"),
+        USAGE,
+        "want one with the arguments num_outputs and input_shape",
+    ),
+)

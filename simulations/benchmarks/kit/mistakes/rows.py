@@ -1,0 +1,11 @@
+"""All mistakes, in the order of the parts of a run."""
+
+from typing import Final
+
+from fedprune.simulations.benchmarks.kit.mistakes.of_inputs import OF_DATA, OF_NETWORKS
+from fedprune.simulations.benchmarks.kit.mistakes.of_settings import (
+    COMMANDS,
+    CONFIGURATION,
+)
+
+MISTAKES: Final = (*CONFIGURATION, *OF_DATA, *OF_NETWORKS, *COMMANDS)

@@ -1,0 +1,51 @@
+"""Mistakes of a new user on the command line: a row each, its code and words."""
+
+import pytest
+
+from fedprune.simulations.benchmarks.kit.mistakes.files import write_files
+from fedprune.simulations.benchmarks.kit.mistakes.mistake import Mistake
+from fedprune.simulations.benchmarks.kit.mistakes.play import Answer, fault, play
+from fedprune.simulations.benchmarks.kit.mistakes.rows import MISTAKES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    made = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.delenv("FEDPRUNE_DATA", raising=False)
+        write_files()
+        yield made
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_answered_by_one_clear_line(mistake, place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("FEDPRUNE_DATA", raising=False)
+    assert fault(mistake, play(mistake)) == ""
+
+
+def test_rows_have_names_of_their_own():
+    assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES)
+
+
+ASKED = Mistake(name="x", words=(), code=2, said=("want this",))
+GOOD = Answer(code=2, errors=("error: want this",), lines=("error: want this",))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(code=1, errors=GOOD.errors, lines=GOOD.lines),
+        Answer(code=2, errors=(), lines=()),
+        Answer(code=2, errors=("error: other",), lines=("error: other",)),
+        Answer(code=2, errors=2 * GOOD.errors, lines=2 * GOOD.lines),
+        Answer(code=2, errors=GOOD.errors, lines=("Traceback (most", *GOOD.lines)),
+    ],
+    ids=["code", "silent", "words", "twice", "traceback"],
+)
+def test_an_unclear_answer_counts_as_one(answer):
+    assert fault(ASKED, GOOD) == ""
+    assert fault(ASKED, answer) != ""
