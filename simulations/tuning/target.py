@@ -96,10 +96,10 @@ def _bound(part: str) -> tuple[str, float]:
     if match is None or match["sign"] != "<=":
         advice = f"want NAME<=NUMBER with a name of {', '.join(NAMES)}"
         raise _refusal(part, f'{advice}, such as "accuracy_drop<=0.5"')
-    name, value = match["name"].strip(), match["value"].strip()
+    name, value = (printable(match[key].strip(), _LONGEST) for key in ("name", "value"))
     if name not in NAMES:
-        near = did_you_mean(name, NAMES)
-        raise _refusal(part, f'found "{name}", want one of {", ".join(NAMES)}{near}')
+        known = f"{', '.join(NAMES)}{did_you_mean(name, NAMES)}"
+        raise _refusal(part, f'found "{name}", want one of {known}')
     number = _number(value)
     if name == DROP and not 0.0 <= number <= _MOST_POINTS:
         raise _refusal(part, f'found "{value}", want points, 0 to {_MOST_POINTS:g}')

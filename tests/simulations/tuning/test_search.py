@@ -1,17 +1,20 @@
-"""Searches in this process: their runs, resumption, failures, no figure of test data."""
+"""Searches in this process: runs, resumption, failures, no figure of test data."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.pruning_nets import table_of
 from helpers.small_runs import SMALL, as_options, events, run_small
 from sklearn.datasets import load_digits
 
 import fedprune.simulations.runs.evaluate
 from fedprune.common.config import config_digest, load_config
+from fedprune.common.errors import FedPruneError
 from fedprune.server.runs.events import NetworkRestarted, RoundFinished
 from fedprune.simulations.cli import run_command_line
+from fedprune.simulations.export import latency_table
 from fedprune.simulations.runs import run as runs
 from fedprune.simulations.tuning import stopping
 from fedprune.simulations.tuning.record import read_record
@@ -24,7 +27,7 @@ EVALUATE = "evaluate"
 
 
 def write_data(path, *, test_seed):
-    """Write digits whose test part depends on a seed, and the training part does not."""
+    """Write digits whose test part depends on a seed; the training part does not."""
     found = load_digits()
     images = (found.images * 15).astype(np.uint8)[:, None]
     rng = np.random.Generator(np.random.PCG64(test_seed))
@@ -39,9 +42,8 @@ def write_data(path, *, test_seed):
 
 
 def options(folder, data):
-    return as_options(SMALL | {"task.data": f"npz:{data}", "rounds.final": 4}) + [
-        *("--target", TARGET, "--output", str(folder)),
-    ]
+    settings = SMALL | {"task.data": f"npz:{data}", "rounds.final": 4}
+    return [*as_options(settings), *("--target", TARGET, "--output", str(folder))]
 
 
 def tune(*words):
@@ -231,7 +233,7 @@ def test_where_all_trials_fail_the_search_fails_with_the_first_reason(
 
     fake_run(monkeypatch, searched, fail)
     folder = searched / "five"
-    assert tune(*options(folder, searched / "data.npz"), "--trials", 2) == 1
+    assert tune(*options(folder, searched / "data.npz"), "--trials", 2) == FedPruneError.exit_code
     assert "the first one: ValueError: no luck" in capsys.readouterr().err
 
 
@@ -313,22 +315,33 @@ def test_a_damaged_record_and_code_of_others_are_refused(searched, tmp_path, cap
     assert "pass --trust-code" in capsys.readouterr().err
 
 
-def test_a_latency_in_the_target_is_measured_here_and_cut_to(searched, tmp_path):
+def test_a_latency_in_the_target_is_measured_once_and_cut_to(
+    searched, tmp_path, monkeypatch
+):
+    made = []
+
+    def profile(_model, structure, _example, **_more):
+        made.append(table_of(structure, step=4))
+        return made[-1]
+
+    monkeypatch.setattr(latency_table, "profile", profile)
     words = options(tmp_path / "out", searched / "data.npz")
-    words[words.index(TARGET)] = "latency<=0.8"
+    words[words.index(TARGET)] = "latency<=0.5"
     assert tune(*words, "--trials", 1) == 0
+    assert len(made) == 1
     record = read_record(tmp_path / "out")
-    assert 0.0 < record.trials[0].figures.latency <= 0.8
+    assert record.meets_target
+    assert 0.3 < record.trials[0].figures.latency <= 0.5
     own = load_config(tmp_path / "out" / "recommended.toml").prune
-    assert own.budget.model_dump(exclude_none=True) == {"latency": 0.8}
+    assert own.budget.model_dump(exclude_none=True) == {"latency": 0.5}
     assert Path(own.latency_table) == tmp_path / "out" / "latency.json"
 
 
 def test_a_run_without_evaluation_ends_with_the_same_network(tmp_path):
-    plain = run_small(tmp_path / "a", {"run.controls": ["dense"]})
-    quiet = run_small(
-        tmp_path / "b", {"run.controls": ["dense"], "run.evaluate_every": 0}
-    )
+    data = write_data(tmp_path / "data.npz", test_seed=0)
+    settings = {"task.data": f"npz:{data}", "run.controls": ["dense"]}
+    plain = run_small(tmp_path / "a", settings)
+    quiet = run_small(tmp_path / "b", settings | {"run.evaluate_every": 0})
     assert quiet.summary["model_sha256"] == plain.summary["model_sha256"]
     assert plain.summary["accuracy_final"] is not None
     assert plain.summary["controls"]["dense"]["loss"] is not None
