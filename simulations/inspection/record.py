@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fedprune.simulations.report.text import count, size
-
 from fedprune.common.artifacts import read_tensors_file
 from fedprune.common.config import Config, parse_config, toml_value
 from fedprune.common.errors import IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.json_file import read_json
 from fedprune.common.text import and_more, printable
+from fedprune.server.report.text import count, size
 from fedprune.server.runs.events import describe, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RUN_FORMAT, read_json_object

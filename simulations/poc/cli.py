@@ -57,19 +57,16 @@ def poc(
     if as_json:
         summary = json.loads(run.summary.read_bytes())
         places = {"directory": str(folder.path), "run": str(run.path)}
-        print(json.dumps({**places, "report": str(report or ""), **summary}, indent=2))
+        print(json.dumps({**places, "report": str(report), **summary}, indent=2))
         return
     _end(folder, run, report, quiet=quiet)
 
 
-def _end(
-    folder: "PocFolder", run: "RunFolder", report: Path | None, *, quiet: bool
-) -> None:
+def _end(folder: "PocFolder", run: "RunFolder", report: Path, *, quiet: bool) -> None:
     if quiet:
         print(run.path)
         return
-    if report is not None:
-        print(f"report: {report}")
+    print(f"report: {report}")
     print(f"next, for real devices: {folder.instructions}")
 
 

@@ -5,11 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedprune.simulations.report import write_report
-
-from fedprune.common.errors import ConfigError
 from fedprune.common.system.ports import free_port
 from fedprune.server.devices.preflight import check_port
+from fedprune.server.report import write_report
 from fedprune.server.runs.finished import finished_summary
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.poc.commands import HOST
@@ -39,7 +37,7 @@ class Trial:
 
 def try_devices(
     trial: Trial, show: Callable[[str], None]
-) -> tuple[PocFolder, RunFolder, Path | None]:
+) -> tuple[PocFolder, RunFolder, Path]:
     """Make what is missing, carry out or resume one run, write its report.
 
     A run that has finished is not repeated.
@@ -49,7 +47,7 @@ def try_devices(
         show: Prints one line of the progress.
 
     Returns:
-        The folder, the run, and its report, or None where matplotlib is missing.
+        The folder, the run, and its report.
 
     Raises:
         FedPruneError: If it fails, with the exit code of its cause.
@@ -66,7 +64,7 @@ def try_devices(
     run = folder.last_run()
     if run is not None and finished_summary(run) is not None:
         show(f"{folder.path}: its run has finished already; nothing was changed")
-        return folder, run, _report(run, show)
+        return folder, run, _report(run)
     _make(folder, settings, show)
     federation = Federation(
         folder=folder, settings=settings, port=trial.port or free_port(), show=show
@@ -77,7 +75,7 @@ def try_devices(
         again = f"stopped; to go on: fedprune poc {trial.directory}"
         print(again, file=sys.stderr, flush=True)
         raise
-    return folder, run, _report(run, show)
+    return folder, run, _report(run)
 
 
 def _make(folder: PocFolder, settings: Settings, show: Callable[[str], None]) -> None:
@@ -87,13 +85,6 @@ def _make(folder: PocFolder, settings: Settings, show: Callable[[str], None]) ->
     show(f"starting the server and {names}; logs: {folder.log('').parent}")
 
 
-def _report(run: RunFolder, show: Callable[[str], None]) -> Path | None:
+def _report(run: RunFolder) -> Path:
     """Return the report of a run, written when it is missing."""
-    place = run.path / "report.html"
-    if place.is_file():
-        return place
-    try:
-        return write_report([run.path])
-    except ConfigError as error:
-        show(f"no report: {error}")
-        return None
+    return run.report if run.report.is_file() else write_report([run.path])
