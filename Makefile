@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 hooks: install  ## check each commit (seconds) and each push (types) in this clone
 	$(BIN)/pre-commit install
 
-simulate: install  ## run a federation on this machine; ARGS="--help"
+simulate: install  ## run a federation on this machine, some minutes; ARGS="--help"
 	$(BIN)/fedprune simulate $(ARGS)
 
 check: lint type imports test-fast  ## what to run before each commit

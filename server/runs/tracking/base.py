@@ -13,7 +13,7 @@ Rounds: TypeAlias = Mapping[RunName, int]
 
 
 class Ended(StrEnum):
-    """How a run has ended, for its tracker."""
+    """The end of a run, for its tracker."""
 
     FINISHED = "finished"
     FAILED = "failed"

@@ -35,7 +35,7 @@ class Feed:
 
     @property
     def failure(self) -> str:
-        """Why it takes no more jobs, in one line; "" while it does."""
+        """The reason why it takes no more jobs, in one line; "" while it does."""
         return self._failure
 
     def close(self, limit_s: float) -> str:

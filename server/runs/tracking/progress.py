@@ -1,4 +1,4 @@
-"""How far a tracker has got with a run: a file beside its own, read by a resume."""
+"""The rounds that a tracker already has of a run: a file beside its own, read by a resume."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _NAMES: Mapping[str, RunName] = {MAIN: MAIN} | {n: n for n in get_args(ControlNa
 
 @dataclass(slots=True)
 class Done:
-    """What a tracker already has of a run; written after each round that it took.
+    """The rounds that a tracker has of a run; written after each round that it took.
 
     Attributes:
         path: The file.

@@ -1,1 +1,1 @@
-"""What a notebook shows of a run: progress, its result, its rounds as a table."""
+"""Runs in a notebook: progress, the result, the rounds as a table."""

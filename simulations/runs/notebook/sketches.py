@@ -24,7 +24,7 @@ Shown: TypeAlias = Callable[[float], str]
 _WIDTH, _HEIGHT = 240, 120
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 76, 24, 18
 _LONGEST = 30  # characters of the name of a metric
-# Okabe and Ito, told from one another by all; on white and on black.
+# Okabe and Ito: distinct to all readers, on white and on black.
 _COLOURS: Final[dict[RunName, str]] = {MAIN: "#0072B2", DENSE: "#D55E00"}
 
 

@@ -10,7 +10,7 @@ from fedprune.simulations.cli import run_command_line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a mistake was answered with.
+    """The answer to a mistake.
 
     Attributes:
         code: The exit code.
