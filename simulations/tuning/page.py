@@ -46,11 +46,11 @@ def document(record: Record) -> Document:
         note="Pareto: no other trial is better in parameters, accuracy and bytes.",
         tables=[("", _table(record))],
     )
+    choice = Part(name="choice", title="Choice", lines=[_choice(record)])
     return Document(
         title="Search for settings",
         about=f"target: {record.target}",
-        parts=[Part(name="choice", title="Choice", lines=[_choice(record)]), points]
-        + [table],
+        parts=[choice, points, table],
     )
 
 
@@ -118,12 +118,12 @@ def _row(record: Record, trial: Trial) -> tuple[Cell, ...]:
     figures = trial.figures
     if figures is None:
         told = f"{trial.status}: {trial.reason}" if trial.reason else trial.status
-        empty = [Cell("–")] * (len(_HEAD) - 2)
+        empty = [Cell("-")] * (len(_HEAD) - 2)
         return (Cell(name, trial.number), *empty, Cell(told))
     best = "best" if trial.number == record.recommended else ""
     numbers = [figures.accuracy, figures.drop]
     numbers += [figures.by_name[one] for one in _VIEWS.values()]
-    cells = [Cell("–" if n is None else f"{n:.4g}", n) for n in numbers]
+    cells = [Cell("-" if n is None else f"{n:.4g}", n) for n in numbers]
     return (
         Cell(name, trial.number, best),
         *cells,
