@@ -20,7 +20,7 @@ _VIEWS: Final = {
     "by latency": "latency",
     "by bytes sent": "bytes",
 }
-_HEAD = ("trial", "accuracy", "drop, points", *(n for n in _VIEWS.values()), "settings")
+_HEAD = ("trial", "accuracy", "drop, points", *_VIEWS.values(), "marks", "settings")
 _Done = Sequence[tuple[Trial, Figures]]
 
 
@@ -112,20 +112,15 @@ def _table(record: Record) -> Table:
 
 
 def _row(record: Record, trial: Trial) -> tuple[Cell, ...]:
-    marks = ["recommended"] if trial.number == record.recommended else []
+    chosen = trial.number == record.recommended
+    marks = ["recommended"] if chosen else []
     marks += ["Pareto"] if trial.number in record.pareto else []
-    name = ", ".join([f"{trial.number}", *marks])
+    number = Cell(f"{trial.number}", trial.number, "best" if chosen else "")
     figures = trial.figures
     if figures is None:
         told = f"{trial.status}: {trial.reason}" if trial.reason else trial.status
-        empty = [Cell("-")] * (len(_HEAD) - 2)
-        return (Cell(name, trial.number), *empty, Cell(told))
-    best = "best" if trial.number == record.recommended else ""
-    numbers = [figures.accuracy, figures.drop]
-    numbers += [figures.by_name[one] for one in _VIEWS.values()]
-    cells = [Cell("-" if n is None else f"{n:.4g}", n) for n in numbers]
-    return (
-        Cell(name, trial.number, best),
-        *cells,
-        Cell(point_text(trial.point) or "as the file says"),
-    )
+        return (number, *[Cell("-")] * (len(_HEAD) - 2), Cell(told))
+    found = [figures.accuracy, figures.drop]
+    found += [figures.by_name[name] for name in _VIEWS.values()]
+    cells = [Cell("-" if n is None else f"{n:.4g}", n) for n in found]
+    return (number, *cells, Cell(", ".join(marks)), Cell(point_text(trial.point)))
