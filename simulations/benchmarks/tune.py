@@ -39,7 +39,8 @@ from fedprune.simulations.benchmarks.kit.science.rows import (
 from fedprune.simulations.benchmarks.science import read_seeds
 from fedprune.simulations.tuning.folder import new_folder, open_folder
 from fedprune.simulations.tuning.record import TRIALS, Record, Trial
-from fedprune.simulations.tuning.search import Search, point_text
+from fedprune.simulations.tuning.search import Search
+from fedprune.simulations.tuning.space import point_text
 from fedprune.simulations.tuning.target import parse_target
 
 WORK = Path("docs") / "results" / "tune"

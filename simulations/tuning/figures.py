@@ -5,24 +5,31 @@ test data (``run.evaluate_every = 0``).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from fedprune.common.artifacts import read_plan_file
+from fedprune.common.config import load_config
 from fedprune.common.errors import FedPruneError
+from fedprune.common.pruning.cost import shares
+from fedprune.common.pruning.latency import load_table
+from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.records import Validations
 from fedprune.server.runs.controls.verdict import closing_metrics, compare
 from fedprune.server.runs.events import (
     MAIN,
     Event,
+    RoundFinished,
     RunStarted,
     of_kind,
+    of_run,
     read_events,
 )
-from fedprune.server.runs.folder import RunFolder, read_json_object
+from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.tuning.record import Figures
 
 _POINTS = 100.0
+_DIGITS = 9  # of a share
 
 
 def measured(run: Path, reference: Path) -> Figures:
@@ -48,22 +55,33 @@ def measured(run: Path, reference: Path) -> Figures:
         msg = f"no client validated both {run.name} and the dense reference; want more "
         msg += "examples for each client, or a larger client.validation"
         raise FedPruneError(msg)
-    summary, dense = (read_json_object(one.summary) for one in (ours, theirs))
     error = _POINTS * found.standard_error
     # Sums of floats: of equal networks the difference is not always exactly 0.
     drop = round(-_POINTS * found.difference, 4) + 0.0
-    used = summary.get("budget_used")
+    reached, sent = _reached(ours), _sent(ours) / max(_sent(theirs), 1.0)
     return Figures(
         accuracy=found.run_value,
         drop=drop,
         error=error if math.isfinite(error) else None,
         clients=found.clients,
-        params=_share(summary, "params_final", "params_dense"),
-        flops=_share(summary, "flops_final", "flops_dense"),
-        size=_share(summary, "model_bytes_final", "model_bytes_dense"),
-        latency=used.get("latency") if isinstance(used, Mapping) else None,
-        bytes=_sent(summary) / max(_sent(dense), 1.0),
+        params=reached["params"],
+        flops=reached["flops"],
+        size=reached["bytes"],
+        latency=reached.get("latency"),
+        bytes=sent,
     )
+
+
+def _reached(run: RunFolder) -> dict[str, float]:
+    """Return the shares of the dense network that a run's final one has.
+
+    They are those that ``prune.budget`` bounds, "latency" where the run has a table.
+    """
+    structure = Structure.from_json(run.structure.read_bytes())
+    table = load_table(run.own(load_config(run.config)))
+    found = shares(structure, read_plan_file(run.plan).keep, table)
+    # A budget is met up to rounding (``is_met``), and so is a target.
+    return {kind: round(share, _DIGITS) for kind, share in found.items()}
 
 
 def mean_metric(validations: Validations) -> float | None:
@@ -86,9 +104,7 @@ def higher_is_better(events: Sequence[Event]) -> bool:
     return started is None or started.better == "higher"
 
 
-def _share(summary: Mapping[str, Any], part: str, whole: str) -> float:
-    return float(summary[part]) / max(float(summary[whole]), 1.0)
-
-
-def _sent(summary: Mapping[str, Any]) -> float:
-    return float(summary["bytes_up"]) + float(summary["bytes_down"])
+def _sent(run: RunFolder) -> float:
+    """Return the bytes up and down of a run."""
+    rounds = of_run(read_events(run.events), RoundFinished)
+    return float(sum(event.bytes_up + event.bytes_down for event in rounds))

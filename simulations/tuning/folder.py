@@ -6,6 +6,7 @@
         base.toml           the configuration that trials change
         trials.json         the record: target, trials, Pareto set, choice
         recommended.toml    the whole configuration of the recommended trial
+        tune.html           trials as points and as a table
         latency.json        a latency table, where the target has a latency
         <run folders>       the dense reference and the trials
 """

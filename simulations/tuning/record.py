@@ -38,8 +38,8 @@ class Figures(_Part):
         clients: Clients that were compared.
         params: Share of the parameters; so are the next ones of their figures.
         flops: Of the FLOPs of one example.
-        size: Of the bytes of the model's file.
-        latency: Of the latency by the latency table; None without one in the budget.
+        size: Of the bytes of the final network's tensors and statistics.
+        latency: Of the latency by its table; None without one in the budget.
         bytes: Of the bytes up and down of the whole run.
     """
 

@@ -21,6 +21,7 @@ from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.tuning.choice import chosen, cost
 from fedprune.simulations.tuning.figures import closing_accuracy, measured
 from fedprune.simulations.tuning.folder import BASE, write_recommended
+from fedprune.simulations.tuning.page import write_page
 from fedprune.simulations.tuning.record import (
     Record,
     Reference,
@@ -28,7 +29,7 @@ from fedprune.simulations.tuning.record import (
     write_record,
 )
 from fedprune.simulations.tuning.sampler import Seen, next_point
-from fedprune.simulations.tuning.space import Point, Space
+from fedprune.simulations.tuning.space import Space, point_text
 from fedprune.simulations.tuning.stopping import (
     Rival,
     TrialStopped,
@@ -198,6 +199,7 @@ class Search:
         target = parse_target(self.record.target)
         self._write(chosen(self.record, target))
         write_recommended(self.folder, self.space, self.record)
+        write_page(self.folder, self.record)
 
     def _write(self, record: Record) -> None:
         self.record = record
@@ -240,14 +242,6 @@ class _Noted:
     def _note(self, **change: object) -> None:
         self.trial = self.trial.model_copy(update=change)
         self.search.note(self.trial)
-
-
-def point_text(point: Point) -> str:
-    """Return a point as one line."""
-    return ", ".join(
-        f"{key} = {value:.3g}" if isinstance(value, float) else f"{key} = {value}"
-        for key, value in point.items()
-    )
 
 
 def _outcome(trial: Trial) -> str:

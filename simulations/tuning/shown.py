@@ -9,8 +9,9 @@ from rich.text import Text
 from fedprune.common.text import printable
 from fedprune.simulations.runs.outcome import table_console
 from fedprune.simulations.tuning.folder import RECOMMENDED
+from fedprune.simulations.tuning.page import PAGE
 from fedprune.simulations.tuning.record import Figures, Record, Trial
-from fedprune.simulations.tuning.search import point_text
+from fedprune.simulations.tuning.space import point_text
 
 _WIDTH = 150  # columns of a table that goes to a file or a pipe
 _HEAD = ("", "trial", "accuracy", "drop", "params", "flops", "size", "latency", "bytes")
@@ -46,6 +47,7 @@ def print_search(folder: Path, record: Record, console: Console | None = None) -
     ]
     if record.recommended is not None:
         lines.append(f"recommended: {folder / RECOMMENDED}")
+        lines.append(f"page: {folder / PAGE}")
     for line in lines:
         console.print(printable(line, 4000), markup=False, highlight=False)
 

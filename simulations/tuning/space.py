@@ -180,6 +180,14 @@ def starts_small(point: Point) -> bool:
     return point.get(RESTART) == "fresh"
 
 
+def point_text(point: Point) -> str:
+    """Return a point as one line."""
+    return ", ".join(
+        f"{key} = {value:.3g}" if isinstance(value, float) else f"{key} = {value}"
+        for key, value in point.items()
+    )
+
+
 def value_of(config: Config, key: str) -> Value:
     """Return a configuration's value for a dimension; its budget has the factor 1."""
     if key == WIDTHS:

@@ -79,11 +79,17 @@ def test_trials_are_run_folders_and_the_choice_is_one_of_them(searched):
     assert [one.status for one in record.trials] == ["done"] * 3
     assert record.meets_target
     assert record.recommended in record.pareto
+    dense = searched / "one" / record.reference.run
+    rounds = events(dense, RoundFinished)
+    dense_sent = sum(event.bytes_up + event.bytes_down for event in rounds)
     for trial in record.trials:
         folder = searched / "one" / trial.run
         summary = json.loads((folder / "summary.json").read_text())
-        share = summary["params_final"] / summary["params_dense"]
-        assert trial.figures.params == pytest.approx(share)
+        for kind in ("params", "flops"):
+            share = summary[f"{kind}_final"] / summary[f"{kind}_dense"]
+            assert trial.figures.by_name[kind] == pytest.approx(share)
+        sent = summary["bytes_up"] + summary["bytes_down"]
+        assert trial.figures.bytes == pytest.approx(sent / dense_sent)
         assert trial.figures.params <= 0.6
         assert (folder / "report.html").is_file()
         assert [r for r, _ in trial.rungs] == list(
@@ -233,7 +239,10 @@ def test_where_all_trials_fail_the_search_fails_with_the_first_reason(
 
     fake_run(monkeypatch, searched, fail)
     folder = searched / "five"
-    assert tune(*options(folder, searched / "data.npz"), "--trials", 2) == FedPruneError.exit_code
+    assert (
+        tune(*options(folder, searched / "data.npz"), "--trials", 2)
+        == FedPruneError.exit_code
+    )
     assert "the first one: ValueError: no luck" in capsys.readouterr().err
 
 
