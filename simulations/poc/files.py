@@ -58,15 +58,18 @@ _DEVICE = """\
 """
 
 
-def make_files(folder: PocFolder, settings: Settings) -> None:
+def make_files(folder: PocFolder, settings: Settings) -> bool:
     """Make the files that are missing; what is there, maybe changed, stays.
+
+    Returns:
+        Whether any was missing.
 
     Raises:
         ConfigError: If data, overrides or folder cannot be used.
         DataError: If the data cannot be read.
     """
     if all(path.exists() for path in _wanted(folder, settings)):
-        return
+        return False
     is_new = not folder.path.exists()
     try:
         _make(folder, settings)
@@ -74,6 +77,7 @@ def make_files(folder: PocFolder, settings: Settings) -> None:
         if is_new:  # another call may want other settings
             rmtree(folder.path, ignore_errors=True)
         raise
+    return True
 
 
 def _make(folder: PocFolder, settings: Settings) -> None:

@@ -65,6 +65,8 @@ def try_devices(
     if run is not None and finished_summary(run) is not None:
         show(f"{folder.path}: its run has finished already; nothing was changed")
         return folder, run, _report(run)
+    if run is not None:
+        show(f"going on with {run.path}")
     _make(folder, settings, show)
     federation = Federation(
         folder=folder, settings=settings, port=trial.port or free_port(), show=show
@@ -79,8 +81,9 @@ def try_devices(
 
 
 def _make(folder: PocFolder, settings: Settings, show: Callable[[str], None]) -> None:
-    show(f"certificates, keys, configuration and data parts: {folder.path}")
-    make_files(folder, settings)
+    if make_files(folder, settings):
+        made = "certificates, keys, configuration and data parts"
+        show(f"made {made}: {folder.path}")
     names = ", ".join(settings.ids)
     show(f"starting the server and {names}; logs: {folder.log('').parent}")
 

@@ -48,11 +48,13 @@ def finish(run):
 def test_a_second_call_resumes_and_a_third_changes_nothing(place, calls, capsys):
     assert run_command_line(["poc", str(place.path)]) == 130
     out, err = capsys.readouterr()
-    assert f"certificates, keys, configuration and data parts: {place.path}" in out
+    assert f"made certificates, keys, configuration and data parts: {place.path}" in out
     assert err.splitlines()[0] == f"stopped; to go on: fedprune poc {place.path}"
     run = place.last_run()
     assert run_command_line(["poc", str(place.path)]) == 0
     said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"going on with {run.path}"
+    assert not any("made certificates" in line for line in said)
     assert said[-2:] == [
         f"report: {run.path / 'report.html'}",
         f"next, for real devices: {place.instructions}",
