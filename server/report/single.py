@@ -82,7 +82,9 @@ def _counted(run: RunData, what: str) -> str:
 def _parts(run: RunData, rows: int) -> Iterator[Part]:
     yield _headline(run)
     yield from _curves(run, rows)
-    yield from filter(None, [controls.controls(run)])
+    others = controls.controls(run)
+    if others:
+        yield others
     yield from _network(run)
     yield from _clients(run)
     found = (
@@ -94,7 +96,7 @@ def _parts(run: RunData, rows: int) -> Iterator[Part]:
         rounds.traffic(run),
         origin(run),
     )
-    yield from filter(None, found)
+    yield from (part for part in found if part is not None)
 
 
 def _headline(run: RunData) -> Part:
