@@ -106,6 +106,8 @@ def _headline(run: RunData) -> Part:
     note = f"{note}  {controls.equal_line(run.summary)}".rstrip()
     note = f"{note}  {privacy_line(run.summary)}".rstrip()
     title = "Dense FedAvg against the pruned network"
+    if not run.rounds(DENSE):
+        title = "The dense network against the pruned one"
     table = headline.headline(run)
     return Part(name="main", title=title, note=note, tables=[("", table)])
 
@@ -153,7 +155,7 @@ def _network(run: RunData) -> Iterator[Part]:
     yield Part(
         name="kept",
         title="Kept channels",
-        note="Each bar is one group; every cut leaves a shorter, darker bar."
+        note="Each bar is one group; every cut leaves a shorter bar of a stronger colour."
         if wide
         else "No groups are known yet.",
         chart=wide,
@@ -162,7 +164,7 @@ def _network(run: RunData) -> Iterator[Part]:
         yield Part(
             name="ballots",
             title="Votes",
-            note="The last cut: dark is a channel that the client wants to keep. "
+            note="The last cut: the stronger the colour, the more a client wants to keep it. "
             "Above: what was kept in the end (importance against cost). Within a group "
             "the consensus falls to the right.",
             chart=ballots,
