@@ -155,7 +155,7 @@ def _network(run: RunData) -> Iterator[Part]:
     yield Part(
         name="kept",
         title="Kept channels",
-        note="Each bar is one group; every cut leaves a shorter bar of a stronger colour."
+        note="Each bar is a group; each cut leaves a shorter bar of a stronger colour."
         if wide
         else "No groups are known yet.",
         chart=wide,
@@ -164,9 +164,9 @@ def _network(run: RunData) -> Iterator[Part]:
         yield Part(
             name="ballots",
             title="Votes",
-            note="The last cut: the stronger the colour, the more a client wants to keep it. "
-            "Above: what was kept in the end (importance against cost). Within a group "
-            "the consensus falls to the right.",
+            note="The last cut: the stronger the colour, the more a client wants to keep "
+            "a channel. Above: what was kept in the end (importance against cost). Within "
+            "a group the consensus falls to the right.",
             chart=ballots,
         )
 
