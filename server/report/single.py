@@ -112,6 +112,11 @@ def _headline(run: RunData) -> Part:
     return Part(name="main", title=title, note=note, tables=[("", table)])
 
 
+_VOTES = (
+    "The last cut: the stronger the colour, the more a client wants to keep a channel. "
+    "Above: what was kept in the end (importance against cost). Within a group the "
+    "consensus falls to the right."
+)
 _BANDS = "Orange bands: sparsify, blue: fine-tune; dotted: a cut, with % kept."
 
 
@@ -164,9 +169,7 @@ def _network(run: RunData) -> Iterator[Part]:
         yield Part(
             name="ballots",
             title="Votes",
-            note="The last cut: the stronger the colour, the more a client wants to keep "
-            "a channel. Above: what was kept in the end (importance against cost). Within "
-            "a group the consensus falls to the right.",
+            note=_VOTES,
             chart=ballots,
         )
 
